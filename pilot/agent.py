@@ -1,0 +1,215 @@
+"""The process inside the placeholder job: takes batches from the manager, has its crew run them, and keeps what came
+out until the manager has it in its journal.
+
+Started as ``python -m pilot.agent SESSION PILOT MARK``. It goes on without a manager for a set time, so that one can
+attach; it takes its engine and all its processes down with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import signal
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from pilot import messages, registry
+from pilot.channel import Client, Frame, Server
+from pilot.crew import Crew
+from pilot.interfaces import Allocation
+from pilot.messages import Message
+from pilot.processes import end_marked
+from pilot.session import AgentSettings, Connection, SessionFolder
+from pilot.worker import versions
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 1.0
+#: After so many seconds without the manager its address is read again.
+SILENT_SECONDS = 5.0
+#: Seconds between two rounds of the loop when nothing happens.
+ROUND_SECONDS = 0.25
+
+
+class Agent:
+    """One pilot's agent; `run` is its life."""
+
+    def __init__(self, folder: SessionFolder, settings: AgentSettings) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._connection = folder.read_connection()
+        self._context = zmq.Context()
+        self._manager = self._connect(self._connection)
+        host = self._connection.address.removeprefix("tcp://").partition(":")[0]
+        self._server = Server(self._connection.keys, f"tcp://{host}")
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
+        os.set_blocking(self._wake_reader, False)
+        pilot_folder = folder.pilot(settings.pilot)
+        (pilot_folder / "workers").mkdir(exist_ok=True)
+        allocation = Allocation(
+            pilot=settings.pilot,
+            cores=settings.cores,
+            gpus=settings.gpus,
+            memory=settings.memory,
+            folder=pilot_folder,
+        )
+        self._engine = registry.load("pilot.engines", settings.engine)(allocation)
+        keys = self._connection.keys
+        self._crew = Crew(self._engine, self._server, keys, settings, folder.spool, self._report, self._wake)
+        self._kept: OrderedDict[int, tuple[Message, Sequence[Frame]]] = OrderedDict()
+        self._seq = 0
+        self._heard = time.monotonic()
+        self._manager_id = 0
+        self._ready_said = False
+        self._draining = False
+        self._over: str | None = None
+
+    def _connect(self, connection: Connection) -> Client:
+        name = f"{self._settings.pilot}/{self._settings.mark}"
+        return Client(self._context, connection.keys, connection.address, name)
+
+    def run(self) -> int:
+        """Work until told to stop, or until the manager was gone for too long; the exit code."""
+        signal.signal(signal.SIGTERM, self._terminated)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._hello()
+        self._crew.start()
+        poller = zmq.Poller()
+        poller.register(self._server.socket, zmq.POLLIN)
+        poller.register(self._wake_reader, zmq.POLLIN)
+        poller.register(self._manager.socket, zmq.POLLIN)
+        next_beat = 0.0
+        while self._over is None:
+            poller.poll(ROUND_SECONDS * 1000)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_reader, 4096)
+            while (received := self._manager.receive()) is not None:
+                self._received(*received)
+            self._crew.attend()
+            self._check()
+            if (now := time.monotonic()) >= next_beat:
+                next_beat = now + BEAT_SECONDS
+                self._beat(poller)
+        return self._end()
+
+    # ---- the manager ----------------------------------------------------------------------------------------
+
+    def _received(self, message: Message, frames: list[bytes]) -> None:
+        self._heard = time.monotonic()
+        if isinstance(message, messages.Run):
+            self._crew.add(message, frames)
+        elif isinstance(message, messages.Ack):
+            while self._kept and next(iter(self._kept)) <= message.seq:
+                self._kept.popitem(last=False)
+        elif isinstance(message, messages.Beat):
+            if message.sender != self._manager_id:
+                self._hello()
+        elif isinstance(message, messages.Welcome):
+            self._welcomed(message)
+        elif isinstance(message, messages.Cancel):
+            self._crew.cancel(message.tasks)
+        elif isinstance(message, messages.Drain):
+            self._draining = True
+            self._crew.drain()
+        elif isinstance(message, messages.Stop):
+            self._over = "the manager said so"
+        elif isinstance(message, messages.Refused):
+            self._over = f"the manager refused: {message.reason}"
+
+    def _hello(self) -> None:
+        self._manager.send(messages.Hello(self._settings.pilot, os.getpid(), platform.node(), versions()))
+
+    def _welcomed(self, message: messages.Welcome) -> None:
+        """A manager that knows us: it gets what no manager has acknowledged, then what we still have."""
+        self._manager_id = message.sender
+        for kept, frames in self._kept.values():
+            self._manager.send(kept, frames)
+        self._ready_said = False
+
+    def _report(self, message: Message, frames: Sequence[Frame]) -> None:
+        """Send to the manager; outcomes and losses are kept until it has acknowledged them."""
+        if isinstance(message, messages.Outcomes | messages.Lost):
+            self._seq += 1
+            message = msgspec.structs.replace(message, seq=self._seq)
+            self._kept[self._seq] = (message, frames)
+        self._manager.send(message, frames)
+
+    def _check(self) -> None:
+        if self._crew.broken is not None:
+            self._manager.send(messages.Broken(self._crew.broken))
+            self._over = self._crew.broken
+            return
+        if self._crew.started and self._manager_id and not self._ready_said:
+            self._ready_said = True
+            slots, gpus, memory = self._settings.cores, self._settings.gpus, self._settings.memory
+            self._manager.send(messages.Ready(slots, gpus, memory, self._crew.held(), self._engine.client()))
+        if self._draining and self._crew.is_idle() and not self._kept:
+            self._over = "drained"
+
+    def _beat(self, poller: zmq.Poller) -> None:
+        self._manager.send(messages.Beat(0))
+        self._crew.beat()
+        silent = time.monotonic() - self._heard
+        if silent > self._settings.orphan_timeout:
+            self._over = f"no manager for {silent:.0f} s"
+        elif silent > SILENT_SECONDS:
+            self._look_for_manager(poller)
+
+    def _look_for_manager(self, poller: zmq.Poller) -> None:
+        try:
+            connection = self._folder.read_connection()
+        except OSError:
+            self._over = "the session folder is gone"
+            return
+        if connection != self._connection:
+            log.info("the manager is at %s now", connection.address)
+            poller.unregister(self._manager.socket)
+            self._manager.close(linger_ms=0)
+            self._connection = connection
+            self._manager = self._connect(connection)
+            poller.register(self._manager.socket, zmq.POLLIN)
+            self._hello()
+
+    # ---- the end --------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_writer, b"x")
+
+    def _terminated(self, number: int, frame: object) -> None:
+        self._over = f"signal {number}"
+        self._wake()
+
+    def _end(self) -> int:
+        log.info("ends: %s", self._over)
+        self._crew.stop()
+        end_marked(self._settings.mark, grace=1.0)
+        self._server.close()
+        self._manager.close()
+        self._context.term()
+        return 1 if self._crew.broken else 0
+
+
+def main() -> None:
+    """The command line of the placeholder job: SESSION PILOT MARK."""
+    session, pilot, mark = sys.argv[1:]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    folder = SessionFolder(Path(session))
+    settings = msgspec.json.decode((folder.pilot(pilot) / "agent.json").read_bytes(), type=AgentSettings)
+    settings = msgspec.structs.replace(settings, mark=mark)
+    code = Agent(folder, settings).run()
+    logging.shutdown()
+    os._exit(code)  # engines leave threads behind that would hold an ordinary exit up
+
+
+if __name__ == "__main__":
+    main()

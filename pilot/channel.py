@@ -1,0 +1,138 @@
+"""Manager ↔ agent ↔ worker: ZeroMQ with CURVE. A message is one frame of ``messages.py``, and frames behind it.
+
+Each session has one key pair; whoever can read it is trusted. A peer without it is dropped in the handshake and
+logged: nothing that it sends is ever read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import zmq
+from zmq.auth.thread import ThreadAuthenticator
+
+from pilot import messages
+from pilot.messages import Message
+
+log = logging.getLogger(__name__)
+
+Frame = bytes | memoryview
+Keys = tuple[bytes, bytes]
+
+_HEARTBEAT_MS = 5000
+
+
+class Server:
+    """The end that listens: the manager for its agents, an agent for its workers. For one thread."""
+
+    def __init__(self, keys: Keys, address: str) -> None:
+        """Listen.
+
+        Args:
+            keys: public and secret CURVE key of the session.
+            address: ``tcp://host:port``; without a port any free one.
+        """
+        self._context = zmq.Context()
+        self._auth = ThreadAuthenticator(self._context, log=log)
+        self._auth.start()
+        self._auth.configure_curve_callback("*", _Session(keys[0]))
+        self.socket = _prepare(self._context.socket(zmq.ROUTER))
+        self.socket.curve_server = True
+        self.socket.curve_publickey, self.socket.curve_secretkey = keys
+        self.socket.router_mandatory = True
+        self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        host, _, port = address.removeprefix("tcp://").partition(":")
+        try:
+            self.socket.bind(f"tcp://{host}:{port or '*'}")
+        except zmq.ZMQError:
+            self.close()
+            raise
+        self.address = str(self.socket.last_endpoint.decode())
+
+    def send(self, peer: bytes, message: Message, frames: Sequence[Frame] = ()) -> bool:
+        """Send; False when this peer is not connected."""
+        try:
+            self.socket.send_multipart([peer, messages.encode(message), *frames], flags=zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return False
+            raise
+        return True
+
+    def receive(self) -> tuple[bytes, Message, list[bytes]] | None:
+        """The next message with its sender, or None when there is none now. Never blocks."""
+        try:
+            peer, head, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        return peer, messages.decode(head), frames
+
+    def close(self) -> None:
+        """Close; what was not sent yet has a moment to go."""
+        self.socket.close(linger=500)
+        self._auth.stop()
+        self._context.term()
+
+
+class Client:
+    """The end that connects: an agent to its manager, a worker to its agent. For one thread."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys, address: str, name: str) -> None:
+        """Connect, now or as soon as the server is there.
+
+        Args:
+            context: where the socket lives.
+            keys: public and secret CURVE key of the session.
+            address: ``tcp://host:port``.
+            name: what the server sees as sender.
+        """
+        self.socket = _prepare(context.socket(zmq.DEALER))
+        self.socket.curve_serverkey = keys[0]
+        self.socket.curve_publickey, self.socket.curve_secretkey = keys
+        self.socket.setsockopt(zmq.IDENTITY, name.encode())
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self.socket.connect(address)
+
+    def send(self, message: Message, frames: Sequence[Frame] = ()) -> None:
+        """Send, or keep until the server can be reached."""
+        self.socket.send_multipart([messages.encode(message), *frames])
+
+    def receive(self, timeout_ms: int = 0) -> tuple[Message, list[bytes]] | None:
+        """The next message, or None when there is none within the time (-1: wait for ever)."""
+        if timeout_ms and not self.socket.poll(timeout_ms):
+            return None
+        try:
+            head, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        return messages.decode(head), frames
+
+    def close(self, linger_ms: int = 500) -> None:
+        """Close; what was not sent yet has a moment to go."""
+        self.socket.close(linger=linger_ms)
+
+
+class _Session:
+    """Admits the holders of the session's key."""
+
+    def __init__(self, public_key: bytes) -> None:
+        self._public_key = public_key
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """True when the peer has shown this key; the library has checked that it holds the secret one too."""
+        admitted = key == self._public_key
+        if not admitted:
+            log.warning("a stranger (CURVE key %s) was refused: it is not of this session", key.decode())
+        return admitted
+
+
+def _prepare(socket: Any) -> Any:
+    socket.setsockopt(zmq.LINGER, 500)
+    socket.setsockopt(zmq.SNDHWM, 0)  # the credit of each pilot bounds what is on its way
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 4 * _HEARTBEAT_MS)
+    return socket

@@ -1,0 +1,647 @@
+"""Decides: events in, commands out. No clock, no thread, no I/O; the time comes with each event.
+
+Tasks with equal `Terms` queue in one *lane*, in order of submission. A batch is cut off the front of a lane only when
+a pilot has *credit* for it (late binding), so a slow or late pilot never hoards tasks. How many tasks make a batch
+follows from the measured time of each function; the pilot is the policy's choice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from pilot import events
+from pilot.descriptions import PilotDescription, Resources, Terms
+from pilot.interfaces import Candidate, Policy
+from pilot.results import CANCELLED, OK, RAISED, Attempt, Outcome, Value
+from pilot.routing import Capacity, misfit
+from pilot.states import PilotState, TaskState, advance, is_final
+
+#: Seconds of measured work that make a batch.
+BATCH_SECONDS = 0.05
+#: Tasks in a batch at most.
+BATCH_TASKS = 1000
+#: The end of a lane is cut in batches of no less work than this (seconds), however many slots there are.
+SMALLEST_BATCH_SECONDS = 0.002
+#: Batches that take longer than this are not sent ahead: one a slot, none waiting.
+PREFETCH_BELOW_SECONDS = 0.25
+#: A worker gives back what it has not begun after this many times the expected time, and at least so many seconds.
+PATIENCE, PATIENCE_SECONDS = 4.0, 0.2
+#: A task whose worker died this often while it ran alone is held to be the cause.
+DEATHS_ALONE = 2
+#: A task whose attempts were lost this often, for whatever reason, fails.
+LOSSES = 10
+#: Weight of the newest batch in the mean time of a function or the slowness of a pilot.
+NEWEST = 0.3
+#: Seconds that an attached manager waits for agents of before.
+REJOIN_SECONDS = 30.0
+
+
+_ENDED = {TaskState.FAILED: "failed", TaskState.CANCELLED: "was cancelled"}
+
+
+class Function:
+    """A function as the controller sees it: its digest and how long it takes."""
+
+    __slots__ = ("digest", "id", "name", "seconds")
+
+    def __init__(self, id: int, digest: str, name: str) -> None:
+        self.id = id
+        self.digest = digest
+        self.name = name
+        #: Mean seconds of a call on a pilot of slowness 1; None until measured.
+        self.seconds: float | None = None
+
+    def measured(self, seconds: float) -> None:
+        """Take in the mean of a batch."""
+        self.seconds = seconds if self.seconds is None else self.seconds + NEWEST * (seconds - self.seconds)
+
+
+class Entry:
+    """A task as the controller sees it. Lives on behind the user's handle, without its payload, for the record."""
+
+    __slots__ = (
+        "attempts",
+        "batch",
+        "blockers",
+        "bound",
+        "cancelling",
+        "deaths",
+        "function",
+        "id",
+        "losses",
+        "name",
+        "needs",
+        "payload",
+        "pilot",
+        "reason",
+        "retries",
+        "state",
+        "submitted",
+        "suspect",
+        "terms",
+        "values",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        function: Function,
+        payload: Value,
+        terms: Terms,
+        name: str | None,
+        submitted: float,
+        needs: dict[int, bool] | None = None,
+    ) -> None:
+        self.id = id
+        self.function = function
+        self.payload = payload
+        self.terms = terms
+        self.name = name
+        self.submitted = submitted
+        #: Task id → True when its result is among the arguments, False when only its end is waited for.
+        self.needs = needs
+        self.state = TaskState.QUEUED
+        self.pilot: str | None = None
+        self.worker: str | None = None
+        self.batch = 0
+        self.bound = 0.0
+        #: Why it went to its pilot, in words.
+        self.reason = ""
+        self.attempts: tuple[Attempt, ...] = ()
+        self.retries = 0
+        #: Attempts lost; and of these, how often it was the only one that its worker can have died of.
+        self.losses = 0
+        self.deaths = 0
+        #: Its last worker died: it runs alone next.
+        self.suspect = False
+        self.cancelling = False
+        #: Tasks that it still waits for; the results that it needs, as they come.
+        self.blockers: set[int] | None = None
+        self.values: dict[int, Value] | None = None
+
+
+class _Sent:
+    """A batch on its way."""
+
+    __slots__ = ("entries", "expected", "resources")
+
+    def __init__(self, entries: dict[int, Entry], resources: Resources, expected: float) -> None:
+        self.entries = entries
+        self.resources = resources
+        self.expected = expected
+
+
+class _Pilot:
+    """A pilot as the controller sees it."""
+
+    def __init__(self, id: str, description: PilotDescription, memory: int) -> None:
+        self.id = id
+        self.description = description
+        self.name = description.name or id
+        self.state = PilotState.NEW
+        self.nodes = description.number_of_nodes
+        self.cores = description.cores * self.nodes
+        self.gpus = description.gpus_per_node * self.nodes
+        self.memory = memory
+        self.restarts = description.restarts
+        self.sent: dict[int, _Sent] = {}
+        self.used_cores = 0.0
+        self.used_gpus = 0.0
+        self.expected = 0.0
+        self.slowness = 1.0
+        self.stopping = False
+        self.rejoins = False
+        self.ends_at: float | None = None
+        self.finished = 0
+
+    def capacity(self) -> Capacity:
+        node = self.description
+        return Capacity(self.id, self.name, node.labels, node.cores, node.gpus_per_node, self.memory)
+
+    def has_credit(self, needs: Resources, seconds: float | None) -> bool:
+        """True when a batch that takes so long may be sent now: to a free slot, or (when short) one ahead of it."""
+        depth = 2 if seconds is not None and seconds < PREFETCH_BELOW_SECONDS else 1
+        if needs.num_gpus and self.used_gpus + needs.num_gpus > self.gpus * depth:
+            return False
+        return self.used_cores + needs.num_cpus <= self.cores * depth
+
+    def put(self, batch: int, sent: _Sent) -> None:
+        self.sent[batch] = sent
+        self.used_cores += sent.resources.num_cpus
+        self.used_gpus += sent.resources.num_gpus
+        self.expected += sent.expected
+
+    def take(self, batch: int) -> _Sent | None:
+        sent = self.sent.pop(batch, None)
+        if sent is not None:
+            self.used_cores -= sent.resources.num_cpus
+            self.used_gpus -= sent.resources.num_gpus
+            self.expected = self.expected - sent.expected if self.sent else 0.0
+        return sent
+
+    def candidate(self) -> Candidate:
+        wait = self.expected / self.cores
+        free = self.cores - self.used_cores
+        return Candidate(
+            id=self.id, name=self.name, cores=self.cores, free_cores=free, expected_wait=wait, slowness=self.slowness
+        )
+
+
+class Controller:
+    """The state of all pilots and unfinished tasks, and what to do next."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.pilots: dict[str, _Pilot] = {}
+        #: Unfinished tasks by id.
+        self.entries: dict[int, Entry] = {}
+        self._lanes: dict[Terms, deque[Entry]] = {}
+        self._dependents: dict[int, list[Entry]] = {}
+        self._batch = 0
+        self._hold_until: float | None = None
+        self._handlers = {
+            events.PilotAsked: self._pilot_asked,
+            events.AgentJoined: self._agent_joined,
+            events.PilotReady: self._pilot_ready,
+            events.TasksSubmitted: self._tasks_submitted,
+            events.OutcomesArrived: self._outcomes_arrived,
+            events.TaskStarted: self._task_started,
+            events.AttemptsLost: self._attempts_lost,
+            events.CancelAsked: self._cancel_asked,
+            events.PilotStopAsked: self._pilot_stop_asked,
+            events.PilotEnded: self._pilot_ended,
+        }
+
+    def handle(self, event: events.Event, now: float) -> list[events.Command]:
+        """Take in one event.
+
+        Args:
+            event: what happened.
+            now: seconds by a clock that never steps.
+
+        Returns:
+            What to do, in order.
+        """
+        commands: list[Any] = []
+        self._handlers[type(event)](event, now, commands)  # type: ignore[operator]
+        self._assign(now, commands)
+        return commands
+
+    def tick(self, now: float) -> list[events.Command]:
+        """Call this now and then: time alone changes what can be placed."""
+        commands: list[Any] = []
+        for pilot in self.pilots.values():
+            if pilot.state is PilotState.ACTIVE and pilot.ends_at is not None and now >= pilot.ends_at:
+                self._pilot_stop_asked(events.PilotStopAsked(pilot.id, drain=False), now, commands, done=True)
+        self._fail_hopeless(commands)
+        self._assign(now, commands)
+        return commands
+
+    # ---- pilots ---------------------------------------------------------------------------------------------
+
+    def _pilot_asked(self, event: events.PilotAsked, now: float, commands: list[Any]) -> None:
+        pilot = self.pilots[event.id] = _Pilot(event.id, event.description, event.memory)
+        if event.rejoins:
+            pilot.rejoins = True
+            pilot.state = PilotState.QUEUED
+            self._hold_until = now + REJOIN_SECONDS
+        else:
+            commands.append(events.StartPilot(pilot.id))
+            self._change(pilot, PilotState.QUEUED, "submitted", commands)
+
+    def _agent_joined(self, event: events.AgentJoined, now: float, commands: list[Any]) -> None:
+        pilot = self.pilots[event.pilot]
+        if pilot.state is PilotState.QUEUED:
+            self._change(pilot, PilotState.STARTING, "the agent has reported", commands)
+
+    def _pilot_ready(self, event: events.PilotReady, now: float, commands: list[Any]) -> None:
+        pilot = self.pilots[event.pilot]
+        if is_final(pilot.state):
+            return
+        if pilot.state is not PilotState.ACTIVE and not pilot.stopping:
+            self._change(pilot, PilotState.ACTIVE, f"{event.slots} slots", commands)
+        pilot.cores, pilot.gpus, pilot.memory = event.slots, event.gpus, event.memory
+        walltime = pilot.description.walltime
+        if walltime is not None and pilot.ends_at is None:
+            pilot.ends_at = now + walltime.total_seconds()  # type: ignore[union-attr]
+        self._reclaim(pilot, event.batches)
+        pilot.rejoins = False
+        if not any(one.rejoins for one in self.pilots.values()):
+            self._hold_until = None
+
+    def _reclaim(self, pilot: _Pilot, batches: dict[int, list[int]]) -> None:
+        """After an attach: what the agent still has is bound to it; what it should have and has not is queued."""
+        for batch, tasks in batches.items():
+            self._batch = max(self._batch, batch)
+            if batch in pilot.sent:
+                continue
+            entries = {id: self.entries[id] for id in tasks if id in self.entries}
+            for entry in entries.values():
+                lane = self._lanes.get(entry.terms)
+                if lane is not None and entry.state is TaskState.QUEUED:
+                    lane.remove(entry)
+                entry.state, entry.pilot, entry.batch = TaskState.BOUND, pilot.id, batch
+            if entries:
+                needs = next(iter(entries.values())).terms.resources
+                pilot.put(batch, _Sent(entries, needs, 0.0))
+
+    def _pilot_stop_asked(
+        self, event: events.PilotStopAsked, now: float, commands: list[Any], done: bool = False
+    ) -> None:
+        pilot = self.pilots[event.pilot]
+        if is_final(pilot.state):
+            return
+        pilot.stopping = True
+        if event.drain and pilot.state is PilotState.ACTIVE:
+            self._change(pilot, PilotState.DRAINING, "asked to drain", commands)
+            commands.append(events.StopPilot(pilot.id, drain=True))
+            return
+        commands.append(events.StopPilot(pilot.id, drain=False))
+        if done or event.drain:
+            self._change(pilot, PilotState.DONE, "its walltime is over" if done else "asked to drain", commands)
+        else:
+            self._change(pilot, PilotState.CANCELLED, "cancelled", commands)
+        self._abandon(pilot, "the pilot was ended", now, commands)
+        self._fail_hopeless(commands)
+
+    def _pilot_ended(self, event: events.PilotEnded, now: float, commands: list[Any]) -> None:
+        pilot = self.pilots[event.pilot]
+        if is_final(pilot.state):
+            return
+        pilot.rejoins = False
+        if not any(one.rejoins for one in self.pilots.values()):
+            self._hold_until = None
+        if pilot.state is PilotState.DRAINING:
+            self._change(pilot, PilotState.DONE, "drained", commands)
+        elif pilot.restarts > 0:
+            pilot.restarts -= 1
+            self._change(pilot, PilotState.QUEUED, f"started again: {event.reason}", commands)
+            commands.append(events.StartPilot(pilot.id))
+        else:
+            self._change(pilot, PilotState.FAILED, event.reason, commands)
+        self._abandon(pilot, event.reason, now, commands)
+        self._fail_hopeless(commands)
+
+    def _abandon(self, pilot: _Pilot, reason: str, now: float, commands: list[Any]) -> None:
+        """The tasks that a pilot had go elsewhere."""
+        for batch in list(pilot.sent):
+            sent = pilot.take(batch)
+            assert sent is not None
+            self._lose(list(sent.entries.values()), pilot, reason, False, True, commands)
+
+    def _change(self, pilot: _Pilot, state: PilotState, reason: str, commands: list[Any]) -> None:
+        pilot.state = advance(pilot.id, pilot.state, state)
+        commands.append(events.ChangePilot(pilot.id, state, reason))
+
+    # ---- tasks ----------------------------------------------------------------------------------------------
+
+    def _tasks_submitted(self, event: events.TasksSubmitted, now: float, commands: list[Any]) -> None:
+        entries, lanes = self.entries, self._lanes
+        terms, lane = None, None
+        for entry in event.entries:
+            entries[entry.id] = entry
+            if entry.blockers:
+                entry.state = TaskState.WAITING
+                for id in entry.blockers:
+                    self._dependents.setdefault(id, []).append(entry)
+                continue
+            if entry.terms is not terms:
+                terms = entry.terms
+                lane = lanes.get(terms)
+                if lane is None:
+                    lane = lanes[terms] = deque()
+            lane.append(entry)  # type: ignore[union-attr]
+
+    def _enqueue(self, entry: Entry) -> None:
+        entry.state = TaskState.QUEUED
+        self._lanes.setdefault(entry.terms, deque()).append(entry)
+
+    def _outcomes_arrived(self, event: events.OutcomesArrived, now: float, commands: list[Any]) -> None:
+        pilot = self.pilots[event.pilot]
+        sent = pilot.sent.get(event.batch)
+        pairs: list[tuple[Entry, Outcome]] = []
+        function, count, seconds = None, 0, 0.0
+        for outcome in event.outcomes:
+            entry = self.entries.get(outcome.task)
+            if sent is not None:
+                sent.entries.pop(outcome.task, None)
+            if entry is None:
+                continue  # finished already: a result that was sent twice
+            if entry.function is not function:
+                self._measured(pilot, function, count, seconds)
+                function, count, seconds = entry.function, 0, 0.0
+            count += 1
+            seconds += outcome.seconds
+            entry.worker = event.worker
+            if outcome.status == RAISED and entry.retries < entry.terms.retries and not entry.cancelling:
+                self._retry(entry, pilot, commands)
+            else:
+                del self.entries[outcome.task]
+                pairs.append((entry, outcome))
+        self._measured(pilot, function, count, seconds)
+        pilot.finished += len(event.outcomes)
+        if sent is not None and not sent.entries:
+            pilot.take(event.batch)
+        if pairs:
+            self._settle(pairs, commands)
+
+    def _measured(self, pilot: _Pilot, function: Function | None, count: int, seconds: float) -> None:
+        if function is None:
+            return
+        mean = seconds / count
+        if function.seconds:
+            ratio = min(max(mean / function.seconds, 0.1), 10.0)
+            pilot.slowness += 0.1 * NEWEST * (ratio - pilot.slowness)
+        function.measured(mean / pilot.slowness)
+
+    def _settle(self, pairs: list[tuple[Entry, Outcome]], commands: list[Any]) -> None:
+        states = {OK: TaskState.DONE, CANCELLED: TaskState.CANCELLED}
+        for entry, outcome in pairs:
+            entry.state = states.get(outcome.status, TaskState.FAILED)
+            entry.values = None
+        commands.append(events.Settle(pairs))
+        if self._dependents:
+            for entry, outcome in pairs:
+                if entry.id in self._dependents:
+                    self._release(entry, outcome, commands)
+
+    def _release(self, entry: Entry, outcome: Outcome, commands: list[Any]) -> None:
+        """The tasks that waited for this one go on, or fail with it."""
+        failed = []
+        for dependent in self._dependents.pop(entry.id):
+            if dependent.state is not TaskState.WAITING:
+                continue
+            if outcome.status != OK:
+                failed.append(dependent)
+                continue
+            assert dependent.blockers is not None and dependent.needs is not None
+            if dependent.needs[entry.id]:
+                dependent.values = dependent.values or {}
+                dependent.values[entry.id] = outcome.value
+            dependent.blockers.discard(entry.id)
+            if not dependent.blockers:
+                self._enqueue(dependent)
+        if failed:
+            name = entry.name or entry.function.name
+            reason = f"it depends on task {entry.id} ({name}), which {_ENDED[entry.state]}"
+            self._fail(failed, "DependencyFailed", reason, commands, entry.id)
+
+    def _fail(
+        self, entries: list[Entry], error: str, reason: str, commands: list[Any], cause: int | None = None
+    ) -> None:
+        for entry in entries:
+            self.entries.pop(entry.id, None)
+            entry.state = TaskState.FAILED
+            entry.values = None
+        commands.append(events.Fail(entries, error, reason, cause))
+        for entry in entries:
+            if entry.id in self._dependents:
+                self._release(entry, Outcome(entry.id, RAISED, 0.0, 0.0), commands)
+
+    def _retry(self, entry: Entry, pilot: _Pilot, commands: list[Any]) -> None:
+        entry.retries += 1
+        commands.append(events.RecordAttempt(entry, pilot.name, "it raised"))
+        self._enqueue(entry)
+
+    def _task_started(self, event: events.TaskStarted, now: float, commands: list[Any]) -> None:
+        entry = self.entries.get(event.task)
+        if entry is not None and entry.state is TaskState.BOUND and entry.pilot == event.pilot:
+            entry.state = TaskState.RUNNING
+            entry.worker = event.worker
+
+    def _attempts_lost(self, event: events.AttemptsLost, now: float, commands: list[Any]) -> None:
+        pilot = self.pilots[event.pilot]
+        sent = pilot.sent.get(event.batch)
+        if sent is None:
+            return  # the pilot was given up in the meantime, its tasks are elsewhere
+        lost = [entry for id in event.tasks if (entry := sent.entries.pop(id, None)) is not None]
+        if not sent.entries:
+            pilot.take(event.batch)
+        for entry in lost:
+            entry.worker = event.worker
+        self._lose(lost, pilot, event.reason, event.blame, event.blame, commands)
+
+    def _lose(
+        self, lost: list[Entry], pilot: _Pilot, reason: str, blame: bool, counts: bool, commands: list[Any]
+    ) -> None:
+        """Attempts that ended without outcome: the tasks go back to the front of their lanes, or end here.
+
+        A worker's death is blamed on the batch: its tasks run alone next, which shows the one that kills workers.
+        """
+        cancelled, failed = [], []
+        for entry in reversed(lost):
+            if entry.cancelling:
+                cancelled.append((entry, Outcome(entry.id, CANCELLED, 0.0, 0.0)))
+                self.entries.pop(entry.id, None)
+                continue
+            if counts:
+                entry.losses += 1
+                commands.append(events.RecordAttempt(entry, pilot.name, reason))
+            if blame:
+                entry.suspect = True
+                entry.deaths += len(lost) == 1
+            if entry.deaths >= DEATHS_ALONE or entry.losses >= LOSSES:
+                failed.append(entry)
+                continue
+            entry.state = TaskState.QUEUED
+            entry.bound = 0.0
+            self._lanes.setdefault(entry.terms, deque()).appendleft(entry)
+        if cancelled:
+            self._settle(cancelled, commands)
+        if failed:
+            self._fail(failed, "WorkerDied", reason, commands)
+
+    def _cancel_asked(self, event: events.CancelAsked, now: float, commands: list[Any]) -> None:
+        over: list[tuple[Entry, Outcome]] = []
+        sends: dict[str, list[int]] = {}
+        for id in event.tasks:
+            entry = self.entries.get(id)
+            if entry is None:
+                continue
+            entry.cancelling = True
+            if entry.state in (TaskState.BOUND, TaskState.RUNNING):
+                sends.setdefault(entry.pilot or "", []).append(id)
+                continue
+            if entry.state is TaskState.QUEUED:
+                self._lanes[entry.terms].remove(entry)
+            del self.entries[id]
+            over.append((entry, Outcome(id, CANCELLED, 0.0, 0.0)))
+        if over:
+            self._settle(over, commands)
+        commands.extend(events.SendCancel(pilot, tasks) for pilot, tasks in sends.items())
+
+    # ---- placing --------------------------------------------------------------------------------------------
+
+    def misfit(self, terms: Terms) -> str | None:
+        """Why no pilot, present or asked for, could ever serve such a task; None when one could."""
+        reasons = []
+        for pilot in self.pilots.values():
+            if is_final(pilot.state) or pilot.stopping:
+                reasons.append(f"{pilot.name} is {pilot.state.value}")
+                continue
+            reason = misfit(terms, pilot.capacity()) or self._too_short(terms, pilot, None)
+            if reason is None:
+                return None
+            reasons.append(reason)
+        return "; ".join(reasons) or "there is no pilot: call submit_pilot first"
+
+    @staticmethod
+    def _too_short(terms: Terms, pilot: _Pilot, now: float | None) -> str | None:
+        if terms.walltime is None:
+            return None
+        whole = pilot.description.walltime
+        left = whole.total_seconds() if whole is not None else None  # type: ignore[union-attr]
+        if now is not None and pilot.ends_at is not None:
+            left = pilot.ends_at - now
+        if left is None or left >= terms.walltime:
+            return None
+        return f"{pilot.name} has {left:.0f} s of walltime left, {terms.walltime:g} s are needed"
+
+    def _fail_hopeless(self, commands: list[Any]) -> None:
+        """Tasks that no pilot can serve any more fail, with the reason."""
+        if self._hold_until is not None:
+            return
+        for terms in list(self._lanes):
+            lane = self._lanes[terms]
+            reason = self.misfit(terms) if lane else None
+            if reason is not None:
+                del self._lanes[terms]
+                self._fail(list(lane), "NoPilotError", reason, commands)
+
+    def _assign(self, now: float, commands: list[Any]) -> None:
+        """Send batches as long as a lane has tasks and a pilot that fits has credit."""
+        if self._hold_until is not None:
+            if now < self._hold_until:
+                return
+            self._hold_until = None
+        active = [pilot for pilot in self.pilots.values() if pilot.state is PilotState.ACTIVE]
+        if not active:
+            return
+        lanes = [(terms, lane) for terms, lane in self._lanes.items() if lane]
+        lanes.sort(key=lambda item: (-item[0].priority, item[1][0].id))
+        for terms, lane in lanes:
+            fitting = [
+                pilot
+                for pilot in active
+                if misfit(terms, pilot.capacity()) is None and self._too_short(terms, pilot, now) is None
+            ]
+            while lane and fitting:
+                seconds = lane[0].function.seconds
+                free = {pilot.id: pilot for pilot in fitting if pilot.has_credit(terms.resources, seconds)}
+                if not free:
+                    break
+                choice, reason = self.policy.choose(terms, [pilot.candidate() for pilot in free.values()])
+                slots = sum(pilot.cores for pilot in fitting) / terms.resources.num_cpus
+                commands.append(self._cut(lane, terms, free[choice.id], slots, reason))
+            if not lane:
+                del self._lanes[terms]
+
+    def _cut(
+        self, lane: deque[Entry], terms: Terms, pilot: _Pilot, slots: float, reason: str
+    ) -> events.SendBatch:
+        """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
+        share = -(-len(lane) // max(1, int(2 * slots)))
+        total, entries = 0.0, []
+        while lane and len(entries) < BATCH_TASKS:
+            entry = lane[0]
+            seconds = entry.function.seconds
+            if entries:
+                if seconds is None or entry.suspect or entries[0].suspect:
+                    break  # alone: not known yet how long it takes, or its last worker died
+                after = (total + seconds) * pilot.slowness
+                if after > BATCH_SECONDS or (len(entries) >= share and after > SMALLEST_BATCH_SECONDS):
+                    break
+            total += seconds or 0.0
+            entries.append(lane.popleft())
+        self._batch += 1
+        for entry in entries:
+            entry.state = TaskState.BOUND
+            entry.pilot = pilot.id
+            entry.batch = self._batch
+            entry.reason = reason
+        expected = total * pilot.slowness
+        pilot.put(self._batch, _Sent({entry.id: entry for entry in entries}, terms.resources, expected))
+        patience = max(PATIENCE * expected, PATIENCE_SECONDS)
+        return events.SendBatch(pilot.id, self._batch, terms.resources, entries, patience)
+
+    # ---- words ----------------------------------------------------------------------------------------------
+
+    def explain(self, entry: Entry, now: float) -> str:
+        """Why a task is where it is, in words."""
+        state = entry.state
+        if state is TaskState.WAITING:
+            blockers = ", ".join(str(id) for id in islice(sorted(entry.blockers or ()), 5))
+            more = "" if len(entry.blockers or ()) <= 5 else f" and {len(entry.blockers or ()) - 5} more"
+            return f"waits for the tasks that it depends on: {blockers}{more}"
+        if state is not TaskState.QUEUED:
+            return entry.reason
+        return self._explain_queued(entry, now)
+
+    def _explain_queued(self, entry: Entry, now: float) -> str:
+        if self._hold_until is not None:
+            return "waits until the agents of before have reported what they have"
+        fits, others = [], []
+        for pilot in self.pilots.values():
+            reason = misfit(entry.terms, pilot.capacity()) or self._too_short(entry.terms, pilot, now)
+            if reason is None and pilot.state is not PilotState.ACTIVE:
+                reason = f"{pilot.name} is {pilot.state.value}"
+            (others if reason else fits).append(reason or pilot.name)
+        ahead = sum(1 for other in self._ahead(entry))
+        if fits:
+            why = f"waits in the queue, {ahead} tasks before it: {', '.join(fits)} fit{'s' * (len(fits) == 1)}"
+            why += " and has" if len(fits) == 1 else " and have"
+            why += " as much work as is sent ahead"
+        else:
+            why = "waits: no active pilot fits yet"
+        return why + (f"; {'; '.join(others)}" if others else "")
+
+    def _ahead(self, entry: Entry) -> Iterable[Entry]:
+        for terms, lane in self._lanes.items():
+            if terms.priority > entry.terms.priority:
+                yield from lane
+            elif terms.priority == entry.terms.priority:
+                yield from (other for other in lane if other.id < entry.id)

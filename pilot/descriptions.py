@@ -1,0 +1,276 @@
+"""What is wanted: pilots and tasks, checked when they are built.
+
+Read next: ``interfaces.py`` (who serves these) and ``manager.py``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from pilot.errors import DescriptionError
+
+_S = TypeVar("_S", bound="Description")
+
+_AtLeastOne = Annotated[int, Meta(ge=1, description="a whole number of at least 1")]
+_Count = Annotated[int, Meta(ge=0, description="a whole number of at least 0")]
+_Amount = Annotated[float, Meta(ge=0, description="a number of at least 0; fractions are allowed")]
+_Share = Annotated[float, Meta(gt=0, description="a number above 0; fractions are allowed")]
+_Seconds = Annotated[float, Meta(gt=0, description="seconds above 0, or a timedelta")]
+_Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
+_Names = Annotated[tuple[_Text, ...], Meta(description="a list of texts")]
+_Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
+_Words = Annotated[tuple[_Text, ...], Meta(description="a list of words, the program first")]
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the descriptions: frozen, keyword only, every field checked against its annotation."""
+
+    @classmethod
+    def build(cls: type[_S], given: _S | Mapping[str, Any]) -> _S:
+        """The description itself, or the one that a mapping with the same keys describes.
+
+        Raises:
+            DescriptionError: an unknown key (the nearest known one is named), or a value that is not allowed.
+        """
+        if isinstance(given, cls):
+            return given
+        if not isinstance(given, Mapping):
+            raise DescriptionError(f"{cls.__name__} wanted, or a dict with its keys; given: {given!r}", given=given)
+        for key in given:
+            if key not in cls.__struct_fields__:
+                raise DescriptionError(_unknown(cls, str(key)), field=key, given=given[key])
+        return cls(**given)
+
+    def __post_init__(self) -> None:
+        for field in _fields(type(self)):
+            value = getattr(self, field.name)
+            if value is field.default:
+                continue
+            try:
+                checked = msgspec.convert(value, field.type)
+            except msgspec.ValidationError as error:
+                raise self.wrong(field.name, _allowed(field.type) or str(error)) from None
+            if checked is not value:
+                msgspec.structs.force_setattr(self, field.name, checked)
+
+    def wrong(self, field: str, allowed: str) -> DescriptionError:
+        """The error that says which field is wrong, what was given and what is allowed."""
+        given = getattr(self, field)
+        message = f"{type(self).__name__}.{field}: {given!r} was given; allowed: {allowed}"
+        return DescriptionError(message, field=field, given=given)
+
+
+class Resources(msgspec.Struct, frozen=True, array_like=True):
+    """What one task takes of a pilot while it runs."""
+
+    #: Cores; fractions share a core.
+    num_cpus: float = 1.0
+    #: GPUs; fractions share a GPU.
+    num_gpus: float = 0.0
+    #: Bytes of main memory set aside.
+    memory: int = 0
+
+
+class PilotDescription(Description, frozen=True, kw_only=True):
+    """A placeholder job, and the engine that its agent runs inside.
+
+    Raises:
+        DescriptionError: a field has a value that is not allowed; the message names both.
+    """
+
+    #: Where the job runs: ``scheme://host``; the scheme names a launcher (``local``).
+    resource: _Text = "local://"
+    #: What runs the tasks inside: ``process``, ``ray`` or ``dask``.
+    engine: _Text = "process"
+    #: What people call it; also what ``TaskDescription.pilot`` may name. Default: its id.
+    name: _Text | None = None
+    #: Nodes of the job.
+    number_of_nodes: _AtLeastOne = 1
+    #: Cores of each node that the pilot may use: one worker each. Default: all that this process may use.
+    cores_per_node: _AtLeastOne | None = None
+    #: GPUs of each node that the pilot may use.
+    gpus_per_node: _Count = 0
+    #: Main memory of each node that the pilot may use: bytes, or a text such as "8 GiB". Default: all of it.
+    memory: int | str | None = None
+    #: When the pilot ends by itself: a timedelta, or minutes.
+    walltime: timedelta | float | None = None
+    #: Words that tasks can ask for.
+    labels: _Names = ()
+    #: Environment variables of the agent and its workers.
+    environment: _Texts = {}
+    #: Where tasks run. Default: where the manager was made.
+    working_directory: str | None = None
+    #: How often an agent that was lost is started again before the pilot counts as failed.
+    restarts: _Count = 2
+    #: Seconds that the agent goes on without a manager, for one to attach.
+    orphan_timeout: float = 600.0
+
+    @classmethod
+    def build(cls, given: PilotDescription | Mapping[str, Any]) -> PilotDescription:
+        """As `Description.build`; ``type`` is taken for ``engine``, as Pilot-Quantum calls it."""
+        if isinstance(given, Mapping) and "type" in given and "engine" not in given:
+            given = {("engine" if key == "type" else key): value for key, value in given.items()}
+        return super().build(given)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.walltime, int | float) and not isinstance(self.walltime, bool):
+            msgspec.structs.force_setattr(self, "walltime", timedelta(minutes=self.walltime))
+        super().__post_init__()
+        if "://" not in self.resource:
+            raise self.wrong("resource", "scheme://host, such as local://")
+        if isinstance(self.walltime, timedelta) and self.walltime <= timedelta(0):
+            raise self.wrong("walltime", "a timedelta above 0, or minutes above 0")
+        if self.orphan_timeout <= 0:
+            raise self.wrong("orphan_timeout", "seconds above 0")
+        msgspec.structs.force_setattr(self, "memory", _size(self, "memory"))
+
+    @property
+    def cores(self) -> int:
+        """Cores of each node, with the default filled in."""
+        return self.cores_per_node or len(os.sched_getaffinity(0))
+
+
+class TaskDescription(Description, frozen=True, kw_only=True):
+    """One unit of work: exactly one of ``function`` and ``executable``, what it needs and what it wishes.
+
+    Raises:
+        DescriptionError: a field has a value that is not allowed; the message names both.
+    """
+
+    #: A callable; it runs as ``function(*args, **kwargs)`` in a worker. Tasks among the arguments, at any depth,
+    #: are dependencies and are replaced by their results.
+    function: Any = None
+    args: Any = ()
+    kwargs: dict[str, Any] = {}
+    #: A program and its arguments; its result is a ``subprocess.CompletedProcess`` with text output.
+    executable: _Words = ()
+    #: Environment variables and working directory of the executable.
+    environment: _Texts = {}
+    working_directory: str | None = None
+
+    #: Cores. Fractions share a core.
+    num_cpus: _Share = 1.0
+    #: GPUs. Fractions share a GPU.
+    num_gpus: _Amount = 0.0
+    #: Main memory set aside: bytes, or a text such as "8 GiB".
+    memory: int | str | None = None
+
+    #: The name or id of the pilot that must run it.
+    pilot: _Text | None = None
+    #: Names or ids of pilots: one of these must run it.
+    pilots: _Names = ()
+    #: The pilot must carry all of these labels.
+    labels: _Names = ()
+    #: Higher goes first.
+    priority: int = 0
+    #: How long it is expected to run at most; it starts only where that much walltime is left. Seconds or timedelta.
+    walltime: timedelta | float | None = None
+    #: How long it may run; then it is stopped and fails with TaskTimeout. Seconds or timedelta.
+    timeout: timedelta | float | None = None
+    #: How often it is tried again after it raised. Lost workers and pilots do not count.
+    retries: _Count = 0
+    #: Tasks that must have succeeded before it starts.
+    depends_on: Any = ()
+    #: What people call it. Default: the function's or program's name.
+    name: _Text | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("walltime", "timeout"):
+            value = getattr(self, field)
+            if isinstance(value, timedelta):
+                msgspec.structs.force_setattr(self, field, value.total_seconds())
+        super().__post_init__()
+        if (self.function is None) == (not self.executable):
+            raise DescriptionError("TaskDescription: exactly one of function and executable must be given")
+        if self.function is not None and not callable(self.function):
+            raise self.wrong("function", "a callable")
+        if self.executable and (self.args or self.kwargs):
+            raise self.wrong("args", "none with an executable: put them behind the program's name")
+        if not isinstance(self.args, Sequence) or isinstance(self.args, str | bytes):
+            raise self.wrong("args", "a tuple or list")
+        if self.pilot is not None and self.pilots:
+            raise self.wrong("pilots", "either pilot or pilots, not both")
+        for field in ("walltime", "timeout"):
+            if (value := getattr(self, field)) is not None and not value > 0:
+                raise self.wrong(field, "seconds above 0, or a timedelta")
+        msgspec.structs.force_setattr(self, "memory", _size(self, "memory"))
+
+    def terms(self) -> Terms:
+        """What the controller has to know to place it."""
+        return Terms(
+            resources=Resources(self.num_cpus, self.num_gpus, self.memory or 0),  # type: ignore[arg-type]
+            pilots=(self.pilot,) if self.pilot else self.pilots,
+            labels=self.labels,
+            priority=self.priority,
+            walltime=self.walltime,  # type: ignore[arg-type]
+            timeout=self.timeout,  # type: ignore[arg-type]
+            retries=self.retries,
+        )
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """Needs and wishes of a task without the work itself; tasks with equal terms queue together."""
+
+    resources: Resources = Resources()
+    pilots: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    priority: int = 0
+    #: Seconds.
+    walltime: float | None = None
+    #: Seconds.
+    timeout: float | None = None
+    retries: int = 0
+
+
+#: Terms of ``submit_task(function, *args)``.
+PLAIN = Terms()
+
+
+def _unknown(cls: type[msgspec.Struct], key: str) -> str:
+    near = difflib.get_close_matches(key, cls.__struct_fields__, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{cls.__name__} has no field {key!r}{hint} It has: {', '.join(cls.__struct_fields__)}"
+
+
+_FIELDS: dict[type, tuple[msgspec.structs.FieldInfo, ...]] = {}
+
+
+def _fields(cls: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    if cls not in _FIELDS:
+        _FIELDS[cls] = msgspec.structs.fields(cls)
+    return _FIELDS[cls]
+
+
+def _allowed(kind: Any) -> str:
+    """The description that the annotation carries, also inside a union."""
+    for part in (kind, *getattr(kind, "__args__", ())):
+        for meta in getattr(part, "__metadata__", ()):
+            if isinstance(meta, Meta) and meta.description:
+                return meta.description
+    return ""
+
+
+def _size(description: Description, field: str) -> int | None:
+    """Bytes from bytes or from a text such as "8 GiB"."""
+    value = getattr(description, field)
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value)
+        if match is None or match[2].upper() not in _UNITS:
+            raise description.wrong(field, 'bytes, or a number with a unit, such as "8 GiB" or "500 MB"')
+        value = int(float(match[1]) * _UNITS[match[2].upper()])
+    if value is not None and value <= 0:
+        raise description.wrong(field, "more than 0 bytes")
+    return value  # type: ignore[no-any-return]
+

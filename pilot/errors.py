@@ -1,0 +1,106 @@
+"""What can go wrong, as one tree.
+
+::
+
+    PilotError
+    ├── DescriptionError     a description says something impossible (also a ValueError)
+    ├── PluginError          a launcher, engine, policy or mini-app is unknown or cannot be loaded
+    ├── SessionError         the session folder or its journal cannot be used, or the manager is closed
+    ├── StateError           a step that the state tables do not know: a defect of the library
+    ├── PilotFailed          a pilot ended by itself
+    ├── NoPilotError         no pilot, present or asked for, could ever serve the task
+    └── TaskError            a task ended without a result and without an exception of its own
+        ├── TaskTimeout          it ran longer than its timeout (also a TimeoutError)
+        ├── TaskExited           it called sys.exit() or raised another exception meant for its interpreter
+        ├── WorkerDied           its worker died while it ran, again and again
+        ├── DependencyFailed     a task that it depends on failed; the cause is chained
+        ├── ExecutableFailed     the executable returned a code other than 0
+        └── NotPicklable         its arguments, its result or its exception cannot travel
+
+An exception that a task raises itself is raised unchanged by ``Task.result()``, with the remote traceback as its
+cause. Every error survives pickling with its data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PilotError(Exception):
+    """Root of the tree: a message, and data as attributes."""
+
+    #: True when the same call may succeed later.
+    transient = False
+
+    def __init__(self, message: str = "", **data: Any) -> None:
+        super().__init__(message)
+        self.data = data
+
+    def __getattr__(self, name: str) -> Any:
+        data = self.__dict__.get("data", {})
+        if name in data:
+            return data[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.data)
+
+
+def _rebuild(cls: type[PilotError], args: tuple[Any, ...], data: dict[str, Any]) -> PilotError:
+    return cls(*args, **data)
+
+
+class DescriptionError(PilotError, ValueError):
+    """A field of a description (``field``) has a value (``given``) that is not allowed."""
+
+
+class PluginError(PilotError):
+    """A plugin (``group``, ``name``) is unknown or cannot be loaded; the cause is chained."""
+
+
+class SessionError(PilotError):
+    """The session folder (``path``) cannot be used, or the manager is closed."""
+
+
+class StateError(PilotError):
+    """A step that the state tables do not allow (``uid``)."""
+
+
+class PilotFailed(PilotError):
+    """The pilot (``pilot``) ended by itself; ``log_path`` names its log."""
+
+    transient = True
+
+
+class NoPilotError(PilotError):
+    """No pilot, present or asked for, could ever serve the task."""
+
+
+class TaskError(PilotError):
+    """The task (``task``) ended without a result and without an exception of its own."""
+
+
+class TaskTimeout(TaskError, TimeoutError):
+    """The task ran longer than its timeout (``seconds``) and was stopped."""
+
+
+class TaskExited(TaskError):
+    """The task raised SystemExit, KeyboardInterrupt or the like, which must not end the caller."""
+
+
+class WorkerDied(TaskError):
+    """The worker died while the task ran; ``log_path`` names the worker's log."""
+
+    transient = True
+
+
+class DependencyFailed(TaskError):
+    """A task that this one depends on (``dependency``) ended without a result."""
+
+
+class ExecutableFailed(TaskError):
+    """The executable returned ``returncode``; ``stderr`` holds the end of what it wrote."""
+
+
+class NotPicklable(TaskError):
+    """Something cannot travel between processes; the message names it."""

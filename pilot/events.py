@@ -1,0 +1,169 @@
+"""What happens (events, in the past tense) and what is to be done about it (commands, imperative).
+
+The controller takes the ones and returns the others; the manager feeds it and carries its commands out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pilot.descriptions import PilotDescription, Resources
+from pilot.results import Outcome
+from pilot.states import PilotState
+
+if TYPE_CHECKING:
+    from pilot.controller import Entry
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Base of all events."""
+
+
+class PilotAsked(Event, frozen=True):
+    """The user wants a pilot. ``rejoins``: its agent may still run, from before this manager was attached."""
+
+    id: str
+    description: PilotDescription
+    #: Bytes of memory of each node, for the capacity until the agent says better.
+    memory: int
+    rejoins: bool = False
+
+
+class AgentJoined(Event, frozen=True):
+    """An agent reported; its engine is still starting."""
+
+    pilot: str
+
+
+class PilotReady(Event, frozen=True):
+    """The engine is up. ``batches``: the tasks (by batch) that the agent has already, after an attach."""
+
+    pilot: str
+    slots: int
+    gpus: int
+    memory: int
+    batches: dict[int, list[int]]
+
+
+class TasksSubmitted(Event, frozen=True):
+    """New tasks, in the order of their ids."""
+
+    entries: list[Entry]
+
+
+class OutcomesArrived(Event, frozen=True):
+    """A worker finished some tasks of a batch."""
+
+    pilot: str
+    batch: int
+    worker: str
+    outcomes: list[Outcome]
+
+
+class TaskStarted(Event, frozen=True):
+    """A task that takes longer than a moment has begun."""
+
+    pilot: str
+    worker: str
+    task: int
+
+
+class AttemptsLost(Event, frozen=True):
+    """Tasks of a batch ended without outcome. ``blame``: one of them may be the cause."""
+
+    pilot: str
+    batch: int
+    worker: str
+    tasks: list[int]
+    reason: str
+    blame: bool
+
+
+class CancelAsked(Event, frozen=True):
+    """The user wants these tasks stopped."""
+
+    tasks: list[int]
+
+
+class PilotStopAsked(Event, frozen=True):
+    """The user ends a pilot: at once, or (``drain``) when it has finished what it has."""
+
+    pilot: str
+    drain: bool
+
+
+class PilotEnded(Event, frozen=True):
+    """The agent or its job is gone."""
+
+    pilot: str
+    reason: str
+
+
+class Command(msgspec.Struct, frozen=True):
+    """Base of all commands."""
+
+
+class StartPilot(Command, frozen=True):
+    """Submit its placeholder job."""
+
+    pilot: str
+
+
+class StopPilot(Command, frozen=True):
+    """Tell the agent to end: at once, or (``drain``) when it has finished what it has."""
+
+    pilot: str
+    drain: bool
+
+
+class ChangePilot(Command, frozen=True):
+    """The pilot is in a new state; ``reason`` says why."""
+
+    pilot: str
+    state: PilotState
+    reason: str
+
+
+class SendBatch(Command, frozen=True):
+    """Send these tasks to this pilot as one batch."""
+
+    pilot: str
+    batch: int
+    resources: Resources
+    entries: list[Entry]
+    #: Seconds after which a worker gives back what it has not begun.
+    patience: float
+
+
+class SendCancel(Command, frozen=True):
+    """Tell the agent to stop these tasks."""
+
+    pilot: str
+    tasks: list[int]
+
+
+class Settle(Command, frozen=True):
+    """These tasks are over: each with its outcome."""
+
+    pairs: list[tuple[Entry, Outcome]]
+
+
+class Fail(Command, frozen=True):
+    """These tasks are over without an outcome: with an error of this class."""
+
+    entries: list[Entry]
+    error: str
+    reason: str
+    #: The task whose failure is the cause.
+    cause: int | None = None
+
+
+class RecordAttempt(Command, frozen=True):
+    """An attempt ended without a result that counts."""
+
+    entry: Entry
+    #: The pilot's name.
+    pilot: str
+    reason: str

@@ -1,0 +1,268 @@
+"""What the caller holds: `Pilot` and `Task`."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import CancelledError, Future
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from threading import Condition
+from typing import TYPE_CHECKING, Any
+
+from pilot import errors, payload, registry
+from pilot.descriptions import PilotDescription
+from pilot.errors import DependencyFailed, PilotError, PilotFailed, TaskError, TaskTimeout
+from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, TaskInfo
+from pilot.states import PilotState, TaskState, is_final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pilot.controller import Entry
+    from pilot.manager import PilotManager
+
+
+class Task(Future[Any]):
+    """One submitted task: a `concurrent.futures.Future` that knows where it is.
+
+    ``result()`` unpickles anew at each call, in the calling thread. Callbacks run in a thread of the manager's that
+    does nothing else.
+
+    A plain Future makes its condition when it is made, 1 kB each; this one when somebody waits. That is safe without
+    a lock of its own: who waits makes the condition first and looks at the state then, who finishes sets the state
+    first and looks for a condition then.
+    """
+
+    _result = None
+    _exception = None
+
+    def __init__(self, manager: PilotManager, entry: Entry) -> None:  # not Future.__init__: see above
+        self._manager = manager
+        self._entry = entry
+        self._state = PENDING
+        self._outcome: Outcome | None = None
+        self._error: tuple[type[PilotError], str, int | None] | None = None
+
+    @property
+    def _condition(self) -> Condition:  # type: ignore[override]
+        fields = self.__dict__
+        return fields.get("_made_condition") or fields.setdefault("_made_condition", Condition())
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        return self.__dict__.setdefault("_made_waiters", [])
+
+    @property
+    def _done_callbacks(self) -> list[Any]:  # type: ignore[override]
+        return self.__dict__.setdefault("_made_callbacks", [])
+
+    # ---- what the user asks -----------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> int:
+        """Its number in the session, from 1 on."""
+        return self._entry.id
+
+    @property
+    def name(self) -> str:
+        """What the description called it, or the function's name."""
+        return self._entry.name or self._entry.function.name
+
+    @property
+    def state(self) -> TaskState:
+        """Where it is now."""
+        return self._entry.state
+
+    @property
+    def info(self) -> TaskInfo:
+        """Its record, as far as it is known now."""
+        return self._manager._info(self)
+
+    def running(self) -> bool:
+        """True while a worker is known to run it (said of tasks that take longer than a moment)."""
+        return self._entry.state is TaskState.RUNNING
+
+    def cancel(self) -> bool:
+        """Cancel it, wherever it is; a running one is stopped with its worker.
+
+        Blocks until that is confirmed (not in a callback: there it returns True at once).
+
+        Returns:
+            True when it is cancelled; False when it had ended before.
+        """
+        return self._manager._cancel(self)
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Its result; blocks until there is one.
+
+        Args:
+            timeout: seconds to wait at most; None: for ever.
+
+        Raises:
+            TimeoutError: it is not finished within that time.
+            CancelledError: it was cancelled.
+            Exception: what the task raised, with the remote traceback as its cause.
+            TaskError: it ended without a result and without an exception of its own.
+        """
+        if (error := self.exception(timeout)) is not None:
+            try:
+                raise error
+            finally:
+                del error  # no cycle through the traceback
+        assert self._outcome is not None
+        return payload.load(self._manager._value(self._outcome))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What ``result()`` would raise, None when it has a result. Blocks and raises as ``result()`` does."""
+        self._await(timeout)
+        if self._state == CANCELLED_AND_NOTIFIED:
+            raise CancelledError(f"task {self.id} ({self.name}) was cancelled")
+        if self._error is not None:
+            return self._own_error(*self._error)
+        assert self._outcome is not None
+        return None if self._outcome.status == OK else self._remote_error(self._outcome)
+
+    def __reduce__(self) -> Any:
+        return payload.refer(self.id, self)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.id} {self.name!r} {self.state.value}>"
+
+    # ---- what the manager does --------------------------------------------------------------------------------
+
+    def _settle(self, outcome: Outcome | None, error: tuple[type[PilotError], str, int | None] | None) -> bool:
+        """It is over. True when there are callbacks to call."""
+        self._outcome, self._error = outcome, error
+        over = CANCELLED_AND_NOTIFIED if outcome is not None and outcome.status == CANCELLED else FINISHED
+        fields = self.__dict__
+        self._state = over
+        condition = fields.get("_made_condition")
+        if condition is None:
+            return False
+        with condition:
+            for waiter in fields.get("_made_waiters", ()):
+                if over is CANCELLED_AND_NOTIFIED:
+                    waiter.add_cancelled(self)
+                elif error is None and outcome is not None and outcome.status == OK:
+                    waiter.add_result(self)
+                else:
+                    waiter.add_exception(self)
+            condition.notify_all()
+        return bool(fields.get("_made_callbacks"))
+
+    def _await(self, timeout: float | None) -> None:
+        if self._state in (PENDING, RUNNING):
+            with self._condition:
+                if not self._condition.wait_for(lambda: self._state not in (PENDING, RUNNING), timeout):
+                    raise TimeoutError(f"task {self.id} ({self.name}) is {self.state.value} after {timeout} s")
+
+    def _own_error(self, kind: type[PilotError], reason: str, cause: int | None) -> PilotError:
+        error = kind(f"task {self.id} ({self.name}): {reason}", task=self.id)
+        if cause is not None and issubclass(kind, DependencyFailed):
+            error.data["dependency"] = cause
+            other = self._manager.tasks.get(cause)
+            if other is not None and other.done() and not other.cancelled():
+                error.__cause__ = other.exception()
+        return error
+
+    def _remote_error(self, outcome: Outcome) -> BaseException:
+        info = self.info
+        where = f"task {self.id} ({self.name}) on pilot {info.pilot}, worker {info.worker}"
+        if outcome.status == TIMED_OUT:
+            limit = self._entry.terms.timeout
+            return TaskTimeout(f"{where} ran longer than its timeout of {limit:g} s", task=self.id, seconds=limit)
+        value = self._manager._value(outcome)
+        assert isinstance(value, bytes)
+        error, failure = payload.load_exception(value)
+        if error is None:
+            kind: type[PilotError] = getattr(errors, failure.instead, TaskError)
+            error = kind(f"{where} raised {failure.kind}: {failure.message}", task=self.id)
+            error.__cause__ = payload.RemoteTraceback(failure.traceback)
+        else:
+            error.add_note(where)
+        if outcome.stderr:
+            error.add_note(f"stderr: {outcome.stderr[-2000:].rstrip()}")
+        return error
+
+
+class Pilot:
+    """One pilot that was asked for."""
+
+    def __init__(self, manager: PilotManager, id: str, description: PilotDescription, log_path: Path) -> None:
+        self._manager = manager
+        self._changed = Condition()
+        self._state = PilotState.NEW
+        self.id = id
+        #: As it was asked for.
+        self.description = description
+        #: The agent's log.
+        self.log_path = log_path
+        #: Why it is in its state.
+        self.reason = ""
+        self._client: dict[str, str] = {}
+        #: Wall clock of each state it was in first, seconds since the epoch.
+        self.times: dict[PilotState, float] = {}
+
+    @property
+    def name(self) -> str:
+        """What the description called it, or its id."""
+        return self.description.name or self.id
+
+    @property
+    def state(self) -> PilotState:
+        """Where it is now."""
+        return self._state
+
+    def wait(self, timeout: float | None = None) -> PilotState:
+        """Block until it takes tasks, or is over.
+
+        Args:
+            timeout: seconds to wait at most; None: for ever.
+
+        Returns:
+            The state then; after a timeout the one it is in.
+
+        Raises:
+            PilotFailed: it failed; the message says why and names the log.
+        """
+        starting = (PilotState.NEW, PilotState.QUEUED, PilotState.STARTING)
+        with self._changed:
+            self._changed.wait_for(lambda: self._state not in starting, timeout)
+        if self._state is PilotState.FAILED:
+            raise PilotFailed(
+                f"pilot {self.name} failed: {self.reason}; see {self.log_path}",
+                pilot=self.id,
+                log_path=str(self.log_path),
+            )
+        return self._state
+
+    def drain(self) -> None:
+        """Let it finish what runs, then end it; what was not begun goes to other pilots. Does not block."""
+        self._manager._stop_pilot(self, drain=True)
+
+    def cancel(self) -> None:
+        """End it now; its tasks go to other pilots. Blocks until its processes are gone."""
+        self._manager._stop_pilot(self, drain=False)
+
+    def get_client(self) -> Any:
+        """The engine's native client: a ``distributed.Client``, or the module ``ray``, connected. Blocks until active.
+
+        Raises:
+            PilotFailed: the pilot failed.
+            NotImplementedError: the engine has no native client.
+        """
+        self.wait()
+        engine = registry.load("pilot.engines", self.description.engine)
+        return engine.connect(self._client)
+
+    def __repr__(self) -> str:
+        return f"<Pilot {self.name!r} {self.description.engine} {self.state.value}>"
+
+    def _change(self, state: PilotState, reason: str) -> None:
+        with self._changed:
+            self._state, self.reason = state, reason
+            self.times.setdefault(state, time.time())
+            self._changed.notify_all()
+
+    def _wait_over(self, timeout: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: is_final(self._state), timeout)

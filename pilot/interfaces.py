@@ -1,0 +1,165 @@
+"""The contracts of the plugins, all in one file: Launcher, Engine, Policy.
+
+A **launcher** gets a placeholder job, an **engine** runs workers inside it, a **policy** says which pilot gets work.
+Each is registered as an entry point (``registry.py``) and passes the contract suite of its kind in
+``tests/contract/``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pilot.descriptions import PilotDescription, Resources, Terms
+
+# ---- launchers ------------------------------------------------------------------------------------------------
+
+
+class JobState(Enum):
+    """What a resource manager says of a placeholder job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A placeholder job to start."""
+
+    pilot: str
+    #: The agent's command line.
+    command: tuple[str, ...]
+    #: Environment variables on top of the launcher's own; ``PILOT_AGENT`` marks every process of this job.
+    environment: dict[str, str]
+    description: PilotDescription
+    #: Folder for the job's files.
+    folder: Path
+    #: Where the agent's output goes.
+    log_path: Path
+
+
+class Launcher(ABC):
+    """Gets placeholder jobs: three verbs, all of which may block; they are called from one thread at a time."""
+
+    #: Seconds between two looks at the jobs' states.
+    poll_interval: float = 1.0
+
+    @abstractmethod
+    def check(self, description: PilotDescription) -> None:
+        """Raise DescriptionError when this launcher can never start such a pilot."""
+
+    @abstractmethod
+    def submit(self, job: Job) -> str:
+        """Start the job; its native id, by which `status` and `cancel` know it, also in another process."""
+
+    @abstractmethod
+    def status(self, native_ids: Sequence[str]) -> Mapping[str, tuple[JobState, str]]:
+        """State of each job, and the resource manager's own words for it."""
+
+    @abstractmethod
+    def cancel(self, native_id: str, mark: str) -> None:
+        """End the job and every process that carries ``mark`` as PILOT_AGENT, if any is left. Blocks until done."""
+
+
+# ---- engines --------------------------------------------------------------------------------------------------
+
+
+class Allocation(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine may use."""
+
+    pilot: str
+    cores: int
+    gpus: int
+    #: Bytes.
+    memory: int
+    #: Private folder of this pilot below the session folder.
+    folder: Path
+
+
+class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a worker process has to know (see ``worker.py``)."""
+
+    name: str
+    resources: Resources
+    #: Where the agent listens.
+    address: str
+    #: The session's CURVE keys, public and secret.
+    keys: tuple[bytes, bytes]
+    #: Folder for its captured output.
+    folder: str
+    spool: str
+    sys_path: tuple[str, ...]
+    working_directory: str
+    #: Set before anything of the user's is imported.
+    environment: dict[str, str]
+
+
+class Engine(ABC):
+    """A cluster in which workers run. Its methods may block and are called from one thread at a time.
+
+    A worker is a process of the engine's that calls ``pilot.worker.serve(spec)``, which connects to the agent and
+    returns when it is told to. Work does not pass through the engine: it places workers, tells when one is gone,
+    and is there for users who want its native client.
+    """
+
+    def __init__(self, allocation: Allocation) -> None:
+        self.allocation = allocation
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start the cluster on private ports and folders, with its own authentication on."""
+
+    @abstractmethod
+    def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
+        """Start a worker. ``on_exit(reason)`` is called once, from any thread, when it is gone."""
+
+    @abstractmethod
+    def kill(self, name: str) -> None:
+        """End this worker at once, whatever it does. Nothing happens when it is gone already."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the cluster with all its processes."""
+
+    def client(self) -> dict[str, str]:
+        """What `connect` needs."""
+        return {}
+
+    @classmethod
+    def connect(cls, client: Mapping[str, str]) -> Any:
+        """The engine's native client, in the user's process.
+
+        Raises:
+            NotImplementedError: it has none.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no native client")
+
+
+# ---- policies -------------------------------------------------------------------------------------------------
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A pilot that fits and has room now, as a policy sees it."""
+
+    id: str
+    name: str
+    cores: int
+    #: Cores that nothing has been sent for.
+    free_cores: float
+    #: Seconds of work that it has, by measured times, divided by its cores.
+    expected_wait: float
+    #: Its time for the same work against the mean of all pilots; 1 until measured.
+    slowness: float
+
+
+class Policy(ABC):
+    """Says which of the pilots with room gets the next batch."""
+
+    @abstractmethod
+    def choose(self, terms: Terms, candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
+        """One of ``candidates`` (never empty), and the reason in words."""

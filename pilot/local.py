@@ -1,0 +1,61 @@
+"""The local launcher: the placeholder job is a process on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from pilot.descriptions import PilotDescription
+from pilot.interfaces import Job, JobState, Launcher
+from pilot.processes import end_marked, identify, is_alive
+
+
+class LocalLauncher(Launcher):
+    """``local://``: the agent is a process of its own session here, out of reach of the terminal's Ctrl-C."""
+
+    poll_interval = 0.2
+
+    def __init__(self) -> None:
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def check(self, description: PilotDescription) -> None:
+        """One node; cores and GPUs are what the user says that they are."""
+        if description.number_of_nodes != 1:
+            raise description.wrong("number_of_nodes", "1 with local://, which is this machine")
+        if description.resource not in ("local://", "local://localhost"):
+            raise description.wrong("resource", "local:// or local://localhost")
+
+    def submit(self, job: Job) -> str:
+        with job.log_path.open("ab") as log_file:
+            child = subprocess.Popen(
+                job.command,
+                env={**os.environ, **job.environment},
+                cwd=job.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                start_new_session=True,
+            )
+        native_id = identify(child.pid)
+        self._children[native_id] = child
+        return native_id
+
+    def status(self, native_ids: Sequence[str]) -> Mapping[str, tuple[JobState, str]]:
+        return {id: self._state(id) for id in native_ids}
+
+    def _state(self, native_id: str) -> tuple[JobState, str]:
+        child = self._children.get(native_id)
+        code = child.poll() if child is not None else None
+        if code is not None:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            return JobState.ENDED, f"the agent {how}"
+        if is_alive(native_id):
+            return JobState.RUNNING, "running"
+        return JobState.ENDED, "the agent is gone"
+
+    def cancel(self, native_id: str, mark: str) -> None:
+        end_marked(mark)
+        child = self._children.pop(native_id, None)
+        if child is not None:
+            child.wait()

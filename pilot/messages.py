@@ -1,0 +1,159 @@
+"""The words that manager, agent and worker exchange. Each is the first frame of a message; work and outcomes follow
+as frames of their own, which the agent hands on unread.
+
+Whoever sends an `Outcomes` or a `Lost` keeps it until it is acknowledged by its ``seq``.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pilot.descriptions import Resources
+from pilot.results import Outcome, Value
+
+
+#: Version of the library; both ends of a channel must have the same.
+VERSION = "0.1.0"
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Base of all messages."""
+
+
+class Work(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One task of a batch: ``function`` is an index into the digests of its `Run`."""
+
+    task: int
+    function: int
+    payload: Value
+    timeout: float | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True):
+    """The frame behind a `Run`: the work, and the results (by task id) that its arguments refer to."""
+
+    works: list[Work]
+    values: dict[int, Value]
+
+
+# ---- manager ↔ agent ------------------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, array_like=True):
+    """Agent or worker to its server, first thing."""
+
+    name: str
+    pid: int
+    host: str
+    #: Versions of Python (major.minor) and of this library: both ends must have the same.
+    versions: tuple[str, str]
+
+
+class Welcome(Message, frozen=True, array_like=True):
+    """Manager to an agent that it knows; ``sender`` is another number for each manager that opens the session."""
+
+    sender: int
+
+
+class Refused(Message, frozen=True, array_like=True):
+    """Manager to an agent that it does not want; the agent ends."""
+
+    reason: str
+
+
+class Ready(Message, frozen=True, array_like=True):
+    """Agent to manager: the engine is up, or the manager is back. ``batches``: the work that the agent still has."""
+
+    slots: int
+    gpus: int
+    memory: int
+    batches: dict[int, list[int]]
+    #: What the engine's native client needs to connect.
+    client: dict[str, str]
+
+
+class Run(Message, frozen=True, array_like=True):
+    """Manager to agent to worker: run a `Batch` (next frame). Functions follow as frames, one per ``sent`` digest."""
+
+    batch: int
+    resources: Resources
+    tasks: list[int]
+    functions: list[str]
+    sent: list[str]
+    #: Seconds after which the worker gives back what it has not begun.
+    patience: float
+    #: Sum of the tasks' timeouts; 0 unless each has one.
+    limit: float
+
+
+class Outcomes(Message, frozen=True, array_like=True):
+    """Worker to agent to manager: ``count`` outcomes of a batch (next frame: a list of `Outcome`)."""
+
+    seq: int
+    batch: int
+    worker: str
+    count: int
+
+
+class Lost(Message, frozen=True, array_like=True):
+    """Agent to manager: these tasks of a batch ended without outcome.
+
+    ``blame``: one of them may have killed its worker; otherwise they were never begun.
+    """
+
+    seq: int
+    batch: int
+    worker: str
+    tasks: list[int]
+    reason: str
+    blame: bool
+
+
+class Started(Message, frozen=True, array_like=True):
+    """Worker to agent to manager: this task has begun (said of tasks that take longer than a moment)."""
+
+    batch: int
+    worker: str
+    task: int
+
+
+class Cancel(Message, frozen=True, array_like=True):
+    """Stop these tasks; each ends with an outcome, CANCELLED unless it was finished before."""
+
+    tasks: list[int]
+
+
+class Ack(Message, frozen=True, array_like=True):
+    """Manager to agent: everything up to ``seq`` is in the journal."""
+
+    seq: int
+
+
+class Beat(Message, frozen=True, array_like=True):
+    """Both ways: still here. ``sender`` as in `Welcome`, 0 from agents."""
+
+    sender: int = 0
+
+
+class Drain(Message, frozen=True, array_like=True):
+    """Manager to agent: give back what was not begun; stop when the rest is done and acknowledged."""
+
+
+class Stop(Message, frozen=True, array_like=True):
+    """End now, engine and workers included."""
+
+
+class Broken(Message, frozen=True, array_like=True):
+    """Agent to manager: it must end, and why."""
+
+    reason: str
+
+
+AnyMessage = (
+    Hello | Welcome | Refused | Ready | Run | Outcomes | Lost | Started | Cancel | Ack | Beat | Drain | Stop | Broken
+)
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(AnyMessage).decode
+decode_batch = msgspec.msgpack.Decoder(Batch).decode
+decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode

@@ -1,0 +1,237 @@
+"""How Python values travel: pickled, small ones inside the message, large ones through a file.
+
+Pickle protocol 5 throughout. What pickles by reference to ``__main__`` or not at all goes through cloudpickle, which
+takes functions, lambdas and classes by value. A value above `SPOOL_BYTES` is written to a file below the session
+folder with its large buffers out of band, and read by mmap: its arrays are not copied. The arrays are read-only then.
+
+A `Task` among the arguments pickles as a `Reference` to its id; whoever loads the arguments supplies the results.
+"""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+import struct
+import threading
+import traceback
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import msgspec
+
+from pilot.errors import NotPicklable
+from pilot.results import Failure, Spooled, Value
+
+#: Above this many bytes a value goes through a file.
+SPOOL_BYTES = 1 << 20
+
+_LENGTH = struct.Struct("<Q")
+_local = threading.local()
+
+
+class Spool:
+    """Files for large values, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, frames: list[Any]) -> Spooled:
+        """A new file with these frames, each behind its length; complete under its name or not there at all."""
+        path = self.folder / f"{uuid.uuid4().hex}.pkl"
+        part = path.with_suffix(".part")
+        try:
+            with part.open("wb", buffering=0) as file:
+                for frame in frames:
+                    view = memoryview(frame).cast("B")
+                    file.write(_LENGTH.pack(view.nbytes))
+                    while view.nbytes:  # one write takes at most 2 GiB
+                        view = view[file.write(view) :]
+                size = file.tell()
+            part.rename(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        return Spooled(str(path), size)
+
+    @staticmethod
+    def read(spooled: Spooled) -> list[memoryview]:
+        """The frames of such a file, mapped and not copied."""
+        with Path(spooled.path).open("rb") as file:
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        frames, at = [], 0
+        while at < whole.nbytes:
+            (length,) = _LENGTH.unpack_from(whole, at)
+            at += _LENGTH.size
+            frames.append(whole[at : at + length])
+            at += length
+        return frames
+
+
+def discard(value: Value) -> None:
+    """Remove the file of a value that nobody reads any more."""
+    if isinstance(value, Spooled):
+        Path(value.path).unlink(missing_ok=True)
+
+
+def dump(value: Any, spool: Spool, what: str) -> Value:
+    """The value, ready to travel.
+
+    Args:
+        value: any picklable Python value.
+        spool: where it goes when it is large.
+        what: how an error calls it, such as "the result".
+
+    Raises:
+        NotPicklable: it cannot be pickled; says what and why.
+        OSError: it is large and its file cannot be written.
+    """
+    if value is None:
+        return None
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        data = _pickle(value, buffers)
+    except Exception as error:
+        kind = type(value).__qualname__
+        raise NotPicklable(f"{what} cannot be pickled ({kind}): {type(error).__name__}: {error}") from error
+    raws = [buffer.raw() for buffer in buffers]
+    if len(data) + sum(raw.nbytes for raw in raws) > SPOOL_BYTES:
+        return spool.write([data, *raws])
+    return _pickle(value, None) if raws else data
+
+
+def load(value: Value, references: Mapping[int, Value] | None = None) -> Any:
+    """What `dump` took; references to tasks become their results."""
+    if value is None:
+        return None
+    _local.references = references
+    try:
+        if isinstance(value, Spooled):
+            data, *buffers = Spool.read(value)
+            return pickle.loads(data, buffers=buffers)
+        return pickle.loads(value)
+    finally:
+        _local.references = None
+
+
+def dump_function(function: Any) -> bytes:
+    """A callable by value where it needs to be.
+
+    Raises:
+        NotPicklable: it cannot be pickled; says what and why.
+    """
+    try:
+        return _pickle(function, None)
+    except Exception as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise NotPicklable(f"the function {name} cannot be pickled: {type(error).__name__}: {error}") from error
+
+
+def _pickle(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
+    collect = None if buffers is None else buffers.append
+    try:
+        data = pickle.dumps(value, 5, buffer_callback=collect)
+        if b"__main__" not in data:
+            return data
+    except Exception:  # not picklable by reference: cloudpickle decides
+        pass
+    if buffers is not None:
+        buffers.clear()
+    found = getattr(_local, "found", None)
+    if found is not None:
+        found.clear()
+    data = cloudpickle.dumps(value, 5, buffer_callback=collect)
+    return bytes(data)
+
+
+# ---- tasks among the arguments --------------------------------------------------------------------------------
+
+
+class collecting:  # noqa: N801 - reads as a statement: with collecting() as found
+    """Within it, tasks may be pickled; their ids are collected."""
+
+    def __enter__(self) -> dict[int, Any]:
+        _local.found = {}
+        return _local.found  # type: ignore[no-any-return]
+
+    def __exit__(self, *exc: object) -> None:
+        _local.found = None
+
+
+def refer(task_id: int, task: Any) -> tuple[Any, ...]:
+    """What ``Task.__reduce__`` returns: a reference inside `collecting`.
+
+    Raises:
+        TypeError: outside of it; a task means something to its own manager only.
+    """
+    found = getattr(_local, "found", None)
+    if found is None:
+        raise TypeError("a Task cannot be pickled, except among the arguments of a task of the same manager")
+    found[task_id] = task
+    return _dereference, (task_id,)
+
+
+def _dereference(task_id: int) -> Any:
+    references = _local.references or {}
+    value = load(references[task_id])
+    _local.references = references
+    return value
+
+
+# ---- exceptions -----------------------------------------------------------------------------------------------
+
+_failure_encode = msgspec.msgpack.Encoder().encode
+_failure_decode = msgspec.msgpack.Decoder(Failure).decode
+
+
+class RemoteTraceback(Exception):
+    """Shown as the cause of a task's exception: the traceback in the worker."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+def dump_exception(error: BaseException) -> bytes:
+    """An exception, ready to travel; as text alone when it does not survive pickling."""
+    text = _text_of(error)
+    pickled = None
+    if isinstance(error, Exception):  # SystemExit and the like must not end the caller
+        try:
+            pickled = _pickle(error, None)
+            pickle.loads(pickled)
+        except Exception:  # the text says all that can be said
+            pickled = None
+    instead = "TaskError" if isinstance(error, Exception) else "TaskExited"
+    try:
+        message = str(error)
+    except Exception as broken:  # an exception whose __str__ raises
+        message = f"<its text cannot be made: {broken!r}>"
+    return _failure_encode(Failure(pickled, type(error).__qualname__, message, text, instead))
+
+
+def load_exception(value: bytes) -> tuple[BaseException | None, Failure]:
+    """The exception, if it can be had here, and its description in any case."""
+    failure = _failure_decode(value)
+    if failure.pickled is None:
+        return None, failure
+    try:
+        error = pickle.loads(failure.pickled)
+    except Exception:  # its class cannot be imported here
+        return None, failure
+    error.__cause__ = RemoteTraceback(failure.traceback)
+    return error, failure
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error, limit=-50))
+    except Exception:  # an exception whose __str__ raises
+        return f"{type(error).__qualname__} (its traceback cannot be formatted)\n"
+
+

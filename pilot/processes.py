@@ -1,0 +1,62 @@
+"""Ending exactly the processes that a pilot started, found by the mark that they inherit in their environment."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psutil
+
+#: Environment variable that carries a pilot's mark to every process below its agent.
+MARK = "PILOT_AGENT"
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """The processes of this user that carry the mark, this one excepted."""
+    found = []
+    me = psutil.Process()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != me.pid and process.environ().get(MARK) == mark:
+                found.append(process)
+    return found
+
+
+def end_marked(mark: str, grace: float = 0.0) -> int:
+    """End all processes that carry the mark: asked first when there is a grace (seconds), then killed.
+
+    Returns:
+        How many there were. Blocks until they are gone.
+    """
+    total = 0
+    for _ in range(50):  # a process may start another one while we look
+        processes = marked(mark)
+        if not processes:
+            break
+        total += len(processes)
+        if grace:
+            for process in processes:
+                with contextlib.suppress(psutil.Error):
+                    process.terminate()
+            _, processes = psutil.wait_procs(processes, timeout=grace)
+            grace = 0.0
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(processes, timeout=1.0)
+    return total
+
+
+def identify(pid: int) -> str:
+    """A process by pid and start time: no later process has the same."""
+    return f"{pid}:{psutil.Process(pid).create_time():.2f}"
+
+
+def is_alive(identity: str) -> bool:
+    """True when the process of `identify` runs."""
+    pid, _, created = identity.partition(":")
+    try:
+        process = psutil.Process(int(pid))
+        return f"{process.create_time():.2f}" == created and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+

@@ -1,0 +1,77 @@
+"""What came out of a task: its outcome as it travels, and the record that a user reads."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Spooled(msgspec.Struct, frozen=True, array_like=True):
+    """A value too large for a message: a file below the session folder (see ``payload.py``)."""
+
+    path: str
+    size: int
+
+
+#: A pickled value on its way: None (nothing, or Python's None), the pickle itself, or the file that holds it.
+Value = bytes | Spooled | None
+
+#: How an attempt ended, as it travels in `Outcome.status`.
+OK, RAISED, TIMED_OUT, CANCELLED = range(4)
+
+
+class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How one attempt at a task ended. ``value`` is its result, or a `Failure` when ``status`` is RAISED."""
+
+    task: int
+    status: int
+    #: Wall clock of the worker's host, seconds since the epoch.
+    started: float
+    #: Seconds that it ran, by a clock that never steps.
+    seconds: float
+    value: Value = None
+    stdout: str | None = None
+    stderr: str | None = None
+
+
+class Failure(msgspec.Struct, frozen=True, array_like=True):
+    """An exception on its way: pickled where that is possible, and always as text."""
+
+    pickled: bytes | None
+    kind: str
+    message: str
+    traceback: str
+    #: The `TaskError` to raise when the exception itself cannot be: its class name.
+    instead: str = "TaskError"
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One try at a task that did not count: where it was, and why it ended."""
+
+    number: int
+    pilot: str
+    worker: str
+    reason: str
+    #: Wall clock, seconds since the epoch.
+    ended: float
+
+
+class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """The record of a task, as far as it is known. Times are wall clocks, seconds since the epoch."""
+
+    id: int
+    name: str
+    state: str
+    #: Name of the pilot that has or had it.
+    pilot: str | None = None
+    host: str | None = None
+    worker: str | None = None
+    submitted: float | None = None
+    bound: float | None = None
+    started: float | None = None
+    finished: float | None = None
+    #: Seconds that it ran.
+    seconds: float | None = None
+    #: The attempts before the last one.
+    attempts: tuple[Attempt, ...] = ()
+    stdout: str = ""
+    stderr: str = ""

@@ -1,0 +1,153 @@
+"""The session folder: what manager, agents and a manager that attaches later find each other by.
+
+::
+
+    session/                 0700
+      connection.json        0600: address, CURVE keys
+      journal.sqlite         pilots, tasks, results
+      lock                   held by the manager
+      spool/                 large values
+      pilots/<id>/           agent.log, agent.json, the engine's files, the workers' output
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from pilot.errors import SessionError
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """What one has to know to talk to the manager. Whoever can read it is trusted."""
+
+    address: str
+    public_key: str
+    secret_key: str
+
+    @property
+    def keys(self) -> tuple[bytes, bytes]:
+        """Public and secret CURVE key of the session."""
+        return self.public_key.encode(), self.secret_key.encode()
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent reads when it starts: ``pilots/<id>/agent.json``."""
+
+    pilot: str
+    mark: str
+    engine: str
+    cores: int
+    gpus: int
+    memory: int
+    environment: dict[str, str]
+    working_directory: str
+    orphan_timeout: float
+    sys_path: tuple[str, ...]
+
+
+class SessionFolder:
+    """Paths of one session, and its lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection_path = path / "connection.json"
+        self.journal_path = path / "journal.sqlite"
+        self.spool = path / "spool"
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str] | None) -> SessionFolder:
+        """A new session: in ``path``, or in a new private folder below the temporary directory.
+
+        Raises:
+            SessionError: it cannot be made, or holds a session already.
+        """
+        if path is None:
+            name = f"pilot-{time.strftime('%Y%m%d-%H%M%S')}-"
+            folder = cls(Path(tempfile.mkdtemp(prefix=name)))
+        else:
+            folder = cls(Path(path).expanduser().absolute())
+        try:
+            folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.connection_path.exists():
+                raise SessionError(
+                    f"{folder.path} holds a session already: PilotManager.attach({str(folder.path)!r}) opens it "
+                    "again; or name another folder",
+                    path=str(folder.path),
+                )
+            folder.path.chmod(0o700)
+            folder.spool.mkdir(mode=0o700, exist_ok=True)
+            (folder.path / "pilots").mkdir(exist_ok=True)
+            folder._take_lock()
+        except OSError as error:
+            raise SessionError(f"the session folder {folder.path} cannot be used: {error}", path=path) from error
+        return folder
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> SessionFolder:
+        """The session in ``path``, for this manager alone.
+
+        Raises:
+            SessionError: there is none, or a manager that still runs has it.
+        """
+        folder = cls(Path(path).expanduser().absolute())
+        if not folder.connection_path.exists():
+            raise SessionError(f"{folder.path} holds no session (no connection.json)", path=str(folder.path))
+        folder._take_lock()
+        return folder
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.release()
+            raise SessionError(f"another manager uses the session {self.path}", path=str(self.path)) from None
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def pilot(self, id: str) -> Path:
+        """The folder of a pilot, made when needed."""
+        path = self.path / "pilots" / id
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write_connection(self, connection: Connection) -> None:
+        """For the agents; complete or not there."""
+        write_private(self.connection_path, msgspec.json.encode(connection))
+
+    def read_connection(self) -> Connection:
+        """What `write_connection` wrote."""
+        return msgspec.json.decode(self.connection_path.read_bytes(), type=Connection)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a 0600 file that is complete under its name or not there."""
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+    part.rename(path)
+
+
+def new_keys() -> tuple[str, str]:
+    """A CURVE key pair: public, secret."""
+    public, secret = zmq.curve_keypair()
+    return public.decode(), secret.decode()
+
+
+def new_mark() -> str:
+    """A word that nobody else marks processes with."""
+    return secrets.token_hex(16)
