@@ -1,7 +1,7 @@
 """The bare engines: Ray, Dask and ProcessPoolExecutor as a user without pilots would start and call them.
 
-Each has two workers and three verbs, `submit`, `gather` and the `with` block that starts and stops it. Imports stand inside
-`__enter__` so that they count as part of the start: without them there is none.
+Each has two workers and three verbs, `submit`, `gather` and the `with` block that starts and stops it.
+Imports stand inside `__enter__` so that they count as part of the start: without them there is none.
 """
 
 from __future__ import annotations

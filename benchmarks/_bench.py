@@ -1,7 +1,8 @@
-"""What the benchmark scripts share: our side of a comparison, a fresh process for each measurement, and the table.
+"""What the benchmark scripts share: our side of a comparison, fresh processes, and the table.
 
-A script has a function `measure(contestant, **settings)` that returns figures by name. `compare` runs it for the bare engine
-and for ours, each time in a new interpreter and never both at once, in alternating order, and takes the medians.
+A script has a function `measure(contestant, **settings)` that returns figures by name. `compare` runs it
+for the bare engine and for ours, each time in a new interpreter and never both at once, in alternating
+order, and takes the medians.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which processes a session runs, found from outside: the one place that knows how to tell them apart.
 
-Agents mark every process they start with the environment variable PILOT_AGENT; PILOT_BENCHMARK is this script's own mark,
-so that other sessions on the machine are left alone. The worker is whichever process runs the tasks: a task is asked for
-its pid. The engine's own process is known by its name.
+Agents mark every process they start with the environment variable PILOT_AGENT; PILOT_BENCHMARK is this
+script's own mark, so that other sessions on the machine are left alone. The worker is whichever process
+runs the tasks: a task is asked for its pid. The engine's own process is known by its name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Late binding over two unequal pilots: how near does the makespan come to the lower bound?
 
-One pilot has one slot; one with two slots is submitted five seconds after the tasks. The bound is the longest task, or the
-moment at which the slots that were there, each counted from when its pilot became active, have had time for all the work.
+One pilot has one slot; one with two slots is submitted five seconds after the tasks. The bound is the
+longest task, or the moment at which the slots that were there, each counted from when its pilot became
+active, have had time for all the work.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No-op tasks a second through one pilot of two slots, against the bare engine, and the time to a first result.
+"""No-op tasks a second through one pilot of two slots, against the bare engine, and its start.
 
 Every task is its own `submit_task` call, its own future and its own `result()`.
 """

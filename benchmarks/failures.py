@@ -1,7 +1,7 @@
 """kill -9 in the middle of 2,000 tasks: a worker, the engine's process, the agent, the manager.
 
-Each row is a session of its own. No task has a retry, so one that was charged for a lost attempt would fail. A task is
-whole when it ended with its own result, once; lost attempts are those that were made again.
+Each row is a session of its own. No task has a retry, so one that was charged for a lost attempt would
+fail. A task is whole when it ended with its own result, once; lost attempts are those that were made again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import _bench
@@ -122,7 +123,7 @@ def main() -> None:
                 continue  # it has no process besides the workers
             sys.stderr.write(f"  killing {engine}: {victim}\n")
             with tempfile.TemporaryDirectory(prefix="pilot-bench-") as root:
-                settings = (engine, options.tasks, os.path.join(root, "session"))
+                settings = (engine, options.tasks, str(Path(root, "session")))
                 row = kill_manager(*settings) if victim == "manager" else kill_below(victim, *settings)
                 rows.append({**row, "left over": _processes.left_over(timeout=5)})
     _bench.show(f"kill -9 among {options.tasks:,} tasks of {1000 * SECONDS:g} ms", rows, options.json)

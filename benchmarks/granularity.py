@@ -1,4 +1,4 @@
-"""Efficiency on two workers with tasks of 1, 10 and 100 ms: the tasks' own time over (workers x wall time)."""
+"""Efficiency on two workers with tasks of 1, 10 and 100 ms: the tasks' own time over workers x wall time."""
 
 from __future__ import annotations
 

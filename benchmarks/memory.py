@@ -1,7 +1,7 @@
 """Many no-ops in one session: does the rate hold, and what does the manager keep for a finished task?
 
-The bytes are the growth of the manager's resident memory while the caller holds every task; `--tracemalloc` counts
-Python's own allocations in a run of its own, which is slower.
+The bytes are the growth of the manager's resident memory while the caller holds every task; `--tracemalloc`
+counts Python's own allocations in a run of its own, which is slower.
 """
 
 from __future__ import annotations
