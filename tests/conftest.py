@@ -12,7 +12,7 @@ import pytest
 
 T = TypeVar("T")
 
-#: In the environment of everything this run of the suite starts, so that other runs on the machine are not blamed.
+#: In the environment of everything that this run of the suite starts: other runs are not to be blamed.
 SUITE_MARK = "PILOT_TEST_SUITE"
 
 
@@ -30,7 +30,7 @@ def leftovers() -> Callable[[], list[psutil.Process]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_process_left_behind() -> Iterator[None]:
-    """Fails the run when an agent, or anything an agent has started, outlives the last test by ten seconds."""
+    """Fails the run when an agent, or a process of an agent, outlives the last test by ten seconds."""
     os.environ[SUITE_MARK] = str(os.getpid())
     yield
     poll(lambda: not agent_processes(), timeout=10, complaint=lambda: f"left behind: {agent_processes()}")
@@ -52,7 +52,7 @@ def poll(
 
 
 def agent_processes() -> list[psutil.Process]:
-    """Agents mark every process they start with PILOT_AGENT; a zombie has ended and only waits to be reaped."""
+    """Agents mark every process they start with PILOT_AGENT; a zombie has ended, and waits to be reaped."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import subprocess
 import sys
 import zipfile
@@ -57,7 +58,7 @@ def test_entry_points_load_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     for target in sorted(targets):
         loaded = subprocess.run(
             [sys.executable, "-c", LOAD, target],
-            env={"PYTHONPATH": str(tmp_path)},
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
             cwd=tmp_path,
             capture_output=True,
             text=True,
