@@ -1,0 +1,130 @@
+"""What the benchmark scripts share: our side of a comparison, fresh processes, and the table.
+
+A script has a function `measure(contestant, **settings)` that returns figures by name. `compare` runs it
+for the bare engine and for ours, each time in a new interpreter and never both at once, in alternating
+order, and takes the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from _bare import BARE, WORKERS
+
+Figures = dict[str, float]
+
+
+class Ours:
+    """A manager with one pilot on this machine, spoken to like the bare engines."""
+
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> Ours:
+        from pilot import PilotDescription, PilotManager
+
+        self._folder = tempfile.TemporaryDirectory(prefix="pilot-bench-")
+        self.manager = PilotManager(self._folder.name)
+        self.pilot = self.manager.submit_pilot(
+            PilotDescription(resource="local://", engine=self._engine, cores_per_node=WORKERS)
+        )
+        self.submit = self.manager.submit_task
+        return self
+
+    def gather(self, tasks: Iterable[Any]) -> list[Any]:
+        return [task.result() for task in tasks]
+
+    def __exit__(self, *error: object) -> None:
+        self.manager.close()
+        self._folder.cleanup()
+
+
+def contestant(name: str) -> Any:
+    """The contestant called `bare ray`, `our dask` and so on."""
+    side, engine = name.split()
+    return BARE[engine]() if side == "bare" else Ours(engine)
+
+
+def arguments(
+    about: str | None, *, engines: Iterable[str] = BARE, repeat: int = 3
+) -> argparse.ArgumentParser:
+    """A parser with the options that every script has."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    if engines:
+        parser.add_argument(
+            "--engine", nargs="+", choices=BARE, default=list(engines), help="what to measure"
+        )
+    parser.add_argument("--repeat", type=int, default=repeat, help="fresh starts of each; medians are shown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    return parser
+
+
+def measured(name: str, **settings: Any) -> Figures:
+    """Runs the calling script's `measure` for one contestant in a fresh interpreter."""
+    sys.stderr.write(f"  measuring {name}\n")
+    with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
+        figures = Path(folder, "figures.json")
+        subprocess.run(
+            [sys.executable, sys.argv[0], "--measure", name, json.dumps(settings), str(figures)], check=True
+        )
+        return json.loads(figures.read_text())
+
+
+def median(runs: list[Figures]) -> Figures:
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+
+
+def compare(engine: str, *, repeat: int, **settings: Any) -> tuple[Figures, Figures]:
+    """The bare engine's figures and ours: medians over `repeat` fresh starts, in alternating order."""
+    sides = [f"bare {engine}", f"our {engine}"]
+    runs: dict[str, list[Figures]] = {side: [] for side in sides}
+    for attempt in range(repeat):
+        for side in sides if attempt % 2 == 0 else reversed(sides):
+            runs[side].append(measured(side, **settings))
+    bare, ours = (median(runs[side]) for side in sides)
+    return bare, ours
+
+
+def show(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
+    """Prints the rows as a table, and writes them to `file` together with what they were measured on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(rows[0]):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(figure(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    if file:
+        host = {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"title": title, "host": host, "rows": rows}, indent=2) + "\n")
+
+
+def figure(value: Any) -> str:
+    """Three significant digits; thousands in groups."""
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def run(main: Callable[[], None], measure: Callable[..., Figures]) -> None:
+    """A script's last line: the whole comparison, or the one measurement that a parent has asked for."""
+    if sys.argv[1:2] == ["--measure"]:
+        name, settings, figures = sys.argv[2:]
+        Path(figures).write_text(json.dumps(measure(contestant(name), **json.loads(settings))))
+    else:
+        main()

@@ -1,0 +1,68 @@
+"""What every test may use, and the check that the suite leaves no process behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import psutil
+import pytest
+
+T = TypeVar("T")
+
+#: In the environment of everything that this run of the suite starts: other runs are not to be blamed.
+SUITE_MARK = "PILOT_TEST_SUITE"
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., object]:
+    """``eventually(condition, timeout=10)``: what the condition returns, as soon as that is true."""
+    return poll
+
+
+@pytest.fixture(scope="session")
+def leftovers() -> Callable[[], list[psutil.Process]]:
+    """The agents that this run has started, and their processes, that are alive now."""
+    return agent_processes
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left_behind() -> Iterator[None]:
+    """Fails the run when an agent, or a process of an agent, outlives the last test by ten seconds."""
+    os.environ[SUITE_MARK] = str(os.getpid())
+    yield
+    poll(lambda: not agent_processes(), timeout=10, complaint=lambda: f"left behind: {agent_processes()}")
+
+
+def poll(
+    condition: Callable[[], T],
+    timeout: float = 10.0,
+    *,
+    complaint: Callable[[], str] = lambda: "it did not come true",
+) -> T:
+    """Asks again and again until the answer is true, and fails after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    while not (answer := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"waited {timeout:g} s: {complaint()}")
+        time.sleep(0.01)
+    return answer
+
+
+def agent_processes() -> list[psutil.Process]:
+    """Agents mark every process they start with PILOT_AGENT; a zombie has ended, and waits to be reaped."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+            if (
+                "PILOT_AGENT" in environment
+                and environment.get(SUITE_MARK) == os.environ[SUITE_MARK]
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
+                found.append(process)
+        except psutil.Error:  # somebody else's, or gone meanwhile
+            continue
+    return found
