@@ -55,17 +55,11 @@ def contestant(name: str) -> Any:
     return BARE[engine]() if side == "bare" else Ours(engine)
 
 
-def arguments(
-    about: str | None, *, engines: Iterable[str] = BARE, repeat: int = 3
-) -> argparse.ArgumentParser:
+def arguments(about: str | None, *, engines: Iterable[str] = BARE, repeat: int = 3) -> argparse.ArgumentParser:
     """A parser with the options that every script has."""
-    parser = argparse.ArgumentParser(
-        description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     if engines:
-        parser.add_argument(
-            "--engine", nargs="+", choices=BARE, default=list(engines), help="what to measure"
-        )
+        parser.add_argument("--engine", nargs="+", choices=BARE, default=list(engines), help="what to measure")
     parser.add_argument("--repeat", type=int, default=repeat, help="fresh starts of each; medians are shown")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     return parser
@@ -76,9 +70,7 @@ def measured(name: str, **settings: Any) -> Figures:
     sys.stderr.write(f"  measuring {name}\n")
     with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
         figures = Path(folder, "figures.json")
-        subprocess.run(
-            [sys.executable, sys.argv[0], "--measure", name, json.dumps(settings), str(figures)], check=True
-        )
+        subprocess.run([sys.executable, sys.argv[0], "--measure", name, json.dumps(settings), str(figures)], check=True)
         return json.loads(figures.read_text())
 
 

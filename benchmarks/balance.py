@@ -40,9 +40,7 @@ def measure(engine: str, lengths: list[float], late: float) -> _bench.Figures:
     from pilot import PilotDescription, PilotManager
 
     def describe(slots: int) -> PilotDescription:
-        return PilotDescription(
-            resource="local://", engine=engine, cores_per_node=slots, name=f"{slots} slots"
-        )
+        return PilotDescription(resource="local://", engine=engine, cores_per_node=slots, name=f"{slots} slots")
 
     with tempfile.TemporaryDirectory() as folder, PilotManager(folder) as manager:
         manager.submit_pilot(describe(1)).wait()

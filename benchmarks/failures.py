@@ -34,9 +34,7 @@ def begin(manager: Any, engine: str, tasks: int) -> list[Any]:
     """A pilot, its tasks, and the moment when a tenth of them is done."""
     from pilot import PilotDescription
 
-    manager.submit_pilot(
-        PilotDescription(resource="local://", engine=engine, cores_per_node=_bench.WORKERS)
-    ).wait()
+    manager.submit_pilot(PilotDescription(resource="local://", engine=engine, cores_per_node=_bench.WORKERS)).wait()
     submitted = [manager.submit_task(work, number) for number in range(tasks)]
     submitted[tasks // 10].result()
     return submitted

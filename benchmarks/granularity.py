@@ -34,9 +34,7 @@ def measure(contestant: Any, kind: str, milliseconds: list[float], seconds: floa
 
 def main() -> None:
     parser = _bench.arguments(__doc__)
-    parser.add_argument(
-        "--milliseconds", type=float, nargs="+", default=[1.0, 10.0, 100.0], help="task lengths"
-    )
+    parser.add_argument("--milliseconds", type=float, nargs="+", default=[1.0, 10.0, 100.0], help="task lengths")
     parser.add_argument("--seconds", type=float, default=3.0, help="work per worker at each length")
     parser.add_argument("--spin", action="store_true", help="tasks use the processor; otherwise they sleep")
     options = parser.parse_args()
@@ -47,9 +45,7 @@ def main() -> None:
     for engine in options.engine:
         bare, ours = _bench.compare(engine, repeat=options.repeat, **settings)
         for length in map(str, options.milliseconds):
-            rows.append(
-                {"engine": engine, "task ms": float(length), "bare": bare[length], "ours": ours[length]}
-            )
+            rows.append({"engine": engine, "task ms": float(length), "bare": bare[length], "ours": ours[length]})
     _bench.show(f"Efficiency, tasks that {kind}, two workers", rows, options.json)
 
 

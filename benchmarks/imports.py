@@ -27,9 +27,7 @@ def main() -> None:
     rows = []
     for module in ("pilot", "concurrent.futures", "asyncio"):
         with_it = milliseconds(f"import {module}", options.repeat)
-        rows.append(
-            {"module": module, "interpreter ms": bare, "with import ms": with_it, "import ms": with_it - bare}
-        )
+        rows.append({"module": module, "interpreter ms": bare, "with import ms": with_it, "import ms": with_it - bare})
     _bench.show("Import time", rows, options.json)
 
 

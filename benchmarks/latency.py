@@ -34,9 +34,7 @@ def main() -> None:
         bare, ours = _bench.compare(engine, repeat=options.repeat, tasks=options.tasks)
         for what in ("median", "p95"):
             ratio = ours[what] / bare[what]
-            rows.append(
-                {"engine": engine, "of": what, "bare ms": bare[what], "ours ms": ours[what], "ratio": ratio}
-            )
+            rows.append({"engine": engine, "of": what, "bare ms": bare[what], "ours ms": ours[what], "ratio": ratio})
     _bench.show("One task, submit to result", rows, options.json)
 
 

@@ -11,8 +11,10 @@ import contextlib
 import logging
 import os
 import platform
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,7 +28,7 @@ from pilot.channel import Client, Frame, Server
 from pilot.crew import Crew
 from pilot.interfaces import Allocation
 from pilot.messages import Message
-from pilot.processes import end_marked
+from pilot.processes import end_marked, scratch
 from pilot.session import AgentSettings, Connection, SessionFolder
 from pilot.worker import versions
 
@@ -89,7 +91,7 @@ class Agent:
         poller.register(self._manager.socket, zmq.POLLIN)
         next_beat = 0.0
         while self._over is None:
-            poller.poll(ROUND_SECONDS * 1000)
+            poller.poll(int(ROUND_SECONDS * 1000))
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_reader, 4096)
             while (received := self._manager.receive()) is not None:
@@ -192,10 +194,11 @@ class Agent:
     def _end(self) -> int:
         log.info("ends: %s", self._over)
         self._crew.stop()
-        end_marked(self._settings.mark, grace=1.0)
+        end_marked(self._settings.mark, grace=0.2)
         self._server.close()
         self._manager.close()
         self._context.term()
+        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
         return 1 if self._crew.broken else 0
 
 
@@ -206,6 +209,9 @@ def main() -> None:
     folder = SessionFolder(Path(session))
     settings = msgspec.json.decode((folder.pilot(pilot) / "agent.json").read_bytes(), type=AgentSettings)
     settings = msgspec.structs.replace(settings, mark=mark)
+    temporary = scratch(mark)
+    temporary.mkdir(mode=0o700)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     code = Agent(folder, settings).run()
     logging.shutdown()
     os._exit(code)  # engines leave threads behind that would hold an ordinary exit up

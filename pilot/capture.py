@@ -32,7 +32,7 @@ class _Stream:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.dup2(self._file, descriptor)
         self._at = os.lseek(self._file, 0, os.SEEK_END)
-        raw = open(descriptor, "wb", buffering=0, closefd=False)  # noqa: PTH123, SIM115 - lives as long as the process
+        raw = open(descriptor, "wb", buffering=0, closefd=False)  # noqa: SIM115 - lives as long as the process
         self.text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
 
     def take(self) -> str | None:

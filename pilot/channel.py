@@ -32,7 +32,7 @@ class Server:
 
         Args:
             keys: public and secret CURVE key of the session.
-            address: ``tcp://host:port``; without a port any free one.
+            address: ``tcp://host:port``; without a port, or when that one is taken, any free one.
         """
         self._context = zmq.Context()
         self._auth = ThreadAuthenticator(self._context, log=log)
@@ -46,9 +46,8 @@ class Server:
         host, _, port = address.removeprefix("tcp://").partition(":")
         try:
             self.socket.bind(f"tcp://{host}:{port or '*'}")
-        except zmq.ZMQError:
-            self.close()
-            raise
+        except zmq.ZMQError:  # the port of before is taken
+            self.socket.bind(f"tcp://{host}:*")
         self.address = str(self.socket.last_endpoint.decode())
 
     def send(self, peer: bytes, message: Message, frames: Sequence[Frame] = ()) -> bool:

@@ -16,7 +16,7 @@ from pilot import events
 from pilot.descriptions import PilotDescription, Resources, Terms
 from pilot.interfaces import Candidate, Policy
 from pilot.results import CANCELLED, OK, RAISED, Attempt, Outcome, Value
-from pilot.routing import Capacity, misfit
+from pilot.routing import Capacity, misfit, unservable
 from pilot.states import PilotState, TaskState, advance, is_final
 
 #: Seconds of measured work that make a batch.
@@ -158,9 +158,13 @@ class _Pilot:
         self.ends_at: float | None = None
         self.finished = 0
 
-    def capacity(self) -> Capacity:
+    def capacity(self, now: float) -> Capacity:
         node = self.description
-        return Capacity(self.id, self.name, node.labels, node.cores, node.gpus_per_node, self.memory)
+        seconds = None if node.walltime is None else node.walltime.total_seconds()  # type: ignore[union-attr]
+        if self.ends_at is not None:
+            seconds = self.ends_at - now
+        over = self.state.value if self.stopping or is_final(self.state) else None
+        return Capacity(self.id, self.name, node.labels, node.cores, node.gpus_per_node, self.memory, seconds, over)
 
     def has_credit(self, needs: Resources, seconds: float | None) -> bool:
         """True when a batch that takes so long may be sent now: to a free slot, or (when short) one ahead of it."""
@@ -187,7 +191,12 @@ class _Pilot:
         wait = self.expected / self.cores
         free = self.cores - self.used_cores
         return Candidate(
-            id=self.id, name=self.name, cores=self.cores, free_cores=free, expected_wait=wait, slowness=self.slowness
+            id=self.id,
+            name=self.name,
+            cores=self.cores,
+            free_cores=free,
+            expected_wait=wait,
+            slowness=self.slowness,
         )
 
 
@@ -214,6 +223,7 @@ class Controller:
             events.CancelAsked: self._cancel_asked,
             events.PilotStopAsked: self._pilot_stop_asked,
             events.PilotEnded: self._pilot_ended,
+            events.Closed: self._closed,
         }
 
     def handle(self, event: events.Event, now: float) -> list[events.Command]:
@@ -237,7 +247,7 @@ class Controller:
         for pilot in self.pilots.values():
             if pilot.state is PilotState.ACTIVE and pilot.ends_at is not None and now >= pilot.ends_at:
                 self._pilot_stop_asked(events.PilotStopAsked(pilot.id, drain=False), now, commands, done=True)
-        self._fail_hopeless(commands)
+        self._fail_hopeless(now, commands)
         self._assign(now, commands)
         return commands
 
@@ -306,7 +316,7 @@ class Controller:
         else:
             self._change(pilot, PilotState.CANCELLED, "cancelled", commands)
         self._abandon(pilot, "the pilot was ended", now, commands)
-        self._fail_hopeless(commands)
+        self._fail_hopeless(now, commands)
 
     def _pilot_ended(self, event: events.PilotEnded, now: float, commands: list[Any]) -> None:
         pilot = self.pilots[event.pilot]
@@ -324,7 +334,7 @@ class Controller:
         else:
             self._change(pilot, PilotState.FAILED, event.reason, commands)
         self._abandon(pilot, event.reason, now, commands)
-        self._fail_hopeless(commands)
+        self._fail_hopeless(now, commands)
 
     def _abandon(self, pilot: _Pilot, reason: str, now: float, commands: list[Any]) -> None:
         """The tasks that a pilot had go elsewhere."""
@@ -344,7 +354,7 @@ class Controller:
         terms, lane = None, None
         for entry in event.entries:
             entries[entry.id] = entry
-            if entry.blockers:
+            if entry.blockers:  # the tasks among its needs that are not finished
                 entry.state = TaskState.WAITING
                 for id in entry.blockers:
                     self._dependents.setdefault(id, []).append(entry)
@@ -514,40 +524,27 @@ class Controller:
             self._settle(over, commands)
         commands.extend(events.SendCancel(pilot, tasks) for pilot, tasks in sends.items())
 
+    def _closed(self, event: events.Closed, now: float, commands: list[Any]) -> None:
+        pairs = [(entry, Outcome(entry.id, CANCELLED, 0.0, 0.0)) for entry in self.entries.values()]
+        self.entries.clear()
+        self._lanes.clear()
+        self._dependents.clear()
+        self._settle(pairs, commands)
+        for pilot in self.pilots.values():
+            if not is_final(pilot.state):
+                commands.append(events.StopPilot(pilot.id, drain=False))
+                self._change(pilot, PilotState.DONE, "the manager was closed", commands)
+
     # ---- placing --------------------------------------------------------------------------------------------
 
-    def misfit(self, terms: Terms) -> str | None:
-        """Why no pilot, present or asked for, could ever serve such a task; None when one could."""
-        reasons = []
-        for pilot in self.pilots.values():
-            if is_final(pilot.state) or pilot.stopping:
-                reasons.append(f"{pilot.name} is {pilot.state.value}")
-                continue
-            reason = misfit(terms, pilot.capacity()) or self._too_short(terms, pilot, None)
-            if reason is None:
-                return None
-            reasons.append(reason)
-        return "; ".join(reasons) or "there is no pilot: call submit_pilot first"
-
-    @staticmethod
-    def _too_short(terms: Terms, pilot: _Pilot, now: float | None) -> str | None:
-        if terms.walltime is None:
-            return None
-        whole = pilot.description.walltime
-        left = whole.total_seconds() if whole is not None else None  # type: ignore[union-attr]
-        if now is not None and pilot.ends_at is not None:
-            left = pilot.ends_at - now
-        if left is None or left >= terms.walltime:
-            return None
-        return f"{pilot.name} has {left:.0f} s of walltime left, {terms.walltime:g} s are needed"
-
-    def _fail_hopeless(self, commands: list[Any]) -> None:
+    def _fail_hopeless(self, now: float, commands: list[Any]) -> None:
         """Tasks that no pilot can serve any more fail, with the reason."""
         if self._hold_until is not None:
             return
+        capacities = [pilot.capacity(now) for pilot in self.pilots.values()]
         for terms in list(self._lanes):
             lane = self._lanes[terms]
-            reason = self.misfit(terms) if lane else None
+            reason = unservable(terms, capacities) if lane else None
             if reason is not None:
                 del self._lanes[terms]
                 self._fail(list(lane), "NoPilotError", reason, commands)
@@ -564,11 +561,7 @@ class Controller:
         lanes = [(terms, lane) for terms, lane in self._lanes.items() if lane]
         lanes.sort(key=lambda item: (-item[0].priority, item[1][0].id))
         for terms, lane in lanes:
-            fitting = [
-                pilot
-                for pilot in active
-                if misfit(terms, pilot.capacity()) is None and self._too_short(terms, pilot, now) is None
-            ]
+            fitting = [pilot for pilot in active if misfit(terms, pilot.capacity(now)) is None]
             while lane and fitting:
                 seconds = lane[0].function.seconds
                 free = {pilot.id: pilot for pilot in fitting if pilot.has_credit(terms.resources, seconds)}
@@ -580,12 +573,10 @@ class Controller:
             if not lane:
                 del self._lanes[terms]
 
-    def _cut(
-        self, lane: deque[Entry], terms: Terms, pilot: _Pilot, slots: float, reason: str
-    ) -> events.SendBatch:
+    def _cut(self, lane: deque[Entry], terms: Terms, pilot: _Pilot, slots: float, reason: str) -> events.SendBatch:
         """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
         share = -(-len(lane) // max(1, int(2 * slots)))
-        total, entries = 0.0, []
+        total, entries = 0.0, list[Entry]()
         while lane and len(entries) < BATCH_TASKS:
             entry = lane[0]
             seconds = entry.function.seconds
@@ -624,9 +615,9 @@ class Controller:
     def _explain_queued(self, entry: Entry, now: float) -> str:
         if self._hold_until is not None:
             return "waits until the agents of before have reported what they have"
-        fits, others = [], []
+        fits, others = list[str](), list[str]()
         for pilot in self.pilots.values():
-            reason = misfit(entry.terms, pilot.capacity()) or self._too_short(entry.terms, pilot, now)
+            reason = misfit(entry.terms, pilot.capacity(now))
             if reason is None and pilot.state is not PilotState.ACTIVE:
                 reason = f"{pilot.name} is {pilot.state.value}"
             (others if reason else fits).append(reason or pilot.name)

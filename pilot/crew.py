@@ -246,9 +246,9 @@ class Crew:
         cores = self.allocation.cores - sum(shape.num_cpus for shape in busy)
         memory = self.allocation.memory - sum(shape.memory for shape in busy)
         idle: dict[Resources, list[_Worker]] = {}
-        for worker in self._workers.values():
-            if worker.batch is None and worker.exit is None:
-                idle.setdefault(worker.shape, []).append(worker)
+        for one in self._workers.values():
+            if one.batch is None and one.exit is None:
+                idle.setdefault(one.shape, []).append(one)
         for batch in list(self._queue):
             needs = batch.run.resources
             if needs.num_cpus > cores + 1e-9 or needs.memory > memory:
@@ -333,7 +333,7 @@ class Crew:
 
     def _environment(self, worker: _Worker) -> dict[str, str]:
         threads = str(max(1, int(worker.shape.num_cpus)))
-        environment = dict.fromkeys(_THREADS, threads) | self._settings.environment
+        environment: dict[str, str] = dict.fromkeys(_THREADS, threads) | self._settings.environment
         if self._gpu_ids:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpu_ids[one] for one in worker.gpus)
         return environment

@@ -30,7 +30,16 @@ _Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to tex
 _Words = Annotated[tuple[_Text, ...], Meta(description="a list of words, the program first")]
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_UNITS |= {
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+    "K": 2**10,
+    "M": 2**20,
+    "G": 2**30,
+    "T": 2**40,
+}
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
 
 
@@ -273,4 +282,3 @@ def _size(description: Description, field: str) -> int | None:
     if value is not None and value <= 0:
         raise description.wrong(field, "more than 0 bytes")
     return value  # type: ignore[no-any-return]
-

@@ -101,6 +101,10 @@ class PilotEnded(Event, frozen=True):
     reason: str
 
 
+class Closed(Event, frozen=True):
+    """The manager ends: every unfinished task is cancelled, every pilot stopped."""
+
+
 class Command(msgspec.Struct, frozen=True):
     """Base of all commands."""
 

@@ -44,16 +44,16 @@ class Task(Future[Any]):
 
     @property
     def _condition(self) -> Condition:  # type: ignore[override]
-        fields = self.__dict__
-        return fields.get("_made_condition") or fields.setdefault("_made_condition", Condition())
+        made: Condition | None = self.__dict__.get("_made_condition")
+        return made or self.__dict__.setdefault("_made_condition", Condition())  # type: ignore[no-any-return]
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
-        return self.__dict__.setdefault("_made_waiters", [])
+        return self.__dict__.setdefault("_made_waiters", [])  # type: ignore[no-any-return]
 
     @property
-    def _done_callbacks(self) -> list[Any]:  # type: ignore[override]
-        return self.__dict__.setdefault("_made_callbacks", [])
+    def _done_callbacks(self) -> list[Any]:
+        return self.__dict__.setdefault("_made_callbacks", [])  # type: ignore[no-any-return]
 
     # ---- what the user asks -----------------------------------------------------------------------------------
 
@@ -148,6 +148,9 @@ class Task(Future[Any]):
                     waiter.add_exception(self)
             condition.notify_all()
         return bool(fields.get("_made_callbacks"))
+
+    def _call_back(self) -> None:
+        self._invoke_callbacks()  # type: ignore[attr-defined]
 
     def _await(self, timeout: float | None) -> None:
         if self._state in (PENDING, RUNNING):

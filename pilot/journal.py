@@ -173,7 +173,11 @@ class Journal:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             if self._trouble is None:
-                log.error("the journal %s cannot be written (%s): results are kept in memory until it can", self.path, error)
+                log.error(
+                    "the journal %s cannot be written (%s): results are kept in memory until it can",
+                    self.path,
+                    error,
+                )
             self._trouble = str(error)
             return False
         if self._trouble is not None:
@@ -199,7 +203,13 @@ class Journal:
             ).fetchall()
             natives = [native for _, native in changes if native]
             description = msgspec.msgpack.decode(data, type=PilotDescription)
-            yield id, description, mark, changes[-1][0] if changes else "new", natives[-1] if natives else None
+            yield (
+                id,
+                description,
+                mark,
+                changes[-1][0] if changes else "new",
+                natives[-1] if natives else None,
+            )
 
     def functions(self) -> list[tuple[int, str, str, bytes]]:
         """Every function: id, digest, name, code."""

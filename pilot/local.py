@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
-from pilot.processes import end_marked, identify, is_alive
+from pilot.processes import end_marked, identify, is_alive, remove_scratch
 
 
 class LocalLauncher(Launcher):
@@ -56,6 +56,7 @@ class LocalLauncher(Launcher):
 
     def cancel(self, native_id: str, mark: str) -> None:
         end_marked(mark)
+        remove_scratch(mark)
         child = self._children.pop(native_id, None)
         if child is not None:
             child.wait()

@@ -12,10 +12,6 @@ from pilot.descriptions import Resources
 from pilot.results import Outcome, Value
 
 
-#: Version of the library; both ends of a channel must have the same.
-VERSION = "0.1.0"
-
-
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Base of all messages."""
 

@@ -233,5 +233,3 @@ def _text_of(error: BaseException) -> str:
         return "".join(traceback.format_exception(error, limit=-50))
     except Exception:  # an exception whose __str__ raises
         return f"{type(error).__qualname__} (its traceback cannot be formatted)\n"
-
-

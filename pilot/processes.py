@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
+from pathlib import Path
 
 import psutil
 
 #: Environment variable that carries a pilot's mark to every process below its agent.
 MARK = "PILOT_AGENT"
+
+
+def scratch(mark: str) -> Path:
+    """The folder for temporary files of the processes that carry the mark, on the host where this is called.
+
+    Its path is short: engines put sockets there, and the path of a socket may have 107 bytes.
+    """
+    return Path(tempfile.gettempdir()) / f"pilot-{mark[:8]}"
+
+
+def remove_scratch(mark: str) -> None:
+    """Remove that folder, if it is there."""
+    shutil.rmtree(scratch(mark), ignore_errors=True)
 
 
 def marked(mark: str) -> list[psutil.Process]:
@@ -59,4 +75,3 @@ def is_alive(identity: str) -> bool:
         return f"{process.create_time():.2f}" == created and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-

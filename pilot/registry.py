@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import Any
 
 from pilot.errors import PluginError
@@ -20,6 +21,25 @@ def names(group: str) -> list[str]:
     return sorted(_group(group))
 
 
+def check(group: str, name: str) -> None:
+    """Raise PluginError when no such plugin is registered, or a package that it needs is not installed.
+
+    Imports nothing: an entry point names the extra of its distribution that it needs.
+    """
+    entry = _entry(group, name)
+    for requirement in (entry.dist.requires or ()) if entry.dist is not None else ():
+        package, _, marker = requirement.partition(";")
+        if not any(extra in marker for extra in entry.extras):
+            continue
+        match = re.match(r"[\w.-]+", package)
+        try:
+            distribution(match[0] if match else package)
+        except PackageNotFoundError as error:
+            message = f"the {_kind(group)} {name!r} needs {package.strip()}, which is not installed: "
+            message += f"pip install 'quantum-pilot[{','.join(entry.extras)}]'"
+            raise PluginError(message, group=group, name=name) from error
+
+
 def load(group: str, name: str) -> Any:
     """The plugin of this name, imported now.
 
@@ -30,16 +50,25 @@ def load(group: str, name: str) -> Any:
     Raises:
         PluginError: no such name in the group (the known ones are listed), or its import failed (cause chained).
     """
+    entry = _entry(group, name)
+    check(group, name)
+    try:
+        return entry.load()
+    except Exception as error:
+        message = f"the {_kind(group)} {name!r} cannot be loaded: {type(error).__name__}: {error}"
+        raise PluginError(message, group=group, name=name) from error
+
+
+def _entry(group: str, name: str) -> EntryPoint:
     entry = _group(group).get(name)
-    kind = group.rpartition(".")[2].removesuffix("s")
     if entry is None:
         near = difflib.get_close_matches(name, names(group), n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         known = ", ".join(names(group)) or "none; is quantum-pilot installed?"
-        raise PluginError(f"no {kind} is called {name!r}{hint}; there are: {known}", group=group, name=name)
-    try:
-        return entry.load()
-    except Exception as error:
-        extra = getattr(error, "name", None) if isinstance(error, ImportError) else None
-        hint = f"; install it: pip install 'quantum-pilot[{name}]'" if extra and not extra.startswith("pilot") else ""
-        raise PluginError(f"the {kind} {name!r} cannot be loaded: {error}{hint}", group=group, name=name) from error
+        raise PluginError(f"no {_kind(group)} is called {name!r}{hint}; there are: {known}", group=group, name=name)
+    return entry
+
+
+def _kind(group: str) -> str:
+    kind = group.rpartition(".")[2]
+    return "policy" if kind == "policies" else kind.removesuffix("s")

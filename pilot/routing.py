@@ -1,11 +1,11 @@
 """Which pilot gets a task, and the reason in words.
 
-Whether a pilot *fits* is a fact (`misfit`); which one of those with room is *chosen* is a policy.
+Whether a pilot *fits* is a fact (`misfit`, and `unservable` for all of them); which one of those with room is *chosen* is a policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pilot.descriptions import Terms
@@ -22,10 +22,16 @@ class Capacity(NamedTuple):
     gpus: int
     #: Bytes.
     memory: int
+    #: Seconds of walltime left; None: no end is known.
+    seconds: float | None
+    #: Its state, when that means that it takes nothing any more.
+    over: str | None = None
 
 
 def misfit(terms: Terms, pilot: Capacity) -> str | None:
     """Why this pilot can never serve such a task; None when it can."""
+    if pilot.over is not None:
+        return f"{pilot.name} is {pilot.over}"
     if terms.pilots and pilot.id not in terms.pilots and pilot.name not in terms.pilots:
         return f"{pilot.name} is not among the pilots asked for ({', '.join(terms.pilots)})"
     missing = [label for label in terms.labels if label not in pilot.labels]
@@ -39,7 +45,20 @@ def misfit(terms: Terms, pilot: Capacity) -> str | None:
     ):
         if need > have:
             return f"{pilot.name} has {have} {what}, {need:g} are needed"
+    if terms.walltime is not None and pilot.seconds is not None and pilot.seconds < terms.walltime:
+        return f"{pilot.name} has {pilot.seconds:.0f} s of walltime left, {terms.walltime:g} s are needed"
     return None
+
+
+def unservable(terms: Terms, pilots: Iterable[Capacity]) -> str | None:
+    """Why none of these pilots can ever serve such a task; None when one can."""
+    reasons = []
+    for pilot in pilots:
+        reason = misfit(terms, pilot)
+        if reason is None:
+            return None
+        reasons.append(reason)
+    return "; ".join(reasons) or "there is no pilot: call submit_pilot first"
 
 
 class Balanced(Policy):

@@ -56,8 +56,8 @@ _P, _T = PilotState, TaskState
 #: state → the states that may follow; a state with an empty row is final. A pilot whose agent was lost may be
 #: queued again; a task whose attempt was lost or is retried begins a new attempt in the queue.
 PILOT_STEPS: dict[PilotState, frozenset[PilotState]] = {
-    _P.NEW: frozenset({_P.QUEUED, _P.FAILED, _P.CANCELLED}),
-    _P.QUEUED: frozenset({_P.STARTING, _P.ACTIVE, _P.DONE, _P.FAILED, _P.CANCELLED}),
+    _P.NEW: frozenset({_P.QUEUED, _P.DONE, _P.FAILED, _P.CANCELLED}),
+    _P.QUEUED: frozenset({_P.QUEUED, _P.STARTING, _P.ACTIVE, _P.DONE, _P.FAILED, _P.CANCELLED}),
     _P.STARTING: frozenset({_P.QUEUED, _P.ACTIVE, _P.DONE, _P.FAILED, _P.CANCELLED}),
     _P.ACTIVE: frozenset({_P.QUEUED, _P.DRAINING, _P.DONE, _P.FAILED, _P.CANCELLED}),
     _P.DRAINING: frozenset({_P.QUEUED, _P.DONE, _P.FAILED, _P.CANCELLED}),

@@ -30,6 +30,7 @@ from pilot.errors import ExecutableFailed
 from pilot.interfaces import WorkerSpec
 from pilot.messages import Work
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome
+from pilot.version import __version__
 
 #: Seconds after which a running batch sends what it has, and says which task it is at.
 FLUSH_SECONDS = 0.1
@@ -43,7 +44,7 @@ OUTPUT_KEPT = 1 << 20
 
 def versions() -> tuple[str, str]:
     """What manager, agents and workers must agree on: Python (major.minor), and this library."""
-    return f"{sys.version_info[0]}.{sys.version_info[1]}", messages.VERSION
+    return f"{sys.version_info[0]}.{sys.version_info[1]}", __version__
 
 
 def serve(spec: WorkerSpec) -> None:
@@ -288,4 +289,3 @@ def run_executable(
             stderr=err,
         )
     return subprocess.CompletedProcess(list(command), 0, out, err)
-

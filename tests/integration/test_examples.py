@@ -15,9 +15,7 @@ README = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), 
 
 
 def run(script: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, str(script)], cwd=script.parent, capture_output=True, text=True, timeout=100
-    )
+    done = subprocess.run([sys.executable, str(script)], cwd=script.parent, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -1,0 +1,466 @@
+"""The manager's thread: feeds the controller with what happens, and carries its commands out.
+
+Other threads hand it events and new tasks; it alone touches the controller, the channel and the tasks' ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import zmq
+
+from pilot import errors, events, messages, payload
+from pilot.channel import Server
+from pilot.controller import Controller, Entry
+from pilot.descriptions import Terms
+from pilot.fleet import Fleet
+from pilot.journal import Journal, pack
+from pilot.messages import Message, Work
+from pilot.results import CANCELLED, OK, Attempt, Outcome
+from pilot.states import PilotState, TaskState, is_final
+from pilot.worker import versions
+
+if TYPE_CHECKING:
+    from pilot.handles import Pilot, Task
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 1.0
+TICK_SECONDS = 0.1
+#: Seconds without a sign of an agent after which its pilot counts as lost.
+AGENT_SILENT_SECONDS = 30.0
+
+_STATES = {OK: "done", CANCELLED: "cancelled"}
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Agent:
+    """The manager's end of the line to one pilot's agent."""
+
+    def __init__(self, pilot: str, mark: str) -> None:
+        self.pilot = pilot
+        self.mark = mark
+        self.peer = f"{pilot}/{mark}".encode()
+        self.joined = False
+        self.heard = time.monotonic()
+        self.host: str | None = None
+        self.functions: set[str] = set()
+
+
+class Conductor:
+    """The thread between the user's calls and the agents."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        server: Server,
+        journal: Callable[[Callable[[list[Any]], None]], Journal],
+        start_pilot: Callable[[str, Fleet], str],
+    ) -> None:
+        """Make it; `start` starts it.
+
+        Args:
+            controller: decides.
+            server: where agents connect to.
+            journal: makes the journal, given what to call on commit.
+            start_pilot: submits the placeholder job of a pilot to the fleet and returns its new mark.
+        """
+        self.controller = controller
+        self.server = server
+        self.fleet = Fleet(self._job_started, self._job_ended)
+        self.journal = journal(self._committed)
+        self._start_pilot = start_pilot
+        self.tasks: dict[int, Task] = {}
+        self.pilots: dict[str, Pilot] = {}
+        self.codes: dict[str, bytes] = {}
+        #: Ids of the `Terms` in the journal.
+        self.terms: dict[Terms, int] = {}
+        #: Terms that some pilot can serve, as far as is known; emptied whenever that may have changed.
+        self.servable: set[Terms] = set()
+        self.finished = 0
+        self._id = secrets.randbits(62) + 1
+        self._agents: dict[str, _Agent] = {}
+        self._marks: dict[bytes, _Agent] = {}
+        self._submitted: deque[Entry] = deque()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._sleeping = False
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+        self._callbacks: deque[Task] = deque()
+        self._callback_wake = threading.Semaphore(0)
+        self._over = False
+        self._thread = threading.Thread(target=self._run, name="pilot-manager", daemon=True)
+        self._caller = threading.Thread(target=self._run_callbacks, name="pilot-callbacks", daemon=True)
+        self._carry_out: dict[type[events.Command], Callable[[Any], None]] = {
+            events.StartPilot: self._do_start_pilot,
+            events.StopPilot: self._do_stop_pilot,
+            events.ChangePilot: self._do_change_pilot,
+            events.SendBatch: self._do_send_batch,
+            events.SendCancel: self._do_send_cancel,
+            events.Settle: self._do_settle,
+            events.Fail: self._do_fail,
+            events.RecordAttempt: self._do_record_attempt,
+        }
+
+    # ---- other threads call -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+        self._caller.start()
+
+    def submit(self, entry: Entry) -> None:
+        """Take a new task."""
+        self._submitted.append(entry)
+        if self._sleeping:
+            self.wake()
+
+    def post(self, event: events.Event) -> None:
+        """Take an event."""
+        self.call(lambda: self._feed(event))
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the thread call this."""
+        self._inbox.append(function)
+        self.wake()
+
+    def wake(self) -> None:
+        """End the thread's sleep."""
+        self._sleeping = False
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_writer, b"x")
+
+    def is_here(self) -> bool:
+        """True in one of the threads that must not wait for the manager."""
+        return threading.current_thread() in (self._thread, self._caller)
+
+    def close(self, timeout: float) -> None:
+        """Cancel every task, tell every agent to end, see to it that they do, and end. Blocks."""
+        told = threading.Event()
+        self.post(events.Closed())
+        self.call(told.set)
+        told.wait(timeout)
+        self.fleet.close(timeout)
+        self._over = True
+        self.wake()
+        self._thread.join()
+        self._callback_wake.release()
+        self._caller.join(timeout=5.0)
+        self.journal.close()
+        self.server.close()
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
+
+    def adopt(self, pilot: str, mark: str) -> None:
+        """Expect an agent that another manager started. Before `start` only."""
+        self._expect(pilot, mark)
+
+    def agent_host(self, pilot: str | None) -> str | None:
+        """Where a pilot's agent runs."""
+        agent = self._agents.get(pilot or "")
+        return agent.host if agent is not None else None
+
+    # ---- the loop ---------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self.server.socket, zmq.POLLIN)
+        poller.register(self._wake_reader, zmq.POLLIN)
+        next_tick = next_beat = 0.0
+        while not self._over:
+            self._sleeping = True
+            if not (self._submitted or self._inbox):
+                poller.poll(int(TICK_SECONDS * 1000))
+            self._sleeping = False
+            try:
+                self._round()
+                now = time.monotonic()
+                if now >= next_tick:
+                    next_tick = now + TICK_SECONDS
+                    self._execute(self.controller.tick(now))
+                    self.fleet.look()
+                if now >= next_beat:
+                    next_beat = now + BEAT_SECONDS
+                    self._beat(now)
+            except Exception:
+                log.exception("the manager's thread goes on after an error of its own")
+
+    def _round(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_reader, 4096)
+        while self._inbox:
+            self._inbox.popleft()()
+        if self._submitted:
+            entries = [self._submitted.popleft() for _ in range(len(self._submitted))]
+            self._journal_tasks(entries)
+            self._feed(events.TasksSubmitted([entry for entry in entries if not entry.needs or self._resolve(entry)]))
+        for _ in range(100):  # then the others get their turn
+            if (received := self.server.receive()) is None:
+                break
+            peer, message, frames = received
+            agent = self._marks.get(peer)
+            if agent is None:
+                self.server.send(peer, messages.Refused("this agent is not expected (any more)"))
+            else:
+                self._received(agent, message, frames)
+
+    def _resolve(self, entry: Entry) -> bool:
+        """Look up the tasks that a new one needs; False when one of them failed, and this one with it."""
+        for id, wants_value in (entry.needs or {}).items():
+            task = self.tasks[id]
+            outcome = task._outcome
+            if not task.done():
+                entry.blockers = entry.blockers or set()
+                entry.blockers.add(id)
+            elif outcome is None or outcome.status != OK:
+                entry.state = TaskState.FAILED
+                reason = f"it depends on task {id} ({task.name}), which {task.state.value} before"
+                self._do_fail(events.Fail([entry], "DependencyFailed", reason, id))
+                return False
+            elif wants_value:
+                entry.values = entry.values or {}
+                entry.values[id] = task._manager._value(outcome)
+        return True
+
+    def _feed(self, event: events.Event) -> None:
+        self._execute(self.controller.handle(event, time.monotonic()))
+
+    def _execute(self, commands: Sequence[events.Command]) -> None:
+        for command in commands:
+            self._carry_out[type(command)](command)
+
+    def _beat(self, now: float) -> None:
+        for agent in list(self._agents.values()):
+            self.server.send(agent.peer, messages.Beat(self._id))
+            if agent.joined and now - agent.heard > AGENT_SILENT_SECONDS:
+                self._job_ended(agent.pilot, agent.mark, f"its agent was silent for {AGENT_SILENT_SECONDS:.0f} s")
+                self.fleet.abandon(agent.pilot)
+
+    # ---- what agents say --------------------------------------------------------------------------------------
+
+    def _received(self, agent: _Agent, message: Message, frames: list[bytes]) -> None:
+        agent.heard = time.monotonic()
+        if isinstance(message, messages.Outcomes):
+            outcomes = messages.decode_outcomes(frames[0])
+            self._feed(events.OutcomesArrived(agent.pilot, message.batch, message.worker, outcomes))
+            self.journal.mark((agent.peer, message.seq))
+        elif isinstance(message, messages.Lost):
+            self._feed(
+                events.AttemptsLost(
+                    agent.pilot, message.batch, message.worker, message.tasks, message.reason, message.blame
+                )
+            )
+            self.journal.mark((agent.peer, message.seq))
+        elif isinstance(message, messages.Started):
+            self._feed(events.TaskStarted(agent.pilot, message.worker, message.task))
+        elif isinstance(message, messages.Hello):
+            self._joined(agent, message)
+        elif isinstance(message, messages.Ready):
+            self.pilots[agent.pilot]._client = message.client
+            self._feed(events.PilotReady(agent.pilot, message.slots, message.gpus, message.memory, message.batches))
+        elif isinstance(message, messages.Broken):
+            self._job_ended(agent.pilot, agent.mark, message.reason)
+            self.fleet.abandon(agent.pilot)
+
+    def _joined(self, agent: _Agent, hello: messages.Hello) -> None:
+        if hello.versions != versions():
+            here, there = (f"Python {python}, quantum-pilot {ours}" for python, ours in (versions(), hello.versions))
+            reason = f"versions differ: {here} at the manager, {there} at the agent"
+            self.server.send(agent.peer, messages.Refused(reason))
+            self._job_ended(agent.pilot, agent.mark, reason)
+            return
+        agent.joined, agent.host = True, hello.host
+        agent.functions.clear()
+        self.server.send(agent.peer, messages.Welcome(self._id))
+        self._feed(events.AgentJoined(agent.pilot))
+
+    # ---- what jobs do (the fleet's thread) ----------------------------------------------------------------------
+
+    def _job_started(self, pilot: str, native_id: str) -> None:
+        self.journal.put("pilot_changes", (pilot, PilotState.QUEUED.value, "submitted", native_id, time.time()))
+
+    def _job_ended(self, pilot: str, mark: str, reason: str) -> None:
+        def ended() -> None:
+            agent = self._agents.get(pilot)
+            if agent is not None and agent.mark == mark:  # else it is about the pilot's last agent but one
+                self._forget(agent)
+                self._feed(events.PilotEnded(pilot, reason))
+
+        self.call(ended)
+
+    def _expect(self, pilot: str, mark: str) -> None:
+        if (old := self._agents.get(pilot)) is not None:
+            self._forget(old)
+        agent = self._agents[pilot] = _Agent(pilot, mark)
+        self._marks[agent.peer] = agent
+
+    def _forget(self, agent: _Agent) -> None:
+        self._marks.pop(agent.peer, None)
+        if self._agents.get(agent.pilot) is agent:
+            del self._agents[agent.pilot]
+
+    # ---- commands -----------------------------------------------------------------------------------------------
+
+    def _do_start_pilot(self, command: events.StartPilot) -> None:
+        self._expect(command.pilot, self._start_pilot(command.pilot, self.fleet))
+
+    def _do_stop_pilot(self, command: events.StopPilot) -> None:
+        agent = self._agents.get(command.pilot)
+        if command.drain:
+            if agent is not None:
+                self.server.send(agent.peer, messages.Drain())
+            return
+        if agent is not None:
+            self.server.send(agent.peer, messages.Stop())
+        self.fleet.stop(command.pilot)
+
+    def _do_change_pilot(self, command: events.ChangePilot) -> None:
+        state = command.state
+        log.info("pilot %s: %s (%s)", command.pilot, state.value, command.reason)
+        self.journal.put("pilot_changes", (command.pilot, state.value, command.reason, None, time.time()))
+        self.pilots[command.pilot]._change(state, command.reason)
+        if is_final(state):
+            self.servable.clear()
+        if state is PilotState.FAILED:
+            log.error("pilot %s failed: %s", command.pilot, command.reason)
+
+    def _do_send_batch(self, command: events.SendBatch) -> None:
+        agent = self._agents.get(command.pilot)
+        now = time.time()
+        indices: dict[str, int] = {}
+        works: list[Work] = []
+        values: dict[int, Any] = {}
+        limit = 0.0
+        for entry in command.entries:
+            entry.bound = now
+            digest = entry.function.digest
+            index = indices.setdefault(digest, len(indices))
+            timeout = entry.terms.timeout
+            if timeout is not None:
+                limit += timeout
+            if entry.values:
+                values.update(entry.values)
+            works.append(Work(entry.id, index, entry.payload, timeout))
+        if agent is None:
+            return  # it is gone; the event that says so is on its way
+        unknown = [digest for digest in indices if digest not in agent.functions]
+        agent.functions.update(unknown)
+        tasks = [work.task for work in works]
+        head = messages.Run(command.batch, command.resources, tasks, list(indices), unknown, command.patience, limit)
+        body = messages.encode(messages.Batch(works, values))
+        self.server.send(agent.peer, head, [body, *(self.codes[digest] for digest in unknown)])
+
+    def _do_send_cancel(self, command: events.SendCancel) -> None:
+        if (agent := self._agents.get(command.pilot)) is not None:
+            self.server.send(agent.peer, messages.Cancel(command.tasks))
+
+    def _do_settle(self, command: events.Settle) -> None:
+        rows = []
+        for entry, outcome in command.pairs:
+            self._end_task(entry, outcome, None)
+            rows.append(
+                (
+                    entry.id,
+                    _STATES.get(outcome.status, "failed"),
+                    outcome.status,
+                    entry.pilot,
+                    entry.worker,
+                    entry.bound,
+                    outcome.started,
+                    outcome.seconds,
+                    pack(outcome.value),
+                    outcome.stdout,
+                    outcome.stderr,
+                    None,
+                )
+            )
+        self.journal.extend("results", rows)
+
+    def _do_fail(self, command: events.Fail) -> None:
+        kind = getattr(errors, command.error)
+        log.warning("%d task(s) failed: %s: %s", len(command.entries), command.error, command.reason)
+        for entry in command.entries:
+            self._end_task(entry, None, (kind, command.reason, command.cause))
+            error = msgspec.json.encode((command.error, command.reason, command.cause)).decode()
+            row = (
+                entry.id,
+                "failed",
+                None,
+                entry.pilot,
+                entry.worker,
+                entry.bound,
+                None,
+                None,
+                None,
+                None,
+                None,
+                error,
+            )
+            self.journal.put("results", row)
+
+    def _end_task(self, entry: Entry, outcome: Outcome | None, error: Any) -> None:
+        if entry.payload is not None:
+            payload.discard(entry.payload)
+            entry.payload = None
+        self.finished += 1
+        task = self.tasks[entry.id]
+        if task._settle(outcome, error):
+            self._callbacks.append(task)
+            self._callback_wake.release()
+
+    def _do_record_attempt(self, command: events.RecordAttempt) -> None:
+        entry = command.entry
+        number = len(entry.attempts) + 1
+        attempt = Attempt(
+            number=number,
+            pilot=command.pilot,
+            worker=entry.worker or "",
+            reason=command.reason,
+            ended=time.time(),
+        )
+        entry.attempts = (*entry.attempts, attempt)
+        row = (entry.id, number, attempt.pilot, attempt.worker, attempt.reason, attempt.ended)
+        self.journal.put("attempts", row)
+
+    # ---- the journal --------------------------------------------------------------------------------------------
+
+    def _journal_tasks(self, entries: list[Entry]) -> None:
+        rows = []
+        for entry in entries:
+            terms = self.terms.get(entry.terms)
+            if terms is None:
+                terms = self.terms[entry.terms] = len(self.terms) + 1
+                self.journal.put("terms", (terms, _encode(entry.terms)))
+            needs = _encode(entry.needs) if entry.needs else None
+            rows.append((entry.id, entry.function.id, pack(entry.payload), terms, entry.name, entry.submitted, needs))
+        self.journal.extend("tasks", rows)
+
+    def _committed(self, marks: list[Any]) -> None:
+        """In the journal's thread: what these marks stand for is safe."""
+        last = dict(marks)
+        self.call(lambda: self._acknowledge(last))
+
+    def _acknowledge(self, last: dict[bytes, int]) -> None:
+        for peer, seq in last.items():
+            self.server.send(peer, messages.Ack(seq))
+
+    # ---- callbacks ----------------------------------------------------------------------------------------------
+
+    def _run_callbacks(self) -> None:
+        while True:
+            self._callback_wake.acquire()
+            if not self._callbacks:
+                if self._over:
+                    return
+                continue
+            self._callbacks.popleft()._call_back()

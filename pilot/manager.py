@@ -1,0 +1,544 @@
+"""`PilotManager`: what a user calls. Read next: ``conductor.py`` (its thread) and ``controller.py`` (who decides)."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import itertools
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, TracebackType
+from typing import Any
+
+import msgspec
+import psutil
+
+from pilot import errors, events, payload, registry
+from pilot.channel import Server
+from pilot.conductor import Conductor
+from pilot.controller import Controller, Entry, Function
+from pilot.descriptions import PLAIN, PilotDescription, TaskDescription, Terms
+from pilot.errors import DescriptionError, NoPilotError, SessionError
+from pilot.fleet import Fleet
+from pilot.handles import Pilot, Task
+from pilot.interfaces import Job
+from pilot.journal import Journal, Reader
+from pilot.processes import MARK
+from pilot.progress import Progress
+from pilot.results import Outcome, TaskInfo, Value
+from pilot.routing import Capacity, unservable
+from pilot.session import AgentSettings, Connection, SessionFolder, new_keys, new_mark, write_private
+from pilot.states import PilotState, TaskState, is_final
+from pilot.worker import run_executable
+
+log = logging.getLogger(__name__)
+
+#: Seconds that agents have to end by themselves when the manager is closed.
+CLOSE_SECONDS = 10.0
+_Cached = FunctionType | BuiltinFunctionType | type
+
+
+class PilotManager:
+    """Gets pilots, and sends tasks to the pilot that will finish them best.
+
+    As a context manager it waits, at the end of the block, until all tasks are finished, then ends its pilots. When
+    the block is left by an exception (Ctrl-C included) it ends them at once.
+
+    All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        session_dir: str | os.PathLike[str] | None = None,
+        *,
+        policy: str = "balanced",
+        progress: bool = False,
+    ) -> None:
+        """Open a new session.
+
+        Args:
+            session_dir: folder for the journal, logs and large values. None: a private folder below the temporary
+                directory, removed by `close` unless a pilot failed.
+            policy: which of the pilots with room gets a task: a name of the group ``pilot.policies``.
+            progress: show tasks, rates and pilots on the terminal.
+
+        Raises:
+            SessionError: the folder cannot be used, or holds a session already (`attach` opens it again).
+            PluginError: no policy of this name.
+        """
+        folder = SessionFolder.create(session_dir)
+        public, secret = new_keys()
+        self._open(folder, policy, progress, Connection("tcp://127.0.0.1", public, secret))
+        self._temporary = session_dir is None
+        self._begin()
+
+    @classmethod
+    def attach(
+        cls, session_dir: str | os.PathLike[str], *, policy: str = "balanced", progress: bool = False
+    ) -> PilotManager:
+        """Open the session of a manager that is gone.
+
+        Pilots that still run join again with the work that they have; finished results are there; what was lost is
+        run again. `tasks` has them all. Does not wait for the pilots.
+
+        Raises:
+            SessionError: there is no session in this folder, or another manager uses it.
+        """
+        folder = SessionFolder.open(session_dir)
+        manager = cls.__new__(cls)
+        manager._open(folder, policy, progress, folder.read_connection())
+        manager._temporary = False
+        manager._restore()
+        manager._begin()
+        return manager
+
+    def _open(self, folder: SessionFolder, policy: str, progress: bool, connection: Connection) -> None:
+        self._folder = folder
+        try:
+            controller = Controller(registry.load("pilot.policies", policy)())
+            server = Server(connection.keys, connection.address)
+        except BaseException:
+            folder.release()
+            raise
+        connection = msgspec.structs.replace(connection, address=server.address)
+        self._conductor = Conductor(
+            controller, server, lambda commit: Journal(folder.journal_path, commit), self._start_pilot
+        )
+        folder.write_connection(connection)
+        self._reader = Reader(folder.journal_path)
+        self._functions: dict[str, Function] = {}
+        self._known: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
+        self._task_ids = itertools.count(1)
+        self._pilot_ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._progress = Progress(self) if progress else None
+
+    def _begin(self) -> None:
+        self._conductor.start()
+        if self._progress is not None:
+            self._progress.start()
+        atexit.register(self.close)
+
+    # ---- pilots -----------------------------------------------------------------------------------------------
+
+    @property
+    def session_dir(self) -> Path:
+        """The session's folder."""
+        return self._folder.path
+
+    @property
+    def pilots(self) -> list[Pilot]:
+        """Every pilot that was asked for, in that order."""
+        return list(self._conductor.pilots.values())
+
+    @property
+    def tasks(self) -> Mapping[int, Task]:
+        """Every task by id, in the order of submission; read only."""
+        return MappingProxyType(self._conductor.tasks)
+
+    def submit_pilot(self, description: PilotDescription | Mapping[str, Any]) -> Pilot:
+        """Ask for a pilot. Does not wait for it: `Pilot.wait` does.
+
+        Args:
+            description: what is wanted; a dict with the same keys serves as well.
+
+        Raises:
+            DescriptionError: a key or value that is not allowed, or a name that another pilot has.
+            PluginError: no launcher for its ``resource``, or an engine that is not installed.
+            SessionError: the manager is closed.
+        """
+        self._check_open()
+        wanted = PilotDescription.build(description)
+        self._conductor.fleet.launcher(wanted).check(wanted)
+        registry.check("pilot.engines", wanted.engine)
+        with self._lock:
+            if any(wanted.name in (pilot.name, pilot.id) for pilot in self.pilots if not is_final(pilot.state)):
+                raise wanted.wrong("name", "a name that no other pilot of this manager has")
+            pilot = self._add_pilot(f"pilot-{next(self._pilot_ids)}", wanted)
+        self._conductor.journal.put("pilots", (pilot.id, msgspec.msgpack.encode(wanted), ""))
+        self._conductor.post(events.PilotAsked(pilot.id, wanted, _memory(wanted)))
+        return pilot
+
+    def _add_pilot(self, id: str, description: PilotDescription) -> Pilot:
+        pilot = Pilot(self, id, description, self._folder.path / "pilots" / id / "agent.log")
+        self._conductor.pilots[id] = pilot
+        self._conductor.servable.clear()
+        return pilot
+
+    def _start_pilot(self, id: str, fleet: Fleet) -> str:
+        """Submit the placeholder job of a pilot, with a new mark (which is returned). In the manager's thread."""
+        wanted = self._conductor.pilots[id].description
+        folder, mark = self._folder.pilot(id), new_mark()
+        settings = AgentSettings(
+            pilot=id,
+            mark=mark,
+            engine=wanted.engine,
+            cores=wanted.cores,
+            gpus=wanted.gpus_per_node,
+            memory=_memory(wanted),
+            environment=wanted.environment,
+            working_directory=wanted.working_directory or str(Path.cwd()),
+            orphan_timeout=wanted.orphan_timeout,
+            sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
+        )
+        write_private(folder / "agent.json", msgspec.json.encode(settings))
+        command = (sys.executable, "-m", "pilot.agent", str(self._folder.path), id, mark)
+        job = Job(
+            pilot=id,
+            command=command,
+            environment={**wanted.environment, MARK: mark},
+            description=wanted,
+            folder=folder,
+            log_path=folder / "agent.log",
+        )
+        self._conductor.journal.put("pilots", (id, msgspec.msgpack.encode(wanted), mark))
+        fleet.start(job, mark)
+        return mark
+
+    def _stop_pilot(self, pilot: Pilot, drain: bool) -> None:
+        self._conductor.servable.clear()
+        self._conductor.post(events.PilotStopAsked(pilot.id, drain))
+        if not drain and not self._conductor.is_here():
+            pilot._wait_over(CLOSE_SECONDS)
+            self._conductor.fleet.wait_ended(pilot.id, CLOSE_SECONDS)
+
+    # ---- tasks ------------------------------------------------------------------------------------------------
+
+    def submit_task(
+        self, work: Callable[..., Any] | TaskDescription | Mapping[str, Any], /, *args: Any, **kwargs: Any
+    ) -> Task:
+        """Send one task on its way. Does not block.
+
+        Args:
+            work: a callable, or a description (or a dict with its keys).
+            args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
+                result. Large arrays travel without a copy, and are read-only in the task.
+            kwargs: the same, by name.
+
+        Raises:
+            DescriptionError: a key or value that is not allowed.
+            NoPilotError: no pilot, present or asked for, could ever serve it; says why each one could not.
+            NotPicklable: the function or an argument cannot be pickled.
+            SessionError: the manager is closed, or a large argument cannot be written to the session folder.
+        """
+        if isinstance(work, TaskDescription | Mapping):
+            if args or kwargs:
+                raise DescriptionError("with a description, arguments belong into its args and kwargs")
+            return self._submit_described(TaskDescription.build(work))
+        return self._submit(work, args, kwargs, PLAIN, None, ())
+
+    def submit_tasks(
+        self, descriptions: Iterable[TaskDescription | Mapping[str, Any] | Callable[[], Any]]
+    ) -> list[Task]:
+        """Send many tasks on their way: descriptions, dicts, or callables without arguments."""
+        return [self.submit_task(one) for one in descriptions]
+
+    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task]:
+        """One task for each tuple of arguments, as the built-in ``map`` makes them."""
+        return [self._submit(function, args, {}, PLAIN, None, ()) for args in zip(*iterables, strict=False)]
+
+    def _submit_described(self, wanted: TaskDescription) -> Task:
+        function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
+        if wanted.executable:
+            function = run_executable
+            args = (wanted.executable, wanted.environment, wanted.working_directory)
+            name = name or Path(wanted.executable[0]).name
+        after: Sequence[Any] = [wanted.depends_on] if isinstance(wanted.depends_on, Task) else wanted.depends_on
+        for task in after:
+            if not isinstance(task, Task):
+                raise wanted.wrong("depends_on", "tasks of this manager")
+        return self._submit(function, args, kwargs, wanted.terms(), name, after)
+
+    def _submit(
+        self,
+        work: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        terms: Terms,
+        name: str | None,
+        after: Sequence[Task],
+    ) -> Task:
+        conductor = self._conductor
+        if self._closed or terms not in conductor.servable:
+            self._check_servable(terms)
+        function = self._known.get(work) if isinstance(work, _Cached) else None
+        if function is None:
+            function = self._register(work)
+        value: Value = None
+        needs: dict[int, bool] | None = None
+        if args or kwargs:
+            value, found = self._dump_arguments(args, kwargs, function.name)
+            if found:
+                needs = dict.fromkeys(found, True)
+        if after:
+            needs = {task.id: False for task in after} | (needs or {})
+        entry = Entry(next(self._task_ids), function, value, terms, name, time.time(), needs)
+        task = Task(self, entry)
+        if needs:
+            self._check_own(needs)
+        conductor.tasks[entry.id] = task
+        conductor.submit(entry)
+        return task
+
+    def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
+        try:
+            with payload.collecting() as found:
+                value = payload.dump((args, kwargs), payload.Spool(self._folder.spool), f"an argument of {name}")
+        except OSError as error:
+            path = str(self._folder.spool)
+            raise SessionError(f"a large argument of {name} cannot be written to {path}: {error}", path=path) from error
+        for task in found.values():
+            if task._manager is not self:
+                raise DescriptionError(f"task {task.id} among the arguments of {name} is another manager's")
+        return value, found
+
+    def _check_own(self, needs: dict[int, bool]) -> None:
+        for id in needs:
+            if id not in self._conductor.tasks:
+                raise DescriptionError(f"depends_on: task {id} is not a task of this manager")
+
+    def _check_servable(self, terms: Terms) -> None:
+        self._check_open()
+        reason = unservable(terms, [_capacity(pilot) for pilot in self.pilots])
+        if reason is not None:
+            raise NoPilotError(f"no pilot could ever serve this task: {reason}")
+        self._conductor.servable.add(terms)
+
+    def _register(self, work: Callable[..., Any]) -> Function:
+        if not callable(work):
+            raise DescriptionError(f"a callable or a TaskDescription is wanted, {work!r} was given", given=work)
+        code = payload.dump_function(work)
+        digest = hashlib.blake2b(code, digest_size=16).hexdigest()
+        with self._lock:
+            function = self._functions.get(digest)
+            if function is None:
+                name = getattr(work, "__name__", None) or type(work).__name__
+                function = Function(len(self._functions) + 1, digest, name)
+                self._conductor.codes[digest] = code
+                self._functions[digest] = function
+                self._conductor.journal.put("functions", (function.id, digest, name, code))
+            if isinstance(work, _Cached):
+                self._known[work] = function
+        return function
+
+    # ---- waiting and asking -----------------------------------------------------------------------------------
+
+    def wait_tasks(
+        self, tasks: Iterable[Task] | None = None, timeout: float | None = None
+    ) -> tuple[list[Task], list[Task]]:
+        """Block until the tasks are finished, however they end.
+
+        Args:
+            tasks: which; None: all of this manager's.
+            timeout: seconds to wait at most; None: for ever.
+
+        Returns:
+            The tasks that are done, and those that are not, each in the given order.
+        """
+        waited = list(self._conductor.tasks.values() if tasks is None else tasks)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for task in waited:
+            try:
+                task._await(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                break
+        done: list[Task] = []
+        not_done: list[Task] = []
+        for task in waited:
+            (done if task.done() else not_done).append(task)
+        return done, not_done
+
+    def get_results(self, tasks: Iterable[Task]) -> list[Any]:
+        """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
+        return [task.result() for task in tasks]
+
+    def explain(self, task: Task | int) -> str:
+        """Why a task went where it went, or why it waits, in words.
+
+        Raises:
+            KeyError: no task of this manager has this id.
+        """
+        task = self._conductor.tasks[task] if isinstance(task, int) else task
+        answer: Future[str] = Future()
+
+        def ask() -> None:
+            answer.set_result(self._conductor.controller.explain(task._entry, time.monotonic()))
+
+        self._conductor.call(ask)
+        info = task.info
+        words = [f"task {task.id} ({task.name}) is {task.state.value}", answer.result()]
+        words += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
+        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            words.append(f"it ended with {type(error).__name__}: {error}")
+        elif info.seconds is not None:
+            words.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
+        return "; ".join(word for word in words if word)
+
+    def _info(self, task: Task) -> TaskInfo:
+        entry, outcome = task._entry, task._outcome
+        pilot = self._conductor.pilots.get(entry.pilot or "")
+        known = outcome is not None and outcome.started > 0
+        stdout, stderr = (outcome.stdout, outcome.stderr) if outcome is not None else (None, None)
+        if stdout is None and stderr is None and isinstance(outcome, _Recorded):
+            stdout, stderr = self._reader.output(task.id)
+        return TaskInfo(
+            id=entry.id,
+            name=task.name,
+            state=entry.state.value,
+            pilot=pilot.name if pilot is not None else None,
+            host=self._conductor.agent_host(entry.pilot),
+            worker=entry.worker,
+            submitted=entry.submitted,
+            bound=entry.bound or None,
+            started=outcome.started if known and outcome is not None else None,
+            finished=outcome.started + outcome.seconds if known and outcome is not None else None,
+            seconds=outcome.seconds if known and outcome is not None else None,
+            attempts=entry.attempts,
+            stdout=stdout or "",
+            stderr=stderr or "",
+        )
+
+    def _value(self, outcome: Outcome) -> Value:
+        return self._reader.value(outcome.task) if isinstance(outcome, _Recorded) else outcome.value
+
+    def _cancel(self, task: Task) -> bool:
+        if not task.done():
+            self._conductor.post(events.CancelAsked([task.id]))
+            if self._conductor.is_here():
+                return True
+            task._await(None)
+        return task.cancelled()
+
+    # ---- the end ----------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Cancel what is not finished, end every pilot with all its processes, close the journal. Blocks.
+
+        Nothing happens the second time.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        atexit.unregister(self.close)
+        unfinished = [task for task in list(self._conductor.tasks.values()) if not task.done()]
+        failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
+        try:
+            self._conductor.close(CLOSE_SECONDS)
+            if self._progress is not None:
+                self._progress.stop()
+        finally:
+            self._reader.close()
+            self._folder.release()
+            if unfinished:
+                log.info("%d unfinished tasks were cancelled", len(unfinished))
+            if self._temporary and not failed:
+                shutil.rmtree(self._folder.path, ignore_errors=True)
+            elif failed:
+                log.warning("a pilot failed: its logs are kept in %s", self._folder.path)
+
+    def __enter__(self) -> PilotManager:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.wait_tasks()
+        finally:
+            self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SessionError(
+                "the manager is closed: make a new one, or attach to the session", path=str(self.session_dir)
+            )
+
+    # ---- attach -----------------------------------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        """Take over what the journal knows. Before the manager's thread runs."""
+        conductor, journal = self._conductor, self._conductor.journal
+        functions: dict[int, Function] = {}
+        for id, digest, name, code in journal.functions():
+            functions[id] = self._functions[digest] = Function(id, digest, name)
+            conductor.codes[digest] = code
+        terms = journal.terms()
+        conductor.terms = {one: id for id, one in terms.items()}
+        for pilot_id, description, mark, state, native_id in journal.pilots():
+            pilot = self._add_pilot(pilot_id, description)
+            last = PilotState(state)
+            if is_final(last) or native_id is None:
+                pilot._change(last if is_final(last) else PilotState.FAILED, "before this manager was attached")
+                continue
+            pilot._change(PilotState.QUEUED, "waits for its agent to join again")
+            conductor.adopt(pilot_id, mark)
+            conductor.fleet.adopt(pilot_id, description, native_id, mark)
+            conductor.post(events.PilotAsked(pilot_id, description, _memory(description), rejoins=True))
+        self._pilot_ids = itertools.count(len(conductor.pilots) + 1)
+        self._restore_tasks(journal, functions, terms)
+
+    def _restore_tasks(self, journal: Journal, functions: dict[int, Function], terms: dict[int, Terms]) -> None:
+        tasks: dict[int, Task] = {}
+        done: dict[int, Outcome | None] = {}
+        for row in journal.finished():
+            entry = Entry(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
+            entry.state, entry.pilot, entry.worker, entry.bound = (
+                TaskState(row.state),
+                row.pilot,
+                row.worker,
+                row.bound,
+            )
+            entry.reason = "it went there before this manager was attached"
+            task = tasks[row.id] = Task(self, entry)
+            if row.error is not None:
+                name, reason, cause = msgspec.json.decode(row.error)
+                task._settle(None, (getattr(errors, name), reason, cause))
+            else:
+                done[row.id] = _Recorded(row.id, row.status, row.started, row.seconds)
+                task._settle(done[row.id], None)
+        entries = []
+        for unfinished in journal.unfinished():
+            entry = Entry(
+                unfinished.id,
+                functions[unfinished.function],
+                unfinished.payload,
+                terms[unfinished.terms],
+                unfinished.name,
+                unfinished.submitted,
+                unfinished.needs,
+            )
+            tasks[entry.id] = Task(self, entry)
+            entries.append(entry)
+        self._conductor.tasks.update(sorted(tasks.items()))
+        self._task_ids = itertools.count(journal.last_task() + 1)
+        for entry in entries:
+            self._conductor.submit(entry)
+
+
+class _Recorded(Outcome, frozen=True, array_like=True, gc=False):
+    """An outcome whose value and output are in the journal only."""
+
+
+def _capacity(pilot: Pilot) -> Capacity:
+    """What was asked for, as far as a user's thread can know it."""
+    node, state = pilot.description, pilot.state
+    seconds = None if node.walltime is None else node.walltime.total_seconds()  # type: ignore[union-attr]
+    over = state.value if is_final(state) or state is PilotState.DRAINING else None
+    return Capacity(pilot.id, pilot.name, node.labels, node.cores, node.gpus_per_node, _memory(node), seconds, over)
+
+
+def _memory(description: PilotDescription) -> int:
+    memory = description.memory or psutil.virtual_memory().total
+    assert isinstance(memory, int)
+    return memory

@@ -1,0 +1,115 @@
+"""``engine="dask"``: a Dask cluster of the pilot's own; a worker is a Dask worker process with one long-running task."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from distributed import Client, LocalCluster, Security, secede
+
+from pilot.interfaces import Allocation, Engine, WorkerSpec
+
+
+class DaskEngine(Engine):
+    """The scheduler runs in this process, each worker in one of its own, all of them speak TLS with keys made here.
+
+    A worker's task leaves Dask's thread pool (``distributed.secede``), so the native client finds the workers free.
+    """
+
+    def __init__(self, allocation: Allocation) -> None:
+        super().__init__(allocation)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._serving: dict[str, Any] = {}
+        self._pem: dict[str, str] = {}
+
+    def start(self) -> None:
+        folder = self.allocation.folder / "dask"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        security = Security.temporary()
+        for role in ("ca_file", "cert", "key"):
+            path = folder / f"{role}.pem"
+            path.touch(mode=0o600)
+            content = security.tls_ca_file if role == "ca_file" else getattr(security, f"tls_scheduler_{role}")
+            path.write_text(content)
+            self._pem[role] = str(path)
+        self._cluster = LocalCluster(
+            n_workers=0,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=security,
+            dashboard_address=None,
+            silence_logs=False,
+        )
+        self._client = Client(self._cluster, set_as_default=False)
+
+    def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", self._cluster.scheduler_address]
+        command += [
+            "--name",
+            spec.name,
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+            "--memory-limit",
+            "0",
+        ]
+        command += ["--host", "127.0.0.1", "--local-directory", str(self.allocation.folder / "dask")]
+        command += [
+            "--tls-ca-file",
+            self._pem["ca_file"],
+            "--tls-cert",
+            self._pem["cert"],
+            "--tls-key",
+            self._pem["key"],
+        ]
+        with (self.allocation.folder / "dask" / f"{spec.name}.log").open("ab") as log_file:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file)
+        self._processes[spec.name] = process
+        self._serving[spec.name] = self._client.submit(
+            _serve, spec, workers=[spec.name], allow_other_workers=False, pure=False, key=f"serve-{spec.name}"
+        )
+        threading.Thread(target=self._watch, args=(spec.name, process, on_exit), daemon=True).start()
+
+    def _watch(self, name: str, process: subprocess.Popen[bytes], on_exit: Callable[[str], None]) -> None:
+        code = process.wait()
+        if (serving := self._serving.pop(name, None)) is not None:
+            serving.release()
+        on_exit(f"was killed by signal {-code}" if code < 0 else f"ended with code {code}")
+
+    def kill(self, name: str) -> None:
+        if (process := self._processes.pop(name, None)) is not None:
+            process.kill()
+
+    def stop(self) -> None:
+        for name in list(self._processes):
+            self.kill(name)
+        self._client.close(timeout=2)
+        self._cluster.close(timeout=2)
+
+    def client(self) -> dict[str, str]:
+        return {"address": self._cluster.scheduler_address, **self._pem}
+
+    @classmethod
+    def connect(cls, client: Mapping[str, str]) -> Any:
+        """A ``distributed.Client`` of this pilot's cluster; close it when done."""
+        security = Security(
+            require_encryption=True,
+            tls_ca_file=client["ca_file"],
+            tls_client_cert=client["cert"],
+            tls_client_key=client["key"],
+        )
+        return Client(client["address"], security=security, set_as_default=False)
+
+
+def _serve(spec: WorkerSpec) -> None:
+    """In the Dask worker: leave its thread pool, work until told to stop, and end the process."""
+    from pilot.worker import serve
+
+    secede()
+    serve(spec)
+    os._exit(0)

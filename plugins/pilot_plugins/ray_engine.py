@@ -1,0 +1,98 @@
+"""``engine="ray"``: a Ray cluster of the pilot's own; a worker is an actor."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from pilot.crew import SLOT
+from pilot.interfaces import Allocation, Engine, WorkerSpec
+
+#: Bytes of Ray's object store: values travel through the pilot's own channel, this is for users of the client.
+OBJECT_STORE = 256 * 2**20
+
+
+class RayEngine(Engine):
+    """Ray in this process, its head included, with token authentication on (Ray's documentation, "Token
+    authentication") and its files in the agent's own temporary folder.
+
+    Ray counts cores of its own: the warm workers of the slots are declared with none, so that the cores are free for
+    workers of other shapes and for users of the native client; the pilot's agent counts what really runs.
+    """
+
+    def __init__(self, allocation: Allocation) -> None:
+        super().__init__(allocation)
+        self._token = secrets.token_hex(32)
+        self._actors: dict[str, Any] = {}
+        self._address = ""
+
+    def start(self) -> None:
+        _use_token(self._token)
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        context = ray.init(
+            address="local",
+            num_cpus=self.allocation.cores,
+            num_gpus=self.allocation.gpus,
+            object_store_memory=OBJECT_STORE,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            _temp_dir=str(Path(tempfile.gettempdir()) / "ray"),
+            _node_ip_address="127.0.0.1",
+        )
+        self._address = context.address_info["gcs_address"]  # type: ignore[attr-defined]
+
+    def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
+        needs = spec.resources
+        declared = {"num_cpus": 0.0} if needs == SLOT else {"num_cpus": needs.num_cpus, "memory": needs.memory}
+        actor = _Worker.options(**declared).remote()  # type: ignore[attr-defined]
+        self._actors[spec.name] = actor
+        actor.serve.remote(spec).future().add_done_callback(lambda served: on_exit(_why(served)))
+
+    def kill(self, name: str) -> None:
+        if (actor := self._actors.pop(name, None)) is not None:
+            ray.kill(actor)
+
+    def stop(self) -> None:
+        ray.shutdown()
+
+    def client(self) -> dict[str, str]:
+        return {"address": self._address, "token": self._token}
+
+    @classmethod
+    def connect(cls, client: Mapping[str, str]) -> Any:
+        """The module ``ray``, connected to this pilot's cluster; ``ray.shutdown()`` disconnects."""
+        _use_token(client["token"])
+        ray.init(address=client["address"], log_to_driver=False)
+        return ray
+
+
+def _use_token(token: str) -> None:
+    """Have ``ray.init`` use this token: it turns authentication on by itself unless the mode is set (and read once,
+    when ``ray`` is imported)."""
+    os.environ.pop("RAY_AUTH_MODE", None)
+    os.environ["RAY_AUTH_TOKEN"] = token
+
+
+@ray.remote(max_restarts=0)
+class _Worker:
+    def serve(self, spec: WorkerSpec) -> None:
+        from pilot.worker import serve  # in the actor's process
+
+        serve(spec)
+
+
+def _why(served: Future[None]) -> str:
+    try:
+        served.result()
+    except RayError as error:
+        return f"ended ({type(error).__name__}: {str(error).splitlines()[0]})"
+    return "ended as it was told to"
