@@ -45,7 +45,7 @@ class Task(Future[Any]):
     @property
     def _condition(self) -> Condition:  # type: ignore[override]
         made: Condition | None = self.__dict__.get("_made_condition")
-        return made or self.__dict__.setdefault("_made_condition", Condition())  # type: ignore[no-any-return]
+        return made or self.__dict__.setdefault("_made_condition", Condition())
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]

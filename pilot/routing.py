@@ -1,6 +1,7 @@
 """Which pilot gets a task, and the reason in words.
 
-Whether a pilot *fits* is a fact (`misfit`, and `unservable` for all of them); which one of those with room is *chosen* is a policy.
+Whether a pilot *fits* is a fact (`misfit`, and `unservable` for all of them); which one of those with room is
+*chosen* is a policy.
 """
 
 from __future__ import annotations

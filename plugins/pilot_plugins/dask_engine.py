@@ -1,4 +1,4 @@
-"""``engine="dask"``: a Dask cluster of the pilot's own; a worker is a Dask worker process with one long-running task."""
+"""``engine="dask"``: a Dask cluster of the pilot's own; a worker is a Dask worker with one long-running task."""
 
 from __future__ import annotations
 
