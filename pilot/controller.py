@@ -25,8 +25,10 @@ BATCH_SECONDS = 0.05
 BATCH_TASKS = 1000
 #: The end of a lane is cut in batches of no less work than this (seconds), however many slots there are.
 SMALLEST_BATCH_SECONDS = 0.002
-#: Batches that take longer than this are not sent ahead: one a slot, none waiting.
+#: Batches that take longer than this are not sent ahead: one a slot. Of shorter ones a slot has three: one runs, one
+#: waits in the worker, one with the agent.
 PREFETCH_BELOW_SECONDS = 0.25
+PREFETCH_DEPTH = 3
 #: A worker gives back what it has not begun after this many times the expected time, and at least so many seconds.
 PATIENCE, PATIENCE_SECONDS = 4.0, 0.2
 #: A task whose worker died this often while it ran alone is held to be the cause.
@@ -168,7 +170,7 @@ class _Pilot:
 
     def has_credit(self, needs: Resources, seconds: float | None) -> bool:
         """True when a batch that takes so long may be sent now: to a free slot, or (when short) one ahead of it."""
-        depth = 2 if seconds is not None and seconds < PREFETCH_BELOW_SECONDS else 1
+        depth = PREFETCH_DEPTH if seconds is not None and seconds < PREFETCH_BELOW_SECONDS else 1
         if needs.num_gpus and self.used_gpus + needs.num_gpus > self.gpus * depth:
             return False
         return self.used_cores + needs.num_cpus <= self.cores * depth

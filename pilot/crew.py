@@ -18,20 +18,20 @@ from typing import Any
 
 from pilot import messages
 from pilot.channel import Frame, Keys, Server
-from pilot.descriptions import Resources
+from pilot.descriptions import SLOT, Resources
 from pilot.interfaces import Allocation, Engine, WorkerSpec
 from pilot.messages import Message
 from pilot.results import TIMED_OUT, Outcome
-from pilot.worker import LIFELINE, versions
+from pilot.worker import MAIN, versions
 
 log = logging.getLogger(__name__)
 
-#: The shape of the workers that are kept warm, one a core.
-SLOT = Resources()
 #: Seconds that the last messages of a worker may take to arrive after it has ended.
 EXIT_GRACE = 0.2
 #: Seconds that a worker has to carry out a cancellation or a timeout itself.
 OBEY_SECONDS = 3.0
+#: Batches of no more patience (seconds) than this are given ahead.
+SHORT_PATIENCE = 1.0
 #: Seconds after which an idle worker of another shape ends.
 IDLE_SECONDS = 60.0
 #: So many workers in a row that end before they have reported mean that none will.
@@ -52,6 +52,10 @@ class _Batch:
         self.returned: set[int] = set()
         self.began = 0.0
 
+    def is_short(self) -> bool:
+        """True for a batch of slots' tasks behind which another one may wait."""
+        return self.run.resources == SLOT and not self.run.limit and self.run.patience <= SHORT_PATIENCE
+
     def missing(self) -> list[int]:
         """The tasks that are open."""
         known = {outcome.task for body in self.partial for outcome in messages.decode_outcomes(body)}
@@ -64,7 +68,8 @@ class _Worker:
         self.shape = shape
         self.gpus = gpus
         self.joined = False
-        self.batch: _Batch | None = None
+        #: What it has: the batch that it runs, and one ahead of it.
+        self.batches: deque[_Batch] = deque()
         self.functions: set[str] = set()
         self.idle_since = time.monotonic()
         #: By when it must have ended ``unwanted`` tasks, or (``overdue``) the one that runs too long.
@@ -155,8 +160,8 @@ class Crew:
             self._queue.remove(batch)
             self._give_back(batch, "given back for a cancellation, not begun")
         for worker in self._workers.values():
-            if worker.batch is not None and wanted & set(worker.batch.run.tasks):
-                self._send(worker, LIFELINE, messages.Cancel(list(tasks)))
+            if any(wanted & set(batch.run.tasks) for batch in worker.batches):
+                self._send(worker, messages.Cancel(list(tasks)))
                 worker.unwanted |= wanted
                 worker.obey_by = worker.obey_by or time.monotonic() + OBEY_SECONDS
 
@@ -169,7 +174,7 @@ class Crew:
         """Tell every worker that its agent is there."""
         for worker in self._workers.values():
             if worker.joined:
-                self._send(worker, LIFELINE, messages.Beat())
+                self._send(worker, messages.Beat())
 
     def is_idle(self) -> bool:
         """True when nothing runs and nothing waits."""
@@ -179,7 +184,7 @@ class Crew:
         """End all workers and the engine. Blocks."""
         self._stopping = True
         for worker in self._workers.values():
-            self._send(worker, "", messages.Stop())
+            self._send(worker, messages.Stop())
         self._calls.submit(self._engine.stop)
         self._calls.shutdown()
 
@@ -197,7 +202,7 @@ class Crew:
     # ---- what workers say -----------------------------------------------------------------------------------
 
     def _received(self, peer: str, message: Message, frames: list[bytes]) -> None:
-        worker = self._workers.get(peer.removesuffix(LIFELINE))
+        worker = self._workers.get(peer.removesuffix(MAIN))
         if worker is None:
             return
         if isinstance(message, messages.Hello):
@@ -227,11 +232,14 @@ class Crew:
     def _progressed(self, worker: _Worker, batch: _Batch) -> None:
         if batch.open <= 0:
             self._batches.pop(batch.run.batch, None)
-            if worker.batch is batch:
-                worker.batch = None
+            if batch in worker.batches:
+                worker.batches.remove(batch)
+                worker.idle_since = time.monotonic()
+            if worker.batches:
+                worker.batches[0].began = time.monotonic()
+            else:
                 worker.obey_by = None
                 worker.unwanted.clear()
-                worker.idle_since = time.monotonic()
 
     def _give_back(self, batch: _Batch, reason: str) -> None:
         del self._batches[batch.run.batch]
@@ -242,12 +250,12 @@ class Crew:
     def _dispatch(self) -> None:
         if not self._queue:
             return
-        busy = [worker.shape for worker in self._workers.values() if worker.batch is not None]
+        busy = [worker.shape for worker in self._workers.values() if worker.batches]
         cores = self.allocation.cores - sum(shape.num_cpus for shape in busy)
         memory = self.allocation.memory - sum(shape.memory for shape in busy)
         idle: dict[Resources, list[_Worker]] = {}
         for one in self._workers.values():
-            if one.batch is None and one.exit is None:
+            if not one.batches and one.exit is None:
                 idle.setdefault(one.shape, []).append(one)
         for batch in list(self._queue):
             needs = batch.run.resources
@@ -262,24 +270,32 @@ class Crew:
             if worker.joined:
                 self._queue.remove(batch)
                 self._give(worker, batch)
+        self._give_ahead()
+
+    def _give_ahead(self) -> None:
+        """A short batch goes to a busy worker already, which then does not wait for it when it is free."""
+        waiting = [worker for worker in self._workers.values() if len(worker.batches) == 1 and worker.shape == SLOT]
+        for worker in waiting:
+            if not self._queue or not self._queue[0].is_short() or not worker.batches[0].is_short():
+                return
+            self._give(worker, self._queue.popleft())
 
     def _give(self, worker: _Worker, batch: _Batch) -> None:
         run = batch.run
         unknown = [digest for digest in run.functions if digest not in worker.functions]
         worker.functions.update(unknown)
-        worker.batch = batch
+        worker.batches.append(batch)
         batch.began = time.monotonic()
         run = messages.Run(run.batch, run.resources, [], run.functions, unknown, run.patience, run.limit)
-        self._send(worker, "", run, [batch.body, *(self._codes[digest] for digest in unknown)])
+        self._send(worker, run, [batch.body, *(self._codes[digest] for digest in unknown)])
 
     def _enforce(self) -> None:
         """Kill workers that do not obey, and end those that nobody needs."""
         now = time.monotonic()
         for worker in list(self._workers.values()):
-            batch = worker.batch
-            if batch is not None and worker.exit is None:
-                self._enforce_on(worker, batch, now)
-            elif batch is None and worker.shape != SLOT and now - worker.idle_since > IDLE_SECONDS:
+            if worker.batches and worker.exit is None:
+                self._enforce_on(worker, worker.batches[0], now)
+            elif not worker.batches and worker.shape != SLOT and now - worker.idle_since > IDLE_SECONDS:
                 self._retire(worker)
 
     def _enforce_on(self, worker: _Worker, batch: _Batch, now: float) -> None:
@@ -289,7 +305,7 @@ class Crew:
             worker.obey_by = now
         if worker.obey_by is None or now < worker.obey_by:
             return
-        if worker.overdue or worker.unwanted & set(batch.missing()):
+        if worker.overdue or any(worker.unwanted & set(one.missing()) for one in worker.batches):
             worker.obey_by = now + OBEY_SECONDS
             self._call(self._engine.kill, worker.name)
         else:
@@ -297,7 +313,7 @@ class Crew:
 
     def _retire(self, worker: _Worker) -> None:
         del self._workers[worker.name]
-        self._send(worker, "", messages.Stop())
+        self._send(worker, messages.Stop())
 
     # ---- starting and losing workers ------------------------------------------------------------------------
 
@@ -309,7 +325,7 @@ class Crew:
     def _spawn(self, shape: Resources) -> _Worker | None:
         if shape != SLOT:
             for other in list(self._workers.values()):
-                if other.shape not in (SLOT, shape) and other.batch is None and other.joined:
+                if other.shape not in (SLOT, shape) and not other.batches and other.joined:
                     self._retire(other)
         gpus = self._pick_gpus(shape.num_gpus)
         if gpus is None:
@@ -364,7 +380,7 @@ class Crew:
                 worker.exit = (now + EXIT_GRACE, reason)
         for worker in [worker for worker in self._workers.values() if worker.exit is not None]:
             assert worker.exit is not None
-            if worker.batch is None or now >= worker.exit[0]:
+            if not worker.batches or now >= worker.exit[0]:
                 self._bury(worker, worker.exit[1])
 
     def _bury(self, worker: _Worker, reason: str) -> None:
@@ -374,24 +390,25 @@ class Crew:
             if self._failed_starts >= FAILED_STARTS:
                 folder = self.allocation.folder / "workers"
                 self.broken = f"its workers do not start (the last one {reason}); see the files in {folder}"
-        batch = worker.batch
-        if batch is None:
-            return
-        del self._batches[batch.run.batch]
+        for place, batch in enumerate(worker.batches):
+            del self._batches[batch.run.batch]
+            self._lose(worker, batch, f"worker {worker.name} {reason}", runs=place == 0)
+
+    def _lose(self, worker: _Worker, batch: _Batch, reason: str, runs: bool) -> None:
+        """Report the tasks that a dead worker leaves open."""
         tasks = batch.missing()
-        obeyed = worker.obey_by is not None and not worker.overdue
-        if worker.overdue and len(tasks) == 1:
+        if runs and worker.overdue and len(tasks) == 1:
             seconds = time.monotonic() - batch.began
             body = messages.encode([Outcome(tasks[0], TIMED_OUT, time.time() - seconds, seconds)])
             self._report(messages.Outcomes(0, batch.run.batch, worker.name, 1), [body])
             return
-        why = f"worker {worker.name} {reason}"
-        self._report(messages.Lost(0, batch.run.batch, worker.name, tasks, why, not obeyed), ())
+        obeyed = worker.obey_by is not None and not worker.overdue
+        self._report(messages.Lost(0, batch.run.batch, worker.name, tasks, reason, runs and not obeyed), ())
 
     # ---- small ----------------------------------------------------------------------------------------------
 
-    def _send(self, worker: _Worker, suffix: str, message: Message, frames: Sequence[Frame] = ()) -> None:
-        self._server.send((worker.name + suffix).encode(), message, frames)
+    def _send(self, worker: _Worker, message: Message, frames: Sequence[Frame] = ()) -> None:
+        self._server.send(worker.name.encode(), message, frames)
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         """Call the engine, in its own thread; what it raises breaks the crew."""

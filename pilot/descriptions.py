@@ -92,6 +92,10 @@ class Resources(msgspec.Struct, frozen=True, array_like=True):
     memory: int = 0
 
 
+#: What a task takes unless it says otherwise; a pilot keeps a warm worker of this shape for each of its cores.
+SLOT = Resources()
+
+
 class PilotDescription(Description, frozen=True, kw_only=True):
     """A placeholder job, and the engine that its agent runs inside.
 

@@ -1,9 +1,9 @@
 """The process that runs tasks: one batch at a time, on one slot of a pilot.
 
-Two threads. The main one takes a batch from the agent, runs its tasks, and sends their outcomes. The *lifeline*
-sleeps beside it and keeps the agent's hand on the worker while a task runs: it sends what is finished when a batch
-takes long, gives back what was not begun, and carries out cancellations and timeouts by sending all that is known
-and ending the process; no task can refuse that.
+Two threads. The main one runs the tasks of a batch and sends their outcomes. The *lifeline* takes what comes from the
+agent, also the next batch while one runs, and keeps the agent's hand on the worker meanwhile: it sends what is finished
+when a batch takes long, gives back what was not begun, and carries out cancellations and timeouts by sending all that
+is known and ending the process; no task can refuse that.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import contextlib
 import importlib
 import os
 import platform
+import queue
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,8 +38,8 @@ from pilot.version import __version__
 FLUSH_SECONDS = 0.1
 #: Seconds without a sign of the agent after which a worker ends.
 AGENT_SILENT_SECONDS = 30.0
-#: What a worker's second connection adds to its name.
-LIFELINE = "~"
+#: What the connection of a worker's main thread, which only sends, adds to its name.
+MAIN = "~"
 #: Bytes of an executable's output that its result keeps of each stream.
 OUTPUT_KEPT = 1 << 20
 
@@ -59,24 +61,35 @@ def serve(spec: WorkerSpec) -> None:
     _Worker(spec, capture).run()
 
 
-class _Running:
-    """The batch in hand, shared by the two threads; whoever reads or writes its fields holds ``lock``."""
+class _Batch:
+    """A batch in hand, shared by the two threads; whoever reads or writes its fields holds ``lock``."""
 
-    def __init__(self, run: messages.Run, works: list[Work]) -> None:
+    def __init__(self, run: messages.Run, batch: messages.Batch) -> None:
         self.lock = threading.Lock()
-        self.batch = run.batch
-        self.works = works
+        self.id = run.batch
+        self.functions = run.functions
         self.patience = run.patience
-        self.began = time.perf_counter()
-        #: Index of the task that runs, None when the batch is over; tasks from ``end`` on were given back.
-        self.at: int | None = 0
-        self.end = len(works)
-        self.task_began = self.began
-        self.task_wall = time.time()
+        self.works = batch.works
+        self.values = batch.values
+        #: Index of the task that runs; None before the first and after the last.
+        self.at: int | None = None
+        #: Tasks from here on were given back.
+        self.end = len(batch.works)
+        self.began = self.task_began = 0.0
+        self.task_wall = 0.0
         self.done: list[Outcome] = []
         self.skip: set[int] = set()
         #: Index of the last task of which the agent was told that it runs.
         self.told = -1
+
+    def begin(self) -> int | None:
+        """Index of the first task, which begins now; None when all were given back."""
+        with self.lock:
+            if self.end:
+                self.at = 0
+                self.began = self.task_began = time.perf_counter()
+                self.task_wall = time.time()
+            return self.at
 
     def step(self, outcome: Outcome) -> int | None:
         """The running task is over; index of the next one, which begins now."""
@@ -93,6 +106,13 @@ class _Running:
         outcomes, self.done = self.done, []
         return outcomes
 
+    def give_back(self) -> list[int]:
+        """The tasks that were not begun, which never will be. The lock is held."""
+        first = 0 if self.at is None else self.at + 1
+        tasks = [work.task for work in self.works[first : self.end]]
+        self.end = min(self.end, first)
+        return tasks
+
 
 class _Worker:
     def __init__(self, spec: WorkerSpec, capture: Capture) -> None:
@@ -101,57 +121,49 @@ class _Worker:
         self._spool = payload.Spool(Path(spec.spool))
         self._functions: dict[str, Any] = {}
         self._codes: dict[str, bytes] = {}
-        self._running: _Running | None = None
-        self._over = False
+        #: From the lifeline to the main thread; None: stop.
+        self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        #: What is in hand, the running one first.
+        self._batches: deque[_Batch] = deque()
         self._context = zmq.Context()
-        self._client = Client(self._context, spec.keys, spec.address, spec.name)
 
     def run(self) -> None:
-        lifeline = threading.Thread(target=self._lifeline, name="pilot-lifeline", daemon=True)
-        lifeline.start()
-        self._client.send(messages.Hello(self._spec.name, os.getpid(), platform.node(), versions()))
-        while True:
-            received = self._client.receive(timeout_ms=-1)
-            assert received is not None
-            message, frames = received
-            if isinstance(message, messages.Stop):
-                break
-            if isinstance(message, messages.Run):
-                self._run_batch(message, frames)
-        self._over = True
-        lifeline.join()
-        self._client.close()
-        self._context.term()
+        threading.Thread(target=self._lifeline, name="pilot-lifeline", daemon=True).start()
+        client = Client(self._context, self._spec.keys, self._spec.address, self._spec.name + MAIN)
+        while (batch := self._inbox.get()) is not None:
+            index = batch.begin()
+            while index is not None:
+                index = batch.step(self._run_work(batch, batch.works[index]))
+            with batch.lock:
+                outcomes = batch.take()
+            self._batches.popleft()
+            if outcomes:
+                self._send_outcomes(client, batch, outcomes)
+        client.close()
 
     # ---- the main thread ------------------------------------------------------------------------------------
 
-    def _run_batch(self, run: messages.Run, frames: list[bytes]) -> None:
-        self._codes.update(zip(run.sent, frames[1:], strict=True))
-        batch = messages.decode_batch(frames[0])
-        running = self._running = _Running(run, batch.works)
-        index: int | None = 0
-        while index is not None:
-            work, began, wall = running.works[index], running.task_began, running.task_wall
-            if work.task in running.skip:
-                index = running.step(Outcome(work.task, CANCELLED, wall, 0.0))
-                continue
-            status, value = self._run_task(run, work, batch.values)
-            seconds = time.perf_counter() - began
-            stdout, stderr = self._capture.take()
-            index = running.step(Outcome(work.task, status, wall, seconds, value, stdout, stderr))
-        with running.lock:
-            self._running = None
-            outcomes = running.take()
-        head = messages.Outcomes(0, run.batch, self._spec.name, len(outcomes))
-        self._client.send(head, [messages.encode(outcomes)])
+    def _run_work(self, batch: _Batch, work: Work) -> Outcome:
+        wall = batch.task_wall
+        if work.task in batch.skip:
+            return Outcome(work.task, CANCELLED, wall, 0.0)
+        began = batch.task_began
+        status, value = self._run_task(batch, work)
+        seconds = time.perf_counter() - began
+        stdout, stderr = self._capture.take()
+        return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
-    def _run_task(self, run: messages.Run, work: Work, values: dict[int, Any]) -> tuple[int, Any]:
+    def _send_outcomes(self, client: Client, batch: _Batch, outcomes: list[Outcome]) -> None:
+        head = messages.Outcomes(0, batch.id, self._spec.name, len(outcomes))
+        client.send(head, [messages.encode(outcomes)])
+
+    def _run_task(self, batch: _Batch, work: Work) -> tuple[int, Any]:
         try:
-            function = self._function(run.functions[work.function])
+            function = self._function(batch.functions[work.function])
             if work.payload is None:
                 result = function()
             else:
-                args, kwargs = payload.load(work.payload, values)
+                args, kwargs = payload.load(work.payload, batch.values)
                 result = function(*args, **kwargs)
             return OK, payload.dump(result, self._spool, "the result")
         except BaseException as error:
@@ -166,77 +178,89 @@ class _Worker:
     # ---- the lifeline ---------------------------------------------------------------------------------------
 
     def _lifeline(self) -> None:
-        client = Client(self._context, self._spec.keys, self._spec.address, self._spec.name + LIFELINE)
-        client.send(messages.Beat())
+        client = Client(self._context, self._spec.keys, self._spec.address, self._spec.name)
+        client.send(messages.Hello(self._spec.name, os.getpid(), platform.node(), versions()))
         heard = time.monotonic()
-        while not self._over:
+        while True:
             received = client.receive(timeout_ms=self._pause_ms())
             if received is not None:
                 heard = time.monotonic()
-                if isinstance(received[0], messages.Cancel):
-                    self._cancel(client, received[0].tasks)
+                message, frames = received
+                if isinstance(message, messages.Stop):
+                    break
+                self._received(client, message, frames)
             elif time.monotonic() - heard > AGENT_SILENT_SECONDS:
                 self._end(client)
-            if (running := self._running) is not None:
-                self._watch(client, running)
+            with contextlib.suppress(IndexError):  # the main thread has just finished it
+                self._watch(client, self._batches[0])
         client.close()
+        self._inbox.put(None)
+
+    def _received(self, client: Client, message: messages.Message, frames: list[bytes]) -> None:
+        if isinstance(message, messages.Run):
+            self._codes.update(zip(message.sent, frames[1:], strict=True))
+            batch = _Batch(message, messages.decode_batch(frames[0]))
+            self._batches.append(batch)
+            self._inbox.put(batch)
+        elif isinstance(message, messages.Cancel):
+            for batch in list(self._batches):
+                self._cancel(client, batch, message.tasks)
 
     def _pause_ms(self) -> int:
         """Time until something may have to be done."""
-        running = self._running
-        at = running.at if running is not None else None
-        if running is None or at is None or (timeout := running.works[at].timeout) is None:
-            return int(FLUSH_SECONDS * 1000)
-        left = running.task_began + timeout - time.perf_counter()
-        return int(max(0.001, min(FLUSH_SECONDS, left)) * 1000)
+        pause = FLUSH_SECONDS
+        with contextlib.suppress(IndexError):
+            batch = self._batches[0]
+            with batch.lock:
+                timeout = None if batch.at is None else batch.works[batch.at].timeout
+            if timeout is not None:
+                pause = min(pause, batch.task_began + timeout - time.perf_counter())
+        return int(max(pause, 0.001) * 1000)
 
-    def _watch(self, client: Client, running: _Running) -> None:
+    def _watch(self, client: Client, batch: _Batch) -> None:
         """Send what is finished, give back what waits too long, end a task that runs too long."""
-        with running.lock:
-            at, now = running.at, time.perf_counter()
+        with batch.lock:
+            at, now = batch.at, time.perf_counter()
             if at is None:
                 return
-            work, runs = running.works[at], now - running.task_began
+            work, runs = batch.works[at], now - batch.task_began
             if work.timeout is not None and runs >= work.timeout:
-                self._farewell(client, running, at, TIMED_OUT)
-            if now - running.began < FLUSH_SECONDS:
+                self._farewell(client, batch, at, TIMED_OUT)
+            if now - batch.began < FLUSH_SECONDS:
                 return
-            self._flush(client, running)
-            if at != running.told and runs >= FLUSH_SECONDS / 2:
-                running.told = at
-                client.send(messages.Started(running.batch, self._spec.name, work.task))
-            if now - running.began > running.patience:
-                self._give_back(client, running, at)
+            if outcomes := batch.take():
+                self._send_outcomes(client, batch, outcomes)
+            if at != batch.told and runs >= FLUSH_SECONDS / 2:
+                batch.told = at
+                client.send(messages.Started(batch.id, self._spec.name, work.task))
+            impatient = now - batch.began > batch.patience
+        if impatient:
+            self._give_back(client)
 
-    def _cancel(self, client: Client, tasks: Sequence[int]) -> None:
-        if (running := self._running) is None:
-            return
-        with running.lock:
-            running.skip.update(tasks)
-            at = running.at
-            if at is not None and running.works[at].task in tasks:
-                self._farewell(client, running, at, CANCELLED)
+    def _cancel(self, client: Client, batch: _Batch, tasks: Sequence[int]) -> None:
+        with batch.lock:
+            batch.skip.update(tasks)
+            at = batch.at
+            if at is not None and batch.works[at].task in tasks:
+                self._farewell(client, batch, at, CANCELLED)
 
-    def _flush(self, client: Client, running: _Running) -> None:
-        if outcomes := running.take():
-            head = messages.Outcomes(0, running.batch, self._spec.name, len(outcomes))
-            client.send(head, [messages.encode(outcomes)])
+    def _give_back(self, client: Client, held: _Batch | None = None) -> None:
+        """Give back whatever was not begun; the lock of ``held`` is held."""
+        for batch in list(self._batches):
+            with contextlib.nullcontext() if batch is held else batch.lock:
+                tasks = batch.give_back()
+            if tasks:
+                client.send(messages.Lost(0, batch.id, self._spec.name, tasks, "given back, not begun", False))
 
-    def _give_back(self, client: Client, running: _Running, at: int) -> None:
-        tasks = [work.task for work in running.works[at + 1 : running.end]]
-        if tasks:
-            running.end = at + 1
-            client.send(messages.Lost(0, running.batch, self._spec.name, tasks, "given back, not begun", False))
-
-    def _farewell(self, client: Client, running: _Running, at: int, status: int) -> None:
-        """End the running task the only way that always works: with the process. Nothing else of the batch is lost;
+    def _farewell(self, client: Client, batch: _Batch, at: int, status: int) -> None:
+        """End the running task the only way that always works: with the process. Nothing else in hand is lost;
         the lock stays with this thread, so that the main one goes no further."""
-        seconds = time.perf_counter() - running.task_began
+        seconds = time.perf_counter() - batch.task_began
         stdout, stderr = self._capture.take()
-        task = running.works[at].task
-        running.done.append(Outcome(task, status, running.task_wall, seconds, None, stdout, stderr))
-        self._flush(client, running)
-        self._give_back(client, running, at)
+        task = batch.works[at].task
+        batch.done.append(Outcome(task, status, batch.task_wall, seconds, None, stdout, stderr))
+        self._send_outcomes(client, batch, batch.take())
+        self._give_back(client, held=batch)
         self._end(client)
 
     def _end(self, client: Client) -> None:

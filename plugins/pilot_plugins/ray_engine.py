@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from pilot.crew import SLOT
+from pilot.descriptions import SLOT
 from pilot.interfaces import Allocation, Engine, WorkerSpec
 
 #: Bytes of Ray's object store: values travel through the pilot's own channel, this is for users of the client.
