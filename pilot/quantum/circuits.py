@@ -1,8 +1,9 @@
 """How circuits travel to a worker, and how they are simulated there.
 
-Circuits travel as QPY, many in one payload. A worker process keeps its simulator and its pass manager: building the
-second costs a hundred times what running it does. A circuit with few measured bits is simulated once for the exact
-probabilities of its outcomes, from which its counts are drawn: half the time of Aer's own sampling.
+Circuits travel as QPY, many in one payload. A worker process keeps its simulator and its pass manager:
+building the second costs a hundred times what running it does. A circuit with few measured bits is simulated
+once for the exact probabilities of its outcomes, from which its counts are drawn: half the time of Aer's own
+sampling.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import io
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager, qpy
 from qiskit.circuit import ClassicalRegister
+from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
-from qiskit_aer.library import SaveProbabilities
+from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError
 from pilot.quantum.deferral import defer_measurements
@@ -31,8 +33,11 @@ if TYPE_CHECKING:
 
 #: Counts of up to this many measured bits are drawn from the exact probabilities of all their outcomes.
 MAX_LISTED_BITS = 14
-#: Measurements are moved to the end while the circuit then has at most this many qubits (1 GiB of amplitudes).
+#: Measurements are moved to the end while the circuit then has at most this many qubits (1 GiB of
+#: amplitudes).
 MAX_DEFERRED_QUBITS = 26
+#: Exact values of up to this many qubits come from the state vector.
+MAX_STATE_VECTOR_QUBITS = 20
 
 
 def pack(circuits: QuantumCircuit | Iterable[QuantumCircuit]) -> bytes:
@@ -68,38 +73,42 @@ def run_circuits(payload: bytes, shots: int | None, seeds: Sequence[int]) -> lis
 def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int) -> Outcomes:
     """Simulate one circuit: `run_circuits` without the journey."""
     if not any(instruction.clbits for instruction in circuit.data):
+        raise DescriptionError(f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`")
+    gates, holder = _deferred(circuit)
+    measured = list(holder) or circuit.clbits
+    outcomes: list[int]
+    weights: NDArray[np.int64] | NDArray[np.float64]
+    if holder and len(holder) <= (MAX_DEFERRED_QUBITS if shots is None else MAX_LISTED_BITS):
+        outcomes, weights = _draw(_probabilities(gates, list(holder.values())), shots, seed)
+    elif shots is None:
         raise DescriptionError(
-            f"circuit {circuit.name!r} measures nothing: add measurements, `circuit.measure_all()`"
+            f"circuit {circuit.name!r} has no exact probabilities here: it acts on measured bits, is not all "
+            f"gates, measurements and resets, or needs over {MAX_DEFERRED_QUBITS} qubits for that; "
+            "give a number of shots"
         )
-    deferred = defer_measurements(circuit)
-    if deferred is not None:
-        gates, holder = deferred
-        added = gates.num_qubits - circuit.num_qubits
-        if added and gates.num_qubits > MAX_DEFERRED_QUBITS:
-            deferred = None
-    if deferred is None:
-        if shots is None:
-            raise DescriptionError(
-                f"circuit {circuit.name!r} has no exact probabilities here: it acts on measured bits, is not all gates, "
-                f"measurements and resets, or takes over {MAX_DEFERRED_QUBITS} qubits with its measurements at the "
-                "end; give a number of shots"
-            )
-        outcomes, weights = _sample(circuit, shots, seed)
-        measured: Sequence[Clbit] = circuit.clbits
     else:
-        measured = list(holder)
-        if shots is None or len(holder) <= MAX_LISTED_BITS:
-            outcomes, weights = _draw(_probabilities(gates, list(holder.values())), shots, seed)
-        else:
-            outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed)
+        outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed)
     place = {clbit: index for index, clbit in enumerate(circuit.clbits)}
     bits = np.zeros((len(outcomes), circuit.num_clbits), dtype=bool)
     bits[:, [place[clbit] for clbit in measured]] = _digits(outcomes, len(measured))
     return Outcomes.from_bits(bits, weights, registers=registers_of(circuit), shots=shots)
 
 
+def exact_value(circuit: QuantumCircuit, observable: str) -> float:
+    """The expectation value of a Pauli string, qubit 0 rightmost, in the state that the circuit's gates make.
+
+    By state vector up to 20 qubits, by matrix product state above: quick where entanglement is low, else for
+    ever.
+    """
+    with_value = circuit.copy()
+    save = SaveExpectationValue(SparsePauliOp(observable))
+    with_value.append(save, with_value.qubits)
+    method = "statevector" if circuit.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state"
+    return float(_run(with_value, shots=1, seed=0, method=method)["expectation_value"])
+
+
 def warm_up() -> int:
-    """Import Qiskit and build what a worker keeps, so that its first circuit does not wait. Returns the process id."""
+    """Import Qiskit and build what a worker keeps, ahead of its first circuit. Returns the process id."""
     circuit = QuantumCircuit(1, 1)
     circuit.measure(0, 0)
     run_circuits(pack(circuit), 1, [0])
@@ -107,8 +116,16 @@ def warm_up() -> int:
     return os.getpid()
 
 
+def _deferred(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Clbit, Qubit]]:
+    """The circuit's gates and what holds its measured bits; the circuit and nothing where there is no way."""
+    gates, holder = defer_measurements(circuit) or (circuit, {})
+    if gates.num_qubits > max(MAX_DEFERRED_QUBITS, circuit.num_qubits):
+        return circuit, {}
+    return gates, holder
+
+
 def _probabilities(gates: QuantumCircuit, qubits: list[Qubit]) -> NDArray[np.float64]:
-    """The probability of each outcome of measuring `qubits`, `(2 ** len(qubits),)`: `qubits[0]` is the lowest bit."""
+    """The probability of each outcome of `qubits`, `(2 ** len(qubits),)`; `qubits[0]` is the lowest bit."""
     gates.append(SaveProbabilities(len(qubits)), qubits)
     data = _run(gates, shots=1, seed=0)
     probabilities = np.asarray(data["probabilities"], dtype=np.float64).clip(min=0)
@@ -130,12 +147,13 @@ def _draw(
 def _sample(circuit: QuantumCircuit, shots: int, seed: int) -> tuple[list[int], NDArray[np.int64]]:
     """Outcomes and counts by Aer's own sampling; bit `j` of an outcome is the circuit's classical bit `j`."""
     counts = _run(circuit, shots=shots, seed=seed)["counts"]
-    return [int(outcome, 16) for outcome in counts], np.fromiter(
-        counts.values(), dtype=np.int64, count=len(counts)
-    )
+    return [int(outcome, 16) for outcome in counts], np.array(list(counts.values()), dtype=np.int64)
 
 
 def _measured(gates: QuantumCircuit, qubits: list[Qubit]) -> QuantumCircuit:
+    """`gates` with `qubits` measured at their end; a circuit that measures for itself is left as it is."""
+    if not qubits:
+        return gates
     register = ClassicalRegister(len(qubits))
     gates.add_register(register)
     gates.measure(qubits, register)
@@ -149,30 +167,29 @@ def _digits(outcomes: list[int], width: int) -> NDArray[np.uint8]:
     return np.unpackbits(octets.reshape(len(outcomes), size), axis=1, count=width, bitorder="little")
 
 
-def _run(circuit: QuantumCircuit, *, shots: int, seed: int) -> dict[str, dict[str, int]]:
+def _run(circuit: QuantumCircuit, *, shots: int, seed: int, method: str = "automatic") -> dict[str, Any]:
     """Aer's data for one circuit, its gates rewritten first where Aer does not know them."""
-    method = (
-        "automatic" if circuit.num_qubits <= _simulator("automatic").num_qubits else "matrix_product_state"
-    )
+    if circuit.num_qubits > _simulator(method).num_qubits:
+        method = "matrix_product_state"
     simulator = _simulator(method)
     if not _gate_names(method).issuperset(circuit.count_ops()):
         circuit = _pass_manager(method).run(circuit)
     result = simulator.run(circuit, shots=shots, seed_simulator=seed).result()
-    data: dict[str, dict[str, int]] = result.data(0)  # raises the simulator's own error if the run failed
+    data: dict[str, Any] = result.data(0)  # raises the simulator's own error if the run failed
     return data
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _simulator(method: str) -> AerSimulator:
     """This process's simulator. One thread: a pilot has a worker for each of its slots."""
     return AerSimulator(method=method, max_parallel_threads=1, shot_branching_enable=True)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _gate_names(method: str) -> frozenset[str]:
     return frozenset(_simulator(method).operation_names)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _pass_manager(method: str) -> PassManager:
     return generate_preset_pass_manager(optimization_level=0, backend=_simulator(method))

@@ -1,10 +1,11 @@
 """Measurements in the middle of a circuit, moved to its end.
 
-A simulator has to follow every branch of a measurement, or every shot, when gates come after it. By the principle of
-deferred measurement (Nielsen & Chuang, section 4.4) a controlled NOT onto a fresh qubit, measured at the end, has the
-same statistics, and a reset is a fresh qubit in the old one's place. One run then gives the exact joint distribution of
-all outcomes. It costs one qubit a measurement, so a factor of two in time; following the branches of the 17-qubit
-pieces of a cut 34-qubit circuit took Aer 1.5 to 3 times as long, those of 12 qubits 15 times.
+A simulator has to follow every branch of a measurement, or every shot, when gates come after it. By the
+principle of deferred measurement (Nielsen & Chuang, section 4.4) a controlled NOT onto a fresh qubit,
+measured at the end, has the same statistics, and a reset is a fresh qubit in the old one's place. One run
+then gives the exact joint distribution of all outcomes. It costs one qubit a measurement, so a factor of two
+in time; following the branches of the 17-qubit pieces of a cut 34-qubit circuit took Aer 1.5 to 3 times as
+long, those of 12 qubits 15 times.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ def defer_measurements(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Cl
     """A circuit of gates alone, and the qubit that holds each measured bit at its end.
 
     Returns:
-        The gates, on the circuit's qubits and then the fresh ones, without classical bits; and the qubit to read each
-        classical bit from (bits that are never measured are missing). None if the circuit acts on an outcome or does
-        anything else than gates, measurements and resets: then only a simulator of branches can run it.
+        The gates, on the circuit's qubits and then the fresh ones, without classical bits; and the qubit to
+        read each classical bit from (bits that are never measured are missing). None if the circuit acts on
+        an outcome or does anything else than gates, measurements and resets: then only a simulator of
+        branches can run it.
     """
     last_use = _last_uses(circuit)
     deferred = QuantumCircuit(circuit.qubits, global_phase=circuit.global_phase)

@@ -29,8 +29,8 @@ def registers_of(circuit: QuantumCircuit) -> tuple[Register, ...]:
 class Outcomes:
     """The distinct outcomes of one circuit and how often each came, or how probable each is.
 
-    Bits are ordered as Qiskit orders them: bit 0 of a register is its least significant and stands rightmost in a
-    bit string; of several registers the circuit's first stands rightmost.
+    Bits are ordered as Qiskit orders them: bit 0 of a register is its least significant and stands rightmost
+    in a bit string; of several registers the circuit's first stands rightmost.
     """
 
     #: The classical registers in the circuit's order.

@@ -32,9 +32,10 @@ _MEASURE = Measure()
 class Fragment:
     """A piece of the cut circuit and its distinct subexperiments.
 
-    A subexperiment is a *choice*, one local operation for each cut at this fragment, and a *group* of observables that
-    are measured together. Terms of the decomposition often agree in their choice at one fragment (the six terms of a cut
-    controlled NOT need five operations at each end), so there are fewer distinct choices than terms.
+    A subexperiment is a *choice*, one local operation for each cut at this fragment, and a *group* of
+    observables that are measured together. Terms of the decomposition often agree in their choice at one
+    fragment (the six terms of a cut controlled NOT need five operations at each end), so there are fewer
+    distinct choices than terms.
     """
 
     #: The piece, its cuts marked by `SingleQubitQPDGate`s.
@@ -50,7 +51,7 @@ class Fragment:
 
     @classmethod
     def build(cls, circuit: QuantumCircuit, observables: PauliList, terms: NDArray[np.intp]) -> Fragment:
-        """The fragment `circuit` with its share of `observables`, in the decomposition `terms`, `(n_terms, n_cuts)`."""
+        """Fragment `circuit` with its part of `observables`; `terms`, `(n_terms, n_cuts)`, name all maps."""
         cuts = [(_cut_number(gate), gate) for gate in _cut_gates(circuit)]
         columns = [_first_equal(gate)[terms[:, number]] for number, gate in cuts]
         local_terms = np.stack(columns, axis=1) if columns else np.zeros((len(terms), 0), dtype=np.intp)
@@ -78,15 +79,15 @@ class Fragment:
     def means(self, outcomes: Sequence[Outcomes]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Signed means of this fragment's subexperiments, and the variances of those means.
 
-        The sign of an outcome is the parity of the bits measured at the cuts and of those in the observable's support:
-        each is a factor +1 or -1.
+        The sign of an outcome is the parity of the bits measured at the cuts and of those in the observable's
+        support: each is a factor +1 or -1.
 
         Args:
             outcomes: one for each of `experiments()`, in its order.
 
         Returns:
-            Two arrays `(n_choices, n_observables)`. The variance is `(1 - mean**2) / (shots - 1)`, which is unbiased;
-            zero where the outcomes are exact.
+            Two arrays `(n_choices, n_observables)`. The variance is `(1 - mean**2) / (shots - 1)`, which is
+            unbiased; zero where the outcomes are exact.
         """
         means = np.empty((len(self.choices), len(self.located)))
         variances = np.empty_like(means)
@@ -101,7 +102,7 @@ class Fragment:
 
 
 def _signed_means(outcomes: Outcomes, bitmasks: Sequence[int]) -> NDArray[np.float64]:
-    """The mean of each observable's sign; bit `j` of a mask says whether measured bit `j` belongs to the observable."""
+    """The mean of each observable's sign; bit `j` of its mask: does measured bit `j` belong to it."""
     observed = outcomes.bits(OBSERVABLE_REGISTER).astype(np.int64)
     at_cuts = outcomes.bits(CUT_REGISTER).sum(axis=1, dtype=np.int64)
     masks = np.array([[mask >> j & 1 for mask in bitmasks] for j in range(observed.shape[1])])
@@ -115,8 +116,8 @@ def _experiment(
 ) -> QuantumCircuit:
     """`circuit` with the chosen operation at each cut, and the group's observables measured at its end.
 
-    Equal to what `generate_cutting_experiments` makes: resets of a qubit still in its first state, of one that is used
-    no more, and right after a reset are left out.
+    Equal to what `generate_cutting_experiments` makes: resets of a qubit still in its first state, of one
+    that is used no more, and right after a reset are left out.
     """
     measured = group.pauli_indices or [
         0

@@ -36,11 +36,14 @@ if TYPE_CHECKING:
 
 #: More terms than this are a mistake: `num_samples` keeps them down.
 MAX_TERMS = 1_000_000
-#: Steps back that the search for cuts may take: a tenth of a second for the 34-qubit circuit; ten thousand find nothing
-#: better in two seconds.
+#: Steps back that the search for cuts may take: a tenth of a second for the 34-qubit circuit; ten thousand
+#: find nothing better in two seconds.
 _BACKJUMPS = 100
 #: Gates that the search and the decompositions know, on two qubits at most.
-_KNOWN_GATES = ["x", "y", "z", "h", "s", "sdg", "t", "tdg", "sx", "sxdg", "p", "r", "rx", "ry", "rz", "u", "u1", "u2", "u3", "id", "cx", "cy", "cz", "ch", "cp", "crx", "cry", "crz", "cs", "csdg", "csx", "dcx", "ecr", "iswap", "rxx", "ryy", "rzz", "swap"]
+_KNOWN_GATES = (  # noqa: SIM905 - forty strings in quotes are no better to read
+    "x y z h s sdg t tdg sx sxdg p r rx ry rz u u1 u2 u3 id "
+    "cx cy cz ch cp crx cry crz cs csdg csx dcx ecr iswap rxx ryy rzz swap"
+).split()
 _MARKED_CUTS = frozenset({"cut_wire", "qpd_2q"})
 
 
@@ -72,7 +75,8 @@ class CutPlan:
     #: Pauli strings on the whole circuit, qubit 0 rightmost.
     observables: tuple[str, ...]
     cuts: tuple[Cut, ...]
-    #: How many times the shots of the whole circuit are needed for the same error: the product of the cuts' gamma².
+    #: How many times the shots of the whole circuit are needed for the same error: the product of the cuts'
+    #: gamma².
     overhead: float
     fragments: tuple[Fragment, ...]
     decomposition: Decomposition
@@ -102,7 +106,7 @@ class CutPlan:
     def submit(
         self, submit: Submit, *, shots: int | None = 4096, seed: int | None = None
     ) -> list[Future[list[Outcomes]]]:
-        """Hand out the distinct subexperiments, each as one task; `combine` takes their results in this order.
+        """Hand out the distinct subexperiments, a task each; `combine` takes their results in this order.
 
         Args:
             submit: called once, like `PilotManager.map`: a function and the sequences of its arguments.
@@ -118,7 +122,7 @@ class CutPlan:
         return submit(run_circuits, payloads, [shots] * len(payloads), [(int(seed),) for seed in seeds])
 
     def combine(self, results: Sequence[list[Outcomes]]) -> CutResult:
-        """The observables' values from the results of all distinct subexperiments, in the order of `experiments()`."""
+        """The values from the results of all distinct subexperiments, in the order of `experiments()`."""
         remaining = iter(results)
         means, variances = [], []
         for fragment in self.fragments:
@@ -133,8 +137,8 @@ class CutPlan:
         """Run the plan on all of the manager's pilots and wait for the values.
 
         Raises:
-            Exception: the first subexperiment that failed, with its own error; those not yet run are cancelled. There is
-                no value from part of the subexperiments.
+            Exception: the error of the first subexperiment that failed; those not yet run are cancelled. There
+                is no value from a part of them.
         """
         return self.combine(gather(self.submit(manager.map, shots=shots, seed=seed)))
 
@@ -161,17 +165,19 @@ def plan(
     """Cut `circuit` into pieces of at most `max_qubits` qubits, for the expectation values of `observables`.
 
     Args:
-        circuit: gates without free parameters. Barriers and measurements at the end are left out. Where it already holds
-            cuts of the add-on (`CutWire`, `TwoQubitQPDGate`), exactly those are made.
+        circuit: gates without free parameters. Barriers and measurements at the end are left out. Where it
+            already holds cuts of the add-on (`CutWire`, `TwoQubitQPDGate`), exactly those are made.
         observables: Pauli strings, qubit 0 rightmost, or a `PauliList` without phases.
         max_qubits: the widest piece.
-        num_samples: draw this many of the decomposition's terms instead of taking all, for more error and less work.
-            Terms more probable than one in `num_samples` are taken exactly.
-        wires: look for cuts of wires too. Cuts of gates alone are looked for first, and kept unless wires cost less.
+        num_samples: draw this many of the decomposition's terms instead of taking all, for more error and
+            less work. Terms more probable than one in `num_samples` are taken exactly.
+        wires: look for cuts of wires too. Cuts of gates alone are looked for first, and kept unless wires
+            cost less.
         seed: of the search's order and of the drawn terms.
 
     Raises:
-        DescriptionError: the circuit, an observable or a number is not as above, or there would be too many terms.
+        DescriptionError: the circuit, an observable or a number is not as above, or there would be too many
+        terms.
     """
     if max_qubits < 1:
         raise DescriptionError(f"max_qubits: {max_qubits} given, at least 1 allowed")
@@ -208,12 +214,13 @@ def _paulis(observables: str | Sequence[str] | PauliList, num_qubits: int) -> Pa
         paulis = given if isinstance(given, PauliList) else PauliList(list(given))
     except (QiskitError, ValueError) as error:
         raise DescriptionError(
-            f"observables: {observables!r} given; each is a string of I, X, Y and Z, one letter a qubit, qubit 0 last"
+            f"observables: {observables!r} given; each is a string of I, X, Y and Z, "
+            "one letter a qubit, qubit 0 last"
         ) from error
     if paulis.num_qubits != num_qubits:
         raise DescriptionError(
-            f"observables: they have {paulis.num_qubits} letters, the circuit has {num_qubits} qubits; give one letter a "
-            "qubit, qubit 0 last"
+            f"observables: they have {paulis.num_qubits} letters, the circuit has {num_qubits} qubits; "
+            "give one letter a qubit, qubit 0 last"
         )
     if paulis.phase.any():
         raise DescriptionError(
@@ -235,7 +242,8 @@ def _gates_alone(circuit: QuantumCircuit) -> QuantumCircuit:
     }
     if unsuitable:
         raise DescriptionError(
-            f"circuit: {sorted(unsuitable)} in the middle of it cannot be cut; give a circuit of gates, measured at its end"
+            f"circuit: {sorted(unsuitable)} in the middle of it cannot be cut; "
+            "give a circuit of gates, measured at its end"
         )
     bare = QuantumCircuit(gates.qubits)
     for entry in gates.data:
@@ -269,7 +277,8 @@ def _with_cuts(circuit: QuantumCircuit, max_qubits: int, *, wires: bool, seed: i
 def _with_wires_moved(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[int], tuple[Cut, ...]]:
     """Each cut of a wire as a move onto a qubit of its own.
 
-    The add-on's `cut_wires` is not used: it loses count when the cuts of one wire alternate with those of another.
+    The add-on's `cut_wires` is not used: it loses count when the cuts of one wire alternate with those of
+    another.
 
     Returns:
         The circuit on more qubits; the qubit on which each wire ends; all cuts in order.
@@ -306,24 +315,25 @@ def _check_widths(pieces: dict[int, QuantumCircuit], max_qubits: int) -> None:
     widest = max(piece.num_qubits for piece in pieces.values())
     if widest > max_qubits:
         raise DescriptionError(
-            f"max_qubits: {max_qubits} given, but the cuts leave a piece of {widest} qubits; allow more qubits, or leave "
-            "the cuts out of the circuit for them to be found"
+            f"max_qubits: {max_qubits} given, but the cuts leave a piece of {widest} qubits; "
+            "allow more qubits, or leave the cuts out of the circuit for them to be found"
         )
 
 
 def _terms(
     bases: Sequence[QPDBasis], num_samples: int | None, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]:
-    """The terms of the decomposition: the map of each cut, `(n_terms, n_cuts)`, the coefficients, and how often drawn.
+    """The decomposition's terms (the map of each cut, `(n_terms, n_cuts)`), coefficients, and draws.
 
-    Weights are the add-on's, as is what it makes of them: the exact ones above `1 / num_samples`, a sample of the rest;
-    the coefficient is the weight's share times the product of all kappa, with the sign of the exact coefficient.
+    Weights are the add-on's, as is what it makes of them: the exact ones above `1 / num_samples`, a sample of
+    the rest; the coefficient is the weight's share times the product of all kappa, with the sign of the exact
+    coefficient.
     """
     number = math.prod(len(basis.coeffs) for basis in bases)
     if num_samples is None and number > MAX_TERMS:
         raise DescriptionError(
-            f"num_samples: the {len(bases)} cuts have {number:,} terms, too many to take all; say how many to sample, "
-            "1000 for example, or allow wider pieces (max_qubits)"
+            f"num_samples: the {len(bases)} cuts have {number:,} terms, too many to take all; "
+            "say how many to sample, 1000 for example, or allow wider pieces (max_qubits)"
         )
     state = np.random.get_state()
     np.random.seed(seed % 2**32)
@@ -342,11 +352,12 @@ def _terms(
 
 
 def _draws(redundancy: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How often each term was drawn: the add-on draws as often as the weight to sample is large, rounded up."""
+    """How often each term was drawn: the add-on draws as often as the weight to sample, rounded up."""
     total = redundancy.sum()
     if not total:
         return np.zeros(len(redundancy), dtype=np.int64)
-    return np.rint(redundancy * (math.ceil(total - 1e-6) / total)).astype(np.int64)
+    draws: NDArray[np.int64] = np.rint(redundancy * (math.ceil(total - 1e-6) / total)).astype(np.int64)
+    return draws
 
 
 def _idle_factors(paulis: PauliList | None, number: int) -> NDArray[np.float64]:

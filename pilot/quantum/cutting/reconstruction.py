@@ -45,23 +45,29 @@ def reconstruct(
 ) -> CutResult:
     """Values and standard errors from the means of each fragment's subexperiments.
 
-    The value is `V = Σ_t c_t ∏_f x[f, a_f(t)]`, with `x[f, a]` the mean of choice `a` at fragment `f` and `a_f(t)` the
-    choice that term `t` makes there (qiskit-addon-cutting, "How to reconstruct expectation values").
+    The value is `V = Σ_t c_t ∏_f x[f, a_f(t)]`, with `x[f, a]` the mean of choice `a` at fragment `f` and
+    `a_f(t)` the choice that term `t` makes there (qiskit-addon-cutting, "How to reconstruct expectation
+    values").
 
-    **Shots.** Distinct subexperiments are independent, but each mean stands in many terms. `V` is linear in each mean,
-    so all that it adds to the variance is its own variance times the square of the sum of everything it multiplies:
+    **Shots.** Distinct subexperiments are independent, but each mean stands in many terms. `V` is linear in
+    each mean, so all that it adds to the variance is its own variance times the square of the sum of
+    everything it multiplies:
 
-        var_shots = Σ_f Σ_a (∂V/∂x[f, a])² var x[f, a],    ∂V/∂x[f, a] = Σ_{t: a_f(t)=a} c_t ∏_{g≠f} x[g, a_g(t)]
+        var_shots = Σ_f Σ_a (∂V/∂x[f, a])² var x[f, a],    ∂V/∂x[f, a] = Σ_{t: a_f(t)=a} c_t ∏_{g≠f} x[g,
+        a_g(t)]
 
-    to first order. Products of the errors of two fragments come in through the derivatives, which are taken at the
-    measured means; that counts them twice, so with few shots the error is slightly too large, never too small.
+    to first order. Products of the errors of two fragments come in through the derivatives, which are taken
+    at the measured means; that counts them twice, so with few shots the error is slightly too large, never
+    too small.
 
-    **Sampled terms.** `n` draws among the terms that are not exact, term `t` drawn `m_t` times, each draw of weight
-    `±w`. Their sum is `n` times a mean of independent draws `s_t T_t`, with `T_t` the term's product and `s_t` its sign:
+    **Sampled terms.** `n` draws among the terms that are not exact, term `t` drawn `m_t` times, each draw of
+    weight `±w`. Their sum is `n` times a mean of independent draws `s_t T_t`, with `T_t` the term's product
+    and `s_t` its sign:
 
         var_sampling = n w² var_draws,    var_draws = n / (n-1) (Σ m_t/n T_t² - (Σ m_t/n s_t T_t)²)
 
-    The shots of one draw enter its square too and are counted above already, so the squares are estimated without
+    The shots of one draw enter its square too and are counted above already, so the squares are estimated
+    without
     them: `T_t²` by `∏_f (x² - var x)`, and the square of the mean less its own variance by shots.
 
     Args:
