@@ -137,8 +137,8 @@ class CutPlan:
         """Run the plan on all of the manager's pilots and wait for the values.
 
         Raises:
-            Exception: the error of the first subexperiment that failed; those not yet run are cancelled. There
-                is no value from a part of them.
+            Exception: the error of the first subexperiment that failed; those not yet run are cancelled.
+                There is no value from a part of them.
         """
         return self.combine(gather(self.submit(manager.map, shots=shots, seed=seed)))
 
