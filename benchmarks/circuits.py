@@ -27,9 +27,7 @@ def random_circuits(number: int) -> list[QuantumCircuit]:
     from qiskit.circuit.random import random_circuit
 
     widths = np.random.default_rng(11).integers(2, 13, size=number)
-    return [
-        random_circuit(int(width), depth=10, measure=True, seed=seed) for seed, width in enumerate(widths)
-    ]
+    return [random_circuit(int(width), depth=10, measure=True, seed=seed) for seed, width in enumerate(widths)]
 
 
 def transpile_and_run(circuit: QuantumCircuit, seed: int) -> dict[str, int]:

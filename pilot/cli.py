@@ -59,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="pilot", description="Pilot jobs for quantum-HPC.", allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(prog="pilot", description="Pilot jobs for quantum-HPC.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"quantum-pilot {version('quantum-pilot')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run = commands.add_parser("run", help="run a mini-app", add_help=False, allow_abbrev=False)
@@ -75,29 +73,21 @@ def run_miniapp(argv: list[str]) -> int:
     listing = argparse.ArgumentParser(
         prog="pilot run",
         usage="pilot run NAME [--flag VALUE ...]",
-        description="Run a mini-app. There are: "
-        + ", ".join(names)
-        + ". `pilot run NAME --help` lists its flags.",
+        description="Run a mini-app. There are: " + ", ".join(names) + ". `pilot run NAME --help` lists its flags.",
     )
     if not argv or argv[0] in {"-h", "--help"}:
         listing.print_help()
         return 0
     name, *flags = argv
     if name not in names:
-        raise DescriptionError(
-            f"run: no mini-app {name!r}; there are {', '.join(names)}{_nearest(name, names)}"
-        )
+        raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{_nearest(name, names)}")
     miniapp: type[MiniApp] = registry.load(MINIAPPS, name)
-    parser = settings_parser(
-        miniapp.Settings, prog=f"pilot run {name}", description=inspect.getdoc(miniapp) or ""
-    )
+    parser = settings_parser(miniapp.Settings, prog=f"pilot run {name}", description=inspect.getdoc(miniapp) or "")
     miniapp(read_settings(miniapp.Settings, parser, flags)).run()
     return 0
 
 
-def settings_parser(
-    settings: type[msgspec.Struct], *, prog: str, description: str
-) -> argparse.ArgumentParser:
+def settings_parser(settings: type[msgspec.Struct], *, prog: str, description: str) -> argparse.ArgumentParser:
     """A parser with one flag a field: `--subcircuit-size` for `subcircuit_size`.
 
     A field's help is the `description` in its `msgspec.Meta`; a sequence's flag may be given again and again;

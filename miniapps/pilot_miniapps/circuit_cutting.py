@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
-from pilot.errors import DescriptionError
 from qiskit import QuantumCircuit, qasm2, qasm3
 from qiskit.circuit.library import efficient_su2
 from rich.console import Console
 from rich.table import Table
 
-from pilot import PilotDescription, PilotManager, TaskDescription
+from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
 from pilot.quantum.circuits import exact_value, warm_up
 from pilot.quantum.cutting import CutPlan, CutResult, gather, plan
 from pilot_miniapps.report import (
@@ -52,14 +51,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(description="draw this many terms of the decomposition; without it, take all"),
     ] = None
     shots: Annotated[int, msgspec.Meta(ge=2, description="shots of each subexperiment")] = 4096
-    seed: Annotated[
-        int, msgspec.Meta(ge=0, description="of the search for cuts, the drawn terms and the shots")
-    ] = 111
+    seed: Annotated[int, msgspec.Meta(ge=0, description="of the search for cuts, the drawn terms and the shots")] = 111
     pilot: Annotated[
         tuple[str, ...],
-        msgspec.Meta(
-            min_length=1, description="a pilot on this machine, ENGINE:CORES; give it again for another"
-        ),
+        msgspec.Meta(min_length=1, description="a pilot on this machine, ENGINE:CORES; give it again for another"),
     ] = ("ray:1", "dask:1")
     exact: Annotated[bool, msgspec.Meta(description="compute the uncut circuit's value beside it")] = True
     output: Annotated[str, msgspec.Meta(description="folder for the report")] = "runs/circuit-cutting"
@@ -161,9 +156,7 @@ class CircuitCutting:
 
         return planned.submit(submit, shots=self.settings.shots, seed=self.settings.seed)
 
-    def _report(
-        self, planned: CutPlan, result: CutResult, exact: float | None, tasks: list[Task]
-    ) -> dict[str, Any]:
+    def _report(self, planned: CutPlan, result: CutResult, exact: float | None, tasks: list[Task]) -> dict[str, Any]:
         value, error = float(result.values[0]), float(result.standard_errors[0])
         parts = {name: round(seconds, 4) for name, seconds in self.watch.seconds.items()}
         return {
@@ -233,9 +226,7 @@ def read_qasm(path: Path) -> QuantumCircuit:
             return qasm2.loads(text, custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS)
         return qasm3.loads(text)
     except Exception as error:  # the parsers have errors of their own, several kinds
-        raise DescriptionError(
-            f"--circuit: {path} is not OpenQASM 2 or 3 that can be read: {error}"
-        ) from error
+        raise DescriptionError(f"--circuit: {path} is not OpenQASM 2 or 3 that can be read: {error}") from error
 
 
 def plot(path: Path, tasks: Sequence[Task], report: dict[str, Any]) -> None:

@@ -184,9 +184,7 @@ def plot_timeline(axes: Axes, tasks: Sequence[Task]) -> None:
             for task in tasks
             if (task.info.pilot, str(task.info.worker)) == (pilot, worker)
         ]
-        axes.broken_barh(
-            bars, (row - 0.4, 0.8), facecolors=f"C{pilots.index(pilot)}", edgecolor="white", linewidth=0.3
-        )
+        axes.broken_barh(bars, (row - 0.4, 0.8), facecolors=f"C{pilots.index(pilot)}", edgecolor="white", linewidth=0.3)
     axes.set_yticks(range(len(rows)), [f"{pilot}\n{worker}" for pilot, worker in rows], fontsize=8)
     axes.set_xlabel("seconds since the first task began")
     axes.set_title("tasks on each worker")

@@ -95,6 +95,4 @@ class Outcomes:
         for name, places in self.registers:
             if name == register:
                 return list(places)
-        raise KeyError(
-            f"no classical register {register!r}; there are {[entry.name for entry in self.registers]}"
-        )
+        raise KeyError(f"no classical register {register!r}; there are {[entry.name for entry in self.registers]}")

@@ -2,10 +2,10 @@
 
 import msgspec
 import pytest
-from pilot.errors import DescriptionError
 from pilot_miniapps.circuit_cutting import Settings, read_problem
 from qiskit import QuantumCircuit, qasm2, qasm3
 
+from pilot.errors import DescriptionError
 from pilot.quantum.circuits import exact_value
 
 

@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 import msgspec
 import pytest
-from pilot.errors import DescriptionError, PilotError
 
 from pilot import cli, registry
+from pilot.errors import DescriptionError, PilotError
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,9 +96,7 @@ def test_without_a_name_the_miniapps_are_listed(capsys):
     assert "sample" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("limit", "status", "line"), [("1", 130, "pilot: stopped"), ("2", 1, "see agent.log")]
-)
+@pytest.mark.parametrize(("limit", "status", "line"), [("1", 130, "pilot: stopped"), ("2", 1, "see agent.log")])
 def test_ctrl_c_and_failures_end_in_one_line(limit, status, line, capsys):
     assert cli.main(["run", "sample", "--limit", limit]) == status
     assert line in capsys.readouterr().err

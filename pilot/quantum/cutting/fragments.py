@@ -111,24 +111,18 @@ def _signed_means(outcomes: Outcomes, bitmasks: Sequence[int]) -> NDArray[np.flo
     return means
 
 
-def _experiment(
-    circuit: QuantumCircuit, choice: list[int], group: CommutingObservableGroup
-) -> QuantumCircuit:
+def _experiment(circuit: QuantumCircuit, choice: list[int], group: CommutingObservableGroup) -> QuantumCircuit:
     """`circuit` with the chosen operation at each cut, and the group's observables measured at its end.
 
     Equal to what `generate_cutting_experiments` makes: resets of a qubit still in its first state, of one
     that is used no more, and right after a reset are left out.
     """
-    measured = group.pauli_indices or [
-        0
-    ]  # an observable without support still needs a register that is not empty
+    measured = group.pauli_indices or [0]  # an observable without support still needs a register that is not empty
     chosen = iter(choice)
     operations: list[tuple[Instruction, tuple[Qubit, ...]]] = []
     for instruction in circuit.data:
         if isinstance(instruction.operation, SingleQubitQPDGate):
-            operations += [
-                (operation, instruction.qubits) for operation in _local(instruction.operation, next(chosen))
-            ]
+            operations += [(operation, instruction.qubits) for operation in _local(instruction.operation, next(chosen))]
         else:
             operations.append((instruction.operation, instruction.qubits))
     at_cuts = sum(operation.name == "qpd_measure" for operation, _ in operations)

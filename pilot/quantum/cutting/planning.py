@@ -50,9 +50,7 @@ _MARKED_CUTS = frozenset({"cut_wire", "qpd_2q"})
 class Mapper(Protocol):
     """What runs a plan: `PilotManager`, or anything else whose `map` gives futures."""
 
-    def map(
-        self, fn: Callable[..., list[Outcomes]], /, *iterables: Sequence[object]
-    ) -> list[Future[list[Outcomes]]]:
+    def map(self, fn: Callable[..., list[Outcomes]], /, *iterables: Sequence[object]) -> list[Future[list[Outcomes]]]:
         """Call `fn` on each set of arguments, somewhere."""
         ...
 
@@ -114,9 +112,7 @@ class CutPlan:
             seed: of the shots.
         """
         if shots is not None and shots < 2:
-            raise DescriptionError(
-                f"shots: {shots} given, at least 2 allowed (one says nothing about the error)"
-            )
+            raise DescriptionError(f"shots: {shots} given, at least 2 allowed (one says nothing about the error)")
         payloads = [pack(experiment) for experiment in self.experiments()]
         seeds = np.random.SeedSequence(seed).generate_state(len(payloads)) >> 1  # Aer takes 31 bits
         return submit(run_circuits, payloads, [shots] * len(payloads), [(int(seed),) for seed in seeds])
@@ -184,9 +180,7 @@ def plan(
     if num_samples is not None and num_samples < 1:
         raise DescriptionError(f"num_samples: {num_samples} given, at least 1 allowed, or None for all terms")
     paulis = _paulis(observables, circuit.num_qubits)
-    cut, final_wires, cuts = _with_wires_moved(
-        _with_cuts(_gates_alone(circuit), max_qubits, wires=wires, seed=seed)
-    )
+    cut, final_wires, cuts = _with_wires_moved(_with_cuts(_gates_alone(circuit), max_qubits, wires=wires, seed=seed))
     problem = partition_problem(cut, observables=_on_wires(paulis, final_wires, cut.num_qubits))
     _check_widths(problem.subcircuits, max_qubits)
     terms, coefficients, draws = _terms(problem.bases, num_samples, seed)
@@ -214,8 +208,7 @@ def _paulis(observables: str | Sequence[str] | PauliList, num_qubits: int) -> Pa
         paulis = given if isinstance(given, PauliList) else PauliList(list(given))
     except (QiskitError, ValueError) as error:
         raise DescriptionError(
-            f"observables: {observables!r} given; each is a string of I, X, Y and Z, "
-            "one letter a qubit, qubit 0 last"
+            f"observables: {observables!r} given; each is a string of I, X, Y and Z, one letter a qubit, qubit 0 last"
         ) from error
     if paulis.num_qubits != num_qubits:
         raise DescriptionError(
@@ -223,9 +216,7 @@ def _paulis(observables: str | Sequence[str] | PauliList, num_qubits: int) -> Pa
             "give one letter a qubit, qubit 0 last"
         )
     if paulis.phase.any():
-        raise DescriptionError(
-            "observables: one has a sign or phase; give it without and put the factor on the value"
-        )
+        raise DescriptionError("observables: one has a sign or phase; give it without and put the factor on the value")
     return paulis
 
 
@@ -233,13 +224,9 @@ def _gates_alone(circuit: QuantumCircuit) -> QuantumCircuit:
     """The circuit as gates on one or two qubits."""
     if circuit.parameters:
         names = sorted(parameter.name for parameter in circuit.parameters)
-        raise DescriptionError(
-            f"circuit: parameters {names} have no values; assign them first, `assign_parameters`"
-        )
+        raise DescriptionError(f"circuit: parameters {names} have no values; assign them first, `assign_parameters`")
     gates = circuit.remove_final_measurements(inplace=False)
-    unsuitable = {
-        entry.operation.name for entry in gates.data if entry.clbits or entry.operation.name == "reset"
-    }
+    unsuitable = {entry.operation.name for entry in gates.data if entry.clbits or entry.operation.name == "reset"}
     if unsuitable:
         raise DescriptionError(
             f"circuit: {sorted(unsuitable)} in the middle of it cannot be cut; "
@@ -254,9 +241,7 @@ def _gates_alone(circuit: QuantumCircuit) -> QuantumCircuit:
         try:
             bare = rewrite.run(bare)
         except QiskitError as error:
-            raise DescriptionError(
-                f"circuit: it cannot be written in gates on one or two qubits: {error}"
-            ) from error
+            raise DescriptionError(f"circuit: it cannot be written in gates on one or two qubits: {error}") from error
     return bare
 
 
@@ -266,9 +251,7 @@ def _with_cuts(circuit: QuantumCircuit, max_qubits: int, *, wires: bool, seed: i
         return circuit
     found = []
     for wire_cuts in (False, True) if wires else (False,):
-        search = OptimizationParameters(
-            seed=seed, wire_lo=wire_cuts, max_gamma=math.inf, max_backjumps=_BACKJUMPS
-        )
+        search = OptimizationParameters(seed=seed, wire_lo=wire_cuts, max_gamma=math.inf, max_backjumps=_BACKJUMPS)
         found.append(find_cuts(circuit, search, DeviceConstraints(max_qubits)))
     cheapest: QuantumCircuit = min(found, key=lambda result: float(result[1]["sampling_overhead"]))[0]
     return cheapest

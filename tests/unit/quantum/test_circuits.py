@@ -4,13 +4,13 @@ import pickle
 
 import numpy as np
 import pytest
-from pilot.errors import DescriptionError
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
 from qiskit.circuit import Clbit
 from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import Statevector
 from qiskit_aer import AerSimulator
 
+from pilot.errors import DescriptionError
 from pilot.quantum.circuits import pack, run_circuit, run_circuits, unpack
 
 

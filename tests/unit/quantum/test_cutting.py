@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from pilot.errors import DescriptionError
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.circuit.random import random_circuit
@@ -17,6 +16,7 @@ from qiskit_addon_cutting import (
 from qiskit_addon_cutting.automated_cut_finding import DeviceConstraints, OptimizationParameters
 from qiskit_addon_cutting.instructions import CutWire
 
+from pilot.errors import DescriptionError
 from pilot.quantum.cutting import plan
 from pilot.quantum.cutting.fragments import CUT_REGISTER, OBSERVABLE_REGISTER
 
@@ -120,9 +120,7 @@ def test_three_qubit_gates_idle_qubits_and_final_measurements(here):
     observables = ["ZIZXI", "IZIIX", "XIIII", "IIZZZ"]
     expected = expectation_values(circuit, observables)
     circuit.measure_all()
-    assert np.allclose(
-        plan(circuit, observables, max_qubits=2).run(here, shots=None).values, expected, atol=1e-9
-    )
+    assert np.allclose(plan(circuit, observables, max_qubits=2).run(here, shots=None).values, expected, atol=1e-9)
 
 
 def test_a_narrow_circuit_is_not_cut(here):
@@ -177,24 +175,16 @@ def test_values_are_the_addons_on_the_same_counts(here, num_samples):
     )
 
     # The add-on's subexperiments, in its order, are ours, each made once.
-    order = sorted(
-        range(planned.num_terms), key=lambda term: -round(abs(planned.decomposition.coefficients[term]), 12)
-    )
+    order = sorted(range(planned.num_terms), key=lambda term: -round(abs(planned.decomposition.coefficients[term]), 12))
     assert order == list(range(planned.num_terms))
     assert np.allclose(planned.decomposition.coefficients, [value for value, _ in coefficients], atol=1e-15)
     for label, fragment in enumerate(planned.fragments):
         ours, width = list(fragment.experiments()), len(fragment.groups)
-        expanded = [
-            ours[choice * width + group] for choice in fragment.choice_of_term for group in range(width)
-        ]
-        assert [anonymous(experiment) for experiment in expanded] == [
-            anonymous(each) for each in experiments[label]
-        ]
+        expanded = [ours[choice * width + group] for choice in fragment.choice_of_term for group in range(width)]
+        assert [anonymous(experiment) for experiment in expanded] == [anonymous(each) for each in experiments[label]]
     assert planned.num_subexperiments == sum(map(len, experiments.values()))
 
-    addons = reconstruct_expectation_values(
-        addons_results(planned, outcomes), coefficients, problem.subobservables
-    )
+    addons = reconstruct_expectation_values(addons_results(planned, outcomes), coefficients, problem.subobservables)
     assert np.allclose(planned.combine(outcomes).values, addons, rtol=0, atol=1e-12)
 
 
