@@ -217,6 +217,7 @@ def main() -> None:
     folder = SessionFolder(Path(session))
     settings = msgspec.json.decode((folder.pilot(pilot) / "agent.json").read_bytes(), type=AgentSettings)
     settings = msgspec.structs.replace(settings, mark=mark)
+    sys.path.extend(path for path in settings.sys_path if path not in sys.path)  # where the user has plugins
     temporary = scratch(mark)
     temporary.mkdir(mode=0o700)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)

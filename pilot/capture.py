@@ -62,7 +62,7 @@ class _Stream:
     def _open(self) -> io.TextIOWrapper:
         os.dup2(self._file, self._descriptor)
         raw = _Patient(self._descriptor, "wb", closefd=False)
-        return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[arg-type]
+        return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
 
     @staticmethod
     def _identify(descriptor: int) -> tuple[int, int] | None:

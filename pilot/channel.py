@@ -152,10 +152,11 @@ class _Session:
 
 def _decode(frames: list[bytes], sender: bytes) -> Message | None:
     try:
-        return messages.decode(frames[0])
+        message: Message = messages.decode(frames[0])
     except (IndexError, msgspec.DecodeError, UnicodeDecodeError) as error:
         log.warning("something that is no message was dropped, from %r: %s", sender[:100], error)
         return None
+    return message
 
 
 def _prepare(socket: Any) -> Any:

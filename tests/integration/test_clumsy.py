@@ -34,8 +34,8 @@ SOON = 20.0
 
 
 @pytest.fixture(scope="module")
-def manager() -> Iterator[PilotManager]:
-    with PilotManager() as manager:
+def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PilotManager]:
+    with PilotManager(tmp_path_factory.mktemp("session")) as manager:
         manager.submit_pilot({"name": "home", "cores_per_node": 2})
         yield manager
 
@@ -189,7 +189,7 @@ def test_tasks_fail_when_the_only_pilot_that_fits_is_cancelled(manager: PilotMan
     after = manager.submit_task(TaskDescription(function=pow, args=(2, 3), num_cpus=3, depends_on=tasks[0]))
     large.cancel()
     for task in tasks:
-        with pytest.raises(NoPilotError, match="large is cancelled.*|home has 2 cores, 3 are needed"):
+        with pytest.raises(NoPilotError, match=r"home has 2 cores, 3 are needed; .*large is cancelled"):
             task.result(timeout=SOON)
     with pytest.raises(TaskError, match="depends on task"):
         after.result(timeout=SOON)
@@ -209,7 +209,7 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_text(manager: PilotManag
 
         raise Odd
 
-    with pytest.raises(TaskError, match="raised .*Odd: it is odd") as caught:
+    with pytest.raises(TaskError, match=r"raised .*Odd: it is odd") as caught:
         manager.submit_task(work).result(timeout=SOON)
     assert "in work" in str(caught.value.__cause__)
 
@@ -510,9 +510,7 @@ def test_a_task_that_changes_directory_moves_no_other_task(manager: PilotManager
         os.chdir(to)
 
     def where() -> str:
-        import os
-
-        return os.getcwd()
+        return str(Path.cwd())
 
     home = manager.submit_task(where).result(timeout=SOON)
     for _ in range(4):
@@ -523,10 +521,11 @@ def test_a_task_that_changes_directory_moves_no_other_task(manager: PilotManager
 def test_a_task_that_removes_its_directory_does_no_harm(manager: PilotManager, tmp_path: Path) -> None:
     def work(path: str) -> None:
         import os
+        from pathlib import Path
 
-        os.mkdir(path)
+        Path(path).mkdir()
         os.chdir(path)
-        os.rmdir(path)
+        Path(path).rmdir()
 
     manager.submit_task(work, str(tmp_path / "gone")).result(timeout=SOON)
 
@@ -650,9 +649,7 @@ def test_a_forked_child_does_not_close_the_manager_of_its_parent(manager: PilotM
 
 def test_environment_and_directory_of_a_pilot_and_of_an_executable(manager: PilotManager, tmp_path: Path) -> None:
     def look() -> tuple[str | None, str]:
-        import os
-
-        return os.environ.get("FLAVOUR"), os.getcwd()
+        return os.environ.get("FLAVOUR"), str(Path.cwd())
 
     there = tmp_path / "there"
     there.mkdir()
