@@ -67,6 +67,10 @@ class Agent:
         self._engine = registry.load("pilot.engines", settings.engine)(allocation)
         keys = self._connection.keys
         self._crew = Crew(self._engine, self._server, keys, settings, folder.spool, self._report, self._wake)
+        if not Path(settings.working_directory).is_dir():
+            self._crew.broken = (
+                f"its working directory {settings.working_directory} does not exist on {platform.node()}"
+            )
         self._kept: OrderedDict[int, tuple[Message, Sequence[Frame]]] = OrderedDict()
         self._seq = 0
         self._heard = time.monotonic()
@@ -95,7 +99,10 @@ class Agent:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_reader, 4096)
             while (received := self._manager.receive()) is not None:
-                self._received(*received)
+                try:
+                    self._received(*received)
+                except Exception:
+                    log.exception("a message of the manager's cannot be taken in")
             self._crew.attend()
             self._check()
             if (now := time.monotonic()) >= next_beat:
@@ -159,6 +166,7 @@ class Agent:
 
     def _beat(self, poller: zmq.Poller) -> None:
         self._manager.send(messages.Beat(0))
+        self._server.look_out()
         self._crew.beat()
         silent = time.monotonic() - self._heard
         if silent > self._settings.orphan_timeout:
@@ -209,6 +217,7 @@ def main() -> None:
     folder = SessionFolder(Path(session))
     settings = msgspec.json.decode((folder.pilot(pilot) / "agent.json").read_bytes(), type=AgentSettings)
     settings = msgspec.structs.replace(settings, mark=mark)
+    sys.path.extend(path for path in settings.sys_path if path not in sys.path)  # where the user has plugins
     temporary = scratch(mark)
     temporary.mkdir(mode=0o700)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)

@@ -3,10 +3,12 @@ file descriptors, read by position. A task that writes nothing costs two system 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 #: Of what a task writes, so many bytes at the start and as many at the end are kept.
 KEPT_BYTES = 32 * 1024
@@ -20,20 +22,55 @@ class Capture:
         self.path = folder / f"{name}.log"
         self._out = _Stream(1, folder / f"{name}.out")
         self._err = _Stream(2, self.path)
-        sys.stdout, sys.stderr = self._out.text, self._err.text
+        self.restore()
 
     def take(self) -> tuple[str | None, str | None]:
         """What was written since the last time, None where nothing was: stdout, stderr."""
         return self._out.take(), self._err.take()
 
+    def restore(self) -> None:
+        """Undo what a task did to its streams: closed, replaced or redirected them."""
+        sys.stdout, sys.stderr = self._out.whole(), self._err.whole()
+
+
+class _Patient(io.FileIO):
+    """No task fails since there is no room for what it prints."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                return memoryview(data).nbytes
+            raise
+
 
 class _Stream:
     def __init__(self, descriptor: int, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        os.dup2(self._file, descriptor)
+        self._descriptor = descriptor
         self._at = os.lseek(self._file, 0, os.SEEK_END)
-        raw = open(descriptor, "wb", buffering=0, closefd=False)  # noqa: SIM115 - lives as long as the process
-        self.text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+        self._identity = self._identify(self._file)
+        self._text = self._open()
+
+    def whole(self) -> io.TextIOWrapper:
+        """The stream, made whole where it is not: for ``sys.stdout`` or ``sys.stderr``."""
+        if self._identify(self._descriptor) != self._identity or self._text.closed:
+            self._text = self._open()
+        return self._text
+
+    def _open(self) -> io.TextIOWrapper:
+        os.dup2(self._file, self._descriptor)
+        raw = _Patient(self._descriptor, "wb", closefd=False)
+        return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
+
+    @staticmethod
+    def _identify(descriptor: int) -> tuple[int, int] | None:
+        try:
+            status = os.fstat(descriptor)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def take(self) -> str | None:
         end = os.lseek(self._file, 0, os.SEEK_END)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
@@ -22,6 +23,7 @@ Frame = bytes | memoryview
 Keys = tuple[bytes, bytes]
 
 _HEARTBEAT_MS = 5000
+_FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 
 class Server:
@@ -49,6 +51,11 @@ class Server:
         except zmq.ZMQError:  # the port of before is taken
             self.socket.bind(f"tcp://{host}:*")
         self.address = str(self.socket.last_endpoint.decode())
+        monitor = f"inproc://pilot-monitor-{id(self)}"
+        self.socket.monitor(monitor, _FAILED)
+        self._monitor = self._context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would stop the channel
+        self._monitor.connect(monitor)
 
     def send(self, peer: bytes, message: Message, frames: Sequence[Frame] = ()) -> bool:
         """Send; False when this peer is not connected."""
@@ -62,14 +69,27 @@ class Server:
 
     def receive(self) -> tuple[bytes, Message, list[bytes]] | None:
         """The next message with its sender, or None when there is none now. Never blocks."""
-        try:
-            peer, head, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
-        except zmq.Again:
-            return None
-        return peer, messages.decode(head), frames
+        while True:
+            try:
+                peer, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
+            except zmq.Again:
+                return None
+            if (message := _decode(frames, peer)) is not None:
+                return peer, message, frames[1:]
+
+    def look_out(self) -> None:
+        """Log the strangers that were dropped since the last time."""
+        dropped = 0
+        while self._monitor.poll(0):
+            self._monitor.recv_multipart()
+            dropped += 1
+        if dropped:
+            log.warning("%d connection(s) without the session's key were dropped at %s", dropped, self.address)
 
     def close(self) -> None:
         """Close; what was not sent yet has a moment to go."""
+        self.socket.disable_monitor()
+        self._monitor.close(linger=0)
         self.socket.close(linger=500)
         self._auth.stop()
         self._context.term()
@@ -103,11 +123,13 @@ class Client:
         """The next message, or None when there is none within the time (-1: wait for ever)."""
         if timeout_ms and not self.socket.poll(timeout_ms):
             return None
-        try:
-            head, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
-        except zmq.Again:
-            return None
-        return messages.decode(head), frames
+        while True:
+            try:
+                frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
+            except zmq.Again:
+                return None
+            if (message := _decode(frames, b"the server")) is not None:
+                return message, frames[1:]
 
     def close(self, linger_ms: int = 500) -> None:
         """Close; what was not sent yet has a moment to go."""
@@ -126,6 +148,15 @@ class _Session:
         if not admitted:
             log.warning("a stranger (CURVE key %s) was refused: it is not of this session", key.decode())
         return admitted
+
+
+def _decode(frames: list[bytes], sender: bytes) -> Message | None:
+    try:
+        message: Message = messages.decode(frames[0])
+    except (IndexError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.warning("something that is no message was dropped, from %r: %s", sender[:100], error)
+        return None
+    return message
 
 
 def _prepare(socket: Any) -> Any:

@@ -124,6 +124,8 @@ class Conductor:
         self._submitted.append(entry)
         if self._sleeping:
             self.wake()
+        if self._over:
+            self._sweep()
 
     def post(self, event: events.Event) -> None:
         """Take an event."""
@@ -147,19 +149,37 @@ class Conductor:
     def close(self, timeout: float) -> None:
         """Cancel every task, tell every agent to end, see to it that they do, and end. Blocks."""
         told = threading.Event()
-        self.post(events.Closed())
-        self.call(told.set)
-        told.wait(timeout)
-        self.fleet.close(timeout)
+        try:
+            self.post(events.Closed())
+            self.call(told.set)
+            told.wait(timeout)
+            self.fleet.close(timeout)
+        except BaseException:  # Ctrl-C while we wait: no more patience with the agents, but they do end
+            self.fleet.close(0.0)
+            raise
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         self._over = True
         self.wake()
         self._thread.join()
+        self._sweep()
         self._callback_wake.release()
-        self._caller.join(timeout=5.0)
+        if threading.current_thread() is not self._caller:
+            self._caller.join(timeout=5.0)
         self.journal.close()
         self.server.close()
         os.close(self._wake_reader)
         os.close(self._wake_writer)
+
+    def _sweep(self) -> None:
+        """Cancel the tasks that were submitted while the manager was being closed."""
+        while self._submitted:
+            with contextlib.suppress(IndexError):
+                entry = self._submitted.popleft()
+                entry.state = TaskState.CANCELLED
+                self._end_task(entry, Outcome(entry.id, CANCELLED, 0.0, 0.0), None)
 
     def adopt(self, pilot: str, mark: str) -> None:
         """Expect an agent that another manager started. Before `start` only."""
@@ -240,6 +260,7 @@ class Conductor:
             self._carry_out[type(command)](command)
 
     def _beat(self, now: float) -> None:
+        self.server.look_out()
         for agent in list(self._agents.values()):
             self.server.send(agent.peer, messages.Beat(self._id))
             if agent.joined and now - agent.heard > AGENT_SILENT_SECONDS:
@@ -281,6 +302,9 @@ class Conductor:
             return
         agent.joined, agent.host = True, hello.host
         agent.functions.clear()
+        if is_final(self.pilots[agent.pilot].state):  # ended while it started
+            self.server.send(agent.peer, messages.Stop())
+            return
         self.server.send(agent.peer, messages.Welcome(self._id))
         self._feed(events.AgentJoined(agent.pilot))
 
@@ -312,7 +336,14 @@ class Conductor:
     # ---- commands -----------------------------------------------------------------------------------------------
 
     def _do_start_pilot(self, command: events.StartPilot) -> None:
-        self._expect(command.pilot, self._start_pilot(command.pilot, self.fleet))
+        try:
+            mark = self._start_pilot(command.pilot, self.fleet)
+        except OSError as error:
+            log.exception("pilot %s cannot be started", command.pilot)
+            reason = f"its job cannot be started: {type(error).__name__}: {error}"
+            self.post(events.PilotEnded(command.pilot, reason))
+            return
+        self._expect(command.pilot, mark)
 
     def _do_stop_pilot(self, command: events.StopPilot) -> None:
         agent = self._agents.get(command.pilot)
@@ -347,7 +378,7 @@ class Conductor:
             index = indices.setdefault(digest, len(indices))
             timeout = entry.terms.timeout
             if timeout is not None:
-                limit += timeout
+                limit = max(limit, timeout)
             if entry.values:
                 values.update(entry.values)
             works.append(Work(entry.id, index, entry.payload, timeout))

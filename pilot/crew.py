@@ -71,7 +71,7 @@ class _Worker:
         #: What it has: the batch that it runs, and one ahead of it.
         self.batches: deque[_Batch] = deque()
         self.functions: set[str] = set()
-        self.idle_since = time.monotonic()
+        self.idle_since = self.heard = time.monotonic()
         #: By when it must have ended ``unwanted`` tasks, or (``overdue``) the one that runs too long.
         self.obey_by: float | None = None
         self.unwanted: set[int] = set()
@@ -192,7 +192,10 @@ class Crew:
         """Take in what workers say and what became of them; give idle ones work."""
         while (received := self._server.receive()) is not None:
             peer, message, frames = received
-            self._received(peer.decode(), message, frames)
+            try:
+                self._received(peer.decode("utf-8", "replace"), message, frames)
+            except Exception:
+                log.exception("a message from %r cannot be taken in", peer)
         self._notice_exits()
         if self.started:
             self._keep_slots()
@@ -205,6 +208,7 @@ class Crew:
         worker = self._workers.get(peer.removesuffix(MAIN))
         if worker is None:
             return
+        worker.heard = time.monotonic()
         if isinstance(message, messages.Hello):
             self._joined(worker, message)
         elif isinstance(message, messages.Outcomes):
@@ -300,7 +304,8 @@ class Crew:
 
     def _enforce_on(self, worker: _Worker, batch: _Batch, now: float) -> None:
         limit = batch.run.limit
-        if worker.obey_by is None and limit and now > batch.began + limit + OBEY_SECONDS:
+        # a worker says so when a task takes long: its silence lasts no longer than one task, unless it cannot speak
+        if worker.obey_by is None and limit and now > max(batch.began, worker.heard) + limit + OBEY_SECONDS:
             worker.overdue = True
             worker.obey_by = now
         if worker.obey_by is None or now < worker.obey_by:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -46,6 +46,9 @@ _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of the descriptions: frozen, keyword only, every field checked against its annotation."""
 
+    #: Fields that travel as pickles; the others go into messages.
+    _pickled: ClassVar[frozenset[str]] = frozenset()
+
     @classmethod
     def build(cls: type[_S], given: _S | Mapping[str, Any]) -> _S:
         """The description itself, or the one that a mapping with the same keys describes.
@@ -73,6 +76,14 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise self.wrong(field.name, _allowed(field.type) or str(error)) from None
             if checked is not value:
                 msgspec.structs.force_setattr(self, field.name, checked)
+            if field.name not in self._pickled:
+                self._check_travels(field.name)
+
+    def _check_travels(self, field: str) -> None:
+        try:
+            msgspec.msgpack.encode(getattr(self, field))
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise self.wrong(field, "Unicode text, and whole numbers of 64 bits") from error
 
     def wrong(self, field: str, allowed: str) -> DescriptionError:
         """The error that says which field is wrong, what was given and what is allowed."""
@@ -145,7 +156,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("resource", "scheme://host, such as local://")
         if isinstance(self.walltime, timedelta) and self.walltime <= timedelta(0):
             raise self.wrong("walltime", "a timedelta above 0, or minutes above 0")
-        if self.orphan_timeout <= 0:
+        if not self.orphan_timeout > 0:
             raise self.wrong("orphan_timeout", "seconds above 0")
         msgspec.structs.force_setattr(self, "memory", _size(self, "memory"))
 
@@ -161,6 +172,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     Raises:
         DescriptionError: a field has a value that is not allowed; the message names both.
     """
+
+    _pickled = frozenset({"function", "args", "kwargs", "executable", "environment", "working_directory", "depends_on"})
 
     #: A callable; it runs as ``function(*args, **kwargs)`` in a worker. Tasks among the arguments, at any depth,
     #: are dependencies and are replaced by their results.
@@ -285,4 +298,6 @@ def _size(description: Description, field: str) -> int | None:
         value = int(float(match[1]) * _UNITS[match[2].upper()])
     if value is not None and value <= 0:
         raise description.wrong(field, "more than 0 bytes")
+    if value is not None and value >= 1 << 63:
+        raise description.wrong(field, "less than 8 EiB")
     return value  # type: ignore[no-any-return]

@@ -6,7 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
@@ -26,6 +28,34 @@ class _Running:
         self.stop_by: float | None = None
 
 
+class _Calls:
+    """Calls one after the other in a thread. An executor of the standard library takes nothing any more when a script
+    that did not close its manager ends; this one does."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="pilot-launcher", daemon=True)
+        self._thread.start()
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        answer: Future[Any] = Future()
+        self._queue.put((answer, function, args))
+        return answer
+
+    def shutdown(self) -> None:
+        """Blocks until all calls are made."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (call := self._queue.get()) is not None:
+            answer, function, args = call
+            try:
+                answer.set_result(function(*args))
+            except Exception as error:
+                answer.set_exception(error)
+
+
 class Fleet:
     """The jobs of one manager. Its methods return at once unless they say otherwise."""
 
@@ -40,7 +70,8 @@ class Fleet:
         self._on_ended = on_ended
         self._launchers: dict[str, Launcher] = {}
         self._jobs: dict[str, _Running] = {}
-        self._calls = ThreadPoolExecutor(1, thread_name_prefix="pilot-launcher")
+        self._calls = _Calls()
+        self._closing = False
         self._next_look = 0.0
         self._looking = threading.Event()
 
@@ -60,6 +91,8 @@ class Fleet:
         self._calls.submit(self._start, job, mark)
 
     def _start(self, job: Job, mark: str) -> None:
+        if self._closing:
+            return
         try:
             self._end(job.pilot)
             launcher = self.launcher(job.description)
@@ -128,6 +161,8 @@ class Fleet:
     def close(self, timeout: float) -> None:
         """End every job: those told to stop have ``timeout`` seconds to do so. Blocks until all are gone."""
         deadline = time.monotonic() + timeout
+        self._closing = True
+        self._calls.submit(bool).result()  # a job that is being submitted now is among ours then
         while self._jobs and time.monotonic() < deadline:
             self._calls.submit(self._look).result()
             if self._jobs:

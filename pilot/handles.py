@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from pilot import errors, payload, registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import DependencyFailed, PilotError, PilotFailed, TaskError, TaskTimeout
-from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, TaskInfo
+from pilot.errors import (
+    DependencyFailed,
+    NotPicklable,
+    PilotError,
+    PilotFailed,
+    SessionError,
+    TaskError,
+    TaskTimeout,
+)
+from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo
 from pilot.states import PilotState, TaskState, is_final
 
 if TYPE_CHECKING:
@@ -102,6 +110,8 @@ class Task(Future[Any]):
             CancelledError: it was cancelled.
             Exception: what the task raised, with the remote traceback as its cause.
             TaskError: it ended without a result and without an exception of its own.
+            NotPicklable: its result cannot be unpickled here.
+            SessionError: its result is large, and the session folder is gone.
         """
         if (error := self.exception(timeout)) is not None:
             try:
@@ -109,7 +119,15 @@ class Task(Future[Any]):
             finally:
                 del error  # no cycle through the traceback
         assert self._outcome is not None
-        return payload.load(self._manager._value(self._outcome))
+        value = self._manager._value(self._outcome)
+        try:
+            return payload.load(value)
+        except Exception as error:
+            what = f"the result of task {self.id} ({self.name})"
+            if isinstance(error, FileNotFoundError) and isinstance(value, Spooled) and error.filename == value.path:
+                raise SessionError(f"{what} is gone with its file {value.path}", path=value.path) from error
+            message = f"{what} cannot be unpickled here: {type(error).__name__}: {error}"
+            raise NotPicklable(message, task=self.id) from error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What ``result()`` would raise, None when it has a result. Blocks and raises as ``result()`` does."""

@@ -55,6 +55,8 @@ _COLUMNS = {
     "results": 12,
 }
 _CHUNKS = (256, 32, 1)
+#: What a row raises that no second try will write.
+_NEVER = (UnicodeError, OverflowError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_spooled = msgspec.msgpack.Decoder(Spooled).decode
@@ -190,7 +192,12 @@ class Journal:
         for size in _CHUNKS:
             sql = f"INSERT OR REPLACE INTO {table} VALUES {','.join([one] * size)}"
             while len(rows) - at >= size:
-                self._db.execute(sql, tuple(chain.from_iterable(rows[at : at + size])))
+                try:
+                    self._db.execute(sql, tuple(chain.from_iterable(rows[at : at + size])))
+                except _NEVER as error:
+                    if size > 1:
+                        break  # one of them is it
+                    log.error("a row of %s cannot be written and is left out: %s", table, error)
                 at += size
 
     # ---- reading (an attach, a record; never on the way of a task) -------------------------------------------

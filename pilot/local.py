@@ -50,7 +50,7 @@ class LocalLauncher(Launcher):
         if code is not None:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             return JobState.ENDED, f"the agent {how}"
-        if is_alive(native_id):
+        if child is not None or is_alive(native_id):
             return JobState.RUNNING, "running"
         return JobState.ENDED, "the agent is gone"
 

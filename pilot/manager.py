@@ -120,6 +120,7 @@ class PilotManager:
         self._pilot_ids = itertools.count(1)
         self._lock = threading.Lock()
         self._closed = False
+        self._process = os.getpid()
         self._progress = Progress(self) if progress else None
 
     def _begin(self) -> None:
@@ -256,6 +257,8 @@ class PilotManager:
         for task in after:
             if not isinstance(task, Task):
                 raise wanted.wrong("depends_on", "tasks of this manager")
+            if task._manager is not self:
+                raise DescriptionError(f"depends_on: task {task.id} is another manager's")
         return self._submit(function, args, kwargs, wanted.terms(), name, after)
 
     def _submit(
@@ -283,28 +286,18 @@ class PilotManager:
             needs = {task.id: False for task in after} | (needs or {})
         entry = Entry(next(self._task_ids), function, value, terms, name, time.time(), needs)
         task = Task(self, entry)
-        if needs:
-            self._check_own(needs)
         conductor.tasks[entry.id] = task
         conductor.submit(entry)
         return task
 
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
-        try:
-            with payload.collecting() as found:
-                value = payload.dump((args, kwargs), payload.Spool(self._folder.spool), f"an argument of {name}")
-        except OSError as error:
-            path = str(self._folder.spool)
-            raise SessionError(f"a large argument of {name} cannot be written to {path}: {error}", path=path) from error
+        with payload.collecting() as found:
+            value = payload.dump((args, kwargs), payload.Spool(self._folder.spool), f"an argument of {name}")
         for task in found.values():
             if task._manager is not self:
+                payload.discard(value)
                 raise DescriptionError(f"task {task.id} among the arguments of {name} is another manager's")
         return value, found
-
-    def _check_own(self, needs: dict[int, bool]) -> None:
-        for id in needs:
-            if id not in self._conductor.tasks:
-                raise DescriptionError(f"depends_on: task {id} is not a task of this manager")
 
     def _check_servable(self, terms: Terms) -> None:
         self._check_open()
@@ -425,6 +418,8 @@ class PilotManager:
 
         Nothing happens the second time.
         """
+        if os.getpid() != self._process:  # a fork of ours: the pilots are not its own
+            return
         with self._lock:
             if self._closed:
                 return
@@ -445,6 +440,9 @@ class PilotManager:
                 shutil.rmtree(self._folder.path, ignore_errors=True)
             elif failed:
                 log.warning("a pilot failed: its logs are kept in %s", self._folder.path)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a PilotManager cannot be pickled: a task cannot take its manager along")
 
     def __enter__(self) -> PilotManager:
         return self

@@ -78,7 +78,7 @@ class Run(Message, frozen=True, array_like=True):
     sent: list[str]
     #: Seconds after which the worker gives back what it has not begun.
     patience: float
-    #: Sum of the tasks' timeouts; 0 unless each has one.
+    #: The longest timeout of its tasks; 0 when they have none.
     limit: float
 
 

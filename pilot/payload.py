@@ -22,11 +22,13 @@ from typing import Any
 import cloudpickle
 import msgspec
 
-from pilot.errors import NotPicklable
+from pilot.errors import NotPicklable, SessionError
 from pilot.results import Failure, Spooled, Value
 
 #: Above this many bytes a value goes through a file.
 SPOOL_BYTES = 1 << 20
+#: A function with all that it closes over may have so many bytes.
+FUNCTION_BYTES = 64 << 20
 
 _LENGTH = struct.Struct("<Q")
 _local = threading.local()
@@ -86,7 +88,7 @@ def dump(value: Any, spool: Spool, what: str) -> Value:
 
     Raises:
         NotPicklable: it cannot be pickled; says what and why.
-        OSError: it is large and its file cannot be written.
+        SessionError: it is large and its file cannot be written.
     """
     if value is None:
         return None
@@ -97,8 +99,13 @@ def dump(value: Any, spool: Spool, what: str) -> Value:
         kind = type(value).__qualname__
         raise NotPicklable(f"{what} cannot be pickled ({kind}): {type(error).__name__}: {error}") from error
     raws = [buffer.raw() for buffer in buffers]
-    if len(data) + sum(raw.nbytes for raw in raws) > SPOOL_BYTES:
-        return spool.write([data, *raws])
+    size = len(data) + sum(raw.nbytes for raw in raws)
+    if size > SPOOL_BYTES:
+        try:
+            return spool.write([data, *raws])
+        except OSError as error:
+            message = f"{what} ({size:,} bytes) cannot be written to {spool.folder}: {error}"
+            raise SessionError(message, path=str(spool.folder)) from error
     return _pickle(value, None) if raws else data
 
 
@@ -122,11 +129,17 @@ def dump_function(function: Any) -> bytes:
     Raises:
         NotPicklable: it cannot be pickled; says what and why.
     """
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
     try:
-        return _pickle(function, None)
+        code = _pickle(function, None)
     except Exception as error:
-        name = getattr(function, "__qualname__", repr(function))
         raise NotPicklable(f"the function {name} cannot be pickled: {type(error).__name__}: {error}") from error
+    if len(code) > FUNCTION_BYTES:
+        raise NotPicklable(
+            f"the function {name} takes {len(code):,} bytes along (at most {FUNCTION_BYTES:,}): give it large data "
+            "as an argument"
+        )
+    return code
 
 
 def _pickle(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
@@ -205,14 +218,19 @@ def dump_exception(error: BaseException) -> bytes:
         try:
             pickled = _pickle(error, None)
             pickle.loads(pickled)
-        except Exception:  # the text says all that can be said
+        except BaseException:  # the text says all that can be said
             pickled = None
     instead = "TaskError" if isinstance(error, Exception) else "TaskExited"
     try:
         message = str(error)
     except Exception as broken:  # an exception whose __str__ raises
         message = f"<its text cannot be made: {broken!r}>"
-    return _failure_encode(Failure(pickled, type(error).__qualname__, message, text, instead))
+    return _failure_encode(Failure(pickled, _clean(type(error).__qualname__), _clean(message), _clean(text), instead))
+
+
+def _clean(text: str) -> str:
+    """Text that any message can hold: file names that are no Unicode come as lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def load_exception(value: bytes) -> tuple[BaseException | None, Failure]:

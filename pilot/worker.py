@@ -118,6 +118,7 @@ class _Worker:
     def __init__(self, spec: WorkerSpec, capture: Capture) -> None:
         self._spec = spec
         self._capture = capture
+        self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spool = payload.Spool(Path(spec.spool))
         self._functions: dict[str, Any] = {}
         self._codes: dict[str, bytes] = {}
@@ -151,6 +152,8 @@ class _Worker:
         status, value = self._run_task(batch, work)
         seconds = time.perf_counter() - began
         stdout, stderr = self._capture.take()
+        self._capture.restore()
+        os.fchdir(self._home)
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
     def _send_outcomes(self, client: Client, batch: _Batch, outcomes: list[Outcome]) -> None:
@@ -172,7 +175,8 @@ class _Worker:
     def _function(self, digest: str) -> Any:
         function = self._functions.get(digest)
         if function is None:
-            function = self._functions[digest] = payload.load(self._codes.pop(digest))
+            function = self._functions[digest] = payload.load(self._codes[digest])
+            del self._codes[digest]  # not before: each task of a function that cannot be loaded says why
         return function
 
     # ---- the lifeline ---------------------------------------------------------------------------------------
