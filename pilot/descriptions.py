@@ -135,13 +135,16 @@ class PilotDescription(Description, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.walltime, int | float) and not isinstance(self.walltime, bool):
-            msgspec.structs.force_setattr(self, "walltime", timedelta(minutes=self.walltime))
+            try:
+                msgspec.structs.force_setattr(self, "walltime", timedelta(minutes=self.walltime))
+            except (ValueError, OverflowError):  # not a number, or endless
+                raise self.wrong("walltime", "a timedelta above 0, or minutes above 0") from None
         super().__post_init__()
         if "://" not in self.resource:
             raise self.wrong("resource", "scheme://host, such as local://")
         if isinstance(self.walltime, timedelta) and self.walltime <= timedelta(0):
             raise self.wrong("walltime", "a timedelta above 0, or minutes above 0")
-        if self.orphan_timeout <= 0:
+        if not self.orphan_timeout > 0:
             raise self.wrong("orphan_timeout", "seconds above 0")
         msgspec.structs.force_setattr(self, "memory", _size(self, "memory"))
 
