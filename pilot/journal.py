@@ -7,6 +7,7 @@ A full disk stops no task: the rows are kept and tried again, and what they woul
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -154,7 +155,8 @@ class Journal:
                 time.sleep(COMMIT_SECONDS)
             self._wake.clear()
             marks = [self._marks.popleft() for _ in range(len(self._marks))]
-            rows = {table: _drain(queue) for table, queue in self._rows.items() if queue}
+            # results before tasks before functions: others go on handing over, and no row may come before its parent
+            rows = {table: _drain(queue) for table, queue in reversed(self._rows.items()) if queue}
             while not self._commit(rows) and not self._closing:
                 time.sleep(RETRY_SECONDS)
             if marks and self._trouble is None:
@@ -165,13 +167,19 @@ class Journal:
     def _commit(self, rows: dict[str, list[tuple[Any, ...]]]) -> bool:
         try:
             if rows:
+                if self._db.in_transaction:  # the roll-back failed as well
+                    self._db.execute("ROLLBACK")
                 self._db.execute("BEGIN")
                 for table, values in rows.items():
-                    self._insert(table, values)
+                    try:
+                        self._insert(table, values)
+                    except UnicodeEncodeError:  # the name of a program that is not UTF-8
+                        self._insert(table, [tuple(map(_unicode, row)) for row in values])
                 self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error):  # the next try says what is wrong
+                    self._db.execute("ROLLBACK")
             if self._trouble is None:
                 log.error(
                     "the journal %s cannot be written (%s): results are kept in memory until it can",
@@ -279,6 +287,10 @@ def pack(value: Value) -> bytes | str | None:
 def unpack(column: bytes | str | None) -> Value:
     """What `pack` took."""
     return _decode_spooled(bytes.fromhex(column)) if isinstance(column, str) else column
+
+
+def _unicode(column: Any) -> Any:
+    return column.encode("utf-8", "backslashreplace").decode() if isinstance(column, str) else column
 
 
 def _drain(queue: deque[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
