@@ -105,7 +105,7 @@ def test_what_cannot_be_pickled(spool: payload.Spool) -> None:
     with pytest.raises(NotPicklable, match=r"the result cannot be pickled \(generator\): TypeError"):
         payload.dump((x for x in ()), spool, "the result")
     file = (spool.folder / "open").open("w")
-    with file, pytest.raises(NotPicklable, match="the function .*<lambda> cannot be pickled"):
+    with file, pytest.raises(NotPicklable, match=r"the function .*<lambda> cannot be pickled"):
         payload.dump_function(lambda: file)
 
 
