@@ -39,7 +39,8 @@ NEWEST = 0.3
 ROUNDING = 1e-9
 #: Seconds that an attached manager waits for agents of before.
 REJOIN_SECONDS = 30.0
-
+#: Reason of an attempt that counts as one of the user's retries.
+RAISED_REASON = "it raised"
 
 _ENDED = {TaskState.FAILED: "failed", TaskState.CANCELLED: "was cancelled"}
 
@@ -469,7 +470,7 @@ class Controller:
 
     def _retry(self, entry: Entry, pilot: _Pilot, commands: list[Any]) -> None:
         entry.retries += 1
-        commands.append(events.RecordAttempt(entry, pilot.name, "it raised"))
+        commands.append(events.RecordAttempt(entry, pilot.name, RAISED_REASON))
         self._enqueue(entry)
 
     def _task_started(self, event: events.TaskStarted, now: float, commands: list[Any]) -> None:

@@ -22,7 +22,7 @@ import msgspec
 
 from pilot.descriptions import PilotDescription, Terms
 from pilot.errors import SessionError
-from pilot.results import Spooled, Value
+from pilot.results import Attempt, Spooled, Value
 
 log = logging.getLogger(__name__)
 
@@ -246,6 +246,16 @@ class Journal:
             "FROM tasks JOIN results ON id = task ORDER BY id"
         )
         return [ResultRow(*row) for row in rows]
+
+    def attempts(self) -> dict[int, list[Attempt]]:
+        """The attempts that did not count, by task."""
+        found: dict[int, list[Attempt]] = {}
+        for id, number, pilot, worker, reason, ended in self._db.execute(
+            "SELECT task, number, pilot, worker, reason, ended FROM attempts ORDER BY rowid"
+        ):
+            attempt = Attempt(number=number, pilot=pilot, worker=worker, reason=reason, ended=ended)
+            found.setdefault(id, []).append(attempt)
+        return found
 
     def last_task(self) -> int:
         """The highest id given to a task."""
