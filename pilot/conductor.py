@@ -273,6 +273,8 @@ class Conductor:
 
     def _received(self, agent: _Agent, message: Message, frames: list[bytes]) -> None:
         agent.heard = time.monotonic()
+        if not agent.joined and not isinstance(message, messages.Hello):
+            return  # meant for the manager before: what came before it is lost, and all is sent again after the Welcome
         if isinstance(message, messages.Outcomes):
             outcomes = messages.decode_outcomes(frames[0])
             self._feed(events.OutcomesArrived(agent.pilot, message.batch, message.worker, outcomes))
