@@ -55,11 +55,7 @@ class RayEngine(Engine):
         declared = {"num_cpus": 0.0} if needs == SLOT else {"num_cpus": needs.num_cpus, "memory": needs.memory}
         actor = _Worker.options(**declared).remote()  # type: ignore[attr-defined]
         self._actors[spec.name] = actor
-        actor.serve.remote(spec).future().add_done_callback(lambda served: self._served(spec.name, served, on_exit))
-
-    def _served(self, name: str, served: Future[None], on_exit: Callable[[str], None]) -> None:
-        self.kill(name)  # an actor that has nothing to do any more would keep its cores
-        on_exit(_why(served))
+        actor.serve.remote(spec).future().add_done_callback(lambda served: on_exit(_why(served)))
 
     def kill(self, name: str) -> None:
         if (actor := self._actors.pop(name, None)) is not None:
@@ -92,6 +88,7 @@ class _Worker:
         from pilot.worker import serve  # in the actor's process
 
         serve(spec)
+        ray.actor.exit_actor()  # one that has nothing to do any more would keep the cores that it declares
 
 
 def _why(served: Future[None]) -> str:
