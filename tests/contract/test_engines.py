@@ -128,7 +128,8 @@ def test_exit_of_a_task_does_not_end_its_worker(field: Field) -> None:
 
 def test_output_of_task_and_children(field: Field) -> None:
     tasks = [field.run(speak), field.run(pid), field.run(speak)]
-    field.manager.wait_tasks(tasks, timeout=30)
+    for task in tasks:
+        task.result(timeout=30)
     for task in (tasks[0], tasks[2]):
         assert task.info.stdout == "to stdout\nfrom a child\n"
         assert task.info.stderr == "to stderr\na complaint\n"
