@@ -58,6 +58,8 @@ class DaskEngine(Engine):
             "--memory-limit",
             "0",
         ]
+        # A name says where a task goes only once the worker is there; this one must never go elsewhere.
+        command += ["--resources", f"{spec.name}=1"]
         command += ["--host", "127.0.0.1", "--local-directory", str(self.allocation.folder / "dask")]
         command += [
             "--tls-ca-file",
@@ -71,7 +73,7 @@ class DaskEngine(Engine):
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file)
         self._processes[spec.name] = process
         self._serving[spec.name] = self._client.submit(
-            _serve, spec, workers=[spec.name], allow_other_workers=False, pure=False, key=f"serve-{spec.name}"
+            _serve, spec, resources={spec.name: 1}, pure=False, key=f"serve-{spec.name}"
         )
         threading.Thread(target=self._watch, args=(spec.name, process, on_exit), daemon=True).start()
 

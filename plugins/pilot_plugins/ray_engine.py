@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.exceptions import RayError
 
 from pilot.descriptions import SLOT
@@ -71,12 +72,13 @@ class RayEngine(Engine):
     def connect(cls, client: Mapping[str, str]) -> Any:
         """The module ``ray``, connected to this pilot's cluster; ``ray.shutdown()`` disconnects."""
         _use_token(client["token"])
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # with an address, ray.init does not
         ray.init(address=client["address"], log_to_driver=False)
         return ray
 
 
 def _use_token(token: str) -> None:
-    """Have ``ray.init`` use this token: it turns authentication on by itself unless the mode is set (and read once,
+    """Have Ray use this token: it turns authentication on for a new cluster unless the mode is set (and read once,
     when ``ray`` is imported)."""
     os.environ.pop("RAY_AUTH_MODE", None)
     os.environ["RAY_AUTH_TOKEN"] = token

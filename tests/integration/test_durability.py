@@ -117,7 +117,7 @@ def test_kill_below_the_manager(tmp_path: Path, notes: str, leftovers: Leftovers
         victim(manager, name, leftovers).kill()
         assert sum(task.done() for task in tasks) < TASKS
         lost = check(tasks, notes)
-        assert 0 < lost < TASKS / 2
+        assert (name == "raylet" or lost > 0) and lost < TASKS / 2  # Ray's actors outlive their raylet for a while
         reasons = {attempt.reason for task in tasks for attempt in task.info.attempts}
         assert all("signal 9" in reason or "ended" in reason for reason in reasons), reasons
 
