@@ -61,7 +61,7 @@ def measure(engine: str, lengths: list[float], late: float) -> _bench.Figures:
             task.result()
         makespan = time.perf_counter() - began
         second.join()
-        on_second = sum(task.info.pilot == manager.pilots[1].id for task in tasks)
+        on_second = sum(task.info.pilot == manager.pilots[1].name for task in tasks)
     bound = lower_bound(lengths, [(0.0, 1), (joined, 2)])
     return {
         "makespan": makespan,

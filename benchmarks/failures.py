@@ -74,7 +74,7 @@ def kill_manager(engine: str, tasks: int, folder: str) -> dict[str, Any]:
     killed = time.time()
     with PilotManager.attach(folder) as manager:
         noticed = time.time() - killed
-        row = outcome(manager.tasks)
+        row = outcome(list(manager.tasks.values()))
     return {"killed": f"{engine}: manager", "noticed s": noticed, **row}
 
 

@@ -33,5 +33,5 @@ with TemporaryDirectory() as folder:
     print("the first manager ended with code", killed.returncode)
 
     with PilotManager.attach(session) as manager:
-        print(sum(task.done() for task in manager.tasks), "results were there at once")
-        print("the sum is right:", sum(manager.get_results(manager.tasks)) == sum(range(200)))
+        print(sum(task.done() for task in manager.tasks.values()), "results were there at once")
+        print("the sum is right:", sum(manager.get_results(manager.tasks.values())) == sum(range(200)))

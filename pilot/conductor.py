@@ -14,7 +14,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import zmq
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from pilot.handles import Pilot, Task
 
 log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 BEAT_SECONDS = 1.0
 TICK_SECONDS = 0.1
@@ -113,6 +116,7 @@ class Conductor:
         self._callbacks: deque[Task] = deque()
         self._callback_wake = threading.Semaphore(0)
         self._closing = self._over = False
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="pilot-manager", daemon=True)
         self._caller = threading.Thread(target=self._run_callbacks, name="pilot-callbacks", daemon=True)
         self._carry_out: dict[type[events.Command], Callable[[Any], None]] = {
@@ -153,12 +157,25 @@ class Conductor:
     def wake(self) -> None:
         """End the thread's sleep."""
         self._sleeping = False
+        if self._ended:
+            return
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_writer, b"x")
 
     def is_here(self) -> bool:
         """True in one of the threads that must not wait for the manager."""
         return threading.current_thread() in (self._thread, self._caller)
+
+    def ask(self, question: Callable[[], _Answer]) -> _Answer:
+        """Have the thread call this, and wait for what it returns; when the thread has ended, call it here."""
+        if self.is_here():
+            return question()
+        answer: Future[_Answer] = Future()
+        self.call(lambda: answer.set_result(question()))
+        while not self._ended:
+            with contextlib.suppress(TimeoutError):
+                return answer.result(timeout=TICK_SECONDS)
+        return question()
 
     def close(self, timeout: float) -> None:
         """Cancel every task, tell every agent to end, see to it that they do, and end. Blocks."""
@@ -187,6 +204,7 @@ class Conductor:
         self._callback_wake.release()
         if threading.current_thread() is not self._caller:
             self._caller.join(timeout=5.0)
+        self._ended = True
         self.journal.close()
         self.server.close()
         os.close(self._wake_reader)
@@ -238,8 +256,9 @@ class Conductor:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_reader, 4096)
         while self._inbox:
-            self._take_submitted()  # what is asked about a task was asked after it was submitted
-            self._inbox.popleft()()
+            call = self._inbox.popleft()
+            self._take_submitted()  # the call may be about one of them
+            call()
         self._take_submitted()
         for _ in range(100):  # then the others get their turn
             if (received := self.server.receive()) is None:
@@ -298,6 +317,8 @@ class Conductor:
 
     def _received(self, agent: _Agent, message: Message, frames: list[bytes]) -> None:
         agent.heard = time.monotonic()
+        if not agent.joined and not isinstance(message, messages.Hello):
+            return  # meant for the manager before: what came before it is lost, and all is sent again after the Welcome
         if isinstance(message, messages.Outcomes):
             outcomes = messages.decode_outcomes(frames[0])
             self._feed(events.OutcomesArrived(agent.pilot, message.batch, message.worker, outcomes))

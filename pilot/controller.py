@@ -37,9 +37,12 @@ DEATHS_ALONE = 2
 LOSSES = 10
 #: Weight of the newest batch in the mean time of a function or the slowness of a pilot.
 NEWEST = 0.3
+#: Sums of fractions of a core are this exact.
+ROUNDING = 1e-9
 #: Seconds that an attached manager waits for agents of before.
 REJOIN_SECONDS = 30.0
-
+#: Reason of an attempt that counts as one of the user's retries.
+RAISED_REASON = "it raised"
 
 _ENDED = {TaskState.FAILED: "failed", TaskState.CANCELLED: "was cancelled"}
 
@@ -171,9 +174,13 @@ class _Pilot:
     def has_credit(self, needs: Resources, seconds: float | None) -> bool:
         """True when a batch that takes so long may be sent now: to a free slot, or (when short) one ahead of it."""
         depth = PREFETCH_DEPTH if seconds is not None and seconds < PREFETCH_BELOW_SECONDS else 1
-        if needs.num_gpus and self.used_gpus + needs.num_gpus > self.gpus * depth:
+        if needs.num_gpus and self.used_gpus + needs.num_gpus > self.gpus * depth + ROUNDING:
             return False
-        return self.used_cores + needs.num_cpus <= self.cores * depth
+        return self.used_cores + needs.num_cpus <= self.cores * depth + ROUNDING
+
+    def waits_for_gpu(self, needs: Resources) -> bool:
+        """True when it is a GPU that such a batch has to wait for."""
+        return needs.num_gpus > 0 and self.used_gpus + needs.num_gpus > self.gpus + ROUNDING
 
     def put(self, batch: int, sent: _Sent) -> None:
         self.sent[batch] = sent
@@ -186,7 +193,9 @@ class _Pilot:
         if sent is not None:
             self.used_cores -= sent.resources.num_cpus
             self.used_gpus -= sent.resources.num_gpus
-            self.expected = self.expected - sent.expected if self.sent else 0.0
+            self.expected -= sent.expected
+            if not self.sent:  # sums of fractions leave crumbs
+                self.used_cores = self.used_gpus = self.expected = 0.0
         return sent
 
     def candidate(self) -> Candidate:
@@ -291,11 +300,9 @@ class Controller:
             self._batch = max(self._batch, batch)
             if batch in pilot.sent:
                 continue
+            self._unqueue(tasks)
             entries = {id: self.entries[id] for id in tasks if id in self.entries}
             for entry in entries.values():
-                lane = self._lanes.get(entry.terms)
-                if lane is not None and entry.state is TaskState.QUEUED:
-                    lane.remove(entry)
                 entry.state, entry.pilot, entry.batch = TaskState.BOUND, pilot.id, batch
             if entries:
                 needs = next(iter(entries.values())).terms.resources
@@ -340,7 +347,7 @@ class Controller:
 
     def _abandon(self, pilot: _Pilot, reason: str, now: float, commands: list[Any]) -> None:
         """The tasks that a pilot had go elsewhere."""
-        for batch in list(pilot.sent):
+        for batch in reversed(list(pilot.sent)):  # each goes to the front of its lane
             sent = pilot.take(batch)
             assert sent is not None
             self._lose(list(sent.entries.values()), pilot, reason, False, True, commands)
@@ -372,9 +379,18 @@ class Controller:
         entry.state = TaskState.QUEUED
         self._lanes.setdefault(entry.terms, deque()).append(entry)
 
+    def _unqueue(self, tasks: Iterable[int]) -> None:
+        """Take those of these tasks that are queued out of their lanes."""
+        found = [entry for id in tasks if (entry := self.entries.get(id)) and entry.state is TaskState.QUEUED]
+        for terms in {entry.terms for entry in found}:
+            gone = {entry.id for entry in found}
+            self._lanes[terms] = deque(entry for entry in self._lanes[terms] if entry.id not in gone)
+
     def _outcomes_arrived(self, event: events.OutcomesArrived, now: float, commands: list[Any]) -> None:
         pilot = self.pilots[event.pilot]
         sent = pilot.sent.get(event.batch)
+        if sent is None:  # an agent of before this manager was attached had them
+            self._unqueue(outcome.task for outcome in event.outcomes)
         pairs: list[tuple[Entry, Outcome]] = []
         function, count, seconds = None, 0, 0.0
         for outcome in event.outcomes:
@@ -388,7 +404,7 @@ class Controller:
                 function, count, seconds = entry.function, 0, 0.0
             count += 1
             seconds += outcome.seconds
-            entry.worker = event.worker
+            entry.pilot, entry.worker = pilot.id, event.worker
             if outcome.status == RAISED and entry.retries < entry.terms.retries and not entry.cancelling:
                 self._retry(entry, pilot, commands)
             else:
@@ -456,7 +472,7 @@ class Controller:
 
     def _retry(self, entry: Entry, pilot: _Pilot, commands: list[Any]) -> None:
         entry.retries += 1
-        commands.append(events.RecordAttempt(entry, pilot.name, "it raised"))
+        commands.append(events.RecordAttempt(entry, pilot.name, RAISED_REASON))
         self._enqueue(entry)
 
     def _task_started(self, event: events.TaskStarted, now: float, commands: list[Any]) -> None:
@@ -552,7 +568,11 @@ class Controller:
                 self._fail(list(lane), "NoPilotError", reason, commands)
 
     def _assign(self, now: float, commands: list[Any]) -> None:
-        """Send batches as long as a lane has tasks and a pilot that fits has credit."""
+        """Send batches as long as a lane has tasks and a pilot that fits has credit.
+
+        A lane that waits for cores keeps those behind it from taking them: short tasks, which are sent ahead, would
+        leave no slot to a long one, and tasks of one core none to one of two.
+        """
         if self._hold_until is not None:
             if now < self._hold_until:
                 return
@@ -563,6 +583,8 @@ class Controller:
         lanes = [(terms, lane) for terms, lane in self._lanes.items() if lane]
         lanes.sort(key=lambda item: (-item[0].priority, item[1][0].id))
         for terms, lane in lanes:
+            if not active:
+                break
             fitting = [pilot for pilot in active if misfit(terms, pilot.capacity(now)) is None]
             while lane and fitting:
                 seconds = lane[0].function.seconds
@@ -574,6 +596,10 @@ class Controller:
                 commands.append(self._cut(lane, terms, free[choice.id], slots, reason))
             if not lane:
                 del self._lanes[terms]
+            elif waited_for := [pilot for pilot in fitting if not pilot.waits_for_gpu(terms.resources)]:
+                if terms.resources.num_cpus > 1:  # as many cores as that come free on one of them
+                    waited_for = [max(waited_for, key=lambda pilot: pilot.cores - pilot.used_cores)]
+                active = [pilot for pilot in active if pilot not in waited_for]
 
     def _cut(self, lane: deque[Entry], terms: Terms, pilot: _Pilot, slots: float, reason: str) -> events.SendBatch:
         """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""

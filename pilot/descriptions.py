@@ -150,7 +150,10 @@ class PilotDescription(Description, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if isinstance(self.walltime, int | float) and not isinstance(self.walltime, bool):
-            msgspec.structs.force_setattr(self, "walltime", timedelta(minutes=self.walltime))
+            try:
+                msgspec.structs.force_setattr(self, "walltime", timedelta(minutes=self.walltime))
+            except (ValueError, OverflowError):  # not a number, or endless
+                raise self.wrong("walltime", "a timedelta above 0, or minutes above 0") from None
         super().__post_init__()
         if "://" not in self.resource:
             raise self.wrong("resource", "scheme://host, such as local://")

@@ -29,15 +29,18 @@ if TYPE_CHECKING:
     from pilot.manager import PilotManager
 
 
+_SETTLING: Any = object()
+
+
 class Task(Future[Any]):
     """One submitted task: a `concurrent.futures.Future` that knows where it is.
 
     ``result()`` unpickles anew at each call, in the calling thread. Callbacks run in a thread of the manager's that
     does nothing else.
 
-    A plain Future makes its condition when it is made, 1 kB each; this one when somebody waits. That is safe without
-    a lock of its own: who waits makes the condition first and looks at the state then, who finishes sets the state
-    first and looks for a condition then.
+    A plain Future makes its condition when it is made, 1 kB each; this one when somebody waits. Who finishes a task
+    that nobody waits for puts `_SETTLING` in the condition's place, for the moment that it takes to set the state, so
+    that who comes to wait sees either a task that is not finished, with the condition, or one that is.
     """
 
     _result = None
@@ -52,8 +55,12 @@ class Task(Future[Any]):
 
     @property
     def _condition(self) -> Condition:  # type: ignore[override]
-        made: Condition | None = self.__dict__.get("_made_condition")
-        return made or self.__dict__.setdefault("_made_condition", Condition())
+        fields = self.__dict__
+        made = fields.get("_made_condition") or fields.setdefault("_made_condition", Condition())
+        while made is _SETTLING:
+            time.sleep(0)
+            made = fields.get("_made_condition") or fields.setdefault("_made_condition", Condition())
+        return made  # type: ignore[no-any-return]
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
@@ -84,6 +91,14 @@ class Task(Future[Any]):
     def info(self) -> TaskInfo:
         """Its record, as far as it is known now."""
         return self._manager._info(self)
+
+    def done(self) -> bool:
+        """True when it is over, however it ended. Takes no lock."""
+        return self._state not in (PENDING, RUNNING)
+
+    def cancelled(self) -> bool:
+        """True when it was cancelled, and that is confirmed. Takes no lock."""
+        return self._state == CANCELLED_AND_NOTIFIED
 
     def running(self) -> bool:
         """True while a worker is known to run it (said of tasks that take longer than a moment)."""
@@ -152,11 +167,12 @@ class Task(Future[Any]):
         self._outcome, self._error = outcome, error
         over = CANCELLED_AND_NOTIFIED if outcome is not None and outcome.status == CANCELLED else FINISHED
         fields = self.__dict__
-        self._state = over
-        condition = fields.get("_made_condition")
-        if condition is None:
+        if fields.setdefault("_made_condition", _SETTLING) is _SETTLING:
+            self._state = over
+            del fields["_made_condition"]
             return False
-        with condition:
+        with fields["_made_condition"]:
+            self._state = over
             for waiter in fields.get("_made_waiters", ()):
                 if over is CANCELLED_AND_NOTIFIED:
                     waiter.add_cancelled(self)
@@ -164,7 +180,7 @@ class Task(Future[Any]):
                     waiter.add_result(self)
                 else:
                     waiter.add_exception(self)
-            condition.notify_all()
+            fields["_made_condition"].notify_all()
         return bool(fields.get("_made_callbacks"))
 
     def _call_back(self) -> None:

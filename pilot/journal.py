@@ -7,6 +7,7 @@ A full disk stops no task: the rows are kept and tried again, and what they woul
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -21,7 +22,7 @@ import msgspec
 
 from pilot.descriptions import PilotDescription, Terms
 from pilot.errors import SessionError
-from pilot.results import Spooled, Value
+from pilot.results import Attempt, Spooled, Value
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,8 @@ class Journal:
                 time.sleep(COMMIT_SECONDS)
             self._wake.clear()
             marks = [self._marks.popleft() for _ in range(len(self._marks))]
-            rows = {table: _drain(queue) for table, queue in self._rows.items() if queue}
+            # results before tasks before functions: others go on handing over, and no row may come before its parent
+            rows = {table: _drain(queue) for table, queue in reversed(self._rows.items()) if queue}
             while not self._commit(rows) and not self._closing:
                 time.sleep(RETRY_SECONDS)
             if marks and self._trouble is None:
@@ -167,13 +169,19 @@ class Journal:
     def _commit(self, rows: dict[str, list[tuple[Any, ...]]]) -> bool:
         try:
             if rows:
+                if self._db.in_transaction:  # the roll-back failed as well
+                    self._db.execute("ROLLBACK")
                 self._db.execute("BEGIN")
                 for table, values in rows.items():
-                    self._insert(table, values)
+                    try:
+                        self._insert(table, values)
+                    except UnicodeEncodeError:  # the name of a program that is not UTF-8
+                        self._insert(table, [tuple(map(_unicode, row)) for row in values])
                 self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.Error):  # the next try says what is wrong
+                    self._db.execute("ROLLBACK")
             if self._trouble is None:
                 log.error(
                     "the journal %s cannot be written (%s): results are kept in memory until it can",
@@ -246,6 +254,16 @@ class Journal:
         )
         return [ResultRow(*row) for row in rows]
 
+    def attempts(self) -> dict[int, list[Attempt]]:
+        """The attempts that did not count, by task."""
+        found: dict[int, list[Attempt]] = {}
+        for id, number, pilot, worker, reason, ended in self._db.execute(
+            "SELECT task, number, pilot, worker, reason, ended FROM attempts ORDER BY rowid"
+        ):
+            attempt = Attempt(number=number, pilot=pilot, worker=worker, reason=reason, ended=ended)
+            found.setdefault(id, []).append(attempt)
+        return found
+
     def last_task(self) -> int:
         """The highest id given to a task."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM tasks").fetchone()[0])
@@ -286,6 +304,10 @@ def pack(value: Value) -> bytes | str | None:
 def unpack(column: bytes | str | None) -> Value:
     """What `pack` took."""
     return _decode_spooled(bytes.fromhex(column)) if isinstance(column, str) else column
+
+
+def _unicode(column: Any) -> Any:
+    return column.encode("utf-8", "backslashreplace").decode() if isinstance(column, str) else column
 
 
 def _drain(queue: deque[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -13,7 +13,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, TracebackType
 from typing import Any
@@ -24,7 +23,7 @@ import psutil
 from pilot import errors, events, payload, registry
 from pilot.channel import Server
 from pilot.conductor import Conductor
-from pilot.controller import Controller, Entry, Function
+from pilot.controller import RAISED_REASON, Controller, Entry, Function
 from pilot.descriptions import PLAIN, PilotDescription, TaskDescription, Terms
 from pilot.errors import DescriptionError, NoPilotError, SessionError
 from pilot.fleet import Fleet
@@ -206,6 +205,8 @@ class PilotManager:
         return mark
 
     def _stop_pilot(self, pilot: Pilot, drain: bool) -> None:
+        if self._closed:
+            return  # it was ended with the manager
         self._conductor.servable.clear()
         self._conductor.post(events.PilotStopAsked(pilot.id, drain))
         if not drain and not self._conductor.is_here():
@@ -361,14 +362,10 @@ class PilotManager:
             KeyError: no task of this manager has this id.
         """
         task = self._conductor.tasks[task] if isinstance(task, int) else task
-        answer: Future[str] = Future()
-
-        def ask() -> None:
-            answer.set_result(self._conductor.controller.explain(task._entry, time.monotonic()))
-
-        self._conductor.call(ask)
+        controller, entry = self._conductor.controller, task._entry
+        why = self._conductor.ask(lambda: controller.explain(entry, time.monotonic()))
         info = task.info
-        words = [f"task {task.id} ({task.name}) is {task.state.value}", answer.result()]
+        words = [f"task {task.id} ({task.name}) is {task.state.value}", why]
         words += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             words.append(f"it ended with {type(error).__name__}: {error}")
@@ -488,7 +485,7 @@ class PilotManager:
 
     def _restore_tasks(self, journal: Journal, functions: dict[int, Function], terms: dict[int, Terms]) -> None:
         tasks: dict[int, Task] = {}
-        done: dict[int, Outcome | None] = {}
+        attempts = journal.attempts()
         for row in journal.finished():
             entry = Entry(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
             entry.state, entry.pilot, entry.worker, entry.bound = (
@@ -497,14 +494,14 @@ class PilotManager:
                 row.worker,
                 row.bound,
             )
+            entry.attempts = tuple(attempts.get(row.id, ()))
             entry.reason = "it went there before this manager was attached"
             task = tasks[row.id] = Task(self, entry)
             if row.error is not None:
                 name, reason, cause = msgspec.json.decode(row.error)
                 task._settle(None, (getattr(errors, name), reason, cause))
             else:
-                done[row.id] = _Recorded(row.id, row.status, row.started, row.seconds)
-                task._settle(done[row.id], None)
+                task._settle(_Recorded(row.id, row.status, row.started, row.seconds), None)
         entries = []
         for unfinished in journal.unfinished():
             entry = Entry(
@@ -516,6 +513,8 @@ class PilotManager:
                 unfinished.submitted,
                 unfinished.needs,
             )
+            entry.attempts = tuple(attempts.get(entry.id, ()))
+            entry.retries = sum(attempt.reason == RAISED_REASON for attempt in entry.attempts)
             tasks[entry.id] = Task(self, entry)
             entries.append(entry)
         self._conductor.tasks.update(sorted(tasks.items()))

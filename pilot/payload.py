@@ -217,7 +217,8 @@ def dump_exception(error: BaseException) -> bytes:
     if isinstance(error, Exception):  # SystemExit and the like must not end the caller
         try:
             pickled = _pickle(error, None)
-            pickle.loads(pickled)
+            if not isinstance(pickle.loads(pickled), Exception):
+                pickled = None
         except BaseException:  # the text says all that can be said
             pickled = None
     instead = "TaskError" if isinstance(error, Exception) else "TaskExited"
@@ -225,12 +226,7 @@ def dump_exception(error: BaseException) -> bytes:
         message = str(error)
     except Exception as broken:  # an exception whose __str__ raises
         message = f"<its text cannot be made: {broken!r}>"
-    return _failure_encode(Failure(pickled, _clean(type(error).__qualname__), _clean(message), _clean(text), instead))
-
-
-def _clean(text: str) -> str:
-    """Text that any message can hold: file names that are no Unicode come as lone surrogates."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return _failure_encode(Failure(pickled, type(error).__qualname__, _unicode(message), _unicode(text), instead))
 
 
 def load_exception(value: bytes) -> tuple[BaseException | None, Failure]:
@@ -244,6 +240,11 @@ def load_exception(value: bytes) -> tuple[BaseException | None, Failure]:
         return None, failure
     error.__cause__ = RemoteTraceback(failure.traceback)
     return error, failure
+
+
+def _unicode(text: str) -> str:
+    """Without what UTF-8 cannot say: half characters, as in file names that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _text_of(error: BaseException) -> str:

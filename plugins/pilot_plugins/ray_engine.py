@@ -88,6 +88,7 @@ class _Worker:
         from pilot.worker import serve  # in the actor's process
 
         serve(spec)
+        ray.actor.exit_actor()  # one that has nothing to do any more would keep the cores that it declares
 
 
 def _why(served: Future[None]) -> str:

@@ -1,0 +1,9 @@
+"""Circuits as tasks: how they travel and run, and what is built from many of them.
+
+`outcomes` is what a circuit gives, `circuits` how circuits travel and are simulated, `deferral` how
+measurements in the middle move to the end, `cutting` how a circuit too wide for any simulator or QPU is run
+in pieces.
+
+Nothing in here starts a process or holds a manager: work is handed to a callable, and `PilotManager.map` is
+one. Qiskit is imported by the modules that need it, never by `import pilot`.
+"""

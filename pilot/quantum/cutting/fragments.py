@@ -1,0 +1,196 @@
+"""The pieces of a cut circuit, and the distinct subexperiments each of them takes part in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qiskit.circuit import CircuitInstruction, ClassicalRegister, Measure
+from qiskit.circuit.library import HGate, SXGate
+from qiskit.quantum_info import PauliList
+from qiskit_addon_cutting.qpd import SingleQubitQPDGate
+from qiskit_addon_cutting.utils.observable_grouping import CommutingObservableGroup, ObservableCollection
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from qiskit import QuantumCircuit
+    from qiskit.circuit import Instruction, Qubit
+
+    from pilot.quantum.outcomes import Outcomes
+
+#: Names of the two registers of a subexperiment, as in qiskit-addon-cutting and in this order.
+OBSERVABLE_REGISTER = "observable_measurements"
+CUT_REGISTER = "qpd_measurements"
+
+_MEASURE = Measure()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fragment:
+    """A piece of the cut circuit and its distinct subexperiments.
+
+    A subexperiment is a *choice*, one local operation for each cut at this fragment, and a *group* of
+    observables that are measured together. Terms of the decomposition often agree in their choice at one
+    fragment (the six terms of a cut controlled NOT need five operations at each end), so there are fewer
+    distinct choices than terms.
+    """
+
+    #: The piece, its cuts marked by `SingleQubitQPDGate`s.
+    circuit: QuantumCircuit
+    #: `(n_choices, n_cuts_here)`: which map of each cut's basis stands for the choice.
+    choices: NDArray[np.intp]
+    #: `(n_terms,)`: the choice that each term of the decomposition makes here.
+    choice_of_term: NDArray[np.intp]
+    #: Sets of this fragment's parts of the observables that one subexperiment measures together.
+    groups: tuple[CommutingObservableGroup, ...]
+    #: Where each observable's part is: `(group, position in the group)`, one a observable.
+    located: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def build(cls, circuit: QuantumCircuit, observables: PauliList, terms: NDArray[np.intp]) -> Fragment:
+        """Fragment `circuit` with its part of `observables`; `terms`, `(n_terms, n_cuts)`, name all maps."""
+        cuts = [(_cut_number(gate), gate) for gate in _cut_gates(circuit)]
+        columns = [_first_equal(gate)[terms[:, number]] for number, gate in cuts]
+        local_terms = np.stack(columns, axis=1) if columns else np.zeros((len(terms), 0), dtype=np.intp)
+        choices, choice_of_term = np.unique(local_terms, axis=0, return_inverse=True)
+        collection = ObservableCollection(observables)
+        return cls(
+            circuit=circuit,
+            choices=choices,
+            choice_of_term=choice_of_term.reshape(-1),
+            groups=tuple(collection.groups),
+            located=tuple(collection.lookup[observable][0] for observable in observables),
+        )
+
+    @property
+    def num_experiments(self) -> int:
+        """How many distinct subexperiments there are."""
+        return len(self.choices) * len(self.groups)
+
+    def experiments(self) -> Iterator[QuantumCircuit]:
+        """The distinct subexperiments: for each choice, one for each group."""
+        for choice in self.choices:
+            for group in self.groups:
+                yield _experiment(self.circuit, choice.tolist(), group)
+
+    def means(self, outcomes: Sequence[Outcomes]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Signed means of this fragment's subexperiments, and the variances of those means.
+
+        The sign of an outcome is the parity of the bits measured at the cuts and of those in the observable's
+        support: each is a factor +1 or -1.
+
+        Args:
+            outcomes: one for each of `experiments()`, in its order.
+
+        Returns:
+            Two arrays `(n_choices, n_observables)`. The variance is `(1 - mean**2) / (shots - 1)`, which is
+            unbiased; zero where the outcomes are exact.
+        """
+        means = np.empty((len(self.choices), len(self.located)))
+        variances = np.empty_like(means)
+        for number, outcome in enumerate(outcomes):
+            choice, group = divmod(number, len(self.groups))
+            here = [k for k, (its_group, _) in enumerate(self.located) if its_group == group]
+            bitmasks = [self.groups[group].pauli_bitmasks[self.located[k][1]] for k in here]
+            mean = _signed_means(outcome, bitmasks)
+            means[choice, here] = mean
+            variances[choice, here] = 0.0 if outcome.shots is None else (1 - mean**2) / (outcome.shots - 1)
+        return means, variances
+
+
+def _signed_means(outcomes: Outcomes, bitmasks: Sequence[int]) -> NDArray[np.float64]:
+    """The mean of each observable's sign; bit `j` of its mask: does measured bit `j` belong to it."""
+    observed = outcomes.bits(OBSERVABLE_REGISTER).astype(np.int64)
+    at_cuts = outcomes.bits(CUT_REGISTER).sum(axis=1, dtype=np.int64)
+    masks = np.array([[mask >> j & 1 for mask in bitmasks] for j in range(observed.shape[1])])
+    signs = 1 - 2 * ((observed @ masks + at_cuts[:, None]) & 1)
+    means: NDArray[np.float64] = outcomes.weights @ signs / outcomes.weights.sum()
+    return means
+
+
+def _experiment(circuit: QuantumCircuit, choice: list[int], group: CommutingObservableGroup) -> QuantumCircuit:
+    """`circuit` with the chosen operation at each cut, and the group's observables measured at its end.
+
+    Equal to what `generate_cutting_experiments` makes: resets of a qubit still in its first state, of one
+    that is used no more, and right after a reset are left out.
+    """
+    measured = group.pauli_indices or [0]  # an observable without support still needs a register that is not empty
+    chosen = iter(choice)
+    operations: list[tuple[Instruction, tuple[Qubit, ...]]] = []
+    for instruction in circuit.data:
+        if isinstance(instruction.operation, SingleQubitQPDGate):
+            operations += [(operation, instruction.qubits) for operation in _local(instruction.operation, next(chosen))]
+        else:
+            operations.append((instruction.operation, instruction.qubits))
+    at_cuts = sum(operation.name == "qpd_measure" for operation, _ in operations)
+
+    experiment = circuit.copy_empty_like()
+    observable_bits = ClassicalRegister(len(measured), OBSERVABLE_REGISTER)
+    cut_bits = ClassicalRegister(max(1, at_cuts), CUT_REGISTER)
+    experiment.add_register(observable_bits, cut_bits)
+    free_bits = iter(cut_bits)
+    to_reset: set[Qubit] = set()
+    touched: set[Qubit] = set()
+
+    def append(operation: Instruction, qubits: Sequence[Qubit], clbits: Sequence[object] = ()) -> None:
+        for qubit in to_reset.intersection(qubits):
+            experiment.reset(qubit)
+            to_reset.discard(qubit)
+        experiment._append(CircuitInstruction(operation, qubits, clbits))
+        touched.update(qubits)
+
+    for operation, qubits in operations:
+        if operation.name == "qpd_measure":
+            append(_MEASURE, qubits, (next(free_bits),))
+        elif operation.name == "reset":
+            to_reset.update(touched.intersection(qubits))
+        else:
+            append(operation, qubits)
+    for bit, index in zip(observable_bits, measured, strict=True):
+        qubit = (experiment.qubits[index],)
+        for rotation in _to_z_basis(group, index):
+            append(rotation, qubit)
+        append(_MEASURE, qubit, (bit,))
+    return experiment
+
+
+def _to_z_basis(group: CommutingObservableGroup, index: int) -> list[Instruction]:
+    """The gates after which measuring Z on qubit `index` measures the group's Pauli operator on it."""
+    pauli = group.general_observable
+    if not pauli.x[index]:
+        return []
+    return [SXGate()] if pauli.z[index] else [HGate()]
+
+
+def _cut_gates(circuit: QuantumCircuit) -> list[SingleQubitQPDGate]:
+    return [entry.operation for entry in circuit.data if isinstance(entry.operation, SingleQubitQPDGate)]
+
+
+def _cut_number(gate: SingleQubitQPDGate) -> int:
+    """Which cut of the whole circuit the gate is an end of: the add-on writes it at the end of the label."""
+    return int(gate.label.rsplit("_", 1)[1])
+
+
+def _local(gate: SingleQubitQPDGate, map_number: int) -> Sequence[Instruction]:
+    """The operations that map `map_number` of the cut's basis puts at this end of the cut."""
+    operations: Sequence[Instruction] = gate.basis.maps[map_number][gate.qubit_id]
+    return operations
+
+
+def _first_equal(gate: SingleQubitQPDGate) -> NDArray[np.intp]:
+    """For each map of the cut's basis, the first one with the same operations at this end of the cut."""
+    first: dict[Hashable, int] = {}
+    for number in range(len(gate.basis.maps)):
+        first.setdefault(_content(_local(gate, number)), number)
+    return np.array([first[_content(_local(gate, number))] for number in range(len(gate.basis.maps))])
+
+
+def _content(operations: Sequence[Instruction]) -> Hashable:
+    """What two sequences of operations must share to be the same."""
+    return tuple(
+        (operation.name, *(np.asarray(parameter).tobytes() for parameter in operation.params))
+        for operation in operations
+    )

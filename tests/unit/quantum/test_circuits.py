@@ -1,0 +1,142 @@
+"""Circuits keep their registers, their bit order and their statistics on the way to a worker and back."""
+
+import pickle
+
+import numpy as np
+import pytest
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
+from qiskit.circuit import Clbit
+from qiskit.circuit.random import random_circuit
+from qiskit.quantum_info import Statevector
+from qiskit_aer import AerSimulator
+
+from pilot.errors import DescriptionError
+from pilot.quantum.circuits import pack, run_circuit, run_circuits, unpack
+
+
+def two_registers():
+    """b[0] is 1, a[0] equals a[1], a fair coin; the qubit behind b is used again after a reset."""
+    a, b = ClassicalRegister(2, "a"), ClassicalRegister(1, "b")
+    circuit = QuantumCircuit(QuantumRegister(3), a, b)
+    circuit.x(0)
+    circuit.measure(0, b[0])
+    circuit.reset(0)
+    circuit.h(1)
+    circuit.measure(1, a[1])
+    circuit.cx(1, 2)
+    circuit.cx(0, 2)
+    circuit.measure(2, a[0])
+    return circuit
+
+
+def test_circuits_survive_packing():
+    circuits = [random_circuit(3, 4, measure=True, seed=seed) for seed in range(4)] + [two_registers()]
+    assert unpack(pack(circuits)) == circuits
+
+
+def test_registers_and_bit_order_are_qiskits():
+    outcomes = run_circuit(two_registers(), 2000, seed=1)
+    assert set(outcomes.counts()) == set(AerSimulator().run(two_registers(), shots=100).result().get_counts())
+    assert sum(outcomes.counts().values()) == outcomes.shots == 2000
+    assert outcomes.counts("b") == {"1": 2000}
+    assert set(outcomes.counts("a")) == {"00", "11"}
+    assert outcomes.bits("a").shape == (2, 2)
+
+
+def test_bit_zero_is_rightmost():
+    circuit = QuantumCircuit(3, 3)
+    circuit.x(0)
+    circuit.measure(range(3), range(3))
+    assert run_circuit(circuit, None, seed=0).counts() == {"001": 1.0}
+
+
+def test_bits_outside_registers_are_kept():
+    circuit = QuantumCircuit(1)
+    circuit.add_bits([Clbit(), Clbit()])
+    circuit.x(0)
+    circuit.measure(0, 1)
+    assert run_circuit(circuit, None, seed=0).counts() == {"10": 1.0}
+
+
+def test_unknown_register_names_the_known_ones():
+    with pytest.raises(KeyError, match=r"\['a', 'b'\]"):
+        run_circuit(two_registers(), None, seed=0).bits("c")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_probabilities_are_the_state_vectors(seed):
+    circuit = random_circuit(4, 5, max_operands=2, seed=seed)
+    exact = Statevector(circuit).probabilities()
+    circuit.measure_all()
+    counts = run_circuit(circuit, None, seed=0).counts()
+    assert np.allclose([counts.get(f"{outcome:04b}", 0.0) for outcome in range(16)], exact, atol=1e-12)
+
+
+def test_measurements_in_the_middle_have_aers_statistics():
+    circuit = QuantumCircuit(3, 4)
+    for qubit, angle in enumerate((0.5, 1.1, 1.9)):
+        circuit.ry(angle, qubit)
+    circuit.cx(0, 1)
+    circuit.measure(1, 3)
+    circuit.ry(0.7, 1)
+    circuit.cx(1, 2)
+    circuit.reset(1)
+    circuit.reset(1)
+    circuit.cx(2, 1)
+    circuit.measure([0, 1, 2], [0, 1, 2])
+    shots = 200_000
+    sampled = AerSimulator().run(circuit, shots=shots, seed_simulator=5).result().get_counts()
+    exact = run_circuit(circuit, None, seed=0).counts()
+    assert set(sampled) <= set(exact)
+    for outcome, probability in exact.items():
+        deviation = (probability * (1 - probability) / shots) ** 0.5
+        assert abs(sampled.get(outcome, 0) / shots - probability) < 5 * deviation
+
+
+def test_a_bit_measured_twice_holds_the_later_outcome():
+    circuit = QuantumCircuit(1, 1)
+    circuit.measure(0, 0)
+    circuit.x(0)
+    circuit.measure(0, 0)
+    assert run_circuit(circuit, None, seed=0).counts() == {"1": 1.0}
+
+
+def test_many_measured_bits_are_sampled():
+    circuit = QuantumCircuit(40, 40)
+    circuit.h(0)
+    for qubit in range(39):
+        circuit.cx(qubit, qubit + 1)
+    circuit.measure(range(40), range(40))
+    counts = run_circuit(circuit, 100, seed=3).counts()
+    assert set(counts) == {"0" * 40, "1" * 40}
+    assert sum(counts.values()) == 100
+
+
+def test_a_circuit_that_acts_on_an_outcome_is_sampled():
+    circuit = QuantumCircuit(2, 2)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.x(1)
+    circuit.measure(1, 1)
+    assert set(run_circuit(circuit, 100, seed=3).counts()) == {"00", "11"}
+    with pytest.raises(DescriptionError, match="no exact probabilities"):
+        run_circuit(circuit, None, seed=3)
+
+
+def test_the_seed_decides_the_counts():
+    circuit = random_circuit(4, 4, measure=True, seed=1)
+    first, again, other = run_circuits(pack([circuit] * 3), 1000, seeds=[7, 7, 8])
+    assert first.counts() == again.counts() != other.counts()
+
+
+def test_outcomes_travel_compactly():
+    circuit = random_circuit(12, 8, measure=True, seed=2)
+    outcomes = run_circuit(circuit, 1024, seed=1)
+    assert len(pickle.dumps(outcomes)) < 12_000
+    assert pickle.loads(pickle.dumps(outcomes)).counts() == outcomes.counts()
+
+
+def test_a_circuit_without_measurement_is_refused():
+    with pytest.raises(DescriptionError, match="measures nothing"):
+        run_circuit(QuantumCircuit(2), 10, seed=0)

@@ -1,0 +1,102 @@
+"""Flags, their help and their checks come from a mini-app's settings; every wrong input is one line."""
+
+from typing import Annotated, Literal
+
+import msgspec
+import pytest
+
+from pilot import cli, registry
+from pilot.errors import DescriptionError, PilotError
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    grid_size: Annotated[int, msgspec.Meta(ge=1, description="points a side")] = 8
+    tolerance: Annotated[float, msgspec.Meta(gt=0, description="100% of the truth")] = 0.5
+    method: Annotated[Literal["fast", "exact"], msgspec.Meta(description="how")] = "fast"
+    pilot: Annotated[tuple[str, ...], msgspec.Meta(description="where")] = ("ray:1",)
+    plot: Annotated[bool, msgspec.Meta(description="draw it")] = True
+    limit: Annotated[int | None, msgspec.Meta(description="at most")] = None
+
+
+class Sample:
+    """A workload that only shows its settings."""
+
+    Settings = Settings
+
+    def __init__(self, settings):
+        self.settings = settings
+
+    def run(self):
+        outcome = self.settings.limit
+        if outcome == 1:
+            raise KeyboardInterrupt
+        if outcome == 2:
+            raise PilotError("the pilot is gone; see agent.log")
+        print(self.settings)
+
+
+@pytest.fixture(autouse=True)
+def only_the_sample(monkeypatch):
+    monkeypatch.setattr(registry, "names", lambda group: ["sample"])
+    monkeypatch.setattr(registry, "load", lambda group, name: Sample)
+
+
+def parsed(*flags):
+    parser = cli.settings_parser(Settings, prog="pilot run sample", description="")
+    return cli.read_settings(Settings, parser, list(flags))
+
+
+def test_every_field_is_a_flag():
+    assert parsed() == Settings()
+    assert parsed(
+        *("--grid-size", "3", "--tolerance", "0.1", "--method", "exact", "--limit", "7"),
+        *("--pilot", "dask:1", "--pilot", "ray:2", "--no-plot"),
+    ) == Settings(grid_size=3, tolerance=0.1, method="exact", limit=7, pilot=("dask:1", "ray:2"), plot=False)
+
+
+def test_help_shows_meaning_and_default(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "sample", "--help"])
+    shown = capsys.readouterr().out
+    assert ended.value.code == 0
+    for expected in (
+        "only shows its settings",
+        "--grid-size SIZE",
+        "points a side (default: 8)",
+        "exact|fast",
+    ):
+        assert expected in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--grid-size", "x"], "--grid-size: 'x' given. Expected `int`"),
+        (["--grid-size", "0"], "--grid-size: '0' given. Expected `int` >= 1"),
+        (["--method", "slow"], "--method: 'slow' given"),
+        (["--gird-size", "3"], "did you mean --grid-size?"),
+    ],
+)
+def test_a_wrong_flag_is_named_with_what_is_allowed(flags, message, capsys):
+    with pytest.raises(DescriptionError, match="pilot run sample --help"):
+        parsed(*flags)
+    assert cli.main(["run", "sample", *flags]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("\n") == 1
+
+
+def test_an_unknown_miniapp_gets_the_nearest_name(capsys):
+    assert cli.main(["run", "sampel"]) == 2
+    assert "did you mean sample?" in capsys.readouterr().err
+
+
+def test_without_a_name_the_miniapps_are_listed(capsys):
+    assert cli.main(["run"]) == 0
+    assert "sample" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("limit", "status", "line"), [("1", 130, "pilot: stopped"), ("2", 1, "see agent.log")])
+def test_ctrl_c_and_failures_end_in_one_line(limit, status, line, capsys):
+    assert cli.main(["run", "sample", "--limit", limit]) == status
+    assert line in capsys.readouterr().err

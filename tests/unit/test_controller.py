@@ -1,0 +1,738 @@
+"""The controller: events in, commands out. `World` plays manager, agents and clock; no process, no time passes."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pilot import controller as module
+from pilot import events
+from pilot.controller import Controller, Entry, Function
+from pilot.descriptions import PilotDescription, TaskDescription
+from pilot.events import Fail, RecordAttempt, SendBatch, SendCancel, Settle, StartPilot, StopPilot
+from pilot.results import CANCELLED, OK, RAISED, Outcome
+from pilot.routing import Balanced
+from pilot.states import PilotState, TaskState, is_final
+
+
+class World:
+    """Feeds a controller, and keeps what it said."""
+
+    def __init__(self) -> None:
+        self.controller = Controller(Balanced())
+        self.now = 1000.0
+        self.tasks: dict[int, Entry] = {}
+        #: Batches under way by pilot: number → tasks that are open.
+        self.batches: dict[str, dict[int, list[int]]] = {}
+        self.sizes: list[int] = []
+        self.order: list[int] = []
+        self.pilot_of: dict[int, str] = {}
+        self.outcomes: dict[int, int] = {}
+        self.errors: dict[int, Fail] = {}
+        self.settled: Counter[int] = Counter()
+        self.said: list[Any] = []
+
+    def feed(self, event: events.Event) -> list[Any]:
+        return self.take(self.controller.handle(event, self.now))
+
+    def tick(self, seconds: float = 0.0) -> list[Any]:
+        self.now += seconds
+        return self.take(self.controller.tick(self.now))
+
+    def take(self, commands: list[Any]) -> list[Any]:
+        for command in commands:
+            if isinstance(command, SendBatch):
+                ids = [entry.id for entry in command.entries]
+                assert all(self.tasks[id].state is TaskState.BOUND for id in ids)
+                assert not any(self.settled[id] for id in ids), "a task that is over was sent"
+                self.batches.setdefault(command.pilot, {})[command.batch] = ids
+                self.sizes.append(len(ids))
+                self.order += ids
+                self.pilot_of.update(dict.fromkeys(ids, command.pilot))
+            elif isinstance(command, Settle):
+                for entry, outcome in command.pairs:
+                    self.settled[entry.id] += 1
+                    self.outcomes[entry.id] = outcome.status
+            elif isinstance(command, Fail):
+                for entry in command.entries:
+                    self.settled[entry.id] += 1
+                    self.errors[entry.id] = command
+        self.said += commands
+        return commands
+
+    # ---- what happens
+
+    def pilot(self, id: str = "p", cores: int = 2, ready: bool = True, rejoins: bool = False, **fields: Any) -> str:
+        wanted = PilotDescription(cores_per_node=cores, **fields)
+        self.feed(events.PilotAsked(id, wanted, 2**30, rejoins))
+        if ready:
+            self.ready(id)
+        return id
+
+    def ready(self, id: str = "p", batches: dict[int, list[int]] | None = None) -> list[Any]:
+        self.feed(events.AgentJoined(id))
+        known = self.controller.pilots[id]
+        return self.feed(events.PilotReady(id, known.cores, known.gpus, 2**30, batches or {}))
+
+    def submit(self, count: int = 1, function: Function | None = None, **wishes: Any) -> list[int]:
+        needs = wishes.pop("needs", None)
+        terms = TaskDescription(function=len, **wishes).terms()
+        function = function or Function(1, "digest", "work")
+        entries = []
+        for _ in range(count):
+            entry = Entry(len(self.tasks) + 1, function, b"", terms, None, 0.0, needs)
+            entry.blockers = {id for id in needs if not is_final(self.tasks[id].state)} if needs else None
+            self.tasks[entry.id] = entry
+            entries.append(entry)
+        self.feed(events.TasksSubmitted(entries))
+        return [entry.id for entry in entries]
+
+    def finish(self, tasks: list[int], seconds: float = 0.001, status: int = OK) -> list[Any]:
+        """Tasks of one batch have an outcome."""
+        pilot, batch = self.where(tasks[0])
+        for id in tasks:
+            self.batches[pilot][batch].remove(id)
+        if not self.batches[pilot][batch]:
+            del self.batches[pilot][batch]
+        outcomes = [Outcome(id, status, 1.0, seconds, b"value") for id in tasks]
+        return self.feed(events.OutcomesArrived(pilot, batch, "w", outcomes))
+
+    def finish_batch(self, seconds: float = 0.001, pilot: str = "p") -> list[Any]:
+        return self.finish(list(next(iter(self.batches[pilot].values()))), seconds)
+
+    def work_off(self, seconds: float = 0.001, pilot: str = "p") -> None:
+        while self.batches.get(pilot):
+            self.finish_batch(seconds, pilot)
+
+    def lose(self, task: int, blame: bool = True) -> list[Any]:
+        """The worker that has this task's batch died, or gave it back."""
+        pilot, batch = self.where(task)
+        tasks = self.batches[pilot].pop(batch)
+        return self.feed(events.AttemptsLost(pilot, batch, "w", tasks, "worker w died", blame))
+
+    def end(self, pilot: str = "p", reason: str = "the agent was killed by signal 9") -> list[Any]:
+        self.batches.pop(pilot, None)
+        return self.feed(events.PilotEnded(pilot, reason))
+
+    # ---- what is the case
+
+    def where(self, task: int) -> tuple[str, int]:
+        return next((p, b) for p, some in self.batches.items() for b, tasks in some.items() if task in tasks)
+
+    def sent(self, pilot: str = "p") -> list[list[int]]:
+        return list(self.batches.get(pilot, {}).values())
+
+    def state(self, task: int) -> TaskState:
+        return self.tasks[task].state
+
+    def pilot_state(self, pilot: str = "p") -> PilotState:
+        return self.controller.pilots[pilot].state
+
+    def explain(self, task: int) -> str:
+        return self.controller.explain(self.tasks[task], self.now)
+
+
+def measured(seconds: float, id: int = 1) -> Function:
+    function = Function(id, f"digest {id}", f"work {id}")
+    function.measured(seconds)
+    return function
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+# ---- late binding, credit and batches -------------------------------------------------------------------------
+
+
+def test_nothing_is_sent_before_a_pilot_is_ready(world: World) -> None:
+    world.pilot(ready=False)
+    world.submit(3)
+    assert world.sent() == []
+    world.feed(events.AgentJoined("p"))
+    assert world.pilot_state() is PilotState.STARTING
+    assert world.sent() == []
+    world.ready()
+    assert world.pilot_state() is PilotState.ACTIVE
+    assert world.sent() == [[1], [2]]
+
+
+def test_an_unknown_function_goes_one_a_batch_and_one_a_slot(world: World) -> None:
+    world.pilot(cores=3)
+    world.submit(100)
+    assert world.sent() == [[1], [2], [3]]
+
+
+#: id: (seconds a task, tasks in a batch, batches sent): 50 ms of work, two batches a slot while they are short
+SIZES = {
+    "1 ms": (0.001, 50, 4),
+    "10 ms": (0.01, 5, 4),
+    "100 ms": (0.1, 1, 4),
+    "1 s: not sent ahead": (1.0, 1, 2),
+    "1 us: at most BATCH_TASKS": (1e-6, module.BATCH_TASKS, 4),
+}
+
+
+@pytest.mark.parametrize("seconds, size, batches", SIZES.values(), ids=SIZES)
+def test_batch_size_follows_measured_time(world: World, seconds: float, size: int, batches: int) -> None:
+    world.pilot(cores=2)
+    world.submit(100_000 if seconds < 0.001 else 10_000, measured(seconds))
+    assert [len(tasks) for tasks in world.sent()] == pytest.approx([size] * batches, abs=size // 50)  # sums of floats
+
+
+def test_batch_size_adapts(world: World) -> None:
+    world.pilot(cores=1)
+    world.submit(100_000)
+    assert world.sizes[-1] == 1
+    world.finish_batch(seconds=0.005)
+    assert world.sizes[-1] == 10  # 50 ms / 5 ms
+    for _ in range(60):
+        world.finish_batch(seconds=0.001)
+    assert world.sizes[-1] == pytest.approx(50, abs=1)
+
+
+def test_the_tail_shrinks(world: World) -> None:
+    """200 tasks of 1 ms on 2 slots would be 4 batches of 50; towards the end each slot still gets its share."""
+    world.pilot(cores=2)
+    world.submit(200, measured(0.001))
+    world.work_off()
+    assert world.sizes == sorted(world.sizes, reverse=True)
+    assert world.sizes[-1] <= 3
+    assert sum(world.sizes) == 200
+
+
+def test_a_pilot_that_joins_late_gets_work_at_once(world: World) -> None:
+    world.pilot("a", cores=2)
+    world.submit(1000, measured(0.01))
+    world.pilot("b", cores=2)
+    assert len(world.sent("b")) == 4
+
+
+def test_credit_survives_fractions(world: World) -> None:
+    """0.1 + 0.2 is not 0.3: what is left of such sums must not look like a core in use."""
+    world.pilot(cores=2)
+    for share in (0.1, 0.2, 0.3, 0.7):
+        world.submit(40, num_cpus=share)
+    world.work_off(seconds=1.0)
+    assert len(world.settled) == 160
+    (both,) = world.submit(num_cpus=2)
+    assert world.state(both) is TaskState.BOUND
+
+
+def test_fractions_share_a_core(world: World) -> None:
+    world.pilot(cores=1)
+    world.submit(5, num_cpus=0.25)
+    assert len(world.sent()) == 4
+
+
+def test_a_task_of_two_cores_waits_for_both_and_is_not_overtaken_for_ever(world: World) -> None:
+    world.pilot(cores=2)
+    short = measured(0.01)
+    world.submit(200, short)
+    (both,) = world.submit(num_cpus=2, function=Function(2, "other", "other"), priority=1)
+    late = world.submit(2000, short)
+    for _ in range(10):
+        if world.state(both) is not TaskState.QUEUED:
+            break
+        world.finish_batch(0.01)
+    assert world.state(both) is TaskState.BOUND
+    assert world.state(late[-1]) is TaskState.QUEUED
+
+
+@pytest.mark.parametrize("seconds", [None, 10.0], ids=["unknown", "long"])
+def test_a_long_task_of_higher_priority_is_next(world: World, seconds: float | None) -> None:
+    """Short tasks are sent ahead, long ones only to a free slot: the short ones must not take every slot for ever."""
+    world.pilot(cores=2)
+    world.submit(2000, measured(0.01))
+    function = Function(2, "other", "other") if seconds is None else measured(seconds, 2)
+    urgent = world.submit(2, function, priority=1)
+    for _ in range(4):
+        world.finish_batch(0.01)
+    assert [world.state(id) for id in urgent] == [TaskState.BOUND] * 2
+
+
+def test_who_waits_for_a_gpu_keeps_nobody_from_the_cores(world: World) -> None:
+    world.pilot(cores=2, gpus_per_node=1)
+    world.submit(2, num_gpus=1, num_cpus=0.5)
+    assert len(world.sent()) == 1
+    (plain,) = world.submit()
+    assert world.state(plain) is TaskState.BOUND
+
+
+def test_order_of_submission(world: World) -> None:
+    world.pilot(cores=1)
+    ids = world.submit(30)
+    world.work_off(seconds=1.0)
+    assert world.order == ids
+
+
+def test_priority_goes_first(world: World) -> None:
+    world.pilot(cores=1)
+    (first,) = world.submit()
+    low, high, middle = world.submit(priority=-1), world.submit(priority=5), world.submit()
+    world.work_off(seconds=1.0)
+    assert world.order == [first, *high, *middle, *low]
+
+
+# ---- which pilot ----------------------------------------------------------------------------------------------
+
+
+def test_the_faster_pilot_is_preferred(world: World) -> None:
+    """Pilot b takes four times as long for the same work; what it gets is about a fifth."""
+    world.pilot("a", cores=1)
+    world.pilot("b", cores=1)
+    world.submit(4000)
+    clock = {"a": 0.0, "b": 0.0}
+    seconds = {"a": 0.001, "b": 0.004}
+    while any(world.batches.values()):
+        pilot = min((one for one in clock if world.batches.get(one)), key=clock.__getitem__)
+        tasks = list(next(iter(world.batches[pilot].values())))
+        clock[pilot] += seconds[pilot] * len(tasks)
+        world.finish(tasks, seconds[pilot])
+    share = Counter(world.pilot_of.values())
+    assert share["a"] + share["b"] == 4000
+    assert share["b"] / 4000 == pytest.approx(0.2, abs=0.05)
+    assert world.controller.pilots["a"].slowness < world.controller.pilots["b"].slowness
+
+
+def test_the_pilot_asked_for(world: World) -> None:
+    world.pilot("a", name="alpha")
+    world.pilot("b", labels=["x"])
+    named, by_id, labelled = world.submit(pilot="alpha"), world.submit(pilots=["b"]), world.submit(labels=["x"])
+    assert [world.pilot_of[id] for id in (*named, *by_id, *labelled)] == ["a", "b", "b"]
+
+
+def test_too_little_walltime(world: World) -> None:
+    world.pilot("short", walltime=1)
+    (task,) = world.submit(walltime=61)
+    assert world.state(task) is TaskState.QUEUED
+    world.tick()
+    assert "short has 60 s of walltime left, 61 s are needed" in world.errors[task].reason
+    (fits,) = world.submit(walltime=59)
+    assert world.pilot_of[fits] == "short"
+
+
+def test_walltime_runs_out(world: World) -> None:
+    world.pilot("short", walltime=1)
+    world.pilot("long")
+    tasks = world.submit(10)
+    world.tick(61)
+    assert world.pilot_state("short") is PilotState.DONE
+    assert StopPilot("short", drain=False) in world.said
+    world.batches.pop("short")
+    world.work_off(pilot="long")
+    assert [world.outcomes[id] for id in tasks] == [OK] * 10
+
+
+# ---- dependencies ---------------------------------------------------------------------------------------------
+
+
+def test_a_dependent_waits_and_gets_the_value(world: World) -> None:
+    world.pilot()
+    one, two = world.submit(2)
+    (after,) = world.submit(needs={one: True, two: False})
+    assert world.state(after) is TaskState.WAITING
+    assert world.explain(after) == f"waits for the tasks that it depends on: {one}, {two}"
+    world.finish([one])
+    assert world.state(after) is TaskState.WAITING
+    world.finish([two])
+    assert world.state(after) is TaskState.BOUND
+    assert world.tasks[after].values == {one: b"value"}
+    world.finish([after])
+    assert world.tasks[after].values is None
+
+
+def test_a_failure_runs_down_the_chain(world: World) -> None:
+    world.pilot()
+    chain = world.submit()
+    for _ in range(4):
+        chain += world.submit(needs={chain[-1]: True})
+    (bystander,) = world.submit()
+    world.finish(chain[:1], status=RAISED)
+    assert world.outcomes == {chain[0]: RAISED}
+    for before, id in itertools.pairwise(chain):
+        failure = world.errors[id]
+        assert (failure.error, failure.cause) == ("DependencyFailed", before)
+        assert f"task {before} (work), which failed" in failure.reason
+    assert world.state(bystander) is TaskState.BOUND
+    assert not world.controller._dependents
+
+
+def test_two_dependencies_fail_and_the_dependent_once(world: World) -> None:
+    world.pilot()
+    one, two = world.submit(2)
+    (after,) = world.submit(needs={one: True, two: True})
+    world.finish([one], status=RAISED)
+    world.finish([two], status=RAISED)
+    assert world.settled == {one: 1, two: 1, after: 1}
+
+
+def test_a_cancelled_dependency(world: World) -> None:
+    world.pilot(ready=False)
+    (one,) = world.submit()
+    (after,) = world.submit(needs={one: True})
+    world.feed(events.CancelAsked([one]))
+    assert "which was cancelled" in world.errors[after].reason
+
+
+# ---- retries, lost attempts, blame ----------------------------------------------------------------------------
+
+
+def test_retries_then_failure(world: World) -> None:
+    world.pilot()
+    (task,) = world.submit(retries=2)
+    for _ in range(2):
+        world.finish([task], status=RAISED)
+        assert world.state(task) is TaskState.BOUND
+    world.finish([task], status=RAISED)
+    assert world.outcomes == {task: RAISED}
+    assert [type(one) for one in world.said].count(RecordAttempt) == 2
+
+
+def test_a_lost_attempt_uses_no_retry(world: World) -> None:
+    world.pilot()
+    (task,) = world.submit(retries=1)
+    world.lose(task)
+    assert (world.tasks[task].retries, world.tasks[task].losses) == (0, 1)
+    world.finish([task], status=RAISED)
+    assert world.state(task) is TaskState.BOUND
+    world.finish([task])
+    assert world.outcomes == {task: OK}
+
+
+def test_tasks_of_a_dead_worker_run_alone_and_the_culprit_fails(world: World) -> None:
+    world.pilot(cores=1)
+    tasks = world.submit(40, measured(0.001))
+    victims = world.sent()[0]
+    culprit = victims[3]
+    assert len(victims) > 5
+    world.lose(culprit)
+    assert all(world.tasks[id].suspect for id in victims)
+    while any(world.sent()):
+        batch = world.sent()[0]
+        assert len(batch) == 1 or not set(batch) & set(victims)
+        if culprit in batch:
+            world.lose(culprit)
+        else:
+            world.finish(list(batch))
+    assert world.errors[culprit].error == "WorkerDied"
+    assert world.tasks[culprit].deaths == module.DEATHS_ALONE
+    assert {id for id in tasks if world.outcomes.get(id) == OK} == set(tasks) - {culprit}
+    assert set(world.settled.values()) == {1}
+
+
+def test_what_was_given_back_is_not_blamed_and_goes_first(world: World) -> None:
+    world.pilot(cores=1)
+    world.submit(400, measured(0.001))
+    first = world.sent()[0]
+    world.lose(first[0], blame=False)
+    assert not any(world.tasks[id].suspect or world.tasks[id].losses for id in first)
+    assert not [one for one in world.said if isinstance(one, RecordAttempt)]
+    assert world.sent()[-1][0] == first[0]
+
+
+def test_a_task_whose_pilots_die_again_and_again_fails_in_the_end(world: World) -> None:
+    world.pilot(restarts=100)
+    (task,) = world.submit()
+    for _ in range(module.LOSSES - 1):
+        world.end()
+        world.ready()
+        assert world.state(task) is TaskState.BOUND
+    world.end()
+    assert world.errors[task].error == "WorkerDied"
+
+
+def test_tasks_of_a_dead_pilot_go_elsewhere_in_order(world: World) -> None:
+    world.pilot("a", cores=2, restarts=0)
+    tasks = world.submit(6)
+    world.end("a")
+    # the only pilot failed: no hope for the tasks
+    assert {world.errors[id].error for id in tasks} == {"NoPilotError"}
+
+    world.pilot("b", cores=2, restarts=1)
+    tasks = world.submit(6)
+    world.end("b")
+    assert world.pilot_state("b") is PilotState.QUEUED
+    assert world.said.count(StartPilot("b")) == 2
+    world.order.clear()
+    world.ready("b")
+    world.work_off(1.0, "b")
+    assert world.order == tasks
+
+
+def test_a_pilot_that_cannot_start(world: World) -> None:
+    world.pilot(ready=False, restarts=2)
+    (task,) = world.submit()
+    for _ in range(3):
+        assert world.state(task) is TaskState.QUEUED
+        world.end(reason="its job cannot be started")
+    assert world.pilot_state() is PilotState.FAILED
+    assert world.errors[task].error == "NoPilotError"
+    assert "p is failed" in world.errors[task].reason
+
+
+# ---- cancel ---------------------------------------------------------------------------------------------------
+
+
+def running(world: World) -> int:
+    (task,) = world.submit()
+    world.feed(events.TaskStarted("p", "w", task))
+    assert world.state(task) is TaskState.RUNNING
+    return task
+
+
+def waiting(world: World) -> int:
+    (first,) = world.submit()
+    return world.submit(needs={first: True})[0]
+
+
+def queued(world: World) -> int:
+    return world.submit(10)[-1]
+
+
+def bound(world: World) -> int:
+    return world.submit()[0]
+
+
+@pytest.mark.parametrize("make", [waiting, queued], ids=["waiting", "queued"])
+def test_cancel_of_what_no_pilot_has(world: World, make: Callable[[World], int]) -> None:
+    world.pilot()
+    task = make(world)
+    commands = world.feed(events.CancelAsked([task]))
+    assert world.outcomes[task] == CANCELLED
+    assert not [one for one in commands if isinstance(one, SendCancel)]
+    world.work_off()
+    assert world.settled[task] == 1
+    assert task not in world.order
+
+
+@pytest.mark.parametrize("make", [bound, running], ids=["bound", "running"])
+@pytest.mark.parametrize("end", ["obeyed", "lost", "given back", "finished before", "pilot died"])
+def test_cancel_of_what_a_pilot_has(world: World, make: Callable[[World], int], end: str) -> None:
+    world.pilot()
+    task = make(world)
+    assert SendCancel("p", [task]) in world.feed(events.CancelAsked([task]))
+    assert world.settled[task] == 0  # until it is confirmed
+    if end == "obeyed":
+        world.finish([task], status=CANCELLED)
+    elif end == "finished before":
+        world.finish([task])
+    elif end == "pilot died":
+        world.end()
+    else:
+        world.lose(task, blame=end == "lost")
+    assert world.outcomes == {task: OK if end == "finished before" else CANCELLED}
+    assert world.settled == {task: 1}
+    assert world.feed(events.CancelAsked([task])) == []
+
+
+def test_a_cancelled_task_that_raises_is_not_tried_again(world: World) -> None:
+    world.pilot()
+    (task,) = world.submit(retries=5)
+    world.feed(events.CancelAsked([task]))
+    world.finish([task], status=RAISED)
+    assert world.outcomes == {task: RAISED}
+
+
+# ---- the end of pilots ----------------------------------------------------------------------------------------
+
+
+def test_drain(world: World) -> None:
+    world.pilot("a")
+    world.pilot("b")
+    world.submit(100)
+    has, given = world.sent("a")[0][0], world.sent("a")[1][0]
+    assert StopPilot("a", drain=True) in world.feed(events.PilotStopAsked("a", drain=True))
+    assert world.pilot_state("a") is PilotState.DRAINING
+    world.lose(given, blame=False)
+    world.finish([has])
+    assert world.sent("a") == []
+    world.end("a", "the agent ended with code 0")
+    assert world.pilot_state("a") is PilotState.DONE
+    world.work_off(pilot="b")
+    assert set(world.outcomes.values()) == {OK}
+    assert len(world.outcomes) == 100
+
+
+def test_cancel_of_a_pilot(world: World) -> None:
+    world.pilot("a")
+    tasks = world.submit(4)
+    world.feed(events.PilotStopAsked("a", drain=False))
+    assert world.pilot_state("a") is PilotState.CANCELLED
+    assert {world.errors[id].reason for id in tasks} == {"a is cancelled"}
+    assert world.end("a") == []
+
+
+def test_closed(world: World) -> None:
+    world.pilot("a")
+    world.pilot("b", ready=False)
+    tasks = world.submit(5)
+    (after,) = world.submit(needs={tasks[0]: True})
+    world.feed(events.Closed())
+    assert [world.outcomes[id] for id in (*tasks, after)] == [CANCELLED] * 6
+    assert {world.pilot_state("a"), world.pilot_state("b")} == {PilotState.DONE}
+    assert world.feed(events.OutcomesArrived("a", 1, "w", [Outcome(tasks[0], OK, 0, 0)])) == []
+
+
+# ---- attach ---------------------------------------------------------------------------------------------------
+
+
+def test_rejoin_reclaims_and_nothing_runs_twice(world: World) -> None:
+    """The agent has two batches, one of them half done and not acknowledged; six other tasks were never sent."""
+    world.pilot("p", ready=False, rejoins=True)
+    assert StartPilot("p") not in world.said
+    tasks = world.submit(12)
+    world.tick(1)
+    assert world.order == []
+    assert "agents of before" in world.explain(tasks[0])
+    world.feed(events.AgentJoined("p"))
+    early = [Outcome(id, OK, 1.0, 0.001, b"value") for id in tasks[:3]]
+    world.feed(events.OutcomesArrived("p", 41, "w", early))
+    assert [world.outcomes[id] for id in tasks[:3]] == [OK] * 3
+    world.batches["p"] = {41: tasks[3:4], 42: tasks[4:6]}
+    world.feed(events.PilotReady("p", 2, 0, 2**30, {41: tasks[3:4], 42: tasks[4:6]}))
+    assert [world.state(id) for id in tasks[3:6]] == [TaskState.BOUND] * 3
+    world.work_off()
+    assert world.order == tasks[6:]
+    assert world.settled == dict.fromkeys(tasks, 1)
+    assert min(batch for batch in (one.batch for one in world.said if isinstance(one, SendBatch))) > 42
+
+
+def test_rejoin_with_a_failure_that_is_to_be_tried_again(world: World) -> None:
+    world.pilot("p", ready=False, rejoins=True)
+    (task,) = world.submit(retries=1)
+    world.feed(events.OutcomesArrived("p", 7, "w", [Outcome(task, RAISED, 1.0, 0.001)]))
+    assert world.settled[task] == 0
+    world.ready("p", {})
+    world.work_off()
+    assert world.order == [task]
+    assert world.settled == {task: 1}
+
+
+def test_rejoin_of_a_pilot_that_is_gone(world: World) -> None:
+    world.pilot("p", ready=False, rejoins=True)
+    world.submit(3)
+    world.end("p", "the agent is gone")
+    assert StartPilot("p") in world.said
+    world.ready("p")
+    world.work_off()
+    assert world.settled == {1: 1, 2: 1, 3: 1}
+
+
+def test_who_does_not_rejoin_is_not_waited_for_for_ever(world: World) -> None:
+    world.pilot("gone", ready=False, rejoins=True)
+    world.pilot("here", ready=False, rejoins=True)
+    world.submit(3)
+    world.ready("here")
+    world.tick(module.REJOIN_SECONDS - 1)
+    assert world.order == []
+    world.tick(2)
+    assert world.sent("here")
+
+
+# ---- words ----------------------------------------------------------------------------------------------------
+
+
+def test_explain(world: World) -> None:
+    world.pilot("a", cores=1)
+    world.pilot("b", cores=1, ready=False)
+    tasks = world.submit(4)
+    assert world.explain(tasks[0]) == "a is the only pilot that fits and has room"
+    assert world.explain(tasks[2]) == (
+        "waits in the queue, 1 tasks before it: a fits and has as much work as is sent ahead; b is queued"
+    )
+    (named,) = world.submit(pilot="b")
+    assert world.explain(named) == (
+        "waits: no active pilot fits yet; a is not among the pilots asked for (b); b is queued"
+    )
+    world.ready("b")
+    assert "only pilot" in world.explain(tasks[1])
+
+
+def test_explain_counts_those_of_higher_priority(world: World) -> None:
+    world.pilot(cores=1)
+    world.submit(3)
+    (low,) = world.submit(priority=-1)
+    world.submit(5, priority=7)
+    assert "7 tasks before it" in world.explain(low)
+
+
+# ---- at random ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_task_settles_exactly_once(world: World, seed: int) -> None:
+    """Workers and pilots die, tasks raise, are given back and cancelled, pilots join, drain and end; at the end one
+    pilot lives on and works everything off."""
+    dice = random.Random(seed)
+    functions = [measured(0.002, 1), measured(0.05, 2), Function(3, "d", "unknown"), measured(2.0, 4)]
+    world.pilot("keeper", cores=2, restarts=10**6, gpus_per_node=1)
+    others = 0
+
+    def submit() -> None:
+        wishes: dict[str, Any] = {"retries": dice.choice([0, 0, 2]), "priority": dice.choice([0, 0, 0, 3])}
+        wishes["num_cpus"] = dice.choice([1, 1, 1, 0.3, 2])
+        wishes["num_gpus"] = dice.choice([0, 0, 0, 0.5])
+        if world.tasks and dice.random() < 0.3:
+            chosen = dice.sample(sorted(world.tasks), min(3, len(world.tasks)))
+            good = [id for id in chosen if not is_final(world.state(id))]
+            wishes["needs"] = dict.fromkeys(good, dice.random() < 0.5) or None
+        world.submit(dice.randint(1, 30), dice.choice(functions), **wishes)
+
+    for step in range(1500):
+        world.now += dice.random() * 0.1
+        active = [id for id, one in world.controller.pilots.items() if not is_final(one.state)]
+        pilot = dice.choice(active)
+        batches = world.batches.get(pilot, {})
+        move = dice.random()
+        if move < 0.08 and step < 1000:
+            submit()
+        elif move < 0.10 and others < 12:
+            others += 1
+            world.pilot(f"p{others}", cores=dice.randint(1, 4), ready=False, restarts=dice.randint(0, 1))
+        elif move < 0.14 and world.pilot_state(pilot) in (PilotState.QUEUED, PilotState.STARTING):
+            world.ready(pilot)
+        elif move < 0.16:
+            world.end(pilot)
+        elif move < 0.17 and pilot != "keeper":
+            drain = dice.random() < 0.5
+            world.feed(events.PilotStopAsked(pilot, drain))
+            if not drain:
+                world.batches.pop(pilot, None)
+        elif move < 0.20 and world.tasks:
+            world.feed(events.CancelAsked(dice.sample(sorted(world.tasks), 1)))
+        elif move < 0.22:
+            world.tick()
+        elif batches:
+            tasks = list(batches[dice.choice(sorted(batches))])
+            end = dice.random()
+            if end < 0.05:
+                world.lose(tasks[0], blame=dice.random() < 0.7)
+            else:
+                some = tasks[: dice.randint(1, len(tasks))]
+                status = dice.choice([OK] * 9 + [RAISED])
+                world.finish(some, dice.random() * 0.01, status)
+    for pilot in list(world.batches):
+        if pilot != "keeper" and not is_final(world.pilot_state(pilot)):
+            world.feed(events.PilotStopAsked(pilot, drain=False))
+        if pilot != "keeper":
+            world.batches.pop(pilot)
+    for pilot, one in world.controller.pilots.items():
+        if pilot != "keeper" and not is_final(one.state):
+            world.feed(events.PilotStopAsked(pilot, drain=False))
+    if world.pilot_state("keeper") is not PilotState.ACTIVE:
+        world.ready("keeper")
+    world.tick()
+    world.work_off(0.01, "keeper")
+    assert len(world.tasks) > 300
+    assert world.settled == dict.fromkeys(world.tasks, 1)
+    assert not world.controller.entries
+    assert not world.controller._dependents
+    keeper = world.controller.pilots["keeper"]
+    assert (keeper.used_cores, keeper.used_gpus, keeper.sent) == (0.0, 0.0, {})

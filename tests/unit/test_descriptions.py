@@ -1,0 +1,175 @@
+"""Descriptions: what is allowed, and what a wrong one says."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from pilot.descriptions import Description, PilotDescription, Resources, TaskDescription
+from pilot.errors import DescriptionError
+
+PILOT, TASK = PilotDescription, TaskDescription
+
+#: id: (description, its fields, the field that is wrong, what the message says is allowed)
+WRONG: dict[str, tuple[type[Description], dict[str, Any], str, str]] = {
+    "negative cores": (PILOT, {"cores_per_node": -1}, "cores_per_node", "at least 1"),
+    "no cores": (PILOT, {"cores_per_node": 0}, "cores_per_node", "at least 1"),
+    "half a core a node": (PILOT, {"cores_per_node": 0.5}, "cores_per_node", "whole number"),
+    "cores as text": (PILOT, {"cores_per_node": "4"}, "cores_per_node", "whole number"),
+    "cores as bool": (PILOT, {"cores_per_node": True}, "cores_per_node", "whole number"),
+    "no nodes": (PILOT, {"number_of_nodes": 0}, "number_of_nodes", "at least 1"),
+    "negative GPUs": (PILOT, {"gpus_per_node": -1}, "gpus_per_node", "at least 0"),
+    "engine is a number": (PILOT, {"engine": 3}, "engine", "text"),
+    "engine is empty": (PILOT, {"engine": ""}, "engine", "not empty"),
+    "resource without scheme": (PILOT, {"resource": "localhost"}, "resource", "scheme://host"),
+    "labels are one text": (PILOT, {"labels": "gpu"}, "labels", "list of texts"),
+    "environment of numbers": (PILOT, {"environment": {"A": 1}}, "environment", "texts to texts"),
+    "negative restarts": (PILOT, {"restarts": -1}, "restarts", "at least 0"),
+    "walltime 0": (PILOT, {"walltime": 0}, "walltime", "above 0"),
+    "negative walltime": (PILOT, {"walltime": timedelta(minutes=-1)}, "walltime", "above 0"),
+    "walltime not a number": (PILOT, {"walltime": float("nan")}, "walltime", "above 0"),
+    "walltime without end": (PILOT, {"walltime": float("inf")}, "walltime", "above 0"),
+    "walltime as text": (PILOT, {"walltime": "an hour"}, "walltime", ""),
+    "orphan timeout 0": (PILOT, {"orphan_timeout": 0}, "orphan_timeout", "above 0"),
+    "orphan timeout not a number": (PILOT, {"orphan_timeout": float("nan")}, "orphan_timeout", "above 0"),
+    "memory 0": (PILOT, {"memory": 0}, "memory", "more than 0 bytes"),
+    "memory of unknown unit": (PILOT, {"memory": "8 elephants"}, "memory", "8 GiB"),
+    "memory without number": (PILOT, {"memory": "GiB"}, "memory", "8 GiB"),
+    "memory negative": (PILOT, {"memory": "-1 GiB"}, "memory", "8 GiB"),
+    "no cores for a task": (TASK, {"num_cpus": 0}, "num_cpus", "above 0"),
+    "negative cores for a task": (TASK, {"num_cpus": -2}, "num_cpus", "above 0"),
+    "cores not a number": (TASK, {"num_cpus": float("nan")}, "num_cpus", "above 0"),
+    "cores of a task as text": (TASK, {"num_cpus": "2"}, "num_cpus", "number above 0"),
+    "negative GPUs of a task": (TASK, {"num_gpus": -0.5}, "num_gpus", "at least 0"),
+    "GPUs not a number": (TASK, {"num_gpus": float("nan")}, "num_gpus", "at least 0"),
+    "negative retries": (TASK, {"retries": -1}, "retries", "at least 0"),
+    "retries are a fraction": (TASK, {"retries": 1.5}, "retries", "whole number"),
+    "priority as text": (TASK, {"priority": "high"}, "priority", "int"),
+    "timeout 0": (TASK, {"timeout": 0}, "timeout", "above 0"),
+    "timeout not a number": (TASK, {"timeout": float("nan")}, "timeout", "above 0"),
+    "negative walltime of a task": (TASK, {"walltime": timedelta(seconds=-1)}, "walltime", "above 0"),
+    "function is no function": (TASK, {"function": 3}, "function", "callable"),
+    "args are one thing": (TASK, {"args": 3}, "args", "tuple or list"),
+    "args are a text": (TASK, {"args": "abc"}, "args", "tuple or list"),
+    "kwargs with numbers": (TASK, {"kwargs": {1: 2}}, "kwargs", "str"),
+    "pilot and pilots": (TASK, {"pilot": "a", "pilots": ["b"]}, "pilots", "not both"),
+    "executable is one text": (TASK, {"function": None, "executable": "ls -l"}, "executable", "list of words"),
+    "executable with args": (TASK, {"function": None, "executable": ["ls"], "args": [1]}, "args", "none with an exec"),
+}
+
+
+@pytest.mark.parametrize("cls, fields, field, allowed", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("way", ["constructor", "dict"])
+def test_wrong(cls: type[Description], fields: dict[str, Any], field: str, allowed: str, way: str) -> None:
+    given = {"function": len, **fields} if cls is TASK else fields
+    with pytest.raises(DescriptionError) as caught:
+        if way == "constructor":
+            cls(**given)
+        else:
+            cls.build(given)
+    text = str(caught.value)
+    assert f"{cls.__name__}.{field}: " in text
+    assert "was given; allowed: " in text
+    assert allowed in text.partition("allowed: ")[2]
+    assert caught.value.field == field
+    back = pickle.loads(pickle.dumps(caught.value))
+    assert str(back) == text
+
+
+UNKNOWN = {
+    "pilot, near": (PILOT, {"core_per_node": 2}, "core_per_node", "did you mean 'cores_per_node'?"),
+    "pilot, far": (PILOT, {"zzz": 2}, "zzz", "It has: resource, engine"),
+    "task, near": (TASK, {"function": len, "num_cpu": 2}, "num_cpu", "did you mean 'num_cpus'?"),
+    "task, far": (TASK, {"function": len, "zzz": 2}, "zzz", "It has: function, args"),
+}
+
+
+@pytest.mark.parametrize("cls, given, key, words", UNKNOWN.values(), ids=UNKNOWN)
+def test_unknown_key(cls: type[Description], given: dict[str, Any], key: str, words: str) -> None:
+    with pytest.raises(DescriptionError) as caught:
+        cls.build(given)
+    assert f"{cls.__name__} has no field {key!r}" in str(caught.value)
+    assert words in str(caught.value)
+    assert (caught.value.field, caught.value.given) == (key, 2)
+
+
+def test_neither_description_nor_dict() -> None:
+    with pytest.raises(DescriptionError, match="PilotDescription wanted, or a dict with its keys; given: 3"):
+        PilotDescription.build(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{}, {"function": len, "executable": ["ls"]}], ids=["neither", "both"])
+def test_exactly_one_kind_of_work(given: dict[str, Any]) -> None:
+    with pytest.raises(DescriptionError, match="exactly one of function and executable"):
+        TaskDescription(**given)
+
+
+MEMORY = {
+    "bytes": (12345, 12345),
+    "digits": ("12345", 12345),
+    "bytes with unit": ("7 B", 7),
+    "decimal": ("500 MB", 500 * 1000**2),
+    "binary": ("8 GiB", 8 * 1024**3),
+    "without a space": ("8GiB", 8 * 1024**3),
+    "one letter is binary": ("2g", 2 * 1024**3),
+    "fraction": ("0.5 KiB", 512),
+    "spaces around": (" 1 TB ", 1000**4),
+}
+
+
+@pytest.mark.parametrize("given, size", MEMORY.values(), ids=MEMORY)
+def test_memory(given: int | str, size: int) -> None:
+    assert PilotDescription(memory=given).memory == size
+    assert TaskDescription(function=len, memory=given).terms().resources.memory == size
+
+
+WALLTIME = {
+    "minutes": (90, timedelta(minutes=90)),
+    "half a minute": (0.5, timedelta(seconds=30)),
+    "timedelta": (timedelta(hours=2), timedelta(hours=2)),
+    "none": (None, None),
+}
+
+
+@pytest.mark.parametrize("given, walltime", WALLTIME.values(), ids=WALLTIME)
+def test_walltime_of_a_pilot_is_in_minutes(given: Any, walltime: timedelta | None) -> None:
+    assert PilotDescription(walltime=given).walltime == walltime
+
+
+@pytest.mark.parametrize("given", [90, 90.0, timedelta(minutes=1.5)], ids=["int", "float", "timedelta"])
+def test_times_of_a_task_are_in_seconds(given: Any) -> None:
+    terms = TaskDescription(function=len, timeout=given, walltime=given).terms()
+    assert (terms.timeout, terms.walltime) == (90.0, 90.0)
+
+
+def test_type_is_taken_for_engine() -> None:
+    assert PilotDescription.build({"type": "ray"}).engine == "ray"
+    with pytest.raises(DescriptionError, match="no field 'type'"):
+        PilotDescription.build({"type": "ray", "engine": "dask"})
+
+
+@pytest.mark.parametrize("one", [PilotDescription(), TaskDescription(function=len)], ids=["pilot", "task"])
+def test_frozen(one: Description) -> None:
+    with pytest.raises(AttributeError, match="immutable"):
+        one.name = "another"  # type: ignore[attr-defined]
+
+
+def test_build_takes_a_description_as_it_is() -> None:
+    wanted = PilotDescription(engine="dask")
+    assert PilotDescription.build(wanted) is wanted
+
+
+def test_pilot_round_trip() -> None:
+    wanted = PilotDescription(cores_per_node=3, memory="1 GiB", walltime=5, labels=["a", "b"], environment={"A": "b"})
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(wanted), type=PilotDescription) == wanted
+
+
+def test_terms() -> None:
+    terms = TaskDescription(function=len, num_cpus=2, num_gpus=0.5, memory=10, pilot="a", labels=["x"]).terms()
+    assert terms.resources == Resources(2.0, 0.5, 10)
+    assert (terms.pilots, terms.labels) == (("a",), ("x",))
+    assert TaskDescription(function=len).terms() == TaskDescription(executable=["ls"]).terms()

@@ -1,0 +1,246 @@
+"""A Task is a Future: everything that waits for futures waits for tasks. No manager, no process."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import pickle
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, as_completed
+from typing import Any
+
+import pytest
+
+from pilot import errors
+from pilot.controller import Entry, Function
+from pilot.descriptions import PLAIN, TaskDescription
+from pilot.handles import Task
+from pilot.payload import dump_exception
+from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome, TaskInfo
+from pilot.states import TaskState
+
+
+class FakeManager:
+    """What a Task asks of its manager."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[int, Task] = {}
+
+    def _info(self, task: Task) -> TaskInfo:
+        return TaskInfo(id=task.id, name=task.name, state=task.state.value, pilot="p", worker="w")
+
+    def _value(self, outcome: Outcome) -> Any:
+        return outcome.value
+
+
+@pytest.fixture
+def make() -> Callable[..., Any]:
+    manager = FakeManager()
+
+    def make(count: int | None = None, **wishes: Any) -> Any:
+        if count is not None:
+            return [make() for _ in range(count)]
+        terms = TaskDescription(function=len, **wishes).terms() if wishes else PLAIN
+        entry = Entry(len(manager.tasks) + 1, Function(1, "d", "work"), None, terms, None, 0.0)
+        task = manager.tasks[entry.id] = Task(manager, entry)  # type: ignore[arg-type]
+        return task
+
+    return make
+
+
+def finish(task: Task, value: Any = None, status: int = OK, stderr: str | None = None) -> None:
+    """As the manager's thread does it."""
+    states = {OK: TaskState.DONE, CANCELLED: TaskState.CANCELLED}
+    task._entry.state = states.get(status, TaskState.FAILED)
+    data = dump_exception(value) if status == RAISED else pickle.dumps(value)
+    if task._settle(Outcome(task.id, status, 1.0, 0.5, data, None, stderr), None):
+        task._call_back()
+
+
+def later(*calls: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=lambda: [call() for call in calls])
+    thread.start()
+    return thread
+
+
+def test_result_is_unpickled_anew(make: Any) -> None:
+    task = make()
+    finish(task, [1, 2])
+    task.result().append(3)
+    assert task.result() == [1, 2]
+    assert task.exception() is None
+    assert (task.done(), task.cancelled(), task.running()) == (True, False, False)
+
+
+def test_result_with_a_timeout(make: Any) -> None:
+    task = make()
+    with pytest.raises(TimeoutError, match=r"task 1 \(work\) is queued after 0.01 s"):
+        task.result(timeout=0.01)
+    with pytest.raises(TimeoutError):
+        task.exception(timeout=0)
+    assert not task.done()
+    finish(task, 5)
+    assert task.result(timeout=0) == 5
+
+
+def test_own_exception_with_remote_traceback(make: Any) -> None:
+    task = make()
+    finish(task, KeyError("x"), RAISED, stderr="complaint\n")
+    with pytest.raises(KeyError) as caught:
+        task.result()
+    assert "KeyError" in str(caught.value.__cause__)
+    assert caught.value.__notes__ == ["task 1 (work) on pilot p, worker w", "stderr: complaint"]
+
+
+def test_exit_of_a_task_is_a_task_error(make: Any) -> None:
+    task = make()
+    finish(task, SystemExit(3), RAISED)
+    with pytest.raises(errors.TaskExited, match="raised SystemExit: 3") as caught:
+        task.result()
+    assert caught.value.task == 1
+
+
+def test_timed_out(make: Any) -> None:
+    task = make(timeout=0.5)
+    finish(task, None, TIMED_OUT)
+    with pytest.raises(errors.TaskTimeout, match=r"ran longer than its timeout of 0.5 s") as caught:
+        task.result()
+    assert caught.value.seconds == 0.5
+
+
+def test_cancelled(make: Any) -> None:
+    task = make()
+    finish(task, None, CANCELLED)
+    assert task.cancelled()
+    assert task.done()
+    for ask in (task.result, task.exception):
+        with pytest.raises(CancelledError, match=r"task 1 \(work\) was cancelled"):
+            ask()
+
+
+def test_dependency_failed_chains_the_cause(make: Any) -> None:
+    first, after = make(), make()
+    finish(first, ValueError("bad"), RAISED)
+    after._settle(None, (errors.DependencyFailed, "it depends on task 1", 1))
+    with pytest.raises(errors.DependencyFailed, match="it depends on task 1") as caught:
+        after.result()
+    assert caught.value.dependency == 1
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_callbacks_are_called_once_before_or_after(make: Any) -> None:
+    task, seen = make(), []
+    task.add_done_callback(lambda one: seen.append(("before", one.result())))
+    assert seen == []
+    finish(task, 1)
+    task.add_done_callback(lambda one: seen.append(("after", one.result())))
+    assert seen == [("before", 1), ("after", 1)]
+
+
+def test_as_completed_and_wait(make: Any) -> None:
+    tasks = make(20)
+    for task in tasks[:5]:
+        finish(task, task.id)
+    done, not_done = concurrent.futures.wait(tasks, timeout=0.01)
+    assert (len(done), len(not_done)) == (5, 15)
+    thread = later(
+        *(lambda task=task: finish(task, task.id) for task in tasks[5:18]),
+        lambda: finish(tasks[18], OSError("no"), RAISED),
+        lambda: finish(tasks[19], None, CANCELLED),
+    )
+    assert {task.id for task in as_completed(tasks, timeout=10)} == set(range(1, 21))
+    thread.join()
+    assert concurrent.futures.wait(tasks, timeout=0).not_done == set()
+
+
+def test_wait_for_the_first_and_for_an_exception(make: Any) -> None:
+    tasks = make(3)
+    thread = later(lambda: finish(tasks[1], ValueError(), RAISED))
+    done, _ = concurrent.futures.wait(tasks, timeout=10, return_when=concurrent.futures.FIRST_EXCEPTION)
+    thread.join()
+    assert done == {tasks[1]}
+    assert concurrent.futures.wait(tasks, 10, concurrent.futures.FIRST_COMPLETED).done == {tasks[1]}
+
+
+def test_asyncio(make: Any) -> None:
+    good, bad = make(), make()
+
+    async def main() -> tuple[Any, Any]:
+        waited = [asyncio.wrap_future(task) for task in (good, bad)]
+        thread = later(lambda: finish(good, 7), lambda: finish(bad, ValueError("bad"), RAISED))
+        results = await asyncio.wait_for(asyncio.gather(*waited, return_exceptions=True), 10)
+        thread.join()
+        return tuple(results)
+
+    value, error = asyncio.run(main())
+    assert value == 7
+    assert isinstance(error, ValueError)
+
+
+def test_nobody_waits_in_vain(make: Any) -> None:
+    """Threads that ask for results race the one that finishes the tasks, over and over."""
+    for _ in range(30):
+        tasks = make(50)
+        go, got = threading.Barrier(5), []
+
+        def ask(tasks: list[Task] = tasks, go: threading.Barrier = go, got: list[int] = got) -> None:
+            go.wait()
+            got.append(sum(task.result(timeout=10) for task in tasks))
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        go.wait()
+        for number, task in enumerate(tasks):
+            finish(task, number)
+        for thread in threads:
+            thread.join()
+        assert got == [sum(range(50))] * 4
+
+
+@pytest.mark.parametrize("wait", ["as_completed", "wait", "callbacks"])
+def test_each_task_is_announced_once(make: Any, wait: str) -> None:
+    """Who begins to wait while tasks finish hears of each exactly once, also of those that finish at that moment."""
+    for _ in range(60):
+        tasks = make(100)
+        calls: list[int] = []
+        thread = later(*(lambda task=task: finish(task, task.id) for task in tasks))
+        if wait == "as_completed":
+            assert len(list(as_completed(tasks, timeout=10))) == 100
+        elif wait == "wait":
+            assert concurrent.futures.wait(tasks, timeout=10).not_done == set()
+            assert all(task.done() for task in tasks)
+        else:
+            for task in tasks:
+                task.add_done_callback(lambda one, calls=calls: calls.append(one.id))
+        thread.join()
+        if wait == "callbacks":
+            assert sorted(calls) == [task.id for task in tasks]
+
+
+def test_the_state_stands_still_while_a_waiter_looks(make: Any) -> None:
+    """as_completed and wait hold the conditions, look at the states and then say what they wait for; a task that
+    finished in between would be announced twice, and wait would return too early."""
+    task = make()
+    with task._condition:
+        thread = later(lambda: finish(task, 1))
+        thread.join(0.05)
+        assert not task.done()
+    thread.join()
+    assert task.done()
+
+
+def test_a_finished_task_that_nobody_waited_for_is_small(make: Any) -> None:
+    task = make()
+    finish(task, 1)
+    assert task.done()
+    assert not task.cancelled()
+    assert "_made_condition" not in vars(task)
+
+
+def test_repr(make: Any) -> None:
+    task = make()
+    assert repr(task) == "<Task 1 'work' queued>"
+    with pytest.raises(TypeError, match="cannot be pickled, except among the arguments"):
+        pickle.dumps(task)

@@ -1,0 +1,64 @@
+"""Every message comes out as it went in."""
+
+from __future__ import annotations
+
+import typing
+
+import msgspec
+import pytest
+
+from pilot import messages
+from pilot.descriptions import Resources
+from pilot.messages import Message
+from pilot.results import CANCELLED, OK, RAISED, Outcome, Spooled
+
+MESSAGES: list[Message] = [
+    messages.Hello("pilot-1.1", 4711, "host", ("3.12", "0.1")),
+    messages.Welcome(2**62),
+    messages.Refused("not expected"),
+    messages.Ready(2, 1, 2**40, {7: [1, 2], 8: []}, {"address": "tcp://127.0.0.1:1"}),
+    messages.Run(3, Resources(0.5, 1.0, 2**33), [1, 2], ["a", "b"], ["b"], 0.25, 1.5),
+    messages.Outcomes(9, 3, "pilot-1.1", 2),
+    messages.Lost(10, 3, "pilot-1.1", [1, 2], "was killed by signal 9", True),
+    messages.Started(3, "pilot-1.1", 2),
+    messages.Cancel([1, 2, 2**40]),
+    messages.Ack(10),
+    messages.Beat(),
+    messages.Beat(2**62),
+    messages.Drain(),
+    messages.Stop(),
+    messages.Broken("the engine failed"),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_round_trip(message: Message) -> None:
+    back = messages.decode(messages.encode(message))
+    assert type(back) is type(message)
+    assert back == message
+
+
+def test_every_message_is_tested() -> None:
+    assert {type(message) for message in MESSAGES} == set(typing.get_args(messages.AnyMessage))
+
+
+def test_batch_round_trip() -> None:
+    works = [messages.Work(1, 0, None), messages.Work(2, 1, b"pickle", 0.5), messages.Work(3, 0, Spooled("/f", 2**33))]
+    batch = messages.Batch(works, {5: b"value", 6: None, 7: Spooled("/g", 1)})
+    assert messages.decode_batch(messages.encode(batch)) == batch
+
+
+def test_outcomes_round_trip() -> None:
+    outcomes = [
+        Outcome(1, OK, 1.5, 0.25, b"value", "said", None),
+        Outcome(2, RAISED, 1.5, 0.25, b"failure", None, "complained"),
+        Outcome(3, CANCELLED, 0.0, 0.0),
+        Outcome(4, OK, 1.5, 0.25, Spooled("/f", 2**33)),
+    ]
+    assert messages.decode_outcomes(messages.encode(outcomes)) == outcomes
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"\x92\xa4Nope\x01", b"\x92\xa3Ack\xa1x"], ids=range(4))
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        messages.decode(data)

@@ -1,0 +1,230 @@
+"""Values on their way: in the message, through a file, by value, by reference to a task, and as exceptions."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+
+from pilot import payload
+from pilot.errors import NotPicklable
+from pilot.results import Spooled
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> payload.Spool:
+    return payload.Spool(tmp_path)
+
+
+VALUES = {
+    "none": None,
+    "number": 2**100,
+    "text": "word",
+    "nested": {"a": [1, (2.5, b"x")], "b": {3}},
+    "function by name": pickle.dumps,
+    "empty array": numpy.zeros(0),
+}
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+def test_small_value(value: Any, spool: payload.Spool) -> None:
+    packed = payload.dump(value, spool, "it")
+    assert packed is None or isinstance(packed, bytes)
+    back = payload.load(packed)
+    assert back.tolist() == [] if isinstance(value, numpy.ndarray) else back == value
+    assert list(spool.folder.iterdir()) == []
+
+
+def test_large_array_goes_through_a_file_and_is_read_only(spool: payload.Spool) -> None:
+    array = numpy.arange(payload.SPOOL_BYTES, dtype=numpy.int16).reshape(2, -1)  # twice the limit
+    packed = payload.dump({"a": array, "b": 1}, spool, "it")
+    assert isinstance(packed, Spooled)
+    assert packed.size == Path(packed.path).stat().st_size >= array.nbytes
+    back = payload.load(packed)
+    assert back["b"] == 1
+    assert numpy.array_equal(back["a"], array)
+    assert not back["a"].flags.owndata
+    with pytest.raises(ValueError, match="read-only"):
+        back["a"][0, 0] = 7
+    assert [file.suffix for file in spool.folder.iterdir()] == [".pkl"]
+    payload.discard(packed)
+    assert list(spool.folder.iterdir()) == []
+    assert back["a"][1, 5] == array[1, 5]  # who has mapped it keeps it
+
+
+def test_small_array_can_be_written_to(spool: payload.Spool) -> None:
+    back = payload.load(payload.dump(numpy.arange(3), spool, "it"))
+    back[0] = 5
+    assert back.tolist() == [5, 1, 2]
+
+
+def test_large_bytes_go_through_a_file(spool: payload.Spool) -> None:
+    value = bytes(payload.SPOOL_BYTES + 1)
+    packed = payload.dump(value, spool, "it")
+    assert isinstance(packed, Spooled)
+    assert payload.load(packed) == value
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(spool: payload.Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="No space left"):
+        payload.dump(bytes(payload.SPOOL_BYTES + 1), spool, "it")
+    assert list(spool.folder.iterdir()) == []
+
+
+def test_lambda_and_closure(spool: payload.Spool) -> None:
+    offset = 3
+    assert payload.load(payload.dump_function(lambda x: x + offset))(4) == 7
+    assert payload.load(payload.dump([lambda x: 2 * x], spool, "it"))[0](4) == 8
+
+
+@pytest.fixture
+def main_class(monkeypatch: pytest.MonkeyPatch) -> type:
+    """A class as a script defines it; the script is gone when this is called to load one of its values."""
+    module = types.ModuleType("__main__")
+    exec("class Point:\n    def __init__(self, x):\n        self.x = x\n", module.__dict__)
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    return module.Point  # type: ignore[no-any-return]
+
+
+def test_class_of_main_travels_by_value(spool: payload.Spool, main_class: type) -> None:
+    packed = payload.dump(main_class(5), spool, "it")
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    assert payload.load(packed).x == 5
+
+
+def test_what_cannot_be_pickled(spool: payload.Spool) -> None:
+    with pytest.raises(NotPicklable, match=r"the result cannot be pickled \(generator\): TypeError"):
+        payload.dump((x for x in ()), spool, "the result")
+    file = (spool.folder / "open").open("w")
+    with file, pytest.raises(NotPicklable, match=r"the function .*<lambda> cannot be pickled"):
+        payload.dump_function(lambda: file)
+
+
+def test_endless_nesting_cannot_be_pickled(spool: payload.Spool) -> None:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(NotPicklable, match="deep recursion"):
+        payload.dump(value, spool, "it")
+
+
+# ---- tasks among the arguments --------------------------------------------------------------------------------
+
+
+class FakeTask:
+    def __init__(self, id: int) -> None:
+        self.id = id
+
+    def __reduce__(self) -> Any:
+        return payload.refer(self.id, self)
+
+
+@pytest.mark.parametrize("extra", [None, lambda: 1], ids=["by pickle", "by cloudpickle"])
+def test_tasks_nested_in_lists_and_dicts(spool: payload.Spool, extra: Any) -> None:
+    one, two = FakeTask(1), FakeTask(2)
+    with payload.collecting() as found:
+        packed = payload.dump(([one, {"k": (two, one)}], extra), spool, "it")
+    assert found == {1: one, 2: two}
+    values = {1: payload.dump("first", spool, "it"), 2: payload.dump({"x": 2}, spool, "it")}
+    assert payload.load(packed, values)[0] == ["first", {"k": ({"x": 2}, "first")}]
+
+
+def test_a_result_that_refers_to_nothing_may_stand_among_references(spool: payload.Spool) -> None:
+    with payload.collecting():
+        packed = payload.dump([FakeTask(1), FakeTask(2)], spool, "it")
+    big = numpy.ones(payload.SPOOL_BYTES)
+    first, second = payload.load(packed, {1: payload.dump(big, spool, "it"), 2: None})
+    assert first.sum() == payload.SPOOL_BYTES
+    assert second is None
+
+
+def test_a_task_elsewhere_cannot_be_pickled(spool: payload.Spool) -> None:
+    with pytest.raises(NotPicklable, match="a Task cannot be pickled, except among the arguments"):
+        payload.dump(FakeTask(1), spool, "the result")
+
+
+# ---- exceptions -----------------------------------------------------------------------------------------------
+
+
+class Unpicklable(Exception):
+    def __reduce__(self) -> Any:
+        raise TypeError("not me")
+
+
+class OneWay(Exception):
+    """Pickles, and does not unpickle: the classic of two arguments and one message."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Impostor(Exception):
+    def __reduce__(self) -> Any:
+        return str, ("not an exception",)
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def test_exception_travels_with_its_traceback() -> None:
+    error, failure = payload.load_exception(payload.dump_exception(raised(KeyError("missing"))))
+    assert isinstance(error, KeyError)
+    assert error.args == ("missing",)
+    assert isinstance(error.__cause__, payload.RemoteTraceback)
+    assert "in raised" in str(error.__cause__)
+    assert (failure.kind, failure.message) == ("KeyError", "'missing'")
+
+
+#: id: (exception, its class as text, its message as text)
+TEXT_ONLY = {
+    "unpicklable": (Unpicklable("broken"), "Unpicklable", "broken"),
+    "does not unpickle": (OneWay(5, "bad"), "OneWay", "5: bad"),
+    "unpickles to something else": (Impostor("who"), "Impostor", "who"),
+    "SystemExit": (SystemExit(3), "SystemExit", "3"),
+    "KeyboardInterrupt": (KeyboardInterrupt(), "KeyboardInterrupt", ""),
+    "holds a generator": (ValueError(x for x in ()), "ValueError", "<generator"),
+}
+
+
+@pytest.mark.parametrize("given, kind, message", TEXT_ONLY.values(), ids=TEXT_ONLY)
+def test_exception_as_text(given: BaseException, kind: str, message: str) -> None:
+    error, failure = payload.load_exception(payload.dump_exception(raised(given)))
+    assert error is None
+    assert failure.kind == kind
+    assert failure.message.startswith(message)
+    assert "in raised" in failure.traceback
+    assert failure.instead == ("TaskError" if isinstance(given, Exception) else "TaskExited")
+
+
+def test_exception_whose_text_cannot_be_made() -> None:
+    error, failure = payload.load_exception(payload.dump_exception(raised(Mute())))
+    assert isinstance(error, Mute)
+    assert "no words" in failure.message
+    assert "Mute" in failure.traceback
+
+
+def test_exception_with_a_text_that_is_no_unicode() -> None:
+    name = "caf\udce9"  # as os.listdir gives a name in Latin-1
+    error, failure = payload.load_exception(payload.dump_exception(raised(ValueError(name))))
+    assert isinstance(error, ValueError)
+    assert error.args == (name,)
+    assert failure.message == r"caf\udce9"
+    assert r"ValueError: caf\udce9" in failure.traceback

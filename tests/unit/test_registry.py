@@ -1,0 +1,81 @@
+"""Plugins by name: found, unknown, broken, and with a package that is missing."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+
+from pilot import registry
+from pilot.errors import PluginError
+from pilot.local import LocalLauncher
+from pilot.routing import Balanced
+
+
+class Distribution:
+    """What an entry point knows of its distribution."""
+
+    requires = ("msgspec>=0.19", 'no-such-package>=1 ; extra == "cluster"', 'msgspec ; extra == "cluster"')
+
+
+@pytest.fixture
+def group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three engines: one that works, one that raises when imported, one whose extra is not installed."""
+    entries = [
+        EntryPoint("good", "pilot.routing:Balanced", "pilot.engines"),
+        EntryPoint("broken", "pilot.routing:NoSuchThing", "pilot.engines"),
+        EntryPoint("missing", "no_such_package:Engine [cluster]", "pilot.engines"),
+    ]
+    entries[2] = entries[2]._for(Distribution())  # type: ignore[attr-defined]
+    monkeypatch.setattr(registry, "_group", lambda group: {entry.name: entry for entry in entries})
+
+
+@pytest.mark.usefixtures("group")
+def test_load() -> None:
+    assert registry.names("pilot.engines") == ["broken", "good", "missing"]
+    assert registry.load("pilot.engines", "good") is Balanced
+
+
+#: id: (group, name, what the message says)
+UNKNOWN: dict[str, tuple[str, str, list[str]]] = {
+    "near": (
+        "pilot.engines",
+        "goood",
+        ["no engine is called 'goood'", "did you mean 'good'?", "broken, good, missing"],
+    ),
+    "far": ("pilot.engines", "zzz", ["no engine is called 'zzz'; there are: broken, good, missing"]),
+    "a policy": ("pilot.policies", "zzz", ["no policy is called 'zzz'"]),
+}
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("group_name, name, words", UNKNOWN.values(), ids=UNKNOWN)
+@pytest.mark.parametrize("ask", [registry.load, registry.check], ids=["load", "check"])
+def test_unknown(group_name: str, name: str, words: list[str], ask: Any) -> None:
+    with pytest.raises(PluginError) as caught:
+        ask(group_name, name)
+    assert all(word in str(caught.value) for word in words)
+    assert (caught.value.group, caught.value.name) == (group_name, name)
+
+
+@pytest.mark.usefixtures("group")
+def test_broken_plugin_names_its_cause() -> None:
+    with pytest.raises(PluginError, match="the engine 'broken' cannot be loaded: AttributeError") as caught:
+        registry.load("pilot.engines", "broken")
+    assert isinstance(caught.value.__cause__, AttributeError)
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.parametrize("ask", [registry.load, registry.check], ids=["load", "check"])
+def test_missing_extra_says_what_to_install(ask: Any) -> None:
+    with pytest.raises(PluginError) as caught:
+        ask("pilot.engines", "missing")
+    assert "needs no-such-package>=1, which is not installed" in str(caught.value)
+    assert "pip install 'quantum-pilot[cluster]'" in str(caught.value)
+
+
+def test_ours_are_registered() -> None:
+    assert registry.load("pilot.launchers", "local") is LocalLauncher
+    assert registry.load("pilot.policies", "balanced") is Balanced
+    assert {"process", "ray", "dask"} <= set(registry.names("pilot.engines"))

@@ -1,0 +1,75 @@
+"""Which pilot fits, and which one is chosen: pure functions, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pilot.descriptions import PLAIN, TaskDescription, Terms
+from pilot.interfaces import Candidate
+from pilot.routing import Balanced, Capacity, misfit, unservable
+
+GIB = 2**30
+
+
+def pilot(**changes: Any) -> Capacity:
+    return Capacity("pilot-1", "alpha", ("cpu",), 4, 1, 8 * GIB, 100.0)._replace(**changes)
+
+
+def terms(**wishes: Any) -> Terms:
+    return TaskDescription(function=len, **wishes).terms()
+
+
+#: id: (wishes of the task, changes to the pilot, words of the reason or None where it fits)
+FITS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
+    "plain": ({}, {}, None),
+    "all of it": ({"num_cpus": 4, "num_gpus": 1, "memory": "8 GiB", "walltime": 100}, {}, None),
+    "fractions": ({"num_cpus": 0.5, "num_gpus": 0.25}, {}, None),
+    "by name": ({"pilot": "alpha"}, {}, None),
+    "by id": ({"pilots": ["pilot-1", "other"]}, {}, None),
+    "with label": ({"labels": ["cpu"]}, {}, None),
+    "no end known": ({"walltime": 1e6}, {"seconds": None}, None),
+    "too many cores": ({"num_cpus": 5}, {}, "alpha has 4 cores, 5 are needed"),
+    "too many GPUs": ({"num_gpus": 2}, {}, "alpha has 1 GPUs, 2 are needed"),
+    "too much memory": ({"memory": "9 GiB"}, {}, "bytes of memory"),
+    "another pilot": ({"pilot": "beta"}, {}, "alpha is not among the pilots asked for (beta)"),
+    "no such label": ({"labels": ["cpu", "fast"]}, {}, "alpha lacks the label 'fast' (it has: cpu)"),
+    "no label at all": ({"labels": ["x"]}, {"labels": ()}, "alpha lacks the label 'x' (it has: none)"),
+    "too little time": ({"walltime": 101}, {}, "alpha has 100 s of walltime left, 101 s are needed"),
+    "over": ({}, {"over": "failed"}, "alpha is failed"),
+}
+
+
+@pytest.mark.parametrize("wishes, changes, reason", FITS.values(), ids=FITS)
+def test_misfit(wishes: dict[str, Any], changes: dict[str, Any], reason: str | None) -> None:
+    said = misfit(terms(**wishes), pilot(**changes))
+    assert said == reason if reason is None else said is not None and reason in said
+
+
+def test_unservable_says_why_of_each() -> None:
+    pilots = [pilot(), pilot(id="pilot-2", name="beta", cores=8)]
+    assert unservable(terms(num_cpus=8), pilots) is None
+    assert unservable(terms(num_cpus=9), pilots) == ("alpha has 4 cores, 9 are needed; beta has 8 cores, 9 are needed")
+    assert unservable(PLAIN, []) == "there is no pilot: call submit_pilot first"
+
+
+def candidate(name: str, wait: float, slowness: float = 1.0, free: float = 1.0) -> Candidate:
+    return Candidate(id=name, name=name, cores=2, free_cores=free, expected_wait=wait, slowness=slowness)
+
+
+CHOICES = {
+    "the least wait": ([candidate("a", 0.2), candidate("b", 0.1)], "b"),
+    "then the faster": ([candidate("a", 0.1, 2.0), candidate("b", 0.1, 0.5)], "b"),
+    "then the emptier": ([candidate("a", 0.1, free=1), candidate("b", 0.1, free=2)], "b"),
+    "then the first": ([candidate("a", 0.1), candidate("b", 0.1)], "a"),
+    "the only one": ([candidate("a", 9.0)], "a"),
+}
+
+
+@pytest.mark.parametrize("candidates, name", CHOICES.values(), ids=CHOICES)
+def test_balanced(candidates: list[Candidate], name: str) -> None:
+    choice, reason = Balanced().choose(PLAIN, candidates)
+    assert choice.name == name
+    assert name in reason
+    assert ("only pilot" in reason) == (len(candidates) == 1)
