@@ -1,5 +1,5 @@
 """What a task writes to stdout and stderr, also from C code and child processes: the two files behind a worker's
-file descriptors, read by position. A task that writes nothing costs two system calls."""
+file descriptors, read by position. A task that writes nothing costs four system calls."""
 
 from __future__ import annotations
 
