@@ -1,5 +1,5 @@
 """What a task writes to stdout and stderr, also from C code and child processes: the two files behind a worker's
-file descriptors, read by position. A task that writes nothing costs two system calls."""
+file descriptors, read by position. A task that writes nothing costs four system calls."""
 
 from __future__ import annotations
 
@@ -50,27 +50,19 @@ class _Stream:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._descriptor = descriptor
         self._at = os.lseek(self._file, 0, os.SEEK_END)
-        self._identity = self._identify(self._file)
+        os.dup2(self._file, descriptor)
         self._text = self._open()
 
     def whole(self) -> io.TextIOWrapper:
         """The stream, made whole where it is not: for ``sys.stdout`` or ``sys.stderr``."""
-        if self._identify(self._descriptor) != self._identity or self._text.closed:
+        os.dup2(self._file, self._descriptor)  # costs less than to ask whether it is needed
+        if self._text.closed:
             self._text = self._open()
         return self._text
 
     def _open(self) -> io.TextIOWrapper:
-        os.dup2(self._file, self._descriptor)
         raw = _Patient(self._descriptor, "wb", closefd=False)
         return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
-
-    @staticmethod
-    def _identify(descriptor: int) -> tuple[int, int] | None:
-        try:
-            status = os.fstat(descriptor)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
 
     def take(self) -> str | None:
         end = os.lseek(self._file, 0, os.SEEK_END)

@@ -7,6 +7,7 @@ logged: nothing that it sends is ever read.
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,8 @@ Frame = bytes | memoryview
 Keys = tuple[bytes, bytes]
 
 _HEARTBEAT_MS = 5000
-_FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+#: How an event of a socket's monitor begins.
+_EVENT = struct.Struct("=H")
 
 
 class Server:
@@ -52,7 +54,8 @@ class Server:
             self.socket.bind(f"tcp://{host}:*")
         self.address = str(self.socket.last_endpoint.decode())
         monitor = f"inproc://pilot-monitor-{id(self)}"
-        self.socket.monitor(monitor, _FAILED)
+        self.socket.monitor(monitor, zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._accepted = self._admitted = self._dropped = 0
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would stop the channel
         self._monitor.connect(monitor)
@@ -78,13 +81,19 @@ class Server:
                 return peer, message, frames[1:]
 
     def look_out(self) -> None:
-        """Log the strangers that were dropped since the last time."""
-        dropped = 0
+        """Log the strangers of late. Call it every second: a handshake takes less."""
+        before = self._accepted
         while self._monitor.poll(0):
-            self._monitor.recv_multipart()
-            dropped += 1
-        if dropped:
-            log.warning("%d connection(s) without the session's key were dropped at %s", dropped, self.address)
+            (event,) = _EVENT.unpack_from(self._monitor.recv_multipart()[0])
+            if event == zmq.EVENT_ACCEPTED:
+                self._accepted += 1
+            else:
+                self._admitted += 1
+        dropped = before - self._admitted
+        if dropped > self._dropped:
+            count = dropped - self._dropped
+            log.warning("%d connection(s) to %s did not show the session's key: dropped", count, self.address)
+            self._dropped = dropped
 
     def close(self) -> None:
         """Close; what was not sent yet has a moment to go."""

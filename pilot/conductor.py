@@ -9,10 +9,11 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,6 +60,19 @@ class _Agent:
         self.functions: set[str] = set()
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without Ctrl-C, for a moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Conductor:
     """The thread between the user's calls and the agents."""
 
@@ -101,7 +115,7 @@ class Conductor:
         os.set_blocking(self._wake_writer, False)
         self._callbacks: deque[Task] = deque()
         self._callback_wake = threading.Semaphore(0)
-        self._over = False
+        self._closing = self._over = False
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="pilot-manager", daemon=True)
         self._caller = threading.Thread(target=self._run_callbacks, name="pilot-callbacks", daemon=True)
@@ -168,14 +182,19 @@ class Conductor:
         told = threading.Event()
         try:
             self.post(events.Closed())
-            self.call(told.set)
+            self.call(lambda: self._told(told))
             told.wait(timeout)
             self.fleet.close(timeout)
         except BaseException:  # Ctrl-C while we wait: no more patience with the agents, but they do end
-            self.fleet.close(0.0)
+            with _undisturbed():
+                self.fleet.close(0.0)
+                self._end()
             raise
-        finally:
-            self._end()
+        self._end()
+
+    def _told(self, told: threading.Event) -> None:
+        self._closing = True
+        told.set()
 
     def _end(self) -> None:
         self._over = True
@@ -252,10 +271,14 @@ class Conductor:
                 self._received(agent, message, frames)
 
     def _take_submitted(self) -> None:
-        if self._submitted:
-            entries = [self._submitted.popleft() for _ in range(len(self._submitted))]
-            self._journal_tasks(entries)
-            self._feed(events.TasksSubmitted([entry for entry in entries if not entry.needs or self._resolve(entry)]))
+        if not self._submitted:
+            return
+        if self._closing:
+            self._sweep()
+            return
+        entries = [self._submitted.popleft() for _ in range(len(self._submitted))]
+        self._journal_tasks(entries)
+        self._feed(events.TasksSubmitted([entry for entry in entries if not entry.needs or self._resolve(entry)]))
 
     def _resolve(self, entry: Entry) -> bool:
         """Look up the tasks that a new one needs; False when one of them failed, and this one with it."""

@@ -632,6 +632,12 @@ def test_no_task_is_left_pending_by_a_close_in_the_midst_of_submits() -> None:
     assert manager.wait_tasks(tasks, timeout=5)[1] == []
 
 
+def test_a_task_may_be_cancelled_at_once(manager: PilotManager) -> None:
+    for _ in range(50):
+        task = manager.submit_task(time.sleep, 5)
+        assert task.cancel() and task.cancelled()
+
+
 def test_a_forked_child_does_not_close_the_manager_of_its_parent(manager: PilotManager) -> None:
     child = os.fork()
     if child == 0:
