@@ -22,10 +22,11 @@ import zmq
 
 from pilot import errors, events, messages, payload
 from pilot.channel import Server
-from pilot.controller import Controller, Entry
+from pilot.controller import Controller
 from pilot.descriptions import Terms
 from pilot.fleet import Fleet
 from pilot.journal import Journal, pack
+from pilot.ledger import Entry
 from pilot.messages import Message, Work
 from pilot.results import CANCELLED, OK, Attempt, Outcome
 from pilot.states import PilotState, TaskState, is_final

@@ -13,10 +13,11 @@ from itertools import islice
 from typing import Any
 
 from pilot import events
-from pilot.descriptions import PilotDescription, Resources, Terms
-from pilot.interfaces import Candidate, Policy
-from pilot.results import CANCELLED, OK, RAISED, Attempt, Outcome, Value
-from pilot.routing import Capacity, misfit, unservable
+from pilot.descriptions import Terms
+from pilot.interfaces import Policy
+from pilot.ledger import NEWEST, Entry, Function, PilotLedger, Sent
+from pilot.results import CANCELLED, OK, RAISED, Outcome
+from pilot.routing import misfit, unservable
 from pilot.states import PilotState, TaskState, advance, is_final
 
 #: Seconds of measured work that make a batch.
@@ -25,20 +26,12 @@ BATCH_SECONDS = 0.05
 BATCH_TASKS = 1000
 #: The end of a lane is cut in batches of no less work than this (seconds), however many slots there are.
 SMALLEST_BATCH_SECONDS = 0.002
-#: Batches that take longer than this are not sent ahead: one a slot. Of shorter ones a slot has three: one runs, one
-#: waits in the worker, one with the agent.
-PREFETCH_BELOW_SECONDS = 0.25
-PREFETCH_DEPTH = 3
 #: A worker gives back what it has not begun after this many times the expected time, and at least so many seconds.
 PATIENCE, PATIENCE_SECONDS = 4.0, 0.2
 #: A task whose worker died this often while it ran alone is held to be the cause.
 DEATHS_ALONE = 2
 #: A task whose attempts were lost this often, for whatever reason, fails.
 LOSSES = 10
-#: Weight of the newest batch in the mean time of a function or the slowness of a pilot.
-NEWEST = 0.3
-#: Sums of fractions of a core are this exact.
-ROUNDING = 1e-9
 #: Seconds that an attached manager waits for agents of before.
 REJOIN_SECONDS = 30.0
 #: Reason of an attempt that counts as one of the user's retries.
@@ -47,176 +40,12 @@ RAISED_REASON = "it raised"
 _ENDED = {TaskState.FAILED: "failed", TaskState.CANCELLED: "was cancelled"}
 
 
-class Function:
-    """A function as the controller sees it: its digest and how long it takes."""
-
-    __slots__ = ("digest", "id", "name", "seconds")
-
-    def __init__(self, id: int, digest: str, name: str) -> None:
-        self.id = id
-        self.digest = digest
-        self.name = name
-        #: Mean seconds of a call on a pilot of slowness 1; None until measured.
-        self.seconds: float | None = None
-
-    def measured(self, seconds: float) -> None:
-        """Take in the mean of a batch."""
-        self.seconds = seconds if self.seconds is None else self.seconds + NEWEST * (seconds - self.seconds)
-
-
-class Entry:
-    """A task as the controller sees it. Lives on behind the user's handle, without its payload, for the record."""
-
-    __slots__ = (
-        "attempts",
-        "batch",
-        "blockers",
-        "bound",
-        "cancelling",
-        "deaths",
-        "function",
-        "id",
-        "losses",
-        "name",
-        "needs",
-        "payload",
-        "pilot",
-        "reason",
-        "retries",
-        "state",
-        "submitted",
-        "suspect",
-        "terms",
-        "values",
-        "worker",
-    )
-
-    def __init__(
-        self,
-        id: int,
-        function: Function,
-        payload: Value,
-        terms: Terms,
-        name: str | None,
-        submitted: float,
-        needs: dict[int, bool] | None = None,
-    ) -> None:
-        self.id = id
-        self.function = function
-        self.payload = payload
-        self.terms = terms
-        self.name = name
-        self.submitted = submitted
-        #: Task id → True when its result is among the arguments, False when only its end is waited for.
-        self.needs = needs
-        self.state = TaskState.QUEUED
-        self.pilot: str | None = None
-        self.worker: str | None = None
-        self.batch = 0
-        self.bound = 0.0
-        #: Why it went to its pilot, in words.
-        self.reason = ""
-        self.attempts: tuple[Attempt, ...] = ()
-        self.retries = 0
-        #: Attempts lost; and of these, how often it was the only one that its worker can have died of.
-        self.losses = 0
-        self.deaths = 0
-        #: Its last worker died: it runs alone next.
-        self.suspect = False
-        self.cancelling = False
-        #: Tasks that it still waits for; the results that it needs, as they come.
-        self.blockers: set[int] | None = None
-        self.values: dict[int, Value] | None = None
-
-
-class _Sent:
-    """A batch on its way."""
-
-    __slots__ = ("entries", "expected", "resources")
-
-    def __init__(self, entries: dict[int, Entry], resources: Resources, expected: float) -> None:
-        self.entries = entries
-        self.resources = resources
-        self.expected = expected
-
-
-class _Pilot:
-    """A pilot as the controller sees it."""
-
-    def __init__(self, id: str, description: PilotDescription, memory: int) -> None:
-        self.id = id
-        self.description = description
-        self.name = description.name or id
-        self.state = PilotState.NEW
-        self.nodes = description.number_of_nodes
-        self.cores = description.cores * self.nodes
-        self.gpus = description.gpus_per_node * self.nodes
-        self.memory = memory
-        self.restarts = description.restarts
-        self.sent: dict[int, _Sent] = {}
-        self.used_cores = 0.0
-        self.used_gpus = 0.0
-        self.expected = 0.0
-        self.slowness = 1.0
-        self.stopping = False
-        self.rejoins = False
-        self.ends_at: float | None = None
-        self.finished = 0
-
-    def capacity(self, now: float) -> Capacity:
-        node = self.description
-        seconds = None if node.walltime is None else node.walltime.total_seconds()  # type: ignore[union-attr]
-        if self.ends_at is not None:
-            seconds = self.ends_at - now
-        over = self.state.value if self.stopping or is_final(self.state) else None
-        return Capacity(self.id, self.name, node.labels, node.cores, node.gpus_per_node, self.memory, seconds, over)
-
-    def has_credit(self, needs: Resources, seconds: float | None) -> bool:
-        """True when a batch that takes so long may be sent now: to a free slot, or (when short) one ahead of it."""
-        depth = PREFETCH_DEPTH if seconds is not None and seconds < PREFETCH_BELOW_SECONDS else 1
-        if needs.num_gpus and self.used_gpus + needs.num_gpus > self.gpus * depth + ROUNDING:
-            return False
-        return self.used_cores + needs.num_cpus <= self.cores * depth + ROUNDING
-
-    def waits_for_gpu(self, needs: Resources) -> bool:
-        """True when it is a GPU that such a batch has to wait for."""
-        return needs.num_gpus > 0 and self.used_gpus + needs.num_gpus > self.gpus + ROUNDING
-
-    def put(self, batch: int, sent: _Sent) -> None:
-        self.sent[batch] = sent
-        self.used_cores += sent.resources.num_cpus
-        self.used_gpus += sent.resources.num_gpus
-        self.expected += sent.expected
-
-    def take(self, batch: int) -> _Sent | None:
-        sent = self.sent.pop(batch, None)
-        if sent is not None:
-            self.used_cores -= sent.resources.num_cpus
-            self.used_gpus -= sent.resources.num_gpus
-            self.expected -= sent.expected
-            if not self.sent:  # sums of fractions leave crumbs
-                self.used_cores = self.used_gpus = self.expected = 0.0
-        return sent
-
-    def candidate(self) -> Candidate:
-        wait = self.expected / self.cores
-        free = self.cores - self.used_cores
-        return Candidate(
-            id=self.id,
-            name=self.name,
-            cores=self.cores,
-            free_cores=free,
-            expected_wait=wait,
-            slowness=self.slowness,
-        )
-
-
 class Controller:
     """The state of all pilots and unfinished tasks, and what to do next."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.pilots: dict[str, _Pilot] = {}
+        self.pilots: dict[str, PilotLedger] = {}
         #: Unfinished tasks by id.
         self.entries: dict[int, Entry] = {}
         self._lanes: dict[Terms, deque[Entry]] = {}
@@ -265,7 +94,7 @@ class Controller:
     # ---- pilots ---------------------------------------------------------------------------------------------
 
     def _pilot_asked(self, event: events.PilotAsked, now: float, commands: list[Any]) -> None:
-        pilot = self.pilots[event.id] = _Pilot(event.id, event.description, event.memory)
+        pilot = self.pilots[event.id] = PilotLedger(event.id, event.description, event.memory)
         if event.rejoins:
             pilot.rejoins = True
             pilot.state = PilotState.QUEUED
@@ -294,7 +123,7 @@ class Controller:
         if not any(one.rejoins for one in self.pilots.values()):
             self._hold_until = None
 
-    def _reclaim(self, pilot: _Pilot, batches: dict[int, list[int]]) -> None:
+    def _reclaim(self, pilot: PilotLedger, batches: dict[int, list[int]]) -> None:
         """After an attach: what the agent still has is bound to it; what it should have and has not is queued."""
         for batch, tasks in batches.items():
             self._batch = max(self._batch, batch)
@@ -306,7 +135,7 @@ class Controller:
                 entry.state, entry.pilot, entry.batch = TaskState.BOUND, pilot.id, batch
             if entries:
                 needs = next(iter(entries.values())).terms.resources
-                pilot.put(batch, _Sent(entries, needs, 0.0))
+                pilot.put(batch, Sent(entries, needs, 0.0))
 
     def _pilot_stop_asked(
         self, event: events.PilotStopAsked, now: float, commands: list[Any], done: bool = False
@@ -345,14 +174,14 @@ class Controller:
         self._abandon(pilot, event.reason, now, commands)
         self._fail_hopeless(now, commands)
 
-    def _abandon(self, pilot: _Pilot, reason: str, now: float, commands: list[Any]) -> None:
+    def _abandon(self, pilot: PilotLedger, reason: str, now: float, commands: list[Any]) -> None:
         """The tasks that a pilot had go elsewhere."""
         for batch in reversed(list(pilot.sent)):  # each goes to the front of its lane
             sent = pilot.take(batch)
             assert sent is not None
             self._lose(list(sent.entries.values()), pilot, reason, False, True, commands)
 
-    def _change(self, pilot: _Pilot, state: PilotState, reason: str, commands: list[Any]) -> None:
+    def _change(self, pilot: PilotLedger, state: PilotState, reason: str, commands: list[Any]) -> None:
         pilot.state = advance(pilot.id, pilot.state, state)
         commands.append(events.ChangePilot(pilot.id, state, reason))
 
@@ -417,7 +246,7 @@ class Controller:
         if pairs:
             self._settle(pairs, commands)
 
-    def _measured(self, pilot: _Pilot, function: Function | None, count: int, seconds: float) -> None:
+    def _measured(self, pilot: PilotLedger, function: Function | None, count: int, seconds: float) -> None:
         if function is None:
             return
         mean = seconds / count
@@ -470,7 +299,7 @@ class Controller:
             if entry.id in self._dependents:
                 self._release(entry, Outcome(entry.id, RAISED, 0.0, 0.0), commands)
 
-    def _retry(self, entry: Entry, pilot: _Pilot, commands: list[Any]) -> None:
+    def _retry(self, entry: Entry, pilot: PilotLedger, commands: list[Any]) -> None:
         entry.retries += 1
         commands.append(events.RecordAttempt(entry, pilot.name, RAISED_REASON))
         self._enqueue(entry)
@@ -494,7 +323,7 @@ class Controller:
         self._lose(lost, pilot, event.reason, event.blame, event.blame, commands)
 
     def _lose(
-        self, lost: list[Entry], pilot: _Pilot, reason: str, blame: bool, counts: bool, commands: list[Any]
+        self, lost: list[Entry], pilot: PilotLedger, reason: str, blame: bool, counts: bool, commands: list[Any]
     ) -> None:
         """Attempts that ended without outcome: the tasks go back to the front of their lanes, or end here.
 
@@ -601,7 +430,7 @@ class Controller:
                     waited_for = [max(waited_for, key=lambda pilot: pilot.cores - pilot.used_cores)]
                 active = [pilot for pilot in active if pilot not in waited_for]
 
-    def _cut(self, lane: deque[Entry], terms: Terms, pilot: _Pilot, slots: float, reason: str) -> events.SendBatch:
+    def _cut(self, lane: deque[Entry], terms: Terms, pilot: PilotLedger, slots: float, reason: str) -> events.SendBatch:
         """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
         share = -(-len(lane) // max(1, int(2 * slots)))
         total, entries = 0.0, list[Entry]()
@@ -623,7 +452,7 @@ class Controller:
             entry.batch = self._batch
             entry.reason = reason
         expected = total * pilot.slowness
-        pilot.put(self._batch, _Sent({entry.id: entry for entry in entries}, terms.resources, expected))
+        pilot.put(self._batch, Sent({entry.id: entry for entry in entries}, terms.resources, expected))
         patience = max(PATIENCE * expected, PATIENCE_SECONDS)
         return events.SendBatch(pilot.id, self._batch, terms.resources, entries, patience)
 

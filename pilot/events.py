@@ -14,7 +14,7 @@ from pilot.results import Outcome
 from pilot.states import PilotState
 
 if TYPE_CHECKING:
-    from pilot.controller import Entry
+    from pilot.ledger import Entry
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ from pilot.states import PilotState, TaskState, is_final
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pilot.controller import Entry
+    from pilot.ledger import Entry
     from pilot.manager import PilotManager
 
 

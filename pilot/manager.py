@@ -23,13 +23,14 @@ import psutil
 from pilot import errors, events, payload, registry
 from pilot.channel import Server
 from pilot.conductor import Conductor
-from pilot.controller import RAISED_REASON, Controller, Entry, Function
+from pilot.controller import RAISED_REASON, Controller
 from pilot.descriptions import PLAIN, PilotDescription, TaskDescription, Terms
 from pilot.errors import DescriptionError, NoPilotError, SessionError
 from pilot.fleet import Fleet
 from pilot.handles import Pilot, Task
 from pilot.interfaces import Job
 from pilot.journal import Journal, Reader
+from pilot.ledger import Entry, Function
 from pilot.processes import MARK
 from pilot.progress import Progress
 from pilot.results import Outcome, TaskInfo, Value

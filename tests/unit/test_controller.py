@@ -12,9 +12,10 @@ import pytest
 
 from pilot import controller as module
 from pilot import events
-from pilot.controller import Controller, Entry, Function
+from pilot.controller import Controller
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.events import Fail, RecordAttempt, SendBatch, SendCancel, Settle, StartPilot, StopPilot
+from pilot.ledger import Entry, Function
 from pilot.results import CANCELLED, OK, RAISED, Outcome
 from pilot.routing import Balanced
 from pilot.states import PilotState, TaskState, is_final

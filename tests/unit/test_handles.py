@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pilot import errors
-from pilot.controller import Entry, Function
 from pilot.descriptions import PLAIN, TaskDescription
 from pilot.handles import Task
+from pilot.ledger import Entry, Function
 from pilot.payload import dump_exception
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome, TaskInfo
 from pilot.states import TaskState
