@@ -143,6 +143,8 @@ class Controller:
         pilot = self.pilots[event.pilot]
         if is_final(pilot.state):
             return
+        if event.drain and pilot.state is PilotState.DRAINING:
+            return
         pilot.stopping = True
         if event.drain and pilot.state is PilotState.ACTIVE:
             self._change(pilot, PilotState.DRAINING, "asked to drain", commands)
@@ -331,6 +333,8 @@ class Controller:
         """
         cancelled, failed = [], []
         for entry in reversed(lost):
+            if entry.id not in self.entries:
+                continue  # it ended elsewhere in the meantime
             if entry.cancelling:
                 cancelled.append((entry, Outcome(entry.id, CANCELLED, 0.0, 0.0)))
                 self.entries.pop(entry.id, None)

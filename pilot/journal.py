@@ -173,10 +173,7 @@ class Journal:
                     self._db.execute("ROLLBACK")
                 self._db.execute("BEGIN")
                 for table, values in rows.items():
-                    try:
-                        self._insert(table, values)
-                    except UnicodeEncodeError:  # the name of a program that is not UTF-8
-                        self._insert(table, [tuple(map(_unicode, row)) for row in values])
+                    self._insert(table, values)
                 self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
@@ -273,6 +270,7 @@ class Reader:
     """Reads single values of a journal, from any thread, beside the one that writes."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._lock = threading.Lock()
 
@@ -287,8 +285,12 @@ class Reader:
         return (row[0] or "", row[1] or "") if row else ("", "")
 
     def _fetch(self, sql: str, task: int) -> Any:
-        with self._lock:
-            return self._db.execute(sql, (task,)).fetchone()
+        try:
+            with self._lock:
+                return self._db.execute(sql, (task,)).fetchone()
+        except sqlite3.Error as error:
+            path = str(self._path)
+            raise SessionError(f"task {task} cannot be read from the journal {path}: {error}", path=path) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -304,10 +306,6 @@ def pack(value: Value) -> bytes | str | None:
 def unpack(column: bytes | str | None) -> Value:
     """What `pack` took."""
     return _decode_spooled(bytes.fromhex(column)) if isinstance(column, str) else column
-
-
-def _unicode(column: Any) -> Any:
-    return column.encode("utf-8", "backslashreplace").decode() if isinstance(column, str) else column
 
 
 def _drain(queue: deque[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

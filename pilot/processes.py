@@ -64,14 +64,18 @@ def end_marked(mark: str, grace: float = 0.0) -> int:
 
 def identify(pid: int) -> str:
     """A process by pid and start time: no later process has the same."""
-    return f"{pid}:{psutil.Process(pid).create_time():.2f}"
+    return f"{pid}:{_started(pid)}"
 
 
 def is_alive(identity: str) -> bool:
     """True when the process of `identify` runs."""
     pid, _, created = identity.partition(":")
     try:
-        process = psutil.Process(int(pid))
-        return f"{process.create_time():.2f}" == created and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        return _started(int(pid)) == created and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except (OSError, psutil.NoSuchProcess):
         return False
+
+
+def _started(pid: int) -> str:
+    """Clock ticks from the host's start to the process's (proc(5), /proc/pid/stat, field 22): no clock that steps."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pilot import controller as module
-from pilot import events
+from pilot import events, ledger
 from pilot.controller import Controller
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.events import Fail, RecordAttempt, SendBatch, SendCancel, Settle, StartPilot, StopPilot
@@ -170,13 +170,13 @@ def test_an_unknown_function_goes_one_a_batch_and_one_a_slot(world: World) -> No
     assert world.sent() == [[1], [2], [3]]
 
 
-#: id: (seconds a task, tasks in a batch, batches sent): 50 ms of work, two batches a slot while they are short
+#: id: (seconds a task, tasks in a batch, batches a slot): 50 ms of work, some ahead while they are short
 SIZES = {
-    "1 ms": (0.001, 50, 4),
-    "10 ms": (0.01, 5, 4),
-    "100 ms": (0.1, 1, 4),
-    "1 s: not sent ahead": (1.0, 1, 2),
-    "1 us: at most BATCH_TASKS": (1e-6, module.BATCH_TASKS, 4),
+    "1 ms": (0.001, 50, ledger.PREFETCH_DEPTH),
+    "10 ms": (0.01, 5, ledger.PREFETCH_DEPTH),
+    "100 ms": (0.1, 1, ledger.PREFETCH_DEPTH),
+    "1 s: not sent ahead": (1.0, 1, 1),
+    "1 us: at most BATCH_TASKS": (1e-6, module.BATCH_TASKS, ledger.PREFETCH_DEPTH),
 }
 
 
@@ -184,7 +184,9 @@ SIZES = {
 def test_batch_size_follows_measured_time(world: World, seconds: float, size: int, batches: int) -> None:
     world.pilot(cores=2)
     world.submit(100_000 if seconds < 0.001 else 10_000, measured(seconds))
-    assert [len(tasks) for tasks in world.sent()] == pytest.approx([size] * batches, abs=size // 50)  # sums of floats
+    assert [len(tasks) for tasks in world.sent()] == pytest.approx(
+        [size] * batches * 2, abs=size // 50
+    )  # sums of floats
 
 
 def test_batch_size_adapts(world: World) -> None:
@@ -212,7 +214,7 @@ def test_a_pilot_that_joins_late_gets_work_at_once(world: World) -> None:
     world.pilot("a", cores=2)
     world.submit(1000, measured(0.01))
     world.pilot("b", cores=2)
-    assert len(world.sent("b")) == 4
+    assert len(world.sent("b")) == 2 * ledger.PREFETCH_DEPTH
 
 
 def test_credit_survives_fractions(world: World) -> None:
@@ -253,7 +255,7 @@ def test_a_long_task_of_higher_priority_is_next(world: World, seconds: float | N
     world.submit(2000, measured(0.01))
     function = Function(2, "other", "other") if seconds is None else measured(seconds, 2)
     urgent = world.submit(2, function, priority=1)
-    for _ in range(4):
+    for _ in range(2 * ledger.PREFETCH_DEPTH):
         world.finish_batch(0.01)
     assert [world.state(id) for id in urgent] == [TaskState.BOUND] * 2
 

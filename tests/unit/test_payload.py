@@ -12,7 +12,7 @@ import numpy
 import pytest
 
 from pilot import payload
-from pilot.errors import NotPicklable
+from pilot.errors import NotPicklable, SessionError
 from pilot.results import Spooled
 
 
@@ -75,7 +75,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(spool: payload.Spool, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "rename", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(SessionError, match="No space left"):
         payload.dump(bytes(payload.SPOOL_BYTES + 1), spool, "it")
     assert list(spool.folder.iterdir()) == []
 
