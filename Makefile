@@ -8,7 +8,7 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
-BENCHMARKS := imports dispatch latency granularity memory balance failures
+BENCHMARKS := imports dispatch latency granularity memory balance circuits failures
 
 .PHONY: demo test check bench clean
 

@@ -241,5 +241,5 @@ def plot(path: Path, tasks: Sequence[Task], report: dict[str, Any]) -> None:
         values.axhline(report["exact"], color="black", linestyle="--", linewidth=1, label="uncut, exact")
     values.set_xticks([])
     values.set_title(f"{report['value']:.4f} ± {report['standard_error']:.4f}")
-    values.legend()
+    values.legend(loc="lower right")
     figure.savefig(path, dpi=120)

@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 #: Loads `module:name` with nothing but the unpacked wheel in front, and says where the module came from.
 LOAD = """
-import importlib, sys
-module, name = sys.argv[1].split(":")
-loaded = importlib.import_module(module)
-getattr(loaded, name)
-print(loaded.__file__)
+import sys
+from importlib.metadata import EntryPoint
+entry_point = EntryPoint("name", sys.argv[1], "group")
+entry_point.load()
+print(sys.modules[entry_point.module].__file__)
 """
 
 
