@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
 from pilot import messages
 from pilot.messages import Message
@@ -38,6 +37,8 @@ class Server:
             keys: public and secret CURVE key of the session.
             address: ``tcp://host:port``; without a port, or when that one is taken, any free one.
         """
+        from zmq.auth.thread import ThreadAuthenticator  # brings asyncio: a tenth of the library's import time
+
         self._context = zmq.Context()
         self._auth = ThreadAuthenticator(self._context, log=log)
         self._auth.start()

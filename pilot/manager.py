@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psutil
@@ -32,12 +32,14 @@ from pilot.interfaces import Job
 from pilot.journal import Journal, Reader
 from pilot.ledger import Entry, Function
 from pilot.processes import MARK
-from pilot.progress import Progress
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.routing import Capacity, unservable
 from pilot.session import AgentSettings, Connection, SessionFolder, new_keys, new_mark, write_private
 from pilot.states import PilotState, TaskState, is_final
 from pilot.worker import run_executable
+
+if TYPE_CHECKING:
+    from pilot.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +123,7 @@ class PilotManager:
         self._lock = threading.Lock()
         self._closed = False
         self._process = os.getpid()
-        self._progress = Progress(self) if progress else None
+        self._progress = _progress(self) if progress else None
 
     def _begin(self) -> None:
         self._conductor.start()
@@ -526,6 +528,12 @@ class PilotManager:
 
 class _Recorded(Outcome, frozen=True, array_like=True, gc=False):
     """An outcome whose value and output are in the journal only."""
+
+
+def _progress(manager: PilotManager) -> Progress:
+    from pilot.progress import Progress  # brings rich: a fifth of the library's import time
+
+    return Progress(manager)
 
 
 def _capacity(pilot: Pilot) -> Capacity:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pilot.errors import PluginError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @cache
 def _group(group: str) -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # a quarter of the library's import time
+
     return {entry.name: entry for entry in entry_points(group=group)}
 
 
@@ -26,6 +30,8 @@ def check(group: str, name: str) -> None:
 
     Imports nothing: an entry point names the extra of its distribution that it needs.
     """
+    from importlib.metadata import PackageNotFoundError, distribution
+
     entry = _entry(group, name)
     for requirement in (entry.dist.requires or ()) if entry.dist is not None else ():
         package, _, marker = requirement.partition(";")
