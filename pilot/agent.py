@@ -28,7 +28,7 @@ from pilot.channel import Client, Frame, Server
 from pilot.crew import Crew
 from pilot.interfaces import Allocation
 from pilot.messages import Message
-from pilot.processes import end_marked, scratch
+from pilot.processes import end_marked, end_with_me, scratch
 from pilot.session import AgentSettings, Connection, SessionFolder
 from pilot.worker import versions
 
@@ -218,6 +218,7 @@ def main() -> None:
     settings = msgspec.json.decode((folder.pilot(pilot) / "agent.json").read_bytes(), type=AgentSettings)
     settings = msgspec.structs.replace(settings, mark=mark)
     sys.path.extend(path for path in settings.sys_path if path not in sys.path)  # where the user has plugins
+    end_with_me(mark)
     temporary = scratch(mark)
     temporary.mkdir(mode=0o700)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)

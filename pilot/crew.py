@@ -138,8 +138,12 @@ class Crew:
         self._call(self._start_engine)
 
     def _start_engine(self) -> None:
-        self._engine.start()
+        self._engine.start(self._broke)
         self.started = True
+        self._wake()
+
+    def _broke(self, reason: str) -> None:
+        self.broken = reason
         self._wake()
 
     def add(self, run: messages.Run, frames: list[bytes]) -> None:

@@ -111,8 +111,12 @@ class Engine(ABC):
         self.allocation = allocation
 
     @abstractmethod
-    def start(self) -> None:
-        """Start the cluster on private ports and folders, with its own authentication on."""
+    def start(self, on_broken: Callable[[str], None]) -> None:
+        """Start the cluster on private ports and folders, with its own authentication on.
+
+        ``on_broken(reason)`` is called, from any thread, when the cluster as a whole cannot go on; the pilot ends then,
+        and is started again or fails.
+        """
 
     @abstractmethod
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:

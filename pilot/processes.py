@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -60,6 +62,27 @@ def end_marked(mark: str, grace: float = 0.0) -> int:
                 process.kill()
         psutil.wait_procs(processes, timeout=1.0)
     return total
+
+
+def end_with_me(mark: str) -> None:
+    """Fork a process that ends all marked ones, and removes their scratch folder, as soon as this process is gone.
+
+    For the case that nobody else does: ``kill -9`` of an agent whose manager is gone as well. Call it before the first
+    thread starts. The other end of the pipe closes with this process, however it ends; children do not inherit it.
+    """
+    reader, writer = os.pipe()
+    if os.fork():
+        os.close(reader)
+        return
+    try:
+        os.close(writer)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while os.read(reader, 1):
+            pass
+        end_marked(mark)
+        remove_scratch(mark)
+    finally:
+        os._exit(0)
 
 
 def identify(pid: int) -> str:

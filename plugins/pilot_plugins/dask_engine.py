@@ -26,7 +26,7 @@ class DaskEngine(Engine):
         self._serving: dict[str, Any] = {}
         self._pem: dict[str, str] = {}
 
-    def start(self) -> None:
+    def start(self, on_broken: Callable[[str], None]) -> None:
         folder = self.allocation.folder / "dask"
         folder.mkdir(mode=0o700, exist_ok=True)
         security = Security.temporary()

@@ -21,7 +21,7 @@ class ProcessEngine(Engine):
         self._context.set_forkserver_preload(["pilot.worker"])
         self._workers: dict[str, ForkServerProcess] = {}
 
-    def start(self) -> None:
+    def start(self, on_broken: Callable[[str], None]) -> None:
         """Nothing to start: the first worker starts the fork server."""
 
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import select
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.exceptions import RayError
@@ -35,7 +38,7 @@ class RayEngine(Engine):
         self._actors: dict[str, Any] = {}
         self._address = ""
 
-    def start(self) -> None:
+    def start(self, on_broken: Callable[[str], None]) -> None:
         _use_token(self._token)
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         context = ray.init(
@@ -50,6 +53,10 @@ class RayEngine(Engine):
             _node_ip_address="127.0.0.1",
         )
         self._address = context.address_info["gcs_address"]  # type: ignore[attr-defined]
+        for process in psutil.Process().children():
+            if process.name() in ("raylet", "gcs_server"):
+                watch = threading.Thread(target=_watch, args=(process.pid, process.name(), on_broken), daemon=True)
+                watch.start()
 
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
         needs = spec.resources
@@ -75,6 +82,14 @@ class RayEngine(Engine):
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # with an address, ray.init does not
         ray.init(address=client["address"], log_to_driver=False)
         return ray
+
+
+def _watch(pid: int, name: str, on_broken: Callable[[str], None]) -> None:
+    """Without its raylet a cluster starts no more actors, and the old ones end after a while; Ray itself says nothing."""
+    descriptor = os.pidfd_open(pid)
+    select.select([descriptor], [], [])
+    os.close(descriptor)
+    on_broken(f"Ray's {name} has ended")
 
 
 def _use_token(token: str) -> None:
