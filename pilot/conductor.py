@@ -436,7 +436,9 @@ class Conductor:
         unknown = [digest for digest in indices if digest not in agent.functions]
         agent.functions.update(unknown)
         tasks = [work.task for work in works]
-        head = messages.Run(command.batch, command.resources, tasks, list(indices), unknown, command.patience, limit)
+        head = messages.Run(
+            command.batch, command.resources, tasks, list(indices), unknown, command.patience, command.alone, limit
+        )
         body = messages.encode(messages.Batch(works, values))
         self.server.send(agent.peer, head, [body, *(self.codes[digest] for digest in unknown)])
 

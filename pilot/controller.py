@@ -329,7 +329,8 @@ class Controller:
     ) -> None:
         """Attempts that ended without outcome: the tasks go back to the front of their lanes, or end here.
 
-        A worker's death is blamed on the batch: its tasks run alone next, which shows the one that kills workers.
+        A worker's death is blamed on all that it had: these tasks run alone next, each in a worker that has nothing
+        else, which shows the one that kills workers.
         """
         cancelled, failed = [], []
         for entry in reversed(lost):
@@ -343,8 +344,8 @@ class Controller:
                 entry.losses += 1
                 commands.append(events.RecordAttempt(entry, pilot.name, reason))
             if blame:
+                entry.deaths += entry.suspect
                 entry.suspect = True
-                entry.deaths += len(lost) == 1
             if entry.deaths >= DEATHS_ALONE or entry.losses >= LOSSES:
                 failed.append(entry)
                 continue
@@ -458,7 +459,7 @@ class Controller:
         expected = total * pilot.slowness
         pilot.put(self._batch, Sent({entry.id: entry for entry in entries}, terms.resources, expected))
         patience = max(PATIENCE * expected, PATIENCE_SECONDS)
-        return events.SendBatch(pilot.id, self._batch, terms.resources, entries, patience)
+        return events.SendBatch(pilot.id, self._batch, terms.resources, entries, patience, entries[0].suspect)
 
     # ---- words ----------------------------------------------------------------------------------------------
 

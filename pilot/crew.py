@@ -54,7 +54,12 @@ class _Batch:
 
     def is_short(self) -> bool:
         """True for a batch of slots' tasks behind which another one may wait."""
-        return self.run.resources == SLOT and not self.run.limit and self.run.patience <= SHORT_PATIENCE
+        return (
+            self.run.resources == SLOT
+            and not self.run.alone
+            and not self.run.limit
+            and self.run.patience <= SHORT_PATIENCE
+        )
 
     def missing(self) -> list[int]:
         """The tasks that are open."""
@@ -294,7 +299,7 @@ class Crew:
         worker.functions.update(unknown)
         worker.batches.append(batch)
         batch.began = time.monotonic()
-        run = messages.Run(run.batch, run.resources, [], run.functions, unknown, run.patience, run.limit)
+        run = messages.Run(run.batch, run.resources, [], run.functions, unknown, run.patience, run.alone, run.limit)
         self._send(worker, run, [batch.body, *(self._codes[digest] for digest in unknown)])
 
     def _enforce(self) -> None:
@@ -399,20 +404,23 @@ class Crew:
             if self._failed_starts >= FAILED_STARTS:
                 folder = self.allocation.folder / "workers"
                 self.broken = f"its workers do not start (the last one {reason}); see the files in {folder}"
-        for place, batch in enumerate(worker.batches):
+        for batch in worker.batches:
             del self._batches[batch.run.batch]
-            self._lose(worker, batch, f"worker {worker.name} {reason}", runs=place == 0)
+            self._lose(worker, batch, f"worker {worker.name} {reason}")
 
-    def _lose(self, worker: _Worker, batch: _Batch, reason: str, runs: bool) -> None:
-        """Report the tasks that a dead worker leaves open."""
+    def _lose(self, worker: _Worker, batch: _Batch, reason: str) -> None:
+        """Report the tasks that a dead worker leaves open.
+
+        In which of its batches it died is not known: outcomes of the first one may have died with it.
+        """
         tasks = batch.missing()
-        if runs and worker.overdue and len(tasks) == 1:
+        if batch is worker.batches[0] and worker.overdue and len(tasks) == 1:
             seconds = time.monotonic() - batch.began
             body = messages.encode([Outcome(tasks[0], TIMED_OUT, time.time() - seconds, seconds)])
             self._report(messages.Outcomes(0, batch.run.batch, worker.name, 1), [body])
             return
         obeyed = worker.obey_by is not None and not worker.overdue
-        self._report(messages.Lost(0, batch.run.batch, worker.name, tasks, reason, runs and not obeyed), ())
+        self._report(messages.Lost(0, batch.run.batch, worker.name, tasks, reason, not obeyed), ())
 
     # ---- small ----------------------------------------------------------------------------------------------
 

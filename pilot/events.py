@@ -139,6 +139,8 @@ class SendBatch(Command, frozen=True):
     entries: list[Entry]
     #: Seconds after which a worker gives back what it has not begun.
     patience: float
+    #: Its worker must have nothing else.
+    alone: bool
 
 
 class SendCancel(Command, frozen=True):

@@ -78,6 +78,8 @@ class Run(Message, frozen=True, array_like=True):
     sent: list[str]
     #: Seconds after which the worker gives back what it has not begun.
     patience: float
+    #: Its worker must have nothing else: it may be the death of it.
+    alone: bool
     #: The longest timeout of its tasks; 0 when they have none.
     limit: float
 

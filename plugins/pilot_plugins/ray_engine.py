@@ -41,6 +41,7 @@ class RayEngine(Engine):
     def start(self, on_broken: Callable[[str], None]) -> None:
         _use_token(self._token)
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["SPT_NOENV"] = "1"  # Ray's processes rename themselves; by this (setproctitle) they keep their mark
         context = ray.init(
             address="local",
             num_cpus=self.allocation.cores,
@@ -85,7 +86,7 @@ class RayEngine(Engine):
 
 
 def _watch(pid: int, name: str, on_broken: Callable[[str], None]) -> None:
-    """Without its raylet a cluster starts no more actors, and the old ones end after a while; Ray itself says nothing."""
+    """Without its raylet a cluster starts no more actors, and the old ones end after a while; Ray says nothing."""
     descriptor = os.pidfd_open(pid)
     select.select([descriptor], [], [])
     os.close(descriptor)
