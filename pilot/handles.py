@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
-from threading import Condition
+from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
 from pilot import errors, payload, registry
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from pilot.ledger import Entry
     from pilot.manager import PilotManager
 
-
-_SETTLING: Any = object()
+_making = Lock()
 
 
 class Task(Future[Any]):
@@ -38,13 +37,15 @@ class Task(Future[Any]):
     ``result()`` unpickles anew at each call, in the calling thread. Callbacks run in a thread of the manager's that
     does nothing else.
 
-    A plain Future makes its condition when it is made, 1 kB each; this one when somebody waits. Who finishes a task
-    that nobody waits for puts `_SETTLING` in the condition's place, for the moment that it takes to set the state, so
-    that who comes to wait sees either a task that is not finished, with the condition, or one that is.
+    A plain Future makes its condition, its waiters and its callbacks when it is made, 1 kB in all; this one when
+    somebody waits. Under `_making` either a condition is made or a task without one is finished, never both at once.
     """
 
     _result = None
     _exception = None
+    _made_condition: Condition | None = None
+    _made_waiters: list[Any] | None = None
+    _made_callbacks: list[Any] | None = None
 
     def __init__(self, manager: PilotManager, entry: Entry) -> None:  # not Future.__init__: see above
         self._manager = manager
@@ -55,20 +56,22 @@ class Task(Future[Any]):
 
     @property
     def _condition(self) -> Condition:  # type: ignore[override]
-        fields = self.__dict__
-        made = fields.get("_made_condition") or fields.setdefault("_made_condition", Condition())
-        while made is _SETTLING:
-            time.sleep(0)
-            made = fields.get("_made_condition") or fields.setdefault("_made_condition", Condition())
-        return made  # type: ignore[no-any-return]
+        if self._made_condition is None:
+            with _making:
+                self._made_condition = self._made_condition or Condition()
+        return self._made_condition
 
     @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
-        return self.__dict__.setdefault("_made_waiters", [])  # type: ignore[no-any-return]
+    def _waiters(self) -> list[Any]:  # type: ignore[override] # who asks holds the condition
+        if self._made_waiters is None:
+            self._made_waiters = []
+        return self._made_waiters
 
     @property
     def _done_callbacks(self) -> list[Any]:
-        return self.__dict__.setdefault("_made_callbacks", [])  # type: ignore[no-any-return]
+        if self._made_callbacks is None:
+            self._made_callbacks = []
+        return self._made_callbacks
 
     # ---- what the user asks -----------------------------------------------------------------------------------
 
@@ -166,22 +169,21 @@ class Task(Future[Any]):
         """It is over. True when there are callbacks to call."""
         self._outcome, self._error = outcome, error
         over = CANCELLED_AND_NOTIFIED if outcome is not None and outcome.status == CANCELLED else FINISHED
-        fields = self.__dict__
-        if fields.setdefault("_made_condition", _SETTLING) is _SETTLING:
+        with _making:
+            if self._made_condition is None:
+                self._state = over
+                return False
+        with self._made_condition:
             self._state = over
-            del fields["_made_condition"]
-            return False
-        with fields["_made_condition"]:
-            self._state = over
-            for waiter in fields.get("_made_waiters", ()):
+            for waiter in self._made_waiters or ():
                 if over is CANCELLED_AND_NOTIFIED:
                     waiter.add_cancelled(self)
                 elif error is None and outcome is not None and outcome.status == OK:
                     waiter.add_result(self)
                 else:
                     waiter.add_exception(self)
-            fields["_made_condition"].notify_all()
-        return bool(fields.get("_made_callbacks"))
+            self._made_condition.notify_all()
+        return bool(self._made_callbacks)
 
     def _call_back(self) -> None:
         self._invoke_callbacks()  # type: ignore[attr-defined]

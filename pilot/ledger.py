@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pilot.descriptions import PilotDescription, Resources, Terms
 from pilot.interfaces import Candidate
 from pilot.results import Attempt, Value
@@ -35,69 +37,40 @@ class Function:
         self.seconds = seconds if self.seconds is None else self.seconds + NEWEST * (seconds - self.seconds)
 
 
-class Entry:
-    """A task as the controller sees it. Lives on behind the user's handle, without its payload, for the record."""
+class Entry(msgspec.Struct, gc=False, eq=False):
+    """A task as the controller sees it. Lives on behind the user's handle, without its payload, for the record.
 
-    __slots__ = (
-        "attempts",
-        "batch",
-        "blockers",
-        "bound",
-        "cancelling",
-        "deaths",
-        "function",
-        "id",
-        "losses",
-        "name",
-        "needs",
-        "payload",
-        "pilot",
-        "reason",
-        "retries",
-        "state",
-        "submitted",
-        "suspect",
-        "terms",
-        "values",
-        "worker",
-    )
+    It is no part of any cycle, and the garbage collector need not look at it: with 200,000 tasks that takes a third of
+    the time.
+    """
 
-    def __init__(
-        self,
-        id: int,
-        function: Function,
-        payload: Value,
-        terms: Terms,
-        name: str | None,
-        submitted: float,
-        needs: dict[int, bool] | None = None,
-    ) -> None:
-        self.id = id
-        self.function = function
-        self.payload = payload
-        self.terms = terms
-        self.name = name
-        self.submitted = submitted
-        #: Task id → True when its result is among the arguments, False when only its end is waited for.
-        self.needs = needs
-        self.state = TaskState.QUEUED
-        self.pilot: str | None = None
-        self.worker: str | None = None
-        self.batch = 0
-        self.bound = 0.0
-        #: Why it went to its pilot, in words.
-        self.reason = ""
-        self.attempts: tuple[Attempt, ...] = ()
-        self.retries = 0
-        #: Attempts lost; and of these, how often it was the only one that its worker can have died of.
-        self.losses = 0
-        self.deaths = 0
-        #: Its last worker died: it runs alone next.
-        self.suspect = False
-        self.cancelling = False
-        #: Tasks that it still waits for; the results that it needs, as they come.
-        self.blockers: set[int] | None = None
-        self.values: dict[int, Value] | None = None
+    id: int
+    function: Function
+    payload: Value
+    terms: Terms
+    name: str | None
+    submitted: float
+    #: Task id → True when its result is among the arguments, False when only its end is waited for.
+    needs: dict[int, bool] | None = None
+    state: TaskState = TaskState.QUEUED
+    pilot: str | None = None
+    worker: str | None = None
+    batch: int = 0
+    bound: float = 0.0
+    #: Why it went to its pilot, in words.
+    reason: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    #: How often it was tried again after it had raised.
+    retries: int = 0
+    #: Attempts lost; and of these, how often its worker died while it had nothing else.
+    losses: int = 0
+    deaths: int = 0
+    #: Its last worker died: it runs alone next.
+    suspect: bool = False
+    cancelling: bool = False
+    #: Tasks that it still waits for; the results that it needs, as they come.
+    blockers: set[int] | None = None
+    values: dict[int, Value] | None = None
 
 
 class Sent:

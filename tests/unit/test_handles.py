@@ -236,7 +236,7 @@ def test_a_finished_task_that_nobody_waited_for_is_small(make: Any) -> None:
     finish(task, 1)
     assert task.done()
     assert not task.cancelled()
-    assert "_made_condition" not in vars(task)
+    assert task._made_condition is None
 
 
 def test_repr(make: Any) -> None:
