@@ -85,17 +85,21 @@ def task_progress(tasks: Sequence[Task], what: str, console: Console) -> Iterato
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(what, total=len(tasks), rate="")
 
-        def finished(task: Task) -> None:
-            if task.cancelled():
-                return
-            done_by[task.info.pilot] += 1
+        def show(done_by: Counter[str]) -> None:
             rate = done_by.total() / (time.perf_counter() - begun)
             shares = ", ".join(f"{pilot} {number}" for pilot, number in sorted(done_by.items()))
-            progress.update(bar, advance=1, rate=f"{rate:.0f}/s · {shares}")
+            progress.update(bar, completed=done_by.total(), rate=f"{rate:.0f}/s · {shares}")
+
+        def finished(task: Task) -> None:
+            if not task.cancelled():
+                done_by[task.info.pilot] += 1
+                show(done_by)
 
         for task in tasks:
             task.add_done_callback(finished)
         yield
+        # the callbacks of the last tasks may come a little later than their results
+        show(Counter(str(task.info.pilot) for task in tasks if task.done() and not task.cancelled()))
 
 
 def write_metrics(path: Path, tasks: Sequence[Task]) -> None:
