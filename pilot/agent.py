@@ -159,8 +159,9 @@ class Agent:
             return
         if self._crew.started and self._manager_id and not self._ready_said:
             self._ready_said = True
-            slots, gpus, memory = self._settings.cores, self._settings.gpus, self._settings.memory
-            self._manager.send(messages.Ready(slots, gpus, memory, self._crew.held(), self._engine.client()))
+            gpus = [str(number) for number in range(self._settings.gpus)]
+            node = messages.Node("node-0", platform.node(), self._settings.cores, gpus, self._settings.memory)
+            self._manager.send(messages.Ready([node], self._crew.held(), self._engine.client()))
         if self._draining and self._crew.is_idle() and not self._kept:
             self._over = "drained"
 

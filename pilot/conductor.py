@@ -337,7 +337,7 @@ class Conductor:
             self._joined(agent, message)
         elif isinstance(message, messages.Ready):
             self.pilots[agent.pilot]._client = message.client
-            self._feed(events.PilotReady(agent.pilot, message.slots, message.gpus, message.memory, message.batches))
+            self._feed(events.PilotReady(agent.pilot, message.nodes, message.batches, message.seconds_left))
         elif isinstance(message, messages.Broken):
             self._job_ended(agent.pilot, agent.mark, message.reason)
             self.fleet.abandon(agent.pilot)

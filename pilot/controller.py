@@ -113,8 +113,8 @@ class Controller:
         if is_final(pilot.state):
             return
         if pilot.state is not PilotState.ACTIVE and not pilot.stopping:
-            self._change(pilot, PilotState.ACTIVE, f"{event.slots} slots", commands)
-        pilot.cores, pilot.gpus, pilot.memory = event.slots, event.gpus, event.memory
+            self._change(pilot, PilotState.ACTIVE, f"{sum(node.cores for node in event.nodes)} slots", commands)
+        pilot.set_nodes(event.nodes)
         walltime = pilot.description.walltime
         if walltime is not None and pilot.ends_at is None:
             pilot.ends_at = now + walltime.total_seconds()  # type: ignore[union-attr]

@@ -27,6 +27,8 @@ _Seconds = Annotated[float, Meta(gt=0, description="seconds above 0, or a timede
 _Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
 _Names = Annotated[tuple[_Text, ...], Meta(description="a list of texts")]
 _Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
+_Duration = Annotated[float, Meta(ge=0, description="seconds of at least 0")]
+_Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
 _Words = Annotated[tuple[_Text, ...], Meta(description="a list of words, the program first")]
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -93,7 +95,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Resources(msgspec.Struct, frozen=True, array_like=True):
-    """What one task takes of a pilot while it runs."""
+    """What one task takes of a pilot while it runs; of an MPI task, what each rank takes."""
 
     #: Cores; fractions share a core.
     num_cpus: float = 1.0
@@ -101,10 +103,28 @@ class Resources(msgspec.Struct, frozen=True, array_like=True):
     num_gpus: float = 0.0
     #: Bytes of main memory set aside.
     memory: int = 0
+    #: Ranks of an MPI task; 0 for any other task, which runs on one node.
+    ranks: int = 0
+    #: Nodes that the ranks are spread over evenly; 0: as few as there is room on.
+    nodes: int = 0
+
+    @property
+    def cores(self) -> float:
+        """Cores of all ranks."""
+        return self.num_cpus * max(1, self.ranks)
+
+    @property
+    def all_gpus(self) -> float:
+        """GPUs of all ranks."""
+        return self.num_gpus * max(1, self.ranks)
 
 
 #: What a task takes unless it says otherwise; a pilot keeps a warm worker of this shape for each of its cores.
 SLOT = Resources()
+
+
+#: Fields of `PilotDescription` as others call them.
+_ALIASES = {"type": "engine", "account": "project", "partition": "queue"}
 
 
 class PilotDescription(Description, frozen=True, kw_only=True):
@@ -122,7 +142,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     name: _Text | None = None
     #: Nodes of the job.
     number_of_nodes: _AtLeastOne = 1
-    #: Cores of each node that the pilot may use: one worker each. Default: all that this process may use.
+    #: Cores of each node that the pilot may use: one worker each. Default with local://: all that this process may use.
     cores_per_node: _AtLeastOne | None = None
     #: GPUs of each node that the pilot may use.
     gpus_per_node: _Count = 0
@@ -130,6 +150,46 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     memory: int | str | None = None
     #: When the pilot ends by itself: a timedelta, or minutes.
     walltime: timedelta | float | None = None
+    #: Seconds before its walltime is over from which on it starts nothing new. Default: a tenth of it, at most 60.
+    drain: _Duration | None = None
+    #: Successor jobs: each is queued in time to take over when the one before it drains.
+    renewals: _Count = 0
+
+    #: Partition (Slurm) or queue (PBS, LSF).
+    queue: _Text | None = None
+    #: Quality of service (``sbatch --qos``).
+    qos: _Text | None = None
+    #: Account that is charged (``sbatch --account``).
+    project: _Text | None = None
+    #: ``sbatch --reservation``.
+    reservation: _Text | None = None
+    #: Features that the nodes must have (``sbatch --constraint``).
+    constraint: _Text | None = None
+    #: Generic resources of each node (``sbatch --gres``), such as "gpu:a100:4" or "qpu:1".
+    gres: _Text | None = None
+    #: Licences of the cluster (``sbatch --licenses``), such as "qpu_ibm:1".
+    licenses: _Text | None = None
+    #: Whole nodes for this pilot alone (``sbatch --exclusive``).
+    exclusive: bool = False
+    #: Environment modules to load.
+    modules: _Names = ()
+    #: Folder of a virtual environment to activate, and name or folder of a conda environment.
+    venv: _Text | None = None
+    conda_environment: _Text | None = None
+    #: Words before the agent's command, such as ("apptainer", "exec", "image.sif"). Must share the session folder.
+    container: _Words = ()
+    #: Lines for the batch script as they are: ``#SBATCH ...`` ones, and commands to run before the agent.
+    scheduler_script_commands: _Names = ()
+    #: PSI/J's custom attributes, such as {"slurm.partition": "debug"}.
+    custom_attributes: _Texts = {}
+    #: Ports to listen on, first and last; default: any. For the agent, its workers and its engine as far as that can.
+    ports: tuple[_Port, _Port] | None = None
+    #: Words of a command that forwards a port to the manager's host, such as ("ssh", "login1"): the agent runs
+    #: ``ssh -N -L port:manager:port login1`` and talks to the manager through it.
+    tunnel: _Words = ()
+    #: How MPI tasks are started: words such as ("srun", "--mpi=pmi2") or ("mpiexec",). Default: found out by trying.
+    mpi: _Words = ()
+
     #: Words that tasks can ask for.
     labels: _Names = ()
     #: Environment variables of the agent and its workers.
@@ -143,9 +203,12 @@ class PilotDescription(Description, frozen=True, kw_only=True):
 
     @classmethod
     def build(cls, given: PilotDescription | Mapping[str, Any]) -> PilotDescription:
-        """As `Description.build`; ``type`` is taken for ``engine``, as Pilot-Quantum calls it."""
-        if isinstance(given, Mapping) and "type" in given and "engine" not in given:
-            given = {("engine" if key == "type" else key): value for key, value in given.items()}
+        """As `Description.build`; other systems' names of a field are taken too: ``type`` (engine), ``account``
+        (project) and ``partition`` (queue)."""
+        if isinstance(given, Mapping):
+            given = {
+                (_ALIASES[key] if _ALIASES.get(key, key) not in given else key): value for key, value in given.items()
+            }
         return super().build(given)
 
     def __post_init__(self) -> None:
@@ -159,24 +222,41 @@ class PilotDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("resource", "scheme://host, such as local://")
         if isinstance(self.walltime, timedelta) and self.walltime <= timedelta(0):
             raise self.wrong("walltime", "a timedelta above 0, or minutes above 0")
+        if self.ports is not None and self.ports[0] > self.ports[1]:
+            raise self.wrong("ports", "two ports from 1 to 65535, first and last")
+        if self.renewals and self.walltime is None:
+            raise self.wrong(
+                "renewals", "0 without a walltime: such a pilot has no end that a successor could wait for"
+            )
+        if isinstance(self.walltime, timedelta) and self.drain_seconds >= self.walltime.total_seconds():
+            raise self.wrong("drain", f"less than the walltime ({self.walltime.total_seconds():g} s)")
         if not self.orphan_timeout > 0:
             raise self.wrong("orphan_timeout", "seconds above 0")
         msgspec.structs.force_setattr(self, "memory", _size(self, "memory"))
 
     @property
+    def drain_seconds(self) -> float:
+        """Seconds of `drain`, with the default filled in; 0 without a walltime."""
+        if not isinstance(self.walltime, timedelta):
+            return 0.0
+        return min(60.0, self.walltime.total_seconds() / 10) if self.drain is None else self.drain
+
+    @property
     def cores(self) -> int:
-        """Cores of each node, with the default filled in."""
+        """Cores of each node, with the default of local:// filled in."""
         return self.cores_per_node or len(os.sched_getaffinity(0))
 
 
 class TaskDescription(Description, frozen=True, kw_only=True):
-    """One unit of work: exactly one of ``function`` and ``executable``, what it needs and what it wishes.
+    """One unit of work: exactly one of ``function``, ``executable`` and ``mpi``, what it needs and what it wishes.
 
     Raises:
         DescriptionError: a field has a value that is not allowed; the message names both.
     """
 
-    _pickled = frozenset({"function", "args", "kwargs", "executable", "environment", "working_directory", "depends_on"})
+    _pickled = frozenset(
+        {"function", "args", "kwargs", "executable", "mpi", "environment", "working_directory", "depends_on"}
+    )
 
     #: A callable; it runs as ``function(*args, **kwargs)`` in a worker. Tasks among the arguments, at any depth,
     #: are dependencies and are replaced by their results.
@@ -185,15 +265,22 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     kwargs: dict[str, Any] = {}
     #: A program and its arguments; its result is a ``subprocess.CompletedProcess`` with text output.
     executable: _Words = ()
-    #: Environment variables and working directory of the executable.
+    #: An MPI program and its arguments, started on every rank of one communicator; its result is an `MpiResult`.
+    mpi: _Words = ()
+    #: Environment variables and working directory of the executable or MPI program.
     environment: _Texts = {}
     working_directory: str | None = None
 
-    #: Cores. Fractions share a core.
+    #: Ranks: so many processes make up the communicator of the MPI program. A function with ranks runs on each of
+    #: them (with mpi4py); its result is the list of what each rank returned, in their order.
+    ranks: _AtLeastOne | None = None
+    #: Nodes that the ranks are spread over evenly. Default: as few as there is room on.
+    nodes: _AtLeastOne | None = None
+    #: Cores, of each rank. Fractions share a core.
     num_cpus: _Share = 1.0
-    #: GPUs. Fractions share a GPU.
+    #: GPUs, of each rank. Fractions share a GPU.
     num_gpus: _Amount = 0.0
-    #: Main memory set aside: bytes, or a text such as "8 GiB".
+    #: Main memory set aside, for each rank: bytes, or a text such as "8 GiB".
     memory: int | str | None = None
 
     #: The name or id of the pilot that must run it.
@@ -221,12 +308,18 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             if isinstance(value, timedelta):
                 msgspec.structs.force_setattr(self, field, value.total_seconds())
         super().__post_init__()
-        if (self.function is None) == (not self.executable):
-            raise DescriptionError("TaskDescription: exactly one of function and executable must be given")
+        if (self.function is not None) + bool(self.executable) + bool(self.mpi) != 1:
+            raise DescriptionError("TaskDescription: exactly one of function, executable and mpi must be given")
+        if self.executable and self.ranks:
+            raise self.wrong("ranks", "none with an executable: give the program as mpi")
+        if self.mpi and self.ranks is None:
+            raise self.wrong("ranks", "how many processes the MPI program is started as, at least 1")
+        if self.nodes and (not self.ranks or self.ranks % self.nodes):
+            raise self.wrong("nodes", "a number that divides the ranks of an MPI task")
         if self.function is not None and not callable(self.function):
             raise self.wrong("function", "a callable")
-        if self.executable and (self.args or self.kwargs):
-            raise self.wrong("args", "none with an executable: put them behind the program's name")
+        if (self.executable or self.mpi) and (self.args or self.kwargs):
+            raise self.wrong("args", "none with a program: put them behind its name")
         if not isinstance(self.args, Sequence) or isinstance(self.args, str | bytes):
             raise self.wrong("args", "a tuple or list")
         if self.pilot is not None and self.pilots:
@@ -239,7 +332,13 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     def terms(self) -> Terms:
         """What the controller has to know to place it."""
         return Terms(
-            resources=Resources(self.num_cpus, self.num_gpus, self.memory or 0),  # type: ignore[arg-type]
+            resources=Resources(
+                self.num_cpus,
+                self.num_gpus,
+                memory=self.memory or 0,  # type: ignore[arg-type]
+                ranks=self.ranks or 0,
+                nodes=self.nodes or 0,
+            ),
             pilots=(self.pilot,) if self.pilot else self.pilots,
             labels=self.labels,
             priority=self.priority,

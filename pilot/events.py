@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pilot.descriptions import PilotDescription, Resources
+from pilot.interfaces import JobState
+from pilot.messages import Node
 from pilot.results import Outcome
 from pilot.states import PilotState
 
@@ -38,13 +40,21 @@ class AgentJoined(Event, frozen=True):
 
 
 class PilotReady(Event, frozen=True):
-    """The engine is up. ``batches``: the tasks (by batch) that the agent has already, after an attach."""
+    """The engine is up on these nodes, or their number has changed."""
 
     pilot: str
-    slots: int
-    gpus: int
-    memory: int
+    nodes: list[Node]
+    #: The tasks (by batch) that the agent has already, after an attach.
     batches: dict[int, list[int]]
+    #: Seconds until its walltime is over; None: as its description says, from now on.
+    seconds_left: float | None = None
+
+
+class PilotExpiring(Event, frozen=True):
+    """The resource manager says that the job's end is near."""
+
+    pilot: str
+    reason: str
 
 
 class TasksSubmitted(Event, frozen=True):
@@ -95,10 +105,11 @@ class PilotStopAsked(Event, frozen=True):
 
 
 class PilotEnded(Event, frozen=True):
-    """The agent or its job is gone."""
+    """The agent or its job is gone; ``how``: ENDED, EXPIRED, TAKEN or CANCELLED."""
 
     pilot: str
     reason: str
+    how: JobState = JobState.ENDED
 
 
 class Closed(Event, frozen=True):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -21,8 +22,9 @@ STOP_SECONDS = 8.0
 
 
 class _Running:
-    def __init__(self, launcher: Launcher, native_id: str, mark: str) -> None:
+    def __init__(self, launcher: Launcher, native_id: str, mark: str, folder: Path) -> None:
         self.launcher = launcher
+        self.folder = folder
         self.native_id = native_id
         self.mark = mark
         self.stop_by: float | None = None
@@ -101,12 +103,12 @@ class Fleet:
             log.exception("pilot %s cannot be started", job.pilot)
             self._on_ended(job.pilot, mark, f"its job cannot be started: {type(error).__name__}: {error}")
             return
-        self._jobs[job.pilot] = _Running(launcher, native_id, mark)
+        self._jobs[job.pilot] = _Running(launcher, native_id, mark, job.folder)
         self._on_started(job.pilot, native_id)
 
-    def adopt(self, pilot: str, description: PilotDescription, native_id: str, mark: str) -> None:
+    def adopt(self, pilot: str, description: PilotDescription, native_id: str, mark: str, folder: Path) -> None:
         """Watch a job that another manager started."""
-        self._jobs[pilot] = _Running(self.launcher(description), native_id, mark)
+        self._jobs[pilot] = _Running(self.launcher(description), native_id, mark, folder)
 
     def stop(self, pilot: str) -> None:
         """The agent was told to end: see to it that it does."""
@@ -139,7 +141,7 @@ class Fleet:
             for pilot, job in list(self._jobs.items()):
                 by_launcher.setdefault(job.launcher, []).append((pilot, job))
             for launcher, jobs in by_launcher.items():
-                states = launcher.status([job.native_id for _, job in jobs])
+                states = launcher.status({job.native_id: job.folder for _, job in jobs})
                 for pilot, job in jobs:
                     state, words = states.get(job.native_id, (JobState.ENDED, "the resource manager forgot it"))
                     self._seen(pilot, job, state, words)

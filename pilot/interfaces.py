@@ -23,16 +23,25 @@ from pilot.descriptions import PilotDescription, Resources, Terms
 class JobState(Enum):
     """What a resource manager says of a placeholder job."""
 
+    UNKNOWN = "unknown"
+    """It cannot be asked now, or does not know the job yet."""
     QUEUED = "queued"
     RUNNING = "running"
     ENDED = "ended"
+    """The agent ended by itself, or failed: the pilot is started again while it has restarts."""
+    EXPIRED = "expired"
+    """Its time was over: the pilot is done."""
+    TAKEN = "taken"
+    """The site took it away (preempted, node failed, requeued): the pilot is started again at no cost."""
+    CANCELLED = "cancelled"
+    """Somebody ended the job from outside: the pilot is cancelled."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A placeholder job to start."""
 
     pilot: str
-    #: The agent's command line.
+    #: The agent's command line; with several nodes the same on each, all at once (see ``agent.main``).
     command: tuple[str, ...]
     #: Environment variables on top of the launcher's own; ``PILOT_AGENT`` marks every process of this job.
     environment: dict[str, str]
@@ -48,6 +57,8 @@ class Launcher(ABC):
 
     #: Seconds between two looks at the jobs' states.
     poll_interval: float = 1.0
+    #: True when its jobs run on other hosts: the manager listens where these can reach it.
+    remote = False
 
     @abstractmethod
     def check(self, description: PilotDescription) -> None:
@@ -55,11 +66,26 @@ class Launcher(ABC):
 
     @abstractmethod
     def submit(self, job: Job) -> str:
-        """Start the job; its native id, by which `status` and `cancel` know it, also in another process."""
+        """Submit the job; its native id, by which `status` and `cancel` know it, also in another process.
+
+        Raises:
+            PilotError: the resource manager refused it; its own words are in the message.
+        """
+
+    def submit_many(self, jobs: Sequence[Job]) -> list[str | Exception]:
+        """`submit` for jobs that were asked for together: native ids, or what went wrong, in their order."""
+        answers: list[str | Exception] = []
+        for job in jobs:
+            try:
+                answers.append(self.submit(job))
+            except Exception as error:
+                answers.append(error)
+        return answers
 
     @abstractmethod
-    def status(self, native_ids: Sequence[str]) -> Mapping[str, tuple[JobState, str]]:
-        """State of each job, and the resource manager's own words for it."""
+    def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
+        """State of each job (native id → its folder), and the resource manager's own words for it: the end's reason,
+        or why it is pending. May be called more often than the resource manager should be asked."""
 
     @abstractmethod
     def cancel(self, native_id: str, mark: str) -> None:
@@ -70,9 +96,17 @@ class Launcher(ABC):
 
 
 class Allocation(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine may use."""
+    """What an engine may use on one node."""
 
     pilot: str
+    #: The node's name, one for each node of the pilot.
+    node: str = "node-0"
+    #: Nodes of the pilot.
+    nodes: int = 1
+    #: Address to listen on: of this machine's own when the pilot has one node, else one that the other nodes reach.
+    address: str = "127.0.0.1"
+    #: Ports to listen on, first and last; None: any.
+    ports: tuple[int, int] | None = None
     cores: int
     gpus: int
     #: Bytes.
@@ -85,6 +119,8 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """All that a worker process has to know (see ``worker.py``)."""
 
     name: str
+    #: The node that it runs on.
+    node: str = "node-0"
     resources: Resources
     #: Where the agent listens.
     address: str
@@ -102,10 +138,14 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
 class Engine(ABC):
     """A cluster in which workers run. Its methods may block and are called from one thread at a time.
 
+    There is one object on each node of the pilot: the agent's starts the cluster, those on other nodes join it.
     A worker is a process of the engine's that calls ``pilot.worker.serve(spec)``, which connects to the agent and
     returns when it is told to. Work does not pass through the engine: it places workers, tells when one is gone,
     and is there for users who want its native client.
     """
+
+    #: True when `spawn` and `kill` are called on the agent's node for all nodes, False when on the worker's own.
+    central = False
 
     def __init__(self, allocation: Allocation) -> None:
         self.allocation = allocation
@@ -119,6 +159,10 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def join(self, client: Mapping[str, str], on_broken: Callable[[str], None]) -> None:
+        """On another node: join the cluster whose `client` this is. ``on_broken(reason)``: this node cannot go on."""
+
+    @abstractmethod
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
         """Start a worker. ``on_exit(reason)`` is called once, from any thread, when it is gone."""
 
@@ -128,10 +172,10 @@ class Engine(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """End the cluster with all its processes."""
+        """End the cluster, or this node's part of it, with all its processes."""
 
     def client(self) -> dict[str, str]:
-        """What `connect` needs."""
+        """What `connect` and `join` need."""
         return {}
 
     @classmethod

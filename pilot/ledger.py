@@ -6,6 +6,7 @@ import msgspec
 
 from pilot.descriptions import PilotDescription, Resources, Terms
 from pilot.interfaces import Candidate
+from pilot.messages import Node
 from pilot.results import Attempt, Value
 from pilot.routing import Capacity
 from pilot.states import PilotState, TaskState, is_final
@@ -92,10 +93,8 @@ class PilotLedger:
         self.description = description
         self.name = description.name or id
         self.state = PilotState.NEW
-        self.nodes = description.number_of_nodes
-        self.cores = description.cores * self.nodes
-        self.gpus = description.gpus_per_node * self.nodes
-        self.memory = memory
+        node = Node("", "", description.cores, [""] * description.gpus_per_node, memory)
+        self.set_nodes([node] * description.number_of_nodes)
         self.restarts = description.restarts
         self.sent: dict[int, Sent] = {}
         self.used_cores = 0.0
@@ -107,13 +106,21 @@ class PilotLedger:
         self.ends_at: float | None = None
         self.finished = 0
 
+    def set_nodes(self, nodes: list[Node]) -> None:
+        """What it has: as described at first, then as its agent says."""
+        self.nodes = nodes
+        self.cores = sum(node.cores for node in nodes)
+        self.gpus = sum(len(node.gpus) for node in nodes)
+
     def capacity(self, now: float) -> Capacity:
         node = self.description
         seconds = None if node.walltime is None else node.walltime.total_seconds()  # type: ignore[union-attr]
         if self.ends_at is not None:
             seconds = self.ends_at - now
         over = self.state.value if self.stopping or is_final(self.state) else None
-        return Capacity(self.id, self.name, node.labels, node.cores, node.gpus_per_node, self.memory, seconds, over)
+        return Capacity(
+            self.id, self.name, node.labels, node.cores, node.gpus_per_node, self.nodes[0].memory, seconds, over
+        )
 
     def has_credit(self, needs: Resources, seconds: float | None) -> bool:
         """True when a batch that takes so long may be sent now: to a free slot, or (when short) one ahead of it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
@@ -41,8 +42,8 @@ class LocalLauncher(Launcher):
         self._children[native_id] = child
         return native_id
 
-    def status(self, native_ids: Sequence[str]) -> Mapping[str, tuple[JobState, str]]:
-        return {id: self._state(id) for id in native_ids}
+    def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
+        return {id: self._state(id) for id in jobs}
 
     def _state(self, native_id: str) -> tuple[JobState, str]:
         child = self._children.get(native_id)

@@ -481,7 +481,7 @@ class PilotManager:
                 continue
             pilot._change(PilotState.QUEUED, "waits for its agent to join again")
             conductor.adopt(pilot_id, mark)
-            conductor.fleet.adopt(pilot_id, description, native_id, mark)
+            conductor.fleet.adopt(pilot_id, description, native_id, mark, self._folder.pilot(pilot_id))
             conductor.post(events.PilotAsked(pilot_id, description, _memory(description), rejoins=True))
         self._pilot_ids = itertools.count(len(conductor.pilots) + 1)
         self._restore_tasks(journal, functions, terms)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from pilot.descriptions import Resources
+from pilot.interfaces import WorkerSpec
 from pilot.results import Outcome, Value
 
 
@@ -57,15 +58,34 @@ class Refused(Message, frozen=True, array_like=True):
     reason: str
 
 
-class Ready(Message, frozen=True, array_like=True):
-    """Agent to manager: the engine is up, or the manager is back. ``batches``: the work that the agent still has."""
+class Node(msgspec.Struct, frozen=True, array_like=True):
+    """A node of a pilot, as far as the pilot may use it."""
 
-    slots: int
-    gpus: int
+    name: str
+    host: str
+    cores: int
+    #: What CUDA_VISIBLE_DEVICES calls each GPU, and the record: a uuid where the driver tells one.
+    gpus: list[str]
+    #: Bytes.
     memory: int
+
+
+class Ready(Message, frozen=True, array_like=True):
+    """Agent to manager: the engine is up on the first node, on one more or one less, or the manager is back."""
+
+    nodes: list[Node]
+    #: The work that the agent still has: open tasks by batch.
     batches: dict[int, list[int]]
     #: What the engine's native client needs to connect.
     client: dict[str, str]
+    #: Seconds until its walltime is over; None: no end is known.
+    seconds_left: float | None = None
+
+
+class Expiring(Message, frozen=True, array_like=True):
+    """Agent to manager: the resource manager says that the job's end is near."""
+
+    reason: str
 
 
 class Run(Message, frozen=True, array_like=True):
@@ -82,6 +102,8 @@ class Run(Message, frozen=True, array_like=True):
     alone: bool
     #: The longest timeout of its tasks; 0 when they have none.
     limit: float
+    #: From agent to worker, for an MPI task: ranks by host, in order.
+    hosts: dict[str, int] = {}
 
 
 class Outcomes(Message, frozen=True, array_like=True):
@@ -91,6 +113,9 @@ class Outcomes(Message, frozen=True, array_like=True):
     batch: int
     worker: str
     count: int
+    #: What the agent adds: the node that they ran on, and the GPUs that the worker had.
+    node: str = ""
+    gpus: list[str] = []
 
 
 class Lost(Message, frozen=True, array_like=True):
@@ -147,8 +172,67 @@ class Broken(Message, frozen=True, array_like=True):
     reason: str
 
 
+# ---- agent ↔ its other nodes -----------------------------------------------------------------------------------
+
+
+class Join(Message, frozen=True, array_like=True):
+    """Node to agent, after its Hello: what it has, and where it reaches the agent."""
+
+    node: Node
+    address: str
+
+
+class Enter(Message, frozen=True, array_like=True):
+    """Agent to node: join the engine's cluster."""
+
+    client: dict[str, str]
+
+
+class Entered(Message, frozen=True, array_like=True):
+    """Node to agent: the engine is up here."""
+
+
+class Spawn(Message, frozen=True, array_like=True):
+    """Agent to node: start this worker."""
+
+    spec: WorkerSpec
+
+
+class Kill(Message, frozen=True, array_like=True):
+    """Agent to node: end this worker at once."""
+
+    worker: str
+
+
+class Gone(Message, frozen=True, array_like=True):
+    """Node to agent: this worker is gone."""
+
+    worker: str
+    reason: str
+
+
 AnyMessage = (
-    Hello | Welcome | Refused | Ready | Run | Outcomes | Lost | Started | Cancel | Ack | Beat | Drain | Stop | Broken
+    Hello
+    | Welcome
+    | Refused
+    | Ready
+    | Expiring
+    | Run
+    | Outcomes
+    | Lost
+    | Started
+    | Cancel
+    | Ack
+    | Beat
+    | Drain
+    | Stop
+    | Broken
+    | Join
+    | Enter
+    | Entered
+    | Spawn
+    | Kill
+    | Gone
 )
 
 encode = msgspec.msgpack.Encoder().encode

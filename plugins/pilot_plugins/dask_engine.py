@@ -46,6 +46,9 @@ class DaskEngine(Engine):
         )
         self._client = Client(self._cluster, set_as_default=False)
 
+    def join(self, client: Mapping[str, str], on_broken: Callable[[str], None]) -> None:
+        raise NotImplementedError
+
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
         command = [sys.executable, "-m", "distributed.cli.dask_worker", self._cluster.scheduler_address]
         command += [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 
@@ -23,6 +23,9 @@ class ProcessEngine(Engine):
 
     def start(self, on_broken: Callable[[str], None]) -> None:
         """Nothing to start: the first worker starts the fork server."""
+
+    def join(self, client: Mapping[str, str], on_broken: Callable[[str], None]) -> None:
+        raise NotImplementedError
 
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
         process = self._context.Process(target=serve, args=(spec,), name=spec.name)

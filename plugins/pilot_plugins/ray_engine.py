@@ -59,6 +59,9 @@ class RayEngine(Engine):
                 watch = threading.Thread(target=_watch, args=(process.pid, process.name(), on_broken), daemon=True)
                 watch.start()
 
+    def join(self, client: Mapping[str, str], on_broken: Callable[[str], None]) -> None:
+        raise NotImplementedError
+
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
         needs = spec.resources
         declared = {"num_cpus": 0.0} if needs == SLOT else {"num_cpus": needs.num_cpus, "memory": needs.memory}

@@ -41,7 +41,7 @@ def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
 
 
 def state(launcher: Launcher, id: str) -> JobState:
-    return launcher.status([id])[id][0]
+    return launcher.status({id: Path()})[id][0]
 
 
 def test_a_job_runs_and_ends(launcher: Launcher, job: Any, eventually: Eventually, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_job_runs_and_ends(launcher: Launcher, job: Any, eventually: Eventuall
     eventually(lambda: state(launcher, id) is JobState.ENDED)
     assert one.log_path.read_text() == f"hello {tmp_path}\n"
     assert (tmp_path / "ran").exists()
-    assert launcher.status([id])[id][1] == "the agent ended with code 0"
+    assert launcher.status({id: Path()})[id][1] == "the agent ended with code 0"
     launcher.cancel(id, one.environment[MARK])
 
 
@@ -70,9 +70,15 @@ def test_cancel_leaves_others_alone(launcher: Launcher, job: Any) -> None:
     one, other = job("sleep", "60"), job("sleep", "60")
     ids = [launcher.submit(one), launcher.submit(other)]
     launcher.cancel(ids[0], one.environment[MARK])
-    assert [state for state, _ in launcher.status(ids).values()] == [JobState.ENDED, JobState.RUNNING]
+    assert [state for state, _ in launcher.status(dict.fromkeys(ids, Path())).values()] == [
+        JobState.ENDED,
+        JobState.RUNNING,
+    ]
     launcher.cancel(ids[1], other.environment[MARK])
-    assert [state for state, _ in launcher.status(ids).values()] == [JobState.ENDED, JobState.ENDED]
+    assert [state for state, _ in launcher.status(dict.fromkeys(ids, Path())).values()] == [
+        JobState.ENDED,
+        JobState.ENDED,
+    ]
 
 
 def test_status_in_another_process(launcher: Launcher, job: Any) -> None:
@@ -90,7 +96,7 @@ def test_a_job_that_died(launcher: Launcher, job: Any, eventually: Eventually) -
     one = job("sh", "-c", "kill -9 $$")
     id = launcher.submit(one)
     eventually(lambda: state(launcher, id) is JobState.ENDED)
-    assert "killed by signal 9" in launcher.status([id])[id][1]
+    assert "killed by signal 9" in launcher.status({id: Path()})[id][1]
     launcher.cancel(id, one.environment[MARK])
 
 

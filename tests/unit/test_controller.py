@@ -16,6 +16,7 @@ from pilot.controller import Controller
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.events import Fail, RecordAttempt, SendBatch, SendCancel, Settle, StartPilot, StopPilot
 from pilot.ledger import Entry, Function
+from pilot.messages import Node
 from pilot.results import CANCELLED, OK, RAISED, Outcome
 from pilot.routing import Balanced
 from pilot.states import PilotState, TaskState, is_final
@@ -78,7 +79,7 @@ class World:
     def ready(self, id: str = "p", batches: dict[int, list[int]] | None = None) -> list[Any]:
         self.feed(events.AgentJoined(id))
         known = self.controller.pilots[id]
-        return self.feed(events.PilotReady(id, known.cores, known.gpus, 2**30, batches or {}))
+        return self.feed(events.PilotReady(id, known.nodes, batches or {}))
 
     def submit(self, count: int = 1, function: Function | None = None, **wishes: Any) -> list[int]:
         needs = wishes.pop("needs", None)
@@ -599,7 +600,7 @@ def test_rejoin_reclaims_and_nothing_runs_twice(world: World) -> None:
     world.feed(events.OutcomesArrived("p", 41, "w", early))
     assert [world.outcomes[id] for id in tasks[:3]] == [OK] * 3
     world.batches["p"] = {41: tasks[3:4], 42: tasks[4:6]}
-    world.feed(events.PilotReady("p", 2, 0, 2**30, {41: tasks[3:4], 42: tasks[4:6]}))
+    world.feed(events.PilotReady("p", [Node("n", "h", 2, [], 2**30)], {41: tasks[3:4], 42: tasks[4:6]}))
     assert [world.state(id) for id in tasks[3:6]] == [TaskState.BOUND] * 3
     world.work_off()
     assert world.order == tasks[6:]

@@ -58,7 +58,12 @@ WRONG: dict[str, tuple[type[Description], dict[str, Any], str, str]] = {
     "kwargs with numbers": (TASK, {"kwargs": {1: 2}}, "kwargs", "str"),
     "pilot and pilots": (TASK, {"pilot": "a", "pilots": ["b"]}, "pilots", "not both"),
     "executable is one text": (TASK, {"function": None, "executable": "ls -l"}, "executable", "list of words"),
-    "executable with args": (TASK, {"function": None, "executable": ["ls"], "args": [1]}, "args", "none with an exec"),
+    "executable with args": (
+        TASK,
+        {"function": None, "executable": ["ls"], "args": [1]},
+        "args",
+        "none with a program",
+    ),
 }
 
 
