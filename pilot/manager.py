@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import logging
 import os
+import shlex
 import shutil
 import sys
 import threading
@@ -185,12 +186,15 @@ class PilotManager:
             pilot=id,
             mark=mark,
             engine=wanted.engine,
+            nodes=wanted.number_of_nodes,
             cores=wanted.cores,
             gpus=wanted.gpus_per_node,
             memory=_memory(wanted),
-            environment=wanted.environment,
+            environment=_environment(wanted),
             working_directory=wanted.working_directory or str(Path.cwd()),
             orphan_timeout=wanted.orphan_timeout,
+            walltime=None if wanted.walltime is None else wanted.walltime.total_seconds(),  # type: ignore[union-attr]
+            ports=wanted.ports,
             sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
         )
         write_private(folder / "agent.json", msgspec.json.encode(settings))
@@ -542,6 +546,12 @@ def _capacity(pilot: Pilot) -> Capacity:
     seconds = None if node.walltime is None else node.walltime.total_seconds()  # type: ignore[union-attr]
     over = state.value if is_final(state) or state is PilotState.DRAINING else None
     return Capacity(pilot.id, pilot.name, node.labels, node.cores, node.gpus_per_node, _memory(node), seconds, over)
+
+
+def _environment(description: PilotDescription) -> dict[str, str]:
+    """Of the workers; how MPI tasks are started travels in it (``mpi.py``)."""
+    mpi = {"PILOT_MPI": shlex.join(description.mpi)} if description.mpi else {}
+    return mpi | description.environment
 
 
 def _memory(description: PilotDescription) -> int:
