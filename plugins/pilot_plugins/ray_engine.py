@@ -75,9 +75,13 @@ class RayEngine(Engine):
         command += [f"--node-ip-address={self.allocation.address}", f"--object-store-memory={OBJECT_STORE}"]
         command += [f"--num-cpus={self.allocation.cores}", f"--num-gpus={self.allocation.gpus}"]
         command += ["--resources", json.dumps({_pin(self.allocation.node): 1.0}), "--disable-usage-stats"]
+        command += [f"--temp-dir={Path(tempfile.gettempdir()) / 'ray'}"]
+        environment = {**os.environ, "RAY_AUTH_MODE": "token"}
         log_path = self.allocation.folder / f"ray-{self.allocation.node}.log"
         with log_path.open("wb") as log_file:
-            self._raylet = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file)
+            self._raylet = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file
+            )
         deadline = time.monotonic() + JOIN_SECONDS
         while "Ray runtime started" not in (said := log_path.read_text()):
             if self._raylet.poll() is not None or time.monotonic() > deadline:
@@ -105,7 +109,7 @@ class RayEngine(Engine):
 
     def stop(self) -> None:
         if self._raylet is not None:
-            self._raylet.terminate()
+            self._raylet.kill()
         else:
             ray.shutdown()
 
