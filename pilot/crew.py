@@ -91,6 +91,8 @@ class _Worker:
         self.unwanted: set[int] = set()
         self.exit: tuple[float, str] | None = None
         self.overdue = False
+        #: It is no task's fault that it is gone.
+        self.innocent = False
         #: Where the ranks of its MPI task run: node → ranks.
         self.hosts: dict[str, int] = {}
 
@@ -141,6 +143,8 @@ class Crew:
         self._batches: dict[int, _Batch] = {}
         self._codes: dict[str, bytes] = {}
         self._count = 0
+        #: Of the workers' names: those of another agent of this pilot have other names.
+        self._prefix = f"{settings.pilot}.{settings.mark[:4]}"
         self._stopping = False
         self._next_enforce = 0.0
         #: The engine is up on the agent's own node.
@@ -274,8 +278,10 @@ class Crew:
         self._server.send(place.peer, messages.Stop())  # type: ignore[arg-type]
         for worker in list(self._workers.values()):
             if worker.place is place:
+                worker.innocent = True
                 self._gone(worker.name, f"is gone with its node {place.name}, which {reason}")
             elif place.name in worker.hosts:
+                worker.innocent = True
                 self._kill(worker)
                 self._gone(worker.name, f"was ended: of its MPI task's nodes {place.name} {reason}")
 
@@ -512,7 +518,7 @@ class Crew:
 
     def _start_worker(self, shape: Resources, place: Place, gpus: dict[int, float]) -> _Worker:
         self._count += 1
-        worker = _Worker(f"{self.allocation.pilot}.{self._count}", shape, place, gpus)
+        worker = _Worker(f"{self._prefix}.{self._count}", shape, place, gpus)
         self._workers[worker.name] = worker
         self._idle.setdefault(shape, {})[worker.name] = worker
         place.bind_gpus(gpus)
@@ -595,7 +601,8 @@ class Crew:
             self._report(messages.Outcomes(0, batch.run.batch, worker.name, 1), [body])
             return
         obeyed = worker.obey_by is not None and not worker.overdue
-        self._report(messages.Lost(0, batch.run.batch, worker.name, tasks, reason, not obeyed), ())
+        blame = not obeyed and not worker.innocent
+        self._report(messages.Lost(0, batch.run.batch, worker.name, tasks, reason, blame, not obeyed), ())
 
     # ---- small ----------------------------------------------------------------------------------------------
 

@@ -384,6 +384,7 @@ class PilotManager:
         entry, outcome = task._entry, task._outcome
         pilot = self._conductor.pilots.get(entry.pilot or "")
         known = outcome is not None and outcome.started > 0
+        where = self._conductor.workers.get(entry.worker or "")
         stdout, stderr = (outcome.stdout, outcome.stderr) if outcome is not None else (None, None)
         if stdout is None and stderr is None and isinstance(outcome, _Recorded):
             stdout, stderr = self._reader.output(task.id)
@@ -392,7 +393,9 @@ class PilotManager:
             name=task.name,
             state=entry.state.value,
             pilot=pilot.name if pilot is not None else None,
-            host=self._conductor.agent_host(entry.pilot),
+            host=where.host if where is not None else None,
+            node=where.node if where is not None else None,
+            gpus=where.gpus if where is not None else (),
             worker=entry.worker,
             submitted=entry.submitted,
             bound=entry.bound or None,
@@ -476,6 +479,7 @@ class PilotManager:
             functions[id] = self._functions[digest] = Function(id, digest, name)
             conductor.codes[digest] = code
         terms = journal.terms()
+        conductor.workers = journal.workers()
         conductor.terms = {one: id for id, one in terms.items()}
         for pilot_id, description, mark, state, native_id in journal.pilots():
             pilot = self._add_pilot(pilot_id, description)
