@@ -420,6 +420,11 @@ class Conductor:
             self.server.send(agent.peer, messages.Stop())
         self.fleet.stop(command.pilot)
 
+    def shrink(self, pilot: str, count: int) -> None:
+        """Tell an agent to give nodes back."""
+        if (agent := self._agents.get(pilot)) is not None:
+            self.server.send(agent.peer, messages.Shrink(count))
+
     def _do_change_pilot(self, command: events.ChangePilot) -> None:
         state = command.state
         log.info("pilot %s: %s (%s)", command.pilot, state.value, command.reason)

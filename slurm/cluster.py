@@ -46,7 +46,9 @@ PORT_BASE = 16817
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 PACKAGES = "on Debian: apt-get install --no-install-recommends slurm-wlm munge"
-ACCOUNTING_PACKAGES = "on Debian: apt-get install --no-install-recommends slurmdbd slurm-wlm-mysql-plugin mariadb-server"
+ACCOUNTING_PACKAGES = (
+    "on Debian: apt-get install --no-install-recommends slurmdbd slurm-wlm-mysql-plugin mariadb-server"
+)
 
 SLURM_CONF = """\
 ClusterName=test
