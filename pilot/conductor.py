@@ -344,6 +344,7 @@ class Conductor:
             self._joined(agent, message)
         elif isinstance(message, messages.Ready):
             self.pilots[agent.pilot]._client = message.client
+            self.pilots[agent.pilot].nodes = tuple(node.name for node in message.nodes)
             agent.hosts.update((node.name, node.host) for node in message.nodes)
             self._feed(events.PilotReady(agent.pilot, message.nodes, message.batches, message.seconds_left))
         elif isinstance(message, messages.Expiring):

@@ -237,6 +237,8 @@ class Pilot:
         self.log_path = log_path
         #: Why it is in its state.
         self.reason = ""
+        #: Names of the nodes where its workers run, as they come and go.
+        self.nodes: tuple[str, ...] = ()
         self._client: dict[str, str] = {}
         #: Wall clock of each state it was in first, seconds since the epoch.
         self.times: dict[PilotState, float] = {}
