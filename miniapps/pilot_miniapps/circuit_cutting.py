@@ -14,6 +14,7 @@ from rich.table import Table
 from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
 from pilot.quantum.circuits import exact_value, warm_up
 from pilot.quantum.cutting import CutPlan, CutResult, gather, plan
+from pilot_miniapps.pilots import ALLOWED, read_pilot
 from pilot_miniapps.report import (
     Stopwatch,
     plot_timeline,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from pilot import Task
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-ENGINES = ("process", "ray", "dask")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,31 +54,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seed: Annotated[int, msgspec.Meta(ge=0, description="of the search for cuts, the drawn terms and the shots")] = 111
     pilot: Annotated[
         tuple[str, ...],
-        msgspec.Meta(min_length=1, description="a pilot on this machine, ENGINE:CORES; give it again for another"),
+        msgspec.Meta(min_length=1, description=f"a pilot: {ALLOWED}; give it again for another"),
     ] = ("ray:1", "dask:1")
     exact: Annotated[bool, msgspec.Meta(description="compute the uncut circuit's value beside it")] = True
     output: Annotated[str, msgspec.Meta(description="folder for the report")] = "runs/circuit-cutting"
 
     def __post_init__(self) -> None:
-        for text in self.pilot:
-            engine, _, cores = text.partition(":")
-            if engine not in ENGINES or not (cores.isdecimal() and int(cores)):
-                raise ValueError(
-                    f"--pilot: {text!r} given; ENGINE:CORES allowed, such as ray:2, "
-                    f"with an engine of {', '.join(ENGINES)}"
-                )
+        self.pilots()
 
     def pilots(self) -> list[PilotDescription]:
-        """The pilots asked for, named after their engine and place in the list."""
-        descriptions = []
-        for number, text in enumerate(self.pilot):
-            engine, _, cores = text.partition(":")
-            descriptions.append(
-                PilotDescription(
-                    resource="local://", engine=engine, cores_per_node=int(cores), name=f"{engine}-{number}"
-                )
-            )
-        return descriptions
+        """The pilots asked for."""
+        return [read_pilot(text, number) for number, text in enumerate(self.pilot)]
 
 
 class CircuitCutting:
@@ -129,7 +115,7 @@ class CircuitCutting:
         return manager.submit_tasks(
             TaskDescription(function=warm_up, pilot=description.name, name=f"warm-up {core}")
             for description in descriptions
-            for core in range(description.cores_per_node)
+            for core in range(description.cores_per_node * description.number_of_nodes)
         )
 
     def _plan(self, circuit: QuantumCircuit, observable: str) -> CutPlan:
