@@ -16,7 +16,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from pilot import messages, registry
 from pilot.channel import Client, Frame, Server
 from pilot.crew import Crew
 from pilot.interfaces import Allocation
+from pilot.line import Line
 from pilot.messages import Message
 from pilot.processes import end_marked, end_with_me, scratch
 from pilot.session import AgentSettings, Connection, SessionFolder
@@ -71,10 +71,8 @@ class Agent:
             self._crew.broken = (
                 f"its working directory {settings.working_directory} does not exist on {platform.node()}"
             )
-        self._kept: OrderedDict[int, tuple[Message, Sequence[Frame]]] = OrderedDict()
-        self._seq = 0
+        self._line = Line(lambda message, frames: self._manager.send(message, frames))
         self._heard = time.monotonic()
-        self._manager_id = 0
         self._ready_said = False
         self._draining = False
         self._over: str | None = None
@@ -114,14 +112,21 @@ class Agent:
 
     def _received(self, message: Message, frames: list[bytes]) -> None:
         self._heard = time.monotonic()
-        if isinstance(message, messages.Run):
+        if isinstance(message, messages.Numbered):
+            if self._line.take(message):
+                self._line.done(message.seq)
+                self._received(messages.decode(frames[0]), frames[1:])
+        elif isinstance(message, messages.Run):
             self._crew.add(message, frames)
         elif isinstance(message, messages.Ack):
-            while self._kept and next(iter(self._kept)) <= message.seq:
-                self._kept.popitem(last=False)
+            if message.sender == self._line.stream:
+                self._line.free(message.seq)
         elif isinstance(message, messages.Beat):
-            if message.sender != self._manager_id:
+            if message.sender != self._line.stream:
                 self._hello()
+            self._line.hear(message)
+        elif isinstance(message, messages.Again):
+            self._line.repeat(message)
         elif isinstance(message, messages.Welcome):
             self._welcomed(message)
         elif isinstance(message, messages.Cancel):
@@ -138,35 +143,33 @@ class Agent:
         self._manager.send(messages.Hello(self._settings.pilot, os.getpid(), platform.node(), versions()))
 
     def _welcomed(self, message: messages.Welcome) -> None:
-        """A manager that knows us: it gets what no manager has acknowledged, then what we still have."""
-        self._manager_id = message.sender
-        for kept, frames in self._kept.values():
-            self._manager.send(kept, frames)
-        self._ready_said = False
+        """A manager that knows us: a new one gets what no manager has acknowledged, then what we still have."""
+        if message.sender != self._line.stream:
+            self._line.start(message.sender, stale=(messages.Ready,))
+            self._ready_said = False
 
-    def _report(self, message: Message, frames: Sequence[Frame]) -> None:
-        """Send to the manager; outcomes and losses are kept until it has acknowledged them."""
-        if isinstance(message, messages.Outcomes | messages.Lost):
-            self._seq += 1
-            message = msgspec.structs.replace(message, seq=self._seq)
-            self._kept[self._seq] = (message, frames)
-        self._manager.send(message, frames)
+    def _report(self, message: Message, frames: Sequence[Frame] = ()) -> None:
+        """Send to the manager; what it must not miss is kept until it has acknowledged it."""
+        if isinstance(message, messages.Started | messages.Broken):
+            self._manager.send(message, frames)
+        else:
+            self._line.send(message, frames)
 
     def _check(self) -> None:
         if self._crew.broken is not None:
-            self._manager.send(messages.Broken(self._crew.broken))
+            self._report(messages.Broken(self._crew.broken))
             self._over = self._crew.broken
             return
-        if self._crew.started and self._manager_id and not self._ready_said:
+        if self._crew.started and self._line.stream and not self._ready_said:
             self._ready_said = True
             gpus = [str(number) for number in range(self._settings.gpus)]
             node = messages.Node("node-0", platform.node(), self._settings.cores, gpus, self._settings.memory)
-            self._manager.send(messages.Ready([node], self._crew.held(), self._engine.client()))
-        if self._draining and self._crew.is_idle() and not self._kept:
+            self._report(messages.Ready([node], self._crew.held(), self._engine.client()))
+        if self._draining and self._crew.is_idle() and self._line.is_clear():
             self._over = "drained"
 
     def _beat(self, poller: zmq.Poller) -> None:
-        self._manager.send(messages.Beat(0))
+        self._manager.send(self._line.beat())
         self._server.look_out()
         self._crew.beat()
         silent = time.monotonic() - self._heard

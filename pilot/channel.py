@@ -23,6 +23,8 @@ Frame = bytes | memoryview
 Keys = tuple[bytes, bytes]
 
 _HEARTBEAT_MS = 5000
+#: A connection that takes longer to be made, or to show its key, is tried again.
+_CONNECT_MS = 5000
 #: How an event of a socket's monitor begins.
 _EVENT = struct.Struct("=H")
 
@@ -174,5 +176,7 @@ def _prepare(socket: Any) -> Any:
     socket.setsockopt(zmq.SNDHWM, 0)  # the credit of each pilot bounds what is on its way
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 4 * _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT_MS)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _CONNECT_MS)
     return socket
