@@ -28,8 +28,9 @@ from pilot.crew import Crew
 from pilot.interfaces import Allocation
 from pilot.line import Line
 from pilot.messages import Message
-from pilot.processes import end_marked, end_with_me, scratch
-from pilot.session import AgentSettings, Connection, SessionFolder
+from pilot.node import AgentAddress, NodeProcess, agent_path, describe, outward_address, own_mark, own_rank
+from pilot.processes import MARK, end_marked, end_with_me, scratch
+from pilot.session import AgentSettings, Connection, SessionFolder, write_private
 from pilot.worker import versions
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ BEAT_SECONDS = 1.0
 SILENT_SECONDS = 5.0
 #: Seconds between two rounds of the loop when nothing happens.
 ROUND_SECONDS = 0.25
+#: The file in the pilot's folder by which a batch script tells that the job's end is near.
+EXPIRING = "expiring"
 
 
 class Agent:
@@ -50,23 +53,33 @@ class Agent:
         self._connection = folder.read_connection()
         self._context = zmq.Context()
         self._manager = self._connect(self._connection)
-        host = self._connection.address.removeprefix("tcp://").partition(":")[0]
-        self._server = Server(self._connection.keys, f"tcp://{host}")
+        address = "127.0.0.1" if settings.nodes == 1 else outward_address()
+        self._server = Server(self._connection.keys, "tcp://127.0.0.1" if settings.nodes == 1 else "tcp://0.0.0.0")
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         os.set_blocking(self._wake_reader, False)
-        pilot_folder = folder.pilot(settings.pilot)
-        (pilot_folder / "workers").mkdir(exist_ok=True)
+        self._pilot_folder = folder.pilot(settings.pilot)
+        (self._pilot_folder / "workers").mkdir(exist_ok=True)
+        (self._pilot_folder / EXPIRING).unlink(missing_ok=True)
+        if settings.nodes > 1:
+            port = self._server.address.rpartition(":")[2]
+            listed = msgspec.structs.replace(self._connection, address=f"tcp://{address}:{port}")
+            write_private(agent_path(self._pilot_folder), msgspec.json.encode(AgentAddress(settings.mark, listed)))
+        home = describe(settings)
         allocation = Allocation(
             pilot=settings.pilot,
-            cores=settings.cores,
-            gpus=settings.gpus,
-            memory=settings.memory,
-            folder=pilot_folder,
+            node=home.name,
+            nodes=settings.nodes,
+            address=address,
+            ports=settings.ports,
+            cores=home.cores,
+            gpus=len(home.gpus),
+            memory=home.memory,
+            folder=self._pilot_folder,
         )
         self._engine = registry.load("pilot.engines", settings.engine)(allocation)
         keys = self._connection.keys
-        self._crew = Crew(self._engine, self._server, keys, settings, folder.spool, self._report, self._wake)
+        self._crew = Crew(self._engine, home, self._server, keys, settings, folder.spool, self._report, self._wake)
         if not Path(settings.working_directory).is_dir():
             self._crew.broken = (
                 f"its working directory {settings.working_directory} does not exist on {platform.node()}"
@@ -74,7 +87,10 @@ class Agent:
         self._line = Line(lambda message, frames: self._manager.send(message, frames))
         self._heard = time.monotonic()
         self._ready_said = False
-        self._draining = False
+        #: Of the crew's nodes, as the manager knows them.
+        self._changes = 0
+        self._ends = find_end(settings)
+        self._draining = self._expiring = False
         self._over: str | None = None
 
     def _connect(self, connection: Connection) -> Client:
@@ -160,18 +176,27 @@ class Agent:
             self._report(messages.Broken(self._crew.broken))
             self._over = self._crew.broken
             return
-        if self._crew.started and self._line.stream and not self._ready_said:
-            self._ready_said = True
-            gpus = [str(number) for number in range(self._settings.gpus)]
-            node = messages.Node("node-0", platform.node(), self._settings.cores, gpus, self._settings.memory)
-            self._report(messages.Ready([node], self._crew.held(), self._engine.client()))
+        if self._crew.started and self._line.stream:
+            if not self._ready_said:
+                self._ready_said = True
+                self._say_ready(self._crew.held())
+            elif self._crew.changes != self._changes:
+                self._say_ready({})
         if self._draining and self._crew.is_idle() and self._line.is_clear():
             self._over = "drained"
+
+    def _say_ready(self, batches: dict[int, list[int]]) -> None:
+        self._changes = self._crew.changes
+        left = None if self._ends is None else self._ends - time.time()
+        self._report(messages.Ready(self._crew.nodes, batches, self._engine.client(), left))
 
     def _beat(self, poller: zmq.Poller) -> None:
         self._manager.send(self._line.beat())
         self._server.look_out()
         self._crew.beat()
+        if not self._expiring and (self._pilot_folder / EXPIRING).exists():
+            self._expiring = True
+            self._report(messages.Expiring("the resource manager says that the job's end is near"))
         silent = time.monotonic() - self._heard
         if silent > self._settings.orphan_timeout:
             self._over = f"no manager for {silent:.0f} s"
@@ -214,19 +239,30 @@ class Agent:
         return 1 if self._crew.broken else 0
 
 
+def find_end(settings: AgentSettings) -> float | None:
+    """Wall clock of the job's end: Slurm's word (``SLURM_JOB_END_TIME``, sbatch(1)) or the walltime from now on."""
+    if (told := os.environ.get("SLURM_JOB_END_TIME")) and "SLURM_JOB_ID" in os.environ and settings.walltime:
+        return float(told)
+    return None if settings.walltime is None else time.time() + settings.walltime
+
+
 def main() -> None:
-    """The command line of the placeholder job: SESSION PILOT MARK."""
+    """The command line of the placeholder job: SESSION PILOT MARK. With several nodes it runs on each of them; the
+    first becomes the agent."""
     session, pilot, mark = sys.argv[1:]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     folder = SessionFolder(Path(session))
     settings = msgspec.json.decode((folder.pilot(pilot) / "agent.json").read_bytes(), type=AgentSettings)
     settings = msgspec.structs.replace(settings, mark=mark)
     sys.path.extend(path for path in settings.sys_path if path not in sys.path)  # where the user has plugins
+    is_agent = settings.nodes == 1 or own_rank() == 0
+    if not is_agent:
+        os.environ[MARK] = mark = own_mark(mark)
     end_with_me(mark)
     temporary = scratch(mark)
     temporary.mkdir(mode=0o700)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
-    code = Agent(folder, settings).run()
+    code = Agent(folder, settings).run() if is_agent else NodeProcess(folder, settings, describe(settings)).run()
     logging.shutdown()
     os._exit(code)  # engines leave threads behind that would hold an ordinary exit up
 

@@ -25,7 +25,7 @@ from pilot.channel import Server
 from pilot.controller import Controller
 from pilot.descriptions import Terms
 from pilot.fleet import Fleet
-from pilot.journal import Journal, pack
+from pilot.journal import Journal, WorkerRow, pack
 from pilot.ledger import Entry
 from pilot.line import Line
 from pilot.messages import Message, Work
@@ -60,6 +60,8 @@ class _Agent:
         self.joined = False
         self.heard = time.monotonic()
         self.host: str | None = None
+        #: Node → host, of the nodes that it has or had.
+        self.hosts: dict[str, str] = {}
         self.functions: set[str] = set()
 
 
@@ -102,6 +104,8 @@ class Conductor:
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
         self.codes: dict[str, bytes] = {}
+        #: The workers of which an outcome came.
+        self.workers: dict[str, WorkerRow] = {}
         #: Ids of the `Terms` in the journal.
         self.terms: dict[Terms, int] = {}
         #: Terms that some pilot can serve, as far as is known; emptied whenever that may have changed.
@@ -225,11 +229,6 @@ class Conductor:
         """Expect an agent that another manager started. Before `start` only."""
         self._expect(pilot, mark)
 
-    def agent_host(self, pilot: str | None) -> str | None:
-        """Where a pilot's agent runs."""
-        agent = self._agents.get(pilot or "")
-        return agent.host if agent is not None else None
-
     # ---- the loop ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -332,11 +331,19 @@ class Conductor:
             agent.line.repeat(message)
         elif isinstance(message, messages.Outcomes):
             outcomes = messages.decode_outcomes(frames[0])
+            if message.worker not in self.workers:
+                self._met(agent, message)
             self._feed(events.OutcomesArrived(agent.pilot, message.batch, message.worker, outcomes))
         elif isinstance(message, messages.Lost):
             self._feed(
                 events.AttemptsLost(
-                    agent.pilot, message.batch, message.worker, message.tasks, message.reason, message.blame
+                    agent.pilot,
+                    message.batch,
+                    message.worker,
+                    message.tasks,
+                    message.reason,
+                    message.blame,
+                    message.begun,
                 )
             )
         elif isinstance(message, messages.Started):
@@ -345,10 +352,19 @@ class Conductor:
             self._joined(agent, message)
         elif isinstance(message, messages.Ready):
             self.pilots[agent.pilot]._client = message.client
+            agent.hosts.update((node.name, node.host) for node in message.nodes)
             self._feed(events.PilotReady(agent.pilot, message.nodes, message.batches, message.seconds_left))
+        elif isinstance(message, messages.Expiring):
+            self._feed(events.PilotExpiring(agent.pilot, message.reason))
         elif isinstance(message, messages.Broken):
             self._job_ended(agent.pilot, agent.mark, message.reason)
             self.fleet.abandon(agent.pilot)
+
+    def _met(self, agent: _Agent, message: messages.Outcomes) -> None:
+        """The first outcome of a worker: where it is goes into the record."""
+        host = agent.hosts.get(message.node, agent.host or "")
+        self.workers[message.worker] = WorkerRow(message.node, host, tuple(message.gpus))
+        self.journal.put("workers", (message.worker, message.node, host, " ".join(message.gpus)))
 
     def _joined(self, agent: _Agent, hello: messages.Hello) -> None:
         if hello.versions != versions():

@@ -322,7 +322,7 @@ class Controller:
             pilot.take(event.batch)
         for entry in lost:
             entry.worker = event.worker
-        self._lose(lost, pilot, event.reason, event.blame, event.blame, commands)
+        self._lose(lost, pilot, event.reason, event.blame, event.blame or event.begun, commands)
 
     def _lose(
         self, lost: list[Entry], pilot: PilotLedger, reason: str, blame: bool, counts: bool, commands: list[Any]

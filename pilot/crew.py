@@ -1,14 +1,15 @@
-"""The workers of a pilot, and which of them runs which batch. The agent's inner half; ``agent.py`` is the outer.
+"""The workers of a pilot on all its nodes, and which of them runs which batch. The agent's inner half; ``agent.py``
+is the outer.
 
 Cores are counted by what runs: an idle worker takes none. A batch goes to an idle worker of its shape (its
-`Resources`); one is started when there is none. Batches start in the order in which they came; one that waits for
-cores keeps those behind it from taking them, one that waits for a GPU does not.
+`Resources`) on a node with room; one is started when there is none. Batches start in the order in which they came; one
+that waits for cores keeps those behind it from taking them, one that waits for a GPU does not. An MPI task has a worker
+on the agent's node, which starts its ranks on the cores that are set aside for them anywhere.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,8 +21,10 @@ from pilot import messages
 from pilot.channel import Frame, Keys, Server
 from pilot.descriptions import SLOT, Resources
 from pilot.interfaces import Allocation, Engine, WorkerSpec
-from pilot.messages import Message
+from pilot.messages import Message, Node
+from pilot.places import Place, spread
 from pilot.results import TIMED_OUT, Outcome
+from pilot.session import AgentSettings
 from pilot.worker import MAIN, versions
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,11 @@ OBEY_SECONDS = 3.0
 SHORT_PATIENCE = 1.0
 #: Seconds after which an idle worker of another shape ends.
 IDLE_SECONDS = 60.0
+#: Seconds between two looks at workers that must obey.
+ENFORCE_SECONDS = 0.1
+#: A node whose process says nothing for so many seconds, or cannot be reached by so many beats in a row, is gone.
+NODE_SILENT_SECONDS = 20.0
+NODE_UNREACHED = 3
 #: So many workers in a row that end before they have reported mean that none will.
 FAILED_STARTS = 3
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -68,9 +76,10 @@ class _Batch:
 
 
 class _Worker:
-    def __init__(self, name: str, shape: Resources, gpus: dict[int, float]) -> None:
+    def __init__(self, name: str, shape: Resources, place: Place, gpus: dict[int, float]) -> None:
         self.name = name
         self.shape = shape
+        self.place = place
         self.gpus = gpus
         self.joined = False
         #: What it has: the batch that it runs, and one ahead of it.
@@ -82,6 +91,10 @@ class _Worker:
         self.unwanted: set[int] = set()
         self.exit: tuple[float, str] | None = None
         self.overdue = False
+        #: It is no task's fault that it is gone.
+        self.innocent = False
+        #: Where the ranks of its MPI task run: node → ranks.
+        self.hosts: dict[str, int] = {}
 
 
 class Crew:
@@ -90,9 +103,10 @@ class Crew:
     def __init__(
         self,
         engine: Engine,
+        home: Node,
         server: Server,
         keys: Keys,
-        settings: Any,
+        settings: AgentSettings,
         spool: Path,
         report: Report,
         wake: Callable[[], None],
@@ -101,9 +115,10 @@ class Crew:
 
         Args:
             engine: where the workers run.
+            home: the agent's own node.
             server: where they connect to.
             keys: of the session.
-            settings: the agent's `AgentSettings`.
+            settings: of the agent.
             spool: folder for large results.
             report: sends to the manager.
             wake: makes the agent's thread call `attend`; any thread may call it.
@@ -117,24 +132,37 @@ class Crew:
         self._wake = wake
         self._calls = ThreadPoolExecutor(1, thread_name_prefix="pilot-engine")
         self._exits: deque[tuple[str, str]] = deque()
+        self._home = Place(home, None, server.address.replace("//0.0.0.0:", "//127.0.0.1:"))
+        self._places = {home.name: self._home}
         self._workers: dict[str, _Worker] = {}
+        #: Those that have no batch, by shape; those that have one short batch and may get another.
+        self._idle: dict[Resources, dict[str, _Worker]] = {}
+        self._ready_for_more: dict[str, _Worker] = {}
+        self._exiting: dict[str, _Worker] = {}
         self._queue: deque[_Batch] = deque()
         self._batches: dict[int, _Batch] = {}
         self._codes: dict[str, bytes] = {}
         self._count = 0
-        self._failed_starts = 0
+        #: Of the workers' names: those of another agent of this pilot have other names.
+        self._prefix = f"{settings.pilot}.{settings.mark[:4]}"
         self._stopping = False
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        ids = visible.split(",") if visible else [str(one) for one in range(self.allocation.gpus)]
-        self._gpu_ids = ids[: self.allocation.gpus]
+        self._next_enforce = 0.0
+        #: The engine is up on the agent's own node.
         self.started = False
+        #: Counts how often a node came or went.
+        self.changes = 0
         #: Why the crew cannot go on; None while it can.
         self.broken: str | None = None
 
     @property
     def allocation(self) -> Allocation:
-        """What the pilot has."""
+        """What the pilot has on the agent's own node."""
         return self._engine.allocation
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The nodes where workers can run now."""
+        return [place.node for place in self._places.values() if place.entered]
 
     # ---- the agent calls ------------------------------------------------------------------------------------
 
@@ -144,6 +172,7 @@ class Crew:
 
     def _start_engine(self) -> None:
         self._engine.start(self._broke)
+        self._home.entered = True
         self.started = True
         self._wake()
 
@@ -180,48 +209,97 @@ class Crew:
             self._give_back(self._queue.popleft(), "given back, the pilot drains")
 
     def beat(self) -> None:
-        """Tell every worker that its agent is there."""
+        """Tell every worker and node that the agent is there; call it every second."""
         for worker in self._workers.values():
             if worker.joined:
                 self._send(worker, messages.Beat())
+        now = time.monotonic()
+        for place in [place for place in self._places.values() if place.peer is not None]:
+            reached = self._server.send(place.peer, messages.Beat())  # type: ignore[arg-type]
+            place.unreached = 0 if reached else place.unreached + 1
+            if place.unreached >= NODE_UNREACHED or now - place.heard > NODE_SILENT_SECONDS:
+                self._lose_place(place, "cannot be reached any more")
 
     def is_idle(self) -> bool:
         """True when nothing runs and nothing waits."""
         return not self._batches
 
     def stop(self) -> None:
-        """End all workers and the engine. Blocks."""
+        """End all workers and the engine, on all nodes. Blocks."""
         self._stopping = True
         for worker in self._workers.values():
             self._send(worker, messages.Stop())
+        for place in self._places.values():
+            if place.peer is not None:
+                self._server.send(place.peer, messages.Stop())
         self._calls.submit(self._engine.stop)
         self._calls.shutdown()
 
     def attend(self) -> None:
-        """Take in what workers say and what became of them; give idle ones work."""
+        """Take in what workers and nodes say and what became of them; give idle workers work."""
         while (received := self._server.receive()) is not None:
             peer, message, frames = received
             try:
-                self._received(peer.decode("utf-8", "replace"), message, frames)
+                self._received(peer, message, frames)
             except Exception:
                 log.exception("a message from %r cannot be taken in", peer)
         self._notice_exits()
         if self.started:
+            self._invite()
             self._keep_slots()
             self._dispatch()
             self._enforce()
 
+    # ---- nodes ----------------------------------------------------------------------------------------------
+
+    def _join(self, peer: bytes, message: messages.Join) -> None:
+        node = message.node
+        if node.name in self._places:
+            self._server.send(peer, messages.Refused(f"this pilot has a node {node.name} already"))
+            return
+        self._places[node.name] = Place(node, peer, message.address)
+
+    def _invite(self) -> None:
+        """Tell new nodes how to enter the engine's cluster, once that is up."""
+        for place in self._places.values():
+            if place.peer is not None and not place.invited:
+                place.invited = self._server.send(place.peer, messages.Enter(self._engine.client()))
+
+    def _entered(self, place: Place) -> None:
+        place.entered = True
+        self.changes += 1
+        log.info("node %s (%s) is up: %d cores", place.name, place.node.host, place.node.cores)
+
+    def _lose_place(self, place: Place, reason: str) -> None:
+        """A node is gone, and what ran there with it."""
+        log.warning("node %s %s", place.name, reason)
+        del self._places[place.name]
+        self.changes += 1
+        self._server.send(place.peer, messages.Stop())  # type: ignore[arg-type]
+        for worker in list(self._workers.values()):
+            if worker.place is place:
+                worker.innocent = True
+                self._gone(worker.name, f"is gone with its node {place.name}, which {reason}")
+            elif place.name in worker.hosts:
+                worker.innocent = True
+                self._kill(worker)
+                self._gone(worker.name, f"was ended: of its MPI task's nodes {place.name} {reason}")
+
     # ---- what workers say -----------------------------------------------------------------------------------
 
-    def _received(self, peer: str, message: Message, frames: list[bytes]) -> None:
-        worker = self._workers.get(peer.removesuffix(MAIN))
+    def _received(self, peer: bytes, message: Message, frames: list[bytes]) -> None:
+        name = peer.decode("utf-8", "replace").removesuffix(MAIN)
+        worker = self._workers.get(name)
         if worker is None:
+            self._node_received(peer, message)
             return
         worker.heard = time.monotonic()
         if isinstance(message, messages.Hello):
             self._joined(worker, message)
         elif isinstance(message, messages.Outcomes):
-            self._report(message, frames)
+            place = worker.place
+            gpus = [place.node.gpus[index] for index in worker.gpus]
+            self._report(messages.Outcomes(0, message.batch, message.worker, message.count, place.name, gpus), frames)
             if (batch := self._batches.get(message.batch)) is not None:
                 batch.open -= message.count
                 if batch.open > 0:
@@ -236,23 +314,63 @@ class Crew:
         elif isinstance(message, messages.Started):
             self._report(message, ())
 
+    def _node_received(self, peer: bytes, message: Message) -> None:
+        place = next((one for one in self._places.values() if one.peer == peer), None)
+        if isinstance(message, messages.Hello) and message.versions != versions():
+            reason = f"it runs Python and quantum-pilot {message.versions}, the agent {versions()}"
+            log.warning("node %s is refused: %s", message.host, reason)
+            self._server.send(peer, messages.Refused(reason))
+        elif isinstance(message, messages.Join):
+            self._join(peer, message)
+        elif place is not None:
+            place.heard = time.monotonic()
+            if isinstance(message, messages.Entered):
+                self._entered(place)
+            elif isinstance(message, messages.Gone):
+                self._gone(message.worker, message.reason)
+            elif isinstance(message, messages.Broken):
+                self._lose_place(place, message.reason)
+
     def _joined(self, worker: _Worker, hello: messages.Hello) -> None:
         if hello.versions != versions():
             self.broken = f"its workers run Python and quantum-pilot {hello.versions}, the agent {versions()}"
         worker.joined = True
-        self._failed_starts = 0
+        worker.place.failed_starts = 0
 
     def _progressed(self, worker: _Worker, batch: _Batch) -> None:
-        if batch.open <= 0:
-            self._batches.pop(batch.run.batch, None)
-            if batch in worker.batches:
-                worker.batches.remove(batch)
-                worker.idle_since = time.monotonic()
-            if worker.batches:
-                worker.batches[0].began = time.monotonic()
-            else:
-                worker.obey_by = None
-                worker.unwanted.clear()
+        if batch.open > 0:
+            return
+        self._batches.pop(batch.run.batch, None)
+        if batch in worker.batches:
+            worker.batches.remove(batch)
+            worker.idle_since = time.monotonic()
+            if not worker.batches:
+                self._free(worker)
+        if worker.batches:
+            worker.batches[0].began = time.monotonic()
+            self._may_have_more(worker)
+        else:
+            worker.obey_by = None
+            worker.unwanted.clear()
+
+    def _free(self, worker: _Worker) -> None:
+        """It has nothing to do any more."""
+        self._ready_for_more.pop(worker.name, None)
+        self._set_aside(worker, -1)
+        worker.hosts = {}
+        self._idle.setdefault(worker.shape, {})[worker.name] = worker
+
+    def _set_aside(self, worker: _Worker, sign: int = 1) -> None:
+        """Cores and memory of what it runs."""
+        if not worker.shape.ranks:
+            worker.place.take(worker.shape, sign)
+        for name, ranks in worker.hosts.items():
+            if (place := self._places.get(name)) is not None:
+                place.take(worker.shape, sign * ranks)
+
+    def _may_have_more(self, worker: _Worker) -> None:
+        if worker.shape == SLOT and len(worker.batches) == 1 and worker.batches[0].is_short():
+            self._ready_for_more[worker.name] = worker
 
     def _give_back(self, batch: _Batch, reason: str) -> None:
         del self._batches[batch.run.batch]
@@ -263,48 +381,78 @@ class Crew:
     def _dispatch(self) -> None:
         if not self._queue:
             return
-        busy = [worker.shape for worker in self._workers.values() if worker.batches]
-        cores = self.allocation.cores - sum(shape.num_cpus for shape in busy)
-        memory = self.allocation.memory - sum(shape.memory for shape in busy)
-        idle: dict[Resources, list[_Worker]] = {}
-        for one in self._workers.values():
-            if not one.batches and one.exit is None:
-                idle.setdefault(one.shape, []).append(one)
+        held: list[_Worker] = []  # not there yet: what they will run has its room set aside meanwhile
         for batch in list(self._queue):
             needs = batch.run.resources
-            if needs.num_cpus > cores + 1e-9 or needs.memory > memory:
+            hosts = spread(self._places.values(), needs) if needs.ranks else {}
+            if hosts is None or not self._has_room(needs):
                 break
-            ready = idle.get(needs)
-            worker = ready.pop() if ready else self._spawn(needs)
+            worker = self._idle_worker(needs, held) or self._spawn(needs)
             if worker is None:
-                continue  # no GPU is free
-            cores -= needs.num_cpus
-            memory -= needs.memory
+                if needs.num_gpus:
+                    continue  # no GPU is free
+                break
+            worker.hosts = hosts
             if worker.joined:
                 self._queue.remove(batch)
                 self._give(worker, batch)
+            else:
+                held.append(worker)
+                self._set_aside(worker)
+        for worker in held:
+            self._set_aside(worker, -1)
+            worker.hosts = {}
         self._give_ahead()
+
+    def _has_room(self, needs: Resources) -> bool:
+        return bool(needs.ranks) or any(place.has_room(needs) for place in self._places.values() if place.entered)
+
+    def _idle_worker(self, needs: Resources, held: list[_Worker]) -> _Worker | None:
+        """One of this shape, on a node with room; rather one that is there already than one that is being started."""
+        late = None
+        for worker in self._idle.get(needs, {}).values():
+            if worker in held or worker.exit or not (needs.ranks or worker.place.has_room(needs)):
+                continue
+            if worker.joined:
+                return worker
+            late = late or worker
+        return late
 
     def _give_ahead(self) -> None:
         """A short batch goes to a busy worker already, which then does not wait for it when it is free."""
-        waiting = [worker for worker in self._workers.values() if len(worker.batches) == 1 and worker.shape == SLOT]
-        for worker in waiting:
-            if not self._queue or not self._queue[0].is_short() or not worker.batches[0].is_short():
-                return
-            self._give(worker, self._queue.popleft())
+        while self._queue and self._ready_for_more and self._queue[0].is_short():
+            self._give(next(iter(self._ready_for_more.values())), self._queue.popleft())
 
     def _give(self, worker: _Worker, batch: _Batch) -> None:
         run = batch.run
         unknown = [digest for digest in run.functions if digest not in worker.functions]
         worker.functions.update(unknown)
+        if not worker.batches:
+            del self._idle[worker.shape][worker.name]
+            self._set_aside(worker)
         worker.batches.append(batch)
+        self._ready_for_more.pop(worker.name, None)
+        self._may_have_more(worker)
         batch.began = time.monotonic()
-        run = messages.Run(run.batch, run.resources, [], run.functions, unknown, run.patience, run.alone, run.limit)
+        run = messages.Run(
+            run.batch,
+            run.resources,
+            [],
+            run.functions,
+            unknown,
+            run.patience,
+            run.alone,
+            run.limit,
+            worker.hosts,
+        )
         self._send(worker, run, [batch.body, *(self._codes[digest] for digest in unknown)])
 
     def _enforce(self) -> None:
         """Kill workers that do not obey, and end those that nobody needs."""
         now = time.monotonic()
+        if now < self._next_enforce:
+            return
+        self._next_enforce = now + ENFORCE_SECONDS
         for worker in list(self._workers.values()):
             if worker.batches and worker.exit is None:
                 self._enforce_on(worker, worker.batches[0], now)
@@ -321,36 +469,65 @@ class Crew:
             return
         if worker.overdue or any(worker.unwanted & set(one.missing()) for one in worker.batches):
             worker.obey_by = now + OBEY_SECONDS
-            self._call(self._engine.kill, worker.name)
+            self._kill(worker)
         else:
             worker.obey_by = None
 
     def _retire(self, worker: _Worker) -> None:
-        del self._workers[worker.name]
+        self._remove(worker)
         self._send(worker, messages.Stop())
+
+    def _remove(self, worker: _Worker) -> None:
+        """Forget a worker, and what was set aside for it."""
+        del self._workers[worker.name]
+        if worker.batches:
+            self._set_aside(worker, -1)
+        else:
+            del self._idle[worker.shape][worker.name]
+        self._ready_for_more.pop(worker.name, None)
+        self._exiting.pop(worker.name, None)
+        worker.place.bind_gpus(worker.gpus, -1)
+        worker.place.slots -= worker.shape == SLOT
 
     # ---- starting and losing workers ------------------------------------------------------------------------
 
     def _keep_slots(self) -> None:
-        slots = sum(worker.shape == SLOT for worker in self._workers.values())
-        for _ in range(slots, self.allocation.cores):
-            self._spawn(SLOT)
+        for place in self._places.values():
+            while place.entered and place.slots < place.node.cores:
+                self._start_worker(SLOT, place, {})
 
     def _spawn(self, shape: Resources) -> _Worker | None:
-        if shape != SLOT:
-            for other in list(self._workers.values()):
-                if other.shape not in (SLOT, shape) and not other.batches and other.joined:
-                    self._retire(other)
-        gpus = self._pick_gpus(shape.num_gpus)
-        if gpus is None:
-            return None
+        """A new worker of this shape on the node with the most free cores; None when none has the GPUs."""
+        places = [place for place in self._places.values() if place.entered and place.has_room(shape)]
+        if shape.ranks:
+            places = [self._home]
+        if shape == SLOT:
+            return None  # each core has its own already
+        self._make_room(shape, places)
+        for place in sorted(places, key=lambda place: -place.cores):
+            gpus = place.pick_gpus(0 if shape.ranks else shape.num_gpus)
+            if gpus is not None:
+                return self._start_worker(shape, place, gpus)
+        return None
+
+    def _make_room(self, shape: Resources, places: list[Place]) -> None:
+        """Idle workers of other shapes end: they may hold GPUs, and memory."""
+        for other in list(self._workers.values()):
+            if other.place in places and other.shape not in (SLOT, shape) and not other.batches and other.joined:
+                self._retire(other)
+
+    def _start_worker(self, shape: Resources, place: Place, gpus: dict[int, float]) -> _Worker:
         self._count += 1
-        worker = _Worker(f"{self.allocation.pilot}.{self._count}", shape, gpus)
+        worker = _Worker(f"{self._prefix}.{self._count}", shape, place, gpus)
         self._workers[worker.name] = worker
+        self._idle.setdefault(shape, {})[worker.name] = worker
+        place.bind_gpus(gpus)
+        place.slots += shape == SLOT
         spec = WorkerSpec(
             name=worker.name,
+            node=place.name,
             resources=shape,
-            address=self._server.address,
+            address=place.address,
             keys=self._keys,
             folder=str(self.allocation.folder / "workers"),
             spool=str(self._spool),
@@ -358,29 +535,24 @@ class Crew:
             working_directory=self._settings.working_directory,
             environment=self._environment(worker),
         )
-        self._call(self._engine.spawn, spec, lambda reason: self._gone(worker.name, reason))
+        if place.peer is None or self._engine.central:
+            self._call(self._engine.spawn, spec, lambda reason: self._gone(worker.name, reason))
+        else:
+            self._server.send(place.peer, messages.Spawn(spec))
         return worker
+
+    def _kill(self, worker: _Worker) -> None:
+        if worker.place.peer is None or self._engine.central:
+            self._call(self._engine.kill, worker.name)
+        else:
+            self._server.send(worker.place.peer, messages.Kill(worker.name))
 
     def _environment(self, worker: _Worker) -> dict[str, str]:
         threads = str(max(1, int(worker.shape.num_cpus)))
         environment: dict[str, str] = dict.fromkeys(_THREADS, threads) | self._settings.environment
-        if self._gpu_ids:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpu_ids[one] for one in worker.gpus)
+        if names := worker.place.node.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] for index in worker.gpus)
         return environment
-
-    def _pick_gpus(self, wanted: float) -> dict[int, float] | None:
-        """GPU index → share of it, for a new worker; None when too little is free."""
-        load = dict.fromkeys(range(self.allocation.gpus), 0.0)
-        for worker in self._workers.values():
-            for index, share in worker.gpus.items():
-                load[index] += share
-        share = wanted if wanted < 1 else 1.0
-        free = sorted((used, index) for index, used in load.items() if used + share <= 1 + 1e-9)
-        count = -(-wanted // 1) if wanted else 0
-        if len(free) < count:
-            return None
-        picked = [index for _, index in (reversed(free) if wanted < 1 else free)]
-        return dict.fromkeys(picked[: int(count)], share)
 
     def _gone(self, name: str, reason: str) -> None:
         self._exits.append((name, reason))
@@ -392,21 +564,30 @@ class Crew:
             name, reason = self._exits.popleft()
             if (worker := self._workers.get(name)) is not None and worker.exit is None:
                 worker.exit = (now + EXIT_GRACE, reason)
-        for worker in [worker for worker in self._workers.values() if worker.exit is not None]:
+                self._exiting[name] = worker
+        for worker in list(self._exiting.values()):
             assert worker.exit is not None
             if not worker.batches or now >= worker.exit[0]:
                 self._bury(worker, worker.exit[1])
 
     def _bury(self, worker: _Worker, reason: str) -> None:
-        del self._workers[worker.name]
-        if not worker.joined and not self._stopping:
-            self._failed_starts += 1
-            if self._failed_starts >= FAILED_STARTS:
-                folder = self.allocation.folder / "workers"
-                self.broken = f"its workers do not start (the last one {reason}); see the files in {folder}"
+        place = worker.place
+        self._remove(worker)
+        if not worker.joined and not self._stopping and place.name in self._places:
+            place.failed_starts += 1
+            if place.failed_starts >= FAILED_STARTS:
+                self._cannot_start(place, reason)
         for batch in worker.batches:
             del self._batches[batch.run.batch]
             self._lose(worker, batch, f"worker {worker.name} {reason}")
+
+    def _cannot_start(self, place: Place, reason: str) -> None:
+        folder = self.allocation.folder / "workers"
+        why = f"workers do not start (the last one {reason}); see the files in {folder}"
+        if place.peer is None:
+            self.broken = f"its {why}"
+        else:
+            self._lose_place(place, f"is given up: its {why}")
 
     def _lose(self, worker: _Worker, batch: _Batch, reason: str) -> None:
         """Report the tasks that a dead worker leaves open.
@@ -420,7 +601,8 @@ class Crew:
             self._report(messages.Outcomes(0, batch.run.batch, worker.name, 1), [body])
             return
         obeyed = worker.obey_by is not None and not worker.overdue
-        self._report(messages.Lost(0, batch.run.batch, worker.name, tasks, reason, not obeyed), ())
+        blame = not obeyed and not worker.innocent
+        self._report(messages.Lost(0, batch.run.batch, worker.name, tasks, reason, blame, not obeyed), ())
 
     # ---- small ----------------------------------------------------------------------------------------------
 

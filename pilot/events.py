@@ -81,7 +81,7 @@ class TaskStarted(Event, frozen=True):
 
 
 class AttemptsLost(Event, frozen=True):
-    """Tasks of a batch ended without outcome. ``blame``: one of them may be the cause."""
+    """Tasks of a batch ended without outcome. ``blame``: one may be the cause; ``begun``: an attempt was lost."""
 
     pilot: str
     batch: int
@@ -89,6 +89,7 @@ class AttemptsLost(Event, frozen=True):
     tasks: list[int]
     reason: str
     blame: bool
+    begun: bool = False
 
 
 class CancelAsked(Event, frozen=True):

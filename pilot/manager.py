@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import logging
 import os
+import shlex
 import shutil
 import sys
 import threading
@@ -185,12 +186,15 @@ class PilotManager:
             pilot=id,
             mark=mark,
             engine=wanted.engine,
+            nodes=wanted.number_of_nodes,
             cores=wanted.cores,
             gpus=wanted.gpus_per_node,
             memory=_memory(wanted),
-            environment=wanted.environment,
+            environment=_environment(wanted),
             working_directory=wanted.working_directory or str(Path.cwd()),
             orphan_timeout=wanted.orphan_timeout,
+            walltime=None if wanted.walltime is None else wanted.walltime.total_seconds(),  # type: ignore[union-attr]
+            ports=wanted.ports,
             sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
         )
         write_private(folder / "agent.json", msgspec.json.encode(settings))
@@ -380,6 +384,7 @@ class PilotManager:
         entry, outcome = task._entry, task._outcome
         pilot = self._conductor.pilots.get(entry.pilot or "")
         known = outcome is not None and outcome.started > 0
+        where = self._conductor.workers.get(entry.worker or "")
         stdout, stderr = (outcome.stdout, outcome.stderr) if outcome is not None else (None, None)
         if stdout is None and stderr is None and isinstance(outcome, _Recorded):
             stdout, stderr = self._reader.output(task.id)
@@ -388,7 +393,9 @@ class PilotManager:
             name=task.name,
             state=entry.state.value,
             pilot=pilot.name if pilot is not None else None,
-            host=self._conductor.agent_host(entry.pilot),
+            host=where.host if where is not None else None,
+            node=where.node if where is not None else None,
+            gpus=where.gpus if where is not None else (),
             worker=entry.worker,
             submitted=entry.submitted,
             bound=entry.bound or None,
@@ -472,6 +479,7 @@ class PilotManager:
             functions[id] = self._functions[digest] = Function(id, digest, name)
             conductor.codes[digest] = code
         terms = journal.terms()
+        conductor.workers = journal.workers()
         conductor.terms = {one: id for id, one in terms.items()}
         for pilot_id, description, mark, state, native_id in journal.pilots():
             pilot = self._add_pilot(pilot_id, description)
@@ -542,6 +550,12 @@ def _capacity(pilot: Pilot) -> Capacity:
     seconds = None if node.walltime is None else node.walltime.total_seconds()  # type: ignore[union-attr]
     over = state.value if is_final(state) or state is PilotState.DRAINING else None
     return Capacity(pilot.id, pilot.name, node.labels, node.cores, node.gpus_per_node, _memory(node), seconds, over)
+
+
+def _environment(description: PilotDescription) -> dict[str, str]:
+    """Of the workers; how MPI tasks are started travels in it (``mpi.py``)."""
+    mpi = {"PILOT_MPI": shlex.join(description.mpi)} if description.mpi else {}
+    return mpi | description.environment
 
 
 def _memory(description: PilotDescription) -> int:

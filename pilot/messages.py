@@ -144,7 +144,7 @@ class Outcomes(Message, frozen=True, array_like=True):
 class Lost(Message, frozen=True, array_like=True):
     """Agent to manager: these tasks of a batch ended without outcome.
 
-    ``blame``: one of them may have killed its worker; otherwise they were never begun.
+    ``blame``: one of them may have killed its worker. ``begun``: an attempt was lost; otherwise they were never begun.
     """
 
     seq: int
@@ -153,6 +153,7 @@ class Lost(Message, frozen=True, array_like=True):
     tasks: list[int]
     reason: str
     blame: bool
+    begun: bool = False
 
 
 class Started(Message, frozen=True, array_like=True):

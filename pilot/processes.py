@@ -20,21 +20,25 @@ def scratch(mark: str) -> Path:
 
     Its path is short: engines put sockets there, and the path of a socket may have 107 bytes.
     """
-    return Path(tempfile.gettempdir()) / f"pilot-{mark[:8]}"
+    pilot, _, node = mark.partition(".")
+    return Path(tempfile.gettempdir()) / f"pilot-{pilot[:8]}{node and f'.{node}'}"
 
 
 def remove_scratch(mark: str) -> None:
-    """Remove that folder, if it is there."""
-    shutil.rmtree(scratch(mark), ignore_errors=True)
+    """Remove that folder, and those of the marks below it, if they are there."""
+    folder = scratch(mark)
+    for path in (folder, *folder.parent.glob(f"{folder.name}.*")):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The processes of this user that carry the mark, this one excepted."""
+    """The processes of this user that carry the mark, or one below it (``MARK.1``), this one excepted."""
     found = []
     me = psutil.Process()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != me.pid and process.environ().get(MARK) == mark:
+            carried = process.environ().get(MARK, "")
+            if process.pid != me.pid and (carried == mark or carried.startswith(f"{mark}.")):
                 found.append(process)
     return found
 

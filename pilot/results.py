@@ -63,7 +63,11 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     #: Name of the pilot that has or had it.
     pilot: str | None = None
+    #: Where it ran: the host, and the node of its pilot.
     host: str | None = None
+    node: str | None = None
+    #: The GPUs that its worker had: uuids where the driver tells them.
+    gpus: tuple[str, ...] = ()
     worker: str | None = None
     submitted: float | None = None
     bound: float | None = None

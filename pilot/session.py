@@ -44,12 +44,17 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     pilot: str
     mark: str
     engine: str
+    nodes: int
+    #: Of each node.
     cores: int
     gpus: int
     memory: int
     environment: dict[str, str]
     working_directory: str
     orphan_timeout: float
+    #: Seconds; None: no end is known.
+    walltime: float | None
+    ports: tuple[int, int] | None
     sys_path: tuple[str, ...]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,42 +16,58 @@ from pilot.interfaces import Allocation, Engine, WorkerSpec
 
 
 class DaskEngine(Engine):
-    """The scheduler runs in this process, each worker in one of its own, all of them speak TLS with keys made here.
+    """The scheduler runs in the agent's process, each worker in one of its own on its node, all of them speak TLS with
+    keys made here, which the nodes read from the pilot's folder.
 
     A worker's task leaves Dask's thread pool (``distributed.secede``), so the native client finds the workers free.
     """
 
     def __init__(self, allocation: Allocation) -> None:
         super().__init__(allocation)
+        self._folder = allocation.folder / "dask"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._serving: dict[str, Any] = {}
-        self._pem: dict[str, str] = {}
+        self._cluster: LocalCluster | None = None
+        self._client: Client
+        self._joined: Mapping[str, str] = {}
 
     def start(self, on_broken: Callable[[str], None]) -> None:
-        folder = self.allocation.folder / "dask"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         security = Security.temporary()
+        pem = {}
         for role in ("ca_file", "cert", "key"):
-            path = folder / f"{role}.pem"
+            path = self._folder / f"{role}.pem"
             path.touch(mode=0o600)
-            content = security.tls_ca_file if role == "ca_file" else getattr(security, f"tls_scheduler_{role}")
-            path.write_text(content)
-            self._pem[role] = str(path)
-        self._cluster = LocalCluster(
-            n_workers=0,
-            host="127.0.0.1",
-            protocol="tls://",
-            security=security,
-            dashboard_address=None,
-            silence_logs=False,
-        )
+            path.write_text(security.tls_ca_file if role == "ca_file" else getattr(security, f"tls_scheduler_{role}"))
+            pem[role] = str(path)
+        self._cluster = self._start_cluster(security)
+        self._joined = {"address": self._cluster.scheduler_address, **pem}
         self._client = Client(self._cluster, set_as_default=False)
 
+    def _start_cluster(self, security: Security) -> LocalCluster:
+        first, last = self.allocation.ports or (0, 0)
+        for port in range(first, last + 1):
+            try:
+                return LocalCluster(
+                    n_workers=0,
+                    host=self.allocation.address,
+                    scheduler_port=port,
+                    protocol="tls://",
+                    security=security,
+                    dashboard_address=None,
+                    silence_logs=False,
+                )
+            except RuntimeError:  # how it says that the port is taken
+                if port == last:
+                    raise
+        raise AssertionError("a range of ports is never empty")
+
     def join(self, client: Mapping[str, str], on_broken: Callable[[str], None]) -> None:
-        raise NotImplementedError
+        self._joined = client
+        self._client = self.connect(client)
 
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", self._cluster.scheduler_address]
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", self._joined["address"]]
         command += [
             "--name",
             spec.name,
@@ -63,16 +80,18 @@ class DaskEngine(Engine):
         ]
         # A name says where a task goes only once the worker is there; this one must never go elsewhere.
         command += ["--resources", f"{spec.name}=1"]
-        command += ["--host", "127.0.0.1", "--local-directory", str(self.allocation.folder / "dask")]
+        command += ["--host", self.allocation.address, "--local-directory", tempfile.gettempdir()]
+        if self.allocation.ports is not None:
+            command += ["--worker-port", ":".join(map(str, self.allocation.ports))]
         command += [
             "--tls-ca-file",
-            self._pem["ca_file"],
+            self._joined["ca_file"],
             "--tls-cert",
-            self._pem["cert"],
+            self._joined["cert"],
             "--tls-key",
-            self._pem["key"],
+            self._joined["key"],
         ]
-        with (self.allocation.folder / "dask" / f"{spec.name}.log").open("ab") as log_file:
+        with (self._folder / f"{spec.name}.log").open("ab") as log_file:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file)
         self._processes[spec.name] = process
         self._serving[spec.name] = self._client.submit(
@@ -94,10 +113,11 @@ class DaskEngine(Engine):
         for name in list(self._processes):
             self.kill(name)
         self._client.close(timeout=2)
-        self._cluster.close(timeout=2)
+        if self._cluster is not None:
+            self._cluster.close(timeout=2)
 
     def client(self) -> dict[str, str]:
-        return {"address": self._cluster.scheduler_address, **self._pem}
+        return dict(self._joined)
 
     @classmethod
     def connect(cls, client: Mapping[str, str]) -> Any:

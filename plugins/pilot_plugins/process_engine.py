@@ -25,7 +25,7 @@ class ProcessEngine(Engine):
         """Nothing to start: the first worker starts the fork server."""
 
     def join(self, client: Mapping[str, str], on_broken: Callable[[str], None]) -> None:
-        raise NotImplementedError
+        """Nothing to join: each node has a fork server of its own."""
 
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
         process = self._context.Process(target=serve, args=(spec,), name=spec.name)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import select
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -22,26 +26,31 @@ from pilot.interfaces import Allocation, Engine, WorkerSpec
 
 #: Bytes of Ray's object store: values travel through the pilot's own channel, this is for users of the client.
 OBJECT_STORE = 256 * 2**20
+#: Seconds that Ray has to start on a node.
+JOIN_SECONDS = 90.0
+#: What a worker takes of its node's own resource, of which each node has 1: it says where the worker goes.
+PIN_SHARE = 0.0001
 
 
 class RayEngine(Engine):
-    """Ray in this process, its head included, with token authentication on (Ray's documentation, "Token
-    authentication") and its files in the agent's own temporary folder.
+    """Ray's head in the agent's process, a raylet on each other node, with token authentication on (Ray's
+    documentation, "Token authentication") and their files in the agent's own temporary folder.
 
     Ray counts cores of its own: the warm workers of the slots are declared with none, so that the cores are free for
     workers of other shapes and for users of the native client; the pilot's agent counts what really runs.
     """
 
+    central = True
+
     def __init__(self, allocation: Allocation) -> None:
         super().__init__(allocation)
         self._token = secrets.token_hex(32)
+        self._raylet: subprocess.Popen[bytes] | None = None
         self._actors: dict[str, Any] = {}
         self._address = ""
 
     def start(self, on_broken: Callable[[str], None]) -> None:
-        _use_token(self._token)
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        os.environ["SPT_NOENV"] = "1"  # Ray's processes rename themselves; by this (setproctitle) they keep their mark
+        self._prepare(self._token)
         context = ray.init(
             address="local",
             num_cpus=self.allocation.cores,
@@ -51,7 +60,8 @@ class RayEngine(Engine):
             log_to_driver=False,
             configure_logging=False,
             _temp_dir=str(Path(tempfile.gettempdir()) / "ray"),
-            _node_ip_address="127.0.0.1",
+            _node_ip_address=self.allocation.address,
+            resources={_pin(self.allocation.node): 1.0},
         )
         self._address = context.address_info["gcs_address"]  # type: ignore[attr-defined]
         for process in psutil.Process().children():
@@ -60,12 +70,36 @@ class RayEngine(Engine):
                 watch.start()
 
     def join(self, client: Mapping[str, str], on_broken: Callable[[str], None]) -> None:
-        raise NotImplementedError
+        self._prepare(client["token"])
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={client['address']}", "--block"]
+        command += [f"--node-ip-address={self.allocation.address}", f"--object-store-memory={OBJECT_STORE}"]
+        command += [f"--num-cpus={self.allocation.cores}", f"--num-gpus={self.allocation.gpus}"]
+        command += ["--resources", json.dumps({_pin(self.allocation.node): 1.0}), "--disable-usage-stats"]
+        command += [f"--temp-dir={Path(tempfile.gettempdir()) / 'ray'}"]
+        environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+        log_path = self.allocation.folder / f"ray-{self.allocation.node}.log"
+        with log_path.open("wb") as log_file:
+            self._raylet = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file
+            )
+        deadline = time.monotonic() + JOIN_SECONDS
+        while "Ray runtime started" not in (said := log_path.read_text()):
+            if self._raylet.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Ray did not start on node {self.allocation.node}: {said[-1000:]}")
+            time.sleep(0.05)
+        watch = threading.Thread(target=_watch, args=(self._raylet.pid, "raylet", on_broken), daemon=True)
+        watch.start()
+
+    def _prepare(self, token: str) -> None:
+        _use_token(token)
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ["SPT_NOENV"] = "1"  # Ray's processes rename themselves; by this (setproctitle) they keep their mark
 
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
         needs = spec.resources
         declared = {"num_cpus": 0.0} if needs == SLOT else {"num_cpus": needs.num_cpus, "memory": needs.memory}
-        actor = _Worker.options(**declared).remote()  # type: ignore[attr-defined]
+        pin = {_pin(spec.node): PIN_SHARE}
+        actor = _Worker.options(resources=pin, **declared).remote()  # type: ignore[attr-defined]
         self._actors[spec.name] = actor
         actor.serve.remote(spec).future().add_done_callback(lambda served: on_exit(_why(served)))
 
@@ -74,7 +108,10 @@ class RayEngine(Engine):
             ray.kill(actor)
 
     def stop(self) -> None:
-        ray.shutdown()
+        if self._raylet is not None:
+            self._raylet.kill()
+        else:
+            ray.shutdown()
 
     def client(self) -> dict[str, str]:
         return {"address": self._address, "token": self._token}
@@ -86,6 +123,11 @@ class RayEngine(Engine):
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # with an address, ray.init does not
         ray.init(address=client["address"], log_to_driver=False)
         return ray
+
+
+def _pin(node: str) -> str:
+    """The resource that this node alone has."""
+    return f"pilot-node-{node}"
 
 
 def _watch(pid: int, name: str, on_broken: Callable[[str], None]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from pilot import messages
 from pilot.descriptions import Resources
+from pilot.interfaces import WorkerSpec
 from pilot.messages import Message
 from pilot.results import CANCELLED, OK, RAISED, Outcome, Spooled
 
@@ -32,6 +33,26 @@ MESSAGES: list[Message] = [
     messages.Drain(),
     messages.Stop(),
     messages.Broken("the engine failed"),
+    messages.Expiring("Slurm sent SIGUSR1"),
+    messages.Join(messages.Node("c2", "vm", 4, [], 2**33), "tcp://10.0.0.1:4711"),
+    messages.Enter({"address": "tcp://127.0.0.1:1"}),
+    messages.Entered(),
+    messages.Spawn(
+        WorkerSpec(
+            name="pilot-1.2",
+            node="c2",
+            resources=Resources(),
+            address="tcp://10.0.0.1:4711",
+            keys=(b"public", b"secret"),
+            folder="/f",
+            spool="/s",
+            sys_path=("/p",),
+            working_directory="/w",
+            environment={"A": "1"},
+        )
+    ),
+    messages.Kill("pilot-1.2"),
+    messages.Gone("pilot-1.2", "was killed by signal 9"),
 ]
 
 

@@ -1,0 +1,246 @@
+"""The process that a pilot has on each node but the agent's: starts and ends the workers there as the agent says.
+
+With several nodes the same command runs on all of them at once (see ``agent.main``): one becomes the agent, the others
+wait for its ``agent.json`` below the pilot's folder, connect, and join the engine's cluster. Nothing goes over ssh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import platform
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import zmq
+
+from pilot import messages, registry
+from pilot.channel import Client
+from pilot.interfaces import Allocation
+from pilot.messages import Message, Node
+from pilot.processes import end_marked
+from pilot.session import AgentSettings, Connection, SessionFolder
+from pilot.worker import versions
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 1.0
+#: Seconds that a node waits for its agent at the start.
+AGENT_SECONDS = 120.0
+#: Seconds of silence after which a node looks whether its agent's port still answers, and after which it ends anyway.
+DOUBT_SECONDS, SILENT_SECONDS = 3.0, 30.0
+
+#: Where MPI starters and Slurm tell a process its number, in order.
+_RANKS = ("SLURM_PROCID", "PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
+
+
+def own_rank() -> int:
+    """This process's number among those of its job step, 0 when nothing says so."""
+    return next((int(os.environ[name]) for name in _RANKS if name in os.environ), 0)
+
+
+def describe(settings: AgentSettings) -> Node:
+    """The node where this is called, as far as the pilot may use it.
+
+    Its name is Slurm's (``SLURMD_NODENAME``, srun(1)), otherwise the host's.
+    """
+    host = platform.node()
+    name = os.environ.get("SLURMD_NODENAME", host) if settings.nodes > 1 or "SLURM_JOB_ID" in os.environ else host
+    return Node(name, host, settings.cores, gpu_names(settings.gpus), settings.memory)
+
+
+def gpu_names(count: int) -> list[str]:
+    """What to call the GPUs that this process may use, ``count`` at most: uuids where nvidia-smi tells them, otherwise
+    the numbers that ``CUDA_VISIBLE_DEVICES`` has, or 0, 1, …"""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    uuids = _uuids() if count else {}
+    return [uuids.get(name, name) for name in names[:count]]
+
+
+def _uuids() -> dict[str, str]:
+    """GPU index → uuid (nvidia-smi(1), ``--query-gpu``)."""
+    command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        log.info("no uuids of GPUs: %s", error)
+        return {}
+    return dict(line.split(", ", 1) for line in answer.splitlines() if ", " in line)
+
+
+class NodeProcess:
+    """One node's process; `run` is its life."""
+
+    def __init__(self, folder: SessionFolder, settings: AgentSettings, node: Node) -> None:
+        self._pilot_folder = folder.pilot(settings.pilot)
+        self._settings = settings
+        self._node = node
+        self._context = zmq.Context()
+        self._over: str | None = None
+        self._outbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._heard = time.monotonic()
+
+    def run(self) -> int:
+        """Work until the agent says stop, or is gone; the exit code."""
+        signal.signal(signal.SIGTERM, self._terminated)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        connection = self._find_agent()
+        if connection is None:
+            log.error("no agent has appeared in %s within %.0f s", self._pilot_folder, AGENT_SECONDS)
+            return 1
+        self._agent_address = connection.address
+        self._engine = self._make_engine()
+        threading.Thread(target=self._run_calls, name="pilot-engine", daemon=True).start()
+        client = Client(self._context, connection.keys, connection.address, f"node:{self._node.name}")
+        client.send(messages.Hello(self._node.name, os.getpid(), self._node.host, versions()))
+        client.send(messages.Join(self._node, connection.address))
+        next_beat = 0.0
+        while self._over is None:
+            received = client.receive(timeout_ms=100)
+            if received is not None:
+                self._heard = time.monotonic()
+                self._received(received[0])
+            while not self._outbox.empty():
+                client.send(self._outbox.get())
+            if (now := time.monotonic()) >= next_beat:
+                next_beat = now + BEAT_SECONDS
+                client.send(messages.Beat())
+                self._doubt(now - self._heard)
+        return self._end(client)
+
+    def _find_agent(self) -> Connection | None:
+        path, deadline = agent_path(self._pilot_folder), time.monotonic() + AGENT_SECONDS
+        while time.monotonic() < deadline and self._over is None:
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                listed = msgspec.json.decode(path.read_bytes(), type=AgentAddress)
+                if listed.mark == self._settings.mark:
+                    return listed.connection
+            time.sleep(0.05)
+        return None
+
+    def _make_engine(self) -> Any:
+        host = self._agent_address.removeprefix("tcp://").rpartition(":")[0]
+        allocation = Allocation(
+            pilot=self._settings.pilot,
+            node=self._node.name,
+            nodes=self._settings.nodes,
+            address=own_address(host),
+            ports=self._settings.ports,
+            cores=self._node.cores,
+            gpus=len(self._node.gpus),
+            memory=self._node.memory,
+            folder=self._pilot_folder,
+        )
+        return registry.load("pilot.engines", self._settings.engine)(allocation)
+
+    def _received(self, message: Message) -> None:
+        if isinstance(message, messages.Enter):
+            self._calls.put(lambda: self._enter(message.client))
+        elif isinstance(message, messages.Spawn):
+            spec = message.spec
+            self._calls.put(lambda: self._engine.spawn(spec, lambda reason: self._gone(spec.name, reason)))
+        elif isinstance(message, messages.Kill):
+            self._calls.put(lambda: self._engine.kill(message.worker))
+        elif isinstance(message, messages.Stop):
+            self._over = "the agent said so"
+        elif isinstance(message, messages.Refused):
+            self._over = f"the agent refused: {message.reason}"
+
+    def _enter(self, client: dict[str, str]) -> None:
+        self._engine.join(client, self._broke)
+        self._outbox.put(messages.Entered())
+
+    def _gone(self, worker: str, reason: str) -> None:
+        self._outbox.put(messages.Gone(worker, reason))
+
+    def _broke(self, reason: str) -> None:
+        self._outbox.put(messages.Broken(reason))
+
+    def _run_calls(self) -> None:
+        """The engine is called from this thread only."""
+        while (call := self._calls.get()) is not None:
+            try:
+                call()
+            except Exception as error:
+                log.exception("the engine failed")
+                self._broke(f"has an engine that failed: {type(error).__name__}: {error}")
+
+    def _doubt(self, silent: float) -> None:
+        """An agent whose port is closed has ended; one that cannot be reached may come back for a while."""
+        if silent > SILENT_SECONDS:
+            self._over = f"the agent was silent for {silent:.0f} s"
+        elif silent > DOUBT_SECONDS:
+            host, _, port = self._agent_address.removeprefix("tcp://").rpartition(":")
+            with socket.socket() as probe:
+                probe.settimeout(0.5)
+                if probe.connect_ex((host, int(port))) == errno.ECONNREFUSED:
+                    self._over = "the agent is gone"
+
+    def _terminated(self, number: int, frame: object) -> None:
+        self._over = f"signal {number}"
+
+    def _end(self, client: Client) -> int:
+        log.info("ends: %s", self._over)
+        client.send(messages.Broken(f"ends: {self._over}"))
+        stopped = threading.Event()
+        self._calls.put(self._engine.stop)
+        self._calls.put(stopped.set)
+        stopped.wait(5.0)
+        end_marked(own_mark(self._settings.mark), grace=0.2)
+        client.close()
+        self._context.term()
+        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+        return 0
+
+
+class AgentAddress(msgspec.Struct, frozen=True):
+    """Where a pilot's nodes find its agent: a 0600 file in the pilot's folder."""
+
+    mark: str
+    connection: Connection
+
+
+def agent_path(pilot_folder: Path) -> Path:
+    """The file that says where the agent is."""
+    return pilot_folder / "connection.json"
+
+
+def own_mark(mark: str) -> str:
+    """The mark of the processes on this node, other than the agent's: one that ends with the pilot's, or alone."""
+    return f"{mark}.{own_rank()}"
+
+
+def outward_address() -> str:
+    """An address of this host that others can reach: what its name means, else that of the first interface that is
+    up; 127.0.0.1 when there is none."""
+    with contextlib.suppress(OSError):
+        address = socket.gethostbyname(platform.node())
+        if not address.startswith("127."):
+            return address
+    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
+    for name, addresses in sorted(psutil.net_if_addrs().items()):
+        for one in addresses:
+            if name in up and one.family is socket.AF_INET and not one.address.startswith("127."):
+                return str(one.address)
+    return "127.0.0.1"
+
+
+def own_address(peer: str) -> str:
+    """The address of this host on the way to another (nothing is sent)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((peer, 9))
+        return str(probe.getsockname()[0])
