@@ -17,20 +17,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import zmq
 
 from pilot import messages, registry
+from pilot.addresses import endpoint, reach, split, usable
 from pilot.channel import Client, Frame, Server
 from pilot.crew import Crew
+from pilot.errors import SessionError
 from pilot.interfaces import Allocation
 from pilot.line import Line
 from pilot.messages import Message
 from pilot.node import AgentAddress, NodeProcess, agent_path, describe, outward_address, own_mark, own_rank
 from pilot.processes import MARK, end_marked, end_with_me, scratch
 from pilot.session import AgentSettings, Connection, SessionFolder, write_private
+from pilot.tunnel import Tunnel
 from pilot.worker import versions
 
 log = logging.getLogger(__name__)
@@ -52,9 +56,15 @@ class Agent:
         self._settings = settings
         self._connection = folder.read_connection()
         self._context = zmq.Context()
-        self._manager = self._connect(self._connection)
+        self._tunnel = Tunnel(settings.tunnel) if settings.tunnel else None
+        self._searches = ThreadPoolExecutor(1, thread_name_prefix="pilot-search")
+        self._search: Future[tuple[Connection, str]] | None = None
+        self._next_search = 0.0
+        self._address = self._way_to(self._connection)
+        self._manager = self._connect()
         address = "127.0.0.1" if settings.nodes == 1 else outward_address()
-        self._server = Server(self._connection.keys, "tcp://127.0.0.1" if settings.nodes == 1 else "tcp://0.0.0.0")
+        bind = "tcp://127.0.0.1" if settings.nodes == 1 else "tcp://0.0.0.0"
+        self._server = Server(self._connection.keys, bind, settings.ports)
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         os.set_blocking(self._wake_reader, False)
@@ -63,7 +73,7 @@ class Agent:
         (self._pilot_folder / EXPIRING).unlink(missing_ok=True)
         if settings.nodes > 1:
             port = self._server.address.rpartition(":")[2]
-            listed = msgspec.structs.replace(self._connection, address=f"tcp://{address}:{port}")
+            listed = msgspec.structs.replace(self._connection, addresses=(endpoint(address, int(port)),))
             write_private(agent_path(self._pilot_folder), msgspec.json.encode(AgentAddress(settings.mark, listed)))
         home = describe(settings)
         allocation = Allocation(
@@ -93,9 +103,32 @@ class Agent:
         self._draining = self._expiring = False
         self._over: str | None = None
 
-    def _connect(self, connection: Connection) -> Client:
+    def _connect(self) -> Client:
         name = f"{self._settings.pilot}/{self._settings.mark}"
-        return Client(self._context, connection.keys, connection.address, name)
+        return Client(self._context, self._connection.keys, self._address, name)
+
+    def _way_to(self, connection: Connection) -> str:
+        """The address by which a manager is to be reached; the best guess when it does not answer. May take seconds.
+
+        Raises:
+            SessionError: the tunnel cannot be opened.
+        """
+        listed, host = connection.addresses, connection.host
+        if self._tunnel is not None:
+            return self._tunnel.open(split(listed[-1])[1])
+        choice = usable(listed, host)
+        if not choice:
+            log.error(
+                "the manager on %s listens on loopback only, which %s does not reach: it needs an address "
+                "(PilotManager(address=)), or the pilot a tunnel",
+                host,
+                platform.node(),
+            )
+        if len(choice) < 2:
+            return (*choice, listed[-1])[0]
+        if (reached := reach(listed, host, connection.keys)) is None:
+            log.warning("the manager does not answer at %s", " or ".join(choice))
+        return reached or choice[0]
 
     def run(self) -> int:
         """Work until told to stop, or until the manager was gone for too long; the exit code."""
@@ -200,23 +233,41 @@ class Agent:
         silent = time.monotonic() - self._heard
         if silent > self._settings.orphan_timeout:
             self._over = f"no manager for {silent:.0f} s"
-        elif silent > SILENT_SECONDS:
-            self._look_for_manager(poller)
+        elif silent > SILENT_SECONDS or (self._tunnel is not None and not self._tunnel.is_up()):
+            self._look_for_manager()
+        self._take_way(poller)
 
-    def _look_for_manager(self, poller: zmq.Poller) -> None:
+    def _look_for_manager(self) -> None:
+        """Have a thread find out how the manager can be reached now."""
         try:
             connection = self._folder.read_connection()
         except OSError:
             self._over = "the session folder is gone"
             return
-        if connection != self._connection:
-            log.info("the manager is at %s now", connection.address)
-            poller.unregister(self._manager.socket)
-            self._manager.close(linger_ms=0)
-            self._connection = connection
-            self._manager = self._connect(connection)
-            poller.register(self._manager.socket, zmq.POLLIN)
-            self._hello()
+        now = time.monotonic()
+        if self._search is None and (connection != self._connection or now >= self._next_search):
+            self._next_search = now + SILENT_SECONDS
+            self._search = self._searches.submit(lambda: (connection, self._way_to(connection)))
+
+    def _take_way(self, poller: zmq.Poller) -> None:
+        """Connect anew when the manager was found elsewhere."""
+        if self._search is None or not self._search.done():
+            return
+        search, self._search = self._search, None
+        try:
+            found = search.result()
+        except SessionError as error:
+            log.warning("%s", error)
+            return
+        if found == (self._connection, self._address):
+            return  # ZeroMQ goes on trying
+        self._connection, self._address = found
+        log.info("the manager is at %s now", self._address)
+        poller.unregister(self._manager.socket)
+        self._manager.close(linger_ms=0)
+        self._manager = self._connect()
+        poller.register(self._manager.socket, zmq.POLLIN)
+        self._hello()
 
     # ---- the end --------------------------------------------------------------------------------------------
 
@@ -234,6 +285,9 @@ class Agent:
         end_marked(self._settings.mark, grace=0.2)
         self._server.close()
         self._manager.close()
+        self._searches.shutdown()
+        if self._tunnel is not None:
+            self._tunnel.close()
         self._context.term()
         shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
         return 1 if self._crew.broken else 0

@@ -174,11 +174,18 @@ class Conductor:
         return threading.current_thread() in (self._thread, self._caller)
 
     def ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """Have the thread call this, and wait for what it returns; when the thread has ended, call it here."""
+        """Have the thread call this, and wait for what it returns or raises; call it here when it has ended."""
         if self.is_here():
             return question()
         answer: Future[_Answer] = Future()
-        self.call(lambda: answer.set_result(question()))
+
+        def reply() -> None:
+            try:
+                answer.set_result(question())
+            except Exception as error:
+                answer.set_exception(error)
+
+        self.call(reply)
         while not self._ended:
             with contextlib.suppress(TimeoutError):
                 return answer.result(timeout=TICK_SECONDS)

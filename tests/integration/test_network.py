@@ -129,13 +129,13 @@ def redirect(folder: Path, port: int) -> None:
     """Send the agents that start from now on to another port."""
     path = folder / "connection.json"
     known = msgspec.json.decode(path.read_bytes())
-    known["address"] = f"tcp://127.0.0.1:{port}"
+    known["addresses"] = [f"tcp://127.0.0.1:{port}"]
     path.write_bytes(msgspec.json.encode(known))
 
 
 def manager_port(folder: Path) -> int:
     known = msgspec.json.decode((folder / "connection.json").read_bytes())
-    return int(known["address"].rpartition(":")[2])
+    return int(known["addresses"][-1].rpartition(":")[2])
 
 
 @pytest.mark.parametrize("seed", [1, 2])
