@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0
 #: After so many seconds without the manager its address is read again.
 SILENT_SECONDS = 5.0
+#: After so many seconds a new connection is made to the same address: the old one may lead nowhere without saying so,
+#: and the manager gives the pilot up after 30.
+RECONNECT_SECONDS = 15.0
 #: Seconds between two rounds of the loop when nothing happens.
 ROUND_SECONDS = 0.25
 #: The file in the pilot's folder by which a batch script tells that the job's end is near.
@@ -250,7 +253,7 @@ class Agent:
             self._search = self._searches.submit(lambda: (connection, self._way_to(connection)))
 
     def _take_way(self, poller: zmq.Poller) -> None:
-        """Connect anew when the manager was found elsewhere."""
+        """Connect anew when the manager was found elsewhere, or was silent for long."""
         if self._search is None or not self._search.done():
             return
         search, self._search = self._search, None
@@ -259,10 +262,11 @@ class Agent:
         except SessionError as error:
             log.warning("%s", error)
             return
-        if found == (self._connection, self._address):
-            return  # ZeroMQ goes on trying
+        silent = time.monotonic() - self._heard
+        if found == (self._connection, self._address) and silent < RECONNECT_SECONDS:
+            return
         self._connection, self._address = found
-        log.info("the manager is at %s now", self._address)
+        log.info("connects to the manager at %s, silent for %.0f s", self._address, silent)
         poller.unregister(self._manager.socket)
         self._manager.close(linger_ms=0)
         self._manager = self._connect()

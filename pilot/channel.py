@@ -217,7 +217,7 @@ def _prepare(socket: Any) -> Any:
     socket.setsockopt(zmq.SNDHWM, 0)  # the credit of each pilot bounds what is on its way
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 4 * _HEARTBEAT_MS)
     socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS)
     socket.setsockopt(zmq.HANDSHAKE_IVL, _CONNECT_MS)
     return socket
