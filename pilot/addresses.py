@@ -11,9 +11,8 @@ from contextlib import suppress
 
 import psutil
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
-from pilot.channel import Keys, Server, secure
+from pilot.channel import Keys, Server, event_of, secure
 from pilot.errors import SessionError
 from pilot.session import Connection
 
@@ -183,11 +182,9 @@ def _first(wanted: Sequence[str], monitors: Sequence[zmq.Socket[bytes]], timeout
     waiting, reached = dict(zip(monitors, wanted, strict=True)), set()
     while waiting and (left := deadline - time.monotonic()) > 0:
         for monitor, _ in poller.poll(int(left * 1000) + 1):
-            if monitor not in waiting:
-                recv_monitor_message(monitor)
-                continue
+            poller.unregister(monitor)
             address = waiting.pop(monitor)
-            if recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if event_of(monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 reached.add(address)
         for address in wanted:  # the first one that answers, once those before it are known not to
             if address in reached:

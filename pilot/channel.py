@@ -122,8 +122,7 @@ class Server:
         """Log the strangers of late. Call it every second: a handshake takes less."""
         before = self._accepted
         while self._monitor.poll(0):
-            (event,) = _EVENT.unpack_from(self._monitor.recv_multipart()[0])
-            if event == zmq.EVENT_ACCEPTED:
+            if event_of(self._monitor) == zmq.EVENT_ACCEPTED:
                 self._accepted += 1
             else:
                 self._admitted += 1
@@ -179,6 +178,11 @@ class Client:
     def close(self, linger_ms: int = 500) -> None:
         """Close; what was not sent yet has a moment to go."""
         self.socket.close(linger=linger_ms)
+
+
+def event_of(monitor: zmq.Socket[bytes]) -> int:
+    """The next event from the monitor of a socket (zmq_socket_monitor(3)); pyzmq's own function brings asyncio."""
+    return int(_EVENT.unpack_from(monitor.recv_multipart()[0])[0])
 
 
 def secure(socket: zmq.Socket[bytes], keys: Keys, address: str) -> zmq.Socket[bytes]:
