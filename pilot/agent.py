@@ -16,21 +16,25 @@ import signal
 import sys
 import tempfile
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import zmq
 
 from pilot import messages, registry
+from pilot.addresses import candidates, reach, split, usable
 from pilot.channel import Client, Frame, Server
 from pilot.crew import Crew
+from pilot.errors import SessionError
 from pilot.interfaces import Allocation
+from pilot.line import Line
 from pilot.messages import Message
 from pilot.node import JOB, AgentAddress, NodeProcess, agent_path, describe, outward_address, own_mark, own_rank
 from pilot.processes import MARK, end_marked, end_with_me, scratch
 from pilot.session import AgentSettings, Connection, SessionFolder, write_private
+from pilot.tunnel import Tunnel
 from pilot.worker import versions
 
 log = logging.getLogger(__name__)
@@ -38,6 +42,9 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0
 #: After so many seconds without the manager its address is read again.
 SILENT_SECONDS = 5.0
+#: After so many seconds a new connection is made to the same address: the old one may lead nowhere without saying so,
+#: and the manager gives the pilot up after 30.
+RECONNECT_SECONDS = 15.0
 #: Seconds between two rounds of the loop when nothing happens.
 ROUND_SECONDS = 0.25
 #: The file in the pilot's folder by which a batch script tells that the job's end is near.
@@ -52,9 +59,15 @@ class Agent:
         self._settings = settings
         self._connection = folder.read_connection()
         self._context = zmq.Context()
-        self._manager = self._connect(self._connection)
+        self._tunnel = Tunnel(settings.tunnel) if settings.tunnel else None
+        self._searches = ThreadPoolExecutor(1, thread_name_prefix="pilot-search")
+        self._search: Future[tuple[Connection, str]] | None = None
+        self._next_search = 0.0
+        self._address = self._way_to(self._connection)
+        self._manager = self._connect()
         address = outward_address() if settings.remote else "127.0.0.1"
-        self._server = Server(self._connection.keys, "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1")
+        bind = "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1"
+        self._server = Server(self._connection.keys, bind, settings.ports)
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         os.set_blocking(self._wake_reader, False)
@@ -63,7 +76,7 @@ class Agent:
         (self._pilot_folder / EXPIRING).unlink(missing_ok=True)
         if settings.remote:
             port = self._server.address.rpartition(":")[2]
-            listed = msgspec.structs.replace(self._connection, address=f"tcp://{address}:{port}")
+            listed = msgspec.structs.replace(self._connection, addresses=candidates(int(port)), host=platform.node())
             write_private(agent_path(self._pilot_folder), msgspec.json.encode(AgentAddress(settings.mark, listed)))
         home = describe(settings)
         allocation = Allocation(
@@ -84,10 +97,8 @@ class Agent:
             self._crew.broken = (
                 f"its working directory {settings.working_directory} does not exist on {platform.node()}"
             )
-        self._kept: OrderedDict[int, tuple[Message, Sequence[Frame]]] = OrderedDict()
-        self._seq = 0
+        self._line = Line(lambda message, frames: self._manager.send(message, frames))
         self._heard = time.monotonic()
-        self._manager_id = 0
         self._ready_said = False
         #: Of the crew's nodes, as the manager knows them.
         self._changes = 0
@@ -95,9 +106,32 @@ class Agent:
         self._draining = self._expiring = False
         self._over: str | None = None
 
-    def _connect(self, connection: Connection) -> Client:
+    def _connect(self) -> Client:
         name = f"{self._settings.pilot}/{self._settings.mark}"
-        return Client(self._context, connection.keys, connection.address, name)
+        return Client(self._context, self._connection.keys, self._address, name)
+
+    def _way_to(self, connection: Connection) -> str:
+        """The address by which a manager is to be reached; the best guess when it does not answer. May take seconds.
+
+        Raises:
+            SessionError: the tunnel cannot be opened.
+        """
+        listed, host = connection.addresses, connection.host
+        if self._tunnel is not None:
+            return self._tunnel.open(split(listed[-1])[1])
+        choice = usable(listed, host)
+        if not choice:
+            log.error(
+                "the manager on %s listens on loopback only, which %s does not reach: it needs an address "
+                "(PilotManager(address=)), or the pilot a tunnel",
+                host,
+                platform.node(),
+            )
+        if len(choice) < 2:
+            return (*choice, listed[-1])[0]
+        if (reached := reach(listed, host, connection.keys)) is None:
+            log.warning("the manager does not answer at %s", " or ".join(choice))
+        return reached or choice[0]
 
     def run(self) -> int:
         """Work until told to stop, or until the manager was gone for too long; the exit code."""
@@ -130,14 +164,21 @@ class Agent:
 
     def _received(self, message: Message, frames: list[bytes]) -> None:
         self._heard = time.monotonic()
-        if isinstance(message, messages.Run):
+        if isinstance(message, messages.Numbered):
+            if self._line.take(message):
+                self._line.done(message.seq)
+                self._received(messages.decode(frames[0]), frames[1:])
+        elif isinstance(message, messages.Run):
             self._crew.add(message, frames)
         elif isinstance(message, messages.Ack):
-            while self._kept and next(iter(self._kept)) <= message.seq:
-                self._kept.popitem(last=False)
+            if message.sender == self._line.stream:
+                self._line.free(message.seq)
         elif isinstance(message, messages.Beat):
-            if message.sender != self._manager_id:
+            if message.sender != self._line.stream:
                 self._hello()
+            self._line.hear(message)
+        elif isinstance(message, messages.Again):
+            self._line.repeat(message)
         elif isinstance(message, messages.Welcome):
             self._welcomed(message)
         elif isinstance(message, messages.Cancel):
@@ -156,66 +197,83 @@ class Agent:
         self._manager.send(messages.Hello(self._settings.pilot, os.getpid(), platform.node(), versions()))
 
     def _welcomed(self, message: messages.Welcome) -> None:
-        """A manager that knows us: it gets what no manager has acknowledged, then what we still have."""
-        self._manager_id = message.sender
-        for kept, frames in self._kept.values():
-            self._manager.send(kept, frames)
-        self._ready_said = False
+        """A manager that knows us: a new one gets what no manager has acknowledged, then what we still have."""
+        if message.sender != self._line.stream:
+            self._line.start(message.sender, stale=(messages.Ready,))
+            self._ready_said = False
 
-    def _report(self, message: Message, frames: Sequence[Frame]) -> None:
-        """Send to the manager; outcomes and losses are kept until it has acknowledged them."""
-        if isinstance(message, messages.Outcomes | messages.Lost):
-            self._seq += 1
-            message = msgspec.structs.replace(message, seq=self._seq)
-            self._kept[self._seq] = (message, frames)
-        self._manager.send(message, frames)
+    def _report(self, message: Message, frames: Sequence[Frame] = ()) -> None:
+        """Send to the manager; what it must not miss is kept until it has acknowledged it."""
+        if isinstance(message, messages.Started | messages.Broken):
+            self._manager.send(message, frames)
+        else:
+            self._line.send(message, frames)
 
     def _check(self) -> None:
         if self._crew.broken is not None:
-            self._manager.send(messages.Broken(self._crew.broken))
+            self._report(messages.Broken(self._crew.broken))
             self._over = self._crew.broken
             return
-        if self._crew.started and self._manager_id:
+        if self._crew.started and self._line.stream:
             if not self._ready_said:
                 self._ready_said = True
                 self._say_ready(self._crew.held())
             elif self._crew.changes != self._changes:
                 self._say_ready({})
-        if self._draining and self._crew.is_idle() and not self._kept:
+        if self._draining and self._crew.is_idle() and self._line.is_clear():
             self._over = "drained"
 
     def _say_ready(self, batches: dict[int, list[int]]) -> None:
         self._changes = self._crew.changes
         left = None if self._ends is None else self._ends - time.time()
-        self._manager.send(messages.Ready(self._crew.nodes, batches, self._engine.client(), left))
+        self._report(messages.Ready(self._crew.nodes, batches, self._engine.client(), left))
 
     def _beat(self, poller: zmq.Poller) -> None:
-        self._manager.send(messages.Beat(0))
+        self._manager.send(self._line.beat())
         self._server.look_out()
         self._crew.beat()
         if not self._expiring and (self._pilot_folder / EXPIRING).exists():
             self._expiring = True
-            self._manager.send(messages.Expiring("the resource manager says that the job's end is near"))
+            self._report(messages.Expiring("the resource manager says that the job's end is near"))
         silent = time.monotonic() - self._heard
         if silent > self._settings.orphan_timeout:
             self._over = f"no manager for {silent:.0f} s"
-        elif silent > SILENT_SECONDS:
-            self._look_for_manager(poller)
+        elif silent > SILENT_SECONDS or (self._tunnel is not None and not self._tunnel.is_up()):
+            self._look_for_manager()
+        self._take_way(poller)
 
-    def _look_for_manager(self, poller: zmq.Poller) -> None:
+    def _look_for_manager(self) -> None:
+        """Have a thread find out how the manager can be reached now."""
         try:
             connection = self._folder.read_connection()
         except OSError:
             self._over = "the session folder is gone"
             return
-        if connection != self._connection:
-            log.info("the manager is at %s now", connection.address)
-            poller.unregister(self._manager.socket)
-            self._manager.close(linger_ms=0)
-            self._connection = connection
-            self._manager = self._connect(connection)
-            poller.register(self._manager.socket, zmq.POLLIN)
-            self._hello()
+        now = time.monotonic()
+        if self._search is None and (connection != self._connection or now >= self._next_search):
+            self._next_search = now + SILENT_SECONDS
+            self._search = self._searches.submit(lambda: (connection, self._way_to(connection)))
+
+    def _take_way(self, poller: zmq.Poller) -> None:
+        """Connect anew when the manager was found elsewhere, or was silent for long."""
+        if self._search is None or not self._search.done():
+            return
+        search, self._search = self._search, None
+        try:
+            found = search.result()
+        except SessionError as error:
+            log.warning("%s", error)
+            return
+        silent = time.monotonic() - self._heard
+        if found == (self._connection, self._address) and silent < RECONNECT_SECONDS:
+            return
+        self._connection, self._address = found
+        log.info("connects to the manager at %s, silent for %.0f s", self._address, silent)
+        poller.unregister(self._manager.socket)
+        self._manager.close(linger_ms=0)
+        self._manager = self._connect()
+        poller.register(self._manager.socket, zmq.POLLIN)
+        self._hello()
 
     # ---- the end --------------------------------------------------------------------------------------------
 
@@ -233,6 +291,9 @@ class Agent:
         end_marked(self._settings.mark, grace=0.2)
         self._server.close()
         self._manager.close()
+        self._searches.shutdown()
+        if self._tunnel is not None:
+            self._tunnel.close()
         self._context.term()
         shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
         return 1 if self._crew.broken else 0

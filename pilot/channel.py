@@ -7,6 +7,7 @@ logged: nothing that it sends is ever read.
 from __future__ import annotations
 
 import logging
+import re
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,7 @@ import msgspec
 import zmq
 
 from pilot import messages
+from pilot.errors import SessionError
 from pilot.messages import Message
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,9 @@ Frame = bytes | memoryview
 Keys = tuple[bytes, bytes]
 
 _HEARTBEAT_MS = 5000
+#: A connection that takes longer to be made, or to show its key, is tried again.
+_CONNECT_MS = 5000
+_HOST = re.compile(r"tcp://(\[.*\]|[^:]*)(?::(\d+))?")
 #: How an event of a socket's monitor begins.
 _EVENT = struct.Struct("=H")
 
@@ -30,12 +35,16 @@ _EVENT = struct.Struct("=H")
 class Server:
     """The end that listens: the manager for its agents, an agent for its workers. For one thread."""
 
-    def __init__(self, keys: Keys, address: str) -> None:
+    def __init__(self, keys: Keys, address: str, ports: tuple[int, int] | None = None) -> None:
         """Listen.
 
         Args:
             keys: public and secret CURVE key of the session.
-            address: ``tcp://host:port``; without a port, or when that one is taken, any free one.
+            address: ``tcp://host:port``; without a port, or when that one is taken, another.
+            ports: first and last of those to choose from; None: any free one.
+
+        Raises:
+            SessionError: the address is not this host's, or all ports are taken.
         """
         from zmq.auth.thread import ThreadAuthenticator  # brings asyncio: a tenth of the library's import time
 
@@ -48,18 +57,46 @@ class Server:
         self.socket.curve_publickey, self.socket.curve_secretkey = keys
         self.socket.router_mandatory = True
         self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        host, _, port = address.removeprefix("tcp://").partition(":")
+        self._ports = ports
         try:
-            self.socket.bind(f"tcp://{host}:{port or '*'}")
-        except zmq.ZMQError:  # the port of before is taken
-            self.socket.bind(f"tcp://{host}:*")
-        self.address = str(self.socket.last_endpoint.decode())
+            self.address = self.listen(address)
+        except BaseException:
+            self.socket.close()
+            self._auth.stop()
+            self._context.term()
+            raise
         monitor = f"inproc://pilot-monitor-{id(self)}"
         self.socket.monitor(monitor, zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._accepted = self._admitted = self._dropped = 0
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would stop the channel
         self._monitor.connect(monitor)
+
+    def listen(self, address: str) -> str:
+        """Listen at one address more, as for the first one; what it came to be, with its port.
+
+        Raises:
+            SessionError: the address is not this host's, or all ports are taken.
+        """
+        host, port = _HOST.fullmatch(address).groups()  # type: ignore[union-attr]
+        if self._ports is None:
+            choice = [port, "*"] if port else ["*"]
+        else:
+            first, last = self._ports
+            choice = [str(one) for one in range(first, last + 1)]
+            choice.sort(key=lambda one: one != port)
+        self.socket.ipv6 = host.startswith("[")
+        for one in choice:
+            try:
+                self.socket.bind(f"tcp://{host}:{one}")
+            except zmq.ZMQError as error:
+                if error.errno == zmq.EADDRINUSE:
+                    continue
+                raise SessionError(f"{host}:{one} cannot be listened on: {error.strerror}", address=host) from error
+            return str(self.socket.last_endpoint.decode())
+        raise SessionError(
+            f"all ports from {choice[0]} to {choice[-1]} of {host} are taken: allow more (ports=)", address=host
+        )
 
     def send(self, peer: bytes, message: Message, frames: Sequence[Frame] = ()) -> bool:
         """Send; False when this peer is not connected."""
@@ -85,8 +122,7 @@ class Server:
         """Log the strangers of late. Call it every second: a handshake takes less."""
         before = self._accepted
         while self._monitor.poll(0):
-            (event,) = _EVENT.unpack_from(self._monitor.recv_multipart()[0])
-            if event == zmq.EVENT_ACCEPTED:
+            if event_of(self._monitor) == zmq.EVENT_ACCEPTED:
                 self._accepted += 1
             else:
                 self._admitted += 1
@@ -117,9 +153,7 @@ class Client:
             address: ``tcp://host:port``.
             name: what the server sees as sender.
         """
-        self.socket = _prepare(context.socket(zmq.DEALER))
-        self.socket.curve_serverkey = keys[0]
-        self.socket.curve_publickey, self.socket.curve_secretkey = keys
+        self.socket = secure(_prepare(context.socket(zmq.DEALER)), keys, address)
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
@@ -144,6 +178,19 @@ class Client:
     def close(self, linger_ms: int = 500) -> None:
         """Close; what was not sent yet has a moment to go."""
         self.socket.close(linger=linger_ms)
+
+
+def event_of(monitor: zmq.Socket[bytes]) -> int:
+    """The next event from the monitor of a socket (zmq_socket_monitor(3)); pyzmq's own function brings asyncio."""
+    return int(_EVENT.unpack_from(monitor.recv_multipart()[0])[0])
+
+
+def secure(socket: zmq.Socket[bytes], keys: Keys, address: str) -> zmq.Socket[bytes]:
+    """A socket made fit to connect to a server of the session at this address."""
+    socket.curve_serverkey = keys[0]
+    socket.curve_publickey, socket.curve_secretkey = keys
+    socket.ipv6 = "[" in address
+    return socket
 
 
 class _Session:
@@ -175,4 +222,6 @@ def _prepare(socket: Any) -> Any:
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 4 * _HEARTBEAT_MS)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _CONNECT_MS)
     return socket

@@ -27,6 +27,7 @@ from pilot.descriptions import Terms
 from pilot.fleet import Fleet
 from pilot.journal import Journal, WorkerRow, pack
 from pilot.ledger import Entry
+from pilot.line import Line
 from pilot.messages import Message, Work
 from pilot.results import CANCELLED, OK, Attempt, Outcome
 from pilot.states import PilotState, TaskState, is_final
@@ -51,10 +52,11 @@ _encode = msgspec.msgpack.Encoder().encode
 class _Agent:
     """The manager's end of the line to one pilot's agent."""
 
-    def __init__(self, pilot: str, mark: str) -> None:
+    def __init__(self, pilot: str, mark: str, server: Server, manager: int) -> None:
         self.pilot = pilot
         self.mark = mark
         self.peer = f"{pilot}/{mark}".encode()
+        self.line = Line(lambda message, frames: server.send(self.peer, message, frames), manager)
         self.joined = False
         self.heard = time.monotonic()
         self.host: str | None = None
@@ -172,11 +174,18 @@ class Conductor:
         return threading.current_thread() in (self._thread, self._caller)
 
     def ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """Have the thread call this, and wait for what it returns; when the thread has ended, call it here."""
+        """Have the thread call this, and wait for what it returns or raises; call it here when it has ended."""
         if self.is_here():
             return question()
         answer: Future[_Answer] = Future()
-        self.call(lambda: answer.set_result(question()))
+
+        def reply() -> None:
+            try:
+                answer.set_result(question())
+            except Exception as error:
+                answer.set_exception(error)
+
+        self.call(reply)
         while not self._ended:
             with contextlib.suppress(TimeoutError):
                 return answer.result(timeout=TICK_SECONDS)
@@ -308,7 +317,7 @@ class Conductor:
     def _beat(self, now: float) -> None:
         self.server.look_out()
         for agent in list(self._agents.values()):
-            self.server.send(agent.peer, messages.Beat(self._id))
+            self.server.send(agent.peer, agent.line.beat())
             if agent.joined and now - agent.heard > AGENT_SILENT_SECONDS:
                 self._job_ended(agent.pilot, agent.mark, f"its agent was silent for {AGENT_SILENT_SECONDS:.0f} s")
                 self.fleet.abandon(agent.pilot)
@@ -318,13 +327,20 @@ class Conductor:
     def _received(self, agent: _Agent, message: Message, frames: list[bytes]) -> None:
         agent.heard = time.monotonic()
         if not agent.joined and not isinstance(message, messages.Hello):
-            return  # meant for the manager before: what came before it is lost, and all is sent again after the Welcome
-        if isinstance(message, messages.Outcomes):
+            return  # meant for the manager before: all that it had not acknowledged is sent again after the Welcome
+        if isinstance(message, messages.Numbered):
+            if agent.line.take(message):
+                self._received(agent, messages.decode(frames[0]), frames[1:])
+                self.journal.mark((agent.peer, message.seq))
+        elif isinstance(message, messages.Beat):
+            agent.line.hear(message)
+        elif isinstance(message, messages.Again):
+            agent.line.repeat(message)
+        elif isinstance(message, messages.Outcomes):
             outcomes = messages.decode_outcomes(frames[0])
             if message.worker not in self.workers:
                 self._met(agent, message)
             self._feed(events.OutcomesArrived(agent.pilot, message.batch, message.worker, outcomes))
-            self.journal.mark((agent.peer, message.seq))
         elif isinstance(message, messages.Lost):
             self._feed(
                 events.AttemptsLost(
@@ -337,7 +353,6 @@ class Conductor:
                     message.begun,
                 )
             )
-            self.journal.mark((agent.peer, message.seq))
         elif isinstance(message, messages.Started):
             self._feed(events.TaskStarted(agent.pilot, message.worker, message.task))
         elif isinstance(message, messages.Hello):
@@ -391,7 +406,7 @@ class Conductor:
     def _expect(self, pilot: str, mark: str) -> None:
         if (old := self._agents.get(pilot)) is not None:
             self._forget(old)
-        agent = self._agents[pilot] = _Agent(pilot, mark)
+        agent = self._agents[pilot] = _Agent(pilot, mark, self.server, self._id)
         self._marks[agent.peer] = agent
 
     def _forget(self, agent: _Agent) -> None:
@@ -415,7 +430,7 @@ class Conductor:
         agent = self._agents.get(command.pilot)
         if command.drain:
             if agent is not None:
-                self.server.send(agent.peer, messages.Drain())
+                agent.line.send(messages.Drain())
             return
         if agent is not None:
             self.server.send(agent.peer, messages.Stop())
@@ -462,11 +477,11 @@ class Conductor:
             command.batch, command.resources, tasks, list(indices), unknown, command.patience, command.alone, limit
         )
         body = messages.encode(messages.Batch(works, values))
-        self.server.send(agent.peer, head, [body, *(self.codes[digest] for digest in unknown)])
+        agent.line.send(head, [body, *(self.codes[digest] for digest in unknown)])
 
     def _do_send_cancel(self, command: events.SendCancel) -> None:
         if (agent := self._agents.get(command.pilot)) is not None:
-            self.server.send(agent.peer, messages.Cancel(command.tasks))
+            agent.line.send(messages.Cancel(command.tasks))
 
     def _do_settle(self, command: events.Settle) -> None:
         rows = []
@@ -556,7 +571,9 @@ class Conductor:
 
     def _acknowledge(self, last: dict[bytes, int]) -> None:
         for peer, seq in last.items():
-            self.server.send(peer, messages.Ack(seq))
+            if (agent := self._marks.get(peer)) is not None:
+                agent.line.done(seq)
+                self.server.send(peer, messages.Ack(self._id, seq))
 
     # ---- callbacks ----------------------------------------------------------------------------------------------
 

@@ -184,8 +184,8 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     custom_attributes: _Texts = {}
     #: Ports to listen on, first and last; default: any. For the agent, its workers and its engine as far as that can.
     ports: tuple[_Port, _Port] | None = None
-    #: Words of a command that forwards a port to the manager's host, such as ("ssh", "login1"): the agent runs
-    #: ``ssh -N -L port:manager:port login1`` and talks to the manager through it.
+    #: Words of a command that leads to the manager's host, such as ("ssh", "-p", "2222", "login1"): the agent runs
+    #: ``ssh -N -L 127.0.0.1:port:127.0.0.1:port … -p 2222 login1`` (ssh(1)) and talks to the manager through it.
     tunnel: _Words = ()
     #: How MPI tasks are started: words such as ("srun", "--mpi=pmi2") or ("mpiexec",). Default: found out by trying.
     mpi: _Words = ()

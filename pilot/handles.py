@@ -293,7 +293,7 @@ class Pilot:
     def remove_nodes(self, count: int) -> None:
         """Give back so many nodes, those that came last first, each when it has finished what it runs. Does not block.
 
-        The node of the agent always stays. A job ends, and costs nothing any more, when all of its nodes are given back.
+        The agent's node always stays. A job ends, and costs nothing any more, when all of its nodes are given back.
         """
         self._manager._remove_nodes(self, count)
 

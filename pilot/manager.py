@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import logging
 import os
+import platform
 import shlex
 import shutil
 import sys
@@ -22,7 +23,7 @@ import msgspec
 import psutil
 
 from pilot import errors, events, payload, registry
-from pilot.channel import Server
+from pilot.addresses import hosts, is_loopback, listen, listen_at
 from pilot.conductor import Conductor
 from pilot.controller import RAISED_REASON, Controller
 from pilot.descriptions import PLAIN, PilotDescription, TaskDescription, Terms
@@ -65,6 +66,8 @@ class PilotManager:
         *,
         policy: str = "balanced",
         progress: bool = False,
+        address: str | None = None,
+        ports: tuple[int, int] | None = None,
     ) -> None:
         """Open a new session.
 
@@ -73,50 +76,70 @@ class PilotManager:
                 directory, removed by `close` unless a pilot failed.
             policy: which of the pilots with room gets a task: a name of the group ``pilot.policies``.
             progress: show tasks, rates and pilots on the terminal.
+            address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
+                it has, from the first pilot on whose jobs run on other hosts; until then loopback only.
+            ports: first and last port to listen on. None: any.
 
         Raises:
-            SessionError: the folder cannot be used, or holds a session already (`attach` opens it again).
+            SessionError: the folder cannot be used, or holds a session already (`attach` opens it again); the address
+                is not this host's, or all ports are taken.
             PluginError: no policy of this name.
         """
         folder = SessionFolder.create(session_dir)
         public, secret = new_keys()
-        self._open(folder, policy, progress, Connection("tcp://127.0.0.1", public, secret))
+        self._open(folder, policy, progress, Connection((), platform.node(), public, secret), address, ports)
         self._temporary = session_dir is None
         self._begin()
 
     @classmethod
     def attach(
-        cls, session_dir: str | os.PathLike[str], *, policy: str = "balanced", progress: bool = False
+        cls,
+        session_dir: str | os.PathLike[str],
+        *,
+        policy: str = "balanced",
+        progress: bool = False,
+        address: str | None = None,
+        ports: tuple[int, int] | None = None,
     ) -> PilotManager:
         """Open the session of a manager that is gone.
 
         Pilots that still run join again with the work that they have; finished results are there; what was lost is
         run again. `tasks` has them all. Does not wait for the pilots.
 
+        Listens where the manager before did, as far as these addresses and ports are this host's and free; ``address``
+        and ``ports`` as for a new session.
+
         Raises:
-            SessionError: there is no session in this folder, or another manager uses it.
+            SessionError: there is no session in this folder, or another manager uses it; or as for a new session.
         """
         folder = SessionFolder.open(session_dir)
         manager = cls.__new__(cls)
-        manager._open(folder, policy, progress, folder.read_connection())
+        manager._open(folder, policy, progress, folder.read_connection(), address, ports)
         manager._temporary = False
         manager._restore()
         manager._begin()
         return manager
 
-    def _open(self, folder: SessionFolder, policy: str, progress: bool, connection: Connection) -> None:
+    def _open(
+        self,
+        folder: SessionFolder,
+        policy: str,
+        progress: bool,
+        before: Connection,
+        address: str | None,
+        ports: tuple[int, int] | None,
+    ) -> None:
         self._folder = folder
         try:
             controller = Controller(registry.load("pilot.policies", policy)())
-            server = Server(connection.keys, connection.address)
+            self._connection, server = listen(before, address, ports)
         except BaseException:
             folder.release()
             raise
-        connection = msgspec.structs.replace(connection, address=server.address)
         self._conductor = Conductor(
             controller, server, lambda commit: Journal(folder.journal_path, commit), self._start_pilot
         )
-        folder.write_connection(connection)
+        folder.write_connection(self._connection)
         self._reader = Reader(folder.journal_path)
         self._functions: dict[str, Function] = {}
         self._known: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
@@ -164,8 +187,11 @@ class PilotManager:
         """
         self._check_open()
         wanted = PilotDescription.build(description)
-        self._conductor.fleet.launcher(wanted).check(wanted)
+        launcher = self._conductor.fleet.launcher(wanted)
+        launcher.check(wanted)
         registry.check("pilot.engines", wanted.engine)
+        if launcher.remote and not wanted.tunnel:
+            self._listen_outwards()
         with self._lock:
             if any(wanted.name in (pilot.name, pilot.id) for pilot in self.pilots if not is_final(pilot.state)):
                 raise wanted.wrong("name", "a name that no other pilot of this manager has")
@@ -173,6 +199,16 @@ class PilotManager:
         self._conductor.journal.put("pilots", (pilot.id, msgspec.msgpack.encode(wanted), ""))
         self._conductor.post(events.PilotAsked(pilot.id, wanted, _memory(wanted)))
         return pilot
+
+    def _listen_outwards(self) -> None:
+        """From now on agents on other hosts may connect; they read in connection.json where."""
+        with self._lock:
+            if any(not is_loopback(one) for one in self._connection.addresses):
+                return
+            near = self._connection.address
+            added = self._conductor.ask(lambda: listen_at(self._conductor.server, hosts(), (near,)))
+            self._connection = msgspec.structs.replace(self._connection, addresses=(*added, near))
+            self._folder.write_connection(self._connection)
 
     def _add_pilot(self, id: str, description: PilotDescription) -> Pilot:
         pilot = Pilot(self, id, description, self._folder.path / "pilots" / id / "agent.log")
@@ -196,6 +232,7 @@ class PilotManager:
             environment=_environment(wanted),
             working_directory=wanted.working_directory or str(Path.cwd()),
             orphan_timeout=wanted.orphan_timeout,
+            tunnel=wanted.tunnel,
             walltime=None if wanted.walltime is None else wanted.walltime.total_seconds(),  # type: ignore[union-attr]
             ports=wanted.ports,
             sys_path=tuple(str(Path(path).absolute()) for path in sys.path),

@@ -1,7 +1,9 @@
 """The words that manager, agent and worker exchange. Each is the first frame of a message; work and outcomes follow
 as frames of their own, which the agent hands on unread.
 
-Whoever sends an `Outcomes` or a `Lost` keeps it until it is acknowledged by its ``seq``.
+Between manager and agent most travel inside a `Numbered`, so that none is lost with a connection (see ``line.py``). Not
+so those that begin the talk, those that are repeated, and those whose loss does no harm (`Started`; a lost `Stop` or
+`Broken` shows in the job's end).
 """
 
 from __future__ import annotations
@@ -34,6 +36,27 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
 
 
 # ---- manager ↔ agent ------------------------------------------------------------------------------------------
+
+
+class Numbered(Message, frozen=True, array_like=True):
+    """Both ways: the next frame is a message, the ones behind it are its own.
+
+    ``stream`` is the `Welcome`'s ``sender``, and numbers begin at 1 with each; ``round`` counts how often the sender
+    has sent again; the receiver of this may forget what it sent up to number ``done``.
+    """
+
+    stream: int
+    seq: int
+    round: int
+    done: int
+
+
+class Again(Message, frozen=True, array_like=True):
+    """Both ways: what came after this number is lost; ``round`` is the last one heard of."""
+
+    stream: int
+    after: int
+    round: int
 
 
 class Hello(Message, frozen=True, array_like=True):
@@ -148,15 +171,22 @@ class Cancel(Message, frozen=True, array_like=True):
 
 
 class Ack(Message, frozen=True, array_like=True):
-    """Manager to agent: everything up to ``seq`` is in the journal."""
+    """Manager to agent: everything up to number ``seq`` is in the journal."""
 
+    sender: int
     seq: int
 
 
 class Beat(Message, frozen=True, array_like=True):
-    """Both ways: still here. ``sender`` as in `Welcome`, 0 from agents."""
+    """Both ways: still here. ``sender`` as in `Welcome`; from agents, of the manager that they know.
+
+    ``sent`` is the number of the last `Numbered`; ``round`` and ``done`` are as there.
+    """
 
     sender: int = 0
+    sent: int = 0
+    round: int = 0
+    done: int = 0
 
 
 class Drain(Message, frozen=True, array_like=True):
@@ -219,7 +249,9 @@ class Gone(Message, frozen=True, array_like=True):
 
 
 AnyMessage = (
-    Hello
+    Numbered
+    | Again
+    | Hello
     | Welcome
     | Refused
     | Ready

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 import zmq
 
 from pilot import messages, registry
+from pilot.addresses import hosts, is_loopback, reach, split
 from pilot.channel import Client
 from pilot.interfaces import Allocation
 from pilot.messages import Message, Node
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0
 #: Seconds that a node waits for its agent at the start.
 AGENT_SECONDS = 120.0
+#: How often it tries to reach the agent, a few seconds each.
+REACH_TRIES = 10
 #: Seconds of silence after which a node looks whether its agent's port still answers, and after which it ends anyway.
 DOUBT_SECONDS, SILENT_SECONDS = 3.0, 30.0
 
@@ -101,15 +103,16 @@ class NodeProcess:
         signal.signal(signal.SIGTERM, self._terminated)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         connection = self._find_agent()
-        if connection is None:
+        address = None if connection is None else self._reach(connection)
+        if connection is None or address is None:
             log.error("no agent has appeared in %s within %.0f s", self._pilot_folder, AGENT_SECONDS)
             return 1
-        self._agent_address = connection.address
+        self._agent_address = address
         self._engine = self._make_engine()
         threading.Thread(target=self._run_calls, name="pilot-engine", daemon=True).start()
-        client = Client(self._context, connection.keys, connection.address, f"node:{self._node.name}")
+        client = Client(self._context, connection.keys, address, f"node:{self._node.name}")
         client.send(messages.Hello(self._node.name, os.getpid(), self._node.host, versions()))
-        client.send(messages.Join(self._node, connection.address))
+        client.send(messages.Join(self._node, address))
         next_beat = 0.0
         while self._over is None:
             received = client.receive(timeout_ms=100)
@@ -134,13 +137,20 @@ class NodeProcess:
             time.sleep(0.05)
         return None
 
+    def _reach(self, connection: Connection) -> str | None:
+        for _ in range(REACH_TRIES):
+            address = reach(connection.addresses, connection.host, connection.keys)
+            if address is not None or self._over is not None:
+                return address
+        log.error("the agent on %s does not answer at any of %s", connection.host, ", ".join(connection.addresses))
+        return None
+
     def _make_engine(self) -> Any:
-        host = self._agent_address.removeprefix("tcp://").rpartition(":")[0]
         allocation = Allocation(
             pilot=self._settings.pilot,
             node=self._node.name,
             nodes=self._settings.nodes,
-            address=own_address(host),
+            address=outward_address(self._agent_address),
             ports=self._settings.ports,
             cores=self._node.cores,
             gpus=len(self._node.gpus),
@@ -186,10 +196,9 @@ class NodeProcess:
         if silent > SILENT_SECONDS:
             self._over = f"the agent was silent for {silent:.0f} s"
         elif silent > DOUBT_SECONDS:
-            host, _, port = self._agent_address.removeprefix("tcp://").rpartition(":")
-            with socket.socket() as probe:
+            with socket.socket(socket.AF_INET6 if "[" in self._agent_address else socket.AF_INET) as probe:
                 probe.settimeout(0.5)
-                if probe.connect_ex((host, int(port))) == errno.ECONNREFUSED:
+                if probe.connect_ex(split(self._agent_address)) == errno.ECONNREFUSED:
                     self._over = "the agent is gone"
 
     def _terminated(self, number: int, frame: object) -> None:
@@ -226,23 +235,11 @@ def own_mark(mark: str) -> str:
     return f"{mark}.{os.environ.get(JOB, '')}{own_rank()}"
 
 
-def outward_address() -> str:
-    """An address of this host that others can reach: what its name means, else that of the first interface that is
-    up; 127.0.0.1 when there is none."""
-    with contextlib.suppress(OSError):
-        address = socket.gethostbyname(platform.node())
-        if not address.startswith("127."):
-            return address
-    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
-    for name, addresses in sorted(psutil.net_if_addrs().items()):
-        for one in addresses:
-            if name in up and one.family is socket.AF_INET and not one.address.startswith("127."):
-                return str(one.address)
-    return "127.0.0.1"
-
-
-def own_address(peer: str) -> str:
-    """The address of this host on the way to another (nothing is sent)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((peer, 9))
-        return str(probe.getsockname()[0])
+def outward_address(peer: str = "") -> str:
+    """An address of this host that others can reach: the one on the way to ``peer``'s (nothing is sent there), else the
+    best of its own; loopback's when it has no other."""
+    if peer and not is_loopback(peer):
+        with socket.socket(socket.AF_INET6 if "[" in peer else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(split(peer))
+            return str(probe.getsockname()[0])
+    return next(iter(hosts()), "127.0.0.1")

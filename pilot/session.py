@@ -3,7 +3,7 @@
 ::
 
     session/                 0700
-      connection.json        0600: address, CURVE keys
+      connection.json        0600: addresses, CURVE keys
       journal.sqlite         pilots, tasks, results
       lock                   held by the manager
       spool/                 large values
@@ -28,9 +28,17 @@ from pilot.errors import SessionError
 class Connection(msgspec.Struct, frozen=True):
     """What one has to know to talk to the manager. Whoever can read it is trusted."""
 
-    address: str
+    #: Where it listens (``tcp://host:port``), best first, loopback last.
+    addresses: tuple[str, ...]
+    #: The name of its host: by loopback it can be reached from there only.
+    host: str
     public_key: str
     secret_key: str
+
+    @property
+    def address(self) -> str:
+        """The best one."""
+        return self.addresses[0]
 
     @property
     def keys(self) -> tuple[bytes, bytes]:
@@ -54,6 +62,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     working_directory: str
     orphan_timeout: float
+    #: Words of the command that leads to the manager's host.
+    tunnel: tuple[str, ...] = ()
     #: Seconds; None: no end is known.
     walltime: float | None
     ports: tuple[int, int] | None

@@ -14,6 +14,8 @@ from pilot.messages import Message
 from pilot.results import CANCELLED, OK, RAISED, Outcome, Spooled
 
 MESSAGES: list[Message] = [
+    messages.Numbered(2**62, 4, 1, 3),
+    messages.Again(2**62, 3, 1),
     messages.Hello("pilot-1.1", 4711, "host", ("3.12", "0.1")),
     messages.Welcome(2**62),
     messages.Refused("not expected"),
@@ -25,9 +27,9 @@ MESSAGES: list[Message] = [
     messages.Lost(10, 3, "pilot-1.1", [1, 2], "was killed by signal 9", True),
     messages.Started(3, "pilot-1.1", 2),
     messages.Cancel([1, 2, 2**40]),
-    messages.Ack(10),
+    messages.Ack(1, 10),
     messages.Beat(),
-    messages.Beat(2**62),
+    messages.Beat(2**62, 9, 1, 8),
     messages.Drain(),
     messages.Stop(),
     messages.Broken("the engine failed"),

@@ -1,0 +1,177 @@
+"""Where a manager listens, and which of its addresses an agent picks."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pilot import addresses
+from pilot.addresses import candidates, endpoint, hosts, is_loopback, listen, reach, split, usable
+from pilot.channel import Server
+from pilot.errors import SessionError
+from pilot.session import Connection, new_keys
+
+KEYS = tuple(key.encode() for key in new_keys())
+HERE = platform.node()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server(KEYS, "tcp://127.0.0.1")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A port that is open, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield endpoint("127.0.0.1", listener.getsockname()[1])
+
+
+def closed() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return endpoint("127.0.0.1", probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "text"), [("10.0.0.1", 5, "tcp://10.0.0.1:5"), ("fd00::2", 65535, "tcp://[fd00::2]:65535")]
+)
+def test_endpoint_and_back(host: str, port: int, text: str) -> None:
+    assert endpoint(host, port) == text
+    assert split(text) == (host, port)
+
+
+def test_candidates_are_others_first_and_loopback_last() -> None:
+    found = candidates(4711)
+    assert found[-1] == "tcp://127.0.0.1:4711"
+    assert [is_loopback(one) for one in found] == [False] * len(hosts()) + [True]
+    six = ["[" in one for one in found[:-1]]
+    assert six == sorted(six) or any(name.startswith(addresses._INWARD) for _, name in socket.if_nameindex())
+
+
+def test_loopback_counts_on_its_own_host_only() -> None:
+    known = ("tcp://10.0.0.1:1", "tcp://[fd00::2]:1", "tcp://127.0.0.1:1")
+    assert usable(known, HERE) == (known[2], known[0], known[1])
+    assert usable(known, "elsewhere") == known[:2]
+    assert usable(known[2:], "elsewhere") == ()
+
+
+def test_reach_takes_the_first_that_holds_the_key(server: Server, silent: str) -> None:
+    other = Server(tuple(key.encode() for key in new_keys()), "tcp://127.0.0.1")
+    try:
+        known = (closed(), silent, other.address, server.address)
+        assert reach(known, HERE, KEYS, timeout=1.0) == server.address
+    finally:
+        other.close()
+
+
+def test_reach_does_not_wait_for_those_behind(server: Server, silent: str) -> None:
+    began = time.monotonic()
+    assert reach((closed(), server.address, silent), HERE, KEYS, timeout=20) == server.address
+    assert time.monotonic() - began < 5
+
+
+def test_reach_nobody(silent: str) -> None:
+    began = time.monotonic()
+    assert reach((closed(), silent), HERE, KEYS, timeout=0.3) is None
+    assert time.monotonic() - began < 3
+    assert reach((), HERE, KEYS, timeout=20) is None
+
+
+def test_reach_ends_at_once_when_all_refuse() -> None:
+    began = time.monotonic()
+    assert reach((closed(), closed()), HERE, KEYS, timeout=20) is None
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_stays_within_its_ports(silent: str) -> None:
+    taken = split(silent)[1]
+    with pytest.raises(SessionError, match=rf"all ports from {taken} to {taken} of 127\.0\.0\.1 are taken"):
+        Server(KEYS, "tcp://127.0.0.1", (taken, taken))
+    server = Server(KEYS, "tcp://127.0.0.1", (taken, min(taken + 20, 65535)))
+    try:
+        assert taken < split(server.address)[1] <= taken + 20
+    finally:
+        server.close()
+
+
+def test_a_server_takes_the_port_that_it_is_told_when_free(silent: str) -> None:
+    wanted = closed()
+    first = Server(KEYS, wanted)
+    second = Server(KEYS, wanted)
+    try:
+        assert first.address == wanted
+        assert second.address != wanted
+    finally:
+        first.close()
+        second.close()
+
+
+def before(*known: str) -> Connection:
+    return Connection(known, HERE, *(key.decode() for key in KEYS))
+
+
+def listened(*args: object) -> Connection:
+    connection, server = listen(*args)  # type: ignore[arg-type]
+    server.close()
+    return connection
+
+
+def test_a_manager_listens_on_loopback_until_it_is_told_otherwise() -> None:
+    assert [is_loopback(one) for one in listened(before(), None, None).addresses] == [True]
+    assert [is_loopback(one) for one in listened(before(), "127.0.0.1", None).addresses] == [True]
+
+
+def test_an_address_that_is_not_this_hosts() -> None:
+    with pytest.raises(
+        SessionError, match=r"address: '203\.0\.113\.9' was given, this host's are wanted: .*127\.0\.0\.1"
+    ):
+        listen(before(), "203.0.113.9", None)
+    with pytest.raises(SessionError, match=r"'no\.such\.invalid' was given, which is no address"):
+        listen(before(), "no.such.invalid", None)
+
+
+@pytest.mark.parametrize("ports", [(0, 10), (20, 10), (1, 65536)])
+def test_ports_that_are_none(ports: tuple[int, int]) -> None:
+    with pytest.raises(SessionError, match=r"ports: .* from 1 to 65535"):
+        listen(before(), None, ports)
+
+
+@pytest.mark.skipif(not hosts(), reason="this host has no address but loopback")
+def test_an_address_of_this_hosts_comes_first_and_is_taken_again() -> None:
+    first = listened(before(), hosts()[0], None)
+    assert [split(one)[0] for one in first.addresses] == [hosts()[0], "127.0.0.1"]
+    assert split(first.addresses[0])[1] == split(first.addresses[1])[1]  # one port is enough for the firewall
+    assert listened(first, None, None) == first
+
+
+@pytest.mark.skipif(not hosts(), reason="this host has no address but loopback")
+def test_on_another_host_it_listens_where_it_can() -> None:
+    old = before("tcp://203.0.113.9:5000", "tcp://127.0.0.1:5000")
+    found = listened(old, None, None)
+    assert {split(one)[0] for one in found.addresses} == {*hosts(), "127.0.0.1"}
+
+
+@pytest.mark.skipif(not hosts(), reason="this host has no address but loopback")
+def test_an_interface_whose_port_is_taken_gets_another_or_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server((hosts()[0], 0)) as taken:
+        port = taken.getsockname()[1]
+        server = Server(KEYS, f"tcp://127.0.0.1:{port}")
+        assert split(server.address)[1] == port
+        try:
+            found = addresses.listen_at(server, hosts()[:1], (server.address,))
+            assert len(found) == 1 and split(found[0])[1] != port
+        finally:
+            server.close()
+        server = Server(KEYS, "tcp://127.0.0.1", (port, port))
+        try:
+            with pytest.raises(SessionError, match=f"all ports from {port} to {port}"):
+                addresses.listen_at(server, hosts()[:1], (server.address,))
+        finally:
+            server.close()
