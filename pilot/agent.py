@@ -31,7 +31,7 @@ from pilot.errors import SessionError
 from pilot.interfaces import Allocation
 from pilot.line import Line
 from pilot.messages import Message
-from pilot.node import AgentAddress, NodeProcess, agent_path, describe, outward_address, own_mark, own_rank
+from pilot.node import JOB, AgentAddress, NodeProcess, agent_path, describe, outward_address, own_mark, own_rank
 from pilot.processes import MARK, end_marked, end_with_me, scratch
 from pilot.session import AgentSettings, Connection, SessionFolder, write_private
 from pilot.tunnel import Tunnel
@@ -65,8 +65,8 @@ class Agent:
         self._next_search = 0.0
         self._address = self._way_to(self._connection)
         self._manager = self._connect()
-        address = "127.0.0.1" if settings.nodes == 1 else outward_address()
-        bind = "tcp://127.0.0.1" if settings.nodes == 1 else "tcp://0.0.0.0"
+        address = outward_address() if settings.remote else "127.0.0.1"
+        bind = "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1"
         self._server = Server(self._connection.keys, bind, settings.ports)
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
@@ -74,7 +74,7 @@ class Agent:
         self._pilot_folder = folder.pilot(settings.pilot)
         (self._pilot_folder / "workers").mkdir(exist_ok=True)
         (self._pilot_folder / EXPIRING).unlink(missing_ok=True)
-        if settings.nodes > 1:
+        if settings.remote:
             port = self._server.address.rpartition(":")[2]
             listed = msgspec.structs.replace(self._connection, addresses=(endpoint(address, int(port)),))
             write_private(agent_path(self._pilot_folder), msgspec.json.encode(AgentAddress(settings.mark, listed)))
@@ -183,6 +183,8 @@ class Agent:
             self._welcomed(message)
         elif isinstance(message, messages.Cancel):
             self._crew.cancel(message.tasks)
+        elif isinstance(message, messages.Shrink):
+            self._crew.shrink(message.count)
         elif isinstance(message, messages.Drain):
             self._draining = True
             self._crew.drain()
@@ -313,7 +315,7 @@ def main() -> None:
     settings = msgspec.json.decode((folder.pilot(pilot) / "agent.json").read_bytes(), type=AgentSettings)
     settings = msgspec.structs.replace(settings, mark=mark)
     sys.path.extend(path for path in settings.sys_path if path not in sys.path)  # where the user has plugins
-    is_agent = settings.nodes == 1 or own_rank() == 0
+    is_agent = JOB not in os.environ and (settings.nodes == 1 or own_rank() == 0)
     if not is_agent:
         os.environ[MARK] = mark = own_mark(mark)
     end_with_me(mark)

@@ -359,6 +359,7 @@ class Conductor:
             self._joined(agent, message)
         elif isinstance(message, messages.Ready):
             self.pilots[agent.pilot]._client = message.client
+            self.pilots[agent.pilot].nodes = tuple(node.name for node in message.nodes)
             agent.hosts.update((node.name, node.host) for node in message.nodes)
             self._feed(events.PilotReady(agent.pilot, message.nodes, message.batches, message.seconds_left))
         elif isinstance(message, messages.Expiring):
@@ -434,6 +435,11 @@ class Conductor:
         if agent is not None:
             self.server.send(agent.peer, messages.Stop())
         self.fleet.stop(command.pilot)
+
+    def shrink(self, pilot: str, count: int) -> None:
+        """Tell an agent to give nodes back."""
+        if (agent := self._agents.get(pilot)) is not None:
+            agent.line.send(messages.Shrink(count))
 
     def _do_change_pilot(self, command: events.ChangePilot) -> None:
         state = command.state

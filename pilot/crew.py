@@ -162,7 +162,7 @@ class Crew:
     @property
     def nodes(self) -> list[Node]:
         """The nodes where workers can run now."""
-        return [place.node for place in self._places.values() if place.entered]
+        return [place.node for place in self._open_places()]
 
     # ---- the agent calls ------------------------------------------------------------------------------------
 
@@ -246,6 +246,7 @@ class Crew:
         self._notice_exits()
         if self.started:
             self._invite()
+            self._let_go()
             self._keep_slots()
             self._dispatch()
             self._enforce()
@@ -269,6 +270,21 @@ class Crew:
         place.entered = True
         self.changes += 1
         log.info("node %s (%s) is up: %d cores", place.name, place.node.host, place.node.cores)
+
+    def shrink(self, count: int) -> None:
+        """Give back so many of the nodes that came last, each when it has finished what it runs."""
+        far = [place for place in self._open_places() if place.peer is not None]
+        for place in far[-count:]:
+            place.entered = False
+            place.leaving = True
+            self.changes += 1
+
+    def _let_go(self) -> None:
+        for place in [place for place in self._places.values() if place.leaving]:
+            used = {worker.place.name for worker in self._workers.values() if worker.batches}
+            used.update(name for worker in self._workers.values() for name in worker.hosts)
+            if place.name not in used:
+                self._lose_place(place, "was given back")
 
     def _lose_place(self, place: Place, reason: str) -> None:
         """A node is gone, and what ran there with it."""
@@ -384,7 +400,7 @@ class Crew:
         held: list[_Worker] = []  # not there yet: what they will run has its room set aside meanwhile
         for batch in list(self._queue):
             needs = batch.run.resources
-            hosts = spread(self._places.values(), needs) if needs.ranks else {}
+            hosts = spread(self._open_places(), needs) if needs.ranks else {}
             if hosts is None or not self._has_room(needs):
                 break
             worker = self._idle_worker(needs, held) or self._spawn(needs)
@@ -405,13 +421,21 @@ class Crew:
         self._give_ahead()
 
     def _has_room(self, needs: Resources) -> bool:
-        return bool(needs.ranks) or any(place.has_room(needs) for place in self._places.values() if place.entered)
+        return bool(needs.ranks) or any(place.has_room(needs) for place in self._open_places())
+
+    def _open_places(self) -> list[Place]:
+        return [place for place in self._places.values() if place.entered]
 
     def _idle_worker(self, needs: Resources, held: list[_Worker]) -> _Worker | None:
         """One of this shape, on a node with room; rather one that is there already than one that is being started."""
         late = None
         for worker in self._idle.get(needs, {}).values():
-            if worker in held or worker.exit or not (needs.ranks or worker.place.has_room(needs)):
+            if (
+                worker in held
+                or worker.exit
+                or not worker.place.entered
+                or not (needs.ranks or worker.place.has_room(needs))
+            ):
                 continue
             if worker.joined:
                 return worker
@@ -498,7 +522,7 @@ class Crew:
 
     def _spawn(self, shape: Resources) -> _Worker | None:
         """A new worker of this shape on the node with the most free cores; None when none has the GPUs."""
-        places = [place for place in self._places.values() if place.entered and place.has_room(shape)]
+        places = [place for place in self._open_places() if place.has_room(shape)]
         if shape.ranks:
             places = [self._home]
         if shape == SLOT:

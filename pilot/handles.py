@@ -237,6 +237,8 @@ class Pilot:
         self.log_path = log_path
         #: Why it is in its state.
         self.reason = ""
+        #: Names of the nodes where its workers run, as they come and go.
+        self.nodes: tuple[str, ...] = ()
         self._client: dict[str, str] = {}
         #: Wall clock of each state it was in first, seconds since the epoch.
         self.times: dict[PilotState, float] = {}
@@ -277,6 +279,23 @@ class Pilot:
     def drain(self) -> None:
         """Let it finish what runs, then end it; what was not begun goes to other pilots. Does not block."""
         self._manager._stop_pilot(self, drain=True)
+
+    def add_nodes(self, count: int) -> None:
+        """Ask for a further job of so many nodes, which join this pilot as they come. Does not block.
+
+        They end with the pilot; its walltime is the agent's job's.
+
+        Raises:
+            DescriptionError: its launcher has no further nodes (local:// is one machine).
+        """
+        self._manager._add_nodes(self, count)
+
+    def remove_nodes(self, count: int) -> None:
+        """Give back so many nodes, those that came last first, each when it has finished what it runs. Does not block.
+
+        The node of the agent always stays. A job ends, and costs nothing any more, when all of its nodes are given back.
+        """
+        self._manager._remove_nodes(self, count)
 
     def cancel(self) -> None:
         """End it now; its tasks go to other pilots. Blocks until its processes are gone."""

@@ -33,6 +33,7 @@ from pilot.handles import Pilot, Task
 from pilot.interfaces import Job
 from pilot.journal import Journal, Reader
 from pilot.ledger import Entry, Function
+from pilot.node import JOB as NODES_JOB
 from pilot.processes import MARK
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.routing import Capacity, unservable
@@ -144,6 +145,7 @@ class PilotManager:
         self._known: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
         self._task_ids = itertools.count(1)
         self._pilot_ids = itertools.count(1)
+        self._jobs = itertools.count(1)
         self._lock = threading.Lock()
         self._closed = False
         self._process = os.getpid()
@@ -222,6 +224,7 @@ class PilotManager:
             pilot=id,
             mark=mark,
             engine=wanted.engine,
+            remote=fleet.launcher(wanted).remote,
             nodes=wanted.number_of_nodes,
             cores=wanted.cores,
             gpus=wanted.gpus_per_node,
@@ -235,10 +238,9 @@ class PilotManager:
             sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
         )
         write_private(folder / "agent.json", msgspec.json.encode(settings))
-        command = (sys.executable, "-m", "pilot.agent", str(self._folder.path), id, mark)
         job = Job(
             pilot=id,
-            command=command,
+            command=self._command(id, mark),
             environment={**wanted.environment, MARK: mark},
             description=wanted,
             folder=folder,
@@ -247,6 +249,35 @@ class PilotManager:
         self._conductor.journal.put("pilots", (id, msgspec.msgpack.encode(wanted), mark))
         fleet.start(job, mark)
         return mark
+
+    def _add_nodes(self, pilot: Pilot, count: int) -> None:
+        self._check_open()
+        conductor, wanted = self._conductor, pilot.description
+        wanted = msgspec.structs.replace(wanted, number_of_nodes=count)
+        launcher = conductor.fleet.launcher(wanted)
+        if not launcher.remote:
+            raise wanted.wrong("resource", "a cluster's: the nodes of a local:// pilot are this machine alone")
+        launcher.check(wanted)
+        folder = self._folder.pilot(pilot.id)
+        settings = msgspec.json.decode((folder / "agent.json").read_bytes(), type=AgentSettings)
+        job = next(self._jobs)
+        environment = {**wanted.environment, MARK: settings.mark, NODES_JOB: f"{job}-"}
+        further = Job(
+            pilot=f"{pilot.id}+{job}",
+            command=self._command(pilot.id, settings.mark),
+            environment=environment,
+            description=wanted,
+            folder=self._folder.pilot(f"{pilot.id}/nodes-{job}"),
+            log_path=folder / f"nodes-{job}.log",
+        )
+        conductor.fleet.start(further, settings.mark)
+
+    def _remove_nodes(self, pilot: Pilot, count: int) -> None:
+        self._check_open()
+        self._conductor.call(lambda: self._conductor.shrink(pilot.id, count))
+
+    def _command(self, pilot: str, mark: str) -> tuple[str, ...]:
+        return (sys.executable, "-m", "pilot.agent", str(self._folder.path), pilot, mark)
 
     def _stop_pilot(self, pilot: Pilot, drain: bool) -> None:
         if self._closed:

@@ -193,6 +193,12 @@ class Drain(Message, frozen=True, array_like=True):
     """Manager to agent: give back what was not begun; stop when the rest is done and acknowledged."""
 
 
+class Shrink(Message, frozen=True, array_like=True):
+    """Manager to agent: give back so many of the nodes that came last."""
+
+    count: int
+
+
 class Stop(Message, frozen=True, array_like=True):
     """End now, engine and workers included."""
 
@@ -258,6 +264,7 @@ AnyMessage = (
     | Ack
     | Beat
     | Drain
+    | Shrink
     | Stop
     | Broken
     | Join

@@ -42,6 +42,8 @@ AGENT_SECONDS = 120.0
 #: Seconds of silence after which a node looks whether its agent's port still answers, and after which it ends anyway.
 DOUBT_SECONDS, SILENT_SECONDS = 3.0, 30.0
 
+#: In the environment of the nodes that were added later: which of the additional jobs they are of, and a dash.
+JOB = "PILOT_NODES"
 #: Where MPI starters and Slurm tell a process its number, in order.
 _RANKS = ("SLURM_PROCID", "PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
 
@@ -57,7 +59,7 @@ def describe(settings: AgentSettings) -> Node:
     Its name is Slurm's (``SLURMD_NODENAME``, srun(1)), otherwise the host's.
     """
     host = platform.node()
-    name = os.environ.get("SLURMD_NODENAME", host) if settings.nodes > 1 or "SLURM_JOB_ID" in os.environ else host
+    name = os.environ.get("SLURMD_NODENAME", host) if settings.remote else host
     return Node(name, host, settings.cores, gpu_names(settings.gpus), settings.memory)
 
 
@@ -221,7 +223,7 @@ def agent_path(pilot_folder: Path) -> Path:
 
 def own_mark(mark: str) -> str:
     """The mark of the processes on this node, other than the agent's: one that ends with the pilot's, or alone."""
-    return f"{mark}.{own_rank()}"
+    return f"{mark}.{os.environ.get(JOB, '')}{own_rank()}"
 
 
 def outward_address() -> str:

@@ -32,6 +32,8 @@ class Place:
         self.gpus = dict.fromkeys(range(len(node.gpus)), 0.0)
         #: Its part of the engine is up.
         self.entered = False
+        #: It is given back when nothing runs there any more.
+        self.leaving = False
         #: It was told how to enter the engine's cluster.
         self.invited = False
         #: Its workers of the slots' shape; how many in a row ended before they had reported.

@@ -52,6 +52,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     pilot: str
     mark: str
     engine: str
+    #: It runs on another host than the manager, or may have nodes there.
+    remote: bool
     nodes: int
     #: Of each node.
     cores: int

@@ -51,6 +51,7 @@ MESSAGES: list[Message] = [
             environment={"A": "1"},
         )
     ),
+    messages.Shrink(2),
     messages.Kill("pilot-1.2"),
     messages.Gone("pilot-1.2", "was killed by signal 9"),
 ]
