@@ -439,7 +439,7 @@ class Conductor:
     def shrink(self, pilot: str, count: int) -> None:
         """Tell an agent to give nodes back."""
         if (agent := self._agents.get(pilot)) is not None:
-            self.server.send(agent.peer, messages.Shrink(count))
+            agent.line.send(messages.Shrink(count))
 
     def _do_change_pilot(self, command: events.ChangePilot) -> None:
         state = command.state
