@@ -1,0 +1,152 @@
+"""A pilot over several nodes of a real Slurm: `srun` puts a process on each, all at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot import Pilot, PilotDescription, PilotManager, Task, TaskDescription
+from pilot.results import TaskInfo
+from pilot.states import PilotState
+
+Eventually = Callable[..., Any]
+ENGINES = ["process", "dask", "ray"]
+
+
+@pytest.fixture(autouse=True)
+def slurm(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    return cluster
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[PilotManager]:
+    with PilotManager(tmp_path / "session") as manager:
+        yield manager
+        manager.close()
+
+
+def on_nodes(manager: PilotManager, nodes: int = 2, **wishes: Any) -> Pilot:
+    defaults = {"engine": "process", "cores_per_node": 2, "walltime": 5}
+    return manager.submit_pilot(
+        PilotDescription(resource="slurm://", number_of_nodes=nodes, **{**defaults, **wishes})
+    )
+
+
+def nap(seconds: float = 0.05) -> str:
+    time.sleep(seconds)
+    return os.environ["SLURMD_NODENAME"] if "SLURMD_NODENAME" in os.environ else ""
+
+
+def infos(tasks: list[Task]) -> list[TaskInfo]:
+    for task in tasks:
+        task.result(60)
+    return [task.info for task in tasks]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_tasks_run_on_every_node(manager: PilotManager, eventually: Eventually, engine: str) -> None:
+    pilot = on_nodes(manager, engine=engine)
+    first = manager.submit_task(nap)
+    assert first.result(60) is not None
+    eventually(lambda: len(pilot.nodes) == 2, 60)
+    seen = infos([manager.submit_task(nap) for _ in range(40)])
+    assert {info.node for info in seen} == {"c1", "c2"}
+    assert len({info.worker for info in seen}) == 4
+
+
+def test_a_task_of_many_cores_stays_on_one_node(manager: PilotManager, eventually: Eventually) -> None:
+    pilot = on_nodes(manager)
+    eventually(lambda: len(pilot.nodes) == 2, 30)
+    wide = [manager.submit_task(TaskDescription(function=nap, num_cpus=2)) for _ in range(8)]
+    narrow = [manager.submit_task(nap) for _ in range(8)]
+    assert {info.node for info in infos(wide)} == {"c1", "c2"}
+    infos(narrow)
+    with pytest.raises(Exception, match="2 cores, 3 are needed"):
+        manager.submit_task(TaskDescription(function=nap, num_cpus=3))
+
+
+def test_a_lost_node_costs_no_task(manager: PilotManager, eventually: Eventually) -> None:
+    pilot = on_nodes(manager)
+    eventually(lambda: len(pilot.nodes) == 2, 30)
+    tasks = [manager.submit_task(nap, 0.1) for _ in range(100)]
+    tasks[10].result(30)
+    (process,) = node_processes(pilot, "c2")
+    process.kill()
+    assert len(infos(tasks)) == 100
+    eventually(lambda: pilot.nodes == ("c1",), 10)
+    assert all("c2" in attempt.reason or attempt.reason for task in tasks for attempt in task.info.attempts)
+
+
+def test_nodes_come_and_go(manager: PilotManager, eventually: Eventually) -> None:
+    pilot = on_nodes(manager, 1)
+    assert pilot.wait(30) is PilotState.ACTIVE
+    pilot.add_nodes(1)
+    eventually(lambda: len(pilot.nodes) == 2, 30)
+    tasks = [manager.submit_task(nap, 0.1) for _ in range(40)]
+    tasks[5].result(30)
+    pilot.remove_nodes(1)
+    seen = infos(tasks)
+    assert len({info.node for info in seen}) == 2
+    assert not any(info.attempts for info in seen)
+    eventually(lambda: len(pilot.nodes) == 1, 10)
+    eventually(lambda: len(jobs()) == 1, 20)
+
+
+def node_processes(pilot: Pilot, node: str) -> list[Any]:
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words, environment = process.cmdline(), process.environ()
+        except psutil.Error:
+            continue
+        if "pilot.agent" in words and pilot.id in words and environment.get("SLURMD_NODENAME") == node:
+            parent = process.parent()
+            if parent is None or "pilot.agent" not in parent.cmdline():
+                found.append(process)
+    return found
+
+
+def jobs() -> list[str]:
+    return subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_inside_an_allocation(slurm: Any, tmp_path: Path, eventually: Eventually) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import os, sys, time
+            from pilot import PilotDescription, PilotManager
+
+            def nap():
+                time.sleep(0.05)
+
+            with PilotManager(sys.argv[1]) as manager:
+                pilot = manager.submit_pilot(
+                    PilotDescription(resource="srun://", engine="process", number_of_nodes=2, cores_per_node=2)
+                )
+                while len(pilot.nodes) < 2:
+                    time.sleep(0.01)
+                tasks = [manager.submit_task(nap) for _ in range(40)]
+                manager.get_results(tasks)
+                print(*sorted({task.info.node for task in tasks}))
+            """
+        )
+    )
+    command = f"{sys.executable} {program} {tmp_path / 'session'}"
+    out = tmp_path / "out"
+    subprocess.run(["sbatch", "-N2", "-c2", "-t5", "-o", out, "--wrap", command], check=True, capture_output=True)
+    eventually(lambda: out.exists() and "c1 c2" in out.read_text(), 60)
+    eventually(lambda: not jobs(), 20)
