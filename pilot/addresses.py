@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 PROBE_SECONDS = 2.0
 #: How the names of interfaces begin that lead nowhere but to containers and virtual machines of this host.
 _INWARD = ("docker", "br-", "veth", "virbr", "cni", "flannel", "podman")
+#: Seconds that the other probes have to finish their handshakes: one that breaks off looks like a stranger.
+FINISH_SECONDS = 0.1
 _DEAD = (
     zmq.EVENT_CLOSED
     | zmq.EVENT_DISCONNECTED
@@ -179,7 +181,7 @@ def _first(wanted: Sequence[str], monitors: Sequence[zmq.Socket[bytes]], timeout
     poller = zmq.Poller()
     for monitor in monitors:
         poller.register(monitor, zmq.POLLIN)
-    waiting, reached = dict(zip(monitors, wanted, strict=True)), set()
+    waiting, reached, found = dict(zip(monitors, wanted, strict=True)), set(), None
     while waiting and (left := deadline - time.monotonic()) > 0:
         for monitor, _ in poller.poll(int(left * 1000) + 1):
             poller.unregister(monitor)
@@ -187,11 +189,12 @@ def _first(wanted: Sequence[str], monitors: Sequence[zmq.Socket[bytes]], timeout
             if event_of(monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 reached.add(address)
         for address in wanted:  # the first one that answers, once those before it are known not to
-            if address in reached:
-                return address
+            if address in reached and found is None:
+                found = address
+                deadline = min(deadline, time.monotonic() + FINISH_SECONDS)
             if address in waiting.values():
                 break
-    return next((address for address in wanted if address in reached), None)
+    return found or next((address for address in wanted if address in reached), None)
 
 
 def _is_near(address: str) -> bool:
