@@ -238,6 +238,7 @@ class Pilot:
         #: Why it is in its state.
         self.reason = ""
         self._client: dict[str, str] = {}
+        self._job = ""
         #: Wall clock of each state it was in first, seconds since the epoch.
         self.times: dict[PilotState, float] = {}
 
@@ -250,6 +251,11 @@ class Pilot:
     def state(self) -> PilotState:
         """Where it is now."""
         return self._state
+
+    @property
+    def job(self) -> str:
+        """What the resource manager says of its job, such as "Slurm job 17: pending: Priority"; "" until it does."""
+        return self._job
 
     def wait(self, timeout: float | None = None) -> PilotState:
         """Block until it takes tasks, or is over.
