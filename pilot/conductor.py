@@ -25,6 +25,7 @@ from pilot.channel import Server
 from pilot.controller import Controller
 from pilot.descriptions import Terms
 from pilot.fleet import Fleet
+from pilot.interfaces import JobState
 from pilot.journal import Journal, WorkerRow, pack
 from pilot.ledger import Entry
 from pilot.line import Line
@@ -98,7 +99,7 @@ class Conductor:
         """
         self.controller = controller
         self.server = server
-        self.fleet = Fleet(self._job_started, self._job_ended)
+        self.fleet = Fleet(self._job_started, self._job_ended, self._job_seen)
         self.journal = journal(self._committed)
         self._start_pilot = start_pilot
         self.tasks: dict[int, Task] = {}
@@ -394,12 +395,15 @@ class Conductor:
     def _job_started(self, pilot: str, native_id: str) -> None:
         self.journal.put("pilot_changes", (pilot, PilotState.QUEUED.value, "submitted", native_id, time.time()))
 
-    def _job_ended(self, pilot: str, mark: str, reason: str) -> None:
+    def _job_seen(self, pilot: str, words: str) -> None:
+        self.pilots[pilot]._job = words
+
+    def _job_ended(self, pilot: str, mark: str, reason: str, how: JobState = JobState.ENDED) -> None:
         def ended() -> None:
             agent = self._agents.get(pilot)
             if agent is not None and agent.mark == mark:  # else it is about the pilot's last agent but one
                 self._forget(agent)
-                self._feed(events.PilotEnded(pilot, reason))
+                self._feed(events.PilotEnded(pilot, reason, how))
 
         self.call(ended)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,6 +20,13 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an agent has to end by itself before its job is cancelled.
 STOP_SECONDS = 8.0
+#: Seconds between two looks at the jobs' states, at most: launchers have files to read that say more than their
+#: resource manager, which they ask less often.
+LOOK_SECONDS = 0.25
+#: Seconds in which jobs for a resource manager count as asked for together.
+GATHER_SECONDS = 0.05
+
+_OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
 
 
 class _Running:
@@ -28,6 +36,11 @@ class _Running:
         self.native_id = native_id
         self.mark = mark
         self.stop_by: float | None = None
+        self.words = ""
+
+    def is_overdue(self, state: JobState) -> bool:
+        """True when it was told to end, and did not, or has no agent yet that could."""
+        return self.stop_by is not None and (state is JobState.QUEUED or time.monotonic() > self.stop_by)
 
 
 class _Calls:
@@ -61,17 +74,28 @@ class _Calls:
 class Fleet:
     """The jobs of one manager. Its methods return at once unless they say otherwise."""
 
-    def __init__(self, on_started: Callable[[str, str], None], on_ended: Callable[[str, str, str], None]) -> None:
+    def __init__(
+        self,
+        on_started: Callable[[str, str], None],
+        on_ended: Callable[[str, str, str, JobState], None],
+        on_seen: Callable[[str, str], None] = lambda pilot, words: None,
+    ) -> None:
         """Make an empty fleet.
 
         Args:
             on_started: called with pilot and native id when a job was submitted.
-            on_ended: called with pilot, mark and reason when a job has ended or cannot be started.
+            on_ended: called with pilot, mark, reason, and how (ENDED, EXPIRED, TAKEN or CANCELLED) when a job has ended
+                or cannot be started.
+            on_seen: called with pilot and the resource manager's words for its job when these have changed.
         """
         self._on_started = on_started
         self._on_ended = on_ended
+        self._on_seen = on_seen
         self._launchers: dict[str, Launcher] = {}
         self._jobs: dict[str, _Running] = {}
+        self._waiting: deque[tuple[Job, str]] = deque()
+        self._starting: set[str] = set()
+        self._unwanted: set[str] = set()
         self._calls = _Calls()
         self._closing = False
         self._next_look = 0.0
@@ -90,21 +114,51 @@ class Fleet:
 
     def start(self, job: Job, mark: str) -> None:
         """Submit a job; what is left of the pilot's last one is ended first."""
-        self._calls.submit(self._start, job, mark)
+        self._unwanted.discard(job.pilot)
+        self._starting.add(job.pilot)
+        self._waiting.append((job, mark))
+        self._calls.submit(self._start_waiting)
 
-    def _start(self, job: Job, mark: str) -> None:
-        if self._closing:
-            return
+    def _start_waiting(self) -> None:
+        """Submit what waits; jobs for one launcher together."""
+        if any(job.description.resource.partition("://")[0] != "local" for job, _ in list(self._waiting)):
+            time.sleep(GATHER_SECONDS)
+        by_launcher: dict[Launcher, list[tuple[Job, str]]] = {}
+        while self._waiting:
+            job, mark = self._waiting.popleft()
+            if self._closing or job.pilot in self._unwanted:
+                self._starting.discard(job.pilot)
+                self._on_ended(job.pilot, mark, "stopped before its job was submitted", JobState.CANCELLED)
+                continue
+            try:
+                self._end([job.pilot])
+                by_launcher.setdefault(self.launcher(job.description), []).append((job, mark))
+            except Exception as error:
+                self._failed(job, mark, error)
+        for launcher, pairs in by_launcher.items():
+            self._submit(launcher, pairs)
+
+    def _submit(self, launcher: Launcher, pairs: list[tuple[Job, str]]) -> None:
         try:
-            self._end(job.pilot)
-            launcher = self.launcher(job.description)
-            native_id = launcher.submit(job)
+            answers = launcher.submit_many([job for job, _ in pairs])
         except Exception as error:
-            log.exception("pilot %s cannot be started", job.pilot)
-            self._on_ended(job.pilot, mark, f"its job cannot be started: {type(error).__name__}: {error}")
-            return
-        self._jobs[job.pilot] = _Running(launcher, native_id, mark, job.folder)
-        self._on_started(job.pilot, native_id)
+            answers = [error] * len(pairs)
+        for (job, mark), answer in zip(pairs, answers, strict=True):
+            if isinstance(answer, Exception):
+                self._failed(job, mark, answer)
+                continue
+            running = _Running(launcher, answer, mark, job.folder)
+            self._jobs[job.pilot] = running
+            self._starting.discard(job.pilot)
+            if job.pilot in self._unwanted:  # stopped while it was being submitted
+                running.stop_by = time.monotonic() + STOP_SECONDS
+            self._on_started(job.pilot, answer)
+
+    def _failed(self, job: Job, mark: str, error: Exception) -> None:
+        self._starting.discard(job.pilot)
+        log.error("pilot %s cannot be started", job.pilot, exc_info=error)
+        reason = f"its job cannot be started: {type(error).__name__}: {error}"
+        self._on_ended(job.pilot, mark, reason, JobState.ENDED)
 
     def adopt(self, pilot: str, description: PilotDescription, native_id: str, mark: str, folder: Path) -> None:
         """Watch a job that another manager started."""
@@ -112,18 +166,20 @@ class Fleet:
 
     def stop(self, pilot: str) -> None:
         """The agent was told to end: see to it that it does."""
+        if pilot in self._starting:
+            self._unwanted.add(pilot)
         if (job := self._jobs.get(pilot)) is not None:
             job.stop_by = time.monotonic() + STOP_SECONDS
             self._next_look = 0.0
 
     def abandon(self, pilot: str) -> None:
         """End what is left of a pilot's job."""
-        self._calls.submit(self._end, pilot)
+        self._calls.submit(self._end, [pilot])
 
     def wait_ended(self, pilot: str, timeout: float) -> None:
         """Block until this pilot's job is gone, ``timeout`` seconds at most."""
         deadline = time.monotonic() + timeout
-        while pilot in self._jobs and time.monotonic() < deadline:
+        while (pilot in self._jobs or pilot in self._starting) and time.monotonic() < deadline:
             time.sleep(0.02)
 
     def look(self) -> None:
@@ -132,7 +188,8 @@ class Fleet:
         if now < self._next_look or self._looking.is_set() or not self._jobs:
             return
         self._looking.set()
-        self._next_look = now + min(job.launcher.poll_interval for job in self._jobs.values())
+        intervals = [job.launcher.poll_interval for job in list(self._jobs.values())]
+        self._next_look = now + min([LOOK_SECONDS, *intervals])
         self._calls.submit(self._look)
 
     def _look(self) -> None:
@@ -141,24 +198,41 @@ class Fleet:
             for pilot, job in list(self._jobs.items()):
                 by_launcher.setdefault(job.launcher, []).append((pilot, job))
             for launcher, jobs in by_launcher.items():
-                states = launcher.status({job.native_id: job.folder for _, job in jobs})
-                for pilot, job in jobs:
-                    state, words = states.get(job.native_id, (JobState.ENDED, "the resource manager forgot it"))
-                    self._seen(pilot, job, state, words)
-        except Exception:
-            log.exception("the states of the jobs cannot be read; trying again")
+                try:
+                    states = launcher.status({job.native_id: job.folder for _, job in jobs})
+                except Exception as error:
+                    log.exception("the states of the jobs cannot be read; trying again")
+                    states = {job.native_id: (JobState.UNKNOWN, str(error)) for _, job in jobs}
+                self._seen(jobs, states)
         finally:
             self._looking.clear()
 
-    def _seen(self, pilot: str, job: _Running, state: JobState, words: str) -> None:
-        overdue = job.stop_by is not None and time.monotonic() > job.stop_by
-        if state is JobState.ENDED or overdue:
-            self._end(pilot)
-            self._on_ended(pilot, job.mark, words)
+    def _seen(self, jobs: list[tuple[str, _Running]], states: Mapping[str, tuple[JobState, str]]) -> None:
+        over = []
+        for pilot, job in jobs:
+            state, words = states.get(job.native_id, (JobState.UNKNOWN, "the resource manager does not know it"))
+            if words != job.words:
+                job.words = words
+                self._on_seen(pilot, words)
+            if state in _OVER or job.is_overdue(state):
+                over.append((pilot, job, words, state if state in _OVER else JobState.ENDED))
+        self._end([pilot for pilot, *_ in over])
+        for pilot, job, words, how in over:
+            self._on_ended(pilot, job.mark, words, how)
 
-    def _end(self, pilot: str) -> None:
-        if (job := self._jobs.pop(pilot, None)) is not None:
-            job.launcher.cancel(job.native_id, job.mark)
+    def _end(self, pilots: Sequence[str]) -> None:
+        """End what is left of these pilots' jobs."""
+        marks: dict[Launcher, dict[str, str]] = {}
+        for pilot in pilots:
+            if (job := self._jobs.get(pilot)) is not None:
+                marks.setdefault(job.launcher, {})[job.native_id] = job.mark
+        for launcher, some in marks.items():
+            try:
+                launcher.cancel_many(some)
+            except Exception:
+                log.exception("jobs may be left over: %s", ", ".join(some))
+        for pilot in pilots:
+            self._jobs.pop(pilot, None)
 
     def close(self, timeout: float) -> None:
         """End every job: those told to stop have ``timeout`` seconds to do so. Blocks until all are gone."""
@@ -169,6 +243,5 @@ class Fleet:
             self._calls.submit(self._look).result()
             if self._jobs:
                 time.sleep(0.02)
-        for pilot in list(self._jobs):
-            self._calls.submit(self._end, pilot)
+        self._calls.submit(self._end, list(self._jobs))
         self._calls.shutdown()

@@ -240,6 +240,7 @@ class Pilot:
         #: Names of the nodes where its workers run, as they come and go.
         self.nodes: tuple[str, ...] = ()
         self._client: dict[str, str] = {}
+        self._job = ""
         #: Wall clock of each state it was in first, seconds since the epoch.
         self.times: dict[PilotState, float] = {}
 
@@ -252,6 +253,11 @@ class Pilot:
     def state(self) -> PilotState:
         """Where it is now."""
         return self._state
+
+    @property
+    def job(self) -> str:
+        """What the resource manager says of its job, such as "Slurm job 17: pending: Priority"; "" until it does."""
+        return self._job
 
     def wait(self, timeout: float | None = None) -> PilotState:
         """Block until it takes tasks, or is over.

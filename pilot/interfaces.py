@@ -91,6 +91,11 @@ class Launcher(ABC):
     def cancel(self, native_id: str, mark: str) -> None:
         """End the job and every process that carries ``mark`` as PILOT_AGENT, if any is left. Blocks until done."""
 
+    def cancel_many(self, marks: Mapping[str, str]) -> None:
+        """`cancel` for several jobs: native id → mark."""
+        for native_id, mark in marks.items():
+            self.cancel(native_id, mark)
+
 
 # ---- engines --------------------------------------------------------------------------------------------------
 

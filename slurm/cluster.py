@@ -8,9 +8,9 @@
     python slurm/cluster.py env    [--folder F]      # eval "$(…)": for sbatch, squeue and so on
     python slurm/cluster.py stop   [--folder F]
 
-For tests and for trying things out; it needs root, and on Debian ``apt-get install slurm-wlm munge``. `start` and `stop`
-may be called twice. The daemons are those of slurm.conf(5), each ``slurmd -N NAME`` plays one node (a build with
-``--enable-multiple-slurmd``, as Debian's); on every node ``hostname`` is this host's name, SLURMD_NODENAME tells them apart.
+For tests and for trying things out; it needs root, and on Debian ``apt-get install slurm-wlm munge``. `start` and
+`stop` may be called twice. Each ``slurmd -N NAME`` plays one node (a build with ``--enable-multiple-slurmd``, as
+Debian's); on every node ``hostname`` is this host's name, SLURMD_NODENAME tells them apart. See slurm.conf(5).
 
 Nodes c1, c2 (partitions ``cpu``, the default, and ``low``, whose jobs are requeued when cpu wants the nodes),
 g1 (partition ``gpu``, ``--gres=gpu:2``, on device files that are clones of /dev/null), q1 (partition ``qpu``,
@@ -436,7 +436,7 @@ class Cluster:
         return pid if is_alive(pid) and name.partition(".")[0] in command_name(pid) else None
 
     def run(self, *command: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command as a client of this cluster; its output is captured, its exit code is the caller's to look at."""
+        """Run a command as a client of this cluster; its output is captured, its exit code not looked at."""
         return subprocess.run(
             [which(command[0]) or command[0], *command[1:]],
             env=self._clean(), input=input or "", capture_output=True, text=True, timeout=60,
