@@ -14,20 +14,25 @@ from typing import Any
 
 from pilot import events
 from pilot.descriptions import Terms
-from pilot.interfaces import Policy
-from pilot.ledger import NEWEST, Entry, Function, PilotLedger, Sent
+from pilot.interfaces import JobState, Policy
+from pilot.ledger import (
+    BATCH_SECONDS,
+    NEWEST,
+    PATIENCE,
+    PATIENCE_SECONDS,
+    Entry,
+    Function,
+    PilotLedger,
+    Sent,
+)
 from pilot.results import CANCELLED, OK, RAISED, Outcome
-from pilot.routing import misfit, unservable
+from pilot.routing import Capacity, misfit, unservable
 from pilot.states import PilotState, TaskState, advance, is_final
 
-#: Seconds of measured work that make a batch.
-BATCH_SECONDS = 0.05
 #: Tasks in a batch at most.
 BATCH_TASKS = 1000
 #: The end of a lane is cut in batches of no less work than this (seconds), however many slots there are.
 SMALLEST_BATCH_SECONDS = 0.002
-#: A worker gives back what it has not begun after this many times the expected time, and at least so many seconds.
-PATIENCE, PATIENCE_SECONDS = 4.0, 0.2
 #: A task whose worker died this often while it ran alone is held to be the cause.
 DEATHS_ALONE = 2
 #: A task whose attempts were lost this often, for whatever reason, fails.
@@ -36,7 +41,17 @@ LOSSES = 10
 REJOIN_SECONDS = 30.0
 #: Reason of an attempt that counts as one of the user's retries.
 RAISED_REASON = "it raised"
+#: Resource managers announce a job's end by so many seconds too early.
+EARLY_SECONDS = 60.0
+#: A pilot whose job the site took away is started again so often at no cost.
+TIMES_TAKEN = 20
+#: How the reasons begin why a pilot is queued again; an attach counts them.
+STARTED_AGAIN, TAKEN_AWAY = "started again: ", "asked for again, the site took it: "
+#: Reasons of pilots that end as their walltime does, and of the attempts that end with them.
+WALLTIME_OVER = "its walltime is over"
+ATTEMPT_OVER = "the pilot's walltime was over"
 
+_UP = (PilotState.ACTIVE, PilotState.DRAINING)
 _ENDED = {TaskState.FAILED: "failed", TaskState.CANCELLED: "was cancelled"}
 
 
@@ -56,6 +71,7 @@ class Controller:
             events.PilotAsked: self._pilot_asked,
             events.AgentJoined: self._agent_joined,
             events.PilotReady: self._pilot_ready,
+            events.PilotExpiring: self._pilot_expiring,
             events.TasksSubmitted: self._tasks_submitted,
             events.OutcomesArrived: self._outcomes_arrived,
             events.TaskStarted: self._task_started,
@@ -85,8 +101,8 @@ class Controller:
         """Call this now and then: time alone changes what can be placed."""
         commands: list[Any] = []
         for pilot in self.pilots.values():
-            if pilot.state is PilotState.ACTIVE and pilot.ends_at is not None and now >= pilot.ends_at:
-                self._pilot_stop_asked(events.PilotStopAsked(pilot.id, drain=False), now, commands, done=True)
+            if pilot.ends_at is not None and pilot.state in _UP:
+                self._watch_walltime(pilot, now, commands)
         self._fail_hopeless(now, commands)
         self._assign(now, commands)
         return commands
@@ -94,7 +110,8 @@ class Controller:
     # ---- pilots ---------------------------------------------------------------------------------------------
 
     def _pilot_asked(self, event: events.PilotAsked, now: float, commands: list[Any]) -> None:
-        pilot = self.pilots[event.id] = PilotLedger(event.id, event.description, event.memory)
+        pilot = PilotLedger(event.id, event.description, event.memory, event.ancestors, now)
+        self.pilots[event.id] = pilot
         if event.rejoins:
             pilot.rejoins = True
             pilot.state = PilotState.QUEUED
@@ -112,16 +129,14 @@ class Controller:
         pilot = self.pilots[event.pilot]
         if is_final(pilot.state):
             return
-        if pilot.state is not PilotState.ACTIVE and not pilot.stopping:
-            self._change(pilot, PilotState.ACTIVE, f"{sum(node.cores for node in event.nodes)} slots", commands)
         pilot.set_nodes(event.nodes)
-        walltime = pilot.description.walltime
-        if walltime is not None and pilot.ends_at is None:
-            pilot.ends_at = now + walltime.total_seconds()  # type: ignore[union-attr]
+        pilot.set_end(now, event.seconds_left)
+        if pilot.state is not PilotState.ACTIVE and not pilot.stopping:
+            self._change(pilot, PilotState.ACTIVE, f"{pilot.cores} slots", commands)
+            if pilot.queue_seconds is None:
+                pilot.queue_seconds = now - pilot.queued_at
         self._reclaim(pilot, event.batches)
-        pilot.rejoins = False
-        if not any(one.rejoins for one in self.pilots.values()):
-            self._hold_until = None
+        self._rejoined(pilot)
 
     def _reclaim(self, pilot: PilotLedger, batches: dict[int, list[int]]) -> None:
         """After an attach: what the agent still has is bound to it; what it should have and has not is queued."""
@@ -137,51 +152,97 @@ class Controller:
                 needs = next(iter(entries.values())).terms.resources
                 pilot.put(batch, Sent(entries, needs, 0.0))
 
-    def _pilot_stop_asked(
-        self, event: events.PilotStopAsked, now: float, commands: list[Any], done: bool = False
-    ) -> None:
+    def _pilot_stop_asked(self, event: events.PilotStopAsked, now: float, commands: list[Any]) -> None:
         pilot = self.pilots[event.pilot]
         if is_final(pilot.state):
             return
-        if event.drain and pilot.state is PilotState.DRAINING:
+        if event.drain and pilot.state in _UP:
+            pilot.expiring = False  # it is the user's wish now
+            self._drain(pilot, "asked to drain", commands)
             return
         pilot.stopping = True
-        if event.drain and pilot.state is PilotState.ACTIVE:
-            self._change(pilot, PilotState.DRAINING, "asked to drain", commands)
-            commands.append(events.StopPilot(pilot.id, drain=True))
-            return
         commands.append(events.StopPilot(pilot.id, drain=False))
-        if done or event.drain:
-            self._change(pilot, PilotState.DONE, "its walltime is over" if done else "asked to drain", commands)
+        if event.drain:
+            self._change(pilot, PilotState.DONE, "asked to drain", commands)
         else:
             self._change(pilot, PilotState.CANCELLED, "cancelled", commands)
-        self._abandon(pilot, "the pilot was ended", now, commands)
+        self._abandon(pilot, "the pilot was ended", commands)
         self._fail_hopeless(now, commands)
 
-    def _pilot_ended(self, event: events.PilotEnded, now: float, commands: list[Any]) -> None:
+    def _drain(self, pilot: PilotLedger, reason: str, commands: list[Any]) -> None:
+        """It finishes what it has begun, and gives the rest back."""
+        if pilot.state is PilotState.DRAINING:
+            return
+        pilot.stopping = True
+        self._change(pilot, PilotState.DRAINING, reason, commands)
+        commands.append(events.StopPilot(pilot.id, drain=True))
+
+    def _pilot_expiring(self, event: events.PilotExpiring, now: float, commands: list[Any]) -> None:
         pilot = self.pilots[event.pilot]
+        if pilot.state is PilotState.ACTIVE:
+            pilot.expiring = True
+            self._drain(pilot, event.reason, commands)
+
+    def _watch_walltime(self, pilot: PilotLedger, now: float, commands: list[Any]) -> None:
+        """In time before its walltime is over it drains; then it ends, with what it still runs."""
+        assert pilot.ends_at is not None
+        if pilot.state is PilotState.ACTIVE and now >= pilot.ends_at - pilot.drain_seconds:
+            pilot.expiring = True
+            self._drain(pilot, f"its walltime is over in {max(0.0, pilot.ends_at - now):.0f} s", commands)
+        if now >= pilot.ends_at:
+            commands.append(events.StopPilot(pilot.id, drain=False))
+            self._change(pilot, PilotState.DONE, WALLTIME_OVER, commands)
+            self._abandon(pilot, ATTEMPT_OVER, commands, counts=False)
+
+    def _pilot_ended(self, event: events.PilotEnded, now: float, commands: list[Any]) -> None:
+        pilot, how = self.pilots[event.pilot], event.how
         if is_final(pilot.state):
             return
+        self._rejoined(pilot)
+        drained = pilot.state is PilotState.DRAINING
+        if how is JobState.TAKEN and pilot.taken < TIMES_TAKEN and (not drained or self._is_cut_short(pilot, now)):
+            pilot.taken += 1
+            self._start_again(pilot, f"{TAKEN_AWAY}{event.reason}", now, commands)
+        elif drained:
+            over = how is JobState.EXPIRED
+            self._change(pilot, PilotState.DONE, WALLTIME_OVER if over else "drained", commands)
+        elif how is JobState.EXPIRED:
+            self._change(pilot, PilotState.DONE, WALLTIME_OVER, commands)
+        elif how is JobState.CANCELLED:
+            self._change(pilot, PilotState.CANCELLED, event.reason, commands)
+        elif pilot.restarts > 0:
+            pilot.restarts -= 1
+            self._start_again(pilot, f"{STARTED_AGAIN}{event.reason}", now, commands)
+        else:
+            self._change(pilot, PilotState.FAILED, event.reason, commands)
+        reason = ATTEMPT_OVER if how is JobState.EXPIRED else event.reason
+        self._abandon(pilot, reason, commands, counts=how not in (JobState.EXPIRED, JobState.TAKEN))
+        self._fail_hopeless(now, commands)
+
+    def _start_again(self, pilot: PilotLedger, reason: str, now: float, commands: list[Any]) -> None:
+        pilot.start_again(now)
+        self._change(pilot, PilotState.QUEUED, reason, commands)
+        commands.append(events.StartPilot(pilot.id))
+
+    def _is_cut_short(self, pilot: PilotLedger, now: float) -> bool:
+        """True when its end was announced, and not because of its walltime."""
+        if not pilot.expiring:
+            return False
+        return pilot.ends_at is None or now < pilot.ends_at - pilot.drain_seconds - EARLY_SECONDS
+
+    def _rejoined(self, pilot: PilotLedger) -> None:
+        """After an attach: this pilot has reported, or will not."""
         pilot.rejoins = False
         if not any(one.rejoins for one in self.pilots.values()):
             self._hold_until = None
-        if pilot.state is PilotState.DRAINING:
-            self._change(pilot, PilotState.DONE, "drained", commands)
-        elif pilot.restarts > 0:
-            pilot.restarts -= 1
-            self._change(pilot, PilotState.QUEUED, f"started again: {event.reason}", commands)
-            commands.append(events.StartPilot(pilot.id))
-        else:
-            self._change(pilot, PilotState.FAILED, event.reason, commands)
-        self._abandon(pilot, event.reason, now, commands)
-        self._fail_hopeless(now, commands)
 
-    def _abandon(self, pilot: PilotLedger, reason: str, now: float, commands: list[Any]) -> None:
-        """The tasks that a pilot had go elsewhere."""
+    def _abandon(self, pilot: PilotLedger, reason: str, commands: list[Any], counts: bool = True) -> None:
+        """The tasks that a pilot had go elsewhere; ``counts``: it may have been theirs that it ended."""
         for batch in reversed(list(pilot.sent)):  # each goes to the front of its lane
             sent = pilot.take(batch)
             assert sent is not None
-            self._lose(list(sent.entries.values()), pilot, reason, False, True, commands)
+            entries = list(sent.entries.values())
+            self._lose(entries, pilot, reason, commands, blame=False, record=True, counts=counts)
 
     def _change(self, pilot: PilotLedger, state: PilotState, reason: str, commands: list[Any]) -> None:
         pilot.state = advance(pilot.id, pilot.state, state)
@@ -322,10 +383,19 @@ class Controller:
             pilot.take(event.batch)
         for entry in lost:
             entry.worker = event.worker
-        self._lose(lost, pilot, event.reason, event.blame, event.blame or event.begun, commands)
+        begun = event.blame or event.begun
+        self._lose(lost, pilot, event.reason, commands, blame=event.blame, record=begun, counts=begun)
 
     def _lose(
-        self, lost: list[Entry], pilot: PilotLedger, reason: str, blame: bool, counts: bool, commands: list[Any]
+        self,
+        lost: list[Entry],
+        pilot: PilotLedger,
+        reason: str,
+        commands: list[Any],
+        *,
+        blame: bool,
+        record: bool,
+        counts: bool,
     ) -> None:
         """Attempts that ended without outcome: the tasks go back to the front of their lanes, or end here.
 
@@ -340,8 +410,8 @@ class Controller:
                 cancelled.append((entry, Outcome(entry.id, CANCELLED, 0.0, 0.0)))
                 self.entries.pop(entry.id, None)
                 continue
-            if counts:
-                entry.losses += 1
+            entry.losses += counts
+            if record:
                 commands.append(events.RecordAttempt(entry, pilot.name, reason))
             if blame:
                 entry.deaths += entry.suspect
@@ -393,13 +463,19 @@ class Controller:
         """Tasks that no pilot can serve any more fail, with the reason."""
         if self._hold_until is not None:
             return
-        capacities = [pilot.capacity(now) for pilot in self.pilots.values()]
+        if not any(self._lanes.values()):
+            return
+        capacities = self._capacities(now)
         for terms in list(self._lanes):
             lane = self._lanes[terms]
             reason = unservable(terms, capacities) if lane else None
             if reason is not None:
                 del self._lanes[terms]
                 self._fail(list(lane), "NoPilotError", reason, commands)
+
+    def _capacities(self, now: float) -> list[Capacity]:
+        """What there is, and what may come: nodes that have not joined yet."""
+        return [pilot.capacity_to_come(now) for pilot in self.pilots.values()]
 
     def _assign(self, now: float, commands: list[Any]) -> None:
         """Send batches as long as a lane has tasks and a pilot that fits has credit.
@@ -419,27 +495,47 @@ class Controller:
         for terms, lane in lanes:
             if not active:
                 break
+            needs = terms.resources
             fitting = [pilot for pilot in active if misfit(terms, pilot.capacity(now)) is None]
+            slots = -1.0
             while lane and fitting:
                 seconds = lane[0].function.seconds
-                free = {pilot.id: pilot for pilot in fitting if pilot.has_credit(terms.resources, seconds)}
+                free = {
+                    pilot.id: pilot
+                    for pilot in fitting
+                    if (
+                        pilot.has_credit(needs, seconds)
+                        if pilot.ends_at is None
+                        else pilot.has_both(terms, seconds, now)
+                    )
+                }
                 if not free:
                     break
                 choice, reason = self.policy.choose(terms, [pilot.candidate() for pilot in free.values()])
-                slots = sum(pilot.cores for pilot in fitting) / terms.resources.num_cpus
-                commands.append(self._cut(lane, terms, free[choice.id], slots, reason))
+                pilot = free[choice.id]
+                most = 1 if needs.ranks or not pilot.has_ample_time(terms, now) else BATCH_TASKS
+                if slots < 0:
+                    slots = sum(pilot.cores for pilot in fitting) / needs.cores
+                commands.append(self._cut(lane, terms, pilot, slots, most, reason))
             if not lane:
                 del self._lanes[terms]
-            elif waited_for := [pilot for pilot in fitting if not pilot.waits_for_gpu(terms.resources)]:
-                if terms.resources.num_cpus > 1:  # as many cores as that come free on one of them
+                continue
+            seconds = lane[0].function.seconds
+            waited_for = [
+                pilot for pilot in fitting if not pilot.waits_for_gpu(needs) and pilot.has_time(terms, seconds, now)
+            ]
+            if waited_for:
+                if needs.cores > 1:  # as many cores as that come free on one of them
                     waited_for = [max(waited_for, key=lambda pilot: pilot.cores - pilot.used_cores)]
                 active = [pilot for pilot in active if pilot not in waited_for]
 
-    def _cut(self, lane: deque[Entry], terms: Terms, pilot: PilotLedger, slots: float, reason: str) -> events.SendBatch:
+    def _cut(
+        self, lane: deque[Entry], terms: Terms, pilot: PilotLedger, slots: float, most: int, reason: str
+    ) -> events.SendBatch:
         """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
         share = -(-len(lane) // max(1, int(2 * slots)))
         total, entries = 0.0, list[Entry]()
-        while lane and len(entries) < BATCH_TASKS:
+        while lane and len(entries) < most:
             entry = lane[0]
             seconds = entry.function.seconds
             if entries:

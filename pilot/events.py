@@ -31,6 +31,18 @@ class PilotAsked(Event, frozen=True):
     #: Bytes of memory of each node, for the capacity until the agent says better.
     memory: int
     rejoins: bool = False
+    #: Ids and names of the pilots that it takes over from, and the name of its family, oldest first.
+    ancestors: tuple[str, ...] = ()
+    #: The pilot that it takes over from; the autoscaler that asked for it.
+    parent: str | None = None
+    scaler: str | None = None
+    #: After an attach: it was draining, has a successor, was started again so often, and was taken away so often.
+    draining: bool = False
+    succeeded: bool = False
+    started_again: int = 0
+    taken: int = 0
+    #: After an attach: False when only its agent can tell whether its job exists.
+    job_known: bool = True
 
 
 class AgentJoined(Event, frozen=True):

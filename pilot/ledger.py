@@ -8,7 +8,7 @@ from pilot.descriptions import PilotDescription, Resources, Terms
 from pilot.interfaces import Candidate
 from pilot.messages import Node
 from pilot.results import Attempt, Value
-from pilot.routing import Capacity
+from pilot.routing import ROUNDING, Capacity, described
 from pilot.states import PilotState, TaskState, is_final
 
 #: Batches that take longer than this are not sent ahead: one a slot. Of shorter ones a slot has three: one runs, one
@@ -17,8 +17,16 @@ PREFETCH_BELOW_SECONDS = 0.25
 PREFETCH_DEPTH = 3
 #: Weight of the newest batch in the mean time of a function or the slowness of a pilot.
 NEWEST = 0.3
-#: Sums of fractions of a core are this exact.
-ROUNDING = 1e-9
+#: Seconds of measured work that make a batch.
+BATCH_SECONDS = 0.05
+#: A worker gives back what it has not begun after this many times the expected time, and at least so many seconds.
+PATIENCE, PATIENCE_SECONDS = 4.0, 0.2
+#: A task without a walltime starts when this many times the mean of its function is left of the pilot's walltime, or
+#: when the pilot has so much of it left that no other one would have more.
+TAKES_LONGER = 1.5
+FRESH = 0.9
+#: A successor is asked for so many times the queue wait of the pilot, and at least so many seconds, before it drains.
+QUEUES_LONGER, RENEWAL_SECONDS = 1.5, 30.0
 
 
 class Function:
@@ -77,73 +85,192 @@ class Entry(msgspec.Struct, gc=False, eq=False):
 class Sent:
     """A batch on its way."""
 
-    __slots__ = ("entries", "expected", "resources")
+    __slots__ = ("cores", "entries", "expected", "gpus")
 
     def __init__(self, entries: dict[int, Entry], resources: Resources, expected: float) -> None:
         self.entries = entries
-        self.resources = resources
+        self.cores = resources.cores
+        self.gpus = resources.all_gpus
         self.expected = expected
 
 
 class PilotLedger:
     """A pilot as the controller sees it."""
 
-    def __init__(self, id: str, description: PilotDescription, memory: int) -> None:
+    def __init__(
+        self, id: str, description: PilotDescription, memory: int, ancestors: tuple[str, ...] = (), now: float = 0.0
+    ) -> None:
         self.id = id
         self.description = description
         self.name = description.name or id
+        #: All that tasks may call it: its id, its name, and those of the pilots that it takes over from.
+        self.names = (id, self.name, *ancestors)
         self.state = PilotState.NEW
-        node = Node("", "", description.cores, [""] * description.gpus_per_node, memory)
-        self.set_nodes([node] * description.number_of_nodes)
+        #: Why its job is pending, in the resource manager's words.
+        self.words = ""
+        #: What it has when all its nodes have joined, as described.
+        self.described = described(description, memory, self.names, self.name)
+        self._length = self.described.seconds
+        self._most_nodes = 0
+        self._seen(list(self.described.nodes))
         self.restarts = description.restarts
+        #: How often the site took its job away.
+        self.taken = 0
         self.sent: dict[int, Sent] = {}
         self.used_cores = 0.0
         self.used_gpus = 0.0
         self.expected = 0.0
         self.slowness = 1.0
-        self.stopping = False
-        self.rejoins = False
-        self.ends_at: float | None = None
         self.finished = 0
+        #: It takes nothing new any more: the user, an autoscaler or its walltime ends it.
+        self.stopping = False
+        #: The resource manager has announced its end.
+        self.expiring = False
+        #: Its agent may still run, from before this manager was attached; what is to be done then.
+        self.rejoins = False
+        self.drains_then = False
+        #: When it must have reported, when nothing but its agent can tell whether its job exists.
+        self.report_by: float | None = None
+        #: When its job was submitted, and how long it took until it was active for the first time.
+        self.queued_at = now
+        self.queue_seconds: float | None = None
+        #: When its walltime is over, and how many seconds before that it drains.
+        self.ends_at: float | None = None
+        self.drain_seconds = description.drain_seconds
+        #: A pilot that takes over from it was asked for.
+        self.succeeded = False
+        #: The autoscaler that asked for it.
+        self.scaler: str | None = None
+
+    # ---- what it has ----------------------------------------------------------------------------------------
 
     def set_nodes(self, nodes: list[Node]) -> None:
-        """What it has: as described at first, then as its agent says."""
+        """What it has, as its agent says."""
+        self._most_nodes = max(self._most_nodes, len(nodes))
+        self._seen(nodes)
+
+    def _seen(self, nodes: list[Node]) -> None:
         self.nodes = nodes
-        self.cores = sum(node.cores for node in nodes)
+        self.cores = sum(node.cores for node in nodes) or 1
         self.gpus = sum(len(node.gpus) for node in nodes)
+        self._capacity = Capacity(self.names, self.name, self.description.labels, nodes, self._length)
+
+    def set_end(self, now: float, seconds_left: float | None) -> None:
+        """When its walltime is over: as its agent says, else so long after it was ready first as described."""
+        if seconds_left is None:
+            if self.ends_at is not None or self._length is None:
+                return
+            seconds_left = self._length
+        if self._length is None:  # the site's limit
+            self._length = seconds_left
+            drain = self.description.drain
+            self.drain_seconds = min(60.0, seconds_left / 10) if drain is None else drain
+        self.ends_at = now + seconds_left
+
+    def start_again(self, now: float) -> None:
+        """Its job is another one from now on."""
+        self.queued_at, self.ends_at, self.words = now, None, ""
+        self.stopping = self.expiring = False
+        self._most_nodes = 0
+
+    @property
+    def over(self) -> str | None:
+        """Its state, when that means that it takes nothing any more."""
+        return self.state.value if self.stopping or is_final(self.state) else None
 
     def capacity(self, now: float) -> Capacity:
-        node = self.description
-        seconds = None if node.walltime is None else node.walltime.total_seconds()  # type: ignore[union-attr]
-        if self.ends_at is not None:
-            seconds = self.ends_at - now
-        over = self.state.value if self.stopping or is_final(self.state) else None
-        return Capacity(
-            self.id, self.name, node.labels, node.cores, node.gpus_per_node, self.nodes[0].memory, seconds, over
-        )
+        """What it has now."""
+        over = None if self.state is PilotState.ACTIVE and not self.stopping else self.over
+        if self.ends_at is None and over is None:
+            return self._capacity  # the same each time, and it is asked for at each event
+        seconds = self._length if self.ends_at is None else self.ends_at - now
+        return Capacity(self.names, self.name, self.description.labels, self.nodes, seconds, over)
 
-    def has_credit(self, needs: Resources, seconds: float | None) -> bool:
-        """True when a batch that takes so long may be sent now: to a free slot, or (when short) one ahead of it."""
-        depth = PREFETCH_DEPTH if seconds is not None and seconds < PREFETCH_BELOW_SECONDS else 1
-        if needs.num_gpus and self.used_gpus + needs.num_gpus > self.gpus * depth + ROUNDING:
+    def capacity_to_come(self, now: float) -> Capacity:
+        """What it has when all its nodes have joined."""
+        missing = self.description.number_of_nodes - max(self._most_nodes, len(self.nodes))
+        if missing <= 0:
+            return self.capacity(now)
+        return self.capacity(now)._replace(nodes=[*self.nodes, *self.described.nodes[:missing]])
+
+    def capacity_renewed(self) -> Capacity:
+        """What a successor would have."""
+        return self.described._replace(name=f"a successor of {self.name}")
+
+    def can_be_renewed(self) -> bool:
+        """True when a successor is still to be asked for."""
+        if not self.description.renewals or self.succeeded or is_final(self.state):
             return False
-        return self.used_cores + needs.num_cpus <= self.cores * depth + ROUNDING
+        return not self.stopping or self.expiring
+
+    # ---- its time -------------------------------------------------------------------------------------------
+
+    def renew_at(self) -> float:
+        """When a successor has to be asked for, to be there when this pilot drains. Only with an end."""
+        assert self.ends_at is not None and self._length is not None
+        lead = max(QUEUES_LONGER * (self.queue_seconds or 0.0), min(RENEWAL_SECONDS, self._length / 2))
+        return self.ends_at - self.drain_seconds - lead
+
+    def seconds_needed(self, terms: Terms, seconds: float | None) -> float:
+        """How much of its time a task should find left: its walltime, else more than the mean of its function.
+
+        A function that takes nearly all the time that such a pilot has may still start on a fresh one.
+        """
+        if terms.walltime is not None:
+            return terms.walltime
+        if seconds is None or self._length is None:
+            return 0.0
+        return min(TAKES_LONGER * seconds * self.slowness, FRESH * self._length)
+
+    def has_ample_time(self, terms: Terms, now: float) -> bool:
+        """True when such a task can be finished here even behind all that was sent already."""
+        if self.ends_at is None or terms.walltime is None:
+            return True
+        ahead = PATIENCE * (self.expected / max(1, self.cores) + BATCH_SECONDS) + PATIENCE_SECONDS
+        return self.ends_at - now >= terms.walltime + ahead
+
+    def has_both(self, terms: Terms, seconds: float | None, now: float) -> bool:
+        """True when a batch may be sent now: there is credit for it, and time enough to finish it."""
+        if not self.has_credit(terms.resources, seconds, ahead=self.has_ample_time(terms, now)):
+            return False
+        return self.has_time(terms, seconds, now)
+
+    def has_time(self, terms: Terms, seconds: float | None, now: float) -> bool:
+        """True when such a task can be finished here if it starts at once."""
+        return self.ends_at is None or self.ends_at - now >= self.seconds_needed(terms, seconds)
+
+    # ---- what was sent --------------------------------------------------------------------------------------
+
+    def has_credit(self, needs: Resources, seconds: float | None, ahead: bool = True) -> bool:
+        """True when a batch that takes so long may be sent now: to a free slot, or (when short) one ahead of it.
+
+        An MPI task is never sent ahead.
+        """
+        if needs.ranks:
+            depth, cores = 1, needs.cores
+        else:
+            depth, cores = 1, needs.num_cpus
+            if ahead and seconds is not None and seconds < PREFETCH_BELOW_SECONDS:
+                depth = PREFETCH_DEPTH
+        if needs.num_gpus and self.used_gpus + needs.all_gpus > self.gpus * depth + ROUNDING:
+            return False
+        return self.used_cores + cores <= self.cores * depth + ROUNDING
 
     def waits_for_gpu(self, needs: Resources) -> bool:
         """True when it is a GPU that such a batch has to wait for."""
-        return needs.num_gpus > 0 and self.used_gpus + needs.num_gpus > self.gpus + ROUNDING
+        return needs.num_gpus > 0 and self.used_gpus + needs.all_gpus > self.gpus + ROUNDING
 
     def put(self, batch: int, sent: Sent) -> None:
         self.sent[batch] = sent
-        self.used_cores += sent.resources.num_cpus
-        self.used_gpus += sent.resources.num_gpus
+        self.used_cores += sent.cores
+        self.used_gpus += sent.gpus
         self.expected += sent.expected
 
     def take(self, batch: int) -> Sent | None:
         sent = self.sent.pop(batch, None)
         if sent is not None:
-            self.used_cores -= sent.resources.num_cpus
-            self.used_gpus -= sent.resources.num_gpus
+            self.used_cores -= sent.cores
+            self.used_gpus -= sent.gpus
             self.expected -= sent.expected
             if not self.sent:  # sums of fractions leave crumbs
                 self.used_cores = self.used_gpus = self.expected = 0.0

@@ -36,7 +36,7 @@ from pilot.ledger import Entry, Function
 from pilot.node import JOB as NODES_JOB
 from pilot.processes import MARK
 from pilot.results import Outcome, TaskInfo, Value
-from pilot.routing import Capacity, unservable
+from pilot.routing import Capacity, described, unservable
 from pilot.session import AgentSettings, Connection, SessionFolder, new_keys, new_mark, write_private
 from pilot.states import PilotState, TaskState, is_final
 from pilot.worker import run_executable
@@ -614,10 +614,11 @@ def _progress(manager: PilotManager) -> Progress:
 
 def _capacity(pilot: Pilot) -> Capacity:
     """What was asked for, as far as a user's thread can know it."""
-    node, state = pilot.description, pilot.state
-    seconds = None if node.walltime is None else node.walltime.total_seconds()  # type: ignore[union-attr]
+    state = pilot.state
     over = state.value if is_final(state) or state is PilotState.DRAINING else None
-    return Capacity(pilot.id, pilot.name, node.labels, node.cores, node.gpus_per_node, _memory(node), seconds, over)
+    return described(pilot.description, _memory(pilot.description), (pilot.id, pilot.name), pilot.name)._replace(
+        over=over
+    )
 
 
 def _environment(description: PilotDescription) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pilot import events, ledger
 from pilot.controller import Controller
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.events import Fail, RecordAttempt, SendBatch, SendCancel, Settle, StartPilot, StopPilot
+from pilot.interfaces import JobState
 from pilot.ledger import Entry, Function
 from pilot.messages import Node
 from pilot.results import CANCELLED, OK, RAISED, Outcome
@@ -76,10 +77,16 @@ class World:
             self.ready(id)
         return id
 
-    def ready(self, id: str = "p", batches: dict[int, list[int]] | None = None) -> list[Any]:
+    def ready(
+        self,
+        id: str = "p",
+        batches: dict[int, list[int]] | None = None,
+        nodes: list[Node] | None = None,
+        left: float | None = None,
+    ) -> list[Any]:
         self.feed(events.AgentJoined(id))
-        known = self.controller.pilots[id]
-        return self.feed(events.PilotReady(id, known.nodes, batches or {}))
+        nodes = self.controller.pilots[id].nodes if nodes is None else nodes
+        return self.feed(events.PilotReady(id, nodes, batches or {}, left))
 
     def submit(self, count: int = 1, function: Function | None = None, **wishes: Any) -> list[int]:
         needs = wishes.pop("needs", None)
@@ -117,9 +124,14 @@ class World:
         tasks = self.batches[pilot].pop(batch)
         return self.feed(events.AttemptsLost(pilot, batch, "w", tasks, "worker w died", blame))
 
-    def end(self, pilot: str = "p", reason: str = "the agent was killed by signal 9") -> list[Any]:
+    def end(
+        self,
+        pilot: str = "p",
+        reason: str = "the agent was killed by signal 9",
+        how: JobState = JobState.ENDED,
+    ) -> list[Any]:
         self.batches.pop(pilot, None)
-        return self.feed(events.PilotEnded(pilot, reason))
+        return self.feed(events.PilotEnded(pilot, reason, how))
 
     # ---- what is the case
 
@@ -582,6 +594,262 @@ def test_closed(world: World) -> None:
     assert [world.outcomes[id] for id in (*tasks, after)] == [CANCELLED] * 6
     assert {world.pilot_state("a"), world.pilot_state("b")} == {PilotState.DONE}
     assert world.feed(events.OutcomesArrived("a", 1, "w", [Outcome(tasks[0], OK, 0, 0)])) == []
+
+
+# ---- ends told apart --------------------------------------------------------------------------------------------
+
+
+def test_a_pilot_that_the_site_takes_away_starts_again_at_no_cost(world: World) -> None:
+    world.pilot(restarts=0)
+    (task,) = world.submit()
+    for _ in range(module.TIMES_TAKEN):
+        world.end(reason="preempted", how=JobState.TAKEN)
+        assert world.pilot_state() is PilotState.QUEUED
+        world.ready()
+        assert world.state(task) is TaskState.BOUND
+    assert (world.tasks[task].losses, world.tasks[task].suspect) == (0, False)
+    attempts = [one for one in world.said if isinstance(one, RecordAttempt)]
+    assert [one.reason for one in attempts] == ["preempted"] * module.TIMES_TAKEN
+    world.end(reason="preempted", how=JobState.TAKEN)
+    assert world.pilot_state() is PilotState.FAILED
+
+
+def test_a_pilot_whose_job_expires_is_done_and_its_tasks_move_on(world: World) -> None:
+    world.pilot("a", restarts=2)
+    tasks = world.submit(2)
+    world.pilot("b")
+    world.end("a", "TIMEOUT", JobState.EXPIRED)
+    assert world.pilot_state("a") is PilotState.DONE
+    assert world.said.count(StartPilot("a")) == 1
+    assert [world.pilot_of[id] for id in tasks] == ["b", "b"]
+    assert [world.tasks[id].losses for id in tasks] == [0, 0]
+    reasons = [one.reason for one in world.said if isinstance(one, RecordAttempt)]
+    assert reasons == ["the pilot's walltime was over"] * 2
+
+
+def test_a_job_that_somebody_cancels_cancels_its_pilot(world: World) -> None:
+    world.pilot(restarts=2)
+    (task,) = world.submit()
+    commands = world.end(reason="CANCELLED by 1000", how=JobState.CANCELLED)
+    assert events.ChangePilot("p", PilotState.CANCELLED, "CANCELLED by 1000") in commands
+    assert "p is cancelled" in world.errors[task].reason
+    assert world.said.count(StartPilot("p")) == 1
+
+
+@pytest.mark.parametrize("how", [JobState.ENDED, JobState.EXPIRED, JobState.TAKEN])
+def test_a_pilot_that_was_draining_is_done_however_it_ends(world: World, how: JobState) -> None:
+    world.pilot(restarts=2)
+    world.feed(events.PilotStopAsked("p", drain=True))
+    world.end(how=how)
+    assert world.pilot_state() is PilotState.DONE
+
+
+# ---- walltime -------------------------------------------------------------------------------------------------
+
+
+def test_a_pilot_drains_before_its_walltime_is_over(world: World) -> None:
+    """Ten minutes, of which it drains for one: what runs goes on until the end, and then elsewhere at no cost."""
+    world.pilot("short", walltime=10, cores=2)
+    running, given = world.submit(2)
+    world.pilot("long", cores=2)
+    world.tick(539)
+    assert world.pilot_state("short") is PilotState.ACTIVE
+    commands = world.tick(2)
+    assert StopPilot("short", drain=True) in commands
+    assert world.pilot_state("short") is PilotState.DRAINING
+    world.lose(given, blame=False)
+    assert world.pilot_of[given] == "long"
+    world.submit(5)
+    assert world.tick(58) == []
+    assert world.sent("short") == [[running]]
+    world.batches.pop("short")
+    commands = world.tick(2)
+    assert StopPilot("short", drain=False) in commands
+    assert events.ChangePilot("short", PilotState.DONE, "its walltime is over") in commands
+    entry = world.tasks[running]
+    assert (entry.losses, entry.retries, entry.suspect) == (0, 0, False)
+    assert RecordAttempt(entry, "short", "the pilot's walltime was over") in commands
+    world.work_off(1.0, "long")
+    assert world.settled == dict.fromkeys(world.tasks, 1)
+
+
+def test_walltimes_that_end_under_a_task_never_fail_it(world: World) -> None:
+    (task,) = (world.pilot("keeps-it-hopeful", ready=False), world.submit())[1]
+    for number in range(2 * module.LOSSES):
+        world.pilot(f"p{number}", walltime=1)
+        assert world.pilot_of[task] == f"p{number}"
+        world.batches.clear()
+        world.tick(61)
+    assert world.settled[task] == 0
+
+
+def test_the_agent_knows_best_how_much_time_is_left(world: World) -> None:
+    world.pilot("by-site", ready=False)
+    world.ready("by-site", left=600.0)
+    world.tick(530)
+    assert world.pilot_state("by-site") is PilotState.ACTIVE
+    world.ready("by-site", left=30.0)  # drains for a tenth of the 600 s
+    world.tick()
+    assert world.pilot_state("by-site") is PilotState.DRAINING
+    world.tick(30)
+    assert world.pilot_state("by-site") is PilotState.DONE
+
+
+def test_a_pilot_that_the_user_drains_ends_with_its_walltime_too(world: World) -> None:
+    world.pilot(walltime=1)
+    world.submit()
+    world.feed(events.PilotStopAsked("p", drain=True))
+    world.tick(61)
+    assert world.pilot_state() is PilotState.DONE
+    assert StopPilot("p", drain=False) in world.said
+
+
+def test_walltime_begins_anew_when_a_pilot_is_started_again(world: World) -> None:
+    world.pilot(walltime=10)
+    world.tick(300)
+    world.end()
+    world.tick(1000)
+    assert world.pilot_state() is PilotState.QUEUED
+    world.ready()
+    world.tick(539)
+    assert world.pilot_state() is PilotState.ACTIVE
+
+
+def test_an_announced_end_drains(world: World) -> None:
+    world.pilot(walltime=10)
+    world.tick(500)
+    assert StopPilot("p", drain=True) in world.feed(events.PilotExpiring("p", "SIGUSR1"))
+    world.end(how=JobState.TAKEN)
+    assert world.pilot_state() is PilotState.DONE
+
+
+def test_a_preemption_that_was_announced_is_no_end(world: World) -> None:
+    world.pilot(walltime=600)
+    world.feed(events.PilotExpiring("p", "SIGTERM"))
+    assert world.pilot_state() is PilotState.DRAINING
+    world.end(how=JobState.TAKEN)
+    assert world.pilot_state() is PilotState.QUEUED
+    world.ready()
+    (task,) = world.submit()
+    assert world.state(task) is TaskState.BOUND
+
+
+def test_a_task_with_a_walltime_is_not_sent_ahead_when_time_is_short(world: World) -> None:
+    """20 s are left and 19.9 are needed: it starts at once or nowhere, alone in its batch."""
+    world.pilot("short", walltime=10, cores=1, drain=1)
+    world.tick(580)
+    ids = world.submit(3, measured(0.01), walltime=19.9)
+    assert world.sent("short") == [ids[:1]]
+    (plain,) = world.submit(1, measured(0.01, 2), priority=1)
+    world.tick(0.2)
+    assert {world.errors[id].error for id in ids[1:]} == {"NoPilotError"}
+    assert world.state(plain) is TaskState.BOUND
+
+
+def test_with_ample_time_tasks_with_a_walltime_are_sent_ahead(world: World) -> None:
+    world.pilot(walltime=10, cores=1)
+    world.submit(100, measured(0.01), walltime=60)
+    assert [len(tasks) for tasks in world.sent()] == [5] * ledger.PREFETCH_DEPTH
+
+
+def test_the_measured_mean_serves_where_no_walltime_is_given(world: World) -> None:
+    world.pilot("short", walltime=10, cores=2, drain=1)
+    world.tick(500)
+    (long,) = world.submit(1, measured(80.0))
+    assert world.state(long) is TaskState.QUEUED
+    (brief,) = world.submit(1, measured(20.0, 2), priority=-1)
+    assert world.pilot_of[brief] == "short"  # who waits for time keeps nobody from the cores
+    world.pilot("long")
+    assert world.pilot_of[long] == "long"
+
+
+def test_a_task_that_takes_nearly_all_of_a_walltime_starts_on_a_fresh_pilot(world: World) -> None:
+    world.pilot(walltime=10)
+    (task,) = world.submit(1, measured(550.0))
+    assert world.state(task) is TaskState.BOUND
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_task_starts_where_its_walltime_does_not_fit(world: World, seed: int) -> None:
+    """Pilots come and expire; tasks take exactly their walltime, one after the other on each core."""
+    dice = random.Random(seed)
+    late: list[int] = []
+    world.pilot("endless", cores=1)
+    begun: dict[int, float] = {}
+    for number in range(6):
+        world.pilot(f"p{number}", cores=1, walltime=dice.uniform(1, 4), drain=1)
+        for seconds in dice.choices([1, 5, 20, 60], k=12):
+            mean = 0.24 if seconds == 1 else seconds * 0.9
+            world.submit(dice.randint(1, 30 // seconds + 1), measured(mean, seconds), walltime=seconds)
+        for _ in range(400):
+            world.tick(0.5)
+            for pilot, batches in list(world.batches.items()):
+                known = world.controller.pilots[pilot]
+                if is_final(known.state):
+                    late += [id for tasks in batches.values() for id in tasks]
+                    del world.batches[pilot]
+                elif batches:
+                    first = next(iter(batches.values()))[0]
+                    seconds = world.tasks[first].terms.walltime or 0.0
+                    if (
+                        world.now >= begun.setdefault(first, world.now) + seconds - 0.5
+                    ):  # it was there since the last step
+                        world.finish([first], 0.24 if seconds == 1 else seconds * 0.9)
+    assert late == []
+    assert set(world.pilot_of.values()) == set(world.controller.pilots)
+
+
+# ---- nodes and MPI ----------------------------------------------------------------------------------------------
+
+
+def nodes(*cores: int) -> list[Node]:
+    return [Node(f"node-{number}", "h", each, [], 2**30) for number, each in enumerate(cores)]
+
+
+def test_an_mpi_task_takes_all_its_cores_and_is_not_sent_ahead(world: World) -> None:
+    world.pilot(cores=4, number_of_nodes=2)
+    fast = measured(0.01)
+    one, two, three = world.submit(3, fast, ranks=4)
+    assert world.sent() == [[one], [two]]
+    assert world.controller.pilots["p"].used_cores == 8
+    world.finish([one])
+    assert world.state(three) is TaskState.BOUND
+    (beside,) = world.submit(1, fast, num_cpus=3)
+    world.finish([two])
+    assert world.state(beside) is TaskState.BOUND
+    world.work_off()
+    assert world.controller.pilots["p"].used_cores == 0
+
+
+def test_an_mpi_task_is_not_overtaken_for_ever(world: World) -> None:
+    world.pilot(cores=2)
+    world.submit(200, measured(0.01))
+    (both,) = world.submit(ranks=2, function=measured(0.01, 2), priority=1)
+    for _ in range(10):
+        if world.state(both) is TaskState.BOUND:
+            break
+        world.finish_batch(0.01)
+    assert world.state(both) is TaskState.BOUND
+
+
+def test_nodes_that_have_not_joined_yet_are_waited_for(world: World) -> None:
+    world.pilot(cores=4, number_of_nodes=2, ready=False)
+    (small,), (wide,) = world.submit(), world.submit(ranks=8)
+    world.ready(nodes=nodes(4))
+    world.tick()
+    assert [world.state(small), world.state(wide)] == [TaskState.BOUND, TaskState.QUEUED]
+    world.finish([small])
+    world.ready(nodes=nodes(4, 4))
+    assert world.state(wide) is TaskState.BOUND
+
+
+def test_nodes_that_are_lost_are_not_waited_for(world: World) -> None:
+    world.pilot(cores=4, number_of_nodes=2, ready=False)
+    world.ready(nodes=nodes(4, 4))
+    world.ready(nodes=nodes(4))
+    (wide,) = world.submit(ranks=8)
+    world.tick()
+    assert "p has room for 4 such ranks, 8 are needed" in world.errors[wide].reason
 
 
 # ---- attach ---------------------------------------------------------------------------------------------------

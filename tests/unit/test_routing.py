@@ -8,13 +8,18 @@ import pytest
 
 from pilot.descriptions import PLAIN, TaskDescription, Terms
 from pilot.interfaces import Candidate
+from pilot.messages import Node
 from pilot.routing import Balanced, Capacity, misfit, unservable
 
 GIB = 2**30
 
 
+def node(cores: int = 4, gpus: int = 1, memory: int = 8) -> Node:
+    return Node("n", "host", cores, [str(one) for one in range(gpus)], memory * GIB)
+
+
 def pilot(**changes: Any) -> Capacity:
-    return Capacity("pilot-1", "alpha", ("cpu",), 4, 1, 8 * GIB, 100.0)._replace(**changes)
+    return Capacity(("pilot-1", "alpha"), "alpha", ("cpu",), [node()], 100.0)._replace(**changes)
 
 
 def terms(**wishes: Any) -> Terms:
@@ -38,6 +43,25 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "no label at all": ({"labels": ["x"]}, {"labels": ()}, "alpha lacks the label 'x' (it has: none)"),
     "too little time": ({"walltime": 101}, {}, "alpha has 100 s of walltime left, 101 s are needed"),
     "over": ({}, {"over": "failed"}, "alpha is failed"),
+    "by the name of the pilot before": ({"pilot": "old"}, {"names": ("pilot-2", "old.2", "pilot-1", "old")}, None),
+    "on the larger node": ({"num_cpus": 8}, {"nodes": [node(), node(8)]}, None),
+    "never over two nodes": ({"num_cpus": 5}, {"nodes": [node()] * 2}, "a node of alpha has at most 4 cores, 5 are"),
+    "not on one node": (
+        {"num_cpus": 8, "num_gpus": 2},
+        {"nodes": [node(8, 1), node(4, 2)]},
+        "no node of alpha has the cores, GPUs and memory that are needed together",
+    ),
+    "no node": ({}, {"nodes": []}, "a node of alpha has at most 0 cores"),
+    "ranks": ({"ranks": 4}, {}, None),
+    "ranks over nodes": ({"ranks": 8}, {"nodes": [node()] * 2}, None),
+    "too many ranks": ({"ranks": 9}, {"nodes": [node()] * 2}, "alpha has room for 8 such ranks, 9 are needed"),
+    "ranks do not straddle": ({"ranks": 3, "num_cpus": 3}, {"nodes": [node()] * 2}, "room for 2 such ranks"),
+    "ranks of a fraction": ({"ranks": 40, "num_cpus": 0.1}, {}, None),
+    "ranks by GPUs": ({"ranks": 3, "num_gpus": 0.5}, {}, "room for 2 such ranks, 3 are needed"),
+    "ranks by memory": ({"ranks": 3, "memory": "3 GiB"}, {}, "room for 2 such ranks, 3 are needed"),
+    "ranks on so many nodes": ({"ranks": 6, "nodes": 2}, {"nodes": [node(), node(3)]}, None),
+    "too few nodes": ({"ranks": 2, "nodes": 2}, {}, "alpha has 1 nodes with room for 1 such ranks, 2 are needed"),
+    "nodes too small": ({"ranks": 8, "nodes": 2}, {"nodes": [node(), node(3), node(1)]}, "1 nodes with room for 4"),
 }
 
 
@@ -48,7 +72,7 @@ def test_misfit(wishes: dict[str, Any], changes: dict[str, Any], reason: str | N
 
 
 def test_unservable_says_why_of_each() -> None:
-    pilots = [pilot(), pilot(id="pilot-2", name="beta", cores=8)]
+    pilots = [pilot(), pilot(names=("pilot-2", "beta"), name="beta", nodes=[node(8)])]
     assert unservable(terms(num_cpus=8), pilots) is None
     assert unservable(terms(num_cpus=9), pilots) == ("alpha has 4 cores, 9 are needed; beta has 8 cores, 9 are needed")
     assert unservable(PLAIN, []) == "there is no pilot: call submit_pilot first"
