@@ -3,6 +3,7 @@
     pilot run                      the mini-apps there are
     pilot run NAME --help          a mini-app's settings, as flags
     pilot run NAME [--flag VALUE]  run it
+    pilot doctor [--json]          what works here, and what to do where it does not
 
 A mini-app is a class found by its entry point (group `pilot.miniapps`). Its settings are one frozen
 `msgspec.Struct`; the flags, their help and the checks on their values are derived from that, so a mini-app
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MINIAPPS = "pilot.miniapps"
+_SIGNS = {"ok": "✓", "absent": "–", "broken": "✗"}
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -64,7 +66,31 @@ def _run(argv: list[str]) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run = commands.add_parser("run", help="run a mini-app", add_help=False, allow_abbrev=False)
     run.add_argument("rest", nargs=argparse.REMAINDER)
-    return run_miniapp(parser.parse_args(argv).rest)
+    look = commands.add_parser("doctor", help="what works here, and what to do where it does not", allow_abbrev=False)
+    look.add_argument("--json", action="store_true", help="a list of findings as JSON")
+    look.add_argument("--site", metavar="FILE", help="check a site profile against this cluster instead")
+    run.set_defaults(call=lambda options: run_miniapp(options.rest))
+    look.set_defaults(call=lambda options: examine(options.json, options.site))
+    options = parser.parse_args(argv)
+    code: int = options.call(options)
+    return code
+
+
+def examine(as_json: bool, site: str | None) -> int:
+    """`pilot doctor`: 0 when everything is there that ``local://`` needs, or that the site profile asks for."""
+    from pilot import doctor
+
+    findings = doctor.examine_site(site) if site else doctor.examine()
+    good = doctor.works_locally(findings)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
+        return 0 if good else 1
+    width = max((len(finding.topic) for finding in findings), default=0)
+    for finding in findings:
+        print(f"{_SIGNS[finding.state]} {finding.topic:<{width}}  {finding.what}")
+        if finding.advice:
+            print(f"  {'':<{width}}  → {finding.advice}")
+    return 0 if good else 1
 
 
 def run_miniapp(argv: list[str]) -> int:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import msgspec
@@ -211,6 +212,41 @@ class PilotDescription(Description, frozen=True, kw_only=True):
             }
         return super().build(given)
 
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], table: str | None = None, **changes: Any) -> PilotDescription:
+        """The pilot that a site profile describes: a TOML file with one table a kind of pilot, such as ``[cpu]``.
+
+        Keys are the fields' names, with those that `build` takes too; keys before the first table hold for all tables.
+
+        Args:
+            path: the file.
+            table: the table's name; may be left out when there is one table, or none.
+            **changes: fields that differ from the profile.
+
+        Raises:
+            DescriptionError: the file cannot be read or is no TOML (the line is named), there is no such table (those
+                there are are listed), or a key or value is wrong (file and table are named).
+        """
+        common, tables = _read_profile(path)
+        where = os.fspath(path)
+        if table is None and len(tables) == 1:
+            table = next(iter(tables))
+        if table is None and tables:
+            raise DescriptionError(f"{where} has several tables: say which of {', '.join(tables)}", field="table")
+        if table is not None and table not in tables:
+            near = difflib.get_close_matches(table, tables, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            listed = ", ".join(tables) or "no table"
+            raise DescriptionError(f"{where} has no table {table!r}{hint}; it has {listed}", field="table", given=table)
+        given: dict[str, Any] = {}
+        for part in (common, tables[table] if table is not None else {}, changes):
+            given.update({_ALIASES.get(key, key): value for key, value in part.items()})
+        try:
+            return cls.build(given)
+        except DescriptionError as error:
+            place = f"{where}, table [{table}]" if table is not None else where
+            raise DescriptionError(f"{place}: {error}", **error.data) from None
+
     def __post_init__(self) -> None:
         if isinstance(self.walltime, int | float) and not isinstance(self.walltime, bool):
             try:
@@ -364,6 +400,33 @@ class Terms(msgspec.Struct, frozen=True):
 
 #: Terms of ``submit_task(function, *args)``.
 PLAIN = Terms()
+
+
+def profile_tables(path: str | os.PathLike[str]) -> list[str]:
+    """The names of a site profile's tables, in its order.
+
+    Raises:
+        DescriptionError: as `PilotDescription.from_toml`.
+    """
+    return list(_read_profile(path)[1])
+
+
+#: Fields that are mappings themselves, and so look like tables.
+_MAPPINGS = ("environment", "custom_attributes")
+
+
+def _read_profile(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What holds for all tables, and the tables."""
+    import tomllib  # only here
+
+    try:
+        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DescriptionError(f"{os.fspath(path)} cannot be read: {error.strerror or error}", given=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DescriptionError(f"{os.fspath(path)} is no TOML: {error}", given=path) from error
+    tables = {key: value for key, value in data.items() if isinstance(value, dict) and key not in _MAPPINGS}
+    return {key: value for key, value in data.items() if key not in tables}, tables
 
 
 def _unknown(cls: type[msgspec.Struct], key: str) -> str:

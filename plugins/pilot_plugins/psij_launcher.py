@@ -1,0 +1,511 @@
+"""Placeholder jobs through PSI/J: ``psij://slurm``, ``psij://local``, ``psij://pbs``, ``psij://lsf``, …
+
+Whatever executor PSI/J has here can be named. The job runs a shell script of ours, on every node of the pilot, which
+leaves three files in the job's folder:
+
+- ``started``: seconds since 1970 when it started, and its walltime in seconds (0: none);
+- ``expiring``: it got SIGTERM or SIGUSR1;
+- ``ended``: the exit code of the command.
+
+They are trusted first, then what PSI/J says (`PsijLauncher.status` has the rules).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import shlex
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from pilot.descriptions import PilotDescription
+from pilot.errors import PilotError
+from pilot.interfaces import Job, JobState, Launcher
+from pilot.processes import end_marked, identify, is_alive, remove_scratch
+from pilot_plugins import psij_executors
+from pilot_plugins.psij_executors import SlurmExecutor, psij  # imported there first, with its signal handler put back
+
+log = logging.getLogger(__name__)
+
+#: Seconds in which files written by the job's host are seen here, and Slurm says why a job that it signalled ends.
+SETTLE_SECONDS = 15.0
+#: Seconds that `cancel` waits for the end of a job at most.
+CANCEL_SECONDS = 20.0
+#: So many seconds before its walltime is over an end counts as the walltime's, when nobody says why.
+EARLY_SECONDS = 60.0
+
+#: Fields that PSI/J has no name for, and each executor's own: custom attributes.
+_OPTIONS = ("constraint", "gres", "licenses", "qos")
+#: PSI/J asks these for as many cores as processes; so a pilot's cores are given as processes, and it has one node.
+_CORES_ARE_PROCESSES = frozenset({"pbs", "pbs_classic", "lsf"})
+#: How one copy of the command is started on each node; flux does so itself, and the others have one node.
+_LAUNCHERS = {"slurm": "srun", "cobalt": "mpirun", "flux": "single"}
+#: A line for the batch scheduler as custom attribute: ``#PBS -l foo=1``.
+_DIRECTIVE = re.compile(r"#(?:PBS|BSUB|COBALT)\s+--?([\w-]+)[=\s]\s*(.+)")
+
+_JOBS = {
+    "NEW": JobState.UNKNOWN,
+    "QUEUED": JobState.QUEUED,
+    "ACTIVE": JobState.RUNNING,
+    "COMPLETED": JobState.ENDED,
+    "FAILED": JobState.ENDED,
+    "CANCELED": JobState.CANCELLED,
+}
+#: What Slurm says in more detail (squeue(1), JOB STATE CODES).
+_SLURM = {
+    "TIMEOUT": JobState.EXPIRED,
+    "DEADLINE": JobState.EXPIRED,
+    "PREEMPTED": JobState.TAKEN,
+    "NODE_FAIL": JobState.TAKEN,
+    "BOOT_FAIL": JobState.TAKEN,
+    "REQUEUED": JobState.TAKEN,
+    "REQUEUE_HOLD": JobState.TAKEN,
+    "REQUEUE_FED": JobState.TAKEN,
+    "SPECIAL_EXIT": JobState.TAKEN,
+    "REVOKED": JobState.TAKEN,
+    "CANCELLED": JobState.CANCELLED,
+}
+_OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
+
+
+class PsijLauncher(Launcher):
+    """``psij://EXECUTOR``. Its native ids are ``EXECUTOR:ID`` with PSI/J's id; a local one has its start time too."""
+
+    poll_interval = float(psij_executors.POLL_SECONDS)
+    remote = True
+
+    def __init__(self) -> None:
+        self._executors: dict[str, psij.JobExecutor] = {}
+        self._jobs: dict[str, psij.Job] = {}
+        self._folders: dict[str, Path] = {}
+        self._checked: set[str] = set()
+        #: When a job was first seen in a condition (`time.monotonic`), by native id and the condition's name.
+        self._since: dict[tuple[str, str], float] = {}
+
+    # ---- what can be started ---------------------------------------------------------------------------------
+
+    def check(self, description: PilotDescription) -> None:
+        """The executor must be one of PSI/J's, and what is asked for something that it can pass on."""
+        name = self._name(description)
+        if description.number_of_nodes > 1 and name not in _LAUNCHERS:
+            raise description.wrong(
+                "number_of_nodes",
+                f"1 with psij://{name}, where PSI/J cannot start one agent on each node; ask for several pilots",
+            )
+        for field in _OPTIONS:
+            if getattr(description, field) and name != "slurm":
+                raise description.wrong(
+                    field,
+                    f"nothing with psij://{name}: PSI/J has no common name for it; give the option that "
+                    f'{name} has for it in custom_attributes, as {{"{name}.OPTION": "VALUE"}}',
+                )
+        _lines(description, name)
+        self._checked.add(name)
+        if self._checked == {"local"}:
+            self.remote, self.poll_interval = False, 0.5
+        else:
+            self.remote, self.poll_interval = True, float(psij_executors.POLL_SECONDS)
+
+    def _name(self, description: PilotDescription) -> str:
+        name = description.resource.partition("://")[2].rstrip("/")
+        if name not in psij_executors.names():
+            known = ", ".join(f"psij://{one}" for one in psij_executors.names())
+            raise description.wrong("resource", f"an executor that PSI/J has here: {known}")
+        return name
+
+    def _executor(self, name: str, folder: Path) -> psij.JobExecutor:
+        """The one executor of this name; the first job's folder, or the first that is asked for, holds its files."""
+        if name not in self._executors:
+            try:
+                self._executors[name] = psij_executors.make(name, folder)
+            except Exception as error:
+                cause = f": {error.__cause__}" if error.__cause__ else ""
+                raise PilotError(f"PSI/J's executor {name!r} does not work here: {error}{cause}") from error
+        return self._executors[name]
+
+    # ---- start -----------------------------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> str:
+        description = job.description
+        name = self._name(description)
+        executor = self._executor(name, job.folder)
+        for file in ("started", "expiring", "ended"):  # of the job that this pilot had before
+            (job.folder / file).unlink(missing_ok=True)
+        script = job.folder / "job.sh"
+        script.unlink(missing_ok=True)
+        script.touch(mode=0o600)
+        script.write_text(_script(job, name))
+        one = psij.Job(_spec(job, name, script))
+        if isinstance(executor, SlurmExecutor):
+            executor.lines[one.id] = _lines(description, name)
+        try:
+            executor.submit(one)
+        except Exception as error:
+            words = str(getattr(error, "exception", None) or error).strip()
+            raise PilotError(f"PSI/J's executor {name!r} did not take the job: {words}") from error
+        native_id = f"{name}:{_native(one)}"
+        if name == "local":
+            with contextlib.suppress(OSError):  # gone already
+                native_id = f"{name}:{identify(int(_native(one)))}"
+        self._jobs[native_id] = one
+        self._folders[native_id] = job.folder
+        return native_id
+
+    # ---- states ----------------------------------------------------------------------------------------------
+
+    def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
+        """As `Launcher.status`. In this order:
+
+        1. ``ended`` is there: the job is over. Why, Slurm knows better when it ended the job itself (TIMEOUT,
+           PREEMPTED, CANCELLED, …); when the job was signalled and Slurm has not said why yet, it counts as running for
+           up to `SETTLE_SECONDS`, and then as EXPIRED if its walltime is about over.
+        2. PSI/J says that it is over, and ``ended`` is not there. What only Slurm can know is believed at once. All
+           else is UNKNOWN for `SETTLE_SECONDS`, since the file may be on its way; and when PSI/J only failed to read
+           the queue, which it reports as FAILED, for as long as that lasts.
+        3. ``started`` is there: RUNNING, unless Slurm has put the job back into the queue (TAKEN).
+        4. What PSI/J says, with Slurm's reason for a pending job.
+        """
+        return {native_id: self._state(native_id, folder) for native_id, folder in jobs.items()}
+
+    def _state(self, native_id: str, folder: Path) -> tuple[JobState, str]:
+        self._folders.setdefault(native_id, folder)
+        name, _, rest = native_id.partition(":")
+        if name == "local" and not is_alive(rest) and not (folder / "ended").exists():
+            return self._lost(native_id)
+        state, words = self._said(native_id, name, rest, folder)
+        code = _read(folder / "ended")
+        if code.lstrip("-").isdigit():
+            return self._end(native_id, folder, int(code), state, words)
+        if state in _OVER:
+            return self._unmarked_end(native_id, folder, state, words)
+        self._since.pop((native_id, "over"), None)
+        if not (folder / "started").exists():
+            return state, words
+        seen = self._first(native_id, "started")
+        _, _, at = self._report(name, rest)
+        if state is JobState.QUEUED and at > seen:
+            return JobState.TAKEN, f"back in the queue: {words}"
+        return JobState.RUNNING, "running"
+
+    def _end(self, native_id: str, folder: Path, code: int, state: JobState, words: str) -> tuple[JobState, str]:
+        """The job has written its exit code."""
+        if state in _OVER and state is not JobState.ENDED:
+            return state, words
+        how = f"was killed by signal {code - 128}" if code > 128 else f"ended with code {code}"
+        if state is not JobState.ENDED and (folder / "expiring").exists() and not native_id.startswith("local:"):
+            if time.monotonic() - self._first(native_id, "signalled") < SETTLE_SECONDS:
+                return JobState.RUNNING, "it was told to end, and does"
+            if _is_late(folder):
+                return JobState.EXPIRED, f"its walltime is over; the agent {how}"
+        return JobState.ENDED, f"the agent {how}"
+
+    def _unmarked_end(self, native_id: str, folder: Path, state: JobState, words: str) -> tuple[JobState, str]:
+        """PSI/J says that it is over, and the job has not."""
+        if state is not JobState.ENDED:
+            return state, words
+        if time.monotonic() - self._first(native_id, "over") < SETTLE_SECONDS:
+            return JobState.UNKNOWN, f"PSI/J says that it is over ({words}); its own word is awaited"
+        if _is_late(folder):
+            return JobState.EXPIRED, f"its walltime is over ({words})"
+        return state, words
+
+    def _lost(self, native_id: str) -> tuple[JobState, str]:
+        """A local job whose process is gone, without a word of its own."""
+        if time.monotonic() - self._first(native_id, "over") < 1.0:
+            return JobState.UNKNOWN, "its process is gone; its own word is awaited"
+        return JobState.ENDED, "the agent is gone"
+
+    def _said(self, native_id: str, name: str, rest: str, folder: Path) -> tuple[JobState, str]:
+        """What PSI/J says, and Slurm through it."""
+        job = self._attached(native_id, name, rest, folder)
+        if job is None:
+            return JobState.UNKNOWN, "PSI/J cannot find it"
+        status = job.status
+        message = (status.message or "").strip()
+        if status.state is psij.JobState.FAILED and message.startswith(
+            ("Failed to poll", "Error updat", "Failed to up")
+        ):
+            del self._jobs[native_id]  # PSI/J has given it up: attach again at the next look
+            return JobState.UNKNOWN, f"the queue cannot be read: {message.splitlines()[-1]}"
+        slurm, reason, _ = self._report(name, rest)
+        if slurm:
+            words = slurm if reason in ("", "None") else f"{slurm}: {reason}"
+            if slurm in _SLURM:
+                return _SLURM[slurm], words
+            return _JOBS[psij_executors.common(slurm)], reason if slurm == "PENDING" else words
+        words = str(status.state).rpartition(".")[2].lower()
+        if status.exit_code is not None:
+            words += f" with code {status.exit_code}"
+        return _JOBS[status.state.name], f"{words}: {message}" if message else words
+
+    def _report(self, name: str, rest: str) -> tuple[str, str, float]:
+        executor = self._executors.get(name)
+        return executor.reports.get(rest, ("", "", 0.0)) if isinstance(executor, SlurmExecutor) else ("", "", 0.0)
+
+    def _attached(self, native_id: str, name: str, rest: str, folder: Path) -> psij.Job | None:
+        if native_id not in self._jobs:
+            job = psij.Job()
+            try:
+                if name == "local" and not is_alive(rest):
+                    return None
+                self._executor(name, folder).attach(job, rest.partition(":")[0] if name == "local" else rest)
+            except Exception as error:
+                log.debug("%s cannot be attached: %s", native_id, error)
+                return None
+            self._jobs[native_id] = job
+        return self._jobs[native_id]
+
+    def _first(self, native_id: str, what: str) -> float:
+        return self._since.setdefault((native_id, what), time.monotonic())
+
+    # ---- end -------------------------------------------------------------------------------------------------
+
+    def cancel(self, native_id: str, mark: str) -> None:
+        """End the job, its processes here that carry the mark, and PSI/J's files of it. Blocks for at most about
+        `CANCEL_SECONDS`.
+
+        Raises:
+            PilotError: the resource manager did not take the order.
+        """
+        name, _, rest = native_id.partition(":")
+        folder = self._folders.get(native_id)
+        if name == "local":
+            self._cancel_local(rest, mark)
+        else:
+            self._cancel_queued(native_id, name, rest, folder or Path())
+        end_marked(mark)
+        remove_scratch(mark)
+        if folder is not None and folder.is_dir():
+            _write_end(folder)
+        executor = self._executors.get(name)
+        work = getattr(executor, "work_directory", None)
+        if isinstance(work, Path):
+            for suffix in (".out", ".ec", ".nodefile"):
+                (work / f"{rest}{suffix}").unlink(missing_ok=True)
+        self._jobs.pop(native_id, None)
+        self._since = {key: when for key, when in self._since.items() if key[0] != native_id}
+
+    def _cancel_local(self, identity: str, mark: str) -> None:
+        """The script ends with its command, and says so. If it does not, as it still prepares, it is killed: not by
+        PSI/J, whose thread that waits for processes dies when one is gone before it is killed."""
+
+        def is_gone() -> bool:
+            end_marked(mark)
+            return not is_alive(identity)
+
+        if _wait(is_gone, 1.0):
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(int(identity.partition(":")[0]))
+            for process in [*root.children(recursive=True), root]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        _wait(is_gone, CANCEL_SECONDS)
+
+    def _cancel_queued(self, native_id: str, name: str, rest: str, folder: Path) -> None:
+        executor = self._executor(name, folder)
+        known = self._jobs.get(native_id)
+        if known is not None and known.status.final and (folder / "ended").exists():
+            return
+        job = psij.Job()  # PSI/J refuses to cancel what it believes to be over: here is one of which it knows nothing
+        deadline = time.monotonic() + CANCEL_SECONDS
+        words = ""
+        ordered = False
+        while not self._is_gone(executor, job, rest):
+            if time.monotonic() > deadline:
+                break
+            if not ordered:
+                try:
+                    if job.native_id is None:
+                        executor.attach(job, rest)
+                    executor.cancel(job)
+                    ordered = True
+                except Exception as error:
+                    words = str(error).strip()
+            threading.Event().wait(0.2)
+        else:
+            return
+        if not ordered:
+            raise PilotError(f"job {native_id} cannot be cancelled: {words}", native_id=native_id)
+        log.warning("job %s was cancelled %g s ago and is not gone yet", native_id, CANCEL_SECONDS)
+
+    def _is_gone(self, executor: psij.JobExecutor, job: psij.Job, rest: str) -> bool:
+        if not isinstance(executor, SlurmExecutor):
+            return bool(job.status.final)
+        before = time.monotonic()
+        if executor.ask():
+            return False
+        state, _, at = executor.reports.get(rest, ("", "", 0.0))
+        return at < before or psij_executors.common(state) in ("COMPLETED", "FAILED", "CANCELED")
+
+
+def _wait(condition: Callable[[], object], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.02)
+    return True
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _write_end(folder: Path) -> None:
+    """The job is over, and will not say so itself any more."""
+    if not (folder / "ended").exists():
+        with contextlib.suppress(OSError):
+            (folder / "ended.new").write_text("143\n")
+            (folder / "ended.new").rename(folder / "ended")
+
+
+def _is_late(folder: Path) -> bool:
+    """True when the job's walltime is over, or nearly; by the clock of this host."""
+    words = _read(folder / "started").split()
+    if len(words) != 2 or not words[0].isdigit() or not float(words[1]):
+        return False
+    return time.time() > float(words[0]) + float(words[1]) - EARLY_SECONDS
+
+
+def _native(job: psij.Job) -> str:
+    """PSI/J's native id, which some executors give a moment later, or only in the status."""
+
+    def found() -> str:
+        metadata = job.status.metadata or {}
+        return str(job.native_id or metadata.get("nativeId") or "")
+
+    if not _wait(found, 10.0):
+        raise PilotError("PSI/J gave the job no native id")
+    return found()
+
+
+def _spec(job: Job, name: str, script: Path) -> psij.JobSpec:
+    description = job.description
+    nodes, cores, memory = description.number_of_nodes, description.cores_per_node, description.memory
+    sizes: dict[str, Any] = {"node_count": nodes, "process_count": nodes, "cpu_cores_per_process": cores}
+    if name in _CORES_ARE_PROCESSES:
+        sizes = {"node_count": 1, "process_count": cores or 1}
+    elif name == "local":
+        sizes = {"process_count": 1}
+    resources = psij.ResourceSpecV1(
+        **sizes,
+        gpu_cores_per_process=description.gpus_per_node or None,
+        exclusive_node_use=description.exclusive,
+        memory=memory
+        if isinstance(memory, int)
+        else None,  # PSI/J passes it on as each node's, whatever its documentation says
+    )
+    custom: dict[str, object] = dict(description.custom_attributes)
+    if name == "slurm":
+        custom = {"slurm.job-name": re.sub(r"[^\w.-]", "-", description.name or job.pilot), **custom}
+    for field in _OPTIONS:
+        if value := getattr(description, field):
+            custom[f"{name}.{field}"] = value
+    if name != "slurm":
+        for line in description.scheduler_script_commands:
+            if match := _DIRECTIVE.fullmatch(line.strip()):
+                custom[f"{name.partition('_')[0]}.{match[1]}"] = match[2]
+    attributes: Any = psij.JobAttributes(
+        queue_name=description.queue,
+        account=description.project,
+        reservation_id=description.reservation,
+        custom_attributes=custom,
+    )
+    walltime = description.walltime
+    attributes.duration = walltime if isinstance(walltime, timedelta) else timedelta(0) if name == "flux" else None
+    program, *arguments = ["/bin/bash", str(script)]
+    if name == "local":  # out of reach of the terminal's Ctrl-C
+        program, arguments = "setsid", [program, *arguments]
+    return psij.JobSpec(
+        executable=program,
+        arguments=arguments,
+        resources=resources,
+        attributes=attributes,
+        launcher=_LAUNCHERS[name] if description.number_of_nodes > 1 else "single",
+    )
+
+
+def _lines(description: PilotDescription, name: str) -> tuple[str, ...]:
+    """Those of scheduler_script_commands that are for the batch scheduler."""
+    lines = tuple(
+        line for line in description.scheduler_script_commands if re.match(r"#(SBATCH|PBS|BSUB|COBALT)", line)
+    )
+    for line in lines:
+        if (line.startswith("#SBATCH")) is not (name == "slurm") or (
+            name != "slurm" and not _DIRECTIVE.fullmatch(line)
+        ):
+            raise description.wrong(
+                "scheduler_script_commands",
+                f"with psij://{name}, commands to run and "
+                + ("#SBATCH lines" if name == "slurm" else 'lines such as "#PBS -l place=pack"; see custom_attributes'),
+            )
+    return lines
+
+
+_MODULES = """\
+if ! type module >/dev/null 2>&1; then
+    for file in /etc/profile.d/{modules,lmod,z00_lmod}.sh /usr/share/{modules,lmod/lmod}/init/bash; do
+        if [ -r "$file" ]; then . "$file"; break; fi
+    done
+fi
+"""
+
+_SCRIPT = """\
+#!/bin/bash
+# The job of pilot {pilot}, started by PSI/J ({executor}); its output goes to {log}
+umask 077
+folder={folder}
+rank={rank}
+say() {{ if [ "$rank" = 0 ]; then printf '%s\\n' "$2" >"$folder/$1.new" && mv "$folder/$1.new" "$folder/$1"; fi; }}
+exec >>{log} 2>&1 </dev/null 3>&-
+if [ "$rank" = 0 ]; then rm -f "$folder/ended" "$folder/expiring"; fi
+say started "$(date +%s) {walltime}"
+trap 'say ended "$?"' EXIT
+trap 'say expiring "$(date +%s)"' TERM USR1
+{exports}
+cd "$folder" || exit
+{setup}
+(trap '' USR1; exec {command}) &
+child=$!
+while wait "$child"; kill -0 "$child" 2>/dev/null; do :; done
+wait "$child"
+exit $?
+"""
+
+
+def _script(job: Job, name: str) -> str:
+    """The shell script that the job runs, on each node."""
+    description = job.description
+    setup = [_MODULES] if description.modules else []
+    setup += [f"module load {shlex.quote(module)} || exit" for module in description.modules]
+    if description.conda_environment:
+        setup.append('. "$(conda info --base)/etc/profile.d/conda.sh" || exit')
+        setup.append(f"conda activate {shlex.quote(description.conda_environment)} || exit")
+    if description.venv:
+        setup.append(f". {shlex.quote(description.venv + '/bin/activate')} || exit")
+    lines = _lines(description, name)
+    setup += [line for line in description.scheduler_script_commands if line not in lines]
+    walltime = description.walltime
+    several = "${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-${FLUX_TASK_RANK:-0}}}}}"
+    return _SCRIPT.format(
+        pilot=job.pilot.replace("\n", " "),
+        executor=name,
+        log=shlex.quote(str(job.log_path)),
+        folder=shlex.quote(str(job.folder)),
+        rank=several if description.number_of_nodes > 1 else "0",
+        walltime=int(walltime.total_seconds()) if isinstance(walltime, timedelta) else 0,
+        exports="\n".join(f"export {key}={shlex.quote(value)}" for key, value in job.environment.items()),
+        setup="\n".join(setup),
+        command=shlex.join((*description.container, *job.command)),
+    )
