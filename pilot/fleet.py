@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from queue import SimpleQueue
@@ -69,6 +69,11 @@ class _Calls:
                 answer.set_result(function(*args))
             except Exception as error:
                 answer.set_exception(error)
+
+
+def _jobs_of(pilot: str, known: Iterable[str]) -> list[str]:
+    """A pilot's own job, and those of nodes that were added to it (``PILOT+1``)."""
+    return [one for one in list(known) if one == pilot or one.startswith(f"{pilot}+")]
 
 
 class Fleet:
@@ -166,10 +171,9 @@ class Fleet:
 
     def stop(self, pilot: str) -> None:
         """The agent was told to end: see to it that it does."""
-        if pilot in self._starting:
-            self._unwanted.add(pilot)
-        if (job := self._jobs.get(pilot)) is not None:
-            job.stop_by = time.monotonic() + STOP_SECONDS
+        self._unwanted.update(_jobs_of(pilot, self._starting))
+        for one in _jobs_of(pilot, self._jobs):
+            self._jobs[one].stop_by = time.monotonic() + STOP_SECONDS
             self._next_look = 0.0
 
     def abandon(self, pilot: str) -> None:
@@ -222,6 +226,7 @@ class Fleet:
 
     def _end(self, pilots: Sequence[str]) -> None:
         """End what is left of these pilots' jobs."""
+        pilots = [one for pilot in pilots for one in _jobs_of(pilot, self._jobs)]
         marks: dict[Launcher, dict[str, str]] = {}
         for pilot in pilots:
             if (job := self._jobs.get(pilot)) is not None:

@@ -37,14 +37,12 @@ def manager(tmp_path: Path) -> Iterator[PilotManager]:
 
 def on_nodes(manager: PilotManager, nodes: int = 2, **wishes: Any) -> Pilot:
     defaults = {"engine": "process", "cores_per_node": 2, "walltime": 5}
-    return manager.submit_pilot(
-        PilotDescription(resource="slurm://", number_of_nodes=nodes, **{**defaults, **wishes})
-    )
+    return manager.submit_pilot(PilotDescription(resource="slurm://", number_of_nodes=nodes, **{**defaults, **wishes}))
 
 
 def nap(seconds: float = 0.05) -> str:
     time.sleep(seconds)
-    return os.environ["SLURMD_NODENAME"] if "SLURMD_NODENAME" in os.environ else ""
+    return os.environ.get("SLURMD_NODENAME", "")
 
 
 def infos(tasks: list[Task]) -> list[TaskInfo]:
