@@ -1,6 +1,5 @@
 #!/bin/bash
-# The placeholder job of a pilot: one agent on each of its nodes, all at once. (%{name} is filled in by slurm_launcher.py;
-# two percent signs stand for one.)
+# The placeholder job of a pilot: one agent on each of its nodes, all at once.
 %{options}
 
 # Which pilot this is: the jobs of an array have one each.
@@ -17,9 +16,11 @@ tell() { # tell FILE WORDS: the file appears with its content, never empty
 
 ended() {
     code=$?
-    trap : USR1 TERM
-    # When Slurm ends the whole job, its signal reaches the agents a moment before this script.
+    # When Slurm ends the whole job, that reaches the agents before this script, most of all while they start.
     sleep 0.2
+    for _ in {1..9}; do
+        [ $code != 0 ] && [ -z "$signals" ] && [ $SECONDS -lt 4 ] && sleep 0.2
+    done
     tell ended "$id $code$signals"
     exit $code
 }
@@ -32,10 +33,10 @@ signalled() {
 
 signals=
 rm -f expiring ended
-tell started "$id $SLURM_JOB_NODELIST"
 trap ended EXIT
 trap 'signalled USR1' USR1
 trap 'signalled TERM' TERM
+tell started "$id $SLURM_JOB_NODELIST"
 
 %{prepare}
 enter

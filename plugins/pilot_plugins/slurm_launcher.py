@@ -122,6 +122,8 @@ _SACCT = ("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID
 
 
 class _Template(string.Template):
+    """``%{name}`` is filled in, ``%%`` stands for one: the dollar is the shell's."""
+
     delimiter = "%"
 
 
@@ -214,6 +216,7 @@ class SlurmLauncher(Launcher):
         except Exception as error:
             return [error] * len(jobs)
         ids = [number] if len(jobs) == 1 else [f"{number}_{index}" for index in range(len(jobs))]
+        self._cluster(host).watch(ids, [job.folder for job in jobs])
         ids = [f"{id}@{host}" if host else id for id in ids]
         self._folders.update(zip(ids, (job.folder for job in jobs), strict=True))
         return ids
@@ -319,6 +322,12 @@ class _Cluster:
 
     # ---- status -------------------------------------------------------------------------------------------------
 
+    def watch(self, ids: Sequence[str], folders: Sequence[Path]) -> None:
+        """These jobs have just been submitted."""
+        for id, folder in zip(ids, folders, strict=True):
+            self._watched[id] = _Watched(id, folder)
+            self._watched[id].is_new = True
+
     def look(self, folders: Mapping[str, Path], interval: float) -> dict[str, tuple[JobState, str]]:
         """What is known of these jobs; asks squeue when its last answer is older than ``interval`` seconds."""
         for id, folder in folders.items():
@@ -376,22 +385,29 @@ class _Cluster:
         left = {id for id, one in watched.items() if not one.is_over()}
         if not left:
             return
-        self._scancel(left)
+        # A signal to a job that is pending would make scancel wait for its start: requeued ones are not among these.
+        started = {id for id in left if watched[id].has_started() and not watched[id].is_pending()}
+        self._scancel(left - started)
+        self._scancel(started, "--state=RUNNING", "--signal=TERM", "--full")
         deadline = time.monotonic() + GRACE_SECONDS
-        while any(watched[id].has_started() and not watched[id].has_ended() for id in left):
-            if time.monotonic() > deadline:
-                break
+        while not all(watched[id].has_ended() for id in started) and time.monotonic() < deadline:
             time.sleep(0.05)
-        left -= {id for id in left if watched[id].has_ended()}
+        stubborn = {id for id in started if not watched[id].has_ended()}
+        self._scancel(
+            stubborn, "--state=RUNNING", "--signal=KILL", "--full"
+        )  # scancel alone kills after 6 to 10 s, and nothing can be
+        self._scancel(stubborn)  # sent to a job any more once it was cancelled
+        left = stubborn | (left - started)
         deadline = time.monotonic() + CANCEL_SECONDS
         while left and (left := left & self._unfinished(left)):
             if time.monotonic() > deadline:
                 raise PilotError(f"Slurm jobs {', '.join(sorted(left))} do not end: look at squeue, then scancel")
-            self._scancel(left, "--signal=KILL", "--full")
             time.sleep(0.5)
 
     def _scancel(self, ids: Iterable[str], *options: str) -> None:
-        code, _, errors = self._patiently(("scancel", *options, *sorted(ids)))
+        if not (ids := sorted(ids)):
+            return
+        code, _, errors = self._patiently(("scancel", *options, *ids))
         if code and not re.search("Invalid job id|already complet|not running", errors):
             raise PilotError(f"scancel failed, these jobs may still run: {', '.join(sorted(ids))}: {_words(errors)}")
 
@@ -399,9 +415,7 @@ class _Cluster:
         found, trouble = self.ask(sorted(ids))
         if trouble:
             return set(ids)
-        over = (JobState.ENDED, JobState.EXPIRED, JobState.CANCELLED)
-        ended_hard = ("BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED")
-        return {id for id, (state, *_) in found.items() if STATES.get(state) not in over and state not in ended_hard}
+        return {id for id, (state, *_) in found.items() if not _is_final(state)}
 
 
 class _Poll:
@@ -431,6 +445,8 @@ class _Watched:
     def __init__(self, id: str, folder: Path | None) -> None:
         self._id = id
         self._folder = folder
+        #: It was submitted in this process.
+        self.is_new = False
         self._started: list[str] | None = None
         self._seen_started = math.inf
         self._ended: list[str] | None = None
@@ -475,16 +491,19 @@ class _Watched:
     def is_over(self) -> bool:
         """True when nothing of it is left to be cancelled, as far as is known."""
         self.read()
-        state, _ = self.state()
-        if self._ended is not None:
+        if self._shown is not None and _is_final(self._shown[0]):
             return True
-        requeued = self._shown is not None and STATES.get(self._shown[0]) in (JobState.QUEUED, JobState.TAKEN)
-        return state in (JobState.ENDED, JobState.EXPIRED, JobState.CANCELLED) and not requeued
+        state, _ = self._judge()
+        return state in (JobState.ENDED, JobState.EXPIRED)
 
     def has_started(self) -> bool:
         """True when its script runs or ran, as far as is known."""
         self.read()
         return self._started is not None or (self._shown is not None and self._shown[0] == "RUNNING")
+
+    def is_pending(self) -> bool:
+        """True when squeue said so last."""
+        return self._shown is not None and STATES.get(self._shown[0]) in (JobState.QUEUED, JobState.TAKEN)
 
     def has_ended(self) -> bool:
         """True when its script has come to its end."""
@@ -522,7 +541,9 @@ class _Watched:
             return JobState.UNKNOWN, f"{name}, a state that is not known here"
         if self._started is not None:
             return JobState.RUNNING, f"RUNNING on {' '.join(self._started)}"
-        return JobState.UNKNOWN, "submitted; squeue has not said anything of it yet"
+        if self.is_new:
+            return JobState.QUEUED, "submitted"
+        return JobState.UNKNOWN, "squeue has not said anything of it yet"
 
     def _judge_queued(self, name: str) -> tuple[JobState, str]:
         assert self._shown is not None
@@ -533,6 +554,8 @@ class _Watched:
             return JobState.RUNNING, f"RUNNING on {' '.join(self._started)}"
         if name == "CONFIGURING":
             return JobState.QUEUED, f"its nodes {self._shown[1]} are being started"
+        if reason in ("", "None"):
+            return JobState.QUEUED, "pending"
         advice = NEVER.get(reason, "").format(id=self._id)
         return JobState.QUEUED, f"pending: {reason}" + (f", it will never start like this: {advice}" if advice else "")
 
@@ -568,7 +591,6 @@ def script(jobs: Sequence[Job], *, plain: bool = False) -> str:
         prepare += [f"{name}={value}" for name, value in sorted(wanted.environment.items())]
     template = _Template(files(__package__).joinpath("slurm_job.sh").read_text())
     return template.substitute(
-        name="%{name}",
         options="\n".join(options),
         pilots="\n".join(pilots),
         prepare="\n".join(prepare),
@@ -631,7 +653,7 @@ def _step(wanted: PilotDescription) -> str:
     """srun's options. All of them are given: from the job's environment it would take other ones."""
     nodes = wanted.number_of_nodes
     words = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={wanted.cores}"]
-    words += ["--kill-on-bad-exit=0", "--wait=0", "--mpi=none", "--cpu-bind=none", "--export=ALL", "--unbuffered"]
+    words += ["--kill-on-bad-exit=0", "--wait=0", "--mpi=none", "--export=ALL", "--unbuffered"]
     return shlex.join([*words, "--no-kill"] if nodes > 1 else words)
 
 
@@ -685,6 +707,13 @@ def _host(description: PilotDescription) -> str:
     if not _HOST.fullmatch(where):
         raise description.wrong("resource", "slurm://, slurm://localhost, slurm://host, or slurm://user@host:port")
     return where
+
+
+def _is_final(state: str) -> bool:
+    """True when a job in this state of Slurm's will never run (again)."""
+    return STATES.get(state) in (JobState.ENDED, JobState.EXPIRED, JobState.CANCELLED) or state in (
+        "BOOT_FAIL", "LAUNCH_FAILED", "NODE_FAIL", "PREEMPTED", "RECONFIG_FAIL", "REVOKED"
+    )  # fmt: skip
 
 
 def _by_host(native_ids: Iterable[str]) -> dict[str, dict[str, str]]:
