@@ -1,4 +1,4 @@
-"""What goes wrong on a cluster, on a private real Slurm, with tasks under way: each must still end with exactly one result.
+"""What goes wrong on a cluster, on a private real Slurm, with tasks under way: each must still have exactly one result.
 
 Each row is a session of its own: a pilot over two nodes (`low` partition), and where the pilot does not come back by
 itself a second one. `noticed` is the time from the blow until the manager knew (the pilot's state, or its nodes);
@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import _bench
 import _cluster
@@ -35,7 +35,7 @@ def work(number: int) -> int:
 def submit(manager: Any, engine: str, partition: str = "low", nodes: int = 2, **wishes: Any) -> Any:
     from pilot import PilotDescription
 
-    wishes = {"walltime": 10, **wishes}
+    wishes: ClassVar[dict[str, Any]] = {"walltime": 10, **wishes}
     return manager.submit_pilot(
         PilotDescription(
             resource="slurm://", engine=engine, queue=partition, number_of_nodes=nodes, cores_per_node=2, **wishes
@@ -74,7 +74,7 @@ class Blow:
     """One scenario: what is done to the pilot, and how one sees that it was noticed."""
 
     second = False
-    wishes: dict[str, Any] = {}
+    wishes: ClassVar[dict[str, Any]] = {}
     patience = 60.0
 
     def __init__(self, cluster: Any, engine: str, folder: Path) -> None:
@@ -139,7 +139,7 @@ class NodeDown(Blow):
 class Walltime(Blow):
     """walltime over (1 min), a successor takes over"""
 
-    wishes = {"walltime": 1, "renewals": 1}
+    wishes: ClassVar[dict[str, Any]] = {"walltime": 1, "renewals": 1}
     patience = 120.0
 
     def strike(self, manager: Any, pilot: Any) -> None:
@@ -157,7 +157,7 @@ class Preemption(Blow):
 class Requeue(Blow):
     """requeued by an operator"""
 
-    wishes = {"scheduler_script_commands": ["#SBATCH --requeue"]}
+    wishes: ClassVar[dict[str, Any]] = {"scheduler_script_commands": ["#SBATCH --requeue"]}
 
     def strike(self, manager: Any, pilot: Any) -> None:
         self.cluster.run("scontrol", "requeue", slurm_id(pilot))
