@@ -1,7 +1,7 @@
 # Each target does all the set-up itself; a fresh clone needs nothing but this file and a Python.
 #
 #   make demo     the 34-qubit circuit-cutting run over one Ray and one Dask pilot
-#   make test     make check, then every test
+#   make test     make check, then every test; those on a real Slurm where it can be had (root on Debian)
 #   make check    format, lint, types, layers
 #   make bench    ours and the bare engines side by side, tables in runs/bench/
 #   make clean    removes what these targets made
@@ -16,6 +16,7 @@ demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --output runs/demo
 
 test: check
+	@scripts/setup_slurm
 	@$(BIN)/pytest
 
 check: $(READY)

@@ -172,7 +172,7 @@ class Cluster:
             if self._accounting and not self.pid("slurmdbd"):
                 self._start_accounting()
             if not self.pid("slurmctld"):
-                self._launch("slurmctld", "-f", str(self._conf))
+                self._launch("slurmctld", "slurmctld", "-f", str(self._conf))
             for node in NODES:
                 self.start_slurmd(node)
             self._wait_ready()
@@ -180,12 +180,12 @@ class Cluster:
     def start_slurmd(self, node: str) -> None:
         """Start one node's daemon, unless it runs."""
         if not self.pid(f"slurmd.{node}"):
-            self._launch("slurmd", "-f", str(self._conf), "-N", node)
+            self._launch(f"slurmd.{node}", "slurmd", "-f", str(self._conf), "-N", node)
 
     def start_slurmctld(self) -> None:
         """Start the controller, unless it runs; returns when it answers."""
         if not self.pid("slurmctld"):
-            self._launch("slurmctld", "-f", str(self._conf))
+            self._launch("slurmctld", "slurmctld", "-f", str(self._conf))
         if not wait_for(lambda: self.run("scontrol", "ping").returncode == 0, 10):
             raise ClusterError(f"slurmctld does not answer; see {self.folder}/log/slurmctld.log")
 
@@ -270,14 +270,14 @@ class Cluster:
             with os.fdopen(descriptor, "wb") as key:
                 key.write(secrets.token_bytes(128))
         files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "seed-file": "seed", "log-file": "log"}
-        self._launch("munged", "--force", *(f"--{option}={folder / name}" for option, name in files.items()))
+        self._launch("munged", "munged", "--force", *(f"--{option}={folder / name}" for option, name in files.items()))
 
     def _start_accounting(self) -> None:
         base = int((self.folder / "run/port_base").read_text())
         data, where, log = self.folder / "mysql", self.folder / "run/mysql.sock", self.folder / "log/mariadb.log"
         plain = ("--no-defaults", "--user=root", f"--datadir={data}")
         if not (data / "mysql").exists():
-            self._launch("mariadb-install-db", *plain, "--auth-root-authentication-method=normal", "--skip-test-db")
+            self._launch("", "mariadb-install-db", *plain, "--auth-root-authentication-method=normal", "--skip-test-db")
         if not self.pid("mariadbd"):
             options = (f"--socket={where}", f"--pid-file={self.folder}/run/mariadbd.pid", f"--port={base + 3}")
             limits = ("--bind-address=127.0.0.1", "--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900")
@@ -303,7 +303,7 @@ class Cluster:
                 auth=self._auth(), port=base + 2, database=base + 3, folder=self.folder, password=password
             )
         )
-        self._launch("slurmdbd")
+        self._launch("slurmdbd", "slurmdbd")
         if not wait_for(lambda: self.run("sacctmgr", "-n", "show", "cluster").returncode == 0, 30):
             raise ClusterError(f"slurmdbd does not answer; see {self.folder}/log/slurmdbd.log")
         if "test" not in self.run("sacctmgr", "-n", "show", "cluster", "format=cluster").stdout.split():
@@ -456,12 +456,14 @@ class Cluster:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH", "SQUEUE"))}
         return kept | self.environment
 
-    def _launch(self, *command: str) -> None:
-        """Start a daemon, which leaves for the background by itself."""
+    def _launch(self, name: str, *command: str) -> None:
+        """Start a daemon, which leaves for the background by itself, and then writes the file with its process id."""
         done = self.run(*command)
         if done.returncode:
             words = (done.stderr or done.stdout).strip()
             raise ClusterError(f"{command[0]} does not start: {words or done.returncode}; see {self.folder}/log")
+        if name and not wait_for(lambda: self.pid(name) is not None, 10):
+            raise ClusterError(f"{command[0]} ended at once; see {self.folder}/log")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

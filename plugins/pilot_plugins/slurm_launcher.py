@@ -502,8 +502,8 @@ class _Watched:
         return self._started is not None or (self._shown is not None and self._shown[0] == "RUNNING")
 
     def is_pending(self) -> bool:
-        """True when squeue said so last."""
-        return self._shown is not None and STATES.get(self._shown[0]) in (JobState.QUEUED, JobState.TAKEN)
+        """True when squeue said so after all that its files say."""
+        return self._judge()[0] in (JobState.QUEUED, JobState.TAKEN)
 
     def has_ended(self) -> bool:
         """True when its script has come to its end."""

@@ -1,0 +1,577 @@
+"""The Slurm launcher on a real Slurm: what a job is asked for with, what is said of it, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pilot_plugins.slurm_launcher import NEVER, SSH, STATES, SlurmLauncher, _Cluster, run, script
+
+from pilot.descriptions import PilotDescription
+from pilot.errors import DescriptionError, PilotError
+from pilot.fleet import Fleet
+from pilot.interfaces import Job, JobState
+from pilot.processes import MARK, marked
+
+Eventually = Callable[..., Any]
+
+OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
+#: Takes no notice of SIGTERM; says when that is so.
+STUBBORN = "trap : TERM; touch ready; while :; do sleep 0.2; done"
+
+
+class Counted:
+    """Runs Slurm's commands and keeps the words of each."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[float, str]] = []
+
+    def __call__(self, command: Sequence[str], input: str = "") -> tuple[int, str, str]:
+        self.calls.append((time.monotonic(), command[0]))
+        return run(command, input)
+
+    def count(self, name: str) -> int:
+        return Counter(word for _, word in self.calls)[name]
+
+
+@pytest.fixture
+def runner() -> Counted:
+    return Counted()
+
+
+@pytest.fixture
+def launcher(runner: Counted, monkeypatch: pytest.MonkeyPatch) -> SlurmLauncher:
+    monkeypatch.setattr(SlurmLauncher, "poll_interval", 0.5)
+    return SlurmLauncher(runner)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Job]:
+    """``make(*command, **fields)``: a job whose description has these fields."""
+    numbers = iter(range(1, 1000))
+
+    def make(*command: str, **fields: Any) -> Job:
+        number = next(numbers)
+        folder = tmp_path / f"pilot-{number}"
+        folder.mkdir()
+        wanted = PilotDescription(**{"resource": "slurm://", "cores_per_node": 1, **fields})
+        return Job(
+            pilot=f"pilot-{number}",
+            command=command,
+            environment={**wanted.environment, MARK: secrets.token_hex(16)},
+            description=wanted,
+            folder=folder,
+            log_path=folder / "agent.log",
+        )
+
+    return make
+
+
+@pytest.fixture
+def ended(launcher: SlurmLauncher, eventually: Eventually) -> Callable[..., tuple[JobState, str]]:
+    """Waits for the end of a job: its state and words then."""
+
+    def ended(id: str, job: Job) -> tuple[JobState, str]:
+        return eventually(  # type: ignore[no-any-return]
+            lambda: (seen := look(launcher, id, job))[0] in OVER and seen,
+            timeout=20,
+            complaint=lambda: f"{look(launcher, id, job)}\n{job.log_path.read_text()}",
+        )
+
+    return ended
+
+
+@pytest.fixture
+def running(launcher: SlurmLauncher, eventually: Eventually) -> Callable[..., str]:
+    """Submits a job and waits until its command has made a file ``ready``: its id."""
+
+    def running(job: Job) -> str:
+        id = launcher.submit(job)
+        eventually(lambda: (job.folder / "ready").exists(), timeout=20, complaint=lambda: f"{look(launcher, id, job)}")
+        assert look(launcher, id, job)[0] is JobState.RUNNING
+        return id
+
+    return running
+
+
+def look(launcher: SlurmLauncher, id: str, job: Job) -> tuple[JobState, str]:
+    return launcher.status({id: job.folder})[id]
+
+
+def cancel(launcher: SlurmLauncher, id: str, job: Job) -> None:
+    launcher.cancel(id, job.environment[MARK])
+
+
+SLEEP = ("sh", "-c", "touch ready; exec sleep 60")
+
+
+# ---- a job's life ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_a_job_runs_on_every_node_and_ends(launcher: SlurmLauncher, make: Any, ended: Any) -> None:
+    word = "a b'c\"d$HOME"
+    command = 'echo "$WORD" $SLURMD_NODENAME $PWD; exit 3'
+    job = make("sh", "-c", command, number_of_nodes=2, name="my pilot", environment={"WORD": word})
+    launcher.check(job.description)
+    id = launcher.submit(job)
+    assert ended(id, job) == (JobState.ENDED, f"Slurm job {id}: the agents ended with code 3")
+    lines = job.log_path.read_text().splitlines()
+    assert {line for line in lines if line.startswith("a b")} == {
+        f"{word} {node} {job.folder}" for node in ("c1", "c2")
+    }
+    assert (job.folder / "ended").read_text() == f"{id} 3\n"
+    assert (job.folder / "job.sh").stat().st_mode & 0o777 == 0o600
+    cancel(launcher, id, job)
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_cancel_ends_all_processes(
+    launcher: SlurmLauncher, make: Any, running: Any, cluster: Any, runner: Counted
+) -> None:
+    """Those that ignore SIGTERM as well, sooner than Slurm's own 6 to 10 s."""
+    job = make("bash", "-c", f"setsid bash -c '{STUBBORN}' & {STUBBORN}")
+    id = running(job)
+    begun = time.monotonic()
+    cancel(launcher, id, job)
+    assert time.monotonic() - begun < 5.5
+    assert marked(job.environment[MARK]) == []
+    assert cluster.run("squeue", "-h", "-j", id).stdout == ""
+    cancel(launcher, id, job)  # nothing happens the second time
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_cancel_leaves_others_alone(launcher: SlurmLauncher, make: Any, running: Any) -> None:
+    one, other = make(*SLEEP), make(*SLEEP)
+    ids = [running(one), running(other)]
+    cancel(launcher, ids[0], one)
+    assert look(launcher, ids[1], other)[0] is JobState.RUNNING
+    cancel(launcher, ids[1], other)
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_status_and_cancel_in_another_process(launcher: SlurmLauncher, make: Any, running: Any) -> None:
+    """As after an attach: id and folder alone say which job it is."""
+    job = make(*SLEEP)
+    id = running(job)
+    code = (
+        "import sys; from pathlib import Path; from pilot_plugins.slurm_launcher import SlurmLauncher as L\n"
+        "id, folder, mark = sys.argv[1:]; one = L(); print(one.status({id: Path(folder)})[id]); one.cancel(id, mark)"
+    )
+    command = [sys.executable, "-c", code, id, str(job.folder), job.environment[MARK]]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
+    assert f"Slurm job {id}: RUNNING on c" in done.stdout, done.stderr
+    assert look(launcher, id, job)[0] in OVER
+    assert marked(job.environment[MARK]) == []
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_an_agent_that_was_killed(launcher: SlurmLauncher, make: Any, ended: Any) -> None:
+    job = make("sh", "-c", "kill -9 $$")
+    id = launcher.submit(job)
+    assert ended(id, job) == (JobState.ENDED, f"Slurm job {id}: the agents ended with code 137")
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_cancelled_from_outside(launcher: SlurmLauncher, make: Any, running: Any, ended: Any, cluster: Any) -> None:
+    """Also when the agent takes SIGTERM for its orderly end."""
+    job = make("bash", "-c", "trap 'exit 0' TERM; touch ready; sleep 60 & wait")
+    id = running(job)
+    cluster.run("scancel", id)
+    state, words = ended(id, job)
+    assert state is JobState.CANCELLED and "CANCELLED" in words
+    assert (job.folder / "expiring").exists()
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_slurms_signal_before_the_end(
+    launcher: SlurmLauncher, make: Any, running: Any, ended: Any, cluster: Any
+) -> None:
+    """The agent sees the file, drains and ends: the pilot's time was over. Sent by hand: Slurm's clock is coarse."""
+    job = make("bash", "-c", "touch ready; until [ -e expiring ]; do sleep 0.05; done", walltime=5)
+    id = running(job)
+    cluster.run("scancel", "--signal=USR1", "--batch", id)
+    assert ended(id, job)[0] is JobState.EXPIRED
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_a_requeued_job_was_taken(
+    launcher: SlurmLauncher, make: Any, running: Any, ended: Any, cluster: Any, eventually: Eventually
+) -> None:
+    job = make(*SLEEP, scheduler_script_commands=("#SBATCH --requeue",))
+    id = running(job)
+    assert cluster.run("scontrol", "requeue", id).returncode == 0
+    state, words = ended(id, job)
+    assert state is JobState.TAKEN and "requeued" in words
+    cancel(launcher, id, job)  # else it would start again
+    eventually(lambda: cluster.run("squeue", "-h", "-j", id).stdout == "")
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_a_preempted_job_was_taken(launcher: SlurmLauncher, make: Any, running: Any, ended: Any) -> None:
+    low = make(*SLEEP, queue="low", number_of_nodes=2, cores_per_node=4)
+    id = running(low)
+    high = make(*SLEEP, queue="cpu", cores_per_node=4)
+    other = launcher.submit(high)
+    state, words = ended(id, low)
+    assert state is JobState.TAKEN and "PREEMPTED" in words
+    launcher.cancel_many({id: low.environment[MARK], other: high.environment[MARK]})
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_a_lost_node_takes_the_job(launcher: SlurmLauncher, make: Any, running: Any, ended: Any, cluster: Any) -> None:
+    job = make(*SLEEP)
+    id = running(job)
+    node = (job.folder / "started").read_text().split()[1]
+    cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    state, words = ended(id, job)
+    assert state is JobState.TAKEN and "NODE_FAIL" in words
+    cancel(launcher, id, job)
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_an_end_is_seen_without_squeue(launcher: SlurmLauncher, make: Any, ended: Any, runner: Counted) -> None:
+    """By the job's own files."""
+    launcher.poll_interval = 1000
+    job = make("true")
+    id = launcher.submit(job)
+    assert ended(id, job)[0] is JobState.ENDED
+    assert runner.count("squeue") <= 1
+    cancel(launcher, id, job)
+    assert runner.count("squeue") <= 1 and runner.count("scancel") == 0
+
+
+# ---- waiting --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_why_a_job_is_pending(launcher: SlurmLauncher, make: Any, eventually: Eventually) -> None:
+    fields = {"licenses": "qpu_ibm:1", "queue": "qpu", "gres": "qpu:1"}
+    jobs = {"": make(*SLEEP, **fields), "pending: (Licenses|Resources)": make(*SLEEP, **fields)}
+    jobs["PartitionNodeLimit|PartitionConfig.*it will never start like this.*number_of_nodes"] = make(
+        "true", number_of_nodes=3, queue="cpu"
+    )
+    ids = {launcher.submit(job): (pattern, job) for pattern, job in jobs.items()}
+    for id, (pattern, job) in list(ids.items())[1:]:
+        eventually(lambda id=id, job=job: "pending: " in look(launcher, id, job)[1])
+        state, words = look(launcher, id, job)
+        assert state is JobState.QUEUED
+        assert re.search(pattern, words)
+    begun = time.monotonic()
+    launcher.cancel_many({id: job.environment[MARK] for id, (_, job) in ids.items()})
+    assert time.monotonic() - begun < 4
+
+
+def test_refused_in_sbatchs_own_words(cluster: Any, launcher: SlurmLauncher, make: Any) -> None:
+    with pytest.raises(PilotError, match="invalid partition specified: nowhere"):
+        launcher.submit(make("true", queue="nowhere"))
+    with pytest.raises(PilotError, match="Invalid license specification"):
+        launcher.submit(make("true", licenses="qpu_ibm:2"))
+
+
+def test_a_job_that_slurm_does_not_know(cluster: Any, launcher: SlurmLauncher, make: Any, ended: Any) -> None:
+    state, words = ended("999999", make("true"))
+    assert state is JobState.ENDED and "does not know" in words
+
+
+def test_no_controller_no_end(launcher: SlurmLauncher, make: Any, eventually: Eventually, tmp_path: Path) -> None:
+    """What cannot be asked is unknown, for as long as it takes."""
+    down = SlurmLauncher(lambda command, input: (1, "", "slurm_load_jobs error: Unable to contact slurm controller"))
+    down.poll_interval = 0.01
+    job = make("true")
+    for _ in range(10):
+        state, words = look(down, "17", job)
+        assert state is JobState.UNKNOWN
+        eventually(lambda: "Unable to contact slurm controller" in look(down, "17", job)[1])
+
+
+# ---- together -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_jobs_alike_become_one_array(
+    launcher: SlurmLauncher, make: Any, ended: Any, runner: Counted, cluster: Any
+) -> None:
+    jobs = [make("sh", "-c", f"echo I am {number}", name=f"p{number}") for number in range(4)]
+    jobs.insert(2, make("sh", "-c", "echo I am other", cores_per_node=2))
+    ids = launcher.submit_many(jobs)
+    assert runner.count("sbatch") == 2
+    array = ids[0].split("_")[0]  # type: ignore[union-attr]
+    assert [ids[number] for number in (0, 1, 3, 4)] == [f"{array}_{index}" for index in range(4)]
+    assert "_" not in ids[2]  # type: ignore[operator]
+    for id, job in zip(ids, jobs, strict=True):
+        assert ended(id, job) == (JobState.ENDED, f"Slurm job {id}: the agents ended with code 0")
+        assert job.log_path.read_text().splitlines()[-1] == job.command[-1].removeprefix("echo ")
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_twenty_pilots_one_squeue_per_interval(launcher: SlurmLauncher, make: Any, runner: Counted) -> None:
+    launcher.poll_interval = 1.0
+    jobs = [make(*SLEEP, name=f"p{number}", cores_per_node=2) for number in range(20)]
+    ids = launcher.submit_many(jobs)
+    assert runner.count("sbatch") == 1
+    folders = {id: job.folder for id, job in zip(ids, jobs, strict=True)}
+    begun, ticks = time.monotonic(), threading.Event()
+    while (seconds := time.monotonic() - begun) < 4:
+        states = Counter(state for state, _ in launcher.status(folders).values())  # type: ignore[arg-type]
+        ticks.wait(0.1)
+    assert states == {JobState.RUNNING: 4, JobState.QUEUED: 16}
+    assert 3 <= runner.count("squeue") <= seconds + 1
+    launcher.cancel_many({id: job.environment[MARK] for id, job in zip(ids, jobs, strict=True)})  # type: ignore[misc]
+    assert runner.count("scancel") <= 4
+    assert runner.count("squeue") <= seconds + 8
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_the_fleet_submits_together_and_says_what_is_seen(
+    launcher: SlurmLauncher, make: Any, runner: Counted, eventually: Eventually
+) -> None:
+    started: dict[str, str] = {}
+    over: list[tuple[str, JobState]] = []
+    seen: dict[str, str] = {}
+    fleet = Fleet(started.__setitem__, lambda pilot, mark, reason, how: over.append((pilot, how)), seen.__setitem__)
+    fleet._launchers["slurm"] = launcher
+    jobs = [make(*SLEEP, cores_per_node=4, name=f"p{number}") for number in range(3)]
+    for job in jobs:
+        fleet.start(job, job.environment[MARK])
+    eventually(lambda: len(started) == 3)
+    assert runner.count("sbatch") == 1
+
+    def looked() -> bool:
+        fleet.look()
+        return sum("RUNNING on" in words for words in seen.values()) == 2 and any(
+            "pending: " in words for words in seen.values()
+        )
+
+    eventually(looked, complaint=lambda: str(seen))
+    waiting = next(pilot for pilot, words in seen.items() if "pending" in words)
+    fleet.stop(waiting)
+    eventually(lambda: (fleet.look(), over)[1])
+    assert over == [(waiting, JobState.ENDED)]
+    fleet.close(0.0)
+    assert [process for job in jobs for process in marked(job.environment[MARK])] == []
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*STATES, "A_NEW_ONE"])
+def test_every_state_of_squeue(name: str, tmp_path: Path) -> None:
+    """What is said of a job that squeue shows in this state, with its words."""
+    shown = f"17|{name}|c1|SomeReason"
+    launcher = SlurmLauncher(lambda command, input: (0, shown, ""))
+    state, words = launcher.status({"17": tmp_path})["17"]
+    taken = "BOOT_FAIL NODE_FAIL PREEMPTED REQUEUED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD REQUEUE_FED REVOKED"
+    taken += " LAUNCH_FAILED RECONFIG_FAIL"
+    expected = {
+        JobState.QUEUED: "PENDING CONFIGURING",
+        JobState.RUNNING: "RUNNING COMPLETING RESIZING SIGNALING STAGE_OUT STOPPED SUSPENDED",
+        JobState.ENDED: "COMPLETED FAILED OUT_OF_MEMORY",
+        JobState.EXPIRED: "TIMEOUT DEADLINE",
+        JobState.TAKEN: taken,
+        JobState.CANCELLED: "CANCELLED",
+        JobState.UNKNOWN: "A_NEW_ONE",
+    }
+    assert name in expected[state].split()
+    assert words.startswith("Slurm job 17: ")
+    assert {"PENDING": "SomeReason", "CONFIGURING": "started"}.get(name, name) in words
+
+
+def test_states_are_those_of_the_manual_page() -> None:
+    """All "JOB STATE CODES" of squeue(1), where the page is installed."""
+    page = subprocess.run(["man", "squeue"], capture_output=True, text=True, env={**os.environ, "MANWIDTH": "200"})
+    if page.returncode or "JOB STATE CODES" not in page.stdout:
+        pytest.skip("no manual page of squeue here")
+    section = page.stdout.split("JOB STATE CODES")[1].split("\nENVIRONMENT VARIABLES")[0]
+    named = set(re.findall(r"^\s+[A-Z]{1,2}\s+([A-Z_]{5,})", section, re.M))
+    assert len(named) > 15 and named <= set(STATES)
+
+
+@pytest.mark.parametrize("reason", NEVER)
+def test_reasons_that_will_not_pass(reason: str, tmp_path: Path) -> None:
+    launcher = SlurmLauncher(lambda command, input: (0, f"17|PENDING||{reason}", ""))
+    state, words = launcher.status({"17": tmp_path})["17"]
+    assert state is JobState.QUEUED and f"pending: {reason}, it will never start like this: " in words
+
+
+@pytest.mark.parametrize("reason", ["Resources", "Nodes required for job are DOWN, DRAINED or reserved for jobs"])
+def test_other_reasons_are_said_as_they_are(reason: str, tmp_path: Path) -> None:
+    launcher = SlurmLauncher(lambda command, input: (0, f"17_3|PENDING||{reason}", ""))
+    assert launcher.status({"17_3": tmp_path})["17_3"] == (JobState.QUEUED, f"Slurm job 17_3: pending: {reason}")
+
+
+def test_sacct_knows_what_squeue_has_forgotten(tmp_path: Path) -> None:
+    answers = {"squeue": (1, "", "slurm_load_jobs error: Invalid job id specified"), "sacct": (0, "", "")}
+    launcher = SlurmLauncher(lambda command, input: answers[command[0]])
+    answers["sacct"] = (0, "17|CANCELLED by 1000|c1|0:15\n", "")
+    assert launcher.status({"17": tmp_path})["17"] == (
+        JobState.CANCELLED,
+        "Slurm job 17: CANCELLED by 1000 on c1",
+    )
+
+
+def test_sacct_is_asked_once_where_there_is_none(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def runner(command: Sequence[str], input: str) -> tuple[int, str, str]:
+        calls.append(command[0])
+        return (0, "", "") if command[0] == "squeue" else (1, "", "Slurm accounting storage is disabled")
+
+    cluster = _Cluster("", runner)
+    assert [cluster.ask(["17"]) for _ in range(3)] == [({}, "")] * 3
+    assert calls == ["squeue", "sacct", "squeue", "squeue"]
+
+
+def test_a_busy_slurm_is_asked_again(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilot_plugins.slurm_launcher.BACK_OFF", (0.01, 0.01))
+    answers = iter([(1, "", "sbatch: error: Socket timed out on send/recv operation")] * 2 + [(0, "17;test\n", "")])
+    assert SlurmLauncher(lambda command, input: next(answers)).submit(make("true")) == "17"
+    with pytest.raises(PilotError, match="Resource temporarily unavailable"):
+        SlurmLauncher(lambda command, input: (1, "", "Resource temporarily unavailable")).submit(make("true"))
+
+
+# ---- the batch script -------------------------------------------------------------------------------------------------
+
+
+def test_every_field_is_in_the_script(make: Any) -> None:
+    job = make(
+        "agent", "with a blank", queue="gpu", qos="high", project="me", reservation="r1", constraint="a&b # c",
+        gres="qpu:1", licenses="qpu_ibm:1", gpus_per_node=2, number_of_nodes=3, cores_per_node=4, memory="1 GiB",
+        walltime=timedelta(seconds=601), exclusive=True, modules=("cuda/12", "gcc"), venv="/my venv",
+        conda_environment="quantum", container=("apptainer", "exec", "image.sif"), environment={"KEY": "it's"},
+        scheduler_script_commands=("#SBATCH --mail-type=END", "ulimit -c 0"),
+    )  # fmt: skip
+    text = script([job])
+    head, _, body = text.partition("\n\n")
+    options = "gres=qpu:1 qos=high account=me reservation=r1 licenses=qpu_ibm:1 partition=gpu nodes=3 mem=1024M time=11"
+    options += " cpus-per-task=4 ntasks-per-node=1 gpus-per-node=2 exclusive no-requeue no-kill signal=B:USR1@90"
+    options += f" open-mode=append output={job.log_path} job-name=pilot-1 mail-type=END"
+    for option in [*options.split(), "constraint='a&b # c'"]:
+        assert f"#SBATCH --{option}\n" in head + "\n", option
+    order = ["export KEY='it'\"'\"'s'", "apptainer exec image.sif agent 'with a blank'", "module load cuda/12"]
+    order += ["module load gcc", "conda activate quantum", ". '/my venv/bin/activate'", "ulimit -c 0", "\nenter\n"]
+    order += ["srun --overlap --mem=0 --nodes=3 --ntasks=3 --ntasks-per-node=1 --cpus-per-task=4"]
+    places = [body.index(part) for part in order]
+    assert places == sorted(places)
+    assert "ulimit" not in head
+    assert subprocess.run(["bash", "-n"], input=text, text=True).returncode == 0
+
+
+def test_gpus_are_asked_for_once(make: Any) -> None:
+    assert "gpus-per-node" not in script([make("x", gres="qpu:1,gpu:a100:2", gpus_per_node=2)])
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"cores_per_node": None}, "cores_per_node"),
+        ({"resource": "slurm://-oProxyCommand=x"}, "resource"),
+        ({"resource": "slurm://a b"}, "resource"),
+        ({"queue": "a\n#SBATCH --uid=0"}, "queue"),
+        ({"modules": ["a\nb"]}, "modules"),
+        ({"environment": {"a b": "c"}}, "environment"),
+    ],
+)
+def test_what_it_cannot_start(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(DescriptionError, match=field):
+        SlurmLauncher().check(PilotDescription(**{"resource": "slurm://", "cores_per_node": 1, **fields}))
+
+
+def test_no_sbatch_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(DescriptionError, match=r"sbatch is on PATH.*login node"):
+        SlurmLauncher().check(PilotDescription(resource="slurm://", cores_per_node=1))
+
+
+# ---- ssh ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def login_node(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left_out: Any) -> Iterator[str]:
+    """A private sshd on 127.0.0.1, which leads to the cluster: ``user@host:port``."""
+    sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin")
+    if sshd is None or shutil.which("ssh") is None:
+        left_out("sshd", "openssh-server is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path / "ssh"
+    folder.mkdir(mode=0o700)
+    for name in ("host", "user"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    shutil.copy(folder / "user.pub", folder / "authorized_keys")
+    host_key = (folder / "host.pub").read_text()
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
+    (folder / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized_keys\n"
+        f"PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
+        f"SetEnv SLURM_CONF={cluster.environment['SLURM_CONF']}\n"
+    )
+    (folder / "ssh_config").write_text(
+        f"Host *\nIdentityFile {folder}/user\nIdentitiesOnly yes\nUserKnownHostsFile {folder}/known_hosts\n"
+    )
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "sshd_config")], stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # fmt: skip
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+    monkeypatch.setenv(SSH, f"ssh -F {folder}/ssh_config")
+    monkeypatch.delenv("SLURM_CONF")
+    yield f"root@127.0.0.1:{port}"
+    server.terminate()
+    server.wait()
+
+
+@pytest.mark.usefixtures("idle_cluster")
+def test_over_ssh(login_node: str, launcher: SlurmLauncher, make: Any, ended: Any, running: Any, cluster: Any) -> None:
+    job = make("sh", "-c", "echo $WORD", resource=f"slurm://{login_node}", environment={"WORD": "hello"})
+    launcher.check(job.description)
+    id = launcher.submit(job)
+    assert id.endswith(f"@{login_node}")
+    assert ended(id, job)[0] is JobState.ENDED
+    assert "hello" in job.log_path.read_text()
+    other = make(*SLEEP, resource=f"slurm://{login_node}")
+    id = running(other)
+    cancel(launcher, id, other)
+    assert marked(other.environment[MARK]) == []
+    with pytest.raises(PilotError, match="invalid partition specified"):
+        launcher.submit(make("true", resource=f"slurm://{login_node}", queue="nowhere"))
+
+
+def test_a_folder_that_the_login_node_does_not_see(
+    login_node: str, launcher: SlurmLauncher, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on two hosts without a common file system: there, the script that was written here is not."""
+    job = make("true", resource=f"slurm://{login_node}")
+    runner = launcher._runner
+
+    def elsewhere(command: Sequence[str], input: str) -> tuple[int, str, str]:
+        (job.folder / "job.sh").unlink()
+        return runner(command, input)
+
+    monkeypatch.setattr(launcher, "_runner", elsewhere)
+    with pytest.raises(PilotError, match=r"session folder is not visible on root@127\.0\.0\.1.*session_dir"):
+        launcher.submit(job)
+
+
+def test_a_host_that_does_not_answer(launcher: SlurmLauncher, make: Any, tmp_path: Path) -> None:
+    job = make("true", resource="slurm://nobody@127.0.0.1:1")
+    with pytest.raises(PilotError, match=r"sbatch on nobody@127\.0\.0\.1:1 .*Connection refused"):
+        launcher.submit(job)
