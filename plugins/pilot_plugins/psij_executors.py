@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shlex
 import shutil
 import signal
 import subprocess
@@ -125,7 +126,8 @@ def names() -> list[str]:
 
 
 def make(name: str, folder: Path) -> psij.JobExecutor:
-    """A new executor that keeps its files below ``folder``, which the jobs' hosts must see.
+    """A new executor that keeps its files below ``folder``, which the jobs' hosts must see; or below ~/.psij when that
+    path has blanks or the like, with which PSI/J's scripts do not work.
 
     Raises:
         ValueError: PSI/J cannot load it; the message says why.
@@ -134,7 +136,7 @@ def make(name: str, folder: Path) -> psij.JobExecutor:
     work = folder / "psij"
     if shutil.which("bash") is None:
         raise ValueError("PSI/J's launchers need bash, which is not there")
-    if any(character in str(work) for character in " \"'$`\\"):  # its templates cannot write such a path
+    if shlex.quote(str(work)) != str(work):  # its scripts do not quote their own path
         work = psij.JobExecutorConfig.DEFAULT_WORK_DIRECTORY
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
     if name == "slurm":

@@ -286,10 +286,10 @@ class PsijLauncher(Launcher):
             _write_end(folder)
         executor = self._executors.get(name)
         work = getattr(executor, "work_directory", None)
+        job = self._jobs.pop(native_id, None)
         if isinstance(work, Path):
-            for suffix in (".out", ".ec", ".nodefile"):
-                (work / f"{rest}{suffix}").unlink(missing_ok=True)
-        self._jobs.pop(native_id, None)
+            for file in (f"{rest}.out", f"{rest}.ec", f"{rest}.nodefile", f"{getattr(job, 'id', rest)}.job"):
+                (work / file).unlink(missing_ok=True)
         self._since = {key: when for key, when in self._since.items() if key[0] != native_id}
 
     def _cancel_local(self, identity: str, mark: str) -> None:

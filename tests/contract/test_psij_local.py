@@ -43,7 +43,7 @@ def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
         folder.mkdir()
         made.append(
             Job(
-                pilot=folder.name,
+                pilot=f"pilot-{len(made)}",
                 command=command,
                 environment={MARK: secrets.token_hex(16), **environment},
                 description=description,
