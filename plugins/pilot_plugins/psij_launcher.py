@@ -339,11 +339,8 @@ class PsijLauncher(Launcher):
     def _is_gone(self, executor: psij.JobExecutor, job: psij.Job, rest: str) -> bool:
         if not isinstance(executor, SlurmExecutor):
             return bool(job.status.final)
-        before = time.monotonic()
-        if executor.ask():
-            return False
-        state, _, at = executor.reports.get(rest, ("", "", 0.0))
-        return at < before or psij_executors.common(state) in ("COMPLETED", "FAILED", "CANCELED")
+        found = executor.ask()
+        return found is not None and (rest not in found or bool(found[rest].final))
 
 
 def _wait(condition: Callable[[], object], seconds: float) -> bool:
