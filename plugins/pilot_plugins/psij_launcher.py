@@ -99,6 +99,8 @@ class PsijLauncher(Launcher):
                 "number_of_nodes",
                 f"1 with psij://{name}, where PSI/J cannot start one agent on each node; ask for several pilots",
             )
+        if description.gpus_per_node and name.startswith("pbs"):
+            raise description.wrong("gpus_per_node", f"0 with psij://{name}: PSI/J's script for it cannot ask for GPUs")
         for field in _OPTIONS:
             if getattr(description, field) and name != "slurm":
                 raise description.wrong(
@@ -397,7 +399,7 @@ def _spec(job: Job, name: str, script: Path) -> psij.JobSpec:
         sizes = {"process_count": 1}
     resources = psij.ResourceSpecV1(
         **sizes,
-        gpu_cores_per_process=description.gpus_per_node or None,
+        gpu_cores_per_process=None if name == "lsf" else description.gpus_per_node or None,
         exclusive_node_use=description.exclusive,
         memory=memory
         if isinstance(memory, int)
@@ -406,6 +408,8 @@ def _spec(job: Job, name: str, script: Path) -> psij.JobSpec:
     custom: dict[str, object] = dict(description.custom_attributes)
     if name == "slurm":
         custom = {"slurm.job-name": re.sub(r"[^\w.-]", "-", description.name or job.pilot), **custom}
+    if name == "lsf" and description.gpus_per_node:  # of the host; PSI/J asks for them for each process
+        custom = {"lsf.gpu": f"num={description.gpus_per_node}/host", **custom}
     for field in _OPTIONS:
         if value := getattr(description, field):
             custom[f"{name}.{field}"] = value

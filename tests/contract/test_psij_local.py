@@ -257,6 +257,7 @@ def test_a_command_that_is_not_there(launcher: PsijLauncher, job: Any, eventuall
         ({"number_of_nodes": 2}, "number_of_nodes.*several pilots"),
         ({"resource": "psij://pbs", "number_of_nodes": 2}, "number_of_nodes"),
         ({"resource": "psij://pbs", "gres": "gpu:1"}, r"gres.*custom_attributes.*pbs\.OPTION"),
+        ({"resource": "psij://pbs", "gpus_per_node": 1}, "gpus_per_node"),
         ({"resource": "psij://lsf", "qos": "debug"}, r"qos.*lsf\.OPTION"),
         ({"constraint": "cpu"}, "constraint"),
         ({"licenses": "qpu_ibm:1"}, "licenses"),
