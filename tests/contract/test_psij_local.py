@@ -134,6 +134,33 @@ def test_status_in_another_process(launcher: PsijLauncher, job: Any, eventually:
     launcher.cancel(id, one.environment[MARK])
 
 
+SUBMIT = """
+import os, sys
+from pathlib import Path
+from pilot.descriptions import PilotDescription
+from pilot.interfaces import Job
+from pilot_plugins.psij_launcher import PsijLauncher
+folder = Path(sys.argv[1])
+job = Job(pilot="p", command=("sh", "-c", "while [ ! -e stop ]; do sleep 0.05; done; exit 4"),
+          environment={"PILOT_AGENT": sys.argv[2]}, description=PilotDescription(resource="psij://local"),
+          folder=folder, log_path=folder / "agent.log")
+print(PsijLauncher().submit(job), flush=True)
+os._exit(0)
+"""
+
+
+def test_a_job_outlives_the_process_that_submitted_it(launcher: PsijLauncher, job: Any, eventually: Eventually) -> None:
+    one = job("unused")
+    command = [sys.executable, "-c", SUBMIT, str(one.folder), one.environment[MARK]]
+    id = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    eventually(lambda: marked(one.environment[MARK]))
+    assert launcher.status({id: one.folder})[id] == (JobState.RUNNING, "running")
+    (one.folder / "stop").touch()
+    eventually(lambda: state(launcher, id, one) is JobState.ENDED)
+    assert words(launcher, id, one) == "the agent ended with code 4"
+    launcher.cancel(id, one.environment[MARK])
+
+
 def test_the_exit_code_survives_an_attach(launcher: PsijLauncher, job: Any, eventually: Eventually) -> None:
     """PSI/J itself reports code 0 for whatever it is attached to."""
     one = job("sh", "-c", "exit 3")
