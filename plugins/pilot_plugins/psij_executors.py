@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shlex
 import shutil
 import signal
 import subprocess
@@ -38,6 +39,8 @@ if threading.current_thread() is threading.main_thread() and _sigchld is not Non
 
 __all__ = ["POLL_SECONDS", "LocalExecutor", "SlurmExecutor", "common", "make", "names", "psij"]
 
+log = logging.getLogger(__name__)
+
 #: Seconds between two looks at a queue, for all its jobs together.
 POLL_SECONDS = 5
 #: Seconds that a command of the resource manager's may take.
@@ -60,13 +63,15 @@ class SlurmExecutor(SlurmJobExecutor):
     _VERSION_ = psij.__version__
 
     def __init__(self, config: SlurmExecutorConfig) -> None:
-        #: Slurm's last words by job id: state, reason, and when (`time.monotonic`).
+        #: Slurm's last words by job id: state, reason, and when it was asked (`time.monotonic`).
         self.reports: dict[str, tuple[str, str, float]] = {}
         #: Lines for the batch script, by PSI/J's own id of a job that is about to be submitted.
         self.lines: dict[str, tuple[str, ...]] = {}
+        self._asked = threading.local()  # when the thread began to ask: PSI/J's, or the one that calls `ask`
         super().__init__(config=config)
 
     def get_status_command(self, native_ids: Collection[str]) -> list[str]:
+        self._asked.at = time.monotonic()
         return ["squeue", "--noheader", "--me", "--states=all", "--format=%i|%T|%r"]
 
     def parse_status_output(self, exit_code: int, out: str) -> dict[str, psij.JobStatus]:
@@ -77,7 +82,8 @@ class SlurmExecutor(SlurmJobExecutor):
             if line.count("|") < 2:
                 continue
             native_id, state, reason = line.split("|", 2)
-            self.reports[native_id] = (state, reason, time.monotonic())
+            if self._asked.at >= self.reports.get(native_id, ("", "", 0.0))[2]:  # not older than what is known
+                self.reports[native_id] = (state, reason, self._asked.at)
             found[native_id] = psij.JobStatus(psij.JobState[common(state)], message=reason)
         return found
 
@@ -89,15 +95,15 @@ class SlurmExecutor(SlurmJobExecutor):
         shebang, rest = text.getvalue().split("\n", 1)
         submit_file.write("\n".join([shebang, *options, *self.lines.pop(job.id, ()), rest]))
 
-    def ask(self) -> str:
-        """Ask Slurm now; what went wrong, or nothing."""
+    def ask(self) -> dict[str, psij.JobStatus] | None:
+        """What Slurm says now of this user's jobs, by their ids; None when it does not answer."""
         command = self.get_status_command(())
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS)
-            self.parse_status_output(done.returncode, done.stdout or done.stderr)
+            return self.parse_status_output(done.returncode, done.stdout or done.stderr)
         except (OSError, subprocess.SubprocessError, RuntimeError) as error:
-            return str(error)
-        return ""
+            log.warning("squeue cannot be asked: %s", error)
+            return None
 
 
 class LocalExecutor(LocalJobExecutor):
@@ -125,7 +131,8 @@ def names() -> list[str]:
 
 
 def make(name: str, folder: Path) -> psij.JobExecutor:
-    """A new executor that keeps its files below ``folder``, which the jobs' hosts must see.
+    """A new executor that keeps its files below ``folder``, which the jobs' hosts must see; or below ~/.psij when that
+    path has blanks or the like, with which PSI/J's scripts do not work.
 
     Raises:
         ValueError: PSI/J cannot load it; the message says why.
@@ -134,7 +141,7 @@ def make(name: str, folder: Path) -> psij.JobExecutor:
     work = folder / "psij"
     if shutil.which("bash") is None:
         raise ValueError("PSI/J's launchers need bash, which is not there")
-    if any(character in str(work) for character in " \"'$`\\"):  # its templates cannot write such a path
+    if shlex.quote(str(work)) != str(work):  # its scripts do not quote their own path
         work = psij.JobExecutorConfig.DEFAULT_WORK_DIRECTORY
     work.mkdir(mode=0o700, parents=True, exist_ok=True)
     if name == "slurm":

@@ -99,6 +99,8 @@ class PsijLauncher(Launcher):
                 "number_of_nodes",
                 f"1 with psij://{name}, where PSI/J cannot start one agent on each node; ask for several pilots",
             )
+        if description.gpus_per_node and name.startswith("pbs"):
+            raise description.wrong("gpus_per_node", f"0 with psij://{name}: PSI/J's script for it cannot ask for GPUs")
         for field in _OPTIONS:
             if getattr(description, field) and name != "slurm":
                 raise description.wrong(
@@ -286,10 +288,10 @@ class PsijLauncher(Launcher):
             _write_end(folder)
         executor = self._executors.get(name)
         work = getattr(executor, "work_directory", None)
+        job = self._jobs.pop(native_id, None)
         if isinstance(work, Path):
-            for suffix in (".out", ".ec", ".nodefile"):
-                (work / f"{rest}{suffix}").unlink(missing_ok=True)
-        self._jobs.pop(native_id, None)
+            for file in (f"{rest}.out", f"{rest}.ec", f"{rest}.nodefile", f"{getattr(job, 'id', rest)}.job"):
+                (work / file).unlink(missing_ok=True)
         self._since = {key: when for key, when in self._since.items() if key[0] != native_id}
 
     def _cancel_local(self, identity: str, mark: str) -> None:
@@ -339,11 +341,8 @@ class PsijLauncher(Launcher):
     def _is_gone(self, executor: psij.JobExecutor, job: psij.Job, rest: str) -> bool:
         if not isinstance(executor, SlurmExecutor):
             return bool(job.status.final)
-        before = time.monotonic()
-        if executor.ask():
-            return False
-        state, _, at = executor.reports.get(rest, ("", "", 0.0))
-        return at < before or psij_executors.common(state) in ("COMPLETED", "FAILED", "CANCELED")
+        found = executor.ask()
+        return found is not None and (rest not in found or bool(found[rest].final))
 
 
 def _wait(condition: Callable[[], object], seconds: float) -> bool:
@@ -400,7 +399,7 @@ def _spec(job: Job, name: str, script: Path) -> psij.JobSpec:
         sizes = {"process_count": 1}
     resources = psij.ResourceSpecV1(
         **sizes,
-        gpu_cores_per_process=description.gpus_per_node or None,
+        gpu_cores_per_process=None if name == "lsf" else description.gpus_per_node or None,
         exclusive_node_use=description.exclusive,
         memory=memory
         if isinstance(memory, int)
@@ -409,6 +408,8 @@ def _spec(job: Job, name: str, script: Path) -> psij.JobSpec:
     custom: dict[str, object] = dict(description.custom_attributes)
     if name == "slurm":
         custom = {"slurm.job-name": re.sub(r"[^\w.-]", "-", description.name or job.pilot), **custom}
+    if name == "lsf" and description.gpus_per_node:  # of the host; PSI/J asks for them for each process
+        custom = {"lsf.gpu": f"num={description.gpus_per_node}/host", **custom}
     for field in _OPTIONS:
         if value := getattr(description, field):
             custom[f"{name}.{field}"] = value

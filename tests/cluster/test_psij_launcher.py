@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pilot.descriptions import PilotDescription
@@ -48,7 +49,7 @@ def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
         folder.mkdir()
         made.append(
             Job(
-                pilot=f"{tmp_path.parent.name}-{folder.name}",
+                pilot=f"pilot-{len(made)}",
                 command=command,
                 environment={MARK: secrets.token_hex(16), **(environment or {})},
                 description=PilotDescription(resource="psij://slurm", **{"cores_per_node": 1, **fields}),
@@ -99,6 +100,22 @@ def test_a_job_runs_and_ends(launcher: PsijLauncher, job: Any, submit: Any, even
     assert look(launcher, id, one) == (JobState.ENDED, "the agent ended with code 3")
     assert one.log_path.read_text() == f'it\'s "so" $HOME {one.folder}\n'
     assert PsijLauncher().status({id: one.folder})[id] == (JobState.ENDED, "the agent ended with code 3")
+
+
+def test_a_folder_with_a_blank_and_a_quote(
+    launcher: PsijLauncher, job: Any, eventually: Eventually, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PSI/J's own scripts do not work there: it keeps its files in its usual place, and of the job's none is left."""
+    usual = tmp_path / "usual"
+    monkeypatch.setattr(psij_executors.psij.JobExecutorConfig, "DEFAULT_WORK_DIRECTORY", usual)
+    folder = tmp_path / "the pilot's"
+    folder.mkdir()
+    one = msgspec.structs.replace(job("pwd"), folder=folder, log_path=folder / "agent.log")
+    id = launcher.submit(one)
+    eventually(lambda: look(launcher, id, one)[0] is JobState.ENDED, timeout=20)
+    launcher.cancel(id, one.environment[MARK])
+    assert one.log_path.read_text() == f"{folder}\n"
+    assert not list((usual / "slurm").iterdir())
 
 
 def test_every_field_arrives(launcher: PsijLauncher, job: Any, submit: Any) -> None:
@@ -164,7 +181,7 @@ def test_cancel_while_it_runs(launcher: PsijLauncher, job: Any, eventually: Even
     assert marked(one.environment[MARK]) == []
     assert shown(id)["JobState"] == "CANCELLED"
     assert look(launcher, id, one)[0] in (JobState.ENDED, JobState.CANCELLED)
-    assert not list(work.glob(f"{id.split(':')[1]}*"))
+    assert work.is_dir() and not list(work.glob(f"{id.split(':')[1]}*"))
     launcher.cancel(id, one.environment[MARK])  # nothing happens the second time
 
 

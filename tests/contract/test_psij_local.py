@@ -43,7 +43,7 @@ def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
         folder.mkdir()
         made.append(
             Job(
-                pilot=folder.name,
+                pilot=f"pilot-{len(made)}",
                 command=command,
                 environment={MARK: secrets.token_hex(16), **environment},
                 description=description,
@@ -131,6 +131,33 @@ def test_status_in_another_process(launcher: PsijLauncher, job: Any, eventually:
     eventually(lambda: state(another, id, one) is JobState.RUNNING)
     another.cancel(id, one.environment[MARK])
     assert state(another, id, one) is JobState.ENDED
+    launcher.cancel(id, one.environment[MARK])
+
+
+SUBMIT = """
+import os, sys
+from pathlib import Path
+from pilot.descriptions import PilotDescription
+from pilot.interfaces import Job
+from pilot_plugins.psij_launcher import PsijLauncher
+folder = Path(sys.argv[1])
+job = Job(pilot="p", command=("sh", "-c", "while [ ! -e stop ]; do sleep 0.05; done; exit 4"),
+          environment={"PILOT_AGENT": sys.argv[2]}, description=PilotDescription(resource="psij://local"),
+          folder=folder, log_path=folder / "agent.log")
+print(PsijLauncher().submit(job), flush=True)
+os._exit(0)
+"""
+
+
+def test_a_job_outlives_the_process_that_submitted_it(launcher: PsijLauncher, job: Any, eventually: Eventually) -> None:
+    one = job("unused")
+    command = [sys.executable, "-c", SUBMIT, str(one.folder), one.environment[MARK]]
+    id = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    eventually(lambda: marked(one.environment[MARK]))
+    assert launcher.status({id: one.folder})[id] == (JobState.RUNNING, "running")
+    (one.folder / "stop").touch()
+    eventually(lambda: state(launcher, id, one) is JobState.ENDED)
+    assert words(launcher, id, one) == "the agent ended with code 4"
     launcher.cancel(id, one.environment[MARK])
 
 
@@ -257,6 +284,7 @@ def test_a_command_that_is_not_there(launcher: PsijLauncher, job: Any, eventuall
         ({"number_of_nodes": 2}, "number_of_nodes.*several pilots"),
         ({"resource": "psij://pbs", "number_of_nodes": 2}, "number_of_nodes"),
         ({"resource": "psij://pbs", "gres": "gpu:1"}, r"gres.*custom_attributes.*pbs\.OPTION"),
+        ({"resource": "psij://pbs", "gpus_per_node": 1}, "gpus_per_node"),
         ({"resource": "psij://lsf", "qos": "debug"}, r"qos.*lsf\.OPTION"),
         ({"constraint": "cpu"}, "constraint"),
         ({"licenses": "qpu_ibm:1"}, "licenses"),
