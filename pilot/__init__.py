@@ -16,6 +16,7 @@ The way of a task::
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import (
     DescriptionError,
+    MpiFailed,
     NoPilotError,
     PilotError,
     PilotFailed,
@@ -25,12 +26,14 @@ from pilot.errors import (
 from pilot.executor import PilotExecutor
 from pilot.handles import Pilot, Task
 from pilot.manager import PilotManager
-from pilot.results import TaskInfo
+from pilot.results import MpiResult, TaskInfo
 from pilot.states import PilotState, TaskState
 from pilot.version import __version__
 
 __all__ = [
     "DescriptionError",
+    "MpiFailed",
+    "MpiResult",
     "NoPilotError",
     "Pilot",
     "PilotDescription",

@@ -12,6 +12,8 @@ from typing import Any
 
 #: Of what a task writes, so many bytes at the start and as many at the end are kept.
 KEPT_BYTES = 32 * 1024
+#: Bytes of a program's output that its result keeps of each stream.
+OUTPUT_KEPT = 1 << 20
 
 
 class Capture:

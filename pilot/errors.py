@@ -15,6 +15,7 @@
         ├── WorkerDied           its worker died while it ran, again and again
         ├── DependencyFailed     a task that it depends on failed; the cause is chained
         ├── ExecutableFailed     the executable returned a code other than 0
+        ├── MpiFailed            a rank of an MPI task failed, or its ranks could not be started as one communicator
         └── NotPicklable         its arguments, its result or its exception cannot travel
 
 An exception that a task raises itself is raised unchanged by ``Task.result()``, with the remote traceback as its
@@ -100,6 +101,14 @@ class DependencyFailed(TaskError):
 
 class ExecutableFailed(TaskError):
     """The executable returned ``returncode``; ``stderr`` holds the end of what it wrote."""
+
+
+class MpiFailed(TaskError):
+    """A rank ended with a code other than 0 or was killed, or the ranks could not be started as one communicator.
+
+    ``returncodes`` maps ranks to their exit codes, negative for signals; ranks that were ended since another one
+    failed are not in it. ``stdout`` and ``stderr`` hold the end of what each rank wrote, in their order.
+    """
 
 
 class NotPicklable(TaskError):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import psutil
 
-from pilot import errors, events, payload, registry
+from pilot import errors, events, mpi, payload, registry
 from pilot.addresses import hosts, is_loopback, listen, listen_at
 from pilot.conductor import Conductor
 from pilot.controller import RAISED_REASON, Controller
@@ -329,6 +329,14 @@ class PilotManager:
             function = run_executable
             args = (wanted.executable, wanted.environment, wanted.working_directory)
             name = name or Path(wanted.executable[0]).name
+        elif wanted.mpi:
+            function = mpi.run_program
+            args = (wanted.mpi, wanted.environment, wanted.working_directory)
+            name = name or Path(wanted.mpi[0]).name
+        elif wanted.ranks:
+            name = name or getattr(function, "__name__", None) or type(function).__name__
+            args, kwargs = (payload.dump_function(function), args, kwargs), {}
+            function = mpi.run_function
         after: Sequence[Any] = [wanted.depends_on] if isinstance(wanted.depends_on, Task) else wanted.depends_on
         for task in after:
             if not isinstance(task, Task):

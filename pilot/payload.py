@@ -159,6 +159,34 @@ def _pickle(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
     return bytes(data)
 
 
+# ---- work of MPI ranks ----------------------------------------------------------------------------------------
+
+_work_decode = msgspec.msgpack.Decoder(tuple[bytes, Value]).decode
+_packed_decode = msgspec.msgpack.Decoder(tuple[int, int | Value]).decode
+
+
+def dump_work(function: bytes, args: Any, kwargs: Any, spool: Spool) -> bytes:
+    """A function of `dump_function` with its arguments, for `load_work` in another process that sees the spool."""
+    return msgspec.msgpack.encode((function, dump((args, kwargs), spool, "an argument")))
+
+
+def load_work(data: bytes) -> tuple[Any, Any, Any]:
+    """Function, args and kwargs."""
+    code, value = _work_decode(data)
+    args, kwargs = load(value)
+    return load(code), args, kwargs
+
+
+def pack(status: int, value: int | Value) -> bytes:
+    """What became of a rank: a status, and what goes with it."""
+    return msgspec.msgpack.encode((status, value))
+
+
+def unpack(data: bytes) -> tuple[int, Any]:
+    """What `pack` took."""
+    return _packed_decode(data)
+
+
 # ---- tasks among the arguments --------------------------------------------------------------------------------
 
 

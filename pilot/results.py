@@ -79,3 +79,12 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     stdout: str = ""
     stderr: str = ""
+
+
+class MpiResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What an MPI program wrote whose ranks all returned 0; of each stream the last MiB."""
+
+    ranks: int
+    #: Of each rank, in their order.
+    stdout: tuple[str, ...]
+    stderr: tuple[str, ...]

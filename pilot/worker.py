@@ -25,8 +25,8 @@ from typing import Any
 
 import zmq
 
-from pilot import messages, payload
-from pilot.capture import Capture
+from pilot import messages, mpi, payload
+from pilot.capture import OUTPUT_KEPT, Capture
 from pilot.channel import Client
 from pilot.errors import ExecutableFailed
 from pilot.interfaces import WorkerSpec
@@ -40,8 +40,6 @@ FLUSH_SECONDS = 0.1
 AGENT_SILENT_SECONDS = 30.0
 #: What the connection of a worker's main thread, which only sends, adds to its name.
 MAIN = "~"
-#: Bytes of an executable's output that its result keeps of each stream.
-OUTPUT_KEPT = 1 << 20
 
 
 def versions() -> tuple[str, str]:
@@ -69,6 +67,8 @@ class _Batch:
         self.id = run.batch
         self.functions = run.functions
         self.patience = run.patience
+        self.resources = run.resources
+        self.hosts = run.hosts
         self.works = batch.works
         self.values = batch.values
         #: Index of the task that runs; None before the first and after the last.
@@ -132,6 +132,7 @@ class _Worker:
         threading.Thread(target=self._lifeline, name="pilot-lifeline", daemon=True).start()
         client = Client(self._context, self._spec.keys, self._spec.address, self._spec.name + MAIN)
         while (batch := self._inbox.get()) is not None:
+            mpi.placement.set(mpi.Placement(batch.resources, batch.hosts, self._spec.folder))
             index = batch.begin()
             while index is not None:
                 index = batch.step(self._run_work(batch, batch.works[index]))
@@ -268,6 +269,7 @@ class _Worker:
         self._end(client)
 
     def _end(self, client: Client) -> None:
+        mpi.end_all()
         for pid in list(_children):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)

@@ -1,0 +1,199 @@
+"""What each rank of an MPI task starts as: ``python -P rank.py FOLDER KIND``; the standard library only.
+
+It finds its number, sends stdout and stderr to ``rank.N.out`` and ``rank.N.err`` in the folder, and forks: the child
+becomes the program, or calls the function. The parent waits, writes down how the child ended, and ends it when it is
+told to or when its launcher is gone. So no rank outlives the task, however that ends.
+
+``python -P rank.py --tied PID WORDS...`` becomes the command, which gets SIGTERM when the process PID, its parent, is
+gone.
+
+Files in the folder, which every node sees: ``task.json`` (what to run), ``work`` (a pickled function and its
+arguments) and, of each rank, ``.claim`` (written by whoever is rank N), ``.out``, ``.err``, ``.code`` and ``.result``
+(of a function); ``failed`` holds the number of the first rank that failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+#: Seconds between two looks whether the launcher is still there.
+LOOK_SECONDS = 1.0
+#: Seconds that a program has to end after SIGTERM.
+GRACE_SECONDS = 2.0
+#: Statuses in ``rank.N.result``.
+RETURNED, RAISED, SEPARATE = range(3)
+#: prctl(2).
+_PR_SET_PDEATHSIG = 1
+#: Where launchers tell a process its rank: Hydra and Slurm's PMI, PMIx, Open MPI, Flux, PALS, JSM.
+_RANKS = (
+    "PMI_RANK",
+    "PMIX_RANK",
+    "OMPI_COMM_WORLD_RANK",
+    "FLUX_TASK_RANK",
+    "PALS_RANKID",
+    "JSM_NAMESPACE_RANK",
+)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
+_WAITED = (*_ENDING, *_FORWARDED, signal.SIGCHLD)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be one rank, or the launcher of all; the exit code."""
+    if arguments[0] == "--tied":
+        _tie(int(arguments[1]), signal.SIGTERM)
+        os.execvp(arguments[2], arguments[2:])
+    return _run_rank(Path(arguments[0]), arguments[1])
+
+
+def _tie(parent: int, signum: int) -> None:
+    """Get the signal when the parent is gone; end if it is gone already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _run_rank(folder: Path, kind: str) -> int:
+    task = json.loads((folder / "task.json").read_text())
+    for name, value in task["environment"].items():
+        os.environ.setdefault(name, value)  # not every launcher takes all variables along
+    os.environ.update(task["given"])
+    number = _number(kind)
+    rank = _claim(folder, number, task["ranks"])
+    if rank is None:
+        sys.stderr.write(f"more than the {task['ranks']} processes asked for were started\n")
+        return 1
+    for descriptor, name in ((1, "out"), (2, "err")):
+        file = os.open(folder / f"rank.{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(file, descriptor)
+        os.close(file)
+    launcher = os.getppid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+    me = os.getpid()
+    if (child := os.fork()) == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED)
+        _tie(me, signal.SIGKILL)
+        os.setpgid(0, 0)
+        return _call(folder, rank, task) if task["command"] is None else _become(task)
+    code = _wait(child, launcher)
+    if code is None:  # it was ended: its code says nothing
+        return 1
+    _write(folder / f"rank.{rank}.code", str(code).encode())
+    if code:
+        with contextlib.suppress(FileExistsError), (folder / "failed").open("x") as file2:
+            file2.write(str(rank))
+    return code if code >= 0 else 128 - code
+
+
+def _number(kind: str) -> int | None:
+    """The rank that the launcher gave to this process; SLURM_PROCID means something below srun only."""
+    names = ("SLURM_PROCID", *_RANKS) if kind == "srun" else _RANKS
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), None)
+
+
+def _claim(folder: Path, number: int | None, ranks: int) -> int | None:
+    """The rank to be: the given number, unless another process is that already; None when all are taken.
+
+    Processes that form no communicator are all told 0, or nothing at all; what they write is kept apart all the same.
+    """
+    about = {"host": socket.gethostname(), "pid": os.getpid(), "told": number}
+    about |= {name: os.environ.get(name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURMD_NODENAME")}
+    for rank in [*([] if number is None else [number]), *range(ranks)]:
+        with contextlib.suppress(FileExistsError), (folder / f"rank.{rank}.claim").open("x") as file:
+            json.dump(about, file)
+            return rank
+    return None
+
+
+def _wait(child: int, launcher: int) -> int | None:
+    """The child's exit code, negative for a signal; None when it was ended from outside."""
+    deadline = None
+    ended = False
+    while True:
+        got = signal.sigtimedwait(_WAITED, LOOK_SECONDS)
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)  # what it may have left
+            ended = ended or any(signum in signal.sigpending() for signum in _ENDING)
+            return None if ended else os.waitstatus_to_exitcode(status)
+        if got is not None and got.si_signo in _FORWARDED:
+            os.kill(child, got.si_signo)
+        elif got is not None and got.si_signo in _ENDING and not ended:
+            ended = True
+            deadline = time.monotonic() + GRACE_SECONDS
+            _signal(child, signal.SIGTERM)
+        if os.getppid() != launcher or (deadline is not None and time.monotonic() > deadline):
+            ended = True
+            _signal(child, signal.SIGKILL)
+
+
+def _signal(child: int, signum: int) -> None:
+    """To the child's process group, or to itself where it has not made one yet."""
+    try:
+        os.killpg(child, signum)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signum)
+
+
+def _become(task: dict[str, Any]) -> int:
+    """Become the program; it inherits what its launcher gave: variables, open sockets."""
+    command = task["command"]
+    try:
+        os.chdir(task["working_directory"])
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.stderr.write(f"{command[0]} cannot be started in {task['working_directory']}: {error}\n")
+        sys.stderr.flush()
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)  # as shells do
+
+
+def _call(folder: Path, rank: int, task: dict[str, Any]) -> int:
+    """Call the function and write down what it returns or raises. The library is imported here, not before."""
+    sys.path[:] = task["sys_path"]
+    os.chdir(task["working_directory"])
+    from pilot import payload
+
+    spool = payload.Spool(folder)
+    value: Any
+    status = RAISED
+    try:
+        from mpi4py import MPI
+
+        if MPI.COMM_WORLD.size != task["ranks"]:
+            status, value = SEPARATE, MPI.COMM_WORLD.size
+        else:
+            function, args, kwargs = payload.load_work((folder / "work").read_bytes())
+            value = payload.dump(function(*args, **kwargs), spool, f"the result of rank {rank}")
+            status = RETURNED
+    except BaseException as error:
+        value = payload.dump_exception(error)
+    _write(folder / f"rank.{rank}.result", payload.pack(status, value))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    if status == RETURNED:
+        return 0  # and MPI_Finalize on the way out
+    os._exit(1)  # MPI_Finalize would wait for the others, who may wait for this rank
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The file is complete under its name, or not there."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_bytes(data)
+    part.rename(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
