@@ -33,7 +33,7 @@ from pilot.states import PilotState, TaskState, is_final
 from pilot.worker import versions
 
 if TYPE_CHECKING:
-    from pilot.handles import Pilot, Task
+    from pilot.handles import Pilot, Scaler, Task
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class Conductor:
         server: Server,
         journal: Callable[[Callable[[list[Any]], None]], Journal],
         start_pilot: Callable[[str, Fleet], str],
+        ask_pilot: Callable[[events.AskPilot], None],
     ) -> None:
         """Make it; `start` starts it.
 
@@ -91,6 +92,7 @@ class Conductor:
             server: where agents connect to.
             journal: makes the journal, given what to call on commit.
             start_pilot: submits the placeholder job of a pilot to the fleet and returns its new mark.
+            ask_pilot: makes a pilot that the controller wants, and posts `PilotAsked`.
         """
         self.controller = controller
         self.server = server
@@ -99,6 +101,7 @@ class Conductor:
         self._start_pilot = start_pilot
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
+        self.scalers: dict[str, Scaler] = {}
         self.codes: dict[str, bytes] = {}
         #: Ids of the `Terms` in the journal.
         self.terms: dict[Terms, int] = {}
@@ -122,6 +125,8 @@ class Conductor:
         self._caller = threading.Thread(target=self._run_callbacks, name="pilot-callbacks", daemon=True)
         self._carry_out: dict[type[events.Command], Callable[[Any], None]] = {
             events.StartPilot: self._do_start_pilot,
+            events.AskPilot: ask_pilot,
+            events.PauseScaling: self._do_pause_scaling,
             events.StopPilot: self._do_stop_pilot,
             events.ChangePilot: self._do_change_pilot,
             events.SendBatch: self._do_send_batch,
@@ -403,6 +408,11 @@ class Conductor:
         if agent is not None:
             self.server.send(agent.peer, messages.Stop())
         self.fleet.stop(command.pilot)
+
+    def _do_pause_scaling(self, command: events.PauseScaling) -> None:
+        log.error("autoscaling is paused: %s", command.reason)
+        self.scalers[command.scaler]._pause(command.reason)
+        self.servable.clear()
 
     def _do_change_pilot(self, command: events.ChangePilot) -> None:
         state = command.state
