@@ -593,9 +593,12 @@ class PilotManager:
         """A pilot that was not over: its agent may join again. One that was never submitted is submitted now."""
         conductor, id, description = self._conductor, pilot.id, pilot.description
         reasons = [reason for _, reason, _ in changes]
-        native_id: str | None = None  # of its last job
-        for _, reason, native in changes:
-            native_id = native or (None if reason.startswith((STARTED_AGAIN, TAKEN_AWAY)) else native_id)
+        native_id, draining = None, False  # of its last job
+        for state, reason, native in changes:
+            if reason.startswith((STARTED_AGAIN, TAKEN_AWAY)):
+                native_id, draining = None, False
+            native_id = native or native_id
+            draining = draining or state == PilotState.DRAINING.value
         if mark:
             pilot._change(PilotState.QUEUED, "waits for its agent to join again")
             conductor.adopt(id, mark)
@@ -608,7 +611,7 @@ class PilotManager:
                 _memory(description),
                 rejoins=bool(mark),
                 ancestors=self._ancestors[id],
-                draining=bool(changes) and changes[-1][0] == PilotState.DRAINING.value,
+                draining=draining,
                 succeeded=id in parents.values(),
                 started_again=sum(reason.startswith(STARTED_AGAIN) for reason in reasons),
                 taken=sum(reason.startswith(TAKEN_AWAY) for reason in reasons),
