@@ -35,7 +35,7 @@ from pilot.states import PilotState, TaskState, is_final
 from pilot.worker import versions
 
 if TYPE_CHECKING:
-    from pilot.handles import Pilot, Task
+    from pilot.handles import Pilot, Scaler, Task
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class Conductor:
         server: Server,
         journal: Callable[[Callable[[list[Any]], None]], Journal],
         start_pilot: Callable[[str, Fleet], str],
+        ask_pilot: Callable[[events.AskPilot], None],
     ) -> None:
         """Make it; `start` starts it.
 
@@ -96,6 +97,7 @@ class Conductor:
             server: where agents connect to.
             journal: makes the journal, given what to call on commit.
             start_pilot: submits the placeholder job of a pilot to the fleet and returns its new mark.
+            ask_pilot: makes a pilot that the controller wants, and posts `PilotAsked`.
         """
         self.controller = controller
         self.server = server
@@ -104,6 +106,7 @@ class Conductor:
         self._start_pilot = start_pilot
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
+        self.scalers: dict[str, Scaler] = {}
         self.codes: dict[str, bytes] = {}
         #: The workers of which an outcome came.
         self.workers: dict[str, WorkerRow] = {}
@@ -129,6 +132,8 @@ class Conductor:
         self._caller = threading.Thread(target=self._run_callbacks, name="pilot-callbacks", daemon=True)
         self._carry_out: dict[type[events.Command], Callable[[Any], None]] = {
             events.StartPilot: self._do_start_pilot,
+            events.AskPilot: ask_pilot,
+            events.PauseScaling: self._do_pause_scaling,
             events.StopPilot: self._do_stop_pilot,
             events.ChangePilot: self._do_change_pilot,
             events.SendBatch: self._do_send_batch,
@@ -396,7 +401,9 @@ class Conductor:
         self.journal.put("pilot_changes", (pilot, PilotState.QUEUED.value, "submitted", native_id, time.time()))
 
     def _job_seen(self, pilot: str, words: str) -> None:
-        self.pilots[pilot]._job = words
+        if pilot in self.pilots:  # else it is a job of nodes that were added to one
+            self.pilots[pilot]._job = words
+            self.post(events.JobSeen(pilot, words))
 
     def _job_ended(self, pilot: str, mark: str, reason: str, how: JobState = JobState.ENDED) -> None:
         def ended() -> None:
@@ -444,6 +451,11 @@ class Conductor:
         """Tell an agent to give nodes back."""
         if (agent := self._agents.get(pilot)) is not None:
             agent.line.send(messages.Shrink(count))
+
+    def _do_pause_scaling(self, command: events.PauseScaling) -> None:
+        log.error("autoscaling is paused: %s", command.reason)
+        self.scalers[command.scaler]._pause(command.reason)
+        self.servable.clear()
 
     def _do_change_pilot(self, command: events.ChangePilot) -> None:
         state = command.state

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from itertools import islice
+from itertools import count, islice
 from typing import Any
+
+import msgspec
 
 from pilot import events
 from pilot.descriptions import Terms
@@ -26,7 +28,8 @@ from pilot.ledger import (
     Sent,
 )
 from pilot.results import CANCELLED, OK, RAISED, Outcome
-from pilot.routing import Capacity, misfit, unservable
+from pilot.routing import Capacity, described, misfit, unservable
+from pilot.scaling import FAILED_STARTS, Autoscaler, Demand, Member, Scaling
 from pilot.states import PilotState, TaskState, advance, is_final
 
 #: Tasks in a batch at most.
@@ -41,6 +44,9 @@ LOSSES = 10
 REJOIN_SECONDS = 30.0
 #: Reason of an attempt that counts as one of the user's retries.
 RAISED_REASON = "it raised"
+#: Seconds between two looks at what an autoscaler should do, and how many tasks of each lane it looks at.
+SCALING_SECONDS = 1.0
+SCALING_SAMPLE = 32
 #: Resource managers announce a job's end by so many seconds too early.
 EARLY_SECONDS = 60.0
 #: A pilot whose job the site took away is started again so often at no cost.
@@ -55,6 +61,18 @@ _UP = (PilotState.ACTIVE, PilotState.DRAINING)
 _ENDED = {TaskState.FAILED: "failed", TaskState.CANCELLED: "was cancelled"}
 
 
+class _Scaler:
+    """An autoscaler, and what a pilot of its template has."""
+
+    def __init__(self, id: str, scaling: Scaling, memory: int) -> None:
+        self.id = id
+        self.decider = Autoscaler(scaling)
+        name = scaling.description.name
+        names = (name,) if name else ()
+        self.ancestors = names
+        self.template = described(scaling.description, memory, names, f"another {name or 'pilot'}")
+
+
 class Controller:
     """The state of all pilots and unfinished tasks, and what to do next."""
 
@@ -67,11 +85,21 @@ class Controller:
         self._dependents: dict[int, list[Entry]] = {}
         self._batch = 0
         self._hold_until: float | None = None
+        #: Until then tasks that no pilot can serve do not fail: a pilot may be asked for.
+        self._patient_until = float("-inf")
+        #: Pilots that were asked for and are not among the pilots yet, and what they will have.
+        self._coming: list[tuple[events.AskPilot, Capacity]] = []
+        self._scalers: dict[str, _Scaler] = {}
+        self._next_scaling = float("-inf")
         self._handlers = {
             events.PilotAsked: self._pilot_asked,
             events.AgentJoined: self._agent_joined,
             events.PilotReady: self._pilot_ready,
             events.PilotExpiring: self._pilot_expiring,
+            events.JobSeen: self._job_seen,
+            events.ScalingAsked: self._scaling_asked,
+            events.ScalingStopAsked: self._scaling_stop_asked,
+            events.Attached: self._attached,
             events.TasksSubmitted: self._tasks_submitted,
             events.OutcomesArrived: self._outcomes_arrived,
             events.TaskStarted: self._task_started,
@@ -103,6 +131,9 @@ class Controller:
         for pilot in self.pilots.values():
             if pilot.ends_at is not None and pilot.state in _UP:
                 self._watch_walltime(pilot, now, commands)
+            elif pilot.report_by is not None and now >= pilot.report_by:
+                self._give_up(pilot, commands)
+        self._scale(now, commands)
         self._fail_hopeless(now, commands)
         self._assign(now, commands)
         return commands
@@ -112,18 +143,44 @@ class Controller:
     def _pilot_asked(self, event: events.PilotAsked, now: float, commands: list[Any]) -> None:
         pilot = PilotLedger(event.id, event.description, event.memory, event.ancestors, now)
         self.pilots[event.id] = pilot
-        if event.rejoins:
+        pilot.scaler, pilot.succeeded, pilot.drains_then = event.scaler, event.succeeded, event.draining
+        pilot.restarts = max(0, pilot.restarts - event.started_again)
+        pilot.taken = event.taken
+        for one in self._coming:
+            if (one[0].parent, one[0].scaler, one[0].description) == (event.parent, event.scaler, event.description):
+                self._coming.remove(one)
+                break
+        if event.scaler is not None and event.scaler not in self._scalers:
+            self._change(pilot, PilotState.DONE, "its autoscaler was stopped", commands)
+        elif event.rejoins:
             pilot.rejoins = True
             pilot.state = PilotState.QUEUED
             self._hold_until = now + REJOIN_SECONDS
+            if not event.job_known:
+                pilot.report_by = self._hold_until
         else:
             commands.append(events.StartPilot(pilot.id))
             self._change(pilot, PilotState.QUEUED, "submitted", commands)
 
     def _agent_joined(self, event: events.AgentJoined, now: float, commands: list[Any]) -> None:
         pilot = self.pilots[event.pilot]
+        pilot.report_by = None
         if pilot.state is PilotState.QUEUED:
             self._change(pilot, PilotState.STARTING, "the agent has reported", commands)
+
+    def _job_seen(self, event: events.JobSeen, now: float, commands: list[Any]) -> None:
+        self.pilots[event.pilot].words = event.words
+
+    def _attached(self, event: events.Attached, now: float, commands: list[Any]) -> None:
+        self._patient_until = now + REJOIN_SECONDS
+
+    def _give_up(self, pilot: PilotLedger, commands: list[Any]) -> None:
+        """After an attach: nobody knows the job of this pilot, and no agent of it has joined."""
+        pilot.report_by = None
+        self._rejoined(pilot)
+        reason = f"the id of its job was not recorded, and its agent has not joined for {REJOIN_SECONDS:.0f} s"
+        commands.append(events.StopPilot(pilot.id, drain=False))
+        self._change(pilot, PilotState.FAILED, reason, commands)
 
     def _pilot_ready(self, event: events.PilotReady, now: float, commands: list[Any]) -> None:
         pilot = self.pilots[event.pilot]
@@ -135,6 +192,10 @@ class Controller:
             self._change(pilot, PilotState.ACTIVE, f"{pilot.cores} slots", commands)
             if pilot.queue_seconds is None:
                 pilot.queue_seconds = now - pilot.queued_at
+            if pilot.scaler in self._scalers:
+                self._scalers[pilot.scaler].decider.started()
+            if pilot.drains_then:
+                self._drain(pilot, "it was draining before this manager was attached", commands)
         self._reclaim(pilot, event.batches)
         self._rejoined(pilot)
 
@@ -181,11 +242,15 @@ class Controller:
         pilot = self.pilots[event.pilot]
         if pilot.state is PilotState.ACTIVE:
             pilot.expiring = True
+            if not self._is_cut_short(pilot, now):
+                self._renew(pilot, commands)
             self._drain(pilot, event.reason, commands)
 
     def _watch_walltime(self, pilot: PilotLedger, now: float, commands: list[Any]) -> None:
         """In time before its walltime is over it drains; then it ends, with what it still runs."""
         assert pilot.ends_at is not None
+        if now >= pilot.renew_at():
+            self._renew(pilot, commands)
         if pilot.state is PilotState.ACTIVE and now >= pilot.ends_at - pilot.drain_seconds:
             pilot.expiring = True
             self._drain(pilot, f"its walltime is over in {max(0.0, pilot.ends_at - now):.0f} s", commands)
@@ -194,12 +259,31 @@ class Controller:
             self._change(pilot, PilotState.DONE, WALLTIME_OVER, commands)
             self._abandon(pilot, ATTEMPT_OVER, commands, counts=False)
 
+    def _renew(self, pilot: PilotLedger, commands: list[Any]) -> None:
+        """Ask for the pilot that takes over, once."""
+        if not pilot.can_be_renewed():
+            return
+        pilot.succeeded = True
+        wanted = msgspec.structs.replace(
+            pilot.description, name=self._new_name(pilot.family), renewals=pilot.description.renewals - 1
+        )
+        command = events.AskPilot(wanted, (*pilot.ancestors, pilot.id, pilot.name), parent=pilot.id)
+        self._coming.append((command, pilot.capacity_renewed()))
+        commands.append(command)
+
+    def _new_name(self, family: str) -> str:
+        """The family's name with the next number that is free."""
+        taken = {name for pilot in self.pilots.values() for name in (pilot.id, pilot.name)}
+        taken |= {command.description.name or "" for command, _ in self._coming}
+        return next(name for number in count(2) if (name := f"{family}.{number}") not in taken)
+
     def _pilot_ended(self, event: events.PilotEnded, now: float, commands: list[Any]) -> None:
         pilot, how = self.pilots[event.pilot], event.how
         if is_final(pilot.state):
             return
         self._rejoined(pilot)
-        drained = pilot.state is PilotState.DRAINING
+        drained = pilot.state is PilotState.DRAINING or pilot.drains_then
+        pilot.report_by = None
         if how is JobState.TAKEN and pilot.taken < TIMES_TAKEN and (not drained or self._is_cut_short(pilot, now)):
             pilot.taken += 1
             self._start_again(pilot, f"{TAKEN_AWAY}{event.reason}", now, commands)
@@ -207,6 +291,7 @@ class Controller:
             over = how is JobState.EXPIRED
             self._change(pilot, PilotState.DONE, WALLTIME_OVER if over else "drained", commands)
         elif how is JobState.EXPIRED:
+            self._renew(pilot, commands)
             self._change(pilot, PilotState.DONE, WALLTIME_OVER, commands)
         elif how is JobState.CANCELLED:
             self._change(pilot, PilotState.CANCELLED, event.reason, commands)
@@ -215,6 +300,8 @@ class Controller:
             self._start_again(pilot, f"{STARTED_AGAIN}{event.reason}", now, commands)
         else:
             self._change(pilot, PilotState.FAILED, event.reason, commands)
+            if pilot.queue_seconds is None and pilot.scaler in self._scalers:
+                self._start_failed(self._scalers[pilot.scaler], event.reason, commands)
         reason = ATTEMPT_OVER if how is JobState.EXPIRED else event.reason
         self._abandon(pilot, reason, commands, counts=how not in (JobState.EXPIRED, JobState.TAKEN))
         self._fail_hopeless(now, commands)
@@ -451,17 +538,90 @@ class Controller:
         self.entries.clear()
         self._lanes.clear()
         self._dependents.clear()
+        self._scalers.clear()
         self._settle(pairs, commands)
         for pilot in self.pilots.values():
             if not is_final(pilot.state):
                 commands.append(events.StopPilot(pilot.id, drain=False))
                 self._change(pilot, PilotState.DONE, "the manager was closed", commands)
 
+    # ---- autoscaling ----------------------------------------------------------------------------------------
+
+    def _scaling_asked(self, event: events.ScalingAsked, now: float, commands: list[Any]) -> None:
+        self._scalers[event.scaler] = _Scaler(event.scaler, event.scaling, event.memory)
+        self._next_scaling = now
+        self._scale(now, commands)
+
+    def _scaling_stop_asked(self, event: events.ScalingStopAsked, now: float, commands: list[Any]) -> None:
+        if self._scalers.pop(event.scaler, None) is None:
+            return
+        if event.drain:
+            for pilot in list(self.pilots.values()):
+                if pilot.scaler == event.scaler:
+                    self._pilot_stop_asked(events.PilotStopAsked(pilot.id, drain=True), now, commands)
+        self._fail_hopeless(now, commands)
+
+    def _start_failed(self, scaler: _Scaler, reason: str, commands: list[Any]) -> None:
+        scaler.decider.failed()
+        if scaler.decider.paused:
+            reason = f"{FAILED_STARTS} of its pilots in a row did not start, the last one because {reason}"
+            commands.append(events.PauseScaling(scaler.id, reason))
+
+    def _scale(self, now: float, commands: list[Any]) -> None:
+        if not self._scalers or now < self._next_scaling:
+            return
+        self._next_scaling = now + SCALING_SECONDS
+        for scaler in self._scalers.values():
+            members = [
+                Member(pilot.id, pilot.state is PilotState.ACTIVE, bool(pilot.sent), pilot.finished)
+                for pilot in self.pilots.values()
+                if pilot.scaler == scaler.id and pilot.over is None
+            ]
+            asked = sum(command.scaler == scaler.id for command, _ in self._coming)
+            decision = scaler.decider.decide(now, self._demand(scaler, now), members, asked)
+            for _ in range(decision.ask):
+                self._ask_for(scaler, commands)
+            for id in decision.drain:
+                self._drain(self.pilots[id], "it was idle, and the autoscaler gives it back", commands)
+
+    def _ask_for(self, scaler: _Scaler, commands: list[Any]) -> None:
+        wanted = scaler.decider.scaling.description
+        if wanted.name is not None:
+            wanted = msgspec.structs.replace(wanted, name=self._new_name(wanted.name))
+        command = events.AskPilot(wanted, scaler.ancestors, scaler=scaler.id)
+        self._coming.append((command, scaler.template))
+        commands.append(command)
+
+    def _demand(self, scaler: _Scaler, now: float) -> Demand:
+        """The queued tasks that a pilot of the template could run, by a sample of each lane."""
+        wanted, cores = scaler.decider.scaling.description, scaler.decider.scaling.cores
+        gpus = wanted.gpus_per_node * wanted.number_of_nodes
+        tasks, known, work, unknown = 0, 0.0, 0.0, 0.0
+        fitting: dict[str, PilotLedger] = {}
+        for terms, lane in self._lanes.items():
+            if not lane or misfit(terms, scaler.template) is not None:
+                continue
+            needs = terms.resources
+            weight = max(needs.cores, cores * needs.all_gpus / gpus if gpus else 0.0)
+            sample = [lane[at].function.seconds for at in range(0, len(lane), -(-len(lane) // SCALING_SAMPLE))]
+            times = [seconds for seconds in sample if seconds is not None]
+            tasks += len(lane)
+            known += weight * len(lane) * len(times) / len(sample)
+            work += weight * len(lane) * sum(times) / len(sample)
+            unknown += weight * len(lane) * (1 - len(times) / len(sample))
+            for pilot in self.pilots.values():
+                if misfit(terms, pilot.capacity_to_come(now)) is None and pilot.has_time(terms, sample[0], now):
+                    fitting[pilot.id] = pilot
+        asked = cores * sum(command.scaler == scaler.id for command, _ in self._coming)
+        there = sum(pilot.cores for pilot in fitting.values() if pilot.state is PilotState.ACTIVE)
+        way = asked + sum(pilot.cores for pilot in fitting.values() if pilot.state is not PilotState.ACTIVE)
+        return Demand(tasks, known, work, unknown, there + way, way)
+
     # ---- placing --------------------------------------------------------------------------------------------
 
     def _fail_hopeless(self, now: float, commands: list[Any]) -> None:
         """Tasks that no pilot can serve any more fail, with the reason."""
-        if self._hold_until is not None:
+        if self._hold_until is not None or now < self._patient_until:
             return
         if not any(self._lanes.values()):
             return
@@ -474,8 +634,12 @@ class Controller:
                 self._fail(list(lane), "NoPilotError", reason, commands)
 
     def _capacities(self, now: float) -> list[Capacity]:
-        """What there is, and what may come: nodes that have not joined yet."""
-        return [pilot.capacity_to_come(now) for pilot in self.pilots.values()]
+        """What there is, and what may come: nodes that have not joined yet, successors, pilots of an autoscaler."""
+        pilots = self.pilots.values()
+        capacities = [pilot.capacity_to_come(now) for pilot in pilots]
+        capacities += [pilot.capacity_renewed() for pilot in pilots if pilot.can_be_renewed()]
+        capacities += [capacity for _, capacity in self._coming]
+        return capacities + [scaler.template for scaler in self._scalers.values() if not scaler.decider.paused]
 
     def _assign(self, now: float, commands: list[Any]) -> None:
         """Send batches as long as a lane has tasks and a pilot that fits has credit.
@@ -578,6 +742,10 @@ class Controller:
             reason = misfit(entry.terms, pilot.capacity(now))
             if reason is None and pilot.state is not PilotState.ACTIVE:
                 reason = f"{pilot.name} is {pilot.state.value}"
+                if pilot.words and pilot.state is PilotState.QUEUED:
+                    reason += f" ({pilot.words})"
+            if reason is None and not pilot.has_time(entry.terms, entry.function.seconds, now):
+                reason = f"{pilot.name} has too little walltime left for it"
             (others if reason else fits).append(reason or pilot.name)
         ahead = sum(1 for other in self._ahead(entry))
         if fits:

@@ -17,6 +17,7 @@ from pilot.states import PilotState
 
 if TYPE_CHECKING:
     from pilot.ledger import Entry
+    from pilot.scaling import Scaling
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -43,6 +44,13 @@ class PilotAsked(Event, frozen=True):
     taken: int = 0
     #: After an attach: False when only its agent can tell whether its job exists.
     job_known: bool = True
+
+
+class JobSeen(Event, frozen=True):
+    """The resource manager's own words for a pilot's job, such as why it is pending."""
+
+    pilot: str
+    words: str
 
 
 class AgentJoined(Event, frozen=True):
@@ -125,6 +133,25 @@ class PilotEnded(Event, frozen=True):
     how: JobState = JobState.ENDED
 
 
+class ScalingAsked(Event, frozen=True):
+    """The user wants an autoscaler. ``memory``: bytes of each node of its pilots."""
+
+    scaler: str
+    scaling: Scaling
+    memory: int
+
+
+class ScalingStopAsked(Event, frozen=True):
+    """The user ends an autoscaler: its pilots go on, or (``drain``) are given back."""
+
+    scaler: str
+    drain: bool
+
+
+class Attached(Event, frozen=True):
+    """All pilots and tasks of before are known again."""
+
+
 class Closed(Event, frozen=True):
     """The manager ends: every unfinished task is cancelled, every pilot stopped."""
 
@@ -137,6 +164,23 @@ class StartPilot(Command, frozen=True):
     """Submit its placeholder job."""
 
     pilot: str
+
+
+class AskPilot(Command, frozen=True):
+    """Ask for a pilot: the successor of ``parent``, or one that an autoscaler wants. `PilotAsked` follows."""
+
+    description: PilotDescription
+    #: As in `PilotAsked`.
+    ancestors: tuple[str, ...]
+    parent: str | None = None
+    scaler: str | None = None
+
+
+class PauseScaling(Command, frozen=True):
+    """An autoscaler asks for no more pilots."""
+
+    scaler: str
+    reason: str
 
 
 class StopPilot(Command, frozen=True):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from pilot.ledger import Entry
     from pilot.manager import PilotManager
+    from pilot.scaling import Scaling
 
 _making = Lock()
 
@@ -330,3 +331,25 @@ class Pilot:
     def _wait_over(self, timeout: float) -> None:
         with self._changed:
             self._changed.wait_for(lambda: is_final(self._state), timeout)
+
+
+class Scaler:
+    """An autoscaler: asks for pilots when much is queued, and gives them back when they are idle."""
+
+    def __init__(self, manager: PilotManager, id: str, scaling: Scaling) -> None:
+        self._manager = manager
+        self.id = id
+        #: As it was asked for.
+        self.scaling = scaling
+        #: Why it asks for no more pilots: it was stopped, or its pilots do not start. None while it works.
+        self.over: str | None = None
+
+    def stop(self, drain: bool = False) -> None:
+        """Ask for no more pilots; those that are there go on, or are drained. Does not block."""
+        self._manager._stop_scaler(self, drain)
+
+    def __repr__(self) -> str:
+        return f"<Scaler {self.id} {self.scaling.minimum} to {self.scaling.maximum} pilots>"
+
+    def _pause(self, reason: str) -> None:
+        self.over = self.over or reason

@@ -35,6 +35,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS session (key TEXT PRIMARY KEY, value TEXT);
 CREATE TABLE IF NOT EXISTS pilots (id TEXT PRIMARY KEY, description BLOB, mark TEXT);
 CREATE TABLE IF NOT EXISTS pilot_changes (pilot TEXT, state TEXT, reason TEXT, native_id TEXT, time REAL);
+CREATE TABLE IF NOT EXISTS pilot_parents (pilot TEXT PRIMARY KEY, parent TEXT);
 CREATE TABLE IF NOT EXISTS functions (id INTEGER PRIMARY KEY, digest TEXT, name TEXT, code BLOB);
 CREATE TABLE IF NOT EXISTS terms (id INTEGER PRIMARY KEY, terms BLOB);
 CREATE TABLE IF NOT EXISTS tasks (
@@ -50,6 +51,7 @@ CREATE TABLE IF NOT EXISTS results (
 _COLUMNS = {
     "pilots": 3,
     "pilot_changes": 5,
+    "pilot_parents": 2,
     "functions": 4,
     "terms": 2,
     "tasks": 7,
@@ -232,6 +234,15 @@ class Journal:
                 changes[-1][0] if changes else "new",
                 natives[-1] if natives else None,
             )
+
+    def parents(self) -> dict[str, str]:
+        """The pilots that others take over from: successor → predecessor."""
+        return dict(self._db.execute("SELECT pilot, parent FROM pilot_parents").fetchall())
+
+    def changes(self, pilot: str) -> list[tuple[str, str, str | None]]:
+        """What became of a pilot: states with their reasons, and the native ids of jobs as they became known."""
+        sql = "SELECT state, reason, native_id FROM pilot_changes WHERE pilot = ? ORDER BY rowid"
+        return self._db.execute(sql, (pilot,)).fetchall()
 
     def functions(self) -> list[tuple[int, str, str, bytes]]:
         """Every function: id, digest, name, code."""

@@ -105,6 +105,9 @@ class PilotLedger:
         self.name = description.name or id
         #: All that tasks may call it: its id, its name, and those of the pilots that it takes over from.
         self.names = (id, self.name, *ancestors)
+        self.ancestors = ancestors
+        #: What its successors are called, each with a number of its own.
+        self.family = ancestors[1] if len(ancestors) > 1 else self.name
         self.state = PilotState.NEW
         #: Why its job is pending, in the resource manager's words.
         self.words = ""

@@ -25,11 +25,11 @@ import psutil
 from pilot import errors, events, mpi, payload, registry
 from pilot.addresses import hosts, is_loopback, listen, listen_at
 from pilot.conductor import Conductor
-from pilot.controller import RAISED_REASON, Controller
+from pilot.controller import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY, Controller
 from pilot.descriptions import PLAIN, PilotDescription, TaskDescription, Terms
 from pilot.errors import DescriptionError, NoPilotError, SessionError
 from pilot.fleet import Fleet
-from pilot.handles import Pilot, Task
+from pilot.handles import Pilot, Scaler, Task
 from pilot.interfaces import Job
 from pilot.journal import Journal, Reader
 from pilot.ledger import Entry, Function
@@ -37,6 +37,7 @@ from pilot.node import JOB as NODES_JOB
 from pilot.processes import MARK
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.routing import Capacity, described, unservable
+from pilot.scaling import Scaling
 from pilot.session import AgentSettings, Connection, SessionFolder, new_keys, new_mark, write_private
 from pilot.states import PilotState, TaskState, is_final
 from pilot.worker import run_executable
@@ -137,7 +138,11 @@ class PilotManager:
             folder.release()
             raise
         self._conductor = Conductor(
-            controller, server, lambda commit: Journal(folder.journal_path, commit), self._start_pilot
+            controller,
+            server,
+            lambda commit: Journal(folder.journal_path, commit),
+            self._start_pilot,
+            self._ask_pilot,
         )
         folder.write_connection(self._connection)
         self._reader = Reader(folder.journal_path)
@@ -146,6 +151,9 @@ class PilotManager:
         self._task_ids = itertools.count(1)
         self._pilot_ids = itertools.count(1)
         self._jobs = itertools.count(1)
+        self._scaler_ids = itertools.count(1)
+        #: Pilot → ids and names of those that it takes over from, oldest first.
+        self._ancestors: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
         self._closed = False
         self._process = os.getpid()
@@ -186,12 +194,7 @@ class PilotManager:
             SessionError: the manager is closed.
         """
         self._check_open()
-        wanted = PilotDescription.build(description)
-        launcher = self._conductor.fleet.launcher(wanted)
-        launcher.check(wanted)
-        registry.check("pilot.engines", wanted.engine)
-        if launcher.remote and not wanted.tunnel:
-            self._listen_outwards()
+        wanted = self._build_pilot(description)
         with self._lock:
             if any(wanted.name in (pilot.name, pilot.id) for pilot in self.pilots if not is_final(pilot.state)):
                 raise wanted.wrong("name", "a name that no other pilot of this manager has")
@@ -210,7 +213,90 @@ class PilotManager:
             self._connection = msgspec.structs.replace(self._connection, addresses=(*added, near))
             self._folder.write_connection(self._connection)
 
-    def _add_pilot(self, id: str, description: PilotDescription) -> Pilot:
+    def _build_pilot(self, description: PilotDescription | Mapping[str, Any]) -> PilotDescription:
+        wanted = PilotDescription.build(description)
+        launcher = self._conductor.fleet.launcher(wanted)
+        launcher.check(wanted)
+        registry.check("pilot.engines", wanted.engine)
+        if launcher.remote and not wanted.tunnel:
+            self._listen_outwards()
+        return wanted
+
+    def autoscale(
+        self,
+        description: PilotDescription | Mapping[str, Any],
+        minimum: int = 0,
+        maximum: int = 4,
+        *,
+        idle: float = 60.0,
+        backlog: float = 30.0,
+        patience: float = 5.0,
+    ) -> Scaler:
+        """Ask for pilots while much is queued, and give them back when they are idle. Does not block.
+
+        Only tasks that such a pilot could run count. One that is on its way counts as if it were there; none is given
+        back while tasks for it are queued. After one was given back, the next is asked for no sooner than ``idle``
+        seconds later, unless more than twice the backlog is queued. When three pilots in a row do not start, no more
+        are asked for (see `Scaler.over`).
+
+        The journal keeps the pilots but not this wish: after `attach`, call it again.
+
+        Args:
+            description: what each of its pilots is; a name gets a number: ``name.2``, ``name.3``, …
+            minimum: pilots at least, asked for at once.
+            maximum: pilots at most.
+            idle: seconds after which an idle pilot is drained.
+            backlog: seconds of measured work for each core of the pilots that fit: what is queued beyond that is a
+                reason to ask for another pilot. A task of a function that was not measured yet counts as one for each
+                of its cores.
+            patience: seconds that there must be too much queued first.
+
+        Raises:
+            DescriptionError: a value that is not allowed, or a description with ``renewals``.
+            PluginError: no launcher for its ``resource``, or an engine that is not installed.
+            SessionError: the manager is closed.
+        """
+        self._check_open()
+        scaling = Scaling(
+            description=self._build_pilot(description),
+            minimum=minimum,
+            maximum=maximum,
+            idle=idle,
+            backlog=backlog,
+            patience=patience,
+        )
+        scaler = Scaler(self, f"scaler-{next(self._scaler_ids)}", scaling)
+        self._conductor.scalers[scaler.id] = scaler
+        self._conductor.post(events.ScalingAsked(scaler.id, scaling, _memory(scaling.description)))
+        return scaler
+
+    def _stop_scaler(self, scaler: Scaler, drain: bool) -> None:
+        scaler.over = "it was stopped"
+        if not self._closed:
+            self._conductor.servable.clear()
+            self._conductor.post(events.ScalingStopAsked(scaler.id, drain))
+
+    def _ask_pilot(self, command: events.AskPilot) -> None:
+        """A pilot that the controller wants. In the manager's thread."""
+        wanted = command.description
+        with self._lock:
+            pilot = self._add_pilot(f"pilot-{next(self._pilot_ids)}", wanted, command.ancestors)
+        self._conductor.journal.put("pilots", (pilot.id, msgspec.msgpack.encode(wanted), ""))
+        if command.parent is not None:
+            self._conductor.journal.put("pilot_parents", (pilot.id, command.parent))
+        self._conductor.post(
+            events.PilotAsked(
+                pilot.id,
+                wanted,
+                _memory(wanted),
+                ancestors=command.ancestors,
+                parent=command.parent,
+                scaler=command.scaler,
+            )
+        )
+
+    def _add_pilot(self, id: str, description: PilotDescription, ancestors: tuple[str, ...] = ()) -> Pilot:
+        self._ancestors[id] = ancestors
         pilot = Pilot(self, id, description, self._folder.path / "pilots" / id / "agent.log")
         self._conductor.pilots[id] = pilot
         self._conductor.servable.clear()
@@ -385,10 +471,22 @@ class PilotManager:
 
     def _check_servable(self, terms: Terms) -> None:
         self._check_open()
-        reason = unservable(terms, [_capacity(pilot) for pilot in self.pilots])
+        capacities = [self._capacity(pilot) for pilot in self.pilots]
+        for scaler in list(self._conductor.scalers.values()):
+            if scaler.over is None:
+                wanted = scaler.scaling.description
+                names = (wanted.name,) if wanted.name else ()
+                capacities.append(described(wanted, _memory(wanted), names, f"another {wanted.name or 'pilot'}"))
+        reason = unservable(terms, capacities)
         if reason is not None:
             raise NoPilotError(f"no pilot could ever serve this task: {reason}")
         self._conductor.servable.add(terms)
+
+    def _capacity(self, pilot: Pilot) -> Capacity:
+        """What was asked for, as far as a user's thread can know it."""
+        state, names = pilot.state, (pilot.id, pilot.name, *self._ancestors[pilot.id])
+        over = state.value if is_final(state) or state is PilotState.DRAINING else None
+        return described(pilot.description, _memory(pilot.description), names, pilot.name)._replace(over=over)
 
     def _register(self, work: Callable[..., Any]) -> Function:
         if not callable(work):
@@ -557,18 +655,53 @@ class PilotManager:
         terms = journal.terms()
         conductor.workers = journal.workers()
         conductor.terms = {one: id for id, one in terms.items()}
-        for pilot_id, description, mark, state, native_id in journal.pilots():
-            pilot = self._add_pilot(pilot_id, description)
-            last = PilotState(state)
-            if is_final(last) or native_id is None:
-                pilot._change(last if is_final(last) else PilotState.FAILED, "before this manager was attached")
-                continue
-            pilot._change(PilotState.QUEUED, "waits for its agent to join again")
-            conductor.adopt(pilot_id, mark)
-            conductor.fleet.adopt(pilot_id, description, native_id, mark, self._folder.pilot(pilot_id))
-            conductor.post(events.PilotAsked(pilot_id, description, _memory(description), rejoins=True))
-        self._pilot_ids = itertools.count(len(conductor.pilots) + 1)
+        self._restore_pilots(journal)
         self._restore_tasks(journal, functions, terms)
+        conductor.post(events.Attached())
+
+    def _restore_pilots(self, journal: Journal) -> None:
+        rows = list(journal.pilots())
+        names = {id: description.name or id for id, description, *_ in rows}
+        parents = journal.parents()
+        self._pilot_ids = itertools.count(len(rows) + 1)
+        for id, description, mark, state, _ in sorted(rows, key=lambda row: int(row[0].rpartition("-")[2])):
+            pilot = self._add_pilot(id, description, _line(id, parents, names))
+            if is_final(PilotState(state)):
+                pilot._change(PilotState(state), "before this manager was attached")
+            else:
+                self._restore_pilot(pilot, mark, journal.changes(id), parents)
+
+    def _restore_pilot(
+        self, pilot: Pilot, mark: str, changes: list[tuple[str, str, str | None]], parents: dict[str, str]
+    ) -> None:
+        """A pilot that was not over: its agent may join again. One that was never submitted is submitted now."""
+        conductor, id, description = self._conductor, pilot.id, pilot.description
+        reasons = [reason for _, reason, _ in changes]
+        native_id, draining = None, False  # of its last job
+        for state, reason, native in changes:
+            if reason.startswith((STARTED_AGAIN, TAKEN_AWAY)):
+                native_id, draining = None, False
+            native_id = native or native_id
+            draining = draining or state == PilotState.DRAINING.value
+        if mark:
+            pilot._change(PilotState.QUEUED, "waits for its agent to join again")
+            conductor.adopt(id, mark)
+            if native_id is not None:
+                conductor.fleet.adopt(id, description, native_id, mark, self._folder.pilot(id))
+        conductor.post(
+            events.PilotAsked(
+                id,
+                description,
+                _memory(description),
+                rejoins=bool(mark),
+                ancestors=self._ancestors[id],
+                draining=draining,
+                succeeded=id in parents.values(),
+                started_again=sum(reason.startswith(STARTED_AGAIN) for reason in reasons),
+                taken=sum(reason.startswith(TAKEN_AWAY) for reason in reasons),
+                job_known=native_id is not None,
+            )
+        )
 
     def _restore_tasks(self, journal: Journal, functions: dict[int, Function], terms: dict[int, Terms]) -> None:
         tasks: dict[int, Task] = {}
@@ -620,13 +753,13 @@ def _progress(manager: PilotManager) -> Progress:
     return Progress(manager)
 
 
-def _capacity(pilot: Pilot) -> Capacity:
-    """What was asked for, as far as a user's thread can know it."""
-    state = pilot.state
-    over = state.value if is_final(state) or state is PilotState.DRAINING else None
-    return described(pilot.description, _memory(pilot.description), (pilot.id, pilot.name), pilot.name)._replace(
-        over=over
-    )
+def _line(id: str, parents: dict[str, str], names: dict[str, str]) -> tuple[str, ...]:
+    """Ids and names of the pilots that this one takes over from, oldest first."""
+    found: tuple[str, ...] = ()
+    while (parent := parents.get(id)) is not None:
+        found = (parent, names.get(parent, parent), *found)
+        id = parent
+    return found
 
 
 def _environment(description: PilotDescription) -> dict[str, str]:

@@ -307,9 +307,7 @@ def _here() -> str:
 def _environment() -> dict[str, str]:
     """This worker's environment without what its own job step put there."""
     return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_STEPS_OWN) or name.startswith(_KEPT)
+        name: value for name, value in os.environ.items() if not name.startswith(_STEPS_OWN) or name.startswith(_KEPT)
     }
 
 

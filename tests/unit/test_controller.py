@@ -14,12 +14,13 @@ from pilot import controller as module
 from pilot import events, ledger
 from pilot.controller import Controller
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.events import Fail, RecordAttempt, SendBatch, SendCancel, Settle, StartPilot, StopPilot
+from pilot.events import AskPilot, Fail, RecordAttempt, SendBatch, SendCancel, Settle, StartPilot, StopPilot
 from pilot.interfaces import JobState
 from pilot.ledger import Entry, Function
 from pilot.messages import Node
 from pilot.results import CANCELLED, OK, RAISED, Outcome
 from pilot.routing import Balanced
+from pilot.scaling import Scaling
 from pilot.states import PilotState, TaskState, is_final
 
 
@@ -39,6 +40,8 @@ class World:
         self.errors: dict[int, Fail] = {}
         self.settled: Counter[int] = Counter()
         self.said: list[Any] = []
+        #: Pilots that the controller wants and that `grant` has not granted yet.
+        self.asked: list[AskPilot] = []
 
     def feed(self, event: events.Event) -> list[Any]:
         return self.take(self.controller.handle(event, self.now))
@@ -57,6 +60,8 @@ class World:
                 self.sizes.append(len(ids))
                 self.order += ids
                 self.pilot_of.update(dict.fromkeys(ids, command.pilot))
+            elif isinstance(command, AskPilot):
+                self.asked.append(command)
             elif isinstance(command, Settle):
                 for entry, outcome in command.pairs:
                     self.settled[entry.id] += 1
@@ -87,6 +92,15 @@ class World:
         self.feed(events.AgentJoined(id))
         nodes = self.controller.pilots[id].nodes if nodes is None else nodes
         return self.feed(events.PilotReady(id, nodes, batches or {}, left))
+
+    def grant(self, id: str, ready: bool = True) -> str:
+        """The manager makes the pilot that was asked for first."""
+        one = self.asked.pop(0)
+        wanted = one.description
+        self.feed(events.PilotAsked(id, wanted, 2**30, ancestors=one.ancestors, parent=one.parent, scaler=one.scaler))
+        if ready:
+            self.ready(id)
+        return id
 
     def submit(self, count: int = 1, function: Function | None = None, **wishes: Any) -> list[int]:
         needs = wishes.pop("needs", None)
@@ -799,6 +813,150 @@ def test_no_task_starts_where_its_walltime_does_not_fit(world: World, seed: int)
     assert set(world.pilot_of.values()) == set(world.controller.pilots)
 
 
+# ---- renewal ----------------------------------------------------------------------------------------------------
+
+
+def test_a_successor_is_asked_for_in_time_and_serves_the_family(world: World) -> None:
+    """The pilot waited 100 s in the queue, drains for 60 s: its successor is asked for 210 s before its end."""
+    world.pilot("a", name="alpha", walltime=60, renewals=2, ready=False)
+    world.tick(100)
+    world.ready("a")
+    world.tick(3600 - 215)
+    assert world.asked == []
+    world.tick(10)
+    (asked,) = world.asked
+    assert (asked.description.name, asked.description.renewals, asked.parent) == ("alpha.2", 1, "a")
+    assert asked.ancestors == ("a", "alpha")
+    world.tick(100)
+    assert len(world.asked) == 1
+    world.grant("b", ready=False)
+    tasks = world.submit(2, pilot="alpha") + world.submit(2, pilot="a") + world.submit(1, pilot="alpha.2")
+    assert world.pilot_of == dict.fromkeys(tasks[:2], "a")
+    world.batches.clear()
+    world.tick(200)
+    assert world.pilot_state("a") is PilotState.DONE
+    world.ready("b")
+    world.work_off(1.0, "b")
+    assert world.settled == dict.fromkeys(tasks, 1)
+    assert set(world.outcomes.values()) == {OK}
+    world.tick(3600)
+    (last,) = world.asked
+    assert (last.description.name, last.description.renewals) == ("alpha.3", 0)
+    assert last.ancestors == ("a", "alpha", "b", "alpha.2")
+    world.grant("c")
+    world.tick(3600)
+    assert world.asked == []
+    assert world.pilot_state("c") is PilotState.DONE
+
+
+def test_tasks_wait_for_a_successor_from_the_first_moment(world: World) -> None:
+    """The job expires before anybody expected it: nothing fails while its successor is on its way."""
+    world.pilot("a", walltime=60, renewals=1)
+    (task,) = world.submit()
+    commands = world.end("a", "TIMEOUT", JobState.EXPIRED)
+    kinds = [type(one) for one in commands]
+    assert kinds.index(AskPilot) < kinds.index(events.ChangePilot)
+    world.tick(1)
+    assert world.state(task) is TaskState.QUEUED
+    world.grant("b", ready=False)
+    world.tick(1)
+    world.ready("b")
+    assert world.pilot_of[task] == "b"
+    assert world.asked == []
+
+
+def test_a_task_that_needs_more_time_than_is_left_waits_for_the_successor(world: World) -> None:
+    world.pilot("a", walltime=60, renewals=1)
+    world.tick(3000)
+    (long,) = world.submit(walltime=3000)
+    (never,) = world.submit(walltime=3601)
+    world.tick(1)
+    assert world.state(long) is TaskState.QUEUED
+    assert "a successor of a has 3600 s of walltime left, 3601 s are needed" in world.errors[never].reason
+    world.tick(510)
+    world.grant("b")
+    assert world.pilot_of[long] == "b"
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled", "drained", "job cancelled"])
+def test_who_ends_for_good_has_no_successor(world: World, end: str) -> None:
+    world.pilot(walltime=60, renewals=1, restarts=0)
+    (task,) = world.submit()
+    if end == "failed":
+        world.end()
+    elif end == "job cancelled":
+        world.end(how=JobState.CANCELLED)
+    else:
+        world.feed(events.PilotStopAsked("p", drain=end == "drained"))
+    world.tick(3601)
+    assert world.asked == []
+    assert world.errors[task].error == "NoPilotError"
+
+
+# ---- autoscaling (when to do what: test_scaling.py) ---------------------------------------------------------------
+
+
+def scale(world: World, name: str | None = None, **settings: Any) -> None:
+    wanted = PilotDescription(cores_per_node=2, name=name, restarts=0)
+    world.feed(events.ScalingAsked("s", Scaling(description=wanted, **settings), 2**30))
+
+
+def test_pilots_come_with_the_tasks_and_go_without(world: World) -> None:
+    scale(world, "grown", maximum=2, idle=60, patience=5)
+    tasks = world.submit(7, pilot="grown")
+    (never,) = world.submit(num_cpus=3)
+    world.tick(4)
+    assert world.asked == []
+    assert "another grown has 2 cores, 3 are needed" in world.errors[never].reason
+    world.tick(5)
+    world.tick(1)
+    assert [one.description.name for one in world.asked] == ["grown.2", "grown.3"]
+    world.grant("a")
+    world.grant("b", ready=False)
+    for _ in range(20):
+        world.tick(1)
+    assert world.asked == []  # one on its way, and two at most
+    world.ready("b")
+    assert len(world.batches) == 2
+    for pilot in "abababab":
+        world.work_off(1.0, pilot)
+    assert set(world.outcomes) == set(tasks)
+    for _ in range(59):
+        assert world.tick(1) == []
+    commands = [*world.tick(1), *world.tick(1)]
+    assert {StopPilot("a", drain=True), StopPilot("b", drain=True)} <= {
+        one for one in commands if isinstance(one, StopPilot)
+    }
+
+
+def test_pilots_that_do_not_start_pause_the_autoscaler(world: World) -> None:
+    scale(world, patience=0)
+    (task,) = world.submit()
+    for number in range(3):
+        assert world.state(task) is TaskState.QUEUED
+        world.tick(1)
+        world.tick(1)
+        world.grant(f"p{number}", ready=False)
+        world.end(f"p{number}", "no such partition")
+    (paused,) = [one for one in world.said if isinstance(one, events.PauseScaling)]
+    assert "3 of its pilots in a row did not start, the last one because no such partition" in paused.reason
+    assert world.errors[task].error == "NoPilotError"
+    world.tick(100)
+    assert world.asked == []
+
+
+def test_an_autoscaler_that_is_stopped(world: World) -> None:
+    scale(world, minimum=2)
+    world.grant("a")
+    late = world.asked[0]
+    world.feed(events.ScalingStopAsked("s", drain=True))
+    assert world.pilot_state("a") is PilotState.DRAINING
+    assert late is not None
+    world.grant("b", ready=False)
+    assert world.pilot_state("b") is PilotState.DONE
+    assert StartPilot("b") not in world.said
+
+
 # ---- nodes and MPI ----------------------------------------------------------------------------------------------
 
 
@@ -897,6 +1055,59 @@ def test_rejoin_of_a_pilot_that_is_gone(world: World) -> None:
     assert world.settled == {1: 1, 2: 1, 3: 1}
 
 
+def test_a_pilot_that_was_draining_drains_on(world: World) -> None:
+    wanted = PilotDescription(cores_per_node=1, walltime=60)
+    world.feed(events.PilotAsked("p", wanted, 2**30, rejoins=True, draining=True))
+    world.pilot("q", cores=1)
+    has, other = world.submit(2)
+    world.batches["p"] = {7: [has]}
+    commands = world.ready("p", {7: [has]}, left=30.0)
+    assert world.pilot_state("p") is PilotState.DRAINING
+    assert StopPilot("p", drain=True) in commands
+    assert world.pilot_of == {other: "q"}
+    world.tick(31)
+    assert world.pilot_state("p") is PilotState.DONE
+
+
+def test_restarts_count_on(world: World) -> None:
+    wanted = PilotDescription(cores_per_node=1, restarts=2)
+    world.feed(events.PilotAsked("p", wanted, 2**30, rejoins=True, started_again=2))
+    world.end()
+    assert world.pilot_state() is PilotState.FAILED
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_pilot_whose_job_is_not_known_has_time_to_report(world: World, joins: bool) -> None:
+    wanted = PilotDescription(cores_per_node=1)
+    world.feed(events.PilotAsked("p", wanted, 2**30, rejoins=True, job_known=False))
+    (task,) = world.submit()
+    world.tick(module.REJOIN_SECONDS - 1)
+    assert world.pilot_state() is PilotState.QUEUED
+    if joins:
+        world.feed(events.AgentJoined("p"))
+    world.tick(2)
+    if joins:
+        world.ready()
+        assert world.state(task) is TaskState.BOUND
+    else:
+        assert "the id of its job was not recorded" in next(
+            one.reason for one in world.said if isinstance(one, events.ChangePilot) and one.state is PilotState.FAILED
+        )
+        assert world.errors[task].error == "NoPilotError"
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_after_an_attach_without_pilots_tasks_wait_for_one(world: World, comes: bool) -> None:
+    world.feed(events.Attached())
+    (task,) = world.submit()
+    world.tick(module.REJOIN_SECONDS - 1)
+    assert world.state(task) is TaskState.QUEUED
+    if comes:
+        world.pilot(ready=False)
+    world.tick(2)
+    assert (task in world.errors) is not comes
+
+
 def test_who_does_not_rejoin_is_not_waited_for_for_ever(world: World) -> None:
     world.pilot("gone", ready=False, rejoins=True)
     world.pilot("here", ready=False, rejoins=True)
@@ -925,6 +1136,16 @@ def test_explain(world: World) -> None:
     )
     world.ready("b")
     assert "only pilot" in world.explain(tasks[1])
+
+
+def test_explain_says_what_the_resource_manager_says(world: World) -> None:
+    world.pilot(ready=False)
+    (task,) = world.submit()
+    world.feed(events.JobSeen("p", "Priority"))
+    assert world.explain(task) == "waits: no active pilot fits yet; p is queued (Priority)"
+    world.ready()
+    world.end()
+    assert world.explain(task) == "waits: no active pilot fits yet; p is queued"
 
 
 def test_explain_counts_those_of_higher_priority(world: World) -> None:
