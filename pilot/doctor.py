@@ -37,6 +37,7 @@ STEP_SECONDS = 30.0
 #: Seconds after which a step that got no nodes gives up (``srun --immediate``).
 QUEUE_SECONDS = 8
 
+_ASK_SLURM = "is SLURM_CONF right, slurmctld up?"
 _LIBRARIES = ("quantum-pilot", "msgspec", "pyzmq", "cloudpickle", "psutil", "rich")
 _PRODUCTS = {"ray": "ray", "dask": "distributed"}
 #: Sizes of the communicators that two ranks form.
@@ -119,7 +120,8 @@ def _careful(probe: Probe) -> list[Finding]:
         found.extend(probe())
     except Exception as error:
         topic = probe.__name__.strip("_")
-        found.append(Finding(topic=topic, state="broken", what=f"{type(error).__name__}: {error}"))
+        what = f"cannot be examined: {type(error).__name__}: {error}"
+        found.append(Finding(topic=topic, state="broken", what=what, advice="a defect of the doctor: please report it"))
     return found
 
 
@@ -249,7 +251,7 @@ def _slurm() -> Iterator[Finding]:
         try:
             said = ask(*command).strip()
         except CommandFailed as error:
-            yield Finding(topic="slurm", state="broken", what=str(error), advice="is SLURM_CONF right, slurmctld up?")
+            yield Finding(topic="slurm", state="broken", what=str(error), advice=_ASK_SLURM)
             continue
         down = "DOWN" in said and " UP" not in said
         advice = "jobs cannot be submitted until slurmctld is up" if down else ""
@@ -269,7 +271,7 @@ def _partitions() -> Iterator[Finding]:
     try:
         rows = ask("sinfo", "--noheader", "--format=%P|%a|%D|%c|%m|%l|%G|%t").strip().splitlines()
     except CommandFailed as error:
-        yield Finding(topic="slurm", state="broken", what=f"partitions: {error}")
+        yield Finding(topic="slurm", state="broken", what=f"partitions: {error}", advice=_ASK_SLURM)
         return
     for row in rows:
         name, up, nodes, cores, memory, most, gres, state = row.split("|", 7)
@@ -286,7 +288,7 @@ def _licences() -> Iterator[Finding]:
     try:
         rows = ask("scontrol", "--oneliner", "show", "lic").strip().splitlines()
     except CommandFailed as error:
-        yield Finding(topic="slurm", state="broken", what=f"licences: {error}")
+        yield Finding(topic="slurm", state="broken", what=f"licences: {error}", advice=_ASK_SLURM)
         return
     for row in rows:
         fields = dict(word.split("=", 1) for word in row.split() if "=" in word)
@@ -302,7 +304,7 @@ def _steps() -> Iterator[Finding]:
     try:
         types = _mpi_types(ask("srun", "--mpi=list"))
     except CommandFailed as error:
-        yield Finding(topic="srun --mpi", state="broken", what=str(error))
+        yield Finding(topic="srun --mpi", state="broken", what=str(error), advice=_ASK_SLURM)
         return
     try:
         version("mpi4py")
@@ -360,7 +362,8 @@ def _psij() -> Iterator[Finding]:
     try:
         rows = ask(sys.executable, "-c", _EXECUTORS, seconds=3 * COMMAND_SECONDS).strip().splitlines()
     except CommandFailed as error:
-        yield Finding(topic="psi/j", state="broken", what=f"psij-python {installed} cannot be used: {error}")
+        what = f"psij-python {installed} cannot be used: {error}"
+        yield Finding(topic="psi/j", state="broken", what=what, advice="pip install --force-reinstall psij-python")
         return
     executors = [row.partition("|") for row in rows]
     usable = ", ".join(name for name, _, missing in executors if not missing)
@@ -390,7 +393,7 @@ def _mpi() -> Iterator[Finding]:
     try:
         said = ask(program, "--version").strip()
     except CommandFailed as error:
-        yield Finding(topic="mpi", state="broken", what=str(error))
+        yield Finding(topic="mpi", state="broken", what=str(error), advice="load another MPI, or pip install mpich")
         return
     flavour = next((one for one in ("Open MPI", "HYDRA", "Intel") if one.lower() in said.lower()), said[:40])
     release = re.search(r"\d+\.\d+[.\w]*", said)
@@ -418,7 +421,7 @@ def _ssh() -> Iterator[Finding]:
         )
         yield Finding(topic="ssh", state="ok", what=(child.stderr or child.stdout).strip())
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding(topic="ssh", state="broken", what=str(error))
+        yield Finding(topic="ssh", state="broken", what=str(error), advice="run `ssh -V` and see")
 
 
 # ---- site profiles -------------------------------------------------------------------------------------------------

@@ -43,6 +43,8 @@ def test_a_host_with_nothing(command: Command, capsys: pytest.CaptureFixture[str
 
 
 def test_every_line_that_is_not_good_says_what_to_do(command: Command) -> None:
+    for name in ("sbatch", "sinfo", "scontrol", "srun", "sacct", "mpiexec", "ssh", "nvidia-smi"):
+        command(name, "exit 1")
     assert [finding for finding in examine() if finding.state == "broken" and not finding.advice] == []
 
 
