@@ -400,7 +400,7 @@ class Crew:
         held: list[_Worker] = []  # not there yet: what they will run has its room set aside meanwhile
         for batch in list(self._queue):
             needs = batch.run.resources
-            hosts = spread(self._open_places(), needs) if needs.ranks else {}
+            hosts = spread((place for place in self._open_places() if not place.node.job), needs) if needs.ranks else {}
             if hosts is None or not self._has_room(needs):
                 break
             worker = self._idle_worker(needs, held) or self._spawn(needs)

@@ -91,6 +91,8 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     gpus: list[str]
     #: Bytes.
     memory: int
+    #: Which of the jobs that were added later it is of; "": the pilot's own, in which MPI tasks can run.
+    job: str = ""
 
 
 class Ready(Message, frozen=True, array_like=True):

@@ -58,11 +58,14 @@ def own_rank() -> int:
 def describe(settings: AgentSettings) -> Node:
     """The node where this is called, as far as the pilot may use it.
 
-    Its name is Slurm's (``SLURMD_NODENAME``, srun(1)), otherwise the host's.
+    Its name is Slurm's (``SLURMD_NODENAME``, srun(1)), otherwise the host's; with the number of its job when that was
+    added later, for it may share a node with an earlier one.
     """
     host = platform.node()
     name = os.environ.get("SLURMD_NODENAME", host) if settings.remote else host
-    return Node(name, host, settings.cores, gpu_names(settings.gpus), settings.memory)
+    job = os.environ.get(JOB, "").rstrip("-")
+    name = f"{name}+{job}" if job else name
+    return Node(name, host, settings.cores, gpu_names(settings.gpus), settings.memory, job)
 
 
 def gpu_names(count: int) -> list[str]:

@@ -93,6 +93,8 @@ def _too_few_ranks(needs: Resources, pilot: Capacity) -> str | None:
 
 def ranks_on(node: Node, needs: Resources) -> int:
     """How many ranks of an MPI task have room on this node when nothing else runs there."""
+    if node.job:
+        return 0  # a job step cannot reach into another job
     room = int(node.cores / needs.num_cpus + ROUNDING)
     if needs.num_gpus:
         room = min(room, int(len(node.gpus) / needs.num_gpus + ROUNDING))
