@@ -50,6 +50,7 @@ def versions() -> tuple[str, str]:
 def serve(spec: WorkerSpec) -> None:
     """Work until the agent says stop. Blocks; the engine calls it in a process of its own for each worker."""
     os.environ.update(spec.environment)
+    _activate()
     for path in reversed(spec.sys_path):
         if path not in sys.path:
             sys.path.insert(0, path)
@@ -57,6 +58,14 @@ def serve(spec: WorkerSpec) -> None:
     importlib.invalidate_caches()
     capture = Capture(Path(spec.folder), spec.name)
     _Worker(spec, capture).run()
+
+
+def _activate() -> None:
+    """Programs find what is installed beside this Python first, as in an activated virtual environment."""
+    if sys.prefix != sys.base_prefix:
+        here, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
+        if here not in path.split(os.pathsep):
+            os.environ["PATH"] = os.pathsep.join((here, path))
 
 
 class _Batch:
