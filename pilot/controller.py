@@ -284,7 +284,9 @@ class Controller:
         self._rejoined(pilot)
         drained = pilot.state is PilotState.DRAINING or pilot.drains_then
         pilot.report_by = None
-        if how is JobState.TAKEN and pilot.taken < TIMES_TAKEN and (not drained or self._is_cut_short(pilot, now)):
+        short = drained and self._is_cut_short(pilot, now)  # warned in time, its agent may have ended by itself
+        taken = short if how is JobState.ENDED else how is JobState.TAKEN and (short or not drained)
+        if taken and pilot.taken < TIMES_TAKEN:
             pilot.taken += 1
             self._start_again(pilot, f"{TAKEN_AWAY}{event.reason}", now, commands)
         elif drained:

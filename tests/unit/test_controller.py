@@ -737,11 +737,13 @@ def test_an_announced_end_drains(world: World) -> None:
     assert world.pilot_state() is PilotState.DONE
 
 
-def test_a_preemption_that_was_announced_is_no_end(world: World) -> None:
-    world.pilot(walltime=600)
+@pytest.mark.parametrize("how", [JobState.TAKEN, JobState.ENDED])
+@pytest.mark.parametrize("walltime", [600, None])
+def test_a_preemption_that_was_announced_is_no_end(world: World, how: JobState, walltime: int | None) -> None:
+    world.pilot(walltime=walltime, restarts=0)
     world.feed(events.PilotExpiring("p", "SIGTERM"))
     assert world.pilot_state() is PilotState.DRAINING
-    world.end(how=JobState.TAKEN)
+    world.end(how=how)
     assert world.pilot_state() is PilotState.QUEUED
     world.ready()
     (task,) = world.submit()
