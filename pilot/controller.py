@@ -90,6 +90,7 @@ class Controller:
         #: Pilots that were asked for and are not among the pilots yet, and what they will have.
         self._coming: list[tuple[events.AskPilot, Capacity]] = []
         self._scalers: dict[str, _Scaler] = {}
+        self._is_closed = False
         self._next_scaling = float("-inf")
         self._handlers = {
             events.PilotAsked: self._pilot_asked,
@@ -150,7 +151,9 @@ class Controller:
             if (one[0].parent, one[0].scaler, one[0].description) == (event.parent, event.scaler, event.description):
                 self._coming.remove(one)
                 break
-        if event.scaler is not None and event.scaler not in self._scalers:
+        if self._is_closed:
+            self._change(pilot, PilotState.DONE, "the manager was closed", commands)
+        elif event.scaler is not None and event.scaler not in self._scalers:
             self._change(pilot, PilotState.DONE, "its autoscaler was stopped", commands)
         elif event.rejoins:
             pilot.rejoins = True
@@ -541,6 +544,7 @@ class Controller:
         self._lanes.clear()
         self._dependents.clear()
         self._scalers.clear()
+        self._is_closed = True
         self._settle(pairs, commands)
         for pilot in self.pilots.values():
             if not is_final(pilot.state):
