@@ -90,6 +90,7 @@ class Controller:
         #: Pilots that were asked for and are not among the pilots yet, and what they will have.
         self._coming: list[tuple[events.AskPilot, Capacity]] = []
         self._scalers: dict[str, _Scaler] = {}
+        self._is_closed = False
         self._next_scaling = float("-inf")
         self._handlers = {
             events.PilotAsked: self._pilot_asked,
@@ -150,7 +151,9 @@ class Controller:
             if (one[0].parent, one[0].scaler, one[0].description) == (event.parent, event.scaler, event.description):
                 self._coming.remove(one)
                 break
-        if event.scaler is not None and event.scaler not in self._scalers:
+        if self._is_closed:
+            self._change(pilot, PilotState.DONE, "the manager was closed", commands)
+        elif event.scaler is not None and event.scaler not in self._scalers:
             self._change(pilot, PilotState.DONE, "its autoscaler was stopped", commands)
         elif event.rejoins:
             pilot.rejoins = True
@@ -284,7 +287,9 @@ class Controller:
         self._rejoined(pilot)
         drained = pilot.state is PilotState.DRAINING or pilot.drains_then
         pilot.report_by = None
-        if how is JobState.TAKEN and pilot.taken < TIMES_TAKEN and (not drained or self._is_cut_short(pilot, now)):
+        short = drained and self._is_cut_short(pilot, now)  # warned in time, its agent may have ended by itself
+        taken = short if how is JobState.ENDED else how is JobState.TAKEN and (short or not drained)
+        if taken and pilot.taken < TIMES_TAKEN:
             pilot.taken += 1
             self._start_again(pilot, f"{TAKEN_AWAY}{event.reason}", now, commands)
         elif drained:
@@ -539,6 +544,7 @@ class Controller:
         self._lanes.clear()
         self._dependents.clear()
         self._scalers.clear()
+        self._is_closed = True
         self._settle(pairs, commands)
         for pilot in self.pilots.values():
             if not is_final(pilot.state):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from pilot import NoPilotError, PilotDescription, PilotManager, PilotState, TaskDescription
 
@@ -105,15 +110,58 @@ def test_from_no_pilot_to_two_and_back(eventually: Eventually) -> None:
             raise AssertionError("nobody will ever run this task")
 
 
-def test_attach_after_all_pilots_are_over(tmp_path: Path) -> None:
-    """A family and its tasks are in the journal: the next manager's pilots take what is left."""
-    session = tmp_path / "session"
-    first = PilotManager(session)
-    pilot = first.submit_pilot(PilotDescription(name="old", cores_per_node=1))
-    tasks = [first.submit_task(pow, 2, number) for number in range(3)]
-    assert first.get_results(tasks) == [1, 2, 4]
-    first.close()
-    assert pilot.state is PilotState.DONE
-    with PilotManager.attach(session) as second:
-        assert [one.state for one in second.pilots] == [PilotState.DONE]
-        assert second.get_results(second.tasks.values()) == [1, 2, 4]
+#: A manager that is killed: as soon as its pilot is at work, or as soon as the successor is asked for.
+CHILD = """
+import os, signal, sys, time
+from datetime import timedelta
+from pilot import PilotDescription, PilotManager
+
+if __name__ == "__main__":
+    manager = PilotManager(sys.argv[1])
+    if sys.argv[2] == "alone":
+        manager.submit_pilot(PilotDescription(name="old", cores_per_node=1, restarts=0, orphan_timeout=0.5))
+    else:
+        manager.submit_pilot(
+            PilotDescription(name="old", cores_per_node=1, walltime=timedelta(seconds=10), drain=1, renewals=1)
+        )
+    tasks = [manager.submit_task(time.sleep, 0.05) for _ in range(60)]
+    tasks[5].result()
+    while sys.argv[2] == "family" and len(manager.pilots) < 2:
+        time.sleep(0.01)
+    time.sleep(0.2)  # for the journal
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed_manager(session: Path, how: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", CHILD, str(session), how], timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def test_after_an_attach_without_pilots_the_tasks_wait_for_one(
+    tmp_path: Path, eventually: Eventually, leftovers: Callable[[], list[psutil.Process]]
+) -> None:
+    killed_manager(tmp_path / "session", "alone")
+    eventually(lambda: not leftovers(), timeout=20)
+    with PilotManager.attach(tmp_path / "session") as manager:
+        (old,) = manager.pilots
+        eventually(lambda: old.state is PilotState.FAILED)
+        assert len(manager.tasks) == 60
+        assert not all(task.done() for task in manager.tasks.values())
+        manager.submit_pilot(PilotDescription(name="new", cores_per_node=2))
+        assert manager.get_results(manager.tasks.values()) == [None] * 60
+        assert {task.info.pilot for task in manager.tasks.values()} == {"old", "new"}
+
+
+def test_a_family_survives_its_manager(tmp_path: Path, eventually: Eventually) -> None:
+    killed_manager(tmp_path / "session", "family")
+    with PilotManager.attach(tmp_path / "session") as manager:
+        old, new = manager.pilots
+        assert (old.name, new.name) == ("old", "old.2")
+        assert new.wait(timeout=20) is PilotState.ACTIVE
+        old.cancel()
+        task = manager.submit_task(TaskDescription(function=abs, args=(-1,), pilot="old"))
+        assert task.result(timeout=20) == 1
+        assert task.info.pilot == "old.2"
+        assert manager.get_results(manager.tasks.values())[:60] == [None] * 60
+        assert len(manager.pilots) == 2

@@ -605,6 +605,9 @@ def test_closed(world: World) -> None:
     tasks = world.submit(5)
     (after,) = world.submit(needs={tasks[0]: True})
     world.feed(events.Closed())
+    world.pilot("late", ready=False)
+    assert world.pilot_state("late") is PilotState.DONE
+    assert StartPilot("late") not in world.said
     assert [world.outcomes[id] for id in (*tasks, after)] == [CANCELLED] * 6
     assert {world.pilot_state("a"), world.pilot_state("b")} == {PilotState.DONE}
     assert world.feed(events.OutcomesArrived("a", 1, "w", [Outcome(tasks[0], OK, 0, 0)])) == []
@@ -737,11 +740,13 @@ def test_an_announced_end_drains(world: World) -> None:
     assert world.pilot_state() is PilotState.DONE
 
 
-def test_a_preemption_that_was_announced_is_no_end(world: World) -> None:
-    world.pilot(walltime=600)
+@pytest.mark.parametrize("how", [JobState.TAKEN, JobState.ENDED])
+@pytest.mark.parametrize("walltime", [600, None])
+def test_a_preemption_that_was_announced_is_no_end(world: World, how: JobState, walltime: int | None) -> None:
+    world.pilot(walltime=walltime, restarts=0)
     world.feed(events.PilotExpiring("p", "SIGTERM"))
     assert world.pilot_state() is PilotState.DRAINING
-    world.end(how=JobState.TAKEN)
+    world.end(how=how)
     assert world.pilot_state() is PilotState.QUEUED
     world.ready()
     (task,) = world.submit()
@@ -1188,11 +1193,19 @@ def test_every_task_settles_exactly_once(world: World, seed: int) -> None:
             submit()
         elif move < 0.10 and others < 12:
             others += 1
-            world.pilot(f"p{others}", cores=dice.randint(1, 4), ready=False, restarts=dice.randint(0, 1))
+            walltime = dice.choice([None, None, 0.2, 1])
+            world.pilot(
+                f"p{others}", cores=dice.randint(1, 4), ready=False, restarts=dice.randint(0, 1), walltime=walltime
+            )
+        elif move < 0.105 and world.pilot_state(pilot) is PilotState.ACTIVE and pilot != "keeper":
+            world.feed(events.PilotExpiring(pilot, "SIGUSR1"))
         elif move < 0.14 and world.pilot_state(pilot) in (PilotState.QUEUED, PilotState.STARTING):
             world.ready(pilot)
         elif move < 0.16:
-            world.end(pilot)
+            hows = [JobState.ENDED, JobState.TAKEN]
+            world.end(
+                pilot, how=dice.choice(hows if pilot == "keeper" else [*hows, JobState.EXPIRED, JobState.CANCELLED])
+            )
         elif move < 0.17 and pilot != "keeper":
             drain = dice.random() < 0.5
             world.feed(events.PilotStopAsked(pilot, drain))
@@ -1201,7 +1214,8 @@ def test_every_task_settles_exactly_once(world: World, seed: int) -> None:
         elif move < 0.20 and world.tasks:
             world.feed(events.CancelAsked(dice.sample(sorted(world.tasks), 1)))
         elif move < 0.22:
-            world.tick()
+            for ended in [one.pilot for one in world.tick() if isinstance(one, StopPilot) and not one.drain]:
+                world.batches.pop(ended, None)
         elif batches:
             tasks = list(batches[dice.choice(sorted(batches))])
             end = dice.random()

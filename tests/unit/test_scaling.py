@@ -135,8 +135,8 @@ def test_settings_that_make_no_sense(settings: dict[str, Any], words: str) -> No
 def test_a_day_of_bursts_without_flapping(seed: int, every: float) -> None:
     """Bursts of tasks come about ``every`` so many seconds; a pilot takes 0 to 300 s to start.
 
-    Never more pilots than allowed; each burst is worked off; a pilot that is given back was idle for ``idle``, so in a
-    day there are at most so many turns as there is time for, and with bursts that come faster than ``idle`` next to none.
+    Never more pilots than allowed; each burst is worked off; a pilot that is given back was idle for ``idle``, so a day
+    has no more turns than there is time for, and bursts that come faster than that keep the pilots that there are.
     """
     dice = random.Random(seed)
     maximum, idle_seconds = 3, 120.0
