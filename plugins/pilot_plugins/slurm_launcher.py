@@ -35,7 +35,7 @@ from pathlib import Path
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError
 from pilot.interfaces import Job, JobState, Launcher
-from pilot.processes import end_marked, remove_scratch
+from pilot.processes import MARK, end_marked, remove_scratch
 
 log = logging.getLogger(__name__)
 
@@ -671,13 +671,15 @@ def _pilot(index: int, job: Job) -> str:
     environment = dict(job.environment)
     if _host(job.description) and (paths := os.environ.get("PYTHONPATH")):
         environment.setdefault("PYTHONPATH", paths)
-    exports = [f"        export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    mark = [f"{MARK}={value}" for name, value in environment.items() if name == MARK]
+    words = ["env", *mark, *_command(job)] if mark else _command(job)  # srun is not marked: the agent ends what is
+    exports = [f"        export {name}={shlex.quote(value)}" for name, value in environment.items() if name != MARK]
     lines = [
         f"{index})",
         f"    folder={shlex.quote(str(job.folder))}",
         "    enter() {",
         *exports,
-        f"        agent=({shlex.join(_command(job))})",
+        f"        agent=({shlex.join(words)})",
         "    }",
         "    ;;",
     ]

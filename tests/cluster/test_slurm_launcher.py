@@ -267,10 +267,8 @@ def test_why_a_job_is_pending(launcher: SlurmLauncher, make: Any, eventually: Ev
     )
     ids = {launcher.submit(job): (pattern, job) for pattern, job in jobs.items()}
     for id, (pattern, job) in list(ids.items())[1:]:
-        eventually(lambda id=id, job=job: "pending: " in look(launcher, id, job)[1])
-        state, words = look(launcher, id, job)
-        assert state is JobState.QUEUED
-        assert re.search(pattern, words)
+        eventually(lambda id=id, job=job, pattern=pattern: re.search(pattern, look(launcher, id, job)[1]))
+        assert look(launcher, id, job)[0] is JobState.QUEUED
     begun = time.monotonic()
     launcher.cancel_many({id: job.environment[MARK] for id, (_, job) in ids.items()})
     assert time.monotonic() - begun < 4
@@ -294,8 +292,7 @@ def test_no_controller_no_end(launcher: SlurmLauncher, make: Any, eventually: Ev
     down.poll_interval = 0.01
     job = make("true")
     for _ in range(10):
-        state, words = look(down, "17", job)
-        assert state is JobState.UNKNOWN
+        assert look(down, "17", job)[0] is JobState.UNKNOWN
         eventually(lambda: "Unable to contact slurm controller" in look(down, "17", job)[1])
 
 
@@ -396,7 +393,7 @@ def test_states_are_those_of_the_manual_page() -> None:
     page = subprocess.run(["man", "squeue"], capture_output=True, text=True, env={**os.environ, "MANWIDTH": "200"})
     if page.returncode or "JOB STATE CODES" not in page.stdout:
         pytest.skip("no manual page of squeue here")
-    section = page.stdout.split("JOB STATE CODES")[1].split("\nENVIRONMENT VARIABLES")[0]
+    section = page.stdout.split("\nJOB STATE CODES\n")[1].split("\nENVIRONMENT VARIABLES")[0]
     named = set(re.findall(r"^\s+[A-Z]{1,2}\s+([A-Z_]{5,})", section, re.M))
     assert len(named) > 15 and named <= set(STATES)
 
@@ -444,7 +441,7 @@ def test_a_busy_slurm_is_asked_again(make: Any, monkeypatch: pytest.MonkeyPatch)
         SlurmLauncher(lambda command, input: (1, "", "Resource temporarily unavailable")).submit(make("true"))
 
 
-# ---- the batch script -------------------------------------------------------------------------------------------------
+# ---- the batch script -----------------------------------------------------------------------------------------------
 
 
 def test_every_field_is_in_the_script(make: Any) -> None:
@@ -527,7 +524,12 @@ def login_node(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, le
     )
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "sshd_config")], stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # fmt: skip
+        server = subprocess.Popen(
+            [sshd, "-D", "-e", "-f", str(folder / "sshd_config")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and server.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):

@@ -81,6 +81,17 @@ def test_cancel_leaves_others_alone(launcher: Launcher, job: Any) -> None:
     ]
 
 
+def test_several_at_once(launcher: Launcher, job: Any) -> None:
+    """One that cannot be submitted does not keep the others from it."""
+    jobs = [job("sleep", "60"), job("no-such-agent"), job("sleep", "60")]
+    one, wrong, other = launcher.submit_many(jobs)
+    assert isinstance(wrong, Exception)
+    assert isinstance(one, str) and isinstance(other, str)
+    launcher.cancel_many({one: jobs[0].environment[MARK], other: jobs[2].environment[MARK]})
+    assert {state for state, _ in launcher.status(dict.fromkeys((one, other), Path())).values()} == {JobState.ENDED}
+    assert not any(marked(job.environment[MARK]) for job in jobs)
+
+
 def test_status_in_another_process(launcher: Launcher, job: Any) -> None:
     """As after an attach: the id alone says which job it is."""
     one = job("sleep", "60")

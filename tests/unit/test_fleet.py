@@ -1,0 +1,167 @@
+"""What the fleet makes of what launchers say. No process: a launcher that says what it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot.descriptions import PilotDescription
+from pilot.fleet import Fleet
+from pilot.interfaces import Job, JobState, Launcher
+
+Eventually = Callable[..., Any]
+
+
+class Told(Launcher):
+    """Says of every job what the test has written down."""
+
+    poll_interval = 0.01
+
+    def __init__(self) -> None:
+        self.says: tuple[JobState, str] | Exception = (JobState.QUEUED, "pending")
+        self.asked = 0
+        self.submitted: list[list[str]] = []
+        self.refused: set[str] = set()
+        self.cancelled: list[str] = []
+        self.trouble: Exception | None = None
+
+    def check(self, description: PilotDescription) -> None: ...
+
+    def submit(self, job: Job) -> str:
+        if job.pilot in self.refused:
+            raise OSError("refused")
+        return f"job of {job.pilot}"
+
+    def submit_many(self, jobs: Sequence[Job]) -> list[str | Exception]:
+        self.submitted.append([job.pilot for job in jobs])
+        return super().submit_many(jobs)
+
+    def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
+        self.asked += 1
+        if isinstance(self.says, Exception):
+            raise self.says
+        return dict.fromkeys(jobs, self.says)
+
+    def cancel(self, native_id: str, mark: str) -> None:
+        self.cancelled.append(native_id)
+        if self.trouble:
+            raise self.trouble
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.ended: list[tuple[str, str, JobState]] = []
+        self.seen: list[str] = []
+
+
+@pytest.fixture
+def launcher() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def fleet(launcher: Told, heard: Heard) -> Iterator[Fleet]:
+    one = Fleet(
+        lambda pilot, id: heard.started.append(pilot),
+        lambda pilot, mark, reason, how: heard.ended.append((pilot, reason, how)),
+        lambda pilot, words: heard.seen.append(words),
+    )
+    one._launchers["told"] = launcher
+    yield one
+    one.close(0.0)
+
+
+@pytest.fixture
+def start(fleet: Fleet, tmp_path: Path) -> Callable[..., None]:
+    def start(*pilots: str) -> None:
+        for pilot in pilots:
+            wanted = PilotDescription(resource="told://")
+            job = Job(
+                pilot=pilot, command=(), environment={}, description=wanted, folder=tmp_path, log_path=tmp_path / "log"
+            )
+            fleet.start(job, f"mark of {pilot}")
+
+    return start
+
+
+def test_jobs_asked_for_together_are_submitted_together(
+    start: Any, launcher: Told, heard: Heard, eventually: Eventually
+) -> None:
+    launcher.refused = {"b"}
+    start("a", "b", "c")
+    eventually(lambda: len(heard.started) == 2 and heard.ended)
+    assert launcher.submitted == [["a", "b", "c"]]
+    assert heard.ended == [("b", "its job cannot be started: OSError: refused", JobState.ENDED)]
+
+
+@pytest.mark.parametrize(
+    "trouble", [(JobState.UNKNOWN, "no controller"), OSError("no controller")], ids=["said", "raised"]
+)
+def test_what_is_not_known_ends_no_pilot(
+    trouble: Any, start: Any, fleet: Fleet, launcher: Told, heard: Heard, eventually: Eventually
+) -> None:
+    launcher.says = trouble
+    start("a")
+    eventually(lambda: (fleet.look(), launcher.asked > 10)[1])
+    assert heard.ended == [] and launcher.cancelled == []
+    assert heard.seen == ["no controller"]
+
+
+@pytest.mark.parametrize("how", [JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED])
+def test_how_a_job_ended_is_handed_on_once(
+    how: JobState, start: Any, fleet: Fleet, launcher: Told, heard: Heard, eventually: Eventually
+) -> None:
+    launcher.says = (how, "words")
+    start("a")
+    eventually(lambda: (fleet.look(), heard.ended)[1])
+    fleet.look()
+    fleet.close(1.0)
+    assert heard.ended == [("a", "words", how)]
+    assert launcher.cancelled == ["job of a"]
+
+
+def test_an_end_is_handed_on_even_if_the_rest_cannot_be_cancelled(
+    start: Any, fleet: Fleet, launcher: Told, heard: Heard, eventually: Eventually
+) -> None:
+    launcher.says, launcher.trouble = (JobState.TAKEN, "preempted"), OSError("scancel failed")
+    start("a")
+    eventually(lambda: (fleet.look(), heard.ended)[1])
+    assert heard.ended == [("a", "preempted", JobState.TAKEN)]
+
+
+def test_words_are_told_when_they_change(
+    start: Any, fleet: Fleet, launcher: Told, heard: Heard, eventually: Eventually
+) -> None:
+    start("a")
+    eventually(lambda: (fleet.look(), launcher.asked > 3)[1])
+    launcher.says = (JobState.RUNNING, "on c1")
+    eventually(lambda: (fleet.look(), len(heard.seen) > 1)[1])
+    assert heard.seen == ["pending", "on c1"]
+
+
+def test_a_queued_job_that_is_stopped_is_cancelled_at_once(
+    start: Any, fleet: Fleet, heard: Heard, eventually: Eventually
+) -> None:
+    """It has no agent yet that could end by itself."""
+    start("a")
+    eventually(lambda: heard.started)
+    fleet.stop("a")
+    eventually(lambda: (fleet.look(), heard.ended)[1], timeout=3)
+
+
+def test_a_job_that_is_stopped_before_it_was_submitted(
+    start: Any, fleet: Fleet, launcher: Told, heard: Heard, eventually: Eventually
+) -> None:
+    start("a")
+    fleet.stop("a")
+    eventually(lambda: (fleet.look(), heard.ended)[1], timeout=3)
+    assert launcher.submitted == [] or launcher.cancelled == ["job of a"]
