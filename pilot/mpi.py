@@ -276,13 +276,14 @@ class _Task:
             how = f"was killed by signal {-code}" if code < 0 else f"returned {code}"
             said = _lines(_tail(self.folder / f"rank.{self.failed}.err", OUTPUT_KEPT))
             return self._error(f"rank {self.failed} of {self.ranks} ({self.name}) {how}{said}")
-        missing = [number for number in range(self.ranks) if number not in self.codes]
-        returned = self._process.returncode if self._process else None
-        said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
-        return self._error(
-            f"of {self.ranks} ranks {missing} did not start, or were ended from outside; `{self._launch}` returned "
-            f"{returned}{said}"
-        )
+        returned = f"`{self._launch}` returned {self._process.returncode if self._process else None}"
+        missing = [number for number in range(self.ranks) if not (self.folder / f"rank.{number}.claim").exists()]
+        if missing:
+            said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
+            return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{said}")
+        wrote = [(number, text) for number, text in enumerate(self.outputs("err")) if text.strip()]
+        said = "".join(f"; rank {number} wrote{_lines(text)}" for number, text in wrote[:1])
+        return self._error(f"the ranks of {self.name} were ended by their launcher, as by MPI_Abort; {returned}{said}")
 
     def _error(self, message: str) -> MpiFailed:
         data = {"stdout": self.outputs("out"), "stderr": self.outputs("err")}

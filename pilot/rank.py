@@ -110,7 +110,7 @@ def _claim(folder: Path, number: int | None, ranks: int) -> int | None:
     for rank in [*([] if number is None else [number]), *range(ranks)]:
         with contextlib.suppress(FileExistsError), (folder / f"rank.{rank}.claim").open("x") as file:
             json.dump(about, file)
-            return rank
+            return int(rank)
     return None
 
 

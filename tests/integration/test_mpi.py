@@ -157,11 +157,19 @@ def test_one_rank_is_killed(manager: PilotManager) -> None:
 
 
 def test_exit_code_and_outputs_of_a_program(manager: PilotManager) -> None:
-    with pytest.raises(MpiFailed, match=r"rank 1 of 2 .* returned 1: [^:]*broken") as raised:
+    script = "echo was $PMI_RANK; test $PMI_RANK = 0 || { echo broken >&2; exit 7; }; sleep 4000"
+    with pytest.raises(MpiFailed, match=r"rank 1 of 2 \(sh\) returned 7: broken") as raised:
+        submit(manager, 2, mpi=["sh", "-c", script]).result(SOON)
+    assert raised.value.returncodes == {1: 7}
+    assert raised.value.stdout == ("was 0\n", "was 1\n")
+    assert raised.value.stderr == ("", "broken\n")
+
+
+def test_program_that_aborts(manager: PilotManager) -> None:
+    with pytest.raises(MpiFailed, match="RuntimeError: broken") as raised:
         submit(manager, 2, mpi=[sys.executable, "-m", "mpi4py", "-c", BREAKS]).result(SOON)
-    assert raised.value.returncodes == {1: 1}
-    assert "RuntimeError: broken" in raised.value.stderr[1]
     assert raised.value.stdout[1] == "was 1\n"
+    assert "RuntimeError: broken" in raised.value.stderr[1]
 
 
 def test_program_that_is_not_there(manager: PilotManager) -> None:
