@@ -37,8 +37,10 @@ from pilot.results import MpiResult
 WORDS = "PILOT_MPI"
 #: Seconds that a launcher may take to form a communicator of two ranks when it is tried.
 TRY_SECONDS = 30.0
-#: Seconds that a launcher has to end the other ranks when one has failed, and when all are to be ended.
-END_SECONDS = 3.0
+#: Seconds that a launcher has to end the other ranks by itself when one has failed.
+ALONE_SECONDS = 0.5
+#: Seconds that it has to end all ranks when it is told to; less than a worker has to obey a cancellation.
+END_SECONDS = 2.0
 #: Seconds between two looks whether a rank has failed.
 LOOK_SECONDS = 0.25
 #: What a job step puts into the environment of its processes, and a step inside it must not take for its own options.
@@ -70,6 +72,9 @@ placement: ContextVar[Placement] = ContextVar("placement")
 
 def run_program(command: Sequence[str], environment: Mapping[str, str], working_directory: str | None) -> MpiResult:
     """What a TaskDescription with ``mpi`` runs. Blocks until all ranks have ended.
+
+    A Python program that may fail on one rank is best run by ``python -m mpi4py``, which calls MPI_Abort then: at its
+    end, a plain interpreter waits in MPI_Finalize for the others, who may wait for it.
 
     Raises:
         MpiFailed: a rank returned another code than 0 or was killed; the others were ended then. Or the ranks could
@@ -114,6 +119,7 @@ def end_all() -> None:
     for task in list(_running):
         with contextlib.suppress(Exception):
             task.end()
+        shutil.rmtree(task.folder, ignore_errors=True)
 
 
 class _Task:
@@ -169,7 +175,7 @@ class _Task:
                 while not self._ended(LOOK_SECONDS):
                     late = deadline is not None and time.monotonic() > deadline
                     if late or (self.folder / "failed").exists():
-                        if late or not self._ended(END_SECONDS):
+                        if late or not self._ended(ALONE_SECONDS):
                             self.end()
                         break
                 if self._process.returncode is not None and self._process.returncode < 0:
@@ -250,8 +256,8 @@ class _Task:
         """The exception for a function whose rank failed first."""
         if status == rank.SEPARATE:
             return self._error(
-                f"{self.ranks} ranks were asked for, but separate communicators formed, rank {number}'s of size {value}: "
-                f"`{self._launch}` does not work with the MPI of mpi4py in {sys.executable}; {_DEFAULT_HINT}"
+                f"{self.ranks} ranks were asked for, but separate communicators formed, rank {number}'s of size "
+                f"{value}: `{self._launch}` does not work with the MPI of mpi4py in {sys.executable}; {_DEFAULT_HINT}"
             )
         if status != rank.RAISED:
             return self.failure()
@@ -270,13 +276,14 @@ class _Task:
             how = f"was killed by signal {-code}" if code < 0 else f"returned {code}"
             said = _lines(_tail(self.folder / f"rank.{self.failed}.err", OUTPUT_KEPT))
             return self._error(f"rank {self.failed} of {self.ranks} ({self.name}) {how}{said}")
-        missing = [number for number in range(self.ranks) if number not in self.codes]
-        returned = self._process.returncode if self._process else None
-        said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
-        return self._error(
-            f"of {self.ranks} ranks {missing} did not start, or were ended from outside; `{self._launch}` returned "
-            f"{returned}{said}"
-        )
+        returned = f"`{self._launch}` returned {self._process.returncode if self._process else None}"
+        missing = [number for number in range(self.ranks) if not (self.folder / f"rank.{number}.claim").exists()]
+        if missing:
+            said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
+            return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{said}")
+        wrote = [(number, text) for number, text in enumerate(self.outputs("err")) if text.strip()]
+        said = "".join(f"; rank {number} wrote{_lines(text)}" for number, text in wrote[:1])
+        return self._error(f"the ranks of {self.name} were ended by their launcher, as by MPI_Abort; {returned}{said}")
 
     def _error(self, message: str) -> MpiFailed:
         data = {"stdout": self.outputs("out"), "stderr": self.outputs("err")}
@@ -342,8 +349,8 @@ class Launch(msgspec.Struct, frozen=True):
             return [*self.words, *root, "--oversubscribe", "--bind-to", "none", *where, "-n", ranks], {}
         if not one:
             raise MpiFailed(
-                f"`{self}` is neither srun nor the mpiexec of MPICH, Intel MPI or Open MPI: how to tell it {len(hosts)} "
-                "hosts is not known; ask for nodes=1, or set PilotDescription.mpi to one of these"
+                f"`{self}` is neither srun nor the mpiexec of MPICH, Intel MPI or Open MPI: how to tell it "
+                f"{len(hosts)} hosts is not known; ask for nodes=1, or set PilotDescription.mpi to one of these"
             )
         return [*self.words, "-n", ranks], {}
 

@@ -22,14 +22,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 #: Seconds between two looks whether the launcher is still there.
 LOOK_SECONDS = 1.0
 #: Seconds that a program has to end after SIGTERM.
-GRACE_SECONDS = 2.0
+GRACE_SECONDS = 1.0
 #: Statuses in ``rank.N.result``.
 RETURNED, RAISED, SEPARATE = range(3)
 #: prctl(2).
@@ -48,7 +47,7 @@ _FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
 _WAITED = (*_ENDING, *_FORWARDED, signal.SIGCHLD)
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Be one rank, or the launcher of all; the exit code."""
     if arguments[0] == "--tied":
         _tie(int(arguments[1]), signal.SIGTERM)
@@ -111,7 +110,7 @@ def _claim(folder: Path, number: int | None, ranks: int) -> int | None:
     for rank in [*([] if number is None else [number]), *range(ranks)]:
         with contextlib.suppress(FileExistsError), (folder / f"rank.{rank}.claim").open("x") as file:
             json.dump(about, file)
-            return rank
+            return int(rank)
     return None
 
 
@@ -126,7 +125,8 @@ def _wait(child: int, launcher: int) -> int | None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)  # what it may have left
             ended = ended or any(signum in signal.sigpending() for signum in _ENDING)
-            return None if ended else os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)
+            return None if ended else code
         if got is not None and got.si_signo in _FORWARDED:
             os.kill(child, got.si_signo)
         elif got is not None and got.si_signo in _ENDING and not ended:
@@ -149,7 +149,7 @@ def _signal(child: int, signum: int) -> None:
 
 def _become(task: dict[str, Any]) -> int:
     """Become the program; it inherits what its launcher gave: variables, open sockets."""
-    command = task["command"]
+    command: list[str] = task["command"]
     try:
         os.chdir(task["working_directory"])
         os.execvp(command[0], command)
