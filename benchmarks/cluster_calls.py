@@ -5,6 +5,7 @@ The wrappers write a line for each call and then run the real program. Needs roo
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -57,7 +58,7 @@ def main() -> None:
         counts = Counter(name for moment, name in calls if float(moment) <= began + watched)
         ending = Counter(name for moment, name in calls if float(moment) > began + watched)
         polls = [float(moment) for moment, name in calls if name in ("squeue", "sacct")]
-        gaps = [later - earlier for earlier, later in zip(polls, polls[1:], strict=False)]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(polls)]
         rows = [
             {
                 "pilots": options.pilots,

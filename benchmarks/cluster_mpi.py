@@ -1,6 +1,6 @@
 """An MPI task of 4 ranks beside 500 ordinary tasks on one Slurm pilot of two nodes with 2 cores each.
 
-From the tasks' own records: the cores in use at any moment never exceed what the pilot has, and `efficiency` is the work
+From the tasks' records: the cores in use at any moment never exceed what the pilot has, and `efficiency` is the work
 done (core seconds) over the cores times the makespan. Needs root and Slurm.
 """
 
