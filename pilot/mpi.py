@@ -282,7 +282,7 @@ class _Task:
             said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
             return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{said}")
         wrote = [(number, text) for number, text in enumerate(self.outputs("err")) if text.strip()]
-        said = "".join(f"; rank {number} wrote{_lines(text)}" for number, text in wrote[:1])
+        said = "".join(f"; rank {number} wrote{_lines(text, 20)}" for number, text in wrote[:1])
         return self._error(f"the ranks of {self.name} were ended by their launcher, as by MPI_Abort; {returned}{said}")
 
     def _error(self, message: str) -> MpiFailed:
@@ -302,8 +302,8 @@ def _tail(path: Path, kept: int) -> str:
         return ""
 
 
-def _lines(text: str) -> str:
-    tail = "\n".join(text.strip().splitlines()[-5:])
+def _lines(text: str, last: int = 5) -> str:
+    tail = "\n".join(text.strip().splitlines()[-last:])
     return f": {tail}" if tail else ""
 
 
