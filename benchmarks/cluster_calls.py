@@ -45,7 +45,7 @@ def main() -> None:
             began = time.time()
             for _ in range(options.pilots):
                 manager.submit_pilot(
-                    PilotDescription(resource="slurm://", engine="process", cores_per_node=1, walltime=20)
+                    PilotDescription(resource="slurm://", queue="all", engine="process", cores_per_node=1, walltime=20)
                 )
             active = 0
             while time.time() - began < options.seconds:
@@ -57,7 +57,7 @@ def main() -> None:
         calls = [line.split() for line in log.read_text().splitlines()]
         counts = Counter(name for moment, name in calls if float(moment) <= began + watched)
         ending = Counter(name for moment, name in calls if float(moment) > began + watched)
-        polls = [float(moment) for moment, name in calls if name in ("squeue", "sacct")]
+        polls = [float(moment) for moment, name in calls if name != "sbatch" and float(moment) <= began + watched]
         gaps = [later - earlier for earlier, later in itertools.pairwise(polls)]
         rows = [
             {
