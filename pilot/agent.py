@@ -49,6 +49,8 @@ RECONNECT_SECONDS = 15.0
 ROUND_SECONDS = 0.25
 #: The file in the pilot's folder by which a batch script tells that the job's end is near.
 EXPIRING = "expiring"
+#: Of Slurm's signal, besides `drain`: what the launcher asks for (30 s) and what Slurm may add to that (60 s).
+SIGNAL_EARLY_SECONDS = 90.0
 
 
 class Agent:
@@ -232,15 +234,29 @@ class Agent:
         self._manager.send(self._line.beat())
         self._server.look_out()
         self._crew.beat()
-        if not self._expiring and (self._pilot_folder / EXPIRING).exists():
-            self._expiring = True
-            self._report(messages.Expiring("the resource manager says that the job's end is near"))
+        self._look_for_signals()
         silent = time.monotonic() - self._heard
         if silent > self._settings.orphan_timeout:
             self._over = f"no manager for {silent:.0f} s"
         elif silent > SILENT_SECONDS or (self._tunnel is not None and not self._tunnel.is_up()):
             self._look_for_manager()
         self._take_way(poller)
+
+    def _look_for_signals(self) -> None:
+        """What the batch script was told: SIGTERM ends the job soon. SIGUSR1 comes early by up to a minute (sbatch(1),
+        ``--signal``): it only says that the end is no later than that, for a limit may be cut while the job runs."""
+        try:
+            told = (self._pilot_folder / EXPIRING).read_text().split()
+        except OSError:
+            return
+        if told == ["USR1"] and self._ends is not None:
+            latest = time.time() + self._settings.drain + SIGNAL_EARLY_SECONDS
+            if latest < self._ends:
+                self._ends = latest
+                self._say_ready({})
+        elif not self._expiring:
+            self._expiring = True
+            self._report(messages.Expiring("the resource manager says that the job's end is near"))
 
     def _look_for_manager(self) -> None:
         """Have a thread find out how the manager can be reached now."""

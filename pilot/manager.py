@@ -320,6 +320,7 @@ class PilotManager:
             orphan_timeout=wanted.orphan_timeout,
             tunnel=wanted.tunnel,
             walltime=None if wanted.walltime is None else wanted.walltime.total_seconds(),  # type: ignore[union-attr]
+            drain=wanted.drain_seconds,
             ports=wanted.ports,
             sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
         )

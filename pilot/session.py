@@ -66,6 +66,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     tunnel: tuple[str, ...] = ()
     #: Seconds; None: no end is known.
     walltime: float | None
+    #: Seconds before that from which on nothing new is started.
+    drain: float
     ports: tuple[int, int] | None
     sys_path: tuple[str, ...]
 

@@ -28,7 +28,7 @@ ended() {
 signalled() {
     signals+=" $1"
     interrupted=yes
-    touch expiring
+    tell expiring "$signals"
 }
 
 signals=
