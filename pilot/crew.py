@@ -315,7 +315,7 @@ class Crew:
         elif isinstance(message, messages.Outcomes):
             place = worker.place
             gpus = [place.node.gpus[index] for index in worker.gpus]
-            self._report(messages.Outcomes(0, message.batch, message.worker, message.count, place.name, gpus), frames)
+            self._report(messages.Outcomes(message.batch, message.worker, message.count, place.name, gpus), frames)
             if (batch := self._batches.get(message.batch)) is not None:
                 batch.open -= message.count
                 if batch.open > 0:
@@ -390,7 +390,7 @@ class Crew:
 
     def _give_back(self, batch: _Batch, reason: str) -> None:
         del self._batches[batch.run.batch]
-        self._report(messages.Lost(0, batch.run.batch, "", batch.run.tasks, reason, False), ())
+        self._report(messages.Lost(batch.run.batch, "", batch.run.tasks, reason, False), ())
 
     # ---- giving work ----------------------------------------------------------------------------------------
 
@@ -622,11 +622,11 @@ class Crew:
         if batch is worker.batches[0] and worker.overdue and len(tasks) == 1:
             seconds = time.monotonic() - batch.began
             body = messages.encode([Outcome(tasks[0], TIMED_OUT, time.time() - seconds, seconds)])
-            self._report(messages.Outcomes(0, batch.run.batch, worker.name, 1), [body])
+            self._report(messages.Outcomes(batch.run.batch, worker.name, 1), [body])
             return
         obeyed = worker.obey_by is not None and not worker.overdue
         blame = not obeyed and not worker.innocent
-        self._report(messages.Lost(0, batch.run.batch, worker.name, tasks, reason, blame, not obeyed), ())
+        self._report(messages.Lost(batch.run.batch, worker.name, tasks, reason, blame, not obeyed), ())
 
     # ---- small ----------------------------------------------------------------------------------------------
 

@@ -134,7 +134,6 @@ class Run(Message, frozen=True, array_like=True):
 class Outcomes(Message, frozen=True, array_like=True):
     """Worker to agent to manager: ``count`` outcomes of a batch (next frame: a list of `Outcome`)."""
 
-    seq: int
     batch: int
     worker: str
     count: int
@@ -149,7 +148,6 @@ class Lost(Message, frozen=True, array_like=True):
     ``blame``: one of them may have killed its worker. ``begun``: an attempt was lost; otherwise they were never begun.
     """
 
-    seq: int
     batch: int
     worker: str
     tasks: list[int]

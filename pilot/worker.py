@@ -167,7 +167,7 @@ class _Worker:
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
     def _send_outcomes(self, client: Client, batch: _Batch, outcomes: list[Outcome]) -> None:
-        head = messages.Outcomes(0, batch.id, self._spec.name, len(outcomes))
+        head = messages.Outcomes(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
     def _run_task(self, batch: _Batch, work: Work) -> tuple[int, Any]:
@@ -264,7 +264,7 @@ class _Worker:
             with contextlib.nullcontext() if batch is held else batch.lock:
                 tasks = batch.give_back()
             if tasks:
-                client.send(messages.Lost(0, batch.id, self._spec.name, tasks, "given back, not begun", False))
+                client.send(messages.Lost(batch.id, self._spec.name, tasks, "given back, not begun", False))
 
     def _farewell(self, client: Client, batch: _Batch, at: int, status: int) -> None:
         """End the running task the only way that always works: with the process. Nothing else in hand is lost;
