@@ -4,13 +4,16 @@
 #   make test     make check, then every test; those on a real Slurm where it can be had (root on Debian)
 #   make check    format, lint, types, layers
 #   make bench    ours and the bare engines side by side, tables in runs/bench/
+#   make bench-cluster   the same on a private Slurm (root)
 #   make clean    removes what these targets made
 
 BIN := .venv/bin
 READY := .venv/.ready
 BENCHMARKS := imports dispatch latency granularity memory balance circuits failures
 
-.PHONY: demo test check bench clean
+CLUSTER_BENCHMARKS := cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
+
+.PHONY: demo test check bench bench-cluster clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --output runs/demo
@@ -28,6 +31,11 @@ check: $(READY)
 bench: $(READY)
 	@mkdir -p runs/bench
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json runs/bench/$$name.json; done
+
+bench-cluster: $(READY)
+	@scripts/setup_slurm
+	@mkdir -p runs/bench
+	@set -e; for name in $(CLUSTER_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json runs/bench/$$name.json; done
 
 clean:
 	@rm -rf .venv build dist runs/demo runs/bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
