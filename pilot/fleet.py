@@ -57,6 +57,10 @@ class _Calls:
         self._queue.put((answer, function, args))
         return answer
 
+    def is_open(self) -> bool:
+        """True until `shutdown`."""
+        return self._thread.is_alive()
+
     def shutdown(self) -> None:
         """Blocks until all calls are made."""
         self._queue.put(None)
@@ -240,7 +244,10 @@ class Fleet:
             self._jobs.pop(pilot, None)
 
     def close(self, timeout: float) -> None:
-        """End every job: those told to stop have ``timeout`` seconds to do so. Blocks until all are gone."""
+        """End every job: those told to stop have ``timeout`` seconds to do so. Blocks until all are gone; does nothing
+        the second time."""
+        if not self._calls.is_open():
+            return
         deadline = time.monotonic() + timeout
         self._closing = True
         self._calls.submit(bool).result()  # a job that is being submitted now is among ours then
