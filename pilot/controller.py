@@ -230,6 +230,8 @@ class Controller:
             self._change(pilot, PilotState.DONE, "asked to drain", commands)
         else:
             self._change(pilot, PilotState.CANCELLED, "cancelled", commands)
+        if pilot.rejoins:
+            self._rejoined(pilot)
         self._abandon(pilot, "the pilot was ended", commands)
         self._fail_hopeless(now, commands)
 

@@ -1113,6 +1113,15 @@ def test_after_an_attach_without_pilots_tasks_wait_for_one(world: World, comes: 
     assert (task in world.errors) is not comes
 
 
+def test_who_is_cancelled_before_it_rejoins_is_not_waited_for(world: World) -> None:
+    world.pilot("p")
+    world.pilot("q", ready=False, rejoins=True)
+    tasks = world.submit()
+    assert world.order == []
+    world.feed(events.PilotStopAsked("q", drain=False))
+    assert world.order == tasks
+
+
 def test_who_does_not_rejoin_is_not_waited_for_for_ever(world: World) -> None:
     world.pilot("gone", ready=False, rejoins=True)
     world.pilot("here", ready=False, rejoins=True)
