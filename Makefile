@@ -20,7 +20,7 @@ demo: $(READY)
 
 test: check
 	@scripts/setup_slurm
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 check: $(READY)
 	@$(BIN)/ruff format --check --quiet .

@@ -324,17 +324,19 @@ def _mpi_types(listed: str) -> list[str]:
 
 
 def _step(kind: str) -> Finding:
-    topic = f"srun --mpi={kind}"
+    topic, job = f"srun --mpi={kind}", f"pilot-doctor-{kind}-{os.getpid()}"
     options = (
         "--ntasks=2",
         "--time=1",
         f"--immediate={QUEUE_SECONDS}",
-        "--job-name=pilot-doctor",
+        f"--job-name={job}",
         "--quit-on-interrupt",
     )
     try:
         said = ask("srun", f"--mpi={kind}", *options, sys.executable, "-c", _RANKS, seconds=STEP_SECONDS)
     except CommandFailed as error:
+        with contextlib.suppress(CommandFailed):  # an srun that had to be killed leaves its job
+            ask("scancel", f"--name={job}")
         if "Unable to allocate" in str(error) or "no answer" in str(error):
             advice = f"no nodes in {QUEUE_SECONDS} s: the cluster is busy, or there is no default partition; try again"
             return Finding(topic=topic, state="absent", what=f"not known: {error}", advice=advice)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,13 @@ def test_which_type_of_mpi_forms_one_communicator(findings: list[Finding]) -> No
     assert "srun --mpi=none" not in steps
 
 
-def test_no_job_is_left_behind(findings: list[Finding]) -> None:
-    command = ["squeue", "-h", "--name=pilot-doctor", "-o", "%i"]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+def test_no_job_is_left_behind(findings: list[Finding], eventually: Callable[..., object]) -> None:
+    command = ["squeue", "-h", "-o", "%j"]
+
+    def gone() -> bool:
+        return "pilot-doctor" not in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    eventually(gone, 20)
 
 
 def test_slurmctld_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
