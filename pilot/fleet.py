@@ -49,6 +49,7 @@ class _Calls:
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
+        self.is_over = False
         self._thread = threading.Thread(target=self._run, name="pilot-launcher", daemon=True)
         self._thread.start()
 
@@ -62,7 +63,8 @@ class _Calls:
         return self._thread.is_alive()
 
     def shutdown(self) -> None:
-        """Blocks until all calls are made."""
+        """Blocks until all calls are made. May be called again, as after a Ctrl-C in it."""
+        self.is_over = True
         self._queue.put(None)
         self._thread.join()
 
@@ -250,6 +252,9 @@ class Fleet:
             return
         deadline = time.monotonic() + timeout
         self._closing = True
+        if self._calls.is_over:
+            self._calls.shutdown()
+            return
         self._calls.submit(bool).result()  # a job that is being submitted now is among ours then
         while self._jobs and time.monotonic() < deadline:
             self._calls.submit(self._look).result()

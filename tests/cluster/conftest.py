@@ -13,7 +13,8 @@ import pytest
 
 #: Set by continuous integration: no Slurm is a failure then.
 REQUIRE = "QUANTUM_PILOT_REQUIRE_SLURM"
-PORT_BASE = 16900
+#: Each worker of pytest-xdist has ports of its own.
+PORT_BASE = 16900 + 100 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 _left_out = pytest.StashKey[list[str]]()
 

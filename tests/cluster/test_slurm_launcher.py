@@ -164,9 +164,7 @@ def test_cancel_leaves_others_alone(launcher: SlurmLauncher, make: Any, running:
 
 
 @pytest.mark.usefixtures("idle_cluster")
-def test_status_and_cancel_in_another_process(
-    launcher: SlurmLauncher, make: Any, running: Any, eventually: Eventually
-) -> None:
+def test_status_and_cancel_in_another_process(launcher: SlurmLauncher, make: Any, running: Any, ended: Any) -> None:
     """As after an attach: id and folder alone say which job it is."""
     job = make(*SLEEP)
     id = running(job)
@@ -177,8 +175,8 @@ def test_status_and_cancel_in_another_process(
     command = [sys.executable, "-c", code, id, str(job.folder), job.environment[MARK]]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
     assert f"Slurm job {id}: RUNNING on c" in done.stdout, done.stderr
-    eventually(lambda: look(launcher, id, job)[0] in OVER)
     assert marked(job.environment[MARK]) == []
+    assert ended(id, job)[0] in OVER  # here it is known when squeue is asked the next time
 
 
 @pytest.mark.usefixtures("idle_cluster")
