@@ -24,6 +24,7 @@ from pilot.interfaces import Allocation, Engine, WorkerSpec
 from pilot.messages import Message, Node
 from pilot.places import Place, spread
 from pilot.results import TIMED_OUT, Outcome
+from pilot.routing import Capacity, shortage
 from pilot.session import AgentSettings
 from pilot.worker import MAIN, versions
 
@@ -37,6 +38,11 @@ OBEY_SECONDS = 3.0
 SHORT_PATIENCE = 1.0
 #: Seconds after which an idle worker of another shape ends.
 IDLE_SECONDS = 60.0
+#: Seconds after which a worker to which nothing was sent is told that the agent is there; it gives the agent up after
+#: some times as many (`worker.AGENT_SILENT_SECONDS`).
+WORKER_BEAT_SECONDS = 5.0
+#: No more batches than this are held for workers that are being started before those behind them are looked at.
+HELD_BATCHES = 64
 #: Seconds between two looks at workers that must obey.
 ENFORCE_SECONDS = 0.1
 #: A node whose process says nothing for so many seconds, or cannot be reached by so many beats in a row, is gone.
@@ -85,7 +91,7 @@ class _Worker:
         #: What it has: the batch that it runs, and one ahead of it.
         self.batches: deque[_Batch] = deque()
         self.functions: set[str] = set()
-        self.idle_since = self.heard = time.monotonic()
+        self.idle_since = self.heard = self.told = time.monotonic()
         #: By when it must have ended ``unwanted`` tasks, or (``overdue``) the one that runs too long.
         self.obey_by: float | None = None
         self.unwanted: set[int] = set()
@@ -95,6 +101,37 @@ class _Worker:
         self.innocent = False
         #: Where the ranks of its MPI task run: node → ranks.
         self.hosts: dict[str, int] = {}
+
+
+class _Pool:
+    """Workers that have no batch, by shape and node: one is found without looking at all of them."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[Resources, dict[Place, dict[str, _Worker]]] = {}
+
+    def add(self, worker: _Worker) -> None:
+        self._shapes.setdefault(worker.shape, {}).setdefault(worker.place, {})[worker.name] = worker
+
+    def discard(self, worker: _Worker) -> None:
+        places = self._shapes.get(worker.shape, {})
+        workers = places.get(worker.place, {})
+        if workers.pop(worker.name, None) is None or workers:
+            return
+        del places[worker.place]
+        if not places:
+            del self._shapes[worker.shape]
+
+    def find(self, shape: Resources) -> _Worker | None:
+        """One of this shape, on an open node with room."""
+        for place, workers in self._shapes.get(shape, {}).items():
+            if place.entered and (shape.ranks or place.has_room(shape)):
+                return next(iter(workers.values()))
+        return None
+
+    def others(self, shape: Resources) -> list[_Worker]:
+        """Those of neither this shape nor the slots'."""
+        shapes = [places for one, places in self._shapes.items() if one not in (SLOT, shape)]
+        return [worker for places in shapes for workers in places.values() for worker in workers.values()]
 
 
 class Crew:
@@ -135,8 +172,10 @@ class Crew:
         self._home = Place(home, None, server.address.replace("//0.0.0.0:", "//127.0.0.1:"))
         self._places = {home.name: self._home}
         self._workers: dict[str, _Worker] = {}
-        #: Those that have no batch, by shape; those that have one short batch and may get another.
-        self._idle: dict[Resources, dict[str, _Worker]] = {}
+        #: Those that wait for work, those that were started and have not reported yet, and those that have one short
+        #: batch and may get another.
+        self._idle = _Pool()
+        self._starting = _Pool()
         self._ready_for_more: dict[str, _Worker] = {}
         self._exiting: dict[str, _Worker] = {}
         self._queue: deque[_Batch] = deque()
@@ -194,11 +233,14 @@ class Crew:
     def cancel(self, tasks: Sequence[int]) -> None:
         """Stop these tasks: what was not begun is given back at once, what runs is left to its worker to end."""
         wanted = set(tasks)
-        for batch in [batch for batch in self._queue if wanted & set(batch.run.tasks)]:
-            self._queue.remove(batch)
-            self._give_back(batch, "given back for a cancellation, not begun")
+        queued, self._queue = self._queue, deque()
+        for batch in queued:
+            if wanted.isdisjoint(batch.run.tasks):
+                self._queue.append(batch)
+            else:
+                self._give_back(batch, "given back for a cancellation, not begun")
         for worker in self._workers.values():
-            if any(wanted & set(batch.run.tasks) for batch in worker.batches):
+            if not all(wanted.isdisjoint(batch.run.tasks) for batch in worker.batches):
                 self._send(worker, messages.Cancel(list(tasks)))
                 worker.unwanted |= wanted
                 worker.obey_by = worker.obey_by or time.monotonic() + OBEY_SECONDS
@@ -209,11 +251,11 @@ class Crew:
             self._give_back(self._queue.popleft(), "given back, the pilot drains")
 
     def beat(self) -> None:
-        """Tell every worker and node that the agent is there; call it every second."""
-        for worker in self._workers.values():
-            if worker.joined:
-                self._send(worker, messages.Beat())
+        """Tell workers and nodes that the agent is there; call it every second."""
         now = time.monotonic()
+        for worker in self._workers.values():
+            if worker.joined and now - worker.told >= WORKER_BEAT_SECONDS:
+                self._send(worker, messages.Beat())
         for place in [place for place in self._places.values() if place.peer is not None]:
             reached = self._server.send(place.peer, messages.Beat())  # type: ignore[arg-type]
             place.unreached = 0 if reached else place.unreached + 1
@@ -278,6 +320,9 @@ class Crew:
             place.entered = False
             place.leaving = True
             self.changes += 1
+        for worker in list(self._ready_for_more.values()):
+            if worker.place.leaving:
+                del self._ready_for_more[worker.name]
 
     def _let_go(self) -> None:
         for place in [place for place in self._places.values() if place.leaving]:
@@ -352,6 +397,9 @@ class Crew:
             self.broken = f"its workers run Python and quantum-pilot {hello.versions}, the agent {versions()}"
         worker.joined = True
         worker.place.failed_starts = 0
+        self._starting.discard(worker)
+        if worker.exit is None and not worker.batches:
+            self._idle.add(worker)
 
     def _progressed(self, worker: _Worker, batch: _Batch) -> None:
         if batch.open > 0:
@@ -374,7 +422,8 @@ class Crew:
         self._ready_for_more.pop(worker.name, None)
         self._set_aside(worker, -1)
         worker.hosts = {}
-        self._idle.setdefault(worker.shape, {})[worker.name] = worker
+        if worker.exit is None:
+            self._idle.add(worker)
 
     def _set_aside(self, worker: _Worker, sign: int = 1) -> None:
         """Cores and memory of what it runs."""
@@ -385,7 +434,9 @@ class Crew:
                 place.take(worker.shape, sign * ranks)
 
     def _may_have_more(self, worker: _Worker) -> None:
-        if worker.shape == SLOT and len(worker.batches) == 1 and worker.batches[0].is_short():
+        if worker.exit is not None or not worker.place.entered or worker.shape != SLOT:
+            return
+        if len(worker.batches) == 1 and worker.batches[0].is_short():
             self._ready_for_more[worker.name] = worker
 
     def _give_back(self, batch: _Batch, reason: str) -> None:
@@ -398,49 +449,55 @@ class Crew:
         if not self._queue:
             return
         held: list[_Worker] = []  # not there yet: what they will run has its room set aside meanwhile
-        for batch in list(self._queue):
+        passed: list[_Batch] = []
+        full: set[Resources] = set()  # no GPU is free
+        while self._queue and len(held) < HELD_BATCHES:
+            batch = self._queue.popleft()
             needs = batch.run.resources
-            hosts = spread((place for place in self._open_places() if not place.node.job), needs) if needs.ranks else {}
-            if hosts is None or not self._has_room(needs):
-                break
-            worker = self._idle_worker(needs, held) or self._spawn(needs)
-            if worker is None:
-                if needs.num_gpus:
-                    continue  # no GPU is free
-                break
-            worker.hosts = hosts
-            if worker.joined:
-                self._queue.remove(batch)
+            if needs in full:
+                passed.append(batch)
+                continue
+            hosts = self._hosts(needs)
+            if hosts is None and (reason := shortage(needs, self._capacity())) is not None:
+                self._give_back(batch, f"given back, not begun: {reason}")
+                continue
+            worker = None if hosts is None else self._idle_worker(needs) or self._spawn(needs)
+            if worker is not None and worker.joined:
+                worker.hosts = hosts or {}
                 self._give(worker, batch)
-            else:
+                continue
+            passed.append(batch)
+            if worker is not None:
+                worker.hosts = hosts or {}
                 held.append(worker)
+                self._starting.discard(worker)
                 self._set_aside(worker)
+            elif hosts is not None and needs.num_gpus:
+                full.add(needs)
+            else:
+                break
+        self._queue.extendleft(reversed(passed))
         for worker in held:
             self._set_aside(worker, -1)
             worker.hosts = {}
+            self._starting.add(worker)
         self._give_ahead()
 
-    def _has_room(self, needs: Resources) -> bool:
-        return bool(needs.ranks) or any(place.has_room(needs) for place in self._open_places())
+    def _hosts(self, needs: Resources) -> dict[str, int] | None:
+        """Where the ranks of an MPI task have room now, nothing for other tasks; None when there is no room."""
+        if needs.ranks:
+            return spread((place for place in self._open_places() if not place.node.job), needs)
+        return {} if any(place.entered and place.has_room(needs) for place in self._places.values()) else None
+
+    def _capacity(self) -> Capacity:
+        return Capacity((), "the pilot", (), self.nodes, None)
 
     def _open_places(self) -> list[Place]:
         return [place for place in self._places.values() if place.entered]
 
-    def _idle_worker(self, needs: Resources, held: list[_Worker]) -> _Worker | None:
+    def _idle_worker(self, needs: Resources) -> _Worker | None:
         """One of this shape, on a node with room; rather one that is there already than one that is being started."""
-        late = None
-        for worker in self._idle.get(needs, {}).values():
-            if (
-                worker in held
-                or worker.exit
-                or not worker.place.entered
-                or not (needs.ranks or worker.place.has_room(needs))
-            ):
-                continue
-            if worker.joined:
-                return worker
-            late = late or worker
-        return late
+        return self._idle.find(needs) or self._starting.find(needs)
 
     def _give_ahead(self) -> None:
         """A short batch goes to a busy worker already, which then does not wait for it when it is free."""
@@ -452,7 +509,7 @@ class Crew:
         unknown = [digest for digest in run.functions if digest not in worker.functions]
         worker.functions.update(unknown)
         if not worker.batches:
-            del self._idle[worker.shape][worker.name]
+            self._idle.discard(worker)
             self._set_aside(worker)
         worker.batches.append(batch)
         self._ready_for_more.pop(worker.name, None)
@@ -478,9 +535,10 @@ class Crew:
             return
         self._next_enforce = now + ENFORCE_SECONDS
         for worker in list(self._workers.values()):
-            if worker.batches and worker.exit is None:
-                self._enforce_on(worker, worker.batches[0], now)
-            elif not worker.batches and worker.shape != SLOT and now - worker.idle_since > IDLE_SECONDS:
+            if worker.batches:
+                if (worker.obey_by is not None or worker.batches[0].run.limit) and worker.exit is None:
+                    self._enforce_on(worker, worker.batches[0], now)
+            elif worker.joined and worker.shape != SLOT and now - worker.idle_since > IDLE_SECONDS:
                 self._retire(worker)
 
     def _enforce_on(self, worker: _Worker, batch: _Batch, now: float) -> None:
@@ -506,8 +564,8 @@ class Crew:
         del self._workers[worker.name]
         if worker.batches:
             self._set_aside(worker, -1)
-        else:
-            del self._idle[worker.shape][worker.name]
+        self._idle.discard(worker)
+        self._starting.discard(worker)
         self._ready_for_more.pop(worker.name, None)
         self._exiting.pop(worker.name, None)
         worker.place.bind_gpus(worker.gpus, -1)
@@ -522,11 +580,11 @@ class Crew:
 
     def _spawn(self, shape: Resources) -> _Worker | None:
         """A new worker of this shape on the node with the most free cores; None when none has the GPUs."""
+        if shape == SLOT:
+            return None  # each core has its own already
         places = [place for place in self._open_places() if place.has_room(shape)]
         if shape.ranks:
             places = [self._home]
-        if shape == SLOT:
-            return None  # each core has its own already
         self._make_room(shape, places)
         for place in sorted(places, key=lambda place: -place.cores):
             gpus = place.pick_gpus(0 if shape.ranks else shape.num_gpus)
@@ -536,15 +594,15 @@ class Crew:
 
     def _make_room(self, shape: Resources, places: list[Place]) -> None:
         """Idle workers of other shapes end: they may hold GPUs, and memory."""
-        for other in list(self._workers.values()):
-            if other.place in places and other.shape not in (SLOT, shape) and not other.batches and other.joined:
+        for other in self._idle.others(shape):
+            if other.place in places:
                 self._retire(other)
 
     def _start_worker(self, shape: Resources, place: Place, gpus: dict[int, float]) -> _Worker:
         self._count += 1
         worker = _Worker(f"{self._prefix}.{self._count}", shape, place, gpus)
         self._workers[worker.name] = worker
-        self._idle.setdefault(shape, {})[worker.name] = worker
+        self._starting.add(worker)
         place.bind_gpus(gpus)
         place.slots += shape == SLOT
         spec = WorkerSpec(
@@ -589,6 +647,9 @@ class Crew:
             if (worker := self._workers.get(name)) is not None and worker.exit is None:
                 worker.exit = (now + EXIT_GRACE, reason)
                 self._exiting[name] = worker
+                self._idle.discard(worker)
+                self._starting.discard(worker)
+                self._ready_for_more.pop(name, None)
         for worker in list(self._exiting.values()):
             assert worker.exit is not None
             if not worker.batches or now >= worker.exit[0]:
@@ -631,6 +692,7 @@ class Crew:
     # ---- small ----------------------------------------------------------------------------------------------
 
     def _send(self, worker: _Worker, message: Message, frames: Sequence[Frame] = ()) -> None:
+        worker.told = time.monotonic()
         self._server.send(worker.name.encode(), message, frames)
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:

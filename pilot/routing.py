@@ -52,13 +52,16 @@ def misfit(terms: Terms, pilot: Capacity) -> str | None:
         missing = [label for label in terms.labels if label not in pilot.labels]
         if missing:
             return f"{pilot.name} lacks the label {missing[0]!r} (it has: {', '.join(pilot.labels) or 'none'})"
-    needs = terms.resources
-    reason = _too_few_ranks(needs, pilot) if needs.ranks else _too_small(needs, pilot)
-    if reason is not None:
+    if (reason := shortage(terms.resources, pilot)) is not None:
         return reason
     if terms.walltime is not None and pilot.seconds is not None and pilot.seconds < terms.walltime:
         return f"{pilot.name} has {pilot.seconds:.0f} s of walltime left, {terms.walltime:g} s are needed"
     return None
+
+
+def shortage(needs: Resources, pilot: Capacity) -> str | None:
+    """What this pilot has too little of, even when nothing else runs there; None when it has enough."""
+    return _too_few_ranks(needs, pilot) if needs.ranks else _too_small(needs, pilot)
 
 
 def _too_small(needs: Resources, pilot: Capacity) -> str | None:
