@@ -31,7 +31,17 @@ from pilot.errors import SessionError
 from pilot.interfaces import Allocation
 from pilot.line import Line
 from pilot.messages import Message
-from pilot.node import JOB, AgentAddress, NodeProcess, agent_path, describe, outward_address, own_mark, own_rank
+from pilot.node import (
+    JOB,
+    AgentAddress,
+    NodeProcess,
+    agent_path,
+    describe,
+    lacks_gpus,
+    outward_address,
+    own_mark,
+    own_rank,
+)
 from pilot.processes import MARK, end_marked, end_with_me, scratch
 from pilot.session import AgentSettings, Connection, SessionFolder, write_private
 from pilot.tunnel import Tunnel
@@ -99,6 +109,8 @@ class Agent:
             self._crew.broken = (
                 f"its working directory {settings.working_directory} does not exist on {platform.node()}"
             )
+        elif (lacking := lacks_gpus(home, settings.gpus)) is not None:
+            self._crew.broken = f"its {lacking}"
         self._line = Line(lambda message, frames: self._manager.send(message, frames))
         self._heard = time.monotonic()
         self._ready_said = False

@@ -3,8 +3,8 @@ is the outer.
 
 Cores are counted by what runs: an idle worker takes none. A batch goes to an idle worker of its shape (its
 `Resources`) on a node with room; one is started when there is none. Batches start in the order in which they came; one
-that waits for cores keeps those behind it from taking them, one that waits for a GPU does not. An MPI task has a worker
-on the agent's node, which starts its ranks on the cores that are set aside for them anywhere.
+that waits for cores keeps those behind it from taking them, one that waits for a GPU only those that need GPUs. An MPI
+task has a worker on the agent's node, which starts its ranks on the cores and GPUs that are set aside for them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pilot import messages
 from pilot.channel import Frame, Keys, Server
 from pilot.descriptions import SLOT, Resources
 from pilot.interfaces import Allocation, Engine, WorkerSpec
 from pilot.messages import Message, Node
+from pilot.node import lacks_gpus
 from pilot.places import Place, spread
 from pilot.results import TIMED_OUT, Outcome
 from pilot.routing import Capacity, shortage
@@ -99,8 +102,16 @@ class _Worker:
         self.overdue = False
         #: It is no task's fault that it is gone.
         self.innocent = False
-        #: Where the ranks of its MPI task run: node → ranks.
+        #: Where the ranks of its MPI task run: node → ranks, and what each of them has of which GPU there.
         self.hosts: dict[str, int] = {}
+        self.rank_gpus: dict[str, list[dict[int, float]]] = {}
+        #: What is on record for all its tasks once one has run: the GPUs that its ranks had.
+        self.had: dict[str, list[str]] | None = None
+
+    def gpu_names(self) -> list[str]:
+        """The GPUs that its tasks, or the ranks of its task, have."""
+        own = [self.place.node.gpus[index] for index in self.gpus]
+        return own + [name for names in (self.had or {}).values() for name in dict.fromkeys(names)]
 
 
 class _Pool:
@@ -300,6 +311,12 @@ class Crew:
         if node.name in self._places:
             self._server.send(peer, messages.Refused(f"this pilot has a node {node.name} already"))
             return
+        if (lacking := lacks_gpus(node, self._settings.gpus)) is not None:
+            log.warning("node %s is refused: %s", node.name, lacking)
+            self._server.send(peer, messages.Refused(lacking))
+            if not node.job:
+                self.broken = f"its {lacking}"
+            return
         self._places[node.name] = Place(node, peer, message.address)
 
     def _invite(self) -> None:
@@ -358,9 +375,7 @@ class Crew:
         if isinstance(message, messages.Hello):
             self._joined(worker, message)
         elif isinstance(message, messages.Outcomes):
-            place = worker.place
-            gpus = [place.node.gpus[index] for index in worker.gpus]
-            self._report(messages.Outcomes(message.batch, message.worker, message.count, place.name, gpus), frames)
+            self._report(self._outcomes(worker, message.batch, message.count), frames)
             if (batch := self._batches.get(message.batch)) is not None:
                 batch.open -= message.count
                 if batch.open > 0:
@@ -374,6 +389,9 @@ class Crew:
                 self._progressed(worker, batch)
         elif isinstance(message, messages.Started):
             self._report(message, ())
+
+    def _outcomes(self, worker: _Worker, batch: int, count: int) -> messages.Outcomes:
+        return messages.Outcomes(batch, worker.name, count, worker.place.name, worker.gpu_names())
 
     def _node_received(self, peer: bytes, message: Message) -> None:
         place = next((one for one in self._places.values() if one.peer == peer), None)
@@ -421,17 +439,19 @@ class Crew:
         """It has nothing to do any more."""
         self._ready_for_more.pop(worker.name, None)
         self._set_aside(worker, -1)
-        worker.hosts = {}
+        worker.hosts, worker.rank_gpus = {}, {}
         if worker.exit is None:
             self._idle.add(worker)
 
     def _set_aside(self, worker: _Worker, sign: int = 1) -> None:
-        """Cores and memory of what it runs."""
+        """Cores and memory of what it runs, and the GPUs of its ranks."""
         if not worker.shape.ranks:
             worker.place.take(worker.shape, sign)
         for name, ranks in worker.hosts.items():
             if (place := self._places.get(name)) is not None:
                 place.take(worker.shape, sign * ranks)
+                for gpus in worker.rank_gpus.get(name, ()):
+                    place.bind_gpus(gpus, sign)
 
     def _may_have_more(self, worker: _Worker) -> None:
         if worker.exit is not None or not worker.place.entered or worker.shape != SLOT:
@@ -450,44 +470,72 @@ class Crew:
             return
         held: list[_Worker] = []  # not there yet: what they will run has its room set aside meanwhile
         passed: list[_Batch] = []
-        full: set[Resources] = set()  # no GPU is free
+        gpus_waited_for = False
         while self._queue and len(held) < HELD_BATCHES:
             batch = self._queue.popleft()
             needs = batch.run.resources
-            if needs in full:
+            if needs.num_gpus and gpus_waited_for:
                 passed.append(batch)
                 continue
             hosts = self._hosts(needs)
             if hosts is None and (reason := shortage(needs, self._capacity())) is not None:
                 self._give_back(batch, f"given back, not begun: {reason}")
                 continue
-            worker = None if hosts is None else self._idle_worker(needs) or self._spawn(needs)
+            worker = None if hosts is None else self._worker_for(needs, hosts)
             if worker is not None and worker.joined:
-                worker.hosts = hosts or {}
                 self._give(worker, batch)
                 continue
             passed.append(batch)
             if worker is not None:
-                worker.hosts = hosts or {}
                 held.append(worker)
                 self._starting.discard(worker)
                 self._set_aside(worker)
-            elif hosts is not None and needs.num_gpus:
-                full.add(needs)
+            elif needs.num_gpus and (hosts is not None or self._waits_for_gpus(needs)):
+                gpus_waited_for = True
             else:
                 break
         self._queue.extendleft(reversed(passed))
         for worker in held:
             self._set_aside(worker, -1)
-            worker.hosts = {}
+            worker.hosts, worker.rank_gpus = {}, {}
             self._starting.add(worker)
         self._give_ahead()
 
     def _hosts(self, needs: Resources) -> dict[str, int] | None:
         """Where the ranks of an MPI task have room now, nothing for other tasks; None when there is no room."""
         if needs.ranks:
-            return spread((place for place in self._open_places() if not place.node.job), needs)
+            return self._spread(needs)
         return {} if any(place.entered and place.has_room(needs) for place in self._places.values()) else None
+
+    def _spread(self, needs: Resources) -> dict[str, int] | None:
+        """Where the ranks of an MPI task can run now; idle workers that hold the GPUs for it end."""
+        places = [place for place in self._open_places() if not place.node.job]
+        hosts = spread(places, needs)
+        if hosts is not None or not needs.num_gpus:
+            return hosts
+        idle = [one for one in self._workers.values() if one.gpus and not one.batches and one.joined]
+        for worker in idle:
+            worker.place.bind_gpus(worker.gpus, -1)
+        hosts = spread(places, needs)
+        for worker in idle:
+            worker.place.bind_gpus(worker.gpus)
+        for worker in idle:
+            if hosts is not None and worker.place.name in hosts:
+                self._retire(worker)
+        return hosts
+
+    def _waits_for_gpus(self, needs: Resources) -> bool:
+        """True when it is only for GPUs that these ranks have no room."""
+        places = (place for place in self._open_places() if not place.node.job)
+        return needs.ranks > 0 and spread(places, msgspec.structs.replace(needs, num_gpus=0.0)) is not None
+
+    def _names(self, rank_gpus: dict[str, list[dict[int, float]]]) -> dict[str, list[str]]:
+        """The GPUs of the ranks by node; nothing when they have none."""
+        names = {
+            node: [self._places[node].node.gpus[index] for gpus in ranks for index in gpus]
+            for node, ranks in rank_gpus.items()
+        }
+        return names if any(names.values()) else {}
 
     def _capacity(self) -> Capacity:
         return Capacity((), "the pilot", (), self.nodes, None)
@@ -495,9 +543,21 @@ class Crew:
     def _open_places(self) -> list[Place]:
         return [place for place in self._places.values() if place.entered]
 
-    def _idle_worker(self, needs: Resources) -> _Worker | None:
-        """One of this shape, on a node with room; rather one that is there already than one that is being started."""
-        return self._idle.find(needs) or self._starting.find(needs)
+    def _worker_for(self, needs: Resources, hosts: dict[str, int]) -> _Worker | None:
+        """One of this shape, on a node with room, told where the ranks run: rather one that is there than one that is
+        being started, rather that than a new one; None when no node has the GPUs.
+
+        The record has one list of GPUs for each worker: one whose ranks had others ends.
+        """
+        rank_gpus = {name: self._places[name].pick_rank_gpus(needs.num_gpus, ranks) for name, ranks in hosts.items()}
+        worker = self._idle.find(needs)
+        while worker is not None and needs.ranks and worker.had not in (None, self._names(rank_gpus)):
+            self._retire(worker)
+            worker = self._idle.find(needs)
+        worker = worker or self._starting.find(needs) or self._spawn(needs)
+        if worker is not None:
+            worker.hosts, worker.rank_gpus = hosts, rank_gpus
+        return worker
 
     def _give_ahead(self) -> None:
         """A short batch goes to a busy worker already, which then does not wait for it when it is free."""
@@ -512,6 +572,7 @@ class Crew:
             self._idle.discard(worker)
             self._set_aside(worker)
         worker.batches.append(batch)
+        worker.had = self._names(worker.rank_gpus)
         self._ready_for_more.pop(worker.name, None)
         self._may_have_more(worker)
         batch.began = time.monotonic()
@@ -525,6 +586,7 @@ class Crew:
             run.alone,
             run.limit,
             worker.hosts,
+            worker.had,
         )
         self._send(worker, run, [batch.body, *(self._codes[digest] for digest in unknown)])
 
@@ -683,7 +745,7 @@ class Crew:
         if batch is worker.batches[0] and worker.overdue and len(tasks) == 1:
             seconds = time.monotonic() - batch.began
             body = messages.encode([Outcome(tasks[0], TIMED_OUT, time.time() - seconds, seconds)])
-            self._report(messages.Outcomes(batch.run.batch, worker.name, 1), [body])
+            self._report(self._outcomes(worker, batch.run.batch, 1), [body])
             return
         obeyed = worker.obey_by is not None and not worker.overdue
         blame = not obeyed and not worker.innocent

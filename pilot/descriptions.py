@@ -314,7 +314,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     nodes: _AtLeastOne | None = None
     #: Cores, of each rank. Fractions share a core.
     num_cpus: _Share = 1.0
-    #: GPUs, of each rank. Fractions share a GPU.
+    #: GPUs, of each rank. Fractions share a GPU. CUDA_VISIBLE_DEVICES names what the task, or the rank, has.
     num_gpus: _Amount = 0.0
     #: Main memory set aside, for each rank: bytes, or a text such as "8 GiB".
     memory: int | str | None = None
@@ -352,6 +352,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("ranks", "how many processes the MPI program is started as, at least 1")
         if self.nodes and (not self.ranks or self.ranks % self.nodes):
             raise self.wrong("nodes", "a number that divides the ranks of an MPI task")
+        if self.ranks and self.num_gpus > 1 and self.num_gpus % 1:
+            raise self.wrong("num_gpus", "a whole number of GPUs for each rank, or a fraction below 1")
         if self.function is not None and not callable(self.function):
             raise self.wrong("function", "a callable")
         if (self.executable or self.mpi) and (self.args or self.kwargs):

@@ -129,6 +129,8 @@ class Run(Message, frozen=True, array_like=True):
     limit: float
     #: From agent to worker, for an MPI task: ranks by host, in order.
     hosts: dict[str, int] = {}
+    #: The same for GPUs: what CUDA_VISIBLE_DEVICES calls them, by host, in the order of its ranks, each as many.
+    gpus: dict[str, list[str]] = {}
 
 
 class Outcomes(Message, frozen=True, array_like=True):
@@ -137,7 +139,7 @@ class Outcomes(Message, frozen=True, array_like=True):
     batch: int
     worker: str
     count: int
-    #: What the agent adds: the node that they ran on, and the GPUs that the worker had.
+    #: What the agent adds: the node that they ran on, and the GPUs that the worker, or its ranks, had.
     node: str = ""
     gpus: list[str] = []
 

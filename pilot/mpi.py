@@ -60,10 +60,21 @@ class Placement(msgspec.Struct, frozen=True):
     hosts: dict[str, int]
     #: A folder that every node sees.
     folder: str
+    #: By node, the GPUs of its ranks in their order, each as many. Empty: none.
+    gpus: dict[str, list[str]] = {}
 
     def spread(self) -> dict[str, int]:
         """The hosts, this one filled in."""
         return self.hosts or {_here(): self.resources.ranks}
+
+    def gpus_by_rank(self) -> list[list[str]]:
+        """The GPUs of each rank: launchers number the ranks of a host one after the other, the hosts in order."""
+        ranks: list[list[str]] = []
+        for host, count in self.spread().items():
+            names = self.gpus.get(host, [])
+            each = len(names) // count
+            ranks += [names[at * each : (at + 1) * each] for at in range(count)]
+        return ranks
 
 
 #: Of the task that runs in this worker.
@@ -144,13 +155,19 @@ class _Task:
         self._place = place
         self._process: subprocess.Popen[bytes] | None = None
         own = _environment()
+        visible = {"CUDA_VISIBLE_DEVICES": own["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in own else {}
         task = {
             "ranks": self.ranks,
             "command": command,
             "working_directory": working_directory or str(Path.cwd()),
             "sys_path": sys.path,
             "environment": own,
-            "given": {name: own[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in own} | dict(environment),
+            "given": visible | dict(environment),
+            "own": [
+                {} if "CUDA_VISIBLE_DEVICES" in environment else {"CUDA_VISIBLE_DEVICES": ",".join(names)}
+                for names in place.gpus_by_rank()
+                if names
+            ],
         }
         with os.fdopen(os.open(self.folder / "task.json", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             json.dump(task, file)

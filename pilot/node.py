@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import platform
@@ -44,6 +45,9 @@ REACH_TRIES = 10
 #: Seconds of silence after which a node looks whether its agent's port still answers, and after which it ends anyway.
 DOUBT_SECONDS, SILENT_SECONDS = 3.0, 30.0
 
+#: Seconds that nvidia-smi has to answer; it takes some where the driver is not kept loaded.
+SMI_SECONDS = 20.0
+
 #: In the environment of the nodes that were added later: which of the additional jobs they are of, and a dash.
 JOB = "PILOT_NODES"
 #: Where MPI starters and Slurm tell a process its number, in order.
@@ -65,27 +69,65 @@ def describe(settings: AgentSettings) -> Node:
     name = os.environ.get("SLURMD_NODENAME", host) if settings.remote else host
     job = os.environ.get(JOB, "").rstrip("-")
     name = f"{name}+{job}" if job else name
-    return Node(name, host, settings.cores, gpu_names(settings.gpus), settings.memory, job)
+    gpus = gpu_names(settings.gpus, believe=not settings.remote)
+    return Node(name, host, settings.cores, gpus, settings.memory, job)
 
 
-def gpu_names(count: int) -> list[str]:
-    """What to call the GPUs that this process may use, ``count`` at most: uuids where nvidia-smi tells them, otherwise
-    the numbers that ``CUDA_VISIBLE_DEVICES`` has, or 0, 1, …"""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else [str(number) for number in range(count)]
-    uuids = _uuids() if count else {}
+def gpu_names(count: int, believe: bool = True) -> list[str]:
+    """What to call the GPUs that this process may use, ``count`` at most.
+
+    ``CUDA_VISIBLE_DEVICES``, which Slurm sets for a job with GPUs, says which these are; where it is not set,
+    nvidia-smi does. They are called by their uuids where nvidia-smi tells these. Where neither says anything, there are
+    none, or (``believe``) as many as the user says: 0, 1, …
+    """
+    if not count:
+        return []
+    uuids = _uuids()
+    names = _visible()
+    if names is None:
+        names = list(uuids) or [str(number) for number in range(count if believe else 0)]
     return [uuids.get(name, name) for name in names[:count]]
 
 
+def lacks_gpus(node: Node, asked: int) -> str | None:
+    """Why the node is not what the pilot's description says; None when it has all GPUs."""
+    if len(node.gpus) >= asked:
+        return None
+    listed = f" ({', '.join(node.gpus)})" if node.gpus else ""
+    return (
+        f"node {node.name} has {len(node.gpus)} GPUs{listed} that the pilot may use, gpus_per_node={asked} asks for "
+        f"{asked}; CUDA_VISIBLE_DEVICES, else nvidia-smi, says there which they are"
+    )
+
+
+def _visible() -> list[str] | None:
+    """The names in CUDA_VISIBLE_DEVICES; what is behind one that names no device is not visible (CUDA C++ Programming
+    Guide, "CUDA Environment Variables"). None: it is not set."""
+    value = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",")]
+    nothing = ("", "-1", "NoDevFiles")  # the last one: Slurm's
+    return list(itertools.takewhile(lambda name: name not in nothing, names))
+
+
 def _uuids() -> dict[str, str]:
-    """GPU index → uuid (nvidia-smi(1), ``--query-gpu``)."""
+    """GPU index → uuid (nvidia-smi(1), ``--query-gpu``); blocks for `SMI_SECONDS` at most."""
     command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    answer = ""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            answer = process.communicate(timeout=SMI_SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # not waited for: a driver that hangs may hold it for ever
+            log.warning("nvidia-smi says nothing for %.0f s: GPUs go by their numbers", SMI_SECONDS)
+    except OSError as error:
         log.info("no uuids of GPUs: %s", error)
-        return {}
-    return dict(line.split(", ", 1) for line in answer.splitlines() if ", " in line)
+    lines = (line.partition(",") for line in answer.splitlines())
+    return {index.strip(): uuid.strip() for index, _, uuid in lines if index.strip().isdecimal() and uuid.strip()}
 
 
 class NodeProcess:

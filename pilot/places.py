@@ -13,7 +13,8 @@ ROUNDING = 1e-9
 
 
 class Place:
-    """One node. Cores and memory are counted by what runs; a GPU belongs to a worker as long as that lives."""
+    """One node. Cores and memory are counted by what runs; a GPU belongs to a worker as long as that lives, or to
+    a rank of an MPI task as long as that runs."""
 
     def __init__(self, node: Node, peer: bytes | None, address: str) -> None:
         """Make it.
@@ -65,14 +66,34 @@ class Place:
     def bind_gpus(self, gpus: dict[int, float], sign: int = 1) -> None:
         """Give these shares to a worker, or (``sign`` -1) take them back."""
         for index, share in gpus.items():
-            self.gpus[index] += sign * share
+            used = self.gpus[index] + sign * share
+            self.gpus[index] = used if used > ROUNDING else 0.0  # sums of fractions leave crumbs
+
+    def pick_rank_gpus(self, wanted: float, ranks: int) -> list[dict[int, float]]:
+        """What `pick_gpus` finds for each of so many ranks, for which there must be room."""
+        picked: list[dict[int, float]] = []
+        for _ in range(ranks):
+            gpus = self.pick_gpus(wanted)
+            assert gpus is not None, f"{self.name} has no room for {ranks} times {wanted:g} GPUs"
+            self.bind_gpus(gpus)
+            picked.append(gpus)
+        for gpus in picked:
+            self.bind_gpus(gpus, -1)
+        return picked
 
     def holds(self, needs: Resources) -> int:
         """How many processes there is room for now."""
         count = (self.cores + ROUNDING) // needs.num_cpus
         if needs.memory:
             count = min(count, self.memory // needs.memory)
+        if needs.num_gpus:
+            count = min(count, self._gpus_hold(needs.num_gpus))
         return max(0, int(count))
+
+    def _gpus_hold(self, wanted: float) -> int:
+        if wanted < 1:
+            return sum(int((1 - used) / wanted + ROUNDING) for used in self.gpus.values())
+        return int(sum(used <= ROUNDING for used in self.gpus.values()) // wanted)
 
 
 def spread(places: Iterable[Place], needs: Resources) -> dict[str, int] | None:

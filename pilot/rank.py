@@ -72,6 +72,7 @@ def _run_rank(folder: Path, kind: str) -> int:
     if rank is None:
         sys.stderr.write(f"more than the {task['ranks']} processes asked for were started\n")
         return 1
+    os.environ.update(task["own"][rank] if task["own"] else {})
     for descriptor, name in ((1, "out"), (2, "err")):
         file = os.open(folder / f"rank.{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(file, descriptor)

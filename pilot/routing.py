@@ -100,7 +100,8 @@ def ranks_on(node: Node, needs: Resources) -> int:
         return 0  # a job step cannot reach into another job
     room = int(node.cores / needs.num_cpus + ROUNDING)
     if needs.num_gpus:
-        room = min(room, int(len(node.gpus) / needs.num_gpus + ROUNDING))
+        shared = int(1 / needs.num_gpus + ROUNDING)  # ranks with a fraction share one GPU, none has parts of two
+        room = min(room, len(node.gpus) * shared if shared else int(len(node.gpus) // needs.num_gpus))
     if needs.memory:
         room = min(room, node.memory // needs.memory)
     return room

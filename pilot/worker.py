@@ -78,6 +78,7 @@ class _Batch:
         self.patience = run.patience
         self.resources = run.resources
         self.hosts = run.hosts
+        self.gpus = run.gpus
         self.works = batch.works
         self.values = batch.values
         #: Index of the task that runs; None before the first and after the last.
@@ -141,7 +142,7 @@ class _Worker:
         threading.Thread(target=self._lifeline, name="pilot-lifeline", daemon=True).start()
         client = Client(self._context, self._spec.keys, self._spec.address, self._spec.name + MAIN)
         while (batch := self._inbox.get()) is not None:
-            mpi.placement.set(mpi.Placement(batch.resources, batch.hosts, self._spec.folder))
+            mpi.placement.set(mpi.Placement(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
             index = batch.begin()
             while index is not None:
                 index = batch.step(self._run_work(batch, batch.works[index]))

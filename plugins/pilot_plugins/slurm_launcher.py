@@ -624,7 +624,7 @@ def _options(wanted: PilotDescription) -> list[str]:
         "ntasks-per-node": 1,
         "cpus-per-task": wanted.cores_per_node,
     }
-    if wanted.gpus_per_node and not any(one.strip().startswith("gpu") for one in (wanted.gres or "").split(",")):
+    if wanted.gpus_per_node and "gpu" not in _gres_names(wanted.gres or ""):
         options["gpus-per-node"] = wanted.gpus_per_node
     if isinstance(wanted.memory, int):
         options["mem"] = f"{math.ceil(wanted.memory / 2**20)}M"
@@ -641,6 +641,11 @@ def _options(wanted: PilotDescription) -> list[str]:
     if wanted.number_of_nodes > 1:
         lines.append("--no-kill")
     return lines
+
+
+def _gres_names(gres: str) -> set[str]:
+    """What sbatch's ``--gres`` asks for: of ``[gres/]NAME[:TYPE][:NUMBER],…`` the names."""
+    return {re.split("[:=]", one.strip().removeprefix("gres/").removeprefix("gres:"))[0] for one in gres.split(",")}
 
 
 def _option(option: str) -> str:
