@@ -653,7 +653,8 @@ class Controller:
         """Send batches as long as a lane has tasks and a pilot that fits has credit.
 
         A lane that waits for cores keeps those behind it from taking them: short tasks, which are sent ahead, would
-        leave no slot to a long one, and tasks of one core none to one of two.
+        leave no slot to a long one, and tasks of one core none to one of two. One that waits for GPUs does so to those
+        that need GPUs.
         """
         if self._hold_until is not None:
             if now < self._hold_until:
@@ -664,11 +665,14 @@ class Controller:
             return
         lanes = [(terms, lane) for terms, lane in self._lanes.items() if lane]
         lanes.sort(key=lambda item: (-item[0].priority, item[1][0].id))
+        promised: set[str] = set()  # pilots whose GPUs a lane waits for
         for terms, lane in lanes:
             if not active:
                 break
             needs = terms.resources
             fitting = [pilot for pilot in active if misfit(terms, pilot.capacity(now)) is None]
+            if needs.num_gpus:
+                fitting = [pilot for pilot in fitting if pilot.id not in promised]
             slots = -1.0
             while lane and fitting:
                 seconds = lane[0].function.seconds
@@ -693,9 +697,12 @@ class Controller:
                 del self._lanes[terms]
                 continue
             seconds = lane[0].function.seconds
-            waited_for = [
-                pilot for pilot in fitting if not pilot.waits_for_gpu(needs) and pilot.has_time(terms, seconds, now)
-            ]
+            timely = [pilot for pilot in fitting if pilot.has_time(terms, seconds, now)]
+            scarce = [pilot for pilot in timely if pilot.waits_for_gpu(needs)]
+            if scarce and needs.all_gpus > 1:  # as many GPUs as that come free on one of them
+                scarce = [max(scarce, key=lambda pilot: pilot.gpus - pilot.used_gpus)]
+            promised.update(pilot.id for pilot in scarce)
+            waited_for = [pilot for pilot in timely if not pilot.waits_for_gpu(needs)]
             if waited_for:
                 if needs.cores > 1:  # as many cores as that come free on one of them
                     waited_for = [max(waited_for, key=lambda pilot: pilot.cores - pilot.used_cores)]

@@ -122,7 +122,11 @@ def _uuids() -> dict[str, str]:
         try:
             answer = process.communicate(timeout=SMI_SECONDS)[0]
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # not waited for: a driver that hangs may hold it for ever
+            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a driver that hangs may hold it for ever
+                process.wait(1.0)
+            assert process.stdout is not None
+            process.stdout.close()
             log.warning("nvidia-smi says nothing for %.0f s: GPUs go by their numbers", SMI_SECONDS)
     except OSError as error:
         log.info("no uuids of GPUs: %s", error)

@@ -42,13 +42,13 @@ def test_fractions_share_one_gpu() -> None:
 def test_what_workers_hold_is_not_there_for_ranks() -> None:
     one = place()
     held = one.pick_gpus(0.5)
-    assert held == {0: 0.5}
+    assert held == {1: 0.5}
     one.bind_gpus(held)
     assert spread([one], ranks(2, 1)) is None
     assert spread([one], ranks(1, 1)) == {"g1": 1}
-    assert one.pick_rank_gpus(1, 1) == [{1: 1.0}]
-    assert one.pick_rank_gpus(0.5, 3) == [{0: 0.5}, {1: 0.5}, {1: 0.5}]
-    assert one.gpus == {0: 0.5, 1: 0.0}  # picked, not bound
+    assert one.pick_rank_gpus(1, 1) == [{0: 1.0}]
+    assert one.pick_rank_gpus(0.5, 3) == [{1: 0.5}, {0: 0.5}, {0: 0.5}]
+    assert one.gpus == {0: 0.0, 1: 0.5}  # picked, not bound
     one.bind_gpus(held, -1)
     assert one.pick_rank_gpus(1, 2) == [{0: 1.0}, {1: 1.0}]
 
