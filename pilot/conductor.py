@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -45,6 +46,9 @@ BEAT_SECONDS = 1.0
 TICK_SECONDS = 0.1
 #: Seconds without a sign of an agent after which its pilot counts as lost.
 AGENT_SILENT_SECONDS = 30.0
+
+#: Lines, and bytes at most, of the log of an agent that has never reported.
+TAIL_LINES, TAIL_BYTES = 4, 800
 
 _STATES = {OK: "done", CANCELLED: "cancelled"}
 _encode = msgspec.msgpack.Encoder().encode
@@ -79,6 +83,17 @@ def _undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _tail(path: Path) -> str:
+    """The last lines of a log, as one line; "" when there are none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "; ".join([line.strip() for line in lines if line.strip()][-TAIL_LINES:])
+
+
 class Conductor:
     """The thread between the user's calls and the agents."""
 
@@ -108,6 +123,8 @@ class Conductor:
         self.pilots: dict[str, Pilot] = {}
         self.scalers: dict[str, Scaler] = {}
         self.codes: dict[str, bytes] = {}
+        #: Pilots whose job was submitted and whose agent has not reported yet.
+        self._unreported: set[str] = set()
         #: The workers of which an outcome came.
         self.workers: dict[str, WorkerRow] = {}
         #: Ids of the `Terms` in the journal.
@@ -388,6 +405,7 @@ class Conductor:
             self._job_ended(agent.pilot, agent.mark, reason)
             return
         agent.joined, agent.host = True, hello.host
+        self._unreported.discard(agent.pilot)
         agent.functions.clear()
         if is_final(self.pilots[agent.pilot].state):  # ended while it started
             self.server.send(agent.peer, messages.Stop())
@@ -398,6 +416,7 @@ class Conductor:
     # ---- what jobs do (the fleet's thread) ----------------------------------------------------------------------
 
     def _job_started(self, pilot: str, native_id: str) -> None:
+        self._unreported.add(pilot)
         self.journal.put("pilot_changes", (pilot, PilotState.QUEUED.value, "submitted", native_id, time.time()))
 
     def _job_seen(self, pilot: str, words: str) -> None:
@@ -406,13 +425,29 @@ class Conductor:
             self.post(events.JobSeen(pilot, words))
 
     def _job_ended(self, pilot: str, mark: str, reason: str, how: JobState = JobState.ENDED) -> None:
+        if pilot not in self.pilots:
+            log.info("nodes that were added (%s) are gone: %s", pilot, reason)
+            self.journal.put("pilot_changes", (pilot, PilotState.DONE.value, reason, None, time.time()))
+            return
+
         def ended() -> None:
             agent = self._agents.get(pilot)
             if agent is not None and agent.mark == mark:  # else it is about the pilot's last agent but one
                 self._forget(agent)
-                self._feed(events.PilotEnded(pilot, reason, how))
+                silent = how is JobState.ENDED and pilot in self._unreported
+                self._feed(events.PilotEnded(pilot, reason + self._why_unreported(pilot) * silent, how))
 
         self.call(ended)
+
+    def _why_unreported(self, pilot: str) -> str:
+        """What there is to say of a job that has ended before its agent reported: the end of its log."""
+        one = self.pilots[pilot]
+        if words := _tail(one.log_path):
+            return f" before its agent reported; its log ends with: {words}"
+        words = f" before its agent reported, and {one.log_path} is empty or not there"
+        if self.fleet.launcher(one.description).remote:
+            words += ": is the session folder visible on the compute nodes, under the same path? (session_dir)"
+        return words
 
     def _expect(self, pilot: str, mark: str) -> None:
         if (old := self._agents.get(pilot)) is not None:
@@ -428,6 +463,7 @@ class Conductor:
     # ---- commands -----------------------------------------------------------------------------------------------
 
     def _do_start_pilot(self, command: events.StartPilot) -> None:
+        self._unreported.discard(command.pilot)
         try:
             mark = self._start_pilot(command.pilot, self.fleet)
         except OSError as error:

@@ -302,7 +302,7 @@ class Controller:
             self._change(pilot, PilotState.DONE, WALLTIME_OVER, commands)
         elif how is JobState.CANCELLED:
             self._change(pilot, PilotState.CANCELLED, event.reason, commands)
-        elif pilot.restarts > 0:
+        elif pilot.restarts > 0 and how is not JobState.REFUSED:
             pilot.restarts -= 1
             self._start_again(pilot, f"{STARTED_AGAIN}{event.reason}", now, commands)
         else:
@@ -339,7 +339,7 @@ class Controller:
             self._lose(entries, pilot, reason, commands, blame=False, record=True, counts=counts)
 
     def _change(self, pilot: PilotLedger, state: PilotState, reason: str, commands: list[Any]) -> None:
-        pilot.state = advance(pilot.id, pilot.state, state)
+        pilot.state, pilot.reason = advance(pilot.id, pilot.state, state), reason
         commands.append(events.ChangePilot(pilot.id, state, reason))
 
     # ---- tasks ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
     ├── SessionError         the session folder or its journal cannot be used, or the manager is closed
     ├── StateError           a step that the state tables do not know: a defect of the library
     ├── PilotFailed          a pilot ended by itself
+    ├── JobRefused           the resource manager does not take a pilot's job, and would not take it later
     ├── NoPilotError         no pilot, present or asked for, could ever serve the task
     └── TaskError            a task ended without a result and without an exception of its own
         ├── TaskTimeout          it ran longer than its timeout (also a TimeoutError)
@@ -71,6 +72,10 @@ class PilotFailed(PilotError):
     """The pilot (``pilot``) ended by itself; ``log_path`` names its log."""
 
     transient = True
+
+
+class JobRefused(PilotError):
+    """The resource manager does not take a job as it was asked for: it is not submitted again."""
 
 
 class NoPilotError(PilotError):

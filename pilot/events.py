@@ -126,7 +126,7 @@ class PilotStopAsked(Event, frozen=True):
 
 
 class PilotEnded(Event, frozen=True):
-    """The agent or its job is gone; ``how``: ENDED, EXPIRED, TAKEN or CANCELLED."""
+    """The agent or its job is gone; ``how``: ENDED, EXPIRED, TAKEN, CANCELLED or REFUSED."""
 
     pilot: str
     reason: str

@@ -14,6 +14,7 @@ from typing import Any
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
+from pilot.errors import JobRefused, PilotError
 from pilot.interfaces import Job, JobState, Launcher
 
 log = logging.getLogger(__name__)
@@ -95,8 +96,8 @@ class Fleet:
 
         Args:
             on_started: called with pilot and native id when a job was submitted.
-            on_ended: called with pilot, mark, reason, and how (ENDED, EXPIRED, TAKEN or CANCELLED) when a job has ended
-                or cannot be started.
+            on_ended: called with pilot, mark, reason, and how (ENDED, EXPIRED, TAKEN or CANCELLED; or REFUSED) when a
+                job has ended or cannot be started.
             on_seen: called with pilot and the resource manager's words for its job when these have changed.
         """
         self._on_started = on_started
@@ -167,9 +168,10 @@ class Fleet:
 
     def _failed(self, job: Job, mark: str, error: Exception) -> None:
         self._starting.discard(job.pilot)
-        log.error("pilot %s cannot be started", job.pilot, exc_info=error)
-        reason = f"its job cannot be started: {type(error).__name__}: {error}"
-        self._on_ended(job.pilot, mark, reason, JobState.ENDED)
+        known = isinstance(error, PilotError)  # its words say all
+        log.error("pilot %s cannot be started: %s", job.pilot, error, exc_info=None if known else error)
+        reason = f"its job cannot be started: {error if known else f'{type(error).__name__}: {error}'}"
+        self._on_ended(job.pilot, mark, reason, JobState.REFUSED if isinstance(error, JobRefused) else JobState.ENDED)
 
     def adopt(self, pilot: str, description: PilotDescription, native_id: str, mark: str, folder: Path) -> None:
         """Watch a job that another manager started."""

@@ -35,6 +35,8 @@ class JobState(Enum):
     """The site took it away (preempted, node failed, requeued): the pilot is started again at no cost."""
     CANCELLED = "cancelled"
     """Somebody ended the job from outside: the pilot is cancelled."""
+    REFUSED = "refused"
+    """It was never taken, and would not be later: the pilot fails, whatever restarts it has. Not for `status`."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +71,8 @@ class Launcher(ABC):
         """Submit the job; its native id, by which `status` and `cancel` know it, also in another process.
 
         Raises:
-            PilotError: the resource manager refused it; its own words are in the message.
+            JobRefused: the resource manager does not take such a job; its own words are in the message.
+            PilotError: it could not be asked; another try may succeed.
         """
 
     def submit_many(self, jobs: Sequence[Job]) -> list[str | Exception]:

@@ -244,6 +244,11 @@ class Journal:
         sql = "SELECT state, reason, native_id FROM pilot_changes WHERE pilot = ? ORDER BY rowid"
         return self._db.execute(sql, (pilot,)).fetchall()
 
+    def further_jobs(self, pilot: str) -> dict[str, str | None]:
+        """The jobs of nodes that were added to a pilot (``PILOT+1``): native ids, None for those that have ended."""
+        sql = "SELECT pilot, native_id FROM pilot_changes WHERE pilot GLOB ? ORDER BY rowid"
+        return dict(self._db.execute(sql, (f"{pilot}+*",)).fetchall())
+
     def functions(self) -> list[tuple[int, str, str, bytes]]:
         """Every function: id, digest, name, code."""
         return self._db.execute("SELECT id, digest, name, code FROM functions").fetchall()

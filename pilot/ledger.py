@@ -109,6 +109,8 @@ class PilotLedger:
         #: What its successors are called, each with a number of its own.
         self.family = ancestors[1] if len(ancestors) > 1 else self.name
         self.state = PilotState.NEW
+        #: Why it is in its state.
+        self.reason = ""
         #: Why its job is pending, in the resource manager's words.
         self.words = ""
         #: What it has when all its nodes have joined, as described.
@@ -178,7 +180,9 @@ class PilotLedger:
 
     @property
     def over(self) -> str | None:
-        """Its state, when that means that it takes nothing any more."""
+        """Its state, and why, when that means that it takes nothing any more."""
+        if is_final(self.state) and self.reason not in ("", self.state.value):
+            return f"{self.state.value} ({self.reason})"
         return self.state.value if self.stopping or is_final(self.state) else None
 
     def capacity(self, now: float) -> Capacity:

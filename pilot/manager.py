@@ -9,7 +9,6 @@ import logging
 import os
 import platform
 import shlex
-import shutil
 import sys
 import threading
 import time
@@ -73,8 +72,11 @@ class PilotManager:
         """Open a new session.
 
         Args:
-            session_dir: folder for the journal, logs and large values. None: a private folder below the temporary
-                directory, removed by `close` unless a pilot failed.
+            session_dir: folder for the journal, logs and large values; the hosts where pilots run must see it under
+                the same path. None: a private folder, removed by `close` unless a pilot failed, below
+                ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` where a resource
+                manager's client (sbatch, qsub, bsub, flux) is on PATH, or inside a Slurm job; else below the temporary
+                directory, which other hosts do not see.
             policy: which of the pilots with room gets a task: a name of the group ``pilot.policies``.
             progress: show tasks, rates and pilots on the terminal.
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
@@ -487,6 +489,8 @@ class PilotManager:
         """What was asked for, as far as a user's thread can know it."""
         state, names = pilot.state, (pilot.id, pilot.name, *self._ancestors[pilot.id])
         over = state.value if is_final(state) or state is PilotState.DRAINING else None
+        if is_final(state) and pilot.reason not in ("", state.value):
+            over = f"{over} ({pilot.reason})"
         return described(pilot.description, _memory(pilot.description), names, pilot.name)._replace(over=over)
 
     def _register(self, work: Callable[..., Any]) -> Function:
@@ -619,7 +623,7 @@ class PilotManager:
             if unfinished:
                 log.info("%d unfinished tasks were cancelled", len(unfinished))
             if self._temporary and not failed:
-                shutil.rmtree(self._folder.path, ignore_errors=True)
+                self._folder.remove()
             elif failed:
                 log.warning("a pilot failed: its logs are kept in %s", self._folder.path)
 
@@ -689,6 +693,11 @@ class PilotManager:
             conductor.adopt(id, mark)
             if native_id is not None:
                 conductor.fleet.adopt(id, description, native_id, mark, self._folder.pilot(id))
+            for job, native in conductor.journal.further_jobs(id).items():
+                number = int(job.rpartition("+")[2])
+                self._jobs = itertools.count(max(next(self._jobs), number + 1))
+                if native is not None:
+                    conductor.fleet.adopt(job, description, native, mark, self._folder.pilot(f"{id}/nodes-{number}"))
         conductor.post(
             events.PilotAsked(
                 id,

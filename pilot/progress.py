@@ -13,7 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pilot.states import PilotState
+
 if TYPE_CHECKING:
+    from pilot.handles import Pilot
     from pilot.manager import PilotManager
 
 _SECONDS = 0.25
@@ -77,5 +80,13 @@ class Progress:
                 pilot.state.value,
                 f"{done} done",
                 f"{bound[pilot.id]} sent",
+                _words(pilot),
             )
         return table
+
+
+def _words(pilot: Pilot) -> str:
+    """Why a pilot is not active: what the resource manager says of its job, or why it failed."""
+    if pilot.state is PilotState.FAILED:
+        return pilot.reason
+    return pilot.job if pilot.state in (PilotState.NEW, PilotState.QUEUED) else ""

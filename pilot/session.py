@@ -12,9 +12,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -72,6 +74,35 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     sys_path: tuple[str, ...]
 
 
+#: Environment variable: the folder below which the sessions are that were given none of their own.
+SESSIONS = "QUANTUM_PILOT_SESSIONS"
+#: Where these are on a cluster, below the home directory: the temporary directory is each host's own.
+_SHARED = Path(".quantum-pilot/sessions")
+#: Commands that submit to a resource manager (Slurm, PBS, LSF, Flux): jobs may run on other hosts.
+_CLIENTS = ("sbatch", "qsub", "bsub", "flux")
+
+
+def default_parent() -> Path:
+    """Where a session goes that was given no folder: QUANTUM_PILOT_SESSIONS; else, on a cluster,
+    ``~/.quantum-pilot/sessions``, since compute nodes see the home directory; else the temporary directory.
+
+    Raises:
+        SessionError: the folder cannot be made.
+    """
+    named = os.environ.get(SESSIONS)
+    on_cluster = "SLURM_JOB_ID" in os.environ or any(shutil.which(client) for client in _CLIENTS)
+    if not named and not on_cluster:
+        return Path(tempfile.gettempdir())
+    try:
+        parent = Path(named).expanduser().absolute() if named else Path.home() / _SHARED
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        where = f"{SESSIONS} names" if named else "jobs on other hosts need"
+        hint = f"give PilotManager a session_dir that the compute nodes see, or set {SESSIONS}"
+        raise SessionError(f"{where} a folder that cannot be made: {error}; {hint}", path=named) from error
+    return parent
+
+
 class SessionFolder:
     """Paths of one session, and its lock."""
 
@@ -84,17 +115,17 @@ class SessionFolder:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | None) -> SessionFolder:
-        """A new session: in ``path``, or in a new private folder below the temporary directory.
+        """A new session: in ``path``, or in a new private folder below `default_parent`.
 
         Raises:
             SessionError: it cannot be made, or holds a session already.
         """
-        if path is None:
-            name = f"pilot-{time.strftime('%Y%m%d-%H%M%S')}-"
-            folder = cls(Path(tempfile.mkdtemp(prefix=name)))
-        else:
-            folder = cls(Path(path).expanduser().absolute())
         try:
+            if path is None:
+                name = f"pilot-{time.strftime('%Y%m%d-%H%M%S')}-"
+                folder = cls(Path(tempfile.mkdtemp(prefix=name, dir=default_parent())))
+            else:
+                folder = cls(Path(path).expanduser().absolute())
             folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.connection_path.exists():
                 raise SessionError(
@@ -107,7 +138,8 @@ class SessionFolder:
             (folder.path / "pilots").mkdir(exist_ok=True)
             folder._take_lock()
         except OSError as error:
-            raise SessionError(f"the session folder {folder.path} cannot be used: {error}", path=path) from error
+            where = error.filename or path
+            raise SessionError(f"the session folder {where} cannot be used: {error}", path=str(where)) from error
         return folder
 
     @classmethod
@@ -136,6 +168,15 @@ class SessionFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def remove(self) -> None:
+        """Remove it with all that is in it; the folder of the sessions too, when it was made for them and is empty."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        shared = Path.home() / _SHARED
+        if self.path.parent == shared:
+            with contextlib.suppress(OSError):  # others have sessions there
+                shared.rmdir()
+                shared.parent.rmdir()
 
     def pilot(self, id: str) -> Path:
         """The folder of a pilot, made when needed."""

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError
+from pilot.errors import JobRefused, PilotError
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.processes import end_marked, identify, is_alive, remove_scratch
 from pilot_plugins import psij_executors
@@ -49,6 +49,9 @@ _CORES_ARE_PROCESSES = frozenset({"pbs", "pbs_classic", "lsf"})
 _LAUNCHERS = {"slurm": "srun", "cobalt": "mpirun", "flux": "single"}
 #: A line for the batch scheduler as custom attribute: ``#PBS -l foo=1``.
 _DIRECTIVE = re.compile(r"#(?:PBS|BSUB|COBALT)\s+--?([\w-]+)[=\s]\s*(.+)")
+
+#: What Slurm, PBS and LSF say when they cannot take any job now.
+_BUSY = re.compile(r"contact|connect|timed out|temporarily|try again|busy", re.IGNORECASE)
 
 _JOBS = {
     "NEW": JobState.UNKNOWN,
@@ -151,7 +154,9 @@ class PsijLauncher(Launcher):
             executor.submit(one)
         except Exception as error:
             words = str(getattr(error, "exception", None) or error).strip()
-            raise PilotError(f"PSI/J's executor {name!r} did not take the job: {words}") from error
+            refused = isinstance(error, psij.SubmitException) and not error.transient and not _BUSY.search(words)
+            kind = JobRefused if refused else PilotError
+            raise kind(f"PSI/J's executor {name!r} did not take the job: {words}") from error
         native_id = f"{name}:{_native(one)}"
         if name == "local":
             with contextlib.suppress(OSError):  # gone already

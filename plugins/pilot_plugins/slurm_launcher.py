@@ -33,7 +33,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError
+from pilot.errors import JobRefused, PilotError
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.processes import MARK, end_marked, remove_scratch
 
@@ -88,7 +88,7 @@ STATES = {
     "TIMEOUT": JobState.EXPIRED,
 }
 
-_PARTITION = "it asks for more nodes, time or memory than the partition allows (scontrol show partition)"
+_PARTITION = "it asks for more nodes, cores, memory or time than the partition has or allows (scontrol show partition)"
 _HELD = "it is held: scontrol release {id}, by the one who holds it"
 #: Reasons for which a pending job waits for ever, and what to do.
 NEVER = {
@@ -116,6 +116,8 @@ _NAME = re.compile(r"[A-Za-z_]\w*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: Code of our remote command for a folder that is not there (EX_NOINPUT of sysexits.h).
 _NOT_VISIBLE = 66
+#: Code of `run` for a command that takes too long, as of timeout(1); ssh's own for a connection that fails (ssh(1)).
+_SLOW, _SSH_FAILED = 124, 255
 _SEPARATOR = "|"
 _SQUEUE = ("squeue", "--noheader", "--array", "--states=all", f"--format={_SEPARATOR.join(('%i', '%T', '%N', '%r'))}")
 _SACCT = ("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State,NodeList,ExitCode")
@@ -146,7 +148,7 @@ def run(command: Sequence[str], input: str = "") -> tuple[int, str, str]:
             env=environment,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return 124, "", f"{command[0]} did not answer within {COMMAND_SECONDS:g} s"
+        return _SLOW, "", f"{command[0]} did not answer within {COMMAND_SECONDS:g} s"
     except FileNotFoundError:
         return 127, "", f"{command[0]} is not on PATH"
     return done.returncode, done.stdout, done.stderr
@@ -187,6 +189,8 @@ class SlurmLauncher(Launcher):
                 "run the manager on a login node of the cluster, or use slurm://user@login-node"
             )  # fmt: skip
             raise description.wrong("resource", f"{description.resource} where {program} is on PATH: {hint}")
+        if not host and (conf := os.environ.get("SLURM_CONF")) and not Path(conf).is_file():  # sbatch tries for 60 s
+            raise description.wrong("resource", f"{description.resource} where SLURM_CONF is a file: {conf} is none")
 
     def submit(self, job: Job) -> str:
         (answer,) = self.submit_many([job])
@@ -308,13 +312,15 @@ class _Cluster:
         else:
             code, output, errors = self._patiently((*sbatch, str(path)))
         if code == _NOT_VISIBLE and self._host:
-            raise PilotError(
+            raise JobRefused(
                 f"the session folder is not visible on {self._host}: {path} cannot be read there. Give the manager a "
                 "session_dir on a file system that this host, the login node and the compute nodes share"
             )
         if code:
             where = f" on {self._host}" if self._host else ""
-            raise PilotError(f"sbatch{where} refused the job: {_words(errors) or f'code {code}'} (script: {path})")
+            if _BUSY.search(errors) or code in (_SLOW, _SSH_FAILED if self._host else None):
+                raise PilotError(f"sbatch{where} cannot be asked: {_words(errors)}")
+            raise JobRefused(f"sbatch{where} refused the job: {_words(errors) or f'code {code}'} (script: {path})")
         number = output.split()[-1].partition(";")[0] if output.split() else ""
         if not number.isdigit():
             raise PilotError(f"sbatch gave no job id but {output!r}")
@@ -454,6 +460,7 @@ class _Watched:
         self._asked = -math.inf
         self._unknown = 0
         self._trouble = ""
+        self._warned = ""
         self._last: JobState | None = None
 
     def read(self) -> None:
@@ -482,6 +489,11 @@ class _Watched:
         shown = poll.found.get(self._id)
         self._unknown = 0 if shown is not None else self._unknown + 1
         self._shown = shown or self._shown
+        state, words = self._judge()
+        reason = self._shown[2] if self._shown is not None else ""
+        if state is JobState.QUEUED and reason in NEVER and reason != self._warned:
+            self._warned = reason
+            log.warning("Slurm job %s is %s", self._id, words)
 
     @property
     def open(self) -> bool:
