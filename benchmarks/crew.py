@@ -86,7 +86,7 @@ def measure(nodes: int) -> tuple[float, float, float, float]:
     home = Node("home", "home", 0, [], 0)
     settings: Any = AgentSettings(
         pilot="p", mark="mark", engine="process", remote=True, nodes=nodes + 1, cores=CORES, gpus=0, memory=1 << 40,
-        walltime=None, ports=None, sys_path=(), working_directory="/", environment={}, orphan_timeout=60.0,
+        walltime=None, drain=0.0, ports=None, sys_path=(), working_directory="/", environment={}, orphan_timeout=60.0,
     )  # fmt: skip
     crew = Crew(Engine(), home, server, (b"", b""), settings, Path("/"), lambda *_: None, lambda: None)  # type: ignore[arg-type]
     crew.started = True
