@@ -42,7 +42,7 @@ from pilot.node import (
     own_mark,
     own_rank,
 )
-from pilot.processes import MARK, end_marked, end_with_me, scratch
+from pilot.processes import MARK, allow_files, end_marked, end_with_me, scratch
 from pilot.session import AgentSettings, Connection, SessionFolder, write_private
 from pilot.tunnel import Tunnel
 from pilot.worker import versions
@@ -347,6 +347,7 @@ def main() -> None:
     if not is_agent:
         os.environ[MARK] = mark = own_mark(mark)
     end_with_me(mark)
+    allow_files()
     temporary = scratch(mark)
     temporary.mkdir(mode=0o700)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)

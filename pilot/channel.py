@@ -30,6 +30,8 @@ _CONNECT_MS = 5000
 _HOST = re.compile(r"tcp://(\[.*\]|[^:]*)(?::(\d+))?")
 #: How an event of a socket's monitor begins.
 _EVENT = struct.Struct("=H")
+#: Connections that wait to be taken: all workers of a pilot connect at about the same time (listen(2)).
+_BACKLOG = 4096
 
 
 class Server:
@@ -57,6 +59,7 @@ class Server:
         self.socket.curve_publickey, self.socket.curve_secretkey = keys
         self.socket.router_mandatory = True
         self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.socket.setsockopt(zmq.BACKLOG, _BACKLOG)
         self._ports = ports
         try:
             self.address = self.listen(address)
@@ -144,7 +147,9 @@ class Server:
 class Client:
     """The end that connects: an agent to its manager, a worker to its agent. For one thread."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys, address: str, name: str) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys, address: str, name: str, watched: bool = False
+    ) -> None:
         """Connect, now or as soon as the server is there.
 
         Args:
@@ -152,12 +157,28 @@ class Client:
             keys: public and secret CURVE key of the session.
             address: ``tcp://host:port``.
             name: what the server sees as sender.
+            watched: `is_broken` is going to be asked, often.
         """
         self.socket = secure(_prepare(context.socket(zmq.DEALER)), keys, address)
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._made = self._broken = False
+        self._monitor: zmq.Socket[bytes] | None = None
+        if watched:
+            self._monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self.socket.connect(address)
+
+    def is_broken(self) -> bool:
+        """True once a connection that was made is gone: what was on its way, both ways, may be lost. Another one is
+        made all the same. One thread may ask this while another one sends and receives."""
+        assert self._monitor is not None
+        while not self._broken and self._monitor.poll(0):
+            if event_of(self._monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._made = True
+            else:
+                self._broken = self._made
+        return self._broken
 
     def send(self, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Send, or keep until the server can be reached."""
@@ -177,6 +198,9 @@ class Client:
 
     def close(self, linger_ms: int = 500) -> None:
         """Close; what was not sent yet has a moment to go."""
+        if self._monitor is not None:
+            self.socket.disable_monitor()
+            self._monitor.close(linger=0)
         self.socket.close(linger=linger_ms)
 
 

@@ -353,8 +353,10 @@ class Conductor:
             return  # meant for the manager before: all that it had not acknowledged is sent again after the Welcome
         if isinstance(message, messages.Numbered):
             if agent.line.take(message):
-                self._received(agent, messages.decode(frames[0]), frames[1:])
-                self.journal.mark((agent.peer, message.seq))
+                try:
+                    self._received(agent, messages.decode(frames[0]), frames[1:])
+                finally:  # whatever came of it, it is not to come again, and an agent that drains waits for this
+                    self.journal.mark((agent.peer, message.seq))
         elif isinstance(message, messages.Beat):
             agent.line.hear(message)
         elif isinstance(message, messages.Again):

@@ -159,7 +159,7 @@ class NodeProcess:
         self._agent_address = address
         self._engine = self._make_engine()
         threading.Thread(target=self._run_calls, name="pilot-engine", daemon=True).start()
-        client = Client(self._context, connection.keys, address, f"node:{self._node.name}")
+        client = Client(self._context, connection.keys, address, f"node:{self._node.name}", watched=True)
         client.send(messages.Hello(self._node.name, os.getpid(), self._node.host, versions()))
         client.send(messages.Join(self._node, address))
         next_beat = 0.0
@@ -174,6 +174,8 @@ class NodeProcess:
                 next_beat = now + BEAT_SECONDS
                 client.send(messages.Beat())
                 self._doubt(now - self._heard)
+            if client.is_broken():  # an order to start a worker, or word that one is gone, may be lost
+                self._over = "the connection to the agent broke"
         return self._end(client)
 
     def _find_agent(self) -> Connection | None:

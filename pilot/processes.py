@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -13,6 +14,18 @@ import psutil
 
 #: Environment variable that carries a pilot's mark to every process below its agent.
 MARK = "PILOT_AGENT"
+
+
+#: Each worker has two connections to its agent; the limit that a shell gives is often 1024, what the site allows more.
+OPEN_FILES = 65536
+
+
+def allow_files() -> None:
+    """Let this process and those that it starts have as many files open as the site allows, `OPEN_FILES` at most."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def scratch(mark: str) -> Path:

@@ -139,8 +139,8 @@ class _Worker:
         self._context = zmq.Context()
 
     def run(self) -> None:
-        threading.Thread(target=self._lifeline, name="pilot-lifeline", daemon=True).start()
-        client = Client(self._context, self._spec.keys, self._spec.address, self._spec.name + MAIN)
+        client = self._connect(self._spec.name + MAIN)
+        threading.Thread(target=self._lifeline, args=(client,), name="pilot-lifeline", daemon=True).start()
         while (batch := self._inbox.get()) is not None:
             mpi.placement.set(mpi.Placement(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
             index = batch.begin()
@@ -192,8 +192,11 @@ class _Worker:
 
     # ---- the lifeline ---------------------------------------------------------------------------------------
 
-    def _lifeline(self) -> None:
-        client = Client(self._context, self._spec.keys, self._spec.address, self._spec.name)
+    def _connect(self, name: str) -> Client:
+        return Client(self._context, self._spec.keys, self._spec.address, name, watched=True)
+
+    def _lifeline(self, main: Client) -> None:
+        client = self._connect(self._spec.name)
         client.send(messages.Hello(self._spec.name, os.getpid(), platform.node(), versions()))
         heard = time.monotonic()
         while True:
@@ -206,6 +209,8 @@ class _Worker:
                 self._received(client, message, frames)
             elif time.monotonic() - heard > AGENT_SILENT_SECONDS:
                 self._end(client)
+            if client.is_broken() or main.is_broken():
+                self._end(client)  # a batch or its outcome may be lost, and nobody would know: a death is noticed
             with contextlib.suppress(IndexError):  # the main thread has just finished it
                 self._watch(client, self._batches[0])
         client.close()

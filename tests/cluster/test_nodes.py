@@ -83,7 +83,7 @@ def test_a_lost_node_costs_no_task(manager: PilotManager, eventually: Eventually
     eventually(lambda: len(pilot.nodes) == 2, 30)
     tasks = [manager.submit_task(nap, 0.1) for _ in range(100)]
     tasks[10].result(30)
-    (process,) = node_processes(pilot, "c2")
+    (process,) = node_processes(pilot, str(manager.session_dir), "c2")
     process.kill()
     assert len(infos(tasks)) == 100
     eventually(lambda: pilot.nodes == ("c1",), 10)
@@ -105,7 +105,7 @@ def test_nodes_come_and_go(manager: PilotManager, eventually: Eventually) -> Non
     eventually(lambda: len(jobs()) == 1, 20)
 
 
-def node_processes(pilot: Pilot, node: str) -> list[Any]:
+def node_processes(pilot: Pilot, session: str, node: str) -> list[Any]:
     import psutil
 
     found = []
@@ -114,7 +114,7 @@ def node_processes(pilot: Pilot, node: str) -> list[Any]:
             words, environment = process.cmdline(), process.environ()
         except psutil.Error:
             continue
-        if "pilot.agent" in words and pilot.id in words and environment.get("SLURMD_NODENAME") == node:
+        if "pilot.agent" in words and {pilot.id, session} <= {*words} and environment.get("SLURMD_NODENAME") == node:
             parent = process.parent()
             if parent is None or "pilot.agent" not in parent.cmdline():
                 found.append(process)

@@ -44,11 +44,11 @@ def test_a_stream_of_tasks_over_three_pilots(tmp_path: Path, eventually: Eventua
         )
         manager.submit_pilot(wanted)
         described = [
-            TaskDescription(function=note, args=(str(notes), number, 0.1), pilot="relay", walltime=2)
-            for number in range(200)
+            TaskDescription(function=note, args=(str(notes), number, 0.1), pilot="relay", walltime=1)
+            for number in range(220)
         ]
         tasks = manager.submit_tasks(described)
-        assert manager.get_results(tasks) == list(range(200))
+        assert manager.get_results(tasks) == list(range(220))
         assert [pilot.name for pilot in manager.pilots] == ["relay", "relay.2", "relay.3"]
         used = Counter(task.info.pilot for task in tasks)
         assert set(used) == {"relay", "relay.2", "relay.3"}

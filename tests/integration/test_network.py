@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import platform
 import random
 import socket
 import struct
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
 import pytest
+import zmq
 
-from pilot import PilotDescription, PilotManager
+from pilot import PilotDescription, PilotManager, messages
 from pilot.addresses import hosts, reach, split
+from pilot.channel import Server
+from pilot.descriptions import SLOT
 from pilot.errors import SessionError
+from pilot.interfaces import WorkerSpec
 from pilot.local import LocalLauncher
 from pilot.session import SessionFolder
 from pilot.states import PilotState
+from pilot.worker import serve
 
 needs_address = pytest.mark.skipif(not hosts(), reason="LEFT OUT: this host has no address but loopback")
+
+#: The proxy of these tests tears connections and leaves halves of them; asyncio complains when they are collected.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 TASKS = 2000
 #: SO_LINGER on, 0 s: closing sends RST, and what the kernel still has is thrown away.
@@ -262,3 +273,28 @@ def test_ports_that_are_all_taken(tmp_path: Path) -> None:
             PilotManager(tmp_path / "session", ports=(port, port))
     with PilotManager(tmp_path / "other", ports=(port, port)) as manager:
         assert addresses_of(manager) == (f"tcp://127.0.0.1:{port}",)
+
+
+def test_a_worker_whose_connection_breaks_ends(tmp_path: Path, eventually: Callable[..., Any]) -> None:
+    """What was on its way may be lost: the worker's end is noticed, a lost batch would not be."""
+    keys = zmq.curve_keypair()
+    server = Server(keys, "tcp://127.0.0.1")
+    process: Any = None
+    try:
+        with Cutter(split(server.address)[1], seed=0, pause=(1000.0, 1000.0)) as cutter:
+            spec = WorkerSpec(
+                name="w", node="n", resources=SLOT, address=f"tcp://127.0.0.1:{cutter.port}", keys=keys,
+                folder=str(tmp_path), spool=str(tmp_path), sys_path=tuple(sys.path), working_directory=str(tmp_path),
+                environment={},
+            )  # fmt: skip
+            process = multiprocessing.get_context("spawn").Process(target=serve, args=(spec,))
+            process.start()
+            peer, hello, _ = eventually(server.receive, timeout=30)
+            assert peer == b"w" and isinstance(hello, messages.Hello)
+            assert process.is_alive()
+        process.join(10.0)  # without a broken connection it would wait for 30 s
+        assert process.exitcode == 0
+    finally:
+        if process is not None:
+            process.kill()
+        server.close()

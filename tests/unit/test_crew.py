@@ -40,8 +40,7 @@ class World:
         self.gpus = [f"GPU-{number}" for number in range(gpus)]
         settings = AgentSettings(
             pilot="p", mark="mark", engine="process", remote=True, nodes=nodes + 1, cores=CORES, gpus=gpus,
-            memory=MEMORY, walltime=None,
-        drain=0.0, ports=None, sys_path=(), working_directory="/", environment={},
+            memory=MEMORY, walltime=None, drain=0.0, ports=None, sys_path=(), working_directory="/", environment={},
             orphan_timeout=60.0,
         )  # fmt: skip
         home = Node("home", "home", CORES, self.gpus, MEMORY)
