@@ -261,7 +261,7 @@ class Agent:
             told = (self._pilot_folder / EXPIRING).read_text().split()
         except OSError:
             return
-        if told == ["USR1"] and self._ends is not None:
+        if set(told) == {"USR1"} and self._ends is not None:
             latest = time.time() + self._settings.drain + SIGNAL_EARLY_SECONDS
             if latest < self._ends:
                 self._ends = latest

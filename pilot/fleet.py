@@ -59,10 +59,6 @@ class _Calls:
         self._queue.put((answer, function, args))
         return answer
 
-    def is_open(self) -> bool:
-        """True until `shutdown`."""
-        return self._thread.is_alive()
-
     def shutdown(self) -> None:
         """Blocks until all calls are made. May be called again, as after a Ctrl-C in it."""
         self.is_over = True
@@ -250,8 +246,6 @@ class Fleet:
     def close(self, timeout: float) -> None:
         """End every job: those told to stop have ``timeout`` seconds to do so. Blocks until all are gone; does nothing
         the second time."""
-        if not self._calls.is_open():
-            return
         deadline = time.monotonic() + timeout
         self._closing = True
         if self._calls.is_over:

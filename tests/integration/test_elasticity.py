@@ -44,11 +44,11 @@ def test_a_stream_of_tasks_over_three_pilots(tmp_path: Path, eventually: Eventua
         )
         manager.submit_pilot(wanted)
         described = [
-            TaskDescription(function=note, args=(str(notes), number, 0.1), pilot="relay", walltime=1)
-            for number in range(220)
+            TaskDescription(function=note, args=(str(notes), number, 0.1), pilot="relay", walltime=2)
+            for number in range(170)
         ]
         tasks = manager.submit_tasks(described)
-        assert manager.get_results(tasks) == list(range(220))
+        assert manager.get_results(tasks) == list(range(170))
         assert [pilot.name for pilot in manager.pilots] == ["relay", "relay.2", "relay.3"]
         used = Counter(task.info.pilot for task in tasks)
         assert set(used) == {"relay", "relay.2", "relay.3"}
@@ -56,7 +56,7 @@ def test_a_stream_of_tasks_over_three_pilots(tmp_path: Path, eventually: Eventua
         eventually(lambda: manager.pilots[-1].state is PilotState.DONE, timeout=15)
         assert [pilot.state for pilot in manager.pilots] == [PilotState.DONE] * 3
         assert "walltime is over" in manager.pilots[0].reason or "drained" in manager.pilots[0].reason
-    assert counts(notes, "finished") == Counter(range(200))
+    assert counts(notes, "finished") == Counter(range(170))
 
 
 def test_what_walltime_cuts_off_runs_elsewhere_at_no_cost(tmp_path: Path, eventually: Eventually) -> None:
