@@ -469,7 +469,10 @@ def test_every_field_is_in_the_script(make: Any) -> None:
 
 
 def test_gpus_are_asked_for_once(make: Any) -> None:
-    assert "gpus-per-node" not in script([make("x", gres="qpu:1,gpu:a100:2", gpus_per_node=2)])
+    for gres in ("qpu:1,gpu:a100:2", "gpu", "gpu:2", " gres/gpu:2"):
+        assert "gpus-per-node" not in script([make("x", gres=gres, gpus_per_node=2)]), gres
+    for gres in ("gpu_mem:5", "qpu:gpu:1", None):
+        assert "gpus-per-node=2" in script([make("x", gres=gres, gpus_per_node=2)]), gres
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,23 @@ def test_who_waits_for_a_gpu_keeps_nobody_from_the_cores(world: World) -> None:
     assert world.state(plain) is TaskState.BOUND
 
 
+@pytest.mark.parametrize("seconds", [0.01, 10.0], ids=["short", "long"])
+def test_who_waits_for_all_gpus_gets_them(world: World, seconds: float) -> None:
+    """One by one the GPUs come free: later tasks of one GPU must not take them for ever."""
+    world.pilot(cores=4, gpus_per_node=2)
+    world.submit(2, measured(seconds), num_gpus=1, num_cpus=0.5)
+    (both,) = world.submit(1, measured(seconds, 2), num_gpus=2, num_cpus=0.5)
+    late = world.submit(2000, measured(seconds), num_gpus=1, num_cpus=0.5)
+    for _ in range(4):
+        if world.state(both) is not TaskState.QUEUED:
+            break
+        world.finish_batch(seconds)
+    assert world.state(both) is TaskState.BOUND
+    assert world.state(late[-1]) is TaskState.QUEUED
+    (plain,) = world.submit()
+    assert world.state(plain) is TaskState.BOUND
+
+
 def test_order_of_submission(world: World) -> None:
     world.pilot(cores=1)
     ids = world.submit(30)
