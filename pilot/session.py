@@ -95,7 +95,8 @@ def default_parent() -> Path:
         return Path(tempfile.gettempdir())
     try:
         parent = Path(named).expanduser().absolute() if named else Path.home() / _SHARED
-        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (parent.parent, parent):  # `parents` has no mode for all but the last
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
         where = f"{SESSIONS} names" if named else "jobs on other hosts need"
         hint = f"give PilotManager a session_dir that the compute nodes see, or set {SESSIONS}"

@@ -1,0 +1,206 @@
+"""What goes wrong for somebody who is new on a cluster: refused and impossible jobs, Ctrl-C, folders that are not there."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from rich.console import Console
+
+from pilot import DescriptionError, NoPilotError, Pilot, PilotDescription, PilotFailed, PilotManager, PilotState
+from pilot.progress import Progress
+
+Eventually = Callable[..., Any]
+Leftovers = Callable[[], list[psutil.Process]]
+
+
+@pytest.fixture(autouse=True)
+def slurm(idle_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in idle_cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    return idle_cluster
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[PilotManager]:
+    manager = PilotManager(tmp_path / "session")
+    yield manager
+    manager.close()
+
+
+def ask(manager: PilotManager, **wishes: Any) -> Pilot:
+    defaults = {"resource": "slurm://", "engine": "process", "cores_per_node": 1, "walltime": 5}
+    return manager.submit_pilot(PilotDescription(**{**defaults, **wishes}))
+
+
+def squeue() -> list[str]:
+    return subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, text=True, check=True).stdout.split()
+
+
+# ---- wrong input ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wishes, words",
+    [
+        ({"queue": "nonesuch"}, "invalid partition specified: nonesuch"),
+        ({"gres": "fpga:1"}, r"Invalid generic resource \(gres\) specification"),
+        ({"licenses": "nonesuch:1"}, "Invalid license specification"),
+        ({"reservation": "nonesuch"}, "reservation"),
+    ],
+    ids=["partition", "gres", "licence", "reservation"],
+)
+def test_a_refused_job_is_submitted_once(manager: PilotManager, wishes: dict[str, Any], words: str) -> None:
+    begun = time.monotonic()
+    pilot = ask(manager, **wishes)
+    with pytest.raises(PilotFailed, match=f"its job cannot be started: sbatch refused the job: .*{words}"):
+        pilot.wait(20)
+    assert time.monotonic() - begun < 5
+    manager.close()
+    with sqlite3.connect(manager.session_dir / "journal.sqlite") as journal:
+        rows = journal.execute("SELECT state FROM pilot_changes").fetchall()
+    assert [state for (state,) in rows] == ["queued", "failed"]
+
+
+@pytest.mark.parametrize(
+    "wishes, words",
+    [
+        ({"number_of_nodes": 3}, "number_of_nodes is above the partition's limit"),
+        ({"walltime": 120}, "walltime is above the partition's limit"),
+        ({"cores_per_node": 99}, "more nodes, cores, memory or time than the partition has or allows"),
+    ],
+    ids=["nodes", "walltime", "cores"],
+)
+def test_a_job_that_never_starts_says_so(
+    manager: PilotManager, wishes: dict[str, Any], words: str, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    pilot = ask(manager, **wishes)
+    eventually(lambda: f"it will never start like this: {words}" in pilot.job, 15)
+    assert pilot.state is PilotState.QUEUED
+    assert words in manager.explain(manager.submit_task(len, "abc"))
+    assert words in caplog.text
+    console = Console(width=300)
+    with console.capture() as capture:
+        console.print(Progress(manager)._show())
+    assert words in capture.get()
+
+
+@pytest.mark.parametrize(
+    "wishes, variables, words",
+    [
+        ({"cores_per_node": None}, {}, "cores_per_node"),
+        ({"resource": "srun://"}, {}, "inside a Slurm allocation only"),
+        ({}, {"PATH": "/nonesuch"}, "sbatch is on PATH: run the manager on a login node"),
+        ({}, {"SLURM_CONF": "/nonesuch/slurm.conf"}, "SLURM_CONF is a file: /nonesuch/slurm.conf is none"),
+    ],
+    ids=["cores", "srun", "no sbatch", "no slurm.conf"],
+)
+def test_what_can_be_known_before_is_said_at_once(
+    manager: PilotManager,
+    monkeypatch: pytest.MonkeyPatch,
+    wishes: dict[str, Any],
+    variables: dict[str, str],
+    words: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DescriptionError, match=words):
+        ask(manager, **wishes)
+
+
+def test_a_login_node_that_is_not_there(manager: PilotManager) -> None:
+    with pytest.raises(PilotFailed, match="sbatch on nosuchhost.invalid cannot be asked: .*nosuchhost"):
+        ask(manager, resource="slurm://nosuchhost.invalid", restarts=0).wait(30)
+
+
+def test_an_environment_that_is_not_there_fails_with_the_end_of_the_log(manager: PilotManager) -> None:
+    with pytest.raises(PilotFailed, match=r"before its agent reported; its log ends with: .*/nonesuch/venv/bin/python"):
+        ask(manager, venv="/nonesuch/venv", restarts=1).wait(30)
+
+
+def test_a_working_directory_that_is_not_there(manager: PilotManager) -> None:
+    with pytest.raises(PilotFailed, match="its working directory /nonesuch does not exist on"):
+        ask(manager, working_directory="/nonesuch", restarts=0).wait(30)
+
+
+def test_a_folder_that_the_node_does_not_see(manager: PilotManager, slurm: Any, eventually: Eventually) -> None:
+    """The pilot's folder is taken away while its job is pending: the job cannot enter it."""
+    blocker = slurm.run("sbatch", "--parsable", "-N2", "--exclusive", "--wrap", "sleep 60").stdout.strip()
+    pilot = ask(manager, number_of_nodes=2, restarts=0)
+    eventually(lambda: "pending" in pilot.job, 15)
+    pilot.log_path.parent.rename(pilot.log_path.parent.with_name("gone"))
+    slurm.run("scancel", blocker)
+    with pytest.raises(
+        PilotFailed, match=r"agent\.log is empty or not there: is the session folder visible on the comp"
+    ):
+        pilot.wait(40)
+
+
+def test_a_walltime_shorter_than_the_start(manager: PilotManager) -> None:
+    pilot = ask(manager, walltime=0.005)
+    task = manager.submit_task(len, "abc")
+    assert isinstance(task.exception(30), NoPilotError)
+    assert "its walltime is over" in str(task.exception())
+    assert pilot.state is PilotState.DONE
+
+
+# ---- Ctrl-C ---------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import time
+from pilot import PilotDescription, PilotManager
+
+def nap():
+    time.sleep(0.2)
+
+if __name__ == "__main__":
+    with PilotManager() as manager:
+        print(manager.session_dir, flush=True)
+        pilot = manager.submit_pilot(
+            PilotDescription(resource="slurm://", engine="process", cores_per_node=1, walltime=5, number_of_nodes=2)
+        )
+        tasks = [manager.submit_task(nap) for _ in range(1000)]
+        tasks[0].add_done_callback(lambda task: print("going", flush=True))
+        manager.wait_tasks()
+"""
+
+
+@pytest.mark.parametrize("pending", [True, False], ids=["pending", "running"])
+def test_ctrl_c_leaves_nothing(
+    pending: bool,
+    slurm: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eventually: Eventually,
+    leftovers: Leftovers,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    ours: set[str] = set()
+    if pending:
+        ours = {slurm.run("sbatch", "--parsable", "-N2", "--exclusive", "--wrap", "sleep 60").stdout.strip()}
+        eventually(lambda: squeue())
+    child = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    session = Path(child.stdout.readline().strip())
+    assert session.is_relative_to(tmp_path / ".quantum-pilot/sessions")
+    if pending:
+        eventually(lambda: len(squeue()) == 2, 20)
+    else:
+        assert child.stdout.readline() == "going\n"
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=15)
+    assert "KeyboardInterrupt" in errors
+    eventually(lambda: set(squeue()) == ours, 10)
+    assert not (tmp_path / ".quantum-pilot").exists()
+    eventually(lambda: not leftovers(), 5)
+    slurm.run("scancel", *ours or ("0",))

@@ -1,0 +1,74 @@
+"""Where a session goes that was given no folder."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pilot.errors import SessionError
+from pilot.session import SESSIONS, SessionFolder
+
+Put = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory, a temporary one, and nothing on PATH."""
+    for name, folder in (("HOME", "home"), ("TMPDIR", "tmp"), ("PATH", "bin")):
+        (tmp_path / folder).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for name in (SESSIONS, "SLURM_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home"
+
+
+def create_and_remove() -> Path:
+    session = SessionFolder.create(None)
+    assert stat.S_IMODE(session.path.stat().st_mode) == 0o700
+    assert session.spool.is_dir()
+    session.release()
+    session.remove()
+    assert not session.path.exists()
+    return session.path.parent
+
+
+def test_below_the_temporary_directory_on_one_machine(tmp_path: Path) -> None:
+    assert create_and_remove() == tmp_path / "tmp"
+    assert (tmp_path / "tmp").is_dir()
+
+
+@pytest.mark.parametrize("client", ["sbatch", "qsub", "bsub", "flux", None])
+def test_below_home_on_a_cluster(
+    client: str | None, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if client:
+        (tmp_path / "bin" / client).touch(mode=0o755)
+    else:
+        monkeypatch.setenv("SLURM_JOB_ID", "17")
+    kept = SessionFolder.create(None)
+    assert stat.S_IMODE((home / ".quantum-pilot").stat().st_mode) == 0o700
+    assert create_and_remove() == home / ".quantum-pilot/sessions"
+    assert kept.path.is_dir()  # another session keeps the folder
+    kept.release()
+    kept.remove()
+    assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize("client", [True, False])
+def test_the_variable_overrides_all(client: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if client:
+        (tmp_path / "bin/sbatch").touch(mode=0o755)
+    monkeypatch.setenv(SESSIONS, str(tmp_path / "scratch/me"))
+    assert create_and_remove() == tmp_path / "scratch/me"
+    assert (tmp_path / "scratch/me").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(SESSIONS, str(tmp_path / "file/below"))
+    with pytest.raises(SessionError, match=f"{SESSIONS} names a folder that cannot be made: .*session_dir"):
+        SessionFolder.create(None)
