@@ -117,7 +117,7 @@ def test_what_can_be_known_before_is_said_at_once(
 
 
 def test_a_login_node_that_is_not_there(manager: PilotManager) -> None:
-    with pytest.raises(PilotFailed, match="sbatch on nosuchhost.invalid cannot be asked: .*nosuchhost"):
+    with pytest.raises(PilotFailed, match=r"sbatch on nosuchhost.invalid cannot be asked: .*nosuchhost"):
         ask(manager, resource="slurm://nosuchhost.invalid", restarts=0).wait(30)
 
 
