@@ -1,4 +1,4 @@
-"""A manager killed -9 on the login node while its pilots are with Slurm: running, draining, pending, with added nodes."""
+"""A manager killed -9 on the login node with pilots in Slurm: running, draining, pending, with added nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from pilot import PilotManager, PilotState
 
 Eventually = Callable[..., Any]
-TASKS = 300
+TASKS = 150
 
 #: The manager that is to be killed: session, notes.
 CHILD = f"""
@@ -86,6 +86,8 @@ def killed(tmp_path: Path) -> Iterator[Path]:
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
     yield session
 
 
@@ -117,13 +119,14 @@ def test_attach_finds_jobs_agents_added_nodes_and_results(killed: Path, eventual
         assert ends_at is not None
         assert ends_at - time.monotonic() == pytest.approx(left, abs=5)
 
+        late.cancel()
+        eventually(lambda: len(squeue()) == 2, 10)
         wide.add_nodes(1)  # beside the ones that were added before
         eventually(lambda: len(wide.nodes) == 4, 20)
         assert len(set(wide.nodes)) == 4
         wide.cancel()
-        eventually(lambda: len(squeue()) == 1, 20)
+        eventually(lambda: not squeue(), 20)  # its three jobs
         manager.close()
-    eventually(lambda: not squeue(), 20)
 
 
 def squeue_left(job: str) -> list[float]:

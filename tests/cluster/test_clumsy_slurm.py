@@ -1,4 +1,4 @@
-"""What goes wrong for somebody who is new on a cluster: refused and impossible jobs, Ctrl-C, folders that are not there."""
+"""What goes wrong for the new user of a cluster: refused and impossible jobs, Ctrl-C, folders that are not there."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_refused_job_is_submitted_once(manager: PilotManager, wishes: dict[str
     [
         ({"number_of_nodes": 3}, "number_of_nodes is above the partition's limit"),
         ({"walltime": 120}, "walltime is above the partition's limit"),
-        ({"cores_per_node": 99}, "more nodes, cores, memory or time than the partition has or allows"),
+        ({"cores_per_node": 99}, "it asks for more nodes, cores, memory or time than the partition has"),
     ],
     ids=["nodes", "walltime", "cores"],
 )
@@ -117,7 +117,7 @@ def test_what_can_be_known_before_is_said_at_once(
 
 
 def test_a_login_node_that_is_not_there(manager: PilotManager) -> None:
-    with pytest.raises(PilotFailed, match=r"sbatch on nosuchhost.invalid cannot be asked: .*nosuchhost"):
+    with pytest.raises(PilotFailed, match=r"sbatch on nosuchhost\.invalid cannot be asked: .*nosuchhost"):
         ask(manager, resource="slurm://nosuchhost.invalid", restarts=0).wait(30)
 
 
@@ -146,7 +146,7 @@ def test_a_folder_that_the_node_does_not_see(manager: PilotManager, slurm: Any, 
 
 def test_a_walltime_shorter_than_the_start(manager: PilotManager) -> None:
     pilot = ask(manager, walltime=0.005)
-    task = manager.submit_task(len, "abc")
+    task = manager.submit_task(time.sleep, 5)
     assert isinstance(task.exception(30), NoPilotError)
     assert "its walltime is over" in str(task.exception())
     assert pilot.state is PilotState.DONE
@@ -198,7 +198,7 @@ def test_ctrl_c_leaves_nothing(
     else:
         assert child.stdout.readline() == "going\n"
     child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=15)
+    _, errors = child.communicate(timeout=15)  # closes the pipes
     assert "KeyboardInterrupt" in errors
     eventually(lambda: set(squeue()) == ours, 10)
     assert not (tmp_path / ".quantum-pilot").exists()
