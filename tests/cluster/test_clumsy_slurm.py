@@ -1,4 +1,4 @@
-"""What goes wrong for the new user of a cluster: refused and impossible jobs, Ctrl-C, folders that are not there."""
+"""What goes wrong for somebody new on a cluster: refused and impossible jobs, Ctrl-C, folders that are not there."""
 
 from __future__ import annotations
 
