@@ -156,11 +156,12 @@ class Controller:
         elif event.scaler is not None and event.scaler not in self._scalers:
             self._change(pilot, PilotState.DONE, "its autoscaler was stopped", commands)
         elif event.rejoins:
-            pilot.rejoins = True
             pilot.state = PilotState.QUEUED
-            self._hold_until = now + REJOIN_SECONDS
+            if event.reported:  # else it cannot have any task
+                pilot.rejoins = True
+                self._hold_until = now + REJOIN_SECONDS
             if not event.job_known:
-                pilot.report_by = self._hold_until
+                pilot.report_by = now + REJOIN_SECONDS
         else:
             commands.append(events.StartPilot(pilot.id))
             self._change(pilot, PilotState.QUEUED, "submitted", commands)

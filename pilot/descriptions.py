@@ -197,7 +197,8 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     environment: _Texts = {}
     #: Where tasks run. Default: where the manager was made.
     working_directory: str | None = None
-    #: How often an agent that was lost is started again before the pilot counts as failed.
+    #: How often an agent that was lost, or never came up, is started again before the pilot counts as failed. A job
+    #: that the resource manager refuses is not submitted again.
     restarts: _Count = 2
     #: Seconds that the agent goes on without a manager, for one to attach.
     orphan_timeout: float = 600.0

@@ -44,6 +44,8 @@ class PilotAsked(Event, frozen=True):
     taken: int = 0
     #: After an attach: False when only its agent can tell whether its job exists.
     job_known: bool = True
+    #: With `rejoins`: its agent had reported to the manager before, and may have tasks.
+    reported: bool = True
 
 
 class JobSeen(Event, frozen=True):

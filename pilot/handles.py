@@ -257,7 +257,11 @@ class Pilot:
 
     @property
     def job(self) -> str:
-        """What the resource manager says of its job, such as "Slurm job 17: pending: Priority"; "" until it does."""
+        """What the resource manager says of its job, such as "Slurm job 17: pending: Priority"; "" until it does.
+
+        A job that will never start as it was asked for says so, and what to change; it stays in the queue until the
+        pilot is cancelled. `PilotManager.explain` of a task and the progress display have the same words.
+        """
         return self._job
 
     def wait(self, timeout: float | None = None) -> PilotState:

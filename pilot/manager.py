@@ -682,12 +682,13 @@ class PilotManager:
         """A pilot that was not over: its agent may join again. One that was never submitted is submitted now."""
         conductor, id, description = self._conductor, pilot.id, pilot.description
         reasons = [reason for _, reason, _ in changes]
-        native_id, draining = None, False  # of its last job
+        native_id, draining, reported = None, False, False  # of its last job
         for state, reason, native in changes:
             if reason.startswith((STARTED_AGAIN, TAKEN_AWAY)):
-                native_id, draining = None, False
+                native_id, draining, reported = None, False, False
             native_id = native or native_id
             draining = draining or state == PilotState.DRAINING.value
+            reported = reported or state in (PilotState.STARTING.value, PilotState.ACTIVE.value)
         if mark:
             pilot._change(PilotState.QUEUED, "waits for its agent to join again")
             conductor.adopt(id, mark)
@@ -710,6 +711,7 @@ class PilotManager:
                 started_again=sum(reason.startswith(STARTED_AGAIN) for reason in reasons),
                 taken=sum(reason.startswith(TAKEN_AWAY) for reason in reasons),
                 job_known=native_id is not None,
+                reported=reported,
             )
         )
 
