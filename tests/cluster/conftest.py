@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,10 +59,20 @@ def cluster_module() -> Any:
     return _cluster_module()
 
 
+def _remove_stale_shared_memory() -> None:
+    """What killed ranks of MPICH leave: its names follow Slurm's job ids, which begin anew with each private cluster, and
+    a rank that finds an old file fails in MPI_Init. Those of a minute ago are mapped, or nobody's any more."""
+    for file in Path("/dev/shm").glob("mpich_shm_*"):
+        with contextlib.suppress(OSError):
+            if time.time() - file.stat().st_mtime > 60:
+                file.unlink()
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Any]:
     """A running Slurm of four nodes; SLURM_CONF is set."""
     module = _cluster_module()
+    _remove_stale_shared_memory()
     one = module.Cluster(tmp_path_factory.mktemp("slurm"), PORT_BASE)
     try:
         one.start()
