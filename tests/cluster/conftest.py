@@ -60,8 +60,8 @@ def cluster_module() -> Any:
 
 
 def _remove_stale_shared_memory() -> None:
-    """What killed ranks of MPICH leave: its names follow Slurm's job ids, which begin anew with each private cluster, and
-    a rank that finds an old file fails in MPI_Init. Those of a minute ago are mapped, or nobody's any more."""
+    """What killed ranks of MPICH leave: its names follow Slurm's job ids, which begin anew with each private cluster,
+    and a rank that finds an old file fails in MPI_Init. Those of a minute ago are mapped, or nobody's any more."""
     for file in Path("/dev/shm").glob("mpich_shm_*"):
         with contextlib.suppress(OSError):
             if time.time() - file.stat().st_mtime > 60:
