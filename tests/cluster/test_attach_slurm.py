@@ -65,11 +65,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(autouse=True)
-def slurm(idle_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in idle_cluster.environment.items():
-        monkeypatch.setenv(name, value)
-    return idle_cluster
+pytestmark = pytest.mark.usefixtures("idle_cluster")
 
 
 @pytest.fixture

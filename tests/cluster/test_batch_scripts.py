@@ -18,11 +18,8 @@ SCRIPTS = Path(__file__).parents[2] / "slurm"
 
 
 @pytest.fixture(autouse=True)
-def slurm(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
+def venv(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VENV", sys.prefix)
-    return cluster
 
 
 def finish(script: str, folder: Path, eventually: Eventually, **environment: str) -> str:

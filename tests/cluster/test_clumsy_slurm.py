@@ -22,11 +22,7 @@ Eventually = Callable[..., Any]
 Leftovers = Callable[[], list[psutil.Process]]
 
 
-@pytest.fixture(autouse=True)
-def slurm(idle_cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in idle_cluster.environment.items():
-        monkeypatch.setenv(name, value)
-    return idle_cluster
+pytestmark = pytest.mark.usefixtures("idle_cluster")
 
 
 @pytest.fixture
@@ -99,7 +95,11 @@ def test_a_job_that_never_starts_says_so(
         ({"cores_per_node": None}, {}, "cores_per_node"),
         ({"resource": "srun://"}, {}, "inside a Slurm allocation only"),
         ({}, {"PATH": "/nonesuch"}, "sbatch is on PATH: run the manager on a login node"),
-        ({}, {"SLURM_CONF": "/nonesuch/slurm.conf"}, "SLURM_CONF is a file: /nonesuch/slurm.conf is none"),
+        (
+            {},
+            {"SLURM_CONF": "/nonesuch/slurm.conf"},
+            "SLURM_CONF is a file: /nonesuch/slurm.conf is none",
+        ),
     ],
     ids=["cores", "srun", "no sbatch", "no slurm.conf"],
 )
@@ -131,13 +131,13 @@ def test_a_working_directory_that_is_not_there(manager: PilotManager) -> None:
         ask(manager, working_directory="/nonesuch", restarts=0).wait(30)
 
 
-def test_a_folder_that_the_node_does_not_see(manager: PilotManager, slurm: Any, eventually: Eventually) -> None:
+def test_a_folder_that_the_node_does_not_see(manager: PilotManager, idle_cluster: Any, eventually: Eventually) -> None:
     """The pilot's folder is taken away while its job is pending: the job cannot enter it."""
-    blocker = slurm.run("sbatch", "--parsable", "-N2", "--exclusive", "--wrap", "sleep 60").stdout.strip()
+    blocker = idle_cluster.run("sbatch", "--parsable", "-N2", "--exclusive", "--wrap", "sleep 60").stdout.strip()
     pilot = ask(manager, number_of_nodes=2, restarts=0)
     eventually(lambda: "pending" in pilot.job, 15)
     pilot.log_path.parent.rename(pilot.log_path.parent.with_name("gone"))
-    slurm.run("scancel", blocker)
+    idle_cluster.run("scancel", blocker)
     with pytest.raises(
         PilotFailed, match=r"agent\.log is empty or not there: is the session folder visible on the comp"
     ):
@@ -176,7 +176,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("pending", [True, False], ids=["pending", "running"])
 def test_ctrl_c_leaves_nothing(
     pending: bool,
-    slurm: Any,
+    idle_cluster: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     eventually: Eventually,
@@ -187,7 +187,7 @@ def test_ctrl_c_leaves_nothing(
     script.write_text(SCRIPT)
     ours: set[str] = set()
     if pending:
-        ours = {slurm.run("sbatch", "--parsable", "-N2", "--exclusive", "--wrap", "sleep 60").stdout.strip()}
+        ours = {idle_cluster.run("sbatch", "--parsable", "-N2", "--exclusive", "--wrap", "sleep 60").stdout.strip()}
         eventually(lambda: squeue())
     child = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout is not None
@@ -203,4 +203,4 @@ def test_ctrl_c_leaves_nothing(
     eventually(lambda: set(squeue()) == ours, 10)
     assert not (tmp_path / ".quantum-pilot").exists()
     eventually(lambda: not leftovers(), 5)
-    slurm.run("scancel", *ours or ("0",))
+    idle_cluster.run("scancel", *ours or ("0",))

@@ -18,13 +18,6 @@ Seen = tuple[str | None, float, float]
 
 
 @pytest.fixture
-def slurm(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
-    return cluster
-
-
-@pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PilotManager]:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with PilotManager(tmp_path / "session") as manager:
@@ -83,7 +76,7 @@ def check_shares(manager: PilotManager) -> list[Task]:
 
 
 @pytest.mark.parametrize("engine", ["process", "dask", "ray"])
-def test_shares_on_slurm(slurm: Any, tmp_path: Path, manager: PilotManager, engine: str) -> None:
+def test_shares_on_slurm(cluster: Any, tmp_path: Path, manager: PilotManager, engine: str) -> None:
     # This setting of Ray's would have it hide every GPU from its actors, which are declared with none.
     pilot = on_g1(manager, engine=engine, name="gpus", environment={"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"})
     tasks = check_shares(manager)
@@ -115,14 +108,14 @@ def test_uuids_are_what_tasks_and_the_record_have(
     assert see(submit(manager, 1, 2))[0][0] == "GPU-aaaa,GPU-bbbb"
 
 
-def test_two_pilots_on_one_node_have_different_gpus(slurm: Any, manager: PilotManager) -> None:
+def test_two_pilots_on_one_node_have_different_gpus(cluster: Any, manager: PilotManager) -> None:
     for name in ("one", "two"):
         on_g1(manager, name=name, cores_per_node=2, gpus_per_node=1, memory="1 GiB")
     wishes = [TaskDescription(function=look, num_gpus=1, pilot=name) for name in ("one", "two")]
     assert {devices for devices, _, _ in see([manager.submit_task(wish) for wish in wishes])} == {"0", "1"}
 
 
-def test_fewer_gpus_than_asked_for(slurm: Any, manager: PilotManager) -> None:
+def test_fewer_gpus_than_asked_for(cluster: Any, manager: PilotManager) -> None:
     pilot = on_g1(manager, gres="gpu:1", restarts=0)
     found = r"node g1 has 1 GPUs \(0\) that the pilot may use, gpus_per_node=2 asks for 2"
     with pytest.raises(PilotFailed, match=found):
@@ -140,7 +133,7 @@ def ranks(manager: PilotManager, count: int, num_gpus: float) -> Task:
     return manager.submit_task(TaskDescription(function=rank_sees, ranks=count, num_gpus=num_gpus, num_cpus=0.5))
 
 
-def test_each_rank_has_its_own_gpu(slurm: Any, manager: PilotManager) -> None:
+def test_each_rank_has_its_own_gpu(cluster: Any, manager: PilotManager) -> None:
     pytest.importorskip("mpi4py")
     on_g1(manager, mpi=("srun", "--mpi=pmi2"))
     see(submit(manager, 2, 1, 0.1))  # idle workers hold both

@@ -21,11 +21,7 @@ Eventually = Callable[..., Any]
 ENGINES = ["process", "dask", "ray"]
 
 
-@pytest.fixture(autouse=True)
-def slurm(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in cluster.environment.items():
-        monkeypatch.setenv(name, value)
-    return cluster
+pytestmark = pytest.mark.usefixtures("cluster")
 
 
 @pytest.fixture
@@ -125,7 +121,7 @@ def jobs() -> list[str]:
     return subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_inside_an_allocation(slurm: Any, tmp_path: Path, eventually: Eventually) -> None:
+def test_inside_an_allocation(cluster: Any, tmp_path: Path, eventually: Eventually) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         textwrap.dedent(
