@@ -59,7 +59,7 @@ def through_pilot(engine: _bench.Ours, circuits: list[QuantumCircuit]) -> list[d
     from pilot.quantum.circuits import pack, run_circuits
 
     tasks = [engine.submit(run_circuits, pack(each), SHOTS, (seed,)) for seed, each in enumerate(circuits)]
-    return [outcomes.counts() for (outcomes,) in engine.gather(tasks)]
+    return [outcomes.get_counts() for (outcomes,) in engine.gather(tasks)]
 
 
 def distance(circuits: list[QuantumCircuit], counts: list[dict[str, int]]) -> float:

@@ -30,6 +30,8 @@ _Names = Annotated[tuple[_Text, ...], Meta(description="a list of texts")]
 _Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
 _Duration = Annotated[float, Meta(ge=0, description="seconds of at least 0")]
 _Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
+_Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+_Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
 _Words = Annotated[tuple[_Text, ...], Meta(description="a list of words, the program first")]
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -188,6 +190,9 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     #: Words of a command that leads to the manager's host, such as ("ssh", "-p", "2222", "login1"): the agent runs
     #: ``ssh -N -L 127.0.0.1:port:127.0.0.1:port … -p 2222 login1`` (ssh(1)) and talks to the manager through it.
     tunnel: _Words = ()
+    #: QPUs that its agent reaches, simulated ones too, as ``scheme:address``; the scheme names a plugin: "aer",
+    #: "fake:kolkata", "ibm:ibm_fez", "qrmi:ibm_fez", "qiskit:module:object", "pennylane:lightning.qubit".
+    qpus: _Names = ()
     #: How MPI tasks are started: words such as ("srun", "--mpi=pmi2") or ("mpiexec",). Default: found out by trying.
     mpi: _Words = ()
 
@@ -285,14 +290,28 @@ class PilotDescription(Description, frozen=True, kw_only=True):
 
 
 class TaskDescription(Description, frozen=True, kw_only=True):
-    """One unit of work: exactly one of ``function``, ``executable`` and ``mpi``, what it needs and what it wishes.
+    """One unit of work: exactly one of ``function``, ``executable``, ``mpi`` and ``circuit``, what it needs and wishes.
 
     Raises:
         DescriptionError: a field has a value that is not allowed; the message names both.
     """
 
     _pickled = frozenset(
-        {"function", "args", "kwargs", "executable", "mpi", "environment", "working_directory", "depends_on"}
+        {
+            "function",
+            "args",
+            "kwargs",
+            "executable",
+            "mpi",
+            "environment",
+            "working_directory",
+            "depends_on",
+            "circuit",
+            "observables",
+            "tomography",
+            "parameters",
+            "mitigation",
+        }
     )
 
     #: A callable; it runs as ``function(*args, **kwargs)`` in a worker. Tasks among the arguments, at any depth,
@@ -307,6 +326,33 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: Environment variables and working directory of the executable or MPI program.
     environment: _Texts = {}
     working_directory: str | None = None
+
+    #: A circuit: a Qiskit circuit, a `pilot.quantum.Program`, a PennyLane tape, or the text of a program. Its result is
+    #: its `Outcomes` (``get_counts``); with ``observables`` an `Expectation` (``values`` and ``standard_errors``); with
+    #: ``tomography`` a `Tomography` (``density_matrix``).
+    circuit: Any = None
+    #: Samples of the circuit; of each group of observables, or setting of the tomography. Default: exact, which only
+    #: simulators can be.
+    shots: _AtLeastOne | None = None
+    #: Pauli strings such as "ZZI" (qubit 0 last) or Qiskit's `SparsePauliOp`; their expectation values are wanted.
+    observables: Any = ()
+    #: The state that the circuit prepares is wanted: True for that of all its qubits, or a list of qubits.
+    tomography: Any = False
+    #: Values for the circuit's free parameters: ``(n_parameters,)`` in the order of ``circuit.parameters``, or
+    #: ``(n_bindings, n_parameters)`` for one result each; a mapping from names to values or columns serves as well.
+    parameters: Any = None
+    #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; "*" for any. Default: any device
+    #: when the pilots have some, else a simulator on their cores and GPUs; "aer" for that in any case.
+    qpu: _Text | None = None
+    #: Only QPUs that are expected to run the circuit with at least this fidelity.
+    min_fidelity: _Fidelity | None = None
+    #: Stages against errors, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
+    #: `pilot.quantum.mitigation` themselves.
+    mitigation: Any = ()
+    #: Qiskit's optimization level, 0 to 3, when it is compiled for a device.
+    optimization_level: _Level = 1
+    #: Of sampling, where that is computed, and of the compiler.
+    seed: _Count | None = None
 
     #: Ranks: so many processes make up the communicator of the MPI program. A function with ranks runs on each of
     #: them (with mpi4py); its result is the list of what each rank returned, in their order.
@@ -345,8 +391,11 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             if isinstance(value, timedelta):
                 msgspec.structs.force_setattr(self, field, value.total_seconds())
         super().__post_init__()
-        if (self.function is not None) + bool(self.executable) + bool(self.mpi) != 1:
-            raise DescriptionError("TaskDescription: exactly one of function, executable and mpi must be given")
+        works = (self.function is not None, bool(self.executable), bool(self.mpi), self.circuit is not None)
+        if sum(works) != 1:
+            raise DescriptionError(
+                "TaskDescription: exactly one of function, executable, mpi and circuit must be given"
+            )
         if self.executable and self.ranks:
             raise self.wrong("ranks", "none with an executable: give the program as mpi")
         if self.mpi and self.ranks is None:

@@ -4,7 +4,8 @@
 
     PilotError
     ├── DescriptionError     a description says something impossible (also a ValueError)
-    ├── PluginError          a launcher, engine, policy or mini-app is unknown or cannot be loaded
+    │   └── ProgramError         the text of a circuit is wrong: which line, which column, what was expected
+    ├── PluginError          a launcher, engine, QPU, policy or mini-app is unknown or cannot be loaded
     ├── SessionError         the session folder or its journal cannot be used, or the manager is closed
     ├── StateError           a step that the state tables do not know: a defect of the library
     ├── PilotFailed          a pilot ended by itself
@@ -16,6 +17,9 @@
         ├── WorkerDied           its worker died while it ran, again and again
         ├── DependencyFailed     a task that it depends on failed; the cause is chained
         ├── ExecutableFailed     the executable returned a code other than 0
+        ├── QPUError             a QPU refuses a job, or its job failed
+        │   ├── QPUUnavailable       it cannot be reached, or takes no jobs now
+        │   └── QPUCancelled         its job was cancelled
         ├── MpiFailed            a rank of an MPI task failed, or its ranks could not be started as one communicator
         └── NotPicklable         its arguments, its result or its exception cannot travel
 
@@ -54,6 +58,13 @@ def _rebuild(cls: type[PilotError], args: tuple[Any, ...], data: dict[str, Any])
 
 class DescriptionError(PilotError, ValueError):
     """A field of a description (``field``) has a value (``given``) that is not allowed."""
+
+
+class ProgramError(DescriptionError):
+    """The text of a circuit (``format``) is wrong at ``line`` and ``column``, both from 1 on; None: not known where.
+
+    ``expected`` says what could stand there.
+    """
 
 
 class PluginError(PilotError):
@@ -106,6 +117,20 @@ class DependencyFailed(TaskError):
 
 class ExecutableFailed(TaskError):
     """The executable returned ``returncode``; ``stderr`` holds the end of what it wrote."""
+
+
+class QPUError(TaskError):
+    """The QPU (``qpu``) refuses a job, or its job (``job``) failed; its own words are in the message."""
+
+
+class QPUUnavailable(QPUError):
+    """The QPU cannot be reached or takes no jobs now."""
+
+    transient = True
+
+
+class QPUCancelled(QPUError):
+    """The QPU's job was cancelled."""
 
 
 class MpiFailed(TaskError):

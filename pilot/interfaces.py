@@ -1,6 +1,7 @@
-"""The contracts of the plugins, all in one file: Launcher, Engine, Policy.
+"""The contracts of the plugins, all in one file: Launcher, Engine, QPU, Policy.
 
-A **launcher** gets a placeholder job, an **engine** runs workers inside it, a **policy** says which pilot gets work.
+A **launcher** gets a placeholder job, an **engine** runs workers inside it, a **QPU** runs circuits, a **policy** says
+which pilot gets work.
 Each is registered as an entry point (``registry.py``) and passes the contract suite of its kind in
 ``tests/contract/``.
 """
@@ -11,11 +12,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pilot.descriptions import PilotDescription, Resources, Terms
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+    from qiskit.transpiler import Target
+
+    from pilot.quantum.outcomes import Outcomes
 
 # ---- launchers ------------------------------------------------------------------------------------------------
 
@@ -194,6 +201,114 @@ class Engine(ABC):
             NotImplementedError: it has none.
         """
         raise NotImplementedError(f"{cls.__name__} has no native client")
+
+
+# ---- QPUs -----------------------------------------------------------------------------------------------------
+
+
+class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a QPU says of itself. None: it does not say, or there is no such thing."""
+
+    #: As in ``PilotDescription.qpus``: "fake:kolkata".
+    name: str
+    qubits: int
+    #: Names of its gates, as Qiskit calls them; empty: all that Qiskit knows.
+    gates: tuple[str, ...] = ()
+    #: Pairs of qubits that two-qubit gates act on; None: all.
+    coupling: tuple[tuple[int, int], ...] | None = None
+    #: True: computed, not measured; circuits without a number of shots give exact probabilities.
+    simulator: bool = False
+    #: When its calibration was taken: wall clock, seconds since the epoch.
+    calibrated: float | None = None
+    #: Medians of the calibration: errors of a gate on one qubit, on two, of a readout; seconds of T1 and T2.
+    error_1q: float | None = None
+    error_2q: float | None = None
+    error_readout: float | None = None
+    t1: float | None = None
+    t2: float | None = None
+    #: Does it take jobs now.
+    accepts_jobs: bool | None = None
+    #: Seconds that a job waits before it runs.
+    expected_wait: float | None = None
+    #: When these two were asked: wall clock.
+    asked: float | None = None
+    #: Limits of one job.
+    max_shots: int | None = None
+    max_circuits: int | None = None
+
+
+class QPU(ABC):
+    """Runs circuits: a device, a vendor's service, or a simulator of one.
+
+    One object in one worker process, which opens it once and runs job after job on it. All methods may block; all but
+    `cancel` are called from one thread. A job is a list of circuits with one number of shots.
+    """
+
+    #: True: a device; one worker at a time has it. False: each worker may have one (a simulator on the pilot's cores).
+    exclusive = True
+
+    def __init__(self, name: str, address: str) -> None:
+        """Make it; nothing is asked or opened yet.
+
+        Args:
+            name: as in ``PilotDescription.qpus``: "fake:kolkata".
+            address: what is behind the colon ("kolkata"), a query included ("kolkata?queue=2"); "" without colon.
+
+        Raises:
+            DescriptionError: there can be no such address; the message says what is allowed.
+        """
+        self.name = name
+        self.address = address
+
+    def open(self) -> None:  # noqa: B027 - nothing to do is right for many
+        """Connect, and open a session where there is such a thing.
+
+        Raises:
+            QPUUnavailable: it cannot be reached; in its own words, and what to look at next.
+            QPUError: it refuses for good.
+        """
+
+    @abstractmethod
+    def info(self) -> QPUInfo:
+        """What it says of itself now. After `open`."""
+
+    @abstractmethod
+    def target(self) -> Target | None:
+        """What circuits are compiled for, of the calibration that `info` tells; None: it takes them as they are."""
+
+    @abstractmethod
+    def run(
+        self,
+        circuits: Sequence[QuantumCircuit],
+        shots: int | None,
+        seeds: Sequence[int],
+        on_job: Callable[[str], None] = lambda job: None,
+    ) -> list[Outcomes]:
+        """Run one job and wait for it.
+
+        Args:
+            circuits: compiled for `target`, at most `QPUInfo.max_circuits`.
+            shots: of each circuit; None: exact probabilities (simulators only).
+            seeds: one a circuit; used where results are computed, ignored by devices.
+            on_job: called with the job's native id once it is submitted, when it has one.
+
+        Returns:
+            One `Outcomes` a circuit, with the circuit's registers, in order.
+
+        Raises:
+            QPUError: the job failed; the vendor's own words are in the message.
+            QPUUnavailable: a new try may help.
+            QPUCancelled: `cancel` ended it.
+        """
+
+    def cancel(self) -> None:  # noqa: B027
+        """Called from another thread: end the job that `run` waits for, at the vendor too. Returns once asked."""
+
+    def cancel_job(self, job: str) -> None:  # noqa: B027
+        """End a job whose process died, by the native id that `on_job` was given. Nothing happens when it is over."""
+
+    def close(self) -> None:  # noqa: B027
+        """End the session."""
 
 
 # ---- policies -------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class Outcomes:
             return bits
         return bits[:, self._places(register)]
 
-    def counts(self, register: str | None = None) -> dict[str, float]:
+    def get_counts(self, register: str | None = None) -> dict[str, float]:
         """Weight by bit string, as Qiskit's `get_counts` writes it: registers set apart by a space.
 
         Args:

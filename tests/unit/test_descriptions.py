@@ -109,7 +109,7 @@ def test_neither_description_nor_dict() -> None:
 
 @pytest.mark.parametrize("given", [{}, {"function": len, "executable": ["ls"]}], ids=["neither", "both"])
 def test_exactly_one_kind_of_work(given: dict[str, Any]) -> None:
-    with pytest.raises(DescriptionError, match="exactly one of function, executable and mpi"):
+    with pytest.raises(DescriptionError, match="exactly one of function, executable, mpi and circuit"):
         TaskDescription(**given)
 
 

@@ -55,4 +55,4 @@ def test_is_also_what_python_calls_it(cls: type[PilotError], builtin: type[Excep
 
 
 def test_those_that_may_pass_are_marked() -> None:
-    assert {cls.__name__ for cls in CLASSES if cls.transient} == {"PilotFailed", "WorkerDied"}
+    assert {cls.__name__ for cls in CLASSES if cls.transient} == {"PilotFailed", "QPUUnavailable", "WorkerDied"}

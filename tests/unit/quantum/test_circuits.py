@@ -36,10 +36,10 @@ def test_circuits_survive_packing():
 
 def test_registers_and_bit_order_are_qiskits():
     outcomes = run_circuit(two_registers(), 2000, seed=1)
-    assert set(outcomes.counts()) == set(AerSimulator().run(two_registers(), shots=100).result().get_counts())
-    assert sum(outcomes.counts().values()) == outcomes.shots == 2000
-    assert outcomes.counts("b") == {"1": 2000}
-    assert set(outcomes.counts("a")) == {"00", "11"}
+    assert set(outcomes.get_counts()) == set(AerSimulator().run(two_registers(), shots=100).result().get_counts())
+    assert sum(outcomes.get_counts().values()) == outcomes.shots == 2000
+    assert outcomes.get_counts("b") == {"1": 2000}
+    assert set(outcomes.get_counts("a")) == {"00", "11"}
     assert outcomes.bits("a").shape == (2, 2)
 
 
@@ -47,7 +47,7 @@ def test_bit_zero_is_rightmost():
     circuit = QuantumCircuit(3, 3)
     circuit.x(0)
     circuit.measure(range(3), range(3))
-    assert run_circuit(circuit, None, seed=0).counts() == {"001": 1.0}
+    assert run_circuit(circuit, None, seed=0).get_counts() == {"001": 1.0}
 
 
 def test_bits_outside_registers_are_kept():
@@ -55,7 +55,7 @@ def test_bits_outside_registers_are_kept():
     circuit.add_bits([Clbit(), Clbit()])
     circuit.x(0)
     circuit.measure(0, 1)
-    assert run_circuit(circuit, None, seed=0).counts() == {"10": 1.0}
+    assert run_circuit(circuit, None, seed=0).get_counts() == {"10": 1.0}
 
 
 def test_unknown_register_names_the_known_ones():
@@ -68,7 +68,7 @@ def test_probabilities_are_the_state_vectors(seed):
     circuit = random_circuit(4, 5, max_operands=2, seed=seed)
     exact = Statevector(circuit).probabilities()
     circuit.measure_all()
-    counts = run_circuit(circuit, None, seed=0).counts()
+    counts = run_circuit(circuit, None, seed=0).get_counts()
     assert np.allclose([counts.get(f"{outcome:04b}", 0.0) for outcome in range(16)], exact, atol=1e-12)
 
 
@@ -86,7 +86,7 @@ def test_measurements_in_the_middle_have_aers_statistics():
     circuit.measure([0, 1, 2], [0, 1, 2])
     shots = 200_000
     sampled = AerSimulator().run(circuit, shots=shots, seed_simulator=5).result().get_counts()
-    exact = run_circuit(circuit, None, seed=0).counts()
+    exact = run_circuit(circuit, None, seed=0).get_counts()
     assert set(sampled) <= set(exact)
     for outcome, probability in exact.items():
         deviation = (probability * (1 - probability) / shots) ** 0.5
@@ -98,7 +98,7 @@ def test_a_bit_measured_twice_holds_the_later_outcome():
     circuit.measure(0, 0)
     circuit.x(0)
     circuit.measure(0, 0)
-    assert run_circuit(circuit, None, seed=0).counts() == {"1": 1.0}
+    assert run_circuit(circuit, None, seed=0).get_counts() == {"1": 1.0}
 
 
 def test_many_measured_bits_are_sampled():
@@ -107,7 +107,7 @@ def test_many_measured_bits_are_sampled():
     for qubit in range(39):
         circuit.cx(qubit, qubit + 1)
     circuit.measure(range(40), range(40))
-    counts = run_circuit(circuit, 100, seed=3).counts()
+    counts = run_circuit(circuit, 100, seed=3).get_counts()
     assert set(counts) == {"0" * 40, "1" * 40}
     assert sum(counts.values()) == 100
 
@@ -119,7 +119,7 @@ def test_a_circuit_that_acts_on_an_outcome_is_sampled():
     with circuit.if_test((circuit.clbits[0], 1)):
         circuit.x(1)
     circuit.measure(1, 1)
-    assert set(run_circuit(circuit, 100, seed=3).counts()) == {"00", "11"}
+    assert set(run_circuit(circuit, 100, seed=3).get_counts()) == {"00", "11"}
     with pytest.raises(DescriptionError, match="no exact probabilities"):
         run_circuit(circuit, None, seed=3)
 
@@ -127,14 +127,14 @@ def test_a_circuit_that_acts_on_an_outcome_is_sampled():
 def test_the_seed_decides_the_counts():
     circuit = random_circuit(4, 4, measure=True, seed=1)
     first, again, other = run_circuits(pack([circuit] * 3), 1000, seeds=[7, 7, 8])
-    assert first.counts() == again.counts() != other.counts()
+    assert first.get_counts() == again.get_counts() != other.get_counts()
 
 
 def test_outcomes_travel_compactly():
     circuit = random_circuit(12, 8, measure=True, seed=2)
     outcomes = run_circuit(circuit, 1024, seed=1)
     assert len(pickle.dumps(outcomes)) < 12_000
-    assert pickle.loads(pickle.dumps(outcomes)).counts() == outcomes.counts()
+    assert pickle.loads(pickle.dumps(outcomes)).get_counts() == outcomes.get_counts()
 
 
 def test_a_circuit_without_measurement_is_refused():
