@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import QPUError, QPUUnavailable
+from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
 from pilot.interfaces import QPU, QPUInfo
 from pilot_plugins.qiskit_devices import check_job, info_of
 from pilot_plugins.qiskit_results import from_counts, from_sampler
@@ -114,12 +115,17 @@ class QiskitQPU(QPU):
         if native:
             on_job(native)
         try:
+            self._waiting.check(native)
             result = self._waiting.call(job.result, native)
             if sampler:
                 return from_sampler(circuits, result)
             if not getattr(result, "success", True):
                 raise QPUError(f"{self.name}: {_failure(result)}", qpu=self.name, job=native)
             return [from_counts(each, result.get_counts(at), shots) for at, each in enumerate(circuits)]
+        except QPUCancelled:
+            with contextlib.suppress(Exception):  # `cancel` has asked already, unless the job was not there yet
+                _cancel(job)
+            raise
         except Exception as error:
             raise kept(self.name, error, f"waiting for the job {native}", native) from error
         finally:
@@ -155,11 +161,11 @@ class QiskitQPU(QPU):
         self, device: Any, sampler: bool, circuits: list[QuantumCircuit], shots: int, seeds: Sequence[int]
     ) -> Any:
         if sampler:
-            return self._waiting.call(lambda: device.run(circuits, shots=shots))
+            return device.run(circuits, shots=shots)
         options: dict[str, Any] = {"shots": shots}
         if hasattr(device.options, "seed_simulator"):
             options["seed_simulator"] = seeds[0]
-        return self._waiting.call(lambda: device.run(circuits, **options))
+        return device.run(circuits, **options)
 
     def _named(self) -> Any:
         """The module's object, made where parentheses follow its name."""
