@@ -88,9 +88,7 @@ def run_circuits(payload: bytes, shots: int | None, seeds: Sequence[int]) -> lis
     return [run_circuit(circuit, shots, seed) for circuit, seed in zip(unpack(payload), seeds, strict=True)]
 
 
-def run_circuit(
-    circuit: QuantumCircuit, shots: int | None, seed: int, simulator: Simulator = AUTOMATIC
-) -> Outcomes:
+def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int, simulator: Simulator = AUTOMATIC) -> Outcomes:
     """Simulate one circuit: `run_circuits` without the journey, on the simulator that is wanted."""
     if not any(instruction.clbits for instruction in circuit.data):
         raise DescriptionError(f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`")

@@ -102,11 +102,13 @@ class AerQPU(QPU):
 
         self._cancelled.clear()
         check_job(self.info(), circuits, shots, seeds)
-        found = []
+        found: list[Outcomes] = []
         for circuit, seed in zip(circuits, seeds, strict=True):
             time.sleep(0)  # lets `cancel` in: Aer holds the interpreter's lock
             if self._cancelled.is_set():
-                raise QPUCancelled(f"{self.name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=self.name)
+                raise QPUCancelled(
+                    f"{self.name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=self.name
+                )
             try:
                 found.append(run_circuit(circuit, shots, seed, self.simulator(circuit, shots)))
             except DescriptionError as error:

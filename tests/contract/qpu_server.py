@@ -78,7 +78,7 @@ class QuantumService:
             case ("POST", "identity", "token"):
                 return 200, _token()
             case ("GET", "backends"):
-                return 200, {"devices": [{"name": BACKEND, "class": "nighthawk", "status": {"name": "online"}}]}
+                return 200, {"devices": [{"name": BACKEND, "queue_length": 3, "status": {"name": "online"}}]}
             case ("GET", "backends", name, what) if name == BACKEND:
                 return 200, self.backend(what)
             case ("GET", "instances", "usage"):
@@ -101,7 +101,12 @@ class QuantumService:
                     return 400, _error(1217, "Session has been closed.")
                 return 200, self.submit(body)
             case ("GET", "jobs"):
-                return 200, {"jobs": [self.describe(job) for job in self.jobs], "count": len(self.jobs)}
+                return 200, {
+                    "jobs": [self.describe(job) for job in self.jobs],
+                    "count": len(self.jobs),
+                    "limit": 200,
+                    "offset": 0,
+                }
             case ("GET", "jobs", identity) if identity in self.jobs:
                 return 200, self.describe(identity)
             case ("GET", "jobs", identity, "results") if identity in self.jobs:
