@@ -194,7 +194,7 @@ def _run(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simulator
     """Aer's data for one circuit, its gates rewritten first where Aer does not know them."""
     if simulator.method == "automatic" and circuit.num_qubits > _simulator(simulator).num_qubits:
         simulator = simulator._replace(method="matrix_product_state")
-    if not _gate_names(simulator).issuperset(circuit.count_ops()):
+    if not _gate_names(simulator).issuperset(circuit.count_ops().keys() - {"barrier"}):
         circuit = _pass_manager(simulator).run(circuit)
     result = _simulator(simulator).run(circuit, shots=shots, seed_simulator=seed).result()
     data: dict[str, Any] = result.data(0)  # raises the simulator's own error if the run failed

@@ -18,15 +18,19 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qiskit.circuit import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from qiskit import QuantumCircuit
+    from qiskit.circuit import CircuitInstruction
 
 #: Gates that a stabilizer tableau follows, by the names that Aer's knows.
 CLIFFORD = frozenset({"id", "x", "y", "z", "h", "s", "sdg", "sx", "sxdg", "cx", "cy", "cz", "swap", "ecr", "pauli"})
 _WITHOUT_EFFECT = frozenset({"barrier", "delay", "id"})
+#: Gates of any size that simulators apply at once.
+_WHOLE = frozenset({"unitary", "diagonal", "pauli", "mcx", "mcx_gray", "mcp", "mcphase"})
 #: log2 of the operator Schmidt rank: 1 for these, whatever qubits are on which side; twice the smaller side for others.
 _RANK_TWO = frozenset(  # exp(-i t P⊗Q), or controlled
     {
@@ -133,17 +137,13 @@ class Estimate:
 
 def facts(circuit: QuantumCircuit) -> Facts:
     """Look at a circuit: time is linear in its gates, with minimum cuts from 12 qubits on (about 1 ms a bond)."""
-    place = {qubit: index for index, qubit in enumerate(circuit.qubits)}
     used: set[int] = set()
     touched: list[tuple[tuple[int, ...], int]] = []
     clifford, dynamic, gates, midway = True, False, 0, 0
     measured: set[Any] = set()
     pending: dict[int, int] = {}  # qubit → measurements and resets so far that nothing followed
-    for instruction in circuit.data:
+    for instruction, qubits in _steps(circuit, range(circuit.num_qubits)):
         name = instruction.name
-        if name in _WITHOUT_EFFECT:
-            continue
-        qubits = tuple(place[qubit] for qubit in instruction.qubits)
         for qubit in qubits:
             midway += pending.pop(qubit, 0)
         if name == "reset":
@@ -157,7 +157,7 @@ def facts(circuit: QuantumCircuit) -> Facts:
             continue
         gates += 1
         clifford = clifford and name in CLIFFORD
-        dynamic = dynamic or bool(instruction.clbits) or not (instruction.is_standard_gate() or _is_gate(instruction))
+        dynamic = dynamic or not (instruction.is_standard_gate() or isinstance(instruction.operation, Gate))
         if len(qubits) > 1:
             touched.append((qubits, 1 if name in _RANK_TWO else 2 * (len(qubits) // 2)))
     order = {qubit: index for index, qubit in enumerate(sorted(used))}
@@ -247,11 +247,21 @@ def _product_state(about: Facts, shots: int | None, fresh: int, repeats: int, ne
     return Estimate("matrix_product_state", "CPU", never + _START + repeats * run + sampling, size)
 
 
-def _is_gate(instruction: Any) -> bool:
-    """A gate of the user's own, or something else (an `initialize` counts: simulators have it)."""
-    from qiskit.circuit import Gate
-
-    return isinstance(instruction.operation, Gate) or instruction.name in ("initialize", "state_preparation")
+def _steps(circuit: QuantumCircuit, places: Sequence[int]) -> Iterator[tuple[CircuitInstruction, tuple[int, ...]]]:
+    """The instructions that do something, and their qubits; gates of the user's own as what they are made of."""
+    place = {qubit: places[index] for index, qubit in enumerate(circuit.qubits)}
+    for instruction in circuit.data:
+        if instruction.name in _WITHOUT_EFFECT:
+            continue
+        qubits = tuple(place[qubit] for qubit in instruction.qubits)
+        made_of = None
+        if not (instruction.is_standard_gate() or instruction.name in _WHOLE or instruction.clbits):
+            operation = instruction.operation
+            made_of = operation.definition if isinstance(operation, Gate) else None
+        if made_of is None:
+            yield instruction, qubits
+        else:
+            yield from _steps(made_of, qubits)
 
 
 def _bonds(
