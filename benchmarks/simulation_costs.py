@@ -84,7 +84,7 @@ def main() -> None:
                 times[one.method] = measured(circuit, one)
                 ratios.setdefault(one.method, []).append(times[one.method] / one.seconds)
         told = "  ".join(
-            f"{'*' if one == best else ' '}{one.method.split('_')[0]}: {one.seconds:.3g} → {times.get(one.method, inf):.3g}"
+            f"{'*' * (one == best):1}{one.method.split('_')[0]}: {one.seconds:.3g} → {times.get(one.method, inf):.3g}"
             for one in estimates
         )
         print(f"{name:22} {about.bond:5} {looked:8.4f}  {told}", flush=True)

@@ -43,7 +43,7 @@ _PATIENCE = 300.0
 _FRESH = 600.0
 
 
-class IBMQPU(QPU):
+class IbmQPU(QPU):
     """``ibm:ibm_fez``, ``ibm:ibm_fez?mode=session&instance=my-instance``.
 
     Jobs go through one batch (or session, which IBM's open plan has not; or each by itself, ``mode=job``), opened with

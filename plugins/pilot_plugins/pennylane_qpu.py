@@ -57,7 +57,7 @@ _SIMULATORS = ("default.", "lightning.", "null.qubit", "reference.qubit")
 _LISTED, _DRAWN = 26, 14
 
 
-class PennyLaneQPU(QPU):
+class PennylaneQPU(QPU):
     """``pennylane:lightning.qubit``, ``pennylane:lightning.gpu``; options are those of ``qml.device``: ``?c_dtype=…``.
 
     Measurements in the middle move to the end (one wire more each); circuits that act on outcomes are refused. The

@@ -47,7 +47,7 @@ _NEEDED = ("ENDPOINT", "IAM_ENDPOINT", "IAM_APIKEY", "SERVICE_CRN")
 _LOOK, _LOOK_AT_MOST, _PATIENCE = 0.2, 5.0, 300.0
 
 
-class QRMIQPU(QPU):
+class QrmiQPU(QPU):
     """``qrmi:ibm_fez``: a resource by the name that Slurm's plugin gives it.
 
     `open` acquires it and `close` releases it, unless the job holds it already (``<name>_QRMI_JOB_ACQUISITION_TOKEN``):

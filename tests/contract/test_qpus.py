@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from pilot_plugins.aer_qpu import AerQPU
 from pilot_plugins.fake_qpu import FakeQPU
-from pilot_plugins.ibm_qpu import IBMQPU
-from pilot_plugins.pennylane_qpu import PennyLaneQPU
+from pilot_plugins.ibm_qpu import IbmQPU
+from pilot_plugins.pennylane_qpu import PennylaneQPU
 from pilot_plugins.qiskit_qpu import QiskitQPU
-from pilot_plugins.qrmi_qpu import QRMIQPU
+from pilot_plugins.qrmi_qpu import QrmiQPU
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, generate_preset_pass_manager
 from qiskit.circuit import Parameter
 
@@ -34,10 +34,10 @@ from qpu_server import API_KEY, BACKEND, CRN, QuantumService
 PLUGINS: dict[str, type[QPU]] = {
     "aer": AerQPU,
     "fake": FakeQPU,
-    "ibm": IBMQPU,
-    "qrmi": QRMIQPU,
+    "ibm": IbmQPU,
+    "qrmi": QrmiQPU,
     "qiskit": QiskitQPU,
-    "pennylane": PennyLaneQPU,
+    "pennylane": PennylaneQPU,
 }
 QPUS = [
     "aer",
