@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,12 @@ from pilot import errors, events, mpi, payload, registry
 from pilot.addresses import hosts, is_loopback, listen, listen_at
 from pilot.conductor import Conductor
 from pilot.controller import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY, Controller
-from pilot.descriptions import PLAIN, PilotDescription, TaskDescription, Terms
+from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, Terms
+from pilot.device import devices
 from pilot.errors import DescriptionError, NoPilotError, SessionError
 from pilot.fleet import Fleet
 from pilot.handles import Pilot, Scaler, Task
-from pilot.interfaces import Job
+from pilot.interfaces import Job, Offer, Prepared, QPUInfo
 from pilot.journal import Journal, Reader
 from pilot.ledger import Entry, Function
 from pilot.node import JOB as NODES_JOB
@@ -184,6 +186,11 @@ class PilotManager:
         """Every task by id, in the order of submission; read only."""
         return MappingProxyType(self._conductor.tasks)
 
+    @property
+    def qpus(self) -> dict[str, QPUInfo]:
+        """What the devices of the active pilots say of themselves, by name, as far as they have reported."""
+        return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
+
     def submit_pilot(self, description: PilotDescription | Mapping[str, Any]) -> Pilot:
         """Ask for a pilot. Does not wait for it: `Pilot.wait` does.
 
@@ -202,7 +209,7 @@ class PilotManager:
                 raise wanted.wrong("name", "a name that no other pilot of this manager has")
             pilot = self._add_pilot(f"pilot-{next(self._pilot_ids)}", wanted)
         self._conductor.journal.put("pilots", (pilot.id, msgspec.msgpack.encode(wanted), ""))
-        self._conductor.post(events.PilotAsked(pilot.id, wanted, _memory(wanted)))
+        self._conductor.post(events.PilotAsked(pilot.id, wanted, _memory(wanted), devices=devices(wanted)))
         return pilot
 
     def _listen_outwards(self) -> None:
@@ -269,7 +276,9 @@ class PilotManager:
         )
         scaler = Scaler(self, f"scaler-{next(self._scaler_ids)}", scaling)
         self._conductor.scalers[scaler.id] = scaler
-        self._conductor.post(events.ScalingAsked(scaler.id, scaling, _memory(scaling.description)))
+        self._conductor.post(
+            events.ScalingAsked(scaler.id, scaling, _memory(scaling.description), devices(scaling.description))
+        )
         return scaler
 
     def _stop_scaler(self, scaler: Scaler, drain: bool) -> None:
@@ -291,6 +300,7 @@ class PilotManager:
                 pilot.id,
                 wanted,
                 _memory(wanted),
+                devices=devices(wanted),
                 ancestors=command.ancestors,
                 parent=command.parent,
                 scaler=command.scaler,
@@ -317,6 +327,7 @@ class PilotManager:
             cores=wanted.cores,
             gpus=wanted.gpus_per_node,
             memory=_memory(wanted),
+            devices=devices(wanted),
             environment=_environment(wanted),
             working_directory=wanted.working_directory or str(Path.cwd()),
             orphan_timeout=wanted.orphan_timeout,
@@ -413,6 +424,9 @@ class PilotManager:
         return [self._submit(function, args, {}, PLAIN, None, ()) for args in zip(*iterables, strict=False)]
 
     def _submit_described(self, wanted: TaskDescription) -> Task:
+        after = self._dependencies(wanted)
+        if wanted.circuit is not None:
+            return self._submit_circuit(wanted, after)
         function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
         if wanted.executable:
             function = run_executable
@@ -426,13 +440,68 @@ class PilotManager:
             name = name or getattr(function, "__name__", None) or type(function).__name__
             args, kwargs = (payload.dump_function(function), args, kwargs), {}
             function = mpi.run_function
+        return self._submit(function, args, kwargs, wanted.terms(), name, after)
+
+    def _dependencies(self, wanted: TaskDescription) -> Sequence[Task]:
         after: Sequence[Any] = [wanted.depends_on] if isinstance(wanted.depends_on, Task) else wanted.depends_on
         for task in after:
             if not isinstance(task, Task):
                 raise wanted.wrong("depends_on", "tasks of this manager")
             if task._manager is not self:
                 raise DescriptionError(f"depends_on: task {task.id} is another manager's")
-        return self._submit(function, args, kwargs, wanted.terms(), name, after)
+        return after
+
+    def _submit_circuit(self, wanted: TaskDescription, after: Sequence[Task]) -> Task:
+        """One task for each part of the circuit's work and, when there are several, one that puts them together."""
+        prepared: Prepared = registry.load("pilot.kinds", "circuit")(wanted, self._offer())
+        plain = wanted.terms()
+        terms = msgspec.structs.replace(
+            plain,
+            resources=prepared.resources,
+            others=prepared.others,
+            simulator=prepared.simulator,
+            facts=prepared.facts,
+            min_fidelity=wanted.min_fidelity or 0.0,
+        )
+        name = wanted.name or prepared.name
+        if prepared.combine is None:
+            (part,) = prepared.parts
+            return self._submit(part.function, part.args, {}, terms, name, after, part.weight)
+        parts = [
+            self._submit(part.function, part.args, {}, terms, f"{name} {number}", after, part.weight)
+            for number, part in enumerate(prepared.parts)
+        ]
+        whole = self._submit(
+            prepared.combine.function,
+            (*prepared.combine.args, parts),
+            {},
+            msgspec.structs.replace(plain, resources=SLOT, walltime=None, timeout=None),
+            name,
+            (),
+        )
+        whole.parts = tuple(parts)
+        whole.add_done_callback(self._end_parts)
+        return whole
+
+    def _end_parts(self, whole: Future[Any]) -> None:
+        """What is left of a task that has failed serves nobody."""
+        assert isinstance(whole, Task)
+        left = [part.id for part in whole.parts if not part.done()]
+        if left:
+            self._conductor.post(events.CancelAsked(left))
+
+    def _offer(self) -> Offer:
+        """What the pilots that are not over have, as far as it is known."""
+        wanted = [pilot.description for pilot in self.pilots if not is_final(pilot.state)]
+        wanted += [one.scaling.description for one in list(self._conductor.scalers.values()) if one.over is None]
+        known: dict[str, QPUInfo | None] = {name: None for one in wanted for name in devices(one)}
+        known.update(self.qpus)
+        return Offer(
+            devices=known,
+            cores=sum(one.cores * one.number_of_nodes for one in wanted),
+            cores_per_node=max((one.cores for one in wanted), default=1),
+            gpus=sum(one.gpus_per_node * one.number_of_nodes for one in wanted),
+        )
 
     def _submit(
         self,
@@ -442,11 +511,12 @@ class PilotManager:
         terms: Terms,
         name: str | None,
         after: Sequence[Task],
+        weight: float = 1.0,
     ) -> Task:
         conductor = self._conductor
         if self._closed or terms not in conductor.servable:
             self._check_servable(terms)
-        function = self._known.get(work) if isinstance(work, _Cached) else None
+        function = self._known.get(work) if _is_known_by_itself(work) else None
         if function is None:
             function = self._register(work)
         value: Value = None
@@ -457,7 +527,7 @@ class PilotManager:
                 needs = dict.fromkeys(found, True)
         if after:
             needs = {task.id: False for task in after} | (needs or {})
-        entry = Entry(next(self._task_ids), function, value, terms, name, time.time(), needs)
+        entry = Entry(next(self._task_ids), function, value, terms, name, time.time(), needs, weight=weight)
         task = Task(self, entry)
         conductor.tasks[entry.id] = task
         conductor.submit(entry)
@@ -479,7 +549,9 @@ class PilotManager:
             if scaler.over is None:
                 wanted = scaler.scaling.description
                 names = (wanted.name,) if wanted.name else ()
-                capacities.append(described(wanted, _memory(wanted), names, f"another {wanted.name or 'pilot'}"))
+                capacities.append(
+                    described(wanted, _memory(wanted), names, f"another {wanted.name or 'pilot'}", devices(wanted))
+                )
         reason = unservable(terms, capacities)
         if reason is not None:
             raise NoPilotError(f"no pilot could ever serve this task: {reason}")
@@ -491,7 +563,10 @@ class PilotManager:
         over = state.value if is_final(state) or state is PilotState.DRAINING else None
         if is_final(state) and pilot.reason not in ("", state.value):
             over = f"{over} ({pilot.reason})"
-        return described(pilot.description, _memory(pilot.description), names, pilot.name)._replace(over=over)
+        wanted = pilot.description
+        capacity = described(wanted, _memory(wanted), names, pilot.name, devices(wanted))
+        known = {info.name: info for info in pilot.qpus}
+        return capacity._replace(over=over, qpus={**capacity.qpus, **known})
 
     def _register(self, work: Callable[..., Any]) -> Function:
         if not callable(work):
@@ -503,10 +578,12 @@ class PilotManager:
             if function is None:
                 name = getattr(work, "__name__", None) or type(work).__name__
                 function = Function(len(self._functions) + 1, digest, name)
+                if getattr(type(work), "weighs_seconds", False):
+                    function.seconds = 1.0
                 self._conductor.codes[digest] = code
                 self._functions[digest] = function
                 self._conductor.journal.put("functions", (function.id, digest, name, code))
-            if isinstance(work, _Cached):
+            if _is_known_by_itself(work):
                 self._known[work] = function
         return function
 
@@ -575,6 +652,7 @@ class PilotManager:
             host=where.host if where is not None else None,
             node=where.node if where is not None else None,
             gpus=where.gpus if where is not None else (),
+            qpu=where.qpu if where is not None else None,
             worker=entry.worker,
             submitted=entry.submitted,
             bound=entry.bound or None,
@@ -591,7 +669,7 @@ class PilotManager:
 
     def _cancel(self, task: Task) -> bool:
         if not task.done():
-            self._conductor.post(events.CancelAsked([task.id]))
+            self._conductor.post(events.CancelAsked([*(part.id for part in task.parts), task.id]))
             if self._conductor.is_here():
                 return True
             task._await(None)
@@ -704,6 +782,7 @@ class PilotManager:
                 id,
                 description,
                 _memory(description),
+                devices=devices(description),
                 rejoins=bool(mark),
                 ancestors=self._ancestors[id],
                 draining=draining,
@@ -753,6 +832,11 @@ class PilotManager:
         self._task_ids = itertools.count(journal.last_task() + 1)
         for entry in entries:
             self._conductor.submit(entry)
+
+
+def _is_known_by_itself(work: Any) -> bool:
+    """True for what is the same function whenever it is equal: functions, and classes that say so."""
+    return isinstance(work, _Cached) or getattr(type(work), "immutable", False)
 
 
 class _Recorded(Outcome, frozen=True, array_like=True, gc=False):

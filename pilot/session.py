@@ -61,6 +61,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     gpus: int
     memory: int
+    #: Its QPUs that one worker at a time has.
+    devices: tuple[str, ...] = ()
     environment: dict[str, str]
     working_directory: str
     orphan_timeout: float

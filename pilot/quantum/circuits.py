@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager, qpy
-from qiskit.circuit import ClassicalRegister
+from qiskit.circuit import Barrier, ClassicalRegister, Delay, Gate
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
@@ -95,16 +95,31 @@ def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int) -> Outcom
 
 
 def exact_value(circuit: QuantumCircuit, observable: str) -> float:
-    """The expectation value of a Pauli string, qubit 0 rightmost, in the state that the circuit's gates make.
+    """The expectation value of a Pauli string, qubit 0 rightmost, in the state that the circuit's gates make."""
+    return float(exact_values(circuit, [SparsePauliOp(observable)])[0])
+
+
+def exact_values(circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]) -> NDArray[np.float64]:
+    """Expectation values in the state that the circuit's gates make, `(n_observables,)`.
 
     By state vector up to 20 qubits, by matrix product state above: quick where entanglement is low, else for
-    ever.
+    ever. Measurements at the circuit's end are left out.
+
+    Raises:
+        DescriptionError: the circuit measures, resets or branches in its middle.
     """
-    with_value = circuit.copy()
-    save = SaveExpectationValue(SparsePauliOp(observable))
-    with_value.append(save, with_value.qubits)
-    method = "statevector" if circuit.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state"
-    return float(_run(with_value, shots=1, seed=0, method=method)["expectation_value"])
+    gates = circuit.remove_final_measurements(inplace=False)
+    other = {entry.operation.name for entry in gates.data if not isinstance(entry.operation, Gate | Barrier | Delay)}
+    if other:
+        raise DescriptionError(
+            f"circuit {circuit.name!r} has no exact expectation values here: it has {sorted(other)} in its middle; "
+            "give a number of shots"
+        )
+    for number, observable in enumerate(observables):
+        gates.append(SaveExpectationValue(observable, label=f"value {number}"), gates.qubits)
+    method = "statevector" if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state"
+    data = _run(gates, shots=1, seed=0, method=method)
+    return np.array([data[f"value {number}"] for number in range(len(observables))])
 
 
 def warm_up() -> int:
