@@ -15,7 +15,6 @@ from qiskit import QuantumCircuit
 
 from pilot import device
 from pilot.descriptions import ANY_QPU, SLOT, CircuitFacts, Option, Resources, TaskDescription
-from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, mitigation, simulation, tomography
 from pilot.quantum.circuits import pack
@@ -25,7 +24,6 @@ from pilot.quantum.programs import load
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pilot.quantum.outcomes import Outcomes
 
 #: Seconds of simulation that make a part, and the parts at most that one task is split into.
 PART_SECONDS = 0.1
