@@ -227,6 +227,7 @@ class PilotManager:
         launcher = self._conductor.fleet.launcher(wanted)
         launcher.check(wanted)
         registry.check("pilot.engines", wanted.engine)
+        devices(wanted)
         if launcher.remote and not wanted.tunnel:
             self._listen_outwards()
         return wanted

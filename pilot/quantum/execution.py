@@ -17,6 +17,7 @@ from pilot import device
 from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
 from pilot.quantum.circuits import exact_values, run_circuit, unpack
 from pilot.quantum.compilation import Compiler
+from pilot.quantum.expectation import Expectation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,10 +46,9 @@ class _Execution:
     #: QPY of circuits with free parameters; None: each call brings its own circuits.
     program: bytes | None = None
 
-    def _circuits(self, given: bytes | NDArray[np.float64]) -> Iterator[QuantumCircuit]:
+    def _circuits(self, given: Any) -> Iterator[QuantumCircuit]:
         """The circuits of a call: for each set of values all those of the program."""
         if self.program is None:
-            assert isinstance(given, bytes)
             yield from unpack(given)
             return
         for values in given:
@@ -61,9 +61,9 @@ def _program(payload: bytes) -> list[QuantumCircuit]:
     return unpack(payload)
 
 
-def bind(circuit: QuantumCircuit, values: Sequence[float]) -> QuantumCircuit:
+def bind(circuit: QuantumCircuit, values: NDArray[np.float64]) -> QuantumCircuit:
     """`circuit` with values for its parameters, in the order of ``circuit.parameters``."""
-    bound: QuantumCircuit = circuit.assign_parameters(list(values))
+    bound: QuantumCircuit = circuit.assign_parameters(values)
     return bound
 
 
@@ -146,7 +146,7 @@ class DeviceRun(_Execution):
                 results[number] = error
         return results
 
-    def _compiled(self, compiler: Compiler, given: bytes | NDArray[np.float64]) -> list[QuantumCircuit]:
+    def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
         if self.program is None:
             return [compiler.compile(circuit, self.level, self.compiler_seed) for circuit in self._circuits(given)]
         programs = [compiler.compile(circuit, self.level, self.compiler_seed) for circuit in _program(self.program)]
@@ -206,3 +206,25 @@ def put_together(finish: Finish | None, parts: Sequence[list[Outcomes]]) -> Any:
     """The result of a task whose circuits ran in several parts."""
     outcomes = [outcome for part in parts for outcome in part]
     return outcomes if finish is None else finish(outcomes)
+
+
+def of_sets(finish: Finish, circuits: int, outcomes: list[Outcomes]) -> Expectation:
+    """Expectation values for each set of parameters: `values` and `standard_errors` are ``(n_sets, n_observables)``.
+
+    Args:
+        finish: makes an `Expectation` of one set's outcomes.
+        circuits: of each set.
+        outcomes: of all sets, one after the other.
+    """
+    sets = [finish(outcomes[first : first + circuits]) for first in range(0, len(outcomes), circuits)]
+    return Expectation(
+        values=np.array([one.values for one in sets]),
+        standard_errors=np.array([one.standard_errors for one in sets]),
+        terms=(),
+    )
+
+
+def exact(single: bool, parts: Sequence[NDArray[np.float64]]) -> Expectation:
+    """Exact values as an `Expectation`: ``(n_observables,)`` if there is a ``single`` set, else ``(n_sets, …)``."""
+    values = np.concatenate(parts)[0] if single else np.concatenate(parts)
+    return Expectation(values=values, standard_errors=np.zeros_like(values), terms=())

@@ -135,7 +135,7 @@ class TomographyPlan:
         if method not in ("mle", "projected"):
             raise DescriptionError(f"method: {method!r} given, 'mle' or 'projected' allowed", field="method")
         frequencies = np.array(
-            [_frequencies(outcome, self.register) for _, outcome in zip(self.circuits, outcomes, strict=True)]
+            [_frequencies(outcome, self.register) for _, outcome in zip(self.settings, outcomes, strict=True)]
         )
         n = len(self.qubits)
         linear = _adjoint(_DUALS, _by_qubit(frequencies, n), n)
@@ -217,9 +217,7 @@ def _by_qubit(frequencies: NDArray[np.float64], n: int) -> NDArray[np.float64]:
 
 def _adjoint(operators: NDArray[np.complex128], weights: NDArray[np.float64], n: int) -> NDArray[np.complex128]:
     """`Σ weights[k] ⊗_q operators[k_q]` as a matrix `(2**n, 2**n)`; `weights` is `(6,) * n`."""
-    tensor = reduce(
-        lambda left, axis: _along(operators.reshape(6, 4).T, left, axis), range(n), weights.astype(complex)
-    )
+    tensor = reduce(lambda left, axis: _along(operators.reshape(6, 4).T, left, axis), range(n), weights.astype(complex))
     pairs = tensor.reshape((2, 2) * n).transpose([*range(0, 2 * n, 2), *range(1, 2 * n, 2)])
     matrix: NDArray[np.complex128] = pairs.reshape(2**n, 2**n)
     return matrix
