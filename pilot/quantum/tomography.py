@@ -43,11 +43,22 @@ MAX_QUBITS = 8
 
 _BASES = "XYZ"
 #: `(6, 2, 2)`: the projectors on the states +X, -X, +Y, -Y, +Z, -Z of one qubit.
-_PROJECTORS = 0.5 * np.array(
-    [[[1, 1], [1, 1]], [[1, -1], [-1, 1]], [[1, -1j], [1j, 1]], [[1, 1j], [-1j, 1]], [[2, 0], [0, 0]], [[0, 0], [0, 2]]]
+_PROJECTORS: NDArray[np.complex128] = (
+    np.array(
+        [
+            [[1, 1], [1, 1]],
+            [[1, -1], [-1, 1]],
+            [[1, -1j], [1j, 1]],
+            [[1, 1j], [-1j, 1]],
+            [[2, 0], [0, 0]],
+            [[0, 0], [0, 2]],
+        ],
+        dtype=np.complex128,
+    )
+    / 2
 )
 #: `(6, 2, 2)`: what each outcome of a qubit stands for when a state is put together from frequencies.
-_DUALS = _PROJECTORS - np.eye(2) / 3
+_DUALS: NDArray[np.complex128] = _PROJECTORS - np.eye(2) / 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,7 +155,7 @@ class TomographyPlan:
             counts = np.array([[1.0 if outcome.shots is None else float(outcome.shots)] for outcome in outcomes])
             seen = np.apply_along_axis(nearest_probabilities, 1, frequencies) * counts / counts.sum()
             exact = any(outcome.shots is None for outcome in outcomes)
-            tolerance = 1e-10 if exact else 1e-2 / float(counts.sum())
+            tolerance = 1e-8 if exact else 1e-2 / float(counts.sum())
             density_matrix, gap = _most_likely(_by_qubit(seen, n), density_matrix, tolerance)
         return Tomography(
             density_matrix=density_matrix,
@@ -202,9 +213,8 @@ def _frequencies(outcome: Outcomes, register: str) -> NDArray[np.float64]:
     """How often each outcome came, `(2**n,)`; bit `j` of its number is bit `j` of the register."""
     bits = outcome.bits(register)
     places = bits.astype(np.int64) @ (1 << np.arange(bits.shape[1]))
-    frequencies: NDArray[np.float64] = np.bincount(
-        places, weights=outcome.weights / outcome.weights.sum(), minlength=1 << bits.shape[1]
-    )
+    frequencies = np.zeros(1 << bits.shape[1])
+    np.add.at(frequencies, places, outcome.weights / outcome.weights.sum())
     return frequencies
 
 
@@ -233,7 +243,7 @@ def _probabilities(matrix: NDArray[np.complex128], n: int) -> NDArray[np.float64
     return probabilities
 
 
-def _along(matrix: NDArray[np.complex128], tensor: NDArray[Any], axis: int) -> NDArray[Any]:
+def _along(matrix: NDArray[Any], tensor: NDArray[Any], axis: int) -> NDArray[Any]:
     product: NDArray[Any] = np.moveaxis(np.tensordot(matrix, tensor, axes=(1, axis)), 0, axis)
     return product
 
