@@ -16,6 +16,7 @@ from qiskit import QuantumCircuit
 
 from pilot import device
 from pilot.descriptions import ANY_QPU, SLOT, CircuitFacts, Option, Resources, TaskDescription
+from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, simulation, tomography
 from pilot.quantum.circuits import pack
@@ -28,7 +29,9 @@ from pilot.quantum.execution import (
     of_sets,
     only,
     put_together,
+    without_noise,
 )
+from pilot.quantum.mitigation import stages
 from pilot.quantum.observables import operators
 
 if TYPE_CHECKING:
@@ -75,8 +78,12 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     if len(description.observables):
         return _expectation(wanted, where, offer)
     if not any(entry.clbits for entry in wanted.circuit.data):
-        raise description.wrong("circuit", "one that measures: add circuit.measure_all(), or give observables")
-    return _assemble(wanted, where, offer, [wanted.circuit], only if wanted.single else None, "circuit")
+        raise DescriptionError(
+            f"TaskDescription.circuit: circuit {wanted.circuit.name!r} measures nothing: add circuit.measure_all(), or "
+            "give observables",
+            field="circuit",
+        )
+    return _assemble(wanted, where, offer, [wanted.circuit], only if wanted.single else None)
 
 
 # ---- what is wanted -----------------------------------------------------------------------------------------------
@@ -163,7 +170,7 @@ def _tomography(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
     qubits = None if description.tomography is True else list(description.tomography)
     planned = tomography.plan(circuit, qubits)
     bound = _Wanted(description=description, circuit=circuit, values=None, single=True)
-    return _assemble(bound, where, offer, planned.circuits, _finish(planned), "tomography")
+    return _assemble(bound, where, offer, planned.circuits, _finish(planned), planned)
 
 
 def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
@@ -175,7 +182,7 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
     finish = _finish(planned)
     if not wanted.single:
         finish = functools.partial(of_sets, finish, len(planned.circuits))
-    return _assemble(wanted, where, offer, planned.circuits, finish, "expectation")
+    return _assemble(wanted, where, offer, planned.circuits, finish, planned)
 
 
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
@@ -209,19 +216,23 @@ def _assemble(
     offer: Offer,
     circuits: Sequence[QuantumCircuit],
     finish: Finish | None,
-    kind: str,
+    planned: expectation.ExpectationPlan | tomography.TomographyPlan | None = None,
 ) -> Prepared:
     """Tasks for these circuits; with sets of values, for all of them with each set."""
     description = wanted.description
     program = None if wanted.values is None else pack(circuits)
     if where.device is not None:
-        stages: list[Any] = []
+        mitigation = stages(description.mitigation)
+        if mitigation.zero_noise is not None:
+            if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
+                raise description.wrong("mitigation", "'zne' only with observables: it extrapolates their values")
+            finish = functools.partial(without_noise, mitigation.zero_noise, planned.constants, finish)
         function: Callable[..., Any] = DeviceRun(
             program=program,
             shots=description.shots or 1,
             level=description.optimization_level,
             compiler_seed=description.seed or 0,
-            stages=tuple(stages),
+            stages=tuple(description.mitigation),
         )
         seconds = [_device_seconds(circuit, description.shots or 1) for circuit in circuits]
         per_part = -(-len(circuits) // MAX_DEVICE_PARTS)
@@ -248,7 +259,7 @@ def _assemble(
     whole = len(parts) == 1
     parts = [_with(part, finish if whole else None) for part in parts]
     return Prepared(
-        name=wanted.circuit.name or kind,
+        name=wanted.circuit.name,
         parts=tuple(parts),
         combine=None if whole else Part(function=put_together, args=(finish,)),
         resources=resources,

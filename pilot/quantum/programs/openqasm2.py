@@ -166,9 +166,7 @@ def _register(circuit: QuantumCircuit, condition: Any) -> ClassicalRegister:
                     f"{len(register)} bits has too many values: at most {_MAX_LISTED_BITS} bits can be listed"
                 )
             return register
-    raise DescriptionError(
-        "OpenQASM 2 has conditions on one register: this if_else asks for bits of several, or of none"
-    )
+    raise DescriptionError("OpenQASM 2 has conditions on one register: this if_else asks for bits of several, or of none")
 
 
 def _is_whole(condition: Any) -> bool:
@@ -177,3 +175,5 @@ def _is_whole(condition: Any) -> bool:
 
 def _holds(condition: Any, register: ClassicalRegister, value: int) -> bool:
     return truth(condition, {bit: value >> place & 1 for place, bit in enumerate(register)})
+
+
