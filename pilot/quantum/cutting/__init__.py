@@ -24,6 +24,7 @@ from pilot.quantum.cutting.cuts import Cut
 from pilot.quantum.cutting.distributions import Distribution, nearest
 from pilot.quantum.cutting.mapping import gather
 from pilot.quantum.cutting.planning import plan
+from pilot.quantum.cutting.prediction import Predictor
 from pilot.quantum.cutting.reconstruction import CutResult
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "CutResult",
     "Distribution",
     "Prediction",
+    "Predictor",
     "Workers",
     "gather",
     "nearest",

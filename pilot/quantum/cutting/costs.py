@@ -1,7 +1,8 @@
 """What running a plan takes: a model with a few measured constants.
 
-A circuit costs its way to a worker and back, and what the simulator does: for a state vector each gate passes
-over `2 ** qubits` amplitudes; for a matrix product state, where a state vector does not fit, each gate on two
+A circuit costs its way to a worker and back, the longer the more gates it has, and what the simulator does: for
+a state vector each gate on two qubits, and the gates on one qubit that are fused into it, passes over
+`2 ** qubits` amplitudes; for a matrix product state, where a state vector does not fit, each gate on two
 qubits costs the cube of the bond between them, of which the gates across it give an upper bound. The
 reconstruction costs its multiplications.
 """
@@ -36,10 +37,12 @@ _RANK_TWO = frozenset(
 class Costs:
     """Seconds on one slot. The defaults were measured on one core of a server of 2023; `calibrate` measures them."""
 
-    #: Of a circuit on few qubits, with its way there and back.
-    per_circuit: float = 5e-3
-    #: Of one gate, an amplitude of the state vector.
-    per_amplitude: float = 2e-9
+    #: Of a circuit without gates, with its way there and back.
+    per_circuit: float = 4e-3
+    #: Of one gate more, whatever its qubits: it is packed, unpacked and looked at.
+    per_gate: float = 3e-5
+    #: Of one gate on two qubits, an amplitude of the state vector.
+    per_amplitude: float = 1e-8
     #: Of one gate between neighbours in a matrix product state, times the bond dimension cubed.
     per_bond: float = 2e-8
     #: Of one product of the reconstruction, which runs where the plan does.
@@ -105,7 +108,8 @@ class Load:
     """Circuits that cost the same."""
 
     number: int
-    #: Gates times amplitudes of a state vector, and the bytes of that.
+    gates: int
+    #: Gates on two qubits times amplitudes of a state vector, and the bytes of that.
     amplitudes: float
     vector_memory: float
     #: Gates times cubed bonds of a matrix product state, and the bytes of that.
@@ -118,10 +122,12 @@ class Load:
 
     def seconds(self, workers: Workers) -> float:
         """Of one of the circuits on one slot; infinite where no state of it fits."""
+        costs = workers.costs
+        way = costs.per_circuit + self.gates * costs.per_gate
         if self.vector_memory <= workers.memory:
-            return workers.costs.per_circuit + self.amplitudes * workers.costs.per_amplitude
+            return way + self.amplitudes * costs.per_amplitude
         if self.bond_memory <= workers.memory:
-            return workers.costs.per_circuit + self.bonds * workers.costs.per_bond
+            return way + self.bonds * costs.per_bond
         return math.inf
 
 
@@ -154,7 +160,7 @@ def predict(plan: CutPlan, workers: Sequence[Workers] = (Workers(),)) -> Predict
 def loads_of(fragment: Fragment) -> list[Load]:
     """The fragment's subexperiments, by how many measurements at its cuts have to be put off to the end."""
     circuit, measures = fragment.circuit, fragment.measures()
-    width, gates = circuit.num_qubits, max(1, circuit.size())
+    width, pairs = circuit.num_qubits, max(1, circuit.num_nonlocal_gates())
     bonds, bond_memory = bond_estimate(circuit)
     loads = []
     for extra, number in zip(*np.unique(measures, return_counts=True), strict=True):
@@ -163,7 +169,8 @@ def loads_of(fragment: Fragment) -> list[Load]:
         loads.append(
             Load(
                 number=int(number) * len(fragment.groups),
-                amplitudes=gates * 2.0**wide,
+                gates=circuit.size(),
+                amplitudes=(pairs + int(extra)) * 2.0**wide,
                 vector_memory=_AMPLITUDE * 2.0**held,
                 bonds=bonds * 2.0 ** int(extra),
                 bond_memory=bond_memory,

@@ -148,7 +148,7 @@ def reconstruct_distribution(
         registers=readout.registers,
         num_bits=readout.num_bits,
         packed=np.packbits(bits, axis=1, bitorder="little"),
-        weights=nearest(values, min(1.0, max(0.0, 1 - missing / total))) if project else values,
+        weights=nearest(values, min(1.0, max(0.0, 1 - missing / total)) if total > 0 else 1.0) if project else values,
         shots=None,
         quasi=values,
         standard_errors=errors,
