@@ -19,7 +19,7 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUUnavailable
 from pilot.interfaces import QPUInfo
 from pilot.quantum.primitives.jobs import PilotJob
-from pilot.quantum.primitives.submission import Manager, measures, seeds, task_fields
+from pilot.quantum.primitives.submission import Manager, measures, seeds, shot_order, task_fields
 
 if TYPE_CHECKING:
     from pilot.quantum.outcomes import Outcomes
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _ALWAYS = ("measure", "reset", "delay", "if_else", "for_loop", "while_loop", "switch_case")
 
 
-class PilotBackend(BackendV2):
+class PilotBackend(BackendV2):  # type: ignore[misc]
     """A manager's pilots as one Qiskit backend: circuits written for its target run as they are.
 
     Its target is that of a QPU (gates and coupling, without calibration), or all gates between all qubits where
@@ -178,5 +178,5 @@ def _data(outcomes: Outcomes, seed: int | None) -> ExperimentResultData:
     counts = dict(zip(words, outcomes.weights.tolist(), strict=True))
     if seed is None:
         return ExperimentResultData(counts=counts)
-    order = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(words)), outcomes.weights))
+    order = shot_order(outcomes, np.random.default_rng(seed))
     return ExperimentResultData(counts=counts, memory=[words[index] for index in order])

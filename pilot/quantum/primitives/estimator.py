@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 DEFAULT_PRECISION = 1 / 64
 
 
-class PilotEstimator(BaseEstimatorV2):
+class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
     """Expectation values from a manager's pilots: ``BaseEstimatorV2`` for Qiskit's algorithms and add-ons.
 
-    Sets of parameter values that need the same observables travel as one circuit and one array; Pauli terms that commute
+    Sets of parameter values that need the same observables travel as one circuit and one array; Pauli terms that agree
     on every qubit are measured together. All pubs of a run are submitted at once and run side by side.
     """
 
@@ -44,8 +44,8 @@ class PilotEstimator(BaseEstimatorV2):
 
         Args:
             manager: who submits the tasks.
-            qpu: what runs the circuits, as in ``TaskDescription.qpu``: "aer", "fake:kolkata", "*". Default: exact values
-                are simulated, others come from any device that the pilots have, else from a simulator.
+            qpu: what runs the circuits, as in ``TaskDescription.qpu``: "aer", "fake:kolkata", "*". Default: exact
+                values are simulated, others come from any device that the pilots have, else from a simulator.
             default_precision: of pubs and runs that do not say: the standard error of one Pauli string that is aimed
                 at. It takes ``ceil(1 / precision**2)`` shots of each group of terms; 0: exact, on simulators only.
                 Default: 0 where ``qpu`` is not given or "aer", else 1/64.

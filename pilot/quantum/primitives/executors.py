@@ -14,7 +14,7 @@ from pilot.quantum.primitives.submission import Manager
 def mitiq_executor(
     manager: Manager, observable: Any, *, qpu: str | None = None, precision: float | None = None, **options: Any
 ) -> Callable[[Sequence[QuantumCircuit]], list[float]]:
-    """A batched executor for mitiq: ``zne.execute_with_zne(circuit, mitiq_executor(manager, "ZZ", qpu="fake:kolkata"))``.
+    """A batched executor for mitiq: ``execute_with_zne(circuit, mitiq_executor(manager, "ZZ", qpu="fake:kolkata"))``.
 
     mitiq hands over all circuits of a method at once (``mitiq.Executor``), and they run side by side on the pilots.
     ``optimization_level`` is 0 unless given: a compiler that cancels gates would undo folding.

@@ -52,13 +52,14 @@ class _Gathering:
 
     def cancel(self) -> bool:
         """Cancel all that is not over. True when there was something to cancel."""
-        return any([task.cancel() for task in self.tasks if not task.done()])
+        cancelled = [task.cancel() for task in self.tasks if not task.done()]
+        return any(cancelled)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"tasks": (), "_finish": None, "_whole": [self.result(None)]}
 
 
-class PilotPrimitiveJob(BasePrimitiveJob[PrimitiveResult[Any], JobStatus]):
+class PilotPrimitiveJob(BasePrimitiveJob[PrimitiveResult[Any], JobStatus]):  # type: ignore[misc] # Any to mypy
     """The job of one ``run`` of a sampler or an estimator. Its tasks were submitted when it was made.
 
     It can be pickled; that waits for its result, which travels with it.
@@ -118,7 +119,7 @@ class PilotPrimitiveJob(BasePrimitiveJob[PrimitiveResult[Any], JobStatus]):
         return self._gathering.cancel()
 
 
-class PilotJob(JobV1):
+class PilotJob(JobV1):  # type: ignore[misc]
     """The job of one ``PilotBackend.run``. Its tasks were submitted when it was made."""
 
     def __init__(self, backend: Any, tasks: Sequence[Future[Any]], finish: Callable[[str, list[Any]], Result]) -> None:

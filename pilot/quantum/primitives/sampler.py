@@ -15,13 +15,13 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from pilot.descriptions import TaskDescription
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.primitives.jobs import PilotPrimitiveJob
-from pilot.quantum.primitives.submission import Manager, measures, seeds, task_fields
+from pilot.quantum.primitives.submission import Manager, measures, seeds, shot_order, task_fields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class PilotSampler(BaseSamplerV2):
+class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
     """Samples circuits on a manager's pilots: ``BaseSamplerV2`` for Qiskit's algorithms and add-ons.
 
     A pub with many sets of parameter values travels as one circuit and one array. All pubs of a run are submitted at
@@ -113,7 +113,7 @@ class _Plan:
             outcomes += one if isinstance(one, list) else [one]
         circuit, shape, shots = self.pub.circuit, self.pub.shape, self.pub.shots
         rng = np.random.default_rng(self.seed)
-        shuffled = [_shots(one, rng) for one in outcomes]
+        shuffled = [one.bits()[shot_order(one, rng)] for one in outcomes]
         data = {}
         for register, places in registers_of(circuit):
             packed = np.zeros((self.pub.size, shots, -(-len(places) // 8)), dtype=np.uint8)
@@ -142,15 +142,8 @@ def _finish(plans: Sequence[_Plan], results: list[Any]) -> PrimitiveResult[Sampl
     return PrimitiveResult(parts, metadata={"version": 2})
 
 
-def _shots(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The outcome of each shot, `(shots, num_bits)`, in random order: consumers may take the first few for all."""
-    order = np.repeat(np.arange(len(outcomes.weights)), outcomes.weights)
-    shots: NDArray[np.uint8] = outcomes.bits()[rng.permutation(order)]
-    return shots
-
-
 def pack_register(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Bits `(n, width)`, column `j` the register's bit `j`, as rows of a ``BitArray``: big endian, padded on the left."""
+    """Bits `(n, width)`, column `j` bit `j` of a register, as a ``BitArray`` has them: big endian, padded left."""
     width = bits.shape[1]
     padded = np.pad(bits[:, ::-1], ((0, 0), (-width % 8, 0)))
     return np.packbits(padded, axis=1)

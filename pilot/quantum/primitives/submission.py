@@ -5,13 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from qiskit import QuantumCircuit
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pilot.quantum.outcomes import Outcomes
 
 #: Fields of `TaskDescription` that a primitive's tasks can be given.
 TASK_FIELDS = (
@@ -69,6 +74,13 @@ def seeds(seed: np.random.Generator | int | None, number: int) -> list[int]:
     else:
         drawn = np.random.SeedSequence(seed).generate_state(number) >> 1
     return [int(one) for one in drawn]
+
+
+def shot_order(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.intp]:
+    """The number of each shot's outcome, `(shots,)`, in random order: who takes the first few takes a fair sample."""
+    numbers = np.arange(len(outcomes.weights)).repeat(outcomes.weights.astype(np.intp))
+    order: NDArray[np.intp] = rng.permutation(numbers)
+    return order
 
 
 def measures(circuit: QuantumCircuit) -> bool:
