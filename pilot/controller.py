@@ -784,8 +784,8 @@ class Controller:
         reason: str,
         now: float,
     ) -> events.SendBatch:
-        """A batch for a device: its share of the lane by speed, when each job waits long before it runs; half of that
-        when jobs are cheap, so that the devices end together."""
+        """A batch for a device: its share of what the devices have and of the lane, by speed, when each job waits long
+        before it runs; half of that when jobs are cheap, so that the devices end together."""
         device = pilot.devices[option.resources.qpu]
         assert device.info is not None
         others = [
@@ -795,7 +795,7 @@ class Controller:
             if way.resources.qpu
         ]
         part = (1 / device.slowness) / sum(1 / one.slowness for one in others)
-        share = part * sum(entry.weight for entry in lane)
+        share = part * (sum(entry.weight for entry in lane) + sum(one.weight for one in others)) - device.weight
         unit = lane[0].function.seconds
         if unit is None or (device.info.expected_wait or 0.0) < CHEAP_WAIT * share * unit * device.slowness:
             share /= 2

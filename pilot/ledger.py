@@ -95,13 +95,14 @@ class Entry(msgspec.Struct, gc=False, eq=False):
 class Sent:
     """A batch on its way."""
 
-    __slots__ = ("cores", "entries", "expected", "gpus", "qpu", "slowness")
+    __slots__ = ("cores", "entries", "expected", "gpus", "qpu", "slowness", "weight")
 
     def __init__(self, entries: dict[int, Entry], resources: Resources, expected: float, slowness: float = 1.0) -> None:
         self.entries = entries
         self.cores = resources.cores
         self.gpus = resources.all_gpus
         self.qpu = resources.qpu
+        self.weight = sum(entry.weight for entry in entries.values()) if self.qpu else 0.0
         self.expected = expected
         #: How much longer its tasks take with these resources than with their first choice.
         self.slowness = slowness
@@ -110,15 +111,22 @@ class Sent:
 class Device:
     """A QPU of a pilot as the controller sees it."""
 
-    __slots__ = ("batches", "expected", "info", "slowness")
+    __slots__ = ("batches", "expected", "info", "slowness", "weight")
 
     def __init__(self) -> None:
         #: What it says of itself; None: it has not reported yet.
         self.info: QPUInfo | None = None
-        #: Batches that it has, and their expected seconds.
+        #: Batches that it has, their expected seconds, and the weight of their tasks.
         self.batches = 0
         self.expected = 0.0
+        self.weight = 0.0
         self.slowness = 1.0
+
+    def put(self, sent: Sent, sign: int = 1) -> None:
+        """It gets a batch, or (``sign`` -1) is done with it."""
+        self.batches += sign
+        self.expected = self.expected + sign * sent.expected if self.batches else 0.0
+        self.weight = self.weight + sign * sent.weight if self.batches else 0.0
 
 
 class PilotLedger:
@@ -325,8 +333,7 @@ class PilotLedger:
         self.used_cores += sent.cores
         self.used_gpus += sent.gpus
         if (device := self.devices.get(sent.qpu)) is not None:
-            device.batches += 1
-            device.expected += sent.expected
+            device.put(sent)
         else:
             self.expected += sent.expected
 
@@ -336,8 +343,7 @@ class PilotLedger:
             self.used_cores -= sent.cores
             self.used_gpus -= sent.gpus
             if (device := self.devices.get(sent.qpu)) is not None:
-                device.batches -= 1
-                device.expected = device.expected - sent.expected if device.batches else 0.0
+                device.put(sent, -1)
             else:
                 self.expected -= sent.expected
             if not self.sent:  # sums of fractions leave crumbs

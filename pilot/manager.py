@@ -20,12 +20,11 @@ from types import BuiltinFunctionType, FunctionType, MappingProxyType, Traceback
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import psutil
 
-from pilot import errors, events, mpi, payload, registry
+from pilot import events, mpi, payload, registry
 from pilot.addresses import hosts, is_loopback, listen, listen_at
 from pilot.conductor import Conductor
-from pilot.controller import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY, Controller
+from pilot.controller import Controller
 from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, Terms
 from pilot.device import devices
 from pilot.errors import DescriptionError, NoPilotError, SessionError
@@ -36,11 +35,12 @@ from pilot.journal import Journal, Reader
 from pilot.ledger import Entry, Function
 from pilot.node import JOB as NODES_JOB
 from pilot.processes import MARK
+from pilot.restore import Recorded, restore
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.routing import Capacity, described, unservable
 from pilot.scaling import Scaling
-from pilot.session import AgentSettings, Connection, SessionFolder, new_keys, new_mark, write_private
-from pilot.states import PilotState, TaskState, is_final
+from pilot.session import AgentSettings, Connection, SessionFolder, memory_of, new_keys, new_mark, write_private
+from pilot.states import PilotState, is_final
 from pilot.worker import run_executable
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class PilotManager:
         manager = cls.__new__(cls)
         manager._open(folder, policy, progress, folder.read_connection(), address, ports)
         manager._temporary = False
-        manager._restore()
+        restore(manager)
         manager._begin()
         return manager
 
@@ -209,7 +209,7 @@ class PilotManager:
                 raise wanted.wrong("name", "a name that no other pilot of this manager has")
             pilot = self._add_pilot(f"pilot-{next(self._pilot_ids)}", wanted)
         self._conductor.journal.put("pilots", (pilot.id, msgspec.msgpack.encode(wanted), ""))
-        self._conductor.post(events.PilotAsked(pilot.id, wanted, _memory(wanted), devices=devices(wanted)))
+        self._conductor.post(events.PilotAsked(pilot.id, wanted, memory_of(wanted), devices=devices(wanted)))
         return pilot
 
     def _listen_outwards(self) -> None:
@@ -227,6 +227,7 @@ class PilotManager:
         launcher = self._conductor.fleet.launcher(wanted)
         launcher.check(wanted)
         registry.check("pilot.engines", wanted.engine)
+        devices(wanted)
         if launcher.remote and not wanted.tunnel:
             self._listen_outwards()
         return wanted
@@ -277,7 +278,7 @@ class PilotManager:
         scaler = Scaler(self, f"scaler-{next(self._scaler_ids)}", scaling)
         self._conductor.scalers[scaler.id] = scaler
         self._conductor.post(
-            events.ScalingAsked(scaler.id, scaling, _memory(scaling.description), devices(scaling.description))
+            events.ScalingAsked(scaler.id, scaling, memory_of(scaling.description), devices(scaling.description))
         )
         return scaler
 
@@ -299,7 +300,7 @@ class PilotManager:
             events.PilotAsked(
                 pilot.id,
                 wanted,
-                _memory(wanted),
+                memory_of(wanted),
                 devices=devices(wanted),
                 ancestors=command.ancestors,
                 parent=command.parent,
@@ -326,7 +327,7 @@ class PilotManager:
             nodes=wanted.number_of_nodes,
             cores=wanted.cores,
             gpus=wanted.gpus_per_node,
-            memory=_memory(wanted),
+            memory=memory_of(wanted),
             devices=devices(wanted),
             environment=_environment(wanted),
             working_directory=wanted.working_directory or str(Path.cwd()),
@@ -550,7 +551,7 @@ class PilotManager:
                 wanted = scaler.scaling.description
                 names = (wanted.name,) if wanted.name else ()
                 capacities.append(
-                    described(wanted, _memory(wanted), names, f"another {wanted.name or 'pilot'}", devices(wanted))
+                    described(wanted, memory_of(wanted), names, f"another {wanted.name or 'pilot'}", devices(wanted))
                 )
         reason = unservable(terms, capacities)
         if reason is not None:
@@ -564,7 +565,7 @@ class PilotManager:
         if is_final(state) and pilot.reason not in ("", state.value):
             over = f"{over} ({pilot.reason})"
         wanted = pilot.description
-        capacity = described(wanted, _memory(wanted), names, pilot.name, devices(wanted))
+        capacity = described(wanted, memory_of(wanted), names, pilot.name, devices(wanted))
         known = {info.name: info for info in pilot.qpus}
         return capacity._replace(over=over, qpus={**capacity.qpus, **known})
 
@@ -642,7 +643,7 @@ class PilotManager:
         known = outcome is not None and outcome.started > 0
         where = self._conductor.workers.get(entry.worker or "")
         stdout, stderr = (outcome.stdout, outcome.stderr) if outcome is not None else (None, None)
-        if stdout is None and stderr is None and isinstance(outcome, _Recorded):
+        if stdout is None and stderr is None and isinstance(outcome, Recorded):
             stdout, stderr = self._reader.output(task.id)
         return TaskInfo(
             id=entry.id,
@@ -665,7 +666,7 @@ class PilotManager:
         )
 
     def _value(self, outcome: Outcome) -> Value:
-        return self._reader.value(outcome.task) if isinstance(outcome, _Recorded) else outcome.value
+        return self._reader.value(outcome.task) if isinstance(outcome, Recorded) else outcome.value
 
     def _cancel(self, task: Task) -> bool:
         if not task.done():
@@ -726,121 +727,10 @@ class PilotManager:
                 "the manager is closed: make a new one, or attach to the session", path=str(self.session_dir)
             )
 
-    # ---- attach -----------------------------------------------------------------------------------------------
-
-    def _restore(self) -> None:
-        """Take over what the journal knows. Before the manager's thread runs."""
-        conductor, journal = self._conductor, self._conductor.journal
-        functions: dict[int, Function] = {}
-        for id, digest, name, code in journal.functions():
-            functions[id] = self._functions[digest] = Function(id, digest, name)
-            conductor.codes[digest] = code
-        terms = journal.terms()
-        conductor.workers = journal.workers()
-        conductor.terms = {one: id for id, one in terms.items()}
-        self._restore_pilots(journal)
-        self._restore_tasks(journal, functions, terms)
-        conductor.post(events.Attached())
-
-    def _restore_pilots(self, journal: Journal) -> None:
-        rows = list(journal.pilots())
-        names = {id: description.name or id for id, description, *_ in rows}
-        parents = journal.parents()
-        self._pilot_ids = itertools.count(len(rows) + 1)
-        for id, description, mark, state, _ in sorted(rows, key=lambda row: int(row[0].rpartition("-")[2])):
-            pilot = self._add_pilot(id, description, _line(id, parents, names))
-            if is_final(PilotState(state)):
-                pilot._change(PilotState(state), "before this manager was attached")
-            else:
-                self._restore_pilot(pilot, mark, journal.changes(id), parents)
-
-    def _restore_pilot(
-        self, pilot: Pilot, mark: str, changes: list[tuple[str, str, str | None]], parents: dict[str, str]
-    ) -> None:
-        """A pilot that was not over: its agent may join again. One that was never submitted is submitted now."""
-        conductor, id, description = self._conductor, pilot.id, pilot.description
-        reasons = [reason for _, reason, _ in changes]
-        native_id, draining, reported = None, False, False  # of its last job
-        for state, reason, native in changes:
-            if reason.startswith((STARTED_AGAIN, TAKEN_AWAY)):
-                native_id, draining, reported = None, False, False
-            native_id = native or native_id
-            draining = draining or state == PilotState.DRAINING.value
-            reported = reported or state in (PilotState.STARTING.value, PilotState.ACTIVE.value)
-        if mark:
-            pilot._change(PilotState.QUEUED, "waits for its agent to join again")
-            conductor.adopt(id, mark)
-            if native_id is not None:
-                conductor.fleet.adopt(id, description, native_id, mark, self._folder.pilot(id))
-            for job, native in conductor.journal.further_jobs(id).items():
-                number = int(job.rpartition("+")[2])
-                self._jobs = itertools.count(max(next(self._jobs), number + 1))
-                if native is not None:
-                    conductor.fleet.adopt(job, description, native, mark, self._folder.pilot(f"{id}/nodes-{number}"))
-        conductor.post(
-            events.PilotAsked(
-                id,
-                description,
-                _memory(description),
-                devices=devices(description),
-                rejoins=bool(mark),
-                ancestors=self._ancestors[id],
-                draining=draining,
-                succeeded=id in parents.values(),
-                started_again=sum(reason.startswith(STARTED_AGAIN) for reason in reasons),
-                taken=sum(reason.startswith(TAKEN_AWAY) for reason in reasons),
-                job_known=native_id is not None,
-                reported=reported,
-            )
-        )
-
-    def _restore_tasks(self, journal: Journal, functions: dict[int, Function], terms: dict[int, Terms]) -> None:
-        tasks: dict[int, Task] = {}
-        attempts = journal.attempts()
-        for row in journal.finished():
-            entry = Entry(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
-            entry.state, entry.pilot, entry.worker, entry.bound = (
-                TaskState(row.state),
-                row.pilot,
-                row.worker,
-                row.bound,
-            )
-            entry.attempts = tuple(attempts.get(row.id, ()))
-            entry.reason = "it went there before this manager was attached"
-            task = tasks[row.id] = Task(self, entry)
-            if row.error is not None:
-                name, reason, cause = msgspec.json.decode(row.error)
-                task._settle(None, (getattr(errors, name), reason, cause))
-            else:
-                task._settle(_Recorded(row.id, row.status, row.started, row.seconds), None)
-        entries = []
-        for unfinished in journal.unfinished():
-            entry = Entry(
-                unfinished.id,
-                functions[unfinished.function],
-                unfinished.payload,
-                terms[unfinished.terms],
-                unfinished.name,
-                unfinished.submitted,
-                unfinished.needs,
-            )
-            entry.attempts = tuple(attempts.get(entry.id, ()))
-            entry.retries = sum(attempt.reason == RAISED_REASON for attempt in entry.attempts)
-            tasks[entry.id] = Task(self, entry)
-            entries.append(entry)
-        self._conductor.tasks.update(sorted(tasks.items()))
-        self._task_ids = itertools.count(journal.last_task() + 1)
-        for entry in entries:
-            self._conductor.submit(entry)
-
 
 def _is_known_by_itself(work: Any) -> bool:
     """True for what is the same function whenever it is equal: functions, and classes that say so."""
     return isinstance(work, _Cached) or getattr(type(work), "immutable", False)
-
-
-class _Recorded(Outcome, frozen=True, array_like=True, gc=False):
-    """An outcome whose value and output are in the journal only."""
 
 
 def _progress(manager: PilotManager) -> Progress:
@@ -849,22 +739,7 @@ def _progress(manager: PilotManager) -> Progress:
     return Progress(manager)
 
 
-def _line(id: str, parents: dict[str, str], names: dict[str, str]) -> tuple[str, ...]:
-    """Ids and names of the pilots that this one takes over from, oldest first."""
-    found: tuple[str, ...] = ()
-    while (parent := parents.get(id)) is not None:
-        found = (parent, names.get(parent, parent), *found)
-        id = parent
-    return found
-
-
 def _environment(description: PilotDescription) -> dict[str, str]:
     """Of the workers; how MPI tasks are started travels in it (``mpi.py``)."""
     mpi = {"PILOT_MPI": shlex.join(description.mpi)} if description.mpi else {}
     return mpi | description.environment
-
-
-def _memory(description: PilotDescription) -> int:
-    memory = description.memory or psutil.virtual_memory().total
-    assert isinstance(memory, int)
-    return memory

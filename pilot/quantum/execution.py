@@ -6,17 +6,21 @@ a result of their outcomes (`Finish`).
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from pilot import device
-from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
-from pilot.quantum.circuits import exact_values, run_circuit, unpack
+from pilot.errors import QPUCancelled, QPUUnavailable
+from pilot.quantum.circuits import exact_values, unpack
 from pilot.quantum.compilation import Compiler
+from pilot.quantum.expectation import Expectation
+from pilot.quantum.mitigation import Calibrations, Device, Planned, ZeroNoise, stages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
     from pilot.interfaces import QPU
     from pilot.quantum.outcomes import Outcomes
+
+log = logging.getLogger(__name__)
 
 #: Makes a task's result of the outcomes of its circuits.
 Finish = Callable[[list["Outcomes"]], Any]
@@ -45,10 +51,9 @@ class _Execution:
     #: QPY of circuits with free parameters; None: each call brings its own circuits.
     program: bytes | None = None
 
-    def _circuits(self, given: bytes | NDArray[np.float64]) -> Iterator[QuantumCircuit]:
+    def _circuits(self, given: Any) -> Iterator[QuantumCircuit]:
         """The circuits of a call: for each set of values all those of the program."""
         if self.program is None:
-            assert isinstance(given, bytes)
             yield from unpack(given)
             return
         for values in given:
@@ -61,9 +66,9 @@ def _program(payload: bytes) -> list[QuantumCircuit]:
     return unpack(payload)
 
 
-def bind(circuit: QuantumCircuit, values: Sequence[float]) -> QuantumCircuit:
+def bind(circuit: QuantumCircuit, values: NDArray[np.float64]) -> QuantumCircuit:
     """`circuit` with values for its parameters, in the order of ``circuit.parameters``."""
-    bound: QuantumCircuit = circuit.assign_parameters(list(values))
+    bound: QuantumCircuit = circuit.assign_parameters(values)
     return bound
 
 
@@ -73,7 +78,7 @@ class Simulation(_Execution):
 
     #: Of each circuit; None: exact.
     shots: int | None = None
-    #: A simulator among the pilot's ``qpus``; "": Aer, by the method that suits each circuit.
+    #: A simulator among the pilot's ``qpus``; "": Aer, by the method that suits each circuit, on what the worker has.
     simulator: str = ""
 
     def __call__(self, given: bytes | NDArray[np.float64], seeds: Sequence[int], finish: Finish | None) -> Any:
@@ -85,11 +90,21 @@ class Simulation(_Execution):
             finish: what makes the result; None: a list of `Outcomes`.
         """
         circuits = list(self._circuits(given))
-        if self.simulator:
-            outcomes = device.simulator(self.simulator).run(circuits, self.shots, seeds)
-        else:
-            outcomes = [run_circuit(circuit, self.shots, seed) for circuit, seed in zip(circuits, seeds, strict=True)]
+        simulator = device.simulator(self.simulator) if self.simulator else own_simulator()
+        outcomes = simulator.run(circuits, self.shots, seeds)
         return outcomes if finish is None else finish(outcomes)
+
+
+@lru_cache(maxsize=1)
+def own_simulator() -> QPU:
+    """Aer, on the GPU that this worker has if its Aer knows GPUs, else with as many threads as it has cores."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES"):
+        try:
+            return device.simulator("aer:?device=GPU")
+        except QPUUnavailable as error:
+            log.warning("the GPU is not used: %s", error)
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    return device.simulator("aer" if threads == "1" else f"aer:?threads={threads}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +128,7 @@ class DeviceRun(_Execution):
     shots: int = 1024
     level: int = 1
     compiler_seed: int | None = None
-    #: Stages against errors, the first one innermost: what it plans is planned on by the next.
+    #: Against errors, as `mitigation.stages` takes them.
     stages: tuple[Any, ...] = ()
 
     def __call__(self, *call: Any) -> Any:
@@ -129,71 +144,102 @@ class DeviceRun(_Execution):
         qpu = device.held.open()
         compiler = compiler_of(qpu)
         compiler.refresh()
+        about = Device(target=compiler.target, name=qpu.name, calibrated=compiler.calibrated)
         results: list[Any] = [None] * len(calls)
-        jobs: list[tuple[int, list[QuantumCircuit], Sequence[int]]] = []
+        jobs: list[_Job] = []
         for number, (given, seeds, _) in enumerate(calls):
             try:
-                jobs.append((number, self._compiled(compiler, given), seeds))
+                jobs.append(self._job(number, compiler, about, given, seeds))
             except Exception as error:
                 results[number] = error
-        for number, outcomes in self._run(qpu, compiler, jobs):
-            finish = calls[number][2]
+        for job, outcomes in self._run(qpu, jobs):
+            finish = calls[job.number][2]
             try:
                 if isinstance(outcomes, BaseException):
                     raise outcomes
-                results[number] = outcomes if finish is None else finish(outcomes)
+                merged = job.planned.combine(outcomes)
+                results[job.number] = merged if finish is None else finish(merged)
             except Exception as error:
-                results[number] = error
+                results[job.number] = error
         return results
 
-    def _compiled(self, compiler: Compiler, given: bytes | NDArray[np.float64]) -> list[QuantumCircuit]:
+    def _job(self, number: int, compiler: Compiler, about: Device, given: Any, seeds: Sequence[int]) -> _Job:
+        """What runs for a task: its circuits compiled, folded for each factor of the extrapolation (those of one
+        circuit side by side), and whatever else the stages add."""
+        mitigation = stages(self.stages, _calibrations)
+        circuits = self._compiled(compiler, given)
+        if mitigation.zero_noise is not None:
+            scaled = mitigation.zero_noise.scaled(circuits, about)
+            circuits = [circuit for same in zip(*scaled, strict=True) for circuit in same]
+        planned = mitigation.stage.plan(circuits, self.shots, about, seeds[0])
+        drawn = np.random.SeedSequence(list(seeds)).generate_state(len(planned.circuits)) >> 1
+        own = len(planned.circuits) == len(seeds)
+        return _Job(number, planned, list(seeds) if own else drawn.tolist())
+
+    def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
         if self.program is None:
             return [compiler.compile(circuit, self.level, self.compiler_seed) for circuit in self._circuits(given)]
-        programs = [compiler.compile(circuit, self.level, self.compiler_seed) for circuit in _program(self.program)]
-        names = [[parameter.name for parameter in circuit.parameters] for circuit in _program(self.program)]
+        bare = _program(self.program)
+        programs = [compiler.compile(circuit, self.level, self.compiler_seed) for circuit in bare]
+        names = [[parameter.name for parameter in circuit.parameters] for circuit in bare]
         return [
             circuit.assign_parameters(dict(zip(its_names, values, strict=True)), strict=False)
             for values in given
             for circuit, its_names in zip(programs, names, strict=True)
         ]
 
-    def _run(
-        self, qpu: QPU, compiler: Compiler, jobs: list[tuple[int, list[QuantumCircuit], Sequence[int]]]
-    ) -> Iterator[tuple[int, list[Outcomes] | Exception]]:
+    def _run(self, qpu: QPU, jobs: list[_Job]) -> Iterator[tuple[_Job, list[Outcomes] | Exception]]:
         """Outcomes by task, or why there are none. When a job of several tasks fails, each is tried alone: one may be
         to blame."""
-        circuits = [circuit for _, its, _ in jobs for circuit in its]
-        seeds = [seed for _, _, its in jobs for seed in its]
         try:
-            outcomes = iter(self._outcomes(qpu, compiler, circuits, seeds) if circuits else [])
+            found = iter(_outcomes(qpu, jobs))
         except (QPUCancelled, QPUUnavailable) as error:
-            yield from ((number, error) for number, _, _ in jobs)
+            yield from ((job, error) for job in jobs)
         except Exception as error:
             if len(jobs) == 1:
-                yield jobs[0][0], error
+                yield jobs[0], error
             else:
                 for job in jobs:
-                    yield from self._run(qpu, compiler, [job])
+                    yield from self._run(qpu, [job])
         else:
-            yield from ((number, [next(outcomes) for _ in its]) for number, its, _ in jobs)
+            yield from ((job, [next(found) for _ in job.planned.circuits]) for job in jobs)
 
-    def _outcomes(
-        self, qpu: QPU, compiler: Compiler, circuits: list[QuantumCircuit], seeds: Sequence[int]
-    ) -> list[Outcomes]:
-        """One for each compiled circuit, in as few jobs as the device takes."""
-        assert device.held is not None
-        info = qpu.info()
-        if info.max_shots is not None and self.shots > info.max_shots:
-            raise QPUError(f"{qpu.name} takes at most {info.max_shots} shots a circuit, {self.shots} were asked for")
-        most = info.max_circuits or max(1, len(circuits))
-        outcomes: list[Outcomes] = []
-        for first in range(0, len(circuits), most):
-            part = slice(first, first + most)
+
+class _Job(NamedTuple):
+    """A task on its way through the device."""
+
+    #: Its place among the tasks that run together.
+    number: int
+    planned: Planned
+    #: One a circuit.
+    seeds: list[int]
+
+
+#: Readout matrices that this worker has measured.
+_calibrations = Calibrations()
+
+
+def _outcomes(qpu: QPU, jobs: Sequence[_Job]) -> list[Outcomes]:
+    """One for each circuit, in as few jobs as the device takes: those with the same number of shots together."""
+    assert device.held is not None
+    info = qpu.info()
+    circuits = [circuit for job in jobs for circuit in job.planned.circuits]
+    shots = [number for job in jobs for number in job.planned.shots]
+    seeds = [seed for job in jobs for seed in job.seeds]
+    outcomes: dict[int, Outcomes] = {}
+    for number in dict.fromkeys(shots):
+        same = [place for place, its in enumerate(shots) if its == number]
+        most = info.max_circuits or len(same)
+        for first in range(0, len(same), most):
+            part = same[first : first + most]
             try:
-                outcomes += qpu.run(circuits[part], self.shots, seeds[part], device.held.job_began)
+                found = qpu.run(
+                    [circuits[place] for place in part], number, [seeds[place] for place in part], device.held.job_began
+                )
             finally:
                 device.held.job_ended()
-        return outcomes
+            outcomes.update(zip(part, found, strict=True))
+    return [outcomes[place] for place in range(len(circuits))]
 
 
 @lru_cache(maxsize=8)
@@ -206,3 +252,47 @@ def put_together(finish: Finish | None, parts: Sequence[list[Outcomes]]) -> Any:
     """The result of a task whose circuits ran in several parts."""
     outcomes = [outcome for part in parts for outcome in part]
     return outcomes if finish is None else finish(outcomes)
+
+
+def of_sets(finish: Finish, circuits: int, outcomes: list[Outcomes]) -> Expectation:
+    """Expectation values for each set of parameters: `values` and `standard_errors` are ``(n_sets, n_observables)``.
+
+    Args:
+        finish: makes an `Expectation` of one set's outcomes.
+        circuits: of each set.
+        outcomes: of all sets, one after the other.
+    """
+    sets = [finish(outcomes[first : first + circuits]) for first in range(0, len(outcomes), circuits)]
+    return Expectation(
+        values=np.array([one.values for one in sets]),
+        standard_errors=np.array([one.standard_errors for one in sets]),
+        terms=(),
+    )
+
+
+def without_noise(
+    zero_noise: ZeroNoise, constants: NDArray[np.float64], finish: Finish, outcomes: list[Outcomes]
+) -> Any:
+    """The `Expectation` that zero-noise extrapolation gives.
+
+    Args:
+        zero_noise: the stage.
+        constants: ``(n_observables,)``, values in the fully mixed state.
+        finish: makes an `Expectation` of the outcomes of one factor.
+        outcomes: for each circuit those of all factors, in their order.
+    """
+    number = len(zero_noise.factors)
+    noisy = [finish(outcomes[place::number]) for place in range(number)]
+    shape = noisy[0].values.shape
+    values, errors = zero_noise.extrapolate(
+        np.array([one.values.ravel() for one in noisy]),
+        np.array([one.standard_errors.ravel() for one in noisy]),
+        np.broadcast_to(constants, shape).ravel(),
+    )
+    return Expectation(values=values.reshape(shape), standard_errors=errors.reshape(shape), terms=())
+
+
+def exact(single: bool, parts: Sequence[NDArray[np.float64]]) -> Expectation:
+    """Exact values as an `Expectation`: ``(n_observables,)`` if there is a ``single`` set, else ``(n_sets, …)``."""
+    values = np.concatenate(parts)[0] if single else np.concatenate(parts)
+    return Expectation(values=values, standard_errors=np.zeros_like(values), terms=())

@@ -5,6 +5,7 @@ Read next: `execution` (what the workers run).
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,21 +18,33 @@ from pilot import device
 from pilot.descriptions import ANY_QPU, SLOT, CircuitFacts, Option, Resources, TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
-from pilot.quantum import expectation, mitigation, simulation, tomography
+from pilot.quantum import expectation, simulation, tomography
 from pilot.quantum.circuits import pack
-from pilot.quantum.execution import DeviceRun, ExactValues, Finish, Simulation, only, put_together
-from pilot.quantum.programs import load
+from pilot.quantum.execution import (
+    DeviceRun,
+    ExactValues,
+    Finish,
+    Simulation,
+    exact,
+    of_sets,
+    only,
+    put_together,
+    without_noise,
+)
+from pilot.quantum.mitigation import stages
+from pilot.quantum.observables import operators
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pilot.quantum.outcomes import Outcomes
 
 #: Seconds of simulation that make a part, and the parts at most that one task is split into.
 PART_SECONDS = 0.1
 MAX_PARTS = 256
 #: A part of a task for devices has so many circuits at least; devices run parts of many tasks in one job.
 MAX_DEVICE_PARTS = 64
+#: Simulations of more seconds than this get all cores of a node.
+LONG_SECONDS = 10.0
 #: Simulations that need more bytes than this say so.
 ORDINARY_BYTES = 512 << 20
 
@@ -65,8 +78,12 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     if len(description.observables):
         return _expectation(wanted, where, offer)
     if not any(entry.clbits for entry in wanted.circuit.data):
-        raise description.wrong("circuit", "one that measures: add circuit.measure_all(), or give observables")
-    return _assemble(wanted, where, offer, [wanted.circuit], only if wanted.single else None, "circuit")
+        raise DescriptionError(
+            f"TaskDescription.circuit: circuit {wanted.circuit.name!r} measures nothing: add circuit.measure_all(), or "
+            "give observables",
+            field="circuit",
+        )
+    return _assemble(wanted, where, offer, [wanted.circuit], only if wanted.single else None)
 
 
 # ---- what is wanted -----------------------------------------------------------------------------------------------
@@ -75,6 +92,8 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
 def _read(description: TaskDescription) -> _Wanted:
     circuit = description.circuit
     if not isinstance(circuit, QuantumCircuit):
+        from pilot.quantum.programs import load  # and its parsers
+
         circuit = load(circuit).to_qiskit()
     if description.tomography is not False and len(description.observables):
         raise description.wrong("tomography", "not together with observables: give one of the two")
@@ -151,19 +170,19 @@ def _tomography(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
     qubits = None if description.tomography is True else list(description.tomography)
     planned = tomography.plan(circuit, qubits)
     bound = _Wanted(description=description, circuit=circuit, values=None, single=True)
-    return _assemble(bound, where, offer, planned.circuits, planned.finish(), "tomography")
+    return _assemble(bound, where, offer, planned.circuits, _finish(planned), planned)
 
 
 def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
     description = wanted.description
     if description.shots is None and not where.simulator:
-        observables = expectation.operators(description.observables, wanted.circuit.num_qubits)
+        observables = operators(description.observables, wanted.circuit.num_qubits)
         return _exact(wanted, offer, observables)
     planned = expectation.plan(wanted.circuit, description.observables)
-    finish: Finish = planned.finish()
+    finish = _finish(planned)
     if not wanted.single:
-        finish = functools.partial(expectation.of_sets, finish, len(planned.circuits))
-    return _assemble(wanted, where, offer, planned.circuits, finish, "expectation")
+        finish = functools.partial(of_sets, finish, len(planned.circuits))
+    return _assemble(wanted, where, offer, planned.circuits, finish, planned)
 
 
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
@@ -179,8 +198,13 @@ def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepare
             Part(function=function, args=(chunk, observables), weight=seconds * len(chunk))
             for chunk in _chunks(wanted.values, seconds)
         ]
-    finish = Part(function=expectation.exact, args=(wanted.single,))
+    finish = Part(function=exact, args=(wanted.single,))
     return Prepared(name=wanted.circuit.name, parts=tuple(parts), combine=finish, resources=resources, others=others)
+
+
+def _finish(planned: expectation.ExpectationPlan | tomography.TomographyPlan) -> Finish:
+    """What the plan makes of the outcomes; the circuits do not travel with it."""
+    return dataclasses.replace(planned, circuits=()).combine
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------
@@ -192,23 +216,28 @@ def _assemble(
     offer: Offer,
     circuits: Sequence[QuantumCircuit],
     finish: Finish | None,
-    kind: str,
+    planned: expectation.ExpectationPlan | tomography.TomographyPlan | None = None,
 ) -> Prepared:
     """Tasks for these circuits; with sets of values, for all of them with each set."""
     description = wanted.description
     program = None if wanted.values is None else pack(circuits)
     if where.device is not None:
-        stages = mitigation.stages(description.mitigation)
+        mitigation = stages(description.mitigation)
+        if mitigation.zero_noise is not None:
+            if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
+                raise description.wrong("mitigation", "'zne' only with observables: it extrapolates their values")
+            finish = functools.partial(without_noise, mitigation.zero_noise, planned.constants, finish)
         function: Callable[..., Any] = DeviceRun(
             program=program,
             shots=description.shots or 1,
             level=description.optimization_level,
             compiler_seed=description.seed or 0,
-            stages=tuple(stages),
+            stages=tuple(description.mitigation),
         )
         seconds = [_device_seconds(circuit, description.shots or 1) for circuit in circuits]
         per_part = -(-len(circuits) // MAX_DEVICE_PARTS)
-        resources, others = Resources(num_cpus=0.0, qpu=where.device), ()
+        resources = Resources(num_cpus=0.0, qpu=where.device)
+        others: tuple[Option, ...] = ()
     else:
         function = Simulation(program=program, shots=description.shots, simulator=where.simulator)
         estimates = [_simulated(simulation.facts(circuit), description.shots, offer) for circuit in circuits]
@@ -230,7 +259,7 @@ def _assemble(
     whole = len(parts) == 1
     parts = [_with(part, finish if whole else None) for part in parts]
     return Prepared(
-        name=wanted.circuit.name or kind,
+        name=wanted.circuit.name,
         parts=tuple(parts),
         combine=None if whole else Part(function=put_together, args=(finish,)),
         resources=resources,
@@ -261,17 +290,38 @@ def _seeds(seed: int | None, number: int) -> tuple[int, ...]:
     return tuple(drawn.tolist())
 
 
-def _simulated(facts: simulation.Facts, shots: int | None, offer: Offer) -> tuple[Resources, tuple[Option, ...], float]:
-    """What a simulation takes, what it can take instead, and its seconds on one core."""
-    estimate = simulation.choose(facts, shots)
-    memory = estimate.bytes if estimate.bytes > ORDINARY_BYTES else 0
-    resources = SLOT if not memory else Resources(memory=1 << (memory - 1).bit_length())
-    return resources, (), estimate.seconds
+def _simulated(about: simulation.Facts, shots: int | None, offer: Offer) -> tuple[Resources, tuple[Option, ...], float]:
+    """What a simulation takes, what it can take instead, and its seconds with the first.
+
+    One core each, since many circuits at a time use all of them; long ones alone get all cores of a node. A GPU when
+    it is twice as fast at least.
+    """
+    estimates = simulation.predict(about, shots)
+    best = simulation.choose(estimates) or estimates[0]  # none is possible: the worker says why
+    if best.seconds > LONG_SECONDS and offer.cores_per_node > 1 and best.method == "statevector":
+        estimates = simulation.predict(about, shots, cores=offer.cores_per_node)
+        best = simulation.choose(estimates) or best
+        resources = _taking(best, cores=offer.cores_per_node)
+    else:
+        resources = _taking(best)
+    if offer.gpus:
+        on_gpu = [one for one in simulation.predict(about, shots, gpus=1) if one.device == "GPU"]
+        if on_gpu and on_gpu[0].seconds < best.seconds / 2:
+            instead = Option(resources, best.seconds / on_gpu[0].seconds)
+            return Resources(num_gpus=1.0), (instead,), on_gpu[0].seconds
+    return resources, (), best.seconds
+
+
+def _taking(estimate: simulation.Estimate, cores: int = 1) -> Resources:
+    memory = int(estimate.bytes) if estimate.bytes > ORDINARY_BYTES else 0
+    if not memory and cores == 1:
+        return SLOT
+    return Resources(num_cpus=float(cores), memory=1 << (memory - 1).bit_length() if memory else 0)
 
 
 def _device_seconds(circuit: QuantumCircuit, shots: int) -> float:
     """How long a device takes for a circuit: each shot a millisecond at most, most of it for the reset."""
-    return 0.001 + shots * (250e-6 + 0.3e-6 * circuit.depth())
+    return float(0.001 + shots * (250e-6 + 0.3e-6 * circuit.depth()))
 
 
 def _facts(wanted: _Wanted) -> CircuitFacts:
