@@ -146,7 +146,7 @@ class TomographyPlan:
         if method not in ("mle", "projected"):
             raise DescriptionError(f"method: {method!r} given, 'mle' or 'projected' allowed", field="method")
         frequencies = np.array(
-            [_frequencies(outcome, self.register) for _, outcome in zip(self.circuits, outcomes, strict=True)]
+            [_frequencies(outcome, self.register) for _, outcome in zip(self.settings, outcomes, strict=True)]
         )
         n = len(self.qubits)
         linear = _adjoint(_DUALS, _by_qubit(frequencies, n), n)
