@@ -225,7 +225,8 @@ def test_other_gate_sets():
         assert native(padded, target)
         assert len(padded.data) > len(circuit.data) + 4
         assert np.allclose(without(padded).data, without(circuit).data)
-    for folded in (fold_global(circuit, 3, target), fold_local(circuit, 3, target)):
+    twirls = Twirling(num=3).plan([circuit], None, Device(target=target), seed=1).circuits
+    for folded in (fold_global(circuit, 3, target), fold_local(circuit, 3, target), *twirls):
         assert native(folded, target)
         assert without(folded).equiv(without(circuit))
     measured = circuit.copy()

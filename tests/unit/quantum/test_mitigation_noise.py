@@ -3,6 +3,7 @@
 All that needs mthree and qiskit-ibm-runtime stands here: importing them takes seconds.
 """
 
+import pickle
 import sys
 from functools import lru_cache
 
@@ -116,6 +117,7 @@ def test_weights_are_real_and_add_up_to_the_shots():
     circuit.measure([0, 1, 2], [0, 1, 2])
     noisy = drawn(misread(run_circuit(circuit, None, 0), [0, 1, 2]), 500, np.random.default_rng(1))
     (quasi,) = Readout(calibrated()).plan([circuit], 500, KNOWN).combine([noisy])
+    quasi = pickle.loads(pickle.dumps(quasi))
     assert isinstance(quasi, QuasiOutcomes)
     assert quasi.weights.sum() == pytest.approx(500)
     assert quasi.weights.min() < 0
