@@ -291,9 +291,7 @@ def _seeds(seed: int | None, number: int) -> tuple[int, ...]:
     return tuple(drawn.tolist())
 
 
-def _simulated(
-    circuit: QuantumCircuit, shots: int | None, offer: Offer
-) -> tuple[Resources, tuple[Option, ...], float]:
+def _simulated(circuit: QuantumCircuit, shots: int | None, offer: Offer) -> tuple[Resources, tuple[Option, ...], float]:
     """What a simulation takes, what it can take instead, and its seconds with the first.
 
     One core each, since many circuits at a time use all of them; long ones alone get all cores of a node. A GPU when
