@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager, qpy
-from qiskit.circuit import ClassicalRegister
+from qiskit.circuit import Barrier, ClassicalRegister, Delay, Gate
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError
-from pilot.quantum.deferral import defer_measurements
+from pilot.quantum.deferral import defer_measurements, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 
 if TYPE_CHECKING:
@@ -116,16 +116,31 @@ def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int, simulator
 
 
 def exact_value(circuit: QuantumCircuit, observable: str) -> float:
-    """The expectation value of a Pauli string, qubit 0 rightmost, in the state that the circuit's gates make.
+    """The expectation value of a Pauli string, qubit 0 rightmost, in the state that the circuit's gates make."""
+    return float(exact_values(circuit, [SparsePauliOp(observable)])[0])
+
+
+def exact_values(circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]) -> NDArray[np.float64]:
+    """Expectation values in the state that the circuit's gates make, `(n_observables,)`.
 
     By state vector up to 20 qubits, by matrix product state above: quick where entanglement is low, else for
-    ever.
+    ever. Measurements at the circuit's end are left out.
+
+    Raises:
+        DescriptionError: the circuit measures, resets or branches in its middle.
     """
-    with_value = circuit.copy()
-    save = SaveExpectationValue(SparsePauliOp(observable))
-    with_value.append(save, with_value.qubits)
-    method = "statevector" if circuit.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state"
-    return float(_run(with_value, shots=1, seed=0, simulator=Simulator(method))["expectation_value"])
+    gates = without_final_measurements(circuit)
+    other = {entry.operation.name for entry in gates.data if not isinstance(entry.operation, Gate | Barrier | Delay)}
+    if other:
+        raise DescriptionError(
+            f"circuit {circuit.name!r} has no exact expectation values here: it has {sorted(other)} in its middle; "
+            "give a number of shots"
+        )
+    for number, observable in enumerate(observables):
+        gates.append(SaveExpectationValue(observable, label=f"value {number}"), gates.qubits)
+    method = "statevector" if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state"
+    data = _run(gates, shots=1, seed=0, simulator=Simulator(method))
+    return np.array([data[f"value {number}"] for number in range(len(observables))])
 
 
 def warm_up() -> int:
@@ -192,7 +207,7 @@ def _digits(outcomes: list[int], width: int) -> NDArray[np.uint8]:
 
 def _run(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simulator) -> dict[str, Any]:
     """Aer's data for one circuit, its gates rewritten first where Aer does not know them."""
-    if simulator.method == "automatic" and circuit.num_qubits > _simulator(simulator).num_qubits:
+    if simulator.method == "automatic" and circuit.num_qubits > _widest(simulator):
         simulator = simulator._replace(method="matrix_product_state")
     if not _gate_names(simulator).issuperset(circuit.count_ops().keys() - {"barrier"}):
         circuit = _pass_manager(simulator).run(circuit)
@@ -211,6 +226,12 @@ def _simulator(simulator: Simulator) -> AerSimulator:
         max_parallel_threads=simulator.threads,
         shot_branching_enable=True,
     )
+
+
+@lru_cache(maxsize=8)
+def _widest(simulator: Simulator) -> int:
+    """How many qubits it can have; Aer makes a list of all its gates each time that it is asked."""
+    return int(_simulator(simulator).num_qubits)
 
 
 @lru_cache(maxsize=8)
