@@ -201,16 +201,18 @@ class IbmQPU(QPU):
             return self._sampler().run(circuits, shots=shots)
 
     def _sampler(self) -> Any:
-        from qiskit_ibm_runtime import Batch, SamplerV2, Session
+        from qiskit_ibm_runtime import Batch, Session
 
         if self._session is None and self.mode != "job":
             kind = Session if self.mode == "session" else Batch
             self._session = kind(backend=self._backend, max_time=self.max_time)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # its successor runs what this one leaves to the service
-            return SamplerV2(mode=self._session or self._backend)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                from qiskit_ibm_runtime import SamplerV2 as Sampler  # deprecated from 0.50 on
+            except ImportError:
+                from qiskit_ibm_runtime.executor_sampler import Sampler  # its successor
+            return Sampler(mode=self._session or self._backend)
 
     def _wait(self, job: Any, native: str) -> None:
         """Until the job has ended well. Outages of a while are sat out: the job runs on without us."""

@@ -396,24 +396,24 @@ def test_addresses_that_cannot_be(name: str, said: str) -> None:
         ("qiskit:qpu_objects:number", "is a int, not a BackendV2"),
         ("qiskit:qpu_objects:generic", r"write qpu_objects:generic\(\)"),
         ("pennylane:default.qbit", "default.qbit does not exist"),
+        ("aer:statevector?device=GPU", "sees no GPU here"),
+        ("aer:tensor_network", "no method 'tensor_network'"),
     ],
 )
 def test_qpus_that_are_not_there(name: str, said: str, service: QuantumService) -> None:
+    if name.startswith("aer"):
+        from qiskit_aer import AerSimulator
+
+        if "GPU" in AerSimulator().available_devices():
+            pytest.skip("this machine has a GPU")
     with pytest.raises(QPUError, match=said) as caught:
         make(name).open()
     assert not caught.value.transient
 
 
 @pytest.mark.filterwarnings("ignore:Unable to retrieve IBM Cloud access token")
-@pytest.mark.parametrize(
-    "name", ["ibm:ibm_manila", "qrmi:ibm_manila", "qiskit:qpu_objects:lost()", "aer:statevector?device=GPU"]
-)
+@pytest.mark.parametrize("name", ["ibm:ibm_manila", "qrmi:ibm_manila", "qiskit:qpu_objects:lost()"])
 def test_qpus_that_cannot_be_reached(name: str, service: QuantumService, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name.startswith("aer"):
-        from qiskit_aer import AerSimulator
-
-        if "GPU" in AerSimulator().available_devices():
-            pytest.skip("this machine has a GPU")
     for key, value in environment("http://127.0.0.1:9").items():  # the discard port: nothing listens
         monkeypatch.setenv(key, value)
     with pytest.raises(QPUUnavailable):
@@ -664,6 +664,21 @@ def test_ibm_opens_a_new_session_when_the_service_has_closed_it(service: Quantum
     next(iter(service.sessions.values()))["accepting_jobs"] = False
     assert run(qpu, bell(), shots=20)[0].shots == 20
     assert len(service.sessions) == 2
+    qpu.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_ibm_works_with_the_newer_sampler_alone(service: QuantumService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deprecated one will go: what is sent then is a quantum program, whose results are put together here."""
+    import qiskit_ibm_runtime
+
+    qpu = make("ibm:ibm_manila")
+    qpu.open()
+    monkeypatch.delattr(qiskit_ibm_runtime, "SamplerV2")
+    first, second = run(qpu, bell(), asymmetric(), shots=200)
+    assert share(first, "00", "11") == 1 and first.shots == 200
+    assert share(second, "110 01") == 1
+    assert list(service.jobs.values())[-1]["body"]["program_id"] == "executor"
     qpu.close()
 
 
