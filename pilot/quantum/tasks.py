@@ -232,7 +232,6 @@ def _assemble(
             program=program,
             shots=description.shots or 1,
             level=description.optimization_level,
-            compiler_seed=description.seed or 0,
             stages=tuple(description.mitigation),
         )
         seconds = [_device_seconds(circuit, description.shots or 1) for circuit in circuits]
