@@ -25,15 +25,19 @@ class _Gathering:
     def result(self, timeout: float | None) -> Any:
         """Block until there is one; a task that fails ends the others, and its exception is raised."""
         if not self._whole:
-            over, left = wait(self.tasks, timeout=timeout, return_when=FIRST_EXCEPTION)
-            for task in over:
-                if task.cancelled() or task.exception() is not None:
-                    self.cancel()
-                    task.result()
+            self._raise_failure()
+            left = wait([task for task in self.tasks if not task.done()], timeout, FIRST_EXCEPTION).not_done
+            self._raise_failure()
             if left:
                 raise TimeoutError(f"{len(left)} of {len(self.tasks)} tasks are not finished after {timeout} s")
             self._whole.append(self._finish([task.result() for task in self.tasks]))
         return self._whole[0]
+
+    def _raise_failure(self) -> None:
+        for task in self.tasks:
+            if task.done() and (task.cancelled() or task.exception() is not None):
+                self.cancel()
+                task.result()
 
     def status(self) -> JobStatus:
         """Does not block. One task that failed makes the job fail, one that was cancelled makes it cancelled."""
