@@ -153,12 +153,21 @@ class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
 _ALIASES = {"type": "engine", "account": "project", "partition": "queue"}
 
 
+_SHORT = re.compile(r"([a-z]+://)?([a-z]+):([1-9]\d*)(?::([1-9]\d*))?")
+
+
 class PilotDescription(Description, frozen=True, kw_only=True):
     """A placeholder job, and the engine that its agent runs inside.
 
     Raises:
         DescriptionError: a field has a value that is not allowed; the message names both.
     """
+
+    #: What `from_text` takes, in words.
+    text_forms: ClassVar[str] = (
+        "[SCHEME://]ENGINE:CORES[:NODES], such as ray:2, srun://ray:4:2 or slurm://dask:8, with an engine of process, "
+        "ray and dask; or FILE.toml[:TABLE]"
+    )
 
     #: Where the job runs: ``scheme://host``; the scheme names a launcher (``local``).
     resource: _Text = "local://"
@@ -275,6 +284,29 @@ class PilotDescription(Description, frozen=True, kw_only=True):
         except DescriptionError as error:
             place = f"{where}, table [{table}]" if table is not None else where
             raise DescriptionError(f"{place}: {error}", **error.data) from None
+
+    @classmethod
+    def from_text(cls, text: str) -> PilotDescription:
+        """The pilot that a short text says, as command lines have it: ``ray:2`` (engine and cores), ``slurm://ray:4:2``
+        (4 cores on each of 2 nodes), ``site.toml:gpu`` (a table of a site profile).
+
+        Raises:
+            DescriptionError: it says no pilot; or as `from_toml`.
+        """
+        match = _SHORT.fullmatch(text)
+        if match is not None:
+            resource, engine, cores, nodes = match.groups()
+            return cls(
+                resource=resource or "local://",
+                engine=engine,
+                cores_per_node=int(cores),
+                number_of_nodes=int(nodes or 1),
+            )
+        file, _, table = text.partition(":")
+        if not file.endswith(".toml"):
+            message = f"pilot: {text!r} given; allowed: {cls.text_forms}"
+            raise DescriptionError(message, field="pilot", given=text)
+        return cls.from_toml(file, table or None)
 
     def __post_init__(self) -> None:
         if isinstance(self.walltime, int | float) and not isinstance(self.walltime, bool):

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from numbers import Real
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def _is_one(given: Any) -> bool:
         return True
     pairs = given if isinstance(given, list | tuple) else ()
     return bool(pairs) and all(
-        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Real)
+        isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Number)
         for pair in pairs
     )
 
@@ -95,10 +95,9 @@ def _operator(given: Any, num_qubits: int) -> SparsePauliOp:
         return hamiltonian(given, num_qubits)
     if isinstance(given, str):
         given = {given: 1.0}
-    if isinstance(given, Mapping):
-        given = list(given.items())
-    if isinstance(given, list | tuple) and _is_one(given):
-        return _sum([_term(name, value, num_qubits) for name, value in given], num_qubits)
+    if isinstance(given, Mapping) or _is_one(given) and isinstance(given, list | tuple):
+        pairs = given.items() if isinstance(given, Mapping) else given
+        return _sum([_term(name, value, num_qubits) for name, value in pairs], num_qubits)
     try:
         if isinstance(given, SparseObservable):
             operator = SparsePauliOp.from_sparse_observable(given)
@@ -113,8 +112,10 @@ def _operator(given: Any, num_qubits: int) -> SparsePauliOp:
     return _real(operator, given)
 
 
-def _term(name: str, value: Any, num_qubits: int) -> tuple[str, float]:
+def _term(name: Any, value: Any, num_qubits: int) -> tuple[str, float]:
     """A label with one letter a qubit, and its coefficient."""
+    if not isinstance(name, str):
+        raise _wrong(name)
     coefficient = _coefficient(name, value)
     if not name.strip() or _NUMBERED.fullmatch(name.strip()):
         return _numbered(name, num_qubits), coefficient

@@ -1,19 +1,44 @@
-"""Circuit cutting: the expectation value of a circuit too wide to run, from runs of narrower pieces.
+"""Circuit cutting: values and distributions of a circuit too wide to run, from runs of narrower pieces.
 
     planned = plan(circuit, ["ZZII"], max_qubits=2)     # where to cut, which subexperiments that takes
     result = planned.run(manager)                       # one task a distinct subexperiment, on all pilots
     print(result.values, result.standard_errors)
 
+    planned = plan(circuit, max_qubits=range(8, 18))    # no observables: the distribution of its measurements
+    print(planned.reason)
+    print(planned.run(manager, total_shots=100_000, qpu="*").distribution.get_counts())
+
 Gates and wires between pieces are replaced by sums of local operations with positive and negative
 coefficients: a quasi-probability decomposition (Mitarai and Fujii, New J. Phys. 23 023021, 2021; Peng et al.,
 PRL 125 150504, 2020). qiskit-addon-cutting finds the cuts and knows the decompositions. What is ours: each
-distinct subexperiment is made and run once, reconstruction is array arithmetic, and every value comes with
-its standard error.
+distinct subexperiment is made and run once, shots go where they count, reconstruction is array arithmetic and
+gives distributions too, and every value comes with its standard error.
 
-Read next: `planning` (where to cut), `fragments` (what to run), `reconstruction` (what it adds up to).
+Read next: `planning` (which sizes), `cuts` (where), `fragments` (what to run), `cut_plan` (how it runs),
+`reconstruction` and `distributions` (what it adds up to), `prediction` (whether it pays).
 """
 
-from pilot.quantum.cutting.planning import Cut, CutPlan, gather, plan
+from pilot.quantum.cutting.costs import Candidate, Costs, Prediction, Workers, predict
+from pilot.quantum.cutting.cut_plan import CutPlan
+from pilot.quantum.cutting.cuts import Cut
+from pilot.quantum.cutting.distributions import Distribution, nearest
+from pilot.quantum.cutting.mapping import gather
+from pilot.quantum.cutting.planning import plan
+from pilot.quantum.cutting.prediction import Predictor
 from pilot.quantum.cutting.reconstruction import CutResult
 
-__all__ = ["Cut", "CutPlan", "CutResult", "gather", "plan"]
+__all__ = [
+    "Candidate",
+    "Costs",
+    "Cut",
+    "CutPlan",
+    "CutResult",
+    "Distribution",
+    "Prediction",
+    "Predictor",
+    "Workers",
+    "gather",
+    "nearest",
+    "plan",
+    "predict",
+]

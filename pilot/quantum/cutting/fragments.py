@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from qiskit.circuit.library import HGate, SXGate
 from qiskit.quantum_info import PauliList
 from qiskit_addon_cutting.qpd import SingleQubitQPDGate
 from qiskit_addon_cutting.utils.observable_grouping import CommutingObservableGroup, ObservableCollection
+from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -48,21 +50,31 @@ class Fragment:
     groups: tuple[CommutingObservableGroup, ...]
     #: Where each observable's part is: `(group, position in the group)`, one a observable.
     located: tuple[tuple[int, int], ...]
+    #: Where the product of Z on all measured qubits is; None: no distribution is wanted.
+    readout: tuple[int, int] | None = None
 
     @classmethod
-    def build(cls, circuit: QuantumCircuit, observables: PauliList, terms: NDArray[np.intp]) -> Fragment:
-        """Fragment `circuit` with its part of `observables`; `terms`, `(n_terms, n_cuts)`, name all maps."""
+    def build(
+        cls, circuit: QuantumCircuit, observables: PauliList, terms: NDArray[np.intp], *, distribution: bool = False
+    ) -> Fragment:
+        """Fragment `circuit` with its part of `observables`; `terms`, `(n_terms, n_cuts)`, name all maps.
+
+        With `distribution`, the last of the observables is Z on the qubits whose distribution is wanted.
+        """
         cuts = [(_cut_number(gate), gate) for gate in _cut_gates(circuit)]
         columns = [_first_equal(gate)[terms[:, number]] for number, gate in cuts]
         local_terms = np.stack(columns, axis=1) if columns else np.zeros((len(terms), 0), dtype=np.intp)
         choices, choice_of_term = np.unique(local_terms, axis=0, return_inverse=True)
         collection = ObservableCollection(observables)
+        located = [collection.lookup[observable][0] for observable in observables]
+        readout = located.pop() if distribution else None
         return cls(
             circuit=circuit,
             choices=choices,
             choice_of_term=choice_of_term.reshape(-1),
             groups=tuple(collection.groups),
-            located=tuple(collection.lookup[observable][0] for observable in observables),
+            located=tuple(located),
+            readout=readout,
         )
 
     @property
@@ -94,11 +106,103 @@ class Fragment:
         for number, outcome in enumerate(outcomes):
             choice, group = divmod(number, len(self.groups))
             here = [k for k, (its_group, _) in enumerate(self.located) if its_group == group]
+            if not here:
+                continue
             bitmasks = [self.groups[group].pauli_bitmasks[self.located[k][1]] for k in here]
             mean = _signed_means(outcome, bitmasks)
             means[choice, here] = mean
             variances[choice, here] = 0.0 if outcome.shots is None else (1 - mean**2) / (outcome.shots - 1)
         return means, variances
+
+    def readouts(self, outcomes: Sequence[Outcomes]) -> Readouts:
+        """What the measured qubits of this fragment gave with each choice.
+
+        Args:
+            outcomes: one for each of `experiments()`, in its order.
+        """
+        assert self.readout is not None
+        group, position = self.readout
+        mask = self.groups[group].pauli_bitmasks[position]
+        return Readouts.build(list(outcomes[group :: len(self.groups)]), mask)
+
+    def measures(self) -> NDArray[np.intp]:
+        """`(n_choices,)`: measurements at the cuts that each choice has before the end of the qubit's gates.
+
+        The simulator needs a further qubit for each of them.
+        """
+        last = {qubit: place for place, entry in enumerate(self.circuit.data) for qubit in entry.qubits}
+        total = np.zeros(len(self.choices), dtype=np.intp)
+        column = 0
+        for place, entry in enumerate(self.circuit.data):
+            if isinstance(entry.operation, SingleQubitQPDGate):
+                if last[entry.qubits[0]] > place:
+                    measured = [_is_measured(entry.operation, number) for number in self.choices[:, column].tolist()]
+                    total += np.array(measured, dtype=np.intp)
+                column += 1
+        return total
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Readouts:
+    """The quasi-distributions of a fragment's measured qubits, one for each choice.
+
+    In a quasi-distribution an outcome's weight has the sign of the parity of the bits measured at the cuts.
+    """
+
+    #: `(n_outcomes, n_bits)`: the distinct outcomes of all choices, in ascending order of their bytes.
+    bits: NDArray[np.uint8]
+    #: `(n_choices, n_outcomes)`, sparse: the quasi-probabilities.
+    quasi: csr_array
+    #: The same shape: how probable the outcome is, whatever the sign.
+    probabilities: csr_array
+    #: `(n_choices,)`: the shots of each; infinite: the weights are exact.
+    shots: NDArray[np.float64]
+
+    @classmethod
+    def build(cls, outcomes: Sequence[Outcomes], mask: int) -> Readouts:
+        """Of one outcome a choice; bit `j` of `mask`: does bit `j` of the observables' register belong to it."""
+        parts, signed, plain = [], [], []
+        for outcome in outcomes:
+            bits = outcome.bits(OBSERVABLE_REGISTER)
+            parts.append(bits[:, [j for j in range(bits.shape[1]) if mask >> j & 1]])
+            weights = outcome.weights / outcome.weights.sum()
+            signed.append(weights * (1.0 - 2.0 * (outcome.bits(CUT_REGISTER).sum(axis=1) & 1)))
+            plain.append(np.abs(weights))
+        rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        width = parts[0].shape[1]
+        distinct, column = np.unique(np.packbits(np.concatenate(parts), axis=1), axis=0, return_inverse=True)
+        if not width:  # nothing is measured here: one outcome without bits
+            distinct, column = np.zeros((1, 0), dtype=np.uint8), np.zeros(len(rows), dtype=np.intp)
+        places, shape = (rows, column.reshape(-1)), (len(parts), len(distinct))
+        return cls(
+            bits=np.unpackbits(distinct, axis=1, count=width),
+            quasi=csr_array((np.concatenate(signed), places), shape=shape),
+            probabilities=csr_array((np.concatenate(plain), places), shape=shape),
+            shots=np.array([math.inf if outcome.shots is None else outcome.shots for outcome in outcomes]),
+        )
+
+    @property
+    def masses(self) -> NDArray[np.float64]:
+        """`(n_choices,)`: the sum of each quasi-distribution."""
+        return np.asarray(self.quasi.sum(axis=1), dtype=np.float64).reshape(-1)
+
+    def only(self, columns: NDArray[np.intp]) -> Readouts:
+        """Some of the outcomes."""
+        return replace(
+            self,
+            bits=self.bits[columns],
+            quasi=self.quasi[:, columns],
+            probabilities=self.probabilities[:, columns],
+        )
+
+    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Quasi-probabilities and their variances, each `(n_choices, n_outcomes)`.
+
+        A shot gives +1, -1 or 0 for an outcome, so the variance is `(p - q**2) / (shots - 1)`, with `p` the
+        outcome's probability and `q` its quasi-probability.
+        """
+        quasi = self.quasi.toarray()
+        return quasi, (self.probabilities.toarray() - quasi**2).clip(min=0) / (self.shots - 1)[:, None]
 
 
 def _signed_means(outcomes: Outcomes, bitmasks: Sequence[int]) -> NDArray[np.float64]:
@@ -178,6 +282,10 @@ def _local(gate: SingleQubitQPDGate, map_number: int) -> Sequence[Instruction]:
     """The operations that map `map_number` of the cut's basis puts at this end of the cut."""
     operations: Sequence[Instruction] = gate.basis.maps[map_number][gate.qubit_id]
     return operations
+
+
+def _is_measured(gate: SingleQubitQPDGate, map_number: int) -> bool:
+    return any(operation.name == "qpd_measure" for operation in _local(gate, map_number))
 
 
 def _first_equal(gate: SingleQubitQPDGate) -> NDArray[np.intp]:

@@ -1,209 +1,290 @@
-"""Where to cut a circuit, and everything that has to run for its expectation values."""
+"""Where to cut a circuit: a search over the sizes of pieces, within limits."""
 
 from __future__ import annotations
 
 import math
-from concurrent.futures import FIRST_EXCEPTION, wait
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from qiskit import QuantumCircuit, generate_preset_pass_manager
-from qiskit.circuit import Qubit
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import PauliList
-from qiskit_addon_cutting import find_cuts, partition_problem
-from qiskit_addon_cutting.automated_cut_finding import DeviceConstraints, OptimizationParameters
-from qiskit_addon_cutting.instructions import CutWire, Move
-from qiskit_addon_cutting.qpd import TwoQubitQPDGate, WeightType, generate_qpd_weights
 
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import pack, run_circuits
+from pilot.quantum.cutting.costs import Candidate, Prediction, predict
+from pilot.quantum.cutting.cut_plan import CutPlan
+from pilot.quantum.cutting.cuts import gates_alone, is_marked, take_apart, with_cuts
+from pilot.quantum.cutting.decomposition import Decomposition, terms_of
+from pilot.quantum.cutting.distributions import Readout
 from pilot.quantum.cutting.fragments import Fragment
-from pilot.quantum.cutting.reconstruction import CutResult, Decomposition, reconstruct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
-    from qiskit_addon_cutting.qpd import QPDBasis
+    from qiskit import QuantumCircuit
 
-    from pilot.quantum.outcomes import Outcomes
-
-    #: How subexperiments are handed out: like `PilotManager.map`, one task for each element of the sequences.
-    Submit = Callable[..., "list[Future[list[Outcomes]]]"]
-
-#: More terms than this are a mistake: `num_samples` keeps them down.
-MAX_TERMS = 1_000_000
-#: Steps back that the search for cuts may take: a tenth of a second for the 34-qubit circuit; ten thousand
-#: find nothing better in two seconds.
-_BACKJUMPS = 100
-#: Gates that the search and the decompositions know, on two qubits at most.
-_KNOWN_GATES = (  # noqa: SIM905 - forty strings in quotes are no better to read
-    "x y z h s sdg t tdg sx sxdg p r rx ry rz u u1 u2 u3 id "
-    "cx cy cz ch cp crx cry crz cs csdg csx dcx ecr iswap rxx ryy rzz swap"
-).split()
-_MARKED_CUTS = frozenset({"cut_wire", "qpd_2q"})
-
-
-class Mapper(Protocol):
-    """What runs a plan: `PilotManager`, or anything else whose `map` gives futures."""
-
-    def map(self, fn: Callable[..., list[Outcomes]], /, *iterables: Sequence[object]) -> list[Future[list[Outcomes]]]:
-        """Call `fn` on each set of arguments, somewhere."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """One cut: of a gate between two qubits, or of a wire."""
-
-    kind: Literal["gate", "wire"]
-    #: The name of the cut gate; `wire` for a wire.
-    name: str
-    #: The qubits of the whole circuit that it is at.
-    qubits: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CutPlan:
-    """Where a circuit is cut, what has to run, and how the results add up."""
-
-    #: Pauli strings on the whole circuit, qubit 0 rightmost.
-    observables: tuple[str, ...]
-    cuts: tuple[Cut, ...]
-    #: How many times the shots of the whole circuit are needed for the same error: the product of the cuts'
-    #: gamma².
-    overhead: float
-    fragments: tuple[Fragment, ...]
-    decomposition: Decomposition
-    #: `(n_observables,)`: what the qubits without any gate contribute, 1 or 0.
-    idle_factors: NDArray[np.float64]
-
-    @property
-    def num_terms(self) -> int:
-        """How many products of fragments the value is a sum of."""
-        return len(self.decomposition.coefficients)
-
-    @property
-    def num_subexperiments(self) -> int:
-        """How many circuits there are if each term's are counted, as in the literature."""
-        return self.num_terms * sum(len(fragment.groups) for fragment in self.fragments)
-
-    @property
-    def num_distinct(self) -> int:
-        """How many of them differ: this many run."""
-        return sum(fragment.num_experiments for fragment in self.fragments)
-
-    def experiments(self) -> Iterator[QuantumCircuit]:
-        """The distinct subexperiments, fragment by fragment."""
-        for fragment in self.fragments:
-            yield from fragment.experiments()
-
-    def submit(
-        self, submit: Submit, *, shots: int | None = 4096, seed: int | None = None
-    ) -> list[Future[list[Outcomes]]]:
-        """Hand out the distinct subexperiments, a task each; `combine` takes their results in this order.
-
-        Args:
-            submit: called once, like `PilotManager.map`: a function and the sequences of its arguments.
-            shots: samples of each subexperiment; None computes the outcomes' probabilities instead.
-            seed: of the shots.
-        """
-        if shots is not None and shots < 2:
-            raise DescriptionError(f"shots: {shots} given, at least 2 allowed (one says nothing about the error)")
-        payloads = [pack(experiment) for experiment in self.experiments()]
-        seeds = np.random.SeedSequence(seed).generate_state(len(payloads)) >> 1  # Aer takes 31 bits
-        return submit(run_circuits, payloads, [shots] * len(payloads), [(int(seed),) for seed in seeds])
-
-    def combine(self, results: Sequence[list[Outcomes]]) -> CutResult:
-        """The values from the results of all distinct subexperiments, in the order of `experiments()`."""
-        remaining = iter(results)
-        means, variances = [], []
-        for fragment in self.fragments:
-            mean, variance = fragment.means([next(remaining)[0] for _ in range(fragment.num_experiments)])
-            means.append(mean)
-            variances.append(variance)
-        means[0] = means[0] * self.idle_factors
-        variances[0] = variances[0] * self.idle_factors
-        return reconstruct(self.decomposition, means, variances)
-
-    def run(self, manager: Mapper, *, shots: int | None = 4096, seed: int | None = None) -> CutResult:
-        """Run the plan on all of the manager's pilots and wait for the values.
-
-        Raises:
-            Exception: the error of the first subexperiment that failed; those not yet run are cancelled.
-                There is no value from a part of them.
-        """
-        return self.combine(gather(self.submit(manager.map, shots=shots, seed=seed)))
-
-
-def gather(futures: Sequence[Future[list[Outcomes]]]) -> list[list[Outcomes]]:
-    """Wait for all results; the first failure cancels what has not run and is raised."""
-    done, pending = wait(futures, return_when=FIRST_EXCEPTION)
-    for future in pending:
-        future.cancel()
-    for future in done:
-        future.result()
-    return [future.result() for future in futures]
+#: A width that no piece has.
+_ANY = 1 << 30
+#: How many further sizes are tried to say what would keep to the limits.
+_HINTS = 4
 
 
 def plan(
     circuit: QuantumCircuit,
-    observables: str | Sequence[str] | PauliList,
-    max_qubits: int,
+    observables: str | Sequence[str] | PauliList | None = None,
+    max_qubits: int | Sequence[int] | None = None,
     *,
+    distribution: bool | None = None,
     num_samples: int | None = None,
     wires: bool = True,
+    max_overhead: float | None = None,
+    max_subexperiments: int | None = None,
+    predict: Callable[[CutPlan], Prediction] = predict,
     seed: int = 111,
 ) -> CutPlan:
-    """Cut `circuit` into pieces of at most `max_qubits` qubits, for the expectation values of `observables`.
+    """Cut `circuit` into pieces, for the expectation values of `observables`, its distribution, or both.
+
+    Not to cut is a possible answer: a plan without cuts, and its `reason` says why.
 
     Args:
-        circuit: gates without free parameters. Barriers and measurements at the end are left out. Where it
-            already holds cuts of the add-on (`CutWire`, `TwoQubitQPDGate`), exactly those are made.
+        circuit: gates without free parameters. Barriers are left out, and measurements at the end say which
+            distribution is wanted. Where it already holds cuts of the add-on (`CutWire`, `TwoQubitQPDGate`),
+            exactly those are made.
         observables: Pauli strings, qubit 0 rightmost, or a `PauliList` without phases.
-        max_qubits: the widest piece.
+        max_qubits: the widest piece. Of several sizes, such as `range(8, 18)`, the one is taken that is
+            predicted to be done first. Sizes that hold the whole circuit stand for running it whole. None:
+            any width, so only marked cuts are made.
+        distribution: the distribution of the circuit's own measurements is wanted, with its own registers and
+            bit order; of all qubits if it has none. Default: if there are no observables.
         num_samples: draw this many of the decomposition's terms instead of taking all, for more error and
             less work. Terms more probable than one in `num_samples` are taken exactly.
         wires: look for cuts of wires too. Cuts of gates alone are looked for first, and kept unless wires
             cost less.
+        max_overhead: how many times the shots of the whole circuit the same error may need, at most.
+        max_subexperiments: how many distinct circuits may have to run, at most.
+        predict: what a plan takes; `Predictor.predict` knows the pilots.
         seed: of the search's order and of the drawn terms.
 
     Raises:
-        DescriptionError: the circuit, an observable or a number is not as above, or there would be too many
-        terms.
+        DescriptionError: the circuit, an observable or a number is not as above, there would be too many
+            terms, or no size keeps to the limits; the message says what would.
     """
-    if max_qubits < 1:
-        raise DescriptionError(f"max_qubits: {max_qubits} given, at least 1 allowed")
+    sizes = _sizes(circuit, max_qubits)
+    _check(num_samples, max_overhead, max_subexperiments)
+    maker = _Maker(circuit, observables, distribution, num_samples, wires=wires, seed=seed)
+    found: list[tuple[Candidate, CutPlan | None]] = []
+    for size in maker.sizes(sizes):
+        try:
+            made = maker.make(size)
+        except DescriptionError as error:
+            if len(sizes) == 1:
+                raise
+            nothing = Prediction(
+                seconds=math.inf, run_seconds=math.inf, reconstruct_seconds=0.0, memory=0.0, problem=str(error)
+            )
+            found.append(
+                (
+                    Candidate(
+                        max_qubits=size,
+                        cuts=1,
+                        overhead=math.inf,
+                        num_distinct=0,
+                        prediction=nothing,
+                        rejected=str(error),
+                    ),
+                    None,
+                )
+            )
+            continue
+        found.append((_candidate(made, size, predict(made), max_overhead, max_subexperiments), made))
+    candidates = tuple(candidate for candidate, _ in found)
+    possible = [(candidate, made) for candidate, made in found if not candidate.rejected and made is not None]
+    if not possible:
+        raise DescriptionError(_what_would_do(maker, candidates, max_overhead, max_subexperiments))
+    best, chosen = min(possible, key=lambda pair: (pair[0].prediction.seconds, pair[0].cuts))
+    if math.isinf(best.prediction.seconds):
+        raise DescriptionError(
+            "max_qubits: no size can run: "
+            + "; ".join(map(str, candidates))
+            + "; allow narrower pieces, or more memory"
+        )
+    return replace(
+        chosen,
+        reason=_reason(maker, chosen, best, candidates),
+        prediction=best.prediction,
+        candidates=candidates,
+    )
+
+
+class _Maker:
+    """Makes the plan of one circuit for any size of pieces."""
+
+    def __init__(
+        self,
+        circuit: QuantumCircuit,
+        observables: str | Sequence[str] | PauliList | None,
+        distribution: bool | None,
+        num_samples: int | None,
+        *,
+        wires: bool,
+        seed: int,
+    ) -> None:
+        self.num_samples, self.wires, self.seed = num_samples, wires, seed
+        self.paulis = _paulis(observables, circuit.num_qubits)
+        wanted = not len(self.paulis) if distribution is None else distribution
+        if not wanted and not len(self.paulis):
+            raise DescriptionError("observables: none given and distribution=False; ask for one of both")
+        self.gates = gates_alone(circuit)
+        self.readout = Readout.of(circuit) if wanted else None
+        self.marked = is_marked(self.gates)
+
+    def sizes(self, wanted: Sequence[int]) -> Iterator[int]:
+        """The sizes that give different plans, the widest first."""
+        if self.marked:
+            yield max(wanted)
+            return
+        whole = False
+        for size in sorted(set(wanted), reverse=True):
+            if size < self.gates.num_qubits or not whole:
+                yield size
+            whole = whole or size >= self.gates.num_qubits
+
+    def make(self, size: int) -> CutPlan:
+        """The plan for pieces of at most `size` qubits."""
+        cut = self.marked or size >= self.gates.num_qubits
+        marked = self.gates if cut else with_cuts(self.gates, size, wires=self.wires, seed=self.seed)
+        pieces = take_apart(marked, self._all_paulis())
+        if pieces.width > size:
+            raise DescriptionError(
+                f"max_qubits: {size} given, but the cuts leave a piece of {pieces.width} qubits; "
+                "allow more qubits, or leave the cuts out of the circuit for them to be found"
+            )
+        terms, coefficients, draws = terms_of(pieces.bases, self.num_samples, self.seed)
+        fragments = tuple(
+            Fragment.build(piece, observables, terms, distribution=self.readout is not None)
+            for piece, observables in zip(pieces.circuits, pieces.observables, strict=True)
+        )
+        return CutPlan(
+            observables=tuple(self.paulis.to_labels()) if len(self.paulis) else (),
+            cuts=pieces.cuts,
+            overhead=math.prod(float(basis.overhead) for basis in pieces.bases),
+            fragments=fragments,
+            decomposition=Decomposition(
+                coefficients=coefficients,
+                draws=draws,
+                choices=tuple(fragment.choice_of_term for fragment in fragments),
+            ),
+            idle_factors=_idle_factors(pieces.idle_observables, len(self.paulis)),
+            readout=self.readout,
+            places=self._places(pieces.places) if self.readout else (),
+        )
+
+    def _all_paulis(self) -> PauliList:
+        """The observables; then, for the distribution, Z on all measured qubits."""
+        if self.readout is None:
+            return self.paulis
+        z = np.zeros((1, self.gates.num_qubits), dtype=bool)
+        z[0, list(self.readout.qubits)] = True
+        return PauliList.from_symplectic(
+            np.concatenate([self.paulis.z, z]), np.concatenate([self.paulis.x, np.zeros_like(z)])
+        )
+
+    def _places(self, places: Sequence[tuple[int, int] | None]) -> tuple[tuple[int, int] | None, ...]:
+        """For each qubit its fragment and its place among that one's measured qubits, which are in order."""
+        assert self.readout is not None
+        measured = sorted(place for qubit in self.readout.qubits if (place := places[qubit]) is not None)
+        column: dict[tuple[int, int], int] = {}
+        for fragment, _ in measured:
+            its = [place for place in measured if place[0] == fragment]
+            column.update((place, number) for number, place in enumerate(its))
+        return tuple((place[0], column[place]) if place is not None and place in column else None for place in places)
+
+
+def _sizes(circuit: QuantumCircuit, max_qubits: int | Sequence[int] | None) -> list[int]:
+    # a cut wire goes on on a qubit of its own, so pieces may have more qubits than the circuit
+    sizes = [_ANY] if max_qubits is None else [max_qubits] if isinstance(max_qubits, int) else list(max_qubits)
+    if not sizes or min(sizes) < 1:
+        raise DescriptionError(f"max_qubits: {max_qubits} given, at least 1 allowed", field="max_qubits")
+    return sizes
+
+
+def _check(num_samples: int | None, max_overhead: float | None, max_subexperiments: int | None) -> None:
     if num_samples is not None and num_samples < 1:
         raise DescriptionError(f"num_samples: {num_samples} given, at least 1 allowed, or None for all terms")
-    paulis = _paulis(observables, circuit.num_qubits)
-    cut, final_wires, cuts = _with_wires_moved(_with_cuts(_gates_alone(circuit), max_qubits, wires=wires, seed=seed))
-    problem = partition_problem(cut, observables=_on_wires(paulis, final_wires, cut.num_qubits))
-    _check_widths(problem.subcircuits, max_qubits)
-    terms, coefficients, draws = _terms(problem.bases, num_samples, seed)
-    labels = sorted(problem.subcircuits)
-    fragments = tuple(
-        Fragment.build(problem.subcircuits[label], problem.subobservables[label], terms) for label in labels
-    )
-    return CutPlan(
-        observables=tuple(paulis.to_labels()),
-        cuts=cuts,
-        overhead=math.prod(float(basis.overhead) for basis in problem.bases),
-        fragments=fragments,
-        decomposition=Decomposition(
-            coefficients=coefficients,
-            draws=draws,
-            choices=tuple(fragment.choice_of_term for fragment in fragments),
-        ),
-        idle_factors=_idle_factors(problem.subobservables.get(None), len(paulis)),
+    if max_overhead is not None and not max_overhead >= 1:
+        raise DescriptionError(f"max_overhead: {max_overhead} given, at least 1 allowed (1: no cuts)")
+    if max_subexperiments is not None and max_subexperiments < 1:
+        raise DescriptionError(f"max_subexperiments: {max_subexperiments} given, at least 1 allowed")
+
+
+def _candidate(
+    made: CutPlan, size: int, prediction: Prediction, max_overhead: float | None, max_subexperiments: int | None
+) -> Candidate:
+    broken = []
+    if max_overhead is not None and made.overhead > max_overhead * (1 + 1e-9):
+        broken.append(f"overhead {made.overhead:.4g}, above max_overhead={max_overhead:g}")
+    if max_subexperiments is not None and made.num_distinct > max_subexperiments:
+        broken.append(f"{made.num_distinct} subexperiments, above max_subexperiments={max_subexperiments}")
+    return Candidate(
+        max_qubits=size,
+        cuts=len(made.cuts),
+        overhead=made.overhead,
+        num_distinct=made.num_distinct,
+        prediction=prediction,
+        rejected=" and ".join(broken),
     )
 
 
-def _paulis(observables: str | Sequence[str] | PauliList, num_qubits: int) -> PauliList:
+def _what_would_do(
+    maker: _Maker, candidates: Sequence[Candidate], max_overhead: float | None, max_subexperiments: int | None
+) -> str:
+    """The limits cannot be met: what was found, and what would do."""
+    widest = max(candidate.max_qubits for candidate in candidates)
+    width = maker.gates.num_qubits
+    hints = []
+    if not maker.marked:
+        tried = np.unique(np.linspace(min(widest + 1, width), width, _HINTS, dtype=int))
+        for size in tried.tolist():
+            try:
+                made = maker.make(size)
+            except DescriptionError:
+                continue
+            nothing = Prediction(seconds=0.0, run_seconds=0.0, reconstruct_seconds=0.0, memory=0.0)
+            if not _candidate(made, size, nothing, max_overhead, max_subexperiments).rejected:
+                what = f"cut to an overhead of {made.overhead:.4g}" if made.cuts else "not cut"
+                hints.append(f"max_qubits={size} ({what}, {made.num_distinct} subexperiments)")
+                break
+    made_at_all = [candidate for candidate in candidates if math.isfinite(candidate.overhead)]
+    if max_overhead is not None and made_at_all:
+        hints.append(f"max_overhead={min(candidate.overhead for candidate in made_at_all):.4g}")
+    if max_subexperiments is not None and made_at_all:
+        hints.append(f"max_subexperiments={min(candidate.num_distinct for candidate in made_at_all)}")
+        hints.append("num_samples, to draw fewer terms")
+    return f"no cut keeps to the limits: {'; '.join(map(str, candidates))}; what would: {', or '.join(hints)}"
+
+
+def _reason(maker: _Maker, made: CutPlan, best: Candidate, candidates: Sequence[Candidate]) -> str:
+    width = maker.gates.num_qubits
+    if maker.marked:
+        return "cut where the circuit is marked"
+    if len(candidates) > 1:
+        what = f"cut into pieces of at most {best.max_qubits} qubits" if made.cuts else "not cut"
+        return f"{what}: predicted to be done first ({'; '.join(map(str, candidates))})"
+    if made.cuts:
+        return f"cut: its {width} qubits are more than the {best.max_qubits} that a piece may have"
+    if width > best.max_qubits:
+        return f"not cut: it falls apart by itself into pieces of at most {made.width} qubits"
+    if best.max_qubits == _ANY:
+        return "not cut: no cuts are marked, and no max_qubits was given"
+    return f"not cut: its {width} qubits fit into the {best.max_qubits} that a piece may have"
+
+
+def _paulis(observables: str | Sequence[str] | PauliList | None, num_qubits: int) -> PauliList:
     given = [observables] if isinstance(observables, str) else observables
+    if given is None or not len(given):
+        return PauliList.from_symplectic(*(np.zeros((0, num_qubits), dtype=bool) for _ in "zx"))
     try:
         paulis = given if isinstance(given, PauliList) else PauliList(list(given))
     except (QiskitError, ValueError) as error:
@@ -220,131 +301,8 @@ def _paulis(observables: str | Sequence[str] | PauliList, num_qubits: int) -> Pa
     return paulis
 
 
-def _gates_alone(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The circuit as gates on one or two qubits."""
-    if circuit.parameters:
-        names = sorted(parameter.name for parameter in circuit.parameters)
-        raise DescriptionError(f"circuit: parameters {names} have no values; assign them first, `assign_parameters`")
-    gates = circuit.remove_final_measurements(inplace=False)
-    unsuitable = {entry.operation.name for entry in gates.data if entry.clbits or entry.operation.name == "reset"}
-    if unsuitable:
-        raise DescriptionError(
-            f"circuit: {sorted(unsuitable)} in the middle of it cannot be cut; "
-            "give a circuit of gates, measured at its end"
-        )
-    bare = QuantumCircuit(gates.qubits)
-    for entry in gates.data:
-        if entry.operation.name != "barrier":
-            bare._append(entry)
-    if set(bare.count_ops()) - {*_KNOWN_GATES, *_MARKED_CUTS}:
-        rewrite = generate_preset_pass_manager(optimization_level=0, basis_gates=_KNOWN_GATES)
-        try:
-            bare = rewrite.run(bare)
-        except QiskitError as error:
-            raise DescriptionError(f"circuit: it cannot be written in gates on one or two qubits: {error}") from error
-    return bare
-
-
-def _with_cuts(circuit: QuantumCircuit, max_qubits: int, *, wires: bool, seed: int) -> QuantumCircuit:
-    """The circuit with marked cuts: its own if it has some, else the cheapest that the search finds."""
-    if circuit.num_qubits <= max_qubits or _MARKED_CUTS.intersection(circuit.count_ops()):
-        return circuit
-    found = []
-    for wire_cuts in (False, True) if wires else (False,):
-        search = OptimizationParameters(seed=seed, wire_lo=wire_cuts, max_gamma=math.inf, max_backjumps=_BACKJUMPS)
-        found.append(find_cuts(circuit, search, DeviceConstraints(max_qubits)))
-    cheapest: QuantumCircuit = min(found, key=lambda result: float(result[1]["sampling_overhead"]))[0]
-    return cheapest
-
-
-def _with_wires_moved(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[int], tuple[Cut, ...]]:
-    """Each cut of a wire as a move onto a qubit of its own.
-
-    The add-on's `cut_wires` is not used: it loses count when the cuts of one wire alternate with those of
-    another.
-
-    Returns:
-        The circuit on more qubits; the qubit on which each wire ends; all cuts in order.
-    """
-    moved = QuantumCircuit(circuit.qubits)
-    wire = list(range(circuit.num_qubits))
-    cuts = []
-    for entry in circuit.data:
-        places = tuple(circuit.find_bit(qubit).index for qubit in entry.qubits)
-        if isinstance(entry.operation, CutWire):
-            (place,) = places
-            moved.add_bits([Qubit()])
-            target = moved.num_qubits - 1
-            moved.append(TwoQubitQPDGate.from_instruction(Move()), [wire[place], target])
-            wire[place] = target
-            cuts.append(Cut(kind="wire", name="wire", qubits=places))
-            continue
-        if isinstance(entry.operation, TwoQubitQPDGate):
-            cuts.append(Cut(kind="gate", name=entry.operation.label.removeprefix("cut_"), qubits=places))
-        moved.append(entry.operation, [wire[place] for place in places])
-    return moved, wire, tuple(cuts)
-
-
-def _on_wires(paulis: PauliList, final_wires: list[int], num_qubits: int) -> PauliList:
-    """The observables on the qubits where their wires end."""
-    z, x = (np.zeros((len(paulis), num_qubits), dtype=bool) for _ in "zx")
-    z[:, final_wires], x[:, final_wires] = paulis.z, paulis.x
-    return PauliList.from_symplectic(z, x)
-
-
-def _check_widths(pieces: dict[int, QuantumCircuit], max_qubits: int) -> None:
-    if not pieces:
-        raise DescriptionError("circuit: it has no gates")
-    widest = max(piece.num_qubits for piece in pieces.values())
-    if widest > max_qubits:
-        raise DescriptionError(
-            f"max_qubits: {max_qubits} given, but the cuts leave a piece of {widest} qubits; "
-            "allow more qubits, or leave the cuts out of the circuit for them to be found"
-        )
-
-
-def _terms(
-    bases: Sequence[QPDBasis], num_samples: int | None, seed: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]:
-    """The decomposition's terms (the map of each cut, `(n_terms, n_cuts)`), coefficients, and draws.
-
-    Weights are the add-on's, as is what it makes of them: the exact ones above `1 / num_samples`, a sample of
-    the rest; the coefficient is the weight's share times the product of all kappa, with the sign of the exact
-    coefficient.
-    """
-    number = math.prod(len(basis.coeffs) for basis in bases)
-    if num_samples is None and number > MAX_TERMS:
-        raise DescriptionError(
-            f"num_samples: the {len(bases)} cuts have {number:,} terms, too many to take all; "
-            "say how many to sample, 1000 for example, or allow wider pieces (max_qubits)"
-        )
-    state = np.random.get_state()
-    np.random.seed(seed % 2**32)
-    try:
-        weights = generate_qpd_weights(bases, math.inf if num_samples is None else num_samples)
-    finally:
-        np.random.set_state(state)
-    terms = np.array(list(weights), dtype=np.intp).reshape(len(weights), len(bases))
-    redundancy = np.array([weight for weight, _ in weights.values()])
-    kappa = math.prod(float(basis.kappa) for basis in bases)
-    signs = np.ones(len(terms))
-    for cut, basis in enumerate(bases):
-        signs *= np.sign(np.asarray(basis.coeffs, dtype=float))[terms[:, cut]]
-    sampled = np.array([kind is WeightType.SAMPLED for _, kind in weights.values()])
-    return terms, redundancy / redundancy.sum() * kappa * signs, _draws(np.where(sampled, redundancy, 0.0))
-
-
-def _draws(redundancy: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How often each term was drawn: the add-on draws as often as the weight to sample, rounded up."""
-    total = redundancy.sum()
-    if not total:
-        return np.zeros(len(redundancy), dtype=np.int64)
-    draws: NDArray[np.int64] = np.rint(redundancy * (math.ceil(total - 1e-6) / total)).astype(np.int64)
-    return draws
-
-
 def _idle_factors(paulis: PauliList | None, number: int) -> NDArray[np.float64]:
     """Qubits without gates stay in the state 0: Z is 1 there, X and Y are 0."""
     if paulis is None:
         return np.ones(number)
-    return np.asarray(~paulis.x.any(axis=1), dtype=np.float64)
+    return np.asarray(~paulis.x[:number].any(axis=1), dtype=np.float64)

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
+
+from pilot.quantum.cutting.mapping import tree_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from pilot.quantum.cutting.decomposition import Decomposition
+    from pilot.quantum.cutting.distributions import Distribution
+    from pilot.quantum.cutting.mapping import Mapper
+
+#: Terms times values that are added up at once: 32 MiB for each fragment.
+_AT_ONCE = 1 << 22
+#: From so many terms times values times fragments on the sum is worth tasks of its own: two seconds of one core.
+PARALLEL_PRODUCTS = 1 << 27
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,24 +38,43 @@ class CutResult:
     shot_errors: NDArray[np.float64]
     #: The part from taking a sample of the decomposition's terms; zero if all were taken.
     sampling_errors: NDArray[np.float64]
+    #: How probable the outcomes of the circuit's measurements are; None: the plan was made without.
+    distribution: Distribution | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Decomposition:
-    """The circuit as a sum of `n_terms` products: one choice at each fragment, times a coefficient."""
+class Sums:
+    """What some of the terms add to everything that the values and their errors are made of: add them up.
 
-    #: `(n_terms,)`
-    coefficients: NDArray[np.float64]
-    #: `(n_terms,)`: how often a sampled term was drawn; 0 where the coefficient is exact.
-    draws: NDArray[np.int64]
-    #: For each fragment `(n_terms,)`: the choice that each term makes there.
-    choices: tuple[NDArray[np.intp], ...]
+    The first three are over all terms with their coefficients, the last three over the drawn ones, once a draw.
+    """
+
+    #: `(n_values,)`: `Σ c_t T_t`.
+    values: NDArray[np.float64]
+    #: For each fragment `(n_choices, n_values)`: the derivative of `values` by the mean of each choice.
+    slopes: tuple[NDArray[np.float64], ...]
+    #: `(n_values,)`: `Σ m_t s_t T_t`.
+    drawn: NDArray[np.float64]
+    #: Its derivatives.
+    drawn_slopes: tuple[NDArray[np.float64], ...]
+    #: `(n_values,)`: an estimate of `Σ m_t T_t²` without the shots' share.
+    drawn_squares: NDArray[np.float64]
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            values=self.values + other.values,
+            slopes=tuple(map(add, self.slopes, other.slopes)),
+            drawn=self.drawn + other.drawn,
+            drawn_slopes=tuple(map(add, self.drawn_slopes, other.drawn_slopes)),
+            drawn_squares=self.drawn_squares + other.drawn_squares,
+        )
 
 
 def reconstruct(
     decomposition: Decomposition,
     means: Sequence[NDArray[np.float64]],
     variances: Sequence[NDArray[np.float64]],
+    manager: Mapper | None = None,
 ) -> CutResult:
     """Values and standard errors from the means of each fragment's subexperiments.
 
@@ -67,70 +100,128 @@ def reconstruct(
         var_sampling = n w² var_draws,    var_draws = n / (n-1) (Σ m_t/n T_t² - (Σ m_t/n s_t T_t)²)
 
     The shots of one draw enter its square too and are counted above already, so the squares are estimated
-    without
-    them: `T_t²` by `∏_f (x² - var x)`, and the square of the mean less its own variance by shots.
+    without them: `T_t²` by `∏_f (x² - var x)`, and the square of the mean less its own variance by shots.
 
     Args:
         decomposition: coefficients and choices.
         means: for each fragment `(n_choices, n_observables)`.
         variances: of the means, in the same shape.
+        manager: runs the sums of many terms as tasks, and adds these up in a tree; without it, or with few
+            terms, all is done here.
     """
-    factors = [mean[choice] for mean, choice in zip(means, decomposition.choices, strict=True)]
-    products = _product(factors, factors[0].shape)
-    values = decomposition.coefficients @ products
-    shot_variance = _shot_variance(decomposition, decomposition.coefficients, factors, variances)
-    sampling_variance = _sampling_variance(decomposition, factors, products, variances)
+    sums = _all_sums(decomposition, means, variances, manager)
+    shot_variance = variance_of(sums.slopes, variances)
+    sampling_variance = variance_of_draws(
+        decomposition, sums.drawn, sums.drawn_squares, variance_of(sums.drawn_slopes, variances)
+    )
     return CutResult(
-        values=values,
+        values=sums.values,
         standard_errors=np.sqrt(shot_variance + sampling_variance),
         shot_errors=np.sqrt(shot_variance),
         sampling_errors=np.sqrt(sampling_variance),
     )
 
 
-def _shot_variance(
-    decomposition: Decomposition,
-    coefficients: NDArray[np.float64],
-    factors: Sequence[NDArray[np.float64]],
-    variances: Sequence[NDArray[np.float64]],
-) -> NDArray[np.float64]:
-    """The variance that the shots give to `Σ_t coefficients_t T_t`, `(n_observables,)`."""
-    total = np.zeros(factors[0].shape[1])
-    for fragment, (choice, variance) in enumerate(zip(decomposition.choices, variances, strict=True)):
-        others = [factor for other, factor in enumerate(factors) if other != fragment]
-        slopes = np.zeros_like(variance)
-        np.add.at(slopes, choice, coefficients[:, None] * _product(others, factors[0].shape))
-        total += np.sum(slopes**2 * variance, axis=0)
+def variance_of(slopes: Sequence[NDArray[np.float64]], variances: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """`(n_values,)`: the variance of a sum with these derivatives by means with these variances."""
+    total = np.zeros(variances[0].shape[1])
+    for slope, variance in zip(slopes, variances, strict=True):
+        total += np.sum(slope**2 * variance, axis=0)
     return total
 
 
-def _sampling_variance(
+def variance_of_draws(
     decomposition: Decomposition,
-    factors: Sequence[NDArray[np.float64]],
-    products: NDArray[np.float64],
-    variances: Sequence[NDArray[np.float64]],
+    drawn: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    drawn_variance: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """The variance of the sampled terms' share of the value, `(n_observables,)`."""
-    n = int(decomposition.draws.sum())
+    """The variance of the sampled terms' share of each value: see `reconstruct`.
+
+    Args:
+        decomposition: all terms.
+        drawn: `Σ m_t s_t T_t`.
+        squares: `Σ m_t T_t²`.
+        drawn_variance: of `drawn`, by shots.
+    """
+    n, weight = int(decomposition.draws.sum()), decomposition.draw_weight
     if n == 0:
-        return np.zeros(products.shape[1])
-    share = np.where(decomposition.draws > 0, decomposition.coefficients, 0.0)
-    weight = np.abs(share).sum() / n
+        return np.zeros_like(drawn)
     if n == 1:  # one draw says nothing about its spread, but no product is beyond -1 and 1
-        return np.full(products.shape[1], weight**2)
-    frequency = decomposition.draws / n
-    signed = np.sign(share) * frequency
-    squares = _product(
-        [
-            factor**2 - variance[choice]
-            for factor, variance, choice in zip(factors, variances, decomposition.choices, strict=True)
-        ],
-        products.shape,
-    )
-    square_of_mean = (signed @ products) ** 2 - _shot_variance(decomposition, signed, factors, variances)
-    draw_variance = n / (n - 1) * (frequency @ squares - square_of_mean)
-    variance: NDArray[np.float64] = n * weight**2 * draw_variance.clip(min=0)
+        return np.full_like(drawn, weight**2)
+    square_of_mean = (drawn**2 - drawn_variance) / n**2
+    variance: NDArray[np.float64] = n * weight**2 * (n / (n - 1) * (squares / n - square_of_mean)).clip(min=0)
     return variance
+
+
+def sums_of(
+    decomposition: Decomposition, means: Sequence[NDArray[np.float64]], variances: Sequence[NDArray[np.float64]]
+) -> Sums:
+    """The sums over the terms of `decomposition`. This is what a worker runs on its part of them."""
+    n_values = means[0].shape[1]
+    step = max(1, _AT_ONCE // max(1, n_values))
+    n_terms = len(decomposition.coefficients)
+    parts = (decomposition.part(slice(start, start + step)) for start in range(0, n_terms, step))
+    return reduce(add, (_sums(part, means, variances) for part in parts))
+
+
+def add_sums(parts: Sequence[Sums]) -> Sums:
+    """The sum of sums: a node of the tree."""
+    return reduce(add, parts)
+
+
+def _all_sums(
+    decomposition: Decomposition,
+    means: Sequence[NDArray[np.float64]],
+    variances: Sequence[NDArray[np.float64]],
+    manager: Mapper | None,
+) -> Sums:
+    n_terms, n_values = len(decomposition.coefficients), means[0].shape[1]
+    tasks = n_terms * n_values * len(means) // (PARALLEL_PRODUCTS // 4)
+    if manager is None or tasks < 4:
+        return sums_of(decomposition, means, variances)
+    step = -(-n_terms // min(tasks, n_terms))
+    parts = [decomposition.part(slice(start, start + step)) for start in range(0, n_terms, step)]
+    futures = manager.map(sums_of, parts, [means] * len(parts), [variances] * len(parts))
+    total: Sums = tree_sum(manager, add_sums, futures)
+    return total
+
+
+def _sums(
+    decomposition: Decomposition, means: Sequence[NDArray[np.float64]], variances: Sequence[NDArray[np.float64]]
+) -> Sums:
+    factors = [mean[choice] for mean, choice in zip(means, decomposition.choices, strict=True)]
+    products = _product(factors, factors[0].shape)
+    values, slopes = decomposition.coefficients @ products, _slopes(decomposition, decomposition.coefficients, means)
+    if not decomposition.draws.any():
+        nothing = np.zeros_like(values)
+        no_slopes = tuple(np.zeros_like(slope) for slope in slopes)
+        return Sums(values=values, slopes=slopes, drawn=nothing, drawn_slopes=no_slopes, drawn_squares=nothing)
+    signed = decomposition.signed_draws
+    squared = [
+        factor**2 - variance[choice]
+        for factor, variance, choice in zip(factors, variances, decomposition.choices, strict=True)
+    ]
+    return Sums(
+        values=values,
+        slopes=slopes,
+        drawn=signed @ products,
+        drawn_slopes=_slopes(decomposition, signed, means),
+        drawn_squares=decomposition.draws @ _product(squared, products.shape),
+    )
+
+
+def _slopes(
+    decomposition: Decomposition, weights: NDArray[np.float64], means: Sequence[NDArray[np.float64]]
+) -> tuple[NDArray[np.float64], ...]:
+    """For each fragment `(n_choices, n_values)`: the derivative of `Σ_t weights_t T_t` by its means."""
+    factors = [mean[choice] for mean, choice in zip(means, decomposition.choices, strict=True)]
+    slopes = []
+    for fragment, (mean, choice) in enumerate(zip(means, decomposition.choices, strict=True)):
+        others = [factor for other, factor in enumerate(factors) if other != fragment]
+        by_choice = csr_array((weights, (choice, np.arange(len(choice)))), shape=(len(mean), len(choice)))
+        slopes.append(by_choice @ _product(others, factors[0].shape))
+    return tuple(slopes)
 
 
 def _product(factors: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ from qiskit.circuit.classical import expr
 from pilot.errors import DescriptionError
 from pilot.quantum.programs.conditions import bits_of, truth
 from pilot.quantum.programs.definitions import plain, standard_gates, standardised, steps_of
-from pilot.quantum.programs.problems import check_nesting, end_of, program_error
+from pilot.quantum.programs.problems import check_nesting, end_of, place_of, program_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
     from pilot.errors import ProgramError
 
+#: Qubits, and classical bits, of a register.
+MAX_BITS = 100_000
 #: Bits of a register whose values are listed to ask for one of them.
 _MAX_LISTED_BITS = 8
 
 _DEFINED = re.compile(r"^\s*(?:gate|opaque)\s+(\w+)", re.MULTILINE)
+_REGISTER = re.compile(r"\b[qc]reg\s+\w+\s*\[\s*(\d+)")
 _MESSAGE = re.compile(r"(?P<file>[^:]*):(?P<line>\d+),(?P<column>\d+): (?P<problem>.*)", re.DOTALL)
 _NEEDED = re.compile(r"needed (?P<expected>.*?), but instead (?P<problem>saw .*)", re.DOTALL)
 
@@ -46,6 +49,7 @@ def loads(text: str, folder: str | None = None) -> QuantumCircuit:
         ProgramError: it is not OpenQASM 2; line and column are in the error.
     """
     check_nesting(text, "openqasm2")
+    _check_sizes(text)
     try:
         circuit = qasm2.loads(
             text,
@@ -56,6 +60,19 @@ def loads(text: str, folder: str | None = None) -> QuantumCircuit:
         return standardised(circuit)
     except qasm2.QASM2ParseError as error:
         raise _problem(str(error.message), text) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
+            raise
+        line, column = end_of(text)
+        raise program_error("openqasm2", f"the parser failed: {error}", line=line, column=column) from None
+
+
+def _check_sizes(text: str) -> None:
+    for match in _REGISTER.finditer(text):
+        if len(match[1]) > len(str(MAX_BITS)) or int(match[1]) > MAX_BITS:
+            line, column = place_of(text, match.start(1))
+            problem = f"a register of size {match[1][:20]}"
+            raise program_error("openqasm2", problem, line=line, column=column, expected=f"at most {MAX_BITS}")
 
 
 def dumps(circuit: QuantumCircuit) -> str:
@@ -166,7 +183,9 @@ def _register(circuit: QuantumCircuit, condition: Any) -> ClassicalRegister:
                     f"{len(register)} bits has too many values: at most {_MAX_LISTED_BITS} bits can be listed"
                 )
             return register
-    raise DescriptionError("OpenQASM 2 has conditions on one register: this if_else asks for bits of several, or of none")
+    raise DescriptionError(
+        "OpenQASM 2 has conditions on one register: this if_else asks for bits of several, or of none"
+    )
 
 
 def _is_whole(condition: Any) -> bool:
@@ -175,5 +194,3 @@ def _is_whole(condition: Any) -> bool:
 
 def _holds(condition: Any, register: ClassicalRegister, value: int) -> bool:
     return truth(condition, {bit: value >> place & 1 for place, bit in enumerate(register)})
-
-

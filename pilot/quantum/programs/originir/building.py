@@ -468,9 +468,9 @@ class _Builder:
             case Operation(sign="!", operands=(operand,)):
                 inner = self._one_bit(operand)
                 return inner and (inner[0], not inner[1])
-            case Operation(sign="==" | "!=" as sign, operands=(Bit() as bit, Number(value=value))) if (
-                self._reads(bit) and value in (0, 1)
-            ):
+            case Operation(sign="==" | "!=" as sign, operands=(Bit() as bit, Number(value=value))) if self._reads(
+                bit
+            ) and value in (0, 1):
                 return self._bit(bit), (value == 1) == (sign == "==")
         return None
 

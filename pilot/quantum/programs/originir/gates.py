@@ -49,9 +49,7 @@ def _cu(alpha: float, beta: float, gamma: float, delta: float) -> Gate:
 
 
 def _phase2q(first: float, second: float, zz: float) -> Parts:
-    return Parts(
-        [(library.PhaseGate(first), (0,)), (library.PhaseGate(second), (1,)), (library.RZZGate(zz), (0, 1))]
-    )
+    return Parts([(library.PhaseGate(first), (0,)), (library.PhaseGate(second), (1,)), (library.RZZGate(zz), (0, 1))])
 
 
 def _uu15(*angles: float) -> Parts:

@@ -522,7 +522,9 @@ class _Reader:
                 statement.controls += self._qubits(line)
                 line.expect(")")
             else:
-                wrong(suffix.place, f"{suffix.text!r} stands here", "dagger, controlled_by (...) or the end of the line")
+                wrong(
+                    suffix.place, f"{suffix.text!r} stands here", "dagger, controlled_by (...) or the end of the line"
+                )
         line.end()
         return statement
 

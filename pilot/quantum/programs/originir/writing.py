@@ -157,7 +157,9 @@ class _Writer:
                 raise _refuse(operation.name, "it has no words for leaving a loop")
             case _ if isinstance(operation, ControlFlowOp):
                 inner = {
-                    inside: bits[outside] for inside, outside in _pairs(operation, instruction.clbits) if outside in bits
+                    inside: bits[outside]
+                    for inside, outside in _pairs(operation, instruction.clbits)
+                    if outside in bits
                 }
                 self._control_flow(operation, qubits, {**bits, **inner}, depth)
             case _ if instruction.clbits:
@@ -380,7 +382,9 @@ class _Words:
         if isinstance(variable, Clbit):
             return self._bits[variable]
         if isinstance(variable, ClassicalRegister):
-            terms = [f"{2**place}*{self._bits[bit]}" if place else self._bits[bit] for place, bit in enumerate(variable)]
+            terms = [
+                f"{2**place}*{self._bits[bit]}" if place else self._bits[bit] for place, bit in enumerate(variable)
+            ]
             return "(" + "+".join(terms) + ")"
         raise _refuse("a condition", "it has classical bits alone, no variables")
 

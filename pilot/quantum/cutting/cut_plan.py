@@ -1,0 +1,288 @@
+"""What a plan for a cut circuit holds, how it runs, and how its results add up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pilot.descriptions import TaskDescription
+from pilot.errors import DescriptionError
+from pilot.quantum.circuits import pack, run_circuits
+from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Distribution, Readout, reconstruct_distribution
+from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
+from pilot.quantum.cutting.reconstruction import CutResult, reconstruct
+from pilot.quantum.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+    from qiskit import QuantumCircuit
+
+    from pilot.quantum.cutting.costs import Candidate, Prediction
+    from pilot.quantum.cutting.cuts import Cut
+    from pilot.quantum.cutting.decomposition import Decomposition
+    from pilot.quantum.cutting.fragments import Fragment
+
+    #: How subexperiments are handed out: like `PilotManager.map`, one task for each element of the sequences.
+    Submit = Callable[..., Sequence[Future[list[Outcomes]]]]
+
+#: One shot says nothing about the error.
+_FEWEST_SHOTS = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CutPlan:
+    """Where a circuit is cut, what has to run, and how the results add up.
+
+    A circuit that is better run whole has a plan too: one fragment, no cuts, and `reason` says why.
+    """
+
+    #: Pauli strings on the whole circuit, qubit 0 rightmost.
+    observables: tuple[str, ...]
+    cuts: tuple[Cut, ...]
+    #: How many times the shots of the whole circuit are needed for the same error: the product of the cuts'
+    #: gamma².
+    overhead: float
+    fragments: tuple[Fragment, ...]
+    decomposition: Decomposition
+    #: `(n_observables,)`: what the qubits without any gate contribute, 1 or 0.
+    idle_factors: NDArray[np.float64]
+    #: The measurements whose distribution is wanted; None: it is not.
+    readout: Readout | None = None
+    #: For each qubit of the circuit, its fragment and its column among that one's measured bits; None: not
+    #: measured, or without a gate.
+    places: tuple[tuple[int, int] | None, ...] = ()
+    #: Why it is cut like this, or not at all.
+    reason: str = ""
+    #: What it is expected to take.
+    prediction: Prediction | None = None
+    #: Everything that was considered, with its numbers.
+    candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def num_terms(self) -> int:
+        """How many products of fragments the value is a sum of."""
+        return len(self.decomposition.coefficients)
+
+    @property
+    def num_subexperiments(self) -> int:
+        """How many circuits there are if each term's are counted, as in the literature."""
+        return self.num_terms * sum(len(fragment.groups) for fragment in self.fragments)
+
+    @property
+    def num_distinct(self) -> int:
+        """How many of them differ: this many run."""
+        return sum(fragment.num_experiments for fragment in self.fragments)
+
+    @property
+    def width(self) -> int:
+        """Qubits of the widest fragment."""
+        return max(int(fragment.circuit.num_qubits) for fragment in self.fragments)
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """`(n_distinct,)`: the sum of the magnitudes of the coefficients that each subexperiment's mean meets."""
+        return np.concatenate(
+            [
+                np.repeat(self.decomposition.weights(number, len(fragment.choices)), len(fragment.groups))
+                for number, fragment in enumerate(self.fragments)
+            ]
+        )
+
+    def experiments(self) -> Iterator[QuantumCircuit]:
+        """The distinct subexperiments, fragment by fragment."""
+        for fragment in self.fragments:
+            yield from fragment.experiments()
+
+    def shots(self, total: int) -> NDArray[np.int64]:
+        """`(n_distinct,)`: `total` shots dealt out in proportion to `weights`, at least two to each.
+
+        A mean of weight `w` from `n` shots adds up to `w² / n` to the variance; for a given total the sum of
+        these is least with `n` in proportion to `w`.
+
+        Raises:
+            DescriptionError: there are fewer than two shots for each subexperiment.
+        """
+        weights = self.weights
+        if total < _FEWEST_SHOTS * len(weights):
+            raise DescriptionError(
+                f"total_shots: {total} given, at least {_FEWEST_SHOTS * len(weights)} allowed: "
+                f"two for each of the {len(weights)} subexperiments",
+                field="total_shots",
+                given=total,
+            )
+        spare = total - _FEWEST_SHOTS * len(weights)
+        wanted = (total * weights / weights.sum() - _FEWEST_SHOTS).clip(min=0)
+        wanted *= spare / wanted.sum() if wanted.sum() else 0.0
+        dealt = np.floor(wanted).astype(np.int64)
+        left = spare - int(dealt.sum())  # to those that lost most by rounding
+        dealt += left // len(dealt)
+        dealt[np.argsort(dealt - wanted, kind="stable")[: left % len(dealt)]] += 1
+        every: NDArray[np.int64] = dealt + _FEWEST_SHOTS
+        return every
+
+    def submit(
+        self,
+        submit: Submit,
+        *,
+        shots: int | None = 4096,
+        total_shots: int | None = None,
+        seed: int | None = None,
+    ) -> Sequence[Future[list[Outcomes]]]:
+        """Hand out the distinct subexperiments to simulators, a task each; `combine` takes the results.
+
+        Args:
+            submit: called once, like `PilotManager.map`: a function and the sequences of its arguments.
+            shots: samples of each subexperiment; None computes the outcomes' probabilities instead.
+            total_shots: deal out these instead, as `CutPlan.shots` does.
+            seed: of the shots.
+
+        Raises:
+            DescriptionError: too few shots.
+        """
+        payloads = [pack(experiment) for experiment in self.experiments()]
+        numbers = self._shots(shots, total_shots)
+        return submit(run_circuits, payloads, numbers, [(each,) for each in _seeds(seed, len(payloads))])
+
+    def descriptions(
+        self,
+        *,
+        shots: int | None = 4096,
+        total_shots: int | None = None,
+        seed: int | None = None,
+        qpu: str | None = None,
+        **wishes: Any,
+    ) -> list[TaskDescription]:
+        """The distinct subexperiments as tasks, for `PilotManager.submit_tasks`; `combine` takes the results.
+
+        Args:
+            shots, total_shots, seed: as for `submit`.
+            qpu: each is a circuit for this QPU; "*": for whichever is free. None: each is a function that
+                simulates it on a core.
+            wishes: further fields of each `TaskDescription`, such as `pilots`, `min_fidelity`, `mitigation`.
+
+        Raises:
+            DescriptionError: too few shots, or a field with a value that is not allowed.
+        """
+        numbers = self._shots(shots, total_shots)
+        described = []
+        for number, (experiment, its_shots, its_seed) in enumerate(
+            zip(self.experiments(), numbers, _seeds(seed, len(numbers)), strict=True)
+        ):
+            work: dict[str, Any] = {"function": run_circuits, "args": (pack(experiment), its_shots, (its_seed,))}
+            if qpu is not None:
+                work = {"circuit": experiment, "shots": its_shots, "seed": its_seed, "qpu": qpu}
+            described.append(TaskDescription(**{"name": f"subexperiment {number}", **work, **wishes}))
+        return described
+
+    def combine(
+        self,
+        results: Sequence[Outcomes | list[Outcomes]],
+        *,
+        manager: Mapper | None = None,
+        project: bool = True,
+        max_outcomes: int = MAX_OUTCOMES,
+    ) -> CutResult:
+        """The values and the distribution from the results of all distinct subexperiments.
+
+        Args:
+            results: in the order of `experiments()`.
+            manager: adds up on the pilots what is much work; without it all is done here.
+            project: `distribution` holds the nearest probabilities; otherwise quasi-probabilities.
+            max_outcomes: how many outcomes the distribution has at most.
+
+        Raises:
+            DescriptionError: there are more or fewer results than subexperiments.
+        """
+        if len(results) != self.num_distinct:
+            raise DescriptionError(f"results: {len(results)} given, {self.num_distinct} wanted: one a subexperiment")
+        outcomes = [each if isinstance(each, Outcomes) else each[0] for each in results]
+        means, variances, of_fragments = [], [], []
+        start = 0
+        for fragment in self.fragments:
+            its = outcomes[start : start + fragment.num_experiments]
+            start += len(its)
+            of_fragments.append(its)
+            mean, variance = fragment.means(its)
+            means.append(mean)
+            variances.append(variance)
+        means[0] = means[0] * self.idle_factors
+        variances[0] = variances[0] * self.idle_factors
+        result = reconstruct(self.decomposition, means, variances, manager)
+        return CutResult(
+            values=result.values,
+            standard_errors=result.standard_errors,
+            shot_errors=result.shot_errors,
+            sampling_errors=result.sampling_errors,
+            distribution=self._distribution(of_fragments, manager, project, max_outcomes),
+        )
+
+    def run(
+        self,
+        manager: Submitter,
+        *,
+        shots: int | None = 4096,
+        total_shots: int | None = None,
+        seed: int | None = None,
+        qpu: str | None = None,
+        project: bool = True,
+        max_outcomes: int = MAX_OUTCOMES,
+        **wishes: Any,
+    ) -> CutResult:
+        """Run the plan on the manager's pilots, all at the same time, and wait for the result.
+
+        Args:
+            manager: a `PilotManager`.
+            shots: samples of each subexperiment; None: exact probabilities, which only simulators have.
+            total_shots: deal out these instead, more to the subexperiments that count more.
+            seed: of the shots, where these are computed.
+            qpu: run the subexperiments on this QPU, as in `TaskDescription.qpu`; "*": each on whichever QPU
+                of the pilots is free first. None: simulate them on the pilots' cores.
+            project: `distribution` holds the nearest probabilities; otherwise quasi-probabilities.
+            max_outcomes: how many outcomes the distribution has at most.
+            wishes: further fields of each subexperiment's `TaskDescription`, such as `pilots`, `labels`,
+                `min_fidelity` or `mitigation`.
+
+        Raises:
+            DescriptionError: too few shots, or a wish that is not allowed.
+            Exception: the error of the first subexperiment that failed; those not yet run are cancelled.
+                There is no result from a part of them.
+        """
+        if qpu is None and not wishes:
+            futures: Sequence[Future[Any]] = self.submit(manager.map, shots=shots, total_shots=total_shots, seed=seed)
+        else:
+            futures = manager.submit_tasks(
+                self.descriptions(shots=shots, total_shots=total_shots, seed=seed, qpu=qpu, **wishes)
+            )
+        return self.combine(gather(futures), manager=manager, project=project, max_outcomes=max_outcomes)
+
+    def _shots(self, shots: int | None, total_shots: int | None) -> list[int | None]:
+        if total_shots is not None:
+            return [int(each) for each in self.shots(total_shots)]
+        if shots is not None and shots < _FEWEST_SHOTS:
+            raise DescriptionError(f"shots: {shots} given, at least 2 allowed (one says nothing about the error)")
+        return [shots] * self.num_distinct
+
+    def _distribution(
+        self, outcomes: Sequence[Sequence[Outcomes]], manager: Mapper | None, project: bool, max_outcomes: int
+    ) -> Distribution | None:
+        if self.readout is None:
+            return None
+        return reconstruct_distribution(
+            self.decomposition,
+            [fragment.readouts(its) for fragment, its in zip(self.fragments, outcomes, strict=True)],
+            self.places,
+            self.readout,
+            manager=manager,
+            project=project,
+            max_outcomes=max_outcomes,
+        )
+
+
+def _seeds(seed: int | None, number: int) -> list[int]:
+    """A seed for each subexperiment; Aer takes 31 bits."""
+    return [int(each) for each in np.random.SeedSequence(seed).generate_state(number) >> 1]
