@@ -14,7 +14,7 @@ from qiskit.result import Result
 _R = TypeVar("_R")
 
 
-class _Gathering:
+class Gathering:
     """One result of many tasks, put together when it is first asked for."""
 
     def __init__(self, tasks: Sequence[Future[Any]], finish: Callable[[list[Any]], _R]) -> None:
@@ -77,7 +77,7 @@ class PilotPrimitiveJob(BasePrimitiveJob[PrimitiveResult[Any], JobStatus]):  # t
             finish: makes the result of theirs, in their order.
         """
         super().__init__(str(uuid.uuid4()))
-        self._gathering = _Gathering(tasks, finish)
+        self._gathering = Gathering(tasks, finish)
 
     @property
     def tasks(self) -> tuple[Future[Any], ...]:
@@ -135,7 +135,7 @@ class PilotJob(JobV1):  # type: ignore[misc]
             finish: makes the result of the job's id and theirs, in their order.
         """
         super().__init__(backend, str(uuid.uuid4()))
-        self._gathering = _Gathering(tasks, lambda results: finish(self.job_id(), results))
+        self._gathering = Gathering(tasks, lambda results: finish(self.job_id(), results))
 
     @property
     def tasks(self) -> tuple[Future[Any], ...]:
