@@ -21,7 +21,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError
-from pilot.quantum.deferral import defer_measurements
+from pilot.quantum.deferral import defer_measurements, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def exact_values(circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]) 
     Raises:
         DescriptionError: the circuit measures, resets or branches in its middle.
     """
-    gates = circuit.remove_final_measurements(inplace=False)
+    gates = without_final_measurements(circuit)
     other = {entry.operation.name for entry in gates.data if not isinstance(entry.operation, Gate | Barrier | Delay)}
     if other:
         raise DescriptionError(

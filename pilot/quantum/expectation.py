@@ -19,6 +19,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import ClassicalRegister
 
 from pilot.errors import DescriptionError
+from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.observables import hamiltonian, operators
 from pilot.quantum.quasi import contributions, parities
 
@@ -156,7 +157,7 @@ def plan(circuit: QuantumCircuit, observables: Any) -> ExpectationPlan:
     """
     width = circuit.num_qubits
     codes, coefficients, constants = _terms(operators(observables, width), width)
-    base = circuit.remove_final_measurements(inplace=False)
+    base = without_final_measurements(circuit)
     register = free_name(base, "pauli")
     circuits, groups = [], []
     for members, basis in _grouped(codes, coefficients):

@@ -26,6 +26,7 @@ from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import DensityMatrix, Statevector, state_fidelity
 
 from pilot.errors import DescriptionError
+from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.expectation import free_name, measured
 from pilot.quantum.quasi import nearest_probabilities
 
@@ -189,7 +190,7 @@ def plan(circuit: QuantumCircuit, qubits: Sequence[int] | None = None) -> Tomogr
             "name those whose state is wanted",
             field="tomography",
         )
-    base = circuit.remove_final_measurements(inplace=False)
+    base = without_final_measurements(circuit)
     register = free_name(base, "pauli")
     settings = tuple("".join(letters) for letters in itertools.product(_BASES, repeat=len(chosen)))
     return TomographyPlan(
@@ -305,7 +306,7 @@ def _state(target: Any) -> Statevector | DensityMatrix:
         return target
     try:
         if isinstance(target, QuantumCircuit):
-            return DensityMatrix(target.remove_final_measurements(inplace=False))
+            return DensityMatrix(without_final_measurements(target))
         array = np.asarray(target, dtype=complex)
         state = DensityMatrix(array) if array.ndim == 2 and array.shape[0] == array.shape[1] else Statevector(array)
     except (QiskitError, TypeError, ValueError) as error:
