@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -454,7 +455,7 @@ class PilotManager:
 
     def _submit_circuit(self, wanted: TaskDescription, after: Sequence[Task]) -> Task:
         """One task for each part of the circuit's work and, when there are several, one that puts them together."""
-        prepared: Prepared = registry.load("pilot.kinds", "circuit")(wanted, self._offer())
+        prepared: Prepared = _kind("circuit")(wanted, self._offer())
         plain = wanted.terms()
         terms = msgspec.structs.replace(
             plain,
@@ -726,6 +727,13 @@ class PilotManager:
             raise SessionError(
                 "the manager is closed: make a new one, or attach to the session", path=str(self.session_dir)
             )
+
+
+@cache
+def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
+    """What prepares tasks of this kind; to look it up takes as long as to submit ten tasks."""
+    found: Callable[[TaskDescription, Offer], Prepared] = registry.load("pilot.kinds", name)
+    return found
 
 
 def _is_known_by_itself(work: Any) -> bool:

@@ -207,7 +207,7 @@ def _digits(outcomes: list[int], width: int) -> NDArray[np.uint8]:
 
 def _run(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simulator) -> dict[str, Any]:
     """Aer's data for one circuit, its gates rewritten first where Aer does not know them."""
-    if simulator.method == "automatic" and circuit.num_qubits > _simulator(simulator).num_qubits:
+    if simulator.method == "automatic" and circuit.num_qubits > _widest(simulator):
         simulator = simulator._replace(method="matrix_product_state")
     if not _gate_names(simulator).issuperset(circuit.count_ops()):
         circuit = _pass_manager(simulator).run(circuit)
@@ -226,6 +226,12 @@ def _simulator(simulator: Simulator) -> AerSimulator:
         max_parallel_threads=simulator.threads,
         shot_branching_enable=True,
     )
+
+
+@lru_cache(maxsize=8)
+def _widest(simulator: Simulator) -> int:
+    """How many qubits it can have; Aer makes a list of all its gates each time that it is asked."""
+    return int(_simulator(simulator).num_qubits)
 
 
 @lru_cache(maxsize=8)

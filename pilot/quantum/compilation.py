@@ -102,9 +102,22 @@ class Compiler:
         key = (level, seed)
         if key not in self._managers:
             self._managers[key] = generate_preset_pass_manager(
-                optimization_level=level, target=self._target, seed_transpiler=seed
+                optimization_level=level,
+                target=self._target,
+                seed_transpiler=seed,
+                translation_method="synthesis" if is_mixed(self._target) else "translator",
             )
         return self._managers[key]
+
+
+def is_mixed(target: Target | None) -> bool:
+    """True when pairs of qubits differ in their gates: there Qiskit's translator (2.6) writes gates that a pair lacks,
+    and synthesis for each pair does not."""
+    if target is None or target.num_qubits is None or target.num_qubits < 2:
+        return False
+    names = {name for name in target.operation_names if target.operation_from_name(name).num_qubits == 2}
+    pairs = {frozenset((target[name] or {}).keys()) for name in names if hasattr(target[name], "keys")}
+    return len(pairs) > 1
 
 
 def structure(circuit: QuantumCircuit) -> bytes:

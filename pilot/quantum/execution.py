@@ -144,37 +144,22 @@ class DeviceRun(_Execution):
         qpu = device.held.open()
         compiler = compiler_of(qpu)
         compiler.refresh()
-        about = Device(target=compiler.target, name=qpu.name, calibrated=compiler.calibrated)
         results: list[Any] = [None] * len(calls)
         jobs: list[_Job] = []
         for number, (given, seeds, _) in enumerate(calls):
             try:
-                jobs.append(self._job(number, compiler, about, given, seeds))
+                jobs.append(_Job(number, self._compiled(compiler, given), seeds))
             except Exception as error:
                 results[number] = error
-        for job, outcomes in self._run(qpu, jobs):
-            finish = calls[job.number][2]
+        for number, outcomes in self._run(qpu, compiler, jobs):
+            finish = calls[number][2]
             try:
                 if isinstance(outcomes, BaseException):
                     raise outcomes
-                merged = job.planned.combine(outcomes)
-                results[job.number] = merged if finish is None else finish(merged)
+                results[number] = outcomes if finish is None else finish(outcomes)
             except Exception as error:
-                results[job.number] = error
+                results[number] = error
         return results
-
-    def _job(self, number: int, compiler: Compiler, about: Device, given: Any, seeds: Sequence[int]) -> _Job:
-        """What runs for a task: its circuits compiled, folded for each factor of the extrapolation (those of one
-        circuit side by side), and whatever else the stages add."""
-        mitigation = stages(self.stages, _calibrations)
-        circuits = self._compiled(compiler, given)
-        if mitigation.zero_noise is not None:
-            scaled = mitigation.zero_noise.scaled(circuits, about)
-            circuits = [circuit for same in zip(*scaled, strict=True) for circuit in same]
-        planned = mitigation.stage.plan(circuits, self.shots, about, seeds[0])
-        drawn = np.random.SeedSequence(list(seeds)).generate_state(len(planned.circuits)) >> 1
-        own = len(planned.circuits) == len(seeds)
-        return _Job(number, planned, list(seeds) if own else drawn.tolist())
 
     def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
         if self.program is None:
@@ -188,21 +173,41 @@ class DeviceRun(_Execution):
             for circuit, its_names in zip(programs, names, strict=True)
         ]
 
-    def _run(self, qpu: QPU, jobs: list[_Job]) -> Iterator[tuple[_Job, list[Outcomes] | Exception]]:
-        """Outcomes by task, or why there are none. When a job of several tasks fails, each is tried alone: one may be
-        to blame."""
+    def _run(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[tuple[int, list[Outcomes] | Exception]]:
+        """Outcomes by task, or why there are none. When several tasks fail together, each is tried alone: one may be to
+        blame."""
+        if not jobs:
+            return
         try:
-            found = iter(_outcomes(qpu, jobs))
+            outcomes = self._outcomes(qpu, compiler, jobs)
         except (QPUCancelled, QPUUnavailable) as error:
-            yield from ((job, error) for job in jobs)
+            yield from ((job.number, error) for job in jobs)
         except Exception as error:
             if len(jobs) == 1:
-                yield jobs[0], error
+                yield jobs[0].number, error
             else:
                 for job in jobs:
-                    yield from self._run(qpu, [job])
+                    yield from self._run(qpu, compiler, [job])
         else:
-            yield from ((job, [next(found) for _ in job.planned.circuits]) for job in jobs)
+            yield from zip((job.number for job in jobs), outcomes, strict=True)
+
+    def _outcomes(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[list[Outcomes]]:
+        """Outcomes of each task: its circuits folded for each factor of the extrapolation (those of one circuit side by
+        side), and whatever else the stages add for all of them together."""
+        about = Device(target=compiler.target, name=qpu.name, calibrated=compiler.calibrated)
+        mitigation = stages(self.stages, _calibrations)
+        circuits = [circuit for job in jobs for circuit in job.circuits]
+        factors = 1
+        if mitigation.zero_noise is not None:
+            scaled = mitigation.zero_noise.scaled(circuits, about)
+            factors = len(scaled)
+            circuits = [circuit for same in zip(*scaled, strict=True) for circuit in same]
+        seeds = [seed for job in jobs for seed in job.seeds]
+        planned = mitigation.stage.plan(circuits, self.shots, about, seeds[0])
+        if len(planned.circuits) != len(seeds):
+            seeds = (np.random.SeedSequence(seeds).generate_state(len(planned.circuits)) >> 1).tolist()
+        found = iter(planned.combine(_run_all(qpu, planned, seeds)))
+        return ([next(found) for _ in range(factors * len(job.circuits))] for job in jobs)
 
 
 class _Job(NamedTuple):
@@ -210,36 +215,32 @@ class _Job(NamedTuple):
 
     #: Its place among the tasks that run together.
     number: int
-    planned: Planned
-    #: One a circuit.
-    seeds: list[int]
+    #: Compiled, and one seed for each.
+    circuits: list[QuantumCircuit]
+    seeds: Sequence[int]
 
 
 #: Readout matrices that this worker has measured.
 _calibrations = Calibrations()
 
 
-def _outcomes(qpu: QPU, jobs: Sequence[_Job]) -> list[Outcomes]:
+def _run_all(qpu: QPU, planned: Planned, seeds: Sequence[int]) -> list[Outcomes]:
     """One for each circuit, in as few jobs as the device takes: those with the same number of shots together."""
     assert device.held is not None
     info = qpu.info()
-    circuits = [circuit for job in jobs for circuit in job.planned.circuits]
-    shots = [number for job in jobs for number in job.planned.shots]
-    seeds = [seed for job in jobs for seed in job.seeds]
     outcomes: dict[int, Outcomes] = {}
-    for number in dict.fromkeys(shots):
-        same = [place for place, its in enumerate(shots) if its == number]
+    for shots in dict.fromkeys(planned.shots):
+        same = [place for place, its in enumerate(planned.shots) if its == shots]
         most = info.max_circuits or len(same)
         for first in range(0, len(same), most):
             part = same[first : first + most]
+            circuits = [planned.circuits[place] for place in part]
             try:
-                found = qpu.run(
-                    [circuits[place] for place in part], number, [seeds[place] for place in part], device.held.job_began
-                )
+                found = qpu.run(circuits, shots, [seeds[place] for place in part], device.held.job_began)
             finally:
                 device.held.job_ended()
             outcomes.update(zip(part, found, strict=True))
-    return [outcomes[place] for place in range(len(circuits))]
+    return [outcomes[place] for place in range(len(planned.circuits))]
 
 
 @lru_cache(maxsize=8)

@@ -95,7 +95,7 @@ def _operator(given: Any, num_qubits: int) -> SparsePauliOp:
         return hamiltonian(given, num_qubits)
     if isinstance(given, str):
         given = {given: 1.0}
-    if isinstance(given, Mapping) or _is_one(given) and isinstance(given, list | tuple):
+    if isinstance(given, Mapping) or (_is_one(given) and isinstance(given, list | tuple)):
         pairs = given.items() if isinstance(given, Mapping) else given
         return _sum([_term(name, value, num_qubits) for name, value in pairs], num_qubits)
     try:

@@ -101,8 +101,13 @@ class Estimate:
     bytes: float
 
 
-def facts(circuit: QuantumCircuit) -> Facts:
-    """Look at a circuit: time is linear in its gates, with minimum cuts from 12 qubits on (about 1 ms a bond)."""
+def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> Facts:
+    """Look at a circuit: time is linear in its gates, with minimum cuts from 12 qubits on (about 1 ms a bond).
+
+    Args:
+        circuit: any.
+        bonds: look for the bounds of a matrix product state too; without, `predict` leaves that out.
+    """
     place = {qubit: index for index, qubit in enumerate(circuit.qubits)}
     used: set[int] = set()
     touched: list[tuple[tuple[int, ...], int]] = []
@@ -132,7 +137,7 @@ def facts(circuit: QuantumCircuit) -> Facts:
             touched.append((qubits, 1 if name in _RANK_TWO or name.startswith(("mc", "cc")) else 2))
     order = {qubit: index for index, qubit in enumerate(sorted(used))}
     pairs = [(tuple(sorted(order[qubit] for qubit in qubits)), bits) for qubits, bits in touched]
-    bonds, work = _bonds(len(order), pairs)
+    limits, work = _bonds(len(order), pairs) if bonds else ((), ())
     return Facts(
         qubits=len(order),
         gates=gates,
@@ -142,7 +147,7 @@ def facts(circuit: QuantumCircuit) -> Facts:
         midway=midway,
         dynamic=dynamic,
         clifford=clifford,
-        bonds=bonds,
+        bonds=limits,
         bond_work=work,
     )
 

@@ -43,6 +43,8 @@ PART_SECONDS = 0.1
 MAX_PARTS = 256
 #: A part of a task for devices has so many circuits at least; devices run parts of many tasks in one job.
 MAX_DEVICE_PARTS = 64
+#: Of circuits with no more qubits the state vector alone is predicted: anything else takes no longer.
+MAX_PLAIN_QUBITS = 20
 #: Simulations of more seconds than this get all cores of a node.
 LONG_SECONDS = 10.0
 #: Simulations that need more bytes than this say so.
@@ -187,8 +189,7 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
 
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
     """Expectation values without sampling: sets of values are split, observables are not."""
-    facts = simulation.facts(wanted.circuit)
-    resources, others, seconds = _simulated(facts, None, offer)
+    resources, others, seconds = _simulated(wanted.circuit, None, offer)
     if wanted.values is None:
         part = Part(function=ExactValues(), args=(pack(wanted.circuit), observables), weight=seconds)
         parts = [part]
@@ -240,7 +241,7 @@ def _assemble(
         others: tuple[Option, ...] = ()
     else:
         function = Simulation(program=program, shots=description.shots, simulator=where.simulator)
-        estimates = [_simulated(simulation.facts(circuit), description.shots, offer) for circuit in circuits]
+        estimates = [_simulated(circuit, description.shots, offer) for circuit in circuits]
         seconds = [one[2] for one in estimates]
         per_part = _per_part(seconds)
         resources, others, _ = max(estimates, key=lambda one: one[0].memory)
@@ -290,12 +291,13 @@ def _seeds(seed: int | None, number: int) -> tuple[int, ...]:
     return tuple(drawn.tolist())
 
 
-def _simulated(about: simulation.Facts, shots: int | None, offer: Offer) -> tuple[Resources, tuple[Option, ...], float]:
+def _simulated(circuit: QuantumCircuit, shots: int | None, offer: Offer) -> tuple[Resources, tuple[Option, ...], float]:
     """What a simulation takes, what it can take instead, and its seconds with the first.
 
     One core each, since many circuits at a time use all of them; long ones alone get all cores of a node. A GPU when
     it is twice as fast at least.
     """
+    about = simulation.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
     estimates = simulation.predict(about, shots)
     best = simulation.choose(estimates) or estimates[0]  # none is possible: the worker says why
     if best.seconds > LONG_SECONDS and offer.cores_per_node > 1 and best.method == "statevector":

@@ -284,6 +284,8 @@ def _most_likely(
             if new_value >= point_value + gain - 1e-15 * abs(point_value) or step < 1e-12:
                 break
             step /= 2
+        if not np.isfinite(new_value):
+            break
         new_slope = gradient(p)
         gap = float(np.linalg.eigvalsh(new_slope)[-1] - np.sum(new_slope.conj() * new).real)
         if gap <= tolerance:

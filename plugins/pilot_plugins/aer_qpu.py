@@ -28,6 +28,8 @@ OPTIONS: Options = {
 }
 #: Circuits of up to so many qubits are run by Aer's own choice: looking at them takes longer than running them.
 _SMALL = 12
+#: Seconds of a state vector from which on it pays to look for something better.
+_QUICK = 0.1
 #: What a tableau and a matrix product state are made for at most, in qubits.
 _WIDEST = {"stabilizer": 10_000, "matrix_product_state": 1_000}
 
@@ -131,9 +133,12 @@ class AerQPU(QPU):
 
         method, device = self.method or "automatic", self.device
         if not self.method and circuit.num_qubits > _SMALL:
-            memory = _memory()
-            estimates = predict(facts(circuit), shots, cores=self.threads, gpus=int(self.device == "GPU"))
+            memory, gpus = _memory(), int(self.device == "GPU")
+            estimates = predict(facts(circuit, bonds=False), shots, cores=self.threads, gpus=gpus)
             best = choose(estimates, memory)
+            if best is None or best.seconds > _QUICK:  # then it pays to look closer
+                estimates = predict(facts(circuit), shots, cores=self.threads, gpus=gpus)
+                best = choose(estimates, memory)
             if best is None:
                 told = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB, {one.seconds:.3g} s" for one in estimates)
                 raise QPUError(

@@ -256,9 +256,9 @@ def _solve(
     before, bits = outcome.weights[seen], outcome.bits()[seen][:, list(places)]
     keys = [row[::-1].tobytes().decode() for row in bits + ord("0")]
     total = float(before.sum())
-    quasi = solver.apply_correction(
-        dict(zip(keys, before.tolist(), strict=True)), list(places.values()), tol=1e-6, max_iter=100
-    )
+    distance = len(places) if len(keys) <= solver.iter_threshold else None  # costs nothing where it solves directly
+    counts = dict(zip(keys, before.tolist(), strict=True))
+    quasi = solver.apply_correction(counts, list(places.values()), distance, tol=1e-6, max_iter=100)
     weights = np.array([float(quasi[key]) for key in keys])
     inverses = np.tile(np.eye(2), (outcome.num_bits, 1, 1))
     for place, qubit in places.items():

@@ -104,7 +104,8 @@ def test_shots_by_weight():
     planned = plan(QuantumCircuit(2), {"ZZ": 3.0, "XX": 1.0, "YY": 1e-6})
     assert planned.shots(1000) == (1000,) * 3
     assert planned.shots(None, by_weight=True) == (None,) * 3
-    shots = dict(zip([planned.paulis[group.terms[0]] for group in planned.groups], planned.shots(1000, by_weight=True)))
+    paulis = [planned.paulis[group.terms[0]] for group in planned.groups]
+    shots = dict(zip(paulis, planned.shots(1000, by_weight=True), strict=True))
     assert sum(shots.values()) == 3000
     assert shots["ZZ"] == pytest.approx(3 * shots["XX"], rel=0.01)
     assert shots["YY"] == 2

@@ -141,33 +141,35 @@ def test_decoupling_keeps_the_unitary(sequence, seed):
 
 
 def drifting(circuit, per_dt, axis="rz"):
-    """The state of a circuit whose qubits turn by `per_dt` radians while they wait."""
-    ideal = circuit.copy_empty_like()
+    """The state of a circuit whose qubit 3 turns by `per_dt` radians while it waits."""
+    ideal = QuantumCircuit(4)
     for entry in circuit.data:
-        if isinstance(entry.operation, Delay):
-            getattr(ideal, axis)(per_dt * entry.operation.duration, entry.qubits[0])
-        elif entry.operation.name not in ("barrier", "measure"):
-            ideal.append(entry)
-    ideal.remove_final_measurements()
+        qubits = [circuit.find_bit(qubit).index for qubit in entry.qubits]
+        if not isinstance(entry.operation, Delay):
+            ideal.append(entry.operation, qubits)
+        elif qubits == [3]:
+            getattr(ideal, axis)(per_dt * entry.operation.duration, 3)
     return Statevector(ideal)
 
 
 @pytest.mark.parametrize(("sequence", "axis"), [("XX", "rz"), ("XpXm", "rz"), ("XY4", "rz"), ("XY4", "rx")])
 def test_decoupling_cancels_a_constant_drift(sequence, axis):
     circuit = QuantumCircuit(4)
-    circuit.h(3)
+    circuit.rx(0.7, 3)
+    circuit.rz(0.3, 3)
+    circuit.cx(0, 3)
     for _ in range(6):
         circuit.sx(0)
         circuit.cx(0, 1)
     circuit.cx(1, 3)
-    circuit = COMPILE.run(circuit)
+    circuit = generate_preset_pass_manager(optimization_level=1, target=TARGET, initial_layout=range(4)).run(circuit)
     waiting = PassManager([ALAPScheduleAnalysis(target=TARGET), PadDelay(target=TARGET)]).run(circuit)
     (decoupled,) = DynamicalDecoupling(sequence).plan([circuit], 1, DEVICE).circuits
     per_dt = 2.0 / max(entry.operation.duration for entry in waiting.data if isinstance(entry.operation, Delay))
     exact = drifting(waiting, 0.0)
     fidelities = [abs(exact.inner(drifting(padded, per_dt, axis))) ** 2 for padded in (waiting, decoupled)]
     assert fidelities[0] < 0.9
-    assert fidelities[1] > 0.995
+    assert fidelities[1] > 0.99
 
 
 def test_idle_qubits_stay_untouched():
@@ -223,7 +225,8 @@ def test_other_gate_sets():
         assert native(padded, target)
         assert len(padded.data) > len(circuit.data) + 4
         assert np.allclose(without(padded).data, without(circuit).data)
-    for folded in (fold_global(circuit, 3, target), fold_local(circuit, 3, target)):
+    twirls = Twirling(num=3).plan([circuit], None, Device(target=target), seed=1).circuits
+    for folded in (fold_global(circuit, 3, target), fold_local(circuit, 3, target), *twirls):
         assert native(folded, target)
         assert without(folded).equiv(without(circuit))
     measured = circuit.copy()
@@ -244,10 +247,7 @@ def test_folding_keeps_the_unitary_and_scales_the_gates(fold, factor):
     assert np.allclose(without(folded).data, without(circuit).data)
     assert same(run_circuit(folded, None, 0), run_circuit(circuit, None, 0))
     if fold is fold_local:
-        before, after = circuit.num_nonlocal_gates(), folded.num_nonlocal_gates()
-        after -= sum(entry.operation.name == "barrier" and len(entry.qubits) > 1 for entry in folded.data)
-        before -= sum(entry.operation.name == "barrier" and len(entry.qubits) > 1 for entry in circuit.data)
-        assert abs(after - factor * before) <= 1
+        assert abs(folded.count_ops()["cx"] - factor * circuit.count_ops()["cx"]) <= 1
     elif factor in (1, 3, 5):
         assert folded.count_ops()["cx"] == factor * circuit.count_ops()["cx"]
         assert folded.count_ops()["sx"] == factor * circuit.count_ops()["sx"]
