@@ -13,6 +13,7 @@ from qiskit.primitives import BackendSamplerV2, StatevectorEstimator, Statevecto
 from qiskit.providers import JobStatus
 
 from pilot import PilotDescription, PilotManager
+from pilot.errors import DescriptionError, NoPilotError
 from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
 
 
@@ -67,7 +68,7 @@ def test_a_noisy_qpu_behind_all_of_them(manager: PilotManager) -> None:
     backend = PilotBackend(manager, "fake:manila")
     assert backend.num_qubits == 5
     compiled = transpile(bell, backend, initial_layout=[3, 4], seed_transpiler=1)
-    assert set(compiled.count_ops()) <= set(backend.operation_names)
+    assert set(compiled.count_ops()) <= {*backend.operation_names, "barrier"}
     for counts in (
         backend.run(compiled, shots=2000, seed_simulator=4).result().get_counts(),
         BackendSamplerV2(backend=backend).run([compiled], shots=2000).result()[0].data.meas.get_counts(),
@@ -77,11 +78,17 @@ def test_a_noisy_qpu_behind_all_of_them(manager: PilotManager) -> None:
         assert counts.get("01", 0) + counts.get("10", 0) > 10
 
 
-def test_a_circuit_that_cannot_be_run_says_so_through_the_job(manager: PilotManager) -> None:
+def test_circuits_that_cannot_be_run_are_refused_or_fail_the_job(manager: PilotManager) -> None:
     wide = QuantumCircuit(9)
     wide.measure_all()
-    job = PilotSampler(manager, qpu="fake:manila").run([wide, wide])
-    with pytest.raises(Exception, match="9 qubits"):
+    with pytest.raises(NoPilotError, match="fake:manila of one has 5 qubits, 9 are needed"):
+        PilotSampler(manager, qpu="fake:manila").run([wide])
+    middle = QuantumCircuit(1, 1)
+    middle.h(0)
+    middle.measure(0, 0)
+    middle.h(0)
+    job = PilotEstimator(manager).run([(QuantumCircuit(1), "Z"), (middle, "Z")])
+    with pytest.raises(DescriptionError, match="no exact expectation values"):
         job.result()
     assert job.status() is JobStatus.ERROR
 

@@ -165,7 +165,12 @@ def test_nothing_measured_is_warned_of(bell: QuantumCircuit) -> None:
 
 
 def test_wrong_sampler_pubs_are_refused_as_qiskit_does(bell: QuantumCircuit) -> None:
-    for pub, error in (((), ValueError), ((bell, [1.0]), ValueError), ((bell, None, 0), ValueError), (("x",), TypeError)):
+    for pub, error in (
+        ((), ValueError),
+        ((bell, [1.0]), ValueError),
+        ((bell, None, 0), ValueError),
+        (("x",), TypeError),
+    ):
         with pytest.raises(error) as qiskits:
             StatevectorSampler().run([pub])
         with pytest.raises(error) as ours:

@@ -64,7 +64,10 @@ def test_exact_results_are_pennylanes(device: Any, weights: Any) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "method"),
-    [*((kind, method) for kind in KINDS for method in ("parameter-shift", "best")), *((k, "adjoint") for k in KINDS[:2])],
+    [
+        *((kind, method) for kind in KINDS for method in ("parameter-shift", "best")),
+        *((k, "adjoint") for k in KINDS[:2]),
+    ],
     ids=str,
 )
 def test_gradients_and_jacobians_are_pennylanes(weights: Any, kind: dict[str, Any], method: str) -> None:
