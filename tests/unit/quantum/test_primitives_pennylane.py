@@ -1,4 +1,4 @@
-"""PennyLane's device over a manager: results, gradients and refusals. Without pilots; PennyLane takes its time to load."""
+"""PennyLane's device over a manager: results, gradients and refusals. Without pilots."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_what_is_not_supported_is_refused_in_words(weights: Any) -> None:
 def test_wrong_arguments_are_refused_in_words() -> None:
     with pytest.raises(DescriptionError, match="no option 'prioritty'; did you mean 'priority'"):
         PilotQubit(wires=1, manager=Here(), prioritty=3)
-    with pytest.raises(DescriptionError, match="lightning.qubits"):
+    with pytest.raises(DescriptionError, match=r"lightning\.qubits"):
         PilotQubit(wires=1, manager=Here(), simulator="lightning.qubits")
     with pytest.raises(DescriptionError, match="either qpu or simulator"):
         PilotQubit(wires=1, manager=Here(), qpu="aer", simulator="default.qubit")
