@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from primitive_cases import estimator_pubs, same_distribution, sampler_pubs
+from primitive_cases import ansatz, estimator_pubs, same_distribution, sampler_pubs
 from qiskit import QuantumCircuit, transpile
 from qiskit.primitives import BackendSamplerV2, StatevectorEstimator, StatevectorSampler
 from qiskit.providers import JobStatus
@@ -40,7 +40,15 @@ def test_25_estimator_pubs_in_one_run(manager: PilotManager) -> None:
         assert given.data.evs.shape == wanted.data.evs.shape
         assert (np.abs(given.data.evs - wanted.data.evs) <= 5 * given.data.stds + 0.03).all()
     assert job.status() is sampled.status() is JobStatus.DONE
-    assert {task.info.pilot for task in (*job.tasks, *sampled.tasks)} == {"one", "two"}
+
+
+def test_many_sets_of_values_run_on_all_pilots(manager: PilotManager) -> None:
+    circuit, values = ansatz(8, 12), np.random.default_rng(1).uniform(size=(600, 12))
+    job = PilotEstimator(manager).run([(circuit, [["Z" * 8], ["X" * 8]], values)])
+    (result,) = job.result()
+    assert result.data.evs.shape == (2, 600)
+    (task,) = job.tasks
+    assert {part.info.pilot for part in task.parts} == {"one", "two"}
 
 
 def test_25_sampler_pubs_in_one_run(manager: PilotManager) -> None:

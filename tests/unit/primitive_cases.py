@@ -13,7 +13,7 @@ from qiskit.quantum_info import Pauli, SparsePauliOp
 from qiskit.transpiler import CouplingMap
 
 from pilot.descriptions import TaskDescription
-from pilot.interfaces import Offer, Part
+from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum.tasks import prepare
 
 OFFER = Offer(devices={}, cores=2, cores_per_node=2, gpus=0)
@@ -31,15 +31,14 @@ class Here:
         return [self._run(one) for one in wanted]
 
     def _run(self, wanted: TaskDescription) -> Future[Any]:
+        if wanted.circuit is None:
+            prepared = Prepared(name="", parts=(Part(function=wanted.function, args=tuple(wanted.args)),))
+        else:
+            prepared = prepare(wanted, OFFER)  # what it refuses is refused when it is submitted
         future: Future[Any] = Future()
         try:
-            if wanted.circuit is None:
-                result = wanted.function(*wanted.args, **wanted.kwargs)
-            else:
-                prepared = prepare(wanted, OFFER)
-                results = [self._call(part) for part in prepared.parts]
-                result = results[0] if prepared.combine is None else self._call(prepared.combine, results)
-            future.set_result(result)
+            results = [self._call(part) for part in prepared.parts]
+            future.set_result(results[0] if prepared.combine is None else self._call(prepared.combine, results))
         except Exception as error:
             future.set_exception(error)
         return future

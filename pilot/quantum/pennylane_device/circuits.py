@@ -25,8 +25,8 @@ from qiskit.quantum_info import SparsePauliOp
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.pennylane_device.simulators import Plan
+from pilot.quantum.primitives.submission import check_gives_shots, shot_order, task_fields
 from pilot.quantum.primitives.submission import seeds as drawn
-from pilot.quantum.primitives.submission import shot_order, task_fields
 from pilot.quantum.programs import load
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class _Tape:
         if _is_expectations(self.tape):
             wanted = {"observables": [_operator(one.obs, wires) for one in self.tape.measurements]}
         else:
+            check_gives_shots(_NAME, fields)
             wanted = {}
             register = ClassicalRegister(len(self._measured), "wires")
             circuit.add_register(register)

@@ -20,7 +20,7 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUUnavailable
 from pilot.interfaces import QPUInfo
 from pilot.quantum.primitives.jobs import PilotJob
-from pilot.quantum.primitives.submission import Manager, measures, seeds, shot_order, task_fields
+from pilot.quantum.primitives.submission import Manager, check_gives_shots, measures, seeds, shot_order, task_fields
 
 if TYPE_CHECKING:
     from pilot.quantum.outcomes import Outcomes
@@ -57,6 +57,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
         self._manager = manager
         self._qpu = qpu or "aer"
         self._fields = task_fields(type(self).__name__, self._qpu, {"optimization_level": 0, **options})
+        check_gives_shots(type(self).__name__, self._fields)
         self._target: Target | None = None
         self.set_options(shots=shots)
 

@@ -194,6 +194,8 @@ def test_unknown_and_wrong_options_are_refused() -> None:
         PilotSampler(Here(), optimization_level=7)
     with pytest.raises(DescriptionError, match="no option 'shots'"):
         PilotEstimator(Here(), shots=7)
+    with pytest.raises(DescriptionError, match="all but 'readout', which gives weights instead of shots"):
+        PilotSampler(Here(), qpu="fake:manila", mitigation=["readout", "dd"])
 
 
 def test_a_batched_executor_gives_one_value_a_circuit(bell: QuantumCircuit) -> None:
