@@ -13,7 +13,7 @@ import time
 
 import _bench
 
-QPUS = ("kolkata", "hanoi", "cairo")
+QPUS = ("kolkata", "hanoi", "mumbai")
 
 
 def problem(qubits: int):
@@ -26,11 +26,11 @@ def problem(qubits: int):
 
 def main() -> None:
     parser = _bench.arguments(__doc__, engines=[], repeat=3)
-    parser.add_argument("--qubits", type=int, default=10, help="of the whole circuit")
-    parser.add_argument("--max-qubits", type=int, default=5, help="of a fragment")
-    parser.add_argument("--shots", type=int, default=1000)
+    parser.add_argument("--qubits", type=int, default=8, help="of the whole circuit")
+    parser.add_argument("--max-qubits", type=int, default=4, help="of a fragment")
+    parser.add_argument("--shots", type=int, default=200)
     parser.add_argument("--queue", type=float, default=0.5, help="seconds that each job waits")
-    parser.add_argument("--shot-time", type=float, default=1e-4, help="seconds a shot")
+    parser.add_argument("--shot-time", type=float, default=2e-3, help="seconds a shot")
     options = parser.parse_args()
 
     from pilot import PilotDescription, PilotManager

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from pilot.interfaces import QPU
 
+#: Of the layout and the routing: a circuit is compiled the same way each time.
+SEED = 0
 #: Compiled circuits that are kept.
 KEPT = 4096
 
@@ -37,7 +39,7 @@ class Compiler:
         self._target: Target | None = None
         self._looked = False
         self._kept: OrderedDict[Hashable, QuantumCircuit] = OrderedDict()
-        self._managers: dict[tuple[int, int | None], PassManager] = {}
+        self._managers: dict[int, PassManager] = {}
         self.hits = self.misses = 0
 
     @property
@@ -56,13 +58,12 @@ class Compiler:
         """Look at the device's calibration again, the next time that something is compiled."""
         self._looked = False
 
-    def compile(self, circuit: QuantumCircuit, level: int, seed: int | None) -> QuantumCircuit:
+    def compile(self, circuit: QuantumCircuit, level: int) -> QuantumCircuit:
         """`circuit` in the device's gates on its qubits; classical registers stay as they are.
 
         Args:
             circuit: parameters may be free.
             level: Qiskit's optimization level, 0 to 3.
-            seed: of the layout and the routing.
 
         Raises:
             DescriptionError: it has more qubits than the device.
@@ -75,14 +76,14 @@ class Compiler:
                 f"circuit {circuit.name!r} has {circuit.num_qubits} qubits, {self._qpu.name} has "
                 f"{self._target.num_qubits}: cut it (pilot.quantum.cutting), or name a wider QPU"
             )
-        key = (structure(circuit), level, seed)
+        key = (structure(circuit), level)
         found = self._kept.get(key)
         if found is not None:
             self.hits += 1
             self._kept.move_to_end(key)
             return found
         self.misses += 1
-        compiled: QuantumCircuit = self._manager(level, seed).run(circuit)
+        compiled: QuantumCircuit = self._manager(level).run(circuit)
         self._kept[key] = compiled
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
@@ -98,16 +99,15 @@ class Compiler:
             self._managers.clear()
         self._looked = True
 
-    def _manager(self, level: int, seed: int | None) -> PassManager:
-        key = (level, seed)
-        if key not in self._managers:
-            self._managers[key] = generate_preset_pass_manager(
+    def _manager(self, level: int) -> PassManager:
+        if level not in self._managers:
+            self._managers[level] = generate_preset_pass_manager(
                 optimization_level=level,
                 target=self._target,
-                seed_transpiler=seed,
+                seed_transpiler=SEED,
                 translation_method="synthesis" if is_mixed(self._target) else "translator",
             )
-        return self._managers[key]
+        return self._managers[level]
 
 
 def is_mixed(target: Target | None) -> bool:

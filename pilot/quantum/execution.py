@@ -127,7 +127,6 @@ class DeviceRun(_Execution):
 
     shots: int = 1024
     level: int = 1
-    compiler_seed: int | None = None
     #: Against errors, as `mitigation.stages` takes them.
     stages: tuple[Any, ...] = ()
 
@@ -163,9 +162,9 @@ class DeviceRun(_Execution):
 
     def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
         if self.program is None:
-            return [compiler.compile(circuit, self.level, self.compiler_seed) for circuit in self._circuits(given)]
+            return [compiler.compile(circuit, self.level) for circuit in self._circuits(given)]
         bare = _program(self.program)
-        programs = [compiler.compile(circuit, self.level, self.compiler_seed) for circuit in bare]
+        programs = [compiler.compile(circuit, self.level) for circuit in bare]
         names = [[parameter.name for parameter in circuit.parameters] for circuit in bare]
         return [
             circuit.assign_parameters(dict(zip(its_names, values, strict=True)), strict=False)

@@ -147,15 +147,15 @@ def test_registers_stay_as_they_are_on_a_device(qpu: Bench) -> None:
 
 def test_equal_structures_are_compiled_once_a_calibration(qpu: Bench) -> None:
     compiler = Compiler(qpu)
-    first = compiler.compile(bell("one"), 1, 0)
-    assert compiler.compile(bell("two"), 1, 0) is first
+    first = compiler.compile(bell("one"), 1)
+    assert compiler.compile(bell("two"), 1) is first
     assert (compiler.hits, compiler.misses) == (1, 1)
-    assert compiler.compile(bell(), 2, 0) is not first
+    assert compiler.compile(bell(), 2) is not first
     compiler.refresh()
-    assert compiler.compile(bell(), 1, 0) is first
+    assert compiler.compile(bell(), 1) is first
     qpu.calibrated = 2.0
     compiler.refresh()
-    assert compiler.compile(bell(), 1, 0) is not first
+    assert compiler.compile(bell(), 1) is not first
 
 
 def test_structure_leaves_the_circuit_alone() -> None:
