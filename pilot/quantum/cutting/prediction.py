@@ -224,7 +224,7 @@ def _seconds_per_amplitude() -> float:
     run_circuits(payload, 2, (0,))  # whatever is made once
     began = perf_counter()
     run_circuits(payload, 2, (0,))
-    return (perf_counter() - began) / (gates * 2.0**circuit.num_qubits)
+    return float((perf_counter() - began) / (gates * 2.0**circuit.num_qubits))
 
 
 def _seconds_per_bond() -> float:
