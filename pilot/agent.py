@@ -240,7 +240,7 @@ class Agent:
     def _say_ready(self, batches: dict[int, list[int]]) -> None:
         self._changes = self._crew.changes
         left = None if self._ends is None else self._ends - time.time()
-        self._report(messages.Ready(self._crew.nodes, batches, self._engine.client(), left))
+        self._report(messages.Ready(self._crew.nodes, batches, self._engine.client(), left, self._crew.qpus))
 
     def _beat(self, poller: zmq.Poller) -> None:
         self._manager.send(self._line.beat())

@@ -3,6 +3,8 @@
     pilot run                      the mini-apps there are
     pilot run NAME --help          a mini-app's settings, as flags
     pilot run NAME [--flag VALUE]  run it
+    pilot submit FILE --shots N    run circuits: OpenQASM 2 and 3, OriginIR, QIR
+    pilot qpus [NAME ...]          what QPUs say of themselves
     pilot doctor [--json]          what works here, and what to do where it does not
 
 A mini-app is a class found by its entry point (group `pilot.miniapps`). Its settings are one frozen
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import msgspec
 import msgspec.inspect
 
-from pilot import registry
+from pilot import device_list, registry, submission
 from pilot.errors import DescriptionError, PilotError
 
 if TYPE_CHECKING:
@@ -66,10 +68,17 @@ def _run(argv: list[str]) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run = commands.add_parser("run", help="run a mini-app", add_help=False, allow_abbrev=False)
     run.add_argument("rest", nargs=argparse.REMAINDER)
+    send = commands.add_parser("submit", help="run circuits that are in files", allow_abbrev=False)
+    submission.add_flags(send)
+    qpus = commands.add_parser("qpus", help="what QPUs say of themselves", allow_abbrev=False)
+    qpus.add_argument("names", nargs="*", metavar="NAME", help="such as fake:kolkata; none: the kinds that there are")
+    qpus.add_argument("--json", action="store_true", help="as JSON")
     look = commands.add_parser("doctor", help="what works here, and what to do where it does not", allow_abbrev=False)
     look.add_argument("--json", action="store_true", help="a list of findings as JSON")
     look.add_argument("--site", metavar="FILE", help="check a site profile against this cluster instead")
     run.set_defaults(call=lambda options: run_miniapp(options.rest))
+    send.set_defaults(call=submission.submit)
+    qpus.set_defaults(call=lambda options: device_list.show(options.names, options.json))
     look.set_defaults(call=lambda options: examine(options.json, options.site))
     options = parser.parse_args(argv)
     code: int = options.call(options)

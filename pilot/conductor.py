@@ -386,7 +386,10 @@ class Conductor:
             self.pilots[agent.pilot]._client = message.client
             self.pilots[agent.pilot].nodes = tuple(node.name for node in message.nodes)
             agent.hosts.update((node.name, node.host) for node in message.nodes)
-            self._feed(events.PilotReady(agent.pilot, message.nodes, message.batches, message.seconds_left))
+            self.pilots[agent.pilot].qpus = tuple(message.qpus)
+            self._feed(
+                events.PilotReady(agent.pilot, message.nodes, message.batches, message.seconds_left, message.qpus)
+            )
         elif isinstance(message, messages.Expiring):
             self._feed(events.PilotExpiring(agent.pilot, message.reason))
         elif isinstance(message, messages.Broken):
@@ -396,8 +399,8 @@ class Conductor:
     def _met(self, agent: _Agent, message: messages.Outcomes) -> None:
         """The first outcome of a worker: where it is goes into the record."""
         host = agent.hosts.get(message.node, agent.host or "")
-        self.workers[message.worker] = WorkerRow(message.node, host, tuple(message.gpus))
-        self.journal.put("workers", (message.worker, message.node, host, " ".join(message.gpus)))
+        self.workers[message.worker] = WorkerRow(message.node, host, tuple(message.gpus), message.qpu or None)
+        self.journal.put("workers", (message.worker, message.node, host, " ".join(message.gpus), message.qpu or None))
 
     def _joined(self, agent: _Agent, hello: messages.Hello) -> None:
         if hello.versions != versions():

@@ -15,20 +15,21 @@ from typing import Any
 import msgspec
 
 from pilot import events
-from pilot.descriptions import Terms
+from pilot.descriptions import Option, Terms
 from pilot.interfaces import JobState, Policy
 from pilot.ledger import (
     BATCH_SECONDS,
     NEWEST,
     PATIENCE,
     PATIENCE_SECONDS,
+    Device,
     Entry,
     Function,
     PilotLedger,
     Sent,
 )
 from pilot.results import CANCELLED, OK, RAISED, Outcome
-from pilot.routing import Capacity, described, misfit, unservable
+from pilot.routing import Capacity, concrete, described, misfit, unservable
 from pilot.scaling import FAILED_STARTS, Autoscaler, Demand, Member, Scaling
 from pilot.states import PilotState, TaskState, advance, is_final
 
@@ -36,6 +37,11 @@ from pilot.states import PilotState, TaskState, advance, is_final
 BATCH_TASKS = 1000
 #: The end of a lane is cut in batches of no less work than this (seconds), however many slots there are.
 SMALLEST_BATCH_SECONDS = 0.002
+#: A device gets half of its share of the work at a time while a job waits for less than this part of the time that
+#: the share takes.
+CHEAP_WAIT = 0.1
+#: A device gives back what it has not begun no sooner than this.
+DEVICE_PATIENCE_SECONDS = 60.0
 #: A task whose worker died this often while it ran alone is held to be the cause.
 DEATHS_ALONE = 2
 #: A task whose attempts were lost this often, for whatever reason, fails.
@@ -64,13 +70,13 @@ _ENDED = {TaskState.FAILED: "failed", TaskState.CANCELLED: "was cancelled"}
 class _Scaler:
     """An autoscaler, and what a pilot of its template has."""
 
-    def __init__(self, id: str, scaling: Scaling, memory: int) -> None:
+    def __init__(self, id: str, scaling: Scaling, memory: int, devices: tuple[str, ...]) -> None:
         self.id = id
         self.decider = Autoscaler(scaling)
         name = scaling.description.name
         names = (name,) if name else ()
         self.ancestors = names
-        self.template = described(scaling.description, memory, names, f"another {name or 'pilot'}")
+        self.template = described(scaling.description, memory, names, f"another {name or 'pilot'}", devices)
 
 
 class Controller:
@@ -142,7 +148,7 @@ class Controller:
     # ---- pilots ---------------------------------------------------------------------------------------------
 
     def _pilot_asked(self, event: events.PilotAsked, now: float, commands: list[Any]) -> None:
-        pilot = PilotLedger(event.id, event.description, event.memory, event.ancestors, now)
+        pilot = PilotLedger(event.id, event.description, event.memory, event.ancestors, now, event.devices)
         self.pilots[event.id] = pilot
         pilot.scaler, pilot.succeeded, pilot.drains_then = event.scaler, event.succeeded, event.draining
         pilot.restarts = max(0, pilot.restarts - event.started_again)
@@ -191,6 +197,7 @@ class Controller:
         if is_final(pilot.state):
             return
         pilot.set_nodes(event.nodes)
+        pilot.set_devices(event.qpus)
         pilot.set_end(now, event.seconds_left)
         if pilot.state is not PilotState.ACTIVE and not pilot.stopping:
             self._change(pilot, PilotState.ACTIVE, f"{pilot.cores} slots", commands)
@@ -379,7 +386,7 @@ class Controller:
         if sent is None:  # an agent of before this manager was attached had them
             self._unqueue(outcome.task for outcome in event.outcomes)
         pairs: list[tuple[Entry, Outcome]] = []
-        function, count, seconds = None, 0, 0.0
+        function, weight, seconds = None, 0.0, 0.0
         for outcome in event.outcomes:
             entry = self.entries.get(outcome.task)
             if sent is not None:
@@ -387,9 +394,9 @@ class Controller:
             if entry is None:
                 continue  # finished already: a result that was sent twice
             if entry.function is not function:
-                self._measured(pilot, function, count, seconds)
-                function, count, seconds = entry.function, 0, 0.0
-            count += 1
+                self._measured(pilot, sent, function, weight, seconds)
+                function, weight, seconds = entry.function, 0.0, 0.0
+            weight += entry.weight
             seconds += outcome.seconds
             entry.pilot, entry.worker = pilot.id, event.worker
             if outcome.status == RAISED and entry.retries < entry.terms.retries and not entry.cancelling:
@@ -397,21 +404,29 @@ class Controller:
             else:
                 del self.entries[outcome.task]
                 pairs.append((entry, outcome))
-        self._measured(pilot, function, count, seconds)
+        self._measured(pilot, sent, function, weight, seconds)
         pilot.finished += len(event.outcomes)
         if sent is not None and not sent.entries:
             pilot.take(event.batch)
         if pairs:
             self._settle(pairs, commands)
 
-    def _measured(self, pilot: PilotLedger, function: Function | None, count: int, seconds: float) -> None:
+    def _measured(
+        self, pilot: PilotLedger, sent: Sent | None, function: Function | None, weight: float, seconds: float
+    ) -> None:
         if function is None:
             return
-        mean = seconds / count
+        where: PilotLedger | Device = pilot
+        newest = 0.1 * NEWEST
+        mean = seconds / weight
+        if sent is not None:
+            mean /= sent.slowness
+            if sent.qpu in pilot.devices:
+                where, newest = pilot.devices[sent.qpu], NEWEST
         if function.seconds:
             ratio = min(max(mean / function.seconds, 0.1), 10.0)
-            pilot.slowness += 0.1 * NEWEST * (ratio - pilot.slowness)
-        function.measured(mean / pilot.slowness)
+            where.slowness += newest * (ratio - where.slowness)
+        function.measured(mean / where.slowness)
 
     def _settle(self, pairs: list[tuple[Entry, Outcome]], commands: list[Any]) -> None:
         states = {OK: TaskState.DONE, CANCELLED: TaskState.CANCELLED}
@@ -557,7 +572,7 @@ class Controller:
     # ---- autoscaling ----------------------------------------------------------------------------------------
 
     def _scaling_asked(self, event: events.ScalingAsked, now: float, commands: list[Any]) -> None:
-        self._scalers[event.scaler] = _Scaler(event.scaler, event.scaling, event.memory)
+        self._scalers[event.scaler] = _Scaler(event.scaler, event.scaling, event.memory, event.devices)
         self._next_scaling = now
         self._scale(now, commands)
 
@@ -612,7 +627,7 @@ class Controller:
                 continue
             needs = terms.resources
             weight = max(needs.cores, cores * needs.all_gpus / gpus if gpus else 0.0)
-            sample = [lane[at].function.seconds for at in range(0, len(lane), -(-len(lane) // SCALING_SAMPLE))]
+            sample = [lane[at].seconds for at in range(0, len(lane), -(-len(lane) // SCALING_SAMPLE))]
             times = [seconds for seconds in sample if seconds is not None]
             tasks += len(lane)
             known += weight * len(lane) * len(times) / len(sample)
@@ -655,7 +670,7 @@ class Controller:
 
         A lane that waits for cores keeps those behind it from taking them: short tasks, which are sent ahead, would
         leave no slot to a long one, and tasks of one core none to one of two. One that waits for GPUs does so to those
-        that need GPUs.
+        that need GPUs. One that waits for a device keeps nobody from anything.
         """
         if self._hold_until is not None:
             if now < self._hold_until:
@@ -668,37 +683,20 @@ class Controller:
         lanes.sort(key=lambda item: (-item[0].priority, item[1][0].id))
         promised: set[str] = set()  # pilots whose GPUs a lane waits for
         for terms, lane in lanes:
-            if not active:
-                break
             needs = terms.resources
-            fitting = [pilot for pilot in active if misfit(terms, pilot.capacity(now)) is None]
-            if needs.num_gpus:
+            if not active and not needs.qpu:
+                continue
+            among = active if not needs.qpu else [one for one in self.pilots.values() if one.state is PilotState.ACTIVE]
+            fitting = [pilot for pilot in among if misfit(terms, pilot.capacity(now)) is None]
+            if needs.num_gpus and not terms.others:
                 fitting = [pilot for pilot in fitting if pilot.id not in promised]
-            slots = -1.0
-            while lane and fitting:
-                seconds = lane[0].function.seconds
-                free = {
-                    pilot.id: pilot
-                    for pilot in fitting
-                    if (
-                        pilot.has_credit(needs, seconds)
-                        if pilot.ends_at is None
-                        else pilot.has_both(terms, seconds, now)
-                    )
-                }
-                if not free:
-                    break
-                choice, reason = self.policy.choose(terms, [pilot.candidate() for pilot in free.values()])
-                pilot = free[choice.id]
-                most = 1 if needs.ranks or not pilot.has_ample_time(terms, now) else BATCH_TASKS
-                if slots < 0:
-                    slots = sum(pilot.cores for pilot in fitting) / needs.cores
-                commands.append(self._cut(lane, terms, pilot, slots, most, reason))
+            self._send_off(lane, terms, fitting, now, commands)
             if not lane:
                 del self._lanes[terms]
                 continue
-            seconds = lane[0].function.seconds
-            timely = [pilot for pilot in fitting if pilot.has_time(terms, seconds, now)]
+            if needs.qpu:
+                continue
+            timely = [pilot for pilot in fitting if pilot.has_time(terms, lane[0].seconds, now)]
             scarce = [pilot for pilot in timely if pilot.waits_for_gpu(needs)]
             if scarce and needs.all_gpus > 1:  # as many GPUs as that come free on one of them
                 scarce = [max(scarce, key=lambda pilot: pilot.gpus - pilot.used_gpus)]
@@ -709,33 +707,124 @@ class Controller:
                     waited_for = [max(waited_for, key=lambda pilot: pilot.cores - pilot.used_cores)]
                 active = [pilot for pilot in active if pilot not in waited_for]
 
+    def _send_off(
+        self, lane: deque[Entry], terms: Terms, fitting: list[PilotLedger], now: float, commands: list[Any]
+    ) -> None:
+        """Batches off the front of a lane, as long as these pilots have credit."""
+        cores = -1.0
+        while lane and fitting:
+            choice = self._choose(lane[0], terms, fitting, now)
+            if choice is None:
+                break
+            pilot, option, reason = choice
+            if option.resources.qpu:
+                commands.append(self._cut_for_device(lane, terms, pilot, option, fitting, reason, now))
+                continue
+            if cores < 0:
+                cores = sum(one.cores for one in fitting)
+            slots = cores / option.resources.cores
+            most = 1 if option.resources.ranks or not pilot.has_ample_time(terms, now) else BATCH_TASKS
+            commands.append(self._cut(lane, pilot, option, slots, most, reason))
+
+    def _choose(
+        self, entry: Entry, terms: Terms, fitting: list[PilotLedger], now: float
+    ) -> tuple[PilotLedger, Option, str] | None:
+        """Where the next task of a lane goes now, and with what; None: it waits."""
+        seconds, needs = entry.seconds, terms.resources
+        if not terms.others and not needs.qpu:
+            only = Option(needs)
+            free = {pilot.id: pilot for pilot in fitting if pilot.is_free(terms, needs, seconds, now)}
+            if not free:
+                return None
+            choice, reason = self.policy.choose(terms, [pilot.candidate(only, seconds) for pilot in free.values()])
+            return free[choice.id], only, reason
+        ways = [(pilot, option) for pilot in fitting for option in concrete(terms, pilot.capacity(now))]
+        free = {pilot.id: pilot for pilot, _ in ways}
+        candidates = [
+            pilot.candidate(option, seconds)
+            for pilot, option in ways
+            if pilot.is_free(terms, option.resources, seconds, now)
+        ]
+        if not candidates:
+            return None
+        choice, reason = self.policy.choose(terms, candidates)
+        if terms.others and seconds is not None:
+            everywhere = [pilot.candidate(option, seconds) for pilot, option in ways]
+            if self.policy.choose(terms, everywhere)[0] not in candidates:
+                return None  # what is busy now will still be done with it first
+        return free[choice.id], choice.option, reason
+
     def _cut(
-        self, lane: deque[Entry], terms: Terms, pilot: PilotLedger, slots: float, most: int, reason: str
+        self, lane: deque[Entry], pilot: PilotLedger, option: Option, slots: float, most: int, reason: str
     ) -> events.SendBatch:
         """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
         share = -(-len(lane) // max(1, int(2 * slots)))
+        slowness = pilot.slowness * option.slowness
         total, entries = 0.0, list[Entry]()
         while lane and len(entries) < most:
             entry = lane[0]
-            seconds = entry.function.seconds
+            seconds = entry.seconds
             if entries:
                 if seconds is None or entry.suspect or entries[0].suspect:
                     break  # alone: not known yet how long it takes, or its last worker died
-                after = (total + seconds) * pilot.slowness
+                after = (total + seconds) * slowness
                 if after > BATCH_SECONDS or (len(entries) >= share and after > SMALLEST_BATCH_SECONDS):
                     break
             total += seconds or 0.0
             entries.append(lane.popleft())
+        return self._send(entries, pilot, option, total * slowness, reason)
+
+    def _cut_for_device(
+        self,
+        lane: deque[Entry],
+        terms: Terms,
+        pilot: PilotLedger,
+        option: Option,
+        fitting: list[PilotLedger],
+        reason: str,
+        now: float,
+    ) -> events.SendBatch:
+        """A batch for a device: its share of what the devices have and of the lane, by speed, when each job waits long
+        before it runs; half of that when jobs are cheap, so that the devices end together."""
+        device = pilot.devices[option.resources.qpu]
+        assert device.info is not None
+        others = [
+            one.devices[way.resources.qpu]
+            for one in fitting
+            for way in concrete(terms, one.capacity(now))
+            if way.resources.qpu
+        ]
+        part = (1 / device.slowness) / sum(1 / one.slowness for one in others)
+        share = part * (sum(entry.weight for entry in lane) + sum(one.weight for one in others)) - device.weight
+        unit = lane[0].function.seconds
+        if unit is None or (device.info.expected_wait or 0.0) < CHEAP_WAIT * share * unit * device.slowness:
+            share /= 2
+        most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
+        weight, total, entries = 0.0, 0.0, list[Entry]()
+        while lane and len(entries) < most:
+            entry = lane[0]
+            if entries and (weight + entry.weight / 2 > share or entry.suspect or entries[0].suspect):
+                break
+            weight += entry.weight
+            total += entry.seconds or 0.0
+            entries.append(lane.popleft())
+        return self._send(entries, pilot, option, total * device.slowness, reason)
+
+    def _send(
+        self, entries: list[Entry], pilot: PilotLedger, option: Option, expected: float, reason: str
+    ) -> events.SendBatch:
         self._batch += 1
         for entry in entries:
             entry.state = TaskState.BOUND
             entry.pilot = pilot.id
             entry.batch = self._batch
             entry.reason = reason
-        expected = total * pilot.slowness
-        pilot.put(self._batch, Sent({entry.id: entry for entry in entries}, terms.resources, expected))
+        needs = option.resources
+        pilot.put(self._batch, Sent({entry.id: entry for entry in entries}, needs, expected, option.slowness))
         patience = max(PATIENCE * expected, PATIENCE_SECONDS)
-        return events.SendBatch(pilot.id, self._batch, terms.resources, entries, patience, entries[0].suspect)
+        if needs.qpu:
+            patience = max(patience, DEVICE_PATIENCE_SECONDS)
+        return events.SendBatch(pilot.id, self._batch, needs, entries, patience, entries[0].suspect)
 
     # ---- words ----------------------------------------------------------------------------------------------
 
@@ -760,7 +849,7 @@ class Controller:
                 reason = f"{pilot.name} is {pilot.state.value}"
                 if pilot.words and pilot.state is PilotState.QUEUED:
                     reason += f" ({pilot.words})"
-            if reason is None and not pilot.has_time(entry.terms, entry.function.seconds, now):
+            if reason is None and not pilot.has_time(entry.terms, entry.seconds, now):
                 reason = f"{pilot.name} has too little walltime left for it"
             (others if reason else fits).append(reason or pilot.name)
         ahead = sum(1 for other in self._ahead(entry))

@@ -3,8 +3,9 @@ is the outer.
 
 Cores are counted by what runs: an idle worker takes none. A batch goes to an idle worker of its shape (its
 `Resources`) on a node with room; one is started when there is none. Batches start in the order in which they came; one
-that waits for cores keeps those behind it from taking them, one that waits for a GPU only those that need GPUs. An MPI
-task has a worker on the agent's node, which starts its ranks on the cores and GPUs that are set aside for them.
+that waits for cores keeps those behind it from taking them, one that waits for a GPU only those that need GPUs, one
+that waits for a device nobody. Each device has a worker of its own, on the agent's node, as long as the pilot lives. An
+MPI task has a worker on the agent's node, which starts its ranks on the cores and GPUs that are set aside for them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import msgspec
 from pilot import messages
 from pilot.channel import Frame, Keys, Server
 from pilot.descriptions import SLOT, Resources
-from pilot.interfaces import Allocation, Engine, WorkerSpec
+from pilot.interfaces import Allocation, Engine, QPUInfo, WorkerSpec
 from pilot.messages import Message, Node
 from pilot.node import lacks_gpus
 from pilot.places import Place, spread
@@ -48,6 +49,8 @@ WORKER_BEAT_SECONDS = 5.0
 HELD_BATCHES = 64
 #: Seconds between two looks at workers that must obey.
 ENFORCE_SECONDS = 0.1
+#: Seconds that the workers of devices have to end jobs and sessions when the pilot ends.
+DEVICE_END_SECONDS = 10.0
 #: A node whose process says nothing for so many seconds, or cannot be reached by so many beats in a row, is gone.
 NODE_SILENT_SECONDS = 20.0
 NODE_UNREACHED = 3
@@ -140,8 +143,8 @@ class _Pool:
         return None
 
     def others(self, shape: Resources) -> list[_Worker]:
-        """Those of neither this shape nor the slots'."""
-        shapes = [places for one, places in self._shapes.items() if one not in (SLOT, shape)]
+        """Those of neither this shape nor the slots' nor the devices'."""
+        shapes = [places for one, places in self._shapes.items() if one not in (SLOT, shape) and not one.qpu]
         return [worker for places in shapes for workers in places.values() for worker in workers.values()]
 
 
@@ -197,9 +200,11 @@ class Crew:
         self._prefix = f"{settings.pilot}.{settings.mark[:4]}"
         self._stopping = False
         self._next_enforce = 0.0
+        #: What its devices say of themselves, as far as they have reported.
+        self._devices: dict[str, messages.Device] = {}
         #: The engine is up on the agent's own node.
         self.started = False
-        #: Counts how often a node came or went.
+        #: Counts how often a node came or went, or a device said something new.
         self.changes = 0
         #: Why the crew cannot go on; None while it can.
         self.broken: str | None = None
@@ -213,6 +218,11 @@ class Crew:
     def nodes(self) -> list[Node]:
         """The nodes where workers can run now."""
         return [place.node for place in self._open_places()]
+
+    @property
+    def qpus(self) -> list[QPUInfo]:
+        """What its devices say of themselves."""
+        return [said.info for said in self._devices.values()]
 
     # ---- the agent calls ------------------------------------------------------------------------------------
 
@@ -282,6 +292,7 @@ class Crew:
         self._stopping = True
         for worker in self._workers.values():
             self._send(worker, messages.Stop())
+        self._let_devices_end()
         for place in self._places.values():
             if place.peer is not None:
                 self._server.send(place.peer, messages.Stop())
@@ -301,6 +312,7 @@ class Crew:
             self._invite()
             self._let_go()
             self._keep_slots()
+            self._keep_devices()
             self._dispatch()
             self._enforce()
 
@@ -389,9 +401,21 @@ class Crew:
                 self._progressed(worker, batch)
         elif isinstance(message, messages.Started):
             self._report(message, ())
+        elif isinstance(message, messages.Device):
+            self._device_said(worker, message)
+
+    def _device_said(self, worker: _Worker, message: messages.Device) -> None:
+        name = worker.shape.qpu
+        if message.problem:
+            log.warning("the device %s cannot be opened: %s", name, message.problem)
+        else:
+            log.info("the device %s has %d qubits", name, message.info.qubits)
+        if self._devices.get(name) != message:
+            self._devices[name] = message
+            self.changes += 1
 
     def _outcomes(self, worker: _Worker, batch: int, count: int) -> messages.Outcomes:
-        return messages.Outcomes(batch, worker.name, count, worker.place.name, worker.gpu_names())
+        return messages.Outcomes(batch, worker.name, count, worker.place.name, worker.gpu_names(), worker.shape.qpu)
 
     def _node_received(self, peer: bytes, message: Message) -> None:
         place = next((one for one in self._places.values() if one.peer == peer), None)
@@ -492,7 +516,7 @@ class Crew:
                 self._set_aside(worker)
             elif needs.num_gpus and (hosts is not None or self._waits_for_gpus(needs)):
                 gpus_waited_for = True
-            else:
+            elif not needs.qpu:
                 break
         self._queue.extendleft(reversed(passed))
         for worker in held:
@@ -600,7 +624,12 @@ class Crew:
             if worker.batches:
                 if (worker.obey_by is not None or worker.batches[0].run.limit) and worker.exit is None:
                     self._enforce_on(worker, worker.batches[0], now)
-            elif worker.joined and worker.shape != SLOT and now - worker.idle_since > IDLE_SECONDS:
+            elif (
+                worker.joined
+                and worker.shape != SLOT
+                and not worker.shape.qpu
+                and now - worker.idle_since > IDLE_SECONDS
+            ):
                 self._retire(worker)
 
     def _enforce_on(self, worker: _Worker, batch: _Batch, now: float) -> None:
@@ -640,10 +669,25 @@ class Crew:
             while place.entered and place.slots < place.node.cores:
                 self._start_worker(SLOT, place, {})
 
+    def _keep_devices(self) -> None:
+        missing = set(self._settings.devices) - {worker.shape.qpu for worker in self._workers.values()}
+        for name in self._settings.devices:
+            if name in missing:
+                self._start_worker(Resources(num_cpus=0.0, qpu=name), self._home, {})
+
+    def _let_devices_end(self) -> None:
+        """Their workers end the jobs that are under way and the sessions; wait for that, but not for ever."""
+        deadline = time.monotonic() + DEVICE_END_SECONDS
+        waited = {worker.name for worker in self._workers.values() if worker.shape.qpu and worker.joined}
+        while waited and time.monotonic() < deadline:
+            while self._exits:
+                waited.discard(self._exits.popleft()[0])
+            time.sleep(0.02)
+
     def _spawn(self, shape: Resources) -> _Worker | None:
         """A new worker of this shape on the node with the most free cores; None when none has the GPUs."""
-        if shape == SLOT:
-            return None  # each core has its own already
+        if shape == SLOT or shape.qpu:
+            return None  # each core, and each device, has its own already
         places = [place for place in self._open_places() if place.has_room(shape)]
         if shape.ranks:
             places = [self._home]

@@ -110,6 +110,8 @@ class Resources(msgspec.Struct, frozen=True, array_like=True):
     ranks: int = 0
     #: Nodes that the ranks are spread over evenly; 0: as few as there is room on.
     nodes: int = 0
+    #: The device that it has while it runs, one of the pilot's ``qpus``; "*": any of them. "": none.
+    qpu: str = ""
 
     @property
     def cores(self) -> float:
@@ -125,9 +127,33 @@ class Resources(msgspec.Struct, frozen=True, array_like=True):
 #: What a task takes unless it says otherwise; a pilot keeps a warm worker of this shape for each of its cores.
 SLOT = Resources()
 
+#: `Resources.qpu` of a task that any device may run.
+ANY_QPU = "*"
+
+
+class Option(msgspec.Struct, frozen=True, array_like=True):
+    """Resources that a task can also run with, and how much longer it takes then than with its first choice."""
+
+    resources: Resources
+    slowness: float = 1.0
+
+
+class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
+    """What has to be known of a circuit to tell which devices can run it, and how well. Gate counts are 0 when nobody
+    asks for that."""
+
+    qubits: int
+    shots: int = 0
+    gates_1q: int = 0
+    gates_2q: int = 0
+    measurements: int = 0
+
 
 #: Fields of `PilotDescription` as others call them.
 _ALIASES = {"type": "engine", "account": "project", "partition": "queue"}
+
+
+_SHORT = re.compile(r"([a-z]+://)?([a-z]+):([1-9]\d*)(?::([1-9]\d*))?")
 
 
 class PilotDescription(Description, frozen=True, kw_only=True):
@@ -136,6 +162,12 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     Raises:
         DescriptionError: a field has a value that is not allowed; the message names both.
     """
+
+    #: What `from_text` takes, in words.
+    text_forms: ClassVar[str] = (
+        "[SCHEME://]ENGINE:CORES[:NODES], such as ray:2, srun://ray:4:2 or slurm://dask:8, with an engine of process, "
+        "ray and dask; or FILE.toml[:TABLE]"
+    )
 
     #: Where the job runs: ``scheme://host``; the scheme names a launcher (``local``).
     resource: _Text = "local://"
@@ -253,6 +285,29 @@ class PilotDescription(Description, frozen=True, kw_only=True):
             place = f"{where}, table [{table}]" if table is not None else where
             raise DescriptionError(f"{place}: {error}", **error.data) from None
 
+    @classmethod
+    def from_text(cls, text: str) -> PilotDescription:
+        """The pilot that a short text says, as command lines have it: ``ray:2`` (engine and cores), ``slurm://ray:4:2``
+        (4 cores on each of 2 nodes), ``site.toml:gpu`` (a table of a site profile).
+
+        Raises:
+            DescriptionError: it says no pilot; or as `from_toml`.
+        """
+        match = _SHORT.fullmatch(text)
+        if match is not None:
+            resource, engine, cores, nodes = match.groups()
+            return cls(
+                resource=resource or "local://",
+                engine=engine,
+                cores_per_node=int(cores),
+                number_of_nodes=int(nodes or 1),
+            )
+        file, _, table = text.partition(":")
+        if not file.endswith(".toml"):
+            message = f"pilot: {text!r} given; allowed: {cls.text_forms}"
+            raise DescriptionError(message, field="pilot", given=text)
+        return cls.from_toml(file, table or None)
+
     def __post_init__(self) -> None:
         if isinstance(self.walltime, int | float) and not isinstance(self.walltime, bool):
             try:
@@ -287,6 +342,20 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     def cores(self) -> int:
         """Cores of each node, with the default of local:// filled in."""
         return self.cores_per_node or len(os.sched_getaffinity(0))
+
+
+#: Fields of `TaskDescription` that say something of its circuit, and what they are without one.
+_OF_CIRCUITS: dict[str, Any] = {
+    "shots": None,
+    "observables": (),
+    "tomography": False,
+    "parameters": None,
+    "qpu": None,
+    "min_fidelity": None,
+    "mitigation": (),
+    "optimization_level": 1,
+    "seed": None,
+}
 
 
 class TaskDescription(Description, frozen=True, kw_only=True):
@@ -341,8 +410,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: Values for the circuit's free parameters: ``(n_parameters,)`` in the order of ``circuit.parameters``, or
     #: ``(n_bindings, n_parameters)`` for one result each; a mapping from names to values or columns serves as well.
     parameters: Any = None
-    #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; "*" for any. Default: any device
-    #: when the pilots have some, else a simulator on their cores and GPUs; "aer" for that in any case.
+    #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; "*" for any device. Default: any
+    #: device when there are shots and the pilots have devices, else simulated on a core or GPU, as by "aer".
     qpu: _Text | None = None
     #: Only QPUs that are expected to run the circuit with at least this fidelity.
     min_fidelity: _Fidelity | None = None
@@ -365,6 +434,9 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     num_gpus: _Amount = 0.0
     #: Main memory set aside, for each rank: bytes, or a text such as "8 GiB".
     memory: int | str | None = None
+    #: What it can run with instead, such as ``[{"num_gpus": 1}, {"num_cpus": 16, "slowness": 4}]``: the fields above by
+    #: name, and how many times longer it takes then. It goes where it is expected to be finished first.
+    alternatives: Any = ()
 
     #: The name or id of the pilot that must run it.
     pilot: _Text | None = None
@@ -396,6 +468,12 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             raise DescriptionError(
                 "TaskDescription: exactly one of function, executable, mpi and circuit must be given"
             )
+        if self.circuit is None:
+            self._check_no_circuit()
+        elif self.ranks or self.nodes:
+            raise self.wrong("ranks", "none with a circuit")
+        elif self.args or self.kwargs:
+            raise self.wrong("args", "none with a circuit: its parameters have values in parameters")
         if self.executable and self.ranks:
             raise self.wrong("ranks", "none with an executable: give the program as mpi")
         if self.mpi and self.ranks is None:
@@ -417,6 +495,12 @@ class TaskDescription(Description, frozen=True, kw_only=True):
                 raise self.wrong(field, "seconds above 0, or a timedelta")
         msgspec.structs.force_setattr(self, "memory", _size(self, "memory"))
 
+    def _check_no_circuit(self) -> None:
+        """What is said of a circuit must not be said without one."""
+        for field, default in _OF_CIRCUITS.items():
+            if (given := getattr(self, field)) is not default and given != default:
+                raise self.wrong(field, "only with a circuit")
+
     def terms(self) -> Terms:
         """What the controller has to know to place it."""
         return Terms(
@@ -433,7 +517,35 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             walltime=self.walltime,  # type: ignore[arg-type]
             timeout=self.timeout,  # type: ignore[arg-type]
             retries=self.retries,
+            others=self._others(),
         )
+
+    def _others(self) -> tuple[Option, ...]:
+        allowed = (
+            "a list of mappings with num_cpus, num_gpus, memory and slowness, such as [{'num_gpus': 1}]; "
+            "not for MPI tasks and circuits"
+        )
+        if not isinstance(self.alternatives, Sequence) or isinstance(self.alternatives, str):
+            raise self.wrong("alternatives", allowed)
+        if self.alternatives and (self.ranks or self.circuit is not None):
+            raise self.wrong("alternatives", allowed)
+        others = []
+        for one in self.alternatives:
+            if not isinstance(one, Mapping) or not set(one) <= {"num_cpus", "num_gpus", "memory", "slowness"}:
+                raise self.wrong("alternatives", allowed)
+            given = dict(one)
+            slowness = given.pop("slowness", 1.0)
+            if isinstance(slowness, bool) or not isinstance(slowness, int | float) or not slowness > 0:
+                raise self.wrong("alternatives", f"{allowed}; slowness is a number above 0")
+            needs = TaskDescription(function=_others, **given)
+            memory = needs.memory or 0
+            assert isinstance(memory, int)
+            others.append(Option(Resources(needs.num_cpus, needs.num_gpus, memory), float(slowness)))
+        return tuple(others)
+
+
+def _others() -> None:
+    """Stands for the work while the resources of an alternative are checked."""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -448,6 +560,17 @@ class Terms(msgspec.Struct, frozen=True):
     #: Seconds.
     timeout: float | None = None
     retries: int = 0
+    #: What it can run with instead of `resources`.
+    others: tuple[Option, ...] = ()
+    #: A simulator that the pilot must have among its ``qpus``; "": none.
+    simulator: str = ""
+    #: Of a circuit that devices run.
+    facts: CircuitFacts | None = None
+    min_fidelity: float = 0.0
+
+    def options(self) -> tuple[Option, ...]:
+        """All that it can run with, its first choice first."""
+        return (Option(self.resources), *self.others)
 
 
 #: Terms of ``submit_task(function, *args)``.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pilot.descriptions import PilotDescription, Resources
-from pilot.interfaces import JobState
+from pilot.interfaces import JobState, QPUInfo
 from pilot.messages import Node
 from pilot.results import Outcome
 from pilot.states import PilotState
@@ -46,6 +46,8 @@ class PilotAsked(Event, frozen=True):
     job_known: bool = True
     #: With `rejoins`: its agent had reported to the manager before, and may have tasks.
     reported: bool = True
+    #: Its QPUs that one task at a time has.
+    devices: tuple[str, ...] = ()
 
 
 class JobSeen(Event, frozen=True):
@@ -70,6 +72,8 @@ class PilotReady(Event, frozen=True):
     batches: dict[int, list[int]]
     #: Seconds until its walltime is over; None: as its description says, from now on.
     seconds_left: float | None = None
+    #: Its devices, as far as they have reported.
+    qpus: list[QPUInfo] = []
 
 
 class PilotExpiring(Event, frozen=True):
@@ -141,6 +145,8 @@ class ScalingAsked(Event, frozen=True):
     scaler: str
     scaling: Scaling
     memory: int
+    #: Their QPUs that one task at a time has.
+    devices: tuple[str, ...] = ()
 
 
 class ScalingStopAsked(Event, frozen=True):

@@ -19,6 +19,7 @@ from pilot.errors import (
     TaskError,
     TaskTimeout,
 )
+from pilot.interfaces import QPUInfo
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo
 from pilot.states import PilotState, TaskState, is_final
 
@@ -47,6 +48,9 @@ class Task(Future[Any]):
     _made_condition: Condition | None = None
     _made_waiters: list[Any] | None = None
     _made_callbacks: list[Any] | None = None
+
+    #: The tasks that it puts together; they serve nothing else, and are cancelled with it. Not known after an attach.
+    parts: tuple[Task, ...] = ()
 
     def __init__(self, manager: PilotManager, entry: Entry) -> None:  # not Future.__init__: see above
         self._manager = manager
@@ -195,7 +199,10 @@ class Task(Future[Any]):
                 if not self._condition.wait_for(lambda: self._state not in (PENDING, RUNNING), timeout):
                     raise TimeoutError(f"task {self.id} ({self.name}) is {self.state.value} after {timeout} s")
 
-    def _own_error(self, kind: type[PilotError], reason: str, cause: int | None) -> PilotError:
+    def _own_error(self, kind: type[PilotError], reason: str, cause: int | None) -> BaseException:
+        for part in self.parts:
+            if part.id == cause and part.done() and not part.cancelled() and (its := part.exception()) is not None:
+                return its
         error = kind(f"task {self.id} ({self.name}): {reason}", task=self.id)
         if cause is not None and issubclass(kind, DependencyFailed):
             error.data["dependency"] = cause
@@ -240,6 +247,8 @@ class Pilot:
         self.reason = ""
         #: Names of the nodes where its workers run, as they come and go.
         self.nodes: tuple[str, ...] = ()
+        #: What its devices say of themselves, as far as they have reported.
+        self.qpus: tuple[QPUInfo, ...] = ()
         self._client: dict[str, str] = {}
         self._job = ""
         #: Wall clock of each state it was in first, seconds since the epoch.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pilot.descriptions import PilotDescription, Resources, Terms
+from pilot.descriptions import SLOT, CircuitFacts, Option, PilotDescription, Resources, Terms
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -311,6 +311,46 @@ class QPU(ABC):
         """End the session."""
 
 
+# ---- kinds of tasks -------------------------------------------------------------------------------------------
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pilots have, as far as it is known, for who prepares a task."""
+
+    #: Devices by name, and what they say of themselves; None: nothing yet.
+    devices: dict[str, QPUInfo | None]
+    #: Of all pilots together; and of the largest node.
+    cores: int
+    cores_per_node: int
+    gpus: int
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One task that a description becomes."""
+
+    #: What a worker runs: ``function(*args)``. A class whose objects are the same function whenever they are equal sets
+    #: ``immutable``; one whose tasks are weighed in seconds that they are expected to take sets ``weighs_seconds``; one
+    #: that can run several tasks at once has ``run_together(list of args) -> list of results or exceptions``.
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    #: How long it takes, in units that are the same for all tasks of its function.
+    weight: float = 1.0
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks that a description becomes (entry points ``pilot.kinds``): parts that run anywhere and, when there are
+    several, what makes one result of theirs: ``combine.function(*combine.args, results)``, in their order."""
+
+    name: str
+    parts: tuple[Part, ...]
+    combine: Part | None = None
+    #: What each part takes; the other fields are those of `Terms`.
+    resources: Resources = SLOT
+    others: tuple[Option, ...] = ()
+    simulator: str = ""
+    facts: CircuitFacts | None = None
+
+
 # ---- policies -------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +366,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     expected_wait: float
     #: Its time for the same work against the mean of all pilots; 1 until measured.
     slowness: float
+    #: Seconds that the next task is expected to run there, as far as that is known.
+    seconds: float = 0.0
+    #: What it would run with, where there is a choice.
+    option: Option = Option(SLOT)
 
 
 class Policy(ABC):

@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS terms (id INTEGER PRIMARY KEY, terms BLOB);
 CREATE TABLE IF NOT EXISTS tasks (
     id INTEGER PRIMARY KEY, function INTEGER, payload BLOB, terms INTEGER, name TEXT, submitted REAL, needs BLOB);
 CREATE TABLE IF NOT EXISTS attempts (task INTEGER, number INTEGER, pilot TEXT, worker TEXT, reason TEXT, ended REAL);
-CREATE TABLE IF NOT EXISTS workers (worker TEXT PRIMARY KEY, node TEXT, host TEXT, gpus TEXT);
+CREATE TABLE IF NOT EXISTS workers (worker TEXT PRIMARY KEY, node TEXT, host TEXT, gpus TEXT, qpu TEXT);
 CREATE TABLE IF NOT EXISTS results (
     task INTEGER PRIMARY KEY, state TEXT, status INTEGER, pilot TEXT, worker TEXT, bound REAL, started REAL,
     seconds REAL, value BLOB, stdout TEXT, stderr TEXT, error TEXT);
@@ -56,7 +56,7 @@ _COLUMNS = {
     "terms": 2,
     "tasks": 7,
     "attempts": 6,
-    "workers": 4,
+    "workers": 5,
     "results": 12,
 }
 _CHUNKS = (256, 32, 1)
@@ -99,11 +99,12 @@ class ResultRow(msgspec.Struct, frozen=True):
 
 
 class WorkerRow(msgspec.Struct, frozen=True):
-    """Where a worker was, and the GPUs that it had."""
+    """Where a worker was, and the GPUs and the QPU that it had."""
 
     node: str
     host: str
     gpus: tuple[str, ...]
+    qpu: str | None
 
 
 class Journal:
@@ -289,8 +290,8 @@ class Journal:
 
     def workers(self) -> dict[str, WorkerRow]:
         """Every worker of which an outcome came, by name."""
-        rows = self._db.execute("SELECT worker, node, host, gpus FROM workers")
-        return {worker: WorkerRow(node, host, tuple(gpus.split())) for worker, node, host, gpus in rows}
+        rows = self._db.execute("SELECT worker, node, host, gpus, qpu FROM workers")
+        return {worker: WorkerRow(node, host, tuple(gpus.split()), qpu) for worker, node, host, gpus, qpu in rows}
 
     def last_task(self) -> int:
         """The highest id given to a task."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from pilot.descriptions import PilotDescription, Resources, Terms
-from pilot.interfaces import Candidate
+from pilot.descriptions import Option, PilotDescription, Resources, Terms
+from pilot.interfaces import Candidate, QPUInfo
 from pilot.messages import Node
 from pilot.results import Attempt, Value
 from pilot.routing import ROUNDING, Capacity, described
@@ -15,6 +15,8 @@ from pilot.states import PilotState, TaskState, is_final
 #: waits in the worker, one with the agent.
 PREFETCH_BELOW_SECONDS = 0.25
 PREFETCH_DEPTH = 3
+#: Batches that a device has at most: one runs, one waits with the agent.
+DEVICE_DEPTH = 2
 #: Weight of the newest batch in the mean time of a function or the slowness of a pilot.
 NEWEST = 0.3
 #: Seconds of measured work that make a batch.
@@ -38,11 +40,11 @@ class Function:
         self.id = id
         self.digest = digest
         self.name = name
-        #: Mean seconds of a call on a pilot of slowness 1; None until measured.
+        #: Mean seconds of a call of weight 1 on a pilot of slowness 1; None until measured.
         self.seconds: float | None = None
 
     def measured(self, seconds: float) -> None:
-        """Take in the mean of a batch."""
+        """Take in the mean of a batch, a call of weight 1."""
         self.seconds = seconds if self.seconds is None else self.seconds + NEWEST * (seconds - self.seconds)
 
 
@@ -80,25 +82,64 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     #: Tasks that it still waits for; the results that it needs, as they come.
     blockers: set[int] | None = None
     values: dict[int, Value] | None = None
+    #: How long it takes, in units that are the same for all tasks of its function.
+    weight: float = 1.0
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it is expected to take on a pilot of slowness 1; None: nobody knows yet."""
+        seconds = self.function.seconds
+        return None if seconds is None else seconds * self.weight
 
 
 class Sent:
     """A batch on its way."""
 
-    __slots__ = ("cores", "entries", "expected", "gpus")
+    __slots__ = ("cores", "entries", "expected", "gpus", "qpu", "slowness", "weight")
 
-    def __init__(self, entries: dict[int, Entry], resources: Resources, expected: float) -> None:
+    def __init__(self, entries: dict[int, Entry], resources: Resources, expected: float, slowness: float = 1.0) -> None:
         self.entries = entries
         self.cores = resources.cores
         self.gpus = resources.all_gpus
+        self.qpu = resources.qpu
+        self.weight = sum(entry.weight for entry in entries.values()) if self.qpu else 0.0
         self.expected = expected
+        #: How much longer its tasks take with these resources than with their first choice.
+        self.slowness = slowness
+
+
+class Device:
+    """A QPU of a pilot as the controller sees it."""
+
+    __slots__ = ("batches", "expected", "info", "slowness", "weight")
+
+    def __init__(self) -> None:
+        #: What it says of itself; None: it has not reported yet.
+        self.info: QPUInfo | None = None
+        #: Batches that it has, their expected seconds, and the weight of their tasks.
+        self.batches = 0
+        self.expected = 0.0
+        self.weight = 0.0
+        self.slowness = 1.0
+
+    def put(self, sent: Sent, sign: int = 1) -> None:
+        """It gets a batch, or (``sign`` -1) is done with it."""
+        self.batches += sign
+        self.expected = self.expected + sign * sent.expected if self.batches else 0.0
+        self.weight = self.weight + sign * sent.weight if self.batches else 0.0
 
 
 class PilotLedger:
     """A pilot as the controller sees it."""
 
     def __init__(
-        self, id: str, description: PilotDescription, memory: int, ancestors: tuple[str, ...] = (), now: float = 0.0
+        self,
+        id: str,
+        description: PilotDescription,
+        memory: int,
+        ancestors: tuple[str, ...] = (),
+        now: float = 0.0,
+        devices: tuple[str, ...] = (),
     ) -> None:
         self.id = id
         self.description = description
@@ -114,7 +155,8 @@ class PilotLedger:
         #: Why its job is pending, in the resource manager's words.
         self.words = ""
         #: What it has when all its nodes have joined, as described.
-        self.described = described(description, memory, self.names, self.name)
+        self.described = described(description, memory, self.names, self.name, devices)
+        self.devices = {name: Device() for name in devices}
         self._length = self.described.seconds
         self._most_nodes = 0
         self._seen(list(self.described.nodes))
@@ -158,7 +200,22 @@ class PilotLedger:
         self.nodes = nodes
         self.cores = sum(node.cores for node in nodes) or 1
         self.gpus = sum(len(node.gpus) for node in nodes)
-        self._capacity = Capacity(self.names, self.name, self.description.labels, nodes, self._length)
+        self._capacity = self._now(self._length)
+
+    def set_devices(self, infos: list[QPUInfo]) -> None:
+        """What its devices say of themselves."""
+        for info in infos:
+            if info.name in self.devices:
+                self.devices[info.name].info = info
+        self._capacity = self._now(self._length)
+
+    def _now(self, seconds: float | None, over: str | None = None) -> Capacity:
+        return self.described._replace(
+            nodes=self.nodes,
+            seconds=seconds,
+            over=over,
+            qpus={name: device.info for name, device in self.devices.items()},
+        )
 
     def set_end(self, now: float, seconds_left: float | None) -> None:
         """When its walltime is over: as its agent says, else so long after it was ready first as described."""
@@ -191,7 +248,7 @@ class PilotLedger:
         if self.ends_at is None and over is None:
             return self._capacity  # the same each time, and it is asked for at each event
         seconds = self._length if self.ends_at is None else self.ends_at - now
-        return Capacity(self.names, self.name, self.description.labels, self.nodes, seconds, over)
+        return self._now(seconds, over)
 
     def capacity_to_come(self, now: float) -> Capacity:
         """What it has when all its nodes have joined."""
@@ -236,11 +293,12 @@ class PilotLedger:
         ahead = PATIENCE * (self.expected / max(1, self.cores) + BATCH_SECONDS) + PATIENCE_SECONDS
         return self.ends_at - now >= terms.walltime + ahead
 
-    def has_both(self, terms: Terms, seconds: float | None, now: float) -> bool:
+    def is_free(self, terms: Terms, needs: Resources, seconds: float | None, now: float) -> bool:
         """True when a batch may be sent now: there is credit for it, and time enough to finish it."""
-        if not self.has_credit(terms.resources, seconds, ahead=self.has_ample_time(terms, now)):
-            return False
-        return self.has_time(terms, seconds, now)
+        if self.ends_at is None:
+            return self.has_credit(needs, seconds)
+        ahead = self.has_ample_time(terms, now)
+        return self.has_credit(needs, seconds, ahead) and self.has_time(terms, seconds, now)
 
     def has_time(self, terms: Terms, seconds: float | None, now: float) -> bool:
         """True when such a task can be finished here if it starts at once."""
@@ -253,6 +311,9 @@ class PilotLedger:
 
         An MPI task is never sent ahead.
         """
+        if needs.qpu:
+            device = self.devices[needs.qpu]
+            return device.info is not None and device.batches < (DEVICE_DEPTH if ahead else 1)
         if needs.ranks:
             depth, cores = 1, needs.cores
         else:
@@ -271,26 +332,47 @@ class PilotLedger:
         self.sent[batch] = sent
         self.used_cores += sent.cores
         self.used_gpus += sent.gpus
-        self.expected += sent.expected
+        if (device := self.devices.get(sent.qpu)) is not None:
+            device.put(sent)
+        else:
+            self.expected += sent.expected
 
     def take(self, batch: int) -> Sent | None:
         sent = self.sent.pop(batch, None)
         if sent is not None:
             self.used_cores -= sent.cores
             self.used_gpus -= sent.gpus
-            self.expected -= sent.expected
+            if (device := self.devices.get(sent.qpu)) is not None:
+                device.put(sent, -1)
+            else:
+                self.expected -= sent.expected
             if not self.sent:  # sums of fractions leave crumbs
                 self.used_cores = self.used_gpus = self.expected = 0.0
         return sent
 
-    def candidate(self) -> Candidate:
-        wait = self.expected / self.cores
-        free = self.cores - self.used_cores
+    def candidate(self, option: Option, seconds: float | None) -> Candidate:
+        """This pilot, as a policy sees it.
+
+        Args:
+            option: what the next task would run with.
+            seconds: how long it takes on a pilot of slowness 1, with its first choice.
+        """
+        needs = option.resources
+        if (device := self.devices.get(needs.qpu)) is not None:
+            queue = device.info.expected_wait if device.info is not None else None
+            wait, slowness = device.expected + (queue or 0.0), device.slowness
+        elif needs.num_gpus:
+            wait = sum(sent.expected for sent in self.sent.values() if sent.gpus) / max(1, self.gpus)
+            slowness = self.slowness * option.slowness
+        else:
+            wait, slowness = self.expected / self.cores, self.slowness * option.slowness
         return Candidate(
             id=self.id,
             name=self.name,
             cores=self.cores,
-            free_cores=free,
+            free_cores=self.cores - self.used_cores,
             expected_wait=wait,
-            slowness=self.slowness,
+            slowness=slowness,
+            seconds=(seconds or 0.0) * slowness,
+            option=option,
         )

@@ -14,31 +14,34 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import cache
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import psutil
 
-from pilot import errors, events, mpi, payload, registry
+from pilot import events, mpi, payload, registry
 from pilot.addresses import hosts, is_loopback, listen, listen_at
 from pilot.conductor import Conductor
-from pilot.controller import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY, Controller
-from pilot.descriptions import PLAIN, PilotDescription, TaskDescription, Terms
+from pilot.controller import Controller
+from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, Terms
+from pilot.device import devices
 from pilot.errors import DescriptionError, NoPilotError, SessionError
 from pilot.fleet import Fleet
 from pilot.handles import Pilot, Scaler, Task
-from pilot.interfaces import Job
+from pilot.interfaces import Job, Offer, Prepared, QPUInfo
 from pilot.journal import Journal, Reader
 from pilot.ledger import Entry, Function
 from pilot.node import JOB as NODES_JOB
 from pilot.processes import MARK
+from pilot.restore import Recorded, restore
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.routing import Capacity, described, unservable
 from pilot.scaling import Scaling
-from pilot.session import AgentSettings, Connection, SessionFolder, new_keys, new_mark, write_private
-from pilot.states import PilotState, TaskState, is_final
+from pilot.session import AgentSettings, Connection, SessionFolder, memory_of, new_keys, new_mark, write_private
+from pilot.states import PilotState, is_final
 from pilot.worker import run_executable
 
 if TYPE_CHECKING:
@@ -119,7 +122,7 @@ class PilotManager:
         manager = cls.__new__(cls)
         manager._open(folder, policy, progress, folder.read_connection(), address, ports)
         manager._temporary = False
-        manager._restore()
+        restore(manager)
         manager._begin()
         return manager
 
@@ -184,6 +187,11 @@ class PilotManager:
         """Every task by id, in the order of submission; read only."""
         return MappingProxyType(self._conductor.tasks)
 
+    @property
+    def qpus(self) -> dict[str, QPUInfo]:
+        """What the devices of the active pilots say of themselves, by name, as far as they have reported."""
+        return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
+
     def submit_pilot(self, description: PilotDescription | Mapping[str, Any]) -> Pilot:
         """Ask for a pilot. Does not wait for it: `Pilot.wait` does.
 
@@ -202,7 +210,7 @@ class PilotManager:
                 raise wanted.wrong("name", "a name that no other pilot of this manager has")
             pilot = self._add_pilot(f"pilot-{next(self._pilot_ids)}", wanted)
         self._conductor.journal.put("pilots", (pilot.id, msgspec.msgpack.encode(wanted), ""))
-        self._conductor.post(events.PilotAsked(pilot.id, wanted, _memory(wanted)))
+        self._conductor.post(events.PilotAsked(pilot.id, wanted, memory_of(wanted), devices=devices(wanted)))
         return pilot
 
     def _listen_outwards(self) -> None:
@@ -220,6 +228,7 @@ class PilotManager:
         launcher = self._conductor.fleet.launcher(wanted)
         launcher.check(wanted)
         registry.check("pilot.engines", wanted.engine)
+        devices(wanted)
         if launcher.remote and not wanted.tunnel:
             self._listen_outwards()
         return wanted
@@ -269,7 +278,9 @@ class PilotManager:
         )
         scaler = Scaler(self, f"scaler-{next(self._scaler_ids)}", scaling)
         self._conductor.scalers[scaler.id] = scaler
-        self._conductor.post(events.ScalingAsked(scaler.id, scaling, _memory(scaling.description)))
+        self._conductor.post(
+            events.ScalingAsked(scaler.id, scaling, memory_of(scaling.description), devices(scaling.description))
+        )
         return scaler
 
     def _stop_scaler(self, scaler: Scaler, drain: bool) -> None:
@@ -290,7 +301,8 @@ class PilotManager:
             events.PilotAsked(
                 pilot.id,
                 wanted,
-                _memory(wanted),
+                memory_of(wanted),
+                devices=devices(wanted),
                 ancestors=command.ancestors,
                 parent=command.parent,
                 scaler=command.scaler,
@@ -316,7 +328,8 @@ class PilotManager:
             nodes=wanted.number_of_nodes,
             cores=wanted.cores,
             gpus=wanted.gpus_per_node,
-            memory=_memory(wanted),
+            memory=memory_of(wanted),
+            devices=devices(wanted),
             environment=_environment(wanted),
             working_directory=wanted.working_directory or str(Path.cwd()),
             orphan_timeout=wanted.orphan_timeout,
@@ -413,6 +426,9 @@ class PilotManager:
         return [self._submit(function, args, {}, PLAIN, None, ()) for args in zip(*iterables, strict=False)]
 
     def _submit_described(self, wanted: TaskDescription) -> Task:
+        after = self._dependencies(wanted)
+        if wanted.circuit is not None:
+            return self._submit_circuit(wanted, after)
         function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
         if wanted.executable:
             function = run_executable
@@ -426,13 +442,68 @@ class PilotManager:
             name = name or getattr(function, "__name__", None) or type(function).__name__
             args, kwargs = (payload.dump_function(function), args, kwargs), {}
             function = mpi.run_function
+        return self._submit(function, args, kwargs, wanted.terms(), name, after)
+
+    def _dependencies(self, wanted: TaskDescription) -> Sequence[Task]:
         after: Sequence[Any] = [wanted.depends_on] if isinstance(wanted.depends_on, Task) else wanted.depends_on
         for task in after:
             if not isinstance(task, Task):
                 raise wanted.wrong("depends_on", "tasks of this manager")
             if task._manager is not self:
                 raise DescriptionError(f"depends_on: task {task.id} is another manager's")
-        return self._submit(function, args, kwargs, wanted.terms(), name, after)
+        return after
+
+    def _submit_circuit(self, wanted: TaskDescription, after: Sequence[Task]) -> Task:
+        """One task for each part of the circuit's work and, when there are several, one that puts them together."""
+        prepared: Prepared = _kind("circuit")(wanted, self._offer())
+        plain = wanted.terms()
+        terms = msgspec.structs.replace(
+            plain,
+            resources=prepared.resources,
+            others=prepared.others,
+            simulator=prepared.simulator,
+            facts=prepared.facts,
+            min_fidelity=wanted.min_fidelity or 0.0,
+        )
+        name = wanted.name or prepared.name
+        if prepared.combine is None:
+            (part,) = prepared.parts
+            return self._submit(part.function, part.args, {}, terms, name, after, part.weight)
+        parts = [
+            self._submit(part.function, part.args, {}, terms, f"{name} {number}", after, part.weight)
+            for number, part in enumerate(prepared.parts)
+        ]
+        whole = self._submit(
+            prepared.combine.function,
+            (*prepared.combine.args, parts),
+            {},
+            msgspec.structs.replace(plain, resources=SLOT, walltime=None, timeout=None),
+            name,
+            (),
+        )
+        whole.parts = tuple(parts)
+        whole.add_done_callback(self._end_parts)
+        return whole
+
+    def _end_parts(self, whole: Future[Any]) -> None:
+        """What is left of a task that has failed serves nobody."""
+        assert isinstance(whole, Task)
+        left = [part.id for part in whole.parts if not part.done()]
+        if left:
+            self._conductor.post(events.CancelAsked(left))
+
+    def _offer(self) -> Offer:
+        """What the pilots that are not over have, as far as it is known."""
+        wanted = [pilot.description for pilot in self.pilots if not is_final(pilot.state)]
+        wanted += [one.scaling.description for one in list(self._conductor.scalers.values()) if one.over is None]
+        known: dict[str, QPUInfo | None] = {name: None for one in wanted for name in devices(one)}
+        known.update(self.qpus)
+        return Offer(
+            devices=known,
+            cores=sum(one.cores * one.number_of_nodes for one in wanted),
+            cores_per_node=max((one.cores for one in wanted), default=1),
+            gpus=sum(one.gpus_per_node * one.number_of_nodes for one in wanted),
+        )
 
     def _submit(
         self,
@@ -442,11 +513,12 @@ class PilotManager:
         terms: Terms,
         name: str | None,
         after: Sequence[Task],
+        weight: float = 1.0,
     ) -> Task:
         conductor = self._conductor
         if self._closed or terms not in conductor.servable:
             self._check_servable(terms)
-        function = self._known.get(work) if isinstance(work, _Cached) else None
+        function = self._known.get(work) if _is_known_by_itself(work) else None
         if function is None:
             function = self._register(work)
         value: Value = None
@@ -457,7 +529,7 @@ class PilotManager:
                 needs = dict.fromkeys(found, True)
         if after:
             needs = {task.id: False for task in after} | (needs or {})
-        entry = Entry(next(self._task_ids), function, value, terms, name, time.time(), needs)
+        entry = Entry(next(self._task_ids), function, value, terms, name, time.time(), needs, weight=weight)
         task = Task(self, entry)
         conductor.tasks[entry.id] = task
         conductor.submit(entry)
@@ -479,7 +551,9 @@ class PilotManager:
             if scaler.over is None:
                 wanted = scaler.scaling.description
                 names = (wanted.name,) if wanted.name else ()
-                capacities.append(described(wanted, _memory(wanted), names, f"another {wanted.name or 'pilot'}"))
+                capacities.append(
+                    described(wanted, memory_of(wanted), names, f"another {wanted.name or 'pilot'}", devices(wanted))
+                )
         reason = unservable(terms, capacities)
         if reason is not None:
             raise NoPilotError(f"no pilot could ever serve this task: {reason}")
@@ -491,7 +565,10 @@ class PilotManager:
         over = state.value if is_final(state) or state is PilotState.DRAINING else None
         if is_final(state) and pilot.reason not in ("", state.value):
             over = f"{over} ({pilot.reason})"
-        return described(pilot.description, _memory(pilot.description), names, pilot.name)._replace(over=over)
+        wanted = pilot.description
+        capacity = described(wanted, memory_of(wanted), names, pilot.name, devices(wanted))
+        known = {info.name: info for info in pilot.qpus}
+        return capacity._replace(over=over, qpus={**capacity.qpus, **known})
 
     def _register(self, work: Callable[..., Any]) -> Function:
         if not callable(work):
@@ -503,10 +580,12 @@ class PilotManager:
             if function is None:
                 name = getattr(work, "__name__", None) or type(work).__name__
                 function = Function(len(self._functions) + 1, digest, name)
+                if getattr(type(work), "weighs_seconds", False):
+                    function.seconds = 1.0
                 self._conductor.codes[digest] = code
                 self._functions[digest] = function
                 self._conductor.journal.put("functions", (function.id, digest, name, code))
-            if isinstance(work, _Cached):
+            if _is_known_by_itself(work):
                 self._known[work] = function
         return function
 
@@ -565,7 +644,7 @@ class PilotManager:
         known = outcome is not None and outcome.started > 0
         where = self._conductor.workers.get(entry.worker or "")
         stdout, stderr = (outcome.stdout, outcome.stderr) if outcome is not None else (None, None)
-        if stdout is None and stderr is None and isinstance(outcome, _Recorded):
+        if stdout is None and stderr is None and isinstance(outcome, Recorded):
             stdout, stderr = self._reader.output(task.id)
         return TaskInfo(
             id=entry.id,
@@ -575,6 +654,7 @@ class PilotManager:
             host=where.host if where is not None else None,
             node=where.node if where is not None else None,
             gpus=where.gpus if where is not None else (),
+            qpu=where.qpu if where is not None else None,
             worker=entry.worker,
             submitted=entry.submitted,
             bound=entry.bound or None,
@@ -587,11 +667,11 @@ class PilotManager:
         )
 
     def _value(self, outcome: Outcome) -> Value:
-        return self._reader.value(outcome.task) if isinstance(outcome, _Recorded) else outcome.value
+        return self._reader.value(outcome.task) if isinstance(outcome, Recorded) else outcome.value
 
     def _cancel(self, task: Task) -> bool:
         if not task.done():
-            self._conductor.post(events.CancelAsked([task.id]))
+            self._conductor.post(events.CancelAsked([*(part.id for part in task.parts), task.id]))
             if self._conductor.is_here():
                 return True
             task._await(None)
@@ -648,115 +728,17 @@ class PilotManager:
                 "the manager is closed: make a new one, or attach to the session", path=str(self.session_dir)
             )
 
-    # ---- attach -----------------------------------------------------------------------------------------------
 
-    def _restore(self) -> None:
-        """Take over what the journal knows. Before the manager's thread runs."""
-        conductor, journal = self._conductor, self._conductor.journal
-        functions: dict[int, Function] = {}
-        for id, digest, name, code in journal.functions():
-            functions[id] = self._functions[digest] = Function(id, digest, name)
-            conductor.codes[digest] = code
-        terms = journal.terms()
-        conductor.workers = journal.workers()
-        conductor.terms = {one: id for id, one in terms.items()}
-        self._restore_pilots(journal)
-        self._restore_tasks(journal, functions, terms)
-        conductor.post(events.Attached())
-
-    def _restore_pilots(self, journal: Journal) -> None:
-        rows = list(journal.pilots())
-        names = {id: description.name or id for id, description, *_ in rows}
-        parents = journal.parents()
-        self._pilot_ids = itertools.count(len(rows) + 1)
-        for id, description, mark, state, _ in sorted(rows, key=lambda row: int(row[0].rpartition("-")[2])):
-            pilot = self._add_pilot(id, description, _line(id, parents, names))
-            if is_final(PilotState(state)):
-                pilot._change(PilotState(state), "before this manager was attached")
-            else:
-                self._restore_pilot(pilot, mark, journal.changes(id), parents)
-
-    def _restore_pilot(
-        self, pilot: Pilot, mark: str, changes: list[tuple[str, str, str | None]], parents: dict[str, str]
-    ) -> None:
-        """A pilot that was not over: its agent may join again. One that was never submitted is submitted now."""
-        conductor, id, description = self._conductor, pilot.id, pilot.description
-        reasons = [reason for _, reason, _ in changes]
-        native_id, draining, reported = None, False, False  # of its last job
-        for state, reason, native in changes:
-            if reason.startswith((STARTED_AGAIN, TAKEN_AWAY)):
-                native_id, draining, reported = None, False, False
-            native_id = native or native_id
-            draining = draining or state == PilotState.DRAINING.value
-            reported = reported or state in (PilotState.STARTING.value, PilotState.ACTIVE.value)
-        if mark:
-            pilot._change(PilotState.QUEUED, "waits for its agent to join again")
-            conductor.adopt(id, mark)
-            if native_id is not None:
-                conductor.fleet.adopt(id, description, native_id, mark, self._folder.pilot(id))
-            for job, native in conductor.journal.further_jobs(id).items():
-                number = int(job.rpartition("+")[2])
-                self._jobs = itertools.count(max(next(self._jobs), number + 1))
-                if native is not None:
-                    conductor.fleet.adopt(job, description, native, mark, self._folder.pilot(f"{id}/nodes-{number}"))
-        conductor.post(
-            events.PilotAsked(
-                id,
-                description,
-                _memory(description),
-                rejoins=bool(mark),
-                ancestors=self._ancestors[id],
-                draining=draining,
-                succeeded=id in parents.values(),
-                started_again=sum(reason.startswith(STARTED_AGAIN) for reason in reasons),
-                taken=sum(reason.startswith(TAKEN_AWAY) for reason in reasons),
-                job_known=native_id is not None,
-                reported=reported,
-            )
-        )
-
-    def _restore_tasks(self, journal: Journal, functions: dict[int, Function], terms: dict[int, Terms]) -> None:
-        tasks: dict[int, Task] = {}
-        attempts = journal.attempts()
-        for row in journal.finished():
-            entry = Entry(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
-            entry.state, entry.pilot, entry.worker, entry.bound = (
-                TaskState(row.state),
-                row.pilot,
-                row.worker,
-                row.bound,
-            )
-            entry.attempts = tuple(attempts.get(row.id, ()))
-            entry.reason = "it went there before this manager was attached"
-            task = tasks[row.id] = Task(self, entry)
-            if row.error is not None:
-                name, reason, cause = msgspec.json.decode(row.error)
-                task._settle(None, (getattr(errors, name), reason, cause))
-            else:
-                task._settle(_Recorded(row.id, row.status, row.started, row.seconds), None)
-        entries = []
-        for unfinished in journal.unfinished():
-            entry = Entry(
-                unfinished.id,
-                functions[unfinished.function],
-                unfinished.payload,
-                terms[unfinished.terms],
-                unfinished.name,
-                unfinished.submitted,
-                unfinished.needs,
-            )
-            entry.attempts = tuple(attempts.get(entry.id, ()))
-            entry.retries = sum(attempt.reason == RAISED_REASON for attempt in entry.attempts)
-            tasks[entry.id] = Task(self, entry)
-            entries.append(entry)
-        self._conductor.tasks.update(sorted(tasks.items()))
-        self._task_ids = itertools.count(journal.last_task() + 1)
-        for entry in entries:
-            self._conductor.submit(entry)
+@cache
+def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
+    """What prepares tasks of this kind; to look it up takes as long as to submit ten tasks."""
+    found: Callable[[TaskDescription, Offer], Prepared] = registry.load("pilot.kinds", name)
+    return found
 
 
-class _Recorded(Outcome, frozen=True, array_like=True, gc=False):
-    """An outcome whose value and output are in the journal only."""
+def _is_known_by_itself(work: Any) -> bool:
+    """True for what is the same function whenever it is equal: functions, and classes that say so."""
+    return isinstance(work, _Cached) or getattr(type(work), "immutable", False)
 
 
 def _progress(manager: PilotManager) -> Progress:
@@ -765,22 +747,7 @@ def _progress(manager: PilotManager) -> Progress:
     return Progress(manager)
 
 
-def _line(id: str, parents: dict[str, str], names: dict[str, str]) -> tuple[str, ...]:
-    """Ids and names of the pilots that this one takes over from, oldest first."""
-    found: tuple[str, ...] = ()
-    while (parent := parents.get(id)) is not None:
-        found = (parent, names.get(parent, parent), *found)
-        id = parent
-    return found
-
-
 def _environment(description: PilotDescription) -> dict[str, str]:
     """Of the workers; how MPI tasks are started travels in it (``mpi.py``)."""
     mpi = {"PILOT_MPI": shlex.join(description.mpi)} if description.mpi else {}
     return mpi | description.environment
-
-
-def _memory(description: PilotDescription) -> int:
-    memory = description.memory or psutil.virtual_memory().total
-    assert isinstance(memory, int)
-    return memory

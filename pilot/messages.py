@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from pilot.descriptions import Resources
-from pilot.interfaces import WorkerSpec
+from pilot.interfaces import QPUInfo, WorkerSpec
 from pilot.results import Outcome, Value
 
 
@@ -105,6 +105,15 @@ class Ready(Message, frozen=True, array_like=True):
     client: dict[str, str]
     #: Seconds until its walltime is over; None: no end is known.
     seconds_left: float | None = None
+    #: Its devices, as far as they have reported.
+    qpus: list[QPUInfo] = []
+
+
+class Device(Message, frozen=True, array_like=True):
+    """Worker to agent: the QPU that it has says this of itself; ``problem``: why it cannot be opened."""
+
+    info: QPUInfo
+    problem: str = ""
 
 
 class Expiring(Message, frozen=True, array_like=True):
@@ -139,9 +148,10 @@ class Outcomes(Message, frozen=True, array_like=True):
     batch: int
     worker: str
     count: int
-    #: What the agent adds: the node that they ran on, and the GPUs that the worker, or its ranks, had.
+    #: What the agent adds: the node that they ran on, and the GPUs and the QPU that the worker, or its ranks, had.
     node: str = ""
     gpus: list[str] = []
+    qpu: str = ""
 
 
 class Lost(Message, frozen=True, array_like=True):
@@ -257,6 +267,7 @@ AnyMessage = (
     | Welcome
     | Refused
     | Ready
+    | Device
     | Expiring
     | Run
     | Outcomes

@@ -50,7 +50,8 @@ def load(group: str, name: str) -> Any:
     """The plugin of this name, imported now.
 
     Args:
-        group: ``pilot.launchers``, ``pilot.engines``, ``pilot.policies`` or ``pilot.miniapps``.
+        group: ``pilot.launchers``, ``pilot.engines``, ``pilot.qpus``, ``pilot.kinds``, ``pilot.policies`` or
+            ``pilot.miniapps``.
         name: as registered.
 
     Raises:
@@ -77,4 +78,4 @@ def _entry(group: str, name: str) -> EntryPoint:
 
 def _kind(group: str) -> str:
     kind = group.rpartition(".")[2]
-    return "policy" if kind == "policies" else kind.removesuffix("s")
+    return {"policies": "policy", "qpus": "QPU", "kinds": "kind of task"}.get(kind, kind.removesuffix("s"))

@@ -68,6 +68,8 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     node: str | None = None
     #: The GPUs that its worker had: uuids where the driver tells them.
     gpus: tuple[str, ...] = ()
+    #: The device that its worker had.
+    qpu: str | None = None
     worker: str | None = None
     submitted: float | None = None
     bound: float | None = None

@@ -6,12 +6,15 @@ Whether a pilot *fits* is a fact (`misfit`, and `unservable` for all of them); w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
-from pilot.descriptions import PilotDescription, Resources, Terms
-from pilot.interfaces import Candidate, Policy
+import msgspec
+
+from pilot.descriptions import ANY_QPU, CircuitFacts, Option, PilotDescription, Resources, Terms
+from pilot.interfaces import Candidate, Policy, QPUInfo
 from pilot.messages import Node
 
 #: Sums of fractions of a core are this exact.
@@ -31,15 +34,30 @@ class Capacity(NamedTuple):
     seconds: float | None
     #: Its state, when that means that it takes nothing any more.
     over: str | None = None
+    #: Its devices by name, and what they say of themselves; None: nothing yet.
+    qpus: Mapping[str, QPUInfo | None] = MappingProxyType({})
+    #: Its simulators, by name.
+    simulators: tuple[str, ...] = ()
 
 
-def described(description: PilotDescription, memory: int, names: tuple[str, ...], name: str) -> Capacity:
-    """What a pilot with this description will have; ``memory``: bytes of each node."""
+def described(
+    description: PilotDescription, memory: int, names: tuple[str, ...], name: str, devices: Sequence[str] = ()
+) -> Capacity:
+    """What a pilot with this description will have; ``memory``: bytes of each node; ``devices``: those of its QPUs that
+    one task at a time has."""
     node = Node("", "", description.cores, [""] * description.gpus_per_node, memory)
     nodes = [node] * description.number_of_nodes
     walltime = description.walltime
     seconds = walltime.total_seconds() if isinstance(walltime, timedelta) else None
-    return Capacity(names, name, description.labels, nodes, seconds)
+    return Capacity(
+        names,
+        name,
+        description.labels,
+        nodes,
+        seconds,
+        qpus=dict.fromkeys(devices),
+        simulators=tuple(name for name in description.qpus if name not in devices),
+    )
 
 
 def misfit(terms: Terms, pilot: Capacity) -> str | None:
@@ -52,11 +70,82 @@ def misfit(terms: Terms, pilot: Capacity) -> str | None:
         missing = [label for label in terms.labels if label not in pilot.labels]
         if missing:
             return f"{pilot.name} lacks the label {missing[0]!r} (it has: {', '.join(pilot.labels) or 'none'})"
-    if (reason := shortage(terms.resources, pilot)) is not None:
-        return reason
+    if terms.simulator and terms.simulator not in pilot.simulators:
+        return f"{pilot.name} has no QPU {terms.simulator!r} (it has: {', '.join(pilot.simulators) or 'none'})"
+    reasons = []
+    for option in terms.options() if terms.others else (terms.resources,):
+        resources = option.resources if isinstance(option, Option) else option
+        if (reason := _unfit(resources, terms, pilot)) is None:
+            break
+        reasons.append(reason)
+    else:
+        return " and ".join(reasons)
     if terms.walltime is not None and pilot.seconds is not None and pilot.seconds < terms.walltime:
         return f"{pilot.name} has {pilot.seconds:.0f} s of walltime left, {terms.walltime:g} s are needed"
     return None
+
+
+def _unfit(resources: Resources, terms: Terms, pilot: Capacity) -> str | None:
+    """Why this pilot cannot serve such a task with these resources."""
+    if not resources.qpu:
+        return shortage(resources, pilot)
+    names = list(pilot.qpus) if resources.qpu == ANY_QPU else [resources.qpu]
+    reasons = []
+    for name in names:
+        if (reason := _unfit_device(name, terms, pilot)) is None:
+            return None
+        reasons.append(reason)
+    return " and ".join(reasons) or f"{pilot.name} has no devices"
+
+
+def _unfit_device(name: str, terms: Terms, pilot: Capacity) -> str | None:
+    if name not in pilot.qpus:
+        return f"{pilot.name} has no device {name!r} (it has: {', '.join(pilot.qpus) or 'none'})"
+    info, facts = pilot.qpus[name], terms.facts
+    if info is None or facts is None:
+        return None
+    if facts.qubits > info.qubits:
+        return f"{name} of {pilot.name} has {info.qubits} qubits, {facts.qubits} are needed"
+    if info.max_shots is not None and facts.shots > info.max_shots:
+        return f"{name} of {pilot.name} takes at most {info.max_shots} shots, {facts.shots} are asked for"
+    if terms.min_fidelity:
+        fidelity = expected_fidelity(facts, info)
+        if fidelity is None:
+            return f"{name} of {pilot.name} says nothing of its errors, a fidelity of {terms.min_fidelity:g} is wanted"
+        if fidelity < terms.min_fidelity:
+            return f"{name} of {pilot.name} gives a fidelity of about {fidelity:.3f}, {terms.min_fidelity:g} is wanted"
+    return None
+
+
+def expected_fidelity(facts: CircuitFacts, info: QPUInfo) -> float | None:
+    """The product of the success probabilities of all gates and measurements, by the medians of the device's
+    calibration; None when it tells none.
+
+    Before the circuit is compiled: where only neighbours interact, each gate on two qubits is taken to need a third of
+    a swap (three gates) more on average.
+    """
+    if info.error_2q is None and info.error_readout is None:
+        return 1.0 if info.simulator else None
+    gates_2q = facts.gates_2q * (2.0 if info.coupling is not None and facts.qubits > 2 else 1.0)
+    fidelity = (1 - (info.error_1q or 0.0)) ** facts.gates_1q * (1 - (info.error_2q or 0.0)) ** gates_2q
+    return float(fidelity * (1 - (info.error_readout or 0.0)) ** facts.measurements)
+
+
+def concrete(terms: Terms, pilot: Capacity) -> list[Option]:
+    """What such a task can run with on a pilot that fits: "*" stands for each device that can run it."""
+    if not terms.others and not terms.resources.qpu:
+        return [Option(terms.resources)]
+    found = []
+    for option in terms.options():
+        if option.resources.qpu == ANY_QPU:
+            found += [
+                Option(msgspec.structs.replace(option.resources, qpu=name), option.slowness)
+                for name in pilot.qpus
+                if _unfit_device(name, terms, pilot) is None
+            ]
+        elif _unfit(option.resources, terms, pilot) is None:
+            found.append(option)
+    return found
 
 
 def shortage(needs: Resources, pilot: Capacity) -> str | None:
@@ -122,9 +211,18 @@ class Balanced(Policy):
     """The pilot on which the work is expected to be finished first, by measured speed."""
 
     def choose(self, terms: Terms, candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-        """The least expected wait; between equals the faster pilot, then the one with more free cores."""
-        best = min(candidates, key=lambda one: (one.expected_wait, one.slowness, -one.free_cores))
+        """The one that is expected to finish first; between equals the faster pilot, then the one with more free
+        cores."""
+        best = min(candidates, key=lambda one: (one.expected_wait + one.seconds, one.slowness, -one.free_cores))
         if len(candidates) == 1:
-            return best, f"{best.name} is the only pilot that fits and has room"
-        waits = ", ".join(f"{one.name} {one.expected_wait:.3f} s" for one in candidates)
-        return best, f"{best.name} has the least expected wait of the pilots with room ({waits})"
+            return best, f"{_called(best)} is the only pilot that fits and has room"
+        waits = ", ".join(f"{_called(one)} {one.expected_wait + one.seconds:.3f} s" for one in candidates)
+        return best, f"{_called(best)} is expected to finish first of the pilots with room ({waits})"
+
+
+def _called(candidate: Candidate) -> str:
+    """The pilot's name, and what the task would have there where that is not a slot."""
+    needs = candidate.option.resources
+    if needs.qpu:
+        return f"{needs.qpu} of {candidate.name}"
+    return f"{candidate.name} ({needs.num_gpus:g} GPUs)" if needs.num_gpus else candidate.name

@@ -22,8 +22,10 @@ import time
 from pathlib import Path
 
 import msgspec
+import psutil
 import zmq
 
+from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
 
 
@@ -61,6 +63,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     gpus: int
     memory: int
+    #: Its QPUs that one worker at a time has.
+    devices: tuple[str, ...] = ()
     environment: dict[str, str]
     working_directory: str
     orphan_timeout: float
@@ -212,3 +216,10 @@ def new_keys() -> tuple[str, str]:
 def new_mark() -> str:
     """A word that nobody else marks processes with."""
     return secrets.token_hex(16)
+
+
+def memory_of(description: PilotDescription) -> int:
+    """Bytes of main memory that a pilot may use on each of its nodes; where it does not say, all of this host's."""
+    memory = description.memory or psutil.virtual_memory().total
+    assert isinstance(memory, int)
+    return memory

@@ -25,7 +25,7 @@ from typing import Any
 
 import zmq
 
-from pilot import messages, mpi, payload
+from pilot import device, messages, mpi, payload
 from pilot.capture import OUTPUT_KEPT, Capture
 from pilot.channel import Client
 from pilot.errors import ExecutableFailed
@@ -38,6 +38,10 @@ from pilot.version import __version__
 FLUSH_SECONDS = 0.1
 #: Seconds without a sign of the agent after which a worker ends.
 AGENT_SILENT_SECONDS = 30.0
+#: Seconds between two looks at what an idle device says of itself.
+LOOK_SECONDS = 60.0
+#: Seconds that a device has to end its job and its session when its worker ends.
+DEVICE_END_SECONDS = 5.0
 #: What the connection of a worker's main thread, which only sends, adds to its name.
 MAIN = "~"
 
@@ -88,6 +92,8 @@ class _Batch:
         self.began = self.task_began = 0.0
         self.task_wall = 0.0
         self.done: list[Outcome] = []
+        #: How many tasks, from `at` on, run together.
+        self.together = 1
         self.skip: set[int] = set()
         #: Index of the last task of which the agent was told that it runs.
         self.told = -1
@@ -106,6 +112,7 @@ class _Batch:
         with self.lock:
             self.done.append(outcome)
             assert self.at is not None
+            self.together = max(1, self.together - 1)
             self.at = self.at + 1 if self.at + 1 < self.end else None
             self.task_began = time.perf_counter()
             self.task_wall = time.time()
@@ -118,7 +125,7 @@ class _Batch:
 
     def give_back(self) -> list[int]:
         """The tasks that were not begun, which never will be. The lock is held."""
-        first = 0 if self.at is None else self.at + 1
+        first = 0 if self.at is None else self.at + self.together
         tasks = [work.task for work in self.works[first : self.end]]
         self.end = min(self.end, first)
         return tasks
@@ -141,11 +148,13 @@ class _Worker:
     def run(self) -> None:
         client = self._connect(self._spec.name + MAIN)
         threading.Thread(target=self._lifeline, args=(client,), name="pilot-lifeline", daemon=True).start()
-        while (batch := self._inbox.get()) is not None:
+        if self._spec.resources.qpu:
+            device.held = device.Held(self._spec.resources.qpu, Path(self._spec.folder).parent)
+        while (batch := self._next(client)) is not None:
             mpi.placement.set(mpi.Placement(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
             index = batch.begin()
             while index is not None:
-                index = batch.step(self._run_work(batch, batch.works[index]))
+                index = self._advance(batch, index)
             with batch.lock:
                 outcomes = batch.take()
             self._batches.popleft()
@@ -153,7 +162,83 @@ class _Worker:
                 self._send_outcomes(client, batch, outcomes)
         client.close()
 
+    def _next(self, client: Client) -> _Batch | None:
+        """The next batch; None: stop. Meanwhile the agent is told what the device says of itself."""
+        if device.held is None:
+            return self._inbox.get()
+        while True:
+            client.send(messages.Device(*device.held.look()))
+            with contextlib.suppress(queue.Empty):
+                return self._inbox.get(timeout=LOOK_SECONDS)
+
     # ---- the main thread ------------------------------------------------------------------------------------
+
+    def _advance(self, batch: _Batch, index: int) -> int | None:
+        """Run the task at this index, and those behind it where its function runs several together."""
+        works = [batch.works[index]]
+        function = self._together(batch, works[0])
+        if function is None:
+            return batch.step(self._run_work(batch, works[0]))
+        with batch.lock:
+            for work in batch.works[index + 1 : batch.end]:
+                if work.function != works[0].function or work.task in batch.skip:
+                    break
+                works.append(work)
+            batch.together = len(works)
+        for outcome in self._run_together(batch, function, works):
+            following = batch.step(outcome)
+        return following
+
+    def _together(self, batch: _Batch, work: Work) -> Any:
+        """The function's way of running several tasks at once, if it has one."""
+        if work.task in batch.skip:
+            return None
+        try:
+            return getattr(self._function(batch.functions[work.function]), "run_together", None)
+        except Exception:
+            return None  # said again, and to the task, when it runs alone
+
+    def _run_together(self, batch: _Batch, function: Any, works: list[Work]) -> list[Outcome]:
+        """Run tasks of one function at once; each gets an equal part of the time."""
+        wall, began = batch.task_wall, batch.task_began
+        arguments: list[tuple[Any, Any]] = []
+        results: dict[int, tuple[int, Any]] = {}
+        for work in works:
+            try:
+                arguments.append(payload.load(work.payload, batch.values) if work.payload is not None else ((), {}))
+            except BaseException as error:
+                results[work.task] = RAISED, payload.dump_exception(error)
+        rest = [work for work in works if work.task not in results]
+        try:
+            returned = function([args for args, _ in arguments])
+        except BaseException as error:
+            returned = [error] * len(rest)
+        for work, result in zip(rest, returned, strict=True):
+            results[work.task] = self._dumped(result)
+        seconds = (time.perf_counter() - began) / len(works)
+        stdout, stderr = self._capture.take()
+        self._capture.restore()
+        os.fchdir(self._home)
+        return [
+            Outcome(
+                work.task,
+                *results[work.task][:1],
+                wall + seconds * place,
+                seconds,
+                results[work.task][1],
+                stdout,
+                stderr,
+            )
+            for place, work in enumerate(works)
+        ]
+
+    def _dumped(self, result: Any) -> tuple[int, Any]:
+        try:
+            if isinstance(result, BaseException):
+                raise result
+            return OK, payload.dump(result, self._spool, "the result")
+        except BaseException as error:
+            return RAISED, payload.dump_exception(error)
 
     def _run_work(self, batch: _Batch, work: Work) -> Outcome:
         wall = batch.task_wall
@@ -205,6 +290,8 @@ class _Worker:
                 heard = time.monotonic()
                 message, frames = received
                 if isinstance(message, messages.Stop):
+                    if device.held is not None:
+                        device.within(DEVICE_END_SECONDS, device.held.end)
                     break
                 self._received(client, message, frames)
             elif time.monotonic() - heard > AGENT_SILENT_SECONDS:
@@ -261,8 +348,11 @@ class _Worker:
         with batch.lock:
             batch.skip.update(tasks)
             at = batch.at
-            if at is not None and batch.works[at].task in tasks:
-                self._farewell(client, batch, at, CANCELLED)
+            if at is None:
+                return
+            for index in range(at, at + batch.together):
+                if batch.works[index].task in tasks:
+                    self._farewell(client, batch, index, CANCELLED)
 
     def _give_back(self, client: Client, held: _Batch | None = None) -> None:
         """Give back whatever was not begun; the lock of ``held`` is held."""
@@ -285,6 +375,8 @@ class _Worker:
 
     def _end(self, client: Client) -> None:
         mpi.end_all()
+        if device.held is not None:
+            device.within(DEVICE_END_SECONDS, device.held.end)
         for pid in list(_children):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)

@@ -7,3 +7,21 @@ in pieces.
 Nothing in here starts a process or holds a manager: work is handed to a callable, and `PilotManager.map` is
 one. Qiskit is imported by the modules that need it, never by `import pilot`.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pilot.quantum.programs import Program, load
+
+__all__ = ["Program", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`load` and `Program` bring Qiskit along, so they are loaded when they are asked for."""
+    if name in __all__:
+        from pilot.quantum import programs
+
+        return getattr(programs, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,17 +11,17 @@ from __future__ import annotations
 import io
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager, qpy
-from qiskit.circuit import ClassicalRegister
+from qiskit.circuit import Barrier, ClassicalRegister, Delay, Gate
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError
-from pilot.quantum.deferral import defer_measurements
+from pilot.quantum.deferral import defer_measurements, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,24 @@ MAX_LISTED_BITS = 14
 MAX_DEFERRED_QUBITS = 26
 #: Exact values of up to this many qubits come from the state vector.
 MAX_STATE_VECTOR_QUBITS = 20
+
+
+class Simulator(NamedTuple):
+    """An Aer simulator of this process."""
+
+    #: Aer's name of the method; "automatic": as Aer decides, by the circuit (`simulation.choose` knows better).
+    method: str = "automatic"
+    #: "CPU", or "GPU" where Aer was built for one.
+    device: str = "CPU"
+    #: A pilot has a worker for each of its slots: one each, unless the task has more cores.
+    threads: int = 1
+    #: Of amplitudes: "double", or "single".
+    precision: str = "double"
+
+
+AUTOMATIC = Simulator()
+#: Methods that draw shots faster than they list probabilities.
+_SAMPLED = frozenset({"matrix_product_state", "stabilizer"})
 
 
 def pack(circuits: QuantumCircuit | Iterable[QuantumCircuit]) -> bytes:
@@ -70,16 +88,19 @@ def run_circuits(payload: bytes, shots: int | None, seeds: Sequence[int]) -> lis
     return [run_circuit(circuit, shots, seed) for circuit, seed in zip(unpack(payload), seeds, strict=True)]
 
 
-def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int) -> Outcomes:
-    """Simulate one circuit: `run_circuits` without the journey."""
+def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int, simulator: Simulator = AUTOMATIC) -> Outcomes:
+    """Simulate one circuit: `run_circuits` without the journey, on the simulator that is wanted."""
     if not any(instruction.clbits for instruction in circuit.data):
         raise DescriptionError(f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`")
+    sampled = shots is not None and simulator.method in _SAMPLED
     gates, holder = _deferred(circuit)
+    if sampled and simulator.method == "stabilizer":
+        gates, holder = circuit, {}
     measured = list(holder) or circuit.clbits
     outcomes: list[int]
     weights: NDArray[np.int64] | NDArray[np.float64]
-    if holder and len(holder) <= (MAX_DEFERRED_QUBITS if shots is None else MAX_LISTED_BITS):
-        outcomes, weights = _draw(_probabilities(gates, list(holder.values())), shots, seed)
+    if holder and not sampled and len(holder) <= (MAX_DEFERRED_QUBITS if shots is None else MAX_LISTED_BITS):
+        outcomes, weights = _draw(_probabilities(gates, list(holder.values()), simulator), shots, seed)
     elif shots is None:
         raise DescriptionError(
             f"circuit {circuit.name!r} has no exact probabilities here: it acts on measured bits, is not all "
@@ -87,7 +108,7 @@ def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int) -> Outcom
             "give a number of shots"
         )
     else:
-        outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed)
+        outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed, simulator)
     place = {clbit: index for index, clbit in enumerate(circuit.clbits)}
     bits = np.zeros((len(outcomes), circuit.num_clbits), dtype=bool)
     bits[:, [place[clbit] for clbit in measured]] = _digits(outcomes, len(measured))
@@ -95,16 +116,31 @@ def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int) -> Outcom
 
 
 def exact_value(circuit: QuantumCircuit, observable: str) -> float:
-    """The expectation value of a Pauli string, qubit 0 rightmost, in the state that the circuit's gates make.
+    """The expectation value of a Pauli string, qubit 0 rightmost, in the state that the circuit's gates make."""
+    return float(exact_values(circuit, [SparsePauliOp(observable)])[0])
+
+
+def exact_values(circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]) -> NDArray[np.float64]:
+    """Expectation values in the state that the circuit's gates make, `(n_observables,)`.
 
     By state vector up to 20 qubits, by matrix product state above: quick where entanglement is low, else for
-    ever.
+    ever. Measurements at the circuit's end are left out.
+
+    Raises:
+        DescriptionError: the circuit measures, resets or branches in its middle.
     """
-    with_value = circuit.copy()
-    save = SaveExpectationValue(SparsePauliOp(observable))
-    with_value.append(save, with_value.qubits)
-    method = "statevector" if circuit.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state"
-    return float(_run(with_value, shots=1, seed=0, method=method)["expectation_value"])
+    gates = without_final_measurements(circuit)
+    other = {entry.operation.name for entry in gates.data if not isinstance(entry.operation, Gate | Barrier | Delay)}
+    if other:
+        raise DescriptionError(
+            f"circuit {circuit.name!r} has no exact expectation values here: it has {sorted(other)} in its middle; "
+            "give a number of shots"
+        )
+    for number, observable in enumerate(observables):
+        gates.append(SaveExpectationValue(observable, label=f"value {number}"), gates.qubits)
+    method = "statevector" if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state"
+    data = _run(gates, shots=1, seed=0, simulator=Simulator(method))
+    return np.array([data[f"value {number}"] for number in range(len(observables))])
 
 
 def warm_up() -> int:
@@ -112,7 +148,7 @@ def warm_up() -> int:
     circuit = QuantumCircuit(1, 1)
     circuit.measure(0, 0)
     run_circuits(pack(circuit), 1, [0])
-    _pass_manager("automatic")
+    _pass_manager(AUTOMATIC)
     return os.getpid()
 
 
@@ -124,10 +160,10 @@ def _deferred(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Clbit, Qubi
     return gates, holder
 
 
-def _probabilities(gates: QuantumCircuit, qubits: list[Qubit]) -> NDArray[np.float64]:
+def _probabilities(gates: QuantumCircuit, qubits: list[Qubit], simulator: Simulator) -> NDArray[np.float64]:
     """The probability of each outcome of `qubits`, `(2 ** len(qubits),)`; `qubits[0]` is the lowest bit."""
     gates.append(SaveProbabilities(len(qubits)), qubits)
-    data = _run(gates, shots=1, seed=0)
+    data = _run(gates, shots=1, seed=0, simulator=simulator)
     probabilities = np.asarray(data["probabilities"], dtype=np.float64).clip(min=0)
     normalised: NDArray[np.float64] = probabilities / probabilities.sum()
     return normalised
@@ -144,9 +180,11 @@ def _draw(
     return seen.tolist(), weights[seen]
 
 
-def _sample(circuit: QuantumCircuit, shots: int, seed: int) -> tuple[list[int], NDArray[np.int64]]:
+def _sample(
+    circuit: QuantumCircuit, shots: int, seed: int, simulator: Simulator
+) -> tuple[list[int], NDArray[np.int64]]:
     """Outcomes and counts by Aer's own sampling; bit `j` of an outcome is the circuit's classical bit `j`."""
-    counts = _run(circuit, shots=shots, seed=seed)["counts"]
+    counts = _run(circuit, shots=shots, seed=seed, simulator=simulator)["counts"]
     return [int(outcome, 16) for outcome in counts], np.array(list(counts.values()), dtype=np.int64)
 
 
@@ -167,29 +205,40 @@ def _digits(outcomes: list[int], width: int) -> NDArray[np.uint8]:
     return np.unpackbits(octets.reshape(len(outcomes), size), axis=1, count=width, bitorder="little")
 
 
-def _run(circuit: QuantumCircuit, *, shots: int, seed: int, method: str = "automatic") -> dict[str, Any]:
+def _run(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simulator) -> dict[str, Any]:
     """Aer's data for one circuit, its gates rewritten first where Aer does not know them."""
-    if circuit.num_qubits > _simulator(method).num_qubits:
-        method = "matrix_product_state"
-    simulator = _simulator(method)
-    if not _gate_names(method).issuperset(circuit.count_ops()):
-        circuit = _pass_manager(method).run(circuit)
-    result = simulator.run(circuit, shots=shots, seed_simulator=seed).result()
+    if simulator.method == "automatic" and circuit.num_qubits > _widest(simulator):
+        simulator = simulator._replace(method="matrix_product_state")
+    if not _gate_names(simulator).issuperset(circuit.count_ops()):
+        circuit = _pass_manager(simulator).run(circuit)
+    result = _simulator(simulator).run(circuit, shots=shots, seed_simulator=seed).result()
     data: dict[str, Any] = result.data(0)  # raises the simulator's own error if the run failed
     return data
 
 
-@lru_cache(maxsize=4)
-def _simulator(method: str) -> AerSimulator:
-    """This process's simulator. One thread: a pilot has a worker for each of its slots."""
-    return AerSimulator(method=method, max_parallel_threads=1, shot_branching_enable=True)
+@lru_cache(maxsize=8)
+def _simulator(simulator: Simulator) -> AerSimulator:
+    """This process's simulator."""
+    return AerSimulator(
+        method=simulator.method,
+        device=simulator.device,
+        precision=simulator.precision,
+        max_parallel_threads=simulator.threads,
+        shot_branching_enable=True,
+    )
 
 
-@lru_cache(maxsize=4)
-def _gate_names(method: str) -> frozenset[str]:
-    return frozenset(_simulator(method).operation_names)
+@lru_cache(maxsize=8)
+def _widest(simulator: Simulator) -> int:
+    """How many qubits it can have; Aer makes a list of all its gates each time that it is asked."""
+    return int(_simulator(simulator).num_qubits)
 
 
-@lru_cache(maxsize=4)
-def _pass_manager(method: str) -> PassManager:
-    return generate_preset_pass_manager(optimization_level=0, backend=_simulator(method))
+@lru_cache(maxsize=8)
+def _gate_names(simulator: Simulator) -> frozenset[str]:
+    return frozenset(_simulator(simulator).operation_names)
+
+
+@lru_cache(maxsize=8)
+def _pass_manager(simulator: Simulator) -> PassManager:
+    return generate_preset_pass_manager(optimization_level=0, backend=_simulator(simulator))

@@ -75,3 +75,30 @@ def _last_uses(circuit: QuantumCircuit) -> dict[Qubit, int]:
         if instruction.operation.name not in _WITHOUT_EFFECT
         for qubit in instruction.qubits
     }
+
+
+def without_final_measurements(circuit: QuantumCircuit) -> QuantumCircuit:
+    """`circuit` without measurements and barriers at the ends of its qubits, and without classical bits if none is used.
+
+    Qiskit's `remove_final_measurements` (2.6) also takes measurements away that a later instruction depends on.
+    """
+    acted_on: set[Qubit] = set()
+    read: set[Clbit] = set()
+    kept: list[CircuitInstruction] = []
+    for instruction in reversed(circuit.data):
+        is_last = acted_on.isdisjoint(instruction.qubits)
+        if instruction.name == "barrier" and is_last:
+            continue
+        if instruction.name == "measure" and is_last and read.isdisjoint(instruction.clbits):
+            continue
+        acted_on.update(instruction.qubits)
+        read.update(instruction.clbits)
+        kept.append(instruction)
+    bare = circuit.copy_empty_like(vars_mode="alike")
+    if not read and not any(True for _ in circuit.iter_vars()):
+        bare = QuantumCircuit(circuit.qubits, name=circuit.name, global_phase=circuit.global_phase)
+        for register in circuit.qregs:
+            bare.add_register(register)
+    for instruction in reversed(kept):
+        bare._append(instruction)
+    return bare

@@ -1,4 +1,4 @@
-"""The controller: events in, commands out. `World` plays manager, agents and clock; no process, no time passes."""
+"""The controller: events in, commands out. No process, no time passes."""
 
 from __future__ import annotations
 
@@ -9,166 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from controller_world import World, measured
 
 from pilot import controller as module
 from pilot import events, ledger
-from pilot.controller import Controller
-from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.events import AskPilot, Fail, RecordAttempt, SendBatch, SendCancel, Settle, StartPilot, StopPilot
+from pilot.descriptions import PilotDescription
+from pilot.events import AskPilot, RecordAttempt, SendBatch, SendCancel, StartPilot, StopPilot
 from pilot.interfaces import JobState
-from pilot.ledger import Entry, Function
+from pilot.ledger import Function
 from pilot.messages import Node
 from pilot.results import CANCELLED, OK, RAISED, Outcome
-from pilot.routing import Balanced
 from pilot.scaling import Scaling
 from pilot.states import PilotState, TaskState, is_final
-
-
-class World:
-    """Feeds a controller, and keeps what it said."""
-
-    def __init__(self) -> None:
-        self.controller = Controller(Balanced())
-        self.now = 1000.0
-        self.tasks: dict[int, Entry] = {}
-        #: Batches under way by pilot: number → tasks that are open.
-        self.batches: dict[str, dict[int, list[int]]] = {}
-        self.sizes: list[int] = []
-        self.order: list[int] = []
-        self.pilot_of: dict[int, str] = {}
-        self.outcomes: dict[int, int] = {}
-        self.errors: dict[int, Fail] = {}
-        self.settled: Counter[int] = Counter()
-        self.said: list[Any] = []
-        #: Pilots that the controller wants and that `grant` has not granted yet.
-        self.asked: list[AskPilot] = []
-
-    def feed(self, event: events.Event) -> list[Any]:
-        return self.take(self.controller.handle(event, self.now))
-
-    def tick(self, seconds: float = 0.0) -> list[Any]:
-        self.now += seconds
-        return self.take(self.controller.tick(self.now))
-
-    def take(self, commands: list[Any]) -> list[Any]:
-        for command in commands:
-            if isinstance(command, SendBatch):
-                ids = [entry.id for entry in command.entries]
-                assert all(self.tasks[id].state is TaskState.BOUND for id in ids)
-                assert not any(self.settled[id] for id in ids), "a task that is over was sent"
-                self.batches.setdefault(command.pilot, {})[command.batch] = ids
-                self.sizes.append(len(ids))
-                self.order += ids
-                self.pilot_of.update(dict.fromkeys(ids, command.pilot))
-            elif isinstance(command, AskPilot):
-                self.asked.append(command)
-            elif isinstance(command, Settle):
-                for entry, outcome in command.pairs:
-                    self.settled[entry.id] += 1
-                    self.outcomes[entry.id] = outcome.status
-            elif isinstance(command, Fail):
-                for entry in command.entries:
-                    self.settled[entry.id] += 1
-                    self.errors[entry.id] = command
-        self.said += commands
-        return commands
-
-    # ---- what happens
-
-    def pilot(self, id: str = "p", cores: int = 2, ready: bool = True, rejoins: bool = False, **fields: Any) -> str:
-        wanted = PilotDescription(cores_per_node=cores, **fields)
-        self.feed(events.PilotAsked(id, wanted, 2**30, rejoins))
-        if ready:
-            self.ready(id)
-        return id
-
-    def ready(
-        self,
-        id: str = "p",
-        batches: dict[int, list[int]] | None = None,
-        nodes: list[Node] | None = None,
-        left: float | None = None,
-    ) -> list[Any]:
-        self.feed(events.AgentJoined(id))
-        nodes = self.controller.pilots[id].nodes if nodes is None else nodes
-        return self.feed(events.PilotReady(id, nodes, batches or {}, left))
-
-    def grant(self, id: str, ready: bool = True) -> str:
-        """The manager makes the pilot that was asked for first."""
-        one = self.asked.pop(0)
-        wanted = one.description
-        self.feed(events.PilotAsked(id, wanted, 2**30, ancestors=one.ancestors, parent=one.parent, scaler=one.scaler))
-        if ready:
-            self.ready(id)
-        return id
-
-    def submit(self, count: int = 1, function: Function | None = None, **wishes: Any) -> list[int]:
-        needs = wishes.pop("needs", None)
-        terms = TaskDescription(function=len, **wishes).terms()
-        function = function or Function(1, "digest", "work")
-        entries = []
-        for _ in range(count):
-            entry = Entry(len(self.tasks) + 1, function, b"", terms, None, 0.0, needs)
-            entry.blockers = {id for id in needs if not is_final(self.tasks[id].state)} if needs else None
-            self.tasks[entry.id] = entry
-            entries.append(entry)
-        self.feed(events.TasksSubmitted(entries))
-        return [entry.id for entry in entries]
-
-    def finish(self, tasks: list[int], seconds: float = 0.001, status: int = OK) -> list[Any]:
-        """Tasks of one batch have an outcome."""
-        pilot, batch = self.where(tasks[0])
-        for id in tasks:
-            self.batches[pilot][batch].remove(id)
-        if not self.batches[pilot][batch]:
-            del self.batches[pilot][batch]
-        outcomes = [Outcome(id, status, 1.0, seconds, b"value") for id in tasks]
-        return self.feed(events.OutcomesArrived(pilot, batch, "w", outcomes))
-
-    def finish_batch(self, seconds: float = 0.001, pilot: str = "p") -> list[Any]:
-        return self.finish(list(next(iter(self.batches[pilot].values()))), seconds)
-
-    def work_off(self, seconds: float = 0.001, pilot: str = "p") -> None:
-        while self.batches.get(pilot):
-            self.finish_batch(seconds, pilot)
-
-    def lose(self, task: int, blame: bool = True) -> list[Any]:
-        """The worker that has this task's batch died, or gave it back."""
-        pilot, batch = self.where(task)
-        tasks = self.batches[pilot].pop(batch)
-        return self.feed(events.AttemptsLost(pilot, batch, "w", tasks, "worker w died", blame))
-
-    def end(
-        self,
-        pilot: str = "p",
-        reason: str = "the agent was killed by signal 9",
-        how: JobState = JobState.ENDED,
-    ) -> list[Any]:
-        self.batches.pop(pilot, None)
-        return self.feed(events.PilotEnded(pilot, reason, how))
-
-    # ---- what is the case
-
-    def where(self, task: int) -> tuple[str, int]:
-        return next((p, b) for p, some in self.batches.items() for b, tasks in some.items() if task in tasks)
-
-    def sent(self, pilot: str = "p") -> list[list[int]]:
-        return list(self.batches.get(pilot, {}).values())
-
-    def state(self, task: int) -> TaskState:
-        return self.tasks[task].state
-
-    def pilot_state(self, pilot: str = "p") -> PilotState:
-        return self.controller.pilots[pilot].state
-
-    def explain(self, task: int) -> str:
-        return self.controller.explain(self.tasks[task], self.now)
-
-
-def measured(seconds: float, id: int = 1) -> Function:
-    function = Function(id, f"digest {id}", f"work {id}")
-    function.measured(seconds)
-    return function
 
 
 @pytest.fixture

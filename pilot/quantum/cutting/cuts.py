@@ -17,6 +17,7 @@ from qiskit_addon_cutting.instructions import CutWire, Move
 from qiskit_addon_cutting.qpd import TwoQubitQPDGate
 
 from pilot.errors import DescriptionError
+from pilot.quantum.deferral import without_final_measurements
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def gates_alone(circuit: QuantumCircuit) -> QuantumCircuit:
     if circuit.parameters:
         names = sorted(parameter.name for parameter in circuit.parameters)
         raise DescriptionError(f"circuit: parameters {names} have no values; assign them first, `assign_parameters`")
-    gates = circuit.remove_final_measurements(inplace=False)
+    gates = without_final_measurements(circuit)
     unsuitable = {entry.operation.name for entry in gates.data if entry.clbits or entry.operation.name == "reset"}
     if unsuitable:
         raise DescriptionError(

@@ -5,13 +5,14 @@ import pickle
 import numpy as np
 import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
-from qiskit.circuit import Clbit
+from qiskit.circuit import Clbit, Parameter
 from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import Statevector
 from qiskit_aer import AerSimulator
 
 from pilot.errors import DescriptionError
 from pilot.quantum.circuits import pack, run_circuit, run_circuits, unpack
+from pilot.quantum.deferral import without_final_measurements
 
 
 def two_registers():
@@ -140,3 +141,28 @@ def test_outcomes_travel_compactly():
 def test_a_circuit_without_measurement_is_refused():
     with pytest.raises(DescriptionError, match="measures nothing"):
         run_circuit(QuantumCircuit(2), 10, seed=0)
+
+
+def test_final_measurements_are_taken_away_and_no_others():
+    circuit = QuantumCircuit(3, 3)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.x(1)
+    circuit.barrier()
+    circuit.measure([1, 2], [1, 2])
+    bare = without_final_measurements(circuit)
+    assert [instruction.name for instruction in bare.data] == ["h", "measure", "if_else"]
+    assert [instruction.name for instruction in circuit.data][-2:] == ["measure", "measure"]
+
+
+def test_without_measurements_no_classical_bits_stay_and_all_else_does():
+    angle = Parameter("a")
+    circuit = QuantumCircuit(QuantumRegister(2, "left"), QuantumRegister(1, "right"), global_phase=0.5)
+    circuit.rx(angle, 1)
+    bare = circuit.copy()
+    bare.measure_all()
+    bare = without_final_measurements(bare)
+    assert bare == circuit
+    assert bare.num_clbits == 0
+    assert list(bare.parameters) == [angle]

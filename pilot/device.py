@@ -1,0 +1,142 @@
+"""QPUs by name: which of a pilot's are devices, and the one that this worker process has.
+
+A worker of a device opens it when it starts, and has it until it ends. What runs circuits there asks for `held`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from pilot import registry
+from pilot.descriptions import PilotDescription
+from pilot.errors import DescriptionError, QPUError
+from pilot.interfaces import QPU, QPUInfo
+
+#: The group of entry points.
+GROUP = "pilot.qpus"
+
+
+def make(name: str) -> QPU:
+    """The QPU of this name, such as "fake:kolkata"; nothing is opened yet.
+
+    Raises:
+        DescriptionError: there can be no such address.
+        PluginError: no plugin for its scheme, or a package that it needs is not installed.
+    """
+    scheme, _, address = name.partition(":")
+    qpu: QPU = registry.load(GROUP, scheme)(name, address)
+    return qpu
+
+
+@cache
+def is_device(name: str) -> bool:
+    """True when one worker at a time has it, False for a simulator that every worker may have one of.
+
+    Raises:
+        DescriptionError, PluginError: as `make`.
+    """
+    return make(name).exclusive
+
+
+def devices(description: PilotDescription) -> tuple[str, ...]:
+    """Those of a pilot's QPUs that are devices.
+
+    Raises:
+        DescriptionError, PluginError: as `make`.
+    """
+    if len(set(description.qpus)) < len(description.qpus):
+        raise description.wrong("qpus", "each one once")
+    try:
+        return tuple(name for name in description.qpus if is_device(name))
+    except DescriptionError as error:
+        raise DescriptionError(f"PilotDescription.qpus: {error}", field="qpus", given=description.qpus) from error
+
+
+class Held:
+    """The device of a worker process: opened when it is needed, again after it has failed."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """Make it; nothing is opened yet.
+
+        Args:
+            name: as in ``PilotDescription.qpus``.
+            folder: where the id of the job that is under way is kept, for the worker after this one.
+        """
+        self.name = name
+        self._note = folder / f"{name.replace('/', '_')}.job"
+        self._qpu: QPU | None = None
+        self._opening = threading.Lock()
+
+    def open(self) -> QPU:
+        """The device, open. Blocks.
+
+        Raises:
+            QPUError: it cannot be opened.
+        """
+        with self._opening:
+            if self._qpu is None:
+                qpu = make(self.name)
+                qpu.open()
+                self._end_job_of_before(qpu)
+                self._qpu = qpu
+            return self._qpu
+
+    def look(self) -> tuple[QPUInfo, str]:
+        """What it says of itself, and why it cannot be opened ("" when it can)."""
+        try:
+            return self.open().info(), ""
+        except QPUError as error:
+            return QPUInfo(name=self.name, qubits=0, accepts_jobs=False, asked=time.time()), str(error)
+
+    def job_began(self, job: str) -> None:
+        """Keep the native id of the job that is under way."""
+        self._note.write_text(job)
+
+    def job_ended(self) -> None:
+        """No job is under way any more."""
+        self._note.unlink(missing_ok=True)
+
+    def end(self) -> None:
+        """End the job that is under way and the session. From any thread."""
+        qpu = self._qpu
+        if qpu is not None:
+            qpu.cancel()
+            self.job_ended()
+            qpu.close()
+
+    def _end_job_of_before(self, qpu: QPU) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            qpu.cancel_job(self._note.read_text())
+            self.job_ended()
+
+
+#: The device that this worker process has.
+held: Held | None = None
+
+#: Simulators of this process, opened when they are first asked for.
+_simulators: dict[str, QPU] = {}
+
+
+def simulator(name: str) -> QPU:
+    """This process's own simulator of that name, open.
+
+    Raises:
+        QPUError, DescriptionError, PluginError: as `Held.open` and `make`.
+    """
+    if name not in _simulators:
+        qpu = make(name)
+        qpu.open()
+        _simulators[name] = qpu
+    return _simulators[name]
+
+
+def within(seconds: float, what: Callable[[], None]) -> None:
+    """Call this in a thread of its own and wait so long for it at most."""
+    thread = threading.Thread(target=what, daemon=True)
+    thread.start()
+    thread.join(seconds)

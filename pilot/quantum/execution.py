@@ -1,0 +1,299 @@
+"""What workers run for tasks with circuits: on simulators of their own, or on the device that they have.
+
+Each class is a function that travels once; a task is a call of it. A call has the circuits of one task, and what makes
+a result of their outcomes (`Finish`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from pilot import device
+from pilot.errors import QPUCancelled, QPUUnavailable
+from pilot.quantum.circuits import exact_values, unpack
+from pilot.quantum.compilation import Compiler
+from pilot.quantum.expectation import Expectation
+from pilot.quantum.mitigation import Calibrations, Device, Planned, ZeroNoise, stages
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from qiskit import QuantumCircuit
+
+    from pilot.interfaces import QPU
+    from pilot.quantum.outcomes import Outcomes
+
+log = logging.getLogger(__name__)
+
+#: Makes a task's result of the outcomes of its circuits.
+Finish = Callable[[list["Outcomes"]], Any]
+
+
+def only(outcomes: list[Outcomes]) -> Outcomes:
+    """The result of a task with one circuit."""
+    (outcome,) = outcomes
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Execution:
+    """Circuits from QPY: those of each call or, where one program has many sets of values, that program's."""
+
+    immutable: ClassVar[bool] = True
+    weighs_seconds: ClassVar[bool] = True
+
+    #: QPY of circuits with free parameters; None: each call brings its own circuits.
+    program: bytes | None = None
+
+    def _circuits(self, given: Any) -> Iterator[QuantumCircuit]:
+        """The circuits of a call: for each set of values all those of the program."""
+        if self.program is None:
+            yield from unpack(given)
+            return
+        for values in given:
+            for circuit in _program(self.program):
+                yield bind(circuit, values)
+
+
+@lru_cache(maxsize=16)
+def _program(payload: bytes) -> list[QuantumCircuit]:
+    return unpack(payload)
+
+
+def bind(circuit: QuantumCircuit, values: NDArray[np.float64]) -> QuantumCircuit:
+    """`circuit` with values for its parameters, in the order of ``circuit.parameters``."""
+    bound: QuantumCircuit = circuit.assign_parameters(values)
+    return bound
+
+
+@dataclass(frozen=True)
+class Simulation(_Execution):
+    """Samples circuits, or computes the probabilities of their outcomes, on this process's simulator."""
+
+    #: Of each circuit; None: exact.
+    shots: int | None = None
+    #: A simulator among the pilot's ``qpus``; "": Aer, by the method that suits each circuit, on what the worker has.
+    simulator: str = ""
+
+    def __call__(self, given: bytes | NDArray[np.float64], seeds: Sequence[int], finish: Finish | None) -> Any:
+        """Run the circuits of one task.
+
+        Args:
+            given: QPY of the circuits, or sets of values ``(n_sets, n_parameters)`` for the program's.
+            seeds: one a circuit.
+            finish: what makes the result; None: a list of `Outcomes`.
+        """
+        circuits = list(self._circuits(given))
+        simulator = device.simulator(self.simulator) if self.simulator else own_simulator()
+        outcomes = simulator.run(circuits, self.shots, seeds)
+        return outcomes if finish is None else finish(outcomes)
+
+
+@lru_cache(maxsize=1)
+def own_simulator() -> QPU:
+    """Aer, on the GPU that this worker has if its Aer knows GPUs, else with as many threads as it has cores."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES"):
+        try:
+            return device.simulator("aer:?device=GPU")
+        except QPUUnavailable as error:
+            log.warning("the GPU is not used: %s", error)
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
+    return device.simulator("aer" if threads == "1" else f"aer:?threads={threads}")
+
+
+@dataclass(frozen=True)
+class ExactValues(_Execution):
+    """Expectation values from the state itself, on this process's simulator."""
+
+    def __call__(self, given: bytes | NDArray[np.float64], observables: Sequence[Any]) -> NDArray[np.float64]:
+        """The values ``(n_circuits, n_observables)``.
+
+        Args:
+            given: as for `Simulation`.
+            observables: `SparsePauliOp`s on the circuits' qubits.
+        """
+        return np.array([exact_values(circuit, observables) for circuit in self._circuits(given)])
+
+
+@dataclass(frozen=True)
+class DeviceRun(_Execution):
+    """Compiles circuits for the device that this worker has and runs them there, those of several tasks in one job."""
+
+    shots: int = 1024
+    level: int = 1
+    compiler_seed: int | None = None
+    #: Against errors, as `mitigation.stages` takes them.
+    stages: tuple[Any, ...] = ()
+
+    def __call__(self, *call: Any) -> Any:
+        """Run one task: ``(given, seeds, finish)`` as for `Simulation`."""
+        (result,) = self.run_together([call])
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run several tasks in as few jobs as the device takes; a result or an exception for each."""
+        assert device.held is not None, "a task for a device runs in that device's worker"
+        qpu = device.held.open()
+        compiler = compiler_of(qpu)
+        compiler.refresh()
+        results: list[Any] = [None] * len(calls)
+        jobs: list[_Job] = []
+        for number, (given, seeds, _) in enumerate(calls):
+            try:
+                jobs.append(_Job(number, self._compiled(compiler, given), seeds))
+            except Exception as error:
+                results[number] = error
+        for number, outcomes in self._run(qpu, compiler, jobs):
+            finish = calls[number][2]
+            try:
+                if isinstance(outcomes, BaseException):
+                    raise outcomes
+                results[number] = outcomes if finish is None else finish(outcomes)
+            except Exception as error:
+                results[number] = error
+        return results
+
+    def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
+        if self.program is None:
+            return [compiler.compile(circuit, self.level, self.compiler_seed) for circuit in self._circuits(given)]
+        bare = _program(self.program)
+        programs = [compiler.compile(circuit, self.level, self.compiler_seed) for circuit in bare]
+        names = [[parameter.name for parameter in circuit.parameters] for circuit in bare]
+        return [
+            circuit.assign_parameters(dict(zip(its_names, values, strict=True)), strict=False)
+            for values in given
+            for circuit, its_names in zip(programs, names, strict=True)
+        ]
+
+    def _run(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[tuple[int, list[Outcomes] | Exception]]:
+        """Outcomes by task, or why there are none. When several tasks fail together, each is tried alone: one may be to
+        blame."""
+        if not jobs:
+            return
+        try:
+            outcomes = self._outcomes(qpu, compiler, jobs)
+        except (QPUCancelled, QPUUnavailable) as error:
+            yield from ((job.number, error) for job in jobs)
+        except Exception as error:
+            if len(jobs) == 1:
+                yield jobs[0].number, error
+            else:
+                for job in jobs:
+                    yield from self._run(qpu, compiler, [job])
+        else:
+            yield from zip((job.number for job in jobs), outcomes, strict=True)
+
+    def _outcomes(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[list[Outcomes]]:
+        """Outcomes of each task: its circuits folded for each factor of the extrapolation (those of one circuit side by
+        side), and whatever else the stages add for all of them together."""
+        about = Device(target=compiler.target, name=qpu.name, calibrated=compiler.calibrated)
+        mitigation = stages(self.stages, _calibrations)
+        circuits = [circuit for job in jobs for circuit in job.circuits]
+        factors = 1
+        if mitigation.zero_noise is not None:
+            scaled = mitigation.zero_noise.scaled(circuits, about)
+            factors = len(scaled)
+            circuits = [circuit for same in zip(*scaled, strict=True) for circuit in same]
+        seeds = [seed for job in jobs for seed in job.seeds]
+        planned = mitigation.stage.plan(circuits, self.shots, about, seeds[0])
+        if len(planned.circuits) != len(seeds):
+            seeds = (np.random.SeedSequence(seeds).generate_state(len(planned.circuits)) >> 1).tolist()
+        found = iter(planned.combine(_run_all(qpu, planned, seeds)))
+        return ([next(found) for _ in range(factors * len(job.circuits))] for job in jobs)
+
+
+class _Job(NamedTuple):
+    """A task on its way through the device."""
+
+    #: Its place among the tasks that run together.
+    number: int
+    #: Compiled, and one seed for each.
+    circuits: list[QuantumCircuit]
+    seeds: Sequence[int]
+
+
+#: Readout matrices that this worker has measured.
+_calibrations = Calibrations()
+
+
+def _run_all(qpu: QPU, planned: Planned, seeds: Sequence[int]) -> list[Outcomes]:
+    """One for each circuit, in as few jobs as the device takes: those with the same number of shots together."""
+    assert device.held is not None
+    info = qpu.info()
+    outcomes: dict[int, Outcomes] = {}
+    for shots in dict.fromkeys(planned.shots):
+        same = [place for place, its in enumerate(planned.shots) if its == shots]
+        most = info.max_circuits or len(same)
+        for first in range(0, len(same), most):
+            part = same[first : first + most]
+            circuits = [planned.circuits[place] for place in part]
+            try:
+                found = qpu.run(circuits, shots, [seeds[place] for place in part], device.held.job_began)
+            finally:
+                device.held.job_ended()
+            outcomes.update(zip(part, found, strict=True))
+    return [outcomes[place] for place in range(len(planned.circuits))]
+
+
+@lru_cache(maxsize=8)
+def compiler_of(qpu: QPU) -> Compiler:
+    """This process's compiler for a device."""
+    return Compiler(qpu)
+
+
+def put_together(finish: Finish | None, parts: Sequence[list[Outcomes]]) -> Any:
+    """The result of a task whose circuits ran in several parts."""
+    outcomes = [outcome for part in parts for outcome in part]
+    return outcomes if finish is None else finish(outcomes)
+
+
+def of_sets(finish: Finish, circuits: int, outcomes: list[Outcomes]) -> Expectation:
+    """Expectation values for each set of parameters: `values` and `standard_errors` are ``(n_sets, n_observables)``.
+
+    Args:
+        finish: makes an `Expectation` of one set's outcomes.
+        circuits: of each set.
+        outcomes: of all sets, one after the other.
+    """
+    sets = [finish(outcomes[first : first + circuits]) for first in range(0, len(outcomes), circuits)]
+    return Expectation(
+        values=np.array([one.values for one in sets]),
+        standard_errors=np.array([one.standard_errors for one in sets]),
+        terms=(),
+    )
+
+
+def without_noise(
+    zero_noise: ZeroNoise, constants: NDArray[np.float64], finish: Finish, outcomes: list[Outcomes]
+) -> Any:
+    """The `Expectation` that zero-noise extrapolation gives.
+
+    Args:
+        zero_noise: the stage.
+        constants: ``(n_observables,)``, values in the fully mixed state.
+        finish: makes an `Expectation` of the outcomes of one factor.
+        outcomes: for each circuit those of all factors, in their order.
+    """
+    number = len(zero_noise.factors)
+    noisy = [finish(outcomes[place::number]) for place in range(number)]
+    shape = noisy[0].values.shape
+    values, errors = zero_noise.extrapolate(
+        np.array([one.values.ravel() for one in noisy]),
+        np.array([one.standard_errors.ravel() for one in noisy]),
+        np.broadcast_to(constants, shape).ravel(),
+    )
+    return Expectation(values=values.reshape(shape), standard_errors=errors.reshape(shape), terms=())
+
+
+def exact(single: bool, parts: Sequence[NDArray[np.float64]]) -> Expectation:
+    """Exact values as an `Expectation`: ``(n_observables,)`` if there is a ``single`` set, else ``(n_sets, …)``."""
+    values = np.concatenate(parts)[0] if single else np.concatenate(parts)
+    return Expectation(values=values, standard_errors=np.zeros_like(values), terms=())

@@ -1,0 +1,156 @@
+"""Dynamical decoupling: qubits that wait are turned back and forth, so that slow drifts cancel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qiskit import QuantumCircuit
+from qiskit.circuit import CircuitInstruction, ClassicalRegister, Gate, QuantumRegister
+from qiskit.circuit.library import RGate, RXGate, RYGate, RZGate, XGate, YGate
+from qiskit.transpiler import PassManager
+from qiskit.transpiler.exceptions import TranspilerError
+from qiskit.transpiler.passes import (
+    ALAPScheduleAnalysis,
+    ConstrainedReschedule,
+    InstructionDurationCheck,
+    PadDynamicalDecoupling,
+    TimeUnitConversion,
+)
+
+from pilot.errors import DescriptionError
+from pilot.quantum.mitigation.stage import Device, Planned, Stage, each
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qiskit.transpiler import Target
+
+#: The pulses of each sequence: half turns about X, about X backwards, and about Y.
+SEQUENCES = {"XX": ("X", "X"), "XpXm": ("X", "-X"), "XY4": ("X", "Y", "X", "Y")}
+
+#: Ways to write a pulse in gates, the first that the target has. The turns about Z take no time on devices that
+#: have no other gate for it.
+_PULSES: dict[str, tuple[tuple[Gate, ...], ...]] = {
+    "X": ((XGate(),), (RXGate(math.pi),), (RGate(math.pi, 0),)),
+    "-X": (
+        (RZGate(math.pi), XGate(), RZGate(-math.pi)),
+        (RXGate(-math.pi),),
+        (RGate(-math.pi, 0),),
+        (RGate(math.pi, math.pi),),
+    ),
+    "Y": (
+        (YGate(),),
+        (RZGate(-math.pi / 2), XGate(), RZGate(math.pi / 2)),
+        (RYGate(math.pi),),
+        (RGate(math.pi, math.pi / 2),),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DynamicalDecoupling(Stage):
+    """Circuits scheduled as late as possible, with a sequence of half turns in every pause long enough for it.
+
+    Qiskit's passes `ALAPScheduleAnalysis` and `PadDynamicalDecoupling` do the work, with the target's durations
+    and alignment. The pulses make up the identity and stand evenly spaced. Qubits that have not begun yet are
+    left alone. The circuits then hold delays in the target's `dt`, and must run as they are.
+    """
+
+    #: "XX", "XpXm" (the second turn backwards, against errors of the turns themselves) or "XY4" (against drifts
+    #: about every axis; Viola, Knill and Lloyd, PRL 82 2417, 1999).
+    sequence: str = "XX"
+
+    name = "dd"
+
+    def __post_init__(self) -> None:
+        if self.sequence not in SEQUENCES:
+            raise DescriptionError(
+                f"dd: sequence {self.sequence!r} given; {', '.join(SEQUENCES)} are allowed", field="mitigation"
+            )
+
+    def plan(
+        self,
+        circuits: Sequence[QuantumCircuit],
+        shots: int | Sequence[int | None] | None,
+        device: Device,
+        seed: int | None = None,
+    ) -> Planned:
+        """As many circuits, padded.
+
+        Raises:
+            DescriptionError: the device tells no durations or has no gates for the sequence, or a circuit cannot
+            be scheduled: it has gates that the target does not know, or branches and loops.
+        """
+        if device.target is None or "delay" not in device.target.operation_names:
+            raise DescriptionError(
+                f"dd: QPU {device.name!r} tells no durations of gates, or cannot wait; leave the stage out",
+                field="mitigation",
+            )
+        passes = _passes(device.target, self.sequence, device.name)
+        return Planned(
+            circuits=tuple(_padded(circuit, passes) for circuit in circuits),
+            shots=each(shots, len(circuits)),
+            merge=list,
+        )
+
+
+def _passes(target: Target, sequence: str, name: str) -> PassManager:
+    gates, spacing = _timed(sequence, target, name)
+    aligned = {"acquire_alignment": target.acquire_alignment, "pulse_alignment": target.pulse_alignment}
+    return PassManager(
+        [
+            TimeUnitConversion(target=target),
+            ALAPScheduleAnalysis(target=target),
+            InstructionDurationCheck(**aligned, target=target),
+            ConstrainedReschedule(**aligned, target=target),
+            PadDynamicalDecoupling(dd_sequence=gates, spacing=spacing, target=target),
+        ]
+    )
+
+
+def _timed(sequence: str, target: Target, name: str) -> tuple[list[Gate], list[float]]:
+    """The sequence's gates, and the share of the pause before each and after the last."""
+    known = set(target.operation_names)
+    gates: list[Gate] = []
+    spacing = [0.0]
+    pulses = SEQUENCES[sequence]
+    half = 1 / (2 * len(pulses))
+    for pulse in pulses:
+        written = next((way for way in _PULSES[pulse] if known.issuperset(gate.name for gate in way)), None)
+        if written is None:
+            raise DescriptionError(
+                f"dd: sequence {sequence!r} needs a half turn about {pulse}, which QPU {name!r} has no gate for "
+                f"(it has {sorted(known)}); leave the stage out",
+                field="mitigation",
+            )
+        spacing[-1] += half
+        spacing += [0.0] * (len(written) - 1) + [half]
+        gates += written
+    return gates, spacing
+
+
+def _padded(circuit: QuantumCircuit, passes: PassManager) -> QuantumCircuit:
+    """The circuit, scheduled and padded, with its own qubits, bits and registers."""
+    physical = QuantumCircuit(
+        QuantumRegister(circuit.num_qubits, "q"), ClassicalRegister(circuit.num_clbits, "c")
+    )  # as the passes want it
+    physical.compose(circuit, inplace=True)
+    try:
+        padded = passes.run(physical)
+    except TranspilerError as error:
+        raise DescriptionError(
+            f"dd: circuit {circuit.name!r} cannot be scheduled: {error.message.rstrip('.')}; compile it for the QPU, "
+            "without branches and loops",
+            field="mitigation",
+        ) from error
+    busy = {qubit for entry in padded.data if entry.operation.name != "delay" for qubit in entry.qubits}
+    result = circuit.copy_empty_like()
+    result.global_phase = padded.global_phase
+    for entry in padded.data:
+        if busy.issuperset(entry.qubits):
+            qubits = [circuit.qubits[padded.find_bit(qubit).index] for qubit in entry.qubits]
+            clbits = [circuit.clbits[padded.find_bit(clbit).index] for clbit in entry.clbits]
+            result._append(CircuitInstruction(entry.operation, qubits, clbits))
+    return result

@@ -1,0 +1,287 @@
+"""Errors of the readout, measured and undone by M3 (Nation et al., PRX Quantum 2 040326, 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qiskit import QuantumCircuit, generate_preset_pass_manager
+from qiskit.circuit import ClassicalRegister
+
+from pilot.errors import DescriptionError, PluginError
+from pilot.quantum.mitigation.stage import Device, Planned, Stage, each
+from pilot.quantum.outcomes import Outcomes
+from pilot.quantum.quasi import QuasiOutcomes, nearest_probabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+_REGISTER = "readout"
+_TRANSPARENT = frozenset({"barrier", "delay"})
+
+
+@dataclass
+class Calibrations:
+    """Readout matrices of qubits, kept while the QPU's calibration holds.
+
+    A QPU that does not say when it was calibrated is measured anew each time.
+    """
+
+    #: `(QPU, calibration time, qubit)` to the matrix `P(read | prepared)`, `(2, 2)`: column 0 for the state 0.
+    matrices: dict[tuple[str, float, int], NDArray[np.float64]] = field(default_factory=dict)
+
+    def known(self, device: Device) -> dict[int, NDArray[np.float64]]:
+        """The matrices that hold for the device now, by qubit."""
+        return {
+            qubit: matrix
+            for (name, calibrated, qubit), matrix in list(self.matrices.items())
+            if (name, calibrated) == (device.name, device.calibrated)
+        }
+
+    def keep(self, device: Device, matrices: Mapping[int, NDArray[np.float64]]) -> None:
+        """Keep new matrices, and forget those of the device's earlier calibrations."""
+        if device.calibrated is None:
+            return
+        for key in list(self.matrices):
+            if key[0] == device.name and key[1] < device.calibrated:
+                self.matrices.pop(key, None)
+        for qubit, matrix in matrices.items():
+            self.matrices[device.name, device.calibrated, qubit] = matrix
+
+
+@dataclass(frozen=True)
+class Readout(Stage):
+    """Counts with the errors of the readout undone, on the outcomes that were seen.
+
+    The qubits that circuits measure are first prepared in known states, in balanced patterns: so many circuits as
+    the next power of two above the number of qubits, half of which prepare each qubit in 0. They come after the
+    given circuits in the plan, and only for qubits whose matrix is not in `calibrations` yet. mthree then solves
+    for the weights.
+
+    Outcomes come back as `QuasiOutcomes`: weights of sum `shots`, some of which may be negative, in single
+    precision. Means of them are unbiased but for the calibration's own errors, which no standard error includes.
+    With `nearest` they are `Outcomes` instead, with the nearest weights that are not negative: counts to look at,
+    slightly biased.
+    """
+
+    calibrations: Calibrations = field(default_factory=Calibrations)
+    #: How often each qubit is prepared in 0, and how often in 1; with exact circuits the calibration is exact too.
+    shots: int = 8192
+    nearest: bool = False
+
+    name = "readout"
+
+    def __post_init__(self) -> None:
+        if self.shots < 1:
+            raise DescriptionError(f"readout: shots={self.shots} given, at least 1 allowed", field="mitigation")
+
+    def plan(
+        self,
+        circuits: Sequence[QuantumCircuit],
+        shots: int | Sequence[int | None] | None,
+        device: Device,
+        seed: int | None = None,
+    ) -> Planned:
+        """The circuits themselves, and then those that calibrate.
+
+        Raises:
+            DescriptionError: a circuit does more to a qubit after measuring it, or acts on what was measured.
+        """
+        shots = each(shots, len(circuits))
+        measured = [_measured_qubits(circuit) for circuit in circuits]
+        wanted = sorted({qubit for places in measured for qubit in places.values()})
+        known = self.calibrations.known(device)
+        missing = [qubit for qubit in wanted if qubit not in known]
+        patterns = _balanced(len(missing))
+        width = max([circuit.num_qubits for circuit in circuits], default=0)
+        calibrating = _calibrating(missing, patterns, width, device)
+        exact = bool(shots) and all(entry is None for entry in shots)
+        each_shots = None if exact else -(-2 * self.shots // max(1, len(patterns)))
+        merge = partial(
+            _corrected,
+            self,
+            device=device,
+            measured=measured,
+            known={qubit: known[qubit] for qubit in wanted if qubit in known},
+            missing=missing,
+            patterns=patterns,
+        )
+        return Planned(
+            circuits=(*circuits, *calibrating), shots=(*shots, *[each_shots] * len(calibrating)), merge=merge
+        )
+
+
+def _corrected(
+    stage: Readout,
+    outcomes: list[Outcomes],
+    *,
+    device: Device,
+    measured: Sequence[Mapping[int, int]],
+    known: Mapping[int, NDArray[np.float64]],
+    missing: Sequence[int],
+    patterns: NDArray[np.bool_],
+) -> list[Outcomes]:
+    """The outcomes of the given circuits, corrected; the others are the calibration's."""
+    found = _matrices(outcomes[len(measured) :], missing, patterns)
+    stage.calibrations.keep(device, found)
+    matrices = {**known, **found}
+    solver = _solver(matrices)
+    corrected = [
+        _solve(solver, outcome, places, matrices)
+        for outcome, places in zip(outcomes[: len(measured)], measured, strict=True)
+    ]
+    return [_nearest(outcome) for outcome in corrected] if stage.nearest else list(corrected)
+
+
+def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
+    """Which qubit each classical bit is measured from, by their numbers."""
+    places: dict[int, int] = {}
+    done: set[Any] = set()
+    for entry in circuit.data:
+        operation = entry.operation
+        if operation.name in _TRANSPARENT:
+            continue
+        plain = operation.name == "measure" or not (entry.clbits or operation.name == "store")
+        if not plain or done.intersection(entry.qubits):
+            raise DescriptionError(
+                f"readout: circuit {circuit.name!r} does {operation.name!r} after a measurement or with its outcome; "
+                "errors of the readout are undone for circuits measured once, at their end: leave the stage out",
+                field="mitigation",
+            )
+        if operation.name == "measure":
+            place = circuit.find_bit(entry.clbits[0]).index
+            if place in places:
+                raise DescriptionError(
+                    f"readout: circuit {circuit.name!r} measures twice into classical bit {place}; measure each "
+                    "qubit into a bit of its own",
+                    field="mitigation",
+                )
+            places[place] = circuit.find_bit(entry.qubits[0]).index
+            done.update(entry.qubits)
+    if not places:
+        raise DescriptionError(
+            f"readout: circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`", field="circuit"
+        )
+    return dict(sorted(places.items()))
+
+
+def _balanced(number: int) -> NDArray[np.bool_]:
+    """Which qubits to prepare in 1, `(n_circuits, number)`: each in half of the circuits, each pair in all four ways.
+
+    The columns of a Hadamard matrix, without the one that is all ones.
+    """
+    if number == 0:
+        return np.zeros((0, 0), dtype=bool)
+    size = 1 << number.bit_length()
+    rows, columns = np.arange(size)[:, None], np.arange(1, number + 1)[None, :]
+    common = rows & columns
+    odd = np.zeros(common.shape, dtype=bool)
+    while common.any():
+        odd ^= (common & 1).astype(bool)
+        common >>= 1
+    return odd
+
+
+def _calibrating(
+    qubits: Sequence[int], patterns: NDArray[np.bool_], width: int, device: Device
+) -> list[QuantumCircuit]:
+    if device.target is not None and device.target.num_qubits is not None:
+        width = device.target.num_qubits
+    circuits = []
+    for number, pattern in enumerate(patterns):
+        circuit = QuantumCircuit(width, name=f"readout-{number}")
+        circuit.add_register(ClassicalRegister(len(qubits), _REGISTER))
+        flipped = [qubit for qubit, flip in zip(qubits, pattern, strict=True) if flip]
+        if flipped:
+            circuit.x(flipped)
+        circuit.measure(qubits, range(len(qubits)))
+        circuits.append(circuit)
+    if circuits and device.target is not None and "x" not in device.target.operation_names:
+        compiled: list[QuantumCircuit] = generate_preset_pass_manager(
+            optimization_level=0, target=device.target, initial_layout=list(range(width))
+        ).run(circuits)
+        return compiled
+    return circuits
+
+
+def _matrices(
+    outcomes: Sequence[Outcomes], qubits: Sequence[int], patterns: NDArray[np.bool_]
+) -> dict[int, NDArray[np.float64]]:
+    """Each qubit's `P(read | prepared)`, from the circuits that prepared `patterns`."""
+    if not qubits:
+        return {}
+    ones = np.array([entry.weights @ entry.bits(_REGISTER) / entry.weights.sum() for entry in outcomes])
+    matrices = {}
+    for column, qubit in enumerate(qubits):
+        prepared = patterns[:, column]
+        from_zero, from_one = ones[~prepared, column].mean(), ones[prepared, column].mean()
+        if from_zero >= from_one:
+            raise DescriptionError(
+                f"readout: qubit {qubit} reads 1 as often when it was prepared in 0 ({from_zero:.3f}) as in 1 "
+                f"({from_one:.3f}), which cannot be undone; leave the stage out, or that qubit",
+                field="mitigation",
+            )
+        matrices[qubit] = np.array([[1 - from_zero, 1 - from_one], [from_zero, from_one]])
+    return matrices
+
+
+def _solver(matrices: Mapping[int, NDArray[np.float64]]) -> Any:
+    try:
+        import mthree  # 1 to 5 s, and an extra
+    except ImportError as error:
+        raise PluginError(
+            "mitigation: 'readout' needs mthree, which is not installed; pip install 'quantum-pilot[mitigation]'",
+            group="pilot.quantum.mitigation",
+            name="readout",
+        ) from error
+    solver = mthree.M3Mitigation()
+    solver.cals_from_matrices(
+        [
+            matrices[qubit].astype(np.float32) if qubit in matrices else None
+            for qubit in range(max(matrices, default=-1) + 1)
+        ]
+    )
+    return solver
+
+
+def _solve(
+    solver: Any, outcome: Outcomes, places: Mapping[int, int], matrices: Mapping[int, NDArray[np.float64]]
+) -> QuasiOutcomes:
+    """The outcome with its weights corrected by mthree; its keys are the measured bits, the first rightmost."""
+    seen = outcome.weights != 0
+    before, bits = outcome.weights[seen], outcome.bits()[seen][:, list(places)]
+    keys = [row[::-1].tobytes().decode() for row in bits + ord("0")]
+    total = float(before.sum())
+    distance = len(places) if len(keys) <= solver.iter_threshold else None  # costs nothing where it solves directly
+    counts = dict(zip(keys, before.tolist(), strict=True))
+    quasi = solver.apply_correction(counts, list(places.values()), distance, tol=1e-6, max_iter=100)
+    weights = np.array([float(quasi[key]) for key in keys])
+    inverses = np.tile(np.eye(2), (outcome.num_bits, 1, 1))
+    for place, qubit in places.items():
+        inverses[place] = np.linalg.inv(matrices[qubit])
+    return QuasiOutcomes(
+        registers=outcome.registers,
+        num_bits=outcome.num_bits,
+        packed=outcome.packed[seen],
+        weights=weights * (total / weights.sum()),
+        shots=outcome.shots,
+        measured=before,
+        inverses=inverses,
+    )
+
+
+def _nearest(outcome: QuasiOutcomes) -> Outcomes:
+    total = outcome.weights.sum()
+    weights = nearest_probabilities(outcome.weights / total) * total
+    seen = weights > 0
+    return Outcomes(
+        registers=outcome.registers,
+        num_bits=outcome.num_bits,
+        packed=outcome.packed[seen],
+        weights=weights[seen],
+        shots=outcome.shots,
+    )

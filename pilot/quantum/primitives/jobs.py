@@ -1,0 +1,178 @@
+"""Jobs of the primitives and of the backend: Qiskit's job interfaces over the futures of tasks."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, wait
+from typing import Any, TypeVar
+
+from qiskit.primitives import BasePrimitiveJob, PrimitiveResult
+from qiskit.providers import JobStatus, JobV1
+from qiskit.result import Result
+
+_R = TypeVar("_R")
+
+
+class _Gathering:
+    """One result of many tasks, put together when it is first asked for."""
+
+    def __init__(self, tasks: Sequence[Future[Any]], finish: Callable[[list[Any]], _R]) -> None:
+        self.tasks = tuple(tasks)
+        self._finish = finish
+        self._whole: list[Any] = []
+
+    def result(self, timeout: float | None) -> Any:
+        """Block until there is one; a task that fails ends the others, and its exception is raised."""
+        if not self._whole:
+            over, left = wait(self.tasks, timeout=timeout, return_when=FIRST_EXCEPTION)
+            for task in over:
+                if task.cancelled() or task.exception() is not None:
+                    self.cancel()
+                    task.result()
+            if left:
+                raise TimeoutError(f"{len(left)} of {len(self.tasks)} tasks are not finished after {timeout} s")
+            self._whole.append(self._finish([task.result() for task in self.tasks]))
+        return self._whole[0]
+
+    def status(self) -> JobStatus:
+        """Does not block. One task that failed makes the job fail, one that was cancelled makes it cancelled."""
+        if self._whole:
+            return JobStatus.DONE
+        over = [task for task in self.tasks if task.done()]
+        if any(not task.cancelled() and task.exception() is not None for task in over):
+            return JobStatus.ERROR
+        if any(task.cancelled() for task in over):
+            return JobStatus.CANCELLED
+        if len(over) == len(self.tasks):
+            return JobStatus.DONE
+        if over or any(task.running() for task in self.tasks):
+            return JobStatus.RUNNING
+        return JobStatus.QUEUED
+
+    def cancel(self) -> bool:
+        """Cancel all that is not over. True when there was something to cancel."""
+        cancelled = [task.cancel() for task in self.tasks if not task.done()]
+        return any(cancelled)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"tasks": (), "_finish": None, "_whole": [self.result(None)]}
+
+
+class PilotPrimitiveJob(BasePrimitiveJob[PrimitiveResult[Any], JobStatus]):  # type: ignore[misc] # Any to mypy
+    """The job of one ``run`` of a sampler or an estimator. Its tasks were submitted when it was made.
+
+    It can be pickled; that waits for its result, which travels with it.
+    """
+
+    def __init__(self, tasks: Sequence[Future[Any]], finish: Callable[[list[Any]], PrimitiveResult[Any]]) -> None:
+        """Make it of tasks that are under way.
+
+        Args:
+            tasks: all that it needs.
+            finish: makes the result of theirs, in their order.
+        """
+        super().__init__(str(uuid.uuid4()))
+        self._gathering = _Gathering(tasks, finish)
+
+    @property
+    def tasks(self) -> tuple[Future[Any], ...]:
+        """The futures of its tasks."""
+        return self._gathering.tasks
+
+    def result(self, timeout: float | None = None) -> PrimitiveResult[Any]:
+        """The result; blocks until there is one.
+
+        Args:
+            timeout: seconds to wait at most; None: for ever.
+
+        Raises:
+            TimeoutError: it is not there within that time.
+            CancelledError: it was cancelled.
+            Exception: what a task raised; what is left of the job is cancelled then.
+        """
+        result: PrimitiveResult[Any] = self._gathering.result(timeout)
+        return result
+
+    def status(self) -> JobStatus:
+        """Where it is now. Does not block."""
+        return self._gathering.status()
+
+    def done(self) -> bool:
+        """True when it has a result."""
+        return self.status() is JobStatus.DONE
+
+    def running(self) -> bool:
+        """True while a task of it runs, or some are finished and some are not."""
+        return self.status() is JobStatus.RUNNING
+
+    def cancelled(self) -> bool:
+        """True when it was cancelled."""
+        return self.status() is JobStatus.CANCELLED
+
+    def in_final_state(self) -> bool:
+        """True when it is over, however it ended."""
+        return self.status() in (JobStatus.DONE, JobStatus.CANCELLED, JobStatus.ERROR)
+
+    def cancel(self) -> bool:
+        """Cancel its tasks, at the QPU too. True when there was something to cancel."""
+        return self._gathering.cancel()
+
+
+class PilotJob(JobV1):  # type: ignore[misc]
+    """The job of one ``PilotBackend.run``. Its tasks were submitted when it was made."""
+
+    def __init__(self, backend: Any, tasks: Sequence[Future[Any]], finish: Callable[[str, list[Any]], Result]) -> None:
+        """Make it of tasks that are under way.
+
+        Args:
+            backend: the one that it runs on.
+            tasks: all that it needs.
+            finish: makes the result of the job's id and theirs, in their order.
+        """
+        super().__init__(backend, str(uuid.uuid4()))
+        self._gathering = _Gathering(tasks, lambda results: finish(self.job_id(), results))
+
+    @property
+    def tasks(self) -> tuple[Future[Any], ...]:
+        """The futures of its tasks."""
+        return self._gathering.tasks
+
+    def submit(self) -> None:
+        """Nothing: a job is submitted when it is made."""
+
+    def result(self, timeout: float | None = None) -> Result:
+        """The result; blocks until there is one. Raises as `PilotPrimitiveJob.result`."""
+        result: Result = self._gathering.result(timeout)
+        return result
+
+    def status(self) -> JobStatus:
+        """Where it is now. Does not block."""
+        return self._gathering.status()
+
+    def cancel(self) -> bool:
+        """Cancel its tasks, at the QPU too. True when there was something to cancel."""
+        return self._gathering.cancel()
+
+    def wait_for_final_state(
+        self, timeout: float | None = None, wait: float = 5, callback: Callable[..., None] | None = None
+    ) -> None:
+        """Block until it is over. Unlike Qiskit's own, it is told, and does not look every few seconds.
+
+        Args:
+            timeout: seconds to wait at most; None: for ever.
+            wait: not used.
+            callback: called once, when it is over, with the job's id, its status and itself.
+
+        Raises:
+            TimeoutError: it is not over within that time.
+        """
+        try:
+            self._gathering.result(timeout)
+        except CancelledError:
+            pass
+        except Exception:
+            if not self.in_final_state():
+                raise
+        if callback is not None:
+            callback(self.job_id(), self.status(), self)

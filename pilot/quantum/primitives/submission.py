@@ -1,0 +1,88 @@
+"""What the primitives share: the manager that they submit to, the fields of their tasks, and seeds."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from qiskit import QuantumCircuit
+
+from pilot.descriptions import TaskDescription
+from pilot.errors import DescriptionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pilot.quantum.outcomes import Outcomes
+
+#: Fields of `TaskDescription` that a primitive's tasks can be given.
+TASK_FIELDS = (
+    "min_fidelity",
+    "mitigation",
+    "optimization_level",
+    "num_cpus",
+    "num_gpus",
+    "memory",
+    "pilot",
+    "pilots",
+    "labels",
+    "priority",
+    "walltime",
+    "timeout",
+    "retries",
+    "name",
+)
+
+
+class Manager(Protocol):
+    """What runs tasks: a `PilotManager`, or anything that takes descriptions and gives futures."""
+
+    def submit_tasks(self, descriptions: Iterable[TaskDescription], /) -> Sequence[Future[Any]]:
+        """Send tasks on their way; does not block."""
+
+
+def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that each task of a primitive has, checked.
+
+    Args:
+        owner: who was given them, for the message.
+        qpu: as in ``TaskDescription.qpu``.
+        given: fields of `TASK_FIELDS` by name.
+
+    Raises:
+        DescriptionError: an unknown name (the nearest known one is named), or a value that is not allowed.
+    """
+    for name in given:
+        if name not in TASK_FIELDS:
+            near = difflib.get_close_matches(name, TASK_FIELDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise DescriptionError(
+                f"{owner} has no option {name!r}{hint} It has: {', '.join(TASK_FIELDS)}", field=name, given=given[name]
+            )
+    fields = {"qpu": qpu, **given}
+    TaskDescription(circuit=QuantumCircuit(), **fields)
+    return fields
+
+
+def seeds(seed: np.random.Generator | int | None, number: int) -> list[int]:
+    """Seeds for so many tasks: an integer gives the same ones at each call, a generator goes on, None is random."""
+    if isinstance(seed, np.random.Generator):
+        drawn = seed.integers(1 << 31, size=number)
+    else:
+        drawn = np.random.SeedSequence(seed).generate_state(number) >> 1
+    return [int(one) for one in drawn]
+
+
+def shot_order(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.intp]:
+    """The number of each shot's outcome, `(shots,)`, in random order: who takes the first few takes a fair sample."""
+    numbers = np.arange(len(outcomes.weights)).repeat(outcomes.weights.astype(np.intp))
+    order: NDArray[np.intp] = rng.permutation(numbers)
+    return order
+
+
+def measures(circuit: QuantumCircuit) -> bool:
+    """True when the circuit writes to a classical bit."""
+    return any(entry.clbits for entry in circuit.data)

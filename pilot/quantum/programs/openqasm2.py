@@ -1,0 +1,196 @@
+"""OpenQASM 2: Qiskit's parser and exporter, and ways around what they lack.
+
+In: all of Qiskit's gates are known without a definition; a definition in the text always counts. Out:
+conditions on single bits, with else or with more than one instruction become several conditions on the whole
+register, the only ones that the language has.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from qiskit import qasm2
+from qiskit.circuit import ClassicalRegister, Clbit, IfElseOp, QuantumCircuit
+from qiskit.circuit.classical import expr
+
+from pilot.errors import DescriptionError
+from pilot.quantum.programs.conditions import bits_of, truth
+from pilot.quantum.programs.definitions import plain, standard_gates, standardised, steps_of
+from pilot.quantum.programs.problems import check_nesting, end_of, place_of, program_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from qiskit.circuit import CircuitInstruction
+
+    from pilot.errors import ProgramError
+
+#: Qubits, and classical bits, of a register.
+MAX_BITS = 100_000
+#: Bits of a register whose values are listed to ask for one of them.
+_MAX_LISTED_BITS = 8
+
+_DEFINED = re.compile(r"^\s*(?:gate|opaque)\s+(\w+)", re.MULTILINE)
+_REGISTER = re.compile(r"\b[qc]reg\s+\w+\s*\[\s*(\d+)")
+_MESSAGE = re.compile(r"(?P<file>[^:]*):(?P<line>\d+),(?P<column>\d+): (?P<problem>.*)", re.DOTALL)
+_NEEDED = re.compile(r"needed (?P<expected>.*?), but instead (?P<problem>saw .*)", re.DOTALL)
+
+
+def loads(text: str, folder: str | None = None) -> QuantumCircuit:
+    """The circuit of an OpenQASM 2 program.
+
+    Args:
+        text: the program.
+        folder: where files that it includes are looked for; without it, none may be included.
+
+    Raises:
+        ProgramError: it is not OpenQASM 2; line and column are in the error.
+    """
+    check_nesting(text, "openqasm2")
+    _check_sizes(text)
+    try:
+        circuit = qasm2.loads(
+            text,
+            include_path=() if folder is None else (folder,),
+            custom_instructions=_known(set(_DEFINED.findall(text))),
+            custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
+        )
+        return standardised(circuit)
+    except qasm2.QASM2ParseError as error:
+        raise _problem(str(error.message), text) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's, which is no Exception
+            raise
+        line, column = end_of(text)
+        raise program_error("openqasm2", f"the parser failed: {error}", line=line, column=column) from None
+
+
+def _check_sizes(text: str) -> None:
+    for match in _REGISTER.finditer(text):
+        if len(match[1]) > len(str(MAX_BITS)) or int(match[1]) > MAX_BITS:
+            line, column = place_of(text, match.start(1))
+            problem = f"a register of size {match[1][:20]}"
+            raise program_error("openqasm2", problem, line=line, column=column, expected=f"at most {MAX_BITS}")
+
+
+def dumps(circuit: QuantumCircuit) -> str:
+    """The circuit as OpenQASM 2.
+
+    Raises:
+        DescriptionError: the language cannot express an instruction, which the message names.
+    """
+    try:
+        return str(qasm2.dumps(plain(_with_simple_conditions(circuit)))) + "\n"
+    except qasm2.QASM2ExportError as error:
+        raise DescriptionError(f"OpenQASM 2 cannot express the circuit: {error.message}") from error
+
+
+def _known(defined: set[str]) -> list[qasm2.CustomInstruction]:
+    """Gates that need no definition; what the text defines itself is left to it."""
+    legacy = [each for each in qasm2.LEGACY_CUSTOM_INSTRUCTIONS if each.name not in defined]
+    names = {each.name for each in qasm2.LEGACY_CUSTOM_INSTRUCTIONS} | defined | {"U", "CX"}
+    more = [
+        qasm2.CustomInstruction(name, len(gate.params), gate.num_qubits, gate.base_class, builtin=True)
+        for name, gate in standard_gates().items()
+        if name not in names and gate.num_qubits
+    ]
+    return legacy + more
+
+
+def _problem(message: str, text: str) -> ProgramError:
+    match = _MESSAGE.fullmatch(message.strip("\"'"))
+    if match is None:
+        line, column = end_of(text)
+        return program_error("openqasm2", message, line=line, column=column)
+    problem, expected = match["problem"], None
+    if needed := _NEEDED.fullmatch(problem):
+        problem, expected = needed["problem"], needed["expected"].strip("'")
+    if os.path.basename(match["file"]) != "<input>":
+        problem = f"in {match['file']}: {problem}"
+    return program_error(
+        "openqasm2", problem, line=int(match["line"]), column=int(match["column"]) + 1, expected=expected
+    )
+
+
+def _with_simple_conditions(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Conditions as the language has them: one register equals one number, one instruction follows."""
+    if not any(instruction.is_control_flow() for instruction in circuit.data):
+        return circuit
+    result: QuantumCircuit = circuit.copy_empty_like()
+    for instruction in circuit.data:
+        if instruction.operation.name == "if_else":
+            for each in _conditioned(circuit, instruction):
+                result.append(each)
+        elif instruction.operation.name == "for_loop":
+            for body in steps_of(instruction.operation):
+                inner = circuit.copy_empty_like()
+                inner.compose(body, instruction.qubits, instruction.clbits, inplace=True, inline_captures=True)
+                for each in _with_simple_conditions(inner).data:
+                    result.append(each)
+        else:
+            result.append(instruction)
+    return result
+
+
+def _conditioned(circuit: QuantumCircuit, instruction: CircuitInstruction) -> Iterator[CircuitInstruction]:
+    operation: Any = instruction.operation
+    register = _register(circuit, operation.condition)
+    values = [value for value in range(2 ** len(register)) if _holds(operation.condition, register, value)]
+    others = sorted(set(range(2 ** len(register))) - set(values))
+    for block, when in zip(operation.blocks, (values, others), strict=False):
+        qubits = dict(zip(block.qubits, instruction.qubits, strict=True))
+        clbits = dict(zip(block.clbits, instruction.clbits, strict=True))
+        for inner in block.data:
+            if inner.is_control_flow():
+                raise DescriptionError(f"OpenQASM 2 cannot express {inner.operation.name} inside a condition")
+            if inner.operation.name == "barrier":
+                continue
+            operands = [clbits[bit] for bit in inner.clbits]
+            _check_unchanged(register, operands, inner, block, len(operation.blocks))
+            for value in when:
+                body = QuantumCircuit(list(inner.qubits), list(inner.clbits))
+                body.add_register(register)
+                body.append(inner)
+                conditional = IfElseOp((register, value), body)
+                rest = [bit for bit in body.clbits if bit not in inner.clbits]
+                yield inner.replace(
+                    operation=conditional,
+                    qubits=[qubits[bit] for bit in inner.qubits],
+                    clbits=[*operands, *rest],
+                )
+
+
+def _check_unchanged(
+    register: ClassicalRegister, changed: Sequence[Clbit], inner: CircuitInstruction, block: QuantumCircuit, blocks: int
+) -> None:
+    """A measurement into the register that decides must be the last thing that depends on it."""
+    if any(bit in register for bit in changed) and (blocks > 1 or inner is not block.data[-1]):
+        raise DescriptionError(
+            f"OpenQASM 2 cannot express a condition on {register.name!r} whose body changes {register.name!r}"
+        )
+
+
+def _register(circuit: QuantumCircuit, condition: Any) -> ClassicalRegister:
+    """The one register whose bits a condition asks for."""
+    bits = bits_of(condition)
+    for register in circuit.cregs:
+        if bits and bits <= set(register):
+            if len(register) > _MAX_LISTED_BITS and not _is_whole(condition):
+                raise DescriptionError(
+                    f"OpenQASM 2 has conditions on whole registers alone, and {register.name!r} of "
+                    f"{len(register)} bits has too many values: at most {_MAX_LISTED_BITS} bits can be listed"
+                )
+            return register
+    raise DescriptionError(
+        "OpenQASM 2 has conditions on one register: this if_else asks for bits of several, or of none"
+    )
+
+
+def _is_whole(condition: Any) -> bool:
+    return not isinstance(condition, expr.Expr) and isinstance(condition[0], ClassicalRegister)
+
+
+def _holds(condition: Any, register: ClassicalRegister, value: int) -> bool:
+    return truth(condition, {bit: value >> place & 1 for place, bit in enumerate(register)})

@@ -1,0 +1,683 @@
+"""OriginIR's text to statements: one pass over the lines, every statement with its place."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from math import inf, pi
+from typing import NamedTuple, NoReturn
+
+from pilot.quantum.programs.originir import gates
+from pilot.quantum.programs.problems import program_error
+
+#: Blocks in blocks, and operations in an expression.
+MAX_DEPTH = 64
+
+_TOKEN = re.compile(
+    r"(?P<white>[ \t\r\f\v]+|//.*)"
+    r"|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+    r"|(?P<name>[A-Za-z_]\w*)"
+    r"|(?P<symbol>==|!=|>=|<=|&&|\|\||[-+*/()\[\],=<>!])",
+    re.ASCII,
+)
+_PRECEDENCE = {
+    "||": 1,
+    "&&": 2,
+    "==": 3,
+    "!=": 3,
+    "<": 4,
+    "<=": 4,
+    ">": 4,
+    ">=": 4,
+    "+": 5,
+    "-": 5,
+    "*": 6,
+    "/": 6,
+}
+#: What closes a block, by what opens it.
+_CLOSERS = {
+    "DAGGER": ("ENDDAGGER",),
+    "CONTROL": ("ENDCONTROL",),
+    "QIF": ("ENDQIF", "ENDIF"),
+    "QWHILE": ("ENDQWHILE",),
+    "QGATE": ("ENDQGATE",),
+    "DEF": ("ENDDEF",),
+}
+_ENDS = {end for ends in _CLOSERS.values() for end in ends}
+_KEYWORDS = {*_CLOSERS, *_ENDS, "ELSE", "QINIT", "CREG", "MEASURE", "BARRIER", "RESET", "PI"}
+
+
+class Place(NamedTuple):
+    """Where something stands, both from 1 on."""
+
+    line: int
+    column: int
+
+
+class Token(NamedTuple):
+    kind: str
+    text: str
+    place: Place
+
+
+def wrong(place: Place, problem: str, expected: str | None = None) -> NoReturn:
+    """Raise the error that names the place."""
+    raise program_error("originir", problem, line=place.line, column=place.column, expected=expected)
+
+
+@dataclass(slots=True)
+class Number:
+    value: float
+
+
+@dataclass(slots=True)
+class Name:
+    """A parameter of a QGATE or DEF."""
+
+    name: str
+    place: Place
+
+
+@dataclass(slots=True)
+class Bit:
+    """``c[index]``."""
+
+    index: Expression
+    place: Place
+
+
+@dataclass(slots=True)
+class Operation:
+    """One operand or two; the second comes last."""
+
+    sign: str
+    operands: tuple[Expression, ...]
+    place: Place
+    depth: int
+
+
+Expression = Number | Name | Bit | Operation
+
+
+@dataclass(slots=True)
+class Qubit:
+    """``q[index]``, the whole register (neither index nor name), or an operand of a QGATE by its name."""
+
+    place: Place
+    index: Expression | None = None
+    name: str | None = None
+
+
+@dataclass(slots=True)
+class Apply:
+    place: Place
+    gate: str
+    qubits: list[Qubit]
+    parameters: list[Expression]
+    dagger: bool = False
+    controls: list[Qubit] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Measure:
+    place: Place
+    qubit: Qubit
+    bit: Bit | None
+
+
+@dataclass(slots=True)
+class Barrier:
+    place: Place
+    qubits: list[Qubit]
+
+
+@dataclass(slots=True)
+class Reset:
+    place: Place
+    qubit: Qubit
+
+
+@dataclass(slots=True)
+class Assign:
+    place: Place
+    bit: Bit
+    value: Expression
+
+
+@dataclass(slots=True)
+class Dagger:
+    place: Place
+    body: list[Statement]
+
+
+@dataclass(slots=True)
+class Control:
+    place: Place
+    qubits: list[Qubit]
+    body: list[Statement]
+
+
+@dataclass(slots=True)
+class If:
+    place: Place
+    condition: Expression
+    then: list[Statement]
+    otherwise: list[Statement]
+
+
+@dataclass(slots=True)
+class While:
+    place: Place
+    condition: Expression
+    body: list[Statement]
+
+
+Statement = Apply | Measure | Barrier | Reset | Assign | Dagger | Control | If | While
+
+
+@dataclass(slots=True)
+class Definition:
+    """A QGATE, whose operands have names, or a DEF, whose operands are called q[0], q[1] ..."""
+
+    place: Place
+    kind: str
+    name: str
+    qubits: list[str]
+    parameters: list[str]
+    body: list[Statement]
+
+
+@dataclass(slots=True)
+class Source:
+    """A whole program; `num_bits` is None where no CREG says."""
+
+    num_qubits: int
+    num_bits: int | None
+    statements: list[Statement]
+    definitions: dict[str, Definition]
+
+
+class Line:
+    """The tokens of one line, and which comes next."""
+
+    def __init__(self, tokens: list[Token], end: Place) -> None:
+        self._tokens = tokens
+        self._next = 0
+        self._end = Token("end", "the end of the line", end)
+
+    def peek(self, ahead: int = 0) -> Token:
+        place = self._next + ahead
+        return self._tokens[place] if place < len(self._tokens) else self._end
+
+    def take(self) -> Token:
+        token = self.peek()
+        self._next += 1
+        return token
+
+    def at(self, text: str) -> bool:
+        token = self.peek()
+        return token.kind in ("symbol", "name") and token.text == text
+
+    def skip(self, text: str) -> bool:
+        if self.at(text):
+            self._next += 1
+            return True
+        return False
+
+    def expect(self, text: str, why: str = "") -> Token:
+        if not self.at(text):
+            self.refuse(f"{text!r}{why}")
+        return self.take()
+
+    def whole_number(self, what: str) -> int:
+        token = self.peek()
+        if token.kind != "number" or not token.text.isdigit():
+            self.refuse(f"{what}, a whole number")
+        if len(token.text) > 9:
+            wrong(token.place, f"{what}: {token.text[:20]} is too large", "at most 9 digits")
+        return int(self.take().text)
+
+    def new_name(self, what: str) -> str:
+        token = self.peek()
+        if token.kind != "name":
+            self.refuse(what)
+        if token.text in _KEYWORDS or token.text in ("q", "c") or gates.find(token.text):
+            wrong(token.place, f"{token.text!r} is a word of the language", what)
+        return self.take().text
+
+    def end(self) -> None:
+        if self.peek().kind != "end":
+            self.refuse("the end of the line")
+
+    def refuse(self, expected: str) -> NoReturn:
+        token = self.peek()
+        given = token.text if token.kind == "end" else repr(token.text)
+        wrong(token.place, f"{given} stands here", expected)
+
+
+def read(text: str) -> Source:
+    """The statements of a program.
+
+    Raises:
+        ProgramError: it is not OriginIR; the place and what could stand there are in the message.
+    """
+    return _Reader(text).source()
+
+
+def _lines(text: str) -> list[Line]:
+    lines = []
+    for number, raw in enumerate(text.split("\n"), 1):
+        tokens: list[Token] = []
+        offset = 0
+        while offset < len(raw):
+            match = _TOKEN.match(raw, offset)
+            if match is None:
+                _strange(raw, Place(number, offset + 1))
+            if match.lastgroup != "white":
+                tokens.append(Token(str(match.lastgroup), match[0], Place(number, offset + 1)))
+            offset = match.end()
+        if tokens:
+            last = tokens[-1]
+            lines.append(Line(tokens, Place(number, last.place.column + len(last.text))))
+    return lines
+
+
+def _strange(raw: str, place: Place) -> NoReturn:
+    character = raw[place.column - 1]
+    hints = {"#": "//, with which comments begin", ";": "the end of the line, which ends a statement"}
+    wrong(place, f"{character!r} means nothing in OriginIR", hints.get(character))
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self._lines = _lines(text)
+        self._next = 0
+        self._definitions: dict[str, Definition] = {}
+        self._names: list[str] = []
+        self._parameters: list[str] = []
+        last = text.rstrip().count("\n") + 1
+        self._end = Place(last, len(text.rstrip().split("\n")[-1]) + 1)
+
+    def source(self) -> Source:
+        if not self._lines:
+            wrong(self._end, "the program is empty", "QINIT and the number of qubits")
+        line = self._take()
+        line.expect("QINIT", " and the number of qubits")
+        place = line.peek().place
+        num_qubits = line.whole_number("the number of qubits")
+        if not num_qubits:
+            wrong(place, "a program of no qubits", "at least 1")
+        line.end()
+        num_bits = None
+        if self._more() and self._lines[self._next].skip("CREG"):
+            line = self._take()
+            num_bits = line.whole_number("the number of classical bits")
+            line.end()
+        statements = self._block(None, 0)
+        return Source(num_qubits, num_bits, statements, self._definitions)
+
+    def _more(self) -> bool:
+        return self._next < len(self._lines)
+
+    def _take(self) -> Line:
+        self._next += 1
+        return self._lines[self._next - 1]
+
+    def _block(self, opener: Token | None, depth: int) -> list[Statement]:
+        """The statements up to the line that closes the block, which stays."""
+        statements: list[Statement] = []
+        if depth > MAX_DEPTH and opener:
+            wrong(opener.place, "blocks are nested too deep", f"at most {MAX_DEPTH} in one another")
+        while self._more():
+            line = self._lines[self._next]
+            word = line.peek().text
+            if word in _ENDS or word == "ELSE":
+                closers = _CLOSERS[opener.text] if opener else ()
+                if word in closers or (word == "ELSE" and opener and opener.text == "QIF"):
+                    return statements
+                wrong(line.peek().place, f"{word} closes nothing", " or ".join(closers) or "a statement")
+            self._next += 1
+            statement = self._statement(line, depth)
+            if statement is not None:
+                statements.append(statement)
+        if opener:
+            end = _CLOSERS[opener.text][0]
+            wrong(
+                self._end,
+                f"the {opener.text} of line {opener.place.line} is not closed at the end of the program",
+                end,
+            )
+        return statements
+
+    def _statement(self, line: Line, depth: int) -> Statement | None:
+        token = line.peek()
+        if token.kind != "name":
+            line.refuse("a gate or a keyword")
+        blocks = {"DAGGER": self._dagger, "CONTROL": self._control, "QIF": self._if, "QWHILE": self._while}
+        if token.text in blocks:
+            return blocks[token.text](line, line.take(), depth + 1)
+        simple = {"MEASURE": self._measure, "BARRIER": self._barrier, "RESET": self._reset}
+        if token.text in simple:
+            line.take()
+            statement = simple[token.text](line, token.place)
+            line.end()
+            return statement
+        if token.text in ("QGATE", "DEF"):
+            if depth or self._names or self._parameters:
+                wrong(token.place, f"{token.text} stands inside a block", f"{token.text} outside all blocks")
+            self._define(line, line.take())
+            return None
+        if token.text == "c" and line.peek(1).text == "[":
+            bit = self._bit(line)
+            line.expect("=")
+            value = self._expression(line)
+            line.end()
+            return Assign(token.place, bit, value)
+        if token.text in ("QINIT", "CREG"):
+            wrong(token.place, f"{token.text} stands in the middle", "QINIT and CREG at the beginning, once each")
+        return self._apply(line)
+
+    def _close(self, opener: Token) -> Line:
+        line = self._take()
+        line.take()
+        if opener.text != "CONTROL":
+            line.end()
+        return line
+
+    def _dagger(self, line: Line, opener: Token, depth: int) -> Statement:
+        line.end()
+        body = self._block(opener, depth)
+        self._close(opener)
+        return Dagger(opener.place, body)
+
+    def _control(self, line: Line, opener: Token, depth: int) -> Statement:
+        qubits = self._qubits(line)
+        line.end()
+        body = self._block(opener, depth)
+        closing = self._close(opener)
+        if closing.peek().kind != "end":
+            place = closing.peek().place
+            if sorted(_spelled(each) for each in self._qubits(closing)) != sorted(map(_spelled, qubits)):
+                wrong(place, "ENDCONTROL has other qubits than its CONTROL", "the same qubits, or none")
+            closing.end()
+        return Control(opener.place, qubits, body)
+
+    def _if(self, line: Line, opener: Token, depth: int) -> Statement:
+        condition = self._expression(line)
+        line.end()
+        then = self._block(opener, depth)
+        otherwise: list[Statement] = []
+        if self._lines[self._next].at("ELSE"):
+            line = self._take()
+            line.take()
+            line.end()
+            otherwise = self._block(opener, depth)
+            if self._lines[self._next].at("ELSE"):
+                wrong(self._lines[self._next].peek().place, "a second ELSE", "ENDQIF")
+        self._close(opener)
+        return If(opener.place, condition, then, otherwise)
+
+    def _while(self, line: Line, opener: Token, depth: int) -> Statement:
+        condition = self._expression(line)
+        line.end()
+        body = self._block(opener, depth)
+        self._close(opener)
+        return While(opener.place, condition, body)
+
+    def _measure(self, line: Line, place: Place) -> Statement:
+        qubit = self._qubit(line)
+        line.expect(",")
+        if line.at("c") and line.peek(1).text != "[":
+            line.take()
+            return Measure(place, qubit, None)
+        if not line.at("c"):
+            line.refuse("a classical bit, c[...]")
+        return Measure(place, qubit, self._bit(line))
+
+    def _barrier(self, line: Line, place: Place) -> Statement:
+        return Barrier(place, self._qubits(line))
+
+    def _reset(self, line: Line, place: Place) -> Statement:
+        return Reset(place, self._qubit(line))
+
+    def _define(self, line: Line, opener: Token) -> None:
+        place = line.peek().place
+        name = line.new_name(f"the name of the {opener.text}")
+        if name in self._definitions:
+            wrong(place, f"{name!r} is defined already", "another name")
+        if opener.text == "QGATE":
+            qubits, parameters = self._gate_operands(line)
+        else:
+            qubits, parameters = self._subroutine_operands(line)
+        line.end()
+        for each in (qubits, parameters):
+            if len(set(each)) != len(each):
+                wrong(place, f"{name!r} has two operands of one name", "different names")
+        self._names, self._parameters = (qubits if opener.text == "QGATE" else []), parameters
+        body = self._block(opener, 1)
+        self._names, self._parameters = [], []
+        self._close(opener)
+        self._definitions[name] = Definition(opener.place, opener.text, name, qubits, parameters, body)
+
+    def _gate_operands(self, line: Line) -> tuple[list[str], list[str]]:
+        """``a,b,(t)``."""
+        qubits = [line.new_name("an operand's name")]
+        parameters: list[str] = []
+        while line.skip(","):
+            if line.at("("):
+                parameters = self._parameter_names(line)
+                break
+            qubits.append(line.new_name("an operand's name, or parameters in brackets"))
+        return qubits, parameters
+
+    def _subroutine_operands(self, line: Line) -> tuple[list[str], list[str]]:
+        """``(q[0],q[1]) (t)``."""
+        line.expect("(")
+        qubits: list[str] = []
+        while True:
+            place = line.peek().place
+            line.expect("q")
+            line.expect("[")
+            if line.whole_number("an index") != len(qubits):
+                wrong(place, "the operands are not in order", f"q[{len(qubits)}]")
+            line.expect("]")
+            qubits.append(f"q[{len(qubits)}]")
+            if not line.skip(","):
+                break
+        line.expect(")")
+        return qubits, self._parameter_names(line) if line.at("(") else []
+
+    def _parameter_names(self, line: Line) -> list[str]:
+        line.expect("(")
+        names: list[str] = []
+        while not line.at(")"):
+            names.append(line.new_name("a parameter's name"))
+            if not line.skip(","):
+                break
+        line.expect(")")
+        return names
+
+    def _apply(self, line: Line) -> Statement:
+        token = line.take()
+        if gates.find(token.text) is None and token.text not in self._definitions:
+            self._unknown(token)
+        qubits: list[Qubit] = []
+        parameters: list[Expression] = []
+        if line.skip("("):  # functional: NAME(q[0], 0.1), NAME(q[0]) (0.1)
+            self._operands(line, qubits, parameters, ")")
+            line.expect(")")
+            line.skip(",")
+            if line.at("("):
+                self._group(line, parameters)
+        else:
+            self._operands(line, qubits, parameters, "")
+        statement = Apply(token.place, token.text, qubits, parameters)
+        while line.peek().kind == "name":
+            suffix = line.peek()
+            if line.skip("dagger"):
+                statement.dagger = not statement.dagger
+            elif line.skip("controlled_by"):
+                line.expect("(")
+                statement.controls += self._qubits(line)
+                line.expect(")")
+            else:
+                wrong(
+                    suffix.place, f"{suffix.text!r} stands here", "dagger, controlled_by (...) or the end of the line"
+                )
+        line.end()
+        return statement
+
+    def _unknown(self, token: Token) -> NoReturn:
+        known = [*gates.GATES, *self._definitions, *_KEYWORDS]
+        near = [token.text.upper()] if token.text.upper() in known else []
+        near = near or difflib.get_close_matches(token.text.upper(), known, n=1)
+        wrong(token.place, f"{token.text!r} is no gate", near[0] if near else "a gate or a keyword")
+
+    def _operands(self, line: Line, qubits: list[Qubit], parameters: list[Expression], closer: str) -> None:
+        """Qubits, then parameters: in one pair of brackets, or bare."""
+        while not (closer and line.at(closer)) and line.peek().kind != "end":
+            if self._at_qubit(line):
+                if parameters:
+                    line.refuse("a parameter")
+                qubits.append(self._qubit(line))
+            elif line.at("(") and self._is_group(line):
+                self._group(line, parameters)
+                return
+            elif line.peek().text in ("dagger", "controlled_by") and qubits:
+                return
+            else:
+                parameters.append(self._expression(line))
+            if not line.skip(",") and (not qubits or parameters):
+                return
+        if not qubits:
+            line.refuse("a qubit, q[...]")
+
+    def _is_group(self, line: Line) -> bool:
+        """Whether the bracket here holds all parameters, or begins one of them."""
+        depth = ahead = 0
+        while line.peek(ahead).kind != "end":
+            text = line.peek(ahead).text
+            depth += {"(": 1, ")": -1}.get(text, 0)
+            if not depth:
+                after = line.peek(ahead + 1)
+                return after.text not in _PRECEDENCE and after.text != ","
+            ahead += 1
+        return True
+
+    def _group(self, line: Line, parameters: list[Expression]) -> None:
+        line.expect("(")
+        while not line.at(")"):
+            parameters.append(self._expression(line))
+            if not line.skip(","):
+                break
+        line.expect(")")
+
+    def _at_qubit(self, line: Line) -> bool:
+        token = line.peek()
+        return token.kind == "name" and (token.text == "q" or token.text in self._names)
+
+    def _qubits(self, line: Line) -> list[Qubit]:
+        qubits = [self._qubit(line)]
+        while line.skip(","):
+            qubits.append(self._qubit(line))
+        return qubits
+
+    def _qubit(self, line: Line) -> Qubit:
+        if not self._at_qubit(line):
+            line.refuse(" or ".join(self._names) if self._names else "a qubit, q[...]")
+        token = line.take()
+        if token.text in self._names:
+            return Qubit(token.place, name=token.text)
+        if self._names:
+            wrong(token.place, "a QGATE acts on its own operands only", " or ".join(self._names))
+        if not line.skip("["):
+            return Qubit(token.place)
+        index = self._expression(line)
+        line.expect("]")
+        return Qubit(token.place, index=index)
+
+    def _bit(self, line: Line) -> Bit:
+        place = line.expect("c").place
+        line.expect("[")
+        index = self._expression(line)
+        line.expect("]")
+        return Bit(index, place)
+
+    def _expression(self, line: Line, binding: int = 1) -> Expression:
+        left = self._operand(line)
+        while (precedence := _PRECEDENCE.get(line.peek().text, 0)) >= binding and line.peek().kind == "symbol":
+            sign = line.take()
+            right = self._expression(line, precedence + 1)
+            left = self._operation(sign, left, right)
+        return left
+
+    def _operand(self, line: Line) -> Expression:
+        signs = []
+        while line.peek().kind == "symbol" and line.peek().text in "+-!":
+            signs.append(line.take())
+        token = line.peek()
+        if line.skip("("):
+            value = self._expression(line)
+            line.expect(")")
+        elif token.kind == "number":
+            value = Number(float(line.take().text))
+            if value.value == inf:
+                wrong(token.place, "the number is too large", "at most 1.79e308")
+        elif token.text == "PI":
+            line.take()
+            value = Number(pi)
+        elif token.text in self._parameters:
+            line.take()
+            value = Name(token.text, token.place)
+        elif token.text == "c" and token.kind == "name":
+            value = self._bit(line)
+        else:
+            line.refuse("a number, PI, a classical bit or a bracket")
+        for sign in reversed(signs):
+            if sign.text != "+":
+                value = self._operation(sign, value)
+        return value
+
+    def _operation(self, sign: Token, *operands: Expression) -> Expression:
+        if all(isinstance(each, Number) for each in operands):
+            return Number(calculate(sign.text, [each.value for each in operands], sign.place))  # type: ignore[union-attr]
+        depth = 1 + max(each.depth if isinstance(each, Operation) else 0 for each in operands)
+        if depth > MAX_DEPTH:
+            wrong(sign.place, "the expression is too long", f"at most {MAX_DEPTH} operations in one another")
+        return Operation(sign.text, operands, sign.place, depth)
+
+
+def calculate(sign: str, values: list[float], place: Place) -> float:
+    """One operation on numbers; comparisons and the like give 0 or 1.
+
+    Raises:
+        ProgramError: a division by zero, or a result beyond all floats.
+    """
+    try:
+        return float(_CALCULATIONS[len(values), sign](*values))
+    except (ZeroDivisionError, OverflowError) as error:
+        raise program_error("originir", str(error), line=place.line, column=place.column) from None
+
+
+_CALCULATIONS = {
+    (1, "-"): lambda a: -a,
+    (1, "!"): lambda a: not a,
+    (2, "+"): lambda a, b: a + b,
+    (2, "-"): lambda a, b: a - b,
+    (2, "*"): lambda a, b: a * b,
+    (2, "/"): lambda a, b: a / b,
+    (2, "=="): lambda a, b: a == b,
+    (2, "!="): lambda a, b: a != b,
+    (2, "<"): lambda a, b: a < b,
+    (2, "<="): lambda a, b: a <= b,
+    (2, ">"): lambda a, b: a > b,
+    (2, ">="): lambda a, b: a >= b,
+    (2, "&&"): lambda a, b: bool(a and b),
+    (2, "||"): lambda a, b: bool(a or b),
+}
+
+
+def _spelled(qubit: Qubit) -> str:
+    index = qubit.index.value if isinstance(qubit.index, Number) else qubit.index
+    return f"{qubit.name} {index}"

@@ -1,0 +1,228 @@
+"""PennyLane's tapes and QNodes as circuits.
+
+Wire `i` of the tape becomes qubit `i`. What is sampled, counted or asked for its probabilities is measured at the
+end, in the order of the measurement's wires: PennyLane writes the first wire leftmost, Qiskit the first bit
+rightmost. Expectation values measure nothing. Measurements in the middle get a classical bit each, first.
+
+This module never imports PennyLane: who hands one of its objects over has done so.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qiskit.circuit import ClassicalRegister, Clbit, QuantumCircuit, QuantumRegister, library
+from qiskit.circuit.classical import expr
+
+from pilot.errors import DescriptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from qiskit.circuit import Gate
+
+#: Gates without a decomposition are taken by their matrices up to this width.
+_MAX_MATRIX_QUBITS = 8
+_MAX_DEPTH = 64
+
+_GATES: dict[str, Callable[..., Gate]] = {
+    "Identity": library.IGate,
+    "Hadamard": library.HGate,
+    "PauliX": library.XGate,
+    "PauliY": library.YGate,
+    "PauliZ": library.ZGate,
+    "S": library.SGate,
+    "T": library.TGate,
+    "SX": library.SXGate,
+    "RX": library.RXGate,
+    "RY": library.RYGate,
+    "RZ": library.RZGate,
+    "PhaseShift": library.PhaseGate,
+    "U1": library.PhaseGate,
+    "U2": lambda phi, lam: library.UGate(np.pi / 2, phi, lam),
+    "U3": library.UGate,
+    "CNOT": library.CXGate,
+    "CY": library.CYGate,
+    "CZ": library.CZGate,
+    "CH": library.CHGate,
+    "SWAP": library.SwapGate,
+    "ISWAP": library.iSwapGate,
+    "ECR": library.ECRGate,
+    "CRX": library.CRXGate,
+    "CRY": library.CRYGate,
+    "CRZ": library.CRZGate,
+    "ControlledPhaseShift": library.CPhaseGate,
+    "CPhase": library.CPhaseGate,
+    "IsingXX": library.RXXGate,
+    "IsingYY": library.RYYGate,
+    "IsingZZ": library.RZZGate,
+    "Toffoli": library.CCXGate,
+    "CCZ": library.CCZGate,
+    "CSWAP": library.CSwapGate,
+}
+
+
+def is_pennylane(given: Any) -> bool:
+    """It is an object of PennyLane's."""
+    return type(given).__module__.partition(".")[0] == "pennylane"
+
+
+def loads(given: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> QuantumCircuit:
+    """The circuit of a tape, or of a QNode called with these arguments.
+
+    Raises:
+        DescriptionError: it is neither, a QNode's arguments are missing, or an operation has no counterpart.
+    """
+    qml: Any = sys.modules["pennylane"]
+    if isinstance(given, qml.QNode):
+        given = _tape(qml, given, args, kwargs or {})
+    if not isinstance(given, qml.tape.QuantumScript):
+        raise DescriptionError(f"PennyLane: a tape or QNode is wanted; {type(given).__name__} was given", given=given)
+    if given.batch_size is not None:
+        raise DescriptionError(
+            f"PennyLane: the tape has {given.batch_size} values for one parameter; give one tape for each value"
+        )
+    return _Reader(qml, given).circuit()
+
+
+def _tape(qml: Any, qnode: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    try:
+        return qml.workflow.construct_tape(qnode)(*args, **kwargs)
+    except TypeError as error:
+        if args or kwargs:
+            raise
+        raise DescriptionError(
+            f"PennyLane: the QNode takes arguments: give them as `args=(...)`, or its tape: {error}", given=qnode
+        ) from error
+
+
+class _Reader:
+    def __init__(self, qml: Any, tape: Any) -> None:
+        self._qml = qml
+        self._tape = tape
+        self._wires = {wire: number for number, wire in enumerate(tape.wires)}
+        self._middle: dict[Any, Clbit] = {}
+        self._circuit = QuantumCircuit(QuantumRegister(max(1, len(self._wires)), "q"))
+
+    def circuit(self) -> QuantumCircuit:
+        middle = sum(_is_measurement(each) for each in self._tape.operations)
+        if middle:
+            self._circuit.add_register(ClassicalRegister(middle, "mid"))
+        for operation in self._tape.operations:
+            self._operation(operation, 0)
+        self._final()
+        return self._circuit
+
+    def _qubits(self, operation: Any) -> list[int]:
+        return [self._wires[wire] for wire in operation.wires]
+
+    def _operation(self, operation: Any, depth: int) -> None:
+        name = operation.name
+        if depth > _MAX_DEPTH:
+            raise DescriptionError(f"PennyLane: the decomposition of {name} is nested deeper than {_MAX_DEPTH}")
+        if _is_measurement(operation):
+            self._measure(operation)
+        elif name == "Barrier":
+            self._circuit.barrier(self._qubits(operation))
+        elif name in ("Snapshot", "WireCut"):
+            return
+        elif name == "GlobalPhase":
+            self._circuit.global_phase -= _number(operation.data[0])
+        elif name.startswith("Conditional(") and hasattr(operation, "meas_val"):
+            condition = self._condition(operation.meas_val)
+            with self._circuit.if_test(condition):
+                self._operation(operation.base, depth + 1)
+        else:
+            self._gate(operation, depth)
+
+    def _gate(self, operation: Any, depth: int) -> None:
+        gate = self._known(operation)
+        if gate is not None:
+            self._circuit.append(gate, self._qubits(operation))
+            return
+        if operation.has_decomposition:
+            with self._qml.queuing.QueuingManager.stop_recording():
+                parts = operation.decomposition()
+            for part in parts:
+                self._operation(part, depth + 1)
+        elif operation.has_matrix and len(operation.wires) <= _MAX_MATRIX_QUBITS:
+            matrix = np.asarray(self._qml.matrix(operation, wire_order=list(operation.wires)[::-1]))
+            self._circuit.append(library.UnitaryGate(matrix, check_input=True), self._qubits(operation))
+        else:
+            raise DescriptionError(f"PennyLane: the operation {operation.name} has no decomposition and no matrix")
+
+    def _known(self, operation: Any) -> Gate | None:
+        """Qiskit's gate, also for the adjoint and the controlled of a known one."""
+        ops = self._qml.ops.op_math
+        if operation.name in _GATES:
+            return _GATES[operation.name](*map(_number, operation.data))
+        if isinstance(operation, ops.Adjoint):
+            base = self._known(operation.base)
+            return None if base is None else base.inverse()
+        if isinstance(operation, ops.Controlled) and not operation.work_wires:
+            base = self._known(operation.base)
+            if base is None:
+                return None
+            state = "".join("1" if value else "0" for value in reversed(operation.control_values))
+            gate: Gate = base.control(len(state), ctrl_state=state, annotated=False)
+            return gate
+        return None
+
+    def _measure(self, operation: Any) -> None:
+        if operation.postselect is not None:
+            raise DescriptionError("PennyLane: postselection cannot be expressed: select among the outcomes instead")
+        (qubit,) = self._qubits(operation)
+        clbit = self._circuit.cregs[0][len(self._middle)]
+        self._middle[_identity(operation)] = clbit
+        self._circuit.measure(qubit, clbit)
+        if operation.reset:
+            self._circuit.reset(qubit)
+
+    def _condition(self, value: Any) -> Any:
+        """The outcomes for which it is true, as one condition."""
+        bits = [self._middle[_identity(each)] for each in value.measurements]
+        rows = [outcome for outcome, result in value.items() if result]
+        if len(bits) == 1 and len(rows) == 1:
+            return bits[0], bool(rows[0][0])
+        condition: expr.Expr | None = None
+        for outcome in rows:
+            row: expr.Expr | None = None
+            for bit, digit in zip(bits, outcome, strict=True):
+                asked = expr.lift(bit) if digit else expr.logic_not(bit)
+                row = asked if row is None else expr.logic_and(row, asked)
+            condition = row if condition is None else expr.logic_or(condition, row)
+        return expr.lift(False) if condition is None else condition
+
+    def _final(self) -> None:
+        sampled = (
+            self._qml.measurements.CountsMP,
+            self._qml.measurements.SampleMP,
+            self._qml.measurements.ProbabilityMP,
+        )
+        wires: list[Any] = []
+        for measurement in self._tape.measurements:
+            if not isinstance(measurement, sampled) or measurement.mv is not None:
+                continue
+            if measurement.obs is not None:
+                for gate in measurement.obs.diagonalizing_gates():
+                    self._operation(gate, 0)
+            wires += [wire for wire in (measurement.wires or self._tape.wires) if wire not in wires]
+        if wires:
+            register = ClassicalRegister(len(wires), "c")
+            self._circuit.add_register(register)
+            self._circuit.measure([self._wires[wire] for wire in wires], register)
+
+
+def _is_measurement(operation: Any) -> bool:
+    return operation.name == "MidMeasureMP"
+
+
+def _identity(measurement: Any) -> Any:
+    hyperparameters = getattr(measurement, "hyperparameters", {})
+    return hyperparameters.get("meas_uid") or getattr(measurement, "id", None) or id(measurement)
+
+
+def _number(value: Any) -> float:
+    return float(np.real(np.asarray(value)))

@@ -1,0 +1,252 @@
+"""`load`: a circuit from any of the common forms; `Program`: what it gives."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qiskit.circuit import QuantumCircuit
+
+from pilot.errors import DescriptionError
+from pilot.quantum.programs.problems import NAMES, end_of, program_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+#: Formats that are texts.
+TEXT_FORMATS = ("openqasm2", "openqasm3", "originir", "qir")
+#: Characters of an untrusted program.
+MAX_CHARACTERS = 4 << 20
+
+_SUFFIXES = {
+    ".qasm": None,
+    ".qasm2": "openqasm2",
+    ".qasm3": "openqasm3",
+    ".originir": "originir",
+    ".oir": "originir",
+    ".ir": None,
+    ".ll": "qir",
+    ".qir": "qir",
+    ".txt": None,
+}
+_COMMENTS = re.compile(r"\A(?:\s+|//[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
+_HINTS = (
+    ("openqasm2", re.compile(r"OPENQASM\s+2|^\s*qreg\b|include\s+\"qelib1\.inc\"", re.MULTILINE)),
+    ("openqasm3", re.compile(r"OPENQASM\b|^\s*(?:qu)?bit\s*[\[\w]|include\s+\"stdgates\.inc\"", re.MULTILINE)),
+    ("originir", re.compile(r"^\s*(?:QINIT|CREG)\b", re.MULTILINE)),
+    ("qir", re.compile(r"__quantum__|^\s*; ModuleID|^\s*target triple|^define\b|^source_filename", re.MULTILINE)),
+)
+
+
+class Program:
+    """A circuit and the form that it was given in.
+
+    A program is a value: `to_qiskit` gives a copy, so that nothing that is done to it comes back here.
+    """
+
+    __slots__ = ("_circuit", "_format")
+
+    def __init__(self, circuit: QuantumCircuit, format: str = "qiskit") -> None:
+        self._circuit = circuit
+        self._format = format
+
+    @property
+    def format(self) -> str:
+        """The form it was given in: "openqasm2", "openqasm3", "originir", "qir", "qiskit" or "pennylane"."""
+        return self._format
+
+    def to_qiskit(self) -> QuantumCircuit:
+        """The circuit, its registers and bits in the program's order."""
+        return self._circuit.copy()
+
+    def dumps(self, format: str | None = None) -> str:
+        """The program as a text.
+
+        Args:
+            format: "openqasm2", "openqasm3", "originir" or "qir"; without it the one that it was given in.
+
+        Raises:
+            DescriptionError: there is no such format, or it cannot express the circuit: the message names the
+                instruction.
+        """
+        return _writer(format or self._format)(self._circuit)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Program, (self._circuit, self._format)
+
+    def __repr__(self) -> str:
+        circuit = self._circuit
+        sizes = [f"{circuit.num_qubits} qubits", f"{circuit.num_clbits} bits", f"{len(circuit.data)} instructions"]
+        if circuit.num_parameters:
+            sizes.append(f"{circuit.num_parameters} parameters")
+        return f"<Program from {NAMES[self._format]}: {', '.join(sizes)}>"
+
+
+def load(
+    program: Any,
+    format: str | None = None,
+    *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    untrusted: bool = False,
+) -> Program:
+    """A circuit from any of the common forms.
+
+    Args:
+        program: the text of a program; the path of a file with one; a Qiskit circuit; a PennyLane tape or QNode; a
+            `Program`.
+        format: "openqasm2", "openqasm3", "originir", "qir", "qiskit" or "pennylane". Guessed when it is not given.
+        args: what a QNode is called with.
+        kwargs: what a QNode is called with by name.
+        untrusted: the text is a stranger's. It is never taken for a path, includes no files, and is parsed in
+            another process with limits on its time (4 s) and memory (1 GiB more than an idle one). Blocks that long.
+
+    Raises:
+        ProgramError: the text is wrong; `line`, `column` and `expected` say where and why. Also when an untrusted
+            text takes too long or too much memory.
+        DescriptionError: the format is unknown or the object none that holds a circuit.
+    """
+    if format is not None and format not in NAMES:
+        raise DescriptionError(
+            f"format: {format!r} was given; allowed: {', '.join(NAMES)}", field="format", given=format
+        )
+    if untrusted:
+        return _load_untrusted(program, format)
+    if isinstance(program, Program):
+        return program
+    if isinstance(program, QuantumCircuit):
+        return Program(_expected(program.copy(), format, "qiskit"), "qiskit")
+    if isinstance(program, str | os.PathLike):
+        text, suggested, folder = _read(program)
+        format = format or _guess(text, suggested)
+        return Program(parse(text, format, folder), format)
+    from pilot.quantum.programs import pennylane_tapes
+
+    if pennylane_tapes.is_pennylane(program):
+        return Program(_expected(pennylane_tapes.loads(program, args, kwargs), format, "pennylane"), "pennylane")
+    raise DescriptionError(
+        f"a circuit is wanted: a Qiskit circuit, a PennyLane tape or QNode, a text or a path; "
+        f"{type(program).__name__} was given",
+        given=program,
+    )
+
+
+def parse(text: str, format: str, folder: str | None = None) -> QuantumCircuit:
+    """The circuit of a text in a known format; files that it includes are looked for in `folder` only."""
+    if format == "openqasm2":
+        from pilot.quantum.programs import openqasm2
+
+        return openqasm2.loads(text, folder)
+    if format == "openqasm3":
+        from pilot.quantum.programs import openqasm3
+
+        return openqasm3.loads(text)
+    if format == "originir":
+        from pilot.quantum.programs import originir
+
+        return originir.loads(text)
+    if format == "qir":
+        from pilot.quantum.programs import qir
+
+        return qir.loads(text)
+    raise DescriptionError(f"{NAMES[format]} is no text; allowed: {', '.join(TEXT_FORMATS)}", field="format")
+
+
+def guess(text: str) -> str | None:
+    """The format of a text; None when nothing tells."""
+    begin = _COMMENTS.match(text)
+    rest = text[begin.end() :] if begin else text
+    if rest.startswith("OPENQASM"):
+        version = rest[8:].lstrip()
+        return "openqasm2" if version.startswith("2") else "openqasm3"
+    if rest.startswith("QINIT"):
+        return "originir"
+    return next((format for format, hint in _HINTS if hint.search(text)), None)
+
+
+def _guess(text: str, suggested: str | None) -> str:
+    format = guess(text) or suggested
+    if format is None:
+        if not text.strip():
+            raise program_error("openqasm3", "the program is empty", line=1, column=1, expected="a program")
+        raise program_error(
+            "a program",
+            "its format cannot be told",
+            line=1,
+            column=1,
+            expected=f"OPENQASM 2, OPENQASM 3, QINIT or a QIR module; or say format=, one of {', '.join(TEXT_FORMATS)}",
+        )
+    return format
+
+
+def _read(program: str | os.PathLike[str]) -> tuple[str, str | None, str | None]:
+    """The text, the format that the file's name suggests, and where its includes are."""
+    if isinstance(program, str) and not _looks_like_path(program):
+        return _clean(program), None, "."
+    path = Path(program)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DescriptionError(f"{path} cannot be read: {error.strerror or error}", given=program) from error
+    except UnicodeDecodeError as error:
+        raise DescriptionError(f"{path} is no text in UTF-8: {error}", given=program) from error
+    return _clean(text), _SUFFIXES.get(path.suffix.lower()), str(path.parent)
+
+
+def _looks_like_path(text: str) -> bool:
+    """A file's name: one short line that names a file, or ends like one of a program's."""
+    if "\n" in text or len(text) > 4096 or not text.strip() or "\0" in text:
+        return False
+    try:
+        return Path(text).is_file() or (Path(text).suffix.lower() in _SUFFIXES and ";" not in text)
+    except OSError:
+        return False
+
+
+def _clean(text: str) -> str:
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _expected(circuit: QuantumCircuit, format: str | None, actual: str) -> QuantumCircuit:
+    if format not in (None, actual):
+        raise DescriptionError(f"format: {format!r} was given with an object of {NAMES[actual]}", field="format")
+    return circuit
+
+
+def _load_untrusted(program: Any, format: str | None) -> Program:
+    if not isinstance(program, str):
+        raise DescriptionError(f"an untrusted program is a text; {type(program).__name__} was given", field="program")
+    text = _clean(program)
+    if len(text) > MAX_CHARACTERS:
+        line, column = end_of(text[:MAX_CHARACTERS])
+        raise program_error(
+            format or "a program",
+            f"the text has {len(text)} characters",
+            line=line,
+            column=column,
+            expected=f"at most {MAX_CHARACTERS}",
+        )
+    format = format or _guess(text, None)
+    if format not in TEXT_FORMATS:
+        raise DescriptionError(f"format: {format!r} is no text; allowed: {', '.join(TEXT_FORMATS)}", field="format")
+    from pilot.quantum.programs.sandbox import parse_apart
+
+    return Program(parse_apart(text, format), format)
+
+
+def _writer(format: str) -> Any:
+    if format == "openqasm2":
+        from pilot.quantum.programs.openqasm2 import dumps
+    elif format == "openqasm3":
+        from pilot.quantum.programs.openqasm3 import dumps
+    elif format == "originir":
+        from pilot.quantum.programs.originir import dumps
+    elif format == "qir":
+        from pilot.quantum.programs.qir import dumps
+    else:
+        raise DescriptionError(
+            f"format: {format!r} was given; allowed: {', '.join(TEXT_FORMATS)}", field="format", given=format
+        )
+    return dumps

@@ -1,0 +1,217 @@
+"""Strangers' programs, parsed in another process: what a parser does wrong happens there.
+
+A process is kept warm between calls, since starting Qiskit takes over a second; a second one is started when the
+first is busy. One that crashes, takes too long or too much memory is killed and replaced. All end with this
+process, also when it is killed: their input closes. What comes back is QPY, of this version alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from qiskit import qpy
+
+from pilot.errors import DescriptionError, PluginError, ProgramError
+from pilot.quantum.programs.child import ANSWER, READY, REQUEST
+from pilot.quantum.programs.problems import program_error
+
+if TYPE_CHECKING:
+    from qiskit.circuit import QuantumCircuit
+
+#: Seconds that parsing one program may take.
+SECONDS = 4.0
+#: Bytes that parsing may take on top of what the idle process has.
+MEMORY = 1 << 30
+#: Bytes of a parsed program.
+MAX_ANSWER = 256 << 20
+#: Processes at once.
+MAX_CHILDREN = 2
+#: Seconds that a process may take to start.
+_START = 120.0
+
+#: What the process sees of the environment: a stranger's program shall find no secrets there.
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PILOT_AGENT")
+
+
+def parse_apart(text: str, format: str, *, seconds: float = SECONDS) -> QuantumCircuit:
+    """The circuit of a text that nobody vouches for. Blocks at most `seconds`, and while all processes are busy.
+
+    Raises:
+        ProgramError: the text is wrong; or parsing it takes too long, too much memory, or crashes the parser.
+        PluginError: the process does not start, or lacks a package.
+    """
+    child = _pool.take()
+    try:
+        answer = child.ask(text, format, seconds)
+    except BaseException:
+        _pool.drop(child)
+        raise
+    _pool.give_back(child)
+    return answer()
+
+
+class _Child:
+    """One process, which answers one request at a time."""
+
+    def __init__(self) -> None:
+        self._log = tempfile.TemporaryFile()
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        environment |= {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "QISKIT_PARALLEL": "FALSE"}
+        environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(each) for each in sys.path)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"from pilot.quantum.programs.child import main; main({MEMORY})"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            cwd="/",
+            env=environment,
+        )
+        try:
+            ready = self._read(1, monotonic() + _START) == READY
+        except (_TooLong, EOFError):
+            ready = False
+        if not ready:
+            self.kill()
+            self._log.seek(0)
+            end = self._log.read().decode(errors="replace")[-2000:]
+            raise PluginError(f"the process that parses untrusted programs does not start: {end}")
+
+    def ask(self, text: str, format: str, seconds: float) -> Any:
+        """A function that gives the circuit, or raises what is wrong with the text."""
+        body = json.dumps({"text": text, "format": format, "seconds": seconds}).encode()
+        end = monotonic() + seconds
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(REQUEST.pack(len(body)) + body)
+            self.process.stdin.flush()
+            kind, length = ANSWER.unpack(self._read(ANSWER.size, end))
+            if length > MAX_ANSWER:
+                raise program_error(format, f"the parsed program has {length} bytes; at most {MAX_ANSWER} are taken")
+            answer = self._read(length, end)
+        except _TooLong:
+            raise program_error(format, f"parsing takes longer than {seconds:g} s and was stopped") from None
+        except (EOFError, BrokenPipeError):
+            raise self._crashed(format) from None
+        if kind == b"M":
+            raise program_error(format, f"parsing takes more than {MEMORY >> 20} MiB of memory")
+        if kind == b"E":
+            return lambda: _raise(json.loads(answer))
+        return lambda: _unpacked(answer)
+
+    def _crashed(self, format: str) -> ProgramError:
+        self.kill()
+        code = self.process.returncode
+        if code == -signal.SIGXCPU:
+            return program_error(format, "parsing takes too long and was stopped")
+        what = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return program_error(format, f"the parser crashed ({what})")
+
+    def _read(self, length: int, end: float) -> bytes:
+        assert self.process.stdout is not None
+        descriptor = self.process.stdout.fileno()
+        parts = bytearray()
+        while len(parts) < length:
+            left = end - monotonic()
+            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+                raise _TooLong
+            part = os.read(descriptor, min(length - len(parts), 1 << 20))
+            if not part:
+                raise EOFError
+            parts += part
+        return bytes(parts)
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except BrokenPipeError:  # something was still to be written
+                    continue
+
+
+class _TooLong(Exception):
+    """The time is over."""
+
+
+class _Pool:
+    """The processes: idle ones, and how many more may be started."""
+
+    def __init__(self) -> None:
+        self._places = threading.Semaphore(MAX_CHILDREN)
+        self._lock = threading.Lock()
+        self._idle: list[_Child] = []
+
+    def take(self) -> _Child:
+        self._places.acquire()
+        try:
+            with self._lock:
+                child = self._idle.pop() if self._idle else None
+            if child is not None and child.alive():
+                return child
+            if child is not None:
+                child.kill()
+            return _Child()
+        except BaseException:
+            self._places.release()
+            raise
+
+    def give_back(self, child: _Child) -> None:
+        with self._lock:
+            self._idle.append(child)
+        self._places.release()
+
+    def drop(self, child: _Child) -> None:
+        child.kill()
+        self._places.release()
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for child in idle:
+            child.kill()
+
+
+_pool = _Pool()
+
+
+def _forget() -> None:
+    """A forked process has no part in its parent's children."""
+    global _pool
+    _pool = _Pool()
+
+
+def close() -> None:
+    """End the idle processes; the next call starts a new one."""
+    _pool.close()
+
+
+atexit.register(close)
+os.register_at_fork(after_in_child=_forget)
+
+
+def _raise(answer: dict[str, Any]) -> None:
+    kinds = {"DescriptionError": DescriptionError, "PluginError": PluginError}
+    raise kinds.get(answer["kind"], ProgramError)(answer["message"], **answer["data"])
+
+
+def _unpacked(answer: bytes) -> QuantumCircuit:
+    if answer[:6] != b"QISKIT" or answer[6] != qpy.QPY_VERSION:
+        raise PluginError("the process that parses untrusted programs answered with something else than QPY")
+    circuits: list[QuantumCircuit] = qpy.load(io.BytesIO(answer))
+    return circuits[0]

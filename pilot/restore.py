@@ -1,0 +1,146 @@
+"""What an attached manager takes over from the journal: pilots, functions and tasks."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pilot import errors, events
+from pilot.controller import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY
+from pilot.descriptions import Terms
+from pilot.device import devices
+from pilot.handles import Pilot, Task
+from pilot.journal import Journal
+from pilot.ledger import Entry, Function
+from pilot.results import Outcome
+from pilot.session import memory_of
+from pilot.states import PilotState, TaskState, is_final
+
+if TYPE_CHECKING:
+    from pilot.manager import PilotManager
+
+
+class Recorded(Outcome, frozen=True, array_like=True, gc=False):
+    """An outcome whose value and output are in the journal only."""
+
+
+def restore(manager: PilotManager) -> None:
+    """Take over what the journal knows. Before the manager's thread runs."""
+    conductor, journal = manager._conductor, manager._conductor.journal
+    functions: dict[int, Function] = {}
+    for id, digest, name, code in journal.functions():
+        functions[id] = manager._functions[digest] = Function(id, digest, name)
+        conductor.codes[digest] = code
+    terms = journal.terms()
+    conductor.workers = journal.workers()
+    conductor.terms = {one: id for id, one in terms.items()}
+    _restore_pilots(manager, journal)
+    _restore_tasks(manager, journal, functions, terms)
+    conductor.post(events.Attached())
+
+
+def _restore_pilots(manager: PilotManager, journal: Journal) -> None:
+    rows = list(journal.pilots())
+    names = {id: description.name or id for id, description, *_ in rows}
+    parents = journal.parents()
+    manager._pilot_ids = itertools.count(len(rows) + 1)
+    for id, description, mark, state, _ in sorted(rows, key=lambda row: int(row[0].rpartition("-")[2])):
+        pilot = manager._add_pilot(id, description, _line(id, parents, names))
+        if is_final(PilotState(state)):
+            pilot._change(PilotState(state), "before this manager was attached")
+        else:
+            _restore_pilot(manager, pilot, mark, journal.changes(id), parents)
+
+
+def _restore_pilot(
+    manager: PilotManager, pilot: Pilot, mark: str, changes: list[tuple[str, str, str | None]], parents: dict[str, str]
+) -> None:
+    """A pilot that was not over: its agent may join again. One that was never submitted is submitted now."""
+    conductor, id, description = manager._conductor, pilot.id, pilot.description
+    reasons = [reason for _, reason, _ in changes]
+    native_id, draining, reported = None, False, False  # of its last job
+    for state, reason, native in changes:
+        if reason.startswith((STARTED_AGAIN, TAKEN_AWAY)):
+            native_id, draining, reported = None, False, False
+        native_id = native or native_id
+        draining = draining or state == PilotState.DRAINING.value
+        reported = reported or state in (PilotState.STARTING.value, PilotState.ACTIVE.value)
+    if mark:
+        pilot._change(PilotState.QUEUED, "waits for its agent to join again")
+        conductor.adopt(id, mark)
+        if native_id is not None:
+            conductor.fleet.adopt(id, description, native_id, mark, manager._folder.pilot(id))
+        for job, native in conductor.journal.further_jobs(id).items():
+            number = int(job.rpartition("+")[2])
+            manager._jobs = itertools.count(max(next(manager._jobs), number + 1))
+            if native is not None:
+                conductor.fleet.adopt(job, description, native, mark, manager._folder.pilot(f"{id}/nodes-{number}"))
+    conductor.post(
+        events.PilotAsked(
+            id,
+            description,
+            memory_of(description),
+            devices=devices(description),
+            rejoins=bool(mark),
+            ancestors=manager._ancestors[id],
+            draining=draining,
+            succeeded=id in parents.values(),
+            started_again=sum(reason.startswith(STARTED_AGAIN) for reason in reasons),
+            taken=sum(reason.startswith(TAKEN_AWAY) for reason in reasons),
+            job_known=native_id is not None,
+            reported=reported,
+        )
+    )
+
+
+def _restore_tasks(
+    manager: PilotManager, journal: Journal, functions: dict[int, Function], terms: dict[int, Terms]
+) -> None:
+    tasks: dict[int, Task] = {}
+    attempts = journal.attempts()
+    for row in journal.finished():
+        entry = Entry(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
+        entry.state, entry.pilot, entry.worker, entry.bound = (
+            TaskState(row.state),
+            row.pilot,
+            row.worker,
+            row.bound,
+        )
+        entry.attempts = tuple(attempts.get(row.id, ()))
+        entry.reason = "it went there before this manager was attached"
+        task = tasks[row.id] = Task(manager, entry)
+        if row.error is not None:
+            name, reason, cause = msgspec.json.decode(row.error)
+            task._settle(None, (getattr(errors, name), reason, cause))
+        else:
+            task._settle(Recorded(row.id, row.status, row.started, row.seconds), None)
+    entries = []
+    for unfinished in journal.unfinished():
+        entry = Entry(
+            unfinished.id,
+            functions[unfinished.function],
+            unfinished.payload,
+            terms[unfinished.terms],
+            unfinished.name,
+            unfinished.submitted,
+            unfinished.needs,
+        )
+        entry.attempts = tuple(attempts.get(entry.id, ()))
+        entry.retries = sum(attempt.reason == RAISED_REASON for attempt in entry.attempts)
+        tasks[entry.id] = Task(manager, entry)
+        entries.append(entry)
+    manager._conductor.tasks.update(sorted(tasks.items()))
+    manager._task_ids = itertools.count(journal.last_task() + 1)
+    for entry in entries:
+        manager._conductor.submit(entry)
+
+
+def _line(id: str, parents: dict[str, str], names: dict[str, str]) -> tuple[str, ...]:
+    """Ids and names of the pilots that this one takes over from, oldest first."""
+    found: tuple[str, ...] = ()
+    while (parent := parents.get(id)) is not None:
+        found = (parent, names.get(parent, parent), *found)
+        id = parent
+    return found

@@ -1,0 +1,146 @@
+"""`pilot submit`: circuit files from the command line or a batch script, on pilots of its own.
+
+A pilot is said as for the mini-apps (`PilotDescription.from_text`); without one it is this machine, or inside a Slurm
+job its allocation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pilot.descriptions import PilotDescription, TaskDescription
+from pilot.errors import DescriptionError
+from pilot.manager import PilotManager
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pilot.handles import Task
+
+#: Outcomes that the table shows of each circuit.
+SHOWN = 12
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `pilot submit`."""
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="circuits: OpenQASM 2 or 3, OriginIR or QIR; - : stdin"
+    )
+    parser.add_argument("--format", help="openqasm2, openqasm3, originir or qir (default: as each file shows)")
+    parser.add_argument("--shots", type=int, help="samples of each circuit (default: exact, on a simulator)")
+    parser.add_argument("--qpu", help='such as fake:kolkata or ibm:ibm_fez; "aer": simulate (default)')
+    parser.add_argument(
+        "--observable", action="append", default=[], metavar="PAULIS", help="such as ZZI, qubit 0 last; may be repeated"
+    )
+    parser.add_argument("--tomography", action="store_true", help="the state that each circuit prepares")
+    parser.add_argument(
+        "--mitigation", default="", metavar="NAMES", help="of readout,twirling,dd,zne; with commas, in this order"
+    )
+    parser.add_argument("--optimization-level", type=int, default=1, help="0 to 3 (default: 1)")
+    parser.add_argument("--seed", type=int, help="of the samples and of the compiler")
+    parser.add_argument("--pilot", action="append", default=[], help="such as ray:4, slurm://ray:4:2 or site.toml:cpu")
+    parser.add_argument("--json", metavar="FILE", help="write all results there; - : to standard output")
+
+
+def submit(options: argparse.Namespace) -> int:
+    """Run the circuits and show what came out.
+
+    Returns:
+        0, or 1 when a circuit failed.
+
+    Raises:
+        DescriptionError: a flag is wrong, or a file cannot be read.
+    """
+    wanted = [_task(name, options) for name in options.files]
+    pilots = [_pilot(text, options.qpu) for text in options.pilot] or [_pilot(_usual(), options.qpu)]
+    with PilotManager(progress=sys.stderr.isatty()) as manager:
+        for pilot in pilots:
+            manager.submit_pilot(pilot)
+        tasks = [manager.submit_task(one) for one in wanted]
+        manager.wait_tasks(tasks)
+        records = [_record(name, task) for name, task in zip(options.files, tasks, strict=True)]
+    if options.json:
+        text = json.dumps(records, indent=2)
+        sys.stdout.write(text + "\n") if options.json == "-" else Path(options.json).write_text(text + "\n")
+    if options.json != "-":
+        for record in records:
+            _show(record)
+    return int(any("error" in record for record in records))
+
+
+def _task(name: str, options: argparse.Namespace) -> TaskDescription:
+    from pilot.quantum.programs import load  # brings Qiskit
+
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DescriptionError(f"submit: {name} cannot be read: {error}", field="files", given=name) from None
+    try:
+        program = load(text, format=options.format)
+    except DescriptionError as error:
+        raise DescriptionError(f"submit: {name}: {error}", **error.data) from error
+    qpu = options.qpu or (None if options.mitigation else "aer")
+    return TaskDescription(
+        circuit=program.to_qiskit(),
+        shots=options.shots,
+        observables=options.observable,
+        tomography=options.tomography,
+        qpu=qpu,
+        mitigation=tuple(options.mitigation.split(",")) if options.mitigation else (),
+        optimization_level=options.optimization_level,
+        seed=options.seed,
+        name=Path(name).name,
+    )
+
+
+def _usual() -> str:
+    cores = len(os.sched_getaffinity(0))
+    return f"srun://process:{cores}" if "SLURM_JOB_ID" in os.environ else f"process:{cores}"
+
+
+def _pilot(text: str, qpu: str | None) -> PilotDescription:
+    """The pilot; the QPU is its own where it has none."""
+    described = PilotDescription.from_text(text)
+    if qpu in (None, "aer", "*") or described.qpus:
+        return described
+    return msgspec.structs.replace(described, qpus=(qpu,))
+
+
+def _record(name: str, task: Task) -> dict[str, Any]:
+    info = task.info
+    record: dict[str, Any] = {"file": name, "pilot": info.pilot, "qpu": info.qpu, "seconds": info.seconds}
+    try:
+        result = task.result()
+    except Exception as error:
+        return record | {"error": f"{type(error).__name__}: {error}"}
+    if hasattr(result, "get_counts"):
+        return record | {"shots": result.shots, "counts": result.get_counts()}
+    if hasattr(result, "density_matrix"):
+        matrix = result.density_matrix
+        parts = {"real": matrix.real.tolist(), "imaginary": matrix.imag.tolist()}
+        return record | {"density_matrix": parts, "purity": result.purity}
+    return record | {"values": result.values.tolist(), "standard_errors": result.standard_errors.tolist()}
+
+
+def _show(record: dict[str, Any]) -> None:
+    where = record["qpu"] or record["pilot"]
+    print(f"{record['file']} on {where}")
+    if "error" in record:
+        print(f"  {record['error']}")
+    elif "counts" in record:
+        counts = sorted(record["counts"].items(), key=lambda item: (-item[1], item[0]))
+        for outcome, count in counts[:SHOWN]:
+            print(f"  {outcome}  {count:g}")
+        if len(counts) > SHOWN:
+            print(f"  … and {len(counts) - SHOWN} more outcomes")
+    elif "values" in record:
+        for value, error in zip(record["values"], record["standard_errors"], strict=True):
+            print(f"  {value:+.6f} ± {error:.6f}")
+    else:
+        print(f"  purity {record['purity']:.6f}; the density matrix is in the file of --json")

@@ -1,0 +1,170 @@
+"""What workers run for circuits: jobs of a device, their size, their failures; compiled circuits that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.providers.fake_provider import GenericBackendV2
+
+from pilot import device
+from pilot.errors import DescriptionError, QPUCancelled, QPUError
+from pilot.interfaces import QPU, QPUInfo
+from pilot.quantum.circuits import pack, run_circuit
+from pilot.quantum.compilation import Compiler, structure
+from pilot.quantum.execution import DeviceRun, Simulation, compiler_of, only
+from pilot.quantum.outcomes import Outcomes
+
+
+class Bench(QPU):
+    """A QPU that records its jobs; circuits with five bits fail the job that they are in."""
+
+    def __init__(self, most: int = 3) -> None:
+        super().__init__("bench:5", "5")
+        self.backend = GenericBackendV2(5, coupling_map=[[0, 1], [1, 2], [2, 3], [3, 4]], seed=1)
+        self.most = most
+        self.jobs: list[tuple[list[str], int | None]] = []
+        self.calibrated = 1.0
+        self.error: Exception | None = None
+
+    def info(self) -> QPUInfo:
+        return QPUInfo(name=self.name, qubits=5, calibrated=self.calibrated, max_circuits=self.most, max_shots=10_000)
+
+    def target(self) -> Any:
+        return self.backend.target
+
+    def run(
+        self,
+        circuits: Sequence[QuantumCircuit],
+        shots: int | None,
+        seeds: Sequence[int],
+        on_job: Callable[[str], None] = lambda job: None,
+    ) -> list[Outcomes]:
+        self.jobs.append(([circuit.name for circuit in circuits], shots))
+        on_job("job 1")
+        if self.error is not None:
+            raise self.error
+        if any(circuit.num_clbits == 5 for circuit in circuits):
+            raise QPUError("bench:5: the third gate is unknown")
+        return [run_circuit(circuit, shots, seed) for circuit, seed in zip(circuits, seeds, strict=True)]
+
+
+@pytest.fixture
+def qpu(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench()
+    held = SimpleNamespace(open=lambda: made, job_began=lambda job: None, job_ended=lambda: None)
+    monkeypatch.setattr(device, "held", held)
+    return made
+
+
+def bell(name: str = "bell") -> QuantumCircuit:
+    circuit = QuantumCircuit(2, name=name)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.measure_all()
+    return circuit
+
+
+def bad() -> QuantumCircuit:
+    circuit = QuantumCircuit(5)
+    circuit.measure_all()
+    return circuit
+
+
+def call(*circuits: QuantumCircuit) -> tuple[Any, ...]:
+    return pack(circuits), tuple(range(len(circuits))), only if len(circuits) == 1 else None
+
+
+def test_tasks_share_jobs_of_the_size_that_the_device_takes(qpu: Bench) -> None:
+    results = DeviceRun(shots=100).run_together([call(bell(str(number))) for number in range(7)])
+    assert [len(names) for names, _ in qpu.jobs] == [3, 3, 1]
+    assert all(set(outcome.get_counts()) == {"00", "11"} for outcome in results)
+
+
+def test_a_task_may_have_several_circuits(qpu: Bench) -> None:
+    several, one = DeviceRun(shots=100).run_together([call(bell(), bell()), call(bell())])
+    assert len(several) == 2
+    assert one.shots == 100
+
+
+def test_of_tasks_in_one_job_only_the_one_to_blame_fails(qpu: Bench) -> None:
+    good, failed, fine = DeviceRun(shots=100).run_together([call(bell()), call(bad()), call(bell())])
+    assert isinstance(failed, QPUError)
+    assert "the third gate is unknown" in str(failed)
+    assert sum(good.get_counts().values()) == sum(fine.get_counts().values()) == 100
+
+
+def test_a_circuit_that_cannot_be_compiled_fails_alone(qpu: Bench) -> None:
+    wide = QuantumCircuit(6)
+    wide.measure_all()
+    failed, good = DeviceRun(shots=100).run_together([call(wide), call(bell())])
+    assert isinstance(failed, DescriptionError)
+    assert "6 qubits, bench:5 has 5: cut it" in str(failed)
+    assert isinstance(good, Outcomes)
+
+
+def test_a_cancelled_job_is_not_tried_again(qpu: Bench) -> None:
+    qpu.error = QPUCancelled("cancelled")
+    results = DeviceRun(shots=100).run_together([call(bell()), call(bell())])
+    assert [type(result) for result in results] == [QPUCancelled, QPUCancelled]
+    assert len(qpu.jobs) == 1
+
+
+def test_called_for_one_task_it_raises(qpu: Bench) -> None:
+    with pytest.raises(QPUError, match="the third gate is unknown"):
+        DeviceRun(shots=10)(*call(bad()))
+
+
+def test_one_program_is_compiled_once_for_all_its_values(qpu: Bench) -> None:
+    angle, phase = Parameter("b"), Parameter("a")  # the order of values is that of circuit.parameters: a, b
+    circuit = QuantumCircuit(2)
+    circuit.rx(angle, 0)
+    circuit.rz(phase, 0)
+    circuit.measure_all()
+    run = DeviceRun(program=pack(circuit), shots=1000)
+    values = np.array([[0.3, 0.0], [0.3, np.pi], [0.3, 0.0]])  # a, b
+    outcomes = run(values, (1, 2, 3), None)
+    assert [one.get_counts() for one in outcomes] == [{"00": 1000}, {"01": 1000}, {"00": 1000}]
+    assert compiler_of(qpu).misses == 1
+
+
+def test_registers_stay_as_they_are_on_a_device(qpu: Bench) -> None:
+    from qiskit.circuit import ClassicalRegister, QuantumRegister
+
+    circuit = QuantumCircuit(QuantumRegister(4), ClassicalRegister(1, "b"), ClassicalRegister(2, "a"))
+    circuit.x(3)
+    circuit.cx(3, 0)
+    circuit.measure([3, 0, 1], [2, 0, 1])
+    outcome = DeviceRun(shots=50, level=3)(*call(circuit))
+    assert outcome.get_counts() == {"10 1": 50}
+    assert outcome.get_counts("a") == {"10": 50}
+
+
+def test_equal_structures_are_compiled_once_a_calibration(qpu: Bench) -> None:
+    compiler = Compiler(qpu)
+    first = compiler.compile(bell("one"), 1, 0)
+    assert compiler.compile(bell("two"), 1, 0) is first
+    assert (compiler.hits, compiler.misses) == (1, 1)
+    assert compiler.compile(bell(), 2, 0) is not first
+    compiler.refresh()
+    assert compiler.compile(bell(), 1, 0) is first
+    qpu.calibrated = 2.0
+    compiler.refresh()
+    assert compiler.compile(bell(), 1, 0) is not first
+
+
+def test_structure_leaves_the_circuit_alone() -> None:
+    circuit = bell("mine")
+    circuit.metadata = {"for": "me"}
+    assert structure(circuit) == structure(bell("another"))
+    assert (circuit.name, circuit.metadata) == ("mine", {"for": "me"})
+
+
+def test_equal_functions_are_the_same() -> None:
+    assert hash(DeviceRun(shots=5)) == hash(DeviceRun(shots=5))
+    assert Simulation(shots=5) == Simulation(shots=5) != Simulation(shots=6)

@@ -1,0 +1,165 @@
+"""Expectation values agree with the state vector, and their standard errors with their scatter."""
+
+import numpy as np
+import pytest
+from qiskit import ClassicalRegister, QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.circuit.random import random_circuit
+from qiskit.quantum_info import PauliList, SparsePauliOp, Statevector, random_pauli_list
+
+from pilot.errors import DescriptionError
+from pilot.quantum.circuits import run_circuit
+from pilot.quantum.expectation import plan
+from pilot.quantum.outcomes import Outcomes, Register
+
+ORIGIN = (
+    '"": -1.0534210769165204,"Z0": 0.394844363355904,"Z1": -0.39484436335590417,'
+    '"Z0 Z1": -0.01124615715082114,"X0 X1": 0.18121046201519694'
+)
+
+
+def bell():
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    return circuit
+
+
+def run(planned, shots, seed=0):
+    numbers = planned.shots(shots)
+    return [run_circuit(c, n, seed + k) for k, (c, n) in enumerate(zip(planned.circuits, numbers, strict=True))]
+
+
+def test_origins_example():
+    planned = plan(bell(), ORIGIN)
+    result = planned.combine(run(planned, None))
+    assert result.values == pytest.approx([-0.88345677205214], abs=1e-14)
+    assert result.standard_errors == [0]
+    assert {term.pauli: round(term.value, 12) for term in result.terms} == {"IZ": 0, "ZI": 0, "ZZ": 1, "XX": 1}
+    assert planned.constants == pytest.approx([-1.0534210769165204])
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_values_are_the_state_vectors(seed):
+    rng = np.random.default_rng(seed)
+    circuit = random_circuit(4, 5, max_operands=2, seed=seed)
+    observables = [
+        SparsePauliOp(random_pauli_list(4, 7, seed=rng, phase=False), rng.normal(size=7)) for _ in range(3)
+    ] + ["ZZZZ", "IIII"]
+    planned = plan(circuit, observables)
+    state = Statevector(circuit)
+    exact = [state.expectation_value(SparsePauliOp(observable)).real for observable in observables]
+    result = planned.combine(run(planned, None))
+    assert result.values == pytest.approx(exact, abs=1e-12)
+    for term in result.terms:
+        assert term.value == pytest.approx(state.expectation_value(SparsePauliOp(term.pauli)).real, abs=1e-12)
+
+
+def test_every_term_is_measured_once_in_a_commuting_group():
+    observables = [{"ZZI": 1.0, "XXI": 0.1}, {"ZZI": -0.5, "IIZ": 2.0}, "XIX", "YII"]
+    planned = plan(QuantumCircuit(3), observables)
+    assert sorted(planned.paulis) == ["IIZ", "XIX", "XXI", "YII", "ZZI"]
+    assert len(planned.circuits) == 3
+    members = [planned.paulis[term] for group in planned.groups for term in group.terms]
+    assert sorted(members) == sorted(planned.paulis)
+    for group in planned.groups:
+        paulis = PauliList([planned.paulis[term] for term in group.terms])
+        assert len(paulis.group_commuting(qubit_wise=True)) == 1
+
+
+def test_about_as_many_groups_as_by_colouring():
+    paulis = random_pauli_list(8, 300, seed=3, phase=False).unique()
+    planned = plan(QuantumCircuit(8), SparsePauliOp(paulis))
+    assert len(planned.circuits) <= 1.05 * len(paulis.group_commuting(qubit_wise=True))
+
+
+def test_errors_contain_the_covariance_of_terms_of_one_circuit():
+    """In a Bell state Z0 and Z1 are equal: Z0 - Z1 is 0 without scatter, Z0 + Z1 has variance 4."""
+    planned = plan(bell(), [{"IZ": 1.0, "ZI": -1.0}, {"IZ": 1.0, "ZI": 1.0}, {"IZ": 1.0, "XX": 1.0}])
+    shots = 4000
+    result = planned.combine(run(planned, shots))
+    assert result.values[0] == result.standard_errors[0] == 0
+    assert result.standard_errors[1] == pytest.approx((4 / shots) ** 0.5, rel=0.01)
+    assert result.standard_errors[2] == pytest.approx((1 / shots) ** 0.5, rel=0.01)
+
+
+def test_errors_are_the_scatter_of_values():
+    rng = np.random.default_rng(5)
+    circuit = random_circuit(3, 5, max_operands=2, seed=11)
+    observables = [SparsePauliOp(random_pauli_list(3, 6, seed=rng, phase=False), rng.normal(size=6)) for _ in range(2)]
+    planned = plan(circuit, observables)
+    exact = planned.combine(run(planned, None)).values
+    results = [planned.combine(run(planned, 100, seed=1000 * k)) for k in range(150)]
+    deviations = np.array([(result.values - exact) / result.standard_errors for result in results])
+    assert np.abs(deviations.mean(axis=0)).max() < 3 / 150**0.5
+    assert np.abs(deviations.std(axis=0) - 1).max() < 3 / 300**0.5
+
+
+def test_one_shot_has_the_largest_error():
+    planned = plan(bell(), {"ZZ": 0.5, "XX": 2.0})
+    assert planned.combine(run(planned, 1)).standard_errors == pytest.approx([(0.25 + 4) ** 0.5])
+
+
+def test_shots_by_weight():
+    planned = plan(QuantumCircuit(2), {"ZZ": 3.0, "XX": 1.0, "YY": 1e-6})
+    assert planned.shots(1000) == (1000,) * 3
+    assert planned.shots(None, by_weight=True) == (None,) * 3
+    paulis = [planned.paulis[group.terms[0]] for group in planned.groups]
+    shots = dict(zip(paulis, planned.shots(1000, by_weight=True), strict=True))
+    assert sum(shots.values()) == 3000
+    assert shots["ZZ"] == pytest.approx(3 * shots["XX"], rel=0.01)
+    assert shots["YY"] == 2
+
+
+def test_weights_may_be_negative():
+    """Quasi-probabilities 0.8 and -0.1 and 0.3: sampled with sizes of sum 1.2, each of 1.2 times its sign."""
+    planned = plan(QuantumCircuit(2), "ZZ")
+    outcome = Outcomes.from_bits(
+        np.array([[0, 0], [0, 1], [1, 0]], dtype=bool),
+        np.array([800.0, -100.0, 300.0]),
+        registers=(Register(planned.register, (0, 1)),),
+        shots=1000,
+    )
+    result = planned.combine([outcome])
+    assert result.values == pytest.approx([0.8 + 0.1 - 0.3])
+    assert result.standard_errors == pytest.approx([((1.2**2 - 0.6**2) / 999) ** 0.5])
+
+
+def test_parameters_stay_free():
+    angle = Parameter("a")
+    circuit = QuantumCircuit(1)
+    circuit.rx(angle, 0)
+    planned = plan(circuit, ["Z", "Y", "X"])
+    assert all(set(measured.parameters) == {angle} for measured in planned.circuits)
+    outcomes = [run_circuit(measured.assign_parameters({angle: 0.7}), None, 0) for measured in planned.circuits]
+    assert planned.combine(outcomes).values == pytest.approx([np.cos(0.7), -np.sin(0.7), 0.0], abs=1e-12)
+
+
+def test_measurements_at_the_end_are_left_out_those_in_the_middle_stay():
+    circuit = QuantumCircuit(1)
+    circuit.add_register(ClassicalRegister(1, "pauli"))
+    circuit.h(0)
+    circuit.measure(0, 0)
+    final = plan(circuit, "X")
+    assert final.combine(run(final, None)).values == pytest.approx([1.0])
+    circuit.x(0)
+    middle = plan(circuit, "X")
+    assert middle.register == "pauli1"
+    assert middle.combine(run(middle, None)).values == pytest.approx([0.0], abs=1e-12)
+
+
+def test_constants_need_no_circuit():
+    planned = plan(bell(), [{"II": 2.0}, {"ZZ": 0.0, "II": 1.0}])
+    assert planned.circuits == ()
+    assert planned.combine([]).values.tolist() == [2.0, 1.0]
+
+
+def test_the_number_of_outcomes_is_checked():
+    planned = plan(bell(), ["ZZ", "XX"])
+    with pytest.raises(ValueError, match="shorter"):
+        planned.combine(run(planned, 10)[:1])
+
+
+def test_no_observable_is_refused():
+    with pytest.raises(DescriptionError, match="observables: none given"):
+        plan(bell(), [])
