@@ -117,8 +117,8 @@ class Load:
     bond_memory: float
 
     def memory(self, limit: float) -> float:
-        """Bytes of its state: of a state vector if that keeps to the limit."""
-        return self.vector_memory if self.vector_memory <= limit else self.bond_memory
+        """Bytes of its state: of a state vector if that keeps to the limit, else of the smaller state."""
+        return self.vector_memory if self.vector_memory <= limit else min(self.vector_memory, self.bond_memory)
 
     def seconds(self, workers: Workers) -> float:
         """Of one of the circuits on one slot; infinite where no state of it fits."""
@@ -144,7 +144,7 @@ def predict(plan: CutPlan, workers: Sequence[Workers] = (Workers(),)) -> Predict
     reconstruct = _products(plan) * workers[0].costs.per_product if workers else 0.0
     if not able:
         most = max(each.memory for each in workers)
-        problem = f"{_gib(memory)} of memory for a piece of {plan.width} qubits, {_gib(most)} there"
+        problem = f"a state of {plan.width} qubits takes {_gib(memory)} of memory, {_gib(most)} are there"
         return Prediction(
             seconds=math.inf,
             run_seconds=math.inf,

@@ -90,12 +90,31 @@ def gates_alone(circuit: QuantumCircuit) -> QuantumCircuit:
     if not bare.data:
         raise DescriptionError("circuit: it has no gates")
     if set(bare.count_ops()) - {*_KNOWN_GATES, *_MARKED_CUTS}:
-        rewrite = generate_preset_pass_manager(optimization_level=0, basis_gates=_KNOWN_GATES)
+        bare = _in_known_gates(bare)
+    return bare
+
+
+def _in_known_gates(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit in gates that can be cut; marked cuts stay where they are."""
+    rewrite = generate_preset_pass_manager(optimization_level=0, basis_gates=_KNOWN_GATES)
+    rewritten = QuantumCircuit(circuit.qubits)
+
+    def add(gates: QuantumCircuit) -> None:
         try:
-            bare = rewrite.run(bare)
+            rewritten.compose(rewrite.run(gates), inplace=True)
         except QiskitError as error:
             raise DescriptionError(f"circuit: it cannot be written in gates on one or two qubits: {error}") from error
-    return bare
+
+    between_cuts = QuantumCircuit(circuit.qubits)
+    for entry in circuit.data:
+        if entry.operation.name in _MARKED_CUTS:
+            add(between_cuts)
+            rewritten._append(entry)
+            between_cuts = QuantumCircuit(circuit.qubits)
+        else:
+            between_cuts._append(entry)
+    add(between_cuts)
+    return rewritten
 
 
 def is_marked(circuit: QuantumCircuit) -> bool:

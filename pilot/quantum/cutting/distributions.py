@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 #: Outcomes that a distribution has at most, unless told otherwise: all of 20 bits.
 MAX_OUTCOMES = 1 << 20
-#: Numbers that a block of outcomes may take while it is computed: 512 MiB.
-_BLOCK_NUMBERS = 1 << 26
+#: Numbers that a block of outcomes may take while it is computed: 128 MiB for each array.
+_BLOCK_NUMBERS = 1 << 24
+#: Outcomes that are computed together one by one.
+_LIST = 1 << 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -245,7 +247,7 @@ def _listed(
     work = n_terms * n_listed * len(quasi)
     tasks = work // (PARALLEL_PRODUCTS // 4)
     parallel = manager is not None and tasks >= 4
-    number = max(1, min(n_listed, tasks if parallel else 1))
+    number = max(-(-n_listed // _LIST), min(n_listed, tasks if parallel else 1))
     cuts = np.array_split(np.arange(n_listed), number)
     arguments: tuple[list[Any], ...] = (
         [decomposition] * number,
