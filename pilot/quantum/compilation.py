@@ -39,7 +39,7 @@ class Compiler:
         self._target: Target | None = None
         self._looked = False
         self._kept: OrderedDict[Hashable, QuantumCircuit] = OrderedDict()
-        self._managers: dict[int, PassManager] = {}
+        self._managers: dict[tuple[int, bool], PassManager] = {}
         self.hits = self.misses = 0
 
     @property
@@ -83,7 +83,7 @@ class Compiler:
             self._kept.move_to_end(key)
             return found
         self.misses += 1
-        compiled: QuantumCircuit = self._manager(level).run(circuit)
+        compiled: QuantumCircuit = self._manager(level, "delay" in circuit.count_ops()).run(circuit)
         self._kept[key] = compiled
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
@@ -99,15 +99,18 @@ class Compiler:
             self._managers.clear()
         self._looked = True
 
-    def _manager(self, level: int) -> PassManager:
-        if level not in self._managers:
-            self._managers[level] = generate_preset_pass_manager(
+    def _manager(self, level: int, delays: bool) -> PassManager:
+        """``delays``: the circuit has some of its own, and all other times follow from them."""
+        key = (level, delays)
+        if key not in self._managers:
+            self._managers[key] = generate_preset_pass_manager(
                 optimization_level=level,
                 target=self._target,
                 seed_transpiler=SEED,
+                scheduling_method="alap" if delays else None,
                 translation_method="synthesis" if is_mixed(self._target) else "translator",
             )
-        return self._managers[level]
+        return self._managers[key]
 
 
 def is_mixed(target: Target | None) -> bool:

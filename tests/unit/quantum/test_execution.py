@@ -158,6 +158,21 @@ def test_equal_structures_are_compiled_once_a_calibration(qpu: Bench) -> None:
     assert compiler.compile(bell(), 1) is not first
 
 
+def test_a_circuit_with_delays_of_its_own_is_scheduled() -> None:
+    from pilot.device import make
+
+    qpu = make("fake:kolkata")
+    qpu.open()
+    circuit = QuantumCircuit(2)
+    circuit.x(0)
+    circuit.delay(100, 0, "us")
+    circuit.cx(0, 1)
+    circuit.measure_all()
+    compiled = Compiler(qpu).compile(circuit, 1)
+    (outcome,) = qpu.run([compiled], 2000, [1])
+    assert outcome.get_counts().get("11", 0) < 1600  # the first qubit relaxes meanwhile
+
+
 def test_structure_leaves_the_circuit_alone() -> None:
     circuit = bell("mine")
     circuit.metadata = {"for": "me"}
