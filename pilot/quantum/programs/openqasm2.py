@@ -18,7 +18,7 @@ from qiskit.circuit.classical import expr
 from pilot.errors import DescriptionError
 from pilot.quantum.programs.conditions import bits_of, truth
 from pilot.quantum.programs.definitions import plain, standard_gates, standardised, steps_of
-from pilot.quantum.programs.problems import check_nesting, end_of, place_of, program_error
+from pilot.quantum.programs.problems import end_of, place_of, program_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +48,6 @@ def loads(text: str, folder: str | None = None) -> QuantumCircuit:
     Raises:
         ProgramError: it is not OpenQASM 2; line and column are in the error.
     """
-    check_nesting(text, "openqasm2")
     _check_sizes(text)
     try:
         circuit = qasm2.loads(

@@ -30,7 +30,7 @@ from qiskit_qasm3_import.state import LocalScope
 
 from pilot.errors import DescriptionError, ProgramError
 from pilot.quantum.programs.definitions import plain, standard_gates, standardised
-from pilot.quantum.programs.problems import check_nesting, end_of, program_error
+from pilot.quantum.programs.problems import end_of, program_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +50,6 @@ def loads(text: str) -> QuantumCircuit:
     Raises:
         ProgramError: it is not OpenQASM 3, or says what no Qiskit circuit can; line and column are in the error.
     """
-    check_nesting(text, "openqasm3")
     tree = _tree(text)
     try:
         circuit: QuantumCircuit = _Converter().convert(tree, source=text).circuit

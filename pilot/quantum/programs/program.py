@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qiskit.circuit import QuantumCircuit
 
 from pilot.errors import DescriptionError
-from pilot.quantum.programs.problems import NAMES, end_of, program_error
+from pilot.quantum.programs.problems import NAMES, check_text, end_of, program_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,6 +135,7 @@ def load(
 
 def parse(text: str, format: str, folder: str | None = None) -> QuantumCircuit:
     """The circuit of a text in a known format; files that it includes are looked for in `folder` only."""
+    check_text(text, format)
     if format == "openqasm2":
         from pilot.quantum.programs import openqasm2
 

@@ -14,7 +14,7 @@ from qiskit.compiler import transpile
 
 from pilot.errors import DescriptionError, PluginError
 from pilot.quantum.programs.definitions import plain
-from pilot.quantum.programs.problems import check_nesting, end_of, place_of, program_error
+from pilot.quantum.programs.problems import end_of, place_of, program_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,7 @@ _RECORDS = {
     "int_record_output",
     "double_record_output",
 }
+_POINTER = re.compile(r"^\S+ (?:null|inttoptr \(i\d+ (-?\d+) to \S+\))$")
 _LLVM_ERROR = re.compile(r"(?P<problem>.*?)\n(?P<source>.*)\n(?P<before> *)\^", re.DOTALL)
 
 
@@ -73,7 +74,6 @@ def loads(text: str) -> QuantumCircuit:
         ProgramError: it is not QIR, or needs more than the base profile; the feature and its place are named.
         PluginError: pyqir is not installed.
     """
-    check_nesting(text, "qir")
     return _Reader(text).circuit()
 
 
@@ -234,10 +234,11 @@ class _Reader:
             self._refuse(f"{name} has {len(values)} operands", where, occurrence, str(number))
         pointers = []
         for value in values:
-            pointer = self._pyqir.ptr_id(value)
-            if pointer is None:
+            match = _POINTER.search(str(value))  # pyqir's ptr_id reads beyond integers of other widths than 64
+            if match is None:
                 self._refuse("a qubit or result that is not constant", where, occurrence, "inttoptr of a number")
-            if pointer >= MAX_BITS:
+            pointer = int(match[1] or 0)
+            if not 0 <= pointer < MAX_BITS:
                 self._refuse(f"qubit or result {pointer}", where, occurrence, f"below {MAX_BITS}")
             pointers.append(pointer)
         return pointers
