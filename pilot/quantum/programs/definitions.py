@@ -119,6 +119,14 @@ def one_qubit_angles(operation: Operation) -> tuple[float, float, float, float] 
     return float(phase), float(phi), float(theta), float(lam)
 
 
+def inverse_of(gate: Gate) -> Gate:
+    """The inverse; Qiskit's own of a controlled `CUGate` forgets that gate's fourth angle."""
+    if type(gate) is ControlledGate and gate.base_gate.name == "u":
+        inverse: Gate = gate.definition.inverse().to_gate()
+        return inverse
+    return gate.inverse()
+
+
 def steps_of(loop: Any) -> Iterator[QuantumCircuit]:
     """The bodies of a for loop, one a round, with its variable's value put in."""
     indices, parameter, body = loop.params

@@ -29,12 +29,13 @@ from qiskit_qasm3_import.expression import ValueResolver
 from qiskit_qasm3_import.state import LocalScope
 
 from pilot.errors import DescriptionError, ProgramError
-from pilot.quantum.programs.definitions import plain, standard_gates, standardised
+from pilot.quantum.programs.definitions import inverse_of, plain, standard_gates, standardised
 from pilot.quantum.programs.problems import end_of, program_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from qiskit.circuit import Gate
     from qiskit_qasm3_import.state import State
 
 #: Qubits, and classical bits, of a register.
@@ -249,6 +250,11 @@ class _Converter(ConvertVisitor):  # type: ignore[misc]
         if symbol is not None and isinstance(symbol.type, types.Gate):
             self._check_operands(node, symbol.type, context)
         return super().visit_QuantumGate(node, context)
+
+    def _apply_gate_modifier(self, modifier: ast.QuantumGateModifier, gate: Gate, context: State) -> Gate:
+        if modifier.modifier is ast.GateModifierName.inv:
+            return inverse_of(gate)
+        return super()._apply_gate_modifier(modifier, gate, context)
 
     def _check_operands(self, node: ast.QuantumGate, kind: types.Gate, context: State) -> None:
         wanted = kind.n_classical if isinstance(kind.n_classical, int) else len(kind.n_classical)

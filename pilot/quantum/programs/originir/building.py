@@ -16,6 +16,7 @@ from qiskit.circuit import ClassicalRegister, Clbit, QuantumCircuit, QuantumRegi
 from qiskit.circuit.classical import expr
 from qiskit.circuit.library import MCPhaseGate, PhaseGate
 
+from pilot.quantum.programs.definitions import inverse_of
 from pilot.quantum.programs.originir import gates
 from pilot.quantum.programs.originir.syntax import (
     MAX_DEPTH,
@@ -508,7 +509,7 @@ class _Builder:
 
 
 def _inverse(steps: _Steps) -> _Steps:
-    return [(gate.inverse(), numbers) for gate, numbers in reversed(steps[0])], -steps[1]
+    return [(inverse_of(gate), numbers) for gate, numbers in reversed(steps[0])], -steps[1]
 
 
 def _operands_of(definition: Definition | None) -> tuple[int, int]:

@@ -548,8 +548,13 @@ class _Reader:
                 return
             else:
                 parameters.append(self._expression(line))
-            if not line.skip(",") and (not qubits or parameters):
-                return
+            if line.skip(","):
+                if line.peek().kind == "end":
+                    line.refuse("a qubit or a parameter")
+            elif parameters:
+                break
+            elif self._at_qubit(line):
+                line.refuse("',', dagger or the end of the line")
         if not qubits:
             line.refuse("a qubit, q[...]")
 

@@ -303,9 +303,14 @@ def _inside(block: QuantumCircuit, operation: ControlFlowOp, bits: dict[Clbit, s
 
 
 def _is_controlled(operation: Operation) -> bool:
-    """Controls first and then a gate that the language has; multi-target gates count as controlled ones, too."""
+    """Controls first and then a gate that the language has.
+
+    Gates with several targets count as controlled ones in Qiskit, too; and a controlled `CUGate` says that its base
+    is the three-angle U, whose fourth angle is then missing.
+    """
     return (
         isinstance(operation, ControlledGate)
+        and operation.base_gate.name != "u"
         and operation.num_ctrl_qubits + operation.base_gate.num_qubits == operation.num_qubits
         and _has_words(operation.base_gate)
     )
