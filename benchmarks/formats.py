@@ -25,12 +25,14 @@ from qiskit.quantum_info import Operator
 from pilot.errors import DescriptionError, ProgramError
 from pilot.quantum import load
 from pilot.quantum.circuits import run_circuit
+from pilot.quantum.programs import sandbox
 from pilot.quantum.programs.definitions import opened
 from pilot.quantum.programs.program import TEXT_FORMATS, Program
 
 FORMATS = ("qiskit", "openqasm2", "openqasm3", "originir", "qir", "pennylane")
 MAX_UNITARY_QUBITS = 9
-#: Above the noise of two samplings, where no exact distribution exists.
+#: Where no exact distribution exists, so many samples; `SAMPLED` is above the noise of two samplings.
+SHOTS = 40_000
 SAMPLED = 0.05
 
 
@@ -171,8 +173,7 @@ def _distribution(circuit: QuantumCircuit) -> dict[str, float]:
     try:
         outcomes, total = run_circuit(circuit, None, 1), 1.0
     except DescriptionError:
-        shots = 40_000
-        outcomes, total = run_circuit(circuit, shots, 1), float(shots)
+        outcomes, total = run_circuit(circuit, SHOTS, 1), float(SHOTS)
     rows = outcomes.bits()
     distribution: dict[str, float] = {}
     for row, weight in zip(rows, outcomes.weights, strict=True):
@@ -328,6 +329,7 @@ def malformed(number: int) -> int:
     print(f"{'format':10} " + " ".join(f"{column:>22}" for column in columns))
     for format in TEXT_FORMATS:
         print(f"{format:10} " + " ".join(f"{result[format][column]:22}" for column in columns))
+    sandbox.close()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"slowest {slowest:.2f} s; largest parsing process that ended {peak:.0f} MiB; crashes of this process 0")
     for each in bad[:20]:
