@@ -210,7 +210,9 @@ def circuits(number: int, width: int) -> int:
             else:
                 same[format] += 1
                 by_distribution[format] += not unitary
-    print(f"{len(work)} circuits: {len(work) - number} of mqt-bench at {width} qubits or the nearest width, {number} random")
+    print(
+        f"{len(work)} circuits: {len(work) - number} of mqt-bench at {width} qubits or the nearest width, {number} random"
+    )
     print(f"{'format':10} {'same':>5} {'(by distribution)':>18} {'refused':>8} {'seconds':>8}")
     for format in FORMATS:
         lost = sum(len(names) for reason, names in refused.items() if reason.startswith(format + ":"))
@@ -226,7 +228,20 @@ def circuits(number: int, width: int) -> int:
 # malformed programs
 
 _PIECES = ["(", ")", "[", "]", "{", "}", ";", ",", "q", "c", "-1", "99", "1e999", "->", "//", "\n", "\0", "é", '"']
-_WORDS = ["gate", "if", "CONTROL", "ENDDAGGER", "QIF", "while", "qreg", "QINIT 3", "MEASURE q,c", "call void", "i64", "*"]
+_WORDS = [
+    "gate",
+    "if",
+    "CONTROL",
+    "ENDDAGGER",
+    "QIF",
+    "while",
+    "qreg",
+    "QINIT 3",
+    "MEASURE q,c",
+    "call void",
+    "i64",
+    "*",
+]
 
 
 def valid_programs() -> list[tuple[str, str]]:

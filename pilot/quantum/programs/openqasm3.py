@@ -139,6 +139,13 @@ class _Located(Exception):
 class _Values(ValueResolver):  # type: ignore[misc]
     """Values, with powers, functions, casts and constants beside the importer's."""
 
+    def visit(self, node: ast.QASMNode, context: None = None) -> tuple[Any, types.Type]:
+        try:
+            return super().visit(node, context)  # type: ignore[no-any-return]
+        except (ArithmeticError, ValueError, TypeError, LookupError) as error:
+            raise_from_node(node, _words(error))
+            raise  # never reached
+
     def visit_BinaryExpression(self, node: ast.BinaryExpression) -> tuple[Any, types.Type]:  # noqa: N802
         calculation = _OPERATIONS.get(node.op.name)
         if calculation is None:

@@ -7,6 +7,7 @@ classical bit `j`. Pointers may be opaque (``ptr``) or typed (``%Qubit*``).
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from qiskit.circuit import ClassicalRegister, Measure, QuantumCircuit, QuantumRegister, Reset, library
@@ -227,6 +228,8 @@ class _Reader:
     def _angle(self, value: Any, where: str, occurrence: int) -> float:
         if not isinstance(value, self._pyqir.FloatConstant):
             self._refuse("an angle that is calculated is of the adaptive profile", where, occurrence, "a constant")
+        if not isfinite(value.value):
+            self._refuse(f"the angle {value.value}", where, occurrence, "a finite number")
         return float(value.value)
 
     def _pointers(self, values: list[Any], number: int, where: str, occurrence: int, name: str) -> list[int]:

@@ -100,7 +100,10 @@ def test_notations_of_parameters(line):
         ("QGATE g a,b\nH a\nCNOT a,b\nENDQGATE\ng q[1],q[0]", "H q[1]\nCNOT q[1],q[0]"),
         ("QGATE g a,(t)\nRX a,(t/2+PI)\nENDQGATE\ng q[1],(0.3)", "RX q[1],(PI+0.15)"),
         ("QGATE g a\nT a\nENDQGATE\nDAGGER\ng q[1]\nENDDAGGER", "U1 q[1],(-PI/4)"),
-        ("DEF f(q[0],q[1]) (x)\nRZ q[1],(x)\nCNOT q[0],q[1]\nENDDEF\nf(q[1],q[0]) (0.5)", "RZ q[0],(0.5)\nCNOT q[1],q[0]"),
+        (
+            "DEF f(q[0],q[1]) (x)\nRZ q[1],(x)\nCNOT q[0],q[1]\nENDDEF\nf(q[1],q[0]) (0.5)",
+            "RZ q[0],(0.5)\nCNOT q[1],q[0]",
+        ),
         ("DEF f(q[0])\nH q[0]\nENDDEF\nf(q[1])", "H q[1]"),
         ("CNOT q[0],q[0+1]", "CNOT q[0],q[1]"),
     ],
@@ -119,7 +122,9 @@ def test_bits_that_no_measurement_decides_are_followed():
 
 
 def test_a_condition_on_outcomes():
-    text = "QINIT 2\nCREG 2\nX q[0]\nMEASURE q[0],c[0]\nQIF c[0]+c[1]==1\nX q[1]\nELSE\nH q[1]\nENDIF\nMEASURE q[1],c[1]"
+    text = (
+        "QINIT 2\nCREG 2\nX q[0]\nMEASURE q[0],c[0]\nQIF c[0]+c[1]==1\nX q[1]\nELSE\nH q[1]\nENDIF\nMEASURE q[1],c[1]"
+    )
     outcomes = run_circuit(loads(text), 100, 1).get_counts()
     assert outcomes == {"11": 100}
 

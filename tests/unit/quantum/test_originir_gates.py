@@ -31,9 +31,7 @@ def rz(t):
 
 
 def u3(t, p, m):
-    return np.array(
-        [[np.cos(t / 2), -exp(m) * np.sin(t / 2)], [exp(p) * np.sin(t / 2), exp(p + m) * np.cos(t / 2)]]
-    )
+    return np.array([[np.cos(t / 2), -exp(m) * np.sin(t / 2)], [exp(p) * np.sin(t / 2), exp(p + m) * np.cos(t / 2)]])
 
 
 def u4(a, b, g, d):
@@ -41,9 +39,7 @@ def u4(a, b, g, d):
 
 
 def rphi(t, p):
-    return np.array(
-        [[np.cos(t / 2), -1j * exp(-p) * np.sin(t / 2)], [-1j * exp(p) * np.sin(t / 2), np.cos(t / 2)]]
-    )
+    return np.array([[np.cos(t / 2), -1j * exp(-p) * np.sin(t / 2)], [-1j * exp(p) * np.sin(t / 2), np.cos(t / 2)]])
 
 
 def middle(cosine, sine):
