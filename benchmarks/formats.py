@@ -157,7 +157,7 @@ def _unitary(circuit: QuantumCircuit) -> Any:
     if circuit.num_qubits > MAX_UNITARY_QUBITS:
         return None
     gates = circuit.remove_final_measurements(inplace=False)
-    if gates.num_qubits != circuit.num_qubits or gates.num_clbits and any(each.clbits for each in gates.data):
+    if gates.num_qubits != circuit.num_qubits or any(each.clbits for each in gates.data):
         return None
     try:
         return Operator(gates).data
@@ -211,7 +211,8 @@ def circuits(number: int, width: int) -> int:
                 same[format] += 1
                 by_distribution[format] += not unitary
     print(
-        f"{len(work)} circuits: {len(work) - number} of mqt-bench at {width} qubits or the nearest width, {number} random"
+        f"{len(work)} circuits: {len(work) - number} of mqt-bench at {width} qubits or the nearest width, "
+        f"{number} random"
     )
     print(f"{'format':10} {'same':>5} {'(by distribution)':>18} {'refused':>8} {'seconds':>8}")
     for format in FORMATS:

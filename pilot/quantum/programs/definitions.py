@@ -225,7 +225,7 @@ class _Plain(_Change):
 
 
 class _Standard(_Change):
-    """In a circuit two gates that differ by a global phase are one; inside a definition, which may be controlled, not."""
+    """In a circuit, gates that differ by a global phase are one; in a definition, which may be controlled, not."""
 
     def __init__(self, *, exact: bool) -> None:
         self._exact = exact

@@ -71,7 +71,8 @@ class Program:
             DescriptionError: there is no such format, or it cannot express the circuit: the message names the
                 instruction.
         """
-        return _writer(format or self._format)(self._circuit)
+        text: str = _writer(format or self._format)(self._circuit)
+        return text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Program, (self._circuit, self._format)

@@ -109,7 +109,7 @@ def _pyqir() -> ModuleType:
         import pyqir
     except ImportError as error:
         raise PluginError("QIR needs pyqir: pip install 'quantum-pilot[qir]'", name="pyqir") from error
-    return pyqir  # type: ignore[no-any-return]
+    return pyqir
 
 
 class _Reader:
@@ -210,7 +210,7 @@ class _Reader:
             return [("barrier", [], [])]
         if function in _MEASUREMENTS:
             qubit, result = self._pointers(call.args, 2, where, occurrence, name)
-            reset = [(Reset(), [qubit], [])] if function.startswith("mreset") else []
+            reset: list[Any] = [(Reset(), [qubit], [])] if function.startswith("mreset") else []
             return [(Measure(), [qubit], [result]), *reset]
         if function == "reset__body":
             return [(Reset(), self._pointers(call.args, 1, where, occurrence, name), [])]

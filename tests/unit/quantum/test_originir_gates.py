@@ -149,7 +149,7 @@ def test_matrix(name):
 def test_global_phases_count_inside_control(name):
     angles, matrix = MATRICES[name]
     gate = GATES[name]
-    first, line = program(name, angles).split("\n")
+    _, line = program(name, angles).split("\n")
     control = gate.num_qubits
     text = f"QINIT {control + 1}\nCONTROL q[{control}]\n{line}\nENDCONTROL"
     expected = np.kron(np.diag([1, 0]), np.eye(len(matrix))) + np.kron(np.diag([0, 1]), matrix)

@@ -117,7 +117,7 @@ def test_formats_that_cannot_be_written():
 
 
 def test_importing_the_package_loads_no_qiskit():
-    code = "import sys, pilot.quantum; assert 'qiskit' not in sys.modules; pilot.quantum.load; assert 'qiskit' in sys.modules"
+    code = "import sys, pilot.quantum as q; assert 'qiskit' not in sys.modules; q.load; assert 'qiskit' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
