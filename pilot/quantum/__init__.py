@@ -1,11 +1,12 @@
 """Circuits as tasks: how they travel and run, and what is built from many of them.
 
-`outcomes` is what a circuit gives, `circuits` how circuits travel and are simulated, `deferral` how
-measurements in the middle move to the end, `cutting` how a circuit too wide for any simulator or QPU is run
-in pieces.
+`programs` reads and writes circuits in every common form, `outcomes` is what a circuit gives, `circuits` how
+circuits travel and are simulated, `deferral` how measurements in the middle move to the end, `cutting` how a
+circuit too wide for any simulator or QPU is run in pieces.
 
-Nothing in here starts a process or holds a manager: work is handed to a callable, and `PilotManager.map` is
-one. Qiskit is imported by the modules that need it, never by `import pilot`.
+Nothing in here holds a manager: work is handed to a callable, and `PilotManager.map` is one. The one process that
+is started here parses strangers' texts (`programs.sandbox`). Qiskit is imported by the modules that need it, never
+by `import pilot`.
 """
 
 from __future__ import annotations
