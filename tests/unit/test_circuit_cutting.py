@@ -47,5 +47,5 @@ def test_a_wrong_file_or_observable_is_named(text, observable, message, tmp_path
 
 @pytest.mark.parametrize("pilot", ["slurm:1", "ray", "ray:0", "ray:two"])
 def test_a_wrong_pilot_is_named(pilot):
-    with pytest.raises(msgspec.ValidationError, match=f"--pilot: '{pilot}' given; allowed: "):
+    with pytest.raises(msgspec.ValidationError, match=f"pilot: '{pilot}' given; allowed: "):
         msgspec.convert({"pilot": [pilot]}, Settings)
