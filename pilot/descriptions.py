@@ -153,7 +153,7 @@ class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
 _ALIASES = {"type": "engine", "account": "project", "partition": "queue"}
 
 
-_SHORT = re.compile(r"([a-z]+://)?([a-z]+):([1-9]\d*)(?::([1-9]\d*))?")
+_SHORT = re.compile(r"([a-z]+://)?(process|ray|dask):([1-9]\d*)(?::([1-9]\d*))?")
 
 
 class PilotDescription(Description, frozen=True, kw_only=True):
