@@ -135,7 +135,7 @@ class Placement:
         if not candidates:
             return None
         choice, reason = self._policy.choose(terms, candidates)
-        if terms.others and seconds is not None:
+        if terms.others and not needs.qpu and seconds is not None:
             everywhere = [pilot.candidate(option, seconds) for pilot, option in ways]
             if self._policy.choose(terms, everywhere)[0] not in candidates:
                 return None  # what is busy now will still be done with it first

@@ -103,6 +103,15 @@ def test_devices_take_no_cores_and_know_the_circuit() -> None:
     assert function_of(prepared) == DeviceRun(shots=10)
 
 
+def test_one_of_several_devices() -> None:
+    devices = {"fake:manila": None, "fake:belem": None, "fake:oslo": None}
+    described = TaskDescription(circuit=bell(), shots=10, qpu=["fake:manila", "fake:belem"])
+    prepared = prepare(described, offer(devices=devices))
+    assert [prepared.resources.qpu, *(one.resources.qpu for one in prepared.others)] == ["fake:manila", "fake:belem"]
+    with pytest.raises(DescriptionError, match="a simulator does not stand in"):
+        prepare(TaskDescription(circuit=bell(), shots=10, qpu=["fake:manila", "aer"]), offer(devices=devices))
+
+
 def test_a_sweep_is_split_and_sends_its_circuit_once() -> None:
     circuit = QuantumCircuit(14)
     angle = Parameter("a")
