@@ -22,7 +22,6 @@ from pilot.ledger import (
     NEWEST,
     PATIENCE,
     PATIENCE_SECONDS,
-    Device,
     Entry,
     Function,
     PilotLedger,
@@ -40,6 +39,9 @@ SMALLEST_BATCH_SECONDS = 0.002
 #: A device gets half of its share of the work at a time while a job waits for less than this part of the time that
 #: the share takes.
 CHEAP_WAIT = 0.1
+#: Tasks for devices that queue their jobs are gathered until none has come for this part of the queue's seconds, and at
+#: most for so many.
+LINGER, LINGER_SECONDS = 0.1, 0.25
 #: A device gives back what it has not begun no sooner than this.
 DEVICE_PATIENCE_SECONDS = 60.0
 #: A task whose worker died this often while it ran alone is held to be the cause.
@@ -89,6 +91,8 @@ class Controller:
         self.entries: dict[int, Entry] = {}
         self._lanes: dict[Terms, deque[Entry]] = {}
         self._dependents: dict[int, list[Entry]] = {}
+        #: When a task for devices came last, by lane.
+        self._arrived: dict[Terms, float] = {}
         self._batch = 0
         self._hold_until: float | None = None
         #: Until then tasks that no pilot can serve do not fail: a pilot may be asked for.
@@ -367,6 +371,8 @@ class Controller:
                 lane = lanes.get(terms)
                 if lane is None:
                     lane = lanes[terms] = deque()
+                if terms.resources.qpu:
+                    self._arrived[terms] = now
             lane.append(entry)  # type: ignore[union-attr]
 
     def _enqueue(self, entry: Entry) -> None:
@@ -416,17 +422,14 @@ class Controller:
     ) -> None:
         if function is None:
             return
-        where: PilotLedger | Device = pilot
-        newest = 0.1 * NEWEST
-        mean = seconds / weight
-        if sent is not None:
-            mean /= sent.slowness
-            if sent.qpu in pilot.devices:
-                where, newest = pilot.devices[sent.qpu], NEWEST
+        if sent is not None and sent.qpu in pilot.devices:
+            pilot.devices[sent.qpu].measured(seconds, weight)
+            return
+        mean = seconds / weight / (1.0 if sent is None else sent.slowness)
         if function.seconds:
             ratio = min(max(mean / function.seconds, 0.1), 10.0)
-            where.slowness += newest * (ratio - where.slowness)
-        function.measured(mean / where.slowness)
+            pilot.slowness += 0.1 * NEWEST * (ratio - pilot.slowness)
+        function.measured(mean / pilot.slowness)
 
     def _settle(self, pairs: list[tuple[Entry, Outcome]], commands: list[Any]) -> None:
         states = {OK: TaskState.DONE, CANCELLED: TaskState.CANCELLED}
@@ -690,9 +693,12 @@ class Controller:
             fitting = [pilot for pilot in among if misfit(terms, pilot.capacity(now)) is None]
             if needs.num_gpus and not terms.others:
                 fitting = [pilot for pilot in fitting if pilot.id not in promised]
+            if needs.qpu and self._gathers(terms, fitting, now):
+                continue
             self._send_off(lane, terms, fitting, now, commands)
             if not lane:
                 del self._lanes[terms]
+                self._arrived.pop(terms, None)
                 continue
             if needs.qpu:
                 continue
@@ -706,6 +712,13 @@ class Controller:
                 if needs.cores > 1:  # as many cores as that come free on one of them
                     waited_for = [max(waited_for, key=lambda pilot: pilot.cores - pilot.used_cores)]
                 active = [pilot for pilot in active if pilot not in waited_for]
+
+    def _gathers(self, terms: Terms, fitting: list[PilotLedger], now: float) -> bool:
+        """True while tasks for devices that queue their jobs still come in: they go out together then."""
+        devices = (one.devices[way.resources.qpu] for one in fitting for way in concrete(terms, one.capacity(now)))
+        waits = [device.queue for device in devices]
+        linger = min(LINGER * max(waits, default=0.0), LINGER_SECONDS)
+        return now - self._arrived.get(terms, float("-inf")) < linger
 
     def _send_off(
         self, lane: deque[Entry], terms: Terms, fitting: list[PilotLedger], now: float, commands: list[Any]
@@ -794,21 +807,22 @@ class Controller:
             for way in concrete(terms, one.capacity(now))
             if way.resources.qpu
         ]
-        part = (1 / device.slowness) / sum(1 / one.slowness for one in others)
+        known = [one.rate for one in others if one.rate is not None]
+        usual = sum(known) / len(known) if known else 1.0
+        rate = device.rate or usual
+        part = (1 / rate) / sum(1 / (one.rate or usual) for one in others)
         share = part * (sum(entry.weight for entry in lane) + sum(one.weight for one in others)) - device.weight
-        unit = lane[0].function.seconds
-        if unit is None or (device.info.expected_wait or 0.0) < CHEAP_WAIT * share * unit * device.slowness:
+        if device.queue < CHEAP_WAIT * share * rate:
             share /= 2
         most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
-        weight, total, entries = 0.0, 0.0, list[Entry]()
+        weight, entries = 0.0, list[Entry]()
         while lane and len(entries) < most:
             entry = lane[0]
             if entries and (weight + entry.weight / 2 > share or entry.suspect or entries[0].suspect):
                 break
             weight += entry.weight
-            total += entry.seconds or 0.0
             entries.append(lane.popleft())
-        return self._send(entries, pilot, option, total * device.slowness, reason)
+        return self._send(entries, pilot, option, weight * rate, reason)
 
     def _send(
         self, entries: list[Entry], pilot: PilotLedger, option: Option, expected: float, reason: str

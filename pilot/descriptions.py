@@ -153,7 +153,7 @@ class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
 _ALIASES = {"type": "engine", "account": "project", "partition": "queue"}
 
 
-_SHORT = re.compile(r"([a-z]+://)?([a-z]+):([1-9]\d*)(?::([1-9]\d*))?")
+_SHORT = re.compile(r"([a-z]+://)?(process|ray|dask):([1-9]\d*)(?::([1-9]\d*))?")
 
 
 class PilotDescription(Description, frozen=True, kw_only=True):
@@ -420,7 +420,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     mitigation: Any = ()
     #: Qiskit's optimization level, 0 to 3, when it is compiled for a device.
     optimization_level: _Level = 1
-    #: Of sampling, where that is computed, and of the compiler.
+    #: Of sampling, where that is computed.
     seed: _Count | None = None
 
     #: Ranks: so many processes make up the communicator of the MPI program. A function with ranks runs on each of

@@ -111,7 +111,7 @@ class Sent:
 class Device:
     """A QPU of a pilot as the controller sees it."""
 
-    __slots__ = ("batches", "expected", "info", "slowness", "weight")
+    __slots__ = ("batches", "expected", "info", "rate", "weight")
 
     def __init__(self) -> None:
         #: What it says of itself; None: it has not reported yet.
@@ -120,7 +120,18 @@ class Device:
         self.batches = 0
         self.expected = 0.0
         self.weight = 0.0
-        self.slowness = 1.0
+        #: Seconds that it takes for a task of weight 1, its queue not counted; None until measured.
+        self.rate: float | None = None
+
+    @property
+    def queue(self) -> float:
+        """Seconds that a job waits before it runs, as far as it says."""
+        return (self.info.expected_wait if self.info is not None else None) or 0.0
+
+    def measured(self, seconds: float, weight: float) -> None:
+        """Tasks of this weight took so long, one wait in the queue included."""
+        rate = max(seconds - self.queue, 0.1 * seconds) / weight
+        self.rate = rate if self.rate is None else self.rate + NEWEST * (rate - self.rate)
 
     def put(self, sent: Sent, sign: int = 1) -> None:
         """It gets a batch, or (``sign`` -1) is done with it."""
@@ -359,8 +370,7 @@ class PilotLedger:
         """
         needs = option.resources
         if (device := self.devices.get(needs.qpu)) is not None:
-            queue = device.info.expected_wait if device.info is not None else None
-            wait, slowness = device.expected + (queue or 0.0), device.slowness
+            wait, slowness = device.expected + device.queue, device.rate or 1.0
         elif needs.num_gpus:
             wait = sum(sent.expected for sent in self.sent.values() if sent.gpus) / max(1, self.gpus)
             slowness = self.slowness * option.slowness

@@ -418,8 +418,21 @@ class PilotManager:
     def submit_tasks(
         self, descriptions: Iterable[TaskDescription | Mapping[str, Any] | Callable[[], Any]]
     ) -> list[Task]:
-        """Send many tasks on their way: descriptions, dicts, or callables without arguments."""
-        return [self.submit_task(one) for one in descriptions]
+        """Send many tasks on their way: descriptions, dicts, or callables without arguments.
+
+        Raises:
+            Exception: as `submit_task`, for the first one that is refused; those before it are cancelled.
+        """
+        tasks: list[Task] = []
+        try:
+            for one in descriptions:
+                tasks.append(self.submit_task(one))
+        except BaseException:
+            for task in tasks:
+                self._end_parts(task)
+            self._conductor.post(events.CancelAsked([task.id for task in tasks]))
+            raise
+        return tasks
 
     def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task]:
         """One task for each tuple of arguments, as the built-in ``map`` makes them."""

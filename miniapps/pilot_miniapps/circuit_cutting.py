@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
-from qiskit import QuantumCircuit, qasm2, qasm3
+from qiskit import QuantumCircuit
 from qiskit.circuit.library import efficient_su2
 from rich.console import Console
 from rich.table import Table
 
 from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
+from pilot.quantum import load
 from pilot.quantum.circuits import exact_value, warm_up
 from pilot.quantum.cutting import CutPlan, CutResult, gather, plan
 from pilot_miniapps.pilots import ALLOWED, read_pilot
@@ -37,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     circuit: Annotated[
         str | None,
-        msgspec.Meta(description="OpenQASM 2 or 3 file; without it, the paper's circuit on --qubits"),
+        msgspec.Meta(description="OpenQASM 2 or 3, OriginIR or QIR file; without it, the paper's circuit on --qubits"),
     ] = None
     observable: Annotated[
         str | None,
@@ -190,7 +191,7 @@ def read_problem(settings: Settings) -> tuple[QuantumCircuit, str]:
         circuit = efficient_su2(settings.qubits, entanglement="linear", reps=settings.repetitions)
         circuit = circuit.assign_parameters([0.4] * circuit.num_parameters)
     else:
-        circuit = read_qasm(Path(settings.circuit))
+        circuit = read_file(Path(settings.circuit))
     observable = settings.observable or "Z" + "I" * (circuit.num_qubits - 1)
     if len(observable) != circuit.num_qubits or set(observable) - set("IXYZ"):
         raise DescriptionError(
@@ -200,19 +201,12 @@ def read_problem(settings: Settings) -> tuple[QuantumCircuit, str]:
     return circuit.remove_final_measurements(inplace=False), observable
 
 
-def read_qasm(path: Path) -> QuantumCircuit:
-    """The circuit in an OpenQASM file of version 2 or 3; the file's own `OPENQASM` line says which."""
+def read_file(path: Path) -> QuantumCircuit:
+    """The circuit in a file, in any format that `pilot.quantum.load` knows."""
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"--circuit: {path} cannot be read: {error}; give an OpenQASM file") from None
-    is_second = any(line.split("//")[0].strip().startswith("OPENQASM 2") for line in text.splitlines())
-    try:
-        if is_second:
-            return qasm2.loads(text, custom_instructions=qasm2.LEGACY_CUSTOM_INSTRUCTIONS)
-        return qasm3.loads(text)
-    except Exception as error:  # the parsers have errors of their own, several kinds
-        raise DescriptionError(f"--circuit: {path} is not OpenQASM 2 or 3 that can be read: {error}") from error
+        return load(path).to_qiskit()
+    except DescriptionError as error:
+        raise DescriptionError(f"--circuit: {path}: {error}", **error.data) from error
 
 
 def plot(path: Path, tasks: Sequence[Task], report: dict[str, Any]) -> None:

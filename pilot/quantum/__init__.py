@@ -1,27 +1,32 @@
 """Circuits as tasks: how they travel and run, and what is built from many of them.
 
-`outcomes` is what a circuit gives, `circuits` how circuits travel and are simulated, `deferral` how
-measurements in the middle move to the end, `cutting` how a circuit too wide for any simulator or QPU is run
-in pieces.
+Text and objects of others become circuits in `programs`. `tasks` makes tasks of a description with a circuit,
+`execution` is what workers run for them: on simulators (`circuits`, chosen by `simulation`; `deferral` moves
+measurements in the middle to the end) or on a device, for which `compilation` writes them and whose errors
+`mitigation` lessens. `outcomes` is what a circuit gives; `expectation` and `tomography` say which circuits to
+measure for more than that, and what their outcomes mean. `cutting` runs a circuit that is too wide in pieces.
+`primitives` and `pennylane_device` are for those who come from Qiskit and PennyLane.
 
-Nothing in here starts a process or holds a manager: work is handed to a callable, and `PilotManager.map` is
-one. Qiskit is imported by the modules that need it, never by `import pilot`.
+Nothing in here starts a process or holds a manager: work is handed to one that is given. Qiskit is imported by
+the modules that need it, never by `import pilot`.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler, mitiq_executor
     from pilot.quantum.programs import Program, load
 
-__all__ = ["Program", "load"]
+__all__ = ["PilotBackend", "PilotEstimator", "PilotSampler", "Program", "load", "mitiq_executor"]
+
+_HOMES = {"Program": "programs", "load": "programs"}
 
 
 def __getattr__(name: str) -> Any:
-    """`load` and `Program` bring Qiskit along, so they are loaded when they are asked for."""
+    """These names bring Qiskit along, so they are loaded when they are asked for."""
     if name in __all__:
-        from pilot.quantum import programs
-
-        return getattr(programs, name)
+        return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'primitives')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from pilot.interfaces import QPU
 
+#: Of the layout and the routing: a circuit is compiled the same way each time.
+SEED = 0
 #: Compiled circuits that are kept.
 KEPT = 4096
 
@@ -37,7 +39,7 @@ class Compiler:
         self._target: Target | None = None
         self._looked = False
         self._kept: OrderedDict[Hashable, QuantumCircuit] = OrderedDict()
-        self._managers: dict[tuple[int, int | None], PassManager] = {}
+        self._managers: dict[tuple[int, bool], PassManager] = {}
         self.hits = self.misses = 0
 
     @property
@@ -56,13 +58,12 @@ class Compiler:
         """Look at the device's calibration again, the next time that something is compiled."""
         self._looked = False
 
-    def compile(self, circuit: QuantumCircuit, level: int, seed: int | None) -> QuantumCircuit:
+    def compile(self, circuit: QuantumCircuit, level: int) -> QuantumCircuit:
         """`circuit` in the device's gates on its qubits; classical registers stay as they are.
 
         Args:
             circuit: parameters may be free.
             level: Qiskit's optimization level, 0 to 3.
-            seed: of the layout and the routing.
 
         Raises:
             DescriptionError: it has more qubits than the device.
@@ -75,14 +76,14 @@ class Compiler:
                 f"circuit {circuit.name!r} has {circuit.num_qubits} qubits, {self._qpu.name} has "
                 f"{self._target.num_qubits}: cut it (pilot.quantum.cutting), or name a wider QPU"
             )
-        key = (structure(circuit), level, seed)
+        key = (structure(circuit), level)
         found = self._kept.get(key)
         if found is not None:
             self.hits += 1
             self._kept.move_to_end(key)
             return found
         self.misses += 1
-        compiled: QuantumCircuit = self._manager(level, seed).run(circuit)
+        compiled: QuantumCircuit = self._manager(level, "delay" in circuit.count_ops()).run(circuit)
         self._kept[key] = compiled
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
@@ -98,13 +99,28 @@ class Compiler:
             self._managers.clear()
         self._looked = True
 
-    def _manager(self, level: int, seed: int | None) -> PassManager:
-        key = (level, seed)
+    def _manager(self, level: int, delays: bool) -> PassManager:
+        """``delays``: the circuit has some of its own, and all other times follow from them."""
+        key = (level, delays)
         if key not in self._managers:
             self._managers[key] = generate_preset_pass_manager(
-                optimization_level=level, target=self._target, seed_transpiler=seed
+                optimization_level=level,
+                target=self._target,
+                seed_transpiler=SEED,
+                scheduling_method="alap" if delays else None,
+                translation_method="synthesis" if is_mixed(self._target) else "translator",
             )
         return self._managers[key]
+
+
+def is_mixed(target: Target | None) -> bool:
+    """True when pairs of qubits differ in their gates: there Qiskit's translator (2.6) writes gates that a pair lacks,
+    and synthesis for each pair does not."""
+    if target is None or target.num_qubits is None or target.num_qubits < 2:
+        return False
+    names = {name for name in target.operation_names if target.operation_from_name(name).num_qubits == 2}
+    pairs = {frozenset((target[name] or {}).keys()) for name in names if hasattr(target[name], "keys")}
+    return len(pairs) > 1
 
 
 def structure(circuit: QuantumCircuit) -> bytes:

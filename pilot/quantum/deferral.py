@@ -78,7 +78,8 @@ def _last_uses(circuit: QuantumCircuit) -> dict[Qubit, int]:
 
 
 def without_final_measurements(circuit: QuantumCircuit) -> QuantumCircuit:
-    """`circuit` without measurements and barriers at the ends of its qubits, and without classical bits if none is used.
+    """`circuit` without measurements and barriers at its qubits' ends, and without classical bits if none is used.
+
 
     Qiskit's `remove_final_measurements` (2.6) also takes measurements away that a later instruction depends on.
     """

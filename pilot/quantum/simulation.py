@@ -18,20 +18,54 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qiskit.circuit import Gate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from qiskit import QuantumCircuit
+    from qiskit.circuit import CircuitInstruction
 
 #: Gates that a stabilizer tableau follows, by the names that Aer's knows.
-CLIFFORD = frozenset(
-    {"id", "x", "y", "z", "h", "s", "sdg", "sx", "sxdg", "cx", "cy", "cz", "swap", "ecr", "pauli"}
-)
+CLIFFORD = frozenset({"id", "x", "y", "z", "h", "s", "sdg", "sx", "sxdg", "cx", "cy", "cz", "swap", "ecr", "pauli"})
 _WITHOUT_EFFECT = frozenset({"barrier", "delay", "id"})
-#: log2 of the operator Schmidt rank of two-qubit gates: 1 for these, 2 for all others.
-_RANK_TWO = frozenset(
-    "cx cy cz ch cp crx cry crz cs csdg csx cu cu1 cu3 ecr rxx ryy rzz rzx ms".split()  # exp(-i t P⊗Q) or controlled
+#: Gates of any size that simulators apply at once.
+_WHOLE = frozenset({"unitary", "diagonal", "pauli", "mcx", "mcx_gray", "mcp", "mcphase"})
+#: log2 of the operator Schmidt rank: 1 for these, whatever qubits are on which side; twice the smaller side for others.
+_RANK_TWO = frozenset(  # exp(-i t P⊗Q), or controlled
+    {
+        "cx",
+        "cy",
+        "cz",
+        "ch",
+        "cp",
+        "crx",
+        "cry",
+        "crz",
+        "cs",
+        "csdg",
+        "csx",
+        "cu",
+        "cu1",
+        "cu3",
+        "ecr",
+        "rxx",
+        "ryy",
+        "rzz",
+        "rzx",
+        "ccx",
+        "ccz",
+        "mcx",
+        "mcx_gray",
+        "mcp",
+        "mcphase",
+        "mcz",
+        "mcrx",
+        "mcry",
+        "mcrz",
+        "c3x",
+        "c4x",
+    }
 )
 #: Bonds are bounded by minimum cuts from so many qubits on: below, a state vector costs next to nothing.
 _CUT_FROM = 12
@@ -40,8 +74,8 @@ _CUT_UP_TO = 200_000
 #: Exact probabilities are listed for up to so many measured bits, where they do not lie in memory anyway.
 _LISTED = 26
 
-# Measured with Aer 0.17.2 on one core of a Xeon (2.6 GHz class), double precision, gates on one and two qubits alternating;
-# `benchmarks/simulation_costs.py` measures them again.
+# Measured with Aer 0.17.2 on one core of a server, double precision, layers of gates on one and two qubits;
+# `benchmarks/simulation_costs.py` measures again and compares.
 _START = 1.0e-3  #: seconds to start a run
 _GATE = 1.6e-5  #: seconds a gate, whatever its size: Qiskit's data becomes Aer's
 _AMPLITUDE = 2.3e-9  #: seconds a gate and amplitude
@@ -108,17 +142,13 @@ def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> Facts:
         circuit: any.
         bonds: look for the bounds of a matrix product state too; without, `predict` leaves that out.
     """
-    place = {qubit: index for index, qubit in enumerate(circuit.qubits)}
     used: set[int] = set()
     touched: list[tuple[tuple[int, ...], int]] = []
     clifford, dynamic, gates, midway = True, False, 0, 0
     measured: set[Any] = set()
     pending: dict[int, int] = {}  # qubit → measurements and resets so far that nothing followed
-    for instruction in circuit.data:
+    for instruction, qubits in _steps(circuit, range(circuit.num_qubits)):
         name = instruction.name
-        if name in _WITHOUT_EFFECT:
-            continue
-        qubits = tuple(place[qubit] for qubit in instruction.qubits)
         for qubit in qubits:
             midway += pending.pop(qubit, 0)
         if name == "reset":
@@ -132,9 +162,9 @@ def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> Facts:
             continue
         gates += 1
         clifford = clifford and name in CLIFFORD
-        dynamic = dynamic or bool(instruction.clbits) or not instruction.is_standard_gate() and not _is_gate(instruction)
+        dynamic = dynamic or not (instruction.is_standard_gate() or isinstance(instruction.operation, Gate))
         if len(qubits) > 1:
-            touched.append((qubits, 1 if name in _RANK_TWO or name.startswith(("mc", "cc")) else 2))
+            touched.append((qubits, 1 if name in _RANK_TWO else 2 * (len(qubits) // 2)))
     order = {qubit: index for index, qubit in enumerate(sorted(used))}
     pairs = [(tuple(sorted(order[qubit] for qubit in qubits)), bits) for qubits, bits in touched]
     limits, work = _bonds(len(order), pairs) if bonds else ((), ())
@@ -152,9 +182,7 @@ def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> Facts:
     )
 
 
-def predict(
-    about: Facts, shots: int | None, *, cores: int = 1, gpus: int = 0, noisy: bool = False
-) -> list[Estimate]:
+def predict(about: Facts, shots: int | None, *, cores: int = 1, gpus: int = 0, noisy: bool = False) -> list[Estimate]:
     """What each method that can run the circuit would take.
 
     Args:
@@ -224,11 +252,21 @@ def _product_state(about: Facts, shots: int | None, fresh: int, repeats: int, ne
     return Estimate("matrix_product_state", "CPU", never + _START + repeats * run + sampling, size)
 
 
-def _is_gate(instruction: Any) -> bool:
-    """A gate of the user's own, or something else (an `initialize` counts: simulators have it)."""
-    from qiskit.circuit import Gate
-
-    return isinstance(instruction.operation, Gate) or instruction.name in ("initialize", "state_preparation")
+def _steps(circuit: QuantumCircuit, places: Sequence[int]) -> Iterator[tuple[CircuitInstruction, tuple[int, ...]]]:
+    """The instructions that do something, and their qubits; gates of the user's own as what they are made of."""
+    place = {qubit: places[index] for index, qubit in enumerate(circuit.qubits)}
+    for instruction in circuit.data:
+        if instruction.name in _WITHOUT_EFFECT:
+            continue
+        qubits = tuple(place[qubit] for qubit in instruction.qubits)
+        made_of = None
+        if not (instruction.is_standard_gate() or instruction.name in _WHOLE or instruction.clbits):
+            operation = instruction.operation
+            made_of = operation.definition if isinstance(operation, Gate) else None
+        if made_of is None:
+            yield instruction, qubits
+        else:
+            yield from _steps(made_of, qubits)
 
 
 def _bonds(
@@ -243,7 +281,7 @@ def _bonds(
         for bond in range(places[0], places[-1]):
             crossing[bond] += bits
     bonds = [min(limit, count) for limit, count in zip(limits, crossing, strict=True)]
-    if _CUT_FROM <= qubits and len(pairs) * qubits <= _CUT_UP_TO and max(bonds) > 1:
+    if qubits >= _CUT_FROM and len(pairs) * qubits <= _CUT_UP_TO and max(bonds) > 1:
         bonds = [min(bond, cut) for bond, cut in zip(bonds, _minimum_cuts(qubits, pairs, bonds), strict=True)]
     grown = [0] * (qubits - 1)
     work: list[tuple[int, int]] = []
@@ -272,14 +310,14 @@ def _minimum_cuts(qubits: int, pairs: Sequence[tuple[tuple[int, ...], int]], bon
             node += 1
     ends = [(place, end) for place, end in enumerate(last) if end is not None]
     rows, columns, capacities = (np.array(part, dtype=np.int32) for part in zip(*edges, strict=True))
-    places, wires = (np.array(part, dtype=np.int32) for part in zip(*ends, strict=True))
+    owners, wires = (np.array(part, dtype=np.int32) for part in zip(*ends, strict=True))
     ones = np.ones(len(ends), dtype=np.int32)
     found = []
     for bond, bound in enumerate(bonds):
         if bound <= 1:
             found.append(bound)
             continue
-        left = places <= bond
+        left = owners <= bond
         starts = np.concatenate([rows, columns, np.where(left, 0, wires)])
         stops = np.concatenate([columns, rows, np.where(left, wires, 1)])
         graph = coo_array((np.concatenate([capacities, capacities, ones]), (starts, stops)), shape=(node, node))

@@ -182,6 +182,10 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
         return _exact(wanted, offer, observables)
     planned = expectation.plan(wanted.circuit, description.observables)
     finish = _finish(planned)
+    if not planned.circuits:  # multiples of the identity: nothing has to be measured
+        number = 1 if wanted.values is None else len(wanted.values)
+        values = np.tile(planned.constants, (number, 1))
+        return Prepared(name=wanted.circuit.name, parts=(Part(function=exact, args=(wanted.single, [values])),))
     if not wanted.single:
         finish = functools.partial(of_sets, finish, len(planned.circuits))
     return _assemble(wanted, where, offer, planned.circuits, finish, planned)
@@ -232,7 +236,6 @@ def _assemble(
             program=program,
             shots=description.shots or 1,
             level=description.optimization_level,
-            compiler_seed=description.seed or 0,
             stages=tuple(description.mitigation),
         )
         seconds = [_device_seconds(circuit, description.shots or 1) for circuit in circuits]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from threading import Event
 from typing import TYPE_CHECKING
 
-from pilot.errors import DescriptionError, PilotError, QPUCancelled, QPUError, QPUUnavailable
+from pilot.errors import DescriptionError, PilotError, QPUCancelled, QPUError
 from pilot.interfaces import QPU, QPUInfo
 from pilot_plugins.qiskit_devices import check_job
 from pilot_plugins.qpu_addresses import Options, at_least_one, nearest, one_of, parse, refuse
@@ -65,13 +65,13 @@ class AerQPU(QPU):
             ) from error
         simulator = AerSimulator()
         if self.method and self.method not in simulator.available_methods():
-            raise QPUUnavailable(
+            raise QPUError(
                 f"{self.name}: this Aer has no method {self.method!r} (it has "
                 f"{', '.join(simulator.available_methods())}); tensor_network needs qiskit-aer-gpu",
                 qpu=self.name,
             )
         if self.device not in simulator.available_devices():
-            raise QPUUnavailable(
+            raise QPUError(
                 f"{self.name}: this Aer sees no GPU here (devices: {', '.join(simulator.available_devices())}): "
                 "install qiskit-aer-gpu, and look at what nvidia-smi says in the pilot's job",
                 qpu=self.name,
@@ -104,11 +104,13 @@ class AerQPU(QPU):
 
         self._cancelled.clear()
         check_job(self.info(), circuits, shots, seeds)
-        found = []
+        found: list[Outcomes] = []
         for circuit, seed in zip(circuits, seeds, strict=True):
             time.sleep(0)  # lets `cancel` in: Aer holds the interpreter's lock
             if self._cancelled.is_set():
-                raise QPUCancelled(f"{self.name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=self.name)
+                raise QPUCancelled(
+                    f"{self.name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=self.name
+                )
             try:
                 found.append(run_circuit(circuit, shots, seed, self.simulator(circuit, shots)))
             except DescriptionError as error:

@@ -54,7 +54,10 @@ class FakeQPU(QPU):
         known = _snapshots()
         if self.snapshot not in known:
             refuse(
-                self.name, f"no snapshot {self.snapshot!r}", nearest(self.snapshot, known), "there are " + ", ".join(known)
+                self.name,
+                f"no snapshot {self.snapshot!r}",
+                nearest(self.snapshot, known),
+                "there are " + ", ".join(known),
             )
         from qiskit_ibm_runtime import fake_provider
 

@@ -43,7 +43,7 @@ _PATIENCE = 300.0
 _FRESH = 600.0
 
 
-class IBMQPU(QPU):
+class IbmQPU(QPU):
     """``ibm:ibm_fez``, ``ibm:ibm_fez?mode=session&instance=my-instance``.
 
     Jobs go through one batch (or session, which IBM's open plan has not; or each by itself, ``mode=job``), opened with
@@ -71,7 +71,7 @@ class IBMQPU(QPU):
     def open(self) -> None:
         try:
             from qiskit_ibm_runtime import QiskitRuntimeService
-            from qiskit_ibm_runtime.accounts.exceptions import AccountNotFoundError
+            from qiskit_ibm_runtime.accounts import AccountManager, AccountNotFoundError
         except ImportError as error:
             raise QPUError(
                 f"{self.name}: qiskit-ibm-runtime is not installed: pip install 'quantum-pilot[ibm]'", qpu=self.name
@@ -79,15 +79,15 @@ class IBMQPU(QPU):
         from qiskit.providers.exceptions import QiskitBackendNotFoundError
 
         try:
+            account = AccountManager.get(name=self._account.get("name"), channel=self._account.get("channel"))
+            # The service hides why it has no token, and waits a minute before it asks again: ask here first.
+            account.get_iam_authentificator().token_manager.get_token()
             self._service = QiskitRuntimeService(**self._account)
             self._backend = self._service.backend(self.backend_name)
         except AccountNotFoundError as error:
             raise QPUError(f"{self.name}: there are no credentials: {_CREDENTIALS}; {error}", qpu=self.name) from error
         except QiskitBackendNotFoundError as error:
-            listed = ", ".join(sorted(backend.name for backend in self._service.backends())) or "none"
-            raise QPUError(
-                f"{self.name}: this account has no backend {self.backend_name!r}; it has: {listed}", qpu=self.name
-            ) from error
+            raise self._not_found() from error
         except Exception as error:
             found = kept(self.name, error, "connecting")
             if not found.transient:
@@ -129,9 +129,7 @@ class IBMQPU(QPU):
     ) -> list[Outcomes]:
         self._waiting.begin()
         backend = self._opened()
-        known = info_of(
-            self.name, backend.target, max_shots=getattr(backend.configuration(), "max_shots", None)
-        )
+        known = info_of(self.name, backend.target, max_shots=getattr(backend.configuration(), "max_shots", None))
         check_job(known, circuits, shots, seeds)
         try:
             job = self._submit(list(circuits), shots)
@@ -178,6 +176,18 @@ class IBMQPU(QPU):
             self.open()
         return self._backend
 
+    def _not_found(self) -> QPUError:
+        """Why the backend is not there: the service says the same of a name that it has not, and of an outage."""
+        try:
+            self._service.usage()
+            listed = ", ".join(sorted(backend.name for backend in self._service.backends())) or "none"
+        except Exception as error:
+            found = kept(self.name, error, "asking for its backends")
+            return found if isinstance(found, QPUError) else QPUError(str(found), qpu=self.name)
+        return QPUError(
+            f"{self.name}: this account has no backend {self.backend_name!r}; it has: {listed}", qpu=self.name
+        )
+
     def _submit(self, circuits: list[QuantumCircuit], shots: int | None) -> Any:
         """Submit in the session; once more in a new one when the service has closed it. Not given up when it is
         cancelled: the job could not be named any more."""
@@ -191,14 +201,18 @@ class IBMQPU(QPU):
             return self._sampler().run(circuits, shots=shots)
 
     def _sampler(self) -> Any:
-        from qiskit_ibm_runtime import Batch, SamplerV2, Session
+        from qiskit_ibm_runtime import Batch, Session
 
         if self._session is None and self.mode != "job":
             kind = Session if self.mode == "session" else Batch
             self._session = kind(backend=self._backend, max_time=self.max_time)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # its successor runs what this one leaves to the service
-            return SamplerV2(mode=self._session or self._backend)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                from qiskit_ibm_runtime import SamplerV2 as Sampler  # deprecated from 0.50 on
+            except ImportError:
+                from qiskit_ibm_runtime.executor_sampler import Sampler  # its successor
+            return Sampler(mode=self._session or self._backend)
 
     def _wait(self, job: Any, native: str) -> None:
         """Until the job has ended well. Outages of a while are sat out: the job runs on without us."""
@@ -219,7 +233,9 @@ class IBMQPU(QPU):
             if status == "CANCELLED":
                 raise QPUCancelled(f"{self.name}: the job {native} was cancelled at IBM's", qpu=self.name, job=native)
             if status == "ERROR":
-                raise QPUError(f"{self.name}: the job {native} failed: {job.error_message()}", qpu=self.name, job=native)
+                raise QPUError(
+                    f"{self.name}: the job {native} failed: {job.error_message()}", qpu=self.name, job=native
+                )
             self._waiting.pause(pause, native)
             pause = min(pause * 1.5, _LOOK_AT_MOST)
 

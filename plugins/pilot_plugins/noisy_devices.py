@@ -74,9 +74,7 @@ class NoisyDevice:
         parts = 1
         if best.method == "statevector":
             parts = min(shots, max(1, round(best.seconds / _PART)))
-        simulator = AerSimulator(
-            method=best.method, noise_model=self.noise(scheduled, active), max_parallel_threads=1
-        )
+        simulator = AerSimulator(method=best.method, noise_model=self.noise(scheduled, active), max_parallel_threads=1)
         counts: dict[str, int] = {}
         for part, part_seed in enumerate(np.random.SeedSequence(seed).generate_state(parts)):
             going_on()

@@ -57,7 +57,7 @@ _SIMULATORS = ("default.", "lightning.", "null.qubit", "reference.qubit")
 _LISTED, _DRAWN = 26, 14
 
 
-class PennyLaneQPU(QPU):
+class PennylaneQPU(QPU):
     """``pennylane:lightning.qubit``, ``pennylane:lightning.gpu``; options are those of ``qml.device``: ``?c_dtype=…``.
 
     Measurements in the middle move to the end (one wire more each); circuits that act on outcomes are refused. The
@@ -116,11 +116,13 @@ class PennyLaneQPU(QPU):
     ) -> list[Outcomes]:
         self._cancelled.clear()
         check_job(self.info(), circuits, shots, seeds)
-        found = []
+        found: list[Outcomes] = []
         for circuit, seed in zip(circuits, seeds, strict=True):
             time.sleep(0)  # lets `cancel` in
             if self._cancelled.is_set():
-                raise QPUCancelled(f"{self.name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=self.name)
+                raise QPUCancelled(
+                    f"{self.name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=self.name
+                )
             try:
                 found.append(self._run(circuit, shots, seed))
             except Exception as error:
@@ -141,7 +143,9 @@ class PennyLaneQPU(QPU):
 
         deferred = defer_measurements(circuit)
         if deferred is None:
-            raise QPUError(f"{self.name}: circuit {circuit.name!r} acts on measured bits, which it cannot", qpu=self.name)
+            raise QPUError(
+                f"{self.name}: circuit {circuit.name!r} acts on measured bits, which it cannot", qpu=self.name
+            )
         gates, holder = deferred
         if gates.num_qubits > self.info().qubits:
             raise QPUError(
@@ -168,7 +172,8 @@ class PennyLaneQPU(QPU):
             seen = np.flatnonzero(weights)
             rows, weights = (seen[:, None] >> np.arange(bits)) & 1, weights[seen]
         else:
-            rows, weights = np.unique(np.asarray(answer).reshape(shots, bits), axis=0, return_counts=True)
+            samples = np.asarray(answer).reshape(-1, bits)
+            rows, weights = np.unique(samples, axis=0, return_counts=True)
         place = {clbit: index for index, clbit in enumerate(circuit.clbits)}
         full = np.zeros((len(rows), circuit.num_clbits), dtype=bool)
         full[:, [place[clbit] for clbit in holder]] = rows

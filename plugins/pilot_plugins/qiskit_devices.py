@@ -61,7 +61,9 @@ def check_job(
     """Raise QPUError when the QPU takes no such job: too many circuits, qubits or shots, or none of them."""
     about = {"qpu": info.name}
     if info.max_circuits is not None and len(circuits) > info.max_circuits:
-        raise QPUError(f"{info.name} takes {info.max_circuits} circuits a job, not {len(circuits)}: split them", **about)
+        raise QPUError(
+            f"{info.name} takes {info.max_circuits} circuits a job, not {len(circuits)}: split them", **about
+        )
     if seeds is not None and len(seeds) != len(circuits):
         raise QPUError(f"{info.name}: {len(circuits)} circuits and {len(seeds)} seeds: one each is needed", **about)
     if shots is None and not info.simulator:

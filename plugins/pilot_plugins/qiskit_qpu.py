@@ -60,8 +60,8 @@ class QiskitQPU(QPU):
             raise kept(self.name, error, f"asking for the backend {self.backend_name!r}") from error
         if not isinstance(found, BackendV2 | BaseSamplerV2):
             raise QPUError(
-                f"{self.name}: {self.module}:{self.object} is a {type(found).__name__}, not a BackendV2, a provider with "
-                f"get_backend, or a BaseSamplerV2; if it makes one, write {self.module}:{self.object}()",
+                f"{self.name}: {self.module}:{self.object} is a {type(found).__name__}, not a BackendV2, a provider "
+                f"with get_backend, or a BaseSamplerV2; if it makes one, write {self.module}:{self.object}()",
                 qpu=self.name,
             )
         self._device = found

@@ -29,7 +29,10 @@ def from_counts(circuit: QuantumCircuit, counts: Mapping[str, float], shots: int
             places = order if " " in text else range(circuit.num_clbits)
             for place, digit in zip(places, digits, strict=False):
                 row[place] = digit == "1"
-    weights = np.array(list(counts.values()), dtype=np.float64 if shots is None else np.int64)
+    weights: NDArray[np.int64] | NDArray[np.float64]
+    weights = (
+        np.array(list(counts.values()), np.float64) if shots is None else np.array(list(counts.values()), np.int64)
+    )
     return Outcomes.from_bits(bits, weights, registers=registers_of(circuit), shots=shots)
 
 
@@ -64,9 +67,7 @@ def from_sampler(circuits: Sequence[QuantumCircuit], result: Any) -> list[Outcom
     """Outcomes from a `PrimitiveResult` of one pub a circuit."""
     if len(result) != len(circuits):
         raise QPUError(f"the sampler gave {len(result)} results for {len(circuits)} circuits")
-    return [
-        from_registers(circuit, dict(pub.data.items())) for circuit, pub in zip(circuits, result, strict=True)
-    ]
+    return [from_registers(circuit, dict(pub.data.items())) for circuit, pub in zip(circuits, result, strict=True)]
 
 
 def _written_order(circuit: QuantumCircuit) -> list[int]:

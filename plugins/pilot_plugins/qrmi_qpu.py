@@ -7,6 +7,7 @@ https://github.com/qiskit-community/spank-plugins for the variables, and https:/
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -46,7 +47,7 @@ _NEEDED = ("ENDPOINT", "IAM_ENDPOINT", "IAM_APIKEY", "SERVICE_CRN")
 _LOOK, _LOOK_AT_MOST, _PATIENCE = 0.2, 5.0, 300.0
 
 
-class QRMIQPU(QPU):
+class QrmiQPU(QPU):
     """``qrmi:ibm_fez``: a resource by the name that Slurm's plugin gives it.
 
     `open` acquires it and `close` releases it, unless the job holds it already (``<name>_QRMI_JOB_ACQUISITION_TOKEN``):
@@ -69,7 +70,7 @@ class QRMIQPU(QPU):
 
     def open(self) -> None:
         try:
-            import qrmi
+            qrmi = _package()
         except ImportError as error:
             raise QPUError(
                 f"{self.name}: qrmi is not installed: pip install 'quantum-pilot[qrmi]'", qpu=self.name
@@ -80,11 +81,9 @@ class QRMIQPU(QPU):
         held = config.get("QRMI_JOB_ACQUISITION_TOKEN")
         try:
             device = qrmi.QuantumResource.from_config(self.resource, getattr(qrmi.ResourceType, known), config)
-            if not device.is_accessible():
-                raise QPUUnavailable(
-                    f"{self.name} takes no jobs now, or the endpoint does not answer: {config[f'QRMI_{family}_ENDPOINT']}",
-                    qpu=self.name,
-                )
+            status = device.status()
+            if status.status != qrmi.ResourceStatusCode.Online:
+                raise QPUUnavailable(f"{self.name} takes no jobs now: {_words_of(status)}", qpu=self.name)
             self._describe(json.loads(device.target().value))
             self._token = None if held else device.acquire()
         except Exception as error:
@@ -95,10 +94,17 @@ class QRMIQPU(QPU):
         device = self._opened()
         assert self._target is not None
         try:
-            accessible = self._ask(device.is_accessible)
+            status = self._ask(device.status)
         except Exception as error:
             raise kept(self.name, error, "asking for its status") from error
-        return info_of(self.name, self._target, **self._described, accepts_jobs=bool(accessible), asked=time.time())
+        return info_of(
+            self.name,
+            self._target,
+            **self._described,
+            accepts_jobs=status.status == _package().ResourceStatusCode.Online,
+            expected_wait=0.0 if status.pending_job_count == 0 else None,
+            asked=time.time(),
+        )
 
     def target(self) -> Target | None:
         self._opened()
@@ -111,13 +117,11 @@ class QRMIQPU(QPU):
         seeds: Sequence[int],
         on_job: Callable[[str], None] = lambda job: None,
     ) -> list[Outcomes]:
-        import qrmi
-
         self._waiting.begin()
         device = self._opened()
         assert self._target is not None
         check_job(info_of(self.name, self._target, **self._described), circuits, shots, seeds)
-        payload = qrmi.Payload.QiskitPrimitive(input=_sampler_input(circuits, shots), program_id="sampler")
+        payload = _package().Payload.QiskitPrimitive(input=_sampler_input(circuits, shots), program_id="sampler")
         try:
             task = self._ask(device.task_start, payload)
         except Exception as error:
@@ -145,11 +149,9 @@ class QRMIQPU(QPU):
             self.cancel_job(task)
 
     def cancel_job(self, job: str) -> None:
-        import qrmi
-
         try:
             self._ask(self._opened().task_stop, job)
-        except qrmi.TaskNotFoundError:
+        except _package().TaskNotFoundError:
             return
         except Exception as error:
             raise kept(self.name, error, f"stopping the task {job}", job) from error
@@ -181,7 +183,8 @@ class QRMIQPU(QPU):
         names, types = (self._listed(environment, variables) for variables in (RESOURCES, TYPES))
         if len(names) != len(types):
             raise QPUError(
-                f"{self.name}: {RESOURCES[0]} names {len(names)} resources and {TYPES[0]} {len(types)} types", qpu=self.name
+                f"{self.name}: {RESOURCES[0]} names {len(names)} resources and {TYPES[0]} {len(types)} types",
+                qpu=self.name,
             )
         if self.resource not in names:
             raise QPUError(
@@ -192,8 +195,8 @@ class QRMIQPU(QPU):
         kind = types[names.index(self.resource)]
         if kind not in FAMILIES:
             raise QPUError(
-                f"{self.name} is a resource of the type {kind!r}, which runs no Qiskit circuits through QRMI; known are "
-                f"{', '.join(FAMILIES)}. For others give a Qiskit backend: qiskit:module:function()",
+                f"{self.name} is a resource of the type {kind!r}, which runs no Qiskit circuits through QRMI; known "
+                f"are {', '.join(FAMILIES)}. For others give a Qiskit backend: qiskit:module:function()",
                 qpu=self.name,
             )
         return kind
@@ -227,8 +230,8 @@ class QRMIQPU(QPU):
         if missing:
             renamed = f" (or their other names, with {other})" if other else ""
             raise QPUError(
-                f"{self.name}: not in the environment: {', '.join(missing)}{renamed}: Slurm's plugin for QPUs sets them "
-                "from its qrmi_config.json",
+                f"{self.name}: not in the environment: {', '.join(missing)}{renamed}: Slurm's plugin for QPUs sets "
+                "them from its qrmi_config.json",
                 qpu=self.name,
             )
         return config
@@ -248,8 +251,7 @@ class QRMIQPU(QPU):
 
     def _wait(self, device: Any, task: str) -> None:
         """Until the task has ended well. Outages of a while are sat out: the task runs on without us."""
-        from qrmi import TaskStatus
-
+        TaskStatus = _package().TaskStatus  # noqa: N806 - a class
         pause, lost_since = _LOOK, None
         while True:
             try:
@@ -275,6 +277,16 @@ class QRMIQPU(QPU):
                 raise QPUError(f"{self.name}: the task {task} failed: {words}", qpu=self.name, job=task)
             self._waiting.pause(pause, task)
             pause = min(pause * 1.5, _LOOK_AT_MOST)
+
+
+def _package() -> Any:
+    """The package, whose classes are compiled and known to no type checker."""
+    return importlib.import_module("qrmi")
+
+
+def _words_of(status: Any) -> str:
+    reason = status.status_reason or "no reason is told"
+    return f"{str(status.status).rpartition('.')[2].lower()}, {reason}"
 
 
 def _sampler_input(circuits: Sequence[QuantumCircuit], shots: int | None) -> str:

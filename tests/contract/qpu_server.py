@@ -51,7 +51,7 @@ class QuantumService:
         state = "Failed" if self.failure else "Queued" if self.held.is_set() else "Completed"
         job = {"id": identity, "status": state, "reason": self.failure or "", "body": body, "result": None}
         if state == "Completed":
-            job["result"] = _sample(body["params"])
+            job["result"] = (_execute if body["program_id"] == "executor" else _sample)(body["params"])
         self.jobs[identity] = job
         return {"id": identity, "backend": body.get("backend", BACKEND)}
 
@@ -63,7 +63,7 @@ class QuantumService:
             "status": job["status"],
             "state": {"status": job["status"], "reason": job["reason"]},
             "program": {"id": job["body"].get("program_id", "sampler")},
-            "params": {"version": 2},
+            "params": {} if job["body"].get("program_id") == "executor" else {"version": 2},
             "created": "2026-01-01T00:00:00.000Z",
             "session_id": job["body"].get("session_id"),
             "user_id": "tester",
@@ -78,7 +78,7 @@ class QuantumService:
             case ("POST", "identity", "token"):
                 return 200, _token()
             case ("GET", "backends"):
-                return 200, {"devices": [{"name": BACKEND, "class": "nighthawk", "status": {"name": "online"}}]}
+                return 200, {"devices": [{"name": BACKEND, "queue_length": 3, "status": {"name": "online"}}]}
             case ("GET", "backends", name, what) if name == BACKEND:
                 return 200, self.backend(what)
             case ("GET", "instances", "usage"):
@@ -101,7 +101,12 @@ class QuantumService:
                     return 400, _error(1217, "Session has been closed.")
                 return 200, self.submit(body)
             case ("GET", "jobs"):
-                return 200, {"jobs": [self.describe(job) for job in self.jobs], "count": len(self.jobs)}
+                return 200, {
+                    "jobs": [self.describe(job) for job in self.jobs],
+                    "count": len(self.jobs),
+                    "limit": 200,
+                    "offset": 0,
+                }
             case ("GET", "jobs", identity) if identity in self.jobs:
                 return 200, self.describe(identity)
             case ("GET", "jobs", identity, "results") if identity in self.jobs:
@@ -204,6 +209,34 @@ def _sample(params: dict[str, Any]) -> str:
         circuit, shots = _circuit(pub[0]), pub[2] if len(pub) > 2 and pub[2] else params.get("shots") or 4096
         results.append(SamplerPubResult(DataBin(**_registers(circuit, shots), shape=())))
     return json.dumps(PrimitiveResult(results, metadata={"version": 2}), cls=RuntimeEncoder)
+
+
+def _execute(params: dict[str, Any]) -> str:
+    """The executor's answer: what qiskit-ibm-runtime's newer sampler asks for."""
+    from ibm_quantum_schemas.common import CompressedTensorModel
+    from ibm_quantum_schemas.executor import version_2_0 as schema
+    from qiskit_ibm_runtime.quantum_program.converters import quantum_program_from_2_0
+
+    program, _ = quantum_program_from_2_0(schema.ParamsModel(**params))
+    items = []
+    for item in program.items:
+        arrays = {
+            name: CompressedTensorModel.from_numpy(bits.to_bool_array(order="little"))
+            for name, bits in _registers(item.circuit, program.shots).items()
+        }
+        items.append({"results": arrays, "metadata": {"scheduler_timing": None, "stretch_values": None}})
+    return schema.QuantumProgramResultModel(
+        data=items,
+        metadata={"chunk_timing": []},
+        passthrough_data=_tensors(program.passthrough_data),
+        semantic_role=program._semantic_role,
+    ).model_dump_json()
+
+
+def _tensors(data: Any) -> Any:
+    from qiskit_ibm_runtime.quantum_program.converters.converters_2_0 import passthrough_data_to_2_0
+
+    return passthrough_data_to_2_0(data)
 
 
 def _circuit(encoded: Any) -> Any:

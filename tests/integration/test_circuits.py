@@ -292,3 +292,18 @@ def test_a_device_whose_worker_is_killed_is_opened_again(tmp_path: Path, eventua
         worker_process(first.info.worker or "?").kill()
         assert sum(first.result(timeout=60).get_counts().values()) == 10
         assert len(first.info.attempts) == 1
+
+
+def test_of_many_tasks_none_stays_when_one_is_refused(manager: PilotManager) -> None:
+    before = len(manager.tasks)
+    with pytest.raises(DescriptionError, match="measures nothing"):
+        manager.submit_tasks([describe(bell(), shots=10, qpu="aer"), describe(bell(measured=False), shots=10)])
+    (task,) = list(manager.tasks.values())[before:]
+    manager.wait_tasks([task], timeout=30)
+    assert task.done()  # cancelled, or finished before it could be
+
+
+def test_observables_that_need_no_measurement(manager: PilotManager) -> None:
+    result = manager.submit_task(describe(bell(measured=False), observables=[{"II": 2.5}], shots=100)).result()
+    assert result.values.tolist() == [2.5]
+    assert result.standard_errors.tolist() == [0.0]

@@ -132,7 +132,10 @@ def test_a_queue_before_each_job_makes_one_job_of_a_share(world: World) -> None:
     slow = [QPUInfo(name=f"x:{letter}", qubits=5, expected_wait=60.0) for letter in "abc"]
     for info in slow:
         world.pilot(info.name, qpus=[info])
-    world.submit(90, measured(0.1), terms=device())
+    world.submit(45, measured(0.1), terms=device())
+    world.submit(45, measured(0.1), terms=device())
+    assert world.sizes == []  # more may come
+    world.tick(1.0)
     assert [len(tasks) for name in ("x:a", "x:b", "x:c") for tasks in world.sent(name)] == [30, 30, 30]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit
+from qiskit.circuit import ForLoopOp, IfElseOp, SwitchCaseOp, WhileLoopOp
 from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit.providers import BackendV2, Options
 from qiskit.result import Result
@@ -19,13 +20,14 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUUnavailable
 from pilot.interfaces import QPUInfo
 from pilot.quantum.primitives.jobs import PilotJob
-from pilot.quantum.primitives.submission import Manager, measures, seeds, shot_order, task_fields
+from pilot.quantum.primitives.submission import Manager, check_gives_shots, measures, seeds, shot_order, task_fields
 
 if TYPE_CHECKING:
     from pilot.quantum.outcomes import Outcomes
 
-#: What every target has besides its gates.
-_ALWAYS = ("measure", "reset", "delay", "if_else", "for_loop", "while_loop", "switch_case")
+#: What every target has, whether it is told or not.
+_ALWAYS = ("measure", "reset", "delay")
+_CONTROL_FLOW = {"if_else": IfElseOp, "for_loop": ForLoopOp, "while_loop": WhileLoopOp, "switch_case": SwitchCaseOp}
 
 
 class PilotBackend(BackendV2):  # type: ignore[misc]
@@ -55,6 +57,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
         self._manager = manager
         self._qpu = qpu or "aer"
         self._fields = task_fields(type(self).__name__, self._qpu, {"optimization_level": 0, **options})
+        check_gives_shots(type(self).__name__, self._fields)
         self._target: Target | None = None
         self.set_options(shots=shots)
 
@@ -137,11 +140,14 @@ def _checked(circuit: Any) -> bool:
 
 def _target_of(info: QPUInfo) -> Target:
     """Gates that Qiskit knows by name, on the QPU's qubits; on any number of qubits where it has none of its own."""
-    known = {*get_standard_gate_name_mapping(), *_ALWAYS}
-    gates = [name for name in info.gates or sorted(known - {"xx_minus_yy", "xx_plus_yy"}) if name in known]
-    gates += [name for name in _ALWAYS if name not in gates]
-    coupling = CouplingMap(info.coupling) if info.coupling is not None else None
-    return Target.from_configuration(gates, num_qubits=info.qubits or None, coupling_map=coupling)
+    known = {**get_standard_gate_name_mapping(), **_CONTROL_FLOW}
+    wanted = [*_ALWAYS, *(info.gates or known)]
+    gates = [name for name in dict.fromkeys(wanted) if name in known]
+    if info.coupling is None:
+        return Target.from_configuration(gates, info.qubits or None, custom_name_mapping=_CONTROL_FLOW)
+    gates = [name for name in gates if name in _CONTROL_FLOW or known[name].num_qubits <= 2]
+    coupling = CouplingMap(info.coupling)
+    return Target.from_configuration(gates, info.qubits, coupling, custom_name_mapping=_CONTROL_FLOW)
 
 
 def _result(

@@ -130,7 +130,7 @@ def _plan(pub: EstimatorPub, seed: int, fields: dict[str, Any]) -> _Plan:
     indices = np.arange(pub.parameter_values.size).reshape(pub.parameter_values.shape)
     sets, observables = np.broadcast_arrays(indices, numbers)
     parts = _parts(sets, observables, together=bool(pub.circuit.parameters))
-    values = pub.parameter_values.as_array(pub.circuit.parameters).reshape(indices.size, -1)
+    values = pub.parameter_values.as_array(pub.circuit.parameters).reshape(indices.size, pub.circuit.num_parameters)
     descriptions = []
     for (its_sets, its_observables), its_seed in zip(parts, seeds(seed, len(parts)), strict=True):
         descriptions.append(

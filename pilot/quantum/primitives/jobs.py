@@ -14,7 +14,7 @@ from qiskit.result import Result
 _R = TypeVar("_R")
 
 
-class _Gathering:
+class Gathering:
     """One result of many tasks, put together when it is first asked for."""
 
     def __init__(self, tasks: Sequence[Future[Any]], finish: Callable[[list[Any]], _R]) -> None:
@@ -25,15 +25,19 @@ class _Gathering:
     def result(self, timeout: float | None) -> Any:
         """Block until there is one; a task that fails ends the others, and its exception is raised."""
         if not self._whole:
-            over, left = wait(self.tasks, timeout=timeout, return_when=FIRST_EXCEPTION)
-            for task in over:
-                if task.cancelled() or task.exception() is not None:
-                    self.cancel()
-                    task.result()
+            self._raise_failure()
+            left = wait([task for task in self.tasks if not task.done()], timeout, FIRST_EXCEPTION).not_done
+            self._raise_failure()
             if left:
                 raise TimeoutError(f"{len(left)} of {len(self.tasks)} tasks are not finished after {timeout} s")
             self._whole.append(self._finish([task.result() for task in self.tasks]))
         return self._whole[0]
+
+    def _raise_failure(self) -> None:
+        for task in self.tasks:
+            if task.done() and (task.cancelled() or task.exception() is not None):
+                self.cancel()
+                task.result()
 
     def status(self) -> JobStatus:
         """Does not block. One task that failed makes the job fail, one that was cancelled makes it cancelled."""
@@ -73,7 +77,7 @@ class PilotPrimitiveJob(BasePrimitiveJob[PrimitiveResult[Any], JobStatus]):  # t
             finish: makes the result of theirs, in their order.
         """
         super().__init__(str(uuid.uuid4()))
-        self._gathering = _Gathering(tasks, finish)
+        self._gathering = Gathering(tasks, finish)
 
     @property
     def tasks(self) -> tuple[Future[Any], ...]:
@@ -131,7 +135,7 @@ class PilotJob(JobV1):  # type: ignore[misc]
             finish: makes the result of the job's id and theirs, in their order.
         """
         super().__init__(backend, str(uuid.uuid4()))
-        self._gathering = _Gathering(tasks, lambda results: finish(self.job_id(), results))
+        self._gathering = Gathering(tasks, lambda results: finish(self.job_id(), results))
 
     @property
     def tasks(self) -> tuple[Future[Any], ...]:

@@ -15,7 +15,7 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from pilot.descriptions import TaskDescription
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.primitives.jobs import PilotPrimitiveJob
-from pilot.quantum.primitives.submission import Manager, measures, seeds, shot_order, task_fields
+from pilot.quantum.primitives.submission import Manager, check_gives_shots, measures, seeds, shot_order, task_fields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +54,7 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
         """
         self._manager = manager
         self._fields = task_fields(type(self).__name__, qpu, options)
+        check_gives_shots(type(self).__name__, self._fields)
         self._default_shots = default_shots
         self._seed = seed
 

@@ -67,6 +67,23 @@ def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[s
     return fields
 
 
+def check_gives_shots(owner: str, fields: Mapping[str, Any]) -> None:
+    """Refuse what takes the shots out of the outcomes.
+
+    Raises:
+        DescriptionError: readout errors are to be mitigated, which gives weights that may be negative, not shots.
+    """
+    stages = fields.get("mitigation", ())
+    names = [one if isinstance(one, str) else one.name for one in ([stages] if isinstance(stages, str) else stages)]
+    if any("readout" in name.split("+") for name in names):
+        raise DescriptionError(
+            f"{owner}: mitigation {names!r} was given; allowed: all but 'readout', which gives weights instead of "
+            "shots. Take the counts of TaskDescription(circuit=…, mitigation=…), or an estimator's expectation values",
+            field="mitigation",
+            given=stages,
+        )
+
+
 def seeds(seed: np.random.Generator | int | None, number: int) -> list[int]:
     """Seeds for so many tasks: an integer gives the same ones at each call, a generator goes on, None is random."""
     if isinstance(seed, np.random.Generator):

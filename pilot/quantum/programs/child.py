@@ -35,8 +35,8 @@ def main(memory: int) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a parser prints is no answer
     _warm_up()
-    _limit(memory)
     threading.Thread(target=_end_with_parent, args=(requests.fileno(),), daemon=True).start()
+    _limit(memory)
     answers.write(READY)
     answers.flush()
     while header := requests.read(REQUEST.size):

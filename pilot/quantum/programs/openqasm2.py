@@ -7,8 +7,8 @@ register, the only ones that the language has.
 
 from __future__ import annotations
 
-import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qiskit import qasm2
@@ -18,7 +18,7 @@ from qiskit.circuit.classical import expr
 from pilot.errors import DescriptionError
 from pilot.quantum.programs.conditions import bits_of, truth
 from pilot.quantum.programs.definitions import plain, standard_gates, standardised, steps_of
-from pilot.quantum.programs.problems import check_nesting, end_of, place_of, program_error
+from pilot.quantum.programs.problems import end_of, place_of, program_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 
 #: Qubits, and classical bits, of a register.
 MAX_BITS = 100_000
+#: Files that include one another.
+_MAX_INCLUDES = 8
 #: Bits of a register whose values are listed to ask for one of them.
 _MAX_LISTED_BITS = 8
 
 _DEFINED = re.compile(r"^\s*(?:gate|opaque)\s+(\w+)", re.MULTILINE)
 _REGISTER = re.compile(r"\b[qc]reg\s+\w+\s*\[\s*(\d+)")
+_INCLUDE = re.compile(r"^[ \t]*include\s+\"([^\"\n]*)\"\s*;", re.MULTILINE)
 _MESSAGE = re.compile(r"(?P<file>[^:]*):(?P<line>\d+),(?P<column>\d+): (?P<problem>.*)", re.DOTALL)
 _NEEDED = re.compile(r"needed (?P<expected>.*?), but instead (?P<problem>saw .*)", re.DOTALL)
 
@@ -43,17 +46,18 @@ def loads(text: str, folder: str | None = None) -> QuantumCircuit:
 
     Args:
         text: the program.
-        folder: where files that it includes are looked for; without it, none may be included.
+        folder: where files that it includes are looked for; without it none may be included but qelib1.inc.
 
     Raises:
         ProgramError: it is not OpenQASM 2; line and column are in the error.
     """
-    check_nesting(text, "openqasm2")
+    if folder is not None:
+        text = _with_includes(text, folder)
     _check_sizes(text)
     try:
         circuit = qasm2.loads(
             text,
-            include_path=() if folder is None else (folder,),
+            include_path=(),
             custom_instructions=_known(set(_DEFINED.findall(text))),
             custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
         )
@@ -65,6 +69,29 @@ def loads(text: str, folder: str | None = None) -> QuantumCircuit:
             raise
         line, column = end_of(text)
         raise program_error("openqasm2", f"the parser failed: {error}", line=line, column=column) from None
+
+
+def _with_includes(text: str, folder: str, depth: int = 0) -> str:
+    """The text with the files that it includes put in, each as one line so that the lines' numbers stay.
+
+    Qiskit's parser stumbles over an included file that defines gates with angles.
+    """
+
+    def content(match: re.Match[str]) -> str:
+        if match[1] == "qelib1.inc":
+            return match[0]
+        line, column = place_of(text, match.start(1))
+        try:
+            included = (Path(folder) / match[1]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            problem = f"{match[1]!r} in {folder!r} cannot be read: {getattr(error, 'strerror', None) or error}"
+            raise program_error("openqasm2", problem, line=line, column=column) from None
+        if depth == _MAX_INCLUDES:
+            raise program_error("openqasm2", f"{match[1]!r} includes itself", line=line, column=column)
+        inner = _with_includes(re.sub(r"//[^\n]*", "", included), folder, depth + 1)
+        return " ".join(inner.split())
+
+    return _INCLUDE.sub(content, text)
 
 
 def _check_sizes(text: str) -> None:
@@ -107,7 +134,7 @@ def _problem(message: str, text: str) -> ProgramError:
     problem, expected = match["problem"], None
     if needed := _NEEDED.fullmatch(problem):
         problem, expected = needed["problem"], needed["expected"].strip("'")
-    if os.path.basename(match["file"]) != "<input>":
+    if Path(match["file"]).name != "<input>":
         problem = f"in {match['file']}: {problem}"
     return program_error(
         "openqasm2", problem, line=int(match["line"]), column=int(match["column"]) + 1, expected=expected

@@ -216,7 +216,7 @@ class _Reader:
 
 
 def _is_measurement(operation: Any) -> bool:
-    return operation.name == "MidMeasureMP"
+    return bool(operation.name == "MidMeasureMP")
 
 
 def _identity(measurement: Any) -> Any:

@@ -19,6 +19,8 @@ NAMES = {
 MAX_NESTING = 100
 
 _OPENING, _CLOSING = "([{", ")]}"
+_SIGNS = re.compile(rf"(?:[-+!~]\s*){{{MAX_NESTING},}}")
+_STRANGE = re.compile("[\0\ud800-\udfff]")
 _BRACKETS = re.compile(r"[()\[\]{}\n]")
 
 
@@ -45,12 +47,19 @@ def end_of(text: str) -> tuple[int, int]:
     return place_of(text, len(text.rstrip()))
 
 
-def check_nesting(text: str, format: str) -> None:
-    """Refuse what would exhaust a parser's stack.
+def check_text(text: str, format: str) -> None:
+    """Refuse what would exhaust a parser's stack, and what no text has.
 
     Raises:
-        ProgramError: brackets are nested deeper than `MAX_NESTING`.
+        ProgramError: brackets are nested deeper than `MAX_NESTING`, as many signs stand in a row, or there is a
+            character that does not belong in a text.
     """
+    if match := _SIGNS.search(text):
+        line, column = place_of(text, match.start())
+        raise program_error(format, "too many signs in a row", line=line, column=column)
+    if match := _STRANGE.search(text):
+        line, column = place_of(text, match.start())
+        raise program_error(format, f"the character {match[0]!r} is none of a text", line=line, column=column)
     depth = 0
     for match in _BRACKETS.finditer(text):
         if match[0] in _OPENING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qiskit.circuit import QuantumCircuit
 
 from pilot.errors import DescriptionError
-from pilot.quantum.programs.problems import NAMES, end_of, program_error
+from pilot.quantum.programs.problems import NAMES, check_text, end_of, program_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +71,8 @@ class Program:
             DescriptionError: there is no such format, or it cannot express the circuit: the message names the
                 instruction.
         """
-        return _writer(format or self._format)(self._circuit)
+        text: str = _writer(format or self._format)(self._circuit)
+        return text
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Program, (self._circuit, self._format)
@@ -135,6 +136,7 @@ def load(
 
 def parse(text: str, format: str, folder: str | None = None) -> QuantumCircuit:
     """The circuit of a text in a known format; files that it includes are looked for in `folder` only."""
+    check_text(text, format)
     if format == "openqasm2":
         from pilot.quantum.programs import openqasm2
 

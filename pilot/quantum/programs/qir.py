@@ -7,6 +7,7 @@ classical bit `j`. Pointers may be opaque (``ptr``) or typed (``%Qubit*``).
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from qiskit.circuit import ClassicalRegister, Measure, QuantumCircuit, QuantumRegister, Reset, library
@@ -14,7 +15,7 @@ from qiskit.compiler import transpile
 
 from pilot.errors import DescriptionError, PluginError
 from pilot.quantum.programs.definitions import plain
-from pilot.quantum.programs.problems import check_nesting, end_of, place_of, program_error
+from pilot.quantum.programs.problems import end_of, place_of, program_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,7 @@ _RECORDS = {
     "int_record_output",
     "double_record_output",
 }
+_POINTER = re.compile(r"^\S+ (?:null|inttoptr \(i\d+ (-?\d+) to \S+\))$")
 _LLVM_ERROR = re.compile(r"(?P<problem>.*?)\n(?P<source>.*)\n(?P<before> *)\^", re.DOTALL)
 
 
@@ -73,7 +75,6 @@ def loads(text: str) -> QuantumCircuit:
         ProgramError: it is not QIR, or needs more than the base profile; the feature and its place are named.
         PluginError: pyqir is not installed.
     """
-    check_nesting(text, "qir")
     return _Reader(text).circuit()
 
 
@@ -108,7 +109,7 @@ def _pyqir() -> ModuleType:
         import pyqir
     except ImportError as error:
         raise PluginError("QIR needs pyqir: pip install 'quantum-pilot[qir]'", name="pyqir") from error
-    return pyqir  # type: ignore[no-any-return]
+    return pyqir
 
 
 class _Reader:
@@ -209,7 +210,7 @@ class _Reader:
             return [("barrier", [], [])]
         if function in _MEASUREMENTS:
             qubit, result = self._pointers(call.args, 2, where, occurrence, name)
-            reset = [(Reset(), [qubit], [])] if function.startswith("mreset") else []
+            reset: list[Any] = [(Reset(), [qubit], [])] if function.startswith("mreset") else []
             return [(Measure(), [qubit], [result]), *reset]
         if function == "reset__body":
             return [(Reset(), self._pointers(call.args, 1, where, occurrence, name), [])]
@@ -227,6 +228,8 @@ class _Reader:
     def _angle(self, value: Any, where: str, occurrence: int) -> float:
         if not isinstance(value, self._pyqir.FloatConstant):
             self._refuse("an angle that is calculated is of the adaptive profile", where, occurrence, "a constant")
+        if not isfinite(value.value):
+            self._refuse(f"the angle {value.value}", where, occurrence, "a finite number")
         return float(value.value)
 
     def _pointers(self, values: list[Any], number: int, where: str, occurrence: int, name: str) -> list[int]:
@@ -234,10 +237,11 @@ class _Reader:
             self._refuse(f"{name} has {len(values)} operands", where, occurrence, str(number))
         pointers = []
         for value in values:
-            pointer = self._pyqir.ptr_id(value)
-            if pointer is None:
+            match = _POINTER.search(str(value))  # pyqir's ptr_id reads beyond integers of other widths than 64
+            if match is None:
                 self._refuse("a qubit or result that is not constant", where, occurrence, "inttoptr of a number")
-            if pointer >= MAX_BITS:
+            pointer = int(match[1] or 0)
+            if not 0 <= pointer < MAX_BITS:
                 self._refuse(f"qubit or result {pointer}", where, occurrence, f"below {MAX_BITS}")
             pointers.append(pointer)
         return pointers

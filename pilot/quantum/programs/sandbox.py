@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +67,10 @@ class _Child:
     """One process, which answers one request at a time."""
 
     def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by kill
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         environment |= {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "QISKIT_PARALLEL": "FALSE"}
-        environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(each) for each in sys.path)
+        environment["PYTHONPATH"] = os.pathsep.join(str(Path(each).absolute()) for each in sys.path)
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"from pilot.quantum.programs.child import main; main({MEMORY})"],
             stdin=subprocess.PIPE,
@@ -82,9 +84,11 @@ class _Child:
         except (_TooLong, EOFError):
             ready = False
         if not ready:
-            self.kill()
+            self.process.kill()
+            self.process.wait()
             self._log.seek(0)
             end = self._log.read().decode(errors="replace")[-2000:]
+            self.kill()
             raise PluginError(f"the process that parses untrusted programs does not start: {end}")
 
     def ask(self, text: str, format: str, seconds: float) -> Any:
@@ -137,12 +141,10 @@ class _Child:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except BrokenPipeError:  # something was still to be written
-                    continue
+        for stream in (self.process.stdin, self.process.stdout, self._log):
+            if stream is not None:
+                with suppress(BrokenPipeError):  # something was still to be written
+                    stream.close()
 
 
 class _TooLong(Exception):

@@ -1,26 +1,40 @@
-"""OriginIR's text to statements: one pass over the lines, every statement with its place."""
+"""OriginIR's text to statements: one pass over the lines."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from dataclasses import dataclass, field
 from math import inf, pi
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from pilot.quantum.programs.originir import gates
-from pilot.quantum.programs.problems import program_error
+from pilot.quantum.programs.originir.lines import CLOSERS, ENDS, KEYWORDS, Line, Token, lines_of
+from pilot.quantum.programs.originir.statements import (
+    Apply,
+    Assign,
+    Barrier,
+    Bit,
+    Control,
+    Dagger,
+    Definition,
+    Expression,
+    If,
+    Measure,
+    Name,
+    Number,
+    Operation,
+    Place,
+    Qubit,
+    Reset,
+    Source,
+    Statement,
+    While,
+    calculate,
+    wrong,
+)
 
 #: Blocks in blocks, and operations in an expression.
 MAX_DEPTH = 64
 
-_TOKEN = re.compile(
-    r"(?P<white>[ \t\r\f\v]+|//.*)"
-    r"|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
-    r"|(?P<name>[A-Za-z_]\w*)"
-    r"|(?P<symbol>==|!=|>=|<=|&&|\|\||[-+*/()\[\],=<>!])",
-    re.ASCII,
-)
 _PRECEDENCE = {
     "||": 1,
     "&&": 2,
@@ -35,225 +49,6 @@ _PRECEDENCE = {
     "*": 6,
     "/": 6,
 }
-#: What closes a block, by what opens it.
-_CLOSERS = {
-    "DAGGER": ("ENDDAGGER",),
-    "CONTROL": ("ENDCONTROL",),
-    "QIF": ("ENDQIF", "ENDIF"),
-    "QWHILE": ("ENDQWHILE",),
-    "QGATE": ("ENDQGATE",),
-    "DEF": ("ENDDEF",),
-}
-_ENDS = {end for ends in _CLOSERS.values() for end in ends}
-_KEYWORDS = {*_CLOSERS, *_ENDS, "ELSE", "QINIT", "CREG", "MEASURE", "BARRIER", "RESET", "PI"}
-
-
-class Place(NamedTuple):
-    """Where something stands, both from 1 on."""
-
-    line: int
-    column: int
-
-
-class Token(NamedTuple):
-    kind: str
-    text: str
-    place: Place
-
-
-def wrong(place: Place, problem: str, expected: str | None = None) -> NoReturn:
-    """Raise the error that names the place."""
-    raise program_error("originir", problem, line=place.line, column=place.column, expected=expected)
-
-
-@dataclass(slots=True)
-class Number:
-    value: float
-
-
-@dataclass(slots=True)
-class Name:
-    """A parameter of a QGATE or DEF."""
-
-    name: str
-    place: Place
-
-
-@dataclass(slots=True)
-class Bit:
-    """``c[index]``."""
-
-    index: Expression
-    place: Place
-
-
-@dataclass(slots=True)
-class Operation:
-    """One operand or two; the second comes last."""
-
-    sign: str
-    operands: tuple[Expression, ...]
-    place: Place
-    depth: int
-
-
-Expression = Number | Name | Bit | Operation
-
-
-@dataclass(slots=True)
-class Qubit:
-    """``q[index]``, the whole register (neither index nor name), or an operand of a QGATE by its name."""
-
-    place: Place
-    index: Expression | None = None
-    name: str | None = None
-
-
-@dataclass(slots=True)
-class Apply:
-    place: Place
-    gate: str
-    qubits: list[Qubit]
-    parameters: list[Expression]
-    dagger: bool = False
-    controls: list[Qubit] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Measure:
-    place: Place
-    qubit: Qubit
-    bit: Bit | None
-
-
-@dataclass(slots=True)
-class Barrier:
-    place: Place
-    qubits: list[Qubit]
-
-
-@dataclass(slots=True)
-class Reset:
-    place: Place
-    qubit: Qubit
-
-
-@dataclass(slots=True)
-class Assign:
-    place: Place
-    bit: Bit
-    value: Expression
-
-
-@dataclass(slots=True)
-class Dagger:
-    place: Place
-    body: list[Statement]
-
-
-@dataclass(slots=True)
-class Control:
-    place: Place
-    qubits: list[Qubit]
-    body: list[Statement]
-
-
-@dataclass(slots=True)
-class If:
-    place: Place
-    condition: Expression
-    then: list[Statement]
-    otherwise: list[Statement]
-
-
-@dataclass(slots=True)
-class While:
-    place: Place
-    condition: Expression
-    body: list[Statement]
-
-
-Statement = Apply | Measure | Barrier | Reset | Assign | Dagger | Control | If | While
-
-
-@dataclass(slots=True)
-class Definition:
-    """A QGATE, whose operands have names, or a DEF, whose operands are called q[0], q[1] ..."""
-
-    place: Place
-    kind: str
-    name: str
-    qubits: list[str]
-    parameters: list[str]
-    body: list[Statement]
-
-
-@dataclass(slots=True)
-class Source:
-    """A whole program; `num_bits` is None where no CREG says."""
-
-    num_qubits: int
-    num_bits: int | None
-    statements: list[Statement]
-    definitions: dict[str, Definition]
-
-
-class Line:
-    """The tokens of one line, and which comes next."""
-
-    def __init__(self, tokens: list[Token], end: Place) -> None:
-        self._tokens = tokens
-        self._next = 0
-        self._end = Token("end", "the end of the line", end)
-
-    def peek(self, ahead: int = 0) -> Token:
-        place = self._next + ahead
-        return self._tokens[place] if place < len(self._tokens) else self._end
-
-    def take(self) -> Token:
-        token = self.peek()
-        self._next += 1
-        return token
-
-    def at(self, text: str) -> bool:
-        token = self.peek()
-        return token.kind in ("symbol", "name") and token.text == text
-
-    def skip(self, text: str) -> bool:
-        if self.at(text):
-            self._next += 1
-            return True
-        return False
-
-    def expect(self, text: str, why: str = "") -> Token:
-        if not self.at(text):
-            self.refuse(f"{text!r}{why}")
-        return self.take()
-
-    def whole_number(self, what: str) -> int:
-        token = self.peek()
-        if token.kind != "number" or not token.text.isdigit():
-            self.refuse(f"{what}, a whole number")
-        if len(token.text) > 9:
-            wrong(token.place, f"{what}: {token.text[:20]} is too large", "at most 9 digits")
-        return int(self.take().text)
-
-    def new_name(self, what: str) -> str:
-        token = self.peek()
-        if token.kind != "name":
-            self.refuse(what)
-        if token.text in _KEYWORDS or token.text in ("q", "c") or gates.find(token.text):
-            wrong(token.place, f"{token.text!r} is a word of the language", what)
-        return self.take().text
-
-    def end(self) -> None:
-        if self.peek().kind != "end":
-            self.refuse("the end of the line")
-
-    def refuse(self, expected: str) -> NoReturn:
-        token = self.peek()
-        given = token.text if token.kind == "end" else repr(token.text)
-        wrong(token.place, f"{given} stands here", expected)
 
 
 def read(text: str) -> Source:
@@ -265,33 +60,9 @@ def read(text: str) -> Source:
     return _Reader(text).source()
 
 
-def _lines(text: str) -> list[Line]:
-    lines = []
-    for number, raw in enumerate(text.split("\n"), 1):
-        tokens: list[Token] = []
-        offset = 0
-        while offset < len(raw):
-            match = _TOKEN.match(raw, offset)
-            if match is None:
-                _strange(raw, Place(number, offset + 1))
-            if match.lastgroup != "white":
-                tokens.append(Token(str(match.lastgroup), match[0], Place(number, offset + 1)))
-            offset = match.end()
-        if tokens:
-            last = tokens[-1]
-            lines.append(Line(tokens, Place(number, last.place.column + len(last.text))))
-    return lines
-
-
-def _strange(raw: str, place: Place) -> NoReturn:
-    character = raw[place.column - 1]
-    hints = {"#": "//, with which comments begin", ";": "the end of the line, which ends a statement"}
-    wrong(place, f"{character!r} means nothing in OriginIR", hints.get(character))
-
-
 class _Reader:
     def __init__(self, text: str) -> None:
-        self._lines = _lines(text)
+        self._lines = lines_of(text)
         self._next = 0
         self._definitions: dict[str, Definition] = {}
         self._names: list[str] = []
@@ -332,8 +103,8 @@ class _Reader:
         while self._more():
             line = self._lines[self._next]
             word = line.peek().text
-            if word in _ENDS or word == "ELSE":
-                closers = _CLOSERS[opener.text] if opener else ()
+            if word in ENDS or word == "ELSE":
+                closers = CLOSERS[opener.text] if opener else ()
                 if word in closers or (word == "ELSE" and opener and opener.text == "QIF"):
                     return statements
                 wrong(line.peek().place, f"{word} closes nothing", " or ".join(closers) or "a statement")
@@ -342,7 +113,7 @@ class _Reader:
             if statement is not None:
                 statements.append(statement)
         if opener:
-            end = _CLOSERS[opener.text][0]
+            end = CLOSERS[opener.text][0]
             wrong(
                 self._end,
                 f"the {opener.text} of line {opener.place.line} is not closed at the end of the program",
@@ -529,7 +300,7 @@ class _Reader:
         return statement
 
     def _unknown(self, token: Token) -> NoReturn:
-        known = [*gates.GATES, *self._definitions, *_KEYWORDS]
+        known = [*gates.GATES, *self._definitions, *KEYWORDS]
         near = [token.text.upper()] if token.text.upper() in known else []
         near = near or difflib.get_close_matches(token.text.upper(), known, n=1)
         wrong(token.place, f"{token.text!r} is no gate", near[0] if near else "a gate or a keyword")
@@ -548,8 +319,13 @@ class _Reader:
                 return
             else:
                 parameters.append(self._expression(line))
-            if not line.skip(",") and (not qubits or parameters):
-                return
+            if line.skip(","):
+                if line.peek().kind == "end":
+                    line.refuse("a qubit or a parameter")
+            elif parameters:
+                break
+            elif self._at_qubit(line):
+                line.refuse("',', dagger or the end of the line")
         if not qubits:
             line.refuse("a qubit, q[...]")
 
@@ -646,36 +422,6 @@ class _Reader:
         if depth > MAX_DEPTH:
             wrong(sign.place, "the expression is too long", f"at most {MAX_DEPTH} operations in one another")
         return Operation(sign.text, operands, sign.place, depth)
-
-
-def calculate(sign: str, values: list[float], place: Place) -> float:
-    """One operation on numbers; comparisons and the like give 0 or 1.
-
-    Raises:
-        ProgramError: a division by zero, or a result beyond all floats.
-    """
-    try:
-        return float(_CALCULATIONS[len(values), sign](*values))
-    except (ZeroDivisionError, OverflowError) as error:
-        raise program_error("originir", str(error), line=place.line, column=place.column) from None
-
-
-_CALCULATIONS = {
-    (1, "-"): lambda a: -a,
-    (1, "!"): lambda a: not a,
-    (2, "+"): lambda a, b: a + b,
-    (2, "-"): lambda a, b: a - b,
-    (2, "*"): lambda a, b: a * b,
-    (2, "/"): lambda a, b: a / b,
-    (2, "=="): lambda a, b: a == b,
-    (2, "!="): lambda a, b: a != b,
-    (2, "<"): lambda a, b: a < b,
-    (2, "<="): lambda a, b: a <= b,
-    (2, ">"): lambda a, b: a > b,
-    (2, ">="): lambda a, b: a >= b,
-    (2, "&&"): lambda a, b: bool(a and b),
-    (2, "||"): lambda a, b: bool(a or b),
-}
 
 
 def _spelled(qubit: Qubit) -> str:

@@ -177,7 +177,7 @@ class _Writer:
             self._write(line)
         elif isinstance(operation, AnnotatedOperation):
             self._annotated(operation, qubits, depth)
-        elif isinstance(operation, ControlledGate) and _has_words(operation.base_gate):
+        elif _is_controlled(operation):
             self._controlled(operation, qubits)
         elif operation.name == "global_phase":
             pass
@@ -300,6 +300,20 @@ def _pairs(operation: ControlFlowOp, clbits: Sequence[Clbit]) -> Iterator[tuple[
 def _inside(block: QuantumCircuit, operation: ControlFlowOp, bits: dict[Clbit, str]) -> dict[Clbit, str]:
     """The bits' names inside a block, whose bits stand for those of the first one."""
     return {**bits, **dict(zip(block.clbits, (bits[each] for each in operation.blocks[0].clbits), strict=True))}
+
+
+def _is_controlled(operation: Operation) -> bool:
+    """Controls first and then a gate that the language has.
+
+    Gates with several targets count as controlled ones in Qiskit, too; and a controlled `CUGate` says that its base
+    is the three-angle U, whose fourth angle is then missing.
+    """
+    return (
+        isinstance(operation, ControlledGate)
+        and operation.base_gate.name != "u"
+        and operation.num_ctrl_qubits + operation.base_gate.num_qubits == operation.num_qubits
+        and _has_words(operation.base_gate)
+    )
 
 
 def _has_words(operation: Operation) -> bool:

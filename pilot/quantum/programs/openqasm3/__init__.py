@@ -1,0 +1,48 @@
+"""OpenQASM 3: the reference parser and Qiskit's importer and exporter, and ways around what they lack.
+
+`reading` makes the reference parser's tree and names the place of a syntax error, `converting` turns the tree
+into a circuit, `values` is its part for numbers and classical expressions.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qiskit import qasm3
+
+from pilot.errors import DescriptionError
+from pilot.quantum.programs.definitions import plain, standardised
+from pilot.quantum.programs.openqasm3.converting import Converter
+from pilot.quantum.programs.openqasm3.reading import Located, tree_of
+from pilot.quantum.programs.problems import program_error
+
+if TYPE_CHECKING:
+    from qiskit.circuit import QuantumCircuit
+
+__all__ = ["dumps", "loads"]
+
+
+def loads(text: str) -> QuantumCircuit:
+    """The circuit of an OpenQASM 3 program.
+
+    Raises:
+        ProgramError: it is not OpenQASM 3, or says what no Qiskit circuit can; line and column are in the error.
+    """
+    tree = tree_of(text)
+    try:
+        circuit: QuantumCircuit = Converter().convert(tree, source=text).circuit
+        return standardised(circuit)
+    except Located as error:
+        raise program_error("openqasm3", error.problem, line=error.line, column=error.column) from None
+
+
+def dumps(circuit: QuantumCircuit) -> str:
+    """The circuit as OpenQASM 3; gates that the standard's library lacks are defined at its beginning.
+
+    Raises:
+        DescriptionError: the language cannot express an instruction, which the message names.
+    """
+    try:
+        return str(qasm3.dumps(plain(circuit)))
+    except qasm3.QASM3ExporterError as error:
+        raise DescriptionError(f"OpenQASM 3 cannot express the circuit: {error.message}") from error

@@ -1,0 +1,90 @@
+"""Text to the reference parser's tree, with the place of what is wrong."""
+
+# ruff: noqa: N802  # methods are named as the classes of the grammar are
+
+from __future__ import annotations
+
+from typing import Any
+
+from antlr4 import CommonTokenStream, InputStream  # type: ignore[import-untyped]
+from antlr4.error.ErrorListener import ErrorListener  # type: ignore[import-untyped]
+from openqasm3 import ast
+from openqasm3._antlr.qasm3Lexer import qasm3Lexer
+from openqasm3._antlr.qasm3Parser import qasm3Parser
+from openqasm3.parser import QASMNodeVisitor
+
+from pilot.errors import ProgramError
+from pilot.quantum.programs.problems import end_of, program_error
+
+
+class Located(Exception):
+    """A problem and its place."""
+
+    def __init__(self, problem: str, line: int, column: int) -> None:
+        super().__init__(problem)
+        self.problem, self.line, self.column = problem, line, column
+
+
+def words_of(error: BaseException) -> str:
+    """An error's message, or its name where it has none."""
+    text = str(getattr(error, "message", "") or error)
+    return text or type(error).__name__
+
+
+class _Listener(ErrorListener):  # type: ignore[misc]
+    """Stops at the first syntax error."""
+
+    def syntaxError(self, recognizer: Any, symbol: Any, line: int, column: int, message: str, error: Any) -> None:
+        problem, _, expected = message.partition(" expecting ")
+        raise program_error(
+            "openqasm3",
+            _shortened(problem.replace("<EOF>", "the end")),
+            line=line,
+            column=column + 1,
+            expected=_shortened(expected) or None,
+        )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 200 else text[:200] + " ..."
+
+
+def tree_of(text: str) -> ast.Program:
+    """The reference parser's tree.
+
+    Raises:
+        ProgramError: a syntax error; line, column and what was expected are in it.
+    """
+    lexer = qasm3Lexer(InputStream(text))
+    parser = qasm3Parser(CommonTokenStream(lexer))
+    for each in (lexer, parser):
+        each.removeErrorListeners()
+        each.addErrorListener(_Listener())
+    visitor = _TreeVisitor()  # type: ignore[no-untyped-call]
+    try:
+        tree: ast.Program = visitor.visitProgram(parser.program())
+        return tree
+    except ProgramError:
+        raise
+    except RecursionError:
+        line, column = _place(visitor, text)
+        raise program_error("openqasm3", "the program is nested too deep", line=line, column=column) from None
+    except Exception as error:
+        line, column = _place(visitor, text)
+        raise program_error("openqasm3", words_of(error), line=line, column=column) from None
+
+
+class _TreeVisitor(QASMNodeVisitor):
+    """Remembers the statement it is at."""
+
+    statement: Any = None
+
+    def visitStatement(self, ctx: Any) -> Any:
+        self.statement = ctx
+        return super().visitStatement(ctx)
+
+
+def _place(visitor: _TreeVisitor, text: str) -> tuple[int, int]:
+    if visitor.statement is not None:
+        return visitor.statement.start.line, visitor.statement.start.column + 1
+    return end_of(text)

@@ -1,0 +1,184 @@
+"""Strangers' programs: mutated ones, bombs, and the processes that parse them."""
+
+import importlib.util
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pilot.errors import DescriptionError, ProgramError
+from pilot.quantum import load
+from pilot.quantum.programs import sandbox
+from pilot.quantum.programs.problems import NAMES
+
+
+@pytest.fixture(scope="module")
+def formats():
+    path = Path(__file__).parents[2] / "benchmarks" / "formats.py"
+    spec = importlib.util.spec_from_file_location("formats", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ended():
+    """No process stays behind."""
+    yield
+    sandbox.close()
+
+
+def the_child():
+    load("QINIT 1", untrusted=True)
+    return psutil.Process(sandbox._pool._idle[-1].process.pid)
+
+
+def test_mutated_programs(formats):
+    """A fifth of what benchmarks/formats.py runs, with another seed."""
+    chance = random.Random(21)
+    programs = formats.valid_programs()
+    wrong = 0
+    for count in range(240):
+        format, text = programs[count % len(programs)]
+        text = formats.mutated(text, chance)
+        began = time.monotonic()
+        try:
+            load(text, format, untrusted=True)
+        except ProgramError as error:
+            wrong += 1
+            assert error.line, str(error)
+            assert 1 <= error.line <= text.count("\n") + 2
+            assert str(error).startswith(f"{NAMES[format]}, line ")
+        assert time.monotonic() - began < 5
+    assert wrong > 150
+
+
+def doubling(opening, gate, closing):
+    """Definitions that become 10^11 gates."""
+    text = gate.format(0, "x a;" if "{{" in gate else "X a")
+    for number in range(1, 12):
+        call = f"g{number - 1} a" + (";" if "{{" in gate else "\n")
+        text += gate.format(number, call * 10)
+    return opening + text + closing
+
+
+BOMBS = {
+    "openqasm2": doubling('OPENQASM 2.0;\ninclude "qelib1.inc";\n', "gate g{} a {{ {} }}\n", "qreg q[1];\ng11 q[0];"),
+    "originir": doubling("QINIT 1\n", "QGATE g{} a\n{}\nENDQGATE\n", "g11 q[0]"),
+}
+
+
+@pytest.mark.parametrize("format", BOMBS)
+def test_bombs_are_stopped(format):
+    began = time.monotonic()
+    with pytest.raises(ProgramError, match=r"longer than 4 s|MiB of memory|too long|more than 1000000 gates"):
+        load(BOMBS[format], format, untrusted=True)
+    assert time.monotonic() - began < 5
+    assert load("QINIT 1", untrusted=True).format == "originir", "the next one is served"
+
+
+def test_memory_is_limited(monkeypatch):
+    limit = the_child().rlimit(psutil.RLIMIT_AS)[1]
+    assert the_child().memory_info().vms < limit <= the_child().memory_info().vms + sandbox.MEMORY
+    text = "QINIT 1\n" + "CNOT q[0],q[0]\n" * 250_000
+    monkeypatch.setattr(sandbox, "MEMORY", 32 << 20)
+    sandbox.close()
+    try:
+        with pytest.raises(ProgramError, match="MiB of memory"):
+            load(text, untrusted=True)
+    finally:
+        monkeypatch.undo()
+        sandbox.close()
+
+
+def test_a_killed_process_is_replaced():
+    first = the_child()
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait(10)
+    assert load("QINIT 3", untrusted=True).to_qiskit().num_qubits == 3
+    assert the_child().pid != first.pid
+
+
+def test_a_crash_is_an_error():
+    """The process is stopped, so that it cannot answer, and then killed."""
+    child = the_child()
+    child.suspend()
+    timer = threading.Timer(0.2, child.kill)
+    timer.start()
+    with pytest.raises(ProgramError, match=r"OriginIR: the parser crashed \(SIGKILL\)"):
+        load("QINIT 1", untrusted=True)
+    timer.join()
+
+
+def test_a_hang_is_an_error(monkeypatch):
+    child = the_child()
+    child.suspend()
+    began = time.monotonic()
+    with pytest.raises(ProgramError, match=r"longer than 0\.3 s"):
+        sandbox.parse_apart("QINIT 1", "originir", seconds=0.3)
+    assert time.monotonic() - began < 2
+    assert not psutil.pid_exists(child.pid)
+
+
+def test_several_at_once():
+    found = []
+    threads = [
+        threading.Thread(target=lambda size: found.append(load(f"QINIT {size}", untrusted=True)), args=(size,))
+        for size in range(1, 9)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(program.to_qiskit().num_qubits for program in found) == list(range(1, 9))
+    assert len(sandbox._pool._idle) <= sandbox.MAX_CHILDREN
+
+
+@pytest.mark.parametrize("ending", ["exit", "kill"])
+def test_nothing_stays_behind(ending, eventually):
+    code = (
+        "import sys, os, signal; from pilot.quantum import load; from pilot.quantum.programs import sandbox\n"
+        "load('QINIT 1', untrusted=True)\n"
+        "print(sandbox._pool._idle[0].process.pid, flush=True)\n"
+        + ("" if ending == "exit" else "os.kill(os.getpid(), signal.SIGKILL)")
+    )
+    parent = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=ending == "exit")
+    pid = int(parent.stdout)
+    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_the_process_knows_no_secrets(monkeypatch):
+    sandbox.close()
+    monkeypatch.setenv("MY_API_TOKEN", "secret")
+    assert "MY_API_TOKEN" not in the_child().environ()
+    assert the_child().cwd() == "/"
+
+
+def test_untrusted_text_is_no_path(tmp_path):
+    path = tmp_path / "circuit.qasm"
+    path.write_text("QINIT 1")
+    with pytest.raises(ProgramError, match="its format cannot be told"):
+        load(str(path), untrusted=True)
+    with pytest.raises(DescriptionError, match="an untrusted program is a text"):
+        load(path, untrusted=True)
+    with pytest.raises(ProgramError, match="line 2, column 9: unable to find"):
+        load(f'OPENQASM 2.0;\ninclude "{path}";', untrusted=True)
+
+
+def test_long_texts_are_refused():
+    with pytest.raises(ProgramError, match="at most 4194304"):
+        load("QINIT 1\n" * 1_000_000, untrusted=True)
+
+
+def test_errors_come_back_whole():
+    with pytest.raises(ProgramError) as caught:
+        load("QINIT 2\nX q[2]", untrusted=True)
+    error = caught.value
+    assert (error.line, error.column, error.expected, error.format) == (2, 3, "q[0] to q[1]", "originir")
