@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,6 +37,8 @@ MAX_LISTED_BITS = 14
 #: Measurements are moved to the end while the circuit then has at most this many qubits (1 GiB of
 #: amplitudes).
 MAX_DEFERRED_QUBITS = 26
+#: Aer draws so many shots in one go at most: it keeps each of them, in 100 to 300 bytes.
+SHOTS_AT_ONCE = 1 << 20
 #: Exact values of up to this many qubits come from the state vector.
 MAX_STATE_VECTOR_QUBITS = 20
 
@@ -235,7 +238,13 @@ def _sample(
     circuit: QuantumCircuit, shots: int, seed: int, simulator: Simulator
 ) -> tuple[list[int], NDArray[np.int64]]:
     """Outcomes and counts by Aer's own sampling; bit `j` of an outcome is the circuit's classical bit `j`."""
-    counts = _run(circuit, shots=shots, seed=seed, simulator=simulator)["counts"]
+    counts: Counter[str] = Counter(
+        _run(circuit, shots=min(shots, SHOTS_AT_ONCE), seed=seed, simulator=simulator)["counts"]
+    )
+    for number, first in enumerate(range(SHOTS_AT_ONCE, shots, SHOTS_AT_ONCE), start=1):
+        fresh = int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
+        part = min(SHOTS_AT_ONCE, shots - first)
+        counts.update(_run(circuit, shots=part, seed=fresh, simulator=simulator)["counts"])
     return [int(outcome, 16) for outcome in counts], np.array(list(counts.values()), dtype=np.int64)
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from pilot.quantum.execution import (
     put_together,
     without_noise,
 )
-from pilot.quantum.mitigation import stages
+from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.observables import operators
 
 if TYPE_CHECKING:
@@ -97,17 +98,37 @@ def _read(description: TaskDescription) -> _Wanted:
         from pilot.quantum.programs import load  # and its parsers
 
         circuit = load(circuit).to_qiskit()
+    _check(circuit)
+    if not isinstance(description.observables, Sized):
+        raise description.wrong("observables", "a list of Pauli strings such as 'ZZI', or of Qiskit's operators")
     if description.tomography is not False and len(description.observables):
         raise description.wrong("tomography", "not together with observables: give one of the two")
     values, single = _values(description, circuit)
     return _Wanted(description=description, circuit=circuit, values=values, single=single)
 
 
+def _check(circuit: QuantumCircuit) -> None:
+    """That it has qubits, a name that is text, and angles that are numbers."""
+    name = circuit.name
+    if not circuit.num_qubits:
+        raise DescriptionError(f"TaskDescription.circuit: circuit {name!r} has no qubits", field="circuit")
+    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise DescriptionError(f"TaskDescription.circuit: its name {name!r} is no Unicode text", field="circuit")
+    for entry in circuit.data:
+        for angle in entry.params:
+            if isinstance(angle, float) and not isfinite(angle):
+                raise DescriptionError(
+                    f"TaskDescription.circuit: circuit {name!r} has the gate {entry.name!r} with the angle {angle}; "
+                    "finite numbers are allowed",
+                    field="circuit",
+                )
+
+
 def _values(description: TaskDescription, circuit: QuantumCircuit) -> tuple[NDArray[np.float64] | None, bool]:
     """The sets of values, and whether it is one that stands for itself."""
     names = [parameter.name for parameter in circuit.parameters]
     given = description.parameters
-    if given is None:
+    if given is None or (not names and isinstance(given, Sized) and not len(given)):
         if names:
             shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
             raise description.wrong(
@@ -118,14 +139,21 @@ def _values(description: TaskDescription, circuit: QuantumCircuit) -> tuple[NDAr
         known = {str(getattr(key, "name", key)): value for key, value in given.items()}
         if set(known) != set(names):
             raise description.wrong("parameters", f"values for exactly the circuit's parameters: {', '.join(names)}")
-        given = np.stack(np.broadcast_arrays(*(np.asarray(known[name], dtype=float) for name in names)), axis=-1)
+        try:
+            columns = [np.asarray(known[name], dtype=np.float64) for name in names]
+            given = np.stack(np.broadcast_arrays(*columns), axis=-1)
+        except (TypeError, ValueError):
+            raise description.wrong("parameters", "for each name a number, or as many numbers as the others") from None
     try:
         array = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
         raise description.wrong("parameters", "numbers: (n_parameters,) or (n_sets, n_parameters)") from None
-    if not names or array.ndim not in (1, 2) or array.shape[-1] != len(names) or not np.isfinite(array).all():
+    fits = array.ndim in (1, 2) and array.shape[-1] == len(names) and array.size and np.isfinite(array).all()
+    if not names or not fits:
         allowed = (
-            f"finite numbers of shape ({len(names)},) or (n_sets, {len(names)})" if names else "none: none are free"
+            f"finite numbers of shape ({len(names)},) or (n_sets, {len(names)}), n_sets at least 1"
+            if names
+            else "none: none are free"
         )
         raise description.wrong("parameters", allowed)
     return np.atleast_2d(array), array.ndim == 1
@@ -149,7 +177,10 @@ def _where(description: TaskDescription, offer: Offer) -> _Where:
         found: tuple[str, ...] = (ANY_QPU,) if (offer.devices and not exact) or asks else ()
     else:
         found = (names,) if isinstance(names, str) else names
-        simulators = [name for name in found if name != ANY_QPU and (name == "aer" or not device.is_device(name))]
+        try:
+            simulators = [name for name in found if name != ANY_QPU and (name == "aer" or not device.is_device(name))]
+        except DescriptionError as error:
+            raise DescriptionError(f"TaskDescription.qpu: {error}", field="qpu", given=names) from error
         if simulators and len(found) > 1:
             raise description.wrong("qpu", "one simulator, or devices: a simulator does not stand in for a device")
         if simulators:
@@ -174,10 +205,20 @@ def _tomography(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
     if wanted.values is not None and not wanted.single:
         raise description.wrong("parameters", "one set of values with tomography")
     circuit = wanted.circuit if wanted.values is None else wanted.circuit.assign_parameters(wanted.values[0].tolist())
-    qubits = None if description.tomography is True else list(description.tomography)
-    planned = tomography.plan(circuit, qubits)
+    planned = tomography.plan(circuit, _qubits(description))
     bound = _Wanted(description=description, circuit=circuit, values=None, single=True)
     return _assemble(bound, where, offer, planned.circuits, _finish(planned), planned)
+
+
+def _qubits(description: TaskDescription) -> list[int] | None:
+    """Those whose state is wanted; None: all."""
+    given = description.tomography
+    if given is True:
+        return None
+    qubits = list(given) if isinstance(given, Iterable) else None
+    if qubits is None or not all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in qubits):
+        raise description.wrong("tomography", "True, or a list of the circuit's qubits by number")
+    return [int(one) for one in qubits]
 
 
 def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
@@ -232,7 +273,8 @@ def _assemble(
     description = wanted.description
     program = None if wanted.values is None else pack(circuits)
     if where.devices:
-        mitigation = stages(description.mitigation)
+        entries = listed(description.mitigation)
+        mitigation = stages(entries)
         if mitigation.zero_noise is not None:
             if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
                 raise description.wrong("mitigation", "'zne' only with observables: it extrapolates their values")
@@ -241,7 +283,7 @@ def _assemble(
             program=program,
             shots=description.shots or 1,
             level=description.optimization_level,
-            stages=tuple(description.mitigation),
+            stages=entries,
         )
         seconds = [_device_seconds(circuit, description.shots or 1) for circuit in circuits]
         per_part = -(-len(circuits) // MAX_DEVICE_PARTS)
