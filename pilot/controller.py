@@ -15,35 +15,21 @@ from typing import Any
 import msgspec
 
 from pilot import events
-from pilot.descriptions import Option, Terms
+from pilot.descriptions import Terms
 from pilot.interfaces import JobState, Policy
 from pilot.ledger import (
-    BATCH_SECONDS,
     NEWEST,
-    PATIENCE,
-    PATIENCE_SECONDS,
     Entry,
     Function,
     PilotLedger,
     Sent,
 )
+from pilot.placement import Placement
 from pilot.results import CANCELLED, OK, RAISED, Outcome
-from pilot.routing import Capacity, concrete, described, misfit, unservable
+from pilot.routing import Capacity, described, misfit, unservable
 from pilot.scaling import FAILED_STARTS, Autoscaler, Demand, Member, Scaling
 from pilot.states import PilotState, TaskState, advance, is_final
 
-#: Tasks in a batch at most.
-BATCH_TASKS = 1000
-#: The end of a lane is cut in batches of no less work than this (seconds), however many slots there are.
-SMALLEST_BATCH_SECONDS = 0.002
-#: A device gets half of its share of the work at a time while a job waits for less than this part of the time that
-#: the share takes.
-CHEAP_WAIT = 0.1
-#: Tasks for devices that queue their jobs are gathered until none has come for this part of the queue's seconds, and at
-#: most for so many.
-LINGER, LINGER_SECONDS = 0.1, 0.25
-#: A device gives back what it has not begun no sooner than this.
-DEVICE_PATIENCE_SECONDS = 60.0
 #: A task whose worker died this often while it ran alone is held to be the cause.
 DEATHS_ALONE = 2
 #: A task whose attempts were lost this often, for whatever reason, fails.
@@ -85,15 +71,12 @@ class Controller:
     """The state of all pilots and unfinished tasks, and what to do next."""
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+        self._placement = Placement(policy)
         self.pilots: dict[str, PilotLedger] = {}
         #: Unfinished tasks by id.
         self.entries: dict[int, Entry] = {}
         self._lanes: dict[Terms, deque[Entry]] = {}
         self._dependents: dict[int, list[Entry]] = {}
-        #: When a task for devices came last, by lane.
-        self._arrived: dict[Terms, float] = {}
-        self._batch = 0
         self._hold_until: float | None = None
         #: Until then tasks that no pilot can serve do not fail: a pilot may be asked for.
         self._patient_until = float("-inf")
@@ -217,7 +200,7 @@ class Controller:
     def _reclaim(self, pilot: PilotLedger, batches: dict[int, list[int]]) -> None:
         """After an attach: what the agent still has is bound to it; what it should have and has not is queued."""
         for batch, tasks in batches.items():
-            self._batch = max(self._batch, batch)
+            self._placement.batch = max(self._placement.batch, batch)
             if batch in pilot.sent:
                 continue
             self._unqueue(tasks)
@@ -371,8 +354,7 @@ class Controller:
                 lane = lanes.get(terms)
                 if lane is None:
                     lane = lanes[terms] = deque()
-                if terms.resources.qpu:
-                    self._arrived[terms] = now
+                self._placement.arrived(terms, now)
             lane.append(entry)  # type: ignore[union-attr]
 
     def _enqueue(self, entry: Entry) -> None:
@@ -669,176 +651,13 @@ class Controller:
         return capacities + [scaler.template for scaler in self._scalers.values() if not scaler.decider.paused]
 
     def _assign(self, now: float, commands: list[Any]) -> None:
-        """Send batches as long as a lane has tasks and a pilot that fits has credit.
-
-        A lane that waits for cores keeps those behind it from taking them: short tasks, which are sent ahead, would
-        leave no slot to a long one, and tasks of one core none to one of two. One that waits for GPUs does so to those
-        that need GPUs. One that waits for a device keeps nobody from anything.
-        """
         if self._hold_until is not None:
             if now < self._hold_until:
                 return
             self._hold_until = None
         active = [pilot for pilot in self.pilots.values() if pilot.state is PilotState.ACTIVE]
-        if not active:
-            return
-        lanes = [(terms, lane) for terms, lane in self._lanes.items() if lane]
-        lanes.sort(key=lambda item: (-item[0].priority, item[1][0].id))
-        promised: set[str] = set()  # pilots whose GPUs a lane waits for
-        for terms, lane in lanes:
-            needs = terms.resources
-            if not active and not needs.qpu:
-                continue
-            among = active if not needs.qpu else [one for one in self.pilots.values() if one.state is PilotState.ACTIVE]
-            fitting = [pilot for pilot in among if misfit(terms, pilot.capacity(now)) is None]
-            if needs.num_gpus and not terms.others:
-                fitting = [pilot for pilot in fitting if pilot.id not in promised]
-            if needs.qpu and self._gathers(terms, fitting, now):
-                continue
-            self._send_off(lane, terms, fitting, now, commands)
-            if not lane:
-                del self._lanes[terms]
-                self._arrived.pop(terms, None)
-                continue
-            if needs.qpu:
-                continue
-            timely = [pilot for pilot in fitting if pilot.has_time(terms, lane[0].seconds, now)]
-            scarce = [pilot for pilot in timely if pilot.waits_for_gpu(needs)]
-            if scarce and needs.all_gpus > 1:  # as many GPUs as that come free on one of them
-                scarce = [max(scarce, key=lambda pilot: pilot.gpus - pilot.used_gpus)]
-            promised.update(pilot.id for pilot in scarce)
-            waited_for = [pilot for pilot in timely if not pilot.waits_for_gpu(needs)]
-            if waited_for:
-                if needs.cores > 1:  # as many cores as that come free on one of them
-                    waited_for = [max(waited_for, key=lambda pilot: pilot.cores - pilot.used_cores)]
-                active = [pilot for pilot in active if pilot not in waited_for]
-
-    def _gathers(self, terms: Terms, fitting: list[PilotLedger], now: float) -> bool:
-        """True while tasks for devices that queue their jobs still come in: they go out together then."""
-        devices = (one.devices[way.resources.qpu] for one in fitting for way in concrete(terms, one.capacity(now)))
-        waits = [device.queue for device in devices]
-        linger = min(LINGER * max(waits, default=0.0), LINGER_SECONDS)
-        return now - self._arrived.get(terms, float("-inf")) < linger
-
-    def _send_off(
-        self, lane: deque[Entry], terms: Terms, fitting: list[PilotLedger], now: float, commands: list[Any]
-    ) -> None:
-        """Batches off the front of a lane, as long as these pilots have credit."""
-        cores = -1.0
-        while lane and fitting:
-            choice = self._choose(lane[0], terms, fitting, now)
-            if choice is None:
-                break
-            pilot, option, reason = choice
-            if option.resources.qpu:
-                commands.append(self._cut_for_device(lane, terms, pilot, option, fitting, reason, now))
-                continue
-            if cores < 0:
-                cores = sum(one.cores for one in fitting)
-            slots = cores / option.resources.cores
-            most = 1 if option.resources.ranks or not pilot.has_ample_time(terms, now) else BATCH_TASKS
-            commands.append(self._cut(lane, pilot, option, slots, most, reason))
-
-    def _choose(
-        self, entry: Entry, terms: Terms, fitting: list[PilotLedger], now: float
-    ) -> tuple[PilotLedger, Option, str] | None:
-        """Where the next task of a lane goes now, and with what; None: it waits."""
-        seconds, needs = entry.seconds, terms.resources
-        if not terms.others and not needs.qpu:
-            only = Option(needs)
-            free = {pilot.id: pilot for pilot in fitting if pilot.is_free(terms, needs, seconds, now)}
-            if not free:
-                return None
-            choice, reason = self.policy.choose(terms, [pilot.candidate(only, seconds) for pilot in free.values()])
-            return free[choice.id], only, reason
-        ways = [(pilot, option) for pilot in fitting for option in concrete(terms, pilot.capacity(now))]
-        free = {pilot.id: pilot for pilot, _ in ways}
-        candidates = [
-            pilot.candidate(option, seconds)
-            for pilot, option in ways
-            if pilot.is_free(terms, option.resources, seconds, now)
-        ]
-        if not candidates:
-            return None
-        choice, reason = self.policy.choose(terms, candidates)
-        if terms.others and seconds is not None:
-            everywhere = [pilot.candidate(option, seconds) for pilot, option in ways]
-            if self.policy.choose(terms, everywhere)[0] not in candidates:
-                return None  # what is busy now will still be done with it first
-        return free[choice.id], choice.option, reason
-
-    def _cut(
-        self, lane: deque[Entry], pilot: PilotLedger, option: Option, slots: float, most: int, reason: str
-    ) -> events.SendBatch:
-        """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
-        share = -(-len(lane) // max(1, int(2 * slots)))
-        slowness = pilot.slowness * option.slowness
-        total, entries = 0.0, list[Entry]()
-        while lane and len(entries) < most:
-            entry = lane[0]
-            seconds = entry.seconds
-            if entries:
-                if seconds is None or entry.suspect or entries[0].suspect:
-                    break  # alone: not known yet how long it takes, or its last worker died
-                after = (total + seconds) * slowness
-                if after > BATCH_SECONDS or (len(entries) >= share and after > SMALLEST_BATCH_SECONDS):
-                    break
-            total += seconds or 0.0
-            entries.append(lane.popleft())
-        return self._send(entries, pilot, option, total * slowness, reason)
-
-    def _cut_for_device(
-        self,
-        lane: deque[Entry],
-        terms: Terms,
-        pilot: PilotLedger,
-        option: Option,
-        fitting: list[PilotLedger],
-        reason: str,
-        now: float,
-    ) -> events.SendBatch:
-        """A batch for a device: its share of what the devices have and of the lane, by speed, when each job waits long
-        before it runs; half of that when jobs are cheap, so that the devices end together."""
-        device = pilot.devices[option.resources.qpu]
-        assert device.info is not None
-        others = [
-            one.devices[way.resources.qpu]
-            for one in fitting
-            for way in concrete(terms, one.capacity(now))
-            if way.resources.qpu
-        ]
-        known = [one.rate for one in others if one.rate is not None]
-        usual = sum(known) / len(known) if known else 1.0
-        rate = device.rate or usual
-        part = (1 / rate) / sum(1 / (one.rate or usual) for one in others)
-        share = part * (sum(entry.weight for entry in lane) + sum(one.weight for one in others)) - device.weight
-        if device.queue < CHEAP_WAIT * share * rate:
-            share /= 2
-        most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
-        weight, entries = 0.0, list[Entry]()
-        while lane and len(entries) < most:
-            entry = lane[0]
-            if entries and (weight + entry.weight / 2 > share or entry.suspect or entries[0].suspect):
-                break
-            weight += entry.weight
-            entries.append(lane.popleft())
-        return self._send(entries, pilot, option, weight * rate, reason)
-
-    def _send(
-        self, entries: list[Entry], pilot: PilotLedger, option: Option, expected: float, reason: str
-    ) -> events.SendBatch:
-        self._batch += 1
-        for entry in entries:
-            entry.state = TaskState.BOUND
-            entry.pilot = pilot.id
-            entry.batch = self._batch
-            entry.reason = reason
-        needs = option.resources
-        pilot.put(self._batch, Sent({entry.id: entry for entry in entries}, needs, expected, option.slowness))
-        patience = max(PATIENCE * expected, PATIENCE_SECONDS)
-        if needs.qpu:
-            patience = max(patience, DEVICE_PATIENCE_SECONDS)
-        return events.SendBatch(pilot.id, self._batch, needs, entries, patience, entries[0].suspect)
+        if active:
+            self._placement.place(self._lanes, active, now, commands)
 
     # ---- words ----------------------------------------------------------------------------------------------
 

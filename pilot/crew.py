@@ -49,6 +49,8 @@ WORKER_BEAT_SECONDS = 5.0
 HELD_BATCHES = 64
 #: Seconds between two looks at workers that must obey.
 ENFORCE_SECONDS = 0.1
+#: A worker of a device that has ended is not replaced sooner than so many seconds after its own start.
+DEVICE_START_SECONDS = 2.0
 #: Seconds that the workers of devices have to end jobs and sessions when the pilot ends.
 DEVICE_END_SECONDS = 10.0
 #: A node whose process says nothing for so many seconds, or cannot be reached by so many beats in a row, is gone.
@@ -202,6 +204,9 @@ class Crew:
         self._next_enforce = 0.0
         #: What its devices say of themselves, as far as they have reported.
         self._devices: dict[str, messages.Device] = {}
+        #: The worker of each, and when the next one may be started.
+        self._device_workers: dict[str, _Worker | None] = dict.fromkeys(settings.devices)
+        self._device_starts: dict[str, float] = {}
         #: The engine is up on the agent's own node.
         self.started = False
         #: Counts how often a node came or went, or a device said something new.
@@ -653,6 +658,8 @@ class Crew:
     def _remove(self, worker: _Worker) -> None:
         """Forget a worker, and what was set aside for it."""
         del self._workers[worker.name]
+        if worker.shape.qpu:
+            self._device_workers[worker.shape.qpu] = None
         if worker.batches:
             self._set_aside(worker, -1)
         self._idle.discard(worker)
@@ -670,10 +677,11 @@ class Crew:
                 self._start_worker(SLOT, place, {})
 
     def _keep_devices(self) -> None:
-        missing = set(self._settings.devices) - {worker.shape.qpu for worker in self._workers.values()}
-        for name in self._settings.devices:
-            if name in missing:
-                self._start_worker(Resources(num_cpus=0.0, qpu=name), self._home, {})
+        now = time.monotonic()
+        for name, worker in self._device_workers.items():
+            if worker is None and now >= self._device_starts.get(name, now):
+                self._device_starts[name] = now + DEVICE_START_SECONDS
+                self._device_workers[name] = self._start_worker(Resources(num_cpus=0.0, qpu=name), self._home, {})
 
     def _let_devices_end(self) -> None:
         """Their workers end the jobs that are under way and the sessions; wait for that, but not for ever."""

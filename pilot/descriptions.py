@@ -27,6 +27,7 @@ _Share = Annotated[float, Meta(gt=0, description="a number above 0; fractions ar
 _Seconds = Annotated[float, Meta(gt=0, description="seconds above 0, or a timedelta")]
 _Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
 _Names = Annotated[tuple[_Text, ...], Meta(description="a list of texts")]
+_SomeNames = Annotated[tuple[_Text, ...], Meta(min_length=1, description="a text, or a list of some")]
 _Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
 _Duration = Annotated[float, Meta(ge=0, description="seconds of at least 0")]
 _Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
@@ -410,9 +411,9 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: Values for the circuit's free parameters: ``(n_parameters,)`` in the order of ``circuit.parameters``, or
     #: ``(n_bindings, n_parameters)`` for one result each; a mapping from names to values or columns serves as well.
     parameters: Any = None
-    #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; "*" for any device. Default: any
-    #: device when there are shots and the pilots have devices, else simulated on a core or GPU, as by "aer".
-    qpu: _Text | None = None
+    #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; a list: one of these; "*": any device.
+    #: Default: any device when there are shots and the pilots have some, else simulated on a core or GPU, as by "aer".
+    qpu: _Text | _SomeNames | None = None
     #: Only QPUs that are expected to run the circuit with at least this fidelity.
     min_fidelity: _Fidelity | None = None
     #: Stages against errors, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of

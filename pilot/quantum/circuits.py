@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
-    from qiskit.circuit import Clbit, Qubit
+    from qiskit.circuit import Clbit, Parameter, Qubit
     from qiskit.transpiler import PassManager
 
 #: Counts of up to this many measured bits are drawn from the exact probabilities of all their outcomes.
@@ -109,6 +109,41 @@ def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int, simulator
         )
     else:
         outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed, simulator)
+    return _outcomes_of(circuit, measured, outcomes, weights, shots)
+
+
+def run_sets(
+    circuit: QuantumCircuit, values: NDArray[np.float64], shots: int | None, seeds: Sequence[int]
+) -> list[Outcomes] | None:
+    """Simulate one circuit with many sets of values for its parameters, in one run of the simulator.
+
+    Args:
+        circuit: with free parameters.
+        values: `(n_sets, n_parameters)`, in the order of ``circuit.parameters``.
+        shots: of each set; None: exact.
+        seeds: one a set.
+
+    Returns:
+        One `Outcomes` a set; None where counts are not drawn from the probabilities of all outcomes (`run_circuit`
+        says when), so that each set has to be run for itself.
+    """
+    gates, holder = _deferred(circuit)
+    if not 0 < len(holder) <= MAX_LISTED_BITS or gates.num_qubits > MAX_STATE_VECTOR_QUBITS:
+        return None
+    gates.append(SaveProbabilities(len(holder)), list(holder.values()))
+    sets = _run_bound(gates, circuit.parameters, values, Simulator("statevector"))
+    drawn = (_draw(_normalised(data["probabilities"]), shots, seed) for data, seed in zip(sets, seeds, strict=True))
+    return [_outcomes_of(circuit, list(holder), *one, shots) for one in drawn]
+
+
+def _outcomes_of(
+    circuit: QuantumCircuit,
+    measured: Sequence[Clbit],
+    outcomes: list[int],
+    weights: NDArray[np.int64] | NDArray[np.float64],
+    shots: int | None,
+) -> Outcomes:
+    """What the circuit gave; bit `j` of an outcome is that of `measured[j]`."""
     place = {clbit: index for index, clbit in enumerate(circuit.clbits)}
     bits = np.zeros((len(outcomes), circuit.num_clbits), dtype=bool)
     bits[:, [place[clbit] for clbit in measured]] = _digits(outcomes, len(measured))
@@ -120,11 +155,19 @@ def exact_value(circuit: QuantumCircuit, observable: str) -> float:
     return float(exact_values(circuit, [SparsePauliOp(observable)])[0])
 
 
-def exact_values(circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]) -> NDArray[np.float64]:
+def exact_values(
+    circuit: QuantumCircuit, observables: Sequence[SparsePauliOp], values: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Expectation values in the state that the circuit's gates make, `(n_observables,)`.
 
     By state vector up to 20 qubits, by matrix product state above: quick where entanglement is low, else for
     ever. Measurements at the circuit's end are left out.
+
+    Args:
+        circuit: on as many qubits as the observables.
+        observables: with real coefficients.
+        values: sets of values for the circuit's parameters, `(n_sets, n_parameters)` in the order of
+            ``circuit.parameters``; then the result is `(n_sets, n_observables)`, from one run of the simulator.
 
     Raises:
         DescriptionError: the circuit measures, resets or branches in its middle.
@@ -136,11 +179,15 @@ def exact_values(circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]) 
             f"circuit {circuit.name!r} has no exact expectation values here: it has {sorted(other)} in its middle; "
             "give a number of shots"
         )
-    for number, observable in enumerate(observables):
-        gates.append(SaveExpectationValue(observable, label=f"value {number}"), gates.qubits)
-    method = "statevector" if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state"
-    data = _run(gates, shots=1, seed=0, simulator=Simulator(method))
-    return np.array([data[f"value {number}"] for number in range(len(observables))])
+    labels = [f"value {number}" for number in range(len(observables))]
+    for label, observable in zip(labels, observables, strict=True):
+        gates.append(SaveExpectationValue(observable, label=label), gates.qubits)
+    simulator = Simulator("statevector" if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state")
+    if values is None:
+        data = _run(gates, shots=1, seed=0, simulator=simulator)
+        return np.array([data[label] for label in labels])
+    sets = _run_bound(gates, circuit.parameters, values, simulator)
+    return np.array([[data[label] for label in labels] for data in sets])
 
 
 def warm_up() -> int:
@@ -164,7 +211,11 @@ def _probabilities(gates: QuantumCircuit, qubits: list[Qubit], simulator: Simula
     """The probability of each outcome of `qubits`, `(2 ** len(qubits),)`; `qubits[0]` is the lowest bit."""
     gates.append(SaveProbabilities(len(qubits)), qubits)
     data = _run(gates, shots=1, seed=0, simulator=simulator)
-    probabilities = np.asarray(data["probabilities"], dtype=np.float64).clip(min=0)
+    return _normalised(data["probabilities"])
+
+
+def _normalised(given: Any) -> NDArray[np.float64]:
+    probabilities = np.asarray(given, dtype=np.float64).clip(min=0)
     normalised: NDArray[np.float64] = probabilities / probabilities.sum()
     return normalised
 
@@ -206,14 +257,29 @@ def _digits(outcomes: list[int], width: int) -> NDArray[np.uint8]:
 
 
 def _run(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simulator) -> dict[str, Any]:
-    """Aer's data for one circuit, its gates rewritten first where Aer does not know them."""
+    """Aer's data for one circuit."""
     if simulator.method == "automatic" and circuit.num_qubits > _widest(simulator):
         simulator = simulator._replace(method="matrix_product_state")
-    if not _gate_names(simulator).issuperset(circuit.count_ops().keys() - {"barrier"}):
-        circuit = _pass_manager(simulator).run(circuit)
-    result = _simulator(simulator).run(circuit, shots=shots, seed_simulator=seed).result()
+    result = _simulator(simulator).run(_known(circuit, simulator), shots=shots, seed_simulator=seed).result()
     data: dict[str, Any] = result.data(0)  # raises the simulator's own error if the run failed
     return data
+
+
+def _run_bound(
+    circuit: QuantumCircuit, parameters: Iterable[Parameter], values: NDArray[np.float64], simulator: Simulator
+) -> list[dict[str, Any]]:
+    """Aer's data for each set of values of the parameters."""
+    binds = {parameter: column.tolist() for parameter, column in zip(parameters, values.T, strict=True)}
+    result = _simulator(simulator).run(_known(circuit, simulator), shots=1, parameter_binds=[binds]).result()
+    return [result.data(number) for number in range(len(values))]  # raises the simulator's own error
+
+
+def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
+    """The circuit, its gates rewritten where Aer does not know them."""
+    if _gate_names(simulator).issuperset(circuit.count_ops().keys() - {"barrier"}):
+        return circuit
+    known: QuantumCircuit = _pass_manager(simulator).run(circuit)
+    return known
 
 
 @lru_cache(maxsize=8)

@@ -17,7 +17,7 @@ import numpy as np
 
 from pilot import device
 from pilot.errors import QPUCancelled, QPUUnavailable
-from pilot.quantum.circuits import exact_values, unpack
+from pilot.quantum.circuits import exact_values, run_sets, unpack
 from pilot.quantum.compilation import Compiler
 from pilot.quantum.expectation import Expectation
 from pilot.quantum.mitigation import Calibrations, Device, Planned, ZeroNoise, stages
@@ -81,7 +81,7 @@ class Simulation(_Execution):
     #: A simulator among the pilot's ``qpus``; "": Aer, by the method that suits each circuit, on what the worker has.
     simulator: str = ""
 
-    def __call__(self, given: bytes | NDArray[np.float64], seeds: Sequence[int], finish: Finish | None) -> Any:
+    def __call__(self, given: Any, seeds: Sequence[int], finish: Finish | None) -> Any:
         """Run the circuits of one task.
 
         Args:
@@ -89,10 +89,23 @@ class Simulation(_Execution):
             seeds: one a circuit.
             finish: what makes the result; None: a list of `Outcomes`.
         """
-        circuits = list(self._circuits(given))
-        simulator = device.simulator(self.simulator) if self.simulator else own_simulator()
-        outcomes = simulator.run(circuits, self.shots, seeds)
+        outcomes = self._sets(given, seeds) if self.program is not None and not self.simulator else None
+        if outcomes is None:
+            simulator = device.simulator(self.simulator) if self.simulator else own_simulator()
+            outcomes = simulator.run(list(self._circuits(given)), self.shots, seeds)
         return outcomes if finish is None else finish(outcomes)
+
+    def _sets(self, values: NDArray[np.float64], seeds: Sequence[int]) -> list[Outcomes] | None:
+        """All sets of values in one run for each circuit; None where that cannot be."""
+        assert self.program is not None
+        circuits = _program(self.program)
+        columns = []
+        for number, circuit in enumerate(circuits):
+            column = run_sets(circuit, values, self.shots, seeds[number :: len(circuits)])
+            if column is None:
+                return None
+            columns.append(column)
+        return [outcome for outcomes in zip(*columns, strict=True) for outcome in outcomes]
 
 
 @lru_cache(maxsize=1)
@@ -111,14 +124,17 @@ def own_simulator() -> QPU:
 class ExactValues(_Execution):
     """Expectation values from the state itself, on this process's simulator."""
 
-    def __call__(self, given: bytes | NDArray[np.float64], observables: Sequence[Any]) -> NDArray[np.float64]:
+    def __call__(self, given: Any, observables: Sequence[Any]) -> NDArray[np.float64]:
         """The values ``(n_circuits, n_observables)``.
 
         Args:
             given: as for `Simulation`.
             observables: `SparsePauliOp`s on the circuits' qubits.
         """
-        return np.array([exact_values(circuit, observables) for circuit in self._circuits(given)])
+        if self.program is None:
+            return np.array([exact_values(circuit, observables) for circuit in unpack(given)])
+        (circuit,) = _program(self.program)
+        return exact_values(circuit, observables, given)
 
 
 @dataclass(frozen=True)

@@ -136,29 +136,34 @@ def _values(description: TaskDescription, circuit: QuantumCircuit) -> tuple[NDAr
 
 @dataclass(frozen=True, kw_only=True)
 class _Where:
-    #: A device of this name, "*" for any; None: simulated.
-    device: str | None
+    #: Devices of these names, "*" for any; none: simulated.
+    devices: tuple[str, ...] = ()
     #: A simulator among the pilots' ``qpus``; "": this library's choice.
     simulator: str = ""
 
 
 def _where(description: TaskDescription, offer: Offer) -> _Where:
-    qpu, exact = description.qpu, description.shots is None
-    if qpu is None:
-        chooses = description.min_fidelity is not None or bool(description.mitigation)
-        found = ANY_QPU if (offer.devices and not exact) or chooses else None
-    elif qpu in ("aer", ANY_QPU):
-        found = None if qpu == "aer" else ANY_QPU
-    elif not device.is_device(qpu):
-        return _Where(device=None, simulator=qpu)
+    exact, names = description.shots is None, description.qpu
+    if names is None:
+        asks = description.min_fidelity is not None or bool(description.mitigation)
+        found: tuple[str, ...] = (ANY_QPU,) if (offer.devices and not exact) or asks else ()
     else:
-        found = qpu
-    if found is not None and exact:
+        found = (names,) if isinstance(names, str) else names
+        simulators = [name for name in found if name != ANY_QPU and (name == "aer" or not device.is_device(name))]
+        if simulators and len(found) > 1:
+            raise description.wrong("qpu", "one simulator, or devices: a simulator does not stand in for a device")
+        if simulators:
+            found = ()
+            names = simulators[0]
+    if found and exact:
         raise description.wrong("shots", "a number: a device cannot give exact results (qpu='aer' can)")
-    if found is None and (description.mitigation or description.min_fidelity is not None):
+    if not found and (description.mitigation or description.min_fidelity is not None):
         field = "mitigation" if description.mitigation else "min_fidelity"
         raise description.wrong(field, "only for devices: a simulator without noise has no errors")
-    return _Where(device=found)
+    if found or names is None or names == "aer":
+        return _Where(devices=found)
+    assert isinstance(names, str)
+    return _Where(simulator=names)
 
 
 # ---- kinds ----------------------------------------------------------------------------------------------------
@@ -226,7 +231,7 @@ def _assemble(
     """Tasks for these circuits; with sets of values, for all of them with each set."""
     description = wanted.description
     program = None if wanted.values is None else pack(circuits)
-    if where.device is not None:
+    if where.devices:
         mitigation = stages(description.mitigation)
         if mitigation.zero_noise is not None:
             if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
@@ -240,8 +245,8 @@ def _assemble(
         )
         seconds = [_device_seconds(circuit, description.shots or 1) for circuit in circuits]
         per_part = -(-len(circuits) // MAX_DEVICE_PARTS)
-        resources = Resources(num_cpus=0.0, qpu=where.device)
-        others: tuple[Option, ...] = ()
+        resources, *more = (Resources(num_cpus=0.0, qpu=name) for name in where.devices)
+        others = tuple(Option(one) for one in more)
     else:
         function = Simulation(program=program, shots=description.shots, simulator=where.simulator)
         estimates = [_simulated(circuit, description.shots, offer) for circuit in circuits]
@@ -269,7 +274,7 @@ def _assemble(
         resources=resources,
         others=others,
         simulator=where.simulator,
-        facts=_facts(wanted) if where.device is not None else None,
+        facts=_facts(wanted) if where.devices else None,
     )
 
 

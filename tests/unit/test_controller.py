@@ -12,7 +12,7 @@ import pytest
 from controller_world import World, measured
 
 from pilot import controller as module
-from pilot import events, ledger
+from pilot import events, ledger, placement
 from pilot.descriptions import PilotDescription
 from pilot.events import AskPilot, RecordAttempt, SendBatch, SendCancel, StartPilot, StopPilot
 from pilot.interfaces import JobState
@@ -55,7 +55,7 @@ SIZES = {
     "10 ms": (0.01, 5, ledger.PREFETCH_DEPTH),
     "100 ms": (0.1, 1, ledger.PREFETCH_DEPTH),
     "1 s: not sent ahead": (1.0, 1, 1),
-    "1 us: at most BATCH_TASKS": (1e-6, module.BATCH_TASKS, ledger.PREFETCH_DEPTH),
+    "1 us: at most BATCH_TASKS": (1e-6, placement.BATCH_TASKS, ledger.PREFETCH_DEPTH),
 }
 
 

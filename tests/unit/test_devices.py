@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from controller_world import World, measured
 
-from pilot.descriptions import ANY_QPU, CircuitFacts, Resources, TaskDescription, Terms
+from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDescription, Terms
 from pilot.errors import DescriptionError
 from pilot.interfaces import QPUInfo
 from pilot.messages import Node
@@ -160,6 +160,14 @@ def test_the_faster_device_gets_more(world: World) -> None:
 def busy(world: World, name: str) -> float:
     """Seconds that the first batch of this pilot takes."""
     return len(next(iter(world.batches[name].values()))) * (0.1 if name == "a" else 0.3)
+
+
+def test_one_of_two_devices_by_name(world: World) -> None:
+    world.pilot(qpus=[MANILA, KOLKATA, QPUInfo(name="fake:oslo", qubits=7)])
+    some = (Option(Resources(num_cpus=0.0, qpu="fake:manila")),)
+    world.submit(30, measured(0.1), terms=device("fake:kolkata", others=some))
+    used = {sent.qpu for sent in world.controller.pilots["p"].sent.values()}
+    assert used == {"fake:kolkata", "fake:manila"}
 
 
 def test_weights_are_units_of_time(world: World) -> None:

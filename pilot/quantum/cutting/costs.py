@@ -1,52 +1,44 @@
-"""What running a plan takes: a model with a few measured constants.
+"""What running a plan takes: `simulation`'s estimates for its circuits, and a few constants measured on the pilots.
 
-A circuit costs its way to a worker and back, the longer the more gates it has, and what the simulator does: for
-a state vector each gate on two qubits, and the gates on one qubit that are fused into it, passes over
-`2 ** qubits` amplitudes; for a matrix product state, where a state vector does not fit, each gate on two
-qubits costs the cube of the bond between them, of which the gates across it give an upper bound. The
+A circuit costs its way to a worker and back, what each simulation starts with, and the simulation itself. The
+last two are estimated for a reference machine: by state vector where that fits into memory, else by matrix
+product state, as workers do; pilots are slower at the simulation itself by a factor for each of the two. The
 reconstruction costs its multiplications.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pilot.quantum.circuits import MAX_DEFERRED_QUBITS
+from pilot.quantum import simulation
+from pilot.quantum.circuits import MAX_DEFERRED_QUBITS, MAX_LISTED_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qiskit import QuantumCircuit
-
     from pilot.quantum.cutting.cut_plan import CutPlan
     from pilot.quantum.cutting.fragments import Fragment
+    from pilot.quantum.simulation import Estimate, Facts
 
-#: Bytes of one amplitude, and of one entry of a matrix product state.
-_AMPLITUDE = 16
-#: Gates that a bond is at most doubled by; all others at most square its factor.
-_RANK_TWO = frozenset(
-    {"cx", "cy", "cz", "ch", "cp", "crx", "cry", "crz", "cs", "csdg", "csx", "rxx", "ryy", "rzz", "ecr"}
-)
+#: Samples of a circuit when nothing is said: as `CutPlan.run`.
+_SHOTS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Seconds on one slot. The defaults were measured on one core of a server of 2023; `calibrate` measures them."""
+    """What one slot takes. The defaults are those of a core of a server of 2023; `Predictor.calibrate` measures."""
 
-    #: Of a circuit without gates, with its way there and back.
-    per_circuit: float = 4e-3
-    #: Of one gate more, whatever its qubits: it is packed, unpacked and looked at.
-    per_gate: float = 3e-5
-    #: Of one gate on two qubits, an amplitude of the state vector.
-    per_amplitude: float = 1e-8
-    #: Of one gate between neighbours in a matrix product state, times the bond dimension cubed.
-    per_bond: float = 2e-8
-    #: Of one product of the reconstruction, which runs where the plan does.
-    per_product: float = 1e-8
+    #: Seconds of a circuit besides what is estimated: its way there and back.
+    per_circuit: float = 3e-3
+    #: How many times longer than estimated the passes over a state vector take, and over a matrix product state.
+    vector_slowness: float = 1.0
+    product_slowness: float = 1.0
+    #: Seconds of one product of the reconstruction, which runs where the plan does.
+    per_product: float = 2e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,40 +100,44 @@ class Load:
     """Circuits that cost the same."""
 
     number: int
-    gates: int
-    #: Gates on two qubits times amplitudes of a state vector, and the bytes of that.
-    amplitudes: float
-    vector_memory: float
-    #: Gates times cubed bonds of a matrix product state, and the bytes of that.
-    bonds: float
-    bond_memory: float
+    #: Seconds of one of them before its state counts: it is read, and its shots are drawn.
+    start: float
+    #: Of one of them on the reference machine; None: there is no estimate.
+    vector: Estimate
+    product: Estimate | None
 
     def memory(self, limit: float) -> float:
         """Bytes of its state: of a state vector if that keeps to the limit, else of the smaller state."""
-        return self.vector_memory if self.vector_memory <= limit else min(self.vector_memory, self.bond_memory)
+        if self.vector.bytes <= limit or self.product is None:
+            return self.vector.bytes
+        return min(self.vector.bytes, self.product.bytes)
 
     def seconds(self, workers: Workers) -> float:
         """Of one of the circuits on one slot; infinite where no state of it fits."""
-        costs = workers.costs
-        way = costs.per_circuit + self.gates * costs.per_gate
-        if self.vector_memory <= workers.memory:
-            return way + self.amplitudes * costs.per_amplitude
-        if self.bond_memory <= workers.memory:
-            return way + self.bonds * costs.per_bond
+        costs, way = workers.costs, workers.costs.per_circuit + self.start
+        if self.vector.bytes <= workers.memory:
+            return way + (self.vector.seconds - self.start) * costs.vector_slowness
+        if self.product is not None and self.product.bytes <= workers.memory:
+            return way + max(0.0, self.product.seconds - self.start) * costs.product_slowness
         return math.inf
 
 
-def predict(plan: CutPlan, workers: Sequence[Workers] = (Workers(),)) -> Prediction:
-    """What `plan` takes on these pilots together.
+def predict(plan: CutPlan, workers: Sequence[Workers] = (Workers(),), *, shots: int | None = _SHOTS) -> Prediction:
+    """What `plan` takes on these pilots together, its subexperiments simulated on their slots.
 
     Circuits go to whichever slot is free: a pilot does as large a part of the work as it is fast, and nothing
     is over before the longest circuit is.
+
+    Args:
+        plan: cut or not.
+        workers: pilots, at least one.
+        shots: of each subexperiment; None: exact.
     """
-    loads = [load for fragment in plan.fragments for load in loads_of(fragment)]
+    loads = [load for fragment in plan.fragments for load in loads_of(fragment, shots)]
     memory = max(load.memory(max(each.memory for each in workers)) for load in loads)
     able = [each for each in workers if all(math.isfinite(load.seconds(each)) for load in loads)]
     speed = sum(1 / _alone(loads, each) for each in able)
-    reconstruct = _products(plan) * workers[0].costs.per_product if workers else 0.0
+    reconstruct = _products(plan) * workers[0].costs.per_product
     if not able:
         most = max(each.memory for each in workers)
         problem = f"a state of {plan.width} qubits takes {_gib(memory)} of memory, {_gib(most)} are there"
@@ -157,48 +153,36 @@ def predict(plan: CutPlan, workers: Sequence[Workers] = (Workers(),)) -> Predict
     return Prediction(seconds=run + reconstruct, run_seconds=run, reconstruct_seconds=reconstruct, memory=memory)
 
 
-def loads_of(fragment: Fragment) -> list[Load]:
+def loads_of(fragment: Fragment, shots: int | None) -> list[Load]:
     """The fragment's subexperiments, by how many measurements at its cuts have to be put off to the end."""
-    circuit, measures = fragment.circuit, fragment.measures()
-    width, pairs = circuit.num_qubits, max(1, circuit.num_nonlocal_gates())
-    bonds, bond_memory = bond_estimate(circuit)
+    measures = fragment.measures()
     loads = []
-    for extra, number in zip(*np.unique(measures, return_counts=True), strict=True):
-        wide = width + int(extra)
-        held = wide if wide <= MAX_DEFERRED_QUBITS else width  # else it follows the branches one by one
+    for extra in np.unique(measures):
+        alike = np.flatnonzero(measures == extra)
+        about = simulation.facts(fragment.experiment(int(alike[0]), 0))
+        branches = 1.0
+        if about.qubits + about.midway > MAX_DEFERRED_QUBITS:  # then the simulator follows the branches one by one
+            about, branches = replace(about, midway=0), 2.0**about.midway
+        start, found = estimates(about, shots)
+        vector, product = found["statevector"], found.get("matrix_product_state")
         loads.append(
             Load(
-                number=int(number) * len(fragment.groups),
-                gates=circuit.size(),
-                amplitudes=(pairs + int(extra)) * 2.0**wide,
-                vector_memory=_AMPLITUDE * 2.0**held,
-                bonds=bonds * 2.0 ** int(extra),
-                bond_memory=bond_memory,
+                number=len(alike) * len(fragment.groups),
+                start=start,
+                vector=replace(vector, seconds=vector.seconds * branches),
+                product=product and replace(product, seconds=product.seconds * branches),
             )
         )
     return loads
 
 
-def bond_estimate(circuit: QuantumCircuit) -> tuple[float, float]:
-    """Upper bounds for the circuit as a matrix product state, its qubits in a row.
-
-    A bond's dimension is at most doubled by each controlled gate across it, times four by any other gate on two
-    qubits, and at most that of the smaller side.
-
-    Returns:
-        The sum over all gates on two qubits and all bonds that each crosses of the bond's dimension cubed; the
-        bytes of the state.
-    """
-    width = circuit.num_qubits
-    crossed, exponent = np.zeros(width + 1), np.zeros(width + 1)
-    for entry in circuit.data:
-        if len(entry.qubits) == 2:
-            low, high = sorted(circuit.find_bit(qubit).index for qubit in entry.qubits)
-            crossed[low + 1 : high + 1] += 1
-            exponent[low + 1 : high + 1] += 1 if entry.operation.name in _RANK_TWO else 2
-    place = np.arange(width + 1)
-    bonds = 2.0 ** np.minimum(exponent, np.minimum(place, width - place))
-    return float((crossed * bonds**3).sum()), float(2 * _AMPLITUDE * (bonds[:-1] * bonds[1:]).sum())
+def estimates(about: Facts, shots: int | None) -> tuple[float, dict[str, Estimate]]:
+    """`simulation`'s estimates by method, as `circuits.run_circuit` does it; and the start of each of them."""
+    if about.measured <= MAX_LISTED_BITS:  # then counts are drawn from the exact probabilities
+        shots = None
+    without_state = simulation.predict(replace(about, qubits=0, midway=0, bonds=()), shots)
+    start = next(each.seconds for each in without_state if each.method == "statevector")
+    return start, {each.method: each for each in simulation.predict(about, shots)}
 
 
 def _alone(loads: Sequence[Load], workers: Workers) -> float:

@@ -22,6 +22,7 @@ from pilot.quantum.cutting.contraction import NOTHING, Block, block_on_grid, lik
 from pilot.quantum.cutting.mapping import gather
 from pilot.quantum.cutting.reconstruction import PARALLEL_PRODUCTS, reconstruct
 from pilot.quantum.outcomes import Outcomes, Register, registers_of
+from pilot.quantum.quasi import nearest_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,12 +171,7 @@ def nearest(quasi: NDArray[np.float64], total: float = 1.0) -> NDArray[np.float6
         total: the sum of the result; below one if these are not all outcomes.
     """
     have = quasi.sum()
-    scaled = quasi * (total / have) if have > 0 else quasi
-    descending = np.sort(scaled)[::-1]
-    shifts = (np.cumsum(descending) - total) / np.arange(1, len(scaled) + 1)
-    above = np.flatnonzero(descending > shifts)
-    shift = shifts[above[-1]] if len(above) else descending[0]
-    return np.asarray((scaled - shift).clip(min=0), dtype=np.float64)
+    return total * nearest_probabilities(quasi / have if have > 0 else quasi / (total or 1.0))
 
 
 def _products(decomposition: Decomposition, masses: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

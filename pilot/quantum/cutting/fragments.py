@@ -14,6 +14,9 @@ from qiskit_addon_cutting.qpd import SingleQubitQPDGate
 from qiskit_addon_cutting.utils.observable_grouping import CommutingObservableGroup, ObservableCollection
 from scipy.sparse import csr_array
 
+from pilot.quantum.outcomes import Register
+from pilot.quantum.quasi import contributions
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 #: Names of the two registers of a subexperiment, as in qiskit-addon-cutting and in this order.
 OBSERVABLE_REGISTER = "observable_measurements"
 CUT_REGISTER = "qpd_measurements"
+#: Name of both of them as one.
+_EVERY_BIT = "all"
 
 _MEASURE = Measure()
 
@@ -84,9 +89,13 @@ class Fragment:
 
     def experiments(self) -> Iterator[QuantumCircuit]:
         """The distinct subexperiments: for each choice, one for each group."""
-        for choice in self.choices:
-            for group in self.groups:
-                yield _experiment(self.circuit, choice.tolist(), group)
+        for choice in range(len(self.choices)):
+            for group in range(len(self.groups)):
+                yield self.experiment(choice, group)
+
+    def experiment(self, choice: int, group: int) -> QuantumCircuit:
+        """One of them, by the numbers of its choice and its group."""
+        return _experiment(self.circuit, self.choices[choice].tolist(), self.groups[group])
 
     def means(self, outcomes: Sequence[Outcomes]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Signed means of this fragment's subexperiments, and the variances of those means.
@@ -98,8 +107,8 @@ class Fragment:
             outcomes: one for each of `experiments()`, in its order.
 
         Returns:
-            Two arrays `(n_choices, n_observables)`. The variance is `(1 - mean**2) / (shots - 1)`, which is
-            unbiased; zero where the outcomes are exact.
+            Two arrays `(n_choices, n_observables)`. With counts the variance is `(1 - mean**2) / (shots - 1)`,
+            which is unbiased; it is zero where the outcomes are exact.
         """
         means = np.empty((len(self.choices), len(self.located)))
         variances = np.empty_like(means)
@@ -109,9 +118,7 @@ class Fragment:
             if not here:
                 continue
             bitmasks = [self.groups[group].pauli_bitmasks[self.located[k][1]] for k in here]
-            mean = _signed_means(outcome, bitmasks)
-            means[choice, here] = mean
-            variances[choice, here] = 0.0 if outcome.shots is None else (1 - mean**2) / (outcome.shots - 1)
+            means[choice, here], variances[choice, here] = _signed_means(outcome, bitmasks)
         return means, variances
 
     def readouts(self, outcomes: Sequence[Outcomes]) -> Readouts:
@@ -153,8 +160,8 @@ class Readouts:
     bits: NDArray[np.uint8]
     #: `(n_choices, n_outcomes)`, sparse: the quasi-probabilities.
     quasi: csr_array
-    #: The same shape: how probable the outcome is, whatever the sign.
-    probabilities: csr_array
+    #: The same shape: the mean square of what one shot adds to each; with counts, how probable the outcome is.
+    squares: csr_array
     #: `(n_choices,)`: the shots of each; infinite: the weights are exact.
     shots: NDArray[np.float64]
 
@@ -167,7 +174,7 @@ class Readouts:
             parts.append(bits[:, [j for j in range(bits.shape[1]) if mask >> j & 1]])
             weights = outcome.weights / outcome.weights.sum()
             signed.append(weights * (1.0 - 2.0 * (outcome.bits(CUT_REGISTER).sum(axis=1) & 1)))
-            plain.append(np.abs(weights))
+            plain.append(np.abs(weights) * np.abs(weights).sum())  # as `quasi.contributions`: 1 but for quasi-weights
         rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         width = parts[0].shape[1]
         distinct, column = np.unique(np.packbits(np.concatenate(parts), axis=1), axis=0, return_inverse=True)
@@ -177,7 +184,7 @@ class Readouts:
         return cls(
             bits=np.unpackbits(distinct, axis=1, count=width),
             quasi=csr_array((np.concatenate(signed), places), shape=shape),
-            probabilities=csr_array((np.concatenate(plain), places), shape=shape),
+            squares=csr_array((np.concatenate(plain), places), shape=shape),
             shots=np.array([math.inf if outcome.shots is None else outcome.shots for outcome in outcomes]),
         )
 
@@ -192,27 +199,36 @@ class Readouts:
             self,
             bits=self.bits[columns],
             quasi=self.quasi[:, columns],
-            probabilities=self.probabilities[:, columns],
+            squares=self.squares[:, columns],
         )
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Quasi-probabilities and their variances, each `(n_choices, n_outcomes)`.
 
-        A shot gives +1, -1 or 0 for an outcome, so the variance is `(p - q**2) / (shots - 1)`, with `p` the
+        A shot adds +1, -1 or 0 to an outcome, so the variance is `(p - q**2) / (shots - 1)`, with `p` the
         outcome's probability and `q` its quasi-probability.
         """
         quasi = self.quasi.toarray()
-        return quasi, (self.probabilities.toarray() - quasi**2).clip(min=0) / (self.shots - 1)[:, None]
+        return quasi, (self.squares.toarray() - quasi**2).clip(min=0) / (self.shots - 1)[:, None]
 
 
-def _signed_means(outcomes: Outcomes, bitmasks: Sequence[int]) -> NDArray[np.float64]:
-    """The mean of each observable's sign; bit `j` of its mask: does measured bit `j` belong to it."""
-    observed = outcomes.bits(OBSERVABLE_REGISTER).astype(np.int64)
-    at_cuts = outcomes.bits(CUT_REGISTER).sum(axis=1, dtype=np.int64)
-    masks = np.array([[mask >> j & 1 for mask in bitmasks] for j in range(observed.shape[1])])
-    signs = 1 - 2 * ((observed @ masks + at_cuts[:, None]) & 1)
-    means: NDArray[np.float64] = outcomes.weights @ signs / outcomes.weights.sum()
-    return means
+def _signed_means(outcomes: Outcomes, bitmasks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each observable, the mean of its sign and the variance of that mean.
+
+    Bit `j` of an observable's mask: does bit `j` of the observables' register belong to it. All bits measured at
+    the cuts do.
+    """
+    places = {register.name: register.places for register in outcomes.registers}
+    masks = np.zeros((len(bitmasks), outcomes.num_bits), dtype=bool)
+    masks[:, list(places[CUT_REGISTER])] = True
+    for j, place in enumerate(places[OBSERVABLE_REGISTER]):
+        masks[:, place] = [mask >> j & 1 for mask in bitmasks]
+    every = replace(outcomes, registers=(Register(_EVERY_BIT, tuple(range(outcomes.num_bits))),))
+    frequencies, values = contributions(every, _EVERY_BIT, masks)
+    means: NDArray[np.float64] = frequencies @ values
+    if outcomes.shots is None:
+        return means, np.zeros_like(means)
+    return means, (frequencies @ values**2 - means**2).clip(min=0) / (outcomes.shots - 1)
 
 
 def _experiment(circuit: QuantumCircuit, choice: list[int], group: CommutingObservableGroup) -> QuantumCircuit:

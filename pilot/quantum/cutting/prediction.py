@@ -21,9 +21,10 @@ from qiskit import QuantumCircuit
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
+from pilot.quantum import simulation
 from pilot.quantum.circuits import exact_value, pack, run_circuits, warm_up
 from pilot.quantum.cutting import costs
-from pilot.quantum.cutting.costs import Costs, Prediction, Workers, bond_estimate
+from pilot.quantum.cutting.costs import Costs, Prediction, Workers, estimates
 from pilot.quantum.cutting.cut_plan import CutPlan
 from pilot.quantum.cutting.decomposition import Decomposition
 from pilot.quantum.cutting.mapping import gather
@@ -37,11 +38,10 @@ if TYPE_CHECKING:
 
     from qiskit.quantum_info import PauliList
 
-#: Small circuits for each slot, whose time is that of their way there and back; their qubits; layers of a short
-#: one and of a long one.
+#: Small circuits for each slot, whose time is mostly that of their way there and back; their qubits and layers; shots.
 _SMALL_CIRCUITS = 40
-_WAY_QUBITS = 4
-_WAY_LAYERS = (1, 10)
+_SMALL = (4, 3)
+_SMALL_SHOTS = 128
 #: Qubits and layers of the state vector whose time is measured: 30 to 100 ms.
 _VECTOR = (18, 3)
 #: Qubits and layers of the matrix product state whose time is measured: bonds of dimension 32.
@@ -69,10 +69,10 @@ class Pilots(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What one slot measured of itself."""
+    """What one slot measured of itself: see `Costs`."""
 
-    per_amplitude: float
-    per_bond: float
+    vector_slowness: float
+    product_slowness: float
     #: Bytes of the node's main memory.
     memory: int
 
@@ -158,8 +158,8 @@ class Predictor:
 def probe() -> Probe:
     """Measure this slot; what `calibrate` runs on all slots of a pilot at the same time, as plans do."""
     return Probe(
-        per_amplitude=_seconds_per_amplitude(),
-        per_bond=_seconds_per_bond(),
+        vector_slowness=_vector_slowness(),
+        product_slowness=_product_slowness(),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
 
@@ -189,45 +189,47 @@ def _measure(manager: Pilots, pilot: Any, per_product: float) -> Workers:
         )
 
     together(warm_up, (), slots)
-    short, long = (brickwork(_WAY_QUBITS, layers) for layers in _WAY_LAYERS)
-    seconds = []
-    for circuit in (short, long):
-        measured = circuit.measure_all(inplace=False)
-        payloads = [pack(measured)] * 2  # the first round warms up
-        for payload in payloads:
-            began = perf_counter()
-            together(run_circuits, (payload, 128, (1,)), _SMALL_CIRCUITS * slots)
-            took = (perf_counter() - began) / _SMALL_CIRCUITS
-        seconds.append(took)
-    per_gate = max(0.0, (seconds[1] - seconds[0]) / (long.size() - short.size()))
     probes = together(probe, (), slots)
+    slowness = statistics.median(each.vector_slowness for each in probes)
+    small = brickwork(*_SMALL).measure_all(inplace=False)
+    payload = pack(small)
+    seconds = []
+    for _ in range(2):  # the first round warms up
+        began = perf_counter()
+        together(run_circuits, (payload, _SMALL_SHOTS, (1,)), _SMALL_CIRCUITS * slots)
+        seconds.append((perf_counter() - began) / _SMALL_CIRCUITS)
+    start, found = estimates(simulation.facts(small), _SMALL_SHOTS)
+    simulated = start + slowness * (found["statevector"].seconds - start)
     return Workers(
         name=pilot.name,
         slots=described.cores,
         nodes=described.number_of_nodes,
         memory=float(described.memory or min(each.memory for each in probes)),
         costs=Costs(
-            per_circuit=max(0.0, seconds[0] - per_gate * short.size()),
-            per_gate=per_gate,
-            per_amplitude=statistics.median(each.per_amplitude for each in probes),
-            per_bond=statistics.median(each.per_bond for each in probes),
+            per_circuit=max(0.0, min(seconds) - simulated),
+            vector_slowness=slowness,
+            product_slowness=statistics.median(each.product_slowness for each in probes),
             per_product=per_product,
         ),
     )
 
 
-def _seconds_per_amplitude() -> float:
-    circuit = brickwork(*_VECTOR)
-    gates = circuit.num_nonlocal_gates()
-    circuit.measure_all()
+def _vector_slowness() -> float:
+    circuit = brickwork(*_VECTOR).measure_all(inplace=False)
     payload = pack(circuit)
-    return float(_least_seconds(lambda: run_circuits(payload, 2, (0,))) / (gates * 2.0**circuit.num_qubits))
+    return _slowness(circuit, 2, "statevector", _least_seconds(lambda: run_circuits(payload, 2, (0,))))
 
 
-def _seconds_per_bond() -> float:
+def _product_slowness() -> float:
     circuit = brickwork(*_PRODUCT_STATE)
     observable = "Z" + "I" * (circuit.num_qubits - 1)
-    return _least_seconds(lambda: exact_value(circuit, observable)) / bond_estimate(circuit)[0]
+    return _slowness(circuit, None, "matrix_product_state", _least_seconds(lambda: exact_value(circuit, observable)))
+
+
+def _slowness(circuit: QuantumCircuit, shots: int | None, method: str, seconds: float) -> float:
+    """How many times longer than on the reference machine `seconds` are, beyond the start."""
+    start, found = estimates(simulation.facts(circuit), shots)
+    return max(0.0, seconds - start) / (found[method].seconds - start)
 
 
 def _seconds_per_product() -> float:

@@ -11,6 +11,7 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.circuits import run_circuit
 from pilot.quantum.cutting import Prediction, plan, reconstruction
+from pilot.quantum.quasi import QuasiOutcomes
 
 
 def chain(num_qubits, seed=7, layers=1):
@@ -235,6 +236,34 @@ def test_results_that_are_missing_are_not_made_up(here):
     results = [future.result() for future in planned.submit(here.map, shots=10)]
     with pytest.raises(DescriptionError, match="results: 9 given, 10 wanted"):
         planned.combine(results[:-1])
+
+
+def test_undone_errors_of_the_readout_make_the_error_larger():
+    """Counts whose readout was corrected: the mean is that of the weights, its error that of the estimator."""
+    planned = plan(chain(2), "ZZ", distribution=True)
+    (plain,) = outcomes = [run_circuit(each, 1000, 3) for each in planned.experiments()]
+    inverse = np.linalg.inv(np.array([[0.9, 0.2], [0.1, 0.8]]))  # P(read | prepared)
+    bits = np.array([[low, high, 0] for high in (0, 1) for low in (0, 1)], dtype=bool)
+    counts = np.array([plain.get_counts("observable_measurements").get(f"{int(b)}{int(a)}", 0) for a, b, _ in bits])
+    corrected = QuasiOutcomes(
+        registers=plain.registers,
+        num_bits=3,
+        packed=np.packbits(bits, axis=1, bitorder="little"),
+        weights=np.kron(inverse, inverse) @ counts,
+        shots=1000,
+        measured=counts,
+        inverses=np.stack([inverse, inverse, np.eye(2)]),
+    )
+    result, uncorrected = planned.combine([corrected]), planned.combine(outcomes)
+    signs = np.array([1, -1, -1, 1])
+    assert result.values[0] == pytest.approx(corrected.weights @ signs / 1000)
+    each = np.array([(inverse[0] - inverse[1])[int(a)] * (inverse[0] - inverse[1])[int(b)] for a, b, _ in bits])
+    spread = counts @ each**2 / 1000 - result.values[0] ** 2
+    assert result.standard_errors[0] == pytest.approx(np.sqrt(spread / 999))
+    assert result.standard_errors[0] > uncorrected.standard_errors[0]
+    quasi = result.distribution.get_quasi()
+    expected = {f"{int(b)}{int(a)}": weight / 1000 for (a, b, _), weight in zip(bits, corrected.weights, strict=True)}
+    assert quasi == pytest.approx(expected)
 
 
 # ---- sums as tasks ----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pilot.errors import DescriptionError, QPUCancelled, QPUError
 from pilot.interfaces import QPU, QPUInfo
 from pilot.quantum.circuits import pack, run_circuit
 from pilot.quantum.compilation import Compiler, structure
-from pilot.quantum.execution import DeviceRun, Simulation, compiler_of, only
+from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only
 from pilot.quantum.outcomes import Outcomes
 
 
@@ -178,6 +178,43 @@ def test_structure_leaves_the_circuit_alone() -> None:
     circuit.metadata = {"for": "me"}
     assert structure(circuit) == structure(bell("another"))
     assert (circuit.name, circuit.metadata) == ("mine", {"for": "me"})
+
+
+def test_sets_of_values_give_what_each_gives_alone() -> None:
+    angle, phase = Parameter("b"), Parameter("a")
+    circuit = QuantumCircuit(2, 3)
+    circuit.rx(angle, 0)
+    circuit.measure(0, 2)
+    circuit.rz(phase, 0)
+    circuit.rx(2 * angle, 0)
+    circuit.cx(0, 1)
+    circuit.measure([1, 0], [0, 1])
+    values = np.random.default_rng(7).uniform(0, 6, (5, 2))
+    together = Simulation(program=pack([circuit, circuit]), shots=300)(values, tuple(range(10)), None)
+    alone = [
+        run_circuit(circuit.assign_parameters(row), 300, seed) for seed, row in enumerate(np.repeat(values, 2, axis=0))
+    ]
+    assert [one.get_counts() for one in together] == [one.get_counts() for one in alone]
+    exact = Simulation(program=pack([circuit]))(values[:1], (0,), None)
+    truth = run_circuit(circuit.assign_parameters(values[0]), None, 0).get_counts()
+    assert exact[0].get_counts() == pytest.approx(truth)
+
+
+def test_exact_values_of_sets_are_those_of_each() -> None:
+    from qiskit.quantum_info import SparsePauliOp, Statevector
+
+    angle = Parameter("a")
+    circuit = QuantumCircuit(2)
+    circuit.ry(angle, 0)
+    circuit.cx(0, 1)
+    observables = [SparsePauliOp("ZZ"), SparsePauliOp(["XX", "IZ"], [0.5, 2.0])]
+    values = np.array([[0.1], [2.0], [-1.0]])
+    found = ExactValues(program=pack([circuit]))(values, observables)
+    truth = [
+        [Statevector(circuit.assign_parameters(row)).expectation_value(one).real for one in observables]
+        for row in values
+    ]
+    assert found == pytest.approx(np.array(truth), abs=1e-12)
 
 
 def test_equal_functions_are_the_same() -> None:

@@ -1,0 +1,168 @@
+"""What the description of a circuit becomes: parts, what each takes, and what puts them together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.circuit.library import quantum_volume
+
+from pilot.descriptions import SLOT, CircuitFacts, Resources, TaskDescription
+from pilot.errors import DescriptionError
+from pilot.interfaces import Offer, Part, Prepared
+from pilot.quantum.execution import DeviceRun, ExactValues, Simulation
+from pilot.quantum.tasks import prepare
+
+
+def offer(**changes: Any) -> Offer:
+    return Offer(**{"devices": {}, "cores": 4, "cores_per_node": 4, "gpus": 0, **changes})
+
+
+def bell(measured: bool = True) -> QuantumCircuit:
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    if measured:
+        circuit.measure_all()
+    return circuit
+
+
+def wide(qubits: int) -> QuantumCircuit:
+    """Entangled as far as it can be."""
+    circuit = quantum_volume(qubits, depth=qubits, seed=1)
+    circuit.measure_all()
+    return circuit
+
+
+def run(prepared: Prepared) -> Any:
+    """What the tasks give, run here and now."""
+    results = [part.function(*part.args) for part in prepared.parts]
+    if prepared.combine is None:
+        (result,) = results
+        return result
+    return prepared.combine.function(*prepared.combine.args, results)
+
+
+def function_of(prepared: Prepared) -> Any:
+    (function,) = {part.function for part in prepared.parts}
+    return function
+
+
+def test_one_circuit_is_one_part_on_a_slot() -> None:
+    prepared = prepare(TaskDescription(circuit=bell(), shots=10, seed=1), offer())
+    assert (prepared.resources, prepared.others, prepared.combine) == (SLOT, (), None)
+    assert function_of(prepared) == Simulation(shots=10)
+    assert sum(run(prepared).get_counts().values()) == 10
+
+
+def test_tasks_alike_share_a_function() -> None:
+    one, two = (prepare(TaskDescription(circuit=bell(), shots=10, seed=seed), offer()) for seed in (1, 2))
+    assert function_of(one) == function_of(two)
+    assert one.parts[0].args != two.parts[0].args
+
+
+def test_wide_circuits_weigh_more() -> None:
+    weights = [
+        prepare(TaskDescription(circuit=wide(qubits), shots=10), offer()).parts[0].weight for qubits in (4, 12, 16, 20)
+    ]
+    assert weights == sorted(weights)
+    assert weights[-1] > 50 * weights[0]
+
+
+def test_long_simulations_get_all_cores_of_a_node_and_the_memory_they_need() -> None:
+    prepared = prepare(TaskDescription(circuit=wide(28), shots=10), offer())
+    assert prepared.resources == Resources(num_cpus=4.0, memory=1 << 32)
+    assert prepare(TaskDescription(circuit=wide(28), shots=10), offer(cores_per_node=1)).resources.num_cpus == 1.0
+
+
+def test_a_gpu_where_it_pays_and_cores_instead() -> None:
+    big = prepare(TaskDescription(circuit=wide(26), shots=10), offer(gpus=1))
+    assert big.resources == Resources(num_gpus=1.0)
+    (instead,) = big.others
+    assert instead.resources.num_cpus == 4.0
+    assert instead.slowness > 2
+    assert prepare(TaskDescription(circuit=bell(), shots=10), offer(gpus=1)).resources == SLOT
+
+
+def test_without_shots_devices_are_not_used() -> None:
+    devices = {"fake:manila": None}
+    assert isinstance(function_of(prepare(TaskDescription(circuit=bell()), offer(devices=devices))), Simulation)
+    exact = prepare(TaskDescription(circuit=bell(False), observables=["ZZ"]), offer(devices=devices))
+    assert isinstance(function_of(exact), ExactValues)
+    assert run(exact).values.tolist() == [1.0]
+
+
+def test_devices_take_no_cores_and_know_the_circuit() -> None:
+    described = TaskDescription(circuit=bell(), shots=10, min_fidelity=0.5)
+    prepared = prepare(described, offer(devices={"fake:manila": None}))
+    assert prepared.resources == Resources(num_cpus=0.0, qpu="*")
+    assert prepared.facts == CircuitFacts(2, 10, gates_1q=1, gates_2q=1, measurements=2)
+    assert function_of(prepared) == DeviceRun(shots=10)
+
+
+def test_one_of_several_devices() -> None:
+    devices = {"fake:manila": None, "fake:belem": None, "fake:oslo": None}
+    described = TaskDescription(circuit=bell(), shots=10, qpu=["fake:manila", "fake:belem"])
+    prepared = prepare(described, offer(devices=devices))
+    assert [prepared.resources.qpu, *(one.resources.qpu for one in prepared.others)] == ["fake:manila", "fake:belem"]
+    with pytest.raises(DescriptionError, match="a simulator does not stand in"):
+        prepare(TaskDescription(circuit=bell(), shots=10, qpu=["fake:manila", "aer"]), offer(devices=devices))
+
+
+def test_a_sweep_is_split_and_sends_its_circuit_once() -> None:
+    circuit = QuantumCircuit(14)
+    angle = Parameter("a")
+    for qubit in range(14):
+        circuit.rx(angle, qubit)
+    circuit.measure_all()
+    values = np.linspace(0, 1, 300)[:, None]
+    prepared = prepare(TaskDescription(circuit=circuit, parameters=values, shots=5, seed=3), offer())
+    assert len(prepared.parts) > 3
+    assert function_of(prepared).program is not None
+    assert np.concatenate([part.args[0] for part in prepared.parts]) == pytest.approx(values)
+    seeds = [seed for part in prepared.parts for seed in part.args[1]]
+    assert len(set(seeds)) == 300
+    assert len(run(prepared)) == 300
+
+
+def test_tomography_is_split_and_put_together() -> None:
+    described = TaskDescription(circuit=bell(False), tomography=True, shots=4096, seed=1)
+    prepared = prepare(described, offer())
+    assert run(prepared).fidelity(bell(False)) > 0.99
+    on_device = prepare(TaskDescription(circuit=bell(False), tomography=True, shots=9, qpu="*"), offer())
+    assert len(on_device.parts) == 9
+    assert isinstance(on_device.combine, Part)
+
+
+def test_the_oracle_of_origins_example() -> None:
+    energy = '"": -1.0534210769165204,"Z0": 0.39484436335590356,"Z1": 0.39484436335590356,'
+    energy += '"Z0 Z1": -0.01124615715082114,"X0 X1": 0.18121046201519694'
+    from pilot.quantum.observables import hamiltonian
+
+    exact = run(prepare(TaskDescription(circuit=bell(False), observables=[hamiltonian(energy, 2)]), offer()))
+    assert exact.values[0] == pytest.approx(-0.88345677205214, abs=1e-12)
+
+
+#: id: (fields, words)
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a sweep of tomography": (
+        {"tomography": True, "parameters": [[0.1], [0.2]], "shots": 5},
+        "one set of values with tomography",
+    ),
+    "not finite": ({"parameters": [float("nan")], "shots": 5}, "finite numbers"),
+    "text": ({"parameters": ["x"], "shots": 5}, "numbers"),
+    "missing": ({"shots": 5}, "values for the 1 free parameters"),
+    "exact on any device": ({"parameters": [1.0], "qpu": "*"}, "a device cannot give exact results"),
+}
+
+
+@pytest.mark.parametrize("fields, words", WRONG.values(), ids=WRONG)
+def test_wrong_fields_are_named(fields: dict[str, Any], words: str) -> None:
+    circuit = QuantumCircuit(1)
+    circuit.rx(Parameter("a"), 0)
+    circuit.measure_all()
+    with pytest.raises(DescriptionError, match=words):
+        prepare(TaskDescription(circuit=circuit, **fields), offer())
