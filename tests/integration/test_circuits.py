@@ -154,6 +154,7 @@ def test_a_sweep_is_one_task_of_many_bindings(manager: PilotManager, devices: No
 def test_tomography_on_a_simulator_and_on_a_device(manager: PilotManager, devices: None) -> None:
     ideal = manager.submit_task(describe(bell(measured=False), tomography=True, shots=4096, qpu="aer", seed=3))
     assert ideal.result().fidelity(bell(measured=False)) > 0.99
+    assert all(part.done() for part in ideal.parts)
     noisy = manager.submit_task(describe(bell(measured=False), tomography=[1], shots=1000, qpu="fake:manila"))
     assert noisy.result().purity == pytest.approx(0.5, abs=0.1)
 
