@@ -310,8 +310,8 @@ def _simulated(
 ) -> tuple[Resources, tuple[Option, ...], float]:
     """What a simulation takes, what it can take instead, and its seconds with the first.
 
-    What was ``asked`` for holds. Else one core each, since many circuits at a time use all of them; long ones alone get all cores of a node. A GPU when
-    it is twice as fast at least.
+    What was ``asked`` for holds. Else one core each, since many circuits at a time use all of them; long ones alone get
+    all cores of a node. A GPU when it is twice as fast at least.
     """
     about = simulation.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
     estimates = simulation.predict(about, shots)
