@@ -23,6 +23,7 @@ import msgspec
 from pilot import messages
 from pilot.channel import Frame, Keys, Server
 from pilot.descriptions import SLOT, Resources
+from pilot.device import unusable
 from pilot.interfaces import Allocation, Engine, QPUInfo, WorkerSpec
 from pilot.messages import Message, Node
 from pilot.node import lacks_gpus
@@ -96,6 +97,8 @@ class _Worker:
         self.place = place
         self.gpus = gpus
         self.joined = False
+        #: Its device has said something of itself.
+        self.reported = False
         #: What it has: the batch that it runs, and one ahead of it.
         self.batches: deque[_Batch] = deque()
         self.functions: set[str] = set()
@@ -203,7 +206,9 @@ class Crew:
         self._stopping = False
         self._next_enforce = 0.0
         #: What its devices say of themselves, as far as they have reported.
-        self._devices: dict[str, messages.Device] = {}
+        self._devices: dict[str, QPUInfo] = {}
+        #: How often in a row the worker of each has ended before it reported.
+        self._device_deaths: dict[str, int] = {}
         #: The worker of each, and when the next one may be started.
         self._device_workers: dict[str, _Worker | None] = dict.fromkeys(settings.devices)
         self._device_starts: dict[str, float] = {}
@@ -227,7 +232,7 @@ class Crew:
     @property
     def qpus(self) -> list[QPUInfo]:
         """What its devices say of themselves."""
-        return [said.info for said in self._devices.values()]
+        return list(self._devices.values())
 
     # ---- the agent calls ------------------------------------------------------------------------------------
 
@@ -407,17 +412,34 @@ class Crew:
         elif isinstance(message, messages.Started):
             self._report(message, ())
         elif isinstance(message, messages.Device):
+            worker.reported = True
             self._device_said(worker, message)
 
     def _device_said(self, worker: _Worker, message: messages.Device) -> None:
-        name = worker.shape.qpu
-        if message.problem:
-            log.warning("the device %s cannot be opened: %s", name, message.problem)
+        name, info = worker.shape.qpu, message.info
+        self._device_deaths[name] = 0
+        if info.problem:
+            log.warning("the device %s cannot be used: %s", name, info.problem)
         else:
-            log.info("the device %s has %d qubits", name, message.info.qubits)
-        if self._devices.get(name) != message:
-            self._devices[name] = message
+            log.info("the device %s has %d qubits", name, info.qubits)
+        if self._devices.get(name) != info:
+            self._devices[name] = info
             self.changes += 1
+
+    def _device_died(self, name: str, reason: str) -> None:
+        """A device's worker ended before it has reported: when that happens again and again, it is given up."""
+        self._device_deaths[name] = self._device_deaths.get(name, 0) + 1
+        if self._device_deaths[name] < FAILED_STARTS:
+            return
+        why = f"its worker has ended {FAILED_STARTS} times before it was open (the last one {reason})"
+        log.warning("the device %s is given up: %s", name, why)
+        del self._device_workers[name]
+        self._devices[name] = unusable(QPUInfo(name=name, qubits=0), why)
+        self.changes += 1
+        waiting = [batch for batch in self._queue if batch.run.resources.qpu == name]
+        for batch in waiting:
+            self._queue.remove(batch)
+            self._give_back(batch, f"given back, not begun: {name} cannot be used")
 
     def _outcomes(self, worker: _Worker, batch: int, count: int) -> messages.Outcomes:
         return messages.Outcomes(batch, worker.name, count, worker.place.name, worker.gpu_names(), worker.shape.qpu)
@@ -772,7 +794,10 @@ class Crew:
     def _bury(self, worker: _Worker, reason: str) -> None:
         place = worker.place
         self._remove(worker)
-        if not worker.joined and not self._stopping and place.name in self._places:
+        if worker.shape.qpu:
+            if not worker.reported and worker.obey_by is None and not self._stopping:
+                self._device_died(worker.shape.qpu, reason)
+        elif not worker.joined and not self._stopping and place.name in self._places:
             place.failed_starts += 1
             if place.failed_starts >= FAILED_STARTS:
                 self._cannot_start(place, reason)

@@ -110,10 +110,9 @@ class Ready(Message, frozen=True, array_like=True):
 
 
 class Device(Message, frozen=True, array_like=True):
-    """Worker to agent: the QPU that it has says this of itself; ``problem``: why it cannot be opened."""
+    """Worker to agent: the QPU that it has says this of itself."""
 
     info: QPUInfo
-    problem: str = ""
 
 
 class Expiring(Message, frozen=True, array_like=True):

@@ -167,7 +167,7 @@ class _Worker:
         if device.held is None:
             return self._inbox.get()
         while True:
-            client.send(messages.Device(*device.held.look()))
+            client.send(messages.Device(device.held.look()))
             with contextlib.suppress(queue.Empty):
                 return self._inbox.get(timeout=LOOK_SECONDS)
 
@@ -291,6 +291,8 @@ class _Worker:
                 message, frames = received
                 if isinstance(message, messages.Stop):
                     if device.held is not None:
+                        if not device.held.is_open:
+                            self._end(client)  # it may be a long while until it is
                         device.within(DEVICE_END_SECONDS, device.held.end)
                     break
                 self._received(client, message, frames)
