@@ -368,9 +368,6 @@ _NOT_OF_CIRCUITS: dict[str, tuple[Any, str]] = {
     "nodes": (None, ""),
     "environment": ({}, ""),
     "working_directory": (None, ""),
-    "num_cpus": (1.0, ": what it takes is predicted from it"),
-    "num_gpus": (0.0, ": what it takes is predicted from it"),
-    "memory": (None, ": what it takes is predicted from it"),
 }
 
 

@@ -372,6 +372,10 @@ class _Worker:
         task = batch.works[at].task
         batch.done.append(Outcome(task, status, batch.task_wall, seconds, None, stdout, stderr))
         self._send_outcomes(client, batch, batch.take())
+        assert batch.at is not None
+        if mates := [one.task for one in batch.works[batch.at : batch.at + batch.together] if one.task != task]:
+            reason = "given back: another task of the same job was ended"
+            client.send(messages.Lost(batch.id, self._spec.name, mates, reason, False))
         self._give_back(client, held=batch)
         self._end(client)
 

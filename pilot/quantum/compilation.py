@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: Of the layout and the routing: a circuit is compiled the same way each time.
 SEED = 0
-#: Compiled circuits that are kept.
-KEPT = 4096
+#: Compiled circuits are kept up to so many instructions in all: some hundred megabytes.
+KEPT_INSTRUCTIONS = 1_000_000
 
 
 class Compiler:
@@ -39,6 +39,7 @@ class Compiler:
         self._target: Target | None = None
         self._looked = False
         self._kept: OrderedDict[Hashable, QuantumCircuit] = OrderedDict()
+        self._instructions = 0
         self._managers: dict[tuple[int, bool], PassManager] = {}
         self.hits = self.misses = 0
 
@@ -84,10 +85,16 @@ class Compiler:
             return found
         self.misses += 1
         compiled: QuantumCircuit = self._manager(level, "delay" in circuit.count_ops()).run(circuit)
-        self._kept[key] = compiled
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
+        self._keep(key, compiled)
         return compiled
+
+    def _keep(self, key: Hashable, compiled: QuantumCircuit) -> None:
+        """Those that were not used for the longest time make room."""
+        self._kept[key] = compiled
+        self._instructions += len(compiled.data)
+        while self._instructions > KEPT_INSTRUCTIONS and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._instructions -= len(oldest.data)
 
     def _look(self) -> None:
         if self._looked:
@@ -96,6 +103,7 @@ class Compiler:
         if self._target is None or calibrated != self._calibrated:
             self._target, self._calibrated = self._qpu.target(), calibrated
             self._kept.clear()
+            self._instructions = 0
             self._managers.clear()
         self._looked = True
 

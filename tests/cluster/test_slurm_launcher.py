@@ -19,7 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilot_plugins.slurm_launcher import NEVER, SSH, STATES, SlurmLauncher, _Cluster, run, script
+from pilot_plugins.slurm_cluster import Cluster
+from pilot_plugins.slurm_hosts import SSH, run
+from pilot_plugins.slurm_launcher import SlurmLauncher
+from pilot_plugins.slurm_script import script
+from pilot_plugins.slurm_states import NEVER, STATES
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PilotError
@@ -428,13 +432,13 @@ def test_sacct_is_asked_once_where_there_is_none(tmp_path: Path) -> None:
         calls.append(command[0])
         return (0, "", "") if command[0] == "squeue" else (1, "", "Slurm accounting storage is disabled")
 
-    cluster = _Cluster("", runner)
+    cluster = Cluster("", runner)
     assert [cluster.ask(["17"]) for _ in range(3)] == [({}, "")] * 3
     assert calls == ["squeue", "sacct", "squeue", "squeue"]
 
 
 def test_a_busy_slurm_is_asked_again(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pilot_plugins.slurm_launcher.BACK_OFF", (0.01, 0.01))
+    monkeypatch.setattr("pilot_plugins.slurm_cluster.BACK_OFF", (0.01, 0.01))
     answers = iter([(1, "", "sbatch: error: Socket timed out on send/recv operation")] * 2 + [(0, "17;test\n", "")])
     assert SlurmLauncher(lambda command, input: next(answers)).submit(make("true")) == "17"
     with pytest.raises(PilotError, match="Resource temporarily unavailable"):

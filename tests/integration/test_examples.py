@@ -22,6 +22,8 @@ def run(script: Path) -> str:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example(example: Path) -> None:
+    if "mitiq" in example.stem and sys.version_info >= (3, 13):
+        pytest.skip("mitiq takes Python below 3.13")
     assert run(example)
 
 

@@ -15,6 +15,7 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from pilot import device
 from pilot.errors import DescriptionError, QPUCancelled, QPUError
 from pilot.interfaces import QPU, QPUInfo
+from pilot.quantum import compilation
 from pilot.quantum.circuits import pack, run_circuit
 from pilot.quantum.compilation import Compiler, structure
 from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only
@@ -156,6 +157,23 @@ def test_equal_structures_are_compiled_once_a_calibration(qpu: Bench) -> None:
     qpu.calibrated = 2.0
     compiler.refresh()
     assert compiler.compile(bell(), 1) is not first
+
+
+def test_only_so_many_instructions_are_kept(qpu: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilation, "KEPT_INSTRUCTIONS", 40)
+    compiler = Compiler(qpu)
+    first = compiler.compile(rotated(0.0), 1)
+    for angle in range(1, 20):
+        compiler.compile(rotated(float(angle)), 1)
+    assert compiler.compile(rotated(19.0), 1) is not None
+    assert compiler.hits == 1
+    assert compiler.compile(rotated(0.0), 1) is not first
+
+
+def rotated(angle: float) -> QuantumCircuit:
+    circuit = QuantumCircuit(1)
+    circuit.rx(angle, 0)
+    return circuit
 
 
 def test_a_circuit_with_delays_of_its_own_is_scheduled() -> None:

@@ -1,0 +1,83 @@
+"""Where Slurm's commands run: on this host, or through ssh on a login node (``slurm://user@host:port``)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+
+from pilot.descriptions import PilotDescription
+from pilot.errors import PilotError
+
+#: Environment variable: the words of the command that is used as ``ssh``.
+SSH = "QUANTUM_PILOT_SSH"
+#: Seconds that one of Slurm's commands may take; without its controller they give up after 9 to 18 s by themselves.
+COMMAND_SECONDS = 60.0
+#: Code of `run` for a command that takes too long, as of timeout(1); ssh's own for a connection that fails (ssh(1)).
+SLOW, SSH_FAILED = 124, 255
+
+_HOST = re.compile(r"(?:(?P<user>[A-Za-z0-9_][\w.-]*)@)?(?P<host>[A-Za-z0-9][\w.-]*)(?::(?P<port>\d+))?")
+
+#: Runs a command with this input: its exit code, output and errors.
+Runner = Callable[[Sequence[str], str], tuple[int, str, str]]
+
+
+def run(command: Sequence[str], input: str = "") -> tuple[int, str, str]:
+    """Run one of Slurm's commands; code 124 when it takes too long, 127 when it is not there. Blocks."""
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key == "SLURM_CONF" or not key.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_"))
+    }
+    try:
+        done = subprocess.run(
+            command, input=input, capture_output=True, text=True, errors="replace", timeout=COMMAND_SECONDS,
+            env=environment,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return SLOW, "", f"{command[0]} did not answer within {COMMAND_SECONDS:g} s"
+    except FileNotFoundError:
+        return 127, "", f"{command[0]} is not on PATH"
+    return done.returncode, done.stdout, done.stderr
+
+
+def host_of(description: PilotDescription) -> str:
+    """Where Slurm's commands run: ``user@host:port`` as it was given, "" for this host."""
+    where = description.resource.partition("://")[2].rstrip("/")
+    if where in ("", "localhost"):
+        return ""
+    if not _HOST.fullmatch(where):
+        raise description.wrong("resource", "slurm://, slurm://localhost, slurm://host, or slurm://user@host:port")
+    return where
+
+
+def connection(host: str, owner: object) -> tuple[str, ...]:
+    """Words of an ssh command line up to the remote command; the shared connection ends with ``owner``.
+
+    Raises:
+        PilotError: ``host`` is not written as `host_of` has it.
+    """
+    match = _HOST.fullmatch(host)
+    if match is None:
+        raise PilotError(f"{host!r} is no host that ssh can be told: host, or user@host:port")
+    folder = tempfile.mkdtemp(prefix="pilot-ssh-")
+    options = ("BatchMode=yes", "ControlMaster=auto", "ControlPersist=60", f"ControlPath={folder}/%C")
+    command = [*shlex.split(os.environ.get(SSH, "ssh")), *(word for option in options for word in ("-o", option))]
+    if match["port"]:
+        command += ["-p", match["port"]]
+    if match["user"]:
+        command += ["-l", match["user"]]
+    weakref.finalize(owner, _disconnect, [*command, "-O", "exit", match["host"]], folder)
+    return (*command, match["host"], "--")
+
+
+def _disconnect(command: Sequence[str], folder: str) -> None:
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=5)
+    shutil.rmtree(folder, ignore_errors=True)
