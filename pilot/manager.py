@@ -478,6 +478,8 @@ class PilotManager:
             facts=prepared.facts,
             min_fidelity=wanted.min_fidelity or 0.0,
         )
+        if terms not in self._conductor.servable:
+            self._check_servable(terms, prepared.note)
         name = wanted.name or prepared.name
         if prepared.combine is None:
             (part,) = prepared.parts
@@ -560,7 +562,7 @@ class PilotManager:
                 raise DescriptionError(f"task {task.id} among the arguments of {name} is another manager's")
         return value, found
 
-    def _check_servable(self, terms: Terms) -> None:
+    def _check_servable(self, terms: Terms, note: str = "") -> None:
         self._check_open()
         capacities = [self._capacity(pilot) for pilot in self.pilots]
         for scaler in list(self._conductor.scalers.values()):
@@ -572,7 +574,7 @@ class PilotManager:
                 )
         reason = unservable(terms, capacities)
         if reason is not None:
-            raise NoPilotError(f"no pilot could ever serve this task: {reason}")
+            raise NoPilotError(f"no pilot could ever serve this task: {reason}" + (f"; {note}" if note else ""))
         self._conductor.servable.add(terms)
 
     def _names(self, pilot: Pilot) -> tuple[str, ...]:

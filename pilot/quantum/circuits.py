@@ -22,6 +22,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError
+from pilot.quantum import simulation
 from pilot.quantum.deferral import defer_measurements, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 
@@ -163,8 +164,8 @@ def exact_values(
 ) -> NDArray[np.float64]:
     """Expectation values in the state that the circuit's gates make, `(n_observables,)`.
 
-    By state vector up to 20 qubits, by matrix product state above: quick where entanglement is low, else for
-    ever. Measurements at the circuit's end are left out.
+    By state vector up to 20 qubits, above by what `simulation` predicts to be fastest. Measurements at the circuit's
+    end are left out.
 
     Args:
         circuit: on as many qubits as the observables.
@@ -182,15 +183,25 @@ def exact_values(
             f"circuit {circuit.name!r} has no exact expectation values here: it has {sorted(other)} in its middle; "
             "give a number of shots"
         )
+    simulator = _for_values(gates)
     labels = [f"value {number}" for number in range(len(observables))]
     for label, observable in zip(labels, observables, strict=True):
         gates.append(SaveExpectationValue(observable, label=label), gates.qubits)
-    simulator = Simulator("statevector" if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state")
     if values is None:
         data = _run(gates, shots=1, seed=0, simulator=simulator)
         return np.array([data[label] for label in labels])
     sets = _run_bound(gates, circuit.parameters, values, simulator)
     return np.array([[data[label] for label in labels] for data in sets])
+
+
+def _for_values(gates: QuantumCircuit) -> Simulator:
+    """What expectation values are computed on, with the threads that this worker may have."""
+    if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS:
+        return Simulator("statevector")
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    estimates = simulation.predict(simulation.facts(gates), None, cores=threads)
+    best = simulation.choose(estimates) or estimates[0]
+    return Simulator(best.method, threads=threads)
 
 
 def warm_up() -> int:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, simulation, tomography
 from pilot.quantum.circuits import pack
+from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.execution import (
     DeviceRun,
     ExactValues,
@@ -239,7 +240,8 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
 
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
     """Expectation values without sampling: sets of values are split, observables are not."""
-    resources, others, seconds = _simulated(wanted.circuit, None, offer, _asked(wanted.description))
+    state = without_final_measurements(wanted.circuit)
+    resources, others, seconds = _simulated(state, None, offer, _asked(wanted.description))
     if wanted.values is None:
         part = Part(function=ExactValues(), args=(pack(wanted.circuit), observables), weight=seconds)
         parts = [part]
@@ -250,7 +252,14 @@ def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepare
             for chunk in _chunks(wanted.values, seconds)
         ]
     finish = Part(function=exact, args=(wanted.single,))
-    return Prepared(name=wanted.circuit.name, parts=tuple(parts), combine=finish, resources=resources, others=others)
+    return Prepared(
+        name=wanted.circuit.name,
+        parts=tuple(parts),
+        combine=finish,
+        resources=resources,
+        others=others,
+        note=_note(state, None, resources),
+    )
 
 
 def _finish(planned: expectation.ExpectationPlan | tomography.TomographyPlan) -> Finish:
@@ -292,13 +301,16 @@ def _assemble(
         per_part = -(-len(circuits) // MAX_DEVICE_PARTS)
         resources, *more = (Resources(num_cpus=0.0, qpu=name) for name in where.devices)
         others = tuple(Option(one) for one in more)
+        note = ""
     else:
         function = Simulation(program=program, shots=description.shots, simulator=where.simulator)
         asked = _asked(description)
         estimates = [_simulated(circuit, description.shots, offer, asked) for circuit in circuits]
         seconds = [one[2] for one in estimates]
         per_part = _per_part(seconds)
-        resources, others, _ = max(estimates, key=lambda one: one[0].memory)
+        largest = max(range(len(circuits)), key=lambda number: estimates[number][0].memory)
+        resources, others, _ = estimates[largest]
+        note = _note(circuits[largest], description.shots, resources)
     seeds = _seeds(description.seed, len(circuits) * (1 if wanted.values is None else len(wanted.values)))
     parts = []
     if wanted.values is None:
@@ -321,6 +333,7 @@ def _assemble(
         others=others,
         simulator=where.simulator,
         facts=_facts(wanted) if where.devices else None,
+        note=note,
     )
 
 
@@ -370,6 +383,18 @@ def _simulated(
             instead = Option(resources, best.seconds / on_gpu[0].seconds)
             return Resources(num_gpus=1.0), (instead,), on_gpu[0].seconds
     return resources, (), best.seconds
+
+
+def _note(circuit: QuantumCircuit, shots: int | None, resources: Resources) -> str:
+    """What is predicted for a simulation that takes much memory, and what can be done when that is too much."""
+    if not resources.memory:
+        return ""
+    about = simulation.facts(circuit)
+    possible = [one for one in simulation.predict(about, shots) if one.seconds < inf]
+    told = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB" for one in possible)
+    what = f"to simulate {circuit.name!r} ({about.qubits} qubits) takes {told or 'more than any method can'}"
+    hint = "a number of shots takes less than exact probabilities; " if shots is None and about.measured else ""
+    return f"{what}; {hint}cut it (pilot.quantum.cutting.plan), or name a QPU that is wide enough"
 
 
 def _asked(description: TaskDescription) -> Resources | None:
