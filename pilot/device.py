@@ -107,11 +107,6 @@ class Held:
         """No job is under way any more."""
         self._note.unlink(missing_ok=True)
 
-    @property
-    def is_open(self) -> bool:
-        """There may be a job under way, and a session."""
-        return self._qpu is not None
-
     def end(self) -> None:
         """End the job that is under way and the session. From any thread."""
         qpu = self._qpu

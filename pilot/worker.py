@@ -291,9 +291,8 @@ class _Worker:
                 message, frames = received
                 if isinstance(message, messages.Stop):
                     if device.held is not None:
-                        if not device.held.is_open:
-                            self._end(client)  # it may be a long while until it is
-                        device.within(DEVICE_END_SECONDS, device.held.end)
+                        self._give_back(client)  # no further job is begun while this one ends
+                        self._end(client)
                     break
                 self._received(client, message, frames)
             elif time.monotonic() - heard > AGENT_SILENT_SECONDS:
