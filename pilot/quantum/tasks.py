@@ -234,9 +234,7 @@ def _assemble(
     if where.devices:
         if _asked(description) is not None:
             field = next(one for one in ("num_gpus", "memory", "num_cpus") if getattr(description, one))
-            raise description.wrong(
-                field, "none for a device: its circuits take nothing of the pilot"
-            )
+            raise description.wrong(field, "none for a device: its circuits take nothing of the pilot")
         mitigation = stages(description.mitigation)
         if mitigation.zero_noise is not None:
             if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
