@@ -13,6 +13,7 @@ Phys. Rev. Lett. 91, 147902 (2003)). A chain of gates that one qubit passes thro
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -237,6 +238,11 @@ def choose(estimates: Iterable[Estimate], memory: float = inf) -> Estimate | Non
         if (estimate.method, estimate.device) == ("statevector", "CPU") and estimate.seconds * 0.75 <= best.seconds:
             return estimate
     return best
+
+
+def machine_memory() -> int:
+    """Bytes of main memory of the machine where this is called, whoever else uses it."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _product_state(about: Facts, shots: int | None, fresh: int, repeats: int, never: float) -> Estimate:
