@@ -32,6 +32,7 @@ _Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to tex
 _Duration = Annotated[float, Meta(ge=0, description="seconds of at least 0")]
 _Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
 _Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+_Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at least 1, at most 2**62")]
 _Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
 _Words = Annotated[tuple[_Text, ...], Meta(description="a list of words, the program first")]
 
@@ -359,6 +360,17 @@ _OF_CIRCUITS: dict[str, Any] = {
 }
 
 
+#: Fields that say something of functions and programs, what they are without, and what serves with a circuit instead.
+_NOT_OF_CIRCUITS: dict[str, tuple[Any, str]] = {
+    "args": ((), ": its parameters have values in parameters"),
+    "kwargs": ({}, ": its parameters have values in parameters"),
+    "ranks": (None, ""),
+    "nodes": (None, ""),
+    "environment": ({}, ""),
+    "working_directory": (None, ""),
+}
+
+
 class TaskDescription(Description, frozen=True, kw_only=True):
     """One unit of work: exactly one of ``function``, ``executable``, ``mpi`` and ``circuit``, what it needs and wishes.
 
@@ -403,7 +415,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     circuit: Any = None
     #: Samples of the circuit; of each group of observables, or setting of the tomography. Default: exact, which only
     #: simulators can be.
-    shots: _AtLeastOne | None = None
+    shots: _Shots | None = None
     #: Pauli strings such as "ZZI" (qubit 0 last) or Qiskit's `SparsePauliOp`; their expectation values are wanted.
     observables: Any = ()
     #: The state that the circuit prepares is wanted: True for that of all its qubits, or a list of qubits.
@@ -471,10 +483,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             )
         if self.circuit is None:
             self._check_no_circuit()
-        elif self.ranks or self.nodes:
-            raise self.wrong("ranks", "none with a circuit")
-        elif self.args or self.kwargs:
-            raise self.wrong("args", "none with a circuit: its parameters have values in parameters")
+        else:
+            self._check_circuit_alone()
         if self.executable and self.ranks:
             raise self.wrong("ranks", "none with an executable: give the program as mpi")
         if self.mpi and self.ranks is None:
@@ -495,6 +505,12 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             if (value := getattr(self, field)) is not None and not value > 0:
                 raise self.wrong(field, "seconds above 0, or a timedelta")
         msgspec.structs.force_setattr(self, "memory", _size(self, "memory"))
+
+    def _check_circuit_alone(self) -> None:
+        """What is for functions and programs must not be said with a circuit."""
+        for field, (default, why) in _NOT_OF_CIRCUITS.items():
+            if (given := getattr(self, field)) is not default and given != default:
+                raise self.wrong(field, f"none with a circuit{why}")
 
     def _check_no_circuit(self) -> None:
         """What is said of a circuit must not be said without one."""

@@ -351,6 +351,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[Option, ...] = ()
     simulator: str = ""
     facts: CircuitFacts | None = None
+    #: What else to say where no pilot can serve it.
+    note: str = ""
 
 
 # ---- policies -------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from pilot.node import JOB as NODES_JOB
 from pilot.processes import MARK
 from pilot.restore import Recorded, restore
 from pilot.results import Outcome, TaskInfo, Value
-from pilot.routing import Capacity, described, unservable
+from pilot.routing import Capacity, described, is_meant, unservable
 from pilot.scaling import Scaling
 from pilot.session import AgentSettings, Connection, SessionFolder, memory_of, new_keys, new_mark, write_private
 from pilot.states import PilotState, is_final
@@ -468,7 +468,7 @@ class PilotManager:
 
     def _submit_circuit(self, wanted: TaskDescription, after: Sequence[Task]) -> Task:
         """One task for each part of the circuit's work and, when there are several, one that puts them together."""
-        prepared: Prepared = _kind("circuit")(wanted, self._offer())
+        prepared: Prepared = _kind("circuit")(wanted, self._offer(wanted.terms()))
         plain = wanted.terms()
         terms = msgspec.structs.replace(
             plain,
@@ -478,6 +478,8 @@ class PilotManager:
             facts=prepared.facts,
             min_fidelity=wanted.min_fidelity or 0.0,
         )
+        if terms not in self._conductor.servable:
+            self._check_servable(terms, prepared.note)
         name = wanted.name or prepared.name
         if prepared.combine is None:
             (part,) = prepared.parts
@@ -505,12 +507,15 @@ class PilotManager:
         if left:
             self._conductor.post(events.CancelAsked(left))
 
-    def _offer(self) -> Offer:
-        """What the pilots that are not over have, as far as it is known."""
-        wanted = [pilot.description for pilot in self.pilots if not is_final(pilot.state)]
-        wanted += [one.scaling.description for one in list(self._conductor.scalers.values()) if one.over is None]
+    def _offer(self, terms: Terms) -> Offer:
+        """What the pilots that are not over and may run such a task have, as far as it is known."""
+        pilots = [pilot for pilot in self.pilots if not is_final(pilot.state)]
+        pilots = [pilot for pilot in pilots if is_meant(terms, self._names(pilot), pilot.description.labels)]
+        scaled = [one.scaling.description for one in list(self._conductor.scalers.values()) if one.over is None]
+        scaled = [one for one in scaled if is_meant(terms, (one.name,) if one.name else (), one.labels)]
+        wanted = [pilot.description for pilot in pilots] + scaled
         known: dict[str, QPUInfo | None] = {name: None for one in wanted for name in devices(one)}
-        known.update(self.qpus)
+        known.update({name: info for name, info in self.qpus.items() if name in known})
         return Offer(
             devices=known,
             cores=sum(one.cores * one.number_of_nodes for one in wanted),
@@ -557,7 +562,7 @@ class PilotManager:
                 raise DescriptionError(f"task {task.id} among the arguments of {name} is another manager's")
         return value, found
 
-    def _check_servable(self, terms: Terms) -> None:
+    def _check_servable(self, terms: Terms, note: str = "") -> None:
         self._check_open()
         capacities = [self._capacity(pilot) for pilot in self.pilots]
         for scaler in list(self._conductor.scalers.values()):
@@ -569,12 +574,16 @@ class PilotManager:
                 )
         reason = unservable(terms, capacities)
         if reason is not None:
-            raise NoPilotError(f"no pilot could ever serve this task: {reason}")
+            raise NoPilotError(f"no pilot could ever serve this task: {reason}" + (f"; {note}" if note else ""))
         self._conductor.servable.add(terms)
+
+    def _names(self, pilot: Pilot) -> tuple[str, ...]:
+        """Those by which tasks can ask for it."""
+        return (pilot.id, pilot.name, *self._ancestors[pilot.id])
 
     def _capacity(self, pilot: Pilot) -> Capacity:
         """What was asked for, as far as a user's thread can know it."""
-        state, names = pilot.state, (pilot.id, pilot.name, *self._ancestors[pilot.id])
+        state, names = pilot.state, self._names(pilot)
         over = state.value if is_final(state) or state is PilotState.DRAINING else None
         if is_final(state) and pilot.reason not in ("", state.value):
             over = f"{over} ({pilot.reason})"

@@ -60,6 +60,11 @@ def described(
     )
 
 
+def is_meant(terms: Terms, names: Sequence[str], labels: Sequence[str]) -> bool:
+    """True when the task does not ask for other pilots than one of these names and labels."""
+    return (not terms.pilots or any(name in terms.pilots for name in names)) and set(terms.labels) <= set(labels)
+
+
 def misfit(terms: Terms, pilot: Capacity) -> str | None:
     """Why this pilot can never serve such a task; None when it can."""
     if pilot.over is not None:

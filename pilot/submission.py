@@ -6,9 +6,12 @@ job its allocation.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,21 +60,48 @@ def submit(options: argparse.Namespace) -> int:
     Raises:
         DescriptionError: a flag is wrong, or a file cannot be read.
     """
+    _check(options)
     wanted = [_task(name, options) for name in options.files]
     pilots = [_pilot(text, options.qpu) for text in options.pilot] or [_pilot(_usual(), options.qpu)]
-    with PilotManager(progress=sys.stderr.isatty()) as manager:
+    with _ends_when_told(), PilotManager(progress=sys.stderr.isatty()) as manager:
         for pilot in pilots:
             manager.submit_pilot(pilot)
         tasks = [manager.submit_task(one) for one in wanted]
         manager.wait_tasks(tasks)
         records = [_record(name, task) for name, task in zip(options.files, tasks, strict=True)]
-    if options.json:
-        text = json.dumps(records, indent=2)
-        sys.stdout.write(text + "\n") if options.json == "-" else Path(options.json).write_text(text + "\n")
-    if options.json != "-":
+    text = json.dumps(records, indent=2) + "\n"
+    if options.json == "-":
+        sys.stdout.write(text)
+    else:
         for record in records:
             _show(record)
+    if options.json not in (None, "-"):
+        try:
+            Path(options.json).write_text(text)
+        except OSError as error:
+            print(f"pilot: submit: --json {options.json} cannot be written: {error}", file=sys.stderr)
+            return 1
     return int(any("error" in record for record in records))
+
+
+def _check(options: argparse.Namespace) -> None:
+    """What would else be found out when all has run."""
+    if options.files.count("-") > 1:
+        raise DescriptionError("submit: - stands for standard input, which can be read once", field="files")
+    if options.json not in (None, "-"):
+        file = Path(options.json).absolute()
+        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise DescriptionError(f"submit: --json {options.json}: no file can be written there", field="json")
+
+
+@contextlib.contextmanager
+def _ends_when_told() -> Iterator[None]:
+    """SIGTERM ends this process in order, and its pilots with it."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _task(name: str, options: argparse.Namespace) -> TaskDescription:
@@ -85,9 +115,11 @@ def _task(name: str, options: argparse.Namespace) -> TaskDescription:
         program = load(text, format=options.format)
     except DescriptionError as error:
         raise DescriptionError(f"submit: {name}: {error}", **error.data) from error
+    circuit = program.to_qiskit()
+    circuit.name = Path(name).name  # errors name it
     qpu = options.qpu or (None if options.mitigation else "aer")
     return TaskDescription(
-        circuit=program.to_qiskit(),
+        circuit=circuit,
         shots=options.shots,
         observables=options.observable,
         tomography=options.tomography,
@@ -130,7 +162,7 @@ def _record(name: str, task: Task) -> dict[str, Any]:
 
 def _show(record: dict[str, Any]) -> None:
     where = record["qpu"] or record["pilot"]
-    print(f"{record['file']} on {where}")
+    print(f"{record['file']} on {where}" if where else record["file"])
     if "error" in record:
         print(f"  {record['error']}")
     elif "counts" in record:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError
+from pilot.quantum import simulation
 from pilot.quantum.deferral import defer_measurements, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 
@@ -36,6 +38,8 @@ MAX_LISTED_BITS = 14
 #: Measurements are moved to the end while the circuit then has at most this many qubits (1 GiB of
 #: amplitudes).
 MAX_DEFERRED_QUBITS = 26
+#: Aer draws so many shots in one go at most: it keeps each of them, in 100 to 300 bytes.
+SHOTS_AT_ONCE = 1 << 20
 #: Exact values of up to this many qubits come from the state vector.
 MAX_STATE_VECTOR_QUBITS = 20
 
@@ -160,8 +164,8 @@ def exact_values(
 ) -> NDArray[np.float64]:
     """Expectation values in the state that the circuit's gates make, `(n_observables,)`.
 
-    By state vector up to 20 qubits, by matrix product state above: quick where entanglement is low, else for
-    ever. Measurements at the circuit's end are left out.
+    By state vector up to 20 qubits, above by what `simulation` predicts to be fastest. Measurements at the circuit's
+    end are left out.
 
     Args:
         circuit: on as many qubits as the observables.
@@ -179,15 +183,25 @@ def exact_values(
             f"circuit {circuit.name!r} has no exact expectation values here: it has {sorted(other)} in its middle; "
             "give a number of shots"
         )
+    simulator = _for_values(gates)
     labels = [f"value {number}" for number in range(len(observables))]
     for label, observable in zip(labels, observables, strict=True):
         gates.append(SaveExpectationValue(observable, label=label), gates.qubits)
-    simulator = Simulator("statevector" if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS else "matrix_product_state")
     if values is None:
         data = _run(gates, shots=1, seed=0, simulator=simulator)
         return np.array([data[label] for label in labels])
     sets = _run_bound(gates, circuit.parameters, values, simulator)
     return np.array([[data[label] for label in labels] for data in sets])
+
+
+def _for_values(gates: QuantumCircuit) -> Simulator:
+    """What expectation values are computed on, with the threads that this worker may have."""
+    if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS:
+        return Simulator("statevector")
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    estimates = simulation.predict(simulation.facts(gates), None, cores=threads)
+    best = simulation.choose(estimates) or estimates[0]
+    return Simulator(best.method, threads=threads)
 
 
 def warm_up() -> int:
@@ -235,7 +249,13 @@ def _sample(
     circuit: QuantumCircuit, shots: int, seed: int, simulator: Simulator
 ) -> tuple[list[int], NDArray[np.int64]]:
     """Outcomes and counts by Aer's own sampling; bit `j` of an outcome is the circuit's classical bit `j`."""
-    counts = _run(circuit, shots=shots, seed=seed, simulator=simulator)["counts"]
+    counts: Counter[str] = Counter(
+        _run(circuit, shots=min(shots, SHOTS_AT_ONCE), seed=seed, simulator=simulator)["counts"]
+    )
+    for number, first in enumerate(range(SHOTS_AT_ONCE, shots, SHOTS_AT_ONCE), start=1):
+        fresh = int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
+        part = min(SHOTS_AT_ONCE, shots - first)
+        counts.update(_run(circuit, shots=part, seed=fresh, simulator=simulator)["counts"])
     return [int(outcome, 16) for outcome in counts], np.array(list(counts.values()), dtype=np.int64)
 
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit
 
 from pilot import device
-from pilot.descriptions import ANY_QPU, SLOT, CircuitFacts, Option, Resources, TaskDescription
+from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
-from pilot.quantum import expectation, simulation, tomography
+from pilot.quantum import expectation, needs, tomography
 from pilot.quantum.circuits import pack
+from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.execution import (
     DeviceRun,
     ExactValues,
@@ -31,7 +33,7 @@ from pilot.quantum.execution import (
     put_together,
     without_noise,
 )
-from pilot.quantum.mitigation import stages
+from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.observables import operators
 
 if TYPE_CHECKING:
@@ -43,12 +45,6 @@ PART_SECONDS = 0.1
 MAX_PARTS = 256
 #: A part of a task for devices has so many circuits at least; devices run parts of many tasks in one job.
 MAX_DEVICE_PARTS = 64
-#: Of circuits with no more qubits the state vector alone is predicted: anything else takes no longer.
-MAX_PLAIN_QUBITS = 20
-#: Simulations of more seconds than this get all cores of a node.
-LONG_SECONDS = 10.0
-#: Simulations that need more bytes than this say so.
-ORDINARY_BYTES = 512 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +93,37 @@ def _read(description: TaskDescription) -> _Wanted:
         from pilot.quantum.programs import load  # and its parsers
 
         circuit = load(circuit).to_qiskit()
+    _check(circuit)
+    if not isinstance(description.observables, Sized):
+        raise description.wrong("observables", "a list of Pauli strings such as 'ZZI', or of Qiskit's operators")
     if description.tomography is not False and len(description.observables):
         raise description.wrong("tomography", "not together with observables: give one of the two")
     values, single = _values(description, circuit)
     return _Wanted(description=description, circuit=circuit, values=values, single=single)
 
 
+def _check(circuit: QuantumCircuit) -> None:
+    """That it has qubits, a name that is text, and angles that are numbers."""
+    name = circuit.name
+    if not circuit.num_qubits:
+        raise DescriptionError(f"TaskDescription.circuit: circuit {name!r} has no qubits", field="circuit")
+    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise DescriptionError(f"TaskDescription.circuit: its name {name!r} is no Unicode text", field="circuit")
+    for entry in circuit.data:
+        for angle in entry.params:
+            if isinstance(angle, float) and not isfinite(angle):
+                raise DescriptionError(
+                    f"TaskDescription.circuit: circuit {name!r} has the gate {entry.name!r} with the angle {angle}; "
+                    "finite numbers are allowed",
+                    field="circuit",
+                )
+
+
 def _values(description: TaskDescription, circuit: QuantumCircuit) -> tuple[NDArray[np.float64] | None, bool]:
     """The sets of values, and whether it is one that stands for itself."""
     names = [parameter.name for parameter in circuit.parameters]
     given = description.parameters
-    if given is None:
+    if given is None or (not names and isinstance(given, Sized) and not len(given)):
         if names:
             shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
             raise description.wrong(
@@ -118,14 +134,21 @@ def _values(description: TaskDescription, circuit: QuantumCircuit) -> tuple[NDAr
         known = {str(getattr(key, "name", key)): value for key, value in given.items()}
         if set(known) != set(names):
             raise description.wrong("parameters", f"values for exactly the circuit's parameters: {', '.join(names)}")
-        given = np.stack(np.broadcast_arrays(*(np.asarray(known[name], dtype=float) for name in names)), axis=-1)
+        try:
+            columns = [np.asarray(known[name], dtype=np.float64) for name in names]
+            given = np.stack(np.broadcast_arrays(*columns), axis=-1)
+        except (TypeError, ValueError):
+            raise description.wrong("parameters", "for each name a number, or as many numbers as the others") from None
     try:
         array = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
         raise description.wrong("parameters", "numbers: (n_parameters,) or (n_sets, n_parameters)") from None
-    if not names or array.ndim not in (1, 2) or array.shape[-1] != len(names) or not np.isfinite(array).all():
+    fits = array.ndim in (1, 2) and array.shape[-1] == len(names) and array.size and np.isfinite(array).all()
+    if not names or not fits:
         allowed = (
-            f"finite numbers of shape ({len(names)},) or (n_sets, {len(names)})" if names else "none: none are free"
+            f"finite numbers of shape ({len(names)},) or (n_sets, {len(names)}), n_sets at least 1"
+            if names
+            else "none: none are free"
         )
         raise description.wrong("parameters", allowed)
     return np.atleast_2d(array), array.ndim == 1
@@ -149,7 +172,10 @@ def _where(description: TaskDescription, offer: Offer) -> _Where:
         found: tuple[str, ...] = (ANY_QPU,) if (offer.devices and not exact) or asks else ()
     else:
         found = (names,) if isinstance(names, str) else names
-        simulators = [name for name in found if name != ANY_QPU and (name == "aer" or not device.is_device(name))]
+        try:
+            simulators = [name for name in found if name != ANY_QPU and (name == "aer" or not device.is_device(name))]
+        except DescriptionError as error:
+            raise DescriptionError(f"TaskDescription.qpu: {error}", field="qpu", given=names) from error
         if simulators and len(found) > 1:
             raise description.wrong("qpu", "one simulator, or devices: a simulator does not stand in for a device")
         if simulators:
@@ -174,10 +200,20 @@ def _tomography(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
     if wanted.values is not None and not wanted.single:
         raise description.wrong("parameters", "one set of values with tomography")
     circuit = wanted.circuit if wanted.values is None else wanted.circuit.assign_parameters(wanted.values[0].tolist())
-    qubits = None if description.tomography is True else list(description.tomography)
-    planned = tomography.plan(circuit, qubits)
+    planned = tomography.plan(circuit, _qubits(description))
     bound = _Wanted(description=description, circuit=circuit, values=None, single=True)
     return _assemble(bound, where, offer, planned.circuits, _finish(planned), planned)
+
+
+def _qubits(description: TaskDescription) -> list[int] | None:
+    """Those whose state is wanted; None: all."""
+    given = description.tomography
+    if given is True:
+        return None
+    qubits = list(given) if isinstance(given, Iterable) else None
+    if qubits is None or not all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in qubits):
+        raise description.wrong("tomography", "True, or a list of the circuit's qubits by number")
+    return [int(one) for one in qubits]
 
 
 def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
@@ -198,7 +234,8 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
 
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
     """Expectation values without sampling: sets of values are split, observables are not."""
-    resources, others, seconds = _simulated(wanted.circuit, None, offer, _asked(wanted.description))
+    state = without_final_measurements(wanted.circuit)
+    resources, others, seconds = needs.simulated(state, None, offer, needs.asked_for(wanted.description))
     if wanted.values is None:
         part = Part(function=ExactValues(), args=(pack(wanted.circuit), observables), weight=seconds)
         parts = [part]
@@ -209,7 +246,14 @@ def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepare
             for chunk in _chunks(wanted.values, seconds)
         ]
     finish = Part(function=exact, args=(wanted.single,))
-    return Prepared(name=wanted.circuit.name, parts=tuple(parts), combine=finish, resources=resources, others=others)
+    return Prepared(
+        name=wanted.circuit.name,
+        parts=tuple(parts),
+        combine=finish,
+        resources=resources,
+        others=others,
+        note=needs.note(state, None, resources),
+    )
 
 
 def _finish(planned: expectation.ExpectationPlan | tomography.TomographyPlan) -> Finish:
@@ -218,6 +262,58 @@ def _finish(planned: expectation.ExpectationPlan | tomography.TomographyPlan) ->
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """How circuits run: what workers call, how long each circuit takes, and what a task takes."""
+
+    function: Callable[..., Any]
+    #: One a circuit.
+    seconds: list[float]
+    #: Circuits of a part, where there are no sets of values.
+    per_part: int
+    resources: Resources
+    others: tuple[Option, ...]
+    note: str = ""
+
+
+def _on_devices(wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None) -> _Way:
+    description, shots = wanted.description, wanted.description.shots or 1
+    if needs.asked_for(description) is not None:
+        field = next(one for one in ("num_gpus", "memory", "num_cpus") if getattr(description, one))
+        raise description.wrong(field, "none for a device: its circuits take nothing of the pilot")
+    first, *more = (Resources(num_cpus=0.0, qpu=name) for name in where.devices)
+    return _Way(
+        function=DeviceRun(
+            program=program,
+            shots=shots,
+            level=description.optimization_level,
+            stages=listed(description.mitigation),
+        ),
+        seconds=[needs.device_seconds(circuit, shots) for circuit in circuits],
+        per_part=-(-len(circuits) // MAX_DEVICE_PARTS),
+        resources=first,
+        others=tuple(Option(one) for one in more),
+    )
+
+
+def _on_simulators(
+    wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None, offer: Offer
+) -> _Way:
+    shots, asked = wanted.description.shots, needs.asked_for(wanted.description)
+    estimates = [needs.simulated(circuit, shots, offer, asked) for circuit in circuits]
+    seconds = [one[2] for one in estimates]
+    largest = max(range(len(circuits)), key=lambda number: estimates[number][0].memory)
+    resources, others, _ = estimates[largest]
+    return _Way(
+        function=Simulation(program=program, shots=shots, simulator=where.simulator),
+        seconds=seconds,
+        per_part=_per_part(seconds),
+        resources=resources,
+        others=others,
+        note=needs.note(circuits[largest], shots, resources),
+    )
 
 
 def _assemble(
@@ -229,57 +325,56 @@ def _assemble(
     planned: expectation.ExpectationPlan | tomography.TomographyPlan | None = None,
 ) -> Prepared:
     """Tasks for these circuits; with sets of values, for all of them with each set."""
-    description = wanted.description
     program = None if wanted.values is None else pack(circuits)
     if where.devices:
-        if _asked(description) is not None:
-            field = next(one for one in ("num_gpus", "memory", "num_cpus") if getattr(description, one))
-            raise description.wrong(field, "none for a device: its circuits take nothing of the pilot")
-        mitigation = stages(description.mitigation)
-        if mitigation.zero_noise is not None:
-            if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
-                raise description.wrong("mitigation", "'zne' only with observables: it extrapolates their values")
-            finish = functools.partial(without_noise, mitigation.zero_noise, planned.constants, finish)
-        function: Callable[..., Any] = DeviceRun(
-            program=program,
-            shots=description.shots or 1,
-            level=description.optimization_level,
-            stages=tuple(description.mitigation),
-        )
-        seconds = [_device_seconds(circuit, description.shots or 1) for circuit in circuits]
-        per_part = -(-len(circuits) // MAX_DEVICE_PARTS)
-        resources, *more = (Resources(num_cpus=0.0, qpu=name) for name in where.devices)
-        others = tuple(Option(one) for one in more)
+        way = _on_devices(wanted, where, circuits, program)
+        finish = _extrapolated(wanted.description, finish, planned)
     else:
-        function = Simulation(program=program, shots=description.shots, simulator=where.simulator)
-        asked = _asked(description)
-        estimates = [_simulated(circuit, description.shots, offer, asked) for circuit in circuits]
-        seconds = [one[2] for one in estimates]
-        per_part = _per_part(seconds)
-        resources, others, _ = max(estimates, key=lambda one: one[0].memory)
-    seeds = _seeds(description.seed, len(circuits) * (1 if wanted.values is None else len(wanted.values)))
-    parts = []
-    if wanted.values is None:
-        for first in range(0, len(circuits), per_part):
-            part = slice(first, first + per_part)
-            parts.append(Part(function=function, args=(pack(circuits[part]), seeds[part]), weight=sum(seconds[part])))
-    else:
-        first = 0
-        for chunk in _chunks(wanted.values, sum(seconds)):
-            last = first + len(chunk) * len(circuits)
-            parts.append(Part(function=function, args=(chunk, seeds[first:last]), weight=sum(seconds) * len(chunk)))
-            first = last
+        way = _on_simulators(wanted, where, circuits, program, offer)
+    parts = _parts(wanted, circuits, way)
     whole = len(parts) == 1
-    parts = [_with(part, finish if whole else None) for part in parts]
     return Prepared(
         name=wanted.circuit.name,
-        parts=tuple(parts),
+        parts=tuple(_with(part, finish if whole else None) for part in parts),
         combine=None if whole else Part(function=put_together, args=(finish,)),
-        resources=resources,
-        others=others,
+        resources=way.resources,
+        others=way.others,
         simulator=where.simulator,
         facts=_facts(wanted) if where.devices else None,
+        note=way.note,
     )
+
+
+def _extrapolated(
+    description: TaskDescription,
+    finish: Finish | None,
+    planned: expectation.ExpectationPlan | tomography.TomographyPlan | None,
+) -> Finish | None:
+    """What makes the result, with the extrapolation to no noise around it where that is wanted."""
+    zero_noise = stages(listed(description.mitigation)).zero_noise
+    if zero_noise is None:
+        return finish
+    if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
+        raise description.wrong("mitigation", "'zne' only with observables: it extrapolates their values")
+    return functools.partial(without_noise, zero_noise, planned.constants, finish)
+
+
+def _parts(wanted: _Wanted, circuits: Sequence[QuantumCircuit], way: _Way) -> list[Part]:
+    """The work in parts; what makes the result is still missing among their arguments."""
+    seeds = _seeds(wanted.description.seed, len(circuits) * (1 if wanted.values is None else len(wanted.values)))
+    parts, first = [], 0
+    if wanted.values is None:
+        for first in range(0, len(circuits), way.per_part):
+            part = slice(first, first + way.per_part)
+            packed = pack(circuits[part])
+            parts.append(Part(function=way.function, args=(packed, seeds[part]), weight=sum(way.seconds[part])))
+        return parts
+    for chunk in _chunks(wanted.values, sum(way.seconds)):
+        last = first + len(chunk) * len(circuits)
+        weight = sum(way.seconds) * len(chunk)
+        parts.append(Part(function=way.function, args=(chunk, seeds[first:last]), weight=weight))
+        first = last
+    return parts
 
 
 def _with(part: Part, finish: Finish | None) -> Part:
@@ -301,53 +396,6 @@ def _per_part(seconds: Sequence[float]) -> int:
 def _seeds(seed: int | None, number: int) -> tuple[int, ...]:
     drawn = np.random.SeedSequence(seed).generate_state(number) >> 1  # Aer takes 31 bits
     return tuple(drawn.tolist())
-
-
-def _simulated(
-    circuit: QuantumCircuit, shots: int | None, offer: Offer, asked: Resources | None
-) -> tuple[Resources, tuple[Option, ...], float]:
-    """What a simulation takes, what it can take instead, and its seconds with the first.
-
-    What was ``asked`` for holds. Else one core each, since many circuits at a time use all of them; long ones alone get
-    all cores of a node. A GPU when it is twice as fast at least.
-    """
-    about = simulation.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
-    estimates = simulation.predict(about, shots)
-    best = simulation.choose(estimates) or estimates[0]  # none is possible: the worker says why
-    if asked is not None:
-        return asked, (), best.seconds
-    if best.seconds > LONG_SECONDS and offer.cores_per_node > 1 and best.method == "statevector":
-        estimates = simulation.predict(about, shots, cores=offer.cores_per_node)
-        best = simulation.choose(estimates) or best
-        resources = _taking(best, cores=offer.cores_per_node)
-    else:
-        resources = _taking(best)
-    if offer.gpus:
-        on_gpu = [one for one in simulation.predict(about, shots, gpus=1) if one.device == "GPU"]
-        if on_gpu and on_gpu[0].seconds < best.seconds / 2:
-            instead = Option(resources, best.seconds / on_gpu[0].seconds)
-            return Resources(num_gpus=1.0), (instead,), on_gpu[0].seconds
-    return resources, (), best.seconds
-
-
-def _asked(description: TaskDescription) -> Resources | None:
-    """What the description says that a simulation takes; None when it says nothing."""
-    memory = description.memory or 0
-    assert isinstance(memory, int)
-    asked = Resources(description.num_cpus, description.num_gpus, memory)
-    return None if asked == SLOT else asked
-
-
-def _taking(estimate: simulation.Estimate, cores: int = 1) -> Resources:
-    memory = int(estimate.bytes) if estimate.bytes > ORDINARY_BYTES else 0
-    if not memory and cores == 1:
-        return SLOT
-    return Resources(num_cpus=float(cores), memory=1 << (memory - 1).bit_length() if memory else 0)
-
-
-def _device_seconds(circuit: QuantumCircuit, shots: int) -> float:
-    """How long a device takes for a circuit: each shot a millisecond at most, most of it for the reset."""
-    return float(0.001 + shots * (250e-6 + 0.3e-6 * circuit.depth()))
 
 
 def _facts(wanted: _Wanted) -> CircuitFacts:

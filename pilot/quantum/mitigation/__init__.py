@@ -20,7 +20,7 @@ Read next: `stage` (the protocol), then one of `readout`, `twirling`, `decouplin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pilot.errors import DescriptionError
 from pilot.quantum.mitigation.decoupling import DynamicalDecoupling
@@ -43,6 +43,7 @@ __all__ = [
     "compose",
     "fold_global",
     "fold_local",
+    "listed",
     "stages",
 ]
 
@@ -74,7 +75,7 @@ def stages(given: Iterable[str | Stage | ZeroNoise] | str, calibrations: Calibra
     Raises:
         DescriptionError: a name is unknown, comes twice or out of order.
     """
-    entries: list[str | Stage | ZeroNoise] = [given] if isinstance(given, str | Stage | ZeroNoise) else list(given)
+    entries = listed(given)
     chosen: list[Stage | ZeroNoise] = []
     for entry in entries:
         if isinstance(entry, Stage | ZeroNoise):
@@ -95,9 +96,22 @@ def stages(given: Iterable[str | Stage | ZeroNoise] | str, calibrations: Calibra
     return Mitigation(compose(plain), zero_noise)
 
 
-def _refused(entries: list[str | Stage | ZeroNoise], reason: str) -> DescriptionError:
+def listed(given: Iterable[str | Stage | ZeroNoise] | str | Stage | ZeroNoise) -> tuple[str | Stage | ZeroNoise, ...]:
+    """What `stages` takes: one entry, or several.
+
+    Raises:
+        DescriptionError: it is neither.
+    """
+    if isinstance(given, str | Stage | ZeroNoise):
+        return (given,)
+    if not isinstance(given, Iterable):
+        raise _refused((given,), "it is no list of stages")
+    return tuple(given)
+
+
+def _refused(entries: Iterable[Any], reason: str) -> DescriptionError:
     return DescriptionError(
-        f"mitigation: {entries!r} given, but {reason}; allowed are, in this order, {', '.join(map(repr, _NAMED))}, "
-        "or stages of pilot.quantum.mitigation",
+        f"mitigation: {list(entries)!r} given, but {reason}; allowed are, in this order, "
+        f"{', '.join(map(repr, _NAMED))}, or stages of pilot.quantum.mitigation",
         field="mitigation",
     )
