@@ -26,7 +26,7 @@ from pilot.ledger import (
 )
 from pilot.placement import Placement
 from pilot.results import CANCELLED, OK, RAISED, Outcome
-from pilot.routing import Capacity, described, misfit, unservable
+from pilot.routing import Capacity, concrete, described, misfit, unservable
 from pilot.scaling import FAILED_STARTS, Autoscaler, Demand, Member, Scaling
 from pilot.states import PilotState, TaskState, advance, is_final
 
@@ -682,6 +682,8 @@ class Controller:
                 reason = f"{pilot.name} is {pilot.state.value}"
                 if pilot.words and pilot.state is PilotState.QUEUED:
                     reason += f" ({pilot.words})"
+            if reason is None and (closed := self._closed_devices(entry.terms, pilot, now)):
+                reason = closed
             if reason is None and not pilot.has_time(entry.terms, entry.seconds, now):
                 reason = f"{pilot.name} has too little walltime left for it"
             (others if reason else fits).append(reason or pilot.name)
@@ -693,6 +695,16 @@ class Controller:
         else:
             why = "waits: no active pilot fits yet"
         return why + (f"; {'; '.join(others)}" if others else "")
+
+    def _closed_devices(self, terms: Terms, pilot: PilotLedger, now: float) -> str | None:
+        """Why none of the pilot's devices that fit takes such a task now; None when one does, or none is needed."""
+        names = [way.resources.qpu for way in concrete(terms, pilot.capacity(now))]
+        if not all(names):
+            return None
+        reasons = [(name, pilot.devices[name].closed) for name in names]
+        if any(closed is None for _, closed in reasons):
+            return None
+        return "; ".join(f"{name} of {pilot.name} {closed}" for name, closed in reasons)
 
     def _ahead(self, entry: Entry) -> Iterable[Entry]:
         for terms, lane in self._lanes.items():

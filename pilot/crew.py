@@ -23,6 +23,7 @@ import msgspec
 from pilot import messages
 from pilot.channel import Frame, Keys, Server
 from pilot.descriptions import SLOT, Resources
+from pilot.device import unusable
 from pilot.interfaces import Allocation, Engine, QPUInfo, WorkerSpec
 from pilot.messages import Message, Node
 from pilot.node import lacks_gpus
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 EXIT_GRACE = 0.2
 #: Seconds that a worker has to carry out a cancellation or a timeout itself.
 OBEY_SECONDS = 3.0
+#: The same for one that has a device: it cancels the job at the vendor's first.
+DEVICE_OBEY_SECONDS = 10.0
 #: Batches of no more patience (seconds) than this are given ahead.
 SHORT_PATIENCE = 1.0
 #: Seconds after which an idle worker of another shape ends.
@@ -96,6 +99,8 @@ class _Worker:
         self.place = place
         self.gpus = gpus
         self.joined = False
+        #: Its device has said something of itself.
+        self.reported = False
         #: What it has: the batch that it runs, and one ahead of it.
         self.batches: deque[_Batch] = deque()
         self.functions: set[str] = set()
@@ -105,6 +110,8 @@ class _Worker:
         self.unwanted: set[int] = set()
         self.exit: tuple[float, str] | None = None
         self.overdue = False
+        #: It has said that it ends: it gets no more work.
+        self.leaving = False
         #: It is no task's fault that it is gone.
         self.innocent = False
         #: Where the ranks of its MPI task run: node → ranks, and what each of them has of which GPU there.
@@ -203,7 +210,9 @@ class Crew:
         self._stopping = False
         self._next_enforce = 0.0
         #: What its devices say of themselves, as far as they have reported.
-        self._devices: dict[str, messages.Device] = {}
+        self._devices: dict[str, QPUInfo] = {}
+        #: How often in a row the worker of each has ended before it reported.
+        self._device_deaths: dict[str, int] = {}
         #: The worker of each, and when the next one may be started.
         self._device_workers: dict[str, _Worker | None] = dict.fromkeys(settings.devices)
         self._device_starts: dict[str, float] = {}
@@ -227,7 +236,7 @@ class Crew:
     @property
     def qpus(self) -> list[QPUInfo]:
         """What its devices say of themselves."""
-        return [said.info for said in self._devices.values()]
+        return list(self._devices.values())
 
     # ---- the agent calls ------------------------------------------------------------------------------------
 
@@ -269,7 +278,7 @@ class Crew:
             if not all(wanted.isdisjoint(batch.run.tasks) for batch in worker.batches):
                 self._send(worker, messages.Cancel(list(tasks)))
                 worker.unwanted |= wanted
-                worker.obey_by = worker.obey_by or time.monotonic() + OBEY_SECONDS
+                worker.obey_by = worker.obey_by or time.monotonic() + _obey_seconds(worker)
 
     def drain(self) -> None:
         """Give back what was not begun."""
@@ -406,18 +415,38 @@ class Crew:
                 self._progressed(worker, batch)
         elif isinstance(message, messages.Started):
             self._report(message, ())
+        elif isinstance(message, messages.Leaving):
+            worker.leaving = True
+            self._ready_for_more.pop(worker.name, None)
         elif isinstance(message, messages.Device):
+            worker.reported = True
             self._device_said(worker, message)
 
     def _device_said(self, worker: _Worker, message: messages.Device) -> None:
-        name = worker.shape.qpu
-        if message.problem:
-            log.warning("the device %s cannot be opened: %s", name, message.problem)
+        name, info = worker.shape.qpu, message.info
+        self._device_deaths[name] = 0
+        if info.problem:
+            log.warning("the device %s cannot be used: %s", name, info.problem)
         else:
-            log.info("the device %s has %d qubits", name, message.info.qubits)
-        if self._devices.get(name) != message:
-            self._devices[name] = message
+            log.info("the device %s has %d qubits", name, info.qubits)
+        if self._devices.get(name) != info:
+            self._devices[name] = info
             self.changes += 1
+
+    def _device_died(self, name: str, reason: str) -> None:
+        """A device's worker ended before it has reported: when that happens again and again, it is given up."""
+        self._device_deaths[name] = self._device_deaths.get(name, 0) + 1
+        if self._device_deaths[name] < FAILED_STARTS:
+            return
+        why = f"its worker has ended {FAILED_STARTS} times before it was open (the last one {reason})"
+        log.warning("the device %s is given up: %s", name, why)
+        del self._device_workers[name]
+        self._devices[name] = unusable(QPUInfo(name=name, qubits=0), why)
+        self.changes += 1
+        waiting = [batch for batch in self._queue if batch.run.resources.qpu == name]
+        for batch in waiting:
+            self._queue.remove(batch)
+            self._give_back(batch, f"given back, not begun: {name} cannot be used")
 
     def _outcomes(self, worker: _Worker, batch: int, count: int) -> messages.Outcomes:
         return messages.Outcomes(batch, worker.name, count, worker.place.name, worker.gpu_names(), worker.shape.qpu)
@@ -469,7 +498,7 @@ class Crew:
         self._ready_for_more.pop(worker.name, None)
         self._set_aside(worker, -1)
         worker.hosts, worker.rank_gpus = {}, {}
-        if worker.exit is None:
+        if worker.exit is None and not worker.leaving:
             self._idle.add(worker)
 
     def _set_aside(self, worker: _Worker, sign: int = 1) -> None:
@@ -483,7 +512,7 @@ class Crew:
                     place.bind_gpus(gpus, sign)
 
     def _may_have_more(self, worker: _Worker) -> None:
-        if worker.exit is not None or not worker.place.entered or worker.shape != SLOT:
+        if worker.exit is not None or worker.leaving or not worker.place.entered or worker.shape != SLOT:
             return
         if len(worker.batches) == 1 and worker.batches[0].is_short():
             self._ready_for_more[worker.name] = worker
@@ -640,7 +669,7 @@ class Crew:
     def _enforce_on(self, worker: _Worker, batch: _Batch, now: float) -> None:
         limit = batch.run.limit
         # a worker says so when a task takes long: its silence lasts no longer than one task, unless it cannot speak
-        if worker.obey_by is None and limit and now > max(batch.began, worker.heard) + limit + OBEY_SECONDS:
+        if worker.obey_by is None and limit and now > max(batch.began, worker.heard) + limit + _obey_seconds(worker):
             worker.overdue = True
             worker.obey_by = now
         if worker.obey_by is None or now < worker.obey_by:
@@ -772,7 +801,10 @@ class Crew:
     def _bury(self, worker: _Worker, reason: str) -> None:
         place = worker.place
         self._remove(worker)
-        if not worker.joined and not self._stopping and place.name in self._places:
+        if worker.shape.qpu:
+            if not worker.reported and worker.obey_by is None and not self._stopping:
+                self._device_died(worker.shape.qpu, reason)
+        elif not worker.joined and not self._stopping and place.name in self._places:
             place.failed_starts += 1
             if place.failed_starts >= FAILED_STARTS:
                 self._cannot_start(place, reason)
@@ -822,3 +854,8 @@ class Crew:
 
         if not self._stopping:
             self._calls.submit(call)
+
+
+def _obey_seconds(worker: _Worker) -> float:
+    """How long it may take to carry out a cancellation or a timeout itself."""
+    return DEVICE_OBEY_SECONDS if worker.shape.qpu else OBEY_SECONDS

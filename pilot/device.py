@@ -5,17 +5,21 @@ A worker of a device opens it when it starts, and has it until it ends. What run
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import msgspec
+
 from pilot import registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import DescriptionError, QPUError
+from pilot.errors import DescriptionError, PilotError, QPUCancelled, QPUError, QPUUnavailable
 from pilot.interfaces import QPU, QPUInfo
+
+log = logging.getLogger(__name__)
 
 #: The group of entry points.
 GROUP = "pilot.qpus"
@@ -70,15 +74,19 @@ class Held:
         self.name = name
         self._note = folder / f"{name.replace('/', '_')}.job"
         self._qpu: QPU | None = None
+        self._info = QPUInfo(name=name, qubits=0)
         self._opening = threading.Lock()
+        self._over = False
 
     def open(self) -> QPU:
         """The device, open. Blocks.
 
         Raises:
-            QPUError: it cannot be opened.
+            QPUError: it cannot be opened, or this worker ends.
         """
         with self._opening:
+            if self._over:
+                raise QPUCancelled(f"{self.name}: its worker ends", qpu=self.name)
             if self._qpu is None:
                 qpu = make(self.name)
                 qpu.open()
@@ -86,12 +94,13 @@ class Held:
                 self._qpu = qpu
             return self._qpu
 
-    def look(self) -> tuple[QPUInfo, str]:
-        """What it says of itself, and why it cannot be opened ("" when it can)."""
+    def look(self) -> QPUInfo:
+        """What it says of itself; where it cannot be asked, what it said last, and the problem. Blocks."""
         try:
-            return self.open().info(), ""
-        except QPUError as error:
-            return QPUInfo(name=self.name, qubits=0, accepts_jobs=False, asked=time.time()), str(error)
+            self._info = self.open().info()
+        except Exception as error:  # a plugin's own, and whatever its vendor's packages raise
+            return unusable(self._info, said(error))
+        return self._info
 
     def job_began(self, job: str) -> None:
         """Keep the native id of the job that is under way."""
@@ -101,18 +110,42 @@ class Held:
         """No job is under way any more."""
         self._note.unlink(missing_ok=True)
 
+    @property
+    def is_open(self) -> bool:
+        """There may be a job under way, and a session."""
+        return self._qpu is not None
+
     def end(self) -> None:
-        """End the job that is under way and the session. From any thread."""
-        qpu = self._qpu
+        """End the job that is under way and the session, for good. From any thread."""
+        self._over = True
+        qpu, self._qpu = self._qpu, None
         if qpu is not None:
             qpu.cancel()
             self.job_ended()
             qpu.close()
 
     def _end_job_of_before(self, qpu: QPU) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        """End the job that a worker left under way when it died; where the QPU cannot, that is in the log."""
+        try:
             qpu.cancel_job(self._note.read_text())
-            self.job_ended()
+        except FileNotFoundError:
+            return
+        except QPUUnavailable:
+            qpu.close()
+            raise
+        except QPUError as error:
+            log.warning("a job of the worker before this one may go on: %s", error)
+        self.job_ended()
+
+
+def said(error: Exception) -> str:
+    """An error of a QPU's in words: this library's say all that is needed, others need their kind."""
+    return str(error) if isinstance(error, PilotError) else f"{type(error).__name__}: {error}"
+
+
+def unusable(info: QPUInfo, problem: str) -> QPUInfo:
+    """The same device when it cannot be used."""
+    return msgspec.structs.replace(info, accepts_jobs=False, asked=time.time(), problem=problem)
 
 
 #: The device that this worker process has.

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import msgspec
 
 from pilot import registry
-from pilot.device import GROUP, make
-from pilot.errors import PilotError, PluginError
+from pilot.device import GROUP, make, said
+from pilot.errors import PluginError
 from pilot.interfaces import QPUInfo
 
 #: What may stand behind each scheme's colon.
@@ -37,8 +37,8 @@ def show(names: Sequence[str], as_json: bool) -> int:
     for name in names:
         try:
             infos.append(_ask(name))
-        except PilotError as error:
-            problems[name] = str(error)
+        except Exception as error:  # whatever its vendor's packages raise
+            problems[name] = said(error)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode({"qpus": infos, "problems": problems}), indent=2).decode())
     else:

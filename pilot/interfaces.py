@@ -235,6 +235,8 @@ class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Limits of one job.
     max_shots: int | None = None
     max_circuits: int | None = None
+    #: Why it cannot be used now, in its own words; "": it can. Where that was so from the start, it has 0 ``qubits``.
+    problem: str = ""
 
 
 class QPU(ABC):

@@ -124,6 +124,15 @@ class Device:
         self.rate: float | None = None
 
     @property
+    def closed(self) -> str | None:
+        """Why it takes no jobs now; None: it does."""
+        if self.info is None:
+            return "has not reported yet"
+        if self.info.accepts_jobs is False:
+            return f"takes no jobs now{f' ({self.info.problem})' if self.info.problem else ''}"
+        return None
+
+    @property
     def queue(self) -> float:
         """Seconds that a job waits before it runs, as far as it says."""
         return (self.info.expected_wait if self.info is not None else None) or 0.0
@@ -324,7 +333,7 @@ class PilotLedger:
         """
         if needs.qpu:
             device = self.devices[needs.qpu]
-            return device.info is not None and device.batches < (DEVICE_DEPTH if ahead else 1)
+            return device.closed is None and device.batches < (DEVICE_DEPTH if ahead else 1)
         if needs.ranks:
             depth, cores = 1, needs.cores
         else:

@@ -644,6 +644,12 @@ class PilotManager:
         why = self._conductor.ask(lambda: controller.explain(entry, time.monotonic()))
         info = task.info
         words = [f"task {task.id} ({task.name}) is {task.state.value}", why]
+        if task.parts:
+            done = sum(part.done() for part in task.parts)
+            first, last = task.parts[0].id, task.parts[-1].id
+            words.append(
+                f"it puts the results of tasks {first} to {last} together, {done} of {len(task.parts)} are over"
+            )
         words += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             words.append(f"it ended with {type(error).__name__}: {error}")

@@ -110,10 +110,9 @@ class Ready(Message, frozen=True, array_like=True):
 
 
 class Device(Message, frozen=True, array_like=True):
-    """Worker to agent: the QPU that it has says this of itself; ``problem``: why it cannot be opened."""
+    """Worker to agent: the QPU that it has says this of itself."""
 
     info: QPUInfo
-    problem: str = ""
 
 
 class Expiring(Message, frozen=True, array_like=True):
@@ -174,6 +173,10 @@ class Started(Message, frozen=True, array_like=True):
     batch: int
     worker: str
     task: int
+
+
+class Leaving(Message, frozen=True, array_like=True):
+    """Worker to agent: it ends itself as soon as all is said; it must get no more work."""
 
 
 class Cancel(Message, frozen=True, array_like=True):
@@ -273,6 +276,7 @@ AnyMessage = (
     | Outcomes
     | Lost
     | Started
+    | Leaving
     | Cancel
     | Ack
     | Beat

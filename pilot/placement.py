@@ -23,7 +23,7 @@ BATCH_TASKS = 1000
 SMALLEST_BATCH_SECONDS = 0.002
 #: A device gets half of its share of the work at a time while a job waits for less than this part of the time that
 #: the share takes.
-CHEAP_WAIT = 0.1
+CHEAP_WAIT = 0.05
 #: Tasks for devices that queue their jobs are gathered until none has come for this part of the queue's seconds, and at
 #: most for so many.
 LINGER, LINGER_SECONDS = 0.1, 0.25

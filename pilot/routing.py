@@ -104,6 +104,8 @@ def _unfit_device(name: str, terms: Terms, pilot: Capacity) -> str | None:
     info, facts = pilot.qpus[name], terms.facts
     if info is None or facts is None:
         return None
+    if info.problem and not info.qubits:
+        return f"{name} of {pilot.name} cannot be used: {info.problem}"
     if facts.qubits > info.qubits:
         return f"{name} of {pilot.name} has {info.qubits} qubits, {facts.qubits} are needed"
     if info.max_shots is not None and facts.shots > info.max_shots:

@@ -167,7 +167,7 @@ class _Worker:
         if device.held is None:
             return self._inbox.get()
         while True:
-            client.send(messages.Device(*device.held.look()))
+            client.send(messages.Device(device.held.look()))
             with contextlib.suppress(queue.Empty):
                 return self._inbox.get(timeout=LOOK_SECONDS)
 
@@ -291,6 +291,8 @@ class _Worker:
                 message, frames = received
                 if isinstance(message, messages.Stop):
                     if device.held is not None:
+                        if not device.held.is_open:
+                            self._end(client)  # it may be a long while until it is
                         device.within(DEVICE_END_SECONDS, device.held.end)
                     break
                 self._received(client, message, frames)
@@ -365,18 +367,28 @@ class _Worker:
     def _farewell(self, client: Client, batch: _Batch, at: int, status: int) -> None:
         """End the running task the only way that always works: with the process. Nothing else in hand is lost;
         the lock stays with this thread, so that the main one goes no further."""
+        client.send(messages.Leaving())
+        self._end_device()  # first: who is told that a task is cancelled may rely on it
         seconds = time.perf_counter() - batch.task_began
         stdout, stderr = self._capture.take()
         task = batch.works[at].task
         batch.done.append(Outcome(task, status, batch.task_wall, seconds, None, stdout, stderr))
         self._send_outcomes(client, batch, batch.take())
+        assert batch.at is not None
+        if mates := [one.task for one in batch.works[batch.at : batch.at + batch.together] if one.task != task]:
+            reason = "given back: another task of the same job was ended"
+            client.send(messages.Lost(batch.id, self._spec.name, mates, reason, False))
         self._give_back(client, held=batch)
         self._end(client)
 
-    def _end(self, client: Client) -> None:
-        mpi.end_all()
+    def _end_device(self) -> None:
+        """End the device's job and session, once."""
         if device.held is not None:
             device.within(DEVICE_END_SECONDS, device.held.end)
+
+    def _end(self, client: Client) -> None:
+        mpi.end_all()
+        self._end_device()
         for pid in list(_children):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)

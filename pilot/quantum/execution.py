@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from pilot import device
-from pilot.errors import QPUCancelled, QPUUnavailable
+from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
 from pilot.quantum.circuits import exact_values, run_sets, unpack
 from pilot.quantum.compilation import Compiler
 from pilot.quantum.expectation import Expectation
@@ -254,6 +254,8 @@ def _run_all(qpu: QPU, planned: Planned, seeds: Sequence[int]) -> list[Outcomes]
                 found = qpu.run(circuits, shots, [seeds[place] for place in part], device.held.job_began)
             finally:
                 device.held.job_ended()
+            if len(found) != len(circuits):
+                raise QPUError(f"{qpu.name} gave {len(found)} results for {len(circuits)} circuits", qpu=qpu.name)
             outcomes.update(zip(part, found, strict=True))
     return [outcomes[place] for place in range(len(planned.circuits))]
 

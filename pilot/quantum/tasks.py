@@ -198,7 +198,7 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
 
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
     """Expectation values without sampling: sets of values are split, observables are not."""
-    resources, others, seconds = _simulated(wanted.circuit, None, offer)
+    resources, others, seconds = _simulated(wanted.circuit, None, offer, _asked(wanted.description))
     if wanted.values is None:
         part = Part(function=ExactValues(), args=(pack(wanted.circuit), observables), weight=seconds)
         parts = [part]
@@ -232,6 +232,9 @@ def _assemble(
     description = wanted.description
     program = None if wanted.values is None else pack(circuits)
     if where.devices:
+        if _asked(description) is not None:
+            field = next(one for one in ("num_gpus", "memory", "num_cpus") if getattr(description, one))
+            raise description.wrong(field, "none for a device: its circuits take nothing of the pilot")
         mitigation = stages(description.mitigation)
         if mitigation.zero_noise is not None:
             if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
@@ -249,7 +252,8 @@ def _assemble(
         others = tuple(Option(one) for one in more)
     else:
         function = Simulation(program=program, shots=description.shots, simulator=where.simulator)
-        estimates = [_simulated(circuit, description.shots, offer) for circuit in circuits]
+        asked = _asked(description)
+        estimates = [_simulated(circuit, description.shots, offer, asked) for circuit in circuits]
         seconds = [one[2] for one in estimates]
         per_part = _per_part(seconds)
         resources, others, _ = max(estimates, key=lambda one: one[0].memory)
@@ -299,15 +303,19 @@ def _seeds(seed: int | None, number: int) -> tuple[int, ...]:
     return tuple(drawn.tolist())
 
 
-def _simulated(circuit: QuantumCircuit, shots: int | None, offer: Offer) -> tuple[Resources, tuple[Option, ...], float]:
+def _simulated(
+    circuit: QuantumCircuit, shots: int | None, offer: Offer, asked: Resources | None
+) -> tuple[Resources, tuple[Option, ...], float]:
     """What a simulation takes, what it can take instead, and its seconds with the first.
 
-    One core each, since many circuits at a time use all of them; long ones alone get all cores of a node. A GPU when
-    it is twice as fast at least.
+    What was ``asked`` for holds. Else one core each, since many circuits at a time use all of them; long ones alone get
+    all cores of a node. A GPU when it is twice as fast at least.
     """
     about = simulation.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
     estimates = simulation.predict(about, shots)
     best = simulation.choose(estimates) or estimates[0]  # none is possible: the worker says why
+    if asked is not None:
+        return asked, (), best.seconds
     if best.seconds > LONG_SECONDS and offer.cores_per_node > 1 and best.method == "statevector":
         estimates = simulation.predict(about, shots, cores=offer.cores_per_node)
         best = simulation.choose(estimates) or best
@@ -320,6 +328,14 @@ def _simulated(circuit: QuantumCircuit, shots: int | None, offer: Offer) -> tupl
             instead = Option(resources, best.seconds / on_gpu[0].seconds)
             return Resources(num_gpus=1.0), (instead,), on_gpu[0].seconds
     return resources, (), best.seconds
+
+
+def _asked(description: TaskDescription) -> Resources | None:
+    """What the description says that a simulation takes; None when it says nothing."""
+    memory = description.memory or 0
+    assert isinstance(memory, int)
+    asked = Resources(description.num_cpus, description.num_gpus, memory)
+    return None if asked == SLOT else asked
 
 
 def _taking(estimate: simulation.Estimate, cores: int = 1) -> Resources:

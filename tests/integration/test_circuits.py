@@ -17,7 +17,7 @@ from qiskit.circuit import ClassicalRegister, Parameter, QuantumRegister
 from qiskit.quantum_info import SparsePauliOp, Statevector
 
 from pilot import DescriptionError, NoPilotError, PilotDescription, PilotManager, PilotState, TaskDescription
-from pilot.errors import DependencyFailed, ProgramError
+from pilot.errors import DependencyFailed, ProgramError, TaskTimeout
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -154,6 +154,7 @@ def test_a_sweep_is_one_task_of_many_bindings(manager: PilotManager, devices: No
 def test_tomography_on_a_simulator_and_on_a_device(manager: PilotManager, devices: None) -> None:
     ideal = manager.submit_task(describe(bell(measured=False), tomography=True, shots=4096, qpu="aer", seed=3))
     assert ideal.result().fidelity(bell(measured=False)) > 0.99
+    assert all(part.done() for part in ideal.parts)
     noisy = manager.submit_task(describe(bell(measured=False), tomography=[1], shots=1000, qpu="fake:manila"))
     assert noisy.result().purity == pytest.approx(0.5, abs=0.1)
 
@@ -309,3 +310,14 @@ def test_observables_that_need_no_measurement(manager: PilotManager) -> None:
     result = manager.submit_task(describe(bell(measured=False), observables=[{"II": 2.5}], shots=100)).result()
     assert result.values.tolist() == [2.5]
     assert result.standard_errors.tolist() == [0.0]
+
+
+def test_a_timeout_costs_the_tasks_of_the_same_job_nothing(tmp_path: Path, eventually: Callable[..., Any]) -> None:
+    with PilotManager(tmp_path / "s") as manager:
+        manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=["fake:manila?queue=3"]))
+        eventually(lambda: manager.qpus, timeout=60)
+        tasks = manager.submit_tasks([describe(bell(), shots=10, timeout=1.0)] * 3)
+        for task in tasks:
+            with pytest.raises(TaskTimeout):
+                task.result(timeout=60)
+            assert task.info.attempts == ()

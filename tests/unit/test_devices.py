@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from controller_world import World, measured
 
@@ -98,10 +99,21 @@ def test_a_device_gets_work_when_it_has_reported(world: World) -> None:
     world.submit(2, terms=device())
     world.ready()
     assert world.sent() == []
-    assert "as much work as is sent ahead" in world.explain(1)
+    assert "fake:manila of p has not reported yet" in world.explain(1)
     world.ready(qpus=[MANILA])
     assert world.sent() == [[1], [2]]  # one runs, one waits with the agent
     assert world.controller.pilots["p"].used_cores == 0
+
+
+def test_a_device_that_takes_no_jobs_is_waited_for(world: World) -> None:
+    closed = msgspec.structs.replace(MANILA, accepts_jobs=False, problem="maintenance until noon")
+    world.pilot(qpus=[closed, KOLKATA])
+    (named,) = world.submit(1, terms=device("fake:manila"))
+    world.submit(4, terms=device())
+    assert {sent.qpu for sent in world.controller.pilots["p"].sent.values()} == {"fake:kolkata"}
+    assert "fake:manila of p takes no jobs now (maintenance until noon)" in world.explain(named)
+    world.ready(qpus=[MANILA])
+    assert world.state(named).value == "bound"
 
 
 def test_circuits_do_not_wait_for_cores_nor_keep_them(world: World) -> None:

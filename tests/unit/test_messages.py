@@ -22,10 +22,11 @@ MESSAGES: list[Message] = [
     messages.Ready(
         [messages.Node("c1", "vm", 2, ["GPU-1"], 2**40)], {7: [1, 2], 8: []}, {"address": "tcp://127.0.0.1:1"}
     ),
-    messages.Device(QPUInfo(name="fake:kolkata", qubits=27, coupling=((0, 1),), calibrated=1.5), "it is busy"),
+    messages.Device(QPUInfo(name="fake:kolkata", qubits=27, coupling=((0, 1),), calibrated=1.5, problem="it is busy")),
     messages.Run(3, Resources(0.5, 1.0, 2**33), [1, 2], ["a", "b"], ["b"], 0.25, False, 1.5),
     messages.Outcomes(3, "pilot-1.1", 2),
     messages.Lost(3, "pilot-1.1", [1, 2], "was killed by signal 9", True),
+    messages.Leaving(),
     messages.Started(3, "pilot-1.1", 2),
     messages.Cancel([1, 2, 2**40]),
     messages.Ack(1, 10),

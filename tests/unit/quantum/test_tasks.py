@@ -78,6 +78,14 @@ def test_long_simulations_get_all_cores_of_a_node_and_the_memory_they_need() -> 
     assert prepare(TaskDescription(circuit=wide(28), shots=10), offer(cores_per_node=1)).resources.num_cpus == 1.0
 
 
+def test_what_is_asked_for_holds() -> None:
+    asked = {"num_cpus": 2, "memory": "1 GiB"}
+    prepared = prepare(TaskDescription(circuit=wide(26), shots=10, **asked), offer(gpus=1))
+    assert (prepared.resources, prepared.others) == (Resources(2.0, 0.0, 1 << 30), ())
+    with pytest.raises(DescriptionError, match=r"memory: .* none for a device"):
+        prepare(TaskDescription(circuit=bell(), shots=10, qpu="*", memory="1 GiB"), offer())
+
+
 def test_a_gpu_where_it_pays_and_cores_instead() -> None:
     big = prepare(TaskDescription(circuit=wide(26), shots=10), offer(gpus=1))
     assert big.resources == Resources(num_gpus=1.0)
