@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +20,7 @@ import _bench
 import _cluster
 import _processes
 import psutil
-from failures import outcome
+from failures import attached_after_kill, outcome
 
 SECONDS = 0.1
 
@@ -35,7 +33,7 @@ def work(number: int, seconds: float = SECONDS) -> int:
 def submit(manager: Any, engine: str, partition: str = "low", nodes: int = 2, **wishes: Any) -> Any:
     from pilot import PilotDescription
 
-    wishes: ClassVar[dict[str, Any]] = {"walltime": 10, **wishes}
+    wishes = {"walltime": 10, **wishes}
     return manager.submit_pilot(
         PilotDescription(
             resource="slurm://", engine=engine, queue=partition, number_of_nodes=nodes, cores_per_node=2, **wishes
@@ -206,16 +204,7 @@ def measure_blow(kind: type[Blow], cluster: Any, engine: str, count: int, folder
 
 
 def kill_manager(cluster: Any, engine: str, count: int, folder: Path) -> dict[str, Any]:
-    from pilot import PilotManager
-
-    command = [sys.executable, __file__, "--child", engine, str(count), str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        child.stdout.readline()  # it says when a tenth is done
-        child.send_signal(signal.SIGKILL)
-    killed = time.time()
-    with PilotManager.attach(folder) as manager:
-        noticed = time.time() - killed
+    with attached_after_kill(__file__, engine, count, str(folder)) as (manager, noticed, killed):
         row = outcome(list(manager.tasks.values()))
         row["done after s"] = max(task.info.finished for task in manager.tasks.values()) - killed
     return {"what": "manager killed -9, then attach", "noticed s": noticed, **row}

@@ -6,12 +6,14 @@ fail. A task is whole when it ended with its own result, once; lost attempts are
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +66,28 @@ def kill_below(victim: str, engine: str, tasks: int, folder: str) -> dict[str, A
 
 def kill_manager(engine: str, tasks: int, folder: str) -> dict[str, Any]:
     """Kills the manager, which is a child here, and attaches to its session; noticed: until attached."""
+    with attached_after_kill(__file__, engine, tasks, folder) as (manager, noticed, _):
+        row = outcome(list(manager.tasks.values()))
+    return {"killed": f"{engine}: manager", "noticed s": noticed, **row}
+
+
+@contextlib.contextmanager
+def attached_after_kill(script: str, engine: str, tasks: int, folder: str) -> Iterator[tuple[Any, float, float]]:
+    """Kills the manager that the script's ``--child`` is, when a tenth of its tasks is done, and attaches.
+
+    Yields:
+        The new manager, the seconds until it was there, and when the old one was killed (seconds since 1970).
+    """
     from pilot import PilotManager
 
-    command = [sys.executable, __file__, "--child", engine, str(tasks), folder]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None
-        child.stdout.readline()  # it says when a tenth is done
+    command = [sys.executable, script, "--child", engine, str(tasks), folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        if child.stdout is None or not child.stdout.readline():  # it says when a tenth is done
+            raise RuntimeError(f"the manager that was to be killed ended by itself: {' '.join(command)}")
         child.send_signal(signal.SIGKILL)
     killed = time.time()
     with PilotManager.attach(folder) as manager:
-        noticed = time.time() - killed
-        row = outcome(list(manager.tasks.values()))
-    return {"killed": f"{engine}: manager", "noticed s": noticed, **row}
+        yield manager, time.time() - killed, killed
 
 
 def outcome(tasks: list[Any]) -> dict[str, Any]:

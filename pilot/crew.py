@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 EXIT_GRACE = 0.2
 #: Seconds that a worker has to carry out a cancellation or a timeout itself.
 OBEY_SECONDS = 3.0
+#: The same for one that has a device: it cancels the job at the vendor's first.
+DEVICE_OBEY_SECONDS = 10.0
 #: Batches of no more patience (seconds) than this are given ahead.
 SHORT_PATIENCE = 1.0
 #: Seconds after which an idle worker of another shape ends.
@@ -108,6 +110,8 @@ class _Worker:
         self.unwanted: set[int] = set()
         self.exit: tuple[float, str] | None = None
         self.overdue = False
+        #: It has said that it ends: it gets no more work.
+        self.leaving = False
         #: It is no task's fault that it is gone.
         self.innocent = False
         #: Where the ranks of its MPI task run: node → ranks, and what each of them has of which GPU there.
@@ -274,7 +278,7 @@ class Crew:
             if not all(wanted.isdisjoint(batch.run.tasks) for batch in worker.batches):
                 self._send(worker, messages.Cancel(list(tasks)))
                 worker.unwanted |= wanted
-                worker.obey_by = worker.obey_by or time.monotonic() + OBEY_SECONDS
+                worker.obey_by = worker.obey_by or time.monotonic() + _obey_seconds(worker)
 
     def drain(self) -> None:
         """Give back what was not begun."""
@@ -411,6 +415,9 @@ class Crew:
                 self._progressed(worker, batch)
         elif isinstance(message, messages.Started):
             self._report(message, ())
+        elif isinstance(message, messages.Leaving):
+            worker.leaving = True
+            self._ready_for_more.pop(worker.name, None)
         elif isinstance(message, messages.Device):
             worker.reported = True
             self._device_said(worker, message)
@@ -491,7 +498,7 @@ class Crew:
         self._ready_for_more.pop(worker.name, None)
         self._set_aside(worker, -1)
         worker.hosts, worker.rank_gpus = {}, {}
-        if worker.exit is None:
+        if worker.exit is None and not worker.leaving:
             self._idle.add(worker)
 
     def _set_aside(self, worker: _Worker, sign: int = 1) -> None:
@@ -505,7 +512,7 @@ class Crew:
                     place.bind_gpus(gpus, sign)
 
     def _may_have_more(self, worker: _Worker) -> None:
-        if worker.exit is not None or not worker.place.entered or worker.shape != SLOT:
+        if worker.exit is not None or worker.leaving or not worker.place.entered or worker.shape != SLOT:
             return
         if len(worker.batches) == 1 and worker.batches[0].is_short():
             self._ready_for_more[worker.name] = worker
@@ -662,7 +669,7 @@ class Crew:
     def _enforce_on(self, worker: _Worker, batch: _Batch, now: float) -> None:
         limit = batch.run.limit
         # a worker says so when a task takes long: its silence lasts no longer than one task, unless it cannot speak
-        if worker.obey_by is None and limit and now > max(batch.began, worker.heard) + limit + OBEY_SECONDS:
+        if worker.obey_by is None and limit and now > max(batch.began, worker.heard) + limit + _obey_seconds(worker):
             worker.overdue = True
             worker.obey_by = now
         if worker.obey_by is None or now < worker.obey_by:
@@ -847,3 +854,8 @@ class Crew:
 
         if not self._stopping:
             self._calls.submit(call)
+
+
+def _obey_seconds(worker: _Worker) -> float:
+    """How long it may take to carry out a cancellation or a timeout itself."""
+    return DEVICE_OBEY_SECONDS if worker.shape.qpu else OBEY_SECONDS

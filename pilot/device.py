@@ -16,7 +16,7 @@ import msgspec
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import DescriptionError, PilotError, QPUError, QPUUnavailable
+from pilot.errors import DescriptionError, PilotError, QPUCancelled, QPUError, QPUUnavailable
 from pilot.interfaces import QPU, QPUInfo
 
 log = logging.getLogger(__name__)
@@ -76,14 +76,17 @@ class Held:
         self._qpu: QPU | None = None
         self._info = QPUInfo(name=name, qubits=0)
         self._opening = threading.Lock()
+        self._over = False
 
     def open(self) -> QPU:
         """The device, open. Blocks.
 
         Raises:
-            QPUError: it cannot be opened.
+            QPUError: it cannot be opened, or this worker ends.
         """
         with self._opening:
+            if self._over:
+                raise QPUCancelled(f"{self.name}: its worker ends", qpu=self.name)
             if self._qpu is None:
                 qpu = make(self.name)
                 qpu.open()
@@ -108,8 +111,9 @@ class Held:
         self._note.unlink(missing_ok=True)
 
     def end(self) -> None:
-        """End the job that is under way and the session. From any thread."""
-        qpu = self._qpu
+        """End the job that is under way and the session, for good. From any thread."""
+        self._over = True
+        qpu, self._qpu = self._qpu, None
         if qpu is not None:
             qpu.cancel()
             self.job_ended()

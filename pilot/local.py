@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
-from pilot.processes import end_marked, identify, is_alive, remove_scratch
+from pilot.processes import end_marked, identify, is_alive, remove_scratch, start_apart
 
 
 class LocalLauncher(Launcher):
@@ -28,16 +28,7 @@ class LocalLauncher(Launcher):
             raise description.wrong("resource", "local:// or local://localhost")
 
     def submit(self, job: Job) -> str:
-        with job.log_path.open("ab") as log_file:
-            child = subprocess.Popen(
-                job.command,
-                env={**os.environ, **job.environment},
-                cwd=job.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=log_file,
-                start_new_session=True,
-            )
+        child = start_apart(job.command, {**os.environ, **job.environment}, job.folder, job.log_path)
         native_id = identify(child.pid)
         self._children[native_id] = child
         return native_id

@@ -175,6 +175,10 @@ class Started(Message, frozen=True, array_like=True):
     task: int
 
 
+class Leaving(Message, frozen=True, array_like=True):
+    """Worker to agent: it ends itself as soon as all is said; it must get no more work."""
+
+
 class Cancel(Message, frozen=True, array_like=True):
     """Stop these tasks; each ends with an outcome, CANCELLED unless it was finished before."""
 
@@ -272,6 +276,7 @@ AnyMessage = (
     | Outcomes
     | Lost
     | Started
+    | Leaving
     | Cancel
     | Ack
     | Beat

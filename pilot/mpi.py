@@ -30,7 +30,7 @@ from pilot import errors, payload, rank
 from pilot.capture import KEPT_BYTES, OUTPUT_KEPT
 from pilot.descriptions import Resources
 from pilot.errors import MpiFailed, TaskError
-from pilot.processes import MARK
+from pilot.processes import MARK, step_free_environment
 from pilot.results import MpiResult
 
 #: Environment variable with the words of ``PilotDescription.mpi``, quoted as a shell does.
@@ -43,9 +43,6 @@ ALONE_SECONDS = 0.5
 END_SECONDS = 2.0
 #: Seconds between two looks whether a rank has failed.
 LOOK_SECONDS = 0.25
-#: What a job step puts into the environment of its processes, and a step inside it must not take for its own options.
-_STEPS_OWN = ("SLURM_", "SRUN_", "PMI_", "PMI2_", "PMIX_", "OMPI_COMM_", "HYDI_", "HYDRA_")
-_KEPT = ("SLURM_JOB", "SLURM_CONF", "SLURM_CLUSTER_NAME", "SLURM_MPI_TYPE", "HYDRA_IFACE", "HYDRA_LAUNCHER_EXEC")
 _DEFAULT_HINT = (
     "put an MPI into the environment that the pilot runs in (`pip install mpich mpi4py`), or set PilotDescription.mpi "
     'to the words that start MPI programs here, such as ("srun", "--mpi=pmi2") or ("mpiexec",)'
@@ -154,7 +151,7 @@ class _Task:
         self._launch = launch
         self._place = place
         self._process: subprocess.Popen[bytes] | None = None
-        own = _environment()
+        own = step_free_environment()
         visible = {"CUDA_VISIBLE_DEVICES": own["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in own else {}
         task = {
             "ranks": self.ranks,
@@ -211,7 +208,7 @@ class _Task:
         started = [*python, "--tied", str(os.getpid()), *words, *python, str(self.folder), self._launch.kind]
         return subprocess.Popen(
             started,
-            env=_environment() | more,
+            env=step_free_environment() | more,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -326,13 +323,6 @@ def _lines(text: str, last: int = 5) -> str:
 
 def _here() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-
-
-def _environment() -> dict[str, str]:
-    """This worker's environment without what its own job step put there."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(_STEPS_OWN) or name.startswith(_KEPT)
-    }
 
 
 # ---- launch methods -------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from pilot.channel import Client
 from pilot.interfaces import Allocation
 from pilot.messages import Message, Node
 from pilot.processes import end_marked
+from pilot.rank import told_rank
 from pilot.session import AgentSettings, Connection, SessionFolder
 from pilot.worker import versions
 
@@ -50,13 +51,11 @@ SMI_SECONDS = 20.0
 
 #: In the environment of the nodes that were added later: which of the additional jobs they are of, and a dash.
 JOB = "PILOT_NODES"
-#: Where MPI starters and Slurm tell a process its number, in order.
-_RANKS = ("SLURM_PROCID", "PMIX_RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "PALS_RANKID")
 
 
 def own_rank() -> int:
     """This process's number among those of its job step, 0 when nothing says so."""
-    return next((int(os.environ[name]) for name in _RANKS if name in os.environ), 0)
+    return told_rank(srun=True) or 0
 
 
 def describe(settings: AgentSettings) -> Node:

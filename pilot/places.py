@@ -7,9 +7,7 @@ from collections.abc import Iterable
 
 from pilot.descriptions import Resources
 from pilot.messages import Node
-
-#: Sums of fractions of a core or GPU are this exact.
-ROUNDING = 1e-9
+from pilot.routing import ROUNDING
 
 
 class Place:

@@ -1,4 +1,5 @@
-"""Ending exactly the processes that a pilot started, found by the mark that they inherit in their environment."""
+"""The processes of a pilot: how they are started, and how exactly these are ended, found by the mark that they inherit
+in their environment."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -15,9 +18,43 @@ import psutil
 #: Environment variable that carries a pilot's mark to every process below its agent.
 MARK = "PILOT_AGENT"
 
-
 #: Each worker has two connections to its agent; the limit that a shell gives is often 1024, what the site allows more.
 OPEN_FILES = 65536
+
+#: What a job step puts into the environment of its processes, and a step inside it must not take for its own options
+#: (srun(1), "INPUT ENVIRONMENT VARIABLES"); and what of that is about the whole job.
+_STEPS_OWN = ("SLURM_", "SRUN_", "PMI_", "PMI2_", "PMIX_", "OMPI_COMM_", "HYDI_", "HYDRA_")
+_KEPT = ("SLURM_JOB", "SLURM_CONF", "SLURM_CLUSTER_NAME", "SLURM_MPI_TYPE", "HYDRA_IFACE", "HYDRA_LAUNCHER_EXEC")
+
+
+def step_free_environment() -> dict[str, str]:
+    """This process's environment without what its own job step put there."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(_STEPS_OWN) or name.startswith(_KEPT)
+    }
+
+
+def start_apart(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, log_path: Path
+) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own, out of reach of the terminal's Ctrl-C.
+
+    Args:
+        command: its words.
+        environment: all of its variables.
+        folder: where it works.
+        log_path: what it writes is appended there.
+    """
+    with log_path.open("ab") as log_file:
+        return subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log_file,
+            stderr=log_file,
+            start_new_session=True,
+        )
 
 
 def allow_files() -> None:

@@ -67,7 +67,7 @@ def _run_rank(folder: Path, kind: str) -> int:
     for name, value in task["environment"].items():
         os.environ.setdefault(name, value)  # not every launcher takes all variables along
     os.environ.update(task["given"])
-    number = _number(kind)
+    number = told_rank(srun=kind == "srun")
     rank = _claim(folder, number, task["ranks"])
     if rank is None:
         sys.stderr.write(f"more than the {task['ranks']} processes asked for were started\n")
@@ -95,9 +95,13 @@ def _run_rank(folder: Path, kind: str) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _number(kind: str) -> int | None:
-    """The rank that the launcher gave to this process; SLURM_PROCID means something below srun only."""
-    names = ("SLURM_PROCID", *_RANKS) if kind == "srun" else _RANKS
+def told_rank(*, srun: bool) -> int | None:
+    """The rank that its launcher gave to this process, None when it gave none.
+
+    Args:
+        srun: it may be srun. SLURM_PROCID is there below every other launcher in a Slurm job, too, and 0 for all.
+    """
+    names = ("SLURM_PROCID", *_RANKS) if srun else _RANKS
     return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), None)
 
 

@@ -17,7 +17,7 @@ from pilot.descriptions import ANY_QPU, CircuitFacts, Option, PilotDescription, 
 from pilot.interfaces import Candidate, Policy, QPUInfo
 from pilot.messages import Node
 
-#: Sums of fractions of a core are this exact.
+#: Sums of fractions of a core or GPU are this exact.
 ROUNDING = 1e-9
 
 

@@ -366,6 +366,8 @@ class _Worker:
     def _farewell(self, client: Client, batch: _Batch, at: int, status: int) -> None:
         """End the running task the only way that always works: with the process. Nothing else in hand is lost;
         the lock stays with this thread, so that the main one goes no further."""
+        client.send(messages.Leaving())
+        self._end_device()  # first: who is told that a task is cancelled may rely on it
         seconds = time.perf_counter() - batch.task_began
         stdout, stderr = self._capture.take()
         task = batch.works[at].task
@@ -378,10 +380,14 @@ class _Worker:
         self._give_back(client, held=batch)
         self._end(client)
 
-    def _end(self, client: Client) -> None:
-        mpi.end_all()
+    def _end_device(self) -> None:
+        """End the device's job and session, once."""
         if device.held is not None:
             device.within(DEVICE_END_SECONDS, device.held.end)
+
+    def _end(self, client: Client) -> None:
+        mpi.end_all()
+        self._end_device()
         for pid in list(_children):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)

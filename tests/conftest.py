@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import pytest
+
+from pilot.descriptions import PilotDescription
+from pilot.interfaces import Job
+from pilot.processes import MARK, marked
 
 T = TypeVar("T")
 
@@ -34,6 +40,33 @@ def no_process_left_behind() -> Iterator[None]:
     os.environ[SUITE_MARK] = str(os.getpid())
     yield
     poll(lambda: not agent_processes(), timeout=10, complaint=lambda: f"left behind: {agent_processes()}")
+
+
+@pytest.fixture
+def make_job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
+    """``make_job(description, *command, **environment)``: a job for a launcher, with a mark and a folder of its own;
+    no process of it may be left after the test."""
+    made: list[Job] = []
+
+    def make(description: PilotDescription, *command: str, **environment: str) -> Job:
+        pilot = f"pilot-{len(made) + 1}"
+        folder = tmp_path / pilot
+        folder.mkdir()
+        made.append(
+            Job(
+                pilot=pilot,
+                command=command,
+                environment={**description.environment, MARK: secrets.token_hex(16), **environment},
+                description=description,
+                folder=folder,
+                log_path=folder / "agent.log",
+            )
+        )
+        return made[-1]
+
+    yield make
+    for job in made:
+        assert not marked(job.environment[MARK])
 
 
 def poll(

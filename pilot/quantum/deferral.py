@@ -19,7 +19,8 @@ from qiskit.circuit.library import CXGate
 if TYPE_CHECKING:
     from qiskit.circuit import Clbit
 
-_WITHOUT_EFFECT = frozenset({"barrier", "delay", "id"})
+#: Instructions that change no outcome.
+WITHOUT_EFFECT = frozenset({"barrier", "delay", "id"})
 _CX = CXGate()
 
 
@@ -45,7 +46,7 @@ def defer_measurements(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Cl
 
     for position, instruction in enumerate(circuit.data):
         operation, qubits = instruction.operation, instruction.qubits
-        if operation.name in _WITHOUT_EFFECT:
+        if operation.name in WITHOUT_EFFECT:
             continue
         if operation.name == "measure":
             (qubit,), (clbit,) = qubits, instruction.clbits
@@ -72,14 +73,13 @@ def _last_uses(circuit: QuantumCircuit) -> dict[Qubit, int]:
     return {
         qubit: position
         for position, instruction in enumerate(circuit.data)
-        if instruction.operation.name not in _WITHOUT_EFFECT
+        if instruction.operation.name not in WITHOUT_EFFECT
         for qubit in instruction.qubits
     }
 
 
 def without_final_measurements(circuit: QuantumCircuit) -> QuantumCircuit:
     """`circuit` without measurements and barriers at its qubits' ends, and without classical bits if none is used.
-
 
     Qiskit's `remove_final_measurements` (2.6) also takes measurements away that a later instruction depends on.
     """

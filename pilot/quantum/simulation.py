@@ -13,12 +13,15 @@ Phys. Rev. Lett. 91, 147902 (2003)). A chain of gates that one qubit passes thro
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit.circuit import Gate
+
+from pilot.quantum.deferral import WITHOUT_EFFECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 
 #: Gates that a stabilizer tableau follows, by the names that Aer's knows.
 CLIFFORD = frozenset({"id", "x", "y", "z", "h", "s", "sdg", "sx", "sxdg", "cx", "cy", "cz", "swap", "ecr", "pauli"})
-_WITHOUT_EFFECT = frozenset({"barrier", "delay", "id"})
 #: Gates of any size that simulators apply at once.
 _WHOLE = frozenset({"unitary", "diagonal", "pauli", "mcx", "mcx_gray", "mcp", "mcphase"})
 #: log2 of the operator Schmidt rank: 1 for these, whatever qubits are on which side; twice the smaller side for others.
@@ -239,6 +241,11 @@ def choose(estimates: Iterable[Estimate], memory: float = inf) -> Estimate | Non
     return best
 
 
+def machine_memory() -> int:
+    """Bytes of main memory of the machine where this is called, whoever else uses it."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _product_state(about: Facts, shots: int | None, fresh: int, repeats: int, never: float) -> Estimate:
     """A matrix product state: gates by the bonds they cross, shots by all bonds. A fresh qubit adds a bit to a bond."""
     dimensions = np.exp2(np.minimum(np.array(about.bonds, dtype=float) + min(fresh, 30), 60.0))
@@ -256,7 +263,7 @@ def _steps(circuit: QuantumCircuit, places: Sequence[int]) -> Iterator[tuple[Cir
     """The instructions that do something, and their qubits; gates of the user's own as what they are made of."""
     place = {qubit: places[index] for index, qubit in enumerate(circuit.qubits)}
     for instruction in circuit.data:
-        if instruction.name in _WITHOUT_EFFECT:
+        if instruction.name in WITHOUT_EFFECT:
             continue
         qubits = tuple(place[qubit] for qubit in instruction.qubits)
         made_of = None

@@ -9,17 +9,17 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit
 
 from pilot import device
-from pilot.descriptions import ANY_QPU, SLOT, CircuitFacts, Option, Resources, TaskDescription
+from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
-from pilot.quantum import expectation, simulation, tomography
+from pilot.quantum import expectation, needs, tomography
 from pilot.quantum.circuits import pack
 from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.execution import (
@@ -45,12 +45,6 @@ PART_SECONDS = 0.1
 MAX_PARTS = 256
 #: A part of a task for devices has so many circuits at least; devices run parts of many tasks in one job.
 MAX_DEVICE_PARTS = 64
-#: Of circuits with no more qubits the state vector alone is predicted: anything else takes no longer.
-MAX_PLAIN_QUBITS = 20
-#: Simulations of more seconds than this get all cores of a node.
-LONG_SECONDS = 10.0
-#: Simulations that need more bytes than this say so.
-ORDINARY_BYTES = 512 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +235,7 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
     """Expectation values without sampling: sets of values are split, observables are not."""
     state = without_final_measurements(wanted.circuit)
-    resources, others, seconds = _simulated(state, None, offer, _asked(wanted.description))
+    resources, others, seconds = needs.simulated(state, None, offer, needs.asked_for(wanted.description))
     if wanted.values is None:
         part = Part(function=ExactValues(), args=(pack(wanted.circuit), observables), weight=seconds)
         parts = [part]
@@ -258,7 +252,7 @@ def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepare
         combine=finish,
         resources=resources,
         others=others,
-        note=_note(state, None, resources),
+        note=needs.note(state, None, resources),
     )
 
 
@@ -270,6 +264,58 @@ def _finish(planned: expectation.ExpectationPlan | tomography.TomographyPlan) ->
 # ---- parts ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """How circuits run: what workers call, how long each circuit takes, and what a task takes."""
+
+    function: Callable[..., Any]
+    #: One a circuit.
+    seconds: list[float]
+    #: Circuits of a part, where there are no sets of values.
+    per_part: int
+    resources: Resources
+    others: tuple[Option, ...]
+    note: str = ""
+
+
+def _on_devices(wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None) -> _Way:
+    description, shots = wanted.description, wanted.description.shots or 1
+    if needs.asked_for(description) is not None:
+        field = next(one for one in ("num_gpus", "memory", "num_cpus") if getattr(description, one))
+        raise description.wrong(field, "none for a device: its circuits take nothing of the pilot")
+    first, *more = (Resources(num_cpus=0.0, qpu=name) for name in where.devices)
+    return _Way(
+        function=DeviceRun(
+            program=program,
+            shots=shots,
+            level=description.optimization_level,
+            stages=listed(description.mitigation),
+        ),
+        seconds=[needs.device_seconds(circuit, shots) for circuit in circuits],
+        per_part=-(-len(circuits) // MAX_DEVICE_PARTS),
+        resources=first,
+        others=tuple(Option(one) for one in more),
+    )
+
+
+def _on_simulators(
+    wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None, offer: Offer
+) -> _Way:
+    shots, asked = wanted.description.shots, needs.asked_for(wanted.description)
+    estimates = [needs.simulated(circuit, shots, offer, asked) for circuit in circuits]
+    seconds = [one[2] for one in estimates]
+    largest = max(range(len(circuits)), key=lambda number: estimates[number][0].memory)
+    resources, others, _ = estimates[largest]
+    return _Way(
+        function=Simulation(program=program, shots=shots, simulator=where.simulator),
+        seconds=seconds,
+        per_part=_per_part(seconds),
+        resources=resources,
+        others=others,
+        note=needs.note(circuits[largest], shots, resources),
+    )
+
+
 def _assemble(
     wanted: _Wanted,
     where: _Where,
@@ -279,62 +325,56 @@ def _assemble(
     planned: expectation.ExpectationPlan | tomography.TomographyPlan | None = None,
 ) -> Prepared:
     """Tasks for these circuits; with sets of values, for all of them with each set."""
-    description = wanted.description
     program = None if wanted.values is None else pack(circuits)
     if where.devices:
-        if _asked(description) is not None:
-            field = next(one for one in ("num_gpus", "memory", "num_cpus") if getattr(description, one))
-            raise description.wrong(field, "none for a device: its circuits take nothing of the pilot")
-        entries = listed(description.mitigation)
-        mitigation = stages(entries)
-        if mitigation.zero_noise is not None:
-            if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
-                raise description.wrong("mitigation", "'zne' only with observables: it extrapolates their values")
-            finish = functools.partial(without_noise, mitigation.zero_noise, planned.constants, finish)
-        function: Callable[..., Any] = DeviceRun(
-            program=program,
-            shots=description.shots or 1,
-            level=description.optimization_level,
-            stages=entries,
-        )
-        seconds = [_device_seconds(circuit, description.shots or 1) for circuit in circuits]
-        per_part = -(-len(circuits) // MAX_DEVICE_PARTS)
-        resources, *more = (Resources(num_cpus=0.0, qpu=name) for name in where.devices)
-        others = tuple(Option(one) for one in more)
-        note = ""
+        way = _on_devices(wanted, where, circuits, program)
+        finish = _extrapolated(wanted.description, finish, planned)
     else:
-        function = Simulation(program=program, shots=description.shots, simulator=where.simulator)
-        asked = _asked(description)
-        estimates = [_simulated(circuit, description.shots, offer, asked) for circuit in circuits]
-        seconds = [one[2] for one in estimates]
-        per_part = _per_part(seconds)
-        largest = max(range(len(circuits)), key=lambda number: estimates[number][0].memory)
-        resources, others, _ = estimates[largest]
-        note = _note(circuits[largest], description.shots, resources)
-    seeds = _seeds(description.seed, len(circuits) * (1 if wanted.values is None else len(wanted.values)))
-    parts = []
-    if wanted.values is None:
-        for first in range(0, len(circuits), per_part):
-            part = slice(first, first + per_part)
-            parts.append(Part(function=function, args=(pack(circuits[part]), seeds[part]), weight=sum(seconds[part])))
-    else:
-        first = 0
-        for chunk in _chunks(wanted.values, sum(seconds)):
-            last = first + len(chunk) * len(circuits)
-            parts.append(Part(function=function, args=(chunk, seeds[first:last]), weight=sum(seconds) * len(chunk)))
-            first = last
+        way = _on_simulators(wanted, where, circuits, program, offer)
+    parts = _parts(wanted, circuits, way)
     whole = len(parts) == 1
-    parts = [_with(part, finish if whole else None) for part in parts]
     return Prepared(
         name=wanted.circuit.name,
-        parts=tuple(parts),
+        parts=tuple(_with(part, finish if whole else None) for part in parts),
         combine=None if whole else Part(function=put_together, args=(finish,)),
-        resources=resources,
-        others=others,
+        resources=way.resources,
+        others=way.others,
         simulator=where.simulator,
         facts=_facts(wanted) if where.devices else None,
-        note=note,
+        note=way.note,
     )
+
+
+def _extrapolated(
+    description: TaskDescription,
+    finish: Finish | None,
+    planned: expectation.ExpectationPlan | tomography.TomographyPlan | None,
+) -> Finish | None:
+    """What makes the result, with the extrapolation to no noise around it where that is wanted."""
+    zero_noise = stages(listed(description.mitigation)).zero_noise
+    if zero_noise is None:
+        return finish
+    if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
+        raise description.wrong("mitigation", "'zne' only with observables: it extrapolates their values")
+    return functools.partial(without_noise, zero_noise, planned.constants, finish)
+
+
+def _parts(wanted: _Wanted, circuits: Sequence[QuantumCircuit], way: _Way) -> list[Part]:
+    """The work in parts; what makes the result is still missing among their arguments."""
+    seeds = _seeds(wanted.description.seed, len(circuits) * (1 if wanted.values is None else len(wanted.values)))
+    parts, first = [], 0
+    if wanted.values is None:
+        for first in range(0, len(circuits), way.per_part):
+            part = slice(first, first + way.per_part)
+            packed = pack(circuits[part])
+            parts.append(Part(function=way.function, args=(packed, seeds[part]), weight=sum(way.seconds[part])))
+        return parts
+    for chunk in _chunks(wanted.values, sum(way.seconds)):
+        last = first + len(chunk) * len(circuits)
+        weight = sum(way.seconds) * len(chunk)
+        parts.append(Part(function=way.function, args=(chunk, seeds[first:last]), weight=weight))
+        first = last
+    return parts
 
 
 def _with(part: Part, finish: Finish | None) -> Part:
@@ -356,65 +396,6 @@ def _per_part(seconds: Sequence[float]) -> int:
 def _seeds(seed: int | None, number: int) -> tuple[int, ...]:
     drawn = np.random.SeedSequence(seed).generate_state(number) >> 1  # Aer takes 31 bits
     return tuple(drawn.tolist())
-
-
-def _simulated(
-    circuit: QuantumCircuit, shots: int | None, offer: Offer, asked: Resources | None
-) -> tuple[Resources, tuple[Option, ...], float]:
-    """What a simulation takes, what it can take instead, and its seconds with the first.
-
-    What was ``asked`` for holds. Else one core each, since many circuits at a time use all of them; long ones alone get
-    all cores of a node. A GPU when it is twice as fast at least.
-    """
-    about = simulation.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
-    estimates = simulation.predict(about, shots)
-    best = simulation.choose(estimates) or estimates[0]  # none is possible: the worker says why
-    if asked is not None:
-        return asked, (), best.seconds
-    if best.seconds > LONG_SECONDS and offer.cores_per_node > 1 and best.method == "statevector":
-        estimates = simulation.predict(about, shots, cores=offer.cores_per_node)
-        best = simulation.choose(estimates) or best
-        resources = _taking(best, cores=offer.cores_per_node)
-    else:
-        resources = _taking(best)
-    if offer.gpus:
-        on_gpu = [one for one in simulation.predict(about, shots, gpus=1) if one.device == "GPU"]
-        if on_gpu and on_gpu[0].seconds < best.seconds / 2:
-            instead = Option(resources, best.seconds / on_gpu[0].seconds)
-            return Resources(num_gpus=1.0), (instead,), on_gpu[0].seconds
-    return resources, (), best.seconds
-
-
-def _note(circuit: QuantumCircuit, shots: int | None, resources: Resources) -> str:
-    """What is predicted for a simulation that takes much memory, and what can be done when that is too much."""
-    if not resources.memory:
-        return ""
-    about = simulation.facts(circuit)
-    possible = [one for one in simulation.predict(about, shots) if one.seconds < inf]
-    told = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB" for one in possible)
-    what = f"to simulate {circuit.name!r} ({about.qubits} qubits) takes {told or 'more than any method can'}"
-    hint = "a number of shots takes less than exact probabilities; " if shots is None and about.measured else ""
-    return f"{what}; {hint}cut it (pilot.quantum.cutting.plan), or name a QPU that is wide enough"
-
-
-def _asked(description: TaskDescription) -> Resources | None:
-    """What the description says that a simulation takes; None when it says nothing."""
-    memory = description.memory or 0
-    assert isinstance(memory, int)
-    asked = Resources(description.num_cpus, description.num_gpus, memory)
-    return None if asked == SLOT else asked
-
-
-def _taking(estimate: simulation.Estimate, cores: int = 1) -> Resources:
-    memory = int(estimate.bytes) if estimate.bytes > ORDINARY_BYTES else 0
-    if not memory and cores == 1:
-        return SLOT
-    return Resources(num_cpus=float(cores), memory=1 << (memory - 1).bit_length() if memory else 0)
-
-
-def _device_seconds(circuit: QuantumCircuit, shots: int) -> float:
-    """How long a device takes for a circuit: each shot a millisecond at most, most of it for the reset."""
-    return float(0.001 + shots * (250e-6 + 0.3e-6 * circuit.depth()))
 
 
 def _facts(wanted: _Wanted) -> CircuitFacts:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from threading import Event
 from typing import TYPE_CHECKING
 
-from pilot.errors import DescriptionError, PilotError, QPUCancelled, QPUError
+from pilot.errors import DescriptionError, PilotError, QPUError
 from pilot.interfaces import QPU, QPUInfo
-from pilot_plugins.qiskit_devices import check_job
+from pilot_plugins.qiskit_devices import check_job, one_by_one
 from pilot_plugins.qpu_addresses import Options, at_least_one, nearest, one_of, parse, refuse
 
 if TYPE_CHECKING:
@@ -100,29 +99,26 @@ class AerQPU(QPU):
         seeds: Sequence[int],
         on_job: Callable[[str], None] = lambda job: None,
     ) -> list[Outcomes]:
-        from pilot.quantum.circuits import run_circuit
-
         self._cancelled.clear()
         check_job(self.info(), circuits, shots, seeds)
-        found: list[Outcomes] = []
-        for circuit, seed in zip(circuits, seeds, strict=True):
-            time.sleep(0)  # lets `cancel` in: Aer holds the interpreter's lock
-            if self._cancelled.is_set():
-                raise QPUCancelled(
-                    f"{self.name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=self.name
-                )
-            try:
-                found.append(run_circuit(circuit, shots, seed, self.simulator(circuit, shots)))
-            except DescriptionError as error:
-                raise QPUError(f"{self.name}: {error}", qpu=self.name) from error
-            except PilotError:
-                raise
-            except Exception as error:  # AerError, a memory error, a circuit that its compiler cannot take
-                raise QPUError(f"{self.name}: circuit {circuit.name!r}: {error}", qpu=self.name) from error
-        return found
+        return one_by_one(
+            self.name, circuits, seeds, lambda circuit, seed: self._run(circuit, shots, seed), self._cancelled
+        )
 
     def cancel(self) -> None:
         self._cancelled.set()
+
+    def _run(self, circuit: QuantumCircuit, shots: int | None, seed: int) -> Outcomes:
+        from pilot.quantum.circuits import run_circuit
+
+        try:
+            return run_circuit(circuit, shots, seed, self.simulator(circuit, shots))
+        except DescriptionError as error:
+            raise QPUError(f"{self.name}: {error}", qpu=self.name) from error
+        except PilotError:
+            raise
+        except Exception as error:  # AerError, a memory error, a circuit that its compiler cannot take
+            raise QPUError(f"{self.name}: circuit {circuit.name!r}: {error}", qpu=self.name) from error
 
     def simulator(self, circuit: QuantumCircuit, shots: int | None) -> Simulator:
         """What the circuit is simulated on.
@@ -131,11 +127,11 @@ class AerQPU(QPU):
             QPUError: no method has room for it.
         """
         from pilot.quantum.circuits import Simulator
-        from pilot.quantum.simulation import choose, facts, predict
+        from pilot.quantum.simulation import choose, facts, machine_memory, predict
 
         method, device = self.method or "automatic", self.device
         if not self.method and circuit.num_qubits > _SMALL:
-            memory, gpus = _memory(), int(self.device == "GPU")
+            memory, gpus = machine_memory(), int(self.device == "GPU")
             estimates = predict(facts(circuit, bonds=False), shots, cores=self.threads, gpus=gpus)
             best = choose(estimates, memory)
             if best is None or best.seconds > _QUICK:  # then it pays to look closer
@@ -149,8 +145,3 @@ class AerQPU(QPU):
                 )
             method, device = best.method, best.device
         return Simulator(method, device, self.threads, self.precision)
-
-
-def _memory() -> float:
-    """Bytes of this machine's main memory."""
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -35,10 +35,6 @@ _CREDENTIALS = (
     "set QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE where the pilot runs, or save an account there once with "
     "QiskitRuntimeService.save_account(token=…, instance=…)"
 )
-#: Seconds between two looks at a job: at first, and at most.
-_LOOK, _LOOK_AT_MOST = 0.2, 5.0
-#: Seconds that the service may be away while a job runs there, before the job is given up.
-_PATIENCE = 300.0
 #: Seconds after which the calibration is asked for again.
 _FRESH = 600.0
 
@@ -139,15 +135,9 @@ class IbmQPU(QPU):
         self._job = job
         on_job(native)
         try:
-            self._waiting.check(native)
-            self._wait(job, native)
-            return from_sampler(circuits, self._waiting.call(job.result, native))
-        except QPUCancelled:
-            with contextlib.suppress(Exception):  # `cancel` has asked already, unless the job was not there yet
-                self._cancel(job)
-            raise
-        except Exception as error:
-            raise kept(self.name, error, f"waiting for the job {native}", native) from error
+            with self._waiting.attending(native, lambda: self._cancel(job)):
+                self._wait(job, native)
+                return from_sampler(circuits, self._waiting.call(job.result, native))
         finally:
             self._job = None
 
@@ -215,29 +205,12 @@ class IbmQPU(QPU):
             return Sampler(mode=self._session or self._backend)
 
     def _wait(self, job: Any, native: str) -> None:
-        """Until the job has ended well. Outages of a while are sat out: the job runs on without us."""
-        pause, lost_since = _LOOK, None
-        while True:
-            try:
-                status = self._waiting.call(job.status, native)
-                lost_since = None
-            except Exception as error:
-                found = kept(self.name, error, f"asking for the job {native}", native)
-                lost_since = lost_since or time.monotonic()
-                if not found.transient or time.monotonic() - lost_since > _PATIENCE:
-                    raise found from error
-                _log.warning("%s; asking again", found)
-                status = "UNKNOWN"
-            if status == "DONE":
-                return
-            if status == "CANCELLED":
-                raise QPUCancelled(f"{self.name}: the job {native} was cancelled at IBM's", qpu=self.name, job=native)
-            if status == "ERROR":
-                raise QPUError(
-                    f"{self.name}: the job {native} failed: {job.error_message()}", qpu=self.name, job=native
-                )
-            self._waiting.pause(pause, native)
-            pause = min(pause * 1.5, _LOOK_AT_MOST)
+        """Until the job has ended well."""
+        status = self._waiting.until(("DONE", "CANCELLED", "ERROR"), job.status, native)
+        if status == "CANCELLED":
+            raise QPUCancelled(f"{self.name}: the job {native} was cancelled at IBM's", qpu=self.name, job=native)
+        if status == "ERROR":
+            raise QPUError(f"{self.name}: the job {native} failed: {job.error_message()}", qpu=self.name, job=native)
 
     def _cancel(self, job: Any) -> None:
         """Ask for it; a job that is over already is no error."""

@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
-from pilot.errors import QPUCancelled, QPUError
+from pilot.errors import QPUError
 from pilot.interfaces import QPU, QPUInfo
-from pilot_plugins.qiskit_devices import check_job
+from pilot_plugins.qiskit_devices import check_job, one_by_one
 from pilot_plugins.qpu_addresses import refuse
 from pilot_plugins.vendor_jobs import kept
 
@@ -116,18 +116,14 @@ class PennylaneQPU(QPU):
     ) -> list[Outcomes]:
         self._cancelled.clear()
         check_job(self.info(), circuits, shots, seeds)
-        found: list[Outcomes] = []
-        for circuit, seed in zip(circuits, seeds, strict=True):
-            time.sleep(0)  # lets `cancel` in
-            if self._cancelled.is_set():
-                raise QPUCancelled(
-                    f"{self.name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=self.name
-                )
+
+        def run(circuit: QuantumCircuit, seed: int) -> Outcomes:
             try:
-                found.append(self._run(circuit, shots, seed))
+                return self._run(circuit, shots, seed)
             except Exception as error:
                 raise kept(self.name, error, f"running circuit {circuit.name!r}") from error
-        return found
+
+        return one_by_one(self.name, circuits, seeds, run, self._cancelled)
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -229,7 +225,6 @@ def _literal(text: str) -> Any:
 
 def _affordable() -> int:
     """Qubits whose amplitudes fill a quarter of the machine's memory at most."""
-    import os
+    from pilot.quantum.simulation import machine_memory
 
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(math.log2(memory / 4 / 16))
+    return int(math.log2(machine_memory() / 4 / 16))

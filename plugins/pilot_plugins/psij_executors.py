@@ -24,6 +24,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
+from pilot.interfaces import JobState
+from pilot_plugins.slurm_states import STATES, is_final
+
 # psij.executors.local takes SIGCHLD when it is imported in the main thread, and complains in any other; it does not
 # need it: without, it looks every 0.1 s.
 logging.getLogger("psij.executors.local").setLevel(logging.ERROR)
@@ -45,15 +48,6 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 5
 #: Seconds that a command of the resource manager's may take.
 COMMAND_SECONDS = 30.0
-
-#: Slurm's states (squeue(1), JOB STATE CODES) as PSI/J's; those that are not here are ACTIVE.
-_STATES = dict.fromkeys(
-    ("PENDING", "CONFIGURING", "RESV_DEL_HOLD", "REQUEUE_FED", "REQUEUE_HOLD", "REQUEUED"), "QUEUED"
-)
-_STATES |= {"COMPLETED": "COMPLETED", "CANCELLED": "CANCELED", "SPECIAL_EXIT": "QUEUED"}
-_STATES |= dict.fromkeys(
-    ("BOOT_FAIL", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT", "REVOKED"), "FAILED"
-)
 
 
 class SlurmExecutor(SlurmJobExecutor):
@@ -154,5 +148,7 @@ def make(name: str, folder: Path) -> psij.JobExecutor:
 
 
 def common(state: str) -> str:
-    """The name of PSI/J's state for a state of Slurm's."""
-    return _STATES.get(state, "ACTIVE")
+    """The name of PSI/J's state for a state of Slurm's (squeue(1), JOB STATE CODES)."""
+    if is_final(state):
+        return {"COMPLETED": "COMPLETED", "CANCELLED": "CANCELED"}.get(state, "FAILED")
+    return "QUEUED" if STATES.get(state) in (JobState.QUEUED, JobState.TAKEN) else "ACTIVE"

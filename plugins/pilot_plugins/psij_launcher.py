@@ -7,7 +7,7 @@ leaves three files in the job's folder:
 - ``expiring``: it got SIGTERM or SIGUSR1;
 - ``ended``: the exit code of the command.
 
-They are trusted first, then what PSI/J says (`PsijLauncher.status` has the rules).
+They are trusted first, then what PSI/J says (`PsijLauncher.status` has the rules). `psij_job` has the script.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -31,6 +28,8 @@ from pilot.interfaces import Job, JobState, Launcher
 from pilot.processes import end_marked, identify, is_alive, remove_scratch
 from pilot_plugins import psij_executors
 from pilot_plugins.psij_executors import SlurmExecutor, psij  # imported there first, with its signal handler put back
+from pilot_plugins.psij_job import LAUNCHERS, OPTIONS, directives, script, spec
+from pilot_plugins.slurm_states import STATES
 
 log = logging.getLogger(__name__)
 
@@ -40,15 +39,6 @@ SETTLE_SECONDS = 15.0
 CANCEL_SECONDS = 20.0
 #: So many seconds before its walltime is over an end counts as the walltime's, when nobody says why.
 EARLY_SECONDS = 60.0
-
-#: Fields that PSI/J has no name for, and each executor's own: custom attributes.
-_OPTIONS = ("constraint", "gres", "licenses", "qos")
-#: PSI/J asks these for as many cores as processes; so a pilot's cores are given as processes, and it has one node.
-_CORES_ARE_PROCESSES = frozenset({"pbs", "pbs_classic", "lsf"})
-#: How one copy of the command is started on each node; flux does so itself, and the others have one node.
-_LAUNCHERS = {"slurm": "srun", "cobalt": "mpirun", "flux": "single"}
-#: A line for the batch scheduler as custom attribute: ``#PBS -l foo=1``.
-_DIRECTIVE = re.compile(r"#(?:PBS|BSUB|COBALT)\s+--?([\w-]+)[=\s]\s*(.+)")
 
 #: What Slurm, PBS and LSF say when they cannot take any job now.
 _BUSY = re.compile(r"contact|connect|timed out|temporarily|try again|busy", re.IGNORECASE)
@@ -61,21 +51,9 @@ _JOBS = {
     "FAILED": JobState.ENDED,
     "CANCELED": JobState.CANCELLED,
 }
-#: What Slurm says in more detail (squeue(1), JOB STATE CODES).
-_SLURM = {
-    "TIMEOUT": JobState.EXPIRED,
-    "DEADLINE": JobState.EXPIRED,
-    "PREEMPTED": JobState.TAKEN,
-    "NODE_FAIL": JobState.TAKEN,
-    "BOOT_FAIL": JobState.TAKEN,
-    "REQUEUED": JobState.TAKEN,
-    "REQUEUE_HOLD": JobState.TAKEN,
-    "REQUEUE_FED": JobState.TAKEN,
-    "SPECIAL_EXIT": JobState.TAKEN,
-    "REVOKED": JobState.TAKEN,
-    "CANCELLED": JobState.CANCELLED,
-}
-_OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
+#: How a job is over that only Slurm knows; PSI/J just says that it has failed, or waits.
+_SLURMS_OWN = (JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
+_OVER = (JobState.ENDED, *_SLURMS_OWN)
 
 
 class PsijLauncher(Launcher):
@@ -97,21 +75,21 @@ class PsijLauncher(Launcher):
     def check(self, description: PilotDescription) -> None:
         """The executor must be one of PSI/J's, and what is asked for something that it can pass on."""
         name = self._name(description)
-        if description.number_of_nodes > 1 and name not in _LAUNCHERS:
+        if description.number_of_nodes > 1 and name not in LAUNCHERS:
             raise description.wrong(
                 "number_of_nodes",
                 f"1 with psij://{name}, where PSI/J cannot start one agent on each node; ask for several pilots",
             )
         if description.gpus_per_node and name.startswith("pbs"):
             raise description.wrong("gpus_per_node", f"0 with psij://{name}: PSI/J's script for it cannot ask for GPUs")
-        for field in _OPTIONS:
+        for field in OPTIONS:
             if getattr(description, field) and name != "slurm":
                 raise description.wrong(
                     field,
                     f"nothing with psij://{name}: PSI/J has no common name for it; give the option that "
                     f'{name} has for it in custom_attributes, as {{"{name}.OPTION": "VALUE"}}',
                 )
-        _lines(description, name)
+        directives(description, name)
         self._checked.add(name)
         if self._checked == {"local"}:
             self.remote, self.poll_interval = False, 0.5
@@ -143,13 +121,13 @@ class PsijLauncher(Launcher):
         executor = self._executor(name, job.folder)
         for file in ("started", "expiring", "ended"):  # of the job that this pilot had before
             (job.folder / file).unlink(missing_ok=True)
-        script = job.folder / "job.sh"
-        script.unlink(missing_ok=True)
-        script.touch(mode=0o600)
-        script.write_text(_script(job, name))
-        one = psij.Job(_spec(job, name, script))
+        path = job.folder / "job.sh"
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(script(job, name))
+        one = psij.Job(spec(job, name, path))
         if isinstance(executor, SlurmExecutor):
-            executor.lines[one.id] = _lines(description, name)
+            executor.lines[one.id] = directives(description, name)
         try:
             executor.submit(one)
         except Exception as error:
@@ -244,8 +222,8 @@ class PsijLauncher(Launcher):
         slurm, reason, _ = self._report(name, rest)
         if slurm:
             words = slurm if reason in ("", "None") else f"{slurm}: {reason}"
-            if slurm in _SLURM:
-                return _SLURM[slurm], words
+            if (state := STATES.get(slurm)) in _SLURMS_OWN:
+                return state, words
             return _JOBS[psij_executors.common(slurm)], reason if slurm == "PENDING" else words
         words = str(status.state).rpartition(".")[2].lower()
         if status.exit_code is not None:
@@ -392,126 +370,3 @@ def _native(job: psij.Job) -> str:
     if not _wait(found, 10.0):
         raise PilotError("PSI/J gave the job no native id")
     return found()
-
-
-def _spec(job: Job, name: str, script: Path) -> psij.JobSpec:
-    description = job.description
-    nodes, cores, memory = description.number_of_nodes, description.cores_per_node, description.memory
-    sizes: dict[str, Any] = {"node_count": nodes, "process_count": nodes, "cpu_cores_per_process": cores}
-    if name in _CORES_ARE_PROCESSES:
-        sizes = {"node_count": 1, "process_count": cores or 1}
-    elif name == "local":
-        sizes = {"process_count": 1}
-    resources = psij.ResourceSpecV1(
-        **sizes,
-        gpu_cores_per_process=None if name == "lsf" else description.gpus_per_node or None,
-        exclusive_node_use=description.exclusive,
-        memory=memory
-        if isinstance(memory, int)
-        else None,  # PSI/J passes it on as each node's, whatever its documentation says
-    )
-    custom: dict[str, object] = dict(description.custom_attributes)
-    if name == "slurm":
-        custom = {"slurm.job-name": re.sub(r"[^\w.-]", "-", description.name or job.pilot), **custom}
-    if name == "lsf" and description.gpus_per_node:  # of the host; PSI/J asks for them for each process
-        custom = {"lsf.gpu": f"num={description.gpus_per_node}/host", **custom}
-    for field in _OPTIONS:
-        if value := getattr(description, field):
-            custom[f"{name}.{field}"] = value
-    if name != "slurm":
-        for line in description.scheduler_script_commands:
-            if match := _DIRECTIVE.fullmatch(line.strip()):
-                custom[f"{name.partition('_')[0]}.{match[1]}"] = match[2]
-    attributes: Any = psij.JobAttributes(
-        queue_name=description.queue,
-        account=description.project,
-        reservation_id=description.reservation,
-        custom_attributes=custom,
-    )
-    walltime = description.walltime
-    attributes.duration = walltime if isinstance(walltime, timedelta) else timedelta(0) if name == "flux" else None
-    program, *arguments = ["/bin/bash", str(script)]
-    if name == "local":  # out of reach of the terminal's Ctrl-C
-        program, arguments = "setsid", [program, *arguments]
-    return psij.JobSpec(
-        executable=program,
-        arguments=arguments,
-        resources=resources,
-        attributes=attributes,
-        launcher=_LAUNCHERS[name] if description.number_of_nodes > 1 else "single",
-    )
-
-
-def _lines(description: PilotDescription, name: str) -> tuple[str, ...]:
-    """Those of scheduler_script_commands that are for the batch scheduler."""
-    lines = tuple(
-        line for line in description.scheduler_script_commands if re.match(r"#(SBATCH|PBS|BSUB|COBALT)", line)
-    )
-    for line in lines:
-        if (line.startswith("#SBATCH")) is not (name == "slurm") or (
-            name != "slurm" and not _DIRECTIVE.fullmatch(line)
-        ):
-            raise description.wrong(
-                "scheduler_script_commands",
-                f"with psij://{name}, commands to run and "
-                + ("#SBATCH lines" if name == "slurm" else 'lines such as "#PBS -l place=pack"; see custom_attributes'),
-            )
-    return lines
-
-
-_MODULES = """\
-if ! type module >/dev/null 2>&1; then
-    for file in /etc/profile.d/{modules,lmod,z00_lmod}.sh /usr/share/{modules,lmod/lmod}/init/bash; do
-        if [ -r "$file" ]; then . "$file"; break; fi
-    done
-fi
-"""
-
-_SCRIPT = """\
-#!/bin/bash
-# The job of pilot {pilot}, started by PSI/J ({executor}); its output goes to {log}
-umask 077
-folder={folder}
-rank={rank}
-say() {{ if [ "$rank" = 0 ]; then printf '%s\\n' "$2" >"$folder/$1.new" && mv "$folder/$1.new" "$folder/$1"; fi; }}
-exec >>{log} 2>&1 </dev/null 3>&-
-if [ "$rank" = 0 ]; then rm -f "$folder/ended" "$folder/expiring"; fi
-say started "$(date +%s) {walltime}"
-trap 'say ended "$?"' EXIT
-trap 'say expiring "$(date +%s)"' TERM USR1
-{exports}
-cd "$folder" || exit
-{setup}
-(trap '' USR1; exec {command}) &
-child=$!
-while wait "$child"; kill -0 "$child" 2>/dev/null; do :; done
-wait "$child"
-exit $?
-"""
-
-
-def _script(job: Job, name: str) -> str:
-    """The shell script that the job runs, on each node."""
-    description = job.description
-    setup = [_MODULES] if description.modules else []
-    setup += [f"module load {shlex.quote(module)} || exit" for module in description.modules]
-    if description.conda_environment:
-        setup.append('. "$(conda info --base)/etc/profile.d/conda.sh" || exit')
-        setup.append(f"conda activate {shlex.quote(description.conda_environment)} || exit")
-    if description.venv:
-        setup.append(f". {shlex.quote(description.venv + '/bin/activate')} || exit")
-    lines = _lines(description, name)
-    setup += [line for line in description.scheduler_script_commands if line not in lines]
-    walltime = description.walltime
-    several = "${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-${FLUX_TASK_RANK:-0}}}}}"
-    return _SCRIPT.format(
-        pilot=job.pilot.replace("\n", " "),
-        executor=name,
-        log=shlex.quote(str(job.log_path)),
-        folder=shlex.quote(str(job.folder)),
-        rank=several if description.number_of_nodes > 1 else "0",
-        walltime=int(walltime.total_seconds()) if isinstance(walltime, timedelta) else 0,
-        exports="\n".join(f"export {key}={shlex.quote(value)}" for key, value in job.environment.items()),
-        setup="\n".join(setup),
-        command=shlex.join((*description.container, *job.command)),
-    )

@@ -1,17 +1,21 @@
-"""What Qiskit says of a device, as `QPUInfo`; and what every QPU checks of a job."""
+"""What Qiskit says of a device, as `QPUInfo`; what every QPU checks of a job; and how those that compute run one."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import QPUError
+from pilot.errors import QPUCancelled, QPUError
 from pilot.interfaces import QPUInfo
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
+
+    from pilot.quantum.outcomes import Outcomes
 
 #: Not gates: nothing that an error of a gate says anything of.
 _NO_GATES = frozenset({"measure", "reset", "delay", "id", "barrier"})
@@ -82,6 +86,27 @@ def check_job(
             raise QPUError(f"circuit {circuit.name!r} has parameters without a value: {names}", **about)
         if not any(instruction.clbits for instruction in circuit.data):
             raise QPUError(f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`", **about)
+
+
+def one_by_one(
+    name: str,
+    circuits: Sequence[QuantumCircuit],
+    seeds: Sequence[int],
+    run: Callable[[QuantumCircuit, int], Outcomes],
+    cancelled: Event,
+) -> list[Outcomes]:
+    """What ``run`` gives for each circuit and its seed.
+
+    Raises:
+        QPUCancelled: ``cancelled`` was set, seen before the next circuit.
+    """
+    found: list[Outcomes] = []
+    for circuit, seed in zip(circuits, seeds, strict=True):
+        time.sleep(0)  # lets who cancels in: a simulator may hold the interpreter's lock
+        if cancelled.is_set():
+            raise QPUCancelled(f"{name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=name)
+        found.append(run(circuit, seed))
+    return found
 
 
 def _properties(target: Target, gate: str) -> list[Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
+from pilot.errors import QPUError, QPUUnavailable
 from pilot.interfaces import QPU, QPUInfo
 from pilot_plugins.qiskit_devices import check_job, info_of
 from pilot_plugins.qiskit_results import from_counts, from_sampler
@@ -115,19 +114,13 @@ class QiskitQPU(QPU):
         if native:
             on_job(native)
         try:
-            self._waiting.check(native)
-            result = self._waiting.call(job.result, native)
-            if sampler:
-                return from_sampler(circuits, result)
-            if not getattr(result, "success", True):
-                raise QPUError(f"{self.name}: {_failure(result)}", qpu=self.name, job=native)
-            return [from_counts(each, result.get_counts(at), shots) for at, each in enumerate(circuits)]
-        except QPUCancelled:
-            with contextlib.suppress(Exception):  # `cancel` has asked already, unless the job was not there yet
-                _cancel(job)
-            raise
-        except Exception as error:
-            raise kept(self.name, error, f"waiting for the job {native}", native) from error
+            with self._waiting.attending(native, lambda: _cancel(job)):
+                result = self._waiting.call(job.result, native)
+                if sampler:
+                    return from_sampler(circuits, result)
+                if not getattr(result, "success", True):
+                    raise QPUError(f"{self.name}: {_failure(result)}", qpu=self.name, job=native)
+                return [from_counts(each, result.get_counts(at), shots) for at, each in enumerate(circuits)]
         finally:
             self._job = None
 

@@ -21,7 +21,7 @@ from pilot.interfaces import QPU, QPUInfo
 from pilot_plugins.qiskit_devices import check_job, info_of
 from pilot_plugins.qiskit_results import from_sampler
 from pilot_plugins.qpu_addresses import parse, refuse
-from pilot_plugins.vendor_jobs import Waiting, kept, translate
+from pilot_plugins.vendor_jobs import Waiting, kept
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -43,8 +43,6 @@ FAMILIES = {
 }
 _RENAMED = {"IBM_QCS": "IBM_QRS", "IBM_QRS": "IBM_QCS"}
 _NEEDED = ("ENDPOINT", "IAM_ENDPOINT", "IAM_APIKEY", "SERVICE_CRN")
-#: Seconds between two looks at a task: at first, and at most; and how long the service may be away meanwhile.
-_LOOK, _LOOK_AT_MOST, _PATIENCE = 0.2, 5.0, 300.0
 
 
 class QrmiQPU(QPU):
@@ -129,16 +127,10 @@ class QrmiQPU(QPU):
         self._task = task
         on_job(task)
         try:
-            self._waiting.check(task)
-            self._wait(device, task)
-            text = self._waiting.call(lambda: self._ask(device.task_result, task).value, task)
-            return from_sampler(circuits, _decode(text))
-        except QPUCancelled:
-            with contextlib.suppress(Exception):  # `cancel` has asked already, unless the task was not there yet
-                self._ask(device.task_stop, task)
-            raise
-        except Exception as error:
-            raise kept(self.name, error, f"waiting for the task {task}", task) from error
+            with self._waiting.attending(task, lambda: self._ask(device.task_stop, task)):
+                self._wait(device, task)
+                text = self._waiting.call(lambda: self._ask(device.task_result, task).value, task)
+                return from_sampler(circuits, _decode(text))
         finally:
             self._task = None
 
@@ -250,33 +242,17 @@ class QrmiQPU(QPU):
         }
 
     def _wait(self, device: Any, task: str) -> None:
-        """Until the task has ended well. Outages of a while are sat out: the task runs on without us."""
-        TaskStatus = _package().TaskStatus  # noqa: N806 - a class
-        pause, lost_since = _LOOK, None
-        while True:
-            try:
-                status = self._waiting.call(lambda: self._ask(device.task_status, task), task)
-                lost_since = None
-            except QPUCancelled:
-                raise
-            except Exception as error:
-                found = translate(self.name, error, f"asking for the task {task}", task)
-                lost_since = lost_since or time.monotonic()
-                if not found.transient or time.monotonic() - lost_since > _PATIENCE:
-                    raise found from error
-                _log.warning("%s; asking again", found)
-                status = None
-            if status == TaskStatus.Completed:
-                return
-            if status == TaskStatus.Cancelled:
-                raise QPUCancelled(f"{self.name}: the task {task} was cancelled", qpu=self.name, job=task)
-            if status == TaskStatus.Failed:
-                words = "no reason is known"
-                with contextlib.suppress(Exception):
-                    words = self._ask(device.task_logs, task).strip() or words
-                raise QPUError(f"{self.name}: the task {task} failed: {words}", qpu=self.name, job=task)
-            self._waiting.pause(pause, task)
-            pause = min(pause * 1.5, _LOOK_AT_MOST)
+        """Until the task has ended well."""
+        known = _package().TaskStatus
+        over = (known.Completed, known.Cancelled, known.Failed)
+        status = self._waiting.until(over, lambda: self._ask(device.task_status, task), task)
+        if status == known.Cancelled:
+            raise QPUCancelled(f"{self.name}: the task {task} was cancelled", qpu=self.name, job=task)
+        if status == known.Failed:
+            words = "no reason is known"
+            with contextlib.suppress(Exception):
+                words = self._ask(device.task_logs, task).strip() or words
+            raise QPUError(f"{self.name}: the task {task} failed: {words}", qpu=self.name, job=task)
 
 
 def _package() -> Any:

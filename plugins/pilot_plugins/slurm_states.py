@@ -156,8 +156,8 @@ class WatchedJob:
         shown = self._shown
         name = shown[0] if shown is not None else ""
         state = STATES.get(name, JobState.UNKNOWN)
-        if state in (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED):
-            return state, self._describe_end(name)
+        if shown is not None and state in (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED):
+            return state, self._describe_end(shown)
         if self._ended is not None and "TERM" not in self._ended:
             if "USR1" in self._ended:
                 return JobState.EXPIRED, "its walltime was nearly over, and the agents ended"
@@ -168,8 +168,8 @@ class WatchedJob:
             return JobState.ENDED, "Slurm does not know it any more"
         if self._trouble:
             return JobState.UNKNOWN, f"squeue cannot be asked: {self._trouble}"
-        if state is JobState.QUEUED:
-            return self._judge_queued(name)
+        if state is JobState.QUEUED and shown is not None:
+            return self._judge_queued(shown)
         if self._ended is not None:
             return JobState.RUNNING, "was told to end, and ends"
         if state is JobState.RUNNING and shown is not None:
@@ -182,24 +182,21 @@ class WatchedJob:
             return JobState.QUEUED, "submitted"
         return JobState.UNKNOWN, "squeue has not said anything of it yet"
 
-    def _judge_queued(self, name: str) -> tuple[JobState, str]:
-        assert self._shown is not None
-        reason = self._shown[2]
+    def _judge_queued(self, shown: Shown) -> tuple[JobState, str]:
+        name, nodes, reason = shown
         if self._started is not None:
             if self._asked > self._seen_started:
                 return JobState.TAKEN, f"it was requeued ({name}: {reason})"
             return JobState.RUNNING, f"RUNNING on {' '.join(self._started)}"
         if name == "CONFIGURING":
-            return JobState.QUEUED, f"its nodes {self._shown[1]} are being started"
+            return JobState.QUEUED, f"its nodes {nodes} are being started"
         if reason in ("", "None"):
             return JobState.QUEUED, "pending"
         advice = NEVER.get(reason, "").format(id=self._id)
         return JobState.QUEUED, f"pending: {reason}" + (f", it will never start like this: {advice}" if advice else "")
 
-    def _describe_end(self, name: str) -> str:
-        assert self._shown is not None
-        _, nodes, reason = self._shown
-        words = name
+    def _describe_end(self, shown: Shown) -> str:
+        words, nodes, reason = shown
         if reason and reason != "None":
             words += f" {reason}" if reason.startswith("by ") else f" ({reason})"
         if nodes:

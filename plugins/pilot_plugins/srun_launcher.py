@@ -10,11 +10,8 @@ from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
-from pilot.processes import end_marked, identify, is_alive, remove_scratch
+from pilot.processes import end_marked, identify, is_alive, remove_scratch, start_apart, step_free_environment
 
-#: Slurm tells these to a job and its steps; srun takes them for options, which are to be the pilot's own (srun(1),
-#: "INPUT ENVIRONMENT VARIABLES").
-_NOT_INHERITED = ("SLURM_NTASKS", "SLURM_NPROCS", "SLURM_NTASKS_PER_NODE", "SLURM_CPUS_PER_TASK", "SLURM_TRES_PER_TASK")
 #: Seconds that srun has to end its step when it is asked to.
 END_SECONDS = 15.0
 
@@ -48,17 +45,8 @@ class SrunLauncher(Launcher):
         command = ["srun", "--overlap", "--mem=0", "--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node=1"]
         command += ["--cpus-per-task", str(job.description.cores_per_node), "--mpi=none", "--kill-on-bad-exit=0"]
         command += ["--no-kill", "--job-name", job.description.name or job.pilot]
-        environment = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
-        with job.log_path.open("ab") as log_file:
-            step = subprocess.Popen(
-                [*command, *job.command],
-                env=environment | job.environment,
-                cwd=job.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log_file,
-                stderr=log_file,
-                start_new_session=True,
-            )
+        environment = step_free_environment() | job.environment
+        step = start_apart([*command, *job.command], environment, job.folder, job.log_path)
         native_id = identify(step.pid)
         self._steps[native_id] = step
         return native_id

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two looks at a job: at first, and at most.
+_LOOK, _LOOK_AT_MOST = 0.2, 5.0
+#: Seconds that the vendor may be away while a job runs there, before the job is given up.
+_PATIENCE = 300.0
 
 #: Names of exceptions, of whatever library, that say that something cannot be reached now.
 _UNREACHABLE = frozenset(
@@ -111,6 +121,51 @@ class Waiting:
         if errors:
             raise errors[0]
         return results[0]
+
+    def until(self, over: Collection[T], ask: Callable[[], T], job: str) -> T:
+        """The first of the vendor's words for a job's state that is among these, which say that it is over. Outages of
+        a while are sat out: the job runs on without us.
+
+        Args:
+            over: what to wait for.
+            ask: what the vendor says now; called in a thread of its own.
+            job: its native id.
+
+        Raises:
+            QPUUnavailable: the vendor could not be reached for too long.
+            QPUError: it refuses to say.
+            QPUCancelled: `cancel` was called.
+        """
+        pause, lost_since = _LOOK, None
+        while True:
+            try:
+                if (said := self.call(ask, job)) in over:
+                    return said
+                lost_since = None
+            except QPUCancelled:
+                raise
+            except Exception as error:
+                found = kept(self.name, error, f"asking for the job {job}", job)
+                lost_since = lost_since or time.monotonic()
+                if not found.transient or time.monotonic() - lost_since > _PATIENCE:
+                    raise found from error
+                _log.warning("%s; asking again", found)
+            self.pause(pause, job)
+            pause = min(pause * 1.5, _LOOK_AT_MOST)
+
+    @contextlib.contextmanager
+    def attending(self, job: str, stop: Callable[[], object]) -> Iterator[None]:
+        """A block that waits for a job that was submitted: errors in it become the library's own, and when it is
+        cancelled, the job is stopped, for `cancel` may have come before the job was there."""
+        try:
+            self.check(job)
+            yield
+        except QPUCancelled:
+            with contextlib.suppress(Exception):
+                stop()
+            raise
+        except Exception as error:
+            raise kept(self.name, error, f"waiting for the job {job}", job) from error
 
 
 def kept(name: str, error: Exception, doing: str, job: str | None = None) -> PilotError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -41,27 +40,13 @@ def launcher() -> PsijLauncher:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
-    made: list[Job] = []
+def job(make_job: Callable[..., Job]) -> Callable[..., Job]:
+    """``job(*command, **fields)``: a job whose description has these fields."""
 
-    def make(*command: str, environment: dict[str, str] | None = None, **fields: Any) -> Job:
-        folder = tmp_path / f"pilot-{len(made)}"
-        folder.mkdir()
-        made.append(
-            Job(
-                pilot=f"pilot-{len(made)}",
-                command=command,
-                environment={MARK: secrets.token_hex(16), **(environment or {})},
-                description=PilotDescription(resource="psij://slurm", **{"cores_per_node": 1, **fields}),
-                folder=folder,
-                log_path=folder / "agent.log",
-            )
-        )
-        return made[-1]
+    def make(*command: str, **fields: Any) -> Job:
+        return make_job(PilotDescription(**{"resource": "psij://slurm", "cores_per_node": 1, **fields}), *command)
 
-    yield make
-    for one in made:
-        assert not marked(one.environment[MARK])
+    return make
 
 
 @pytest.fixture

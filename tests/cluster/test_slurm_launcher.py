@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
 import socket
 import subprocess
@@ -64,23 +63,11 @@ def launcher(runner: Counted, monkeypatch: pytest.MonkeyPatch) -> SlurmLauncher:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Callable[..., Job]:
+def make(make_job: Callable[..., Job]) -> Callable[..., Job]:
     """``make(*command, **fields)``: a job whose description has these fields."""
-    numbers = iter(range(1, 1000))
 
     def make(*command: str, **fields: Any) -> Job:
-        number = next(numbers)
-        folder = tmp_path / f"pilot-{number}"
-        folder.mkdir()
-        wanted = PilotDescription(**{"resource": "slurm://", "cores_per_node": 1, **fields})
-        return Job(
-            pilot=f"pilot-{number}",
-            command=command,
-            environment={**wanted.environment, MARK: secrets.token_hex(16)},
-            description=wanted,
-            folder=folder,
-            log_path=folder / "agent.log",
-        )
+        return make_job(PilotDescription(**{"resource": "slurm://", "cores_per_node": 1, **fields}), *command)
 
     return make
 

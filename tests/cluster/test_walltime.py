@@ -53,8 +53,8 @@ def test_an_early_signal_drains_nothing(manager: PilotManager, pilot: Pilot, eve
 def test_a_job_that_is_to_end_drains(manager: PilotManager, pilot: Pilot, eventually: Eventually) -> None:
     tasks = [manager.submit_task(time.sleep, 0.5) for _ in range(20)]
     tasks[0].result(30)
-    signal(pilot, "TERM")
     manager.submit_pilot(PilotDescription(engine="process", cores_per_node=2))
+    signal(pilot, "TERM")
     eventually(lambda: pilot.state is not PilotState.ACTIVE)
     for task in tasks:
         assert task.result(60) is None

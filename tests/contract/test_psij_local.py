@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +34,11 @@ def launcher() -> PsijLauncher:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
-    made = []
-
+def job(make_job: Callable[..., Job]) -> Callable[..., Job]:
     def make(*command: str, description: PilotDescription = HERE, **environment: str) -> Job:
-        folder = tmp_path / f"pilot-{len(made)}"
-        folder.mkdir()
-        made.append(
-            Job(
-                pilot=f"pilot-{len(made)}",
-                command=command,
-                environment={MARK: secrets.token_hex(16), **environment},
-                description=description,
-                folder=folder,
-                log_path=folder / "agent.log",
-            )
-        )
-        return made[-1]
+        return make_job(description, *command, **environment)
 
-    yield make
-    for one in made:
-        assert not marked(one.environment[MARK])
+    return make
 
 
 def state(launcher: PsijLauncher, id: str, one: Job) -> JobState:

@@ -26,6 +26,7 @@ MESSAGES: list[Message] = [
     messages.Run(3, Resources(0.5, 1.0, 2**33), [1, 2], ["a", "b"], ["b"], 0.25, False, 1.5),
     messages.Outcomes(3, "pilot-1.1", 2),
     messages.Lost(3, "pilot-1.1", [1, 2], "was killed by signal 9", True),
+    messages.Leaving(),
     messages.Started(3, "pilot-1.1", 2),
     messages.Cancel([1, 2, 2**40]),
     messages.Ack(1, 10),

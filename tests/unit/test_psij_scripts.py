@@ -16,7 +16,7 @@ from pilot.interfaces import Job
 if importlib.util.find_spec("psij") is None:
     pytest.skip("psij-python is not installed: pip install 'quantum-pilot[psij]'", allow_module_level=True)
 
-from pilot_plugins import psij_executors, psij_launcher
+from pilot_plugins import psij_executors, psij_job
 from pilot_plugins.psij_executors import psij
 from pilot_plugins.psij_launcher import PsijLauncher
 
@@ -43,7 +43,7 @@ def script(tmp_path: Path, **fields: Any) -> str:
         log_path=tmp_path / "agent.log",
     )
     executor: Any = psij_executors.make(name, tmp_path)
-    one = psij.Job(psij_launcher._spec(job, name, tmp_path / "job.sh"))
+    one = psij.Job(psij_job.spec(job, name, tmp_path / "job.sh"))
     one.executor = executor
     text = io.StringIO()
     executor.generate_submit_script(one, executor._create_script_context(one), text)

@@ -14,6 +14,7 @@ from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Distribution, Read
 from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
 from pilot.quantum.cutting.reconstruction import CutResult, reconstruct
 from pilot.quantum.outcomes import Outcomes
+from pilot.quantum.seeds import draw_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -146,7 +147,7 @@ class CutPlan:
         """
         payloads = [pack(experiment) for experiment in self.experiments()]
         numbers = self._shots(shots, total_shots)
-        return submit(run_circuits, payloads, numbers, [(each,) for each in _seeds(seed, len(payloads))])
+        return submit(run_circuits, payloads, numbers, [(each,) for each in draw_seeds(seed, len(payloads))])
 
     def descriptions(
         self,
@@ -171,7 +172,7 @@ class CutPlan:
         numbers = self._shots(shots, total_shots)
         described = []
         for number, (experiment, its_shots, its_seed) in enumerate(
-            zip(self.experiments(), numbers, _seeds(seed, len(numbers)), strict=True)
+            zip(self.experiments(), numbers, draw_seeds(seed, len(numbers)), strict=True)
         ):
             work: dict[str, Any] = {"function": run_circuits, "args": (pack(experiment), its_shots, (its_seed,))}
             if qpu is not None:
@@ -281,8 +282,3 @@ class CutPlan:
             project=project,
             max_outcomes=max_outcomes,
         )
-
-
-def _seeds(seed: int | None, number: int) -> list[int]:
-    """A seed for each subexperiment; Aer takes 31 bits."""
-    return [int(each) for each in np.random.SeedSequence(seed).generate_state(number) >> 1]

@@ -126,8 +126,12 @@ class Fragment:
 
         Args:
             outcomes: one for each of `experiments()`, in its order.
+
+        Raises:
+            ValueError: the fragment was built without a distribution.
         """
-        assert self.readout is not None
+        if self.readout is None:
+            raise ValueError("no distribution was asked for when this fragment was built")
         group, position = self.readout
         mask = self.groups[group].pauli_bitmasks[position]
         return Readouts.build(list(outcomes[group :: len(self.groups)]), mask)

@@ -38,11 +38,7 @@ class Submitter(Mapper, Protocol):
 
 def gather(futures: Sequence[Future[_T]]) -> list[_T]:
     """Wait for all results; the first failure cancels what has not run and is raised."""
-    done, pending = wait(futures, return_when=FIRST_EXCEPTION)
-    for future in pending:
-        future.cancel()
-    for future in done:
-        future.result()
+    _wait(futures)
     return [future.result() for future in futures]
 
 
@@ -57,10 +53,15 @@ def tree_sum(manager: Mapper, add: Callable[[Sequence[_T]], _T], futures: Sequen
         groups = [level[start : start + _FAN_IN] for start in range(0, len(level), _FAN_IN)]
         level = list(manager.map(add, groups))
         every += level
-    done, pending = wait(every, return_when=FIRST_EXCEPTION)
+    _wait(every)
+    return level[0].result()
+
+
+def _wait(futures: Sequence[Future[Any]]) -> None:
+    """Until all have results, none of which is fetched; the first failure cancels what has not run and is raised."""
+    done, pending = wait(futures, return_when=FIRST_EXCEPTION)
     for future in pending:
         future.cancel()
-    for future in every:
+    for future in futures:
         if future in done and (error := future.exception()) is not None:
             raise error
-    return level[0].result()

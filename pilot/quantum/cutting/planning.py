@@ -71,7 +71,7 @@ def plan(
         DescriptionError: the circuit, an observable or a number is not as above, there would be too many
             terms, or no size keeps to the limits; the message says what would.
     """
-    sizes = _sizes(circuit, max_qubits)
+    sizes = _sizes(max_qubits)
     _check(num_samples, max_overhead, max_subexperiments)
     maker = _Maker(circuit, observables, distribution, num_samples, wires=wires, seed=seed)
     found: list[tuple[Candidate, CutPlan | None]] = []
@@ -81,22 +81,7 @@ def plan(
         except DescriptionError as error:
             if len(sizes) == 1:
                 raise
-            nothing = Prediction(
-                seconds=math.inf, run_seconds=math.inf, reconstruct_seconds=0.0, memory=0.0, problem=str(error)
-            )
-            found.append(
-                (
-                    Candidate(
-                        max_qubits=size,
-                        cuts=1,
-                        overhead=math.inf,
-                        num_distinct=0,
-                        prediction=nothing,
-                        rejected=str(error),
-                    ),
-                    None,
-                )
-            )
+            found.append((_impossible(size, str(error)), None))
             continue
         found.append((_candidate(made, size, predict(made), max_overhead, max_subexperiments), made))
     candidates = tuple(candidate for candidate, _ in found)
@@ -202,7 +187,7 @@ class _Maker:
         return tuple((place[0], column[place]) if place is not None and place in column else None for place in places)
 
 
-def _sizes(circuit: QuantumCircuit, max_qubits: int | Sequence[int] | None) -> list[int]:
+def _sizes(max_qubits: int | Sequence[int] | None) -> list[int]:
     # a cut wire goes on on a qubit of its own, so pieces may have more qubits than the circuit
     sizes = [_ANY] if max_qubits is None else [max_qubits] if isinstance(max_qubits, int) else list(max_qubits)
     if not sizes or min(sizes) < 1:
@@ -217,6 +202,12 @@ def _check(num_samples: int | None, max_overhead: float | None, max_subexperimen
         raise DescriptionError(f"max_overhead: {max_overhead} given, at least 1 allowed (1: no cuts)")
     if max_subexperiments is not None and max_subexperiments < 1:
         raise DescriptionError(f"max_subexperiments: {max_subexperiments} given, at least 1 allowed")
+
+
+def _impossible(size: int, problem: str) -> Candidate:
+    """A size for which there is no plan."""
+    nothing = Prediction(seconds=math.inf, run_seconds=math.inf, reconstruct_seconds=0.0, memory=0.0, problem=problem)
+    return Candidate(max_qubits=size, cuts=1, overhead=math.inf, num_distinct=0, prediction=nothing, rejected=problem)
 
 
 def _candidate(

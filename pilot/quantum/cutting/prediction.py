@@ -10,7 +10,6 @@ The model and its constants are in `costs`; this measures them, on each pilot fo
 from __future__ import annotations
 
 import math
-import os
 import statistics
 from dataclasses import dataclass
 from time import perf_counter
@@ -160,7 +159,7 @@ def probe() -> Probe:
     return Probe(
         vector_slowness=_vector_slowness(),
         product_slowness=_product_slowness(),
-        memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory=simulation.machine_memory(),
     )
 
 

@@ -26,8 +26,8 @@ from qiskit.quantum_info import SparsePauliOp
 from pilot.descriptions import TaskDescription
 from pilot.quantum.pennylane_device.simulators import Plan
 from pilot.quantum.primitives.submission import check_gives_shots, shot_order, task_fields
-from pilot.quantum.primitives.submission import seeds as drawn
 from pilot.quantum.programs import load
+from pilot.quantum.seeds import draw_seeds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,13 +138,13 @@ class _Tape:
             circuit.measure([wires.index(wire) for wire in self._measured], register)
         return [
             TaskDescription(circuit=circuit, shots=shots, seed=seed, **wanted, **fields)
-            for shots, seed in zip(self.shots, drawn(self.seed, len(self.shots)), strict=True)
+            for shots, seed in zip(self.shots, draw_seeds(self.seed, len(self.shots)), strict=True)
         ]
 
     def result(self, results: Sequence[Any]) -> Any:
         """As PennyLane wants it: a value, a tuple of one for each measurement, a tuple of these for a shot vector."""
         values = tuple(
-            self._values(one, seed) for one, seed in zip(results, drawn(self.seed, len(results)), strict=True)
+            self._values(one, seed) for one, seed in zip(results, draw_seeds(self.seed, len(results)), strict=True)
         )
         return values if self.tape.shots.has_partitioned_shots else values[0]
 

@@ -17,7 +17,8 @@ from pilot.errors import DescriptionError
 from pilot.quantum.pennylane_device.circuits import Circuits
 from pilot.quantum.pennylane_device.simulators import Simulators
 from pilot.quantum.primitives.jobs import Gathering
-from pilot.quantum.primitives.submission import Manager, seeds
+from pilot.quantum.primitives.submission import Manager
+from pilot.quantum.seeds import draw_seeds
 
 
 @simulator_tracking
@@ -118,7 +119,7 @@ class PilotQubit(Device):  # type: ignore[misc]
 
     def _run(self, method: str, circuits: Any, config: ExecutionConfig | None) -> list[Any]:
         tapes, _ = convert_to_numpy_parameters(tuple(circuits))
-        plan = self._kind.plan(method, tapes, config or ExecutionConfig(), seeds(self._rng, len(tapes)))
+        plan = self._kind.plan(method, tapes, config or ExecutionConfig(), draw_seeds(self._rng, len(tapes)))
         tasks: list[Future[Any]] = list(self._manager.submit_tasks(plan.descriptions))
         results: list[Any] = Gathering(tasks, plan.finish).result(None)
         return results

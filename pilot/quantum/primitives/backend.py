@@ -20,7 +20,8 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUUnavailable
 from pilot.interfaces import QPUInfo
 from pilot.quantum.primitives.jobs import PilotJob
-from pilot.quantum.primitives.submission import Manager, check_gives_shots, measures, seeds, shot_order, task_fields
+from pilot.quantum.primitives.submission import Manager, check_gives_shots, measures, shot_order, task_fields
+from pilot.quantum.seeds import draw_seeds
 
 if TYPE_CHECKING:
     from pilot.quantum.outcomes import Outcomes
@@ -97,7 +98,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
         for key in set(settings) - {"shots", "memory", "seed_simulator"}:
             warnings.warn(f"Option {key} is not used by this backend", UserWarning, stacklevel=2)
         shots, seed = settings["shots"], settings["seed_simulator"]
-        drawn = seeds(seed, len(circuits))
+        drawn = draw_seeds(seed, len(circuits))
         descriptions = [
             TaskDescription(circuit=circuit, shots=shots, seed=one, **self._fields)
             for circuit, one in zip(circuits, drawn, strict=True)

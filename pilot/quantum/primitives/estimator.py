@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qiskit.primitives import BaseEstimatorV2, DataBin, EstimatorPubLike, PrimitiveResult, PubResult
+from qiskit.primitives import BaseEstimatorV2, DataBin, EstimatorPubLike, PubResult
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.quantum_info import SparsePauliOp
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.primitives.jobs import PilotPrimitiveJob
-from pilot.quantum.primitives.submission import Manager, seeds, task_fields
+from pilot.quantum.primitives.submission import Manager, submit_plans, task_fields
+from pilot.quantum.seeds import draw_seeds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,10 +91,10 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
             EstimatorPub.coerce(pub, self._default_precision if precision is None else precision) for pub in pubs
         ]
         plans = [
-            _plan(pub, seed, self._fields) for pub, seed in zip(coerced, seeds(self._seed, len(coerced)), strict=True)
+            _plan(pub, seed, self._fields)
+            for pub, seed in zip(coerced, draw_seeds(self._seed, len(coerced)), strict=True)
         ]
-        tasks = self._manager.submit_tasks([one for plan in plans for one in plan.descriptions])
-        return PilotPrimitiveJob(tasks, functools.partial(_finish, plans))
+        return submit_plans(self._manager, plans)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,7 +132,7 @@ def _plan(pub: EstimatorPub, seed: int, fields: dict[str, Any]) -> _Plan:
     parts = _parts(sets, observables, together=bool(pub.circuit.parameters))
     values = pub.parameter_values.as_array(pub.circuit.parameters).reshape(indices.size, pub.circuit.num_parameters)
     descriptions = []
-    for (its_sets, its_observables), its_seed in zip(parts, seeds(seed, len(parts)), strict=True):
+    for (its_sets, its_observables), its_seed in zip(parts, draw_seeds(seed, len(parts)), strict=True):
         descriptions.append(
             TaskDescription(
                 circuit=pub.circuit,
@@ -175,9 +175,3 @@ def _parts(sets: NDArray[np.intp], observables: NDArray[np.intp], together: bool
         chunks = [its_sets] if together else [[one] for one in its_sets]
         parts += [(chunk, list(its_observables)) for chunk in chunks]
     return parts
-
-
-def _finish(plans: Sequence[_Plan], results: list[Any]) -> PrimitiveResult[PubResult]:
-    left = iter(results)
-    parts = [plan.result([next(left) for _ in plan.descriptions]) for plan in plans]
-    return PrimitiveResult(parts, metadata={"version": 2})

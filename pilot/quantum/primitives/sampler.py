@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qiskit.primitives import BaseSamplerV2, BitArray, DataBin, PrimitiveResult, SamplerPubLike, SamplerPubResult
+from qiskit.primitives import BaseSamplerV2, BitArray, DataBin, SamplerPubLike, SamplerPubResult
 from qiskit.primitives.containers.sampler_pub import SamplerPub
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.primitives.jobs import PilotPrimitiveJob
-from pilot.quantum.primitives.submission import Manager, check_gives_shots, measures, seeds, shot_order, task_fields
+from pilot.quantum.primitives.submission import (
+    Manager,
+    check_gives_shots,
+    measures,
+    shot_order,
+    submit_plans,
+    task_fields,
+)
+from pilot.quantum.seeds import draw_seeds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,10 +100,10 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
                     stacklevel=2,
                 )
         plans = [
-            _plan(pub, seed, self._fields) for pub, seed in zip(coerced, seeds(self._seed, len(coerced)), strict=True)
+            _plan(pub, seed, self._fields)
+            for pub, seed in zip(coerced, draw_seeds(self._seed, len(coerced)), strict=True)
         ]
-        tasks = self._manager.submit_tasks([one for plan in plans for one in plan.descriptions])
-        return PilotPrimitiveJob(tasks, functools.partial(_finish, plans))
+        return submit_plans(self._manager, plans)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,14 +140,8 @@ def _plan(pub: SamplerPub, seed: int, fields: dict[str, Any]) -> _Plan:
             values = pub.parameter_values.as_array(pub.circuit.parameters).reshape(pub.size, -1)
             descriptions = [TaskDescription(parameters=values, seed=seed, **common)]
         else:
-            descriptions = [TaskDescription(seed=one, **common) for one in seeds(seed, pub.size)]
+            descriptions = [TaskDescription(seed=one, **common) for one in draw_seeds(seed, pub.size)]
     return _Plan(pub=pub, seed=seed, descriptions=tuple(descriptions))
-
-
-def _finish(plans: Sequence[_Plan], results: list[Any]) -> PrimitiveResult[SamplerPubResult]:
-    left = iter(results)
-    parts = [plan.result([next(left) for _ in plan.descriptions]) for plan in plans]
-    return PrimitiveResult(parts, metadata={"version": 2})
 
 
 def pack_register(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,17 +1,20 @@
-"""What the primitives share: the manager that they submit to, the fields of their tasks, and seeds."""
+"""What the primitives share: who they submit to, the fields of their tasks, and how a run becomes a job."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from qiskit import QuantumCircuit
+from qiskit.primitives import PrimitiveResult, PubResult
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
+from pilot.quantum.primitives.jobs import PilotPrimitiveJob
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +45,29 @@ class Manager(Protocol):
 
     def submit_tasks(self, descriptions: Iterable[TaskDescription], /) -> Sequence[Future[Any]]:
         """Send tasks on their way; does not block."""
+
+
+class Plan(Protocol):
+    """The tasks of one pub."""
+
+    @property
+    def descriptions(self) -> tuple[TaskDescription, ...]:
+        """What is submitted."""
+
+    def result(self, results: Sequence[Any], /) -> PubResult:
+        """What the pub gives, from its tasks' results in order."""
+
+
+def submit_plans(manager: Manager, plans: Sequence[Plan]) -> PilotPrimitiveJob:
+    """The job of all these pubs, whose tasks are submitted at once; does not block."""
+    tasks = manager.submit_tasks([one for plan in plans for one in plan.descriptions])
+    return PilotPrimitiveJob(tasks, partial(_finish, plans))
+
+
+def _finish(plans: Sequence[Plan], results: list[Any]) -> PrimitiveResult[PubResult]:
+    left = iter(results)
+    parts = [plan.result([next(left) for _ in plan.descriptions]) for plan in plans]
+    return PrimitiveResult(parts, metadata={"version": 2})
 
 
 def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,15 +108,6 @@ def check_gives_shots(owner: str, fields: Mapping[str, Any]) -> None:
             field="mitigation",
             given=stages,
         )
-
-
-def seeds(seed: np.random.Generator | int | None, number: int) -> list[int]:
-    """Seeds for so many tasks: an integer gives the same ones at each call, a generator goes on, None is random."""
-    if isinstance(seed, np.random.Generator):
-        drawn = seed.integers(1 << 31, size=number)
-    else:
-        drawn = np.random.SeedSequence(seed).generate_state(number) >> 1
-    return [int(one) for one in drawn]
 
 
 def shot_order(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.intp]:

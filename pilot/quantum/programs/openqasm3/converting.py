@@ -58,7 +58,6 @@ class Converter(ConvertVisitor):
     def __init__(self) -> None:
         super().__init__()
         self._subroutines: dict[str, ast.SubroutineDefinition] = {}
-        self._returned: list[Any] = []
         self._calls = 0
         self._rounds = 0
         #: An ``int`` that the statement before has set to a register, as Qiskit's exporter does before a switch.

@@ -77,7 +77,7 @@ class _Builder(Values):
                 case Apply() if self._is_subroutine(statement):
                     self._call(statement)
                 case Apply() | Dagger() | Control():
-                    self._append(*self._steps(statement), statement.place)
+                    self._append(*self._steps(statement))
                 case Measure():
                     self._measure(statement)
                 case Barrier():
@@ -92,7 +92,7 @@ class _Builder(Values):
                 case While():
                     self._loop(statement)
 
-    def _append(self, steps: list[tuple[Gate, list[int]]], phase: float, place: Place) -> None:
+    def _append(self, steps: list[tuple[Gate, list[int]]], phase: float) -> None:
         for gate, numbers in steps:
             self._circuit.append(gate, numbers, copy=False)
         if phase:
