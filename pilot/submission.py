@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -132,8 +133,11 @@ def _task(name: str, options: argparse.Namespace) -> TaskDescription:
 
 
 def _usual() -> str:
-    cores = len(os.sched_getaffinity(0))
-    return f"srun://process:{cores}" if "SLURM_JOB_ID" in os.environ else f"process:{cores}"
+    """Inside a Slurm job its whole allocation, as far as all nodes have it; else this machine."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return f"process:{len(os.sched_getaffinity(0))}"
+    granted = re.findall(r"(?:^|,)(\d+)", os.environ.get("SLURM_JOB_CPUS_PER_NODE", "1"))  # such as 4(x2),3
+    return f"srun://process:{min(map(int, granted))}:{os.environ.get('SLURM_JOB_NUM_NODES', '1')}"
 
 
 def _pilot(text: str, qpu: str | None) -> PilotDescription:
