@@ -7,11 +7,12 @@ import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
 from qiskit.circuit import Clbit, Parameter
 from qiskit.circuit.random import random_circuit
-from qiskit.quantum_info import Statevector
+from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit_aer import AerSimulator
 
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import pack, run_circuit, run_circuits, unpack
+from pilot.quantum import circuits
+from pilot.quantum.circuits import exact_values, pack, run_circuit, run_circuits, unpack
 from pilot.quantum.deferral import without_final_measurements
 
 
@@ -166,3 +167,28 @@ def test_without_measurements_no_classical_bits_stay_and_all_else_does():
     assert bare == circuit
     assert bare.num_clbits == 0
     assert list(bare.parameters) == [angle]
+
+
+def test_many_shots_are_drawn_in_parts(monkeypatch):
+    circuit = QuantumCircuit(16)
+    circuit.h(range(4))
+    circuit.x(15)
+    circuit.measure_all()
+    monkeypatch.setattr(circuits, "SHOTS_AT_ONCE", 100)
+    first, again, other = (run_circuit(circuit, 250, seed).get_counts() for seed in (1, 1, 2))
+    assert first == again != other
+    assert {outcome[:12] for outcome in first} == {"1" + "0" * 11}
+    assert len(first) == 16
+    assert sum(first.values()) == 250
+
+
+def test_exact_values_of_wide_circuits_that_are_easy():
+    clifford = QuantumCircuit(30)  # entangled all over, which a matrix product state would follow for ever
+    generator = np.random.default_rng(1)
+    for _ in range(300):
+        one, other = generator.choice(30, 2, replace=False).tolist()
+        clifford.h(one)
+        clifford.cx(one, other)
+        clifford.s(other)
+    back = clifford.compose(clifford.inverse())
+    assert exact_values(back, [SparsePauliOp("Z" * 30)])[0] == pytest.approx(1.0)
