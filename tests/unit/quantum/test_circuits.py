@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
 from qiskit.circuit import Clbit, Parameter
+from qiskit.circuit.library import C3SXGate, CSdgGate, RC3XGate, XXMinusYYGate, XXPlusYYGate
 from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit_aer import AerSimulator
@@ -192,3 +193,35 @@ def test_exact_values_of_wide_circuits_that_are_easy():
         clifford.s(other)
     back = clifford.compose(clifford.inverse())
     assert exact_values(back, [SparsePauliOp("Z" * 30)])[0] == pytest.approx(1.0)
+
+
+def test_gates_that_aer_does_not_know_keep_their_meaning():
+    mine = QuantumCircuit(2, name="mine")
+    mine.h(0)
+    mine.cx(0, 1)
+    circuit = QuantumCircuit(5, global_phase=0.3)
+    circuit.h(range(5))
+    circuit.append(XXMinusYYGate(0.4, 0.2), [3, 1])
+    circuit.append(RC3XGate(), [4, 0, 2, 3])
+    circuit.append(C3SXGate(), [1, 4, 3, 0])
+    circuit.append(mine.to_gate(), [2, 4])
+    circuit.append(CSdgGate(), [2, 0])
+    truth = Statevector(circuit).probabilities()
+    circuit.barrier()
+    circuit.measure_all()
+    counts = run_circuit(circuit, None, seed=0).get_counts()
+    assert np.allclose([counts.get(f"{outcome:05b}", 0.0) for outcome in range(32)], truth, atol=1e-12)
+
+
+def test_unknown_gates_with_free_parameters_are_bound_for_each_set():
+    angle = Parameter("a")
+    circuit = QuantumCircuit(2)
+    circuit.x(0)
+    circuit.append(XXPlusYYGate(angle), [0, 1])
+    values = np.array([[0.3], [2.0]])
+    observables = [SparsePauliOp("IZ"), SparsePauliOp("XY")]
+    truth = [
+        [Statevector(circuit.assign_parameters(row)).expectation_value(one).real for one in observables]
+        for row in values
+    ]
+    assert np.allclose(exact_values(circuit, observables, values), truth, atol=1e-12)
