@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
 from qiskit.circuit import Clbit, Parameter
-from qiskit.circuit.library import C3SXGate, CSdgGate, RC3XGate, XXMinusYYGate, XXPlusYYGate
+from qiskit.circuit.library import C3SXGate, CSdgGate, DCXGate, RC3XGate, RCCXGate, XXMinusYYGate, XXPlusYYGate
 from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit_aer import AerSimulator
@@ -206,6 +206,8 @@ def test_gates_that_aer_does_not_know_keep_their_meaning():
     circuit.append(C3SXGate(), [1, 4, 3, 0])
     circuit.append(mine.to_gate(), [2, 4])
     circuit.append(CSdgGate(), [2, 0])
+    circuit.append(DCXGate(), [1, 2])
+    circuit.append(RCCXGate(), [4, 3, 0])
     truth = Statevector(circuit).probabilities()
     circuit.barrier()
     circuit.measure_all()
