@@ -35,6 +35,7 @@ from pilot.quantum.execution import (
 )
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.observables import operators
+from pilot.quantum.seeds import draw_seeds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -361,7 +362,8 @@ def _extrapolated(
 
 def _parts(wanted: _Wanted, circuits: Sequence[QuantumCircuit], way: _Way) -> list[Part]:
     """The work in parts; what makes the result is still missing among their arguments."""
-    seeds = _seeds(wanted.description.seed, len(circuits) * (1 if wanted.values is None else len(wanted.values)))
+    sets = 1 if wanted.values is None else len(wanted.values)
+    seeds = tuple(draw_seeds(wanted.description.seed, len(circuits) * sets))
     parts, first = [], 0
     if wanted.values is None:
         for first in range(0, len(circuits), way.per_part):
@@ -391,11 +393,6 @@ def _per_part(seconds: Sequence[float]) -> int:
     """How many circuits make a part."""
     mean = sum(seconds) / len(seconds)
     return max(1, int(PART_SECONDS / mean), -(-len(seconds) // MAX_PARTS))
-
-
-def _seeds(seed: int | None, number: int) -> tuple[int, ...]:
-    drawn = np.random.SeedSequence(seed).generate_state(number) >> 1  # Aer takes 31 bits
-    return tuple(drawn.tolist())
 
 
 def _facts(wanted: _Wanted) -> CircuitFacts:
