@@ -68,7 +68,7 @@ class Readout(Stage):
     slightly biased.
     """
 
-    calibrations: Calibrations = field(default_factory=Calibrations)
+    calibrations: Calibrations = field(default_factory=Calibrations, compare=False)
     #: How often each qubit is prepared in 0, and how often in 1; with exact circuits the calibration is exact too.
     shots: int = 8192
     nearest: bool = False

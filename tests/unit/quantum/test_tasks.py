@@ -14,6 +14,7 @@ from pilot.descriptions import SLOT, CircuitFacts, Resources, TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum.execution import DeviceRun, ExactValues, Simulation
+from pilot.quantum.mitigation import DynamicalDecoupling, Readout, Twirling, ZeroNoise
 from pilot.quantum.tasks import prepare
 
 
@@ -174,3 +175,11 @@ def test_wrong_fields_are_named(fields: dict[str, Any], words: str) -> None:
     circuit.measure_all()
     with pytest.raises(DescriptionError, match=words):
         prepare(TaskDescription(circuit=circuit, **fields), offer())
+
+
+def test_stages_themselves_go_along_with_their_settings() -> None:
+    entries = [Readout(shots=100), Twirling(num=2), DynamicalDecoupling(), ZeroNoise()]
+    described = TaskDescription(circuit=bell(False), observables=["ZZ"], shots=10, qpu="*", mitigation=entries)
+    function = function_of(prepare(described, offer()))
+    assert function.stages == tuple(entries)
+    assert hash(function) == hash(function_of(prepare(described, offer())))
