@@ -8,14 +8,19 @@ order, and takes the medians.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import operator
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +109,111 @@ def show(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
         host = {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps({"title": title, "host": host, "rows": rows}, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a figure must reach: ``Bar("<=", 1.1, "ratio")``. `unit` "s" or "1/s" is scaled to the machine."""
+
+    relation: str
+    limit: float
+    unit: str = ""
+
+    def scaled(self, reference: float) -> float:
+        """The limit on a machine whose `reference_ms` is this one; it holds as written where that is 40 ms."""
+        slower = reference / 40
+        return self.limit * {"s": slower, "1/s": 1 / slower}.get(self.unit, 1.0)
+
+    def is_met(self, value: float, reference: float) -> bool:
+        return bool(COMPARISONS[self.relation](value, self.scaled(reference)))
+
+
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "<=": operator.le,
+    "<": operator.lt,
+    "==": operator.eq,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+
+
+def reference_ms() -> float:
+    """How fast this machine is: the least processor time of 15 rounds of a million stores, in milliseconds."""
+    times = []
+    for _ in range(15):
+        d: dict[int, int] = {}
+        began = time.process_time()
+        for i in range(1_000_000):
+            d[i & 1023] = i
+        times.append(time.process_time() - began)
+    return 1000 * min(times)
+
+
+def report(
+    name: str,
+    figures: dict[str, tuple[float | list[float], Bar | None]],
+    *,
+    rows: list[dict[str, Any]],
+    configuration: dict[str, Any],
+    file: Path | None,
+) -> None:
+    """Prints each figure with its bar, writes them to `file`, and ends the script with 1 where a bar is missed.
+
+    Args:
+        name: of the benchmark.
+        figures: by key, a value or the values of several runs (their median is the figure), and the bar, if any.
+        rows: what the figures were made from.
+        configuration: what the script was called with.
+        file: JSON; None: none is written.
+    """
+    reference = reference_ms()
+    written = {}
+    for key, (value, bar) in figures.items():
+        runs = value if isinstance(value, list) else [value]
+        middle = statistics.median(runs)
+        entry: dict[str, Any] = {"value": middle, "n": len(runs), "spread": [min(runs), max(runs)]}
+        if bar is not None:
+            entry |= {"bar": f"{bar.relation} {bar.limit:g}", "unit": bar.unit, "met": bar.is_met(middle, reference)}
+            if bar.unit in ("s", "1/s"):
+                entry["scaled_bar"] = f"{bar.relation} {bar.scaled(reference):.4g}"
+        written[key] = entry
+        state = "" if bar is None else f"   {entry['bar']} {bar.unit} {'met' if entry['met'] else 'MISSED'}"
+        sys.stdout.write(f"{key} = {middle:.6g}{state}\n")
+    if file:
+        content = {
+            "name": name,
+            "configuration": configuration,
+            "versions": _versions(),
+            "host": {
+                "cpus": os.cpu_count(),
+                "load": os.getloadavg()[0],
+                "python": platform.python_version(),
+                "reference_ms": reference,
+            },
+            "commit": _commit(),
+            "figures": written,
+            "rows": rows,
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content, indent=2) + "\n")
+    missed = [key for key, entry in written.items() if not entry.get("met", True)]
+    if missed:
+        sys.exit(f"{name}: the bar is missed: {', '.join(missed)}")
+
+
+def _versions() -> dict[str, str]:
+    names = ("quantum-pilot", "qiskit", "qiskit-aer", "pennylane", "mthree", "numpy", "ray", "distributed")
+    found = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _commit() -> str:
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def figure(value: Any) -> str:
