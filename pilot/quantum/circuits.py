@@ -1,6 +1,6 @@
-"""How circuits travel to a worker, and how they are simulated there.
+"""How circuits are simulated in a worker process.
 
-Circuits travel as QPY, many in one payload. A worker process keeps its simulator and its pass manager:
+Circuits come as `packing` writes them. A worker process keeps its simulator and its pass manager:
 building the second costs a hundred times what running it does. A circuit with few measured bits is simulated
 once for the exact probabilities of its outcomes, from which its counts are drawn: half the time of Aer's own
 sampling.
@@ -9,14 +9,13 @@ sampling.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from qiskit import QuantumCircuit, generate_preset_pass_manager, qpy
+from qiskit import QuantumCircuit, generate_preset_pass_manager
 from qiskit.circuit import Barrier, CircuitError, ClassicalRegister, Delay, Gate, ParameterExpression
 from qiskit.circuit.library import UnitaryGate
 from qiskit.quantum_info import SparsePauliOp
@@ -27,6 +26,7 @@ from pilot.errors import DescriptionError
 from pilot.quantum import simulation
 from pilot.quantum.deferral import defer_measurements, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
+from pilot.quantum.packing import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -65,19 +65,6 @@ MAX_MATRIX_QUBITS = 4
 _TAKES_MATRICES = frozenset({"automatic", "statevector", "density_matrix"})
 #: Methods that draw shots faster than they list probabilities.
 _SAMPLED = frozenset({"matrix_product_state", "stabilizer"})
-
-
-def pack(circuits: QuantumCircuit | Iterable[QuantumCircuit]) -> bytes:
-    """One circuit or many as QPY, the form in which they travel."""
-    buffer = io.BytesIO()
-    qpy.dump(circuits if isinstance(circuits, QuantumCircuit) else list(circuits), buffer)
-    return buffer.getvalue()
-
-
-def unpack(payload: bytes) -> list[QuantumCircuit]:
-    """The circuits that `pack` made `payload` from, in their order."""
-    circuits: list[QuantumCircuit] = qpy.load(io.BytesIO(payload))
-    return circuits
 
 
 def run_circuits(payload: bytes, shots: int | None, seeds: Sequence[int]) -> list[Outcomes]:

@@ -20,7 +20,6 @@ from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDes
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, needs, tomography
-from pilot.quantum.circuits import pack
 from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.execution import (
     DeviceRun,
@@ -35,6 +34,7 @@ from pilot.quantum.execution import (
 )
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.observables import operators
+from pilot.quantum.packing import pack
 from pilot.quantum.programs.definitions import truly_named
 from pilot.quantum.seeds import draw_seeds
 

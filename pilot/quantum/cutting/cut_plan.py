@@ -9,11 +9,12 @@ import numpy as np
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import pack, run_circuits
+from pilot.quantum.circuits import run_circuits
 from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Distribution, Readout, reconstruct_distribution
 from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
 from pilot.quantum.cutting.reconstruction import CutResult, reconstruct
 from pilot.quantum.outcomes import Outcomes
+from pilot.quantum.packing import pack
 from pilot.quantum.seeds import draw_seeds
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from qiskit_aer import AerSimulator
 
 from pilot.errors import DescriptionError
 from pilot.quantum import circuits
-from pilot.quantum.circuits import exact_values, pack, run_circuit, run_circuits, unpack
+from pilot.quantum.circuits import exact_values, run_circuit, run_circuits
 from pilot.quantum.deferral import without_final_measurements
+from pilot.quantum.packing import pack, unpack
 
 
 def two_registers():
