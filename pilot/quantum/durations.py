@@ -19,7 +19,7 @@ def timed(target: Target, qubits: Sequence[int] | None = None) -> Target:
         qubits: keep these alone, numbered from 0; None: all.
     """
     number = {qubit: index for index, qubit in enumerate(range(target.num_qubits) if qubits is None else qubits)}
-    known = target.qubit_properties or [None] * target.num_qubits
+    known = target.qubit_properties
     result = Target(
         num_qubits=len(number),
         dt=target.dt,
@@ -27,7 +27,7 @@ def timed(target: Target, qubits: Sequence[int] | None = None) -> Target:
         min_length=target.min_length,
         pulse_alignment=target.pulse_alignment,
         acquire_alignment=target.acquire_alignment,
-        qubit_properties=[known[qubit] for qubit in number],
+        qubit_properties=None if known is None else [known[qubit] for qubit in number],
     )
     for name in target.operation_names:
         operation = target.operation_from_name(name)

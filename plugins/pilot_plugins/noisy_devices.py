@@ -169,7 +169,8 @@ class NoisyDevice:
                     model.add_readout_error(ReadoutError([[1 - error[0], error[0]], [error[1], 1 - error[1]]]), numbers)
             elif (gate_error := self._gate_error(name, qubits)) is not None:
                 model.add_quantum_error(gate_error, name, numbers)
-        t1s, t2s = zip(*(_times(self.target.qubit_properties[qubit]) for qubit in active), strict=True)
+        known = self.target.qubit_properties
+        t1s, t2s = zip(*(_times(known[qubit] if known else None) for qubit in active), strict=True)
         idle = RelaxationNoisePass(t1s=list(t1s), t2s=list(t2s), dt=self.target.dt, op_types=Delay)
         model._custom_noise_passes.append(idle)  # as NoiseModel.from_backend does; there is no public way
         return model

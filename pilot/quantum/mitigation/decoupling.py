@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 #: The pulses of each sequence: half turns about X, about X backwards, and about Y.
 SEQUENCES = {"XX": ("X", "X"), "XpXm": ("X", "-X"), "XY4": ("X", "Y", "X", "Y")}
 
-#: Seconds of the step of time for targets that say none.
-_UNIT = 1e-9
+#: Seconds of the step of time for targets that say none: so short that no duration has to be rounded.
+_UNIT = 1e-15
 #: Ways to write a pulse in gates, the first that the target has. The turns about Z take no time on devices that
 #: have no other gate for it.
 _PULSES: dict[str, tuple[tuple[Gate, ...], ...]] = {
