@@ -114,7 +114,10 @@ def test_sizes_with_too_many_terms_are_passed_over():
         ({"max_qubits": []}, r"max_qubits: \[\] given"),
         ({"max_overhead": 0.5}, "max_overhead: 0.5 given, at least 1"),
         ({"max_subexperiments": 0}, "max_subexperiments: 0 given, at least 1"),
-        ({"observables": (), "distribution": False}, "ask for one of both"),
+        ({"observables": None, "distribution": False}, "ask for one of both"),
+        ({"observables": (), "distribution": False}, "observables: none given"),
+        ({"max_overhead": "9"}, "max_overhead: '9' given, at least 1"),
+        ({"max_subexperiments": True}, "max_subexperiments: True given, at least 1"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
