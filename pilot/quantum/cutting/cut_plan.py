@@ -13,6 +13,7 @@ from pilot.quantum.circuits import pack, run_circuits
 from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Distribution, Readout, reconstruct_distribution
 from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
 from pilot.quantum.cutting.reconstruction import CutResult, reconstruct_sums
+from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.outcomes import Outcomes
 from pilot.quantum.seeds import draw_seeds
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
+    from qiskit.circuit import Qubit
 
     from pilot.quantum.cutting.costs import Candidate, Prediction
     from pilot.quantum.cutting.cuts import Cut
@@ -170,8 +172,9 @@ class CutPlan:
             options: further fields of each `TaskDescription`, such as `pilots`, `min_fidelity`, `mitigation`.
 
         Raises:
-            DescriptionError: too few shots, or a field with a value that is not allowed.
+            DescriptionError: too few shots, or a field with a value that is not allowed; see `run` for mitigation.
         """
+        self._check_mitigation(options.get("mitigation", ()))
         numbers = self._shots(shots, total_shots)
         described = []
         for number, (experiment, its_shots, its_seed) in enumerate(
@@ -241,7 +244,8 @@ class CutPlan:
                 `min_fidelity` or `mitigation`.
 
         Raises:
-            DescriptionError: too few shots, or an option that is not allowed.
+            DescriptionError: too few shots, or an option that is not allowed: mitigation by "zne"; and by "readout"
+                where a cut of a gate measures a qubit that goes on, which most do.
             Exception: the error of the first subexperiment that failed; those not yet run are cancelled.
                 There is no result from a part of them.
         """
@@ -260,6 +264,22 @@ class CutPlan:
             raise DescriptionError(f"shots: {shots} given, at least 2 allowed (one says nothing about the error)")
         return [shots] * self.num_distinct
 
+    def _check_mitigation(self, given: Any) -> None:
+        """Refuse stages that cannot work here before anything runs."""
+        chosen = stages(listed(given))
+        if chosen.zero_noise is not None:
+            raise DescriptionError(
+                "mitigation: 'zne' extrapolates values, and the values of a cut circuit are put together here, not in "
+                "its tasks; leave it out, or give the uncut circuit with its observables to a TaskDescription",
+                field="mitigation",
+            )
+        if "readout" in chosen.stage.name.split("+") and any(map(_goes_on_after_measuring, self.experiments())):
+            raise DescriptionError(
+                "mitigation: 'readout' corrects qubits that are measured once, at their end, and cuts of gates here "
+                "measure some in the middle; cut wires alone (mark them with CutWire), or leave it out",
+                field="mitigation",
+            )
+
     def _distribution(
         self, outcomes: Sequence[Sequence[Outcomes]], manager: Mapper | None, project: bool, max_outcomes: int
     ) -> Distribution | None:
@@ -274,3 +294,14 @@ class CutPlan:
             project=project,
             max_outcomes=max_outcomes,
         )
+
+
+def _goes_on_after_measuring(circuit: QuantumCircuit) -> bool:
+    """Something is done to a qubit after it was measured."""
+    measured: set[Qubit] = set()
+    for entry in circuit.data:
+        if not measured.isdisjoint(entry.qubits):
+            return True
+        if entry.name == "measure":
+            measured.update(entry.qubits)
+    return False
