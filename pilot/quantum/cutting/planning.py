@@ -130,15 +130,12 @@ class _Maker:
 
     def _take(self, observables: Any, width: int, distribution: bool) -> None:
         """The terms that are measured, and what each observable has of them."""
-        if observables is None:
-            if not distribution:
-                raise DescriptionError("observables: none given and distribution=False; ask for one of both")
-            codes, self.coefficients, self.constants = (
-                np.zeros((0, width), dtype=np.int8),
-                np.zeros((0, 0)),
-                np.zeros(0),
-            )
-        else:
+        if observables is None and not distribution:
+            raise DescriptionError("observables: none given and distribution=False; ask for one of both")
+        self.coefficients: NDArray[np.float64] = np.zeros((0, 0))
+        self.constants: NDArray[np.float64] = np.zeros(0)
+        codes: NDArray[np.int8] = np.zeros((0, width), dtype=np.int8)
+        if observables is not None:
             codes, self.coefficients, self.constants = distinct_terms(operators(observables, width), width)
         if not len(codes) and not distribution:  # multiples of the identity; a fragment measures something
             codes = np.zeros((1, width), dtype=np.int8)
@@ -210,8 +207,9 @@ class _Maker:
 
 def _sizes(max_qubits: int | Sequence[int] | None) -> list[int]:
     # a cut wire goes on on a qubit of its own, so pieces may have more qubits than the circuit
-    given = [max_qubits] if isinstance(max_qubits, str) or not isinstance(max_qubits, Iterable) else list(max_qubits)
-    sizes = [_ANY] if max_qubits is None else given
+    given: Any = [_ANY] if max_qubits is None else max_qubits
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    sizes = list(given) if several else [given]
     if not sizes or not all(_is_whole(size) for size in sizes):
         raise DescriptionError(
             f"max_qubits: {max_qubits!r} given; a whole number, or several of them, each at least 1, is allowed",

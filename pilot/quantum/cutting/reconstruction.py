@@ -147,7 +147,10 @@ def reconstruct_sums(
     sums = _all_sums(decomposition, [each.means for each in samples], [each.variances for each in samples], manager)
 
     def shots_of(slopes: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-        return np.sum([each.variance(coefficients, its) for each, its in zip(samples, slopes, strict=True)], axis=0)
+        total: NDArray[np.float64] = np.sum(
+            [each.variance(coefficients, its) for each, its in zip(samples, slopes, strict=True)], axis=0
+        )
+        return total
 
     shot_variance = shots_of(sums.slopes)
     sampling_variance = variance_of_draws(
@@ -217,7 +220,8 @@ def variance_of_draws(
     if n == 0:
         return np.zeros_like(drawn)
     if n == 1:  # one draw says nothing about its spread
-        return np.full_like(drawn, weight**2) * np.square(bounds)
+        bound: NDArray[np.float64] = np.full_like(drawn, weight**2) * np.square(bounds)
+        return bound
     square_of_mean = (drawn**2 - drawn_variance) / n**2
     variance: NDArray[np.float64] = n * weight**2 * (n / (n - 1) * (squares / n - square_of_mean)).clip(min=0)
     return variance
