@@ -49,8 +49,8 @@ _PULSES: dict[str, tuple[tuple[Gate, ...], ...]] = {
         (RXGate(-math.pi),),
         (RGate(-math.pi, 0),),
         (RGate(math.pi, math.pi),),
-        (UGate(math.pi, math.pi / 2, -math.pi / 2),),
-        (U3Gate(math.pi, math.pi / 2, -math.pi / 2),),
+        (UGate(math.pi, math.pi, 0),),
+        (U3Gate(math.pi, math.pi, 0),),
         (RZGate(math.pi), SXGate(), SXGate(), RZGate(-math.pi)),
     ),
     "Y": (

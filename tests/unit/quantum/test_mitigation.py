@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, generate_preset_pass_manager
 from qiskit.circuit import Delay, Parameter
-from qiskit.circuit.library import CZGate, ECRGate, Measure, RGate, iSwapGate
+from qiskit.circuit.library import (
+    CXGate,
+    CZGate,
+    ECRGate,
+    Measure,
+    Reset,
+    RGate,
+    get_standard_gate_name_mapping,
+    iSwapGate,
+)
 from qiskit.circuit.random import random_circuit
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Operator, Statevector
@@ -233,6 +242,38 @@ def test_other_gate_sets():
     measured.measure_all()
     planned = Readout().plan([measured], 100, Device(target=target))
     assert all(native(calibrating, target) for calibrating in planned.circuits)
+
+
+@pytest.mark.parametrize("dt", [1e-9, None])
+@pytest.mark.parametrize("gates", [("u",), ("u3", "u2", "u1"), ("sx", "rz"), ("rx", "ry", "rz")], ids="+".join)
+@pytest.mark.parametrize("sequence", ["XX", "XpXm", "XY4"])
+def test_decoupling_in_other_gates_and_without_a_unit_of_time(sequence, gates, dt):
+    """Also without a duration of the resets, and of gates about Z."""
+    known = {one.name: one for one in get_standard_gate_name_mapping().values()}
+    target, every = Target(num_qubits=2, dt=dt), [(0,), (1,)]
+    for name in gates:
+        timed = None if name in ("rz", "u1") else InstructionProperties(duration=4e-8)
+        target.add_instruction(known[name], dict.fromkeys(every, timed))
+    target.add_instruction(CXGate(), {(0, 1): InstructionProperties(duration=1e-7)})
+    target.add_instruction(Reset(), dict.fromkeys(every))
+    target.add_instruction(Delay(Parameter("t")), dict.fromkeys(every))
+    circuit = QuantumCircuit(2)
+    circuit.cx(0, 1)
+    for angle in range(30):
+        circuit.rx(0.1 + angle, 0)
+        circuit.ry(0.2, 0)
+    circuit.cx(0, 1)
+    compiled = generate_preset_pass_manager(optimization_level=0, target=target).run(circuit)
+    (padded,) = DynamicalDecoupling(sequence).plan([compiled], 1, Device(target=target)).circuits
+    assert native(padded, target)
+    assert len(padded.data) > len(compiled.data) + 2
+    assert np.allclose(without(padded).data, without(compiled).data)
+    assert {entry.operation.unit for entry in padded.data if entry.name == "delay"} == {"s" if dt is None else "dt"}
+    reset = QuantumCircuit(2)
+    reset.cx(0, 1)
+    reset.reset(0)
+    reset.cx(0, 1)
+    assert DynamicalDecoupling(sequence).plan([reset], 1, Device(target=target)).circuits[0].count_ops()["reset"] == 1
 
 
 # ---- folding and extrapolation ---------------------------------------------------------------------------------
