@@ -75,3 +75,9 @@ def _taking(estimate: simulation.Estimate, cores: int = 1) -> Resources:
 def device_seconds(circuit: QuantumCircuit, shots: int) -> float:
     """How long a device takes for a circuit: each shot a millisecond at most, most of it for the reset."""
     return float(0.001 + shots * (250e-6 + 0.3e-6 * circuit.depth()))
+
+
+def noisy_seconds(circuit: QuantumCircuit, shots: int) -> float:
+    """How long a simulation with a noise model takes."""
+    estimates = simulation.predict(simulation.facts(circuit, bonds=False), shots, noisy=True)
+    return min(one.seconds for one in estimates)

@@ -34,6 +34,7 @@ from pilot.quantum.execution import (
     without_noise,
 )
 from pilot.quantum.mitigation import listed, stages
+from pilot.quantum.noise import NoisySimulation, packed_model
 from pilot.quantum.observables import operators
 from pilot.quantum.programs.definitions import truly_named
 from pilot.quantum.seeds import draw_seeds
@@ -47,6 +48,8 @@ PART_SECONDS = 0.1
 MAX_PARTS = 256
 #: A part of a task for devices has so many circuits at least; devices run parts of many tasks in one job.
 MAX_DEVICE_PARTS = 64
+#: Circuits with a noise model of the user's own that make a part. The same wherever it runs: a part has one seed.
+NOISY_PER_PART = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,10 +170,14 @@ class _Where:
     devices: tuple[str, ...] = ()
     #: A simulator among the pilots' ``qpus``; "": this library's choice.
     simulator: str = ""
+    #: A noise model, pickled, that circuits are simulated with; empty: none.
+    noise: bytes = b""
 
 
 def _where(description: TaskDescription, offer: Offer) -> _Where:
     exact, names = description.shots is None, description.qpu
+    if description.noise_model is not None:
+        return _Where(noise=packed_model(description))
     if names is None:
         asks = description.min_fidelity is not None or bool(description.mitigation)
         found: tuple[str, ...] = (ANY_QPU,) if (offer.devices and not exact) or asks else ()
@@ -320,6 +327,17 @@ def _on_simulators(
     )
 
 
+def _with_noise(
+    wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None, offer: Offer
+) -> _Way:
+    description = wanted.description
+    shots = description.shots or 1
+    plain = _on_simulators(wanted, where, circuits, program, offer)
+    function = NoisySimulation(program=program, shots=shots, model=where.noise, together=description.seed is None)
+    seconds = [needs.noisy_seconds(circuit, shots) for circuit in circuits]
+    return dataclasses.replace(plain, function=function, seconds=seconds, per_part=NOISY_PER_PART, others=())
+
+
 def _assemble(
     wanted: _Wanted,
     where: _Where,
@@ -333,6 +351,8 @@ def _assemble(
     if where.devices:
         way = _on_devices(wanted, where, circuits, program)
         finish = _extrapolated(wanted.description, finish, planned)
+    elif where.noise:
+        way = _with_noise(wanted, where, circuits, program, offer)
     else:
         way = _on_simulators(wanted, where, circuits, program, offer)
     parts = _parts(wanted, circuits, way)
