@@ -18,6 +18,7 @@ from qiskit.result.models import ExperimentResult, ExperimentResultData
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
+from pilot.quantum.noise import PackedNoiseModel
 from pilot.quantum.primitives.jobs import PilotJob
 from pilot.quantum.primitives.submission import Manager, check_gives_shots, measures, ran_on, shot_order, task_fields
 from pilot.quantum.primitives.targets import known_info, target_of
@@ -165,7 +166,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
         shots, seed = settings["shots"], settings["seed_simulator"]
         fields = dict(self._fields)
         if settings["noise_model"] is not None:
-            fields["noise_model"] = settings["noise_model"]
+            fields["noise_model"] = PackedNoiseModel.of(settings["noise_model"])
         drawn = draw_seeds(seed, len(circuits))
         own_seeds = [None] * len(drawn) if seed is None and fields.get("noise_model") is not None else drawn
         descriptions = [

@@ -15,6 +15,7 @@ from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUError
+from pilot.quantum.noise import PackedNoiseModel
 from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
 from pilot.quantum.tasks import prepare
 
@@ -128,6 +129,21 @@ def test_what_does_not_go_with_a_noise_model_is_refused(
 ) -> None:
     with pytest.raises(DescriptionError, match=message):
         run(**{"circuit": bell, "observables": ["ZZ"], "shots": 10, "noise_model": model, **fields})
+
+
+def test_a_model_is_packed_once_for_many_tasks(
+    model: NoiseModel, bell: QuantumCircuit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[NoiseModel] = []
+    kept = PackedNoiseModel.__init__
+    monkeypatch.setattr(PackedNoiseModel, "__init__", lambda self, given: (made.append(given), kept(self, given))[1])
+    bell.measure_all()
+    PilotBackend(Here()).run([bell] * 5, noise_model=model, shots=10).result()
+    PilotSampler(Here(), noise_model=model).run([bell] * 5, shots=10).result()
+    assert len(made) == 2
+    packed = PackedNoiseModel(model)
+    assert run(circuit=bell, shots=10, noise_model=packed, seed=1).shots == 10
+    assert len(made) == 3
 
 
 def test_a_noise_model_is_for_circuits_alone(model: NoiseModel) -> None:
