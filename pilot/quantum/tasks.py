@@ -324,15 +324,17 @@ def _on_simulators(
     )
 
 
-def _with_noise(
-    wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None, offer: Offer
-) -> _Way:
-    description = wanted.description
+def _with_noise(wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None) -> _Way:
+    description, asked = wanted.description, needs.asked_for(wanted.description)
     shots = description.shots or 1
-    plain = _on_simulators(wanted, where, circuits, program, offer)
-    function = NoisySimulation(program=program, shots=shots, model=where.noise, together=description.seed is None)
-    seconds = [needs.noisy_seconds(circuit, shots) for circuit in circuits]
-    return dataclasses.replace(plain, function=function, seconds=seconds, per_part=NOISY_PER_PART, others=())
+    estimates = [needs.noisy(circuit, shots, asked) for circuit in circuits]
+    return _Way(
+        function=NoisySimulation(program=program, shots=shots, model=where.noise, together=description.seed is None),
+        seconds=[seconds for _, seconds in estimates],
+        per_part=NOISY_PER_PART,
+        resources=max((resources for resources, _ in estimates), key=lambda one: one.memory),
+        others=(),
+    )
 
 
 def _assemble(
@@ -349,7 +351,7 @@ def _assemble(
         way = _on_devices(wanted, where, circuits, program)
         finish = _extrapolated(wanted.description, finish, planned)
     elif where.noise:
-        way = _with_noise(wanted, where, circuits, program, offer)
+        way = _with_noise(wanted, where, circuits, program)
     else:
         way = _on_simulators(wanted, where, circuits, program, offer)
     parts = _parts(wanted, circuits, way)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -215,7 +215,7 @@ def _checked(circuit: Any) -> bool:
             "or use PilotSampler, which takes arrays of values",
             given=circuit,
         )
-    saving = next((name for name in _names(circuit) if name.startswith(("save_", "set_"))), None)
+    saving = next((name for name in sorted(_names(circuit)) if name.startswith(("save_", "set_"))), None)
     if saving is not None:
         raise DescriptionError(
             f"circuit {circuit.name!r} has {saving}: it is for a simulator in this process, and results of pilots are "
@@ -226,13 +226,14 @@ def _checked(circuit: Any) -> bool:
     return measures(circuit)
 
 
-def _names(circuit: QuantumCircuit) -> Iterator[str]:
+def _names(circuit: QuantumCircuit) -> set[str]:
     """Names of all instructions, those in blocks of control flow included."""
-    for entry in circuit.data:
-        yield entry.name
-        if isinstance(entry.operation, ControlFlowOp):
-            for block in entry.operation.blocks:
-                yield from _names(block)
+    found = set(circuit.count_ops())
+    if circuit.has_control_flow_op():
+        for entry in circuit.data:
+            if isinstance(entry.operation, ControlFlowOp):
+                found = found.union(*(_names(block) for block in entry.operation.blocks))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

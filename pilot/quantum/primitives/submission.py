@@ -170,4 +170,4 @@ def shot_order(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.intp]
 
 def measures(circuit: QuantumCircuit) -> bool:
     """True when the circuit writes to a classical bit."""
-    return any(entry.clbits for entry in circuit.data)
+    return "measure" in circuit.count_ops() or any(entry.clbits for entry in circuit.data)
