@@ -37,6 +37,7 @@ from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.noise import NoisySimulation, packed_model
 from pilot.quantum.observables import operators
 from pilot.quantum.seeds import draw_seeds
+from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,6 +75,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
         DescriptionError: the circuit cannot be read, or fields do not go together.
     """
     wanted = _read(description)
+    refuse_simulator_instructions(wanted.circuit)
     where = _where(description, offer)
     if description.tomography is not False:
         return _tomography(wanted, where, offer)

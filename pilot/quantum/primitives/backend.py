@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit import ControlFlowOp
 from qiskit.providers import BackendV2, Options
 from qiskit.result import Result
 from qiskit.result.models import ExperimentResult, ExperimentResultData
@@ -23,6 +22,7 @@ from pilot.quantum.primitives.jobs import PilotJob
 from pilot.quantum.primitives.submission import Manager, check_gives_shots, measures, ran_on, shot_order, task_fields
 from pilot.quantum.primitives.targets import known_info, target_of
 from pilot.quantum.seeds import draw_seeds
+from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 
 if TYPE_CHECKING:
     from qiskit.transpiler import Target
@@ -215,25 +215,8 @@ def _checked(circuit: Any) -> bool:
             "or use PilotSampler, which takes arrays of values",
             given=circuit,
         )
-    saving = next((name for name in sorted(_names(circuit)) if name.startswith(("save_", "set_"))), None)
-    if saving is not None:
-        raise DescriptionError(
-            f"circuit {circuit.name!r} has {saving}: it is for a simulator in this process, and results of pilots are "
-            "counts. Take TaskDescription(circuit=…, observables=…) for expectation values, tomography=True for the "
-            "state, shots=None for exact probabilities",
-            given=circuit,
-        )
+    refuse_simulator_instructions(circuit)
     return measures(circuit)
-
-
-def _names(circuit: QuantumCircuit) -> set[str]:
-    """Names of all instructions, those in blocks of control flow included."""
-    found = set(circuit.count_ops())
-    if circuit.has_control_flow_op():
-        for entry in circuit.data:
-            if isinstance(entry.operation, ControlFlowOp):
-                found = found.union(*(_names(block) for block in entry.operation.blocks))
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

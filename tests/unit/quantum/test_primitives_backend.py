@@ -20,10 +20,10 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
-from pilot.descriptions import PilotDescription
+from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, QPUUnavailable
 from pilot.interfaces import QPUInfo
-from pilot.quantum.primitives import PilotBackend
+from pilot.quantum.primitives import PilotBackend, PilotSampler
 from pilot.states import PilotState
 
 LINE = QPUInfo(
@@ -261,6 +261,33 @@ def test_instructions_that_save_inside_a_block_are_refused() -> None:
         circuit.save_statevector()
     with pytest.raises(DescriptionError, match="has save_statevector"):
         PilotBackend(Here()).run(circuit)
+
+
+def test_instructions_that_save_are_refused_by_every_face_and_inside_instructions() -> None:
+    inner = QuantumCircuit(2)
+    inner.save_statevector()
+    circuit = QuantumCircuit(2)
+    circuit.append(inner.to_instruction(), [0, 1])
+    with pytest.raises(DescriptionError, match="has save_statevector"):
+        Here().submit_tasks([TaskDescription(circuit=circuit, observables=["ZZ"])])
+    with pytest.raises(DescriptionError, match="has save_statevector"):
+        PilotSampler(Here()).run([_saves("save_statevector")])
+    setting = QuantumCircuit(1, 1)
+    setting.set_statevector([0, 1])
+    setting.measure(0, 0)
+    with pytest.raises(DescriptionError, match="has set_statevector"):
+        PilotBackend(Here()).run(setting)
+
+
+def test_a_gate_of_the_users_own_may_be_called_save() -> None:
+    own = QuantumCircuit(1, name="save_me")
+    own.x(0)
+    circuit = QuantumCircuit(1, 1)
+    circuit.append(own.to_gate(), [0])
+    circuit.append(own.to_instruction(), [0])
+    circuit.append(own.to_gate(), [0])
+    circuit.measure(0, 0)
+    assert PilotBackend(Here()).run(circuit, shots=5).result().get_counts() == {"1": 5}
 
 
 def test_results_say_which_qpu_ran_them(bell: QuantumCircuit) -> None:
