@@ -21,7 +21,7 @@ from qiskit_aer import AerSimulator
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError, QPUUnavailable
+from pilot.errors import DescriptionError, PilotFailed, QPUUnavailable
 from pilot.interfaces import QPUInfo
 from pilot.quantum.primitives import PilotBackend, PilotSampler
 from pilot.states import PilotState
@@ -87,6 +87,11 @@ def test_a_qpu_that_no_pilot_has_is_not_guessed() -> None:
         _ = PilotBackend(Here(), "fake:manila").target
 
 
+def test_any_device_has_no_target() -> None:
+    with pytest.raises(QPUUnavailable, match="name it"):
+        _ = PilotBackend(Here(), "*").target
+
+
 class Starting:
     """A pilot that has a device, which says what it is when it is waited for, or never."""
 
@@ -98,6 +103,8 @@ class Starting:
 
     def wait(self, timeout: float) -> None:
         self.waited = timeout
+        if self.state is PilotState.FAILED:
+            raise PilotFailed("lost", pilot=self.name)
         if self._says is not None:
             self._manager.qpus = {self._says.name: self._says}
 
@@ -114,6 +121,16 @@ def test_a_target_waits_for_the_pilot_that_has_it(manila: QPUInfo) -> None:
     here.pilots, here.qpus = [Starting(here, manila)], {}
     assert PilotBackend(here, "fake:manila").num_qubits == 5
     assert here.pilots[0].waited > 100
+
+
+def test_a_pilot_that_failed_does_not_hide_another_one(manila: QPUInfo) -> None:
+    here: Any = Here()
+    here.pilots, here.qpus = [Starting(here, None), Starting(here, manila)], {}
+    here.pilots[0].state = PilotState.FAILED
+    assert PilotBackend(here, "fake:manila").num_qubits == 5
+    here.pilots, here.qpus = here.pilots[:1], {}
+    with pytest.raises(QPUUnavailable, match="first is failed"):
+        _ = PilotBackend(here, "fake:manila").target
 
 
 def test_a_target_says_what_it_has_waited_for_and_why_a_device_cannot_be_used(manila: QPUInfo) -> None:
