@@ -36,6 +36,7 @@ from pilot.quantum.execution import (
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.noise import NoisySimulation, packed_model
 from pilot.quantum.observables import operators
+from pilot.quantum.programs.definitions import truly_named
 from pilot.quantum.seeds import draw_seeds
 from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 
@@ -99,6 +100,8 @@ def _read(description: TaskDescription) -> _Wanted:
         from pilot.quantum.programs import load  # and its parsers
 
         circuit = load(circuit).to_qiskit()
+    else:
+        circuit = truly_named(circuit)
     _check(circuit)
     if not isinstance(description.observables, Sized):
         raise description.wrong("observables", "a list of Pauli strings such as 'ZZI', or of Qiskit's operators")

@@ -107,7 +107,8 @@ def load(
     Raises:
         ProgramError: the text is wrong; `line`, `column` and `expected` say where and why. Also when an untrusted
             text takes too long or too much memory.
-        DescriptionError: the format is unknown or the object none that holds a circuit.
+        DescriptionError: the format is unknown or the object none that holds a circuit; or `definitions.truly_named`
+            refuses a controlled gate.
     """
     if format is not None and format not in NAMES:
         raise DescriptionError(
@@ -118,7 +119,9 @@ def load(
     if isinstance(program, Program):
         return program
     if isinstance(program, QuantumCircuit):
-        return Program(_expected(program.copy(), format, "qiskit"), "qiskit")
+        from pilot.quantum.programs.definitions import truly_named
+
+        return Program(truly_named(_expected(program.copy(), format, "qiskit")), "qiskit")
     if isinstance(program, str | os.PathLike):
         text, suggested, folder = _read(program)
         format = format or _guess(text, suggested)

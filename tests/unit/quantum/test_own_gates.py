@@ -1,0 +1,163 @@
+"""Gates of a user's own that have the name of another operation: they do what they are made of."""
+
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit
+from qiskit.circuit import AnnotatedOperation, ControlModifier, Parameter
+from qiskit.circuit.library import CXGate, PauliGate, UnitaryGate
+from qiskit.quantum_info import Operator, Statevector
+
+from pilot import TaskDescription
+from pilot.errors import DescriptionError
+from pilot.interfaces import Offer
+from pilot.quantum.programs import load
+from pilot.quantum.programs.definitions import truly_named
+from pilot.quantum.tasks import prepare
+
+#: Names of standard gates, of simulators' instructions, of what compilers synthesise, and of directives.
+NAMES = (
+    *("h", "id", "p", "u", "rzz", "cx", "ccx", "mcx", "swap", "ecr", "global_phase", "cu3"),
+    *("multiplexer", "diagonal", "initialize", "quantum_channel", "mcu", "mcphase", "pauli", "unitary", "kraus"),
+    *("qft", "permutation", "clifford", "linear_function", "PauliEvolution", "ModularAdder", "annotated"),
+    *("delay", "reset", "barrier", "measure", "if_else", "save_state", "set_statevector"),
+)
+
+
+def own(name, width=2):
+    """A gate that is none of Qiskit's."""
+    circuit = QuantumCircuit(width, name=name)
+    circuit.ry(1.0, 0)
+    if width > 1:
+        circuit.cx(0, width - 1)
+        circuit.rx(0.3, width - 1)
+    return circuit
+
+
+def whole(circuit, width):
+    """It between gates, and the unitary that it makes."""
+    around = QuantumCircuit(width)
+    around.h(range(width))
+    around.t(range(width))
+    around.compose(circuit, range(circuit.num_qubits), inplace=True)
+    around.h(range(width))
+    return around
+
+
+def placed(operation, width):
+    circuit = QuantumCircuit(operation.num_qubits)
+    circuit.append(operation, circuit.qubits)
+    return whole(circuit, width)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("width", [1, 2])
+def test_an_own_gate_is_what_it_is_made_of(name, width):
+    outer = QuantumCircuit(width, name="layer")
+    outer.append(own(name, width).to_gate(), range(width))
+    expected = Operator(whole(own(name, width), width))
+    for operation in (own(name, width).to_gate(), own(name, width).to_instruction(), outer.to_gate()):
+        circuit = truly_named(placed(operation, width))
+        taken = {entry.name for entry in circuit.data if not entry.is_standard_gate()} & set(NAMES)
+        assert not taken, "a simulator would take it for another one"
+        assert Operator(circuit) == expected
+        assert Operator(load(placed(operation, width)).to_qiskit()) == expected
+
+
+@pytest.mark.parametrize("name", ["h", "id", "z", "qft", "layer"])
+def test_an_annotated_control_of_an_own_gate_controls_what_it_is_made_of(name):
+    operation = AnnotatedOperation(own(name).to_gate(), ControlModifier(1))
+    expected = own("harmless").to_gate().control(1)
+    assert Operator(truly_named(placed(operation, 3))) == Operator(placed(expected, 3))
+
+
+@pytest.mark.parametrize("name", ["h", "z", "x", "sx"])
+def test_a_control_that_took_qiskits_gate_is_refused(name):
+    """Its definition is the control of Qiskit's gate, its base gate another: no one can tell what is meant."""
+    controlled = own(name, 1).to_gate().control(1)
+    with pytest.raises(DescriptionError, match="another name"):
+        load(placed(controlled, 2))
+    inside = QuantumCircuit(1, name="layer")
+    inside.append(own(name, 1).to_gate(), [0])
+    with pytest.raises(DescriptionError, match="another name"):
+        load(placed(inside.to_gate().control(2), 3))
+
+
+def test_a_control_of_an_own_gate_stays_one():
+    controlled = own("layer", 2).to_gate().control(2, ctrl_state=1)
+    circuit = placed(controlled, 4)
+    assert truly_named(circuit) is circuit
+
+
+def test_own_gates_in_bodies_of_control_flow_get_other_names():
+    circuit = QuantumCircuit(1, 1)
+    circuit.measure(0, 0)
+    with circuit.if_test((0, 1)):
+        circuit.append(own("h", 1).to_gate(), [0])
+    with circuit.for_loop(range(2)):
+        circuit.append(own("reset", 1).to_instruction(), [0])
+    found = truly_named(circuit)
+    blocks = [
+        block for entry in found.data if entry.name in ("if_else", "for_loop") for block in entry.operation.blocks
+    ]
+    assert [entry.name for block in blocks for entry in block.data] == ["h_defined", "reset_defined"]
+
+
+def test_an_own_gate_that_is_qiskits_becomes_qiskits():
+    same = QuantumCircuit(2, name="cz")
+    same.h(1)
+    same.cx(0, 1)
+    same.h(1)
+    assert truly_named(placed(same.to_gate(), 2)).count_ops()["cz"] == 1
+
+
+def test_two_own_gates_of_one_name_stay_two():
+    first, second = own("h", 1), QuantumCircuit(1, name="h")
+    second.rx(2.0, 0)
+    circuit = QuantumCircuit(1)
+    for each in (first, second, first):
+        circuit.append(each.to_gate(), [0])
+    expected = QuantumCircuit(1)
+    expected.ry(1.0, 0)
+    expected.rx(2.0, 0)
+    expected.ry(1.0, 0)
+    assert Operator(truly_named(circuit)) == Operator(expected)
+
+
+def test_free_angles_of_own_gates_stay_free():
+    angle = Parameter("a")
+    inner = QuantumCircuit(1, name="p")
+    inner.ry(2 * angle, 0)
+    circuit = QuantumCircuit(1)
+    circuit.append(inner.to_gate(), [0])
+    bound = truly_named(circuit).assign_parameters([0.4])
+    assert np.allclose(Statevector(bound).probabilities(), [np.cos(0.4) ** 2, np.sin(0.4) ** 2])
+
+
+def test_what_needs_no_change_comes_back_itself():
+    circuit = QuantumCircuit(4, 1)
+    circuit.h(0)
+    circuit.append(UnitaryGate(np.eye(4)), [0, 1])
+    circuit.append(CXGate(ctrl_state=0), [0, 1])
+    circuit.append(PauliGate("XYZ"), [0, 1, 2])
+    circuit.mcx([0, 1, 2], 3)
+    circuit.initialize([1, 0], 3)
+    circuit.reset(0)
+    circuit.delay(3, 0)
+    circuit.barrier()
+    circuit.append(own("layer").to_gate(), [0, 1])
+    circuit.measure(0, 0)
+    assert truly_named(circuit) is circuit
+
+
+def test_tasks_run_what_own_gates_are_made_of():
+    circuit = QuantumCircuit(1)
+    circuit.append(own("id", 1).to_gate(), [0])
+    assert exact_task(circuit, ["Z"]) == pytest.approx([np.cos(1.0)])
+
+
+def exact_task(circuit, observables):
+    """The values of the parts that a task is made of, run here."""
+    offer = Offer(devices={}, cores=4, cores_per_node=4, gpus=0)
+    prepared = prepare(TaskDescription(circuit=circuit, observables=observables), offer)
+    results = [part.function(*part.args) for part in prepared.parts]
+    return prepared.combine.function(*prepared.combine.args, results).values
