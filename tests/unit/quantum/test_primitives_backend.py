@@ -18,12 +18,13 @@ from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2, StatevectorE
 from qiskit.providers import JobStatus
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, PilotFailed, QPUUnavailable
 from pilot.interfaces import QPUInfo
-from pilot.quantum.primitives import PilotBackend, PilotSampler
+from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
 from pilot.states import PilotState
 
 LINE = QPUInfo(
@@ -305,6 +306,21 @@ def test_a_gate_of_the_users_own_may_be_called_save() -> None:
     circuit.append(own.to_gate(), [0])
     circuit.measure(0, 0)
     assert PilotBackend(Here()).run(circuit, shots=5).result().get_counts() == {"1": 5}
+
+
+def test_a_gate_of_the_users_own_with_a_standard_name_is_what_it_is() -> None:
+    own = QuantumCircuit(1, name="h")
+    own.x(0)
+    circuit = QuantumCircuit(1)
+    circuit.append(own.to_gate(), [0])
+    (value,) = PilotEstimator(Here()).run([(circuit, "Z")]).result()
+    assert abs(value.data.evs + 1) < 1e-9
+    circuit.measure_all()
+    for noise in (None, NoiseModel()):
+        backend = PilotBackend(Here(), noise_model=noise)
+        assert backend.run(circuit, shots=5).result().get_counts() == {"1": 5}
+        sampler = PilotSampler(Here(), noise_model=noise)
+        assert sampler.run([circuit], shots=5).result()[0].data.meas.get_counts() == {"1": 5}
 
 
 def test_results_say_which_qpu_ran_them(bell: QuantumCircuit) -> None:
