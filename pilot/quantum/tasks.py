@@ -38,6 +38,7 @@ from pilot.quantum.noise import NoisySimulation, packed_model
 from pilot.quantum.observables import operators
 from pilot.quantum.programs.definitions import truly_named
 from pilot.quantum.seeds import draw_seeds
+from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,6 +76,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
         DescriptionError: the circuit cannot be read, or fields do not go together.
     """
     wanted = _read(description)
+    refuse_simulator_instructions(wanted.circuit)
     where = _where(description, offer)
     if description.tomography is not False:
         return _tomography(wanted, where, offer)
@@ -327,15 +329,17 @@ def _on_simulators(
     )
 
 
-def _with_noise(
-    wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None, offer: Offer
-) -> _Way:
-    description = wanted.description
+def _with_noise(wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None) -> _Way:
+    description, asked = wanted.description, needs.asked_for(wanted.description)
     shots = description.shots or 1
-    plain = _on_simulators(wanted, where, circuits, program, offer)
-    function = NoisySimulation(program=program, shots=shots, model=where.noise, together=description.seed is None)
-    seconds = [needs.noisy_seconds(circuit, shots) for circuit in circuits]
-    return dataclasses.replace(plain, function=function, seconds=seconds, per_part=NOISY_PER_PART, others=())
+    estimates = [needs.noisy(circuit, shots, asked) for circuit in circuits]
+    return _Way(
+        function=NoisySimulation(program=program, shots=shots, model=where.noise, together=description.seed is None),
+        seconds=[seconds for _, seconds in estimates],
+        per_part=NOISY_PER_PART,
+        resources=max((resources for resources, _ in estimates), key=lambda one: one.memory),
+        others=(),
+    )
 
 
 def _assemble(
@@ -352,7 +356,7 @@ def _assemble(
         way = _on_devices(wanted, where, circuits, program)
         finish = _extrapolated(wanted.description, finish, planned)
     elif where.noise:
-        way = _with_noise(wanted, where, circuits, program, offer)
+        way = _with_noise(wanted, where, circuits, program)
     else:
         way = _on_simulators(wanted, where, circuits, program, offer)
     parts = _parts(wanted, circuits, way)

@@ -181,7 +181,7 @@ class CutPlan:
             zip(self.experiments(), numbers, draw_seeds(seed, len(numbers)), strict=True)
         ):
             work: dict[str, Any] = {"function": run_circuits, "args": (pack(experiment), its_shots, (its_seed,))}
-            if qpu is not None:
+            if qpu is not None or wishes.get("noise_model") is not None:
                 work = {"circuit": experiment, "shots": its_shots, "seed": its_seed, "qpu": qpu}
             described.append(TaskDescription(**{"name": f"subexperiment {number}", **work, **options}))
         return described

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit import ControlFlowOp
 from qiskit.providers import BackendV2, Options
 from qiskit.result import Result
 from qiskit.result.models import ExperimentResult, ExperimentResultData
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
+from pilot.quantum.noise import PackedNoiseModel
 from pilot.quantum.primitives.jobs import PilotJob
 from pilot.quantum.primitives.submission import Manager, check_gives_shots, measures, ran_on, shot_order, task_fields
 from pilot.quantum.primitives.targets import known_info, target_of
 from pilot.quantum.seeds import draw_seeds
+from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 
 if TYPE_CHECKING:
     from qiskit.transpiler import Target
@@ -165,7 +166,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
         shots, seed = settings["shots"], settings["seed_simulator"]
         fields = dict(self._fields)
         if settings["noise_model"] is not None:
-            fields["noise_model"] = settings["noise_model"]
+            fields["noise_model"] = PackedNoiseModel.of(settings["noise_model"])
         drawn = draw_seeds(seed, len(circuits))
         own_seeds = [None] * len(drawn) if seed is None and fields.get("noise_model") is not None else drawn
         descriptions = [
@@ -214,24 +215,8 @@ def _checked(circuit: Any) -> bool:
             "or use PilotSampler, which takes arrays of values",
             given=circuit,
         )
-    saving = next((name for name in _names(circuit) if name.startswith(("save_", "set_"))), None)
-    if saving is not None:
-        raise DescriptionError(
-            f"circuit {circuit.name!r} has {saving}: it is for a simulator in this process, and results of pilots are "
-            "counts. Take TaskDescription(circuit=…, observables=…) for expectation values, tomography=True for the "
-            "state, shots=None for exact probabilities",
-            given=circuit,
-        )
+    refuse_simulator_instructions(circuit)
     return measures(circuit)
-
-
-def _names(circuit: QuantumCircuit) -> Iterator[str]:
-    """Names of all instructions, those in blocks of control flow included."""
-    for entry in circuit.data:
-        yield entry.name
-        if isinstance(entry.operation, ControlFlowOp):
-            for block in entry.operation.blocks:
-                yield from _names(block)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from qiskit.primitives import PrimitiveResult, PubResult
 
 from pilot.descriptions import ANY_QPU, TaskDescription
 from pilot.errors import DescriptionError
+from pilot.quantum.noise import PackedNoiseModel
 from pilot.quantum.primitives.jobs import PilotPrimitiveJob
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[s
                 given=given[name],
             )
     fields = {"qpu": qpu, **given}
+    if fields.get("noise_model") is not None:
+        fields["noise_model"] = PackedNoiseModel.of(fields["noise_model"])
     TaskDescription(circuit=QuantumCircuit(), **fields)
     return fields
 
@@ -167,4 +170,4 @@ def shot_order(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.intp]
 
 def measures(circuit: QuantumCircuit) -> bool:
     """True when the circuit writes to a classical bit."""
-    return any(entry.clbits for entry in circuit.data)
+    return "measure" in circuit.count_ops() or any(entry.clbits for entry in circuit.data)

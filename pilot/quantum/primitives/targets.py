@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,8 @@ from qiskit.providers import QubitProperties
 from qiskit.transpiler import CouplingMap, InstructionProperties, Target
 
 from pilot import device
-from pilot.errors import QPUUnavailable
+from pilot.descriptions import ANY_QPU
+from pilot.errors import PilotFailed, QPUUnavailable
 from pilot.interfaces import Calibration, QPUInfo
 
 #: What every target has, whether it is told or not.
@@ -31,13 +33,17 @@ def known_info(manager: Any, qpu: str, seconds: float) -> QPUInfo:
     Raises:
         QPUUnavailable: no pilot has it, it cannot be used, or it is still starting after that time.
     """
+    if qpu == ANY_QPU:
+        known = ", ".join(_reported(manager)) or "none has reported yet"
+        raise QPUUnavailable(f"'*' is any device, and a target is that of one: name it ({known})", qpu=qpu)
     if not device.is_device(qpu):
         return device.simulator(qpu).info()
     end = time.monotonic() + seconds
     for pilot in [one for one in getattr(manager, "pilots", ()) if qpu in one.description.qpus]:
         if qpu in _reported(manager):
             break
-        pilot.wait(max(0.0, end - time.monotonic()))
+        with contextlib.suppress(PilotFailed):  # another one may have it too
+            pilot.wait(max(0.0, end - time.monotonic()))
     info = _reported(manager).get(qpu)
     if info is None:
         raise QPUUnavailable(_missing(manager, qpu, seconds), qpu=qpu)

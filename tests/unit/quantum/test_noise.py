@@ -15,6 +15,8 @@ from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUError
+from pilot.quantum import cutting
+from pilot.quantum.noise import PackedNoiseModel
 from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
 from pilot.quantum.tasks import prepare
 
@@ -128,6 +130,35 @@ def test_what_does_not_go_with_a_noise_model_is_refused(
 ) -> None:
     with pytest.raises(DescriptionError, match=message):
         run(**{"circuit": bell, "observables": ["ZZ"], "shots": 10, "noise_model": model, **fields})
+
+
+def test_a_model_is_packed_once_for_many_tasks(
+    model: NoiseModel, bell: QuantumCircuit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[NoiseModel] = []
+    kept = PackedNoiseModel.__init__
+    monkeypatch.setattr(PackedNoiseModel, "__init__", lambda self, given: (made.append(given), kept(self, given))[1])
+    bell.measure_all()
+    PilotBackend(Here()).run([bell] * 5, noise_model=model, shots=10).result()
+    PilotSampler(Here(), noise_model=model).run([bell] * 5, shots=10).result()
+    assert len(made) == 2
+    packed = PackedNoiseModel(model)
+    assert run(circuit=bell, shots=10, noise_model=packed, seed=1).shots == 10
+    assert len(made) == 3
+
+
+def test_the_pieces_of_a_cut_circuit_have_the_noise() -> None:
+    flips = NoiseModel()
+    flips.add_all_qubit_readout_error(ReadoutError([[0.8, 0.2], [0.2, 0.8]]))
+    circuit = QuantumCircuit(4)
+    circuit.x(0)
+    circuit.cx(0, 1)
+    circuit.cz(1, 2)
+    circuit.cx(2, 3)
+    here = Here()
+    result = cutting.plan(circuit, ["IIIZ"], max_qubits=2).run(here, shots=4000, seed=1, noise_model=flips)
+    assert all(one.noise_model is flips for one in here.submitted)
+    assert abs(result.values[0] + 0.6) < 0.1  # a readout of qubit 0 alone; the cut measures others
 
 
 def test_a_noise_model_is_for_circuits_alone(model: NoiseModel) -> None:

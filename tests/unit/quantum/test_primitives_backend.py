@@ -18,12 +18,13 @@ from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2, StatevectorE
 from qiskit.providers import JobStatus
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
-from pilot.descriptions import PilotDescription
-from pilot.errors import DescriptionError, QPUUnavailable
+from pilot.descriptions import PilotDescription, TaskDescription
+from pilot.errors import DescriptionError, PilotFailed, QPUUnavailable
 from pilot.interfaces import QPUInfo
-from pilot.quantum.primitives import PilotBackend
+from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
 from pilot.states import PilotState
 
 LINE = QPUInfo(
@@ -87,6 +88,11 @@ def test_a_qpu_that_no_pilot_has_is_not_guessed() -> None:
         _ = PilotBackend(Here(), "fake:manila").target
 
 
+def test_any_device_has_no_target() -> None:
+    with pytest.raises(QPUUnavailable, match="name it"):
+        _ = PilotBackend(Here(), "*").target
+
+
 class Starting:
     """A pilot that has a device, which says what it is when it is waited for, or never."""
 
@@ -98,6 +104,8 @@ class Starting:
 
     def wait(self, timeout: float) -> None:
         self.waited = timeout
+        if self.state is PilotState.FAILED:
+            raise PilotFailed("lost", pilot=self.name)
         if self._says is not None:
             self._manager.qpus = {self._says.name: self._says}
 
@@ -114,6 +122,16 @@ def test_a_target_waits_for_the_pilot_that_has_it(manila: QPUInfo) -> None:
     here.pilots, here.qpus = [Starting(here, manila)], {}
     assert PilotBackend(here, "fake:manila").num_qubits == 5
     assert here.pilots[0].waited > 100
+
+
+def test_a_pilot_that_failed_does_not_hide_another_one(manila: QPUInfo) -> None:
+    here: Any = Here()
+    here.pilots, here.qpus = [Starting(here, None), Starting(here, manila)], {}
+    here.pilots[0].state = PilotState.FAILED
+    assert PilotBackend(here, "fake:manila").num_qubits == 5
+    here.pilots, here.qpus = here.pilots[:1], {}
+    with pytest.raises(QPUUnavailable, match="first is failed"):
+        _ = PilotBackend(here, "fake:manila").target
 
 
 def test_a_target_says_what_it_has_waited_for_and_why_a_device_cannot_be_used(manila: QPUInfo) -> None:
@@ -261,6 +279,48 @@ def test_instructions_that_save_inside_a_block_are_refused() -> None:
         circuit.save_statevector()
     with pytest.raises(DescriptionError, match="has save_statevector"):
         PilotBackend(Here()).run(circuit)
+
+
+def test_instructions_that_save_are_refused_by_every_face_and_inside_instructions() -> None:
+    inner = QuantumCircuit(2)
+    inner.save_statevector()
+    circuit = QuantumCircuit(2)
+    circuit.append(inner.to_instruction(), [0, 1])
+    with pytest.raises(DescriptionError, match="has save_statevector"):
+        Here().submit_tasks([TaskDescription(circuit=circuit, observables=["ZZ"])])
+    with pytest.raises(DescriptionError, match="has save_statevector"):
+        PilotSampler(Here()).run([_saves("save_statevector")])
+    setting = QuantumCircuit(1, 1)
+    setting.set_statevector([0, 1])
+    setting.measure(0, 0)
+    with pytest.raises(DescriptionError, match="has set_statevector"):
+        PilotBackend(Here()).run(setting)
+
+
+def test_a_gate_of_the_users_own_may_be_called_save() -> None:
+    own = QuantumCircuit(1, name="save_me")
+    own.x(0)
+    circuit = QuantumCircuit(1, 1)
+    circuit.append(own.to_gate(), [0])
+    circuit.append(own.to_instruction(), [0])
+    circuit.append(own.to_gate(), [0])
+    circuit.measure(0, 0)
+    assert PilotBackend(Here()).run(circuit, shots=5).result().get_counts() == {"1": 5}
+
+
+def test_a_gate_of_the_users_own_with_a_standard_name_is_what_it_is() -> None:
+    own = QuantumCircuit(1, name="h")
+    own.x(0)
+    circuit = QuantumCircuit(1)
+    circuit.append(own.to_gate(), [0])
+    (value,) = PilotEstimator(Here()).run([(circuit, "Z")]).result()
+    assert abs(value.data.evs + 1) < 1e-9
+    circuit.measure_all()
+    for noise in (None, NoiseModel()):
+        backend = PilotBackend(Here(), noise_model=noise)
+        assert backend.run(circuit, shots=5).result().get_counts() == {"1": 5}
+        sampler = PilotSampler(Here(), noise_model=noise)
+        assert sampler.run([circuit], shots=5).result()[0].data.meas.get_counts() == {"1": 5}
 
 
 def test_results_say_which_qpu_ran_them(bell: QuantumCircuit) -> None:
