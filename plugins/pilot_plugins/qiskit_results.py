@@ -52,7 +52,7 @@ def in_registers(circuit: QuantumCircuit) -> QuantumCircuit:
 
 def is_told(circuit: QuantumCircuit) -> bool:
     """Each classical bit is in one register, and the registers one after the other are in the bits' order."""
-    return [bit for register in circuit.cregs for bit in register] == list(circuit.clbits)
+    return bool([bit for register in circuit.cregs for bit in register] == list(circuit.clbits))
 
 
 def as_of(circuits: Sequence[QuantumCircuit], outcomes: Sequence[Outcomes]) -> list[Outcomes]:

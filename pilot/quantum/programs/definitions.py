@@ -427,7 +427,8 @@ def _step(entry: CircuitInstruction) -> Hashable:
         return (entry.name, *entry.params)
     operation = entry.operation
     if type(operation) in (Barrier, Measure, Reset):
-        return type(operation)
+        kind: Hashable = type(operation)
+        return kind
     if type(operation) in _GENERIC or hasattr(operation, "_gates"):
         return id(operation)  # the circuit keeps it; of Qiskit's own it makes a new one each time
     raise TypeError
