@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from qiskit import generate_preset_pass_manager
 
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import pack
+from pilot.quantum.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

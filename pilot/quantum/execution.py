@@ -17,10 +17,11 @@ import numpy as np
 
 from pilot import device
 from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
-from pilot.quantum.circuits import exact_values, run_sets, unpack
+from pilot.quantum.circuits import exact_values, run_sets
 from pilot.quantum.compilation import Compiler
 from pilot.quantum.expectation import Expectation
 from pilot.quantum.mitigation import Calibrations, Device, Planned, ZeroNoise, stages
+from pilot.quantum.packing import unpack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

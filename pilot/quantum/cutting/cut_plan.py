@@ -9,12 +9,13 @@ import numpy as np
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import pack, run_circuits
+from pilot.quantum.circuits import run_circuits
 from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Distribution, Readout, reconstruct_distribution
 from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
 from pilot.quantum.cutting.reconstruction import CutResult, reconstruct_sums
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.outcomes import Outcomes
+from pilot.quantum.packing import pack
 from pilot.quantum.seeds import draw_seeds
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class CutPlan:
             zip(self.experiments(), numbers, draw_seeds(seed, len(numbers)), strict=True)
         ):
             work: dict[str, Any] = {"function": run_circuits, "args": (pack(experiment), its_shots, (its_seed,))}
-            if qpu is not None or wishes.get("noise_model") is not None:
+            if qpu is not None or options.get("noise_model") is not None:
                 work = {"circuit": experiment, "shots": its_shots, "seed": its_seed, "qpu": qpu}
             described.append(TaskDescription(**{"name": f"subexperiment {number}", **work, **options}))
         return described

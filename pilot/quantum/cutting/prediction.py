@@ -21,7 +21,7 @@ from qiskit import QuantumCircuit
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.quantum import simulation
-from pilot.quantum.circuits import exact_value, pack, run_circuits, warm_up
+from pilot.quantum.circuits import exact_value, run_circuits, warm_up
 from pilot.quantum.cutting import costs
 from pilot.quantum.cutting.costs import Costs, Prediction, Workers, estimates
 from pilot.quantum.cutting.cut_plan import CutPlan
@@ -29,6 +29,7 @@ from pilot.quantum.cutting.decomposition import Decomposition
 from pilot.quantum.cutting.mapping import gather
 from pilot.quantum.cutting.planning import plan
 from pilot.quantum.cutting.reconstruction import reconstruct
+from pilot.quantum.packing import pack
 from pilot.states import is_final
 
 if TYPE_CHECKING:

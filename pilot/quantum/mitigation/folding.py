@@ -78,7 +78,7 @@ class _Folding:
         self._result = circuit.copy_empty_like()
         self._target = target
         self._known = None if target is None else frozenset(target.operation_names)
-        self._inverses: dict[tuple[object, ...], QuantumCircuit] = {}
+        self._inverses: dict[int, tuple[Gate, QuantumCircuit]] = {}
 
     def add(self, entries: Iterable[CircuitInstruction]) -> None:
         for entry in entries:
@@ -111,10 +111,10 @@ class _Folding:
         return self._result
 
     def _inverse(self, gate: Gate) -> QuantumCircuit:
-        key = (gate.name, *map(str, gate.params))
-        if key not in self._inverses:
-            self._inverses[key] = _inverse(gate, self._known)
-        return self._inverses[key]
+        # by identity, and kept alive for it: two gates of one name may be different gates
+        if id(gate) not in self._inverses:
+            self._inverses[id(gate)] = (gate, _inverse(gate, self._known))
+        return self._inverses[id(gate)][1]
 
 
 def _inverse(gate: Gate, known: frozenset[str] | None) -> QuantumCircuit:

@@ -166,7 +166,10 @@ def opened(operation: Operation) -> QuantumCircuit | None:
     circuit = QuantumCircuit(operation.num_qubits, operation.num_clbits)
     circuit.append(operation, circuit.qubits, circuit.clbits)
     try:
-        synthesised: QuantumCircuit = HighLevelSynthesis(basis_gates=["u", "cx"])(circuit)
+        synthesised: QuantumCircuit = HighLevelSynthesis(
+            basis_gates=["u", "cx"],
+            qubits_initially_zero=False,  # its own qubits hold a state
+        )(circuit)
     except QiskitError:
         return None
     if any(each.operation.name == operation.name for each in synthesised.data):
@@ -427,8 +430,7 @@ def _step(entry: CircuitInstruction) -> Hashable:
         return (entry.name, *entry.params)
     operation = entry.operation
     if type(operation) in (Barrier, Measure, Reset):
-        kind: Hashable = type(operation)
-        return kind
+        return (type(operation),)
     if type(operation) in _GENERIC or hasattr(operation, "_gates"):
         return id(operation)  # the circuit keeps it; of Qiskit's own it makes a new one each time
     raise TypeError

@@ -34,7 +34,9 @@ _MAX_INCLUDES = 8
 #: Bits of a register whose values are listed to ask for one of them.
 _MAX_LISTED_BITS = 8
 
-_DEFINED = re.compile(r"^\s*(?:gate|opaque)\s+(\w+)", re.MULTILINE)
+_COMMENT = re.compile(r"//[^\n]*")
+#: A definition begins anywhere: behind another statement or another definition's end.
+_DEFINED = re.compile(r"(?:^|[;}])\s*(?:gate|opaque)\s+(\w+)")
 _REGISTER = re.compile(r"\b[qc]reg\s+\w+\s*\[\s*(\d+)")
 _INCLUDE = re.compile(r"^[ \t]*include\s+\"([^\"\n]*)\"\s*;", re.MULTILINE)
 _MESSAGE = re.compile(r"(?P<file>[^:]*):(?P<line>\d+),(?P<column>\d+): (?P<problem>.*)", re.DOTALL)
@@ -58,7 +60,7 @@ def loads(text: str, folder: str | None = None) -> QuantumCircuit:
         circuit = qasm2.loads(
             text,
             include_path=(),
-            custom_instructions=_known(set(_DEFINED.findall(text))),
+            custom_instructions=_known(set(_DEFINED.findall(_COMMENT.sub("", text)))),
             custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
         )
         return standardised(circuit)
@@ -88,7 +90,7 @@ def _with_includes(text: str, folder: str, depth: int = 0) -> str:
             raise program_error("openqasm2", problem, line=line, column=column) from None
         if depth == _MAX_INCLUDES:
             raise program_error("openqasm2", f"{match[1]!r} includes itself", line=line, column=column)
-        inner = _with_includes(re.sub(r"//[^\n]*", "", included), folder, depth + 1)
+        inner = _with_includes(_COMMENT.sub("", included), folder, depth + 1)
         return " ".join(inner.split())
 
     return _INCLUDE.sub(content, text)

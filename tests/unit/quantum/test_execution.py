@@ -16,10 +16,11 @@ from pilot import device
 from pilot.errors import DescriptionError, QPUCancelled, QPUError
 from pilot.interfaces import QPU, QPUInfo
 from pilot.quantum import compilation
-from pilot.quantum.circuits import pack, run_circuit
+from pilot.quantum.circuits import run_circuit
 from pilot.quantum.compilation import Compiler, structure
 from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only
 from pilot.quantum.outcomes import Outcomes
+from pilot.quantum.packing import pack
 
 
 class Bench(QPU):

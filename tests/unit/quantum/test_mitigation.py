@@ -18,7 +18,7 @@ from qiskit.circuit.library import (
 )
 from qiskit.circuit.random import random_circuit
 from qiskit.providers.fake_provider import GenericBackendV2
-from qiskit.quantum_info import Operator, Statevector
+from qiskit.quantum_info import Operator, Statevector, random_unitary
 from qiskit.transpiler import InstructionProperties, PassManager, Target
 from qiskit.transpiler.passes import ALAPScheduleAnalysis, PadDelay
 
@@ -540,3 +540,21 @@ def test_nearest_probabilities():
     assert nearest.sum() == pytest.approx(1)
     others = rng.dirichlet(np.ones(6) * 0.3, size=2000)
     assert (np.linalg.norm(others - weights, axis=1) >= np.linalg.norm(nearest - weights)).all()
+
+
+@pytest.mark.parametrize("fold", [fold_global, fold_local])
+def test_folding_inverts_each_of_two_gates_of_one_name(fold):
+    circuit = QuantumCircuit(2)
+    for angle in (0.3, 1.1):
+        layer = QuantumCircuit(2, name="layer")
+        layer.ry(angle, 0)
+        layer.cx(0, 1)
+        circuit.append(layer.to_gate(), [0, 1])
+    assert Operator(fold(circuit, 3)).equiv(Operator(circuit))
+
+
+def test_folding_inverts_each_of_two_wide_matrices():
+    circuit = QuantumCircuit(5)
+    for seed in (1, 2):
+        circuit.unitary(random_unitary(32, seed=seed), range(5))
+    assert Operator(fold_global(circuit, 3)).equiv(Operator(circuit))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import RXXGate, UnitaryGate
-from qiskit.quantum_info import Operator, random_unitary
+from qiskit.quantum_info import Operator, Statevector, random_unitary
 
 import pilot.quantum
 from pilot.errors import DescriptionError, ProgramError
@@ -249,3 +249,20 @@ def test_errors_of_openqasm2(text, line, column, expected):
     assert (caught.value.line, caught.value.column, caught.value.format) == (line, column, "openqasm2")
     assert caught.value.expected == expected
     assert pickle.loads(pickle.dumps(caught.value)).line == line
+
+
+@pytest.mark.parametrize("before", ["", "qreg r[1]; ", "gate mine a { h a; } ", "// gate h a { }\n"])
+def test_openqasm2_definitions_count_wherever_they_stand(before):
+    text = (
+        f'OPENQASM 2.0; include "qelib1.inc"; {before}gate ryy(p) a,b {{ U(p,0,0) a; }} qreg q[2]; ryy(1.0) q[0],q[1];'
+    )
+    circuit = load(text).to_qiskit()
+    state = Statevector(circuit).probabilities([1, 2] if "qreg r" in before else [0, 1])
+    assert state == pytest.approx([np.cos(0.5) ** 2, np.sin(0.5) ** 2, 0, 0])
+
+
+def test_openqasm2_definitions_in_an_included_file_count(tmp_path):
+    (tmp_path / "mine.inc").write_text("gate first a { x a; }\ngate iswap a,b { ry(0.4) a; }\n")
+    file = tmp_path / "main.qasm"
+    file.write_text('OPENQASM 2.0; include "qelib1.inc"; include "mine.inc"; qreg q[2]; iswap q[0],q[1];')
+    assert Statevector(load(file).to_qiskit()).probabilities([0])[1] == pytest.approx(np.sin(0.2) ** 2)

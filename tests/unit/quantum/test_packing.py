@@ -1,0 +1,87 @@
+"""Circuits come back from their journey as they were."""
+
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.circuit import library as lib
+from qiskit.quantum_info import Operator
+
+from pilot.errors import DescriptionError
+from pilot.quantum.compilation import structure
+from pilot.quantum.packing import pack, unpack
+
+STATE = np.array([0.6, 0.1, -0.3, 0.7]) / np.linalg.norm([0.6, 0.1, -0.3, 0.7])
+
+GATES = [
+    lib.StatePreparation(STATE).inverse(),
+    lib.StatePreparation(STATE).control(1),
+    lib.ModularAdderGate(2),
+    lib.AndGate(3),
+    lib.OrGate(2).inverse(annotated=True),
+    lib.BitwiseXorGate(2, 1),
+    lib.InnerProductGate(2),
+    lib.MSGate(3, 0.3),
+    lib.LinearPauliRotationsGate(2),
+    lib.IntegerComparatorGate(2, 1),
+    lib.UCGate([np.eye(2), np.array([[0, 1], [1, 0]])]),
+    lib.Isometry(STATE, 0, 0),
+    lib.Isometry(STATE, 0, 0).inverse(),
+    lib.CUGate(0.1, 0.2, 0.3, 0.4).control(1),
+    lib.MCMTGate(lib.XGate(), 2, 1, ctrl_state=1),
+    lib.UniformSuperpositionGate(3, 2),
+    lib.HamiltonianGate(np.diag([1, 2]), 0.3),
+    lib.MultiplierGate(1).control(1, annotated=True),
+    lib.ExactReciprocalGate(2, 0.5),
+    lib.UnitaryGate(Operator(lib.QFTGate(3)).data),
+]
+
+
+def nested(gate):
+    inner = QuantumCircuit(gate.num_qubits, name="inner")
+    inner.append(gate, range(gate.num_qubits))
+    return inner.to_gate()
+
+
+@pytest.mark.parametrize("wrap", [lambda gate: gate, nested], ids=["plain", "in a gate"])
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.name)
+def test_gates_keep_their_unitary(gate, wrap):
+    circuit = QuantumCircuit(gate.num_qubits)
+    circuit.append(wrap(gate), range(gate.num_qubits))
+    (back,) = unpack(pack(circuit))
+    assert Operator(back).data == pytest.approx(Operator(circuit).data, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("duration", "unit"), [(1000, "us"), (2.5, "us"), (1e-3, "s"), (1, "ms"), (50.0, "ns"), (7, "dt")]
+)
+@pytest.mark.parametrize("inside", ["circuit", "instruction", "block"])
+def test_delays_keep_their_unit(duration, unit, inside):
+    delayed = QuantumCircuit(1, 1)
+    delayed.delay(duration, 0, unit=unit)
+    circuit = QuantumCircuit(1, 1)
+    if inside == "circuit":
+        circuit = delayed
+    elif inside == "instruction":
+        circuit.append(delayed.to_instruction(), [0], [0])
+    else:
+        circuit.if_test((circuit.clbits[0], 1), delayed, [0], [0])
+    (back,) = unpack(pack(circuit))
+    operation = back.data[0].operation
+    if inside != "circuit":
+        operation = (operation.definition if inside == "instruction" else operation.blocks[0]).data[0].operation
+    assert (operation.duration, operation.unit) == (duration, unit)
+
+
+def test_delays_of_different_units_are_different_structures():
+    circuits = [QuantumCircuit(1), QuantumCircuit(1)]
+    for circuit, unit in zip(circuits, ("us", "ms"), strict=True):
+        circuit.delay(1, 0, unit=unit)
+    assert structure(circuits[0]) != structure(circuits[1])
+
+
+def test_what_cannot_travel_is_refused_by_name():
+    circuit = QuantumCircuit(1)
+    circuit.append(lib.HamiltonianGate(np.diag([1, 2]), Parameter("t")), [0])
+    with pytest.raises(DescriptionError, match="'hamiltonian' cannot be sent"):
+        pack(circuit)
