@@ -18,6 +18,7 @@ import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager
 from qiskit.circuit import Barrier, CircuitError, ClassicalRegister, ControlledGate, Delay, Gate, ParameterExpression
 from qiskit.circuit.library import UnitaryGate
+from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
@@ -321,9 +322,16 @@ def _run_bound(
     circuit: QuantumCircuit, parameters: Iterable[Parameter], values: NDArray[np.float64], simulator: Simulator
 ) -> list[dict[str, Any]]:
     """Aer's data for each set of values of the parameters."""
-    known = _bindable(_known(circuit, simulator))
-    if known.count_ops().keys() - {"barrier"} - _gate_names(simulator):
-        known = _bindable(_pass_manager(simulator).run(known))
+    parameters = list(parameters)
+    try:
+        known = _bindable(_known(circuit, simulator))
+        if known.count_ops().keys() - {"barrier"} - _gate_names(simulator):
+            known = _bindable(_pass_manager(simulator).run(known))
+    except (QiskitError, TypeError):  # a gate has no definition before it has its values, such as HamiltonianGate
+        sets = [dict(zip(parameters, row, strict=True)) for row in values.tolist()]
+        bound = [_known(circuit.assign_parameters(one, strict=False), simulator) for one in sets]
+        result = _simulator(simulator).run(bound, shots=1).result()
+        return [_data(result, number) for number in range(len(values))]
     free = set(known.parameters)
     binds = {
         parameter: column.tolist() for parameter, column in zip(parameters, values.T, strict=True) if parameter in free

@@ -38,7 +38,7 @@ _COMMENT = re.compile(r"//[^\n]*")
 #: A definition begins anywhere: behind another statement or another definition's end.
 _DEFINED = re.compile(r"(?:^|[;}])\s*(?:gate|opaque)\s+(\w+)")
 _REGISTER = re.compile(r"\b[qc]reg\s+\w+\s*\[\s*(\d+)")
-_INCLUDE = re.compile(r"^[ \t]*include\s+\"([^\"\n]*)\"\s*;", re.MULTILINE)
+_INCLUDE = re.compile(r"//[^\n]*|\binclude\s+\"([^\"\n]*)\"\s*;")  # or a comment, in which none counts
 _MESSAGE = re.compile(r"(?P<file>[^:]*):(?P<line>\d+),(?P<column>\d+): (?P<problem>.*)", re.DOTALL)
 _NEEDED = re.compile(r"needed (?P<expected>.*?), but instead (?P<problem>saw .*)", re.DOTALL)
 
@@ -80,7 +80,7 @@ def _with_includes(text: str, folder: str, depth: int = 0) -> str:
     """
 
     def content(match: re.Match[str]) -> str:
-        if match[1] == "qelib1.inc":
+        if match[1] in (None, "qelib1.inc"):
             return match[0]
         line, column = place_of(text, match.start(1))
         try:

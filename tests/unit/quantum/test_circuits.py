@@ -257,6 +257,7 @@ _P = Parameter("p")
         lib.MCPhaseGate(_P, 2),
         lib.RZZGate(_P).control(1),
         lib.CRXGate(_P).control(1, ctrl_state=0),
+        lib.HamiltonianGate(np.diag([1, 2]), _P),
         QuantumCircuit.from_instructions([(lib.CRXGate(_P), (Qubit(), Qubit()), ())]).to_gate(),
     ],
     ids=lambda gate: gate.name,
