@@ -68,6 +68,21 @@ def fold_local(circuit: QuantumCircuit, factor: float, target: Target | None = N
     return folding.finish()
 
 
+def local_factor(circuit: QuantumCircuit, factor: float) -> float:
+    """How many times as many of the folded gates `fold_local` really gives: the nearest that whole gates allow."""
+    gates = [entry for entry in _split(circuit)[0] if isinstance(entry.operation, Gate)]
+    number = sum(len(entry.qubits) > 1 for entry in gates) or len(gates)
+    whole, rest = divmod(factor - 1, 2)
+    return float(1 + 2 * (whole + round(number * rest / 2) / number))
+
+
+def global_factor(circuit: QuantumCircuit, factor: float) -> float:
+    """How many times as many gates `fold_global` really gives."""
+    number = sum(isinstance(entry.operation, Gate) for entry in _split(circuit)[0])
+    whole, rest = divmod(factor - 1, 2)
+    return float(1 + 2 * (whole + round(number * rest / 2) / number))
+
+
 class _Folding:
     """A circuit that grows: what is added, and its inverse."""
 

@@ -558,3 +558,31 @@ def test_folding_inverts_each_of_two_wide_matrices():
     for seed in (1, 2):
         circuit.unitary(random_unitary(32, seed=seed), range(5))
     assert Operator(fold_global(circuit, 3)).equiv(Operator(circuit))
+
+
+def bell():
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    return circuit
+
+
+@pytest.mark.parametrize("extrapolation", ["linear", "richardson", "exponential"])
+@pytest.mark.parametrize("folding", ["local", "global"])
+def test_the_fit_takes_the_factors_that_were_run(extrapolation, folding):
+    circuit = QuantumCircuit(2)
+    for _ in range(3):
+        circuit.compose(bell(), inplace=True)
+    zero_noise = ZeroNoise(factors=(1, 1.5, 2), extrapolation=extrapolation, folding=folding)
+    run = np.array(zero_noise.factors_of(circuit))
+    counts = [scaled.count_ops() for (scaled,) in zero_noise.scaled([circuit])]
+    gates = [ops["cx"] if folding == "local" else ops["cx"] + ops["h"] for ops in counts]
+    assert run == pytest.approx(np.array(gates) / gates[0])
+    values = np.exp(-0.2 * run) if extrapolation == "exponential" else 1 - 0.1 * run
+    assert zero_noise.extrapolate(values[:, None], factors=run)[0] == pytest.approx([1])
+
+
+@pytest.mark.parametrize("factors", [(1, 2, 3), (1, 1.5, 2)])
+def test_factors_that_few_gates_cannot_tell_apart_are_refused(factors):
+    with pytest.raises(DescriptionError, match=r"would be run with the factors 1, 1, .*\(1, 3, 5\)"):
+        ZeroNoise(factors=factors).scaled([bell()])
