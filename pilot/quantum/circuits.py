@@ -28,6 +28,7 @@ from pilot.quantum import simulation
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.packing import pack, unpack
+from pilot.quantum.programs.definitions import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -348,19 +349,7 @@ def _bindable(circuit: QuantumCircuit) -> QuantumCircuit:
     Aer asks ``is_parameterized()``, which Qiskit 2.6 answers with False for controlled gates whose angles are those of
     their base gate (qiskit-aer#2403). Such gates are written as what they are made of.
     """
-    if not any(_hides_parameters(entry.operation) for entry in circuit.data):
-        return circuit
-    result = circuit.copy_empty_like()
-    for entry in circuit.data:
-        if not _hides_parameters(entry.operation):
-            result._append(entry)
-            continue
-        inner = _bindable(entry.operation.definition)
-        result.global_phase += inner.global_phase
-        for part in inner.data:
-            qubits = [entry.qubits[inner.find_bit(qubit).index] for qubit in part.qubits]
-            result._append(part.replace(qubits=qubits))
-    return result
+    return expanded(circuit, lambda operation: operation.definition if _hides_parameters(operation) else None)
 
 
 def _hides_parameters(operation: Any) -> bool:

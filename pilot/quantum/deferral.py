@@ -16,7 +16,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import AnnotatedOperation, CircuitInstruction, ControlFlowOp, Delay, Gate, Qubit
 from qiskit.circuit.library import CXGate
 
-from pilot.quantum.programs.definitions import opened
+from pilot.quantum.programs.definitions import expanded, opened
 
 if TYPE_CHECKING:
     from qiskit.circuit import Clbit, Operation
@@ -89,21 +89,7 @@ def defer_measurements(circuit: QuantumCircuit, *, keep_qubits: bool = False) ->
 def inlined(circuit: QuantumCircuit) -> QuantumCircuit:
     """The circuit with instructions that are no gates (``circuit.append(other_circuit, …)``, ``initialize``) and
     annotated operations replaced by what they are made of; the circuit itself where there are none."""
-    if not any(_contents(entry.operation) is not None for entry in circuit.data if not entry.is_standard_gate()):
-        return circuit
-    result = circuit.copy_empty_like()
-    for entry in circuit.data:
-        inner = None if entry.is_standard_gate() else _contents(entry.operation)
-        if inner is None:
-            result._append(entry)
-            continue
-        inner = inlined(inner)
-        result.global_phase += inner.global_phase
-        for part in inner.data:
-            qubits = [entry.qubits[inner.find_bit(qubit).index] for qubit in part.qubits]
-            clbits = [entry.clbits[inner.find_bit(clbit).index] for clbit in part.clbits]
-            result._append(part.replace(qubits=qubits, clbits=clbits))
-    return result
+    return expanded(circuit, _contents)
 
 
 def _contents(operation: Operation) -> QuantumCircuit | None:
@@ -112,7 +98,8 @@ def _contents(operation: Operation) -> QuantumCircuit | None:
         return opened(operation)
     if isinstance(operation, Gate | ControlFlowOp | Delay) or operation.name in STEPS:
         return None
-    return getattr(operation, "definition", None)
+    definition: QuantumCircuit | None = getattr(operation, "definition", None)
+    return definition
 
 
 def _last_uses(circuit: QuantumCircuit) -> dict[Qubit, int]:

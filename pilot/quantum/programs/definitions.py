@@ -64,7 +64,7 @@ from qiskit.transpiler.passes import HighLevelSynthesis
 from pilot.errors import DescriptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from qiskit.circuit import CircuitInstruction, Operation
 
@@ -196,6 +196,34 @@ def inverse_of(gate: Gate) -> Gate:
         inverse: Gate = gate.definition.inverse().to_gate()
         return inverse
     return gate.inverse()
+
+
+def expanded(circuit: QuantumCircuit, contents: Callable[[Operation], QuantumCircuit | None]) -> QuantumCircuit:
+    """The circuit with operations replaced by what they are made of, again and again.
+
+    Args:
+        circuit: returned itself where nothing is replaced.
+        contents: what an operation is replaced by; None: it stays.
+    """
+    found = {}
+    for place, entry in enumerate(circuit.data):
+        inner = contents(entry.operation)
+        if inner is not None:
+            found[place] = expanded(inner, contents)
+    if not found:
+        return circuit
+    result: QuantumCircuit = circuit.copy_empty_like()
+    for place, entry in enumerate(circuit.data):
+        inner = found.get(place)
+        if inner is None:
+            result._append(entry)
+            continue
+        result.global_phase += inner.global_phase
+        for part in inner.data:
+            qubits = [entry.qubits[inner.find_bit(qubit).index] for qubit in part.qubits]
+            clbits = [entry.clbits[inner.find_bit(clbit).index] for clbit in part.clbits]
+            result._append(part.replace(qubits=qubits, clbits=clbits))
+    return result
 
 
 def steps_of(loop: Any) -> Iterator[QuantumCircuit]:

@@ -166,8 +166,12 @@ def _with_simple_conditions(circuit: QuantumCircuit) -> QuantumCircuit:
 def _conditioned(circuit: QuantumCircuit, instruction: CircuitInstruction) -> Iterator[CircuitInstruction]:
     operation: Any = instruction.operation
     register = _register(circuit, operation.condition)
-    values = [value for value in range(2 ** len(register)) if _holds(operation.condition, register, value)]
-    others = sorted(set(range(2 ** len(register))) - set(values))
+    if _is_whole(operation.condition) and len(operation.blocks) == 1:
+        values, others = [int(operation.condition[1])], []
+    else:
+        _check_listed(register)
+        values = [value for value in range(2 ** len(register)) if _holds(operation.condition, register, value)]
+        others = sorted(set(range(2 ** len(register))) - set(values))
     for block, when in zip(operation.blocks, (values, others), strict=False):
         qubits = dict(zip(block.qubits, instruction.qubits, strict=True))
         clbits = dict(zip(block.clbits, instruction.clbits, strict=True))
@@ -206,15 +210,18 @@ def _register(circuit: QuantumCircuit, condition: Any) -> ClassicalRegister:
     bits = bits_of(condition)
     for register in circuit.cregs:
         if bits and bits <= set(register):
-            if len(register) > _MAX_LISTED_BITS and not _is_whole(condition):
-                raise DescriptionError(
-                    f"OpenQASM 2 has conditions on whole registers alone, and {register.name!r} of "
-                    f"{len(register)} bits has too many values: at most {_MAX_LISTED_BITS} bits can be listed"
-                )
             return register
     raise DescriptionError(
         "OpenQASM 2 has conditions on one register: this if_else asks for bits of several, or of none"
     )
+
+
+def _check_listed(register: ClassicalRegister) -> None:
+    if len(register) > _MAX_LISTED_BITS:
+        raise DescriptionError(
+            f"OpenQASM 2 has conditions on whole registers alone, and {register.name!r} of {len(register)} bits has "
+            f"too many values for a condition on some bits, or with else: at most {_MAX_LISTED_BITS} bits can be listed"
+        )
 
 
 def _is_whole(condition: Any) -> bool:

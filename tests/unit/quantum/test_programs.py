@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qiskit import QuantumCircuit
-from qiskit.circuit.library import RXXGate, UnitaryGate
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
+from qiskit.circuit import Parameter
+from qiskit.circuit.library import RXXGate, RYGate, RZZGate, UnitaryGate
 from qiskit.quantum_info import Operator, Statevector, random_unitary
 
 import pilot.quantum
@@ -266,3 +267,34 @@ def test_openqasm2_definitions_in_an_included_file_count(tmp_path):
     file = tmp_path / "main.qasm"
     file.write_text('OPENQASM 2.0; include "qelib1.inc"; include "mine.inc"; qreg q[2]; iswap q[0],q[1];')
     assert Statevector(load(file).to_qiskit()).probabilities([0])[1] == pytest.approx(np.sin(0.2) ** 2)
+
+
+@pytest.mark.parametrize("format", ["openqasm2", "originir"])
+def test_a_condition_on_a_wide_register_is_written_and_read(format):
+    circuit = QuantumCircuit(QuantumRegister(1), ClassicalRegister(70, "c"))
+    circuit.measure([0], [69])
+    with circuit.if_test((circuit.cregs[0], 2**69)):
+        circuit.x(0)
+    text = load(circuit).dumps(format)
+    assert len(text) < 10_000
+    assert load(text, format=format).to_qiskit().count_ops() == circuit.count_ops()
+
+
+@pytest.mark.parametrize("modifier", ["ctrl", "negctrl", "ctrl @ inv", "inv @ ctrl"])
+def test_openqasm3_modifiers_of_an_own_gate_with_a_standard_name(modifier):
+    text = f"OPENQASM 3.0; gate h a {{ U(1,0,0) a; }} qubit[2] q; U(0.3,0,0) q[0]; {modifier} @ h q[0],q[1];"
+    expected = QuantumCircuit(2)
+    expected.ry(0.3, 0)
+    gate = RYGate(-1 if "inv" in modifier else 1).control(1, ctrl_state=0 if "neg" in modifier else 1)
+    expected.append(gate, [0, 1])
+    assert Operator(load(text).to_qiskit()).equiv(Operator(expected))
+
+
+@pytest.mark.parametrize("angle", [2 * Parameter("x"), -Parameter("x"), Parameter("x") + 1, Parameter("x")], ids=str)
+def test_openqasm3_keeps_expressions_of_free_parameters(angle):
+    circuit = QuantumCircuit(4)
+    circuit.mcp(angle, [0, 1, 2], 3)
+    circuit.append(RZZGate(angle).control(1), [0, 1, 2])
+    back = load(load(circuit).dumps("openqasm3"), format="openqasm3").to_qiskit()
+    bound = [Operator(one.assign_parameters([1.1])) for one in (circuit, back)]
+    assert bound[1].equiv(bound[0])
