@@ -2,6 +2,7 @@
 #
 #   make demo     the 34-qubit circuit-cutting run over one Ray and one Dask pilot
 #   make test     make check, then every test; those on a real Slurm where it can be had (root on Debian)
+#   make test-slow   the tests that take minutes, with the extra `experiments` in .venv
 #   make check    format, lint, types, layers
 #   make bench    ours and the bare engines side by side, tables in runs/bench/
 #   make bench-cluster   the same on a private Slurm (root)
@@ -13,7 +14,7 @@ BENCHMARKS := imports dispatch latency granularity memory balance circuits qpus 
 
 CLUSTER_BENCHMARKS := cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test check bench bench-cluster clean
+.PHONY: demo test test-slow check bench bench-cluster clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --output runs/demo
@@ -21,6 +22,10 @@ demo: $(READY)
 test: check
 	@scripts/setup_slurm
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile
+
+test-slow: $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,experiments]'
+	@$(BIN)/pytest -m slow tests/integration
 
 check: $(READY)
 	@$(BIN)/ruff format --check --quiet .

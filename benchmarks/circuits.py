@@ -5,11 +5,25 @@ The bare task is what a user writes first: the circuit pickled, transpiled for A
 imported on each worker before the clock starts, and run the circuits of one width after the other, for a table by
 width. `distance` is how far the counts of the narrow circuits are from the exact probabilities (total variation,
 mean): the same on both sides, since both sample the same distributions.
+
+``--ratios`` measures two figures with bars instead, in processor time of this process, without pilots:
+
+* `sweep_ratio`: 10,000 bindings of an 8-qubit circuit through `PilotEstimator` over Qiskit's StatevectorEstimator,
+  divided by the same ratio of commit ef00c0d, which is run in a worktree of its own, in alternation;
+* `noisy_ratio`: 200 circuits with a device's noise model, one task each, over one run of Aer with all of them.
 """
 
 from __future__ import annotations
 
-from time import perf_counter
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 import _bench
@@ -81,11 +95,144 @@ def distance(circuit: QuantumCircuit, counts: dict[str, int]) -> float:
     return sum(abs(exact.get(each, 0) - counts.get(each, 0) / SHOTS) for each in outcomes) / 2
 
 
+# ---- ratios ---------------------------------------------------------------------------------------------------
+
+#: The commit that `sweep_ratio` is measured against.
+BASELINE = "ef00c0d"
+HERE = Path(__file__).resolve().parent.parent
+
+
+class Here:
+    """A manager whose tasks run in this process, those of one function together, as in a worker."""
+
+    def submit_tasks(self, descriptions: Any) -> list[Any]:
+        from concurrent.futures import Future
+
+        from pilot.interfaces import Offer
+        from pilot.quantum.tasks import prepare
+
+        offer = Offer(devices={}, cores=1, cores_per_node=1, gpus=0)
+        prepared = [prepare(described, offer) for described in descriptions]
+        parts = [part for one in prepared for part in one.parts]
+        functions = {part.function for part in parts}
+        together = getattr(parts[0].function, "run_together", None) if len(functions) == 1 else None
+        if together is not None:
+            results = together([part.args for part in parts])
+        else:
+            results = [part.function(*part.args) for part in parts]
+        left, futures = iter(results), []
+        for one in prepared:
+            own = [next(left) for _ in one.parts]
+            future: Future[Any] = Future()
+            future.set_result(own[0] if one.combine is None else one.combine.function(*one.combine.args, own))
+            futures.append(future)
+        return futures
+
+
+def seconds_of(work: Callable[[], Any]) -> float:
+    began = process_time()
+    work()
+    return process_time() - began
+
+
+def sweep() -> float:
+    """Ours over Qiskit's own, for 10,000 bindings at 8 qubits."""
+    from qiskit.circuit.library import efficient_su2
+    from qiskit.primitives import StatevectorEstimator
+
+    from pilot.quantum.primitives import PilotEstimator
+
+    circuit = efficient_su2(8, reps=1)
+    values = np.random.default_rng(1).uniform(-3, 3, (10_000, circuit.num_parameters))
+    pub, small = (circuit, "Z" * 8, values), (circuit, "Z" * 8, values[:10])
+    ours, theirs = PilotEstimator(Here()), StatevectorEstimator()
+    for estimator in (ours, theirs):
+        estimator.run([small]).result()
+    spent = [seconds_of(lambda each=each: each.run([pub]).result()) for each in (ours, theirs)]
+    return spent[0] / spent[1]
+
+
+def noisy() -> float:
+    """200 circuits of one noise model, one task each, over one run of Aer."""
+    from qiskit import transpile
+    from qiskit.circuit.random import random_circuit
+    from qiskit_aer import AerSimulator
+    from qiskit_aer.noise import NoiseModel
+    from qiskit_ibm_runtime.fake_provider import FakeManilaV2
+
+    from pilot.quantum.primitives import PilotBackend
+
+    device = FakeManilaV2()
+    model = NoiseModel.from_backend(device)
+    circuits = [random_circuit(4, 6, seed=seed, measure=True) for seed in range(200)]
+    circuits = transpile(circuits, device, seed_transpiler=1)
+    ours = PilotBackend(Here(), noise_model=model)
+    theirs = AerSimulator(noise_model=model, max_parallel_threads=1)
+    for backend in (ours, theirs):
+        backend.run(circuits[:2], shots=SHOTS).result()
+    spent = [seconds_of(lambda each=each: each.run(circuits, shots=SHOTS).result()) for each in (ours, theirs)]
+    return spent[0] / spent[1]
+
+
+def elsewhere(what: str, code: Path) -> float:
+    """The ratio as a fresh interpreter finds it with the library of that folder."""
+    environment = {**os.environ, "PYTHONPATH": f"{code}{os.pathsep}{code / 'plugins'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "--ratio", what]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    if Path(found["library"]).resolve() != code.resolve():
+        sys.exit(f"circuits: {found['library']} was measured instead of {code}")
+    return float(found["ratio"])
+
+
+def one_ratio(what: str) -> None:
+    """The measurement that a parent has asked for."""
+    import pilot
+
+    ratio = {"sweep": sweep, "noisy": noisy}[what]()
+    sys.stdout.write(json.dumps({"ratio": ratio, "library": str(Path(pilot.__file__).parent.parent)}) + "\n")
+
+
+def ratios(repeat: int, file: Path | None) -> None:
+    """Both figures with their bars."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
+        before = Path(folder, "before")
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", before, BASELINE], cwd=HERE, check=True)
+        try:
+            for attempt in range(repeat):
+                sides = [("sweep", HERE), ("sweep before", before)]
+                row = {
+                    name: elsewhere("sweep", code) for name, code in (sides if attempt % 2 == 0 else reversed(sides))
+                }
+                rows.append({**row, "noisy": elsewhere("noisy", HERE)})
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", before], cwd=HERE, check=True)
+    medians = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    _bench.report(
+        "circuits",
+        {
+            "sweep_ratio": (medians["sweep"] / medians["sweep before"], _bench.Bar("<=", 1.05, "ratio")),
+            "noisy_ratio": ([row["noisy"] for row in rows], _bench.Bar("<=", 1.3, "ratio")),
+        },
+        rows=rows,
+        configuration={"ratios": True, "repeat": repeat, "baseline": BASELINE},
+        file=file,
+    )
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--ratio"]:
+        one_ratio(sys.argv[2])
+        return
     parser = _bench.arguments(__doc__, engines=["ray"], repeat=1)
     parser.add_argument("--circuits", type=int, default=1024, help="how many circuits, evenly over the widths")
     parser.add_argument("--widest", type=int, default=20, help="qubits of the widest ones")
+    parser.add_argument("--ratios", action="store_true", help="measure sweep_ratio and noisy_ratio instead")
     options = parser.parse_args()
+    if options.ratios:
+        ratios(max(options.repeat, 5), options.json)
+        return
 
     rows = []
     for engine in options.engine:

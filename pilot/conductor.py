@@ -386,7 +386,7 @@ class Conductor:
             self.pilots[agent.pilot]._client = message.client
             self.pilots[agent.pilot].nodes = tuple(node.name for node in message.nodes)
             agent.hosts.update((node.name, node.host) for node in message.nodes)
-            self.pilots[agent.pilot].qpus = tuple(message.qpus)
+            self.pilots[agent.pilot]._devices_said(tuple(message.qpus))
             self._feed(
                 events.PilotReady(agent.pilot, message.nodes, message.batches, message.seconds_left, message.qpus)
             )

@@ -355,6 +355,7 @@ _OF_CIRCUITS: dict[str, Any] = {
     "qpu": None,
     "min_fidelity": None,
     "mitigation": (),
+    "noise_model": None,
     "optimization_level": 1,
     "seed": None,
 }
@@ -393,6 +394,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             "tomography",
             "parameters",
             "mitigation",
+            "noise_model",
         }
     )
 
@@ -431,6 +433,10 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: Stages against errors, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
     #: `pilot.quantum.mitigation` themselves.
     mitigation: Any = ()
+    #: A ``NoiseModel`` of qiskit_aer.noise: the circuit is simulated with it, on a core. Gates keep their names, so
+    #: compile the circuit first where the model speaks of a device's gates. Without a ``seed`` tasks of one model run
+    #: together, which is much faster for small circuits.
+    noise_model: Any = None
     #: Qiskit's optimization level, 0 to 3, when it is compiled for a device.
     optimization_level: _Level = 1
     #: Of sampling, where that is computed.

@@ -8,7 +8,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, 
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
-from pilot import errors, payload, registry
+from pilot import device, errors, payload, registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import (
     DependencyFailed,
@@ -274,7 +274,8 @@ class Pilot:
         return self._job
 
     def wait(self, timeout: float | None = None) -> PilotState:
-        """Block until it takes tasks, or is over.
+        """Block until it takes tasks and each of its devices has said what it is or why it cannot be used, or until it
+        is over.
 
         Args:
             timeout: seconds to wait at most; None: for ever.
@@ -285,9 +286,9 @@ class Pilot:
         Raises:
             PilotFailed: it failed; the message says why and names the log.
         """
-        starting = (PilotState.NEW, PilotState.QUEUED, PilotState.STARTING)
+        devices = set(device.devices(self.description))
         with self._changed:
-            self._changed.wait_for(lambda: self._state not in starting, timeout)
+            self._changed.wait_for(lambda: not self._is_starting(devices), timeout)
         if self._state is PilotState.FAILED:
             raise PilotFailed(
                 f"pilot {self.name} failed: {self.reason}; see {self.log_path}",
@@ -295,6 +296,16 @@ class Pilot:
                 log_path=str(self.log_path),
             )
         return self._state
+
+    def _is_starting(self, devices: set[str]) -> bool:
+        if self._state in (PilotState.NEW, PilotState.QUEUED, PilotState.STARTING):
+            return True
+        return self._state is PilotState.ACTIVE and not devices <= {info.name for info in self.qpus}
+
+    def _devices_said(self, qpus: tuple[QPUInfo, ...]) -> None:
+        with self._changed:
+            self.qpus = qpus
+            self._changed.notify_all()
 
     def drain(self) -> None:
         """Let it finish what runs, then end it; what was not begun goes to other pilots. Does not block."""

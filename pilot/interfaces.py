@@ -206,6 +206,41 @@ class Engine(ABC):
 # ---- QPUs -----------------------------------------------------------------------------------------------------
 
 
+class GateFacts(msgspec.Struct, frozen=True, array_like=True):
+    """One instruction on one place of a device, as its calibration says."""
+
+    #: As Qiskit calls it.
+    name: str
+    qubits: tuple[int, ...]
+    #: Probability of an error, and seconds; None: not calibrated.
+    error: float | None = None
+    duration: float | None = None
+
+
+class QubitFacts(msgspec.Struct, frozen=True, array_like=True):
+    """One qubit of a device, as its calibration says. None: not calibrated."""
+
+    #: Seconds.
+    t1: float | None = None
+    t2: float | None = None
+    #: Hz.
+    frequency: float | None = None
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a circuit can be compiled with: errors and times of each instruction on each place."""
+
+    gates: tuple[GateFacts, ...] = ()
+    #: One a qubit, in order; empty: nothing is known.
+    qubits: tuple[QubitFacts, ...] = ()
+    #: Seconds of one sample, and the constraints of times in samples, as Qiskit's ``Target`` has them.
+    dt: float | None = None
+    granularity: int = 1
+    min_length: int = 1
+    pulse_alignment: int = 1
+    acquire_alignment: int = 1
+
+
 class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a QPU says of itself. None: it does not say, or there is no such thing."""
 
@@ -226,6 +261,8 @@ class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error_readout: float | None = None
     t1: float | None = None
     t2: float | None = None
+    #: All of the calibration; None: it does not say.
+    calibration: Calibration | None = None
     #: Does it take jobs now.
     accepts_jobs: bool | None = None
     #: Seconds that a job waits before it runs.

@@ -4,7 +4,8 @@ Text and objects of others become circuits in `programs`. `tasks` makes tasks of
 `execution` is what workers run for them: on simulators (`circuits`, chosen by `simulation`; `deferral` moves
 measurements in the middle to the end) or on a device, for which `compilation` writes them and whose errors
 `mitigation` lessens. `outcomes` is what a circuit gives; `expectation` and `tomography` say which circuits to
-measure for more than that, and what their outcomes mean. `cutting` runs a circuit that is too wide in pieces.
+measure for more than that, and what their outcomes mean. `noise` simulates with a noise model of the user's own.
+`cutting` runs a circuit that is too wide in pieces.
 `primitives` and `pennylane_device` are for those who come from Qiskit and PennyLane.
 
 Nothing in here starts a process or holds a manager: work is handed to one that is given. Qiskit is imported by
@@ -17,12 +18,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pilot.quantum.noise import PackedNoiseModel
     from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler, mitiq_executor
     from pilot.quantum.programs import Program, load
 
-__all__ = ["PilotBackend", "PilotEstimator", "PilotSampler", "Program", "load", "mitiq_executor"]
+__all__ = ["PackedNoiseModel", "PilotBackend", "PilotEstimator", "PilotSampler", "Program", "load", "mitiq_executor"]
 
-_HOMES = {"Program": "programs", "load": "programs"}
+_HOMES = {"PackedNoiseModel": "noise", "Program": "programs", "load": "programs"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""How circuits are simulated in a worker process.
+"""How circuits are simulated in a worker.
 
-Circuits come as `packing` writes them. A worker process keeps its simulator and its pass manager:
+A worker process keeps its simulator and its pass manager:
 building the second costs a hundred times what running it does. A circuit with few measured bits is simulated
 once for the exact probabilities of its outcomes, from which its counts are drawn: half the time of Aer's own
 sampling.
@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager
-from qiskit.circuit import Barrier, CircuitError, ClassicalRegister, Delay, Gate, ParameterExpression
+from qiskit.circuit import Barrier, CircuitError, ClassicalRegister, ControlledGate, Delay, Gate, ParameterExpression
 from qiskit.circuit.library import UnitaryGate
+from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, QPUError
 from pilot.quantum import simulation
-from pilot.quantum.deferral import defer_measurements, without_final_measurements
+from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.packing import pack, unpack
+from pilot.quantum.programs.definitions import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,6 +65,8 @@ AUTOMATIC = Simulator()
 #: Gates that Aer does not know are written as matrices up to so many qubits, for these methods.
 MAX_MATRIX_QUBITS = 4
 _TAKES_MATRICES = frozenset({"automatic", "statevector", "density_matrix"})
+#: What Aer 0.18 says where it has left out a qubit that only the body of a condition uses.
+_TRUNCATED = "unordered_map::at"
 #: Methods that draw shots faster than they list probabilities.
 _SAMPLED = frozenset({"matrix_product_state", "stabilizer"})
 
@@ -98,11 +102,7 @@ def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int, simulator
     if holder and not sampled and len(holder) <= (MAX_DEFERRED_QUBITS if shots is None else MAX_LISTED_BITS):
         outcomes, weights = _draw(_probabilities(gates, list(holder.values()), simulator), shots, seed)
     elif shots is None:
-        raise DescriptionError(
-            f"circuit {circuit.name!r} has no exact probabilities here: it acts on measured bits, is not all "
-            f"gates, measurements and resets, or needs over {MAX_DEFERRED_QUBITS} qubits for that; "
-            "give a number of shots"
-        )
+        raise _without_probabilities(circuit)
     else:
         outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed, simulator)
     return _outcomes_of(circuit, measured, outcomes, weights, shots)
@@ -166,24 +166,61 @@ def exact_values(
             ``circuit.parameters``; then the result is `(n_sets, n_observables)`, from one run of the simulator.
 
     Raises:
-        DescriptionError: the circuit measures, resets or branches in its middle.
+        DescriptionError: as `state_of`.
     """
-    gates = without_final_measurements(circuit)
-    other = {entry.operation.name for entry in gates.data if not isinstance(entry.operation, Gate | Barrier | Delay)}
-    if other:
-        raise DescriptionError(
-            f"circuit {circuit.name!r} has no exact expectation values here: it has {sorted(other)} in its middle; "
-            "give a number of shots"
-        )
+    gates, qubits = state_of(circuit)
     simulator = _for_values(gates)
     labels = [f"value {number}" for number in range(len(observables))]
     for label, observable in zip(labels, observables, strict=True):
-        gates.append(SaveExpectationValue(observable, label=label), gates.qubits)
+        gates.append(SaveExpectationValue(observable, label=label), qubits)
     if values is None:
         data = _run(gates, shots=1, seed=0, simulator=simulator)
         return np.array([data[label] for label in labels])
     sets = _run_bound(gates, circuit.parameters, values, simulator)
     return np.array([[data[label] for label in labels] for data in sets])
+
+
+def state_of(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[Qubit]]:
+    """Gates that make the circuit's state, and the qubits that hold it, in the circuit's order.
+
+    Measurements at the end are left out; those in the middle, and resets, take a further qubit each, so that the
+    state of the circuit's qubits is the mixture of all outcomes.
+
+    Raises:
+        DescriptionError: the circuit acts on outcomes, does something else than gates, measurements and resets, or
+            needs too many qubits for that.
+    """
+    bare = without_final_measurements(inlined(circuit))
+    if all(isinstance(entry.operation, Gate | Barrier | Delay) for entry in bare.data):
+        return bare, list(bare.qubits)
+    deferred = defer_measurements(bare, keep_qubits=True)
+    if deferred is None or deferred.gates.num_qubits > max(MAX_DEFERRED_QUBITS, circuit.num_qubits):
+        other = {entry.name for entry in bare.data if not isinstance(entry.operation, Gate | Barrier | Delay)}
+        raise DescriptionError(
+            f"circuit {circuit.name!r} has no exact expectation values here: it has {sorted(other)} in its middle, and "
+            f"acts on outcomes or needs over {MAX_DEFERRED_QUBITS} qubits for that; give a number of shots",
+            field="circuit",
+        )
+    return deferred.gates, [deferred.wires[qubit] for qubit in circuit.qubits]
+
+
+def check_probabilities(circuit: QuantumCircuit) -> None:
+    """That the exact distribution of the circuit's outcomes can be computed.
+
+    Raises:
+        DescriptionError: it acts on measured bits, is not all gates, measurements and resets, or is too wide for it.
+    """
+    _, holder = _deferred(circuit)
+    if not 0 < len(holder) <= MAX_DEFERRED_QUBITS:
+        raise _without_probabilities(circuit)
+
+
+def _without_probabilities(circuit: QuantumCircuit) -> DescriptionError:
+    return DescriptionError(
+        f"circuit {circuit.name!r} has no exact probabilities here: it acts on measured bits, is not all gates, "
+        f"measurements and resets, or needs over {MAX_DEFERRED_QUBITS} qubits for that; give a number of shots",
+        field="circuit",
+    )
 
 
 def _for_values(gates: QuantumCircuit) -> Simulator:
@@ -207,7 +244,10 @@ def warm_up() -> int:
 
 def _deferred(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Clbit, Qubit]]:
     """The circuit's gates and what holds its measured bits; the circuit and nothing where there is no way."""
-    gates, holder = defer_measurements(circuit) or (circuit, {})
+    deferred = defer_measurements(circuit)
+    if deferred is None:
+        return circuit, {}
+    gates, holder = deferred.gates, deferred.holder
     if gates.num_qubits > max(MAX_DEFERRED_QUBITS, circuit.num_qubits):
         return circuit, {}
     return gates, holder
@@ -272,18 +312,63 @@ def _run(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simulator
     """Aer's data for one circuit."""
     if simulator.method == "automatic" and circuit.num_qubits > _widest(simulator):
         simulator = simulator._replace(method="matrix_product_state")
-    result = _simulator(simulator).run(_known(circuit, simulator), shots=shots, seed_simulator=seed).result()
-    data: dict[str, Any] = result.data(0)  # raises the simulator's own error if the run failed
-    return data
+    known = _known(circuit, simulator)
+    result = _simulator(simulator).run(known, shots=shots, seed_simulator=seed).result()
+    if not result.success and _TRUNCATED in str(result.status):
+        result = _simulator(simulator).run(known, shots=shots, seed_simulator=seed, enable_truncation=False).result()
+    return _data(result, 0)
 
 
 def _run_bound(
     circuit: QuantumCircuit, parameters: Iterable[Parameter], values: NDArray[np.float64], simulator: Simulator
 ) -> list[dict[str, Any]]:
     """Aer's data for each set of values of the parameters."""
-    binds = {parameter: column.tolist() for parameter, column in zip(parameters, values.T, strict=True)}
-    result = _simulator(simulator).run(_known(circuit, simulator), shots=1, parameter_binds=[binds]).result()
-    return [result.data(number) for number in range(len(values))]  # raises the simulator's own error
+    parameters = list(parameters)
+    try:
+        known = _bindable(_known(circuit, simulator))
+        if known.count_ops().keys() - {"barrier"} - _gate_names(simulator):
+            known = _bindable(_pass_manager(simulator).run(known))
+    except (QiskitError, TypeError):  # a gate has no definition before it has its values, such as HamiltonianGate
+        sets = [dict(zip(parameters, row, strict=True)) for row in values.tolist()]
+        bound = [_known(circuit.assign_parameters(one, strict=False), simulator) for one in sets]
+        result = _simulator(simulator).run(bound, shots=1).result()
+        return [_data(result, number) for number in range(len(values))]
+    free = set(known.parameters)
+    binds = {
+        parameter: column.tolist() for parameter, column in zip(parameters, values.T, strict=True) if parameter in free
+    }
+    if not binds:  # no gate that is left depends on them
+        return [_data(_simulator(simulator).run(known, shots=1).result(), 0)] * len(values)
+    result = _simulator(simulator).run(known, shots=1, parameter_binds=[binds]).result()
+    return [_data(result, number) for number in range(len(values))]
+
+
+def _bindable(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit with free angles only where Aer puts values in.
+
+    Aer asks ``is_parameterized()``, which Qiskit 2.6 answers with False for controlled gates whose angles are those of
+    their base gate (qiskit-aer#2403). Such gates are written as what they are made of.
+    """
+    return expanded(circuit, lambda operation: operation.definition if _hides_parameters(operation) else None)
+
+
+def _hides_parameters(operation: Any) -> bool:
+    return isinstance(operation, ControlledGate) and any(
+        isinstance(value, ParameterExpression) and value.parameters for value in operation.params
+    )
+
+
+def _data(result: Any, number: int) -> dict[str, Any]:
+    """Aer's data of one experiment.
+
+    Raises:
+        QPUError: the run failed; with Aer's reason.
+    """
+    if not result.success:
+        reasons = [str(one.status) for one in result.results if not one.success] or [str(result.status)]
+        raise QPUError(f"the simulator failed: {reasons[0]}")
+    data: dict[str, Any] = result.data(number)
+    return data
 
 
 def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:

@@ -10,30 +10,48 @@ long, those of 12 qubits 15 times.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from qiskit import QuantumCircuit
-from qiskit.circuit import CircuitInstruction, Gate, Qubit
+from qiskit.circuit import AnnotatedOperation, CircuitInstruction, ControlFlowOp, Delay, Gate, Qubit
 from qiskit.circuit.library import CXGate
 
+from pilot.quantum.programs.definitions import expanded, opened
+
 if TYPE_CHECKING:
-    from qiskit.circuit import Clbit
+    from qiskit.circuit import Clbit, Operation
 
 #: Instructions that change no outcome.
 WITHOUT_EFFECT = frozenset({"barrier", "delay", "id"})
+#: Instructions that are not opened.
+STEPS = WITHOUT_EFFECT | {"measure", "reset"}
 _CX = CXGate()
 
 
-def defer_measurements(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Clbit, Qubit]] | None:
+class Deferred(NamedTuple):
+    """A circuit of gates alone that stands for one with measurements and resets."""
+
+    #: On the circuit's qubits and then the fresh ones, without classical bits.
+    gates: QuantumCircuit
+    #: The qubit to read each classical bit from at the end; bits that are never measured are missing.
+    holder: dict[Clbit, Qubit]
+    #: For each qubit of the circuit the one that holds its state at the end.
+    wires: dict[Qubit, Qubit]
+
+
+def defer_measurements(circuit: QuantumCircuit, *, keep_qubits: bool = False) -> Deferred | None:
     """A circuit of gates alone, and the qubit that holds each measured bit at its end.
 
+    Args:
+        circuit: nested instructions are opened.
+        keep_qubits: the qubits' states at the end are wanted, not only the measured bits.
+
     Returns:
-        The gates, on the circuit's qubits and then the fresh ones, without classical bits; and the qubit to
-        read each classical bit from (bits that are never measured are missing). None if the circuit acts on
-        an outcome or does anything else than gates, measurements and resets: then only a simulator of
-        branches can run it.
+        None if the circuit acts on an outcome or does anything else than gates, measurements and resets: then only a
+        simulator of branches can run it.
     """
-    last_use = _last_uses(circuit)
+    circuit = inlined(circuit)
+    last_use = dict.fromkeys(circuit.qubits, len(circuit.data)) if keep_qubits else _last_uses(circuit)
     deferred = QuantumCircuit(circuit.qubits, global_phase=circuit.global_phase)
     wire = {qubit: qubit for qubit in circuit.qubits}
     untouched = set(circuit.qubits)
@@ -65,7 +83,23 @@ def defer_measurements(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Cl
         else:
             return None
         untouched.difference_update(qubits)
-    return deferred, holder
+    return Deferred(deferred, holder, wire)
+
+
+def inlined(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit with instructions that are no gates (``circuit.append(other_circuit, …)``, ``initialize``) and
+    annotated operations replaced by what they are made of; the circuit itself where there are none."""
+    return expanded(circuit, _contents)
+
+
+def _contents(operation: Operation) -> QuantumCircuit | None:
+    """What an operation that is no gate is made of; None where it is a step of its own."""
+    if isinstance(operation, AnnotatedOperation):
+        return opened(operation)
+    if isinstance(operation, Gate | ControlFlowOp | Delay) or operation.name in STEPS:
+        return None
+    definition: QuantumCircuit | None = getattr(operation, "definition", None)
+    return definition
 
 
 def _last_uses(circuit: QuantumCircuit) -> dict[Qubit, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -214,15 +214,18 @@ class DeviceRun(_Execution):
         mitigation = stages(self.stages, _calibrations)
         circuits = [circuit for job in jobs for circuit in job.circuits]
         factors = 1
+        run = [1.0] * len(circuits)
         if mitigation.zero_noise is not None:
             scaled = mitigation.zero_noise.scaled(circuits, about)
             factors = len(scaled)
+            run = [factor for circuit in circuits for factor in mitigation.zero_noise.factors_of(circuit)]
             circuits = [circuit for same in zip(*scaled, strict=True) for circuit in same]
         seeds = [seed for job in jobs for seed in job.seeds]
         planned = mitigation.stage.plan(circuits, self.shots, about, seeds[0])
         if len(planned.circuits) != len(seeds):
             seeds = (np.random.SeedSequence(seeds).generate_state(len(planned.circuits)) >> 1).tolist()
-        found = iter(planned.combine(_run_all(qpu, planned, seeds)))
+        combined = planned.combine(_run_all(qpu, planned, seeds))
+        found = (replace(one, noise_factor=factor) for one, factor in zip(combined, run, strict=True))
         return ([next(found) for _ in range(factors * len(job.circuits))] for job in jobs)
 
 
@@ -298,7 +301,8 @@ def without_noise(
         zero_noise: the stage.
         constants: ``(n_observables,)``, values in the fully mixed state.
         finish: makes an `Expectation` of the outcomes of one factor.
-        outcomes: for each circuit those of all factors, in their order.
+        outcomes: for each circuit those of all factors, in their order. Where circuits ran with different factors,
+            since they have different numbers of gates, the fit takes the mean.
     """
     number = len(zero_noise.factors)
     noisy = [finish(outcomes[place::number]) for place in range(number)]
@@ -307,6 +311,7 @@ def without_noise(
         np.array([one.values.ravel() for one in noisy]),
         np.array([one.standard_errors.ravel() for one in noisy]),
         np.broadcast_to(constants, shape).ravel(),
+        [float(np.mean([one.noise_factor for one in outcomes[place::number]])) for place in range(number)],
     )
     return Expectation(values=values.reshape(shape), standard_errors=errors.reshape(shape), terms=())
 

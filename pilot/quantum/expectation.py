@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from pilot.quantum.outcomes import Outcomes
 
-__all__ = ["Expectation", "ExpectationPlan", "Term", "free_name", "hamiltonian", "measured", "plan"]
+__all__ = ["Expectation", "ExpectationPlan", "Term", "distinct_terms", "free_name", "hamiltonian", "measured", "plan"]
 
 #: What a Pauli operator on one qubit is here: 1 for its X, plus 2 for its Z, so 3 for Y.
 _LETTERS = "IXZY"
@@ -156,7 +156,7 @@ def plan(circuit: QuantumCircuit, observables: Any) -> ExpectationPlan:
         DescriptionError: an observable is in no such form, or is not of the circuit's width.
     """
     width = circuit.num_qubits
-    codes, coefficients, constants = _terms(operators(observables, width), width)
+    codes, coefficients, constants = distinct_terms(operators(observables, width), width)
     base = without_final_measurements(circuit)
     register = free_name(base, "pauli")
     circuits, groups = [], []
@@ -195,10 +195,15 @@ def measured(circuit: QuantumCircuit, basis: dict[int, str], register: str) -> Q
     return result
 
 
-def _terms(
+def distinct_terms(
     observables: Sequence[SparsePauliOp], width: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float64], NDArray[np.float64]]:
-    """Distinct Pauli strings `(n_terms, width)`, their coefficients in each observable, and the constants."""
+    """The Pauli strings that are measured for some observables.
+
+    Returns:
+        Distinct strings but the identity `(n_terms, width)`, column `j` of qubit `j`, 1 for X, 2 for Z, 3 for Y;
+        their coefficients in each observable `(n_observables, n_terms)`; and the identity's, `(n_observables,)`.
+    """
     if not observables:
         raise DescriptionError("observables: none given; give at least one Pauli string", field="observables")
     codes = np.concatenate([operator.paulis.x + 2 * operator.paulis.z.astype(np.int8) for operator in observables])

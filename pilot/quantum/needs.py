@@ -9,9 +9,12 @@ from qiskit import QuantumCircuit
 from pilot.descriptions import SLOT, Option, Resources, TaskDescription
 from pilot.interfaces import Offer
 from pilot.quantum import simulation
+from pilot.quantum.deferral import WITHOUT_EFFECT
 
 #: Of circuits with no more qubits the state vector alone is predicted: anything else takes no longer.
 MAX_PLAIN_QUBITS = 20
+#: With a noise model, circuits with no more qubits are cheap whether all of them are used or not.
+MAX_SMALL_QUBITS = 8
 #: Simulations of more seconds than this get all cores of a node.
 LONG_SECONDS = 10.0
 #: Simulations that need more bytes than this say so.
@@ -75,3 +78,26 @@ def _taking(estimate: simulation.Estimate, cores: int = 1) -> Resources:
 def device_seconds(circuit: QuantumCircuit, shots: int) -> float:
     """How long a device takes for a circuit: each shot a millisecond at most, most of it for the reset."""
     return float(0.001 + shots * (250e-6 + 0.3e-6 * circuit.depth()))
+
+
+def noisy(circuit: QuantumCircuit, shots: int, asked: Resources | None) -> tuple[Resources, float]:
+    """What a simulation with a noise model takes, and its seconds. Gates are counted, not looked at: each has noise."""
+    width = circuit.num_qubits
+    if width > MAX_SMALL_QUBITS:  # compiled for a device, perhaps; Aer leaves idle qubits out
+        active = (entry.qubits for entry in circuit.data if entry.name not in WITHOUT_EFFECT)
+        width = len({qubit for qubits in active for qubit in qubits})
+    about = simulation.Facts(
+        qubits=width,
+        gates=len(circuit.data),
+        entangling=0,
+        depth=0,
+        measured=circuit.num_clbits,
+        midway=0,
+        dynamic=False,
+        clifford=False,
+        bonds=(),
+        bond_work=(),
+    )
+    estimates = simulation.predict(about, shots, noisy=True)
+    best = simulation.choose(estimates) or estimates[0]
+    return asked or _taking(best), best.seconds

@@ -30,7 +30,9 @@ class Outcomes:
     """The distinct outcomes of one circuit and how often each came, or how probable each is.
 
     Bits are ordered as Qiskit orders them: bit 0 of a register is its least significant and stands rightmost
-    in a bit string; of several registers the circuit's first stands rightmost.
+    in a bit string; of several registers the circuit's first stands rightmost. Bits outside every register stand
+    where the circuit has them: those next to one another are a group of their own, to the right of the first
+    register that has a bit behind them. (Qiskit's `get_counts` leaves them out.)
     """
 
     #: The classical registers in the circuit's order.
@@ -43,6 +45,8 @@ class Outcomes:
     weights: NDArray[np.int64] | NDArray[np.float64]
     #: How many times the circuit was sampled; None: not at all, the weights are exact.
     shots: int | None
+    #: How many times as strong the noise was made on purpose.
+    noise_factor: float = 1.0
 
     @classmethod
     def from_bits(
@@ -80,10 +84,7 @@ class Outcomes:
         Raises:
             KeyError: the circuit has no register of that name.
         """
-        if register is not None:
-            groups = [self._places(register)]
-        else:
-            groups = [list(entry.places) for entry in self.registers] or [list(range(self.num_bits))]
+        groups = self._groups() if register is None else [self._places(register)]
         digits = self.bits() + ord("0")
         counts: dict[str, float] = {}
         for row, weight in zip(digits, self.weights.tolist(), strict=True):
@@ -91,8 +92,29 @@ class Outcomes:
             counts[text] = counts.get(text, 0) + weight
         return counts
 
+    def _groups(self) -> list[list[int]]:
+        """The registers' bits and the runs of bits outside registers, in the order of the circuit."""
+        loose = sorted(set(range(self.num_bits)).difference(*(entry.places for entry in self.registers)))
+        groups: list[list[int]] = []
+        for entry in self.registers:
+            before = [place for place in loose if place < max(entry.places, default=0)]
+            groups += [*_runs(before), list(entry.places)]
+            loose = loose[len(before) :]
+        return groups + _runs(loose)
+
     def _places(self, register: str) -> list[int]:
         for name, places in self.registers:
             if name == register:
                 return list(places)
         raise KeyError(f"no classical register {register!r}; there are {[entry.name for entry in self.registers]}")
+
+
+def _runs(places: list[int]) -> list[list[int]]:
+    """Ascending numbers, those that follow one another together."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and runs[-1][-1] == place - 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return runs

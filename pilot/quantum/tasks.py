@@ -20,7 +20,7 @@ from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDes
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, needs, tomography
-from pilot.quantum.deferral import without_final_measurements
+from pilot.quantum.circuits import check_probabilities, state_of
 from pilot.quantum.execution import (
     DeviceRun,
     ExactValues,
@@ -33,10 +33,12 @@ from pilot.quantum.execution import (
     without_noise,
 )
 from pilot.quantum.mitigation import listed, stages
+from pilot.quantum.noise import NoisySimulation, packed_model
 from pilot.quantum.observables import operators
 from pilot.quantum.packing import pack
 from pilot.quantum.programs.definitions import truly_named
 from pilot.quantum.seeds import draw_seeds
+from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,6 +49,8 @@ PART_SECONDS = 0.1
 MAX_PARTS = 256
 #: A part of a task for devices has so many circuits at least; devices run parts of many tasks in one job.
 MAX_DEVICE_PARTS = 64
+#: Circuits with a noise model of the user's own that make a part. The same wherever it runs: a part has one seed.
+NOISY_PER_PART = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
         DescriptionError: the circuit cannot be read, or fields do not go together.
     """
     wanted = _read(description)
+    refuse_simulator_instructions(wanted.circuit)
     where = _where(description, offer)
     if description.tomography is not False:
         return _tomography(wanted, where, offer)
@@ -167,10 +172,14 @@ class _Where:
     devices: tuple[str, ...] = ()
     #: A simulator among the pilots' ``qpus``; "": this library's choice.
     simulator: str = ""
+    #: A noise model, pickled, that circuits are simulated with; empty: none.
+    noise: bytes = b""
 
 
 def _where(description: TaskDescription, offer: Offer) -> _Where:
     exact, names = description.shots is None, description.qpu
+    if description.noise_model is not None:
+        return _Where(noise=packed_model(description))
     if names is None:
         asks = description.min_fidelity is not None or bool(description.mitigation)
         found: tuple[str, ...] = (ANY_QPU,) if (offer.devices and not exact) or asks else ()
@@ -238,7 +247,7 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
 
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
     """Expectation values without sampling: sets of values are split, observables are not."""
-    state = without_final_measurements(wanted.circuit)
+    state, _ = state_of(wanted.circuit)
     resources, others, seconds = needs.simulated(state, None, offer, needs.asked_for(wanted.description))
     if wanted.values is None:
         part = Part(function=ExactValues(), args=(pack(wanted.circuit), observables), weight=seconds)
@@ -306,6 +315,9 @@ def _on_simulators(
     wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None, offer: Offer
 ) -> _Way:
     shots, asked = wanted.description.shots, needs.asked_for(wanted.description)
+    if shots is None and not where.simulator:
+        for circuit in circuits:
+            check_probabilities(circuit)
     estimates = [needs.simulated(circuit, shots, offer, asked) for circuit in circuits]
     seconds = [one[2] for one in estimates]
     largest = max(range(len(circuits)), key=lambda number: estimates[number][0].memory)
@@ -317,6 +329,19 @@ def _on_simulators(
         resources=resources,
         others=others,
         note=needs.note(circuits[largest], shots, resources),
+    )
+
+
+def _with_noise(wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None) -> _Way:
+    description, asked = wanted.description, needs.asked_for(wanted.description)
+    shots = description.shots or 1
+    estimates = [needs.noisy(circuit, shots, asked) for circuit in circuits]
+    return _Way(
+        function=NoisySimulation(program=program, shots=shots, model=where.noise, together=description.seed is None),
+        seconds=[seconds for _, seconds in estimates],
+        per_part=NOISY_PER_PART,
+        resources=max((resources for resources, _ in estimates), key=lambda one: one.memory),
+        others=(),
     )
 
 
@@ -333,6 +358,8 @@ def _assemble(
     if where.devices:
         way = _on_devices(wanted, where, circuits, program)
         finish = _extrapolated(wanted.description, finish, planned)
+    elif where.noise:
+        way = _with_noise(wanted, where, circuits, program)
     else:
         way = _on_simulators(wanted, where, circuits, program, offer)
     parts = _parts(wanted, circuits, way)

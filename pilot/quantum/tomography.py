@@ -42,6 +42,11 @@ __all__ = ["MAX_QUBITS", "Tomography", "TomographyPlan", "plan"]
 #: Wider states are refused: this one takes 6,561 circuits.
 MAX_QUBITS = 8
 
+#: Probabilities below this are what rounding leaves of 0; the logarithm would take them for outcomes.
+_ROUNDING = 1e-12
+#: The same for exact outcomes, which may come from amplitudes of single precision.
+_EXACT_ROUNDING = 1e-6
+
 _BASES = "XYZ"
 #: `(6, 2, 2)`: the projectors on the states +X, -X, +Y, -Y, +Z, -Z of one qubit.
 _PROJECTORS: NDArray[np.complex128] = (
@@ -157,7 +162,10 @@ class TomographyPlan:
             seen = np.apply_along_axis(nearest_probabilities, 1, frequencies) * counts / counts.sum()
             exact = any(outcome.shots is None for outcome in outcomes)
             tolerance = 1e-8 if exact else 1e-2 / float(counts.sum())
-            density_matrix, gap = _most_likely(_by_qubit(seen, n), density_matrix, tolerance)
+            # a state that predicts the frequencies themselves is the most likely one (Gibbs' inequality)
+            missed = np.abs(_probabilities(density_matrix, n) - _by_qubit(frequencies, n)).max()
+            if missed > (_EXACT_ROUNDING if exact else _ROUNDING):
+                density_matrix, gap = _most_likely(_by_qubit(seen, n), density_matrix, tolerance)
         return Tomography(
             density_matrix=density_matrix,
             linear=linear,
@@ -259,7 +267,7 @@ def _most_likely(
     search ends when that is below the tolerance.
     """
     n = seen.ndim
-    where = seen > 0
+    where = seen > _ROUNDING * seen.max()
     weights = np.where(where, seen, 0.0)
 
     def likelihood(matrix: NDArray[np.complex128]) -> tuple[float, NDArray[np.float64]]:

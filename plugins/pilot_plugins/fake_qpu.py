@@ -64,7 +64,7 @@ class FakeQPU(QPU):
         self._backend = getattr(fake_provider, known[self.snapshot])()
         properties = self._backend.properties()  # also read by the target
         configuration = self._backend.configuration()
-        target = self._backend.target
+        target = _with_reset(self._backend.target)
         self._device = NoisyDevice(target, [_readout(properties, qubit) for qubit in range(target.num_qubits)])
         self._info = info_of(
             self.name,
@@ -151,6 +151,15 @@ def _snapshots() -> dict[str, str]:
 def _short(name: str) -> str:
     """``FakeKolkataV2``, ``fake_kolkata`` and ``ibm_kolkata`` are ``kolkata``."""
     return re.sub(r"^(fake|ibmq?)_?|(backend)?(_?v2)?$", "", name.strip().lower())
+
+
+def _with_reset(target: Target) -> Target:
+    """Some old snapshots leave out resets, which devices and Aer can do: they take no time and have no error then."""
+    from qiskit.circuit import Reset
+
+    if "reset" not in target.operation_names:
+        target.add_instruction(Reset(), {(qubit,): None for qubit in range(target.num_qubits)})
+    return target
 
 
 def _readout(properties: Any, qubit: int) -> tuple[float, float] | None:

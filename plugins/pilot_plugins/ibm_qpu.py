@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pilot.errors import QPUCancelled, QPUError
 from pilot.interfaces import QPU, QPUInfo
 from pilot_plugins.qiskit_devices import check_job, info_of
-from pilot_plugins.qiskit_results import from_sampler
+from pilot_plugins.qiskit_results import as_of, from_sampler, in_registers
 from pilot_plugins.qpu_addresses import Options, at_least_one, one_of, parse, refuse
 from pilot_plugins.vendor_jobs import Waiting, kept
 
@@ -127,8 +127,9 @@ class IbmQPU(QPU):
         backend = self._opened()
         known = info_of(self.name, backend.target, max_shots=getattr(backend.configuration(), "max_shots", None))
         check_job(known, circuits, shots, seeds)
+        sent = [in_registers(circuit) for circuit in circuits]
         try:
-            job = self._submit(list(circuits), shots)
+            job = self._submit(sent, shots)
         except Exception as error:
             raise kept(self.name, error, "submitting a job") from error
         native = job.job_id()
@@ -137,7 +138,7 @@ class IbmQPU(QPU):
         try:
             with self._waiting.attending(native, lambda: self._cancel(job)):
                 self._wait(job, native)
-                return from_sampler(circuits, self._waiting.call(job.result, native))
+                return as_of(circuits, from_sampler(sent, self._waiting.call(job.result, native)))
         finally:
             self._job = None
 

@@ -6,8 +6,8 @@ build and half a second a run to hand over; the small one takes milliseconds.
 
 The model is Aer's for devices (`qiskit_aer.noise.NoiseModel.from_backend`): depolarizing and thermal relaxation after
 each gate so that its error is the calibrated one, and thermal relaxation in each delay; readout errors are taken as
-they were calibrated, not the same for 0 and 1. Circuits are scheduled as late as possible first, so that idle times
-are delays. Crosstalk, leakage and drift are not in it.
+they were calibrated, not the same for 0 and 1. What has no calibrated duration takes no time, there as here. Circuits
+are scheduled as late as possible first, so that idle times are delays. Crosstalk, leakage and drift are not in it.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class NoisyDevice:
         from qiskit_aer import AerSimulator
 
         from pilot.quantum.simulation import choose, facts, predict
-        from pilot_plugins.qiskit_results import from_counts
+        from pilot_plugins.qiskit_results import from_counts, in_registers
 
-        small, active = self.reduce(circuit)
+        small, active = self.reduce(in_registers(circuit))  # scheduling loses bits outside registers
         scheduled = self.schedule(small, active)
         about = facts(scheduled)
         about = replace(about, gates=about.gates + scheduled.count_ops().get("delay", 0))
@@ -137,9 +137,11 @@ class NoisyDevice:
         from qiskit.transpiler import PassManager
         from qiskit.transpiler.passes import ALAPScheduleAnalysis, PadDelay, TimeUnitConversion
 
+        from pilot.quantum.durations import timed
+
         if any(isinstance(instruction.operation, ControlFlowOp) for instruction in small.data):
             return small
-        target = self.part(active)
+        target = timed(self.target, active)
         passes = [TimeUnitConversion(target=target), ALAPScheduleAnalysis(target=target)]
         padded = PassManager([*passes, PadDelay(target=target, fill_very_end=False)]).run(small)
         scheduled = padded.copy_empty_like()
@@ -151,31 +153,6 @@ class NoisyDevice:
                 begun.update(instruction.qubits)
             scheduled._append(instruction)
         return scheduled
-
-    def part(self, active: Sequence[int]) -> Target:
-        """The target on these qubits alone, numbered from 0."""
-        from qiskit.transpiler import Target
-
-        target = Target(
-            num_qubits=len(active),
-            dt=self.target.dt,
-            granularity=self.target.granularity,
-            min_length=self.target.min_length,
-            pulse_alignment=self.target.pulse_alignment,
-            acquire_alignment=self.target.acquire_alignment,
-            qubit_properties=[self.target.qubit_properties[qubit] for qubit in active],
-        )
-        number = {qubit: index for index, qubit in enumerate(active)}
-        for name in self.target.operation_names:
-            places = self.target[name]
-            kept = {
-                tuple(number[qubit] for qubit in qubits): properties
-                for qubits, properties in places.items()
-                if qubits is not None and all(qubit in number for qubit in qubits)
-            }
-            if kept:
-                target.add_instruction(self.target.operation_from_name(name), kept, name=name)
-        return target
 
     def noise(self, scheduled: QuantumCircuit, active: Sequence[int]) -> NoiseModel:
         """What the circuit's instructions do wrong, on its own qubit numbers."""
@@ -192,7 +169,8 @@ class NoisyDevice:
                     model.add_readout_error(ReadoutError([[1 - error[0], error[0]], [error[1], 1 - error[1]]]), numbers)
             elif (gate_error := self._gate_error(name, qubits)) is not None:
                 model.add_quantum_error(gate_error, name, numbers)
-        t1s, t2s = zip(*(_times(self.target.qubit_properties[qubit]) for qubit in active), strict=True)
+        known = self.target.qubit_properties
+        t1s, t2s = zip(*(_times(known[qubit] if known else None) for qubit in active), strict=True)
         idle = RelaxationNoisePass(t1s=list(t1s), t2s=list(t2s), dt=self.target.dt, op_types=Delay)
         model._custom_noise_passes.append(idle)  # as NoiseModel.from_backend does; there is no public way
         return model
@@ -209,9 +187,11 @@ class NoisyDevice:
         """The error of one gate on these qubits; built once."""
         from qiskit_aer.noise.device import basic_device_gate_errors
 
+        from pilot.quantum.durations import timed
+
         place = (name, qubits)
         if place not in self._errors:
-            small = self.part(qubits)
+            small = timed(self.target, qubits)
             only = type(small)(num_qubits=len(qubits), dt=small.dt, qubit_properties=small.qubit_properties)
             numbers = tuple(range(len(qubits)))
             properties = self.target[name].get(qubits) if name in self.target.operation_names else None

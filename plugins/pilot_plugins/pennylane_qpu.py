@@ -142,7 +142,7 @@ class PennylaneQPU(QPU):
             raise QPUError(
                 f"{self.name}: circuit {circuit.name!r} acts on measured bits, which it cannot", qpu=self.name
             )
-        gates, holder = deferred
+        gates, holder = deferred.gates, deferred.holder
         if gates.num_qubits > self.info().qubits:
             raise QPUError(
                 f"{self.name} has {self.info().qubits} wires; with its measurements at its end circuit "

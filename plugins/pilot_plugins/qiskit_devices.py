@@ -9,7 +9,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import QPUCancelled, QPUError
-from pilot.interfaces import QPUInfo
+from pilot.interfaces import Calibration, GateFacts, QPUInfo, QubitFacts
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -22,7 +22,7 @@ _NO_GATES = frozenset({"measure", "reset", "delay", "id", "barrier"})
 
 
 def info_of(name: str, target: Target, **more: Any) -> QPUInfo:
-    """What a target says: qubits, gates, coupling, and the medians of its calibration.
+    """What a target says: qubits, gates, coupling, and its calibration with the medians of it.
 
     Args:
         name: as in ``PilotDescription.qpus``.
@@ -55,8 +55,33 @@ def info_of(name: str, target: Target, **more: Any) -> QPUInfo:
         "error_readout": _median(readout),
         "t1": _median(getattr(qubit, "t1", None) for qubit in qubits),
         "t2": _median(getattr(qubit, "t2", None) for qubit in qubits),
+        "calibration": calibration_of(target),
     }
     return QPUInfo(name=name, **{**found, **more})
+
+
+def calibration_of(target: Target) -> Calibration:
+    """Errors and times of each instruction of a target; instructions without a place of their own are left out."""
+    gates = [
+        GateFacts(name, tuple(places), *_numbers(properties, "error", "duration"))
+        for name in target.operation_names
+        for places, properties in target[name].items()
+        if places is not None
+    ]
+    return Calibration(
+        gates=tuple(gates),
+        qubits=tuple(QubitFacts(*_numbers(one, "t1", "t2", "frequency")) for one in target.qubit_properties or []),
+        dt=target.dt,
+        granularity=target.granularity,
+        min_length=target.min_length,
+        pulse_alignment=target.pulse_alignment,
+        acquire_alignment=target.acquire_alignment,
+    )
+
+
+def _numbers(properties: Any, *names: str) -> list[float | None]:
+    found = (getattr(properties, name, None) for name in names)
+    return [None if value is None else float(value) for value in found]
 
 
 def check_job(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pilot.errors import QPUError, QPUUnavailable
 from pilot.interfaces import QPU, QPUInfo
 from pilot_plugins.qiskit_devices import check_job, info_of
-from pilot_plugins.qiskit_results import from_counts, from_sampler
+from pilot_plugins.qiskit_results import as_of, from_result, from_sampler, in_registers
 from pilot_plugins.qpu_addresses import nearest, parse, refuse
 from pilot_plugins.vendor_jobs import Waiting, kept
 
@@ -105,8 +105,9 @@ class QiskitQPU(QPU):
         check_job(self.info(), circuits, shots, seeds)
         assert shots is not None  # checked
         sampler = not hasattr(device, "target")
+        sent = [in_registers(circuit) for circuit in circuits]
         try:
-            job = self._submit(device, sampler, list(circuits), shots, seeds)
+            job = self._submit(device, sampler, sent, shots, seeds)
         except Exception as error:
             raise kept(self.name, error, "submitting a job") from error
         native = _id_of(job)
@@ -117,10 +118,10 @@ class QiskitQPU(QPU):
             with self._waiting.attending(native, lambda: _cancel(job)):
                 result = self._waiting.call(job.result, native)
                 if sampler:
-                    return from_sampler(circuits, result)
+                    return as_of(circuits, from_sampler(sent, result))
                 if not getattr(result, "success", True):
                     raise QPUError(f"{self.name}: {_failure(result)}", qpu=self.name, job=native)
-                return [from_counts(each, result.get_counts(at), shots) for at, each in enumerate(circuits)]
+                return as_of(circuits, [from_result(each, result, at, shots) for at, each in enumerate(sent)])
         finally:
             self._job = None
 

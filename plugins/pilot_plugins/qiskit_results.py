@@ -1,8 +1,13 @@
-"""What Qiskit's backends and primitives answer, as `Outcomes`: counts, single shots, and arrays a register."""
+"""What Qiskit's backends and primitives answer, as `Outcomes`: counts, single shots, and arrays a register.
+
+Neither tells of classical bits outside registers, and backends mix up registers that share bits or have them in another
+order than the circuit. Such circuits are sent in another form, `in_registers`; the bits of both have the same numbers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +18,55 @@ from pilot.quantum.outcomes import Outcomes, registers_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
+
+
+def in_registers(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit in a form whose results tell all of its classical bits.
+
+    Registers that hold each bit once, in the circuit's order, stay. Otherwise all bits are in one register; where
+    blocks or variables may refer to the registers, these stay, and the bits outside are in a register of their own.
+    """
+    from qiskit import QuantumCircuit
+    from qiskit.circuit import ClassicalRegister, ControlFlowOp
+
+    from pilot.quantum.expectation import free_name
+
+    if is_told(circuit):
+        return circuit
+    if any(isinstance(entry.operation, ControlFlowOp) for entry in circuit.data) or circuit.num_identifiers:
+        inside = {bit for register in circuit.cregs for bit in register}
+        result = circuit.copy()
+        if loose := [bit for bit in circuit.clbits if bit not in inside]:
+            result.add_register(ClassicalRegister(bits=loose, name=free_name(circuit, "loose")))
+        return result
+    result = QuantumCircuit(
+        circuit.qubits, name=circuit.name, global_phase=circuit.global_phase, metadata=circuit.metadata
+    )
+    register = ClassicalRegister(circuit.num_clbits, free_name(circuit, "c"))
+    result.add_register(*circuit.qregs, register)
+    new = dict(zip(circuit.clbits, register, strict=True))
+    for entry in circuit.data:
+        result._append(entry.replace(clbits=[new[bit] for bit in entry.clbits]))
+    return result
+
+
+def is_told(circuit: QuantumCircuit) -> bool:
+    """Each classical bit is in one register, and the registers one after the other are in the bits' order."""
+    return bool([bit for register in circuit.cregs for bit in register] == list(circuit.clbits))
+
+
+def as_of(circuits: Sequence[QuantumCircuit], outcomes: Sequence[Outcomes]) -> list[Outcomes]:
+    """Outcomes of `in_registers` of each circuit, as those of the circuit itself."""
+    return [replace(each, registers=registers_of(circuit)) for circuit, each in zip(circuits, outcomes, strict=True)]
+
+
+def from_result(circuit: QuantumCircuit, result: Any, number: int, shots: int) -> Outcomes:
+    """Outcomes of one circuit from a backend's `Result`."""
+    counts = result.get_counts(number)
+    if not is_told(circuit):  # its text has the registers in the places of others
+        raw = result.data(number).get("counts") or {}
+        counts = raw if all(text.startswith("0x") for text in raw) and raw else counts
+    return from_counts(circuit, counts, shots)
 
 
 def from_counts(circuit: QuantumCircuit, counts: Mapping[str, float], shots: int | None) -> Outcomes:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
 from pilot.interfaces import QPU, QPUInfo
 from pilot_plugins.qiskit_devices import check_job, info_of
-from pilot_plugins.qiskit_results import from_sampler
+from pilot_plugins.qiskit_results import as_of, from_sampler, in_registers
 from pilot_plugins.qpu_addresses import parse, refuse
 from pilot_plugins.vendor_jobs import Waiting, kept
 
@@ -119,7 +119,8 @@ class QrmiQPU(QPU):
         device = self._opened()
         assert self._target is not None
         check_job(info_of(self.name, self._target, **self._described), circuits, shots, seeds)
-        payload = _package().Payload.QiskitPrimitive(input=_sampler_input(circuits, shots), program_id="sampler")
+        sent = [in_registers(circuit) for circuit in circuits]
+        payload = _package().Payload.QiskitPrimitive(input=_sampler_input(sent, shots), program_id="sampler")
         try:
             task = self._ask(device.task_start, payload)
         except Exception as error:
@@ -130,7 +131,7 @@ class QrmiQPU(QPU):
             with self._waiting.attending(task, lambda: self._ask(device.task_stop, task)):
                 self._wait(device, task)
                 text = self._waiting.call(lambda: self._ask(device.task_result, task).value, task)
-                return from_sampler(circuits, _decode(text))
+                return as_of(circuits, from_sampler(sent, _decode(text)))
         finally:
             self._task = None
 

@@ -588,6 +588,64 @@ def test_fake_noise_on_the_used_qubits_is_that_of_the_whole_device() -> None:
     assert distance < 0.012  # two samples of 40,000 of one distribution over 8 outcomes: 0.005 on average
 
 
+#: Without durations of measurements and a unit of time; without that of a reset; without resets.
+WITH_HOLES = ("almaden", "essex", "london", "singapore", "vigo", "boeblingen", "melbourne", "armonk")
+
+
+@pytest.mark.parametrize("snapshot", WITH_HOLES)
+def test_fake_snapshots_with_holes_in_their_calibration_run(snapshot: str) -> None:
+    """A pair, a reset, and decoupling; the thinned form of all 68."""
+    from pilot.quantum.mitigation import Device, stages
+
+    qpu = FakeQPU(f"fake:{snapshot}", snapshot)
+    qpu.open()
+    wide = min(2, qpu.info().qubits)
+    again = QuantumCircuit(wide, 2)
+    again.x(0)
+    again.measure(0, 0)
+    again.reset(0)
+    for qubit in range(1, wide):
+        again.cx(0, qubit)
+        again.x(0)
+        again.cx(0, qubit)
+        again.x(0)
+    again.measure(0, 1)
+    circuit = compiled(qpu, again)
+    (outcomes,) = qpu.run([circuit], 400, [1])
+    assert share(outcomes, "01") > 0.7
+    planned = stages(["dd"]).stage.plan([circuit], 400, Device(target=qpu.target(), name=qpu.name))
+    (decoupled,) = planned.combine(qpu.run(list(planned.circuits), 400, [1]))
+    assert share(decoupled, "01") > 0.7
+    if wide > 1:
+        (outcomes,) = run(qpu, compiled(qpu, bell()))
+        assert share(outcomes, "00", "11") > 0.7
+
+
+def test_fake_noise_without_durations_is_that_of_aer() -> None:
+    from pilot_plugins.noisy_devices import NoisyDevice
+    from qiskit_aer import AerSimulator
+    from qiskit_aer.noise import NoiseModel
+    from qiskit_ibm_runtime.fake_provider import FakeLondonV2
+
+    backend = FakeLondonV2()
+    circuit = QuantumCircuit(2, 2)
+    circuit.h(0)
+    for _ in range(4):
+        circuit.cx(0, 1)
+        circuit.reset(1)
+        circuit.cx(0, 1)
+    circuit.measure([0, 1], [0, 1])
+    device = NoisyDevice(backend.target)
+    physical = generate_preset_pass_manager(0, backend=backend, initial_layout=[0, 1]).run(circuit)
+    small, active = device.reduce(physical)
+    scheduled = device.schedule(small, active)  # the other one has no idle times unless they are in the circuit
+    ours = device.run(physical, 40_000, 1, lambda: None).get_counts()
+    model = NoiseModel.from_backend(backend)
+    simulator = AerSimulator(method="density_matrix", noise_model=model, max_parallel_threads=1)
+    theirs = simulator.run(scheduled, shots=40_000, seed_simulator=2).result().get_counts()
+    assert sum(abs(ours.get(key, 0) - theirs.get(key, 0)) for key in ours.keys() | theirs.keys()) / 80_000 < 0.012
+
+
 def test_fake_simulates_the_used_qubits_of_156_alone() -> None:
     qpu = FakeQPU("fake:fez", "fez")
     qpu.open()

@@ -11,6 +11,8 @@ from primitive_cases import ansatz, estimator_pubs, same_distribution, sampler_p
 from qiskit import QuantumCircuit, transpile
 from qiskit.primitives import BackendSamplerV2, StatevectorEstimator, StatevectorSampler
 from qiskit.providers import JobStatus
+from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel, depolarizing_error
 
 from pilot import PilotDescription, PilotManager
 from pilot.errors import DescriptionError, NoPilotError
@@ -24,6 +26,7 @@ def manager() -> Iterator[PilotManager]:
             manager.submit_pilot(PilotDescription(name=name, engine="process", cores_per_node=1, qpus=qpus))
         for pilot in manager.pilots:
             pilot.wait()
+        assert set(manager.qpus) == {"fake:manila"}  # devices were waited for
         yield manager
 
 
@@ -57,7 +60,7 @@ def test_25_sampler_pubs_in_one_run(manager: PilotManager) -> None:
     wanted = StatevectorSampler(seed=np.random.default_rng(2)).run(pubs, shots=1000).result()
     given = PilotSampler(manager, qpu="aer", seed=2).run(pubs, shots=1000).result()
     for one, other in zip(given, wanted, strict=True):
-        assert one.metadata == other.metadata
+        assert {"qpu": "aer", **one.metadata} == {**other.metadata, "qpu": "aer"}
         same_distribution(one, other)
     again = PilotSampler(manager, qpu="aer", seed=2).run(pubs, shots=1000).result()
     for one, other in zip(given, again, strict=True):
@@ -84,6 +87,22 @@ def test_a_noisy_qpu_behind_all_of_them(manager: PilotManager) -> None:
     ):
         assert counts["00"] + counts["11"] > 1700
         assert counts.get("01", 0) + counts.get("10", 0) > 10
+
+
+def test_results_name_their_qpu_and_noise_models_travel(manager: PilotManager) -> None:
+    bell = QuantumCircuit(2)
+    bell.h(0)
+    bell.cx(0, 1)
+    bell.measure_all()
+    (sampled,) = PilotSampler(manager).run([bell], shots=100).result()
+    assert sampled.metadata["qpu"] == "fake:manila"  # any device that the pilots have
+    model = NoiseModel()
+    model.add_all_qubit_quantum_error(depolarizing_error(0.4, 2), "cx")
+    backend = PilotBackend.from_backend(manager, AerSimulator(noise_model=model))
+    result = backend.run([bell] * 40, shots=100).result()
+    assert {one.header["qpu"] for one in result.results} == {"aer"}
+    odd = sum(counts.get("01", 0) + counts.get("10", 0) for counts in result.get_counts())
+    assert abs(odd / 4000 - 0.2) < 0.04
 
 
 def test_circuits_that_cannot_be_run_are_refused_or_fail_the_job(manager: PilotManager) -> None:

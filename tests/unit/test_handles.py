@@ -7,18 +7,21 @@ import concurrent.futures
 import pickle
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pilot import errors
-from pilot.descriptions import PLAIN, TaskDescription
-from pilot.handles import Task
+from pilot.descriptions import PLAIN, PilotDescription, TaskDescription
+from pilot.errors import PilotFailed
+from pilot.handles import Pilot, Task
+from pilot.interfaces import QPUInfo
 from pilot.ledger import Entry, Function
 from pilot.payload import dump_exception
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome, TaskInfo
-from pilot.states import TaskState
+from pilot.states import PilotState, TaskState
 
 
 class FakeManager:
@@ -244,3 +247,19 @@ def test_repr(make: Any) -> None:
     assert repr(task) == "<Task 1 'work' queued>"
     with pytest.raises(TypeError, match="cannot be pickled, except among the arguments"):
         pickle.dumps(task)
+
+
+def test_a_pilot_is_waited_for_until_its_devices_have_said_what_they_are(tmp_path: Path) -> None:
+    described = PilotDescription(cores_per_node=1, qpus=["fake:manila", "aer"])
+    pilot = Pilot(None, "pilot-1", described, tmp_path)  # type: ignore[arg-type] # no manager is needed to wait
+    assert pilot.wait(timeout=0.01) is PilotState.NEW
+    pilot._change(PilotState.ACTIVE, "")
+    assert pilot._is_starting({"fake:manila"})
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(pilot.wait)
+        pilot._devices_said((QPUInfo(name="fake:manila", qubits=0, problem="no key"),))  # has failed: is known
+        assert waiting.result(timeout=10) is PilotState.ACTIVE
+    pilot._devices_said(())
+    pilot._change(PilotState.FAILED, "lost")
+    with pytest.raises(PilotFailed, match="lost"):
+        pilot.wait()

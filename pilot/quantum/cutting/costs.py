@@ -195,7 +195,7 @@ def _alone(loads: Sequence[Load], workers: Workers) -> float:
 def _products(plan: CutPlan) -> float:
     """Multiplications of the reconstruction, roughly."""
     n_fragments = len(plan.fragments)
-    values = float(plan.num_terms * len(plan.observables) * n_fragments**2)
+    values = float(plan.num_terms * len(plan.paulis) * n_fragments**2)
     if plan.readout is None:
         return values
     outcomes = 2.0 ** min(20, len(plan.readout.qubits))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from pilot.errors import DescriptionError
 from pilot.quantum.circuits import run_circuits
 from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Distribution, Readout, reconstruct_distribution
 from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
-from pilot.quantum.cutting.reconstruction import CutResult, reconstruct
+from pilot.quantum.cutting.reconstruction import CutResult, reconstruct_sums
+from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.outcomes import Outcomes
 from pilot.quantum.packing import pack
 from pilot.quantum.seeds import draw_seeds
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
+    from qiskit.circuit import Qubit
 
     from pilot.quantum.cutting.costs import Candidate, Prediction
     from pilot.quantum.cutting.cuts import Cut
@@ -43,16 +45,19 @@ class CutPlan:
     A circuit that is better run whole has a plan too: one fragment, no cuts, and `reason` says why.
     """
 
-    #: Pauli strings on the whole circuit, qubit 0 rightmost.
-    observables: tuple[str, ...]
+    #: The Pauli strings on the whole circuit that are measured, qubit 0 rightmost.
+    paulis: tuple[str, ...]
+    #: `(n_observables, n_paulis)`: of each string in each observable. Qubits without any gate stay in the state 0,
+    #: so a string with X or Y on one of them has 0.
+    coefficients: NDArray[np.float64]
+    #: `(n_observables,)`: the share of the identity, which needs no measurement.
+    constants: NDArray[np.float64]
     cuts: tuple[Cut, ...]
     #: How many times the shots of the whole circuit are needed for the same error: the product of the cuts'
     #: gamma².
     overhead: float
     fragments: tuple[Fragment, ...]
     decomposition: Decomposition
-    #: `(n_observables,)`: what the qubits without any gate contribute, 1 or 0.
-    idle_factors: NDArray[np.float64]
     #: The measurements whose distribution is wanted; None: it is not.
     readout: Readout | None = None
     #: For each qubit of the circuit, its fragment and its column among that one's measured bits; None: not
@@ -157,7 +162,7 @@ class CutPlan:
         total_shots: int | None = None,
         seed: int | None = None,
         qpu: str | None = None,
-        **wishes: Any,
+        **options: Any,
     ) -> list[TaskDescription]:
         """The distinct subexperiments as tasks, for `PilotManager.submit_tasks`; `combine` takes the results.
 
@@ -165,20 +170,21 @@ class CutPlan:
             shots, total_shots, seed: as for `submit`.
             qpu: each is a circuit for this QPU; "*": for whichever is free. None: each is a function that
                 simulates it on a core.
-            wishes: further fields of each `TaskDescription`, such as `pilots`, `min_fidelity`, `mitigation`.
+            options: further fields of each `TaskDescription`, such as `pilots`, `min_fidelity`, `mitigation`.
 
         Raises:
-            DescriptionError: too few shots, or a field with a value that is not allowed.
+            DescriptionError: too few shots, or a field with a value that is not allowed; see `run` for mitigation.
         """
+        self._check_mitigation(options.get("mitigation", ()))
         numbers = self._shots(shots, total_shots)
         described = []
         for number, (experiment, its_shots, its_seed) in enumerate(
             zip(self.experiments(), numbers, draw_seeds(seed, len(numbers)), strict=True)
         ):
             work: dict[str, Any] = {"function": run_circuits, "args": (pack(experiment), its_shots, (its_seed,))}
-            if qpu is not None:
+            if qpu is not None or options.get("noise_model") is not None:
                 work = {"circuit": experiment, "shots": its_shots, "seed": its_seed, "qpu": qpu}
-            described.append(TaskDescription(**{"name": f"subexperiment {number}", **work, **wishes}))
+            described.append(TaskDescription(**{"name": f"subexperiment {number}", **work, **options}))
         return described
 
     def combine(
@@ -203,25 +209,14 @@ class CutPlan:
         if len(results) != self.num_distinct:
             raise DescriptionError(f"results: {len(results)} given, {self.num_distinct} wanted: one a subexperiment")
         outcomes = [each if isinstance(each, Outcomes) else each[0] for each in results]
-        means, variances, of_fragments = [], [], []
-        start = 0
-        for fragment in self.fragments:
-            its = outcomes[start : start + fragment.num_experiments]
-            start += len(its)
-            of_fragments.append(its)
-            mean, variance = fragment.means(its)
-            means.append(mean)
-            variances.append(variance)
-        means[0] = means[0] * self.idle_factors
-        variances[0] = variances[0] * self.idle_factors
-        result = reconstruct(self.decomposition, means, variances, manager)
-        return CutResult(
-            values=result.values,
-            standard_errors=result.standard_errors,
-            shot_errors=result.shot_errors,
-            sampling_errors=result.sampling_errors,
-            distribution=self._distribution(of_fragments, manager, project, max_outcomes),
-        )
+        starts = np.cumsum([0, *(fragment.num_experiments for fragment in self.fragments)])
+        samples = [
+            fragment.samples(outcomes[start : start + fragment.num_experiments])
+            for fragment, start in zip(self.fragments, starts, strict=False)
+        ]
+        result = reconstruct_sums(self.decomposition, samples, self.coefficients, self.constants, manager)
+        of_fragments = [each.outcomes for each in samples]
+        return replace(result, distribution=self._distribution(of_fragments, manager, project, max_outcomes))
 
     def run(
         self,
@@ -233,7 +228,7 @@ class CutPlan:
         qpu: str | None = None,
         project: bool = True,
         max_outcomes: int = MAX_OUTCOMES,
-        **wishes: Any,
+        **options: Any,
     ) -> CutResult:
         """Run the plan on the manager's pilots, all at the same time, and wait for the result.
 
@@ -246,19 +241,20 @@ class CutPlan:
                 of the pilots is free first. None: simulate them on the pilots' cores.
             project: `distribution` holds the nearest probabilities; otherwise quasi-probabilities.
             max_outcomes: how many outcomes the distribution has at most.
-            wishes: further fields of each subexperiment's `TaskDescription`, such as `pilots`, `labels`,
+            options: further fields of each subexperiment's `TaskDescription`, such as `pilots`, `labels`,
                 `min_fidelity` or `mitigation`.
 
         Raises:
-            DescriptionError: too few shots, or a wish that is not allowed.
+            DescriptionError: too few shots, or an option that is not allowed: mitigation by "zne"; and by "readout"
+                where a cut of a gate measures a qubit that goes on, which most do.
             Exception: the error of the first subexperiment that failed; those not yet run are cancelled.
                 There is no result from a part of them.
         """
-        if qpu is None and not wishes:
+        if qpu is None and not options:
             futures: Sequence[Future[Any]] = self.submit(manager.map, shots=shots, total_shots=total_shots, seed=seed)
         else:
             futures = manager.submit_tasks(
-                self.descriptions(shots=shots, total_shots=total_shots, seed=seed, qpu=qpu, **wishes)
+                self.descriptions(shots=shots, total_shots=total_shots, seed=seed, qpu=qpu, **options)
             )
         return self.combine(gather(futures), manager=manager, project=project, max_outcomes=max_outcomes)
 
@@ -268,6 +264,22 @@ class CutPlan:
         if shots is not None and shots < _FEWEST_SHOTS:
             raise DescriptionError(f"shots: {shots} given, at least 2 allowed (one says nothing about the error)")
         return [shots] * self.num_distinct
+
+    def _check_mitigation(self, given: Any) -> None:
+        """Refuse stages that cannot work here before anything runs."""
+        chosen = stages(listed(given))
+        if chosen.zero_noise is not None:
+            raise DescriptionError(
+                "mitigation: 'zne' extrapolates values, and the values of a cut circuit are put together here, not in "
+                "its tasks; leave it out, or give the uncut circuit with its observables to a TaskDescription",
+                field="mitigation",
+            )
+        if "readout" in chosen.stage.name.split("+") and any(map(_goes_on_after_measuring, self.experiments())):
+            raise DescriptionError(
+                "mitigation: 'readout' corrects qubits that are measured once, at their end, and cuts of gates here "
+                "measure some in the middle; cut wires alone (mark them with CutWire), or leave it out",
+                field="mitigation",
+            )
 
     def _distribution(
         self, outcomes: Sequence[Sequence[Outcomes]], manager: Mapper | None, project: bool, max_outcomes: int
@@ -283,3 +295,14 @@ class CutPlan:
             project=project,
             max_outcomes=max_outcomes,
         )
+
+
+def _goes_on_after_measuring(circuit: QuantumCircuit) -> bool:
+    """Something is done to a qubit after it was measured."""
+    measured: set[Qubit] = set()
+    for entry in circuit.data:
+        if not measured.isdisjoint(entry.qubits):
+            return True
+        if entry.name == "measure":
+            measured.update(entry.qubits)
+    return False

@@ -14,6 +14,7 @@ from qiskit_addon_cutting.qpd import SingleQubitQPDGate
 from qiskit_addon_cutting.utils.observable_grouping import CommutingObservableGroup, ObservableCollection
 from scipy.sparse import csr_array
 
+from pilot.quantum.cutting.samples import Sample, Samples
 from pilot.quantum.outcomes import Register
 from pilot.quantum.quasi import contributions
 
@@ -97,29 +98,38 @@ class Fragment:
         """One of them, by the numbers of its choice and its group."""
         return _experiment(self.circuit, self.choices[choice].tolist(), self.groups[group])
 
-    def means(self, outcomes: Sequence[Outcomes]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Signed means of this fragment's subexperiments, and the variances of those means.
+    def samples(self, outcomes: Sequence[Outcomes]) -> Samples:
+        """Signed means of this fragment's subexperiments, and how they scatter.
 
         The sign of an outcome is the parity of the bits measured at the cuts and of those in the observable's
         support: each is a factor +1 or -1.
 
         Args:
             outcomes: one for each of `experiments()`, in its order.
-
-        Returns:
-            Two arrays `(n_choices, n_observables)`. With counts the variance is `(1 - mean**2) / (shots - 1)`,
-            which is unbiased; it is zero where the outcomes are exact.
         """
-        means = np.empty((len(self.choices), len(self.located)))
-        variances = np.empty_like(means)
+        samples = []
         for number, outcome in enumerate(outcomes):
             choice, group = divmod(number, len(self.groups))
             here = [k for k, (its_group, _) in enumerate(self.located) if its_group == group]
             if not here:
                 continue
             bitmasks = [self.groups[group].pauli_bitmasks[self.located[k][1]] for k in here]
-            means[choice, here], variances[choice, here] = _signed_means(outcome, bitmasks)
-        return means, variances
+            frequencies, values = _signed(outcome, bitmasks)
+            samples.append(
+                Sample(
+                    choice=choice,
+                    strings=np.array(here, dtype=np.intp),
+                    frequencies=frequencies,
+                    values=values,
+                    shots=outcome.shots,
+                )
+            )
+        return Samples(
+            outcomes=tuple(outcomes),
+            each=tuple(samples),
+            n_choices=len(self.choices),
+            n_strings=len(self.located),
+        )
 
     def readouts(self, outcomes: Sequence[Outcomes]) -> Readouts:
         """What the measured qubits of this fragment gave with each choice.
@@ -216,8 +226,8 @@ class Readouts:
         return quasi, (self.squares.toarray() - quasi**2).clip(min=0) / (self.shots - 1)[:, None]
 
 
-def _signed_means(outcomes: Outcomes, bitmasks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each observable, the mean of its sign and the variance of that mean.
+def _signed(outcomes: Outcomes, bitmasks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Frequencies, and what each outcome adds to each observable's signed mean: see `quasi.contributions`.
 
     Bit `j` of an observable's mask: does bit `j` of the observables' register belong to it. All bits measured at
     the cuts do.
@@ -228,11 +238,7 @@ def _signed_means(outcomes: Outcomes, bitmasks: Sequence[int]) -> tuple[NDArray[
     for j, place in enumerate(places[OBSERVABLE_REGISTER]):
         masks[:, place] = [mask >> j & 1 for mask in bitmasks]
     every = replace(outcomes, registers=(Register(_EVERY_BIT, tuple(range(outcomes.num_bits))),))
-    frequencies, values = contributions(every, _EVERY_BIT, masks)
-    means: NDArray[np.float64] = frequencies @ values
-    if outcomes.shots is None:
-        return means, np.zeros_like(means)
-    return means, (frequencies @ values**2 - means**2).clip(min=0) / (outcomes.shots - 1)
+    return contributions(every, _EVERY_BIT, masks)
 
 
 def _experiment(circuit: QuantumCircuit, choice: list[int], group: CommutingObservableGroup) -> QuantumCircuit:

@@ -29,7 +29,7 @@ class Mapper(Protocol):
 
 
 class Submitter(Mapper, Protocol):
-    """A `Mapper` that takes descriptions too: for QPUs, and for wishes where subexperiments go."""
+    """A `Mapper` that takes descriptions too: for QPUs, and for options of where subexperiments go."""
 
     def submit_tasks(self, descriptions: Iterable[TaskDescription], /) -> Sequence[Future[Any]]:
         """Run each description, somewhere."""

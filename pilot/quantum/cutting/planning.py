@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import PauliList
 
 from pilot.errors import DescriptionError
@@ -18,6 +18,9 @@ from pilot.quantum.cutting.cuts import gates_alone, is_marked, take_apart, with_
 from pilot.quantum.cutting.decomposition import Decomposition, terms_of
 from pilot.quantum.cutting.distributions import Readout
 from pilot.quantum.cutting.fragments import Fragment
+from pilot.quantum.expectation import distinct_terms
+from pilot.quantum.observables import operators
+from pilot.quantum.programs.definitions import truly_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +36,7 @@ _HINTS = 4
 
 def plan(
     circuit: QuantumCircuit,
-    observables: str | Sequence[str] | PauliList | None = None,
+    observables: Any = None,
     max_qubits: int | Sequence[int] | None = None,
     *,
     distribution: bool | None = None,
@@ -52,12 +55,13 @@ def plan(
         circuit: gates without free parameters. Barriers are left out, and measurements at the end say which
             distribution is wanted. Where it already holds cuts of the add-on (`CutWire`, `TwoQubitQPDGate`),
             exactly those are made.
-        observables: Pauli strings, qubit 0 rightmost, or a `PauliList` without phases.
+        observables: one or several, in any form that a circuit task takes (`pilot.quantum.observables.operators`):
+            Pauli strings, mappings, lists of pairs, Qiskit's operators. Each gives one value with its error.
         max_qubits: the widest piece. Of several sizes, such as `range(8, 18)`, the one is taken that is
             predicted to be done first. Sizes that hold the whole circuit stand for running it whole. None:
             any width, so only marked cuts are made.
         distribution: the distribution of the circuit's own measurements is wanted, with its own registers and
-            bit order; of all qubits if it has none. Default: if there are no observables.
+            bit order; of all qubits if it has none. Default: if `observables` is None.
         num_samples: draw this many of the decomposition's terms instead of taking all, for more error and
             less work. Terms more probable than one in `num_samples` are taken exactly.
         wires: look for cuts of wires too. Cuts of gates alone are looked for first, and kept unless wires
@@ -109,7 +113,7 @@ class _Maker:
     def __init__(
         self,
         circuit: QuantumCircuit,
-        observables: str | Sequence[str] | PauliList | None,
+        observables: Any,
         distribution: bool | None,
         num_samples: int | None,
         *,
@@ -117,13 +121,26 @@ class _Maker:
         seed: int,
     ) -> None:
         self.num_samples, self.wires, self.seed = num_samples, wires, seed
-        self.paulis = _paulis(observables, circuit.num_qubits)
-        wanted = not len(self.paulis) if distribution is None else distribution
-        if not wanted and not len(self.paulis):
-            raise DescriptionError("observables: none given and distribution=False; ask for one of both")
+        wanted = observables is None if distribution is None else distribution
+        self._take(observables, circuit.num_qubits, wanted)
+        circuit = truly_named(circuit)
         self.gates = gates_alone(circuit)
         self.readout = Readout.of(circuit) if wanted else None
         self.marked = is_marked(self.gates)
+
+    def _take(self, observables: Any, width: int, distribution: bool) -> None:
+        """The terms that are measured, and what each observable has of them."""
+        if observables is None and not distribution:
+            raise DescriptionError("observables: none given and distribution=False; ask for one of both")
+        self.coefficients: NDArray[np.float64] = np.zeros((0, 0))
+        self.constants: NDArray[np.float64] = np.zeros(0)
+        codes: NDArray[np.int8] = np.zeros((0, width), dtype=np.int8)
+        if observables is not None:
+            codes, self.coefficients, self.constants = distinct_terms(operators(observables, width), width)
+        if not len(codes) and not distribution:  # multiples of the identity; a fragment measures something
+            codes = np.zeros((1, width), dtype=np.int8)
+            self.coefficients = np.zeros((len(self.constants), 1))
+        self.paulis = PauliList.from_symplectic(codes >> 1 == 1, codes & 1 == 1)
 
     def sizes(self, wanted: Sequence[int]) -> Iterator[int]:
         """The sizes that give different plans, the widest first."""
@@ -152,7 +169,9 @@ class _Maker:
             for piece, observables in zip(pieces.circuits, pieces.observables, strict=True)
         )
         return CutPlan(
-            observables=tuple(self.paulis.to_labels()) if len(self.paulis) else (),
+            paulis=tuple(self.paulis.to_labels()) if len(self.paulis) else (),
+            coefficients=self.coefficients * _idle_factors(pieces.idle_observables, len(self.paulis)),
+            constants=self.constants,
             cuts=pieces.cuts,
             overhead=math.prod(float(basis.overhead) for basis in pieces.bases),
             fragments=fragments,
@@ -161,7 +180,6 @@ class _Maker:
                 draws=draws,
                 choices=tuple(fragment.choice_of_term for fragment in fragments),
             ),
-            idle_factors=_idle_factors(pieces.idle_observables, len(self.paulis)),
             readout=self.readout,
             places=self._places(pieces.places) if self.readout else (),
         )
@@ -189,19 +207,33 @@ class _Maker:
 
 def _sizes(max_qubits: int | Sequence[int] | None) -> list[int]:
     # a cut wire goes on on a qubit of its own, so pieces may have more qubits than the circuit
-    sizes = [_ANY] if max_qubits is None else [max_qubits] if isinstance(max_qubits, int) else list(max_qubits)
-    if not sizes or min(sizes) < 1:
-        raise DescriptionError(f"max_qubits: {max_qubits} given, at least 1 allowed", field="max_qubits")
-    return sizes
+    given: Any = [_ANY] if max_qubits is None else max_qubits
+    several = isinstance(given, Iterable) and not isinstance(given, str)
+    sizes = list(given) if several else [given]
+    if not sizes or not all(_is_whole(size) for size in sizes):
+        raise DescriptionError(
+            f"max_qubits: {max_qubits!r} given; a whole number, or several of them, each at least 1, is allowed",
+            field="max_qubits",
+        )
+    return [int(size) for size in sizes]
 
 
 def _check(num_samples: int | None, max_overhead: float | None, max_subexperiments: int | None) -> None:
-    if num_samples is not None and num_samples < 1:
-        raise DescriptionError(f"num_samples: {num_samples} given, at least 1 allowed, or None for all terms")
-    if max_overhead is not None and not max_overhead >= 1:
-        raise DescriptionError(f"max_overhead: {max_overhead} given, at least 1 allowed (1: no cuts)")
-    if max_subexperiments is not None and max_subexperiments < 1:
-        raise DescriptionError(f"max_subexperiments: {max_subexperiments} given, at least 1 allowed")
+    if num_samples is not None and not _is_whole(num_samples):
+        raise DescriptionError(f"num_samples: {num_samples!r} given, at least 1 allowed, or None for all terms")
+    if max_overhead is not None and not (_is_number(max_overhead) and max_overhead >= 1):
+        raise DescriptionError(f"max_overhead: {max_overhead!r} given, at least 1 allowed (1: no cuts)")
+    if max_subexperiments is not None and not _is_whole(max_subexperiments):
+        raise DescriptionError(f"max_subexperiments: {max_subexperiments!r} given, at least 1 allowed")
+
+
+def _is_number(given: object) -> bool:
+    return isinstance(given, Real) and not isinstance(given, bool | np.bool_)
+
+
+def _is_whole(given: object) -> bool:
+    """A whole number from 1 on."""
+    return isinstance(given, Integral) and _is_number(given) and int(given) >= 1
 
 
 def _impossible(size: int, problem: str) -> Candidate:
@@ -270,26 +302,6 @@ def _reason(maker: _Maker, made: CutPlan, best: Candidate, candidates: Sequence[
     if best.max_qubits == _ANY:
         return "not cut: no cuts are marked, and no max_qubits was given"
     return f"not cut: its {width} qubits fit into the {best.max_qubits} that a piece may have"
-
-
-def _paulis(observables: str | Sequence[str] | PauliList | None, num_qubits: int) -> PauliList:
-    given = [observables] if isinstance(observables, str) else observables
-    if given is None or not len(given):
-        return PauliList.from_symplectic(*(np.zeros((0, num_qubits), dtype=bool) for _ in "zx"))
-    try:
-        paulis = given if isinstance(given, PauliList) else PauliList(list(given))
-    except (QiskitError, ValueError) as error:
-        raise DescriptionError(
-            f"observables: {observables!r} given; each is a string of I, X, Y and Z, one letter a qubit, qubit 0 last"
-        ) from error
-    if paulis.num_qubits != num_qubits:
-        raise DescriptionError(
-            f"observables: they have {paulis.num_qubits} letters, the circuit has {num_qubits} qubits; "
-            "give one letter a qubit, qubit 0 last"
-        )
-    if paulis.phase.any():
-        raise DescriptionError("observables: one has a sign or phase; give it without and put the factor on the value")
-    return paulis
 
 
 def _idle_factors(paulis: PauliList | None, number: int) -> NDArray[np.float64]:

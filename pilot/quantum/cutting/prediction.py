@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Future
 
-    from qiskit.quantum_info import PauliList
-
 #: Small circuits for each slot, whose time is mostly that of their way there and back; their qubits and layers; shots.
 _SMALL_CIRCUITS = 40
 _SMALL = (4, 3)
@@ -112,7 +110,7 @@ class Predictor:
     def choose(
         self,
         circuit: QuantumCircuit,
-        observables: str | Sequence[str] | PauliList | None = None,
+        observables: Any = None,
         sizes: Sequence[int] | None = None,
         *,
         pilots: Iterable[str] | None = None,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pilot.quantum.cutting.decomposition import Decomposition
     from pilot.quantum.cutting.distributions import Distribution
     from pilot.quantum.cutting.mapping import Mapper
+    from pilot.quantum.cutting.samples import Samples
 
 #: Terms times values that are added up at once: 32 MiB for each fragment.
 _AT_ONCE = 1 << 22
@@ -122,6 +123,75 @@ def reconstruct(
     )
 
 
+def reconstruct_sums(
+    decomposition: Decomposition,
+    samples: Sequence[Samples],
+    coefficients: NDArray[np.float64],
+    constants: NDArray[np.float64],
+    manager: Mapper | None = None,
+) -> CutResult:
+    """Values and standard errors of sums of Pauli strings, the observables.
+
+    As `reconstruct`, with two differences, since strings that one subexperiment measures share its shots. What a
+    shot adds to an observable is taken as one number, whose variance counts. And the square of a drawn term is that
+    of the sum over strings, estimated without the shots' share: the product over the fragments of
+    `x_k x_l - cov(x_k, x_l)` for each pair of strings.
+
+    Args:
+        decomposition: coefficients and choices.
+        samples: one a fragment.
+        coefficients: `(n_observables, n_strings)`.
+        constants: `(n_observables,)`, added to the values.
+        manager: as for `reconstruct`.
+    """
+    sums = _all_sums(decomposition, [each.means for each in samples], [each.variances for each in samples], manager)
+
+    def shots_of(slopes: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+        total: NDArray[np.float64] = np.sum(
+            [each.variance(coefficients, its) for each, its in zip(samples, slopes, strict=True)], axis=0
+        )
+        return total
+
+    shot_variance = shots_of(sums.slopes)
+    sampling_variance = variance_of_draws(
+        decomposition,
+        coefficients @ sums.drawn,
+        _drawn_squares(decomposition, samples, coefficients, sums.drawn_squares),
+        shots_of(sums.drawn_slopes),
+        np.abs(coefficients).sum(axis=1),
+    )
+    return CutResult(
+        values=constants + coefficients @ sums.values,
+        standard_errors=np.sqrt(shot_variance + sampling_variance),
+        shot_errors=np.sqrt(shot_variance),
+        sampling_errors=np.sqrt(sampling_variance),
+    )
+
+
+def _drawn_squares(
+    decomposition: Decomposition,
+    samples: Sequence[Samples],
+    coefficients: NDArray[np.float64],
+    squares: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """`Σ m_t T_t²` of sums of strings, from those of the strings alone, `(n_observables,)`."""
+    total: NDArray[np.float64] = coefficients**2 @ squares
+    drawn = np.flatnonzero(decomposition.draws)
+    if not len(drawn):
+        return total
+    used = coefficients != 0
+    for string in range(len(squares)):
+        others = string + 1 + np.flatnonzero(used[used[:, string], string + 1 :].any(axis=0))
+        if not len(others):
+            continue
+        products = np.ones((len(drawn), len(others)))
+        for each, choice in zip(samples, decomposition.choices, strict=True):
+            products *= each.products(string, others)[choice[drawn]]
+        pairs = decomposition.draws[drawn] @ products
+        total += 2 * coefficients[:, string] * (coefficients[:, others] @ pairs)
+    return total
+
+
 def variance_of(slopes: Sequence[NDArray[np.float64]], variances: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """`(n_values,)`: the variance of a sum with these derivatives by means with these variances."""
     total = np.zeros(variances[0].shape[1])
@@ -135,6 +205,7 @@ def variance_of_draws(
     drawn: NDArray[np.float64],
     squares: NDArray[np.float64],
     drawn_variance: NDArray[np.float64],
+    bounds: NDArray[np.float64] | float = 1.0,
 ) -> NDArray[np.float64]:
     """The variance of the sampled terms' share of each value: see `reconstruct`.
 
@@ -143,12 +214,14 @@ def variance_of_draws(
         drawn: `Σ m_t s_t T_t`.
         squares: `Σ m_t T_t²`.
         drawn_variance: of `drawn`, by shots.
+        bounds: how large a product can be.
     """
     n, weight = int(decomposition.draws.sum()), decomposition.draw_weight
     if n == 0:
         return np.zeros_like(drawn)
-    if n == 1:  # one draw says nothing about its spread, but no product is beyond -1 and 1
-        return np.full_like(drawn, weight**2)
+    if n == 1:  # one draw says nothing about its spread
+        bound: NDArray[np.float64] = np.full_like(drawn, weight**2) * np.square(bounds)
+        return bound
     square_of_mean = (drawn**2 - drawn_variance) / n**2
     variance: NDArray[np.float64] = n * weight**2 * (n / (n - 1) * (squares / n - square_of_mean)).clip(min=0)
     return variance

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qiskit import QuantumCircuit
-from qiskit.circuit import CircuitInstruction, ClassicalRegister, Gate, QuantumRegister
-from qiskit.circuit.library import RGate, RXGate, RYGate, RZGate, XGate, YGate
+from qiskit.circuit import CircuitInstruction, ClassicalRegister, Delay, Gate, QuantumRegister
+from qiskit.circuit.library import RGate, RXGate, RYGate, RZGate, SXGate, U3Gate, UGate, XGate, YGate
 from qiskit.transpiler import PassManager
 from qiskit.transpiler.exceptions import TranspilerError
 from qiskit.transpiler.passes import (
@@ -20,6 +20,7 @@ from qiskit.transpiler.passes import (
 )
 
 from pilot.errors import DescriptionError
+from pilot.quantum.durations import timed
 from pilot.quantum.mitigation.stage import Device, Planned, Stage, each
 
 if TYPE_CHECKING:
@@ -30,21 +31,36 @@ if TYPE_CHECKING:
 #: The pulses of each sequence: half turns about X, about X backwards, and about Y.
 SEQUENCES = {"XX": ("X", "X"), "XpXm": ("X", "-X"), "XY4": ("X", "Y", "X", "Y")}
 
+#: Seconds of the step of time for targets that say none: so short that no duration has to be rounded.
+_UNIT = 1e-15
 #: Ways to write a pulse in gates, the first that the target has. The turns about Z take no time on devices that
 #: have no other gate for it.
 _PULSES: dict[str, tuple[tuple[Gate, ...], ...]] = {
-    "X": ((XGate(),), (RXGate(math.pi),), (RGate(math.pi, 0),)),
+    "X": (
+        (XGate(),),
+        (RXGate(math.pi),),
+        (RGate(math.pi, 0),),
+        (UGate(math.pi, 0, math.pi),),
+        (U3Gate(math.pi, 0, math.pi),),
+        (SXGate(), SXGate()),
+    ),
     "-X": (
         (RZGate(math.pi), XGate(), RZGate(-math.pi)),
         (RXGate(-math.pi),),
         (RGate(-math.pi, 0),),
         (RGate(math.pi, math.pi),),
+        (UGate(math.pi, math.pi, 0),),
+        (U3Gate(math.pi, math.pi, 0),),
+        (RZGate(math.pi), SXGate(), SXGate(), RZGate(-math.pi)),
     ),
     "Y": (
         (YGate(),),
         (RZGate(-math.pi / 2), XGate(), RZGate(math.pi / 2)),
         (RYGate(math.pi),),
         (RGate(math.pi, math.pi / 2),),
+        (UGate(math.pi, 0, 0),),
+        (U3Gate(math.pi, 0, 0),),
+        (RZGate(-math.pi / 2), SXGate(), SXGate(), RZGate(math.pi / 2)),
     ),
 }
 
@@ -54,8 +70,9 @@ class DynamicalDecoupling(Stage):
     """Circuits scheduled as late as possible, with a sequence of half turns in every pause long enough for it.
 
     Qiskit's passes `ALAPScheduleAnalysis` and `PadDynamicalDecoupling` do the work, with the target's durations
-    and alignment. The pulses make up the identity and stand evenly spaced. Qubits that have not begun yet are
-    left alone. The circuits then hold delays in the target's `dt`, and must run as they are.
+    (0 where one is missing) and alignment. The pulses make up the identity and stand evenly spaced. Qubits that
+    have not begun yet are left alone. The circuits then hold delays in the target's `dt`, or in seconds where it
+    has none, and must run as they are.
     """
 
     #: "XX", "XpXm" (the second turn backwards, against errors of the turns themselves) or "XY4" (against drifts
@@ -88,9 +105,12 @@ class DynamicalDecoupling(Stage):
                 f"dd: QPU {device.name!r} tells no durations of gates, or cannot wait; leave the stage out",
                 field="mitigation",
             )
-        passes = _passes(device.target, self.sequence, device.name)
+        target = timed(device.target)
+        unit = None if target.dt is not None else _UNIT
+        target.dt = target.dt or _UNIT
+        passes = _passes(target, self.sequence, device.name)
         return Planned(
-            circuits=tuple(_padded(circuit, passes) for circuit in circuits),
+            circuits=tuple(_padded(circuit, passes, unit) for circuit in circuits),
             shots=each(shots, len(circuits)),
             merge=list,
         )
@@ -131,8 +151,14 @@ def _timed(sequence: str, target: Target, name: str) -> tuple[list[Gate], list[f
     return gates, spacing
 
 
-def _padded(circuit: QuantumCircuit, passes: PassManager) -> QuantumCircuit:
-    """The circuit, scheduled and padded, with its own qubits, bits and registers."""
+def _padded(circuit: QuantumCircuit, passes: PassManager, unit: float | None) -> QuantumCircuit:
+    """The circuit, scheduled and padded, with its own qubits, bits and registers.
+
+    Args:
+        circuit: compiled.
+        passes: what does it.
+        unit: seconds of the passes' `dt`, for delays in seconds; None: delays stay in the target's `dt`.
+    """
     physical = QuantumCircuit(
         QuantumRegister(circuit.num_qubits, "q"), ClassicalRegister(circuit.num_clbits, "c")
     )  # as the passes want it
@@ -152,5 +178,8 @@ def _padded(circuit: QuantumCircuit, passes: PassManager) -> QuantumCircuit:
         if busy.issuperset(entry.qubits):
             qubits = [circuit.qubits[padded.find_bit(qubit).index] for qubit in entry.qubits]
             clbits = [circuit.clbits[padded.find_bit(clbit).index] for clbit in entry.clbits]
-            result._append(CircuitInstruction(entry.operation, qubits, clbits))
+            operation = entry.operation
+            if unit is not None and isinstance(operation, Delay):
+                operation = Delay(operation.duration * unit, "s")
+            result._append(CircuitInstruction(operation, qubits, clbits))
     return result

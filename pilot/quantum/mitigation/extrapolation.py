@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pilot.errors import DescriptionError
-from pilot.quantum.mitigation.folding import fold_global, fold_local
+from pilot.quantum.mitigation.folding import fold_global, fold_local, global_factor, local_factor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -60,8 +60,10 @@ class ZeroNoise:
             device: inverses are written in its gates.
 
         Raises:
-            DescriptionError: a circuit cannot be folded.
+            DescriptionError: a circuit cannot be folded, or has too few gates to tell the factors apart.
         """
+        for circuit in circuits:
+            self.factors_of(circuit)
         fold = fold_global if self.folding == "global" else fold_local
         target = None if device is None else device.target
         return [
@@ -69,8 +71,30 @@ class ZeroNoise:
             for factor in self.factors
         ]
 
+    def factors_of(self, circuit: QuantumCircuit) -> tuple[float, ...]:
+        """The factors that `scaled` really runs a circuit with, in the order of `factors`: whole gates are folded.
+
+        Raises:
+            DescriptionError: two of them are equal, since the circuit has too few gates.
+        """
+        realised = global_factor if self.folding == "global" else local_factor
+        found = tuple(realised(circuit, factor) for factor in self.factors)
+        if len(set(found)) < len(found):
+            shown = ", ".join(f"{factor:.3g}" for factor in found)
+            raise _refused(
+                "factors",
+                self.factors,
+                f"for circuit {circuit.name!r}, whose few gates would be run with "
+                f"the factors {shown}, odd numbers such as (1, 3, 5) are",
+            )
+        return found
+
     def extrapolate(
-        self, values: ArrayLike, standard_errors: ArrayLike | None = None, constants: ArrayLike = 0.0
+        self,
+        values: ArrayLike,
+        standard_errors: ArrayLike | None = None,
+        constants: ArrayLike = 0.0,
+        factors: ArrayLike | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Values without noise, and their standard errors, each `(n_observables,)`.
 
@@ -84,6 +108,7 @@ class ZeroNoise:
             standard_errors: in the same shape; None: exact.
             constants: `(n_observables,)`, values in the fully mixed state, as in `ExpectationPlan.constants`.
                 Only the exponential form needs them.
+            factors: `(n_factors,)`, those that were really run (`factors_of`); None: `factors`.
 
         Raises:
             ValueError: a shape is not as above.
@@ -96,7 +121,8 @@ class ZeroNoise:
                 f"({len(self.factors)}, n_observables) is wanted"
             )
         floor = np.broadcast_to(np.asarray(constants, dtype=np.float64), given.shape[1:])
-        return _FITS[self.extrapolation](np.array(self.factors, dtype=np.float64), given, errors, floor)
+        run = np.asarray(self.factors if factors is None else factors, dtype=np.float64)
+        return _FITS[self.extrapolation](run, given, errors, floor)
 
 
 def _linear(

@@ -68,6 +68,21 @@ def fold_local(circuit: QuantumCircuit, factor: float, target: Target | None = N
     return folding.finish()
 
 
+def local_factor(circuit: QuantumCircuit, factor: float) -> float:
+    """How many times as many of the folded gates `fold_local` really gives: the nearest that whole gates allow."""
+    gates = [entry for entry in _split(circuit)[0] if isinstance(entry.operation, Gate)]
+    number = sum(len(entry.qubits) > 1 for entry in gates) or len(gates)
+    whole, rest = divmod(factor - 1, 2)
+    return float(1 + 2 * (whole + round(number * rest / 2) / number))
+
+
+def global_factor(circuit: QuantumCircuit, factor: float) -> float:
+    """How many times as many gates `fold_global` really gives."""
+    number = sum(isinstance(entry.operation, Gate) for entry in _split(circuit)[0])
+    whole, rest = divmod(factor - 1, 2)
+    return float(1 + 2 * (whole + round(number * rest / 2) / number))
+
+
 class _Folding:
     """A circuit that grows: what is added, and its inverse."""
 
@@ -78,7 +93,7 @@ class _Folding:
         self._result = circuit.copy_empty_like()
         self._target = target
         self._known = None if target is None else frozenset(target.operation_names)
-        self._inverses: dict[tuple[object, ...], QuantumCircuit] = {}
+        self._inverses: dict[int, tuple[Gate, QuantumCircuit]] = {}
 
     def add(self, entries: Iterable[CircuitInstruction]) -> None:
         for entry in entries:
@@ -111,10 +126,10 @@ class _Folding:
         return self._result
 
     def _inverse(self, gate: Gate) -> QuantumCircuit:
-        key = (gate.name, *map(str, gate.params))
-        if key not in self._inverses:
-            self._inverses[key] = _inverse(gate, self._known)
-        return self._inverses[key]
+        # by identity, and kept alive for it: two gates of one name may be different gates
+        if id(gate) not in self._inverses:
+            self._inverses[id(gate)] = (gate, _inverse(gate, self._known))
+        return self._inverses[id(gate)][1]
 
 
 def _inverse(gate: Gate, known: frozenset[str] | None) -> QuantumCircuit:

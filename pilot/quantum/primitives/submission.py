@@ -12,8 +12,9 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.primitives import PrimitiveResult, PubResult
 
-from pilot.descriptions import TaskDescription
+from pilot.descriptions import ANY_QPU, TaskDescription
 from pilot.errors import DescriptionError
+from pilot.quantum.noise import PackedNoiseModel
 from pilot.quantum.primitives.jobs import PilotPrimitiveJob
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TASK_FIELDS = (
     "min_fidelity",
     "mitigation",
+    "noise_model",
     "optimization_level",
     "num_cpus",
     "num_gpus",
@@ -61,12 +63,20 @@ class Plan(Protocol):
 def submit_plans(manager: Manager, plans: Sequence[Plan]) -> PilotPrimitiveJob:
     """The job of all these pubs, whose tasks are submitted at once; does not block."""
     tasks = manager.submit_tasks([one for plan in plans for one in plan.descriptions])
-    return PilotPrimitiveJob(tasks, partial(_finish, plans))
+    return PilotPrimitiveJob(tasks, partial(_finish, plans, tasks))
 
 
-def _finish(plans: Sequence[Plan], results: list[Any]) -> PrimitiveResult[PubResult]:
-    left = iter(results)
-    parts = [plan.result([next(left) for _ in plan.descriptions]) for plan in plans]
+def _finish(plans: Sequence[Plan], tasks: Sequence[Future[Any]], results: list[Any]) -> PrimitiveResult[PubResult]:
+    parts = []
+    first = 0
+    for plan in plans:
+        own = slice(first, first + len(plan.descriptions))
+        first = own.stop
+        part = plan.result(results[own])
+        if plan.descriptions:
+            named = plan.descriptions[0].qpu
+            part.metadata["qpu"] = ran_on(tasks[own], named if isinstance(named, str) else "aer")
+        parts.append(part)
     return PrimitiveResult(parts, metadata={"version": 2})
 
 
@@ -83,14 +93,55 @@ def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[s
     """
     for name in given:
         if name not in TASK_FIELDS:
-            near = difflib.get_close_matches(name, TASK_FIELDS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise DescriptionError(
-                f"{owner} has no option {name!r}{hint} It has: {', '.join(TASK_FIELDS)}", field=name, given=given[name]
+                f"{owner} has no option {name!r}{_instead(name)} It has: {', '.join(TASK_FIELDS)}",
+                field=name,
+                given=given[name],
             )
     fields = {"qpu": qpu, **given}
+    if fields.get("noise_model") is not None:
+        fields["noise_model"] = PackedNoiseModel.of(fields["noise_model"])
     TaskDescription(circuit=QuantumCircuit(), **fields)
     return fields
+
+
+#: What is said here instead of other primitives' options.
+_INSTEAD = {
+    "options": "give each option by its name, as docs/quantum.md lists them under 'Options of other primitives'",
+    "mode": "give the manager first, and qpu='fake:kolkata' or another device",
+    "backend": "give the manager first, and qpu='fake:kolkata' or another device",
+    "default_shots": "give default_precision=1/sqrt(shots)",
+    "default_precision": "give default_shots=ceil(1/precision**2)",
+    "resilience_level": "give mitigation=['readout'] for 1, mitigation=['readout', 'zne'] for 2",
+    "dynamical_decoupling": "give mitigation=['dd']",
+    "twirling": "give mitigation=['twirling']",
+    "seed_simulator": "give seed",
+    "run_options": "give each option by its name",
+    "backend_options": "give each option by its name, such as noise_model",
+}
+
+
+def _instead(name: str) -> str:
+    """How to say what this option means elsewhere, or the nearest name."""
+    if name in _INSTEAD:
+        return f": {_INSTEAD[name]}."
+    near = difflib.get_close_matches(name, TASK_FIELDS, n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def ran_on(tasks: Sequence[Future[Any]], fallback: str) -> str:
+    """The names of the QPUs that ran these tasks, "aer" for this library's own simulator.
+
+    Args:
+        tasks: all over.
+        fallback: where a task does not tell.
+    """
+    names = []
+    for task in tasks:
+        for part in getattr(task, "parts", ()) or (task,):
+            info = getattr(part, "info", None)
+            names.append(getattr(info, "qpu", None) or ("aer" if fallback == ANY_QPU else fallback))
+    return ", ".join(dict.fromkeys(names))
 
 
 def check_gives_shots(owner: str, fields: Mapping[str, Any]) -> None:
@@ -119,4 +170,4 @@ def shot_order(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.intp]
 
 def measures(circuit: QuantumCircuit) -> bool:
     """True when the circuit writes to a classical bit."""
-    return any(entry.clbits for entry in circuit.data)
+    return "measure" in circuit.count_ops() or any(entry.clbits for entry in circuit.data)

@@ -65,7 +65,7 @@ from qiskit.transpiler.passes import HighLevelSynthesis
 from pilot.errors import DescriptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from qiskit.circuit import CircuitInstruction, Operation
 
@@ -170,9 +170,11 @@ def opened(operation: Operation) -> QuantumCircuit | None:
         return None
     circuit = QuantumCircuit(operation.num_qubits, operation.num_clbits)
     circuit.append(operation, circuit.qubits, circuit.clbits)
-    try:  # no qubit of the gate is a clean ancilla: what comes before it is not in this circuit
-        synthesis = HighLevelSynthesis(basis_gates=["u", "cx"], qubits_initially_zero=False)
-        synthesised: QuantumCircuit = synthesis(circuit)
+    try:
+        synthesised: QuantumCircuit = HighLevelSynthesis(
+            basis_gates=["u", "cx"],
+            qubits_initially_zero=False,  # its own qubits hold a state
+        )(circuit)
     except QiskitError:
         return None
     if any(each.operation.name == operation.name for each in synthesised.data):
@@ -211,6 +213,34 @@ def inverse_of(gate: Gate) -> Gate:
         inverse: Gate = gate.definition.inverse().to_gate()
         return inverse
     return gate.inverse()
+
+
+def expanded(circuit: QuantumCircuit, contents: Callable[[Operation], QuantumCircuit | None]) -> QuantumCircuit:
+    """The circuit with operations replaced by what they are made of, again and again.
+
+    Args:
+        circuit: returned itself where nothing is replaced.
+        contents: what an operation is replaced by; None: it stays.
+    """
+    found = {}
+    for place, entry in enumerate(circuit.data):
+        inner = contents(entry.operation)
+        if inner is not None:
+            found[place] = expanded(inner, contents)
+    if not found:
+        return circuit
+    result: QuantumCircuit = circuit.copy_empty_like()
+    for place, entry in enumerate(circuit.data):
+        inner = found.get(place)
+        if inner is None:
+            result._append(entry)
+            continue
+        result.global_phase += inner.global_phase
+        for part in inner.data:
+            qubits = [entry.qubits[inner.find_bit(qubit).index] for qubit in part.qubits]
+            clbits = [entry.clbits[inner.find_bit(clbit).index] for clbit in part.clbits]
+            result._append(part.replace(qubits=qubits, clbits=clbits))
+    return result
 
 
 def steps_of(loop: Any) -> Iterator[QuantumCircuit]:
@@ -445,7 +475,7 @@ def _step(entry: CircuitInstruction) -> Any:
         return (entry.name, *entry.params)
     operation = entry.operation
     if type(operation) in (Barrier, Measure, Reset):
-        return type(operation)
+        return (type(operation),)
     if type(operation) in _GENERIC or hasattr(operation, "_gates"):
         return id(operation)  # the circuit keeps it; of Qiskit's own it makes a new one each time
     raise TypeError

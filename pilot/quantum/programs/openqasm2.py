@@ -34,9 +34,11 @@ _MAX_INCLUDES = 8
 #: Bits of a register whose values are listed to ask for one of them.
 _MAX_LISTED_BITS = 8
 
-_DEFINED = re.compile(r"^\s*(?:gate|opaque)\s+(\w+)", re.MULTILINE)
+_COMMENT = re.compile(r"//[^\n]*")
+#: A definition begins anywhere: behind another statement or another definition's end.
+_DEFINED = re.compile(r"(?:^|[;}])\s*(?:gate|opaque)\s+(\w+)")
 _REGISTER = re.compile(r"\b[qc]reg\s+\w+\s*\[\s*(\d+)")
-_INCLUDE = re.compile(r"^[ \t]*include\s+\"([^\"\n]*)\"\s*;", re.MULTILINE)
+_INCLUDE = re.compile(r"//[^\n]*|\binclude\s+\"([^\"\n]*)\"\s*;")  # or a comment, in which none counts
 _MESSAGE = re.compile(r"(?P<file>[^:]*):(?P<line>\d+),(?P<column>\d+): (?P<problem>.*)", re.DOTALL)
 _NEEDED = re.compile(r"needed (?P<expected>.*?), but instead (?P<problem>saw .*)", re.DOTALL)
 
@@ -58,7 +60,7 @@ def loads(text: str, folder: str | None = None) -> QuantumCircuit:
         circuit = qasm2.loads(
             text,
             include_path=(),
-            custom_instructions=_known(set(_DEFINED.findall(text))),
+            custom_instructions=_known(set(_DEFINED.findall(_COMMENT.sub("", text)))),
             custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
         )
         return standardised(circuit)
@@ -78,7 +80,7 @@ def _with_includes(text: str, folder: str, depth: int = 0) -> str:
     """
 
     def content(match: re.Match[str]) -> str:
-        if match[1] == "qelib1.inc":
+        if match[1] in (None, "qelib1.inc"):
             return match[0]
         line, column = place_of(text, match.start(1))
         try:
@@ -88,7 +90,7 @@ def _with_includes(text: str, folder: str, depth: int = 0) -> str:
             raise program_error("openqasm2", problem, line=line, column=column) from None
         if depth == _MAX_INCLUDES:
             raise program_error("openqasm2", f"{match[1]!r} includes itself", line=line, column=column)
-        inner = _with_includes(re.sub(r"//[^\n]*", "", included), folder, depth + 1)
+        inner = _with_includes(_COMMENT.sub("", included), folder, depth + 1)
         return " ".join(inner.split())
 
     return _INCLUDE.sub(content, text)
@@ -164,8 +166,12 @@ def _with_simple_conditions(circuit: QuantumCircuit) -> QuantumCircuit:
 def _conditioned(circuit: QuantumCircuit, instruction: CircuitInstruction) -> Iterator[CircuitInstruction]:
     operation: Any = instruction.operation
     register = _register(circuit, operation.condition)
-    values = [value for value in range(2 ** len(register)) if _holds(operation.condition, register, value)]
-    others = sorted(set(range(2 ** len(register))) - set(values))
+    if _is_whole(operation.condition) and len(operation.blocks) == 1:
+        values, others = [int(operation.condition[1])], []
+    else:
+        _check_listed(register)
+        values = [value for value in range(2 ** len(register)) if _holds(operation.condition, register, value)]
+        others = sorted(set(range(2 ** len(register))) - set(values))
     for block, when in zip(operation.blocks, (values, others), strict=False):
         qubits = dict(zip(block.qubits, instruction.qubits, strict=True))
         clbits = dict(zip(block.clbits, instruction.clbits, strict=True))
@@ -204,15 +210,18 @@ def _register(circuit: QuantumCircuit, condition: Any) -> ClassicalRegister:
     bits = bits_of(condition)
     for register in circuit.cregs:
         if bits and bits <= set(register):
-            if len(register) > _MAX_LISTED_BITS and not _is_whole(condition):
-                raise DescriptionError(
-                    f"OpenQASM 2 has conditions on whole registers alone, and {register.name!r} of "
-                    f"{len(register)} bits has too many values: at most {_MAX_LISTED_BITS} bits can be listed"
-                )
             return register
     raise DescriptionError(
         "OpenQASM 2 has conditions on one register: this if_else asks for bits of several, or of none"
     )
+
+
+def _check_listed(register: ClassicalRegister) -> None:
+    if len(register) > _MAX_LISTED_BITS:
+        raise DescriptionError(
+            f"OpenQASM 2 has conditions on whole registers alone, and {register.name!r} of {len(register)} bits has "
+            f"too many values for a condition on some bits, or with else: at most {_MAX_LISTED_BITS} bits can be listed"
+        )
 
 
 def _is_whole(condition: Any) -> bool:

@@ -102,9 +102,9 @@ class _Reader:
     def __init__(self, qml: Any, tape: Any) -> None:
         self._qml = qml
         self._tape = tape
-        self._wires = {wire: number for number, wire in enumerate(tape.wires)}
+        self._wires = _qubits_of(tape.wires)
         self._middle: dict[Any, Clbit] = {}
-        self._circuit = QuantumCircuit(QuantumRegister(max(1, len(self._wires)), "q"))
+        self._circuit = QuantumCircuit(QuantumRegister(1 + max(self._wires.values(), default=0), "q"))
 
     def circuit(self) -> QuantumCircuit:
         middle = sum(_is_measurement(each) for each in self._tape.operations)
@@ -202,17 +202,59 @@ class _Reader:
             self._qml.measurements.ProbabilityMP,
         )
         wires: list[Any] = []
+        bases: dict[Any, list[Any]] = {}
         for measurement in self._tape.measurements:
             if not isinstance(measurement, sampled) or measurement.mv is not None:
                 continue
-            if measurement.obs is not None:
-                for gate in measurement.obs.diagonalizing_gates():
-                    self._operation(gate, 0)
-            wires += [wire for wire in (measurement.wires or self._tape.wires) if wire not in wires]
+            its_wires = measurement.wires or sorted(self._tape.wires, key=self._wires.__getitem__)
+            rotations = [] if measurement.obs is None else measurement.obs.diagonalizing_gates()
+            self._rotate(bases, its_wires, rotations)
+            wires += [wire for wire in its_wires if wire not in wires]
         if wires:
             register = ClassicalRegister(len(wires), "c")
             self._circuit.add_register(register)
             self._circuit.measure([self._wires[wire] for wire in wires], register)
+
+    def _rotate(self, bases: dict[Any, list[Any]], wires: Any, rotations: Sequence[Any]) -> None:
+        """Turn wires into a measurement's basis, each wire once; `bases` has those that are turned already."""
+        new = []
+        for wire in wires:
+            touching = [gate for gate in rotations if wire in gate.wires]
+            if wire not in bases:
+                bases[wire] = touching
+                new += [gate for gate in touching if gate not in new]
+            elif not _are_equal(self._qml, bases[wire], touching):
+                raise DescriptionError(
+                    f"PennyLane: two measurements of the tape are in different bases on wire {wire!r}, and a circuit "
+                    "measures a wire once: give a tape for each (qml.transforms.split_non_commuting makes them)"
+                )
+        if any(wire in bases and gate not in bases[wire] for gate in new for wire in gate.wires):
+            raise DescriptionError("PennyLane: two measurements of the tape overlap on some wires only in one basis")
+        for gate in rotations:
+            if gate in new:
+                self._operation(gate, 0)
+
+
+#: A tape's integer wires may be so large.
+_MAX_QUBITS = 10_000
+
+
+def _qubits_of(wires: Any) -> dict[Any, int]:
+    """Integer wires are qubits of that number; with any other label wires count as they first appear.
+
+    Raises:
+        DescriptionError: an integer is negative or too large for a qubit's number.
+    """
+    if not all(isinstance(wire, int | np.integer) and not isinstance(wire, bool) for wire in wires):
+        return {wire: number for number, wire in enumerate(wires)}
+    wrong = [wire for wire in wires if not 0 <= wire < _MAX_QUBITS]
+    if wrong:
+        raise DescriptionError(f"PennyLane: wire {wrong[0]} is no qubit; 0 to {_MAX_QUBITS - 1} are allowed")
+    return {wire: int(wire) for wire in wires}
+
+
+def _are_equal(qml: Any, first: Sequence[Any], second: Sequence[Any]) -> bool:
+    return len(first) == len(second) and all(qml.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
 def _is_measurement(operation: Any) -> bool:

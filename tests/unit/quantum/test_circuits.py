@@ -5,17 +5,28 @@ import pickle
 import numpy as np
 import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
-from qiskit.circuit import Clbit, Parameter
-from qiskit.circuit.library import C3SXGate, CSdgGate, DCXGate, RC3XGate, RCCXGate, XXMinusYYGate, XXPlusYYGate
+from qiskit.circuit import Clbit, Parameter, Qubit
+from qiskit.circuit import library as lib
+from qiskit.circuit.library import (
+    C3SXGate,
+    CSdgGate,
+    DCXGate,
+    RC3XGate,
+    RCCXGate,
+    XXMinusYYGate,
+    XXPlusYYGate,
+    real_amplitudes,
+)
 from qiskit.circuit.random import random_circuit
-from qiskit.quantum_info import SparsePauliOp, Statevector
+from qiskit.quantum_info import DensityMatrix, Kraus, SparsePauliOp, Statevector
 from qiskit_aer import AerSimulator
 
 from pilot.errors import DescriptionError
 from pilot.quantum import circuits
-from pilot.quantum.circuits import exact_values, run_circuit, run_circuits
+from pilot.quantum.circuits import exact_values, run_circuit, run_circuits, run_sets
 from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.packing import pack, unpack
+from pilot.quantum.programs.definitions import truly_named
 
 
 def two_registers():
@@ -228,3 +239,115 @@ def test_unknown_gates_with_free_parameters_are_bound_for_each_set():
         for row in values
     ]
     assert np.allclose(exact_values(circuit, observables, values), truth, atol=1e-12)
+
+
+_P = Parameter("p")
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lib.CPhaseGate(_P),
+        lib.CRXGate(_P),
+        lib.CRYGate(2 * _P, ctrl_state=0),
+        lib.CRZGate(-_P),
+        lib.CUGate(_P, 2 * _P, 0.3, _P),
+        lib.CU1Gate(_P),
+        lib.CU3Gate(_P, 0.1, _P),
+        lib.MCPhaseGate(_P, 2),
+        lib.RZZGate(_P).control(1),
+        lib.CRXGate(_P).control(1, ctrl_state=0),
+        lib.HamiltonianGate(np.diag([1, 2]), _P),
+        QuantumCircuit.from_instructions([(lib.CRXGate(_P), (Qubit(), Qubit()), ())]).to_gate(),
+    ],
+    ids=lambda gate: gate.name,
+)
+def test_free_angles_of_controlled_gates_get_their_values(gate):
+    circuit = QuantumCircuit(gate.num_qubits)
+    circuit.h(circuit.qubits)
+    circuit.t(circuit.qubits)
+    circuit.append(gate, circuit.qubits)
+    circuit.h(circuit.qubits)
+    observable = SparsePauliOp("Z" * gate.num_qubits)
+    values = np.array([[0.7], [1.9]])
+    expected = [[Statevector(circuit.assign_parameters(row)).expectation_value(observable).real] for row in values]
+    assert exact_values(circuit, [observable], values) == pytest.approx(np.array(expected), abs=1e-9)
+    measured = circuit.measure_all(inplace=False)
+    for row, outcomes in zip(values, run_sets(measured, values, None, [0, 0]), strict=True):
+        probabilities = Statevector(circuit.assign_parameters(row)).probabilities_dict()
+        counts = outcomes.get_counts()
+        assert max(abs(counts.get(key, 0) - probabilities.get(key, 0)) for key in counts | probabilities) < 1e-9
+
+
+def test_parameters_that_no_gate_is_left_with():
+    circuit = QuantumCircuit(1, global_phase=_P)
+    circuit.x(0)
+    circuit.measure_all()
+    assert [one.get_counts() for one in run_sets(circuit, np.array([[0.1], [0.2]]), None, [0, 0])] == [{"1": 1.0}] * 2
+
+
+def _appended(circuit):
+    circuit.append(real_amplitudes(2, reps=1).assign_parameters([0.3, 0.4, 0.5, 0.6]), [0, 1])
+
+
+def _initialized(circuit):
+    circuit.initialize([0.6, 0, 0, 0.8], [0, 1])
+
+
+def _reset_first(circuit):
+    circuit.reset([0, 1])
+    circuit.ry(0.7, 0)
+
+
+def _reset_later(circuit):
+    circuit.ry(0.7, 0)
+    circuit.cx(0, 1)
+    circuit.reset(0)
+
+
+def _measured_in_the_middle(circuit):
+    circuit.ry(0.7, 0)
+    circuit.add_register(ClassicalRegister(1))
+    circuit.measure(0, 0)
+    circuit.h(0)
+    circuit.cx(0, 1)
+
+
+@pytest.mark.parametrize("act", [_appended, _initialized, _reset_first, _reset_later, _measured_in_the_middle])
+def test_exact_values_of_what_is_not_gates_alone(act):
+    circuit = QuantumCircuit(2)
+    act(circuit)
+    observables = [SparsePauliOp(label) for label in ("ZI", "IZ", "ZZ", "XX", "IX")]
+    exact = DensityMatrix(_opened(circuit))
+    expected = [exact.expectation_value(observable).real for observable in observables]
+    assert exact_values(circuit, observables) == pytest.approx(expected, abs=1e-9)
+
+
+def _opened(circuit):
+    """Channels for what is no gate: `DensityMatrix` takes resets, and a measurement that nothing reads dephases."""
+    channels = QuantumCircuit(2)
+    for entry in circuit.data:
+        places = [circuit.find_bit(qubit).index for qubit in entry.qubits]
+        if entry.name == "measure":
+            channels.append(Kraus([np.diag([1, 0]), np.diag([0, 1])]).to_instruction(), places)
+        else:
+            channels.append(entry.operation, places)
+    return channels
+
+
+def test_a_condition_on_an_idle_qubit_runs():
+    circuit = QuantumCircuit(3, 2)
+    circuit.cx(2, 0)
+    with circuit.if_test((circuit.clbits[1], 0)):
+        circuit.x(1)
+    circuit.measure(0, 0)
+    assert run_circuit(circuit, 20, 0).get_counts() == {"00": 20}
+
+
+def test_a_multiplexer_without_matrices_is_opened():
+    state = QuantumCircuit(2)
+    state.prepare_state(np.array([0.6, 0.1, -0.3, 0.7]) / np.linalg.norm([0.6, 0.1, -0.3, 0.7]))
+    circuit = truly_named(state.inverse().decompose())
+    expected = Statevector(state.inverse()).probabilities_dict()
+    circuit.measure_all()
+    assert run_circuit(unpack(pack(circuit))[0], None, 0).get_counts() == pytest.approx(expected)

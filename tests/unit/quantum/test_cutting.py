@@ -6,7 +6,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.circuit.random import random_circuit
 from qiskit.primitives import BitArray, DataBin, PrimitiveResult, SamplerPubResult
-from qiskit.quantum_info import Operator, PauliList, SparsePauliOp, Statevector
+from qiskit.quantum_info import Operator, Pauli, PauliList, SparsePauliOp, Statevector
 from qiskit_addon_cutting import (
     find_cuts,
     generate_cutting_experiments,
@@ -168,7 +168,7 @@ def test_values_are_the_addons_on_the_same_counts(here, num_samples):
     planned = plan(circuit, observables, max_qubits=3, num_samples=num_samples, wires=False)
     outcomes = [future.result() for future in planned.submit(here.map, shots=50, seed=4)]
     marked, _ = find_cuts(circuit, SEARCH, DeviceConstraints(3))
-    problem = partition_problem(marked, observables=PauliList(observables))
+    problem = partition_problem(marked, observables=PauliList(planned.paulis))
     np.random.seed(111)
     experiments, coefficients = generate_cutting_experiments(
         problem.subcircuits, problem.subobservables, np.inf if num_samples is None else num_samples
@@ -185,7 +185,7 @@ def test_values_are_the_addons_on_the_same_counts(here, num_samples):
     assert planned.num_subexperiments == sum(map(len, experiments.values()))
 
     addons = reconstruct_expectation_values(addons_results(planned, outcomes), coefficients, problem.subobservables)
-    assert np.allclose(planned.combine(outcomes).values, addons, rtol=0, atol=1e-12)
+    assert np.allclose(planned.combine(outcomes).values, planned.coefficients @ addons, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("num_samples", "shots"), [(None, 64), (None, 1024), (20, 4096), (20, 64)])
@@ -236,11 +236,21 @@ def test_a_failed_subexperiment_fails_the_value(here):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"observables": "ZZ"}, "2 letters, the circuit has 4 qubits"),
-        ({"observables": "ZQZZ"}, "string of I, X, Y and Z"),
-        ({"observables": "-ZZZZ"}, "sign or phase"),
+        ({"observables": "ZZ"}, "'ZZ' is on 2 qubits, the circuit has 4"),
+        ({"observables": "ZQZZ"}, "'ZQZZ' given; allowed is a Pauli string"),
+        ({"observables": []}, "observables: none given"),
+        ({"observables": {"ZZZZ": 1j}}, "coefficient 1j of 'ZZZZ'"),
+        ({"observables": SparsePauliOp("ZZZZ", 1j)}, "not real and finite"),
+        ({"observables": Pauli("iZZZZ")}, "not real and finite"),
+        ({"observables": 3}, "observables: 3 given"),
         ({"max_qubits": 0}, "max_qubits: 0 given"),
+        ({"max_qubits": "3"}, "max_qubits: '3' given; a whole number"),
+        ({"max_qubits": 2.5}, "max_qubits: 2.5 given"),
+        ({"max_qubits": True}, "max_qubits: True given"),
+        ({"max_qubits": [2, None]}, "max_qubits: .2, None. given"),
+        ({"max_qubits": np.float64(2)}, "max_qubits: np.float64.2.0. given"),
         ({"num_samples": 0}, "num_samples: 0 given"),
+        ({"num_samples": 2.5}, "num_samples: 2.5 given"),
         ({"circuit": QuantumCircuit(4)}, "no gates"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),

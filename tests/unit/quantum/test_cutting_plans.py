@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp, Statevector
+from qiskit_addon_cutting.instructions import CutWire
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.circuits import run_circuit
 from pilot.quantum.cutting import Prediction, plan, reconstruction
+from pilot.quantum.mitigation import Readout
 from pilot.quantum.quasi import QuasiOutcomes
 
 
@@ -114,7 +116,10 @@ def test_sizes_with_too_many_terms_are_passed_over():
         ({"max_qubits": []}, r"max_qubits: \[\] given"),
         ({"max_overhead": 0.5}, "max_overhead: 0.5 given, at least 1"),
         ({"max_subexperiments": 0}, "max_subexperiments: 0 given, at least 1"),
-        ({"observables": (), "distribution": False}, "ask for one of both"),
+        ({"observables": None, "distribution": False}, "ask for one of both"),
+        ({"observables": (), "distribution": False}, "observables: none given"),
+        ({"max_overhead": "9"}, "max_overhead: '9' given, at least 1"),
+        ({"max_subexperiments": True}, "max_subexperiments: True given, at least 1"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
@@ -222,6 +227,27 @@ def test_subexperiments_go_to_the_pilots_that_are_wished_for(here):
     assert {each.pilots for each in pilots.described} == {("one", "other")}
     assert {each.qpu for each in pilots.described} == {None}
     assert result.values == planned.run(here, shots=100, seed=5).values
+
+
+@pytest.mark.parametrize("mitigation", ["readout", ["readout", "dd"], [Readout(shots=100)], ["twirling", "zne"]])
+def test_mitigation_that_cannot_work_is_refused_before_anything_runs(mitigation):
+    planned, pilots = plan(chain(4), "ZIIZ", 2, wires=False), Pilots()
+    with pytest.raises(DescriptionError, match=r"cuts of gates here measure|'zne' extrapolates values") as caught:
+        planned.run(pilots, shots=100, qpu="fake:manila", mitigation=mitigation)
+    assert caught.value.data["field"] == "mitigation"
+    assert not pilots.described
+
+
+@pytest.mark.parametrize("mitigation", ["readout", ["twirling", "dd"]])
+def test_mitigation_that_works_is_handed_on(mitigation):
+    circuit = QuantumCircuit(3)
+    circuit.ry(0.3, range(3))
+    circuit.cx(0, 1)
+    circuit.append(CutWire(), [1])
+    circuit.cx(1, 2)
+    planned, pilots = plan(circuit, "ZZZ", 2), Pilots()
+    planned.run(pilots, shots=100, qpu="fake:manila", mitigation=mitigation)
+    assert len(pilots.described) == planned.num_distinct
 
 
 @pytest.mark.parametrize("distribution", [False, True])

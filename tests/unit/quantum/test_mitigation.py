@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, generate_preset_pass_manager
 from qiskit.circuit import Delay, Parameter
-from qiskit.circuit.library import CZGate, ECRGate, Measure, RGate, iSwapGate
+from qiskit.circuit.library import (
+    CXGate,
+    CZGate,
+    ECRGate,
+    Measure,
+    Reset,
+    RGate,
+    get_standard_gate_name_mapping,
+    iSwapGate,
+)
 from qiskit.circuit.random import random_circuit
 from qiskit.providers.fake_provider import GenericBackendV2
-from qiskit.quantum_info import Operator, Statevector
+from qiskit.quantum_info import Operator, Statevector, random_unitary
 from qiskit.transpiler import InstructionProperties, PassManager, Target
 from qiskit.transpiler.passes import ALAPScheduleAnalysis, PadDelay
 
@@ -233,6 +242,38 @@ def test_other_gate_sets():
     measured.measure_all()
     planned = Readout().plan([measured], 100, Device(target=target))
     assert all(native(calibrating, target) for calibrating in planned.circuits)
+
+
+@pytest.mark.parametrize("dt", [1e-9, None])
+@pytest.mark.parametrize("gates", [("u",), ("u3", "u2", "u1"), ("sx", "rz"), ("rx", "ry", "rz")], ids="+".join)
+@pytest.mark.parametrize("sequence", ["XX", "XpXm", "XY4"])
+def test_decoupling_in_other_gates_and_without_a_unit_of_time(sequence, gates, dt):
+    """Also without a duration of the resets, and of gates about Z."""
+    known = {one.name: one for one in get_standard_gate_name_mapping().values()}
+    target, every = Target(num_qubits=2, dt=dt), [(0,), (1,)]
+    for name in gates:
+        timed = None if name in ("rz", "u1") else InstructionProperties(duration=4e-8)
+        target.add_instruction(known[name], dict.fromkeys(every, timed))
+    target.add_instruction(CXGate(), {(0, 1): InstructionProperties(duration=1e-7)})
+    target.add_instruction(Reset(), dict.fromkeys(every))
+    target.add_instruction(Delay(Parameter("t")), dict.fromkeys(every))
+    circuit = QuantumCircuit(2)
+    circuit.cx(0, 1)
+    for angle in range(30):
+        circuit.rx(0.1 + angle, 0)
+        circuit.ry(0.2, 0)
+    circuit.cx(0, 1)
+    compiled = generate_preset_pass_manager(optimization_level=0, target=target).run(circuit)
+    (padded,) = DynamicalDecoupling(sequence).plan([compiled], 1, Device(target=target)).circuits
+    assert native(padded, target)
+    assert len(padded.data) > len(compiled.data) + 2
+    assert np.allclose(without(padded).data, without(compiled).data)
+    assert {entry.operation.unit for entry in padded.data if entry.name == "delay"} == {"s" if dt is None else "dt"}
+    reset = QuantumCircuit(2)
+    reset.cx(0, 1)
+    reset.reset(0)
+    reset.cx(0, 1)
+    assert DynamicalDecoupling(sequence).plan([reset], 1, Device(target=target)).circuits[0].count_ops()["reset"] == 1
 
 
 # ---- folding and extrapolation ---------------------------------------------------------------------------------
@@ -499,3 +540,49 @@ def test_nearest_probabilities():
     assert nearest.sum() == pytest.approx(1)
     others = rng.dirichlet(np.ones(6) * 0.3, size=2000)
     assert (np.linalg.norm(others - weights, axis=1) >= np.linalg.norm(nearest - weights)).all()
+
+
+@pytest.mark.parametrize("fold", [fold_global, fold_local])
+def test_folding_inverts_each_of_two_gates_of_one_name(fold):
+    circuit = QuantumCircuit(2)
+    for angle in (0.3, 1.1):
+        layer = QuantumCircuit(2, name="layer")
+        layer.ry(angle, 0)
+        layer.cx(0, 1)
+        circuit.append(layer.to_gate(), [0, 1])
+    assert Operator(fold(circuit, 3)).equiv(Operator(circuit))
+
+
+def test_folding_inverts_each_of_two_wide_matrices():
+    circuit = QuantumCircuit(5)
+    for seed in (1, 2):
+        circuit.unitary(random_unitary(32, seed=seed), range(5))
+    assert Operator(fold_global(circuit, 3)).equiv(Operator(circuit))
+
+
+def bell():
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    return circuit
+
+
+@pytest.mark.parametrize("extrapolation", ["linear", "richardson", "exponential"])
+@pytest.mark.parametrize("folding", ["local", "global"])
+def test_the_fit_takes_the_factors_that_were_run(extrapolation, folding):
+    circuit = QuantumCircuit(2)
+    for _ in range(3):
+        circuit.compose(bell(), inplace=True)
+    zero_noise = ZeroNoise(factors=(1, 1.5, 2), extrapolation=extrapolation, folding=folding)
+    run = np.array(zero_noise.factors_of(circuit))
+    counts = [scaled.count_ops() for (scaled,) in zero_noise.scaled([circuit])]
+    gates = [ops["cx"] if folding == "local" else ops["cx"] + ops["h"] for ops in counts]
+    assert run == pytest.approx(np.array(gates) / gates[0])
+    values = np.exp(-0.2 * run) if extrapolation == "exponential" else 1 - 0.1 * run
+    assert zero_noise.extrapolate(values[:, None], factors=run)[0] == pytest.approx([1])
+
+
+@pytest.mark.parametrize("factors", [(1, 2, 3), (1, 1.5, 2)])
+def test_factors_that_few_gates_cannot_tell_apart_are_refused(factors):
+    with pytest.raises(DescriptionError, match=r"would be run with the factors 1, 1, .*\(1, 3, 5\)"):
+        ZeroNoise(factors=factors).scaled([bell()])

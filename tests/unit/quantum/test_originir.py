@@ -271,3 +271,25 @@ def refused_circuits():
 def test_what_cannot_be_written_is_named(name):
     with pytest.raises(DescriptionError, match=name):
         dumps(refused_circuits()[name])
+
+
+def test_the_words_of_origins_current_sdk():
+    text = """QINIT 2
+CREG 2
+X q[0]
+MEASURE q[0],c[0]
+MEASURE q[0],c[1]
+QIF c[0],c[1]
+RX q[1],(pi)
+QELSEIF c[0]
+H q[1]
+QELSE
+RESET q[1]
+QENDIF
+CRX q[0],q[1],(0.0)
+MEASURE q[1],c[0]
+"""
+    circuit = loads(text)
+    assert run_circuit(circuit, 10, 1).get_counts() == {"11": 10}
+    other = loads(text.replace("X q[0]\n", "", 1))
+    assert run_circuit(other, 10, 1).get_counts() == {"00": 10}

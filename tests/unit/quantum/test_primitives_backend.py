@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import CancelledError
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
+from pilot_plugins.fake_qpu import FakeQPU
 from primitive_cases import Here, Later, ansatz
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, transpile
+from qiskit.circuit.random import random_circuit
 from qiskit.exceptions import QiskitError
 from qiskit.primitives import BackendEstimatorV2, BackendSamplerV2, StatevectorEstimator
 from qiskit.providers import JobStatus
+from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel
+from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
-from pilot.errors import DescriptionError, QPUUnavailable
+from pilot.descriptions import PilotDescription, TaskDescription
+from pilot.errors import DescriptionError, PilotFailed, QPUUnavailable
 from pilot.interfaces import QPUInfo
-from pilot.quantum.primitives import PilotBackend
+from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
+from pilot.states import PilotState
 
 LINE = QPUInfo(
-    name="fake:line",
+    name="fake:manila",
     qubits=5,
     gates=("cx", "id", "rz", "sx", "x", "if_else", "measure", "something_new"),
     coupling=((0, 1), (1, 2), (2, 3), (3, 4)),
@@ -51,8 +60,8 @@ def registers() -> QuantumCircuit:
 
 def test_a_qpus_target_has_its_gates_and_coupling() -> None:
     here: Any = Here()
-    here.qpus = {"fake:line": LINE}
-    backend = PilotBackend(here, "fake:line")
+    here.qpus = {"fake:manila": LINE}
+    backend = PilotBackend(here, "fake:manila")
     assert backend.num_qubits == 5
     assert {"cx", "rz", "sx", "x", "if_else", "measure", "reset", "delay"} <= set(backend.operation_names)
     assert sorted(backend.coupling_map.get_edges()) == sorted(LINE.coupling or ())
@@ -67,15 +76,102 @@ def test_a_qpus_target_has_its_gates_and_coupling() -> None:
 
 def test_simulators_take_all_gates_between_any_qubits(bell: QuantumCircuit) -> None:
     backend = PilotBackend(Here())
-    assert backend.num_qubits is None
+    assert isinstance(backend.num_qubits, int)
+    assert backend.num_qubits >= 1000
     assert backend.coupling_map is None
     assert {"ccx", "h", "rzz", "while_loop"} <= set(backend.operation_names)
     assert transpile(bell, backend).count_ops() == bell.count_ops()
 
 
-def test_a_qpu_that_has_not_told_is_not_guessed() -> None:
-    with pytest.raises(QPUUnavailable, match="nothing is known of fake:line yet: the manager's pilots have no QPU"):
-        _ = PilotBackend(Here(), "fake:line").target
+def test_a_qpu_that_no_pilot_has_is_not_guessed() -> None:
+    with pytest.raises(QPUUnavailable, match="no pilot has fake:manila: the manager's pilots have no QPU"):
+        _ = PilotBackend(Here(), "fake:manila").target
+
+
+def test_any_device_has_no_target() -> None:
+    with pytest.raises(QPUUnavailable, match="name it"):
+        _ = PilotBackend(Here(), "*").target
+
+
+class Starting:
+    """A pilot that has a device, which says what it is when it is waited for, or never."""
+
+    def __init__(self, manager: Any, says: QPUInfo | None) -> None:
+        self.name, self.job, self.log_path = "first", "Slurm job 7: pending", "agent.log"
+        self.state = PilotState.STARTING
+        self.description = PilotDescription(cores_per_node=1, qpus=["fake:manila"])
+        self._manager, self._says = manager, says
+
+    def wait(self, timeout: float) -> None:
+        self.waited = timeout
+        if self.state is PilotState.FAILED:
+            raise PilotFailed("lost", pilot=self.name)
+        if self._says is not None:
+            self._manager.qpus = {self._says.name: self._says}
+
+
+@pytest.fixture(scope="module")
+def manila() -> QPUInfo:
+    qpu = FakeQPU("fake:manila", "manila")
+    qpu.open()
+    return qpu.info()
+
+
+def test_a_target_waits_for_the_pilot_that_has_it(manila: QPUInfo) -> None:
+    here: Any = Here()
+    here.pilots, here.qpus = [Starting(here, manila)], {}
+    assert PilotBackend(here, "fake:manila").num_qubits == 5
+    assert here.pilots[0].waited > 100
+
+
+def test_a_pilot_that_failed_does_not_hide_another_one(manila: QPUInfo) -> None:
+    here: Any = Here()
+    here.pilots, here.qpus = [Starting(here, None), Starting(here, manila)], {}
+    here.pilots[0].state = PilotState.FAILED
+    assert PilotBackend(here, "fake:manila").num_qubits == 5
+    here.pilots, here.qpus = here.pilots[:1], {}
+    with pytest.raises(QPUUnavailable, match="first is failed"):
+        _ = PilotBackend(here, "fake:manila").target
+
+
+def test_a_target_says_what_it_has_waited_for_and_why_a_device_cannot_be_used(manila: QPUInfo) -> None:
+    here: Any = Here()
+    here.pilots, here.qpus = [Starting(here, None)], {}
+    with pytest.raises(QPUUnavailable, match=r"first is starting \(Slurm job 7: pending\); its log is agent.log"):
+        _ = PilotBackend(here, "fake:manila").target
+    here.pilots = [Starting(here, QPUInfo(name="fake:manila", qubits=0, problem="no key was given"))]
+    with pytest.raises(QPUUnavailable, match="fake:manila cannot be used: no key was given"):
+        _ = PilotBackend(here, "fake:manila").target
+
+
+def test_a_target_has_the_devices_errors_and_times(manila: QPUInfo) -> None:
+    here: Any = Here()
+    here.qpus = {"fake:manila": msgspec.msgpack.decode(msgspec.msgpack.encode(manila), type=QPUInfo)}  # as it travels
+    given, wanted = PilotBackend(here, "fake:manila").target, FakeManilaV2().target
+    for name in ("sx", "x", "rz", "id", "cx", "measure", "reset"):
+        assert set(given[name]) == set(wanted[name])
+        for places, properties in wanted[name].items():
+            assert (given[name][places].error, given[name][places].duration) == (properties.error, properties.duration)
+    assert given.dt == wanted.dt
+    assert given.acquire_alignment == wanted.acquire_alignment
+    assert [(one.t1, one.t2) for one in given.qubit_properties] == [(one.t1, one.t2) for one in wanted.qubit_properties]
+    for seed in range(3):
+        circuit = random_circuit(3, 4, seed=seed, measure=True)
+        ours, qiskits = (
+            transpile(circuit, target=target, optimization_level=3, seed_transpiler=1) for target in (given, wanted)
+        )
+        assert ours == qiskits  # so the same qubits are chosen
+
+
+def test_copies_have_the_same_manager_and_options_of_their_own(bell: QuantumCircuit) -> None:
+    here = Here()
+    backend = PilotBackend(here, shots=30)
+    for copied in (copy.copy(backend), copy.deepcopy(backend), copy.deepcopy({"in": [backend]})["in"][0]):
+        assert sum(copied.run(bell).result().get_counts().values()) == 30
+    assert len(here.submitted) == 3
+    deep = copy.deepcopy(backend)
+    deep.set_options(shots=50)
+    assert backend.options.shots == 30
 
 
 # ---- runs -----------------------------------------------------------------------------------------------------
@@ -132,9 +228,103 @@ def test_what_is_no_circuit_or_not_bound_is_refused(bell: QuantumCircuit) -> Non
         backend.run(ansatz(2, 3))
 
 
-def test_options_of_other_backends_are_warned_of(bell: QuantumCircuit) -> None:
-    with pytest.warns(UserWarning, match="Option blocking_qubits is not used"):
-        PilotBackend(Here()).run(bell, blocking_qubits=3)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"blocking_qubits": 3}, "no option 'blocking_qubits'"),
+        ({"shot": 3}, "did you mean 'shots'"),
+        ({"noisemodel": 3}, "did you mean 'noise_model'"),
+        ({"meas_level": 1}, "'meas_level' of 1: here it is 2"),
+        ({"method": "stabilizer"}, "no option 'method'"),
+        ({"noise_model": "depolarizing"}, "a NoiseModel of qiskit_aer.noise"),
+    ],
+)
+def test_options_that_change_the_result_are_refused(
+    bell: QuantumCircuit, options: dict[str, Any], message: str
+) -> None:
+    here = Here()
+    with pytest.raises(DescriptionError, match=message):
+        PilotBackend(here).run(bell, **options)
+
+
+def test_options_that_say_what_is_done_anyway_are_taken(bell: QuantumCircuit) -> None:
+    job = PilotBackend(Here()).run(bell, meas_level=2, meas_return="single", init_qubits=True, noise_model=None)
+    assert sum(job.result().get_counts().values()) == 1024
+
+
+def _saves(name: str) -> QuantumCircuit:
+    circuit = QuantumCircuit(2, 2)
+    circuit.h(0)
+    if name == "save_expectation_value":
+        circuit.save_expectation_value(SparsePauliOp("ZZ"), [0, 1])
+    else:
+        getattr(circuit, name)()
+    circuit.measure([0, 1], [0, 1])
+    return circuit
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["save_statevector", "save_density_matrix", "save_probabilities", "save_expectation_value", "save_state"],
+)
+def test_instructions_that_save_a_simulators_state_are_refused(name: str) -> None:
+    with pytest.raises(DescriptionError, match=r"results of pilots are counts\. Take TaskDescription"):
+        PilotBackend(Here()).run(_saves(name))
+
+
+def test_instructions_that_save_inside_a_block_are_refused() -> None:
+    circuit = QuantumCircuit(1, 1)
+    circuit.measure(0, 0)
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.save_statevector()
+    with pytest.raises(DescriptionError, match="has save_statevector"):
+        PilotBackend(Here()).run(circuit)
+
+
+def test_instructions_that_save_are_refused_by_every_face_and_inside_instructions() -> None:
+    inner = QuantumCircuit(2)
+    inner.save_statevector()
+    circuit = QuantumCircuit(2)
+    circuit.append(inner.to_instruction(), [0, 1])
+    with pytest.raises(DescriptionError, match="has save_statevector"):
+        Here().submit_tasks([TaskDescription(circuit=circuit, observables=["ZZ"])])
+    with pytest.raises(DescriptionError, match="has save_statevector"):
+        PilotSampler(Here()).run([_saves("save_statevector")])
+    setting = QuantumCircuit(1, 1)
+    setting.set_statevector([0, 1])
+    setting.measure(0, 0)
+    with pytest.raises(DescriptionError, match="has set_statevector"):
+        PilotBackend(Here()).run(setting)
+
+
+def test_a_gate_of_the_users_own_may_be_called_save() -> None:
+    own = QuantumCircuit(1, name="save_me")
+    own.x(0)
+    circuit = QuantumCircuit(1, 1)
+    circuit.append(own.to_gate(), [0])
+    circuit.append(own.to_instruction(), [0])
+    circuit.append(own.to_gate(), [0])
+    circuit.measure(0, 0)
+    assert PilotBackend(Here()).run(circuit, shots=5).result().get_counts() == {"1": 5}
+
+
+def test_a_gate_of_the_users_own_with_a_standard_name_is_what_it_is() -> None:
+    own = QuantumCircuit(1, name="h")
+    own.x(0)
+    circuit = QuantumCircuit(1)
+    circuit.append(own.to_gate(), [0])
+    (value,) = PilotEstimator(Here()).run([(circuit, "Z")]).result()
+    assert abs(value.data.evs + 1) < 1e-9
+    circuit.measure_all()
+    for noise in (None, NoiseModel()):
+        backend = PilotBackend(Here(), noise_model=noise)
+        assert backend.run(circuit, shots=5).result().get_counts() == {"1": 5}
+        sampler = PilotSampler(Here(), noise_model=noise)
+        assert sampler.run([circuit], shots=5).result()[0].data.meas.get_counts() == {"1": 5}
+
+
+def test_results_say_which_qpu_ran_them(bell: QuantumCircuit) -> None:
+    assert PilotBackend(Here()).run(bell).result().results[0].header["qpu"] == "aer"
 
 
 # ---- jobs -----------------------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qiskit import QuantumCircuit
-from qiskit.circuit.library import RXXGate, UnitaryGate
-from qiskit.quantum_info import Operator, random_unitary
+from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
+from qiskit.circuit import Parameter
+from qiskit.circuit.library import RXXGate, RYGate, RZZGate, UnitaryGate
+from qiskit.quantum_info import Operator, Statevector, random_unitary
 
 import pilot.quantum
 from pilot.errors import DescriptionError, ProgramError
@@ -249,3 +250,51 @@ def test_errors_of_openqasm2(text, line, column, expected):
     assert (caught.value.line, caught.value.column, caught.value.format) == (line, column, "openqasm2")
     assert caught.value.expected == expected
     assert pickle.loads(pickle.dumps(caught.value)).line == line
+
+
+@pytest.mark.parametrize("before", ["", "qreg spare[1]; ", "gate mine a { h a; } ", "// gate h a { }\n"])
+def test_openqasm2_definitions_count_wherever_they_stand(before):
+    text = (
+        f'OPENQASM 2.0; include "qelib1.inc"; {before}gate ryy(p) a,b {{ U(p,0,0) a; }} qreg q[2]; ryy(1.0) q[0],q[1];'
+    )
+    circuit = load(text).to_qiskit()
+    state = Statevector(circuit).probabilities([1, 2] if "spare" in before else [0, 1])
+    assert state == pytest.approx([np.cos(0.5) ** 2, np.sin(0.5) ** 2, 0, 0])
+
+
+def test_openqasm2_definitions_in_an_included_file_count(tmp_path):
+    (tmp_path / "mine.inc").write_text("gate first a { x a; }\ngate iswap a,b { ry(0.4) a; }\n")
+    file = tmp_path / "main.qasm"
+    file.write_text('OPENQASM 2.0; include "qelib1.inc"; include "mine.inc"; qreg q[2]; iswap q[0],q[1];')
+    assert Statevector(load(file).to_qiskit()).probabilities([0])[1] == pytest.approx(np.sin(0.2) ** 2)
+
+
+@pytest.mark.parametrize("format", ["openqasm2", "originir"])
+def test_a_condition_on_a_wide_register_is_written_and_read(format):
+    circuit = QuantumCircuit(QuantumRegister(1), ClassicalRegister(70, "c"))
+    circuit.measure([0], [69])
+    with circuit.if_test((circuit.cregs[0], 2**69)):
+        circuit.x(0)
+    text = load(circuit).dumps(format)
+    assert len(text) < 10_000
+    assert load(text, format=format).to_qiskit().count_ops() == circuit.count_ops()
+
+
+@pytest.mark.parametrize("modifier", ["ctrl", "negctrl", "ctrl @ inv", "inv @ ctrl"])
+def test_openqasm3_modifiers_of_an_own_gate_with_a_standard_name(modifier):
+    text = f"OPENQASM 3.0; gate h a {{ U(1,0,0) a; }} qubit[2] q; U(0.3,0,0) q[0]; {modifier} @ h q[0],q[1];"
+    expected = QuantumCircuit(2)
+    expected.ry(0.3, 0)
+    gate = RYGate(-1 if "inv" in modifier else 1).control(1, ctrl_state=0 if "neg" in modifier else 1)
+    expected.append(gate, [0, 1])
+    assert Operator(load(text).to_qiskit()).equiv(Operator(expected))
+
+
+@pytest.mark.parametrize("angle", [2 * Parameter("x"), -Parameter("x"), Parameter("x") + 1, Parameter("x")], ids=str)
+def test_openqasm3_keeps_expressions_of_free_parameters(angle):
+    circuit = QuantumCircuit(4)
+    circuit.mcp(angle, [0, 1, 2], 3)
+    circuit.append(RZZGate(angle).control(1), [0, 1, 2])
+    back = load(load(circuit).dumps("openqasm3"), format="openqasm3").to_qiskit()
+    bound = [Operator(one.assign_parameters([1.1])) for one in (circuit, back)]
+    assert bound[1].equiv(bound[0])

@@ -50,7 +50,7 @@ OPERATIONS = [
 def test_operations(operation):
     program = load(tape(operation))
     assert program.format == "pennylane"
-    expected = qml.matrix(operation, wire_order=operation.wires)
+    expected = qml.matrix(operation, wire_order=sorted(operation.wires))
     overlap = abs(np.trace(expected.conj().T @ matrix(program))) / len(expected)
     assert overlap == pytest.approx(1, abs=1e-9)
 
@@ -93,7 +93,7 @@ def rotated(angle, *, wire=0):
 
 def test_qnodes_are_called_with_their_arguments():
     assert load(rotated, args=(0.3,)).to_qiskit().data[0].operation.params == [0.3]
-    assert load(rotated, args=(0.3,), kwargs={"wire": 5}).to_qiskit().num_qubits == 1
+    assert load(rotated, args=(0.3,), kwargs={"wire": 5}).to_qiskit().num_qubits == 6
     tape_of = qml.workflow.construct_tape(rotated)
     assert load(tape_of(0.3)).to_qiskit() == load(rotated, args=(0.3,)).to_qiskit()
     with pytest.raises(DescriptionError, match=r"args=.*angle"):
@@ -109,3 +109,44 @@ def test_what_is_refused():
         load(qml.X(0))
     with pytest.raises(DescriptionError, match="object of PennyLane"):
         load(tape(qml.X(0)), "qir")
+
+
+def test_integer_wires_are_qubits_of_that_number():
+    script = tape(qml.X(2), qml.RY(0.4, 0), qml.CNOT([0, 1]), measurements=[qml.counts()])
+    circuit = load(script).to_qiskit()
+    assert {key[0] for key in run_circuit(circuit, 100, 1).get_counts()} == {"1"}, "wire 2 is bit 2"
+    assert load(tape(qml.X(3), qml.X(1))).to_qiskit().num_qubits == 4
+    with pytest.raises(DescriptionError, match="wire -1"):
+        load(tape(qml.X(-1)))
+
+
+STATE = (qml.RY(0.4, 0), qml.CNOT([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "measurements",
+    [
+        [qml.counts(qml.Z(0)), qml.sample(qml.Y(0))],
+        [qml.probs(wires=0), qml.sample(qml.X(0))],
+        [qml.probs(op=qml.X(0)), qml.counts(qml.Y(0) @ qml.Z(1))],
+    ],
+    ids=["Z and Y", "wires and X", "X and YZ"],
+)
+def test_a_wire_in_two_bases_is_refused(measurements):
+    with pytest.raises(DescriptionError, match="different bases on wire 0"):
+        load(tape(*STATE, measurements=measurements))
+
+
+@pytest.mark.parametrize(
+    "measurements",
+    [
+        [qml.counts(qml.X(0)), qml.counts(qml.X(0))],
+        [qml.probs(op=qml.X(0)), qml.counts(qml.X(0) @ qml.Z(1))],
+    ],
+    ids=["twice", "in a product"],
+)
+def test_a_wire_in_one_basis_is_turned_once(measurements):
+    circuit = load(tape(*STATE, measurements=measurements)).to_qiskit()
+    assert circuit.count_ops()["h"] == 1
+    zero = sum(value for key, value in run_circuit(circuit, None, 1).get_counts().items() if key[-1] == "0")
+    assert zero == pytest.approx(0.5)

@@ -1,5 +1,7 @@
 """Tomography finds the state that was prepared, and always a state."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
@@ -53,6 +55,66 @@ def test_exact_outcomes_give_the_state_itself(rank):
         assert np.abs(found.density_matrix - mixed.data).max() < 1e-6
         assert found.fidelity(mixed) == pytest.approx(1, abs=1e-6)
         assert found.purity == pytest.approx(mixed.purity().real, abs=1e-6)
+
+
+def clifford_and_ry(seed):
+    """Gates that leave many outcomes impossible."""
+    rng = np.random.default_rng(seed)
+    circuit = QuantumCircuit(1 + seed % 4)
+    for _ in range(8):
+        qubit, gate = int(rng.integers(circuit.num_qubits)), rng.integers(5)
+        if gate == 0:
+            circuit.h(qubit)
+        elif gate == 1:
+            circuit.s(qubit)
+        elif gate == 2:
+            circuit.ry(rng.uniform(0, 3), qubit)
+        elif circuit.num_qubits > 1:
+            other = (qubit + 1 + int(rng.integers(circuit.num_qubits - 1))) % circuit.num_qubits
+            (circuit.cx if gate == 3 else circuit.cz)(qubit, other)
+    return circuit
+
+
+@pytest.mark.parametrize("first", [0, 25, 50, 75])
+def test_exact_outcomes_of_states_with_impossible_outcomes(first):
+    for seed in range(first, first + 25, 1 if first == 0 else 3):
+        circuit = clifford_and_ry(seed)
+        found = plan(circuit).combine(run(plan(circuit), None))
+        assert found.fidelity(Statevector(circuit)) > 1 - 1e-9, seed
+        assert found.gap == 0
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("kind", ["w", "product", "graph", "zero"])
+def test_exact_outcomes_of_symmetric_and_product_states(n, kind):
+    circuit = QuantumCircuit(n)
+    if kind == "w":
+        vector = np.zeros(2**n)
+        vector[[1 << qubit for qubit in range(n)]] = n**-0.5
+        circuit.prepare_state(vector)
+    elif kind == "product":
+        circuit.h(0)
+        circuit.sx(1)
+    elif kind == "graph":
+        circuit.h(range(n))
+        for qubit in range(n - 1):
+            circuit.cz(qubit, qubit + 1)
+        circuit.rx(0.3, 0)
+    state = Statevector(circuit)
+    found = plan(circuit).combine(run(plan(circuit), None))
+    assert found.fidelity(state) > 1 - 1e-9
+    part = plan(circuit, [n - 1, 0]).combine(run(plan(circuit, [n - 1, 0]), None))
+    rest = partial_trace(state, list(range(1, n - 1))).reverse_qargs()
+    assert part.fidelity(rest) > 1 - 1e-6  # the square root in the fidelity of mixed states doubles the rounding
+    assert np.abs(part.density_matrix - rest.data).max() < 1e-9
+
+
+def test_exact_outcomes_with_the_rounding_of_single_precision():
+    circuit = clifford_and_ry(6)
+    outcomes = run(plan(circuit), None)
+    rng = np.random.default_rng(2)
+    noisy = [replace(each, weights=each.weights + rng.normal(0, 1e-8, len(each.weights))) for each in outcomes]
+    assert plan(circuit).combine(noisy).fidelity(Statevector(circuit)) > 1 - 1e-6
 
 
 def test_order_of_qubits():

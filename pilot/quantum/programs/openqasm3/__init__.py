@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qiskit import qasm3
+from qiskit.circuit import Gate, Parameter, ParameterExpression
 
 from pilot.errors import DescriptionError
-from pilot.quantum.programs.definitions import plain, standardised
+from pilot.quantum.programs.definitions import expanded, plain, standardised
 from pilot.quantum.programs.openqasm3.converting import Converter
 from pilot.quantum.programs.openqasm3.reading import Located, tree_of
 from pilot.quantum.programs.problems import program_error
 
 if TYPE_CHECKING:
-    from qiskit.circuit import QuantumCircuit
+    from qiskit.circuit import Operation, QuantumCircuit
 
 __all__ = ["dumps", "loads"]
 
@@ -43,6 +44,63 @@ def dumps(circuit: QuantumCircuit) -> str:
         DescriptionError: the language cannot express an instruction, which the message names.
     """
     try:
-        return str(qasm3.dumps(plain(circuit)))
+        return str(qasm3.dumps(expanded(plain(circuit), _with_expressions)))
     except qasm3.QASM3ExporterError as error:
         raise DescriptionError(f"OpenQASM 3 cannot express the circuit: {error.message}") from error
+
+
+def _with_expressions(operation: Operation) -> QuantumCircuit | None:
+    """What a gate is made of that has to be defined and is given an expression of a free parameter.
+
+    Qiskit's exporter (2.6) writes the expression into the definition and again into the call.
+    """
+    if not isinstance(operation, Gate) or operation.name in _STANDARD or operation.definition is None:
+        return None
+    given = [each for each in operation.params if isinstance(each, ParameterExpression) and each.parameters]
+    return None if all(isinstance(each, Parameter) for each in given) else operation.definition
+
+
+#: Gates of the standard's library, and U: nothing defines them in a text.
+_STANDARD = frozenset(
+    (
+        *(
+            "p",
+            "x",
+            "y",
+            "z",
+            "h",
+            "s",
+            "sdg",
+            "t",
+            "tdg",
+            "sx",
+            "rx",
+            "ry",
+            "rz",
+            "cx",
+            "cy",
+            "cz",
+            "cp",
+            "crx",
+            "cry",
+        ),
+        *(
+            "crz",
+            "ch",
+            "swap",
+            "ccx",
+            "cswap",
+            "cu",
+            "CX",
+            "phase",
+            "cphase",
+            "id",
+            "u1",
+            "u2",
+            "u3",
+            "gphase",
+            "U",
+            "u",
+        ),
+    )
+)

@@ -23,7 +23,7 @@ from qiskit_qasm3_import.data import Scope, Symbol
 from qiskit_qasm3_import.exceptions import ConversionError, raise_from_node
 from qiskit_qasm3_import.state import LocalScope
 
-from pilot.quantum.programs.definitions import inverse_of, standard_gates
+from pilot.quantum.programs.definitions import inverse_of, standard_gates, truly_named_operation
 from pilot.quantum.programs.openqasm3.reading import Located, words_of
 from pilot.quantum.programs.openqasm3.values import (
     JOINS,
@@ -106,7 +106,8 @@ class Converter(ConvertVisitor):
     def _apply_gate_modifier(self, modifier: ast.QuantumGateModifier, gate: Gate, context: State) -> Gate:
         if modifier.modifier is ast.GateModifierName.inv:
             return inverse_of(gate)
-        return super()._apply_gate_modifier(modifier, gate, context)
+        # Qiskit's control() goes by names: a gate of the text's own must not have that of another one
+        return super()._apply_gate_modifier(modifier, truly_named_operation(gate), context)
 
     def _check_operands(self, node: ast.QuantumGate, kind: types.Gate, context: State) -> None:
         wanted = kind.n_classical if isinstance(kind.n_classical, int) else len(kind.n_classical)

@@ -19,13 +19,15 @@ _TOKEN = re.compile(
 CLOSERS = {
     "DAGGER": ("ENDDAGGER",),
     "CONTROL": ("ENDCONTROL",),
-    "QIF": ("ENDQIF", "ENDIF"),
-    "QWHILE": ("ENDQWHILE",),
+    "QIF": ("ENDQIF", "ENDIF", "QENDIF"),
+    "QWHILE": ("ENDQWHILE", "QENDWHILE"),
     "QGATE": ("ENDQGATE",),
     "DEF": ("ENDDEF",),
 }
 ENDS = {end for ends in CLOSERS.values() for end in ends}
-KEYWORDS = {*CLOSERS, *ENDS, "ELSE", "QINIT", "CREG", "MEASURE", "BARRIER", "RESET", "PI"}
+#: Begins the other branch of a QIF.
+ELSE = ("ELSE", "QELSE")
+KEYWORDS = {*CLOSERS, *ENDS, *ELSE, "QELSEIF", "QINIT", "CREG", "MEASURE", "BARRIER", "RESET", "PI"}
 
 
 class Token(NamedTuple):

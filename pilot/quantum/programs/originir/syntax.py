@@ -7,7 +7,7 @@ from math import inf, pi
 from typing import NoReturn
 
 from pilot.quantum.programs.originir import gates
-from pilot.quantum.programs.originir.lines import CLOSERS, ENDS, KEYWORDS, Line, Token, lines_of
+from pilot.quantum.programs.originir.lines import CLOSERS, ELSE, ENDS, KEYWORDS, Line, Token, lines_of
 from pilot.quantum.programs.originir.statements import (
     Apply,
     Assign,
@@ -34,6 +34,8 @@ from pilot.quantum.programs.originir.statements import (
 
 #: Blocks in blocks, and operations in an expression.
 MAX_DEPTH = 64
+#: Begin another branch of a QIF.
+ELSES = (*ELSE, "QELSEIF")
 
 _PRECEDENCE = {
     "||": 1,
@@ -103,9 +105,9 @@ class _Reader:
         while self._more():
             line = self._lines[self._next]
             word = line.peek().text
-            if word in ENDS or word == "ELSE":
+            if word in ENDS or word in ELSES:
                 closers = CLOSERS[opener.text] if opener else ()
-                if word in closers or (word == "ELSE" and opener and opener.text == "QIF"):
+                if word in closers or (word in ELSES and opener and opener.text == "QIF"):
                     return statements
                 wrong(line.peek().place, f"{word} closes nothing", " or ".join(closers) or "a statement")
             self._next += 1
@@ -175,23 +177,42 @@ class _Reader:
         return Control(opener.place, qubits, body)
 
     def _if(self, line: Line, opener: Token, depth: int) -> Statement:
-        condition = self._expression(line)
-        line.end()
+        branch = self._branch(line, opener, depth)
+        self._close(opener)
+        return branch
+
+    def _branch(self, line: Line, opener: Token, depth: int) -> Statement:
+        """A condition and its block, and the branches that follow: QELSEIF is an `If` in the other branch."""
+        place = line.peek().place
+        condition = self._condition(line)
         then = self._block(opener, depth)
         otherwise: list[Statement] = []
-        if self._lines[self._next].at("ELSE"):
+        if self._lines[self._next].peek().text == "QELSEIF":
+            line = self._take()
+            line.take()
+            if depth >= MAX_DEPTH:
+                wrong(place, "blocks are nested too deep", f"at most {MAX_DEPTH} in one another")
+            otherwise = [self._branch(line, opener, depth + 1)]
+        elif self._lines[self._next].peek().text in ELSE:
             line = self._take()
             line.take()
             line.end()
             otherwise = self._block(opener, depth)
-            if self._lines[self._next].at("ELSE"):
+            if self._lines[self._next].peek().text in ELSES:
                 wrong(self._lines[self._next].peek().place, "a second ELSE", "ENDQIF")
-        self._close(opener)
         return If(opener.place, condition, then, otherwise)
 
-    def _while(self, line: Line, opener: Token, depth: int) -> Statement:
+    def _condition(self, line: Line) -> Expression:
+        """An expression; Origin's SDK also lists bits, all of which have to be 1."""
         condition = self._expression(line)
+        while line.at(","):
+            sign = line.take()
+            condition = self._operation(sign._replace(text="&&"), condition, self._expression(line))
         line.end()
+        return condition
+
+    def _while(self, line: Line, opener: Token, depth: int) -> Statement:
+        condition = self._condition(line)
         body = self._block(opener, depth)
         self._close(opener)
         return While(opener.place, condition, body)
@@ -400,7 +421,7 @@ class _Reader:
             value = Number(float(line.take().text))
             if value.value == inf:
                 wrong(token.place, "the number is too large", "at most 1.79e308")
-        elif token.text == "PI":
+        elif token.text in ("PI", "pi") and token.text not in self._parameters:
             line.take()
             value = Number(pi)
         elif token.text in self._parameters:

@@ -372,7 +372,7 @@ class _Words:
             return f"{self._bits[target]}=={number}"
         if isinstance(target, ClassicalRegister):
             rows = [f"{self._bits[bit]}=={number >> place & 1}" for place, bit in enumerate(target)]
-            return "&&".join(rows) if number < 2 ** len(rows) else "0"
+            return _joined(rows, "&&") if number < 2 ** len(rows) else "0"
         return f"{self.visit(target)}=={number}"
 
     def visit(self, node: expr.Expr) -> str:
@@ -399,7 +399,7 @@ class _Words:
             terms = [
                 f"{2**place}*{self._bits[bit]}" if place else self._bits[bit] for place, bit in enumerate(variable)
             ]
-            return "(" + "+".join(terms) + ")"
+            return "(" + _joined(terms, "+") + ")"
         raise _refuse("a condition", "it has classical bits alone, no variables")
 
     def _unary(self, node: expr.Unary) -> str:
@@ -433,3 +433,11 @@ _SIGNS = {
     "MUL": "*",
     "DIV": "/",
 }
+
+
+def _joined(terms: Sequence[str], sign: str) -> str:
+    """The terms with a sign between them; many in halves, since readers limit the depth."""
+    if len(terms) <= _MAX_DEPTH // 2:
+        return sign.join(terms)
+    half = len(terms) // 2
+    return f"({_joined(terms[:half], sign)}){sign}({_joined(terms[half:], sign)})"

@@ -1,0 +1,205 @@
+"""Circuits with a noise model of the user's own, beside Aer with the same model. Without pilots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from primitive_cases import OFFER, Here, ansatz
+from qiskit import QuantumCircuit, transpile
+from qiskit.quantum_info import DensityMatrix, SparsePauliOp
+from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error
+from qiskit_ibm_runtime.fake_provider import FakeManilaV2
+
+from pilot.descriptions import TaskDescription
+from pilot.errors import DescriptionError, QPUError
+from pilot.quantum import cutting
+from pilot.quantum.noise import PackedNoiseModel
+from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
+from pilot.quantum.tasks import prepare
+
+SHOTS = 4000
+#: Of a cx; it takes <ZZ> of a Bell pair to 1 - DEPOLARIZED.
+DEPOLARIZED = 0.2
+
+
+@pytest.fixture
+def model() -> NoiseModel:
+    noise = NoiseModel()
+    noise.add_all_qubit_quantum_error(depolarizing_error(DEPOLARIZED, 2), "cx")
+    return noise
+
+
+@pytest.fixture
+def bell() -> QuantumCircuit:
+    circuit = QuantumCircuit(2)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    return circuit
+
+
+def run(**fields: Any) -> Any:
+    (future,) = Here().submit_tasks([TaskDescription(**fields)])
+    return future.result()
+
+
+def test_observables_and_counts_feel_the_noise(model: NoiseModel, bell: QuantumCircuit) -> None:
+    result = run(circuit=bell, observables=["ZZ", "XX"], shots=SHOTS, noise_model=model, seed=1)
+    assert (np.abs(result.values - (1 - DEPOLARIZED)) < 5 * result.standard_errors).all()
+    bell.measure_all()
+    counts = run(circuit=bell, shots=SHOTS, noise_model=model, seed=1).get_counts()
+    assert abs((counts["01"] + counts["10"]) / SHOTS - DEPOLARIZED / 2) < 0.03
+    assert counts == run(circuit=bell, shots=SHOTS, noise_model=model, seed=1).get_counts()
+
+
+def test_sets_of_values_and_tomography_feel_the_noise(model: NoiseModel, bell: QuantumCircuit) -> None:
+    result = run(circuit=bell, tomography=True, shots=SHOTS, noise_model=model, seed=2)
+    purity = DensityMatrix(result.density_matrix).purity().real
+    ideal = (1 - DEPOLARIZED) ** 2 + (1 - (1 - DEPOLARIZED) ** 2) / 4
+    assert abs(purity - ideal) < 0.05
+    circuit = ansatz(2, 3)
+    values = np.random.default_rng(3).uniform(size=(3, 3))
+    noisy = run(circuit=circuit, parameters=values, observables=["ZZ"], shots=SHOTS, noise_model=model, seed=3)
+    alone = [run(circuit=circuit, parameters=one, observables=["ZZ"], shots=SHOTS, noise_model=model) for one in values]
+    assert (np.abs(noisy.values - [one.values for one in alone]) < 0.1).all()
+
+
+def test_readout_errors_and_gates_that_aer_does_not_know(bell: QuantumCircuit) -> None:
+    noise = NoiseModel()
+    noise.add_all_qubit_readout_error(ReadoutError([[0.9, 0.1], [0.3, 0.7]]))
+    own = QuantumCircuit(1, name="mine")
+    own.x(0)
+    circuit = QuantumCircuit(10, 10)
+    circuit.append(own.to_gate(), [9])
+    circuit.measure(range(10), range(10))
+    outcomes = run(circuit=circuit, shots=SHOTS, noise_model=noise, seed=4)
+    ones = outcomes.weights @ outcomes.bits() / SHOTS
+    assert abs(ones[9] - 0.7) < 0.03
+    assert np.abs(ones[:9] - 0.1).max() < 0.03
+
+
+def test_every_face_takes_a_noise_model(model: NoiseModel, bell: QuantumCircuit) -> None:
+    (value,) = PilotEstimator(Here(), noise_model=model, seed=5).run([(bell, "ZZ")], precision=0.02).result()
+    assert abs(value.data.evs - (1 - DEPOLARIZED)) < 0.08
+    assert value.metadata["qpu"] == "aer"
+    bell.measure_all()
+    counts = [
+        PilotSampler(Here(), noise_model=model, seed=5).run([bell], shots=SHOTS).result()[0].data.meas.get_counts(),
+        PilotBackend(Here()).run(bell, noise_model=model, shots=SHOTS).result().get_counts(),
+        PilotBackend(Here(), noise_model=model).run(bell, shots=SHOTS, memory=True).result().get_counts(),
+        PilotBackend.from_backend(Here(), AerSimulator(noise_model=model)).run(bell, shots=SHOTS).result().get_counts(),
+    ]
+    for its in counts:
+        assert abs((its["01"] + its["10"]) / SHOTS - DEPOLARIZED / 2) < 0.03
+
+
+def test_another_backend_is_simulated_with_its_noise_and_target(bell: QuantumCircuit) -> None:
+    bell.measure_all()
+    device = FakeManilaV2()
+    backend = PilotBackend.from_backend(Here(), device)
+    assert backend.name == device.name
+    compiled = transpile(bell, backend, initial_layout=[3, 4], seed_transpiler=1)
+    wanted = AerSimulator.from_backend(device).run(compiled, shots=SHOTS, seed_simulator=1).result().get_counts()
+    given = backend.run(compiled, shots=SHOTS, seed_simulator=1).result().get_counts()
+    assert all(abs(given.get(key, 0) - wanted.get(key, 0)) < 5 * (2 * SHOTS) ** 0.5 / 2 for key in wanted)
+    assert given["01"] + given["10"] > 10
+
+
+def test_what_cannot_be_taken_from_a_simulator_is_refused() -> None:
+    with pytest.raises(DescriptionError, match="method='matrix_product_state'"):
+        PilotBackend.from_backend(Here(), AerSimulator(method="matrix_product_state"))
+    with pytest.raises(DescriptionError, match="takes a BackendV2; str was given"):
+        PilotBackend.from_backend(Here(), "aer")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"shots": None}, "shots: None was given; allowed: a number with a noise model"),
+        ({"qpu": "fake:manila"}, "'aer' or none with a noise model"),
+        ({"mitigation": ["readout"]}, "none with a noise model"),
+        ({"min_fidelity": 0.5}, "none with a noise model"),
+        ({"num_gpus": 1}, "0 with a noise model"),
+        ({"noise_model": {"cx": 0.1}}, "a NoiseModel of qiskit_aer.noise"),
+    ],
+)
+def test_what_does_not_go_with_a_noise_model_is_refused(
+    model: NoiseModel, bell: QuantumCircuit, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DescriptionError, match=message):
+        run(**{"circuit": bell, "observables": ["ZZ"], "shots": 10, "noise_model": model, **fields})
+
+
+def test_a_model_is_packed_once_for_many_tasks(
+    model: NoiseModel, bell: QuantumCircuit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[NoiseModel] = []
+    kept = PackedNoiseModel.__init__
+    monkeypatch.setattr(PackedNoiseModel, "__init__", lambda self, given: (made.append(given), kept(self, given))[1])
+    bell.measure_all()
+    PilotBackend(Here()).run([bell] * 5, noise_model=model, shots=10).result()
+    PilotSampler(Here(), noise_model=model).run([bell] * 5, shots=10).result()
+    assert len(made) == 2
+    packed = PackedNoiseModel(model)
+    assert run(circuit=bell, shots=10, noise_model=packed, seed=1).shots == 10
+    assert len(made) == 3
+
+
+def test_the_pieces_of_a_cut_circuit_have_the_noise() -> None:
+    flips = NoiseModel()
+    flips.add_all_qubit_readout_error(ReadoutError([[0.8, 0.2], [0.2, 0.8]]))
+    circuit = QuantumCircuit(4)
+    circuit.x(0)
+    circuit.cx(0, 1)
+    circuit.cz(1, 2)
+    circuit.cx(2, 3)
+    here = Here()
+    result = cutting.plan(circuit, ["IIIZ"], max_qubits=2).run(here, shots=4000, seed=1, noise_model=flips)
+    assert all(one.noise_model is flips for one in here.submitted)
+    assert abs(result.values[0] + 0.6) < 0.1  # a readout of qubit 0 alone; the cut measures others
+
+
+def test_a_noise_model_is_for_circuits_alone(model: NoiseModel) -> None:
+    with pytest.raises(DescriptionError, match=r"noise_model: .* only with a circuit"):
+        TaskDescription(function=print, noise_model=model)
+
+
+def test_circuits_without_a_seed_are_in_one_run_and_one_that_fails_harms_no_other(
+    model: NoiseModel, bell: QuantumCircuit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    kept = AerSimulator.run
+
+    def counted(self: AerSimulator, circuits: list[QuantumCircuit], **options: Any) -> Any:
+        runs.append(len(circuits))
+        return kept(self, circuits, **options)
+
+    monkeypatch.setattr(AerSimulator, "run", counted)
+    bell.measure_all()
+    wide = QuantumCircuit(60)
+    wide.h(range(60))
+    wide.cx(range(59), range(1, 60))
+    wide.t(range(60))
+    wide.h(range(60))
+    wide.measure_all()
+    parts = []
+    for circuit in (bell, bell, bell):
+        described = TaskDescription(circuit=circuit, shots=50, noise_model=model)
+        parts += prepare(described, OFFER).parts
+    assert len({part.function for part in parts}) == 1
+    results = parts[0].function.run_together([part.args for part in parts])
+    assert runs == [3]
+    assert all(one.shots == 50 for one in results)
+    described = TaskDescription(circuit=wide, shots=50, noise_model=model, num_cpus=1)
+    (bad,) = prepare(described, OFFER).parts
+    first, second = parts[0].function.run_together([parts[0].args, bad.args])
+    assert first.shots == 50
+    assert isinstance(second, QPUError)
+
+
+def test_sums_of_paulis_of_a_noisy_circuit_have_one_value(model: NoiseModel, bell: QuantumCircuit) -> None:
+    total = SparsePauliOp(["ZZ", "XX", "II"], [0.5, -0.25, 2.0])
+    result = run(circuit=bell, observables=[total], shots=SHOTS, noise_model=model, seed=6)
+    assert abs(result.values[0] - (2 + 0.25 * (1 - DEPOLARIZED))) < 5 * result.standard_errors[0]
