@@ -34,6 +34,7 @@ from qiskit.circuit.library import (
     DiagonalGate,
     FullAdderGate,
     HalfAdderGate,
+    HamiltonianGate,
     Initialize,
     IntegerComparatorGate,
     LinearFunction,
@@ -57,7 +58,7 @@ from qiskit.circuit.library import (
     get_standard_gate_name_mapping,
 )
 from qiskit.exceptions import QiskitError
-from qiskit.quantum_info import Clifford, Operator, random_statevector
+from qiskit.quantum_info import Clifford, Operator, SparsePauliOp, random_statevector
 from qiskit.synthesis import OneQubitEulerDecomposer
 from qiskit.transpiler.passes import HighLevelSynthesis
 
@@ -156,6 +157,8 @@ def is_library(operation: Operation) -> bool:
 
 def opened(operation: Operation) -> QuantumCircuit | None:
     """The circuit that an operation stands for; None if it has none."""
+    if isinstance(operation, HamiltonianGate) and isinstance(operation.params[1], ParameterExpression):
+        return _evolution(operation)
     definition = getattr(operation, "definition", None)
     if isinstance(definition, QuantumCircuit):
         return definition
@@ -175,6 +178,17 @@ def opened(operation: Operation) -> QuantumCircuit | None:
     if any(each.operation.name == operation.name for each in synthesised.data):
         return None
     return synthesised
+
+
+def _evolution(gate: HamiltonianGate) -> QuantumCircuit:
+    """exp(-i H t) with a free t, which Qiskit has no definition for: H = V D V†, and the terms of D commute."""
+    matrix, time = gate.params
+    energies, vectors = np.linalg.eigh(np.asarray(matrix))
+    circuit = QuantumCircuit(gate.num_qubits)
+    circuit.append(UnitaryGate(vectors.conj().T), circuit.qubits)
+    circuit.append(PauliEvolutionGate(SparsePauliOp.from_operator(np.diag(energies)), time), circuit.qubits)
+    circuit.append(UnitaryGate(vectors), circuit.qubits)
+    return circuit
 
 
 def one_qubit_angles(operation: Operation) -> tuple[float, float, float, float] | None:
@@ -238,7 +252,7 @@ def steps_of(loop: Any) -> Iterator[QuantumCircuit]:
 
 def plain(circuit: QuantumCircuit) -> QuantumCircuit:
     """The circuit with all that no text can name (matrices, annotations, Cliffords) replaced by definitions."""
-    return _mapped(circuit, _Plain())
+    return changed(circuit, _Plain())
 
 
 def standardised(circuit: QuantumCircuit) -> QuantumCircuit:
@@ -246,7 +260,7 @@ def standardised(circuit: QuantumCircuit) -> QuantumCircuit:
 
     As `truly_named`, but the gates of the circuit itself may differ from Qiskit's by a global phase.
     """
-    return _mapped(circuit, _Standard(exact=False))
+    return changed(circuit, _Standard(exact=False))
 
 
 def truly_named(circuit: QuantumCircuit) -> QuantumCircuit:
@@ -264,7 +278,7 @@ def truly_named(circuit: QuantumCircuit) -> QuantumCircuit:
         DescriptionError: a controlled gate does something else than its base gate, controlled: Qiskit's ``control()``
             took the base gate, or one in it, for Qiskit's gate of that name.
     """
-    return _mapped(circuit, _Standard(exact=True))
+    return changed(circuit, _Standard(exact=True))
 
 
 def truly_named_operation(operation: Operation) -> Operation:
@@ -298,19 +312,19 @@ def _free_name(name: str) -> str:
     return f"{name}_defined" if _is_taken(name) else name
 
 
-def _mapped(circuit: QuantumCircuit, change: Any) -> QuantumCircuit:
+def changed(circuit: QuantumCircuit, change: Any) -> QuantumCircuit:
     """A circuit whose operations are changed one by one; the circuit itself where none is."""
-    changed = False
+    differs = False
     data: list[CircuitInstruction] = []
     for instruction in circuit.data:
         if not instruction.is_standard_gate():
             operation = instruction.operation
             new = change(operation)
             if new is not operation:
-                changed = True
+                differs = True
                 instruction = instruction.replace(operation=new)
         data.append(instruction)
-    if not changed:
+    if not differs:
         return circuit
     result: QuantumCircuit = circuit.copy_empty_like()
     for instruction in data:
@@ -318,12 +332,12 @@ def _mapped(circuit: QuantumCircuit, change: Any) -> QuantumCircuit:
     return result
 
 
-class _Change:
+class Change:
     """A change of operations, in blocks and definitions as well."""
 
     def __call__(self, operation: Operation) -> Operation:
         if isinstance(operation, ControlFlowOp):
-            blocks = [_mapped(block, self) for block in operation.blocks]
+            blocks = [changed(block, self) for block in operation.blocks]
             if all(new is old for new, old in zip(blocks, operation.blocks, strict=True)):
                 return operation
             return operation.replace_blocks(blocks)
@@ -333,7 +347,7 @@ class _Change:
         raise NotImplementedError
 
 
-class _Plain(_Change):
+class _Plain(Change):
     def __init__(self) -> None:
         self._names: dict[str, int] = {}
         self._done: dict[int, tuple[Operation, Operation]] = {}
@@ -359,7 +373,7 @@ class _Plain(_Change):
         definition = opened(operation)
         if definition is None:
             return operation
-        inner = _mapped(definition, self)
+        inner = changed(definition, self)
         if inner is definition and _is_scalar(operation) and isinstance(operation, Instruction):
             return operation
         number = self._names[operation.name] = self._names.get(operation.name, -1) + 1
@@ -372,7 +386,7 @@ class _Plain(_Change):
         return new
 
 
-class _Standard(_Change):
+class _Standard(Change):
     """In a circuit, gates that differ by a global phase are one; in a definition, which may be controlled, not."""
 
     def __init__(self, *, exact: bool) -> None:
@@ -404,11 +418,11 @@ class _Standard(_Change):
         taken = _is_taken(operation.name)
         if definition is None and taken and type(operation) not in _GENERIC:
             definition = opened(operation)  # of its matrix
-        inner = None if definition is None else _mapped(definition, self._inner)
+        inner = None if definition is None else changed(definition, self._inner)
         of_text = type(operation).__module__ == "qiskit.qasm2.parse"  # QPY and pickle know no such class
         if inner is None or (inner is definition and not taken and not of_text):
             return operation
-        return _defined(operation, inner, _free_name(operation.name))
+        return defined(operation, inner)
 
     def _controlled(self, operation: ControlledGate) -> Operation:
         """Its definition is Qiskit's work, who went by the names of the base gate and the gates in that."""
@@ -417,7 +431,7 @@ class _Standard(_Change):
             taken = _is_taken(operation.name)
             if not taken or is_genuine(operation):
                 return operation
-            return _defined(operation, _mapped(operation.definition, self._inner), _free_name(operation.name))
+            return defined(operation, changed(operation.definition, self._inner))
         true: Operation = base.control(operation.num_ctrl_qubits, ctrl_state=operation.ctrl_state)
         if not _do_the_same(operation, true):
             raise DescriptionError(
@@ -464,12 +478,14 @@ def _step(entry: CircuitInstruction) -> Hashable:
     raise TypeError
 
 
-def _defined(operation: Instruction, definition: QuantumCircuit, name: str) -> Instruction:
-    """An operation of this name with the definition in the place of another one."""
-    if isinstance(operation, Gate):
-        new: Instruction = Gate(name, operation.num_qubits, operation.params, label=operation.label)
+def defined(operation: Operation, definition: QuantumCircuit) -> Instruction:
+    """An operation with this definition, and the name of another one unless that is taken."""
+    parameters = operation.params if type(operation) in (Gate, Instruction) else list(definition.parameters)
+    name, label = _free_name(operation.name), getattr(operation, "label", None)
+    if isinstance(operation, Instruction) and not isinstance(operation, Gate):
+        new = Instruction(name, operation.num_qubits, operation.num_clbits, parameters, label=label)
     else:
-        new = Instruction(name, operation.num_qubits, operation.num_clbits, operation.params, label=operation.label)
+        new = Gate(name, operation.num_qubits, parameters, label=label)
     new.definition = definition
     return new
 
