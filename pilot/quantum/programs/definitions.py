@@ -170,7 +170,7 @@ def opened(operation: Operation) -> QuantumCircuit | None:
     circuit.append(operation, circuit.qubits, circuit.clbits)
     try:
         synthesised: QuantumCircuit = HighLevelSynthesis(
-            basis_gates=["u", "cx"],
+            basis_gates=["u", "cx", "id"],
             qubits_initially_zero=False,  # its own qubits hold a state
         )(circuit)
     except QiskitError:
