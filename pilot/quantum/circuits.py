@@ -204,17 +204,6 @@ def state_of(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[Qubit]]:
     return deferred.gates, [deferred.wires[qubit] for qubit in circuit.qubits]
 
 
-def check_probabilities(circuit: QuantumCircuit) -> None:
-    """That the exact distribution of the circuit's outcomes can be computed.
-
-    Raises:
-        DescriptionError: it acts on measured bits, is not all gates, measurements and resets, or is too wide for it.
-    """
-    _, holder = _deferred(circuit)
-    if not 0 < len(holder) <= MAX_DEFERRED_QUBITS:
-        raise _without_probabilities(circuit)
-
-
 def _without_probabilities(circuit: QuantumCircuit) -> DescriptionError:
     return DescriptionError(
         f"circuit {circuit.name!r} has no exact probabilities here: it acts on measured bits, is not all gates, "
