@@ -20,7 +20,6 @@ GATES = [
     "UCGate",
     "ModularAdderGate",
     "Initialize",
-    "HamiltonianGate",
 ]
 FORMS = ["plain", "inverse", "open control", "annotated control", "inside to_gate()", "inside to_instruction()"]
 #: Texts refuse much for reasons of their own; sampling takes longer and is covered by the random circuits.
