@@ -79,7 +79,7 @@ def _answer(function: Callable[[Any], Iterator[Row]], argument: Any, answers: An
 
 def apart(function: Callable[[Any], Iterator[Row]], argument: Any) -> list[Row]:
     """What the function gives in a process of its own, and how that was killed if it was."""
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")  # this process has threads, which a fork would wait for
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(function, argument, sender))
     process.start()
@@ -112,6 +112,7 @@ def main() -> None:
         if asked.random
         else [(of_gate, name) for name in asked.only or _gate_cases.library()]
     )
+    multiprocessing.set_forkserver_preload(["_gate_cases", "_random_gates"])
     with ThreadPoolExecutor(2) as pool:
         rows = [row for found in pool.map(lambda one: apart(*one), work) for row in found]
     number = Counter(row["what"] for row in rows)
