@@ -43,6 +43,8 @@ class Outcomes:
     weights: NDArray[np.int64] | NDArray[np.float64]
     #: How many times the circuit was sampled; None: not at all, the weights are exact.
     shots: int | None
+    #: Where these are several random circuits' outcomes put together: those of each. Values scatter between them.
+    copies: tuple[Outcomes, ...] = ()
 
     @classmethod
     def from_bits(

@@ -14,8 +14,7 @@ from qiskit_addon_cutting.qpd import SingleQubitQPDGate
 from qiskit_addon_cutting.utils.observable_grouping import CommutingObservableGroup, ObservableCollection
 from scipy.sparse import csr_array
 
-from pilot.quantum.outcomes import Register
-from pilot.quantum.quasi import contributions
+from pilot.quantum.estimates import estimate
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 #: Names of the two registers of a subexperiment, as in qiskit-addon-cutting and in this order.
 OBSERVABLE_REGISTER = "observable_measurements"
 CUT_REGISTER = "qpd_measurements"
-#: Name of both of them as one.
-_EVERY_BIT = "all"
 
 _MEASURE = Measure()
 
@@ -107,8 +104,8 @@ class Fragment:
             outcomes: one for each of `experiments()`, in its order.
 
         Returns:
-            Two arrays `(n_choices, n_observables)`. With counts the variance is `(1 - mean**2) / (shots - 1)`,
-            which is unbiased; it is zero where the outcomes are exact.
+            Two arrays `(n_choices, n_observables)`. `pilot.quantum.estimates` says what the variance is; it is
+            zero where the outcomes are exact.
         """
         means = np.empty((len(self.choices), len(self.located)))
         variances = np.empty_like(means)
@@ -178,7 +175,7 @@ class Readouts:
             parts.append(bits[:, [j for j in range(bits.shape[1]) if mask >> j & 1]])
             weights = outcome.weights / outcome.weights.sum()
             signed.append(weights * (1.0 - 2.0 * (outcome.bits(CUT_REGISTER).sum(axis=1) & 1)))
-            plain.append(np.abs(weights) * np.abs(weights).sum())  # as `quasi.contributions`: 1 but for quasi-weights
+            plain.append(np.abs(weights) * np.abs(weights).sum())  # as `contributions`: 1 but for quasi-weights
         rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         width = parts[0].shape[1]
         distinct, column = np.unique(np.packbits(np.concatenate(parts), axis=1), axis=0, return_inverse=True)
@@ -227,12 +224,8 @@ def _signed_means(outcomes: Outcomes, bitmasks: Sequence[int]) -> tuple[NDArray[
     masks[:, list(places[CUT_REGISTER])] = True
     for j, place in enumerate(places[OBSERVABLE_REGISTER]):
         masks[:, place] = [mask >> j & 1 for mask in bitmasks]
-    every = replace(outcomes, registers=(Register(_EVERY_BIT, tuple(range(outcomes.num_bits))),))
-    frequencies, values = contributions(every, _EVERY_BIT, masks)
-    means: NDArray[np.float64] = frequencies @ values
-    if outcomes.shots is None:
-        return means, np.zeros_like(means)
-    return means, (frequencies @ values**2 - means**2).clip(min=0) / (outcomes.shots - 1)
+    found = estimate(outcomes, range(outcomes.num_bits), masks)
+    return found.means, found.variances + sum(shift**2 for shift in found.shifts.values())
 
 
 def _experiment(circuit: QuantumCircuit, choice: list[int], group: CommutingObservableGroup) -> QuantumCircuit:
