@@ -78,8 +78,8 @@ def variance_of_mean(
     added to those that were taken: `4 p (1 - p) / shots` with `p = (k + 2) / (shots + 4)`. Any other variable is taken
     for the two-valued one with the same second and fourth moment, of which two more shots of each value are added.
     How far its two values are apart is hardly known where few shots differ from the others; the largest distance that
-    is possible stands in for one of these shots. The factor `1 + 2 / shots` widens the interval of few shots as Student's
-    distribution does.
+    is possible stands in for one of these shots. The factor `1 + 2 / shots` widens the interval of few shots as
+    Student's distribution does.
 
     Args:
         frequencies: `(n_outcomes,)`, of sum 1.

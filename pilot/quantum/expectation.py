@@ -132,7 +132,7 @@ class ExpectationPlan:
             sums = estimate(outcome, places, group.masks, here)
             variances += sums.variances
             for source, shift in sums.shifts.items():
-                shifts[source] = shifts.get(source, 0.0) + shift
+                shifts[source] = shift + shifts.get(source, np.zeros_like(shift))
         variances += sum(shift**2 for shift in shifts.values())
         errors = np.sqrt(term_variances)
         return Expectation(

@@ -76,9 +76,9 @@ def contributions(outcomes: Outcomes, places: Sequence[int], masks: NDArray[np.b
     weights = outcomes.weights / outcomes.weights.sum()
     sizes = np.abs(weights)
     overhead = sizes.sum()
-    values = parities(outcomes.bits()[:, list(places)], masks)
-    values *= (overhead * np.where(weights < 0, -1.0, 1.0))[:, None]
-    return Samples(sizes / overhead, values, np.full(len(masks), overhead))
+    signed = parities(outcomes.bits()[:, list(places)], masks)
+    signed *= (overhead * np.where(weights < 0, -1.0, 1.0))[:, None]
+    return Samples(sizes / overhead, signed, np.full(len(masks), overhead))
 
 
 def parities(bits: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.float64]:
