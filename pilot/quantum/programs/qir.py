@@ -89,13 +89,22 @@ def dumps(circuit: QuantumCircuit) -> str:
     for instruction in circuit.data:
         if instruction.is_control_flow() or instruction.operation.name == "store":
             raise DescriptionError(f"QIR's base profile cannot express {instruction.operation.name!r}")
-    simple = transpile(plain(circuit), basis_gates=basis, optimization_level=0)
+    if circuit.num_parameters:
+        names = ", ".join(parameter.name for parameter in list(circuit.parameters)[:5])
+        raise DescriptionError(
+            f"QIR's base profile cannot express free parameters: give values to {names} with `circuit.assign_parameters`"
+        )
+    flat = plain(circuit)
+    for instruction in flat.data:
+        if instruction.operation.name == "delay":
+            raise DescriptionError("QIR's base profile cannot express 'delay': remove the delays")
+    simple = transpile(flat, basis_gates=basis, optimization_level=0)
     module = pyqir.SimpleModule(circuit.name, circuit.num_qubits, circuit.num_clbits)
     instructions = pyqir.BasicQisBuilder(module.builder)
     names = {"sdg": "s_adj", "tdg": "t_adj", "measure": "mz"}
     for instruction in simple.data:
         name = instruction.operation.name
-        if name in ("barrier", "delay", "id", "global_phase"):
+        if name in ("barrier", "id", "global_phase"):
             continue
         qubits = [module.qubits[simple.find_bit(qubit).index] for qubit in instruction.qubits]
         results = [module.results[simple.find_bit(clbit).index] for clbit in instruction.clbits]
