@@ -242,6 +242,10 @@ def _done(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
     return future
 
 
+#: What a worker says of a circuit whose exact values or probabilities it cannot compute.
+NO_EXACT = "has no exact"
+
+
 class InWorker(Exception):
     """A task failed after it had been accepted."""
 

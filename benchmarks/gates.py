@@ -4,7 +4,8 @@
     python benchmarks/gates.py --random 1000 [--json FILE]  # circuits with own gates of taken names
 
 `cases` is how many circuits went through how many doors, `wrong` those whose numbers differ, `refused` those that a
-`PilotError` refused where the user calls, `bare_errors` all other errors, `killed` the processes that a circuit killed.
+`PilotError` refused where the user calls, `refused_late` those without exact values, which the worker finds out,
+`bare_errors` all other errors, `killed` the processes that a circuit killed.
 Each gate has a process of its own. Read next: `_gate_cases`, `_random_gates`.
 """
 
@@ -40,6 +41,9 @@ def verdict(door: Callable[[Any], float | None], case: Any, tolerance: float) ->
         error = door(case)
     except PilotError as problem:
         return "refused", str(problem)[:200]
+    except _gate_cases.InWorker as problem:
+        late = _gate_cases.NO_EXACT in str(problem)
+        return "refused late" if late else "bare error", str(problem)[:200]
     except BaseException as problem:  # Rust's panics are no `Exception`
         return "bare error", f"{type(problem).__name__}: {problem}"[:200]
     if error is None:
@@ -122,6 +126,7 @@ def main() -> None:
             "cases": (len(rows), at_least),
             "wrong": (number["wrong"], none),
             "refused": (number["refused"], None),
+            "refused_late": (number["refused late"], None),
             "bare_errors": (number["bare error"], none),
             "killed": (number["killed"], none),
         },

@@ -14,6 +14,7 @@ from qiskit.circuit import (
     Gate,
     Instruction,
     Measure,
+    ParameterExpression,
     Reset,
     Store,
 )
@@ -88,6 +89,8 @@ class _Travelling(Change):
 
     def change(self, operation: Operation) -> Operation:
         if isinstance(operation, AnnotatedOperation):
+            if any(isinstance(value, ParameterExpression) for value in operation.params):
+                return self._written(operation)  # QPY forgets that they are the circuit's
             base = self(operation.base_op)
             return operation if base is operation.base_op else AnnotatedOperation(base, operation.modifiers)
         if isinstance(operation, Delay):
@@ -107,7 +110,8 @@ class _Travelling(Change):
             if own or str(type(operation).__module__).startswith("qiskit_aer."):
                 return operation
             raise DescriptionError(
-                f"the operation {operation.name!r} cannot travel to a worker: it has no definition in gates",
+                f"the operation {operation.name!r} cannot travel to a worker: it has no definition in gates with its "
+                "parameters as they are; give them values, or write it as gates before",
                 field="circuit",
             )
         inner = changed(truly_named(definition), self)

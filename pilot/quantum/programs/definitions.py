@@ -211,10 +211,15 @@ def one_qubit_angles(operation: Operation) -> tuple[float, float, float, float] 
 
 def inverse_of(gate: Gate) -> Gate:
     """The inverse; Qiskit's own of a controlled `CUGate` forgets that gate's fourth angle."""
-    if type(gate) is ControlledGate and gate.base_gate.name == "u":
-        inverse: Gate = gate.definition.inverse().to_gate()
+    if _controls_cu(gate):
+        parts = expanded(gate.definition, lambda part: part.definition if _controls_cu(part) else None)
+        inverse: Gate = parts.inverse().to_gate()
         return inverse
     return gate.inverse()
+
+
+def _controls_cu(operation: Operation) -> bool:
+    return type(operation) is ControlledGate and operation.base_gate.name == "u"
 
 
 def expanded(circuit: QuantumCircuit, contents: Callable[[Operation], QuantumCircuit | None]) -> QuantumCircuit:
