@@ -33,7 +33,8 @@ from qiskit.quantum_info import SparsePauliOp
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.expectation import Expectation
-from pilot.quantum.pennylane_device.readings import TapeRefused, groups, parts_of, reading
+from pilot.quantum.pennylane_device.readings import groups, parts_of, reading
+from pilot.quantum.pennylane_device.refusals import TapeRefused
 from pilot.quantum.pennylane_device.shadows import Shadow
 from pilot.quantum.pennylane_device.simulators import Plan
 from pilot.quantum.primitives.submission import check_gives_shots, shot_order, task_fields
@@ -268,7 +269,8 @@ class _Tape:
         rng = np.random.default_rng(seeds.pop())
 
         def finish(results: list[Any]) -> list[Any]:
-            left, found = iter(results), {}
+            left = iter(results)
+            found: dict[int, Any] = {}
             if self.direct:
                 found.update(zip(self.direct, map(np.float64, next(left)), strict=True))
             found.update(self._off_circuits([next(left) for _ in self._circuits], rng))

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pennylane as qml
-from pennylane.exceptions import DeviceError, OperatorPropertyUndefined, QuantumFunctionError
+from pennylane.exceptions import OperatorPropertyUndefined, QuantumFunctionError
 from pennylane.measurements import CountsMP, ExpectationMP, ProbabilityMP, SampleMP, VarianceMP
 from pennylane.wires import Wires
 
-from pilot.errors import DescriptionError
+from pilot.quantum.pennylane_device.refusals import TapeRefused
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,10 +33,6 @@ _LETTERS = {qml.X: "X", qml.Y: "Y", qml.Z: "Z", qml.Hadamard: "H"}
 _OPERATORS = {letter: operator for operator, letter in _LETTERS.items()}
 #: Measurements whose results are made here of an observable's eigenvalues.
 _OF_VALUES = (ExpectationMP, VarianceMP, SampleMP, CountsMP)
-
-
-class TapeRefused(DescriptionError, DeviceError):  # type: ignore[misc] # Any to mypy
-    """A tape has something that circuits on a QPU cannot give; PennyLane takes it for its own error."""
 
 
 @dataclass(frozen=True, eq=False)
