@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qiskit.circuit import ClassicalRegister, Clbit, QuantumCircuit, QuantumRegister, library
+from qiskit.circuit import ClassicalRegister, Clbit, Parameter, QuantumCircuit, QuantumRegister, library
 from qiskit.circuit.classical import expr
 
 from pilot.errors import DescriptionError
@@ -21,6 +21,7 @@ from pilot.errors import DescriptionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from numpy.typing import NDArray
     from qiskit.circuit import Gate
 
 #: Gates without a decomposition are taken by their matrices up to this width.
@@ -87,6 +88,18 @@ def loads(given: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None
     return _Reader(qml, given).circuit()
 
 
+def circuit_on(tape: Any, wires: Sequence[Any]) -> tuple[QuantumCircuit, dict[str, NDArray[np.float64]]]:
+    """The circuit of a tape's operations, where ``wires[i]`` is qubit `i`, and the values of its free parameters.
+
+    A tape with several values for a parameter gives a circuit with a free parameter there: name → `(batch_size,)`.
+
+    Raises:
+        DescriptionError: an operation has no counterpart.
+    """
+    reader = _Reader(sys.modules["pennylane"], tape, {wire: number for number, wire in enumerate(wires)})
+    return reader.gates(), reader.values
+
+
 def _tape(qml: Any, qnode: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     try:
         return qml.workflow.construct_tape(qnode)(*args, **kwargs)
@@ -99,20 +112,28 @@ def _tape(qml: Any, qnode: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 
 class _Reader:
-    def __init__(self, qml: Any, tape: Any) -> None:
+    def __init__(self, qml: Any, tape: Any, qubits: Mapping[Any, int] | None = None) -> None:
         self._qml = qml
         self._tape = tape
-        self._wires = _qubits_of(tape.wires)
+        self._wires = _qubits_of(tape.wires) if qubits is None else qubits
         self._middle: dict[Any, Clbit] = {}
+        #: Of free parameters, by their names.
+        self.values: dict[str, NDArray[np.float64]] = {}
         self._circuit = QuantumCircuit(QuantumRegister(1 + max(self._wires.values(), default=0), "q"))
 
     def circuit(self) -> QuantumCircuit:
+        """With what is measured at its end."""
+        self.gates()
+        self._final()
+        return self._circuit
+
+    def gates(self) -> QuantumCircuit:
+        """Without it."""
         middle = sum(_is_measurement(each) for each in self._tape.operations)
         if middle:
             self._circuit.add_register(ClassicalRegister(middle, "mid"))
         for operation in self._tape.operations:
             self._operation(operation, 0)
-        self._final()
         return self._circuit
 
     def _qubits(self, operation: Any) -> list[int]:
@@ -129,7 +150,7 @@ class _Reader:
         elif name in ("Snapshot", "WireCut"):
             return
         elif name == "GlobalPhase":
-            self._circuit.global_phase -= _number(operation.data[0])
+            self._circuit.global_phase -= self._number(operation.data[0])
         elif name.startswith("Conditional(") and hasattr(operation, "meas_val"):
             condition = self._condition(operation.meas_val)
             with self._circuit.if_test(condition):
@@ -156,8 +177,8 @@ class _Reader:
     def _known(self, operation: Any) -> Gate | None:
         """Qiskit's gate, also for the adjoint and the controlled of a known one."""
         ops = self._qml.ops.op_math
-        if operation.name in _GATES:
-            return _GATES[operation.name](*map(_number, operation.data))
+        if operation.name in _GATES and is_pennylane(operation):
+            return _GATES[operation.name](*map(self._number, operation.data))
         if isinstance(operation, ops.Adjoint):
             base = self._known(operation.base)
             return None if base is None else base.inverse()
@@ -169,6 +190,17 @@ class _Reader:
             gate: Gate = base.control(len(state), ctrl_state=state, annotated=False)
             return gate
         return None
+
+    def _number(self, value: Any) -> float | Parameter:
+        """A gate's angle; a free parameter for one with several values."""
+        numbers = np.asarray(value)
+        if np.iscomplexobj(numbers) and np.abs(numbers.imag).max(initial=0.0) > 1e-12:
+            raise DescriptionError(f"PennyLane: an angle is {value}; real numbers are allowed")
+        if numbers.ndim == 0:
+            return float(numbers.real)
+        parameter = Parameter(f"value{len(self.values)}")
+        self.values[parameter.name] = numbers.real.astype(np.float64)
+        return parameter
 
     def _measure(self, operation: Any) -> None:
         if operation.postselect is not None:
@@ -264,7 +296,3 @@ def _is_measurement(operation: Any) -> bool:
 def _identity(measurement: Any) -> Any:
     hyperparameters = getattr(measurement, "hyperparameters", {})
     return hyperparameters.get("meas_uid") or getattr(measurement, "id", None) or id(measurement)
-
-
-def _number(value: Any) -> float:
-    return float(np.real(np.asarray(value)))
