@@ -92,7 +92,8 @@ def dumps(circuit: QuantumCircuit) -> str:
     if circuit.num_parameters:
         names = ", ".join(parameter.name for parameter in list(circuit.parameters)[:5])
         raise DescriptionError(
-            f"QIR's base profile cannot express free parameters: give values to {names} with `circuit.assign_parameters`"
+            f"QIR's base profile cannot express free parameters: give values to {names} with "
+            "`circuit.assign_parameters`"
         )
     flat = plain(circuit)
     for instruction in flat.data:
@@ -101,7 +102,7 @@ def dumps(circuit: QuantumCircuit) -> str:
     simple = transpile(flat, basis_gates=basis, optimization_level=0)
     module = pyqir.SimpleModule(circuit.name, circuit.num_qubits, circuit.num_clbits)
     instructions = pyqir.BasicQisBuilder(module.builder)
-    names = {"sdg": "s_adj", "tdg": "t_adj", "measure": "mz"}
+    spelled = {"sdg": "s_adj", "tdg": "t_adj", "measure": "mz"}
     for instruction in simple.data:
         name = instruction.operation.name
         if name in ("barrier", "id", "global_phase"):
@@ -109,7 +110,7 @@ def dumps(circuit: QuantumCircuit) -> str:
         qubits = [module.qubits[simple.find_bit(qubit).index] for qubit in instruction.qubits]
         results = [module.results[simple.find_bit(clbit).index] for clbit in instruction.clbits]
         angles = [float(angle) for angle in instruction.operation.params]
-        getattr(instructions, names.get(name, name))(*angles, *qubits, *results)
+        getattr(instructions, spelled.get(name, name))(*angles, *qubits, *results)
     return str(module.ir()).replace('"qir_profiles"="custom"', '"qir_profiles"="base_profile"')
 
 
