@@ -232,19 +232,30 @@ def _parts(tape: QuantumScript) -> list[QuantumScript]:
     if size >= tape.batch_size:
         return [tape]
     starts = range(0, tape.batch_size, size)
-    return [_with_sets(tape, slice(first, first + size)) for first in starts]
+    try:
+        return [_with_sets(tape, slice(first, first + size)) for first in starts]
+    except (AttributeError, TypeError, ValueError):  # an operation that is not made of its own parts, as `Evolution`
+        return [tape]
 
 
 def _with_sets(tape: QuantumScript, sets: slice) -> QuantumScript:
-    changed: dict[int, Any] = {}
-    place = 0
+    """The tape with some of its sets. PennyLane's ``bind_new_parameters`` keeps the old number of them."""
+
+    def cut(value: Any) -> Any:
+        some = value[sets]
+        return some if len(some) > 1 else some[0]
+
+    operations = []
     for operation in tape.operations:
-        for number, value in enumerate(operation.data):
-            if operation.batch_size is not None and np.ndim(value) > operation.ndim_params[number]:
-                some = value[sets]
-                changed[place] = some if len(some) > 1 else some[0]
-            place += 1
-    return tape.bind_new_parameters(list(changed.values()), list(changed))
+        if operation.batch_size is not None:
+            pairs = zip(operation.data, operation.ndim_params, strict=True)
+            many = {id(value) for value, dimensions in pairs if np.ndim(value) > dimensions}
+            leaves, structure = qml.pytrees.flatten(operation)
+            leaves = [cut(leaf) if id(leaf) in many else leaf for leaf in leaves]
+            operation = qml.pytrees.unflatten(leaves, structure)
+            operation.batch_size  # noqa: B018 - raises where the operation is not whole
+        operations.append(operation)
+    return tape.copy(operations=operations)
 
 
 def _joined(tape: QuantumScript, parts: list[Any]) -> Any:
