@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from qiskit.circuit import ClassicalRegister, Measure, QuantumCircuit, QuantumRegister, Reset, library
 from qiskit.compiler import transpile
 
-from pilot.errors import DescriptionError, PluginError
+from pilot.errors import DescriptionError, PluginError, ProgramError
 from pilot.quantum.programs.definitions import plain
 from pilot.quantum.programs.problems import end_of, place_of, program_error
 
@@ -75,7 +75,12 @@ def loads(text: str) -> QuantumCircuit:
         ProgramError: it is not QIR, or needs more than the base profile; the feature and its place are named.
         PluginError: pyqir is not installed.
     """
-    return _Reader(text).circuit()
+    try:
+        return _Reader(text).circuit()
+    except (ProgramError, PluginError) as error:
+        # Only the thread that made them may drop pyqir's values: no traceback must keep them for another one.
+        error.__context__ = None
+        raise error.with_traceback(None) from error.__cause__
 
 
 def dumps(circuit: QuantumCircuit) -> str:
