@@ -97,9 +97,15 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
 def _read(description: TaskDescription) -> _Wanted:
     circuit = description.circuit
     if not isinstance(circuit, QuantumCircuit):
-        from pilot.quantum.programs import load  # and its parsers
+        from pilot.quantum.programs import load, pennylane_tapes  # and its parsers
 
-        circuit = load(circuit).to_qiskit()
+        asks_state = description.tomography is not False or (
+            isinstance(description.observables, Sized) and len(description.observables)
+        )
+        if asks_state and pennylane_tapes.is_pennylane(circuit):
+            circuit = pennylane_tapes.state_circuit(circuit)
+        else:
+            circuit = load(circuit).to_qiskit()
     else:
         circuit = truly_named(circuit)
     _check(circuit)
