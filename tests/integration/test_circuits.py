@@ -17,7 +17,7 @@ from qiskit.circuit import ClassicalRegister, Parameter, QuantumRegister
 from qiskit.quantum_info import SparsePauliOp, Statevector
 
 from pilot import DescriptionError, NoPilotError, PilotDescription, PilotManager, PilotState, TaskDescription
-from pilot.errors import ProgramError, TaskTimeout
+from pilot.errors import DependencyFailed, ProgramError, TaskTimeout
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -231,7 +231,7 @@ def test_a_part_that_fails_fails_the_whole_with_its_own_error(manager: PilotMana
         circuit.h(0)
         circuit.reset(0)
     task = manager.submit_task(describe(circuit, observables=["Z", "X"]))
-    with pytest.raises(DescriptionError, match="needs over 26 qubits.*give a number of shots") as caught:
+    with pytest.raises(DescriptionError, match=r"needs over 26 qubits.*give a number of shots") as caught:
         task.result()
     assert not isinstance(caught.value, DependencyFailed)
 
