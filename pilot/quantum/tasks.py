@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit
+from qiskit.circuit import Barrier, Delay, Gate
 
 from pilot import device
 from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, needs, tomography
-from pilot.quantum.deferral import inlined, without_final_measurements
+from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.execution import (
     DeviceRun,
     ExactValues,
@@ -97,9 +98,15 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
 def _read(description: TaskDescription) -> _Wanted:
     circuit = description.circuit
     if not isinstance(circuit, QuantumCircuit):
-        from pilot.quantum.programs import load  # and its parsers
+        from pilot.quantum.programs import load, pennylane_tapes  # and its parsers
 
-        circuit = load(circuit).to_qiskit()
+        asks_state = description.tomography is not False or (
+            isinstance(description.observables, Sized) and len(description.observables)
+        )
+        if asks_state and pennylane_tapes.is_pennylane(circuit):
+            circuit = pennylane_tapes.state_circuit(circuit)
+        else:
+            circuit = load(circuit).to_qiskit()
     else:
         circuit = truly_named(circuit)
     _check(circuit)
@@ -248,6 +255,8 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
     """Expectation values without sampling: sets of values are split, observables are not."""
     state = without_final_measurements(inlined(wanted.circuit))
+    if not all(isinstance(entry.operation, Gate | Barrier | Delay) for entry in state.data):
+        _check_exact(state, "expectation values")
     resources, others, seconds = needs.simulated(state, None, offer, needs.asked_for(wanted.description))
     if wanted.values is None:
         part = Part(function=ExactValues(), args=(pack(wanted.circuit), observables), weight=seconds)
@@ -267,6 +276,15 @@ def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepare
         others=others,
         note=needs.note(state, None, resources),
     )
+
+
+def _check_exact(circuit: QuantumCircuit, what: str) -> None:
+    if defer_measurements(circuit) is None:
+        raise DescriptionError(
+            f"TaskDescription.circuit: circuit {circuit.name!r} has no exact {what}: it acts on outcomes, or does "
+            "something else than gates, measurements and resets; give a number of shots",
+            field="circuit",
+        )
 
 
 def _finish(planned: expectation.ExpectationPlan | tomography.TomographyPlan) -> Finish:
@@ -315,6 +333,8 @@ def _on_simulators(
     wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None, offer: Offer
 ) -> _Way:
     shots, asked = wanted.description.shots, needs.asked_for(wanted.description)
+    if shots is None and not where.simulator:
+        _check_exact(circuits[0], "probabilities")  # the others differ in their last gates
     estimates = [needs.simulated(circuit, shots, offer, asked) for circuit in circuits]
     seconds = [one[2] for one in estimates]
     largest = max(range(len(circuits)), key=lambda number: estimates[number][0].memory)

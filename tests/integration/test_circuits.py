@@ -226,15 +226,24 @@ def test_wrong_wishes_say_so_at_once(
 
 
 def test_a_part_that_fails_fails_the_whole_with_its_own_error(manager: PilotManager) -> None:
+    circuit = QuantumCircuit(1)
+    for _ in range(40):  # each takes a further qubit
+        circuit.h(0)
+        circuit.reset(0)
+    task = manager.submit_task(describe(circuit, observables=["Z", "X"]))
+    with pytest.raises(DescriptionError, match=r"needs over 26 qubits.*give a number of shots") as caught:
+        task.result()
+    assert not isinstance(caught.value, DependencyFailed)
+
+
+def test_what_acts_on_outcomes_needs_shots(manager: PilotManager) -> None:
     midway = QuantumCircuit(2, 1)
     midway.h(0)
     midway.measure(0, 0)
     with midway.if_test((midway.clbits[0], 1)):
         midway.x(1)
-    task = manager.submit_task(describe(midway, observables=["ZI", "XI"]))
-    with pytest.raises(DescriptionError, match="give a number of shots") as caught:
-        task.result()
-    assert not isinstance(caught.value, DependencyFailed)
+    with pytest.raises(DescriptionError, match="give a number of shots"):
+        manager.submit_task(describe(midway, observables=["ZI", "XI"]))
     assert manager.submit_task(describe(midway, observables=["ZI"], shots=4000, qpu="aer")).result().values[
         0
     ] == pytest.approx(0.0, abs=0.1)

@@ -422,9 +422,23 @@ def test_results_travel_on(manager: PilotManager) -> None:
         lambda one, other: (sum(one.get_counts().values()), float(other.values[0])), outcome, value
     )
     assert added.result(timeout=SOON) == (50, pytest.approx(1.0))
-    failing = manager.submit_task(describe(random_midway(), observables=["Z"]))
+    failing = manager.submit_task(fails)
     with pytest.raises(DependencyFailed):
         manager.submit_task(describe(bell(), shots=5, depends_on=failing, qpu="aer")).result(timeout=SOON)
+
+
+def fails() -> None:
+    raise ValueError("it fails")
+
+
+def test_what_has_no_exact_result_is_refused_at_submit(manager: PilotManager) -> None:
+    for wanted, what in (
+        ({"observables": ["Z"]}, "expectation values"),
+        ({}, "probabilities"),
+        ({"tomography": True}, "probab"),
+    ):
+        with pytest.raises(DescriptionError, match=f"no exact {what}.*give a number of shots"):
+            manager.submit_task(describe(random_midway(), **wanted))
 
 
 def random_midway() -> QuantumCircuit:
@@ -696,7 +710,6 @@ def test_primitives_misused(manager: PilotManager, tmp_path: Path) -> None:
     job = PilotSampler(manager, qpu="aer").run([bell()], shots=2**40)
     job.cancel()
     assert job.in_final_state()
-    failing = PilotEstimator(manager, qpu="aer").run([(state, "ZZ"), (random_midway(), "Z")])
-    with pytest.raises(PilotError, match="exact expectation values"):
-        failing.result()
+    with pytest.raises(DescriptionError, match="no exact expectation values"):
+        PilotEstimator(manager, qpu="aer").run([(state, "ZZ"), (random_midway(), "Z")])
     assert PilotEstimator(manager).run([(state, "ZZ")]).result()[0].data.evs == pytest.approx(1.0, abs=0.2)

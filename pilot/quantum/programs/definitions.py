@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ from qiskit.transpiler.passes import HighLevelSynthesis
 from pilot.errors import DescriptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Container, Hashable, Iterator
 
     from qiskit.circuit import CircuitInstruction, Operation
 
@@ -139,6 +140,8 @@ _TAKEN: dict[str, tuple[type, ...]] = {
 }
 #: Of Aer's instructions that save or set states.
 _AER_PREFIXES = ("save_", "set_")
+#: Names from which Qiskit makes its own class, whatever has them: no gate of a text may have them.
+_BUILT_BY_NAME = frozenset({"pauli_product_rotation", "pauli_product_measurement"})
 #: Classes that say nothing of what an operation does: its definition does.
 _GENERIC = (Gate, Instruction, ControlledGate)
 
@@ -169,10 +172,12 @@ def opened(operation: Operation) -> QuantumCircuit | None:
     circuit = QuantumCircuit(operation.num_qubits, operation.num_clbits)
     circuit.append(operation, circuit.qubits, circuit.clbits)
     try:
-        synthesised: QuantumCircuit = HighLevelSynthesis(
-            basis_gates=["u", "cx", "id"],
-            qubits_initially_zero=False,  # its own qubits hold a state
-        )(circuit)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of missing auxiliary qubits: an error follows
+            synthesised: QuantumCircuit = HighLevelSynthesis(
+                basis_gates=["u", "cx", "id"],
+                qubits_initially_zero=False,  # its own qubits hold a state
+            )(circuit)
     except QiskitError:
         return None
     if any(each.operation.name == operation.name for each in synthesised.data):
@@ -255,9 +260,51 @@ def steps_of(loop: Any) -> Iterator[QuantumCircuit]:
             yield body
 
 
-def plain(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The circuit with all that no text can name (matrices, annotations, Cliffords) replaced by definitions."""
-    return changed(circuit, _Plain())
+def plain(circuit: QuantumCircuit, *, reserved: Container[str] = ()) -> QuantumCircuit:
+    """The circuit with all that no text can name (matrices, annotations, Cliffords) replaced by definitions.
+
+    Instructions that are no gates are replaced by what they are made of: a text has gates alone.
+
+    Args:
+        reserved: names that no gate may have in the text.
+    """
+    return changed(_flat(circuit), _Plain(reserved))
+
+
+def check_defined(circuit: QuantumCircuit, language: str, known: Container[str]) -> None:
+    """Refuse an operation that a text would have to call without a definition.
+
+    Args:
+        language: what people call the format.
+        known: names that need no definition.
+
+    Raises:
+        DescriptionError: there is one; the message names it.
+    """
+    for entry in circuit.data:
+        operation = entry.operation
+        if isinstance(operation, ControlFlowOp):
+            for block in operation.blocks:
+                check_defined(block, language, known)
+        elif operation.name not in known:
+            definition = getattr(operation, "definition", None)
+            if definition is None:
+                raise DescriptionError(
+                    f"{language} cannot express {operation.name!r}: it has no such instruction, and nothing says what "
+                    "it is made of",
+                    instruction=operation.name,
+                )
+            check_defined(definition, language, known)
+
+
+def _flat(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit, and the blocks of its control flow, without instructions that are no gates but made of such."""
+
+    def contents(operation: Operation) -> QuantumCircuit | None:
+        nested = isinstance(operation, Instruction) and not isinstance(operation, Gate | ControlFlowOp)
+        return operation.definition if nested else None
+
+    return changed(expanded(circuit, contents), _Blocks())
 
 
 def standardised(circuit: QuantumCircuit) -> QuantumCircuit:
@@ -352,16 +399,30 @@ class Change:
         raise NotImplementedError
 
 
+class _Blocks(Change):
+    """Changes blocks of control flow alone."""
+
+    def __call__(self, operation: Operation) -> Operation:
+        if not isinstance(operation, ControlFlowOp):
+            return operation
+        blocks = [_flat(block) for block in operation.blocks]
+        if all(new is old for new, old in zip(blocks, operation.blocks, strict=True)):
+            return operation
+        return operation.replace_blocks(blocks)
+
+
 class _Plain(Change):
-    def __init__(self) -> None:
+    def __init__(self, reserved: Container[str]) -> None:
+        self._reserved = reserved
         self._names: dict[str, int] = {}
         self._done: dict[int, tuple[Operation, Operation]] = {}
 
     def change(self, operation: Operation) -> Operation:
-        if is_library(operation) and _is_scalar(operation) and isinstance(operation, Gate):
+        named = is_library(operation) and _is_scalar(operation) and operation.name not in _BUILT_BY_NAME
+        if isinstance(operation, Gate) and named:
             return operation
         if isinstance(operation, Instruction) and not isinstance(operation, Gate):
-            return operation if _is_scalar(operation) else self._rewritten(operation)
+            return operation
         return self._rewritten(operation)
 
     def _rewritten(self, operation: Operation) -> Operation:
@@ -379,14 +440,13 @@ class _Plain(Change):
         if definition is None:
             return operation
         inner = changed(definition, self)
-        if inner is definition and _is_scalar(operation) and isinstance(operation, Instruction):
+        renamed = operation.name in self._reserved or operation.name in _BUILT_BY_NAME
+        if inner is definition and _is_scalar(operation) and isinstance(operation, Instruction) and not renamed:
             return operation
-        number = self._names[operation.name] = self._names.get(operation.name, -1) + 1
-        name = f"{operation.name}_{number}" if number else operation.name
-        if isinstance(operation, Instruction) and not isinstance(operation, Gate):
-            new = Instruction(name, operation.num_qubits, operation.num_clbits, [])
-        else:
-            new = Gate(name, operation.num_qubits, [])
+        name = f"{operation.name}_defined" if renamed else operation.name
+        number = self._names[name] = self._names.get(name, -1) + 1
+        name = f"{name}_{number}" if number else name
+        new = Gate(name, operation.num_qubits, list(inner.parameters))
         new.definition = inner
         return new
 

@@ -1,8 +1,9 @@
 """PennyLane's tapes and QNodes as circuits.
 
-Wire `i` of the tape becomes qubit `i`. What is sampled, counted or asked for its probabilities is measured at the
-end, in the order of the measurement's wires: PennyLane writes the first wire leftmost, Qiskit the first bit
-rightmost. Expectation values measure nothing. Measurements in the middle get a classical bit each, first.
+Wire `i` of the tape becomes qubit `i`; wires with other labels take the numbers that are left, as they appear. What is
+sampled, counted or asked for its probabilities is measured at the end, in the order of the measurement's wires:
+PennyLane writes the first wire leftmost, Qiskit the first bit rightmost. Expectation values measure nothing.
+Measurements in the middle get a classical bit each, first.
 
 This module never imports PennyLane: who hands one of its objects over has done so.
 """
@@ -10,10 +11,11 @@ This module never imports PennyLane: who hands one of its objects over has done 
 from __future__ import annotations
 
 import sys
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qiskit.circuit import ClassicalRegister, Clbit, QuantumCircuit, QuantumRegister, library
+from qiskit.circuit import ClassicalRegister, Clbit, Parameter, QuantumCircuit, QuantumRegister, library
 from qiskit.circuit.classical import expr
 
 from pilot.errors import DescriptionError
@@ -21,6 +23,7 @@ from pilot.errors import DescriptionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from numpy.typing import NDArray
     from qiskit.circuit import Gate
 
 #: Gates without a decomposition are taken by their matrices up to this width.
@@ -70,21 +73,49 @@ def is_pennylane(given: Any) -> bool:
 
 
 def loads(given: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> QuantumCircuit:
-    """The circuit of a tape, or of a QNode called with these arguments.
+    """The circuit of a tape, or of a QNode called with these arguments, whose device says which wires there are.
 
     Raises:
-        DescriptionError: it is neither, a QNode's arguments are missing, or an operation has no counterpart.
+        DescriptionError: it is neither, a QNode's arguments are missing, an operation has no counterpart, or its
+            measurements cannot be read off one circuit.
     """
     qml: Any = sys.modules["pennylane"]
+    wires: Sequence[Any] = ()
     if isinstance(given, qml.QNode):
+        wires = given.device.wires or ()
         given = _tape(qml, given, args, kwargs or {})
-    if not isinstance(given, qml.tape.QuantumScript):
-        raise DescriptionError(f"PennyLane: a tape or QNode is wanted; {type(given).__name__} was given", given=given)
-    if given.batch_size is not None:
+    return _reader(qml, given, wires).circuit()
+
+
+def state_circuit(given: Any) -> QuantumCircuit:
+    """The circuit of a tape without what is measured at its end, nor the gates that turn that into another basis.
+
+    Raises:
+        DescriptionError: as `loads`.
+    """
+    return _reader(sys.modules["pennylane"], given, ()).gates()
+
+
+def _reader(qml: Any, tape: Any, wires: Sequence[Any]) -> _Reader:
+    if not isinstance(tape, qml.tape.QuantumScript):
+        raise DescriptionError(f"PennyLane: a tape or QNode is wanted; {type(tape).__name__} was given", given=tape)
+    if tape.batch_size is not None:
         raise DescriptionError(
-            f"PennyLane: the tape has {given.batch_size} values for one parameter; give one tape for each value"
+            f"PennyLane: the tape has {tape.batch_size} values for one parameter; give one tape for each value"
         )
-    return _Reader(qml, given).circuit()
+    return _Reader(qml, tape, _qubits_of(qml.wires.Wires.all_wires([wires, tape.wires])))
+
+
+def circuit_on(tape: Any, wires: Sequence[Any]) -> tuple[QuantumCircuit, dict[str, NDArray[np.float64]]]:
+    """The circuit of a tape's operations, where ``wires[i]`` is qubit `i`, and the values of its free parameters.
+
+    A tape with several values for a parameter gives a circuit with a free parameter there: name → `(batch_size,)`.
+
+    Raises:
+        DescriptionError: an operation has no counterpart.
+    """
+    reader = _Reader(sys.modules["pennylane"], tape, {wire: number for number, wire in enumerate(wires)})
+    return reader.gates(), reader.values
 
 
 def _tape(qml: Any, qnode: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -99,20 +130,28 @@ def _tape(qml: Any, qnode: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 
 class _Reader:
-    def __init__(self, qml: Any, tape: Any) -> None:
+    def __init__(self, qml: Any, tape: Any, qubits: Mapping[Any, int]) -> None:
         self._qml = qml
         self._tape = tape
-        self._wires = _qubits_of(tape.wires)
+        self._wires = qubits
         self._middle: dict[Any, Clbit] = {}
+        #: Of free parameters, by their names.
+        self.values: dict[str, NDArray[np.float64]] = {}
         self._circuit = QuantumCircuit(QuantumRegister(1 + max(self._wires.values(), default=0), "q"))
 
     def circuit(self) -> QuantumCircuit:
+        """With what is measured at its end."""
+        self.gates()
+        self._final()
+        return self._circuit
+
+    def gates(self) -> QuantumCircuit:
+        """Without it."""
         middle = sum(_is_measurement(each) for each in self._tape.operations)
         if middle:
             self._circuit.add_register(ClassicalRegister(middle, "mid"))
         for operation in self._tape.operations:
             self._operation(operation, 0)
-        self._final()
         return self._circuit
 
     def _qubits(self, operation: Any) -> list[int]:
@@ -122,14 +161,16 @@ class _Reader:
         name = operation.name
         if depth > _MAX_DEPTH:
             raise DescriptionError(f"PennyLane: the decomposition of {name} is nested deeper than {_MAX_DEPTH}")
-        if _is_measurement(operation):
+        if not is_pennylane(operation):  # the user's own, whatever its name
+            self._gate(operation, depth)
+        elif _is_measurement(operation):
             self._measure(operation)
         elif name == "Barrier":
             self._circuit.barrier(self._qubits(operation))
         elif name in ("Snapshot", "WireCut"):
             return
         elif name == "GlobalPhase":
-            self._circuit.global_phase -= _number(operation.data[0])
+            self._circuit.global_phase -= self._number(operation.data[0])
         elif name.startswith("Conditional(") and hasattr(operation, "meas_val"):
             condition = self._condition(operation.meas_val)
             with self._circuit.if_test(condition):
@@ -156,8 +197,8 @@ class _Reader:
     def _known(self, operation: Any) -> Gate | None:
         """Qiskit's gate, also for the adjoint and the controlled of a known one."""
         ops = self._qml.ops.op_math
-        if operation.name in _GATES:
-            return _GATES[operation.name](*map(_number, operation.data))
+        if operation.name in _GATES and is_pennylane(operation):
+            return _GATES[operation.name](*map(self._number, operation.data))
         if isinstance(operation, ops.Adjoint):
             base = self._known(operation.base)
             return None if base is None else base.inverse()
@@ -169,6 +210,17 @@ class _Reader:
             gate: Gate = base.control(len(state), ctrl_state=state, annotated=False)
             return gate
         return None
+
+    def _number(self, value: Any) -> float | Parameter:
+        """A gate's angle; a free parameter for one with several values."""
+        numbers = np.asarray(value)
+        if np.iscomplexobj(numbers) and np.abs(numbers.imag).max(initial=0.0) > 1e-12:
+            raise DescriptionError(f"PennyLane: an angle is {value}; real numbers are allowed")
+        if numbers.ndim == 0:
+            return float(numbers.real)
+        parameter = Parameter(f"value{len(self.values)}")
+        self.values[parameter.name] = numbers.real.astype(np.float64)
+        return parameter
 
     def _measure(self, operation: Any) -> None:
         if operation.postselect is not None:
@@ -196,18 +248,21 @@ class _Reader:
         return expr.lift(False) if condition is None else condition
 
     def _final(self) -> None:
-        sampled = (
-            self._qml.measurements.CountsMP,
-            self._qml.measurements.SampleMP,
-            self._qml.measurements.ProbabilityMP,
-        )
+        kinds = self._qml.measurements
         wires: list[Any] = []
         bases: dict[Any, list[Any]] = {}
         for measurement in self._tape.measurements:
-            if not isinstance(measurement, sampled) or measurement.mv is not None:
+            averaged = isinstance(measurement, kinds.ExpectationMP | kinds.VarianceMP)
+            if averaged or not isinstance(measurement, kinds.SampleMeasurement) or measurement.mv is not None:
                 continue
-            its_wires = measurement.wires or sorted(self._tape.wires, key=self._wires.__getitem__)
-            rotations = [] if measurement.obs is None else measurement.obs.diagonalizing_gates()
+            its_wires = measurement.wires or sorted(self._wires, key=self._wires.__getitem__)
+            try:
+                rotations = measurement.diagonalizing_gates()
+            except self._qml.exceptions.OperatorPropertyUndefined as error:
+                raise DescriptionError(
+                    f"PennyLane: {type(measurement.obs).__name__} has no gates that turn it into the computational "
+                    "basis; give its terms, or its expectation value as `observables`"
+                ) from error
             self._rotate(bases, its_wires, rotations)
             wires += [wire for wire in its_wires if wire not in wires]
         if wires:
@@ -240,17 +295,20 @@ _MAX_QUBITS = 10_000
 
 
 def _qubits_of(wires: Any) -> dict[Any, int]:
-    """Integer wires are qubits of that number; with any other label wires count as they first appear.
+    """Integer wires are qubits of that number; others take the numbers that are left, as they appear.
 
     Raises:
         DescriptionError: an integer is negative or too large for a qubit's number.
     """
-    if not all(isinstance(wire, int | np.integer) and not isinstance(wire, bool) for wire in wires):
-        return {wire: number for number, wire in enumerate(wires)}
-    wrong = [wire for wire in wires if not 0 <= wire < _MAX_QUBITS]
+    numbers = {wire: int(wire) for wire in wires if isinstance(wire, int | np.integer) and not isinstance(wire, bool)}
+    wrong = [wire for wire in numbers if not 0 <= wire < _MAX_QUBITS]
     if wrong:
-        raise DescriptionError(f"PennyLane: wire {wrong[0]} is no qubit; 0 to {_MAX_QUBITS - 1} are allowed")
-    return {wire: int(wire) for wire in wires}
+        raise DescriptionError(
+            f"PennyLane: wire {wrong[0]} is no qubit; 0 to {_MAX_QUBITS - 1} are allowed: qml.map_wires renames wires"
+        )
+    taken = set(numbers.values())
+    free = (number for number in count() if number not in taken)
+    return {wire: numbers[wire] if wire in numbers else next(free) for wire in wires}
 
 
 def _are_equal(qml: Any, first: Sequence[Any], second: Sequence[Any]) -> bool:
@@ -258,13 +316,9 @@ def _are_equal(qml: Any, first: Sequence[Any], second: Sequence[Any]) -> bool:
 
 
 def _is_measurement(operation: Any) -> bool:
-    return bool(operation.name == "MidMeasureMP")
+    return bool(operation.name == "MidMeasureMP" and is_pennylane(operation))
 
 
 def _identity(measurement: Any) -> Any:
     hyperparameters = getattr(measurement, "hyperparameters", {})
     return hyperparameters.get("meas_uid") or getattr(measurement, "id", None) or id(measurement)
-
-
-def _number(value: Any) -> float:
-    return float(np.real(np.asarray(value)))

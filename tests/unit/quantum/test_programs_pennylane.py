@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from qiskit.quantum_info import Operator
 
+from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
+from pilot.interfaces import Offer
 from pilot.quantum import load
 from pilot.quantum.circuits import run_circuit
+from pilot.quantum.tasks import prepare
 
 qml = pytest.importorskip("pennylane")
 
@@ -150,3 +153,68 @@ def test_a_wire_in_one_basis_is_turned_once(measurements):
     assert circuit.count_ops()["h"] == 1
     zero = sum(value for key, value in run_circuit(circuit, None, 1).get_counts().items() if key[-1] == "0")
     assert zero == pytest.approx(0.5)
+
+
+def test_other_labels_take_the_numbers_that_are_left():
+    circuit = load(tape(qml.X("b"), qml.X(0), qml.I("a"), qml.X(3))).to_qiskit()
+    flipped = [circuit.find_bit(entry.qubits[0]).index for entry in circuit.data if entry.name == "x"]
+    assert flipped == [1, 0, 3]
+    circuit = load(tape(qml.X("b"), qml.CNOT(["b", "a"]))).to_qiskit()
+    assert [circuit.find_bit(qubit).index for qubit in circuit.data[1].qubits] == [0, 1]
+    for wire in (-1, 10**6):
+        with pytest.raises(DescriptionError, match=f"wire {wire} is no qubit"):
+            load(tape(qml.X(wire), qml.X("a")))
+
+
+def test_a_qnodes_device_says_which_wires_there_are():
+    def flips():
+        qml.X("a")
+        return qml.counts()
+
+    named = load(qml.QNode(flips, qml.device("default.qubit", wires=["c", "b", "a"]))).to_qiskit()
+    assert run_circuit(named, 10, 1).get_counts() == {"100": 10}, "a is the device's third wire"
+
+    def numbers():
+        qml.X(3)
+        qml.Hadamard(1)
+        qml.Hadamard(1)
+        return qml.probs()
+
+    wide = load(qml.QNode(numbers, qml.device("default.qubit", wires=5))).to_qiskit()
+    assert run_circuit(wide, 10, 1).get_counts() == {"01000": 10}
+
+
+def test_ones_own_operations_are_what_they_are_made_of():
+    class Hadamard(qml.operation.Operation):
+        num_wires = 1
+
+        @staticmethod
+        def compute_decomposition(wires):
+            return [qml.RY(1.0, wires)]
+
+    class Barrier(Hadamard):
+        pass
+
+    for own in (Hadamard, Barrier):
+        circuit = load(tape(own(0))).to_qiskit()
+        assert [entry.name for entry in circuit.data] == ["ry"]
+    adjoint = load(tape(qml.adjoint(Hadamard(0)))).to_qiskit()
+    assert Operator(adjoint).equiv(Operator(load(tape(qml.RY(-1.0, 0))).to_qiskit()))
+
+
+def test_observables_of_a_tape_are_those_of_its_state():
+    script = tape(qml.RY(0.4, 0), qml.CNOT([0, 1]), measurements=[qml.counts(qml.X(0)), qml.sample(qml.Y(0))])
+    offer = Offer(devices={}, cores=1, cores_per_node=1, gpus=0)
+    (part,) = prepare(TaskDescription(circuit=script, observables=["Z0", "X0 X1"]), offer).parts
+    np.testing.assert_allclose(part.function(*part.args)[0], [np.cos(0.4), np.sin(0.4)], atol=1e-9)
+
+
+def test_a_measurement_without_a_basis_is_refused():
+    sparse = qml.SparseHamiltonian(qml.X(0).sparse_matrix(), [0])
+    with pytest.raises(DescriptionError, match="SparseHamiltonian has no gates"):
+        load(tape(qml.X(0), measurements=[qml.counts(sparse)]))
+
+
+def test_a_complex_angle_is_refused():
+    with pytest.raises(DescriptionError, match="real numbers are allowed"):
+        load(tape(qml.RX(0.1 + 0.2j, 0)))
