@@ -22,6 +22,7 @@ from qiskit.circuit.library import (
     DiagonalGate,
     Initialize,
     LinearFunction,
+    PauliEvolutionGate,
     PauliGate,
     PauliProductMeasurement,
     PauliProductRotationGate,
@@ -31,6 +32,7 @@ from qiskit.circuit.library import (
     UnitaryGate,
 )
 from qiskit.quantum_info import Clifford
+from qiskit.synthesis import ProductFormula
 
 from pilot.errors import DescriptionError
 from pilot.quantum.programs.definitions import Change, changed, defined, opened, truly_named
@@ -122,6 +124,8 @@ class _Travelling(Change):
 
 def _comes_back(operation: Operation) -> bool:
     kind = getattr(operation, "base_class", type(operation))
+    if kind is PauliEvolutionGate:
+        return isinstance(operation.synthesis, ProductFormula)  # QPY knows no other
     return kind in _KEPT or str(kind.__module__).startswith("qiskit.circuit.library.standard_gates.")
 
 

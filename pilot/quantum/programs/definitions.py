@@ -29,6 +29,7 @@ from qiskit.circuit import (
     SwitchCaseOp,
     WhileLoopOp,
 )
+from qiskit.circuit.exceptions import CircuitError
 from qiskit.circuit.library import (
     C3XGate,
     C4XGate,
@@ -36,6 +37,7 @@ from qiskit.circuit.library import (
     FullAdderGate,
     HalfAdderGate,
     HamiltonianGate,
+    IGate,
     Initialize,
     IntegerComparatorGate,
     LinearFunction,
@@ -160,6 +162,8 @@ def is_library(operation: Operation) -> bool:
 
 def opened(operation: Operation) -> QuantumCircuit | None:
     """The circuit that an operation stands for; None if it has none."""
+    if isinstance(operation, AnnotatedOperation) and isinstance(operation.base_op, IGate):
+        return QuantumCircuit(operation.num_qubits)
     if isinstance(operation, HamiltonianGate) and isinstance(operation.params[1], ParameterExpression):
         return _evolution(operation)
     definition = getattr(operation, "definition", None)
@@ -215,7 +219,11 @@ def inverse_of(gate: Gate) -> Gate:
         parts = expanded(gate.definition, lambda part: part.definition if _controls_cu(part) else None)
         inverse: Gate = parts.inverse().to_gate()
         return inverse
-    return gate.inverse()
+    try:
+        return gate.inverse()
+    except CircuitError:  # its class does not take its own arguments: GraphStateGate
+        opposite: Gate = gate.definition.inverse().to_gate()
+        return opposite
 
 
 def _controls_cu(operation: Operation) -> bool:

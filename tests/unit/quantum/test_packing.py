@@ -90,6 +90,7 @@ def test_free_angles_of_annotated_gates_stay_free():
     assert Operator(back.assign_parameters([0.7])) == Operator(expected)
 
 
+@pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")  # of Qiskit's matrix of an evolution
 def test_a_hamiltonians_time_may_be_free():
     matrix = SparsePauliOp(["XZ", "YY", "ZI"], [0.3, 0.5, -0.2]).to_matrix()
     circuit = QuantumCircuit(2)
