@@ -16,8 +16,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager
-from qiskit.circuit import Barrier, CircuitError, ClassicalRegister, ControlledGate, Delay, Gate, ParameterExpression
-from qiskit.circuit.library import UnitaryGate
+from qiskit.circuit import (
+    Barrier,
+    CircuitError,
+    ClassicalRegister,
+    ControlFlowOp,
+    ControlledGate,
+    Delay,
+    Gate,
+    ParameterExpression,
+)
+from qiskit.circuit.library import IGate, UnitaryGate
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
@@ -28,13 +37,13 @@ from pilot.quantum import simulation
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.packing import pack, unpack
-from pilot.quantum.programs.definitions import expanded
+from pilot.quantum.programs.definitions import Change, changed, expanded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
-    from qiskit.circuit import Clbit, Parameter, Qubit
+    from qiskit.circuit import Clbit, Operation, Parameter, Qubit
     from qiskit.transpiler import PassManager
 
 #: Counts of up to this many measured bits are drawn from the exact probabilities of all their outcomes.
@@ -204,17 +213,6 @@ def state_of(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[Qubit]]:
     return deferred.gates, [deferred.wires[qubit] for qubit in circuit.qubits]
 
 
-def check_probabilities(circuit: QuantumCircuit) -> None:
-    """That the exact distribution of the circuit's outcomes can be computed.
-
-    Raises:
-        DescriptionError: it acts on measured bits, is not all gates, measurements and resets, or is too wide for it.
-    """
-    _, holder = _deferred(circuit)
-    if not 0 < len(holder) <= MAX_DEFERRED_QUBITS:
-        raise _without_probabilities(circuit)
-
-
 def _without_probabilities(circuit: QuantumCircuit) -> DescriptionError:
     return DescriptionError(
         f"circuit {circuit.name!r} has no exact probabilities here: it acts on measured bits, is not all gates, "
@@ -326,7 +324,7 @@ def _run_bound(
     parameters = list(parameters)
     try:
         known = _bindable(_known(circuit, simulator))
-        if known.count_ops().keys() - {"barrier"} - _gate_names(simulator):
+        if _names(known) - _gate_names(simulator):
             known = _bindable(_pass_manager(simulator).run(known))
     except (QiskitError, TypeError):  # a gate has no definition before it has its values, such as HamiltonianGate
         sets = [dict(zip(parameters, row, strict=True)) for row in values.tolist()]
@@ -378,14 +376,33 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     and takes a third longer at 17 qubits.
     """
     names = _gate_names(simulator)
-    if names.issuperset(circuit.count_ops().keys() - {"barrier"}):
+    if "delay" in _names(circuit):
+        circuit = changed(circuit, _Undelayed())
+    if names.issuperset(_names(circuit)):
         return circuit
     if simulator.method in _TAKES_MATRICES:
         circuit = _with_matrices(circuit, names)
-        if names.issuperset(circuit.count_ops().keys() - {"barrier"}):
+        if names.issuperset(_names(circuit)):
             return circuit
     known: QuantumCircuit = _pass_manager(simulator).run(circuit)
     return known
+
+
+class _Undelayed(Change):
+    """Without noise a delay does nothing; Qiskit's compiler does not take those in several units of time."""
+
+    def change(self, operation: Operation) -> Operation:
+        return IGate() if isinstance(operation, Delay) else operation
+
+
+def _names(circuit: QuantumCircuit) -> set[str]:
+    """Of its instructions and those in the bodies of its control flow, but for barriers."""
+    names = set(circuit.count_ops()) - {"barrier"}
+    if circuit.has_control_flow_op():
+        for entry in circuit.data:
+            if isinstance(entry.operation, ControlFlowOp):
+                names.update(*map(_names, entry.operation.blocks))
+    return names
 
 
 def _with_matrices(circuit: QuantumCircuit, names: frozenset[str]) -> QuantumCircuit:

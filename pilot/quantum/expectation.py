@@ -20,8 +20,8 @@ from qiskit.circuit import ClassicalRegister
 
 from pilot.errors import DescriptionError
 from pilot.quantum.deferral import without_final_measurements
+from pilot.quantum.estimates import Source, estimate
 from pilot.quantum.observables import hamiltonian, operators
-from pilot.quantum.quasi import contributions, parities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,8 @@ class Expectation:
     """Expectation values of the observables, in the order they were given, each `(n_observables,)`."""
 
     values: NDArray[np.float64]
-    #: One standard deviation of `values`, estimated from the scatter of the shots; 0 where outcomes are exact.
+    #: One standard deviation of `values`, estimated from the scatter of the shots, of random
+    #: circuits, and of the readout's calibration; 0 where outcomes are exact.
     standard_errors: NDArray[np.float64]
     #: Every Pauli string that was measured, once each.
     terms: tuple[Term, ...]
@@ -109,9 +110,9 @@ class ExpectationPlan:
         """Values and standard errors from the outcomes of all circuits.
 
         Within a group the variance is that of the observable's whole sum of terms, shot by shot, so that
-        covariances are in it; groups are independent. It is estimated from the shots: outcomes that are all
-        equal give 0. From a single shot nothing can be estimated; the largest possible variance stands in.
-        Weights may be real and negative: `pilot.quantum.quasi.contributions` says what errors then are.
+        covariances are in it; groups are independent. It is estimated from the shots, and never 0 with counts:
+        `pilot.quantum.estimates` says how. What several groups share, the errors of the readout's calibration, is added
+        up over them before it is squared.
 
         Args:
             outcomes: one a circuit, in their order.
@@ -121,15 +122,18 @@ class ExpectationPlan:
         """
         means, term_variances = np.zeros(len(self.paulis)), np.zeros(len(self.paulis))
         variances = np.zeros(len(self.coefficients))
+        shifts: dict[Source, NDArray[np.float64]] = {}
         for group, outcome in zip(self.groups, outcomes, strict=True):
+            places = next(entry.places for entry in outcome.registers if entry.name == self.register)
+            terms = estimate(outcome, places, group.masks)
+            means[group.terms] = terms.means
+            term_variances[group.terms] = terms.variances + sum(shift**2 for shift in terms.shifts.values())
             here = self.coefficients[:, group.terms]
-            weights = outcome.weights / outcome.weights.sum()
-            means[group.terms] = weights @ parities(outcome.bits(self.register), group.masks)
-            if outcome.shots is None:
-                continue
-            frequencies, values = contributions(outcome, self.register, group.masks)
-            term_variances[group.terms] = _variance(frequencies, values, outcome.shots, np.ones(len(group.terms)))
-            variances += _variance(frequencies, values @ here.T, outcome.shots, np.abs(here).sum(axis=1))
+            sums = estimate(outcome, places, group.masks, here)
+            variances += sums.variances
+            for source, shift in sums.shifts.items():
+                shifts[source] = shift + shifts.get(source, np.zeros_like(shift))
+        variances += sum(shift**2 for shift in shifts.values())
         errors = np.sqrt(term_variances)
         return Expectation(
             values=self.constants + self.coefficients @ means,
@@ -234,16 +238,6 @@ def _grouped(
         members[group].append(term)
         bases[group] = np.maximum(bases[group], code)
     return [(np.array(terms, dtype=np.intp), basis) for terms, basis in zip(members, bases, strict=False)]
-
-
-def _variance(
-    frequencies: NDArray[np.float64], values: NDArray[np.float64], shots: int, bounds: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The variance of each column's mean over `shots`; `bounds` are the largest values that could be."""
-    if shots == 1:
-        return bounds**2
-    variances: NDArray[np.float64] = (frequencies @ values**2 - (frequencies @ values) ** 2).clip(min=0) / (shots - 1)
-    return variances
 
 
 def free_name(circuit: QuantumCircuit, name: str) -> str:

@@ -45,6 +45,8 @@ class Outcomes:
     weights: NDArray[np.int64] | NDArray[np.float64]
     #: How many times the circuit was sampled; None: not at all, the weights are exact.
     shots: int | None
+    #: Where these are several random circuits' outcomes put together: those of each. Values scatter between them.
+    copies: tuple[Outcomes, ...] = ()
     #: How many times as strong the noise was made on purpose.
     noise_factor: float = 1.0
 

@@ -1,169 +1,144 @@
-"""How circuits travel to a worker: as QPY, with what QPY (Qiskit 2.6) loses or cannot carry written another way.
-
-QPY forgets the unit of a delay and that a state preparation is an inverse, and it cannot read back many gates of
-Qiskit's library. Delays travel under names that have the unit; other operations that do not come back as they were
-travel as their definitions.
-"""
+"""How circuits travel: as QPY, many in one payload, with what QPY (Qiskit 2.6) loses written in another way."""
 
 from __future__ import annotations
 
 import io
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qiskit import QuantumCircuit, qpy
-from qiskit.circuit import AnnotatedOperation, Barrier, ControlFlowOp, ControlledGate, Delay, Gate, Instruction, Measure
-from qiskit.circuit.library import PauliGate, UnitaryGate
-from qiskit.exceptions import QiskitError
+from qiskit.circuit import (
+    AnnotatedOperation,
+    Barrier,
+    ControlledGate,
+    Delay,
+    Gate,
+    Instruction,
+    Measure,
+    ParameterExpression,
+    Reset,
+    Store,
+)
+from qiskit.circuit.library import (
+    DiagonalGate,
+    Initialize,
+    LinearFunction,
+    PauliGate,
+    PauliProductMeasurement,
+    PauliProductRotationGate,
+    PermutationGate,
+    QFTGate,
+    UGate,
+    UnitaryGate,
+)
+from qiskit.quantum_info import Clifford
 
 from pilot.errors import DescriptionError
-from pilot.quantum.programs.definitions import is_library, opened
+from pilot.quantum.programs.definitions import Change, changed, defined, opened, truly_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from qiskit.circuit import Operation
 
-#: Before the unit, in the name under which a delay travels.
-_DELAY = "travelling_delay_"
-_UNITS = frozenset({"s", "ms", "us", "ns", "ps"})
-#: Operations that come back from QPY as they were, whatever their parameters.
-_SAFE = (Measure, Barrier, UnitaryGate, PauliGate)
+#: Of Qiskit's library, beside the standard gates, these come back from QPY as they were. All others are written as
+#: definitions: of some it loses arguments, others it cannot read again.
+_KEPT = (
+    *(Barrier, Measure, Reset, Store),
+    *(Clifford, DiagonalGate, Initialize, LinearFunction, PauliGate, PauliProductMeasurement),
+    *(PauliProductRotationGate, PermutationGate, QFTGate, UnitaryGate),
+)
+#: QPY keeps no unit of a delay: one in another unit than "dt" travels as an instruction whose name tells it.
+_DELAY = "delay in "
 
 
 def pack(circuits: QuantumCircuit | Iterable[QuantumCircuit]) -> bytes:
     """One circuit or many as QPY, the form in which they travel.
 
     Raises:
-        DescriptionError: an operation cannot travel: QPY does not carry it, and it has no definition.
+        DescriptionError: a circuit has something that cannot travel.
     """
-    many = [circuits] if isinstance(circuits, QuantumCircuit) else circuits
-    return _dumped([_mapped(circuit, _departing) for circuit in many])
+    given = [circuits] if isinstance(circuits, QuantumCircuit) else list(circuits)
+    buffer = io.BytesIO()
+    try:
+        qpy.dump([changed(circuit, _Travelling()) for circuit in given], buffer)
+    except DescriptionError:
+        raise
+    except Exception as error:  # of many kinds, by what it is that QPY does not know
+        names = ", ".join(repr(circuit.name) for circuit in given[:5])
+        raise DescriptionError(
+            f"circuit {names} cannot travel to a worker: {error}; write what is special in it as gates "
+            "(circuit.decompose()), and metadata as numbers and texts",
+            field="circuit",
+        ) from error
+    return buffer.getvalue()
 
 
 def unpack(payload: bytes) -> list[QuantumCircuit]:
     """The circuits that `pack` made `payload` from, in their order."""
-    circuits = _loaded(payload)
-    if _DELAY.encode() not in payload:
-        return circuits
-    return [_mapped(circuit, _arriving) for circuit in circuits]
-
-
-def _dumped(circuits: list[QuantumCircuit]) -> bytes:
-    buffer = io.BytesIO()
-    qpy.dump(circuits, buffer)
-    return buffer.getvalue()
-
-
-def _loaded(payload: bytes) -> list[QuantumCircuit]:
     circuits: list[QuantumCircuit] = qpy.load(io.BytesIO(payload))
+    if _DELAY.encode() in payload:
+        return [changed(circuit, _Arrived()) for circuit in circuits]
     return circuits
 
 
-def _mapped(circuit: QuantumCircuit, change: Callable[[Operation], Operation]) -> QuantumCircuit:
-    """The circuit with operations changed, also in blocks and in definitions; itself where none is."""
-    changes = {}
-    for place, entry in enumerate(circuit.data):
-        if entry.is_standard_gate():
-            continue
-        operation = entry.operation
-        new = _changed(operation, change)
-        if new is not operation:
-            changes[place] = entry.replace(operation=new)
-    if not changes:
-        return circuit
-    result: QuantumCircuit = circuit.copy_empty_like()
-    for place, entry in enumerate(circuit.data):
-        result._append(changes.get(place, entry))
-    return result
+class _Travelling(Change):
+    """Operations as QPY can write and read them."""
 
+    def __init__(self) -> None:
+        self._done: dict[int, tuple[Operation, Operation]] = {}
 
-def _changed(operation: Operation, change: Callable[[Operation], Operation]) -> Operation:
-    if isinstance(operation, ControlFlowOp):
-        blocks = [_mapped(block, change) for block in operation.blocks]
-        same = all(new is old for new, old in zip(blocks, operation.blocks, strict=True))
-        return operation if same else operation.replace_blocks(blocks)
-    new = change(operation)
-    if new is not operation or not _is_own(operation):
-        return new
-    inner = _mapped(operation.definition, change)
-    return operation if inner is operation.definition else _with_definition(operation, inner)
+    def change(self, operation: Operation) -> Operation:
+        if isinstance(operation, AnnotatedOperation):
+            if any(isinstance(value, ParameterExpression) for value in operation.params):
+                return self._written(operation)  # QPY forgets that they are the circuit's
+            base = self(operation.base_op)
+            return operation if base is operation.base_op else AnnotatedOperation(base, operation.modifiers)
+        if isinstance(operation, Delay):
+            if operation.unit in ("dt", "expr"):
+                return operation
+            return Instruction(_DELAY + operation.unit, 1, 0, [operation.duration], label=operation.label)
+        if _comes_back(operation):
+            return operation
+        if id(operation) not in self._done:
+            self._done[id(operation)] = (operation, self._written(operation))
+        return self._done[id(operation)][1]
 
-
-def _is_own(operation: Operation) -> bool:
-    """QPY writes its definition, not its class."""
-    return (
-        isinstance(operation, Instruction)
-        and not isinstance(operation, ControlledGate)
-        and not is_library(operation)
-        and operation.definition is not None
-    )
-
-
-def _with_definition(operation: Any, definition: QuantumCircuit, name: str | None = None) -> Instruction:
-    name = name or operation.name
-    if any(entry.clbits or not isinstance(entry.operation, Gate) for entry in definition.data):
-        new = Instruction(name, definition.num_qubits, definition.num_clbits, [])
-    else:
-        new = Gate(name, definition.num_qubits, [])
-    new.definition = definition
-    return new
-
-
-def _departing(operation: Operation) -> Operation:
-    if isinstance(operation, Delay):
-        if operation.unit in _UNITS:
-            return Instruction(f"{_DELAY}{operation.unit}", 1, 0, [operation.duration])
-        return operation
-    if isinstance(operation, _SAFE) or not _by_class(operation) or _comes_back(operation):
-        return operation
-    try:
-        definition = opened(operation)
-    except (QiskitError, TypeError, ValueError):
-        definition = None
-    if definition is None:
-        raise DescriptionError(
-            f"TaskDescription.circuit: the operation {operation.name!r} cannot be sent to a worker: it has no "
-            "definition with its parameters as they are; give its parameters values, or write it as gates before",
-            field="circuit",
-        )
-    return _with_definition(operation, _mapped(definition, _departing), f"{operation.name}_defined")
-
-
-def _by_class(operation: Operation) -> bool:
-    """QPY makes it again from its class and its parameters."""
-    return is_library(operation) or isinstance(operation, AnnotatedOperation | ControlledGate)
+    def _written(self, operation: Operation) -> Operation:
+        own = type(operation) in (Gate, Instruction, ControlledGate)
+        definition = operation.definition if own else opened(operation)
+        if definition is None:
+            if own or str(type(operation).__module__).startswith("qiskit_aer."):
+                return operation
+            raise DescriptionError(
+                f"the operation {operation.name!r} cannot travel to a worker: it has no definition in gates with its "
+                "parameters as they are; give them values, or write it as gates before",
+                field="circuit",
+            )
+        inner = changed(truly_named(definition), self)
+        if inner is definition and own and _base_comes_back(operation):
+            return operation
+        return defined(operation, inner)
 
 
 def _comes_back(operation: Operation) -> bool:
-    """QPY gives the operation as it was."""
-    circuit = QuantumCircuit(operation.num_qubits, operation.num_clbits)
-    circuit.append(operation, circuit.qubits, circuit.clbits)
-    try:
-        back = _loaded(_dumped([circuit]))[0].data[0].operation
-    except (QiskitError, TypeError, ValueError, AttributeError, LookupError):
-        return False
-    return _is_same(operation, back)
+    kind = getattr(operation, "base_class", type(operation))
+    return kind in _KEPT or str(kind.__module__).startswith("qiskit.circuit.library.standard_gates.")
 
 
-def _is_same(first: Any, second: Any) -> bool:
-    if getattr(first, "base_class", type(first)) is not getattr(second, "base_class", type(second)):
-        return False
-    if first.name != second.name or first.num_qubits != second.num_qubits:
-        return False
-    if isinstance(first, AnnotatedOperation):
-        return bool(first.modifiers == second.modifiers) and _is_same(first.base_op, second.base_op)
-    if isinstance(first, ControlledGate):
-        return bool(first.ctrl_state == second.ctrl_state) and _is_same(first.base_gate, second.base_gate)
-    if len(first.params) != len(second.params):
-        return False
-    return all(
-        isinstance(one, int) is isinstance(other, int) and np.array_equal(one, other)
-        for one, other in zip(first.params, second.params, strict=True)
-    )
+def _base_comes_back(operation: Operation) -> bool:
+    """Of a controlled gate, what is controlled; QPY mistakes the arguments of a `CUGate` for those of its base."""
+    base = getattr(operation, "base_gate", None)
+    return base is None or (_comes_back(base) and not isinstance(base, UGate))
 
 
-def _arriving(operation: Operation) -> Operation:
-    if operation.name.startswith(_DELAY):
-        return Delay(operation.params[0], unit=operation.name.removeprefix(_DELAY))
-    return operation
+class _Arrived(Change):
+    """Operations as they were before they travelled."""
+
+    def change(self, operation: Operation) -> Operation:
+        if operation.name.startswith(_DELAY):
+            return Delay(operation.params[0], unit=operation.name.removeprefix(_DELAY))
+        definition: Any = getattr(operation, "definition", None) if type(operation) in (Gate, Instruction) else None
+        if definition is None:
+            return operation
+        inner = changed(definition, self)
+        return operation if inner is definition else defined(operation, inner)

@@ -1,7 +1,7 @@
 """Weights that are not counts: quasi-probabilities, what they are worth, and the nearest probabilities.
 
-Undoing errors of the readout turns counts into weights that may be negative. Means of such weights are right,
-but their scatter is not that of as many counts. `QuasiOutcomes` therefore keeps the counts it was made from.
+Undoing errors of the readout turns counts into weights that may be negative. Their scatter is not that of as many
+counts. `QuasiOutcomes` therefore keeps the counts it was made from: values and their errors are made of these.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 from pilot.quantum.outcomes import Outcomes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 
@@ -24,50 +26,59 @@ class QuasiOutcomes(Outcomes):
     Weights add up to the number of shots (to 1 where the outcomes are exact) and may be negative.
     """
 
-    #: `(n_outcomes,)`: what was counted, or how probable it was, before.
-    measured: NDArray[np.int64] | NDArray[np.float64]
+    #: What was counted, or how probable it was, before.
+    measured: Outcomes
     #: `(num_bits, 2, 2)`: the inverse of each classical bit's readout matrix `P(read | prepared)`; the identity
     #: where a bit was not corrected.
     inverses: NDArray[np.float64]
+    #: `(num_bits, 2)`: one standard deviation of how often each bit reads 1 when 0 was prepared, and when 1 was.
+    deviations: NDArray[np.float64]
+    #: `(num_bits,)`: the qubit that each bit was read from; -1 where it was not corrected.
+    qubits: NDArray[np.intp]
 
 
-def contributions(
-    outcomes: Outcomes, register: str, masks: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What was sampled, and what each sample adds to the means of some parities.
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """What was sampled, and what each sample adds to the means of some parities: `frequencies @ values`."""
 
-    The mean of parity `m` is estimated by `frequencies @ values[:, m]`, and the scatter of `values` under
-    `frequencies` is that of one shot.
+    #: `(n_outcomes,)`: never negative, of sum 1.
+    frequencies: NDArray[np.float64]
+    #: `(n_outcomes, n_masks)`.
+    values: NDArray[np.float64]
+    #: `(n_masks,)`: the largest size that a value can have.
+    bounds: NDArray[np.float64]
+
+
+def contributions(outcomes: Outcomes, places: Sequence[int], masks: NDArray[np.bool_]) -> Samples:
+    """What each sample adds to the means of some parities.
 
     - Counts: a sample adds +1 or -1.
     - `QuasiOutcomes`: a sample adds the product, over the parity's bits, of `B[0, b] - B[1, b]`, with `b` the
       bit that was read and `B` the inverse of its readout matrix: the unbiased estimator of the parity (Bravyi
-      et al., PRA 103 042605, 2021, section II).
+      et al., PRA 103 042605, 2021, section II). Bits outside the parity have no part in it.
     - Other weights, some negative: only the weights are known, so they count as sampled in proportion to their
       sizes, and a sample adds its sign times the sum of all sizes (quasi-probability sampling; Temme, Bravyi and
       Gambetta, PRL 119 180509, 2017).
 
     Args:
         outcomes: of one circuit.
-        register: the classical register that the parities are of.
-        masks: `(n_masks, width)`: which bits belong to each parity.
-
-    Returns:
-        Frequencies `(n_outcomes,)`, never negative, of sum 1; and values `(n_outcomes, n_masks)`.
+        places: of the classical bits that the parities are of.
+        masks: `(n_masks, len(places))`: which of these belong to each parity.
     """
-    bits = outcomes.bits(register)
     if isinstance(outcomes, QuasiOutcomes):
-        places = next(entry.places for entry in outcomes.registers if entry.name == register)
-        weights = outcomes.measured / outcomes.measured.sum()
-        values = np.ones((len(bits), len(masks)))
-        for column, place in enumerate(places):
-            factor = (outcomes.inverses[place][0] - outcomes.inverses[place][1])[bits[:, column]]
-            values *= np.where(masks[:, column], factor[:, None], 1.0)
-        return weights, values
+        factors = (outcomes.inverses[:, 0] - outcomes.inverses[:, 1])[list(places)]
+        bits = outcomes.measured.bits()[:, list(places)]
+        values, bounds = np.ones((len(bits), len(masks))), np.ones(len(masks))
+        for column, factor in enumerate(factors):
+            values *= np.where(masks[:, column], factor[bits[:, column]][:, None], 1.0)
+            bounds *= np.where(masks[:, column], np.abs(factor).max(), 1.0)
+        return Samples(outcomes.measured.weights / outcomes.measured.weights.sum(), values, bounds)
     weights = outcomes.weights / outcomes.weights.sum()
     sizes = np.abs(weights)
     overhead = sizes.sum()
-    return sizes / overhead, parities(bits, masks) * (overhead * np.where(weights < 0, -1.0, 1.0))[:, None]
+    signed = parities(outcomes.bits()[:, list(places)], masks)
+    signed *= (overhead * np.where(weights < 0, -1.0, 1.0))[:, None]
+    return Samples(sizes / overhead, signed, np.full(len(masks), overhead))
 
 
 def parities(bits: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.float64]:

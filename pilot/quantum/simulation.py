@@ -22,6 +22,7 @@ import numpy as np
 from qiskit.circuit import Gate
 
 from pilot.quantum.deferral import WITHOUT_EFFECT
+from pilot.quantum.programs.definitions import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -269,7 +270,7 @@ def _steps(circuit: QuantumCircuit, places: Sequence[int]) -> Iterator[tuple[Cir
         made_of = None
         if not (instruction.is_standard_gate() or instruction.name in _WHOLE or instruction.clbits):
             operation = instruction.operation
-            made_of = operation.definition if isinstance(operation, Gate) else None
+            made_of = opened(operation) if isinstance(operation, Gate) else None
         if made_of is None:
             yield instruction, qubits
         else:

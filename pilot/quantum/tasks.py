@@ -20,7 +20,7 @@ from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDes
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, needs, tomography
-from pilot.quantum.circuits import check_probabilities, state_of
+from pilot.quantum.deferral import inlined, without_final_measurements
 from pilot.quantum.execution import (
     DeviceRun,
     ExactValues,
@@ -253,7 +253,7 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
 
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
     """Expectation values without sampling: sets of values are split, observables are not."""
-    state, _ = state_of(wanted.circuit)
+    state = without_final_measurements(inlined(wanted.circuit))
     resources, others, seconds = needs.simulated(state, None, offer, needs.asked_for(wanted.description))
     if wanted.values is None:
         part = Part(function=ExactValues(), args=(pack(wanted.circuit), observables), weight=seconds)
@@ -321,9 +321,6 @@ def _on_simulators(
     wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None, offer: Offer
 ) -> _Way:
     shots, asked = wanted.description.shots, needs.asked_for(wanted.description)
-    if shots is None and not where.simulator:
-        for circuit in circuits:
-            check_probabilities(circuit)
     estimates = [needs.simulated(circuit, shots, offer, asked) for circuit in circuits]
     seconds = [one[2] for one in estimates]
     largest = max(range(len(circuits)), key=lambda number: estimates[number][0].memory)

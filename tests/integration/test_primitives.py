@@ -113,7 +113,8 @@ def test_circuits_that_cannot_be_run_are_refused_or_fail_the_job(manager: PilotM
     middle = QuantumCircuit(1, 1)
     middle.h(0)
     middle.measure(0, 0)
-    middle.h(0)
+    with middle.if_test((middle.clbits[0], 1)):
+        middle.h(0)
     job = PilotEstimator(manager).run([(QuantumCircuit(1), "Z"), (middle, "Z")])
     with pytest.raises(DescriptionError, match="no exact expectation values"):
         job.result()

@@ -15,8 +15,6 @@ from qiskit_addon_cutting.utils.observable_grouping import CommutingObservableGr
 from scipy.sparse import csr_array
 
 from pilot.quantum.cutting.samples import Sample, Samples
-from pilot.quantum.outcomes import Register
-from pilot.quantum.quasi import contributions
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 #: Names of the two registers of a subexperiment, as in qiskit-addon-cutting and in this order.
 OBSERVABLE_REGISTER = "observable_measurements"
 CUT_REGISTER = "qpd_measurements"
-#: Name of both of them as one.
-_EVERY_BIT = "all"
 
 _MEASURE = Measure()
 
@@ -114,14 +110,12 @@ class Fragment:
             if not here:
                 continue
             bitmasks = [self.groups[group].pauli_bitmasks[self.located[k][1]] for k in here]
-            frequencies, values = _signed(outcome, bitmasks)
             samples.append(
                 Sample(
                     choice=choice,
                     strings=np.array(here, dtype=np.intp),
-                    frequencies=frequencies,
-                    values=values,
-                    shots=outcome.shots,
+                    outcomes=outcome,
+                    masks=_masks(outcome, bitmasks),
                 )
             )
         return Samples(
@@ -188,7 +182,7 @@ class Readouts:
             parts.append(bits[:, [j for j in range(bits.shape[1]) if mask >> j & 1]])
             weights = outcome.weights / outcome.weights.sum()
             signed.append(weights * (1.0 - 2.0 * (outcome.bits(CUT_REGISTER).sum(axis=1) & 1)))
-            plain.append(np.abs(weights) * np.abs(weights).sum())  # as `quasi.contributions`: 1 but for quasi-weights
+            plain.append(np.abs(weights) * np.abs(weights).sum())  # as `contributions`: 1 but for quasi-weights
         rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         width = parts[0].shape[1]
         distinct, column = np.unique(np.packbits(np.concatenate(parts), axis=1), axis=0, return_inverse=True)
@@ -226,8 +220,8 @@ class Readouts:
         return quasi, (self.squares.toarray() - quasi**2).clip(min=0) / (self.shots - 1)[:, None]
 
 
-def _signed(outcomes: Outcomes, bitmasks: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Frequencies, and what each outcome adds to each observable's signed mean: see `quasi.contributions`.
+def _masks(outcomes: Outcomes, bitmasks: Sequence[int]) -> NDArray[np.bool_]:
+    """Which classical bits belong to each observable's sign, `(n_observables, num_bits)`.
 
     Bit `j` of an observable's mask: does bit `j` of the observables' register belong to it. All bits measured at
     the cuts do.
@@ -237,8 +231,7 @@ def _signed(outcomes: Outcomes, bitmasks: Sequence[int]) -> tuple[NDArray[np.flo
     masks[:, list(places[CUT_REGISTER])] = True
     for j, place in enumerate(places[OBSERVABLE_REGISTER]):
         masks[:, place] = [mask >> j & 1 for mask in bitmasks]
-    every = replace(outcomes, registers=(Register(_EVERY_BIT, tuple(range(outcomes.num_bits))),))
-    return contributions(every, _EVERY_BIT, masks)
+    return masks
 
 
 def _experiment(circuit: QuantumCircuit, choice: list[int], group: CommutingObservableGroup) -> QuantumCircuit:

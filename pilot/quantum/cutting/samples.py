@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pilot.quantum.estimates import estimate
+from pilot.quantum.quasi import Samples as Contributions
+from pilot.quantum.quasi import contributions
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -22,28 +26,39 @@ class Sample:
     choice: int
     #: `(n_here,)`: the Pauli strings that it measures, by their numbers.
     strings: NDArray[np.intp]
-    #: `(n_outcomes,)` of sum 1, and what each outcome adds to the mean of each string, `(n_outcomes, n_here)`: as
-    #: `quasi.contributions` gives them.
-    frequencies: NDArray[np.float64]
-    values: NDArray[np.float64]
-    #: None: exact.
-    shots: int | None
+    #: `(n_here, num_bits)`: which classical bits belong to the sign of each.
+    masks: NDArray[np.bool_]
+    outcomes: Outcomes
 
-    def variance(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """`(n_columns,)`: of the means of `values`, `(n_outcomes, n_columns)`; unbiased, 0 where outcomes are exact."""
-        if self.shots is None:
-            return np.zeros(values.shape[1])
-        means = self.frequencies @ values
-        spread: NDArray[np.float64] = (self.frequencies @ values**2 - means**2).clip(min=0) / (self.shots - 1)
-        return spread
+    @cached_property
+    def sampled(self) -> Contributions:
+        """What was sampled, and what each outcome adds to the mean of each string."""
+        return contributions(self.outcomes, range(self.outcomes.num_bits), self.masks)
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """`(n_here,)`."""
+        means: NDArray[np.float64] = self.sampled.frequencies @ self.sampled.values
+        return means
+
+    def variance(self, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Of sums of the strings' means, `(n_sums,)`, as `estimates.estimate` says; 0 where outcomes are exact.
+
+        Args:
+            weights: `(n_sums, n_here)`; None: the means themselves.
+        """
+        found = estimate(self.outcomes, range(self.outcomes.num_bits), self.masks, weights)
+        total: NDArray[np.float64] = found.variances + sum(shift**2 for shift in found.shifts.values())
+        return total
 
     def covariance(self, place: int, places: NDArray[np.intp]) -> NDArray[np.float64]:
         """Of the mean of one string here with those of others, `(n_places,)`; by their places in `strings`."""
-        if self.shots is None:
+        if self.outcomes.shots is None:
             return np.zeros(len(places))
-        one, others = self.values[:, place], self.values[:, places]
-        means = (self.frequencies @ one) * (self.frequencies @ others)
-        product: NDArray[np.float64] = ((self.frequencies * one) @ others - means) / (self.shots - 1)
+        frequencies, values = self.sampled.frequencies, self.sampled.values
+        one, others = values[:, place], values[:, places]
+        means = (frequencies @ one) * (frequencies @ others)
+        product: NDArray[np.float64] = ((frequencies * one) @ others - means) / (self.outcomes.shots - 1)
         return product
 
 
@@ -63,7 +78,7 @@ class Samples:
         """`(n_choices, n_strings)`."""
         means = np.zeros((self.n_choices, self.n_strings))
         for sample in self.each:
-            means[sample.choice, sample.strings] = sample.frequencies @ sample.values
+            means[sample.choice, sample.strings] = sample.means
         return means
 
     @cached_property
@@ -71,7 +86,7 @@ class Samples:
         """Of `means`, in its shape."""
         variances = np.zeros((self.n_choices, self.n_strings))
         for sample in self.each:
-            variances[sample.choice, sample.strings] = sample.variance(sample.values)
+            variances[sample.choice, sample.strings] = sample.variance()
         return variances
 
     def variance(self, coefficients: NDArray[np.float64], slopes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -90,7 +105,7 @@ class Samples:
         total = np.zeros(len(coefficients))
         for sample in self.each:
             weights = coefficients[:, sample.strings] * slopes[sample.choice, sample.strings]
-            total += sample.variance(sample.values @ weights.T)
+            total += sample.variance(weights)
         return total
 
     def products(self, string: int, others: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from qiskit.exceptions import QiskitError
 from qiskit.transpiler import PassManager
 
 from pilot.errors import DescriptionError
+from pilot.quantum.programs.definitions import inverse_of
 
 if TYPE_CHECKING:
     from qiskit.circuit import Qubit
@@ -135,7 +136,7 @@ class _Folding:
 def _inverse(gate: Gate, known: frozenset[str] | None) -> QuantumCircuit:
     """The gate's inverse in known gates, as few as the gate itself where there is a way."""
     inverse = QuantumCircuit(gate.num_qubits)
-    inverse.append(gate.inverse(), range(gate.num_qubits))
+    inverse.append(inverse_of(gate), range(gate.num_qubits))
     if known is None or known.issuperset(inverse.count_ops()):
         return inverse
     if gate.name == "sx" and "rz" in known:

@@ -1,4 +1,4 @@
-"""Errors of the readout, measured and undone by M3 (Nation et al., PRX Quantum 2 040326, 2021)."""
+"""Errors of the readout, measured and undone; of wide circuits by M3 (Nation et al., PRX Quantum 2 040326, 2021)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _REGISTER = "readout"
+#: Of so many bits all strings are corrected: 65,536.
+MAX_INVERTED = 16
 _TRANSPARENT = frozenset({"barrier", "delay"})
 
 
@@ -33,6 +35,8 @@ class Calibrations:
 
     #: `(QPU, calibration time, qubit)` to the matrix `P(read | prepared)`, `(2, 2)`: column 0 for the state 0.
     matrices: dict[tuple[str, float, int], NDArray[np.float64]] = field(default_factory=dict)
+    #: By the same key: one standard deviation of its last row, `(2,)`; where none is kept, the matrix is exact.
+    deviations: dict[tuple[str, float, int], NDArray[np.float64]] = field(default_factory=dict)
 
     def known(self, device: Device) -> dict[int, NDArray[np.float64]]:
         """The matrices that hold for the device now, by qubit."""
@@ -42,28 +46,47 @@ class Calibrations:
             if (name, calibrated) == (device.name, device.calibrated)
         }
 
-    def keep(self, device: Device, matrices: Mapping[int, NDArray[np.float64]]) -> None:
+    def errors(self, device: Device) -> dict[int, NDArray[np.float64]]:
+        """By qubit, one standard deviation of the rates of reading 1 in state 0 and in state 1."""
+        return {
+            qubit: self.deviations.get((name, calibrated, qubit), np.zeros(2))
+            for (name, calibrated, qubit) in list(self.matrices)
+            if (name, calibrated) == (device.name, device.calibrated)
+        }
+
+    def keep(
+        self,
+        device: Device,
+        matrices: Mapping[int, NDArray[np.float64]],
+        deviations: Mapping[int, NDArray[np.float64]] | None = None,
+    ) -> None:
         """Keep new matrices, and forget those of the device's earlier calibrations."""
         if device.calibrated is None:
             return
         for key in list(self.matrices):
             if key[0] == device.name and key[1] < device.calibrated:
                 self.matrices.pop(key, None)
+                self.deviations.pop(key, None)
         for qubit, matrix in matrices.items():
             self.matrices[device.name, device.calibrated, qubit] = matrix
+            if deviations is not None:
+                self.deviations[device.name, device.calibrated, qubit] = deviations[qubit]
 
 
 @dataclass(frozen=True)
 class Readout(Stage):
-    """Counts with the errors of the readout undone, on the outcomes that were seen.
+    """Counts with the errors of the readout undone.
 
     The qubits that circuits measure are first prepared in known states, in balanced patterns: so many circuits as
     the next power of two above the number of qubits, half of which prepare each qubit in 0. They come after the
-    given circuits in the plan, and only for qubits whose matrix is not in `calibrations` yet. mthree then solves
-    for the weights.
+    given circuits in the plan, and only for qubits whose matrix is not in `calibrations` yet. Up to
+    `MAX_INVERTED` bits all strings are then corrected by the inverse matrices; of more bits, those that were seen, by
+    mthree.
 
-    Outcomes come back as `QuasiOutcomes`: weights of sum `shots`, some of which may be negative, in single
-    precision. Means of them are unbiased but for the calibration's own errors, which no standard error includes.
+    Outcomes come back as `QuasiOutcomes`: weights of sum `shots`, some of which may be negative. Expectation
+    values are made of the counts and the inverse matrices of the operator's own qubits, so they are unbiased whatever
+    the width; their errors contain the calibration's own. Weights of more than `MAX_INVERTED` bits are biased where
+    many strings differ: mthree puts what belongs to strings not seen on those that were.
     With `nearest` they are `Outcomes` instead, with the nearest weights that are not negative: counts to look at,
     slightly biased.
     """
@@ -107,6 +130,7 @@ class Readout(Stage):
             device=device,
             measured=measured,
             known={qubit: known[qubit] for qubit in wanted if qubit in known},
+            known_errors={qubit: its for qubit, its in self.calibrations.errors(device).items() if qubit in wanted},
             missing=missing,
             patterns=patterns,
         )
@@ -122,16 +146,16 @@ def _corrected(
     device: Device,
     measured: Sequence[Mapping[int, int]],
     known: Mapping[int, NDArray[np.float64]],
+    known_errors: Mapping[int, NDArray[np.float64]],
     missing: Sequence[int],
     patterns: NDArray[np.bool_],
 ) -> list[Outcomes]:
     """The outcomes of the given circuits, corrected; the others are the calibration's."""
-    found = _matrices(outcomes[len(measured) :], missing, patterns)
-    stage.calibrations.keep(device, found)
-    matrices = {**known, **found}
-    solver = _solver(matrices)
+    found, errors = _matrices(outcomes[len(measured) :], missing, patterns)
+    stage.calibrations.keep(device, found, errors)
+    matrices, deviations = {**known, **found}, {**known_errors, **errors}
     corrected = [
-        _solve(solver, outcome, places, matrices)
+        _undone(outcome, places, matrices, deviations)
         for outcome, places in zip(outcomes[: len(measured)], measured, strict=True)
     ]
     return [_nearest(outcome) for outcome in corrected] if stage.nearest else list(corrected)
@@ -210,12 +234,12 @@ def _calibrating(
 
 def _matrices(
     outcomes: Sequence[Outcomes], qubits: Sequence[int], patterns: NDArray[np.bool_]
-) -> dict[int, NDArray[np.float64]]:
-    """Each qubit's `P(read | prepared)`, from the circuits that prepared `patterns`."""
+) -> tuple[dict[int, NDArray[np.float64]], dict[int, NDArray[np.float64]]]:
+    """Each qubit's `P(read | prepared)`, from the circuits that prepared `patterns`, and the errors of its last row."""
     if not qubits:
-        return {}
+        return {}, {}
     ones = np.array([entry.weights @ entry.bits(_REGISTER) / entry.weights.sum() for entry in outcomes])
-    matrices = {}
+    matrices, deviations = {}, {}
     for column, qubit in enumerate(qubits):
         prepared = patterns[:, column]
         from_zero, from_one = ones[~prepared, column].mean(), ones[prepared, column].mean()
@@ -226,52 +250,93 @@ def _matrices(
                 field="mitigation",
             )
         matrices[qubit] = np.array([[1 - from_zero, 1 - from_one], [from_zero, from_one]])
-    return matrices
+        deviations[qubit] = np.array(
+            [
+                _deviation(
+                    rate, [outcome.shots for outcome, its in zip(outcomes, prepared, strict=True) if its == state]
+                )
+                for rate, state in ((from_zero, False), (from_one, True))
+            ]
+        )
+    return matrices, deviations
 
 
-def _solver(matrices: Mapping[int, NDArray[np.float64]]) -> Any:
+def _deviation(rate: float, shots: Sequence[int | None]) -> float:
+    """One standard deviation of a rate that so many shots gave, as Agresti and Coull have it; 0 where it is exact."""
+    if any(entry is None for entry in shots):
+        return 0.0
+    total = sum(entry or 0 for entry in shots)
+    adjusted = (rate * total + 2) / (total + 4)
+    return float(np.sqrt(adjusted * (1 - adjusted) / total))
+
+
+def _undone(
+    outcome: Outcomes,
+    places: Mapping[int, int],
+    matrices: Mapping[int, NDArray[np.float64]],
+    deviations: Mapping[int, NDArray[np.float64]],
+) -> QuasiOutcomes:
+    """The outcome with its weights corrected: on all strings of few bits, on those that were seen of many."""
+    inverses, errors = np.tile(np.eye(2), (outcome.num_bits, 1, 1)), np.zeros((outcome.num_bits, 2))
+    qubits = np.full(outcome.num_bits, -1)
+    for place, qubit in places.items():
+        inverses[place], errors[place], qubits[place] = np.linalg.inv(matrices[qubit]), deviations[qubit], qubit
+    bits, weights = (_inverted if len(places) <= MAX_INVERTED else _solved)(outcome, places, matrices)
+    return QuasiOutcomes(
+        registers=outcome.registers,
+        num_bits=outcome.num_bits,
+        packed=np.packbits(bits, axis=1, bitorder="little"),
+        weights=weights,
+        shots=outcome.shots,
+        measured=outcome,
+        inverses=inverses,
+        deviations=errors,
+        qubits=qubits,
+    )
+
+
+def _inverted(
+    outcome: Outcomes, places: Mapping[int, int], matrices: Mapping[int, NDArray[np.float64]]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """The product of all inverses on all strings: each marginal is then that of its own qubits' inverses."""
+    n = len(places)
+    numbers = outcome.bits()[:, list(places)] @ (1 << np.arange(n))
+    weights = np.zeros(1 << n)
+    np.add.at(weights, numbers, outcome.weights)
+    for bit, qubit in enumerate(places.values()):
+        tensor = weights.reshape(1 << (n - 1 - bit), 2, 1 << bit)
+        weights = np.einsum("ab,xby->xay", np.linalg.inv(matrices[qubit]), tensor).reshape(-1)
+    listed = np.flatnonzero(weights)
+    bits = np.zeros((len(listed), outcome.num_bits), dtype=bool)
+    bits[:, list(places)] = listed[:, None] >> np.arange(n) & 1
+    return bits, weights[listed]
+
+
+def _solved(
+    outcome: Outcomes, places: Mapping[int, int], matrices: Mapping[int, NDArray[np.float64]]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """The weights of the strings that were seen, by mthree."""
     try:
         import mthree  # 1 to 5 s, and an extra
     except ImportError as error:
         raise PluginError(
-            "mitigation: 'readout' needs mthree, which is not installed; pip install 'quantum-pilot[mitigation]'",
+            f"mitigation: 'readout' of more than {MAX_INVERTED} bits needs mthree, which is not installed; "
+            "pip install 'quantum-pilot[mitigation]'",
             group="pilot.quantum.mitigation",
             name="readout",
         ) from error
     solver = mthree.M3Mitigation()
     solver.cals_from_matrices(
-        [
-            matrices[qubit].astype(np.float32) if qubit in matrices else None
-            for qubit in range(max(matrices, default=-1) + 1)
-        ]
+        [matrices[qubit].astype(np.float32) if qubit in matrices else None for qubit in range(max(matrices) + 1)]
     )
-    return solver
-
-
-def _solve(
-    solver: Any, outcome: Outcomes, places: Mapping[int, int], matrices: Mapping[int, NDArray[np.float64]]
-) -> QuasiOutcomes:
-    """The outcome with its weights corrected by mthree; its keys are the measured bits, the first rightmost."""
     seen = outcome.weights != 0
-    before, bits = outcome.weights[seen], outcome.bits()[seen][:, list(places)]
-    keys = [row[::-1].tobytes().decode() for row in bits + ord("0")]
-    total = float(before.sum())
+    before, every = outcome.weights[seen], outcome.bits()[seen].astype(bool)
+    keys = [row[::-1].tobytes().decode() for row in every[:, list(places)].astype(np.uint8) + ord("0")]
     distance = len(places) if len(keys) <= solver.iter_threshold else None  # costs nothing where it solves directly
     counts = dict(zip(keys, before.tolist(), strict=True))
     quasi = solver.apply_correction(counts, list(places.values()), distance, tol=1e-6, max_iter=100)
     weights = np.array([float(quasi[key]) for key in keys])
-    inverses = np.tile(np.eye(2), (outcome.num_bits, 1, 1))
-    for place, qubit in places.items():
-        inverses[place] = np.linalg.inv(matrices[qubit])
-    return QuasiOutcomes(
-        registers=outcome.registers,
-        num_bits=outcome.num_bits,
-        packed=outcome.packed[seen],
-        weights=weights * (total / weights.sum()),
-        shots=outcome.shots,
-        measured=before,
-        inverses=inverses,
-    )
+    return every, weights * (float(before.sum()) / weights.sum())
 
 
 def _nearest(outcome: QuasiOutcomes) -> Outcomes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -140,7 +140,12 @@ def seeds(seed: int | None, number: int) -> list[int]:
 
 
 def merged(outcomes: Sequence[Outcomes]) -> Outcomes:
-    """Outcomes of the same measurement as those of one: counts add up, exact ones are averaged."""
+    """Outcomes of the same measurement as those of one: counts add up, exact ones are averaged.
+
+    The result keeps those of each circuit as `copies`, since the values of random circuits differ by more than their
+    shots: standard errors then contain the scatter between them. A stage of one's own that draws circuits merges them
+    with this.
+    """
     if len(outcomes) == 1:
         return outcomes[0]
     first = outcomes[0]
@@ -151,7 +156,14 @@ def merged(outcomes: Sequence[Outcomes]) -> Outcomes:
     weights = np.zeros(len(packed), dtype=together.dtype)
     np.add.at(weights, place.reshape(-1), together)
     shots = None if exact else sum(entry.shots or 0 for entry in outcomes)
-    return Outcomes(registers=first.registers, num_bits=first.num_bits, packed=packed, weights=weights, shots=shots)
+    return Outcomes(
+        registers=first.registers,
+        num_bits=first.num_bits,
+        packed=packed,
+        weights=weights,
+        shots=shots,
+        copies=tuple(replace(entry, copies=()) for entry in outcomes),
+    )
 
 
 def _unwind(merges: Sequence[Callable[[list[Outcomes]], list[Outcomes]]], outcomes: list[Outcomes]) -> list[Outcomes]:

@@ -35,8 +35,9 @@ class Twirling(Stage):
     and iswap are left as they are. The shots of a circuit are split over its copies; outcomes are merged.
     """
 
-    #: Copies of each circuit, fewer where it has fewer shots.
-    num: int = 16
+    #: Copies of each circuit, fewer where it has fewer shots. Standard errors contain the scatter between copies, which
+    #: few of them tell badly.
+    num: int = 32
 
     name = "twirling"
 

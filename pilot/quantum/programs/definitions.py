@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from qiskit.circuit.library import (
     DiagonalGate,
     FullAdderGate,
     HalfAdderGate,
+    HamiltonianGate,
     Initialize,
     IntegerComparatorGate,
     LinearFunction,
@@ -57,14 +59,14 @@ from qiskit.circuit.library import (
     get_standard_gate_name_mapping,
 )
 from qiskit.exceptions import QiskitError
-from qiskit.quantum_info import Clifford, Operator, random_statevector
+from qiskit.quantum_info import Clifford, Operator, SparsePauliOp, random_statevector
 from qiskit.synthesis import OneQubitEulerDecomposer
 from qiskit.transpiler.passes import HighLevelSynthesis
 
 from pilot.errors import DescriptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Container, Hashable, Iterator
 
     from qiskit.circuit import CircuitInstruction, Operation
 
@@ -138,6 +140,8 @@ _TAKEN: dict[str, tuple[type, ...]] = {
 }
 #: Of Aer's instructions that save or set states.
 _AER_PREFIXES = ("save_", "set_")
+#: Names from which Qiskit makes its own class, whatever has them: no gate of a text may have them.
+_BUILT_BY_NAME = frozenset({"pauli_product_rotation", "pauli_product_measurement"})
 #: Classes that say nothing of what an operation does: its definition does.
 _GENERIC = (Gate, Instruction, ControlledGate)
 
@@ -156,6 +160,8 @@ def is_library(operation: Operation) -> bool:
 
 def opened(operation: Operation) -> QuantumCircuit | None:
     """The circuit that an operation stands for; None if it has none."""
+    if isinstance(operation, HamiltonianGate) and isinstance(operation.params[1], ParameterExpression):
+        return _evolution(operation)
     definition = getattr(operation, "definition", None)
     if isinstance(definition, QuantumCircuit):
         return definition
@@ -166,15 +172,28 @@ def opened(operation: Operation) -> QuantumCircuit | None:
     circuit = QuantumCircuit(operation.num_qubits, operation.num_clbits)
     circuit.append(operation, circuit.qubits, circuit.clbits)
     try:
-        synthesised: QuantumCircuit = HighLevelSynthesis(
-            basis_gates=["u", "cx"],
-            qubits_initially_zero=False,  # its own qubits hold a state
-        )(circuit)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of missing auxiliary qubits: an error follows
+            synthesised: QuantumCircuit = HighLevelSynthesis(
+                basis_gates=["u", "cx", "id"],
+                qubits_initially_zero=False,  # its own qubits hold a state
+            )(circuit)
     except QiskitError:
         return None
     if any(each.operation.name == operation.name for each in synthesised.data):
         return None
     return synthesised
+
+
+def _evolution(gate: HamiltonianGate) -> QuantumCircuit:
+    """exp(-i H t) with a free t, which Qiskit has no definition for: H = V D V†, and the terms of D commute."""
+    matrix, time = gate.params
+    energies, vectors = np.linalg.eigh(np.asarray(matrix))
+    circuit = QuantumCircuit(gate.num_qubits)
+    circuit.append(UnitaryGate(vectors.conj().T), circuit.qubits)
+    circuit.append(PauliEvolutionGate(SparsePauliOp.from_operator(np.diag(energies)), time), circuit.qubits)
+    circuit.append(UnitaryGate(vectors), circuit.qubits)
+    return circuit
 
 
 def one_qubit_angles(operation: Operation) -> tuple[float, float, float, float] | None:
@@ -192,10 +211,15 @@ def one_qubit_angles(operation: Operation) -> tuple[float, float, float, float] 
 
 def inverse_of(gate: Gate) -> Gate:
     """The inverse; Qiskit's own of a controlled `CUGate` forgets that gate's fourth angle."""
-    if type(gate) is ControlledGate and gate.base_gate.name == "u":
-        inverse: Gate = gate.definition.inverse().to_gate()
+    if _controls_cu(gate):
+        parts = expanded(gate.definition, lambda part: part.definition if _controls_cu(part) else None)
+        inverse: Gate = parts.inverse().to_gate()
         return inverse
     return gate.inverse()
+
+
+def _controls_cu(operation: Operation) -> bool:
+    return type(operation) is ControlledGate and operation.base_gate.name == "u"
 
 
 def expanded(circuit: QuantumCircuit, contents: Callable[[Operation], QuantumCircuit | None]) -> QuantumCircuit:
@@ -236,9 +260,51 @@ def steps_of(loop: Any) -> Iterator[QuantumCircuit]:
             yield body
 
 
-def plain(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The circuit with all that no text can name (matrices, annotations, Cliffords) replaced by definitions."""
-    return _mapped(circuit, _Plain())
+def plain(circuit: QuantumCircuit, *, reserved: Container[str] = ()) -> QuantumCircuit:
+    """The circuit with all that no text can name (matrices, annotations, Cliffords) replaced by definitions.
+
+    Instructions that are no gates are replaced by what they are made of: a text has gates alone.
+
+    Args:
+        reserved: names that no gate may have in the text.
+    """
+    return changed(_flat(circuit), _Plain(reserved))
+
+
+def check_defined(circuit: QuantumCircuit, language: str, known: Container[str]) -> None:
+    """Refuse an operation that a text would have to call without a definition.
+
+    Args:
+        language: what people call the format.
+        known: names that need no definition.
+
+    Raises:
+        DescriptionError: there is one; the message names it.
+    """
+    for entry in circuit.data:
+        operation = entry.operation
+        if isinstance(operation, ControlFlowOp):
+            for block in operation.blocks:
+                check_defined(block, language, known)
+        elif operation.name not in known:
+            definition = getattr(operation, "definition", None)
+            if definition is None:
+                raise DescriptionError(
+                    f"{language} cannot express {operation.name!r}: it has no such instruction, and nothing says what "
+                    "it is made of",
+                    instruction=operation.name,
+                )
+            check_defined(definition, language, known)
+
+
+def _flat(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit, and the blocks of its control flow, without instructions that are no gates but made of such."""
+
+    def contents(operation: Operation) -> QuantumCircuit | None:
+        nested = isinstance(operation, Instruction) and not isinstance(operation, Gate | ControlFlowOp)
+        return operation.definition if nested else None
+
+    return changed(expanded(circuit, contents), _Blocks())
 
 
 def standardised(circuit: QuantumCircuit) -> QuantumCircuit:
@@ -246,7 +312,7 @@ def standardised(circuit: QuantumCircuit) -> QuantumCircuit:
 
     As `truly_named`, but the gates of the circuit itself may differ from Qiskit's by a global phase.
     """
-    return _mapped(circuit, _Standard(exact=False))
+    return changed(circuit, _Standard(exact=False))
 
 
 def truly_named(circuit: QuantumCircuit) -> QuantumCircuit:
@@ -264,7 +330,7 @@ def truly_named(circuit: QuantumCircuit) -> QuantumCircuit:
         DescriptionError: a controlled gate does something else than its base gate, controlled: Qiskit's ``control()``
             took the base gate, or one in it, for Qiskit's gate of that name.
     """
-    return _mapped(circuit, _Standard(exact=True))
+    return changed(circuit, _Standard(exact=True))
 
 
 def truly_named_operation(operation: Operation) -> Operation:
@@ -298,19 +364,19 @@ def _free_name(name: str) -> str:
     return f"{name}_defined" if _is_taken(name) else name
 
 
-def _mapped(circuit: QuantumCircuit, change: Any) -> QuantumCircuit:
+def changed(circuit: QuantumCircuit, change: Any) -> QuantumCircuit:
     """A circuit whose operations are changed one by one; the circuit itself where none is."""
-    changed = False
+    differs = False
     data: list[CircuitInstruction] = []
     for instruction in circuit.data:
         if not instruction.is_standard_gate():
             operation = instruction.operation
             new = change(operation)
             if new is not operation:
-                changed = True
+                differs = True
                 instruction = instruction.replace(operation=new)
         data.append(instruction)
-    if not changed:
+    if not differs:
         return circuit
     result: QuantumCircuit = circuit.copy_empty_like()
     for instruction in data:
@@ -318,12 +384,12 @@ def _mapped(circuit: QuantumCircuit, change: Any) -> QuantumCircuit:
     return result
 
 
-class _Change:
+class Change:
     """A change of operations, in blocks and definitions as well."""
 
     def __call__(self, operation: Operation) -> Operation:
         if isinstance(operation, ControlFlowOp):
-            blocks = [_mapped(block, self) for block in operation.blocks]
+            blocks = [changed(block, self) for block in operation.blocks]
             if all(new is old for new, old in zip(blocks, operation.blocks, strict=True)):
                 return operation
             return operation.replace_blocks(blocks)
@@ -333,16 +399,30 @@ class _Change:
         raise NotImplementedError
 
 
-class _Plain(_Change):
-    def __init__(self) -> None:
+class _Blocks(Change):
+    """Changes blocks of control flow alone."""
+
+    def __call__(self, operation: Operation) -> Operation:
+        if not isinstance(operation, ControlFlowOp):
+            return operation
+        blocks = [_flat(block) for block in operation.blocks]
+        if all(new is old for new, old in zip(blocks, operation.blocks, strict=True)):
+            return operation
+        return operation.replace_blocks(blocks)
+
+
+class _Plain(Change):
+    def __init__(self, reserved: Container[str]) -> None:
+        self._reserved = reserved
         self._names: dict[str, int] = {}
         self._done: dict[int, tuple[Operation, Operation]] = {}
 
     def change(self, operation: Operation) -> Operation:
-        if is_library(operation) and _is_scalar(operation) and isinstance(operation, Gate):
+        named = is_library(operation) and _is_scalar(operation) and operation.name not in _BUILT_BY_NAME
+        if isinstance(operation, Gate) and named:
             return operation
         if isinstance(operation, Instruction) and not isinstance(operation, Gate):
-            return operation if _is_scalar(operation) else self._rewritten(operation)
+            return operation
         return self._rewritten(operation)
 
     def _rewritten(self, operation: Operation) -> Operation:
@@ -359,20 +439,19 @@ class _Plain(_Change):
         definition = opened(operation)
         if definition is None:
             return operation
-        inner = _mapped(definition, self)
-        if inner is definition and _is_scalar(operation) and isinstance(operation, Instruction):
+        inner = changed(definition, self)
+        renamed = operation.name in self._reserved or operation.name in _BUILT_BY_NAME
+        if inner is definition and _is_scalar(operation) and isinstance(operation, Instruction) and not renamed:
             return operation
-        number = self._names[operation.name] = self._names.get(operation.name, -1) + 1
-        name = f"{operation.name}_{number}" if number else operation.name
-        if isinstance(operation, Instruction) and not isinstance(operation, Gate):
-            new = Instruction(name, operation.num_qubits, operation.num_clbits, [])
-        else:
-            new = Gate(name, operation.num_qubits, [])
+        name = f"{operation.name}_defined" if renamed else operation.name
+        number = self._names[name] = self._names.get(name, -1) + 1
+        name = f"{name}_{number}" if number else name
+        new = Gate(name, operation.num_qubits, list(inner.parameters))
         new.definition = inner
         return new
 
 
-class _Standard(_Change):
+class _Standard(Change):
     """In a circuit, gates that differ by a global phase are one; in a definition, which may be controlled, not."""
 
     def __init__(self, *, exact: bool) -> None:
@@ -404,11 +483,11 @@ class _Standard(_Change):
         taken = _is_taken(operation.name)
         if definition is None and taken and type(operation) not in _GENERIC:
             definition = opened(operation)  # of its matrix
-        inner = None if definition is None else _mapped(definition, self._inner)
+        inner = None if definition is None else changed(definition, self._inner)
         of_text = type(operation).__module__ == "qiskit.qasm2.parse"  # QPY and pickle know no such class
         if inner is None or (inner is definition and not taken and not of_text):
             return operation
-        return _defined(operation, inner, _free_name(operation.name))
+        return defined(operation, inner)
 
     def _controlled(self, operation: ControlledGate) -> Operation:
         """Its definition is Qiskit's work, who went by the names of the base gate and the gates in that."""
@@ -417,7 +496,7 @@ class _Standard(_Change):
             taken = _is_taken(operation.name)
             if not taken or is_genuine(operation):
                 return operation
-            return _defined(operation, _mapped(operation.definition, self._inner), _free_name(operation.name))
+            return defined(operation, changed(operation.definition, self._inner))
         true: Operation = base.control(operation.num_ctrl_qubits, ctrl_state=operation.ctrl_state)
         if not _do_the_same(operation, true):
             raise DescriptionError(
@@ -464,12 +543,14 @@ def _step(entry: CircuitInstruction) -> Hashable:
     raise TypeError
 
 
-def _defined(operation: Instruction, definition: QuantumCircuit, name: str) -> Instruction:
-    """An operation of this name with the definition in the place of another one."""
-    if isinstance(operation, Gate):
-        new: Instruction = Gate(name, operation.num_qubits, operation.params, label=operation.label)
+def defined(operation: Operation, definition: QuantumCircuit) -> Instruction:
+    """An operation with this definition, and the name of another one unless that is taken."""
+    parameters = operation.params if type(operation) in (Gate, Instruction) else list(definition.parameters)
+    name, label = _free_name(operation.name), getattr(operation, "label", None)
+    if isinstance(operation, Instruction) and not isinstance(operation, Gate):
+        new = Instruction(name, operation.num_qubits, operation.num_clbits, parameters, label=label)
     else:
-        new = Instruction(name, operation.num_qubits, operation.num_clbits, operation.params, label=operation.label)
+        new = Gate(name, operation.num_qubits, parameters, label=label)
     new.definition = definition
     return new
 

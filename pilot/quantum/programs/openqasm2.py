@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qiskit import qasm2
-from qiskit.circuit import ClassicalRegister, Clbit, IfElseOp, QuantumCircuit
+from qiskit.circuit import ClassicalRegister, Clbit, IfElseOp, QuantumCircuit, QuantumRegister
 from qiskit.circuit.classical import expr
 
 from pilot.errors import DescriptionError
 from pilot.quantum.programs.conditions import bits_of, truth
-from pilot.quantum.programs.definitions import plain, standard_gates, standardised, steps_of
+from pilot.quantum.programs.definitions import check_defined, plain, standard_gates, standardised, steps_of
 from pilot.quantum.programs.problems import end_of, place_of, program_error
 
 if TYPE_CHECKING:
@@ -33,6 +33,17 @@ MAX_BITS = 100_000
 _MAX_INCLUDES = 8
 #: Bits of a register whose values are listed to ask for one of them.
 _MAX_LISTED_BITS = 8
+
+#: Names that the parser takes for numbers and functions.
+_RESERVED = frozenset({"pi", "sin", "cos", "tan", "exp", "ln", "sqrt"})
+#: Gates of qelib1.inc as Qiskit's exporter has it, and instructions: nothing has to define them.
+_WORDS = frozenset({each.name for each in qasm2.LEGACY_CUSTOM_INSTRUCTIONS if each.name != "delay"}) | {
+    "barrier",
+    "measure",
+    "reset",
+    "U",
+    "CX",
+}
 
 _COMMENT = re.compile(r"//[^\n]*")
 #: A definition begins anywhere: behind another statement or another definition's end.
@@ -110,10 +121,38 @@ def dumps(circuit: QuantumCircuit) -> str:
     Raises:
         DescriptionError: the language cannot express an instruction, which the message names.
     """
+    if circuit.num_parameters:
+        names = ", ".join(parameter.name for parameter in list(circuit.parameters)[:5])
+        raise DescriptionError(
+            f"OpenQASM 2 cannot express free parameters: give values to {names} with `circuit.assign_parameters`"
+        )
+    simple = plain(_with_simple_conditions(_with_free_names(circuit)), reserved=_RESERVED)
+    check_defined(simple, "OpenQASM 2", _WORDS)
     try:
-        return str(qasm2.dumps(plain(_with_simple_conditions(circuit)))) + "\n"
+        return str(qasm2.dumps(simple)) + "\n"
     except qasm2.QASM2ExportError as error:
         raise DescriptionError(f"OpenQASM 2 cannot express the circuit: {error.message}") from error
+
+
+def _with_free_names(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit with other names for registers that are called as a word or a gate of the language."""
+    taken = {each.name for each in (*circuit.qregs, *circuit.cregs)}
+    renamed = {}
+    for register in (*circuit.qregs, *circuit.cregs):
+        if register.name in _RESERVED or register.name in _WORDS:
+            name = f"reg_{register.name}"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            renamed[register.name] = name
+    if not renamed:
+        return circuit
+    result = QuantumCircuit(circuit.qubits, circuit.clbits, name=circuit.name)
+    for kind, registers in ((QuantumRegister, circuit.qregs), (ClassicalRegister, circuit.cregs)):
+        for register in registers:
+            result.add_register(kind(name=renamed.get(register.name, register.name), bits=list(register)))
+    result.compose(circuit, circuit.qubits, circuit.clbits, inplace=True)
+    return result
 
 
 def _known(defined: set[str]) -> list[qasm2.CustomInstruction]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from qiskit.circuit import ClassicalRegister, Measure, QuantumCircuit, QuantumRegister, Reset, library
 from qiskit.compiler import transpile
 
-from pilot.errors import DescriptionError, PluginError
+from pilot.errors import DescriptionError, PluginError, ProgramError
 from pilot.quantum.programs.definitions import plain
 from pilot.quantum.programs.problems import end_of, place_of, program_error
 
@@ -75,7 +75,12 @@ def loads(text: str) -> QuantumCircuit:
         ProgramError: it is not QIR, or needs more than the base profile; the feature and its place are named.
         PluginError: pyqir is not installed.
     """
-    return _Reader(text).circuit()
+    try:
+        return _Reader(text).circuit()
+    except (ProgramError, PluginError) as error:
+        # Only the thread that made them may drop pyqir's values: no traceback must keep them for another one.
+        error.__context__ = None
+        raise error.with_traceback(None) from error.__cause__
 
 
 def dumps(circuit: QuantumCircuit) -> str:
@@ -89,18 +94,28 @@ def dumps(circuit: QuantumCircuit) -> str:
     for instruction in circuit.data:
         if instruction.is_control_flow() or instruction.operation.name == "store":
             raise DescriptionError(f"QIR's base profile cannot express {instruction.operation.name!r}")
-    simple = transpile(plain(circuit), basis_gates=basis, optimization_level=0)
+    if circuit.num_parameters:
+        names = ", ".join(parameter.name for parameter in list(circuit.parameters)[:5])
+        raise DescriptionError(
+            f"QIR's base profile cannot express free parameters: give values to {names} with "
+            "`circuit.assign_parameters`"
+        )
+    flat = plain(circuit)
+    for instruction in flat.data:
+        if instruction.operation.name == "delay":
+            raise DescriptionError("QIR's base profile cannot express 'delay': remove the delays")
+    simple = transpile(flat, basis_gates=basis, optimization_level=0)
     module = pyqir.SimpleModule(circuit.name, circuit.num_qubits, circuit.num_clbits)
     instructions = pyqir.BasicQisBuilder(module.builder)
-    names = {"sdg": "s_adj", "tdg": "t_adj", "measure": "mz"}
+    spelled = {"sdg": "s_adj", "tdg": "t_adj", "measure": "mz"}
     for instruction in simple.data:
         name = instruction.operation.name
-        if name in ("barrier", "delay", "id", "global_phase"):
+        if name in ("barrier", "id", "global_phase"):
             continue
         qubits = [module.qubits[simple.find_bit(qubit).index] for qubit in instruction.qubits]
         results = [module.results[simple.find_bit(clbit).index] for clbit in instruction.clbits]
         angles = [float(angle) for angle in instruction.operation.params]
-        getattr(instructions, names.get(name, name))(*angles, *qubits, *results)
+        getattr(instructions, spelled.get(name, name))(*angles, *qubits, *results)
     return str(module.ir()).replace('"qir_profiles"="custom"', '"qir_profiles"="base_profile"')
 
 

@@ -98,7 +98,8 @@ def test_what_is_measured_together_is_not_independent(here):
     circuit, plus, minus = chain(), {"ZZII": 1.0, "ZIII": 1.0}, {"ZZII": 1.0, "ZIII": -1.0}
     result = plan(circuit, ["ZZII", "ZIII", plus, minus], 2, wires=False).run(here, shots=300, seed=2)
     one, other, both, difference = result.standard_errors**2
-    assert both + difference == pytest.approx(2 * (one + other))  # var(a+b) + var(a-b)
+    # var(a+b) + var(a-b); the shots that are added to those taken are not the same ones for each
+    assert both + difference == pytest.approx(2 * (one + other), rel=0.02)
     assert abs(both - difference) > 0.05 * both
 
 

@@ -293,3 +293,13 @@ MEASURE q[1],c[0]
     assert run_circuit(circuit, 10, 1).get_counts() == {"11": 10}
     other = loads(text.replace("X q[0]\n", "", 1))
     assert run_circuit(other, 10, 1).get_counts() == {"00": 10}
+
+
+@pytest.mark.parametrize("line", ["ECHO q[0]", "ECHO q[0],(0.5)", "ECHO(q[0], 0.5)"])
+def test_an_echo_may_have_a_parameter(line):
+    assert same(line, "I q[0]")
+
+
+def test_an_echo_has_one_parameter_at_most():
+    with pytest.raises(ProgramError, match="line 2, column 1: ECHO has 1 qubit and 2 parameters"):
+        loads("QINIT 1\nECHO q[0],(0.5,0.5)")

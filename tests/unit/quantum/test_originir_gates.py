@@ -117,6 +117,7 @@ MATRICES = {
     "RYY": ((A,), pauli_rotation(Y, Y, A)),
     "RZZ": ((A,), pauli_rotation(Z, Z, A)),
     "RZX": ((A,), pauli_rotation(Z, X, A)),
+    "MS": ((), pauli_rotation(X, X, pi / 2)),
     "XX": ((A,), pauli_rotation(X, X, A)),
     "YY": ((A,), pauli_rotation(Y, Y, A)),
     "ZZ": ((A,), pauli_rotation(Z, Z, A)),

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import AnnotatedOperation, ControlModifier, Parameter
-from qiskit.circuit.library import CXGate, PauliGate, UnitaryGate
-from qiskit.quantum_info import Operator, Statevector
+from qiskit.circuit.library import CUGate, CXGate, PauliGate, PauliProductRotationGate, UnitaryGate
+from qiskit.quantum_info import Operator, Pauli, Statevector
 
 from pilot import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer
+from pilot.quantum.circuits import Simulator, run_circuit
 from pilot.quantum.programs import load
-from pilot.quantum.programs.definitions import truly_named
+from pilot.quantum.programs.definitions import inverse_of, truly_named
 from pilot.quantum.tasks import prepare
 
 #: Names of standard gates, of simulators' instructions, of what compilers synthesise, and of directives.
@@ -161,3 +162,34 @@ def exact_task(circuit, observables):
     prepared = prepare(TaskDescription(circuit=circuit, observables=observables), offer)
     results = [part.function(*part.args) for part in prepared.parts]
     return prepared.combine.function(*prepared.combine.args, results).values
+
+
+@pytest.mark.parametrize("name", ["h", "layer"])
+def test_own_gates_in_conditions_run(name):
+    """Aer's gates are looked for in the bodies of conditions as well."""
+    circuit = QuantumCircuit(1, 2)
+    circuit.x(0)
+    circuit.measure(0, 0)
+    with circuit.if_test((0, 1)):
+        circuit.append(own(name, 1).to_gate(), [0])
+    circuit.measure(0, 1)
+    counts = run_circuit(truly_named(circuit), 4000, 3).get_counts()
+    assert counts["11"] / 4000 == pytest.approx(np.cos(0.5) ** 2, abs=0.03)
+
+
+def test_delays_in_several_units_run_on_simulators():
+    circuit = QuantumCircuit(1, 1)
+    circuit.append(own("layer", 1).to_gate(), [0])
+    for duration, unit in [(100, "dt"), (2.5, "us"), (7, "ns")]:
+        circuit.delay(duration, 0, unit=unit)
+    circuit.append(PauliProductRotationGate(Pauli("X"), 0.0), [0])  # one that has to be compiled
+    circuit.measure(0, 0)
+    assert run_circuit(circuit, None, 0, Simulator("matrix_product_state")).get_counts()["0"] == pytest.approx(
+        np.cos(0.5) ** 2
+    )
+
+
+@pytest.mark.parametrize("open_control", [0, 1, 2])
+def test_the_inverse_of_a_control_of_a_cu_undoes_it(open_control):
+    gate = CUGate(0.3, 0.4, 0.5, 0.6).control(2, ctrl_state=open_control)
+    assert Operator(inverse_of(gate)) == Operator(gate).adjoint()

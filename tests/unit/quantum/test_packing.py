@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import AnnotatedOperation, Gate
+from qiskit.circuit import AnnotatedOperation, ControlModifier, Gate, Parameter
 from qiskit.circuit import library as lib
-from qiskit.quantum_info import Operator
+from qiskit.quantum_info import Operator, SparsePauliOp
 
+from pilot.errors import DescriptionError
 from pilot.quantum.compilation import structure
 from pilot.quantum.packing import pack, unpack
 
@@ -77,3 +78,43 @@ def test_delays_of_different_units_are_different_structures():
     for circuit, unit in zip(circuits, ("us", "ms"), strict=True):
         circuit.delay(1, 0, unit=unit)
     assert structure(circuits[0]) != structure(circuits[1])
+
+
+def test_free_angles_of_annotated_gates_stay_free():
+    angle = Parameter("a")
+    circuit = QuantumCircuit(2)
+    circuit.append(AnnotatedOperation(lib.RXGate(angle), ControlModifier(1)), [0, 1])
+    (back,) = unpack(pack(circuit))
+    expected = QuantumCircuit(2)
+    expected.crx(0.7, 0, 1)
+    assert Operator(back.assign_parameters([0.7])) == Operator(expected)
+
+
+def test_a_hamiltonians_time_may_be_free():
+    matrix = SparsePauliOp(["XZ", "YY", "ZI"], [0.3, 0.5, -0.2]).to_matrix()
+    circuit = QuantumCircuit(2)
+    circuit.append(lib.HamiltonianGate(matrix, Parameter("t")), [0, 1])
+    (back,) = unpack(pack(circuit))
+    expected = Operator(lib.HamiltonianGate(matrix, 0.7).to_matrix())
+    assert Operator(back.assign_parameters([0.7])).data == pytest.approx(expected.data, abs=1e-9)
+
+
+def test_what_is_opened_has_no_name_that_simulators_take_for_another():
+    """The definition of a state preparation's inverse has gates called "multiplexer", which kill Aer."""
+    circuit = QuantumCircuit(2)
+    circuit.append(lib.StatePreparation(STATE).inverse(), [0, 1])
+    (back,) = unpack(pack(circuit))
+
+    def names(circuit):
+        for entry in circuit.data:
+            yield entry.name
+            if isinstance(getattr(entry.operation, "definition", None), QuantumCircuit):
+                yield from names(entry.operation.definition)
+
+    assert "multiplexer" not in set(names(back))
+
+
+def test_what_cannot_travel_is_refused_with_the_circuits_name():
+    circuit = QuantumCircuit(1, name="noted", metadata={"why": object()})
+    with pytest.raises(DescriptionError, match="'noted' cannot travel"):
+        pack(circuit)

@@ -9,13 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
-from qiskit.circuit import Parameter
-from qiskit.circuit.library import RXXGate, RYGate, RZZGate, UnitaryGate
-from qiskit.quantum_info import Operator, Statevector, random_unitary
+from qiskit.circuit import Gate, Parameter, ParameterVector
+from qiskit.circuit.library import (
+    HamiltonianGate,
+    Isometry,
+    LinearFunction,
+    MultiplierGate,
+    PauliProductRotationGate,
+    RXXGate,
+    RYGate,
+    RZZGate,
+    UnitaryGate,
+    WeightedSumGate,
+)
+from qiskit.quantum_info import Operator, Pauli, Statevector, random_unitary
 
 import pilot.quantum
 from pilot.errors import DescriptionError, ProgramError
 from pilot.quantum import Program, load
+from pilot.quantum.circuits import run_circuit
 from pilot.quantum.programs import openqasm2
 
 QASM2 = 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[2];\ncreg low[1];\ncreg high[1];\nh q[0];\ncx q[0],q[1];\n'
@@ -298,3 +310,116 @@ def test_openqasm3_keeps_expressions_of_free_parameters(angle):
     back = load(load(circuit).dumps("openqasm3"), format="openqasm3").to_qiskit()
     bound = [Operator(one.assign_parameters([1.1])) for one in (circuit, back)]
     assert bound[1].equiv(bound[0])
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        [ParameterVector("v", 13)[place] for place in (1, 10, 12)],
+        [*(ParameterVector("v", 11)[place] for place in (2, 10)), Parameter("v_2"), Parameter("v_02")],
+        [Parameter(name) for name in ("p", "q", "o")],
+        [Parameter(name) for name in ("θ", "gate", "_x", "a b")],
+    ],
+    ids=str,
+)
+def test_openqasm3_keeps_the_order_of_free_parameters(parameters):
+    circuit = QuantumCircuit(len(parameters))
+    for qubit, parameter in enumerate(parameters):
+        circuit.rx(parameter, qubit)
+    back = load(load(circuit).dumps("openqasm3"), format="openqasm3").to_qiskit()
+    values = np.linspace(0.3, 1.7, len(parameters))
+    first, second = (Operator(each.assign_parameters(values)) for each in (circuit, back))
+    assert second.equiv(first)
+
+
+# what a format cannot say
+
+
+def delayed():
+    circuit = QuantumCircuit(1)
+    circuit.delay(2.5, 0, unit="us")
+    circuit.h(0)
+    return circuit
+
+
+def weighted_sum(annotated=False):
+    gate = WeightedSumGate(2, [1, 2])  # needs auxiliary qubits in |0>: by itself it has no definition
+    return of(gate.inverse(annotated=True) if annotated else gate)
+
+
+def of(operation):
+    circuit = QuantumCircuit(operation.num_qubits)
+    circuit.append(operation, circuit.qubits)
+    return circuit
+
+
+@pytest.mark.parametrize(
+    ("circuit", "format", "words"),
+    [
+        (delayed(), "openqasm2", "OpenQASM 2 cannot express 'delay'"),
+        (delayed(), "originir", "OriginIR cannot express delay"),
+        (delayed(), "qir", "cannot express 'delay'"),
+        (weighted_sum(), "openqasm2", "OpenQASM 2 cannot express 'WeightedSum'"),
+        (weighted_sum(annotated=True), "openqasm2", "OpenQASM 2 cannot express 'annotated'"),
+        (weighted_sum(), "openqasm3", "WeightedSum"),
+        (weighted_sum(), "originir", "OriginIR cannot express 'WeightedSum'"),
+        (of(RYGate(Parameter("t"))), "openqasm2", "free parameters: give values to t"),
+        (of(RYGate(Parameter("t"))), "qir", "free parameters: give values to t"),
+        (of(Gate("oracle", 2, [])), "openqasm2", "'oracle'"),
+    ],
+)
+def test_what_a_format_cannot_say_is_refused(circuit, format, words):
+    with pytest.raises(DescriptionError, match=words):
+        load(circuit).dumps(format)
+
+
+def of_matrices():
+    inner = QuantumCircuit(2, name="inner")
+    inner.append(LinearFunction([[1, 1], [0, 1]]), [0, 1])
+    inner.append(Isometry(np.array([0.6, 0.8]), 0, 0), [0])
+    return inner.to_instruction()
+
+
+@pytest.mark.parametrize("format", ["openqasm2", "openqasm3", "originir", "qir"])
+@pytest.mark.parametrize(
+    "operation",
+    [
+        of_matrices(),
+        MultiplierGate(1).control(1, annotated=True),
+        PauliProductRotationGate(Pauli("XZ"), 0.3),
+        HamiltonianGate([[1, 0.2], [0.2, -1]], 0.3),
+    ],
+    ids=lambda each: each.name,
+)
+def test_operations_without_a_name_of_their_own_go_round(operation, format):
+    circuit = QuantumCircuit(operation.num_qubits)
+    circuit.ry(0.7, 0)
+    circuit.append(operation, circuit.qubits)
+    back = load(load(circuit).dumps(format), format=format).to_qiskit()
+    assert Statevector(back).equiv(Statevector(circuit))
+
+
+OWN = ("reset", "barrier", "measure", "h", "u2", "delay", "if_else", "id", "pi", "sin", "pow", "gate", "U", "unitary")
+
+
+@pytest.mark.parametrize("format", ["openqasm2", "openqasm3", "originir", "qir"])
+@pytest.mark.parametrize("name", OWN)
+def test_own_gates_are_written_as_what_they_are(name, format):
+    own = QuantumCircuit(1, name=name)
+    own.ry(0.4, 0)
+    back = load(load(of(own.to_gate())).dumps(format), format=format).to_qiskit()
+    assert Statevector(back).probabilities() == pytest.approx([np.cos(0.2) ** 2, np.sin(0.2) ** 2])
+
+
+@pytest.mark.parametrize("format", ["openqasm2", "openqasm3"])
+@pytest.mark.parametrize("name", ["x", "pi", "sin", "measure", "gate", "U", "a b", "θ"])
+@pytest.mark.parametrize("classical", [False, True])
+def test_registers_may_have_any_name(name, classical, format):
+    names = ("other", name) if classical else (name, "other")
+    circuit = QuantumCircuit(QuantumRegister(1, names[0]), ClassicalRegister(2, names[1]), ClassicalRegister(1, "c"))
+    circuit.x(0)
+    circuit.measure(0, 1)
+    with circuit.if_test((circuit.cregs[0], 2)):
+        circuit.measure(0, 2)
+    back = load(load(circuit).dumps(format), format=format).to_qiskit()
+    assert run_circuit(back, 10, 1).get_counts() == {"1 10": 10}

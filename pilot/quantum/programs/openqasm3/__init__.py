@@ -6,10 +6,12 @@ into a circuit, `values` is its part for numbers and classical expressions.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from qiskit import qasm3
 from qiskit.circuit import Gate, Parameter, ParameterExpression
+from qiskit.circuit.parametervector import ParameterVectorElement
 
 from pilot.errors import DescriptionError
 from pilot.quantum.programs.definitions import expanded, plain, standardised
@@ -43,10 +45,47 @@ def dumps(circuit: QuantumCircuit) -> str:
     Raises:
         DescriptionError: the language cannot express an instruction, which the message names.
     """
+    simple = expanded(plain(circuit), _with_expressions)
+    text = _exported(simple)
+    for renamed in (_with_padded_indices, _with_numbered_parameters):
+        names = _INPUT.findall(text)
+        if names == sorted(names):  # as a circuit sorts its parameters: sets given as arrays reach the same ones
+            break
+        text = _exported(renamed(simple))
+    return text
+
+
+def _exported(circuit: QuantumCircuit) -> str:
     try:
-        return str(qasm3.dumps(expanded(plain(circuit), _with_expressions)))
+        return str(qasm3.dumps(circuit))
     except qasm3.QASM3ExporterError as error:
         raise DescriptionError(f"OpenQASM 3 cannot express the circuit: {error.message}") from error
+
+
+def _with_padded_indices(circuit: QuantumCircuit) -> QuantumCircuit:
+    """``v[2]`` becomes ``v_02`` in a vector of 13: its elements' names sort as their indices do."""
+    names = {}
+    for each in circuit.parameters:
+        if isinstance(each, ParameterVectorElement):
+            digits = len(str(len(each.vector) - 1))
+            names[each] = Parameter(f"{each.vector.name}_{each.index:0{digits}d}")
+    taken = {each.name for each in circuit.parameters if each not in names}
+    if not names or taken & {each.name for each in names.values()}:
+        return circuit
+    return circuit.assign_parameters(names)
+
+
+def _with_numbered_parameters(circuit: QuantumCircuit) -> QuantumCircuit:
+    digits = len(str(circuit.num_parameters))
+    names = {}
+    for place, each in enumerate(circuit.parameters):
+        name = re.sub(r"\W", "_", each.name)
+        names[each] = Parameter(f"p{place:0{digits}d}_{name}")
+    return circuit.assign_parameters(names)
+
+
+#: A free parameter of the text, as Qiskit's exporter writes it.
+_INPUT = re.compile(r"^input float\[64\] (\w+);$", re.MULTILINE)
 
 
 def _with_expressions(operation: Operation) -> QuantumCircuit | None:

@@ -126,7 +126,8 @@ class _Builder(Values):
         gate = gates.find(statement.gate)
         definition = self._source.definitions.get(statement.gate)
         wanted = (gate.num_qubits, gate.num_parameters) if gate else _operands_of(definition)
-        self._count(statement, wanted)
+        more = gate.num_optional if gate else 0
+        self._count(statement, wanted, more)
         angles = [self._number(each, "an angle") for each in statement.parameters]
         steps: list[tuple[Gate, list[int]]] = []
         phase = 0.0
@@ -137,8 +138,8 @@ class _Builder(Values):
                 phase += parts.phase
             elif definition:
                 with self._inside(statement, definition, numbers, angles):
-                    more, angle = self._all_steps(definition.body)
-                steps += more
+                    inner, angle = self._all_steps(definition.body)
+                steps += inner
                 phase += angle
             self._spend(statement.place, len(steps))
         result = _inverse((steps, phase)) if statement.dagger else (steps, phase)
@@ -147,9 +148,9 @@ class _Builder(Values):
             result = self._controlled(result, controls, statement.controls)
         return result
 
-    def _count(self, statement: Apply, wanted: tuple[int, int]) -> None:
+    def _count(self, statement: Apply, wanted: tuple[int, int], optional: int = 0) -> None:
         given = (len(statement.qubits), len(statement.parameters))
-        if given != wanted:
+        if given[0] != wanted[0] or not wanted[1] <= given[1] <= wanted[1] + optional:
             wrong(
                 statement.place,
                 f"{statement.gate} has {_amount(*given)}",

@@ -31,6 +31,8 @@ class OriginGate(NamedTuple):
     num_qubits: int
     num_parameters: int
     parts: Callable[..., Parts]
+    #: Parameters that may be left out; not counted in `num_parameters`.
+    num_optional: int = 0
 
 
 def _one(num_qubits: int, num_parameters: int, gate: Callable[..., Gate]) -> OriginGate:
@@ -67,8 +69,13 @@ def _uu15(*angles: float) -> Parts:
     )
 
 
-def _idle(_: float) -> Gate:
+def _idle(_: float = 0.0) -> Gate:
     return library.IGate()
+
+
+def _ms() -> Gate:
+    """Mølmer–Sørensen's gate, which pyqpanda3 writes."""
+    return library.RXXGate(pi / 2)
 
 
 #: By the name in capitals; the language has RPhi beside RPHI.
@@ -84,7 +91,7 @@ GATES: dict[str, OriginGate] = {
     "Y1": _one(1, 0, lambda: library.RYGate(pi / 2)),
     "Z1": _one(1, 0, lambda: library.RZGate(pi / 2)),
     "I": _one(1, 0, library.IGate),
-    "ECHO": _one(1, 0, library.IGate),
+    "ECHO": _one(1, 0, _idle)._replace(num_optional=1),
     "IDLE": _one(1, 1, _idle),
     "RX": _one(1, 1, library.RXGate),
     "RY": _one(1, 1, library.RYGate),
@@ -113,6 +120,7 @@ GATES: dict[str, OriginGate] = {
     "RYY": _one(2, 1, library.RYYGate),
     "RZZ": _one(2, 1, library.RZZGate),
     "RZX": _one(2, 1, library.RZXGate),
+    "MS": _one(2, 0, _ms),
     "XX": _one(2, 1, library.RXXGate),
     "YY": _one(2, 1, library.RYYGate),
     "ZZ": _one(2, 1, library.RZZGate),
