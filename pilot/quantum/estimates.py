@@ -69,6 +69,12 @@ def estimate(
     return Estimate(means, values, variances, shifts)
 
 
+def add_shifts(total: dict[Source, NDArray[np.float64]], more: dict[Source, NDArray[np.float64]]) -> None:
+    """Adds the shifts of another circuit to `total`: a rate that both share moves both values."""
+    for source, shift in more.items():
+        total[source] = shift + total.get(source, np.zeros_like(shift))
+
+
 def variance_of_mean(
     frequencies: NDArray[np.float64], values: NDArray[np.float64], shots: int, bounds: NDArray[np.float64]
 ) -> NDArray[np.float64]:

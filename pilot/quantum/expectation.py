@@ -20,7 +20,7 @@ from qiskit.circuit import ClassicalRegister
 
 from pilot.errors import DescriptionError
 from pilot.quantum.deferral import without_final_measurements
-from pilot.quantum.estimates import Source, estimate
+from pilot.quantum.estimates import Source, add_shifts, estimate
 from pilot.quantum.observables import hamiltonian, operators
 
 if TYPE_CHECKING:
@@ -31,10 +31,20 @@ if TYPE_CHECKING:
 
     from pilot.quantum.outcomes import Outcomes
 
-__all__ = ["Expectation", "ExpectationPlan", "Term", "distinct_terms", "free_name", "hamiltonian", "measured", "plan"]
+__all__ = [
+    "PAULI_LETTERS",
+    "Expectation",
+    "ExpectationPlan",
+    "Term",
+    "distinct_terms",
+    "free_name",
+    "hamiltonian",
+    "measured",
+    "plan",
+]
 
 #: What a Pauli operator on one qubit is here: 1 for its X, plus 2 for its Z, so 3 for Y.
-_LETTERS = "IXZY"
+PAULI_LETTERS = "IXZY"
 
 
 class Term(NamedTuple):
@@ -131,8 +141,7 @@ class ExpectationPlan:
             here = self.coefficients[:, group.terms]
             sums = estimate(outcome, places, group.masks, here)
             variances += sums.variances
-            for source, shift in sums.shifts.items():
-                shifts[source] = shift + shifts.get(source, np.zeros_like(shift))
+            add_shifts(shifts, sums.shifts)
         variances += sum(shift**2 for shift in shifts.values())
         errors = np.sqrt(term_variances)
         return Expectation(
@@ -166,12 +175,12 @@ def plan(circuit: QuantumCircuit, observables: Any) -> ExpectationPlan:
     circuits, groups = [], []
     for members, basis in _grouped(codes, coefficients):
         qubits = np.flatnonzero(basis)
-        circuits.append(measured(base, {int(qubit): _LETTERS[basis[qubit]] for qubit in qubits}, register))
+        circuits.append(measured(base, {int(qubit): PAULI_LETTERS[basis[qubit]] for qubit in qubits}, register))
         groups.append(_Group(terms=members, masks=codes[members][:, qubits] > 0))
     return ExpectationPlan(
         circuits=tuple(circuits),
         register=register,
-        paulis=tuple("".join(_LETTERS[code] for code in row[::-1]) for row in codes),
+        paulis=tuple("".join(PAULI_LETTERS[code] for code in row[::-1]) for row in codes),
         coefficients=coefficients,
         constants=constants,
         groups=tuple(groups),

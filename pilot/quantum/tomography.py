@@ -3,7 +3,7 @@
     planned = plan(circuit)                                       # 3**n settings
     outcomes = [run(circuit) for circuit in planned.circuits]
     state = planned.combine(outcomes)
-    print(state.density_matrix, state.fidelity(circuit))
+    print(state.density_matrix, state.fidelity(circuit), state.expectation(["ZZ"]).values)
 
 Every qubit is measured in X, Y and Z, in all combinations. Linear inversion of the frequencies gives a matrix
 that noise makes unphysical; maximum likelihood, or the projection of that matrix, gives a state. Neither ever
@@ -27,7 +27,9 @@ from qiskit.quantum_info import DensityMatrix, Statevector, state_fidelity
 
 from pilot.errors import DescriptionError
 from pilot.quantum.deferral import without_final_measurements
-from pilot.quantum.expectation import free_name, measured
+from pilot.quantum.estimates import add_shifts, estimate
+from pilot.quantum.expectation import PAULI_LETTERS, Expectation, distinct_terms, free_name, measured
+from pilot.quantum.observables import operators
 from pilot.quantum.quasi import nearest_probabilities
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pilot.quantum.estimates import Source
     from pilot.quantum.outcomes import Outcomes
 
 __all__ = ["MAX_QUBITS", "Tomography", "TomographyPlan", "plan"]
@@ -85,6 +88,8 @@ class Tomography:
     #: By how much the logarithm of the likelihood could be larger at most, divided by the number of all shots.
     #: 0 for "projected", which does not maximise it.
     gap: float
+    #: What each setting gave, with the places of the bits that are the qubits'.
+    outcomes: tuple[tuple[Outcomes, tuple[int, ...]], ...]
 
     @property
     def num_qubits(self) -> int:
@@ -116,6 +121,34 @@ class Tomography:
             return float(state_fidelity(self.to_qiskit(), state))
         except QiskitError as error:
             raise DescriptionError(f"target: {error}; give a state of norm or trace 1", field="target") from error
+
+    def expectation(self, observables: Any) -> Expectation:
+        """Expectation values of observables, with their errors.
+
+        They are those of `linear`, `tr(O ρ)`: for each Pauli string the mean over all settings that measure it. That is
+        unbiased; a state of maximum likelihood is not, and its values have no errors that are known. `terms` is empty.
+
+        Args:
+            observables: on the qubits of the state, in any form that `pilot.quantum.observables.operators` takes.
+
+        Raises:
+            DescriptionError: there are none, or one is not as above.
+        """
+        codes, coefficients, constants = distinct_terms(operators(observables, self.num_qubits), self.num_qubits)
+        values, variances = constants.copy(), np.zeros_like(constants)
+        shifts: dict[Source, NDArray[np.float64]] = {}
+        shares = coefficients / 3.0 ** (codes == 0).sum(axis=1)
+        for setting, (outcome, places) in zip(self.settings, self.outcomes, strict=True):
+            basis = np.array([PAULI_LETTERS.index(letter) for letter in reversed(setting)])
+            here = ((codes == 0) | (codes == basis)).all(axis=1)
+            if not here.any():
+                continue
+            found = estimate(outcome, places, codes[here] > 0, shares[:, here])
+            values += found.values
+            variances += found.variances
+            add_shifts(shifts, found.shifts)
+        variances += sum(shift**2 for shift in shifts.values())
+        return Expectation(values=values, standard_errors=np.sqrt(variances), terms=())
 
     def to_qiskit(self) -> DensityMatrix:
         """The same as Qiskit's `DensityMatrix`."""
@@ -173,6 +206,7 @@ class TomographyPlan:
             frequencies=frequencies,
             method=method,
             gap=gap,
+            outcomes=tuple((outcome, _places(outcome, self.register)) for outcome in outcomes),
         )
 
 
@@ -225,6 +259,10 @@ def _frequencies(outcome: Outcomes, register: str) -> NDArray[np.float64]:
     frequencies = np.zeros(1 << bits.shape[1])
     np.add.at(frequencies, places, outcome.weights / outcome.weights.sum())
     return frequencies
+
+
+def _places(outcome: Outcomes, register: str) -> tuple[int, ...]:
+    return next(entry.places for entry in outcome.registers if entry.name == register)
 
 
 def _by_qubit(frequencies: NDArray[np.float64], n: int) -> NDArray[np.float64]:

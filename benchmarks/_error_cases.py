@@ -1,0 +1,359 @@
+"""Estimates whose truth is known, each drawn again and again: what `errors.py` measures.
+
+A case gives values and errors of `seeds` repetitions: circuits are planned as a task plans them, their outcomes are
+drawn by numpy from exact probabilities, and combined as a task combines them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+from qiskit import QuantumCircuit
+from qiskit.circuit.library import RZXGate
+from qiskit.quantum_info import DensityMatrix, Operator, Pauli, Statevector, SuperOp
+
+from pilot.quantum import cutting, expectation, tomography
+from pilot.quantum.circuits import run_circuit
+from pilot.quantum.compilation import structure
+from pilot.quantum.execution import without_noise
+from pilot.quantum.mitigation import Calibrations, Device, Readout, Twirling, ZeroNoise
+from pilot.quantum.observables import operators
+from pilot.quantum.outcomes import Outcomes, registers_of
+
+Array = np.ndarray[Any, Any]
+
+SHOTS = (10, 100, 1_000, 100_000)
+#: Flips of the readout: of 0 to 1, and of 1 to 0.
+FLIPS = (0.03, 0.08)
+#: The angle that follows each cx of a device with coherent errors.
+COHERENT = 0.1
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to an estimate."""
+
+    kind: str
+    qubits: int
+    shots: int
+    #: `(n_values,)`, of the observables.
+    truth: Array
+    #: `(n_values,)`: how many outcomes of the rarer sign are expected, of that term of which there are fewest.
+    rarer: Array
+    #: Of a generator: values and their errors, `(n_values,)` each.
+    once: Callable[[np.random.Generator], tuple[Array, Array]]
+
+
+# ---- outcomes ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Exact:
+    """What a circuit gives: its distinct outcomes and how probable each is."""
+
+    outcome: Outcomes
+
+    def drawn(self, shots: int, rng: np.random.Generator) -> Outcomes:
+        """`shots` samples."""
+        counts = rng.multinomial(shots, self.outcome.weights / self.outcome.weights.sum())
+        seen = counts > 0
+        return Outcomes(
+            registers=self.outcome.registers,
+            num_bits=self.outcome.num_bits,
+            packed=self.outcome.packed[seen],
+            weights=counts[seen],
+            shots=shots,
+        )
+
+
+def exact(circuit: QuantumCircuit, change: Callable[[Array], Array] = lambda it: it) -> Exact:
+    """Of a circuit of gates that measures each qubit into the bit of its own at its end.
+
+    Args:
+        circuit: as above.
+        change: what becomes of the probabilities `(2**n,)` of its bits.
+    """
+    measured = [entry for entry in circuit.data if entry.name == "measure"]
+    measured.sort(key=lambda entry: circuit.find_bit(entry.clbits[0]).index)
+    qubits = [circuit.find_bit(entry.qubits[0]).index for entry in measured]
+    gates = QuantumCircuit(circuit.num_qubits)
+    for entry in circuit.data:
+        if entry.name not in ("measure", "barrier"):
+            gates.append(entry.operation, [circuit.find_bit(qubit).index for qubit in entry.qubits])
+    return of_probabilities(circuit, change(Statevector(gates).probabilities(qubits)))
+
+
+def of_probabilities(circuit: QuantumCircuit, probabilities: Array) -> Exact:
+    """Bit `j` of the outcome's number is classical bit `j`."""
+    n = circuit.num_clbits
+    likely = np.flatnonzero(probabilities > 1e-14)
+    bits = (likely[:, None] >> np.arange(n) & 1).astype(bool)
+    weights = probabilities[likely] / probabilities[likely].sum()
+    return Exact(Outcomes.from_bits(bits, weights, registers=registers_of(circuit), shots=None))
+
+
+def misread(probabilities: Array) -> Array:
+    """Of all bits as a device with `FLIPS` reads them."""
+    flips = np.array([[1 - FLIPS[0], FLIPS[1]], [FLIPS[0], 1 - FLIPS[1]]])
+    size = len(probabilities)
+    for bit in range(size.bit_length() - 1):
+        tensor = probabilities.reshape(size >> (bit + 1), 2, 1 << bit)
+        probabilities = np.einsum("ab,xby->xay", flips, tensor).reshape(-1)
+    return probabilities
+
+
+def weaker(probabilities: Array, factor: float) -> Array:
+    """All expectation values times `factor`."""
+    return factor * probabilities + (1 - factor) / len(probabilities)
+
+
+# ---- circuits and observables --------------------------------------------------------------------------------------
+
+
+def circuit_of(n: int) -> QuantumCircuit:
+    """A chain, entangled."""
+    circuit = QuantumCircuit(n)
+    for qubit in range(n):
+        circuit.ry(0.4 + 0.9 * (qubit % 3), qubit)
+    for qubit in range(n - 1):
+        circuit.cx(qubit, qubit + 1)
+    for qubit in range(n):
+        circuit.rx(0.5 + 0.3 * (qubit % 4), qubit)
+    return circuit
+
+
+def observables_of(n: int) -> list[Any]:
+    """A Hamiltonian in several bases, one qubit, and a parity of several."""
+    ising: dict[str, float] = {f"Z{qubit} Z{qubit + 1}": 1.0 for qubit in range(n - 1)}
+    ising |= {f"X{qubit}": 0.7 for qubit in range(n)} | {"Y0": -0.4}
+    return [ising, f"Z{n - 1}", {"Z" * min(n, 4) + "I" * max(0, n - 4): 1.0}]
+
+
+def near_a_pole(n: int) -> tuple[QuantumCircuit, list[Any]]:
+    """Qubits whose rarer outcome has a probability of 1 in 100, and sums of them."""
+    circuit = QuantumCircuit(n)
+    circuit.ry(2 * np.arcsin(0.1), range(n))
+    return circuit, ["Z0", {f"Z{qubit}": 1 / n for qubit in range(n)}]
+
+
+def truth_of(circuit: QuantumCircuit, observables: Any, state: Any = None) -> tuple[Array, Array]:
+    """Values, and the least probability of a rarer sign among the terms of each."""
+    state = Statevector(circuit) if state is None else state
+    values, rarer = [], []
+    for operator in operators(observables, circuit.num_qubits):
+        terms = [state.expectation_value(Pauli(label)).real for label in operator.paulis.to_labels()]
+        values.append(float(np.real(operator.coeffs) @ terms))
+        rarer.append(min((1 - abs(term)) / 2 for term in terms))
+    return np.array(values), np.array(rarer)
+
+
+# ---- the ways ------------------------------------------------------------------------------------------------------
+
+
+def groups(kind: str, circuit: QuantumCircuit, observables: Any, shots: int) -> Case:
+    """Observables that several circuits measure."""
+    planned = expectation.plan(circuit, observables)
+    given = [exact(each) for each in planned.circuits]
+    truth, rarer = truth_of(circuit, observables)
+
+    def once(rng: np.random.Generator) -> tuple[Array, Array]:
+        found = planned.combine([each.drawn(shots, rng) for each in given])
+        return found.values, found.standard_errors
+
+    return Case(kind, circuit.num_qubits, shots, truth, shots * rarer, once)
+
+
+def readout(circuit: QuantumCircuit, observables: Any, shots: int) -> Case:
+    """Errors of the readout undone; it is calibrated anew in each repetition."""
+    planned = expectation.plan(circuit, observables)
+    stage, device = Readout(calibrations=Calibrations()), Device(name="known")
+    given = [exact(each, misread) for each in stage.plan(planned.circuits, shots, device).circuits]
+    truth, rarer = truth_of(circuit, observables)
+
+    def once(rng: np.random.Generator) -> tuple[Array, Array]:
+        to_run = stage.plan(planned.circuits, shots, device)
+        outcomes = [each.drawn(number or 0, rng) for each, number in zip(given, to_run.shots, strict=True)]
+        found = planned.combine(to_run.combine(outcomes))
+        return found.values, found.standard_errors
+
+    return Case("readout", circuit.num_qubits, shots, truth, shots * rarer, once)
+
+
+#: How values fall with the strength of the noise: as each form of the extrapolation has it.
+DECAYS: dict[str, Callable[[float], float]] = {
+    "linear": lambda factor: 1 - 0.08 * factor,
+    "exponential": lambda factor: float(np.exp(-0.12 * factor)),
+    "richardson": lambda factor: 1 - 0.12 * factor + 0.008 * factor**2,
+}
+
+
+def zero_noise(form: str, circuit: QuantumCircuit, observables: Any, shots: int) -> Case:
+    """Extrapolated to no noise, where the noise has the form that is fitted."""
+    planned = expectation.plan(circuit, observables)
+    stage = ZeroNoise(extrapolation=form)
+    given = [
+        (exact(each, partial(weaker, factor=DECAYS[form](factor))), factor)
+        for each in planned.circuits
+        for factor in stage.factors_of(each)
+    ]
+    truth, rarer = truth_of(circuit, observables)
+
+    def once(rng: np.random.Generator) -> tuple[Array, Array]:
+        outcomes = [with_factor(each.drawn(shots, rng), factor) for each, factor in given]
+        found = without_noise(stage, planned.constants, planned.combine, outcomes)
+        return found.values, found.standard_errors
+
+    return Case(f"zne, {form}", circuit.num_qubits, shots, truth, shots * rarer, once)
+
+
+def with_factor(outcome: Outcomes, factor: float) -> Outcomes:
+    return replace(outcome, noise_factor=factor)
+
+
+def twirling(circuit: QuantumCircuit, observables: Any, shots: int) -> Case:
+    """Twirled on a device that turns too far after each cx. The truth is the mean over all ways to twirl."""
+    planned = expectation.plan(circuit, observables)
+    error = Operator(RZXGate(COHERENT))
+    truth, rarer = truth_of(circuit, observables, twirled_state(circuit, error))
+
+    def once(rng: np.random.Generator) -> tuple[Array, Array]:
+        to_run = Twirling().plan(planned.circuits, shots, Device(), int(rng.integers(2**31)))
+        outcomes = [
+            of_probabilities(each, coherent(each, error.data)).drawn(number or 0, rng)
+            for each, number in zip(to_run.circuits, to_run.shots, strict=True)
+        ]
+        found = planned.combine(to_run.combine(outcomes))
+        return found.values, found.standard_errors
+
+    return Case("twirling", circuit.num_qubits, shots, truth, shots * rarer, once)
+
+
+def coherent(circuit: QuantumCircuit, error: Array) -> Array:
+    """Probabilities of the measured bits where `error` follows each cx."""
+    n = circuit.num_qubits
+    state = np.zeros(1 << n, dtype=complex)
+    state[0] = 1
+    bits: dict[int, int] = {}
+    for entry in circuit.data:
+        qubits = [circuit.find_bit(qubit).index for qubit in entry.qubits]
+        if entry.name == "measure":
+            bits[circuit.find_bit(entry.clbits[0]).index] = qubits[0]
+        elif entry.name != "barrier":
+            matrix = matrix_of(entry.operation)
+            state = applied(error @ matrix if entry.name == "cx" else matrix, state, qubits, n)
+    tensor = (np.abs(state) ** 2).reshape((2,) * n)
+    order = [n - 1 - bits[place] for place in reversed(range(len(bits)))]
+    rest = [axis for axis in range(n) if axis not in order]
+    return tensor.transpose([*order, *rest]).reshape(1 << len(order), -1).sum(axis=1)
+
+
+def matrix_of(operation: Any) -> Array:
+    key = (operation.name, tuple(operation.params))
+    if key not in _MATRICES:
+        _MATRICES[key] = operation.to_matrix()
+    return _MATRICES[key]
+
+
+#: Of the standard gates that twirled circuits consist of.
+_MATRICES: dict[Any, Array] = {}
+
+
+def applied(matrix: Array, state: Array, qubits: Sequence[int], n: int) -> Array:
+    """A gate on a state vector, in Qiskit's order."""
+    axes = [n - 1 - qubit for qubit in reversed(qubits)]
+    k = len(qubits)
+    tensor = np.tensordot(matrix.reshape((2,) * (2 * k)), state.reshape((2,) * n), axes=(range(k, 2 * k), axes))
+    return np.moveaxis(tensor, range(k), axes).reshape(-1)
+
+
+def twirled_state(circuit: QuantumCircuit, error: Operator) -> DensityMatrix:
+    """Where the twirled error, a random Pauli operator, follows each cx."""
+    channel = np.zeros((16, 16), dtype=complex)
+    for label in (a + b for a in "IXYZ" for b in "IXYZ"):
+        pauli = Pauli(label).to_matrix()
+        share = abs(np.trace(pauli @ error.data) / 4) ** 2
+        channel += share * np.kron(pauli.conj(), pauli)
+    state = DensityMatrix.from_int(0, 2**circuit.num_qubits)
+    for entry in circuit.data:
+        qubits = [circuit.find_bit(qubit).index for qubit in entry.qubits]
+        state = state.evolve(entry.operation, qubits)
+        if entry.name == "cx":
+            state = state.evolve(SuperOp(channel), qubits)
+    return state
+
+
+def cut(n: int, shots: int, num_samples: int | None) -> Case:
+    """A cut circuit; with `num_samples` other terms are drawn in each repetition."""
+    truth, rarer = truth_of(circuit_of(n), observables_of(n))
+    number = itertools.count() if num_samples is not None else itertools.repeat(0)
+
+    def once(rng: np.random.Generator) -> tuple[Array, Array]:
+        planned, experiments = cut_plan(n, num_samples, next(number))
+        found = planned.combine([each.drawn(shots, rng) for each in experiments])
+        return found.values, found.standard_errors
+
+    kind = "cutting" if num_samples is None else f"cutting, {num_samples} draws"
+    return Case(kind, n, shots, truth, shots * rarer, once)
+
+
+@lru_cache(maxsize=10_000)
+def cut_plan(n: int, num_samples: int | None, seed: int) -> tuple[cutting.CutPlan, list[Exact]]:
+    """`circuit_of(n)` in halves, and what its subexperiments give."""
+    planned = cutting.plan(circuit_of(n), observables_of(n), n // 2, num_samples=num_samples, seed=seed)
+    return planned, [subexperiment(structure(each), each) for each in planned.experiments()]
+
+
+def subexperiment(key: bytes, circuit: QuantumCircuit) -> Exact:
+    if key not in _SUBEXPERIMENTS:
+        _SUBEXPERIMENTS[key] = Exact(run_circuit(circuit, None, 0))
+    return _SUBEXPERIMENTS[key]
+
+
+#: By structure: plans with other draws have many in common.
+_SUBEXPERIMENTS: dict[bytes, Exact] = {}
+
+
+def of_tomography(circuit: QuantumCircuit, observables: Any, shots: int, *, corrected: bool) -> Case:
+    """Values that the settings of tomography give, with and without correction of the readout."""
+    planned = tomography.plan(circuit)
+    stage, device = Readout(calibrations=Calibrations()), Device(name="known")
+    circuits = stage.plan(planned.circuits, shots, device).circuits if corrected else planned.circuits
+    given = [exact(each, misread) if corrected else exact(each) for each in circuits]
+    truth, rarer = truth_of(circuit, observables)
+
+    def once(rng: np.random.Generator) -> tuple[Array, Array]:
+        if corrected:
+            to_run = stage.plan(planned.circuits, shots, device)
+            drawn = [each.drawn(number or 0, rng) for each, number in zip(given, to_run.shots, strict=True)]
+            outcomes = to_run.combine(drawn)
+        else:
+            outcomes = [each.drawn(shots, rng) for each in given]
+        found = planned.combine(outcomes, "projected").expectation(observables)
+        return found.values, found.standard_errors
+
+    kind = "tomography, readout" if corrected else "tomography"
+    return Case(kind, circuit.num_qubits, shots, truth, shots * rarer, once)
+
+
+def cases(widest: int) -> Iterator[Callable[[], Case]]:
+    """All of them; each is made when it is called."""
+    for shots in SHOTS:
+        for n in (each for each in (2, 4, 8, 12, 16) if each <= widest):
+            yield partial(groups, "groups", circuit_of(n), observables_of(n), shots)
+            yield partial(groups, "near a pole", *near_a_pole(n), shots)
+            if n in (2, 4, 8) or (n, shots) == (16, 1_000):
+                yield partial(readout, circuit_of(n), observables_of(n), shots)
+                yield partial(readout, *near_a_pole(n), shots)
+            if n in (2, 8):
+                for form in DECAYS:
+                    yield partial(zero_noise, form, circuit_of(n), observables_of(n), shots)
+        yield partial(twirling, circuit_of(3), observables_of(3), shots)
+        for n, samples in ((4, None), (6, None), (6, 12), (6, 30)):
+            yield partial(cut, n, shots, samples)
+        yield partial(of_tomography, circuit_of(2), observables_of(2), shots, corrected=False)
+        yield partial(of_tomography, circuit_of(3), observables_of(3), shots, corrected=True)

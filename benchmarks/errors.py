@@ -1,0 +1,145 @@
+"""Whether error bars are right: (value - truth) / error over many repetitions, for all that makes errors.
+
+    python benchmarks/errors.py [--quick] [--json FILE]        # about ten minutes on one core
+    python benchmarks/errors.py --snapshots [--json FILE]      # every snapshot of `fake:` runs, at the default level
+
+An error bar is right when these z-scores have a standard deviation of 1 and the 95 % interval contains the truth in
+95 % of the repetitions. `worst_z_std` is the standard deviation farthest from 1, `worst_coverage` the smallest
+coverage and `largest_coverage` the largest, of estimates from 100 shots on; `worst_z_std_few` and `worst_coverage_few`
+are those of 10 shots and of values near a pole (fewer than 10 outcomes of the rarer sign are expected), where the
+interval is wider on purpose. A finite number of repetitions has an error of its own, so `ALLOWED` of its standard
+deviations are taken off each deviation first. `worst_bias_sigma` is the largest distance of a mean from the truth, in
+standard deviations of that mean, as it would be for one estimate: the largest of many is larger (Šidák, JASA 62 626,
+1967). The rows have everything as it was measured. Read next: `_error_cases`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import _bench
+import _error_cases
+import numpy as np
+
+#: Half of the 95 % interval, in standard deviations.
+NORMAL = 1.959964
+#: So many standard deviations of the number of repetitions are allowed on top.
+ALLOWED = 2.0
+#: From so many outcomes of the rarer sign on a value is not near a pole.
+POLE = 10
+
+Row = dict[str, Any]
+
+
+def rows_of(case: _error_cases.Case, repetitions: int) -> list[Row]:
+    """A row for each observable."""
+    rng = np.random.default_rng([len(case.kind), case.qubits, case.shots])
+    began = perf_counter()
+    found = [case.once(rng) for _ in range(repetitions)]
+    seconds = perf_counter() - began
+    values, errors = (np.array(column) for column in zip(*found, strict=True))
+    z = (values - case.truth) / errors
+    spread = values.std(axis=0, ddof=1)
+    return [
+        {
+            "kind": case.kind,
+            "qubits": case.qubits,
+            "shots": case.shots,
+            "observable": number,
+            "few": bool(case.shots < 100 or case.rarer[number] < POLE),
+            "truth": float(case.truth[number]),
+            "spread": float(spread[number]),
+            "z_std": float(z[:, number].std(ddof=1)),
+            "coverage": float((np.abs(z[:, number]) <= NORMAL).mean()),
+            "bias_sigma": float(
+                abs(values[:, number].mean() - case.truth[number]) / (spread[number] / np.sqrt(repetitions))
+            ),
+            "seconds": seconds,
+        }
+        for number in range(len(case.truth))
+    ]
+
+
+def judged(rows: list[Row], repetitions: int) -> dict[str, tuple[float, _bench.Bar]]:
+    """The worst of all rows."""
+    from scipy.stats import norm
+
+    of_std, of_coverage = ALLOWED / np.sqrt(2 * repetitions), ALLOWED * np.sqrt(0.95 * 0.05 / repetitions)
+    many = [row for row in rows if not row["few"]]
+    few = [row for row in rows if row["few"]]
+    off = [np.sign(row["z_std"] - 1) * max(0.0, abs(row["z_std"] - 1) - of_std) for row in many]
+    beyond = 2 * norm.sf(max(row["bias_sigma"] for row in rows))
+    alone = norm.isf(-np.expm1(len(rows) * np.log1p(-beyond)) / 2)
+    return {
+        "worst_z_std": (float(1 + max(map(abs, off))), _bench.Bar("<=", 1.1, "standard errors, as far from 1 above")),
+        "worst_coverage": (
+            min(min(row["coverage"], 0.95) + of_coverage for row in many),
+            _bench.Bar(">=", 0.93, "of the 95 % intervals"),
+        ),
+        "largest_coverage": (
+            max(max(row["coverage"], 0.95) - of_coverage for row in many),
+            _bench.Bar("<=", 0.97, "of the 95 % intervals"),
+        ),
+        "worst_z_std_few": (max(row["z_std"] for row in few) - of_std, _bench.Bar("<=", 1.2, "standard errors")),
+        "worst_coverage_few": (
+            min(row["coverage"] for row in few) + of_coverage,
+            _bench.Bar(">=", 0.93, "of the 95 % intervals"),
+        ),
+        "worst_bias_sigma": (float(max(alone, 0.0)), _bench.Bar("<", 3, "standard deviations of the mean")),
+    }
+
+
+def outside(rows: list[Row]) -> list[Row]:
+    """Those rows that are outside of the bars as measured."""
+
+    def is_out(row: Row) -> bool:
+        if row["few"]:
+            return row["z_std"] > 1.2 or row["coverage"] < 0.93 or row["bias_sigma"] > 3
+        return abs(row["z_std"] - 1) > 0.1 or not 0.93 <= row["coverage"] <= 0.97 or row["bias_sigma"] > 3
+
+    return [row for row in rows if is_out(row)]
+
+
+def honesty(asked: argparse.Namespace) -> None:
+    repetitions = 400 if asked.quick else asked.seeds
+    rows: list[Row] = []
+    for make in _error_cases.cases(8 if asked.quick else 16):
+        case = make()
+        if asked.only and asked.only not in case.kind:
+            continue
+        its = rows_of(case, repetitions)
+        rows += its
+        sys.stderr.write(f"  {case.kind}, {case.qubits} qubits, {case.shots} shots: {its[0]['seconds']:.1f} s\n")
+        for row in outside(its):
+            sys.stdout.write(
+                f"{row['kind']}, {row['qubits']} qubits, {row['shots']} shots, observable {row['observable']}"
+                f"{' (few)' if row['few'] else ''}: z std {row['z_std']:.3f}, coverage {row['coverage']:.3f}, "
+                f"bias {row['bias_sigma']:.2f}\n"
+            )
+    _bench.report(
+        "errors",
+        {"estimates": (len(rows), None), **judged(rows, repetitions)},
+        rows=rows,
+        configuration={"seeds": repetitions, "quick": asked.quick, "only": asked.only},
+        file=asked.json,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=1000, help="repetitions of each estimate, at least 400")
+    parser.add_argument("--quick", action="store_true", help="400 repetitions, up to 8 qubits")
+    parser.add_argument("--only", help="kinds whose name contains this")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    honesty(asked)
+
+
+if __name__ == "__main__":
+    main()
