@@ -32,7 +32,9 @@ KEPT_INSTRUCTIONS = 1_000_000
 class Compiled(Protocol):
     """What is compiled for: a QPU, or what is known of one."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As in ``PilotDescription.qpus``."""
 
     def info(self) -> QPUInfo:
         """What it says of itself now."""

@@ -102,9 +102,9 @@ class ZeroNoise:
         would draw the fit to them.
 
         The linear form takes the place of the exponential one where values tell too little of a decay: the result's
-        error is more than a third of its distance from the constant, the value is beyond the observable's norm, or
-        values have both signs (less the constant), each by more than two errors. Where a value does differ from the
-        constant, the error then contains the difference between the two forms.
+        error is more than a third of its distance from the constant, the value is beyond the observable's norm, values
+        grow with the noise, or they have both signs (less the constant), by more than two errors. Where a value does
+        differ from the constant, the error then contains the difference between the two forms.
 
         Args:
             values: `(n_factors, n_observables)`.
@@ -174,14 +174,14 @@ def _exponential(
     """Of values less their constants; see `ZeroNoise.extrapolate` for when the linear form is taken."""
     line = _linear(factors)
     linear, linear_errors = line @ heights, np.sqrt(line**2 @ errors**2)
-    decaying, moves = _decay(factors, heights)
+    decaying, moves, rates = _decay(factors, heights)
     decaying_errors = np.sqrt(np.sum(moves**2 * errors**2, axis=0))
     first = np.argmin(factors)
-    both_signs = (np.sign(heights[first]) * heights < -2 * errors).any(axis=0)
+    no_decay = (np.sign(heights[first]) * heights < -2 * errors).any(axis=0) | (rates < 0)
     kept = (decaying_errors <= _CERTAIN * np.abs(decaying)) & (np.abs(decaying) - 2 * decaying_errors <= bounds)
-    kept &= ~both_signs
+    kept &= ~no_decay
     seen = np.abs(heights[first]) >= 3 * errors[first]
-    apart = np.where(seen & ~both_signs, np.clip(decaying, -bounds, bounds) - linear, 0.0)
+    apart = np.where(seen & ~no_decay, np.clip(decaying, -bounds, bounds) - linear, 0.0)
     return Extrapolated(
         np.where(kept, decaying, linear),
         np.where(kept, decaying_errors, np.hypot(linear_errors, apart)),
@@ -191,8 +191,8 @@ def _exponential(
 
 def _decay(
     factors: NDArray[np.float64], heights: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`A` of the least squares of `A exp(-b λ)`, `(n_observables,)`, and how it moves with each height.
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """`A` of the least squares of `A exp(-b λ)`, `(n_observables,)`, how it moves with each height, and `b`.
 
     The best `b` of a grid, then Gauss and Newton's steps: a search that starts from logarithms loses its way where
     heights have both signs.
@@ -209,7 +209,7 @@ def _decay(
         missing = heights - amplitude * np.exp(-rate * factors[:, None])
         amplitude = amplitude + (moves * missing).sum(axis=0)
         rate = np.clip(rate + (turns * missing).sum(axis=0), least, most)
-    return amplitude, _moves(factors, rate, amplitude)[0]
+    return amplitude, _moves(factors, rate, amplitude)[0], rate
 
 
 def _moves(
