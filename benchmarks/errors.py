@@ -33,7 +33,7 @@ ALLOWED = 2.0
 #: From so many outcomes of the rarer sign on a value is not near a pole.
 POLE = 10
 #: Of each circuit on a snapshot: the fraction of right outcomes is then known to half of a hundredth.
-SNAPSHOT_SHOTS = 10_000
+SNAPSHOT_SHOTS = 8_000
 
 Row = dict[str, Any]
 
