@@ -205,7 +205,7 @@ def zero_noise(form: str, circuit: QuantumCircuit, observables: Any, shots: int)
 
     def once(rng: np.random.Generator) -> tuple[Array, Array]:
         outcomes = [with_factor(each.drawn(shots, rng), factor) for each, factor in given]
-        found = without_noise(stage, planned.constants, planned.combine, outcomes)
+        found = without_noise(stage, planned.constants, planned.norms, planned.combine, outcomes)
         return found.values, found.standard_errors
 
     return Case(f"zne, {form}", circuit.num_qubits, shots, truth, shots * rarer, once)

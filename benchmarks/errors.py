@@ -32,6 +32,8 @@ NORMAL = 1.959964
 ALLOWED = 2.0
 #: From so many outcomes of the rarer sign on a value is not near a pole.
 POLE = 10
+#: Of each circuit on a snapshot: the fraction of right outcomes is then known to half of a hundredth.
+SNAPSHOT_SHOTS = 8_000
 
 Row = dict[str, Any]
 
@@ -130,15 +132,82 @@ def honesty(asked: argparse.Namespace) -> None:
     )
 
 
+def run_on(qpu: Any, circuit: Any, level: int, stage_names: list[str], seed: int) -> float:
+    """The share of right outcomes, all 0 or all 1, of a circuit that is compiled at a level and planned by stages."""
+    from pilot.quantum.compilation import Compiler
+    from pilot.quantum.mitigation import Device, stages
+
+    compiler = Compiler(qpu)
+    compiled = compiler.compile(circuit, level)
+    about = Device(target=compiler.target, name=qpu.name, calibrated=compiler.calibrated)
+    to_run = stages(stage_names).stage.plan([compiled], SNAPSHOT_SHOTS, about, seed)
+    (outcome,) = to_run.combine(qpu.run(list(to_run.circuits), SNAPSHOT_SHOTS, [seed] * len(to_run.circuits)))
+    right = np.isin(outcome.bits().sum(axis=1), (0, circuit.num_clbits))
+    return float(outcome.weights[right].sum() / outcome.weights.sum())
+
+
+def of_snapshot(name: str) -> Row:
+    """A Bell pair at the default level and at level 2, a reset, and decoupling: the shares of right outcomes."""
+    from pilot_plugins.fake_qpu import FakeQPU
+    from qiskit import QuantumCircuit
+
+    from pilot.descriptions import TaskDescription
+
+    qpu = FakeQPU(f"fake:{name}", name)
+    row: Row = {"snapshot": name, "problem": ""}
+    try:
+        qpu.open()
+        width = min(2, qpu.info().qubits)
+        pair, again = QuantumCircuit(width), QuantumCircuit(width)
+        pair.h(0)
+        again.x(0)
+        again.reset(0)
+        if width == 2:
+            pair.cx(0, 1)
+        default = TaskDescription(circuit=pair).optimization_level
+        for circuit in (pair, again):
+            circuit.measure_all()
+        row["bell"] = run_on(qpu, pair, default, [], 1)
+        row["bell_level_2"] = run_on(qpu, pair, 2, [], 2)
+        row["reset"] = run_on(qpu, again, default, [], 3)
+        row["dd"] = run_on(qpu, pair, default, ["dd"], 4)
+    except Exception as error:  # whatever it is, the snapshot does not run
+        row["problem"] = f"{type(error).__name__}: {error}"[:200]
+    return row
+
+
+def snapshots(asked: argparse.Namespace) -> None:
+    from pilot_plugins.fake_qpu import _snapshots
+
+    rows = []
+    for name in sorted(_snapshots()):
+        rows.append(of_snapshot(name))
+        sys.stdout.write(" ".join(f"{key} {_bench.figure(value)}" for key, value in rows[-1].items()) + "\n")
+    failed = [row for row in rows if row["problem"]]
+    ratios = [row["bell"] / row["bell_level_2"] for row in rows if not row["problem"]]
+    _bench.report(
+        "errors-snapshots",
+        {
+            "snapshots": (len(rows), None),
+            "failed": (len(failed), _bench.Bar("<=", 0, "snapshots")),
+            "right_fraction_over_level_2": (min(ratios), _bench.Bar(">=", 0.98, "of the fraction at level 2")),
+        },
+        rows=rows,
+        configuration={"shots": SNAPSHOT_SHOTS},
+        file=asked.json,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=1000, help="repetitions of each estimate, at least 400")
     parser.add_argument("--quick", action="store_true", help="400 repetitions, up to 8 qubits")
     parser.add_argument("--only", help="kinds whose name contains this")
+    parser.add_argument("--snapshots", action="store_true", help="run every snapshot instead")
     parser.add_argument("--json", type=Path, metavar="FILE")
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
-    honesty(asked)
+    (snapshots if asked.snapshots else honesty)(asked)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def main() -> None:
                     ]
                     values = results[0].values
                     if zero_noise is not None:
-                        values, _ = zero_noise.extrapolate([each.values for each in results], None, planned.constants)
+                        values, *_ = zero_noise.extrapolate([each.values for each in results], None, planned.constants)
                     errors.append(float(np.abs(values - exact).mean()))
                 rows.append(
                     {

@@ -149,6 +149,8 @@ class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
     gates_1q: int = 0
     gates_2q: int = 0
     measurements: int = 0
+    #: By device, for those that are known: the fidelity expected of the compiled circuit; None: it tells no errors.
+    fidelities: tuple[tuple[str, float | None], ...] = ()
 
 
 #: Fields of `PilotDescription` as others call them.
@@ -356,7 +358,7 @@ _OF_CIRCUITS: dict[str, Any] = {
     "min_fidelity": None,
     "mitigation": (),
     "noise_model": None,
-    "optimization_level": 1,
+    "optimization_level": 2,
     "seed": None,
 }
 
@@ -428,7 +430,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; a list: one of these; "*": any device.
     #: Default: any device when there are shots and the pilots have some, else simulated on a core or GPU, as by "aer".
     qpu: _Text | _SomeNames | None = None
-    #: Only QPUs that are expected to run the circuit with at least this fidelity.
+    #: Only QPUs that are expected to run the circuit with at least this fidelity: compiled, on the qubits that it uses.
     min_fidelity: _Fidelity | None = None
     #: Stages against errors, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
     #: `pilot.quantum.mitigation` themselves.
@@ -437,8 +439,9 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: compile the circuit first where the model speaks of a device's gates. Without a ``seed`` tasks of one model run
     #: together, which is much faster for small circuits.
     noise_model: Any = None
-    #: Qiskit's optimization level, 0 to 3, when it is compiled for a device.
-    optimization_level: _Level = 1
+    #: Qiskit's optimization level, 0 to 3, when it is compiled for a device. From 2 on the qubits with the least errors
+    #: are taken; below, the first ones wherever they fit.
+    optimization_level: _Level = 2
     #: Of sampling, where that is computed.
     seed: _Count | None = None
 

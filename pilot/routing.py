@@ -115,8 +115,9 @@ def _unfit_device(name: str, terms: Terms, pilot: Capacity) -> str | None:
         return f"{name} of {pilot.name} has {info.qubits} qubits, {facts.qubits} are needed"
     if info.max_shots is not None and facts.shots > info.max_shots:
         return f"{name} of {pilot.name} takes at most {info.max_shots} shots, {facts.shots} are asked for"
-    if terms.min_fidelity:
-        fidelity = expected_fidelity(facts, info)
+    compiled = dict(facts.fidelities)
+    if terms.min_fidelity and (name in compiled or info.calibration is None):
+        fidelity = compiled[name] if name in compiled else expected_fidelity(facts, info)
         if fidelity is None:
             return f"{name} of {pilot.name} says nothing of its errors, a fidelity of {terms.min_fidelity:g} is wanted"
         if fidelity < terms.min_fidelity:
@@ -128,8 +129,9 @@ def expected_fidelity(facts: CircuitFacts, info: QPUInfo) -> float | None:
     """The product of the success probabilities of all gates and measurements, by the medians of the device's
     calibration; None when it tells none.
 
-    Before the circuit is compiled: where only neighbours interact, each gate on two qubits is taken to need a third of
-    a swap (three gates) more on average.
+    For devices that tell no more than that; others are judged by the compiled circuit (`CircuitFacts.fidelities`), by
+    their worker where they had not reported yet. Before the circuit is compiled: where only neighbours interact, each
+    gate on two qubits is taken to need a third of a swap (three gates) more on average.
     """
     if info.error_2q is None and info.error_readout is None:
         return 1.0 if info.simulator else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qiskit import generate_preset_pass_manager
 
@@ -16,12 +16,12 @@ from pilot.errors import DescriptionError
 from pilot.quantum.packing import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Sequence
 
     from qiskit import QuantumCircuit
     from qiskit.transpiler import PassManager, Target
 
-    from pilot.interfaces import QPU
+    from pilot.interfaces import QPUInfo
 
 #: Of the layout and the routing: a circuit is compiled the same way each time.
 SEED = 0
@@ -29,11 +29,25 @@ SEED = 0
 KEPT_INSTRUCTIONS = 1_000_000
 
 
+class Compiled(Protocol):
+    """What is compiled for: a QPU, or what is known of one."""
+
+    @property
+    def name(self) -> str:
+        """As in ``PilotDescription.qpus``."""
+
+    def info(self) -> QPUInfo:
+        """What it says of itself now."""
+
+    def target(self) -> Target | None:
+        """Its gates and their errors; None: it takes circuits as they are."""
+
+
 class Compiler:
     """Compiles for one device. `hits` and `misses` count what was found and what was compiled."""
 
-    def __init__(self, qpu: QPU) -> None:
-        """Make it for an open QPU."""
+    def __init__(self, qpu: Compiled) -> None:
+        """Make it for a QPU that is open."""
         self._qpu = qpu
         self._calibrated: float | None = None
         self._target: Target | None = None
@@ -42,6 +56,11 @@ class Compiler:
         self._instructions = 0
         self._managers: dict[tuple[int, bool], PassManager] = {}
         self.hits = self.misses = 0
+
+    @property
+    def name(self) -> str:
+        """The device's."""
+        return self._qpu.name
 
     @property
     def target(self) -> Target | None:
@@ -119,6 +138,38 @@ class Compiler:
                 translation_method="synthesis" if is_mixed(self._target) else "translator",
             )
         return self._managers[key]
+
+
+def expected_fidelity(circuit: QuantumCircuit, target: Target | None) -> float | None:
+    """The product of the success probabilities of all instructions, each on its own qubits; None: no errors are known.
+
+    Of alternatives, as after a condition, that with the least counts.
+
+    Args:
+        circuit: compiled for `target`.
+        target: of a device.
+    """
+    if target is None or not any(
+        getattr(properties, "error", None) is not None
+        for name in target.operation_names
+        for properties in (target[name] or {}).values()
+    ):
+        return None
+    return _successes(circuit, range(circuit.num_qubits), target)
+
+
+def _successes(circuit: QuantumCircuit, qubits: Sequence[int], target: Target) -> float:
+    """That of a circuit on these qubits of the device."""
+    fidelity = 1.0
+    for entry in circuit.data:
+        places = tuple(qubits[circuit.find_bit(qubit).index] for qubit in entry.qubits)
+        blocks = getattr(entry.operation, "blocks", ())
+        if blocks:
+            fidelity *= min(_successes(block, places, target) for block in blocks)
+        elif entry.name in target.operation_names:
+            error = getattr((target[entry.name] or {}).get(places), "error", None)
+            fidelity *= 1 - min(1.0, error or 0.0)
+    return fidelity
 
 
 def is_mixed(target: Target | None) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from pilot import device
 from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
 from pilot.quantum.circuits import exact_values, run_sets
-from pilot.quantum.compilation import Compiler
+from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.expectation import Expectation
 from pilot.quantum.mitigation import Calibrations, Device, Planned, ZeroNoise, stages
 from pilot.quantum.packing import unpack
@@ -143,9 +143,11 @@ class DeviceRun(_Execution):
     """Compiles circuits for the device that this worker has and runs them there, those of several tasks in one job."""
 
     shots: int = 1024
-    level: int = 1
+    level: int = 2
     #: Against errors, as `mitigation.stages` takes them.
     stages: tuple[Any, ...] = ()
+    #: That is expected of each circuit at least.
+    min_fidelity: float = 0.0
 
     def __call__(self, *call: Any) -> Any:
         """Run one task: ``(given, seeds, finish)`` as for `Simulation`."""
@@ -178,16 +180,30 @@ class DeviceRun(_Execution):
         return results
 
     def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
-        if self.program is None:
-            return [compiler.compile(circuit, self.level) for circuit in self._circuits(given)]
-        bare = _program(self.program)
+        bare = list(self._circuits(given)) if self.program is None else _program(self.program)
         programs = [compiler.compile(circuit, self.level) for circuit in bare]
+        if self.min_fidelity:
+            self._check_fidelity(compiler, programs)
+        if self.program is None:
+            return programs
         names = [[parameter.name for parameter in circuit.parameters] for circuit in bare]
         return [
             circuit.assign_parameters(dict(zip(its_names, values, strict=True)), strict=False)
             for values in given
             for circuit, its_names in zip(programs, names, strict=True)
         ]
+
+    def _check_fidelity(self, compiler: Compiler, circuits: Sequence[QuantumCircuit]) -> None:
+        """Refuse circuits that the device is not expected to run well enough, on the qubits that they use."""
+        for circuit in circuits:
+            fidelity = expected_fidelity(circuit, compiler.target)
+            told = "says nothing of its errors" if fidelity is None else f"gives a fidelity of about {fidelity:.3f}"
+            if fidelity is None or fidelity < self.min_fidelity:
+                raise QPUError(
+                    f"{compiler.name} {told} for circuit {circuit.name!r}, {self.min_fidelity:g} is wanted: lower "
+                    "min_fidelity, name another QPU, or cut the circuit (pilot.quantum.cutting)",
+                    qpu=compiler.name,
+                )
 
     def _run(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[tuple[int, list[Outcomes] | Exception]]:
         """Outcomes by task, or why there are none. When several tasks fail together, each is tried alone: one may be to
@@ -293,13 +309,18 @@ def of_sets(finish: Finish, circuits: int, outcomes: list[Outcomes]) -> Expectat
 
 
 def without_noise(
-    zero_noise: ZeroNoise, constants: NDArray[np.float64], finish: Finish, outcomes: list[Outcomes]
+    zero_noise: ZeroNoise,
+    constants: NDArray[np.float64],
+    norms: NDArray[np.float64],
+    finish: Finish,
+    outcomes: list[Outcomes],
 ) -> Any:
     """The `Expectation` that zero-noise extrapolation gives.
 
     Args:
         zero_noise: the stage.
         constants: ``(n_observables,)``, values in the fully mixed state.
+        norms: ``(n_observables,)``, how far a value can be from that.
         finish: makes an `Expectation` of the outcomes of one factor.
         outcomes: for each circuit those of all factors, in their order. Where circuits ran with different factors,
             since they have different numbers of gates, the fit takes the mean.
@@ -307,13 +328,19 @@ def without_noise(
     number = len(zero_noise.factors)
     noisy = [finish(outcomes[place::number]) for place in range(number)]
     shape = noisy[0].values.shape
-    values, errors = zero_noise.extrapolate(
+    found = zero_noise.extrapolate(
         np.array([one.values.ravel() for one in noisy]),
         np.array([one.standard_errors.ravel() for one in noisy]),
         np.broadcast_to(constants, shape).ravel(),
         [float(np.mean([one.noise_factor for one in outcomes[place::number]])) for place in range(number)],
+        np.broadcast_to(norms, shape).ravel(),
     )
-    return Expectation(values=values.reshape(shape), standard_errors=errors.reshape(shape), terms=())
+    return Expectation(
+        values=found.values.reshape(shape),
+        standard_errors=found.standard_errors.reshape(shape),
+        terms=(),
+        extrapolation=found.forms.reshape(shape),
+    )
 
 
 def exact(single: bool, parts: Sequence[NDArray[np.float64]]) -> Expectation:

@@ -65,6 +65,9 @@ class Expectation:
     standard_errors: NDArray[np.float64]
     #: Every Pauli string that was measured, once each.
     terms: tuple[Term, ...]
+    #: With zero-noise extrapolation the form that each value was fitted with, "linear", "exponential" or
+    #: "richardson", in the shape of `values`; None: without.
+    extrapolation: NDArray[np.str_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,6 +97,12 @@ class ExpectationPlan:
     #: in the fully mixed state, to which noise takes it.
     constants: NDArray[np.float64]
     groups: tuple[_Group, ...]
+
+    @property
+    def norms(self) -> NDArray[np.float64]:
+        """`(n_observables,)`: how far a value can be from its constant at most."""
+        sizes: NDArray[np.float64] = np.abs(self.coefficients).sum(axis=1)
+        return sizes
 
     def shots(self, shots: int | None, *, by_weight: bool = False) -> tuple[int | None, ...]:
         """How often to run each circuit.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit import Barrier, Delay, Gate
@@ -21,6 +22,7 @@ from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDes
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, needs, tomography
+from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.execution import (
     DeviceRun,
@@ -43,6 +45,9 @@ from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from qiskit.transpiler import Target
+
+    from pilot.interfaces import QPUInfo
 
 
 #: Seconds of simulation that make a part, and the parts at most that one task is split into.
@@ -321,6 +326,7 @@ def _on_devices(wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircui
             shots=shots,
             level=description.optimization_level,
             stages=listed(description.mitigation),
+            min_fidelity=description.min_fidelity or 0.0,
         ),
         seconds=[needs.device_seconds(circuit, shots) for circuit in circuits],
         per_part=-(-len(circuits) // MAX_DEVICE_PARTS),
@@ -388,7 +394,7 @@ def _assemble(
         resources=way.resources,
         others=way.others,
         simulator=where.simulator,
-        facts=_facts(wanted) if where.devices else None,
+        facts=_facts(wanted, where, circuits, offer) if where.devices else None,
         note=way.note,
     )
 
@@ -404,7 +410,7 @@ def _extrapolated(
         return finish
     if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
         raise description.wrong("mitigation", "'zne' only with observables: it extrapolates their values")
-    return functools.partial(without_noise, zero_noise, planned.constants, finish)
+    return functools.partial(without_noise, zero_noise, planned.constants, planned.norms, finish)
 
 
 def _parts(wanted: _Wanted, circuits: Sequence[QuantumCircuit], way: _Way) -> list[Part]:
@@ -442,7 +448,7 @@ def _per_part(seconds: Sequence[float]) -> int:
     return max(1, int(PART_SECONDS / mean), -(-len(seconds) // MAX_PARTS))
 
 
-def _facts(wanted: _Wanted) -> CircuitFacts:
+def _facts(wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], offer: Offer) -> CircuitFacts:
     circuit, description = wanted.circuit, wanted.description
     if description.min_fidelity is None:
         return CircuitFacts(circuit.num_qubits, description.shots or 0)
@@ -453,4 +459,40 @@ def _facts(wanted: _Wanted) -> CircuitFacts:
         gates_1q=sum(size == 1 for size in sizes),
         gates_2q=sum(3 ** (size - 2) for size in sizes if size > 1),
         measurements=sum(bool(entry.clbits) for entry in circuit.data) or circuit.num_qubits,
+        fidelities=tuple(
+            (name, _fidelity(circuits[0], info, description.optimization_level))
+            for name, info in offer.devices.items()
+            if (name in where.devices or ANY_QPU in where.devices)
+            and info is not None
+            and info.calibration is not None
+            and info.qubits >= circuit.num_qubits
+        ),
     )
+
+
+def _fidelity(circuit: QuantumCircuit, info: QPUInfo, level: int) -> float | None:
+    """What the device is expected to give for the circuit, compiled as its worker compiles it."""
+    lasting = msgspec.structs.replace(info, asked=None, accepts_jobs=None, expected_wait=None, problem="")
+    compiler = _compiler(lasting)
+    return expected_fidelity(compiler.compile(circuit, level), compiler.target)
+
+
+@dataclass(frozen=True)
+class _Reported:
+    """A device as it said what it is."""
+
+    name: str
+    its: QPUInfo
+
+    def info(self) -> QPUInfo:
+        return self.its
+
+    def target(self) -> Target:
+        from pilot.quantum.primitives.targets import target_of  # the primitives import this module
+
+        return target_of(self.its)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiler(info: QPUInfo) -> Compiler:
+    return Compiler(_Reported(info.name, info))

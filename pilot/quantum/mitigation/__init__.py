@@ -12,7 +12,7 @@ stands around them all:
 
     folded = zero_noise.scaled(compiled, device)                           # a list of circuits for each factor
     values = [… the values that the outcomes of each list give …]
-    value, error = zero_noise.extrapolate(values, errors, expectation_plan.constants)
+    value, error, form = zero_noise.extrapolate(values, errors, expectation_plan.constants)
 
 Read next: `stage` (the protocol), then one of `readout`, `twirling`, `decoupling`, `extrapolation`.
 """

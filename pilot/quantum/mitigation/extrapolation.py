@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
     from pilot.quantum.mitigation.stage import Device
-
-_Fit = tuple["NDArray[np.float64]", "NDArray[np.float64]"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,8 @@ class ZeroNoise:
             raise _refused("factors", factors, "at least two numbers from 1 on")
         if len(set(factors)) < len(factors):
             raise _refused("factors", factors, "different numbers")
-        if self.extrapolation not in _FITS:
-            raise _refused("extrapolation", self.extrapolation, ", ".join(map(repr, _FITS)))
+        if self.extrapolation not in _FORMS:
+            raise _refused("extrapolation", self.extrapolation, ", ".join(map(repr, _FORMS)))
         if self.folding not in ("global", "local"):
             raise _refused("folding", self.folding, "'global' or 'local'")
 
@@ -95,13 +93,18 @@ class ZeroNoise:
         standard_errors: ArrayLike | None = None,
         constants: ArrayLike = 0.0,
         factors: ArrayLike | None = None,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Values without noise, and their standard errors, each `(n_observables,)`.
+        norms: ArrayLike = math.inf,
+    ) -> Extrapolated:
+        """Values without noise, their standard errors, and the form that each was fitted with.
 
-        Errors are those of the shots alone, carried through the fit; how wrong the fit's form is nobody knows.
+        Errors are those of the shots, carried through the fit; how wrong the fit's form is nobody knows.
         All factors weigh the same in the fit, whatever their errors: estimated errors depend on the values, and
-        would draw the fit to them. Where values of the exponential form change their sign from factor to factor
-        (less the constant), the linear one is taken.
+        would draw the fit to them.
+
+        The linear form takes the place of the exponential one where values tell too little of a decay: the result's
+        error is more than a third of its distance from the constant, the value is beyond the observable's norm, values
+        grow with the noise, or they have both signs (less the constant), by more than two errors. Where a value does
+        differ from the constant, the error then contains the difference between the two forms.
 
         Args:
             values: `(n_factors, n_observables)`.
@@ -109,6 +112,8 @@ class ZeroNoise:
             constants: `(n_observables,)`, values in the fully mixed state, as in `ExpectationPlan.constants`.
                 Only the exponential form needs them.
             factors: `(n_factors,)`, those that were really run (`factors_of`); None: `factors`.
+            norms: `(n_observables,)`: how far a value can be from the constant, such as the sum of the sizes of
+                the coefficients. Only the exponential form needs them.
 
         Raises:
             ValueError: a shape is not as above.
@@ -120,65 +125,101 @@ class ZeroNoise:
                 f"values of shape {given.shape} and standard_errors of shape {errors.shape} given; "
                 f"({len(self.factors)}, n_observables) is wanted"
             )
-        floor = np.broadcast_to(np.asarray(constants, dtype=np.float64), given.shape[1:])
         run = np.asarray(self.factors if factors is None else factors, dtype=np.float64)
-        return _FITS[self.extrapolation](run, given, errors, floor)
+        if self.extrapolation != "exponential":
+            weights = _WEIGHTS[self.extrapolation](run)
+            forms = np.full(given.shape[1:], self.extrapolation)
+            return Extrapolated(weights @ given, np.sqrt(weights**2 @ errors**2), forms)
+        floor, bounds = (
+            np.broadcast_to(np.asarray(each, dtype=np.float64), given.shape[1:]) for each in (constants, norms)
+        )
+        found = _exponential(run, given - floor, errors, bounds)
+        return found._replace(values=floor + found.values)
 
 
-def _linear(
-    factors: NDArray[np.float64], values: NDArray[np.float64], errors: NDArray[np.float64], _: NDArray[np.float64]
-) -> _Fit:
-    design = np.stack([np.ones_like(factors), factors], axis=1)
-    return _weighted(np.linalg.pinv(design)[0], values, errors)
+class Extrapolated(NamedTuple):
+    """Values without noise, each `(n_observables,)`."""
+
+    values: NDArray[np.float64]
+    standard_errors: NDArray[np.float64]
+    #: "linear", "exponential" or "richardson": what each value was fitted with.
+    forms: NDArray[np.str_]
 
 
-def _richardson(
-    factors: NDArray[np.float64], values: NDArray[np.float64], errors: NDArray[np.float64], _: NDArray[np.float64]
-) -> _Fit:
+def _linear(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What each factor's value counts in the intercept of the least squares."""
+    weights: NDArray[np.float64] = np.linalg.pinv(np.stack([np.ones_like(factors), factors], axis=1))[0]
+    return weights
+
+
+def _richardson(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Temme, Bravyi and Gambetta, PRL 119 180509, 2017, equation 3."""
     others = [np.delete(factors, place) for place in range(len(factors))]
-    weights = [np.prod(rest / (rest - factor)) for factor, rest in zip(factors, others, strict=True)]
-    return _weighted(np.array(weights), values, errors)
+    return np.array([np.prod(rest / (rest - factor)) for factor, rest in zip(factors, others, strict=True)])
 
 
-def _weighted(weights: NDArray[np.float64], values: NDArray[np.float64], errors: NDArray[np.float64]) -> _Fit:
-    return weights @ values, np.sqrt(weights**2 @ errors**2)
+_WEIGHTS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "linear": _linear,
+    "richardson": _richardson,
+}
+_FORMS = ("linear", "exponential", "richardson")
+
+#: The exponential form is kept where its error is at most this share of the value.
+_CERTAIN = 1 / 3
 
 
 def _exponential(
-    factors: NDArray[np.float64], values: NDArray[np.float64], errors: NDArray[np.float64], floor: NDArray[np.float64]
-) -> _Fit:
-    results, deviations = _linear(factors, values, errors, floor)
-    above = values - floor
-    one_sided = (above > 0).all(axis=0) | (above < 0).all(axis=0)
-    for column in np.flatnonzero(one_sided):
-        weights, amplitude = _fit_decay(factors, above[:, column])
-        results[column] = floor[column] + amplitude
-        deviations[column] = np.sqrt(weights**2 @ errors[:, column] ** 2)
-    return results, deviations
-
-
-def _fit_decay(factors: NDArray[np.float64], heights: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """How `A` moves with each height, and `A`, for the least squares of `A exp(-b λ)`; heights have one sign."""
-    from scipy.optimize import least_squares
-
-    slope, start = np.polyfit(factors, np.log(np.abs(heights)), 1)
-    sign = np.sign(heights[0])
-
-    def jacobian(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        decay = np.exp(-x[1] * factors)
-        return np.stack([decay, -x[0] * factors * decay], axis=1)
-
-    fitted = least_squares(
-        lambda x: x[0] * np.exp(-x[1] * factors) - heights, [sign * np.exp(start), -slope], jac=jacobian, method="lm"
+    factors: NDArray[np.float64], heights: NDArray[np.float64], errors: NDArray[np.float64], bounds: NDArray[np.float64]
+) -> Extrapolated:
+    """Of values less their constants; see `ZeroNoise.extrapolate` for when the linear form is taken."""
+    line = _linear(factors)
+    linear, linear_errors = line @ heights, np.sqrt(line**2 @ errors**2)
+    decaying, moves, rates = _decay(factors, heights)
+    decaying_errors = np.sqrt(np.sum(moves**2 * errors**2, axis=0))
+    first = np.argmin(factors)
+    no_decay = (np.sign(heights[first]) * heights < -2 * errors).any(axis=0) | (rates < 0)
+    kept = (decaying_errors <= _CERTAIN * np.abs(decaying)) & (np.abs(decaying) - 2 * decaying_errors <= bounds)
+    kept &= ~no_decay
+    seen = np.abs(heights[first]) >= 3 * errors[first]
+    apart = np.where(seen & ~no_decay, np.clip(decaying, -bounds, bounds) - linear, 0.0)
+    return Extrapolated(
+        np.where(kept, decaying, linear),
+        np.where(kept, decaying_errors, np.hypot(linear_errors, apart)),
+        np.where(kept, "exponential", "linear"),
     )
-    return np.linalg.pinv(jacobian(fitted.x))[0], float(fitted.x[0])
 
 
-_FITS: dict[
-    str,
-    Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], _Fit],
-] = {"linear": _linear, "exponential": _exponential, "richardson": _richardson}
+def _decay(
+    factors: NDArray[np.float64], heights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """`A` of the least squares of `A exp(-b λ)`, `(n_observables,)`, how it moves with each height, and `b`.
+
+    The best `b` of a grid, then Gauss and Newton's steps: a search that starts from logarithms loses its way where
+    heights have both signs.
+    """
+    span = factors.max() - factors.min()
+    least, most = -2 / span, 8 / span
+    rates = np.linspace(least, most, 201)
+    decays = np.exp(-rates[:, None] * factors)
+    amplitudes = decays @ heights / (decays**2).sum(axis=1)[:, None]
+    best = np.argmax(amplitudes**2 * (decays**2).sum(axis=1)[:, None], axis=0)
+    rate, amplitude = rates[best], amplitudes[best, np.arange(heights.shape[1])]
+    for _ in range(20):
+        moves, turns = _moves(factors, rate, amplitude)
+        missing = heights - amplitude * np.exp(-rate * factors[:, None])
+        amplitude = amplitude + (moves * missing).sum(axis=0)
+        rate = np.clip(rate + (turns * missing).sum(axis=0), least, most)
+    return amplitude, _moves(factors, rate, amplitude)[0], rate
+
+
+def _moves(
+    factors: NDArray[np.float64], rate: NDArray[np.float64], amplitude: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How `A` and `b` move with each height, `(n_factors, n_observables)`: the inverse of the Jacobian's matrix."""
+    decay = np.exp(-rate * factors[:, None])
+    slope = -amplitude * factors[:, None] * decay
+    inverse = np.linalg.pinv(np.stack([decay, slope], axis=-1).transpose(1, 0, 2))
+    return inverse[:, 0].T, inverse[:, 1].T
 
 
 def _refused(field: str, given: object, allowed: str) -> DescriptionError:

@@ -221,9 +221,17 @@ def inverse_of(gate: Gate) -> Gate:
         return inverse
     try:
         return gate.inverse()
-    except CircuitError:  # its class does not take its own arguments: GraphStateGate
-        opposite: Gate = gate.definition.inverse().to_gate()
-        return opposite
+    except (CircuitError, TypeError):  # its class, or that of a gate in it, does not take its own arguments
+        return _inverted(gate.definition).to_gate()
+
+
+def _inverted(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The inverse of a circuit of gates, each inverted by `inverse_of`."""
+    result = circuit.copy_empty_like()
+    result.global_phase = -circuit.global_phase
+    for entry in reversed(circuit.data):
+        result.append(inverse_of(entry.operation), entry.qubits)
+    return result
 
 
 def _controls_cu(operation: Operation) -> bool:
@@ -447,7 +455,7 @@ class _Plain(Change):
         definition = opened(operation)
         if definition is None:
             return operation
-        inner = changed(definition, self)
+        inner = changed(_flat(definition), self)
         renamed = operation.name in self._reserved or operation.name in _BUILT_BY_NAME
         if inner is definition and _is_scalar(operation) and isinstance(operation, Instruction) and not renamed:
             return operation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,14 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
 from qiskit.providers.fake_provider import GenericBackendV2
+from qiskit.transpiler import InstructionProperties, Target
 
 from pilot import device
 from pilot.errors import DescriptionError, QPUCancelled, QPUError
 from pilot.interfaces import QPU, QPUInfo
 from pilot.quantum import compilation
 from pilot.quantum.circuits import run_circuit
-from pilot.quantum.compilation import Compiler, structure
+from pilot.quantum.compilation import Compiler, expected_fidelity, structure
 from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only
 from pilot.quantum.outcomes import Outcomes
 from pilot.quantum.packing import pack
@@ -158,6 +160,35 @@ def test_equal_structures_are_compiled_once_a_calibration(qpu: Bench) -> None:
     qpu.calibrated = 2.0
     compiler.refresh()
     assert compiler.compile(bell(), 1) is not first
+
+
+def half_dead() -> Any:
+    """Five qubits in a line, of which the first reads what it likes."""
+    target = GenericBackendV2(5, coupling_map=[[0, 1], [1, 0], [1, 2], [2, 1], [2, 3], [3, 4]], seed=1).target
+    target.update_instruction_properties("measure", (0,), InstructionProperties(error=0.5))
+    return target
+
+
+def test_a_circuit_is_compiled_onto_the_qubits_with_the_least_errors(qpu: Bench) -> None:
+    qpu.backend = SimpleNamespace(target=half_dead())
+    (outcomes,) = DeviceRun(shots=10, min_fidelity=0.9).run_together([call(bell())])
+    assert outcomes.shots == 10
+    (refused,) = DeviceRun(shots=10, min_fidelity=0.9, level=1).run_together([call(bell())])
+    assert isinstance(refused, QPUError)
+    assert re.search(r"bench:5 gives a fidelity of about 0\.4\d+ for circuit 'bell', 0.9 is wanted", str(refused))
+
+
+def test_the_expected_fidelity_is_that_of_the_qubits_used() -> None:
+    target = half_dead()
+    circuit = QuantumCircuit(5, 1)
+    circuit.cx(1, 2)
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.x(3)
+    circuit.measure(0, 0)
+    expected = (1 - target["cx"][1, 2].error) * (1 - target["x"][3,].error) * 0.5
+    assert expected_fidelity(circuit, target) == pytest.approx(expected)
+    assert expected_fidelity(circuit, None) is None
+    assert expected_fidelity(circuit, Target.from_configuration(["cx", "x"], 5)) is None
 
 
 def test_only_so_many_instructions_are_kept(qpu: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

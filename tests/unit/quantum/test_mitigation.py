@@ -359,6 +359,33 @@ def test_an_exponential_of_two_signs_is_taken_as_a_line():
     values = [[0.2], [0.05], [-0.04]]
     line, curve = ZeroNoise().extrapolate(values), ZeroNoise(extrapolation="exponential").extrapolate(values)
     assert line[0] == curve[0]
+    assert curve.forms.tolist() == ["linear"]
+    assert line.forms.tolist() == ["linear"]
+
+
+def test_a_decay_that_values_do_not_tell_is_taken_as_a_line_with_both_forms_in_its_error():
+    """The exponential form gives 5.6 here."""
+    exponential = ZeroNoise(extrapolation="exponential")
+    values, errors = [[0.5, 0.8], [0.004, 0.6], [0.002, 0.45]], np.full((3, 2), 0.01)
+    found = exponential.extrapolate(values, errors, norms=1.0)
+    assert found.forms.tolist() == ["linear", "exponential"]
+    assert np.abs(found.values).max() < 1
+    assert found.standard_errors[0] > 0.4
+    assert found.standard_errors[1] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("amplitude", "rate", "shots"),
+    [(0.95, 0.5, 100), (0.95, 0.12, 100), (0.2, 0.3, 100), (0.6, 0.5, 1000), (0.3, 0.12, 1000), (0.95, 0.5, 100_000)],
+)
+def test_intervals_of_the_exponential_form_hold_the_truth(amplitude, rate, shots):
+    exponential, rng = ZeroNoise(extrapolation="exponential"), np.random.default_rng(5)
+    exact = amplitude * np.exp(-rate * np.array(exponential.factors))[:, None]
+    ones = rng.binomial(shots, (1 + exact) / 2, size=(3, 1000))
+    likely = (ones + 2) / (shots + 4)
+    found = exponential.extrapolate(2 * ones / shots - 1, np.sqrt(4 * likely * (1 - likely) / shots), norms=1.0)
+    assert (np.abs(found.values - amplitude) <= 1.96 * found.standard_errors).mean() > 0.91
+    assert (np.abs(found.values) <= 1 + 2 * found.standard_errors).all()
 
 
 @pytest.mark.parametrize("extrapolation", ["linear", "exponential", "richardson"])
@@ -368,7 +395,7 @@ def test_extrapolated_errors_are_the_scatter(extrapolation):
     exact = 0.9 * np.exp(-0.15 * np.array(zero_noise.factors))[:, None]
     errors = np.array([[0.01], [0.02], [0.005]])
     values = exact + errors * rng.normal(size=(3, 400))
-    found, deviations = zero_noise.extrapolate(values, np.broadcast_to(errors, values.shape))
+    found, deviations, _ = zero_noise.extrapolate(values, np.broadcast_to(errors, values.shape))
     assert found.std() == pytest.approx(deviations.mean(), rel=0.12)
     assert zero_noise.extrapolate(values)[1].tolist() == [0.0] * 400
 

@@ -269,7 +269,7 @@ def errors(name, circuit, observables, mitigation, shots=20_000):
     results = [planned.combine(outcomes[place : place + width]) for place in range(0, len(outcomes), width)]
     values = results[0].values
     if zero_noise is not None:
-        values, _ = zero_noise.extrapolate(
+        values, *_ = zero_noise.extrapolate(
             [each.values for each in results], [each.standard_errors for each in results], planned.constants
         )
     exact = [Statevector(circuit).expectation_value(operator).real for operator in operators(observables, 4)]

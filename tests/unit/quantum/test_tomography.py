@@ -11,6 +11,7 @@ from qiskit.quantum_info import DensityMatrix, Statevector, partial_trace, rando
 
 from pilot.errors import DescriptionError
 from pilot.quantum.circuits import run_circuit
+from pilot.quantum.observables import operators
 from pilot.quantum.tomography import plan, project
 
 
@@ -55,6 +56,24 @@ def test_exact_outcomes_give_the_state_itself(rank):
         assert np.abs(found.density_matrix - mixed.data).max() < 1e-6
         assert found.fidelity(mixed) == pytest.approx(1, abs=1e-6)
         assert found.purity == pytest.approx(mixed.purity().real, abs=1e-6)
+
+
+def test_values_are_those_of_the_inversion_and_their_errors_their_scatter():
+    state = random_statevector(4, seed=3)
+    observables = ["ZZ", {"XI": 0.5, "IZ": -1.0, "II": 2.0}, "IY"]
+    truth = [state.expectation_value(each).real for each in operators(observables, 2)]
+    planned = plan(preparing(state))
+    found = planned.combine(run(planned, None)).expectation(observables)
+    assert found.values == pytest.approx(truth, abs=1e-6)
+    assert found.standard_errors.tolist() == [0.0] * 3
+    deviations = []
+    for seed in range(40):
+        sampled = planned.combine(run(planned, 200, seed=100 * seed), "projected")
+        result = sampled.expectation(observables)
+        inverted = [np.trace(sampled.linear @ each.to_matrix()).real for each in operators(observables, 2)]
+        assert result.values == pytest.approx(inverted)
+        deviations.append((result.values - truth) / result.standard_errors)
+    assert np.std(deviations) == pytest.approx(1, abs=0.2)
 
 
 def clifford_and_ry(seed):

@@ -10,11 +10,11 @@ import re
 from typing import TYPE_CHECKING
 
 from qiskit import qasm3
-from qiskit.circuit import Gate, Parameter, ParameterExpression
+from qiskit.circuit import Gate, Parameter
 from qiskit.circuit.parametervector import ParameterVectorElement
 
 from pilot.errors import DescriptionError
-from pilot.quantum.programs.definitions import expanded, plain, standardised
+from pilot.quantum.programs.definitions import expanded, plain, standard_gates, standardised
 from pilot.quantum.programs.openqasm3.converting import Converter
 from pilot.quantum.programs.openqasm3.reading import Located, tree_of
 from pilot.quantum.programs.problems import program_error
@@ -45,7 +45,7 @@ def dumps(circuit: QuantumCircuit) -> str:
     Raises:
         DescriptionError: the language cannot express an instruction, which the message names.
     """
-    simple = expanded(plain(circuit), _with_expressions)
+    simple = expanded(plain(circuit), _with_free_parameters)
     text = _exported(simple)
     for renamed in (_with_padded_indices, _with_numbered_parameters):
         names = _INPUT.findall(text)
@@ -88,15 +88,18 @@ def _with_numbered_parameters(circuit: QuantumCircuit) -> QuantumCircuit:
 _INPUT = re.compile(r"^input float\[64\] (\w+);$", re.MULTILINE)
 
 
-def _with_expressions(operation: Operation) -> QuantumCircuit | None:
-    """What a gate is made of that has to be defined and is given an expression of a free parameter.
+def _with_free_parameters(operation: Operation) -> QuantumCircuit | None:
+    """What a gate with free parameters is made of, where the standard's library lacks it.
 
-    Qiskit's exporter (2.6) writes the expression into the definition and again into the call.
+    Qiskit's exporter (2.6) would write the expressions of the circuit's parameters into the definition, and again into
+    the call. Only Qiskit's standard gates with a parameter for each angle are written right.
     """
     if not isinstance(operation, Gate) or operation.name in _STANDARD or operation.definition is None:
         return None
-    given = [each for each in operation.params if isinstance(each, ParameterExpression) and each.parameters]
-    return None if all(isinstance(each, Parameter) for each in given) else operation.definition
+    of_library = operation.name in standard_gates() and all(
+        isinstance(each, Parameter) or not getattr(each, "parameters", None) for each in operation.params
+    )
+    return operation.definition if operation.definition.parameters and not of_library else None
 
 
 #: Gates of the standard's library, and U: nothing defines them in a text.
