@@ -311,9 +311,12 @@ def _run(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simulator
     if simulator.method == "automatic" and circuit.num_qubits > _widest(simulator):
         simulator = simulator._replace(method="matrix_product_state")
     known = _known(circuit, simulator)
-    result = _simulator(simulator).run(known, shots=shots, seed_simulator=seed).result()
+    options: dict[str, Any] = {"shots": shots, "seed_simulator": seed}
+    if "store" in _names(known):  # Aer 0.18 ends the process where shots branch in a circuit that sets bits
+        options["shot_branching_enable"] = False
+    result = _simulator(simulator).run(known, **options).result()
     if not result.success and _TRUNCATED in str(result.status):
-        result = _simulator(simulator).run(known, shots=shots, seed_simulator=seed, enable_truncation=False).result()
+        result = _simulator(simulator).run(known, **options, enable_truncation=False).result()
     return _data(result, 0)
 
 

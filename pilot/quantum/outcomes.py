@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
 
+#: Registers whose names begin so hold bits that a program uses for itself: no bit string of all registers shows them.
+LOCAL_REGISTER = "_local"
+
+
 class Register(NamedTuple):
     """A classical register: its name and the places of its bits among the circuit's classical bits."""
 
@@ -100,8 +104,10 @@ class Outcomes:
         groups: list[list[int]] = []
         for entry in self.registers:
             before = [place for place in loose if place < max(entry.places, default=0)]
-            groups += [*_runs(before), list(entry.places)]
             loose = loose[len(before) :]
+            groups += _runs(before)
+            if not entry.name.startswith(LOCAL_REGISTER):
+                groups.append(list(entry.places))
         return groups + _runs(loose)
 
     def _places(self, register: str) -> list[int]:

@@ -1,7 +1,8 @@
 """OpenQASM 3: the reference parser and Qiskit's importer and exporter, and ways around what they lack.
 
 `reading` makes the reference parser's tree and names the place of a syntax error, `converting` turns the tree
-into a circuit, `values` is its part for numbers and classical expressions.
+into a circuit. Its parts: `variables` (classical variables, assignments, conditions), `flow` (branches and loops),
+`subroutines`; `values` finds what an expression is worth, by the rules of `arithmetic`, over the outcomes of `tables`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def loads(text: str) -> QuantumCircuit:
         circuit: QuantumCircuit = Converter().convert(tree, source=text).circuit
         return standardised(circuit)
     except Located as error:
-        raise program_error("openqasm3", error.problem, line=error.line, column=error.column) from None
+        raise program_error(
+            "openqasm3", error.problem, line=error.line, column=error.column, expected=error.expected
+        ) from None
 
 
 def dumps(circuit: QuantumCircuit) -> str:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from antlr4 import CommonTokenStream, InputStream  # type: ignore[import-untyped]
 from antlr4.error.ErrorListener import ErrorListener  # type: ignore[import-untyped]
@@ -18,11 +18,17 @@ from pilot.quantum.programs.problems import end_of, program_error
 
 
 class Located(Exception):
-    """A problem and its place."""
+    """A problem and its place; what could stand there instead."""
 
-    def __init__(self, problem: str, line: int, column: int) -> None:
+    def __init__(self, problem: str, line: int, column: int, expected: str | None = None) -> None:
         super().__init__(problem)
-        self.problem, self.line, self.column = problem, line, column
+        self.problem, self.line, self.column, self.expected = problem, line, column, expected
+
+
+def refuse(node: ast.QASMNode, problem: str, expected: str | None = None) -> NoReturn:
+    """Raise the problem with the node's place."""
+    span: Any = node.span
+    raise Located(problem, span.start_line, span.start_column + 1, expected)
 
 
 def words_of(error: BaseException) -> str:

@@ -1,187 +1,224 @@
-"""Numbers and classical expressions of OpenQASM 3 beyond what the importer knows; what names are used for."""
+"""What an expression is worth: qubits, bits, a number, a free parameter, or a number for each outcome of some bits."""
 
 # ruff: noqa: N802  # methods are named as the classes of the grammar are
 
 from __future__ import annotations
 
-import math
+import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from openqasm3 import ast
-from qiskit.circuit.classical import expr
-from qiskit.circuit.classical import types as kinds
+from qiskit.circuit import ParameterExpression
 from qiskit_qasm3_import import types
-from qiskit_qasm3_import.exceptions import raise_from_node
+from qiskit_qasm3_import.data import Symbol
 from qiskit_qasm3_import.expression import ValueResolver
 
-from pilot.quantum.programs.openqasm3.reading import words_of
+from pilot.quantum.programs.openqasm3 import arithmetic
+from pilot.quantum.programs.openqasm3.reading import Located, refuse, words_of
+from pilot.quantum.programs.openqasm3.tables import Table, lifted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+
+    from qiskit_qasm3_import.state import State
+
+    from pilot.quantum.programs.openqasm3.variables import Classical
+
+#: A value and its type.
+Typed = tuple[Any, types.Type]
 
 
 class Values(ValueResolver):
-    """Values, with powers, functions, casts and constants beside the importer's."""
+    """The importer's resolver, with variables, all operations, functions, casts and the bits of integers."""
 
-    def visit(self, node: ast.QASMNode, context: None = None) -> tuple[Any, Any]:
+    def __init__(self, visitor: Classical, context: State, strict: bool, is_angle: bool = False) -> None:
+        """`is_angle`: what is found becomes an angle, where an integer division is probably a mistake."""
+        super().__init__(context, strict)
+        self._visitor = visitor
+        self._is_angle = is_angle
+
+    def visit(self, node: ast.QASMNode, context: None = None) -> Typed:
         try:
             return super().visit(node, context)
+        except Located:
+            raise
         except (ArithmeticError, ValueError, TypeError, LookupError) as error:
-            raise_from_node(node, words_of(error))
-            raise  # never reached
+            refuse(node, words_of(error))
 
-    def visit_BinaryExpression(self, node: ast.BinaryExpression) -> tuple[Any, Any]:
-        calculation = _OPERATIONS.get(node.op.name)
-        if calculation is None:
-            return super().visit_BinaryExpression(node)  # type: ignore[no-any-return]
-        left, left_type = self.visit(node.lhs)
-        right, right_type = self.visit(node.rhs)
-        for each in (left_type, right_type):
-            if not isinstance(each, types.Int | types.Uint | types.Float):
-                raise_from_node(node, f"{node.op.name!r} takes numbers, not '{each.pretty()}'")
-        whole = isinstance(left_type, types.Int | types.Uint) and isinstance(right_type, types.Int | types.Uint)
-        if node.op.name == "**" and whole and abs(right) * max(1, abs(left)).bit_length() > 4096:
-            raise_from_node(node, "the power is too large")
-        value = calculation(left, right)
-        kind = types.Int if isinstance(value, int) else types.Float
-        return value, kind(left_type.const and right_type.const)
+    def number(self, node: ast.QASMNode) -> Typed:
+        """The value, where bits count as the number they hold."""
+        value, kind = self.visit(node)
+        match kind:
+            case types.Bit():
+                return lifted(bool, self._visitor.written.table([value])), types.Bool(const=False)
+            case types.BitArray():
+                return self._visitor.written.table(list(value)), types.Uint(const=False, size=len(value))
+        if not isinstance(kind, arithmetic.SCALARS):
+            refuse(node, f"'{kind.pretty()}' is not a number")
+        return value, kind
 
-    def visit_FunctionCall(self, node: ast.FunctionCall) -> tuple[Any, Any]:
-        function = _FUNCTIONS.get(node.name.name)
-        if function is None:
-            raise_from_node(node, f"there is no function {node.name.name!r} that gives a number")
-        values = [self.visit(argument) for argument in node.arguments]
-        if not all(isinstance(value, int | float) for value, _ in values):
-            raise_from_node(node, f"{node.name.name} takes constant numbers")
-        return float(function(*(value for value, _ in values))), types.Float(const=True)
+    def visit_Identifier(self, node: ast.Identifier) -> Typed:
+        symbol = self._context.symbol_table.get(node.name, node)
+        found = self._visitor.read(symbol, node)
+        return super().visit_Identifier(node) if found is None else found
 
-    def visit_Cast(self, node: ast.Cast) -> tuple[Any, Any]:
-        value, _ = self.visit(node.argument)
-        convert = {ast.IntType: (int, types.Int), ast.UintType: (int, types.Uint), ast.FloatType: (float, types.Float)}
-        if type(node.type) is ast.AngleType:
-            return value, types.Angle(const=True)
-        if type(node.type) is ast.BoolType and isinstance(value, int | float):
-            return bool(value), types.Bool(const=True)
-        if type(node.type) not in convert or not isinstance(value, int | float):
-            raise_from_node(node, "this value cannot be cast to that type here")
-        function, kind = convert[type(node.type)]
-        return function(value), kind(const=True)
+    def visit_BinaryExpression(self, node: ast.BinaryExpression) -> Typed:
+        name = node.op.name
+        left, left_kind = self.visit(node.lhs)
+        right, right_kind = self.visit(node.rhs)
+        if isinstance(left_kind, types.Duration) or isinstance(right_kind, types.Duration):
+            return _duration(node, left, right), types.Duration(const=True)
+        left, left_kind = self.number(node.lhs) if _is_bits(left_kind) else (left, left_kind)
+        right, right_kind = self.number(node.rhs) if _is_bits(right_kind) else (right, right_kind)
+        kind = arithmetic.joined(name, left_kind, right_kind)
+        if kind is None:
+            refuse(node, f"'{name}' does not join '{left_kind.pretty()}' and '{right_kind.pretty()}'")
+        if name == "/" and self._is_angle and isinstance(kind, arithmetic.INTEGERS):
+            self._warn_of_division(node, left, right)
+        function = partial(arithmetic.calculated, name, kind, left_kind, right_kind)
+        return self._typed(lifted(function, left, right), kind)
 
+    def _typed(self, value: Any, kind: types.Type) -> Typed:
+        """A table may have turned out to be one number."""
+        known = not isinstance(value, Table | ParameterExpression)
+        return value, arithmetic.with_const(kind, known)
 
-_OPERATIONS: dict[str, Any] = {
-    "**": lambda a, b: a**b,
-    "%": lambda a, b: a % b,
-}
-_FUNCTIONS: dict[str, Any] = {
-    "sin": math.sin,
-    "cos": math.cos,
-    "tan": math.tan,
-    "arcsin": math.asin,
-    "arccos": math.acos,
-    "arctan": math.atan,
-    "exp": math.exp,
-    "log": math.log,
-    "ln": math.log,
-    "sqrt": math.sqrt,
-    "pow": math.pow,
-    "mod": math.fmod,
-    "floor": math.floor,
-    "ceiling": math.ceil,
-}
+    def _warn_of_division(self, node: ast.BinaryExpression, left: Any, right: Any) -> None:
+        if isinstance(left, int) and isinstance(right, int) and right and left % right:
+            span: Any = node.span
+            found = arithmetic.calculated("/", types.Int(), types.Int(), types.Int(), left, right)
+            warnings.warn(
+                f"OpenQASM 3, line {span.start_line}, column {span.start_column + 1}: {left}/{right} is a division of "
+                f"integers and gives {found}; write {left}.0/{right} for {left / right:.6g}",
+                stacklevel=2,
+            )
 
+    def visit_UnaryExpression(self, node: ast.UnaryExpression) -> Typed:
+        value, kind = self.number(node.expression)
+        name = node.op.name
+        if name == "!" or (name == "~" and isinstance(kind, types.Bool)):
+            return self._typed(lifted(lambda one: not one, value), types.Bool(const=True))
+        if name == "~":
+            if not isinstance(kind, arithmetic.INTEGERS):
+                refuse(node, f"'~' takes integers and bits, not '{kind.pretty()}'")
+            return self._typed(lifted(lambda one: arithmetic.wrapped(~one, kind), value), kind)
+        if isinstance(kind, types.Bool):
+            refuse(node, "'-' takes numbers, not 'bool'")
+        kind = types.Int(const=kind.const) if isinstance(kind, types.Uint) and kind.size is None else kind
+        whole = isinstance(kind, arithmetic.INTEGERS)
+        return self._typed(lifted(lambda one: arithmetic.wrapped(-one, kind) if whole else -one, value), kind)
 
-class Variable(types.Type):
-    """A variable of the circuit's; its own type says which."""
+    def visit_FunctionCall(self, node: ast.FunctionCall) -> Typed:
+        name = node.name.name
+        if self._visitor.is_subroutine(name):
+            return self._visitor.result_of(node, self._context)
+        if name == "sizeof":
+            return self._size(node)
+        if name in ("popcount", "rotl", "rotr"):
+            return self._of_bits(node, name)
+        if name not in arithmetic.FUNCTIONS:
+            refuse(node, f"there is no function {name!r}", expected=f"a def, or {', '.join(arithmetic.FUNCTIONS)}")
+        values = [self.number(argument)[0] for argument in node.arguments]
+        return self._typed(lifted(arithmetic.FUNCTIONS[name], *values), types.Float(const=True))
 
-    __slots__ = ()
-    const = False
+    def _size(self, node: ast.FunctionCall) -> Typed:
+        value, kind = self.visit(node.arguments[0])
+        if len(node.arguments) != 1 or not isinstance(kind, types.BitArray | types.QubitArray):
+            refuse(node, "sizeof takes a register")
+        return len(value), types.Uint(const=True)
 
-    def pretty(self) -> str:
-        return "variable"
+    def _of_bits(self, node: ast.FunctionCall, name: str) -> Typed:
+        value, kind = self.number(node.arguments[0])
+        if not isinstance(kind, types.Uint):
+            refuse(node, f"{name} takes bits or an unsigned integer, not '{kind.pretty()}'")
+        if name == "popcount":
+            return self._typed(lifted(int.bit_count, value), types.Uint(const=True, size=arithmetic.DEFAULT_SIZE))
+        size = kind.size
+        if len(node.arguments) != 2 or size is None:
+            refuse(node, f"{name} takes bits or a uint[n], and a number of places")
+        places, _ = self.number(node.arguments[1])
+        sign = 1 if name == "rotl" else -1
 
+        def rotated(number: int, by: int) -> int:
+            left = sign * by % size
+            return (number << left | number >> (size - left)) % 2**size
 
-JOINS: dict[str, Any] = {
-    "&": expr.bit_and,
-    "|": expr.bit_or,
-    "^": expr.bit_xor,
-    "==": expr.equal,
-    "!=": expr.not_equal,
-    "<": expr.less,
-    "<=": expr.less_equal,
-    ">": expr.greater,
-    ">=": expr.greater_equal,
-    "<<": expr.shift_left,
-    ">>": expr.shift_right,
-    "+": expr.add,
-    "-": expr.sub,
-    "*": expr.mul,
-    "/": expr.div,
-}
+        return self._typed(lifted(rotated, value, places), kind)
 
+    def visit_Cast(self, node: ast.Cast) -> Typed:
+        value, source = self.number(node.argument)
+        kind = arithmetic.kind_of(node.type, self._whole_constant)
+        return self._typed(lifted(partial(arithmetic.converted, source=source, target=kind), value), kind)
 
-def coerced(value: expr.Expr, kind: kinds.Type) -> expr.Expr:
-    return value if value.type == kind else expr.cast(value, kind)
+    def _whole_constant(self, node: ast.QASMNode) -> int:
+        value, kind = self.visit(node)
+        if not isinstance(kind, arithmetic.INTEGERS) or isinstance(value, Table):
+            refuse(node, "required a constant integer")
+        return int(value)
 
+    def _index_collection(self, collection: Any, kind: types.Type, indexer: Any, base: ast.QASMNode) -> Typed:
+        """Bits of an integer; else as the importer, which also takes indices that no register has."""
+        if isinstance(kind, arithmetic.INTEGERS):
+            return self._bits_of(collection, kind, indexer, base)
+        for each in indexer if isinstance(indexer, list) else indexer.values:
+            if not isinstance(each, ast.RangeDefinition):
+                self._whole_constant(each)
+        value, found = super()._index_collection(collection, kind, indexer, base)
+        return value, found
 
-def literal(node: ast.QASMNode, value: int, wanted: kinds.Type | None) -> expr.Expr:
-    if isinstance(wanted, kinds.Bool) and value in (0, 1):
-        return expr.lift(bool(value))
-    if isinstance(wanted, kinds.Float):
-        return expr.lift(float(value))
-    if value < 0:
-        raise_from_node(node, "a negative number; classical variables are unsigned")
-    if isinstance(wanted, kinds.Uint):
-        if value >= 2**wanted.width:
-            raise_from_node(node, f"{value} does not fit in {wanted.width} bits")
-        return expr.lift(value, wanted)
-    return expr.lift(value, kinds.Uint(max(1, value.bit_length())))
-
-
-def cast_type(node: ast.Cast, size_of: Callable[[ast.Expression], int]) -> kinds.Type:
-    size = getattr(node.type, "size", None)
-    match node.type:
-        case ast.BoolType():
-            return kinds.Bool()
-        case ast.UintType() | ast.BitType() if size is not None:
-            return kinds.Uint(size_of(size))
-        case ast.UintType():
-            return kinds.Uint(32)
-        case ast.BitType():
-            return kinds.Bool()
-        case ast.FloatType():
-            return kinds.Float()
-    raise_from_node(node, "only casts to bool, bit, uint and float are supported")
-    raise AssertionError
-
-
-def is_index(found: Any, name: str) -> bool:
-    """Whether a name is used for choosing qubits or bits, or in a condition, where no parameter may stand."""
-    match found:
-        case ast.IndexedIdentifier():
-            return _mentions(found.indices, name)
-        case ast.IndexExpression():
-            return _mentions(found.index, name)
-        case ast.BranchingStatement():
-            return _mentions(found.condition, name) or is_index([found.if_block, found.else_block], name)
-        case ast.FunctionCall():
-            return _mentions(found.arguments, name)
-        case ast.QuantumGateModifier() | ast.RangeDefinition():
-            return _mentions(vars(found), name)
-        case list() | tuple():
-            return any(is_index(each, name) for each in found)
-        case ast.QASMNode():
-            return any(is_index(each, name) for each in vars(found).values())
-    return False
+    def _bits_of(self, number: Any, kind: Any, indexer: Any, base: ast.QASMNode) -> Typed:
+        if not isinstance(indexer, list) or len(indexer) != 1:
+            refuse(base, "the bits of an integer are chosen by one index or one range")
+        if isinstance(indexer[0], ast.RangeDefinition):
+            if kind.size is None:
+                refuse(base, "the bits of an integer are known for int[n] and uint[n] only")
+            chosen, _ = self.visit(indexer[0])
+            places = list(range(kind.size))[chosen]
+            return self._typed(
+                lifted(lambda one: sum((one >> place & 1) << index for index, place in enumerate(places)), number),
+                types.Uint(const=True, size=len(places)),
+            )
+        place = self._whole_constant(indexer[0])
+        if kind.size is not None and not -kind.size <= place < kind.size:
+            refuse(base, f"index {place} of an integer of {kind.size} bits is out of range")
+        place = place % kind.size if kind.size is not None else place
+        return self._typed(lifted(lambda one: bool(one >> place & 1), number), types.Bool(const=True))
 
 
-def _mentions(found: Any, name: str) -> bool:
+def _is_bits(kind: types.Type) -> bool:
+    return isinstance(kind, types.Bit | types.BitArray)
+
+
+def _duration(node: ast.BinaryExpression, left: Any, right: Any) -> tuple[float, str]:
+    """Durations times numbers, and sums of one unit."""
+    name = node.op.name
+    match left, right:
+        case (float() | int() as length, str() as unit), int() | float() as factor if name in ("*", "/"):
+            return (length * factor if name == "*" else length / factor), unit
+        case int() | float() as factor, (float() | int() as length, str() as unit) if name == "*":
+            return length * factor, unit
+        case (float() | int() as length, str() as unit), (float() | int() as other, str() as other_unit) if (
+            name in ("+", "-") and unit == other_unit
+        ):
+            return (length + other if name == "+" else length - other), unit
+    refuse(node, f"'{name}' of durations", expected="a duration times a number, or a sum of durations of one unit")
+    return None
+
+
+def identifiers(found: Any) -> Iterator[str]:
+    """All names in a part of the tree, those of functions included."""
     match found:
         case ast.Identifier():
-            return found.name == name
+            yield found.name
         case list() | tuple():
-            return any(_mentions(each, name) for each in found)
-        case dict():
-            return any(_mentions(each, name) for each in found.values())
+            for each in found:
+                yield from identifiers(each)
         case ast.QASMNode():
-            return any(_mentions(each, name) for each in vars(found).values())
-    return False
+            yield from identifiers([value for name, value in vars(found).items() if name != "span"])
+
+
+def symbols(found: Any, context: State) -> list[Symbol]:
+    """What the names in a part of the tree mean here, each once."""
+    seen = dict.fromkeys(identifiers(found))
+    return [symbol for name in seen if (symbol := context.symbol_table.get(name)) is not None]

@@ -1,0 +1,455 @@
+"""Branches and loops: decided while the text is read where that is possible, else instructions of the circuit."""
+
+# ruff: noqa: N802  # methods are named as the classes of the grammar are
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from openqasm3 import ast
+from qiskit.circuit import CASE_DEFAULT, ClassicalRegister, Clbit
+from qiskit.circuit.classical import expr
+from qiskit_qasm3_import import types
+from qiskit_qasm3_import.data import Scope
+from qiskit_qasm3_import.state import LocalScope
+
+from pilot.quantum.programs.openqasm3.reading import Located, refuse
+from pilot.quantum.programs.openqasm3.tables import Table, condition_of, lifted
+from pilot.quantum.programs.openqasm3.values import identifiers, symbols
+from pilot.quantum.programs.openqasm3.variables import (
+    Classical,
+    Constant,
+    Copy,
+    Runtime,
+    Snapshot,
+    State,
+    Variable,
+    same,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+#: Rounds of loops that are unrolled.
+MAX_ROUNDS = 10_000
+#: Rounds of a loop whose number measured bits decide, where it counts with variables.
+MAX_NESTED_ROUNDS = 40
+
+
+class Left(Exception):
+    """A `break` or `continue` whose time is known: the rest of the round is not read."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(word)
+        self.word = word
+
+
+class Ended(Exception):
+    """`end`: the rest of the program is not read."""
+
+
+class _Unsteady(Exception):
+    """Variables that are not the same in each round of a loop."""
+
+    def __init__(self, variables: list[Variable]) -> None:
+        super().__init__()
+        self.variables = variables
+
+
+@dataclass
+class _Loop:
+    """A loop that is being read. `depth`: how many branches of the circuit it stands in."""
+
+    depth: int
+    is_unrolled: bool
+    words: frozenset[str]
+    snapshots: list[tuple[str, Snapshot]] = field(default_factory=list)
+
+
+class Flow(Classical):
+    """The part of the visitor that knows blocks, branches and loops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loops: list[_Loop] = []
+        self._rounds = 0
+        #: How many branches and loops of the circuit are around what is read.
+        self._depth = 0
+
+    # blocks
+
+    @contextmanager
+    def scope(self, context: State) -> Iterator[State]:
+        """Names declared within end with it."""
+        number = len(self._variables)
+        try:
+            with LocalScope(context) as inner:
+                yield inner
+        finally:
+            del self._variables[number:]
+
+    def _block(self, statements: Sequence[ast.Statement], context: State) -> None:
+        with self.scope(context) as inner:
+            for statement in statements:
+                self.visit(statement, inner)
+
+    def visit_CompoundStatement(self, node: ast.CompoundStatement, context: State) -> State:
+        self._block(node.statements, context)
+        return context
+
+    def visit_Box(self, node: ast.Box, context: State) -> State:
+        return super().visit_Box(node, context)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _within(self) -> Iterator[None]:
+        """Inside an instruction of the circuit that may not run, or more than once."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+    # branches
+
+    def visit_BranchingStatement(self, node: ast.BranchingStatement, context: State) -> State:
+        condition = self.condition(node.condition, context)
+        if isinstance(condition, bool):
+            self._block(node.if_block if condition else node.else_block, context)
+            return context
+        otherwise = (lambda: self._block(node.else_block, context)) if node.else_block else None
+        self.either(condition, lambda: self._block(node.if_block, context), otherwise, node, context)
+        return context
+
+    def either(
+        self,
+        condition: Runtime,
+        then: Callable[[], None],
+        otherwise: Callable[[], None] | None,
+        node: ast.QASMNode,
+        context: State,
+    ) -> None:
+        """A branch of the circuit; the variables become what the condition says."""
+        before, written = self.snapshot(), self.written.copy()
+        with self._within(), context.circuit.if_test(condition.test) as else_:
+            then()
+        after, written_then = self.snapshot(), self.written.copy()
+        self.restore(before, written)
+        if otherwise is not None:
+            with self._within(), else_:
+                otherwise()
+        self.merge(condition, after, self.snapshot(), written_then, node)
+
+    def visit_SwitchStatement(self, node: ast.SwitchStatement, context: State) -> State:
+        cases = [([self._resolve_constant_int(one, context) for one in values], block) for values, block in node.cases]
+        seen = [value for values, _ in cases for value in values]
+        if len(seen) != len(set(seen)):
+            refuse(node, "a value has two cases")
+        target, _kind = self._resolve_generic(node.target, context, True)
+        if isinstance(target, Clbit | ClassicalRegister):
+            before, written = self.snapshot(), self.written.copy()
+            try:
+                self._switch(target, cases, node.default, before, context)
+            except _Unsteady:
+                self.restore(before, written)
+            else:
+                return context
+        value, _ = self._number(node.target, context)
+        self._chain(value, cases, node, context)
+        return context
+
+    def _switch(self, target: Any, cases: Any, default: Any, before: Snapshot, context: State) -> None:
+        """As one instruction, where no variable changes in it."""
+        with self._within(), context.circuit.switch(target) as case:
+            for values, block in cases:
+                with case(*values):
+                    self._block(block.statements, context)
+            if default is not None:
+                with case(CASE_DEFAULT):
+                    self._block(default.statements, context)
+            if changed := [
+                variable for variable, value in before.items() if (variable.data, variable.problem) != value
+            ]:
+                raise _Unsteady(changed)
+
+    def _chain(self, value: Any, cases: Any, node: ast.SwitchStatement, context: State) -> None:
+        """As branches, one for each case."""
+        if not cases:
+            if node.default is not None:
+                self._block(node.default.statements, context)
+            return
+        (values, block), rest = cases[0], cases[1:]
+        hit = lifted(lambda one: one in values, value)
+        if isinstance(hit, Table):
+            condition = Runtime(condition_of(hit), hit)
+            self.either(
+                condition,
+                lambda: self._block(block.statements, context),
+                lambda: self._chain(value, rest, node, context),
+                node,
+                context,
+            )
+        elif hit:
+            self._block(block.statements, context)
+        else:
+            self._chain(value, rest, node, context)
+
+    def each_value(self, node: ast.QASMNode, context: State, visit: Callable[[], None]) -> None:
+        """Read a statement once for each value of its variables, under the condition that they have it."""
+        changing = [
+            symbol
+            for symbol in symbols(node, context)
+            if isinstance(symbol, Variable) and isinstance(symbol.data, Table | Copy)
+        ]
+        if not changing:
+            visit()
+            return
+        before = {variable: (variable.data, variable.problem) for variable in changing}
+        numbers = [self._number(_name(variable, node), context)[0] for variable in changing]
+        joint = lifted(lambda *values: values, *numbers)
+        for values in dict.fromkeys(joint.rows if isinstance(joint, Table) else [joint]):
+            hit = lifted(lambda row, wanted=values: row == wanted, joint)
+            for variable, value in zip(changing, values, strict=True):
+                variable.become(value)
+            branch = context.circuit.if_test(condition_of(hit)) if isinstance(hit, Table) else nullcontext()
+            with self._within(), branch:
+                try:
+                    visit()
+                except Located as error:
+                    worth = ", ".join(f"'{one.name}' is {value}" for one, value in zip(changing, values, strict=True))
+                    raise Located(f"{error.problem}, where {worth}", error.line, error.column, error.expected) from None
+            self.restore(before)
+
+    # loops
+
+    def visit_ForInLoop(self, node: ast.ForInLoop, context: State) -> State:
+        values = self._rounds_of(node, context)
+        counts = node.identifier.name in identifiers(node.block)
+        if not counts and len(values) > 1 and self._repeated_for(node, values, context):
+            return context
+        with self._unrolled(node, context, "break") as loop:
+            for value in values:
+                if self._round(node, context, loop, value) == "break":
+                    break
+        self._forget_left(loop, node)
+        return context
+
+    def _rounds_of(self, node: Any, context: State) -> Sequence[int]:
+        if not isinstance(node.type, ast.IntType | ast.UintType):
+            refuse(node, "the variable of a for loop is an int or a uint")
+        values, kind = self._resolve_generic(node.set_declaration, context, True)
+        if isinstance(kind, types.Range):
+            if values.start is None or values.stop is None:
+                refuse(node, "the range of a for loop has a start and an end")
+            if values.step == 0:
+                refuse(node, "the step of a range is 0")
+            return range(values.start, values.stop, 1 if values.step is None else values.step)
+        if not isinstance(kind, types.Sequence):
+            refuse(node, "a for loop goes over a range or a set of integers")
+        return list(values)
+
+    def _repeated_for(self, node: ast.ForInLoop, values: Sequence[int], context: State) -> bool:
+        """As one instruction, where each round is the same."""
+        before, written = self.snapshot(), self.written.copy()
+        loop = _Loop(self._depth, False, frozenset())
+        try:
+            with self._entered_loop(loop), context.circuit.for_loop(values):
+                self._block(node.block, context)
+                self._check_steady(before, loop)
+        except _Unsteady:
+            self.restore(before, written)
+            return False
+        self._forget_left(loop, node)
+        return True
+
+    def visit_WhileLoop(self, node: ast.WhileLoop, context: State) -> State:
+        with self._unrolled(node, context, "break") as loop:
+            while True:
+                condition = self.condition(node.while_condition, context)
+                if condition is False:
+                    break
+                endless = not any(isinstance(each, Variable) for each in symbols(node.while_condition, context))
+                if isinstance(condition, Runtime) or endless:
+                    self._repeated_while(node, context)
+                    break
+                if self._round(node, context, loop) == "break":
+                    break
+        self._forget_left(loop, node)
+        return context
+
+    def _repeated_while(self, node: ast.WhileLoop, context: State) -> None:
+        """As one instruction. What is not the same in each round has no value; a condition on that is unrolled."""
+        tested = symbols(node.while_condition, context)
+        while True:
+            before, written = self.snapshot(), self.written.copy()
+            condition = self.condition(node.while_condition, context)
+            test = condition.test if isinstance(condition, Runtime) else expr.lift(True)
+            loop = _Loop(self._depth, False, frozenset())
+            try:
+                with self._entered_loop(loop), context.circuit.while_loop(test):
+                    self._block(node.block, context)
+                    self._check_steady(before, loop)
+                break
+            except _Unsteady as error:
+                self.restore(before, written)
+                if any(variable in tested for variable in error.variables):
+                    self._nested_rounds(node, context, MAX_NESTED_ROUNDS)
+                    return
+                for variable in error.variables:
+                    variable.forget(f"is not the same in each round of the loop of {_line(node)}")
+        self._forget_left(loop, node)
+
+    def _nested_rounds(self, node: ast.WhileLoop, context: State, left: int) -> None:
+        """Each round within the branch of the one before, until the condition is known to be false."""
+        condition = self.condition(node.while_condition, context)
+        if condition is False:
+            return
+        if not left:
+            refuse(
+                node,
+                f"the loop has more than {MAX_NESTED_ROUNDS} rounds that measured bits and variables decide",
+                expected="a condition on bits alone, or fewer rounds",
+            )
+
+        def once() -> None:
+            self._block(node.block, context)
+            self._nested_rounds(node, context, left - 1)
+
+        if isinstance(condition, Runtime):
+            self.either(condition, once, None, node, context)
+        else:
+            once()
+
+    @contextmanager
+    def _entered_loop(self, loop: _Loop) -> Iterator[None]:
+        self._loops.append(loop)
+        try:
+            with self._within():
+                loop.depth = self._depth
+                yield
+        finally:
+            self._loops.pop()
+
+    @contextmanager
+    def _unrolled(self, node: Any, context: State, word: str) -> Iterator[_Loop]:
+        """Rounds one after another. A `break` that measured bits decide leaves a loop of one round around them all."""
+        words = frozenset(_leaves(node.block))
+        if len(words) == 2 and self._depends(node, context):
+            refuse(
+                node, "a loop that is unrolled has both break and continue under measured bits", expected="one of them"
+            )
+        loop = _Loop(self._depth, True, words)
+        self._loops.append(loop)
+        try:
+            with context.circuit.for_loop((0,)) if word in words else nullcontext():
+                yield loop
+        finally:
+            self._loops.pop()
+
+    def _depends(self, node: Any, context: State) -> bool:
+        return any(isinstance(one.type, types.Bit | types.BitArray) for one in symbols(node.block, context))
+
+    def _round(self, node: Any, context: State, loop: _Loop, value: int | None = None) -> str | None:
+        """One round; the word that has ended it, where that is known."""
+        self._rounds += 1
+        if self._rounds > MAX_ROUNDS:
+            refuse(node, f"loops are unrolled to more than {MAX_ROUNDS} rounds")
+        try:
+            with (
+                context.circuit.for_loop((0,)) if "continue" in loop.words else nullcontext(),
+                self.scope(context) as inner,
+            ):
+                if value is not None:
+                    inner.symbol_table.insert(
+                        Constant(node.identifier.name, value, types.Int(const=True), Scope.LOCAL, node)
+                    )
+                try:
+                    for statement in node.block:
+                        self.visit(statement, inner)
+                except Left as left:
+                    return left.word
+        finally:
+            self._forget_left(loop, node, "continue")
+        return None
+
+    def visit_BreakStatement(self, node: ast.BreakStatement, context: State) -> State:
+        return self._leave("break", node, context)
+
+    def visit_ContinueStatement(self, node: ast.ContinueStatement, context: State) -> State:
+        return self._leave("continue", node, context)
+
+    def _leave(self, word: str, node: ast.QASMNode, context: State) -> State:
+        if not self._loops:
+            refuse(node, f"{word} stands outside a loop")
+        loop = self._loops[-1]
+        if loop.is_unrolled and self._depth == loop.depth:
+            raise Left(word)
+        loop.snapshots.append((word, self.snapshot()))
+        if word == "break" or loop.is_unrolled:
+            context.circuit.break_loop()
+        else:
+            context.circuit.continue_loop()
+        return context
+
+    def _check_steady(self, before: Snapshot, loop: _Loop) -> None:
+        """The next round begins as this one did.
+
+        Raises:
+            _Unsteady: some variables differ, or depend on bits that the round has written.
+        """
+        ends = [self.snapshot(), *(values for word, values in loop.snapshots if word == "continue")]
+        unsteady = [
+            variable
+            for variable, value in before.items()
+            if not all(same(value, values[variable]) for values in ends if variable in values)
+        ]
+        if unsteady:
+            raise _Unsteady(unsteady)
+
+    def _forget_left(self, loop: _Loop, node: ast.QASMNode, word: str = "break") -> None:
+        """Variables that had another value where the loop was left have none behind it."""
+        now = self.snapshot()
+        for left, values in loop.snapshots:
+            if left == word:
+                for variable in self._variables:
+                    if variable in values and not same(values[variable], now[variable]):
+                        variable.forget(f"depends on where the loop of {_line(node)} was left")
+        loop.snapshots = [entry for entry in loop.snapshots if entry[0] != word]
+
+    def visit_EndStatement(self, node: ast.EndStatement, context: State) -> State:
+        if self._depth:
+            refuse(
+                node, "end under measured bits is not supported", expected="the rest of the program in an else block"
+            )
+        raise Ended
+
+
+def _leaves(statements: Sequence[Any]) -> Iterator[str]:
+    """The words that leave this loop, not one inside it."""
+    for statement in statements:
+        match statement:
+            case ast.BreakStatement():
+                yield "break"
+            case ast.ContinueStatement():
+                yield "continue"
+            case ast.BranchingStatement():
+                yield from _leaves([*statement.if_block, *statement.else_block])
+            case ast.CompoundStatement():
+                yield from _leaves(statement.statements)
+            case ast.SwitchStatement():
+                for _, block in statement.cases:
+                    yield from _leaves(block.statements)
+                if statement.default is not None:
+                    yield from _leaves(statement.default.statements)
+
+
+def _name(variable: Variable, place: ast.QASMNode) -> ast.Identifier:
+    node = ast.Identifier(variable.name)
+    node.span = place.span
+    return node
+
+
+def _line(node: ast.QASMNode) -> str:
+    span: Any = node.span
+    return f"line {span.start_line}"
