@@ -9,6 +9,8 @@ from qiskit import QuantumCircuit, qpy
 from qiskit.circuit import (
     AnnotatedOperation,
     Barrier,
+    BreakLoopOp,
+    ContinueLoopOp,
     ControlledGate,
     Delay,
     Gate,
@@ -35,6 +37,7 @@ from qiskit.quantum_info import Clifford
 from qiskit.synthesis import ProductFormula
 
 from pilot.errors import DescriptionError
+from pilot.quantum.blocks import with_qubits
 from pilot.quantum.programs.definitions import Change, changed, defined, opened, truly_named
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 #: Of Qiskit's library, beside the standard gates, these come back from QPY as they were. All others are written as
 #: definitions: of some it loses arguments, others it cannot read again.
 _KEPT = (
-    *(Barrier, Measure, Reset, Store),
+    *(Barrier, BreakLoopOp, ContinueLoopOp, Measure, Reset, Store),
     *(Clifford, DiagonalGate, Initialize, LinearFunction, PauliGate, PauliProductMeasurement),
     *(PauliProductRotationGate, PermutationGate, QFTGate, UnitaryGate),
 )
@@ -62,7 +65,7 @@ def pack(circuits: QuantumCircuit | Iterable[QuantumCircuit]) -> bytes:
     given = [circuits] if isinstance(circuits, QuantumCircuit) else list(circuits)
     buffer = io.BytesIO()
     try:
-        qpy.dump([changed(circuit, _Travelling()) for circuit in given], buffer)
+        qpy.dump([changed(with_qubits(circuit), _Travelling()) for circuit in given], buffer)
     except DescriptionError:
         raise
     except Exception as error:  # of many kinds, by what it is that QPY does not know

@@ -47,6 +47,7 @@ _WORDS = frozenset({each.name for each in qasm2.LEGACY_CUSTOM_INSTRUCTIONS if ea
 
 _COMMENT = re.compile(r"//[^\n]*")
 #: A definition begins anywhere: behind another statement or another definition's end.
+_OPAQUE = re.compile(r"(?:^|[;}])\s*opaque\s+(\w+)")
 _DEFINED = re.compile(r"(?:^|[;}])\s*(?:gate|opaque)\s+(\w+)")
 _REGISTER = re.compile(r"\b[qc]reg\s+\w+\s*\[\s*(\d+)")
 _INCLUDE = re.compile(r"//[^\n]*|\binclude\s+\"([^\"\n]*)\"\s*;")  # or a comment, in which none counts
@@ -74,7 +75,6 @@ def loads(text: str, folder: str | None = None) -> QuantumCircuit:
             custom_instructions=_known(set(_DEFINED.findall(_COMMENT.sub("", text)))),
             custom_classical=qasm2.LEGACY_CUSTOM_CLASSICAL,
         )
-        return standardised(circuit)
     except qasm2.QASM2ParseError as error:
         raise _problem(str(error.message), text) from None
     except BaseException as error:
@@ -82,6 +82,19 @@ def loads(text: str, folder: str | None = None) -> QuantumCircuit:
             raise
         line, column = end_of(text)
         raise program_error("openqasm2", f"the parser failed: {error}", line=line, column=column) from None
+    _refuse_opaque(text)
+    return standardised(circuit)
+
+
+def _refuse_opaque(text: str) -> None:
+    """No backend knows what an opaque gate does; one that is only declared is no matter."""
+    bare = _COMMENT.sub(lambda match: " " * len(match[0]), text)
+    for declared in _OPAQUE.finditer(bare):
+        used = re.compile(rf"(?<!\w){declared[1]}(?!\w)").search(bare, bare.find(";", declared.end()))
+        if used is not None:
+            line, column = place_of(text, used.start())
+            problem = f"the gate '{declared[1]}' is opaque: nothing says what it does"
+            raise program_error("openqasm2", problem, line=line, column=column, expected="a gate with a definition")
 
 
 def _with_includes(text: str, folder: str, depth: int = 0) -> str:

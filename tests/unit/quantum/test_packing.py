@@ -8,6 +8,7 @@ from qiskit.circuit import library as lib
 from qiskit.quantum_info import Operator, SparsePauliOp
 
 from pilot.errors import DescriptionError
+from pilot.quantum.circuits import run_circuit
 from pilot.quantum.compilation import structure
 from pilot.quantum.packing import pack, unpack
 
@@ -119,3 +120,60 @@ def test_what_cannot_travel_is_refused_with_the_circuits_name():
     circuit = QuantumCircuit(1, name="noted", metadata={"why": object()})
     with pytest.raises(DescriptionError, match="'noted' cannot travel"):
         pack(circuit)
+
+
+def blocks_that_only_set_bits(kind, wanted):
+    circuit = QuantumCircuit(2, 3)
+    circuit.x(0)
+    circuit.measure([0, 1], [0, 1])
+    test = (circuit.clbits[1], wanted)
+    if kind == "if_test":
+        with circuit.if_test(test):
+            circuit.store(circuit.clbits[2], True)
+    elif kind == "nested":
+        with circuit.if_test((circuit.clbits[0], 1)), circuit.if_test(test):
+            circuit.store(circuit.clbits[2], True)
+    elif kind == "else":
+        with circuit.if_test(test) as otherwise:
+            circuit.store(circuit.clbits[2], True)
+        with otherwise:
+            circuit.store(circuit.clbits[2], False)
+    elif kind == "switch":
+        with circuit.switch(circuit.clbits[1]) as case, case(wanted):
+            circuit.store(circuit.clbits[2], True)
+    elif kind == "while":
+        with circuit.while_loop((circuit.clbits[0], not wanted)):
+            circuit.store(circuit.clbits[0], False)
+            circuit.store(circuit.clbits[2], True)
+        circuit.x(0)
+        circuit.measure(0, 0)
+        circuit.x(0)
+        circuit.measure(0, 0)
+    elif kind == "break":
+        with circuit.for_loop(range(2)):
+            with circuit.if_test((circuit.clbits[1], not wanted)):
+                circuit.break_loop()
+            circuit.store(circuit.clbits[2], True)
+    return circuit
+
+
+@pytest.mark.parametrize("kind", ["if_test", "nested", "else", "switch", "while", "break"])
+@pytest.mark.parametrize("wanted", [0, 1])
+def test_blocks_that_only_set_bits_keep_their_condition(kind, wanted):
+    circuit = blocks_that_only_set_bits(kind, wanted)
+    counts = run_circuit(unpack(pack(circuit))[0], 20, 1).get_counts()
+    assert counts == {"001" if wanted else "101": 20}
+
+
+def test_bits_that_are_set_before_a_loop_of_many_qubits():
+    circuit = QuantumCircuit(3, 2)
+    circuit.store(circuit.clbits[0], True)
+    with circuit.while_loop((circuit.clbits[0], 1)):
+        circuit.reset([0, 1])
+        circuit.h([0, 1])
+        circuit.ccx(0, 1, 2)
+        circuit.h([0, 1])
+        circuit.measure(0, 0)
+    circuit.measure(2, 1)
+    counts = run_circuit(unpack(pack(circuit))[0], 400, 1).get_counts()
+    assert set(counts) == {"00", "10"}

@@ -281,6 +281,20 @@ def test_openqasm2_definitions_in_an_included_file_count(tmp_path):
     assert Statevector(load(file).to_qiskit()).probabilities([0])[1] == pytest.approx(np.sin(0.2) ** 2)
 
 
+@pytest.mark.parametrize(
+    ("body", "line", "column"), [("foo q[0];", 4, 1), ("gate bar a { foo a; }\nbar q[0];", 4, 14), ("foo q;", 4, 1)]
+)
+def test_a_use_of_an_opaque_gate_is_refused_with_its_place(body, line, column):
+    text = f"OPENQASM 2.0;\nopaque foo a; // foo\nqreg q[1];\n{body}"
+    with pytest.raises(ProgramError, match="'foo' is opaque") as caught:
+        load(text)
+    assert (caught.value.line, caught.value.column) == (line, column)
+
+
+def test_an_opaque_gate_that_is_not_used_is_no_matter():
+    assert load("OPENQASM 2.0;\nopaque foo a;\nqreg q[1];\nU(0,0,0) q[0];").to_qiskit().num_qubits == 1
+
+
 @pytest.mark.parametrize("format", ["openqasm2", "originir"])
 def test_a_condition_on_a_wide_register_is_written_and_read(format):
     circuit = QuantumCircuit(QuantumRegister(1), ClassicalRegister(70, "c"))

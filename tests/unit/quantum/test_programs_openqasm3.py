@@ -1,5 +1,8 @@
 """OpenQASM 3: what Qiskit's importer lacks, and places of errors."""
 
+import re
+import warnings
+
 import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
@@ -10,6 +13,7 @@ from qiskit.quantum_info import Operator
 from pilot.errors import ProgramError
 from pilot.quantum import Program, load
 from pilot.quantum.circuits import run_circuit
+from pilot.quantum.packing import pack, unpack
 
 HEAD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[3] q;\nbit[3] c;\n'
 
@@ -19,7 +23,7 @@ def circuit_of(body):
 
 
 def outcomes(body, shots=200):
-    return run_circuit(circuit_of(body), shots, 1).get_counts()
+    return run_circuit(unpack(pack(circuit_of(body)))[0], shots, 1).get_counts()
 
 
 @pytest.mark.parametrize(
@@ -71,6 +75,122 @@ def test_outcomes(body, counts):
     assert outcomes(body) == {counts: 200}
 
 
+@pytest.mark.parametrize(
+    ("body", "counts"),
+    [
+        # numbers: C's rules, widths, bits of integers, functions
+        ("uint[2] n = 3; n += 1; if (n == 0) x q[0];", "001"),
+        ("int n = -7; if (n / 2 == -3 && n % 2 == -1) x q[0];", "001"),
+        ("int[3] n = 3; n = n + 1; if (n == -4) x q[0];", "001"),
+        ("uint[3] n = 5; for uint i in [0:2] { if (bool(n[i])) x q[i]; }", "101"),
+        ("uint[3] n = 0; n[1] = 1; n[2] = true; if (n == 6) x q[0];", "001"),
+        ('if (popcount("0110") == 2 && rotl("0011", 3) == 9) x q[0];', "001"),
+        ("const uint n = sizeof(q); pow(n) @ x q[0];", "001"),
+        ('angle[4] a = "1000"; rx(a) q[0];', "001"),
+        ("int k = 2; k = 0; x q[k];", "001"),
+        ("array[float, 3] w = {pi, 0, 3.0 * pi}; for int i in [0:sizeof(w) - 1] { rx(w[i]) q[i]; }", "101"),
+        ("array[int[8], 2, 2] a = {{0, 1}, {2, 3}}; a[1] = a[0]; a[0, 1] = 7; x q[a[1][1]]; x q[a[0, 1] - 5];", "110"),
+        ("duration d = 100ns; delay[2 * d] q[0]; x q[0];", "001"),
+        # set from bits
+        ("x q[0]; c[0] = measure q[0]; bool f = c[0]; if (f) x q[1];", "011"),
+        ("x q[2]; c = measure q; uint[3] n = c; if (n > 3) x q[0];", "101"),
+        ("x q[0]; x q[1]; c = measure q; if (int[2](c[0:1]) == 3) x q[2];", "111"),
+        ("x q[2]; c = measure q; float a = 0; if (c[2]) a = pi; rx(a) q[0];", "101"),
+        ("uint[4] n = 1; x q[1]; c = measure q; if (c[1]) n = 2; x q[n];", "110"),
+        ("x q[0]; c = measure q; uint[4] k = 0; for int i in [0:2] { if (c[i]) k += 1; } if (k == 1) x q[2];", "101"),
+        (
+            "x q[0]; c = measure q; int n; switch (c) { case 1 { n = 2; } default { n = 1; } } if (n == 2) x q[2];",
+            "101",
+        ),
+        ("x q[0]; c = measure q; if (c[0]) { c[0] = 0; } else { c[1] = 1; } if (c == 0) x q[1];", "011"),
+        ('c = "011"; c = c << 1; if (c == 6) x q[0];', "001"),
+        # loops
+        ("uint n = 0; while (n < 3) { x q[n]; n += 1; }", "111"),
+        ("bool ok = false; while (!ok) { h q[0]; c[0] = measure q[0]; ok = c[0]; }", "001"),
+        ("int n = 0; c[1] = 1; x q[1]; while (c[1] && n < 5) { x q[2]; n += 1; c[1] = measure q[1]; }", "110"),
+        ("for int i in [0:9] { if (i == 2) break; x q[i]; }", "011"),
+        ("for int i in [0:2] { if (i == 1) continue; x q[i]; }", "101"),
+        ("x q[1]; for int i in [0:2] { c[i] = measure q[i]; if (c[i]) break; x q[i]; }", "011"),
+        ("x q[1]; for int i in [0:2] { c[i] = measure q[i]; if (c[i]) continue; x q[i]; }", "111"),
+        ("while (true) { x q[0]; c[0] = measure q[0]; if (c[0]) break; }", "001"),
+        ("for uint i in [1:3] { p(pi / 2**i) q[0]; } x q[0];", "001"),
+        # subroutines
+        ("def f(qubit a) -> bit { bit b; x a; b = measure a; return b; } c[2] = f(q[0]); if (c[2]) x q[1];", "011"),
+        ("def f(qubit a) -> bool { return measure a; } x q[0]; if (f(q[0])) x q[1];", "011"),
+        ("def f(int n, qubit a) { n += 1; if (n == 3) x a; } int n = 2; f(n, q[0]); if (n == 2) x q[1];", "011"),
+        ('def f(bit[2] b, qubit a) { if (b == 2) x a; } f("10", q[2]);', "100"),
+        ("int n = 1; def f(qubit a) { int n = 2; x a; } if (n == 1) { f(q[n]); }", "010"),
+        ("let a = q[1:2]; x a; let b = a[0]; x b;", "100"),
+        ("x q[0]; end; x q[1];", "001"),
+        ("x q[0]; measure q[0]; x q[1];", "011"),
+    ],
+)
+def test_variables(body, counts):
+    head, _, tail = body.partition(" end;")
+    end = " end;" if tail else ""
+    assert outcomes(f"{head} c = measure q;{end}{tail}", shots=20) == {counts: 20}
+
+
+def test_a_single_bit_is_a_register_of_its_name():
+    circuit = circuit_of("bit flag; bit[2] Caps; x q[2]; flag = measure q[2]; Caps = measure q[0:1];")
+    result = run_circuit(circuit, 20, 1)
+    assert result.get_counts() == {"00 1 000": 20}
+    assert result.get_counts("flag") == {"1": 20}
+    assert [register.name for register in circuit.cregs] == ["c", "flag", "Caps"]
+
+
+def test_bits_of_subroutines_are_not_counted():
+    body = """
+def parity(qubit[3] a) -> bit { bit[3] b; b = measure a; return b[0] ^ b[1] ^ b[2]; }
+x q[0]; c[1] = parity(q); c[2] = parity(q);"""
+    assert outcomes(body) == {"110": 200}
+
+
+def test_the_syndrome_of_a_subroutine_is_measured_straight_into_its_target():
+    body = """
+def syndrome(qubit[3] d) -> bit[3] { bit[3] b; measure d -> b; return b; }
+c = syndrome(q);"""
+    assert dict(circuit_of(body).count_ops()) == {"measure": 3}
+
+
+def test_branches_that_only_set_variables_leave_nothing():
+    circuit = circuit_of("c[0] = measure q[0]; int n = 0; if (c[0]) n = 1; else n = 2; if (n == 2) x q[1];")
+    assert dict(circuit.count_ops()) == {"measure": 1, "if_else": 1}
+
+
+def test_repeat_until_success():
+    body = """
+def segment(qubit[2] a, qubit b) -> bit[2] {
+  bit[2] s; reset a; h a; ccx a[0], a[1], b; s_gate b; ccx a[0], a[1], b; z b; h a; measure a -> s; return s;
+}
+bit[2] flags = "11"; bit last;
+h q[2];
+while (int[2](flags) != 0) { flags = segment(q[0:1], q[2]); }
+rz(pi - arccos(3.0 / 5)) q[2]; h q[2]; last = measure q[2];"""
+    circuit = circuit_of("gate s_gate a { s a; }" + body)
+    assert run_circuit(circuit, 300, 1).get_counts("last") == {"0": 300}
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("rx(3/4*pi) q[0];", "line 5, column 4: 3/4 is a division of integers and gives 0; write 3.0/4 for 0.75"),
+        ("pow(1/2) @ x q[0];", "1/2 is a division of integers and gives 0"),
+        ("const float a = 7/2; rx(a) q[0];", "7/2 is a division of integers and gives 3"),
+        ("let a = q[0]; for int i in [0:1] { let a = q[1]; x a; }", "another name within this block only"),
+    ],
+)
+def test_warnings(statement, words):
+    with pytest.warns(UserWarning, match=re.escape(words)):
+        circuit_of(statement)
+
+
+def test_integer_divisions_that_count_do_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        circuit_of("const int n = 7; for int i in [0:(n - 3) / 2] { rx(pi / 4) q[i]; }")
+
+
 def test_inputs_become_parameters():
     circuit = load('OPENQASM 3.0;\ninclude "stdgates.inc";\ninput float a;\nqubit q;\nrx(2*a) q;\n').to_qiskit()
     assert circuit.parameters[0].name == "a"
@@ -86,7 +206,7 @@ def test_variables_go_round():
     with circuit.if_test(expr.equal(counter, 1)):
         circuit.x(0)
     again = load(Program(circuit).dumps("openqasm3")).to_qiskit()
-    assert dict(again.count_ops()) == {"store": 2, "if_else": 1}
+    assert dict(again.count_ops()) == {"x": 1}
 
 
 def test_free_parameters_keep_their_gates():
@@ -114,7 +234,36 @@ def test_free_parameters_keep_their_gates():
         ("def f(qubit a) { f(a); }\nf(q[0]);", 5, 18, "call one another"),
         ("for int i in [0:100000000] { x q[i]; }", 5, 32, "out of range"),
         ("for int i in [0:100000000] { x q[i-i]; }", 5, 1, "unrolled"),
-        ("int k = 2; k = 3;", 5, 12, "signed integers"),
+        ("k = 3;", 5, 1, "k"),
+        ("const int k = 2; k = 3;", 5, 18, "'k' is 'const int' and cannot be set; expected a variable"),
+        ("int k; x q[k];", 5, 12, "'k' has no value yet"),
+        (
+            "c[0] = measure q[0]; bool f = c[0]; c[0] = measure q[1]; if (f) x q[2];",
+            5,
+            62,
+            "written since; expected its use",
+        ),
+        ("uint[4] h = 3;", 5, 1, "'h' is already defined, as 'gate'; expected another name"),
+        ("c = measure q; uint[3] n = c; x q[n];", 5, 33, "index out of range, where 'n' is 3"),
+        ("bit[20] w; uint[20] n = w; n = n + 1;", 5, 32, "depends on 20 measured bits; at most 8"),
+        ("bool t1 = true; while (t1) { x q[0]; }", 5, 17, "never ends"),
+        ("c[0] = measure q[0]; if (c[0]) { end; }", 5, 34, "expected the rest of the program in an else block"),
+        (
+            "def f(qubit a) -> bit { c[0] = measure a; if (c[0]) { return c[0]; } return c[0]; } f(q[0]);",
+            5,
+            55,
+            "return",
+        ),
+        ("break;", 5, 1, "'break' statement outside loop"),
+        ("extern f(int) -> int;", 5, 1, "extern functions do not run in a circuit; expected a def"),
+        ("defcal x $0 { }", 5, 1, "pulse calibrations are not supported; expected gates"),
+        ("stretch s;", 5, 1, "'stretch' is not supported; expected"),
+        ("array[int[8], 3] a; x q[a[3]];", 5, 25, "index 3 of a dimension of 3 is out of range"),
+        ("array[int[8], 3] a; x q[a[1]];", 5, 25, "no value yet"),
+        ("array[int[8], 3] a = {1, 2};", 5, 22, "'array[int, 2]' where 'array[int[8], 3]' is wanted"),
+        ("output float f;", 5, 1, "expected output bit"),
+        ("def f(qubit[2] a) { x a; } f(q);", 5, 28, "'a' of f is a qubit[2], 'qubit[3]' is given"),
+        ("c[0:1] = measure q;", 5, 1, "3 qubits are measured into 2 bits"),
         ("x " + "(" * 200, 5, 103, "nested too deep"),
         ("rx(" + "-" * 200 + "1) q[0];", 5, 4, "too many signs"),
         ("rx(1" + "+1" * 3000 + ") q[0];", 5, 1, "nested too deep"),

@@ -15,6 +15,7 @@ from qiskit.circuit import Gate, Parameter
 from qiskit.circuit.parametervector import ParameterVectorElement
 
 from pilot.errors import DescriptionError
+from pilot.quantum.blocks import without_empty_branches
 from pilot.quantum.programs.definitions import expanded, plain, standard_gates, standardised
 from pilot.quantum.programs.openqasm3.converting import Converter
 from pilot.quantum.programs.openqasm3.reading import Located, tree_of
@@ -35,7 +36,7 @@ def loads(text: str) -> QuantumCircuit:
     tree = tree_of(text)
     try:
         circuit: QuantumCircuit = Converter().convert(tree, source=text).circuit
-        return standardised(circuit)
+        return standardised(without_empty_branches(circuit))
     except Located as error:
         raise program_error(
             "openqasm3", error.problem, line=error.line, column=error.column, expected=error.expected

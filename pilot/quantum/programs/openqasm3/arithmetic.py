@@ -32,6 +32,51 @@ NUMBERS = (types.Int, types.Uint, types.Float, types.Angle)
 SCALARS = (*NUMBERS, types.Bool)
 
 
+class Array(types.Type):
+    """Numbers of one type in one or more dimensions, held as tuples in tuples."""
+
+    __slots__ = ("base", "dimensions")
+
+    def __init__(self, base: Kind, dimensions: tuple[int, ...]) -> None:
+        self.base, self.dimensions = base, dimensions
+
+    def pretty(self) -> str:
+        sizes = ", ".join(str(size) for size in self.dimensions)
+        return f"array[{with_const(self.base, False).pretty()}, {sizes}]"
+
+    def of(self, indices: list[Any]) -> Kind:
+        """The type of what the indices choose: numbers, and slices that keep their dimension."""
+        kept = [
+            len(range(size)[index])
+            for size, index in zip(self.dimensions, indices, strict=False)
+            if isinstance(index, slice)
+        ]
+        left = (*kept, *self.dimensions[len(indices) :])
+        return Array(self.base, left) if left else self.base
+
+
+def chosen(values: Any, indices: list[Any]) -> Any:
+    """Elements of tuples in tuples."""
+    if not indices:
+        return values
+    if isinstance(indices[0], slice):
+        return tuple(chosen(each, indices[1:]) for each in values[indices[0]])
+    return chosen(values[indices[0]], indices[1:])
+
+
+def replaced(values: Any, indices: list[Any], new: Any) -> Any:
+    """Tuples in tuples with other elements."""
+    if not indices:
+        return new
+    changed = list(values)
+    if isinstance(indices[0], slice):
+        for place, each in zip(range(len(values))[indices[0]], new, strict=True):
+            changed[place] = replaced(values[place], indices[1:], each)
+    else:
+        changed[indices[0]] = replaced(values[indices[0]], indices[1:], new)
+    return tuple(changed)
+
+
 def kind_of(node: Any, size_of: Callable[[Any], int]) -> Kind:
     """The type that a declaration or a cast names; a bit register is a number of its bits here."""
     match node:
@@ -47,13 +92,19 @@ def kind_of(node: Any, size_of: Callable[[Any], int]) -> Kind:
             return types.Float(const=True)
         case ast.AngleType():
             return types.Angle(const=True, size=None if node.size is None else size_of(node.size))
+        case ast.ArrayType():
+            return Array(kind_of(node.base_type, size_of), tuple(size_of(size) for size in node.dimensions))
     name = type(node).__name__.removesuffix("Type").lower()
-    refuse(node, f"the type '{name}' is not supported", expected="bit, bool, int, uint, float or angle")
+    refuse(
+        node, f"the type '{name}' is not supported", expected="bit, bool, int, uint, float, angle or an array of them"
+    )
     return None
 
 
 def with_const(kind: Kind, const: bool) -> Kind:
     """The same type, of a value that is known or not."""
+    if isinstance(kind, Array):
+        return kind
     if isinstance(kind, types.Int | types.Uint | types.Float | types.Angle):
         return type(kind)(const=const, size=kind.size)
     return types.Bool(const=const)
@@ -62,6 +113,8 @@ def with_const(kind: Kind, const: bool) -> Kind:
 def converted(value: Any, source: Kind, target: Kind) -> Any:
     """A value of one type as another's: cut off, wrapped around, or as the bits of an angle."""
     match target:
+        case Array():
+            return tuple(converted(each, *_elements(source, target)) for each in value)
         case types.Bool():
             return bool(value)
         case types.Int() | types.Uint():
@@ -71,9 +124,15 @@ def converted(value: Any, source: Kind, target: Kind) -> Any:
     return value if isinstance(value, ParameterExpression) else float(value)
 
 
+def _elements(source: Any, target: Array) -> tuple[Kind, Kind]:
+    return tuple(  # type: ignore[return-value]
+        Array(kind.base, kind.dimensions[1:]) if len(kind.dimensions) > 1 else kind.base for kind in (source, target)
+    )
+
+
 def _whole(value: Any, source: Kind) -> int:
     if isinstance(source, types.Angle) and source.size is not None:
-        return round(value / math.tau * 2**source.size) % 2**source.size
+        return int(round(value / math.tau * 2**source.size) % 2**source.size)
     return int(value)
 
 
@@ -81,12 +140,12 @@ def wrapped(value: int, kind: Any) -> int:
     if kind.size is None:
         return value
     if isinstance(kind, types.Uint):
-        return value % 2**kind.size
+        return int(value % 2**kind.size)
     half = 2 ** (kind.size - 1)
     return int((value + half) % (2 * half) - half)
 
 
-def joined(name: str, left: Kind, right: Kind) -> Kind | None:
+def joined(name: str, left: Any, right: Any) -> Kind | None:
     """The type of `left name right`; None: there is no such operation."""
     known = getattr(left, "const", False) and getattr(right, "const", False)
     if not isinstance(left, SCALARS) or not isinstance(right, SCALARS):
@@ -95,7 +154,7 @@ def joined(name: str, left: Kind, right: Kind) -> Kind | None:
         return types.Bool(const=known)
     if isinstance(left, types.Bool) and isinstance(right, types.Bool) and name in ("&", "|", "^"):
         return types.Bool(const=known)
-    left, right = _number(left), _number(right)
+    left, right = _as_number(left), _as_number(right)
     both_whole = isinstance(left, INTEGERS) and isinstance(right, INTEGERS)
     if name in ("<<", ">>"):
         return with_const(left, known) if both_whole else None
@@ -106,7 +165,7 @@ def joined(name: str, left: Kind, right: Kind) -> Kind | None:
     return join_numeric_types(left, right)
 
 
-def _number(kind: Kind) -> Any:
+def _as_number(kind: Any) -> Any:
     return types.Uint(const=kind.const, size=1) if isinstance(kind, types.Bool) else kind
 
 
@@ -116,7 +175,7 @@ def _joined_angle(name: str, left: Kind, right: Kind, known: bool) -> Kind | Non
         return types.Uint(const=known)
     if name == "*" and isinstance(left, types.Angle) and isinstance(right, types.Angle):
         return None
-    sizes = [kind.size for kind in (left, right) if isinstance(kind, types.Angle)]
+    sizes: list[Any] = [kind.size for kind in (left, right) if isinstance(kind, types.Angle)]
     return types.Angle(const=known, size=None if None in sizes else max(sizes))
 
 

@@ -129,7 +129,7 @@ class Converter(Subroutines):
 
     # other statements on qubits
 
-    def visit_QuantumMeasurementStatement(self, node: ast.QuantumMeasurementStatement, context: State) -> State:
+    def visit_QuantumMeasurementStatement(self, node: Any, context: State) -> State:
         qubits = self._resolve_qarg(node.measure.qubit, context)
         if node.target is None:
             bits: Any = self.local_bits(1 if isinstance(qubits, Qubit) else len(qubits), context)
@@ -155,7 +155,7 @@ class Converter(Subroutines):
     def visit_QubitDeclaration(self, node: ast.QubitDeclaration, context: State) -> State:
         size = self._size(node, node.size, context)
         if size is None:
-            return super().visit_QubitDeclaration(node, context)  # type: ignore[no-any-return]
+            return super().visit_QubitDeclaration(node, context)
         context.addressing_mode.set_virtual_mode(node)
         register = QuantumRegister(size, node.qubit.name)
         self.define(Symbol(node.qubit.name, register, types.QubitArray(size), Scope.GLOBAL, node), context)
@@ -233,7 +233,7 @@ class Converter(Subroutines):
             plain_declaration = ast.ClassicalDeclaration(node.type, node.identifier, None)
             plain_declaration.span = node.span
             return self.visit_ClassicalDeclaration(plain_declaration, context)
-        return super().visit_IODeclaration(node, context)  # type: ignore[no-any-return]
+        return super().visit_IODeclaration(node, context)
 
     def visit_AliasStatement(self, node: ast.AliasStatement, context: State) -> State:
         """Another name for qubits or bits, which adds no register to the circuit."""

@@ -99,9 +99,6 @@ class Flow(Classical):
         self._block(node.statements, context)
         return context
 
-    def visit_Box(self, node: ast.Box, context: State) -> State:
-        return super().visit_Box(node, context)  # type: ignore[no-any-return]
-
     @contextmanager
     def _within(self) -> Iterator[None]:
         """Inside an instruction of the circuit that may not run, or more than once."""
@@ -195,7 +192,7 @@ class Flow(Classical):
         else:
             self._chain(value, rest, node, context)
 
-    def each_value(self, node: ast.QASMNode, context: State, visit: Callable[[], None]) -> None:
+    def each_value(self, node: ast.QASMNode, context: State, visit: Callable[[], Any]) -> None:
         """Read a statement once for each value of its variables, under the condition that they have it."""
         changing = [
             symbol
@@ -273,8 +270,11 @@ class Flow(Classical):
                 if isinstance(condition, Runtime) or endless:
                     self._repeated_while(node, context)
                     break
+                before = self.snapshot()
                 if self._round(node, context, loop) == "break":
                     break
+                if all(same(value, (one.data, one.problem)) for one, value in before.items()):
+                    refuse(node, "the loop never ends: a round changes no variable, and the condition is true")
         self._forget_left(loop, node)
         return context
 

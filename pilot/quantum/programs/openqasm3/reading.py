@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NoReturn
 
 from antlr4 import CommonTokenStream, InputStream  # type: ignore[import-untyped]
@@ -15,6 +16,9 @@ from openqasm3.parser import QASMNodeVisitor
 
 from pilot.errors import ProgramError
 from pilot.quantum.programs.problems import end_of, program_error
+
+#: As the reference parser begins some of its messages.
+_OWN_PLACE = re.compile(r"^L\d+:C\d+: ")
 
 
 class Located(Exception):
@@ -77,7 +81,8 @@ def tree_of(text: str) -> ast.Program:
         raise program_error("openqasm3", "the program is nested too deep", line=line, column=column) from None
     except Exception as error:
         line, column = _place(visitor, text)
-        raise program_error("openqasm3", words_of(error), line=line, column=column) from None
+        problem = _OWN_PLACE.sub("", words_of(error))
+        raise program_error("openqasm3", problem, line=line, column=column) from None
 
 
 class _TreeVisitor(QASMNodeVisitor):

@@ -145,12 +145,14 @@ class Subroutines(Flow):
         if result is None or isinstance(wanted, ast.BitType) or wanted is None:
             return result
         value, kind = result
-        if isinstance(kind, types.Bit):
-            value, kind = lifted(bool, self.written.table([value])), types.Bool(const=False)
-        elif isinstance(kind, types.BitArray):
-            value, kind = self.written.table(list(value)), types.Uint(const=False, size=len(value))
+        if isinstance(kind, types.Bit | types.BitArray):
+            value, kind = self._as_number(value)
         target = arithmetic.kind_of(wanted, lambda size: self._resolve_constant_int(size, context))
         return lifted(partial(arithmetic.converted, source=kind, target=target), value), target
+
+    def _as_number(self, bits: Any) -> Typed:
+        bits = [bits] if isinstance(bits, Clbit) else list(bits)
+        return self.written.table(bits), types.Uint(const=False, size=len(bits))
 
     def _bind(self, parameter: Any, value: Any, kind: types.Type, call: ast.FunctionCall, context: State) -> None:
         """A parameter's name stands for qubits and bits, or is a variable with the argument's value."""
@@ -169,9 +171,8 @@ class Subroutines(Flow):
             wanted_kind = arithmetic.kind_of(parameter.type, size_of)
             variable = self._new_variable(name, wanted_kind, parameter, context)
             if isinstance(kind, types.Bit | types.BitArray):
-                bits = [value] if isinstance(value, Clbit) else list(value)
-                value, kind = self.written.table(bits), types.Uint(const=False, size=len(bits))
-            if not isinstance(kind, arithmetic.SCALARS):
+                value, kind = self._as_number(value)
+            if not isinstance(kind, arithmetic.SCALARS) or isinstance(wanted_kind, arithmetic.Array):
                 refuse(call, f"'{name}' of {call.name.name} is '{wanted_kind.pretty()}', '{kind.pretty()}' is given")
             variable.become(lifted(partial(arithmetic.converted, source=kind, target=wanted_kind), value))
             self.define(variable, context)
@@ -192,7 +193,10 @@ class Subroutines(Flow):
 
     @contextmanager
     def _names_of(self, context: State) -> Iterator[State]:
-        """A subroutine sees what is global and its own names, not those of its caller. Its bits live as its caller's."""
+        """A subroutine sees what is global and its own names, not its caller's.
+
+        Its bits serve others when the caller's block ends.
+        """
         stack = context.symbol_table._stack
         hidden = stack[1:]
         del stack[1:]
@@ -212,10 +216,11 @@ class Subroutines(Flow):
             refuse(node, "return under measured bits is not supported", expected="a variable that is set there")
         raise _Returned(None if node.expression is None else self._result(node.expression, frame, context))
 
-    def _result(self, node: ast.QASMNode, frame: _Call, context: State) -> Typed:
+    def _result(self, node: Any, frame: _Call, context: State) -> Typed:
         if not isinstance(node, ast.QuantumMeasurement):
             return self._resolve_generic(node, context, True)
-        qubits = self._resolve_qarg(node.qubit, context)
+        measured: Any = node.qubit
+        qubits = self._resolve_qarg(measured, context)
         number = 1 if isinstance(qubits, Qubit) else len(qubits)
         if frame.target is None:
             bits: Any = self.local_bits(number, context)

@@ -54,7 +54,7 @@ class Values(ValueResolver):
                 return lifted(bool, self._visitor.written.table([value])), types.Bool(const=False)
             case types.BitArray():
                 return self._visitor.written.table(list(value)), types.Uint(const=False, size=len(value))
-        if not isinstance(kind, arithmetic.SCALARS):
+        if not isinstance(kind, (*arithmetic.SCALARS, arithmetic.Array)):
             refuse(node, f"'{kind.pretty()}' is not a number")
         return value, kind
 
@@ -113,8 +113,6 @@ class Values(ValueResolver):
         name = node.name.name
         if self._visitor.is_subroutine(name):
             return self._visitor.result_of(node, self._context)
-        if name == "sizeof":
-            return self._size(node)
         if name in ("popcount", "rotl", "rotr"):
             return self._of_bits(node, name)
         if name not in arithmetic.FUNCTIONS:
@@ -122,10 +120,13 @@ class Values(ValueResolver):
         values = [self.number(argument)[0] for argument in node.arguments]
         return self._typed(lifted(arithmetic.FUNCTIONS[name], *values), types.Float(const=True))
 
-    def _size(self, node: ast.FunctionCall) -> Typed:
-        value, kind = self.visit(node.arguments[0])
-        if len(node.arguments) != 1 or not isinstance(kind, types.BitArray | types.QubitArray):
-            refuse(node, "sizeof takes a register")
+    def visit_SizeOf(self, node: ast.SizeOf) -> Typed:
+        value, kind = self.visit(node.target)
+        place = 0 if node.index is None else self._whole_constant(node.index)
+        if isinstance(kind, arithmetic.Array) and 0 <= place < len(kind.dimensions):
+            return kind.dimensions[place], types.Uint(const=True)
+        if place != 0 or not isinstance(kind, types.BitArray | types.QubitArray):
+            refuse(node, "sizeof takes a register, or an array and one of its dimensions")
         return len(value), types.Uint(const=True)
 
     def _of_bits(self, node: ast.FunctionCall, name: str) -> Typed:
@@ -142,7 +143,7 @@ class Values(ValueResolver):
 
         def rotated(number: int, by: int) -> int:
             left = sign * by % size
-            return (number << left | number >> (size - left)) % 2**size
+            return int((number << left | number >> (size - left)) % 2**size)
 
         return self._typed(lifted(rotated, value, places), kind)
 
@@ -158,7 +159,13 @@ class Values(ValueResolver):
         return int(value)
 
     def _index_collection(self, collection: Any, kind: types.Type, indexer: Any, base: ast.QASMNode) -> Typed:
-        """Bits of an integer; else as the importer, which also takes indices that no register has."""
+        """Elements of an array, bits of an integer; else as the importer, which takes indices that are no constants."""
+        if isinstance(kind, arithmetic.Array):
+            indices = self.places(kind, indexer, base)
+            value = lifted(lambda values: arithmetic.chosen(values, indices), collection)
+            if value is None:
+                refuse(base, "this element of the array has no value yet")
+            return self._typed(value, kind.of(indices))
         if isinstance(kind, arithmetic.INTEGERS):
             return self._bits_of(collection, kind, indexer, base)
         for each in indexer if isinstance(indexer, list) else indexer.values:
@@ -167,6 +174,36 @@ class Values(ValueResolver):
         value, found = super()._index_collection(collection, kind, indexer, base)
         return value, found
 
+    def places(self, kind: arithmetic.Array, indexer: Any, base: ast.QASMNode) -> list[Any]:
+        """Numbers and slices, one for each dimension that is indexed."""
+        if not isinstance(indexer, list) or len(indexer) > len(kind.dimensions):
+            refuse(
+                base, f"'{kind.pretty()}' takes an index or a range for each of its {len(kind.dimensions)} dimensions"
+            )
+        found: list[Any] = []
+        for each, size in zip(indexer, kind.dimensions, strict=False):
+            if isinstance(each, ast.RangeDefinition):
+                found.append(self.visit(each)[0])
+            else:
+                found.append(self._whole_constant(each))
+                if not -size <= found[-1] < size:
+                    refuse(base, f"index {found[-1]} of a dimension of {size} is out of range")
+        return found
+
+    def visit_ArrayLiteral(self, node: ast.ArrayLiteral) -> Typed:
+        values = [self.number(each) for each in node.values]
+        if not values or any(isinstance(value, Table) for value, _ in values):
+            refuse(node, "the values of an array are numbers that are known here")
+        inner: Any = values[0][1]
+        if isinstance(inner, arithmetic.Array):
+            if any(getattr(kind, "dimensions", None) != inner.dimensions for _, kind in values):
+                refuse(node, "the rows of an array have different lengths")
+            kind = arithmetic.Array(inner.base, (len(values), *inner.dimensions))
+        else:
+            whole = all(isinstance(kind, arithmetic.INTEGERS) for _, kind in values)
+            kind = arithmetic.Array(types.Int(const=True) if whole else types.Float(const=True), (len(values),))
+        return tuple(value for value, _ in values), kind
+
     def _bits_of(self, number: Any, kind: Any, indexer: Any, base: ast.QASMNode) -> Typed:
         if not isinstance(indexer, list) or len(indexer) != 1:
             refuse(base, "the bits of an integer are chosen by one index or one range")
@@ -174,12 +211,12 @@ class Values(ValueResolver):
             if kind.size is None:
                 refuse(base, "the bits of an integer are known for int[n] and uint[n] only")
             chosen, _ = self.visit(indexer[0])
-            places = list(range(kind.size))[chosen]
+            bits: list[int] = list(range(kind.size))[chosen]
             return self._typed(
-                lifted(lambda one: sum((one >> place & 1) << index for index, place in enumerate(places)), number),
-                types.Uint(const=True, size=len(places)),
+                lifted(lambda one: sum((one >> each & 1) << index for index, each in enumerate(bits)), number),
+                types.Uint(const=True, size=len(bits)),
             )
-        place = self._whole_constant(indexer[0])
+        place: int = self._whole_constant(indexer[0])
         if kind.size is not None and not -kind.size <= place < kind.size:
             refuse(base, f"index {place} of an integer of {kind.size} bits is out of range")
         place = place % kind.size if kind.size is not None else place

@@ -55,7 +55,7 @@ class Copy:
     written: tuple[int, ...]
 
 
-class Variable(Symbol):  # type: ignore[misc]
+class Variable(Symbol):
     """A name whose value changes. `problem` says why it has no value that is known here."""
 
     __slots__ = ("kind", "problem")
@@ -72,7 +72,7 @@ class Variable(Symbol):  # type: ignore[misc]
         self.data, self.problem = None, problem
 
 
-class Constant(Symbol):  # type: ignore[misc]
+class Constant(Symbol):
     """A name whose value never changes."""
 
     __slots__ = ()
@@ -86,7 +86,7 @@ class Runtime:
     table: Table | None
 
 
-class Classical(ConvertVisitor):  # type: ignore[misc]
+class Classical(ConvertVisitor):
     """The part of the visitor that knows variables, assignments and conditions."""
 
     def __init__(self) -> None:
@@ -133,7 +133,8 @@ class Classical(ConvertVisitor):  # type: ignore[misc]
         other = context.symbol_table.get(symbol.name, symbol.definer)
         if other is not None and other.scope is Scope.GLOBAL is symbol.scope:
             kind = "gate" if isinstance(other.type, types.Gate) else other.type.pretty()
-            refuse(symbol.definer, f"'{symbol.name}' is already defined, as '{kind}'", expected="another name")
+            definer: Any = symbol.definer
+            refuse(definer, f"'{symbol.name}' is already defined, as '{kind}'", expected="another name")
         context.symbol_table.insert(symbol)
 
     def _declare(self, node: Any, context: State) -> State:
@@ -142,6 +143,8 @@ class Classical(ConvertVisitor):  # type: ignore[misc]
         variable = self._new_variable(node.identifier.name, kind, node, context)
         if node.init_expression is not None:
             self._assign(variable, node.init_expression, context)
+        elif isinstance(kind, arithmetic.Array):
+            variable.become(_empty(kind.dimensions))
         self.define(variable, context)
         return context
 
@@ -158,6 +161,7 @@ class Classical(ConvertVisitor):  # type: ignore[misc]
             variable.become(copy)
             return
         value, kind = self._number(node, context, variable.kind)
+        _check_shape(node, variable.kind, kind)
         variable.become(lifted(partial(arithmetic.converted, source=kind, target=variable.kind), value))
 
     def _copied(self, wanted: types.Type, value: Any, kind: types.Type) -> Copy | None:
@@ -181,6 +185,8 @@ class Classical(ConvertVisitor):  # type: ignore[misc]
         if isinstance(symbol, Variable):
             if isinstance(node.lvalue, ast.Identifier):
                 self._assign(symbol, value, context)
+            elif isinstance(symbol.kind, arithmetic.Array):
+                self._assign_elements(symbol, node.lvalue, value, context)
             else:
                 self._assign_bit(symbol, node.lvalue, value, context)
             return context
@@ -191,21 +197,29 @@ class Classical(ConvertVisitor):  # type: ignore[misc]
         self._store(node, node.lvalue, value, context)
         return context
 
+    def _assign_elements(self, variable: Variable, target: ast.IndexedIdentifier, node: Any, context: State) -> None:
+        before, kind = self._number(_identifier(variable.name, target), context)
+        if isinstance(before, Table) or not isinstance(kind, arithmetic.Array):
+            refuse(target, f"the elements of '{variable.name}' depend on measured bits")
+        indexer = [index for each in target.indices for index in (each if isinstance(each, list) else [each])]
+        indices = Values(self, context, True).places(kind, indexer, target)
+        wanted = kind.of(indices)
+        value, source = self._number(node, context, wanted)
+        _check_shape(node, wanted, source)
+        if isinstance(value, Table):
+            refuse(node, "the elements of an array are numbers that are known here, not measured bits")
+        variable.become(arithmetic.replaced(before, indices, arithmetic.converted(value, source, wanted)))
+
     def _assign_bit(self, variable: Variable, target: ast.IndexedIdentifier, node: Any, context: State) -> None:
-        kind = variable.kind
-        if (
-            not isinstance(kind, arithmetic.INTEGERS)
-            or len(target.indices) != 1
-            or isinstance(target.indices[0], list) is False
-        ):
-            refuse(target, f"'{variable.name}' has no bits to set", expected="one index of an int or uint")
+        kind: Any = variable.kind
         index: Any = target.indices[0]
-        if len(index) != 1 or isinstance(index[0], ast.RangeDefinition):
-            refuse(target, "one bit of an integer at a time can be set")
+        one = len(target.indices) == 1 and isinstance(index, list) and len(index) == 1
+        if not isinstance(kind, arithmetic.INTEGERS) or not one or isinstance(index[0], ast.RangeDefinition):
+            refuse(target, f"of '{variable.name}' this cannot be set", expected="one bit of an int or uint")
         place = self._resolve_constant_int(index[0], context)
         if place < 0 or (kind.size is not None and place >= kind.size):
-            refuse(target, f"index {place} of '{kind.pretty()}' is out of range")
-        before, _ = self._number(ast_identifier(variable.name, target), context)
+            refuse(target, f"index {place} of '{arithmetic.with_const(kind, False).pretty()}' is out of range")
+        before, _ = self._number(_identifier(variable.name, target), context)
         bit, _ = self._number(node, context)
         variable.become(
             lifted(lambda old, new: arithmetic.wrapped(old & ~(1 << place) | bool(new) << place, kind), before, bit)
@@ -222,11 +236,11 @@ class Classical(ConvertVisitor):  # type: ignore[misc]
         """Set a bit or some bits to a value, one at a time, each after those that are read from it."""
         targets = _bits(place)
         sources = self._sources(node, value, kind, len(targets))
-        waiting = {bit: source for bit, source in zip(targets, sources, strict=True) if source is not bit}
+        waiting = {bit: source for bit, source in zip(targets, sources, strict=True) if source != bit}
         while waiting:
             read = {bit: set(_read(source)) for bit, source in waiting.items()}
             free = next(
-                (bit for bit in waiting if not any(bit in read[other] for other in waiting if other is not bit)), None
+                (bit for bit in waiting if not any(bit in read[other] for other in waiting if other != bit)), None
             )
             if free is None:
                 refuse(node, "the bits are set from one another in a circle", expected="another register between")
@@ -407,7 +421,17 @@ def _read(source: Any) -> Sequence[Clbit]:
     return [source] if isinstance(source, Clbit) else []
 
 
-def ast_identifier(name: str, place: ast.QASMNode) -> ast.Identifier:
+def _identifier(name: str, place: ast.QASMNode) -> ast.Identifier:
     node = ast.Identifier(name)
     node.span = place.span
     return node
+
+
+def _empty(dimensions: tuple[int, ...]) -> Any:
+    return (_empty(dimensions[1:]),) * dimensions[0] if dimensions else None
+
+
+def _check_shape(node: ast.QASMNode, wanted: types.Type, given: types.Type) -> None:
+    shapes = [kind.dimensions if isinstance(kind, arithmetic.Array) else () for kind in (wanted, given)]
+    if shapes[0] != shapes[1]:
+        refuse(node, f"'{given.pretty()}' where '{wanted.pretty()}' is wanted")

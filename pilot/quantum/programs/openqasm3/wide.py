@@ -76,7 +76,7 @@ class Wide:
         if isinstance(left.type, kinds.Uint) or isinstance(right.type, kinds.Uint):
             width = max(_width(left), _width(right))
             left, right = _widened(left, width), _widened(right, width)
-        return _JOINS[name](left, right)  # type: ignore[no-any-return]
+        return _JOINS[name](left, right)
 
 
 def _truth(value: expr.Expr) -> expr.Expr:
