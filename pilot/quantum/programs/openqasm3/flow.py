@@ -194,11 +194,9 @@ class Flow(Classical):
 
     def each_value(self, node: ast.QASMNode, context: State, visit: Callable[[], Any]) -> None:
         """Read a statement once for each value of its variables, under the condition that they have it."""
-        changing = [
-            symbol
-            for symbol in symbols(node, context)
-            if isinstance(symbol, Variable) and isinstance(symbol.data, Table | Copy)
-        ]
+        followed = [variable for variable in self._variables if isinstance(variable.data, Table | Copy)]
+        named = symbols(node, context) if followed else []
+        changing = [variable for variable in followed if variable in named]
         if not changing:
             visit()
             return
