@@ -153,6 +153,27 @@ c = syndrome(q);"""
     assert dict(circuit_of(body).count_ops()) == {"measure": 3}
 
 
+def test_iterative_phase_estimation_with_an_angle_of_measured_bits():
+    body = """
+angle[3] result = 0;
+uint[4] power = 4;
+x q[1];
+for int i in [0:2] {
+  result >>= 1;
+  reset q[0]; h q[0];
+  ctrl @ pow(power) @ p(2 * pi * 5 / 8) q[0], q[1];
+  inv @ p(result) q[0];
+  h q[0];
+  measure q[0] -> result[2];
+  power >>= 1;
+}
+if (uint[3](result) == 5) x q[2];
+c[2] = measure q[2];"""
+    counts = outcomes(body)
+    assert len(counts) == 1
+    assert next(iter(counts)).endswith("100"), counts
+
+
 def test_branches_that_only_set_variables_leave_nothing():
     circuit = circuit_of("c[0] = measure q[0]; int n = 0; if (c[0]) n = 1; else n = 2; if (n == 2) x q[1];")
     assert dict(circuit.count_ops()) == {"measure": 1, "if_else": 1}
@@ -177,6 +198,7 @@ rz(pi - arccos(3.0 / 5)) q[2]; h q[2]; last = measure q[2];"""
         ("rx(3/4*pi) q[0];", "line 5, column 4: 3/4 is a division of integers and gives 0; write 3.0/4 for 0.75"),
         ("pow(1/2) @ x q[0];", "1/2 is a division of integers and gives 0"),
         ("const float a = 7/2; rx(a) q[0];", "7/2 is a division of integers and gives 3"),
+        ("stretch g; delay[2 * g] q[0]; x q[0];", "the stretch 'g' is 0, the shortest that it may be"),
         ("let a = q[0]; for int i in [0:1] { let a = q[1]; x a; }", "another name within this block only"),
     ],
 )
@@ -245,7 +267,7 @@ def test_free_parameters_keep_their_gates():
         ),
         ("uint[4] h = 3;", 5, 1, "'h' is already defined, as 'gate'; expected another name"),
         ("c = measure q; uint[3] n = c; x q[n];", 5, 33, "index out of range, where 'n' is 3"),
-        ("bit[20] w; uint[20] n = w; n = n + 1;", 5, 32, "depends on 20 measured bits; at most 8"),
+        ("bit[20] w; uint[20] n = w; n = n + 1;", 5, 32, "depends on 20 measured bits; at most 10"),
         ("bool t1 = true; while (t1) { x q[0]; }", 5, 17, "never ends"),
         ("c[0] = measure q[0]; if (c[0]) { end; }", 5, 34, "expected the rest of the program in an else block"),
         (
@@ -257,7 +279,7 @@ def test_free_parameters_keep_their_gates():
         ("break;", 5, 1, "'break' statement outside loop"),
         ("extern f(int) -> int;", 5, 1, "extern functions do not run in a circuit; expected a def"),
         ("defcal x $0 { }", 5, 1, "pulse calibrations are not supported; expected gates"),
-        ("stretch s;", 5, 1, "'stretch' is not supported; expected"),
+        ("duration d = durationof({x q[0];});", 5, 14, "durationof is not supported"),
         ("array[int[8], 3] a; x q[a[3]];", 5, 25, "index 3 of a dimension of 3 is out of range"),
         ("array[int[8], 3] a; x q[a[1]];", 5, 25, "no value yet"),
         ("array[int[8], 3] a = {1, 2};", 5, 22, "'array[int, 2]' where 'array[int[8], 3]' is wanted"),

@@ -157,7 +157,8 @@ def joined(name: str, left: Any, right: Any) -> Kind | None:
     left, right = _as_number(left), _as_number(right)
     both_whole = isinstance(left, INTEGERS) and isinstance(right, INTEGERS)
     if name in ("<<", ">>"):
-        return with_const(left, known) if both_whole else None
+        turned = isinstance(left, types.Angle) and left.size is not None and isinstance(right, INTEGERS)
+        return with_const(left, known) if both_whole or turned else None
     if name in ("&", "|", "^"):
         return join_integer_types(left, right) if both_whole else None
     if isinstance(left, types.Angle) or isinstance(right, types.Angle):
@@ -183,6 +184,9 @@ def calculated(name: str, kind: Kind, left_kind: Kind, right_kind: Kind, left: A
     """`left name right`, of the joined type."""
     if name in COMPARISONS:
         return _compared(name, left_kind, right_kind, left, right)
+    if name in ("<<", ">>") and isinstance(kind, types.Angle):
+        bits = types.Uint(size=kind.size)
+        return converted(wrapped(_OPERATIONS[name](_whole(left, kind), right, True), bits), bits, kind)
     value = _OPERATIONS[name](left, right, isinstance(kind, INTEGERS))
     if isinstance(kind, types.Bool):
         return bool(value)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from contextlib import nullcontext
+from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from openqasm3 import ast
@@ -23,11 +25,11 @@ from qiskit_qasm3_import.exceptions import ConversionError, raise_from_node
 from pilot.quantum.programs.definitions import inverse_of, standard_gates, truly_named_operation
 from pilot.quantum.programs.openqasm3 import arithmetic
 from pilot.quantum.programs.openqasm3.flow import Ended
-from pilot.quantum.programs.openqasm3.reading import Located, refuse, words_of
+from pilot.quantum.programs.openqasm3.reading import Located, refuse, refuse_unknown, words_of
 from pilot.quantum.programs.openqasm3.subroutines import Subroutines
-from pilot.quantum.programs.openqasm3.tables import Table
-from pilot.quantum.programs.openqasm3.values import Values
-from pilot.quantum.programs.openqasm3.variables import Constant, State
+from pilot.quantum.programs.openqasm3.tables import Table, lifted, sum_over_bits
+from pilot.quantum.programs.openqasm3.values import Values, symbols
+from pilot.quantum.programs.openqasm3.variables import Constant, State, Variable
 
 if TYPE_CHECKING:
     from qiskit.circuit import Gate
@@ -35,16 +37,10 @@ if TYPE_CHECKING:
 #: Qubits, and classical bits, of a register.
 MAX_BITS = 100_000
 
+#: Gates whose angles add up when one follows another.
+_ROTATIONS = frozenset(("p", "phase", "u1", "rx", "ry", "rz", "cp", "cphase", "crx", "cry", "crz", "rxx", "ryy", "rzz"))
 #: As Qiskit's exporter calls bits outside registers.
 _LOOSE_BIT = re.compile(r"_bit\d+")
-#: What the language has and no circuit: what could be written instead.
-_NO_CIRCUIT = {
-    "ExternDeclaration": ("extern functions do not run in a circuit", "a def with its statements"),
-    "CalibrationGrammarDeclaration": ("pulse calibrations are not supported", "gates, measurements, resets and delays"),
-    "CalibrationDefinition": ("pulse calibrations are not supported", "gates, measurements, resets and delays"),
-    "CalibrationStatement": ("pulse calibrations are not supported", "gates, measurements, resets and delays"),
-    "DurationOf": ("durationof is not supported: durations are the backend's", "a duration, as 100ns"),
-}
 
 
 class Converter(Subroutines):
@@ -62,9 +58,7 @@ class Converter(Subroutines):
             refuse(node, words_of(error))
 
     def generic_visit(self, node: Any, context: State | None = None) -> NoReturn:
-        name = type(node).__name__
-        problem, expected = _NO_CIRCUIT.get(name, (f"'{name}' is not supported", None))
-        refuse(node, problem, expected)
+        refuse_unknown(node)
 
     def visit_Program(self, node: ast.Program, context: State) -> State:
         for statement in node.statements:
@@ -91,8 +85,28 @@ class Converter(Subroutines):
             self.define(symbol, context)
         if symbol is not None and isinstance(symbol.type, types.Gate):
             self._check_operands(node, symbol.type, context)
+        if self._is_turned_by_bits(node, context):
+            return context
         self.each_value(node, context, lambda: super(Converter, self).visit_QuantumGate(node, context))
         return context
+
+    def _is_turned_by_bits(self, node: ast.QuantumGate, context: State) -> bool:
+        """A rotation whose angle is a sum over measured bits becomes one rotation for each bit."""
+        if node.name.name not in _ROTATIONS or not any(isinstance(one.data, Table) for one in self._variables):
+            return False
+        if any(isinstance(each, Variable) and isinstance(each.data, Table) for each in symbols(node.qubits, context)):
+            return False
+        angle, _ = Values(self, context, False).number(node.arguments[0])
+        parts = sum_over_bits(angle) if isinstance(angle, Table) else None
+        if parts is None:
+            return False
+        for bit, part in parts:
+            turn = ast.QuantumGate(node.modifiers, node.name, [ast.FloatLiteral(part)], node.qubits)
+            turn.span = turn.arguments[0].span = node.span
+            branch = nullcontext() if bit is None else context.circuit.if_test((bit, True))
+            with branch:
+                super().visit_QuantumGate(turn, context)
+        return True
 
     def visit_QuantumPhase(self, node: ast.QuantumPhase, context: State) -> State:
         self.each_value(node, context, lambda: super(Converter, self).visit_QuantumPhase(node, context))
@@ -131,6 +145,9 @@ class Converter(Subroutines):
 
     def visit_QuantumMeasurementStatement(self, node: Any, context: State) -> State:
         qubits = self._resolve_qarg(node.measure.qubit, context)
+        if (variable := self._variable_of(node.target, context)) is not None:
+            self._measure_into_variable(variable, node, qubits, context)
+            return context
         if node.target is None:
             bits: Any = self.local_bits(1 if isinstance(qubits, Qubit) else len(qubits), context)
             bits = bits[0] if isinstance(qubits, Qubit) else bits
@@ -141,6 +158,27 @@ class Converter(Subroutines):
                 refuse(node, f"{number} qubits are measured into {1 if isinstance(bits, Clbit) else len(bits)} bits")
         self.measure(qubits, bits, context)
         return context
+
+    def _variable_of(self, target: Any, context: State) -> Variable | None:
+        name = target.name.name if isinstance(target, ast.IndexedIdentifier) else getattr(target, "name", None)
+        symbol = None if name is None else context.symbol_table.get(name, target)
+        return symbol if isinstance(symbol, Variable) else None
+
+    def _measure_into_variable(self, variable: Variable, node: Any, qubit: Any, context: State) -> None:
+        """The outcome also gets a register, so that counts show what the variable was set from."""
+        is_bool = isinstance(node.target, ast.Identifier) and isinstance(variable.kind, types.Bool)
+        if not isinstance(qubit, Qubit) or not (is_bool or isinstance(node.target, ast.IndexedIdentifier)):
+            refuse(node, f"this cannot be measured into '{variable.name}'", expected="one qubit, and a bool or one bit")
+        taken = {register.name for register in context.circuit.cregs}
+        name = next(name for number in count() if (name := f"{variable.name}_{number}") not in taken)
+        register = ClassicalRegister(1, name)
+        context.circuit.add_register(register)
+        self.measure(qubit, register[0], context)
+        outcome = lifted(bool, self.written.table([register[0]]))
+        if is_bool:
+            variable.become(outcome)
+        else:
+            self.set_bit(variable, node.target, outcome, context)
 
     def visit_DelayInstruction(self, node: ast.DelayInstruction, context: State) -> State:
         self.each_value(node, context, lambda: super(Converter, self).visit_DelayInstruction(node, context))
@@ -189,6 +227,16 @@ class Converter(Subroutines):
         return context
 
     def visit_ClassicalDeclaration(self, node: Any, context: State) -> State:
+        if isinstance(node.type, ast.StretchType):
+            span: Any = node.span
+            warnings.warn(
+                f"OpenQASM 3, line {span.start_line}: the stretch '{node.identifier.name}' is 0, the shortest that it "
+                "may be; give a duration where its length matters",
+                stacklevel=2,
+            )
+            stretch = Constant(node.identifier.name, (0.0, "ns"), types.Duration(True), context.scope, node)
+            self.define(stretch, context)
+            return context
         if isinstance(node.type, ast.BitType):
             return self._declare_bits(node, context)
         if isinstance(node.type, ast.DurationType):

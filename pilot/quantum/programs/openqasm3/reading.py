@@ -17,6 +17,14 @@ from openqasm3.parser import QASMNodeVisitor
 from pilot.errors import ProgramError
 from pilot.quantum.programs.problems import end_of, program_error
 
+#: What the language has and no circuit: what could be written instead.
+_NO_CIRCUIT = {
+    "ExternDeclaration": ("extern functions do not run in a circuit", "a def with its statements"),
+    "CalibrationGrammarDeclaration": ("pulse calibrations are not supported", "gates, measurements, resets and delays"),
+    "CalibrationDefinition": ("pulse calibrations are not supported", "gates, measurements, resets and delays"),
+    "CalibrationStatement": ("pulse calibrations are not supported", "gates, measurements, resets and delays"),
+    "DurationOf": ("durationof is not supported: durations are the backend's", "a duration, as 100ns"),
+}
 #: As the reference parser begins some of its messages.
 _OWN_PLACE = re.compile(r"^L\d+:C\d+: ")
 
@@ -33,6 +41,13 @@ def refuse(node: ast.QASMNode, problem: str, expected: str | None = None) -> NoR
     """Raise the problem with the node's place."""
     span: Any = node.span
     raise Located(problem, span.start_line, span.start_column + 1, expected)
+
+
+def refuse_unknown(node: ast.QASMNode) -> NoReturn:
+    """Raise that no circuit has such a part of a program."""
+    name = type(node).__name__
+    problem, expected = _NO_CIRCUIT.get(name, (f"'{name}' is not supported", None))
+    refuse(node, problem, expected)
 
 
 def words_of(error: BaseException) -> str:

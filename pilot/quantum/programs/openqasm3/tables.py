@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qiskit.circuit import Clbit
 
 #: A variable may depend on so many bits.
-MAX_BITS = 8
+MAX_BITS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,17 @@ def _reduced(bits: tuple[Clbit, ...], rows: list[Any], written: dict[Clbit, int]
         if low == [value for row, value in enumerate(rows) if row >> place & 1]:
             bits, rows = (*bits[:place], *bits[place + 1 :]), low
     return Table(bits, tuple(rows), tuple(written[bit] for bit in bits)) if bits else rows[0]
+
+
+def sum_over_bits(table: Table) -> list[tuple[Clbit | None, float]] | None:
+    """What each bit that is set adds, and what is there without any; None: the rows are no such sum."""
+    base = float(table.rows[0])
+    parts = [(bit, float(table.rows[1 << place]) - base) for place, bit in enumerate(table.bits)]
+    for row, value in enumerate(table.rows):
+        total = base + sum(part for place, (_, part) in enumerate(parts) if row >> place & 1)
+        if abs(total - value) > 1e-12 * max(1.0, abs(value)):
+            return None
+    return [(None, base), *parts] if base else [*parts]
 
 
 def condition_of(table: Table) -> tuple[Clbit, bool] | expr.Expr:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from openqasm3 import ast
 from qiskit.circuit import ParameterExpression
@@ -15,7 +15,7 @@ from qiskit_qasm3_import.data import Symbol
 from qiskit_qasm3_import.expression import ValueResolver
 
 from pilot.quantum.programs.openqasm3 import arithmetic
-from pilot.quantum.programs.openqasm3.reading import Located, refuse, words_of
+from pilot.quantum.programs.openqasm3.reading import Located, refuse, refuse_unknown, words_of
 from pilot.quantum.programs.openqasm3.tables import Table, lifted
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class Values(ValueResolver):
             raise
         except (ArithmeticError, ValueError, TypeError, LookupError) as error:
             refuse(node, words_of(error))
+
+    def generic_visit(self, node: ast.QASMNode, context: None = None) -> NoReturn:
+        refuse_unknown(node)
 
     def number(self, node: ast.QASMNode) -> Typed:
         """The value, where bits count as the number they hold."""
@@ -166,6 +169,9 @@ class Values(ValueResolver):
             if value is None:
                 refuse(base, "this element of the array has no value yet")
             return self._typed(value, kind.of(indices))
+        if isinstance(kind, types.Angle) and kind.size is not None:
+            number = types.Uint(const=True, size=kind.size)
+            collection, kind = lifted(partial(arithmetic.converted, source=kind, target=number), collection), number
         if isinstance(kind, arithmetic.INTEGERS):
             return self._bits_of(collection, kind, indexer, base)
         for each in indexer if isinstance(indexer, list) else indexer.values:
@@ -211,7 +217,7 @@ class Values(ValueResolver):
             if kind.size is None:
                 refuse(base, "the bits of an integer are known for int[n] and uint[n] only")
             chosen, _ = self.visit(indexer[0])
-            bits: list[int] = list(range(kind.size))[chosen]
+            bits = list(range(kind.size)[slice(chosen.start, chosen.stop, chosen.step)])
             return self._typed(
                 lifted(lambda one: sum((one >> each & 1) << index for index, each in enumerate(bits)), number),
                 types.Uint(const=True, size=len(bits)),

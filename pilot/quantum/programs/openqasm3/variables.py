@@ -211,19 +211,30 @@ class Classical(ConvertVisitor):
         variable.become(arithmetic.replaced(before, indices, arithmetic.converted(value, source, wanted)))
 
     def _assign_bit(self, variable: Variable, target: ast.IndexedIdentifier, node: Any, context: State) -> None:
+        bit, _ = self._number(node, context)
+        self.set_bit(variable, target, bit, context)
+
+    def set_bit(self, variable: Variable, target: ast.IndexedIdentifier, bit: Any, context: State) -> None:
+        """One bit of an integer, or of an angle of some bits, becomes a truth value or a table of them."""
         kind: Any = variable.kind
         index: Any = target.indices[0]
         one = len(target.indices) == 1 and isinstance(index, list) and len(index) == 1
-        if not isinstance(kind, arithmetic.INTEGERS) or not one or isinstance(index[0], ast.RangeDefinition):
-            refuse(target, f"of '{variable.name}' this cannot be set", expected="one bit of an int or uint")
+        has_bits = isinstance(kind, arithmetic.INTEGERS) or (isinstance(kind, types.Angle) and kind.size is not None)
+        if not has_bits or not one or isinstance(index[0], ast.RangeDefinition):
+            refuse(
+                target, f"of '{variable.name}' this cannot be set", expected="one bit of an int, a uint or an angle[n]"
+            )
         place = self._resolve_constant_int(index[0], context)
         if place < 0 or (kind.size is not None and place >= kind.size):
             refuse(target, f"index {place} of '{arithmetic.with_const(kind, False).pretty()}' is out of range")
         before, _ = self._number(_identifier(variable.name, target), context)
-        bit, _ = self._number(node, context)
-        variable.become(
-            lifted(lambda old, new: arithmetic.wrapped(old & ~(1 << place) | bool(new) << place, kind), before, bit)
-        )
+        whole = types.Uint(const=True, size=kind.size) if isinstance(kind, types.Angle) else kind
+
+        def changed(old: Any, new: Any) -> Any:
+            number = arithmetic.converted(old, kind, whole) & ~(1 << place) | bool(new) << place
+            return arithmetic.converted(arithmetic.wrapped(number, whole), whole, kind)
+
+        variable.become(lifted(changed, before, bit))
 
     def _store(self, node: ast.QASMNode, target: Any, value: ast.Expression, context: State) -> None:
         """Bits of the circuit get a value."""
