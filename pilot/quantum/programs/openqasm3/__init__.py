@@ -1,8 +1,8 @@
 """OpenQASM 3: the reference parser and Qiskit's importer and exporter, and ways around what they lack.
 
-`reading` makes the reference parser's tree and names the place of a syntax error, `converting` turns the tree
-into a circuit. Its parts: `variables` (classical variables, assignments, conditions), `flow` (branches and loops),
-`subroutines`; `values` finds what an expression is worth, by the rules of `arithmetic`, over the outcomes of `tables`.
+`reading` makes the reference parser's tree and names the place of a syntax error, `converting` turns the tree into a
+circuit. Its parts: `variables`, `assignments`, `branches` (and conditions), `loops`, `subroutines`. `values` finds what
+an expression is worth, by the rules of `arithmetic`, over the outcomes of `tables`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from qiskit_qasm3_import.exceptions import ConversionError, raise_from_node
 
 from pilot.quantum.programs.definitions import inverse_of, standard_gates, truly_named_operation
 from pilot.quantum.programs.openqasm3 import arithmetic
-from pilot.quantum.programs.openqasm3.flow import Ended
+from pilot.quantum.programs.openqasm3.loops import Ended
 from pilot.quantum.programs.openqasm3.reading import Located, refuse, refuse_unknown, words_of
 from pilot.quantum.programs.openqasm3.subroutines import Subroutines
 from pilot.quantum.programs.openqasm3.tables import Table, lifted, sum_over_bits

@@ -17,7 +17,7 @@ from qiskit_qasm3_import.state import LocalScope
 
 from pilot.quantum.outcomes import LOCAL_REGISTER
 from pilot.quantum.programs.openqasm3 import arithmetic
-from pilot.quantum.programs.openqasm3.flow import Flow
+from pilot.quantum.programs.openqasm3.loops import Loops
 from pilot.quantum.programs.openqasm3.reading import refuse
 from pilot.quantum.programs.openqasm3.tables import lifted
 from pilot.quantum.programs.openqasm3.values import Typed
@@ -51,7 +51,7 @@ class _Call:
     landing: str | None = None
 
 
-class Subroutines(Flow):
+class Subroutines(Loops):
     """The part of the visitor that knows subroutines, and the bits that they declare for themselves."""
 
     def __init__(self) -> None:

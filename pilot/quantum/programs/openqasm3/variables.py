@@ -3,7 +3,7 @@
 A value is a number, or a table over measured bits. Backends that know no variables run such a circuit as well.
 """
 
-# ruff: noqa: N802  # methods are named as the classes of the grammar are
+# methods are named as the classes of the grammar are
 
 from __future__ import annotations
 
@@ -13,21 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from openqasm3 import ast
 from qiskit.circuit import ClassicalRegister, Clbit
-from qiskit.circuit.classical import expr
 from qiskit_qasm3_import import types
 from qiskit_qasm3_import.converter import ConvertVisitor
 from qiskit_qasm3_import.data import Scope, Symbol
-from qiskit_qasm3_import.exceptions import ConversionError
 
 from pilot.quantum.programs.openqasm3 import arithmetic
-from pilot.quantum.programs.openqasm3.reading import Located, refuse
-from pilot.quantum.programs.openqasm3.tables import MAX_BITS, Table, Writes, condition_of, lifted, truth_of
-from pilot.quantum.programs.openqasm3.values import Typed, Values, symbols
-from pilot.quantum.programs.openqasm3.wide import Wide
+from pilot.quantum.programs.openqasm3.reading import refuse
+from pilot.quantum.programs.openqasm3.tables import MAX_BITS, Table, Writes, lifted
+from pilot.quantum.programs.openqasm3.values import Typed, Values
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Sequence
 
 #: The importer's state: the circuit so far and what names mean.
 State = Any
@@ -76,14 +72,6 @@ class Constant(Symbol):
     """A name whose value never changes."""
 
     __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """A condition that measured bits decide: what Qiskit tests, and the same as a table where that is possible."""
-
-    test: Any
-    table: Table | None
 
 
 class Classical(ConvertVisitor):
@@ -161,7 +149,7 @@ class Classical(ConvertVisitor):
             variable.become(copy)
             return
         value, kind = self._number(node, context, variable.kind)
-        _check_shape(node, variable.kind, kind)
+        check_shape(node, variable.kind, kind)
         variable.become(lifted(partial(arithmetic.converted, source=kind, target=variable.kind), value))
 
     def _copied(self, wanted: types.Type, value: Any, kind: types.Type) -> Copy | None:
@@ -173,164 +161,6 @@ class Classical(ConvertVisitor):
             return None
         table = self.written.table(list(value)) if len(value) <= MAX_BITS else None
         return Copy(value, kind, table, tuple(self.written[bit] for bit in value))
-
-    def visit_ClassicalAssignment(self, node: Any, context: State) -> State:
-        value = node.rvalue
-        if node.op.name != "=":
-            value = ast.BinaryExpression(ast.BinaryOperator[node.op.name[:-1]], node.lvalue, node.rvalue)
-            value.span = node.span
-            node.lvalue.span = node.lvalue.span or node.span
-        name = node.lvalue.name if isinstance(node.lvalue, ast.Identifier) else node.lvalue.name.name
-        symbol = context.symbol_table.get(name, node)
-        if isinstance(symbol, Variable):
-            if isinstance(node.lvalue, ast.Identifier):
-                self._assign(symbol, value, context)
-            elif isinstance(symbol.kind, arithmetic.Array):
-                self._assign_elements(symbol, node.lvalue, value, context)
-            else:
-                self._assign_bit(symbol, node.lvalue, value, context)
-            return context
-        if symbol is not None and not isinstance(symbol.type, types.Bit | types.BitArray):
-            refuse(node, f"'{name}' is '{symbol.type.pretty()}' and cannot be set", expected="a variable or bits")
-        if isinstance(symbol, Constant):
-            refuse(node, f"'{name}' is an argument, whose bits cannot be set", expected="a bit declared here")
-        self._store(node, node.lvalue, value, context)
-        return context
-
-    def _assign_elements(self, variable: Variable, target: ast.IndexedIdentifier, node: Any, context: State) -> None:
-        before, kind = self._number(_identifier(variable.name, target), context)
-        if isinstance(before, Table) or not isinstance(kind, arithmetic.Array):
-            refuse(target, f"the elements of '{variable.name}' depend on measured bits")
-        indexer = [index for each in target.indices for index in (each if isinstance(each, list) else [each])]
-        indices = Values(self, context, True).places(kind, indexer, target)
-        wanted = kind.of(indices)
-        value, source = self._number(node, context, wanted)
-        _check_shape(node, wanted, source)
-        if isinstance(value, Table):
-            refuse(node, "the elements of an array are numbers that are known here, not measured bits")
-        variable.become(arithmetic.replaced(before, indices, arithmetic.converted(value, source, wanted)))
-
-    def _assign_bit(self, variable: Variable, target: ast.IndexedIdentifier, node: Any, context: State) -> None:
-        bit, _ = self._number(node, context)
-        self.set_bit(variable, target, bit, context)
-
-    def set_bit(self, variable: Variable, target: ast.IndexedIdentifier, bit: Any, context: State) -> None:
-        """One bit of an integer, or of an angle of some bits, becomes a truth value or a table of them."""
-        kind: Any = variable.kind
-        index: Any = target.indices[0]
-        one = len(target.indices) == 1 and isinstance(index, list) and len(index) == 1
-        has_bits = isinstance(kind, arithmetic.INTEGERS) or (isinstance(kind, types.Angle) and kind.size is not None)
-        if not has_bits or not one or isinstance(index[0], ast.RangeDefinition):
-            refuse(
-                target, f"of '{variable.name}' this cannot be set", expected="one bit of an int, a uint or an angle[n]"
-            )
-        place = self._resolve_constant_int(index[0], context)
-        if place < 0 or (kind.size is not None and place >= kind.size):
-            refuse(target, f"index {place} of '{arithmetic.with_const(kind, False).pretty()}' is out of range")
-        before, _ = self._number(_identifier(variable.name, target), context)
-        whole = types.Uint(const=True, size=kind.size) if isinstance(kind, types.Angle) else kind
-
-        def changed(old: Any, new: Any) -> Any:
-            number = arithmetic.converted(old, kind, whole) & ~(1 << place) | bool(new) << place
-            return arithmetic.converted(arithmetic.wrapped(number, whole), whole, kind)
-
-        variable.become(lifted(changed, before, bit))
-
-    def _store(self, node: ast.QASMNode, target: Any, value: ast.Expression, context: State) -> None:
-        """Bits of the circuit get a value."""
-        target.span = target.span or node.span
-        place = self._resolve_carg(target, context)
-        found, kind = Values(self, context, True).resolve(value)
-        self.keep(node, place, found, kind, context)
-
-    def keep(self, node: ast.QASMNode, place: Any, value: Any, kind: types.Type, context: State) -> None:
-        """Set a bit or some bits to a value, one at a time, each after those that are read from it."""
-        targets = _bits(place)
-        sources = self._sources(node, value, kind, len(targets))
-        waiting = {bit: source for bit, source in zip(targets, sources, strict=True) if source != bit}
-        while waiting:
-            read = {bit: set(_read(source)) for bit, source in waiting.items()}
-            free = next(
-                (bit for bit in waiting if not any(bit in read[other] for other in waiting if other != bit)), None
-            )
-            if free is None:
-                refuse(node, "the bits are set from one another in a circle", expected="another register between")
-            source = waiting.pop(free)
-            if isinstance(source, Clbit):
-                source = expr.lift(source)
-            elif isinstance(source, Table):
-                source = truth_of(source)
-            context.circuit.store(free, source)
-            self.written[free] += 1
-
-    def _sources(self, node: ast.QASMNode, value: Any, kind: types.Type, number: int) -> list[Any]:
-        """What each bit becomes: a bit, a truth value, or a table of them."""
-        if isinstance(kind, types.Bit | types.BitArray):
-            found = _bits(value)
-            if len(found) != number:
-                refuse(node, f"{number} bits are set to {len(found)}")
-            return found
-        if not isinstance(kind, arithmetic.SCALARS) or isinstance(kind, types.Float | types.Angle):
-            refuse(node, f"bits cannot be set to '{kind.pretty()}'")
-        if number == 1:
-            return [lifted(bool, value)]
-        return [lifted(lambda one, place=place: bool(one >> place & 1), value) for place in range(number)]
-
-    # conditions
-
-    def condition(self, node: ast.Expression, context: State) -> bool | Runtime:
-        """What a condition says: known now, or by bits when the circuit runs."""
-        named = symbols(node, context)
-        live = [symbol for symbol in named if isinstance(symbol.type, types.Bit | types.BitArray)]
-        copies = [symbol for symbol in named if isinstance(symbol, Variable) and isinstance(symbol.data, Copy)]
-        if (live or copies) and (simple := self._simple(node, context)) is not None:
-            return simple
-        wide = sum(len(_bits(symbol.data)) for symbol in live) + sum(len(_bits(one.data.bits)) for one in copies)
-        if wide > MAX_BITS:
-            try:
-                return Runtime(Wide(self, context).condition(node), self._condition_table(node, context))
-            except ConversionError:
-                pass
-        value = lifted(bool, self._number(node, context)[0])
-        return Runtime(condition_of(value), value) if isinstance(value, Table) else bool(value)
-
-    def _condition_table(self, node: ast.Expression, context: State) -> Table | None:
-        try:
-            value, _ = self._number(node, context)
-        except Located:
-            return None
-        return lifted(bool, value) if isinstance(value, Table) else None
-
-    def _simple(self, node: ast.Expression, context: State) -> Runtime | None:
-        """A bit, a bit or register that equals a number: conditions that any backend knows."""
-        wanted: Any = True
-        match node:
-            case ast.BinaryExpression() if node.op.name == "==":
-                (value, kind), (wanted, other) = (
-                    self._resolve_generic(each, context, True) for each in (node.lhs, node.rhs)
-                )
-                if isinstance(other, types.Bit | types.BitArray):
-                    (value, kind), (wanted, other) = (wanted, other), (value, kind)
-                if not isinstance(wanted, bool | int):
-                    return None
-            case ast.UnaryExpression() if node.op.name in ("!", "~"):
-                value, kind = self._resolve_generic(node.expression, context, True)
-                wanted = False
-            case ast.Identifier() | ast.IndexedIdentifier() | ast.IndexExpression():
-                value, kind = self._resolve_generic(node, context, True)
-            case _:
-                return None
-        if isinstance(value, Clbit) and wanted in (0, 1):
-            return Runtime((value, bool(wanted)), lifted(lambda one: one == wanted, self.written.table([value])))
-        if (
-            isinstance(value, ClassicalRegister)
-            and isinstance(node, ast.BinaryExpression)
-            and 0 <= wanted < 2 ** len(value)
-        ):
-            return Runtime(
-                (value, int(wanted)), self._condition_table(node, context) if len(value) <= MAX_BITS else None
-            )
-        return None
 
     # the variables' values at a place
 
@@ -345,7 +175,7 @@ class Classical(ConvertVisitor):
         return value, variable.problem
 
     def _is_stale(self, value: Table | Copy) -> bool:
-        return any(self.written[bit] != number for bit, number in zip(_bits(value.bits), value.written, strict=True))
+        return any(self.written[bit] != number for bit, number in zip(bits_of(value.bits), value.written, strict=True))
 
     def restore(self, values: Snapshot, written: Counter[Clbit] | None = None) -> None:
         """Back to an earlier place; with `written`, what was measured since has not been."""
@@ -356,7 +186,7 @@ class Classical(ConvertVisitor):
             self.written.update(written)
 
     def merge(
-        self, condition: Runtime, then: Snapshot, otherwise: Snapshot, written: Counter[Clbit], node: ast.QASMNode
+        self, condition: Table | None, then: Snapshot, otherwise: Snapshot, written: Counter[Clbit], node: ast.QASMNode
     ) -> None:
         """The variables after a branch: each as the condition says.
 
@@ -374,8 +204,8 @@ class Classical(ConvertVisitor):
                 variable.data, variable.problem = self._renewed(value), problem
                 continue
             merged = None
-            if problem is None and others_problem is None and condition.table is not None:
-                merged = self._chosen(condition.table, _as_table(value), _as_table(others))
+            if problem is None and others_problem is None and condition is not None:
+                merged = self._chosen(condition, _as_table(value), _as_table(others))
             if merged is None:
                 variable.forget(f"depends on the branch of line {span.start_line}, whose bits have been written since")
             else:
@@ -386,7 +216,7 @@ class Classical(ConvertVisitor):
         if isinstance(value, Table):
             return replace(value, written=tuple(self.written[bit] for bit in value.bits))
         if isinstance(value, Copy):
-            numbers = tuple(self.written[bit] for bit in _bits(value.bits))
+            numbers = tuple(self.written[bit] for bit in bits_of(value.bits))
             return replace(value, table=self._renewed(value.table), written=numbers)
         return value
 
@@ -413,7 +243,7 @@ def same(one: tuple[Any, str | None], other: tuple[Any, str | None]) -> bool:
     if isinstance(value, Table):
         return value.equals(others)
     if isinstance(value, Copy):
-        return isinstance(others, Copy) and _bits(value.bits) == _bits(others.bits)
+        return isinstance(others, Copy) and bits_of(value.bits) == bits_of(others.bits)
     return type(value) is type(others) and bool(value == others)
 
 
@@ -422,17 +252,11 @@ def _as_table(value: Any) -> Any:
     return value.table if isinstance(value, Copy) else value
 
 
-def _bits(place: Any) -> list[Clbit]:
+def bits_of(place: Any) -> list[Clbit]:
     return [place] if isinstance(place, Clbit) else list(place)
 
 
-def _read(source: Any) -> Sequence[Clbit]:
-    if isinstance(source, Table):
-        return source.bits
-    return [source] if isinstance(source, Clbit) else []
-
-
-def _identifier(name: str, place: ast.QASMNode) -> ast.Identifier:
+def name_at(name: str, place: ast.QASMNode) -> ast.Identifier:
     node = ast.Identifier(name)
     node.span = place.span
     return node
@@ -442,7 +266,7 @@ def _empty(dimensions: tuple[int, ...]) -> Any:
     return (_empty(dimensions[1:]),) * dimensions[0] if dimensions else None
 
 
-def _check_shape(node: ast.QASMNode, wanted: types.Type, given: types.Type) -> None:
+def check_shape(node: ast.QASMNode, wanted: types.Type, given: types.Type) -> None:
     shapes = [kind.dimensions if isinstance(kind, arithmetic.Array) else () for kind in (wanted, given)]
     if shapes[0] != shapes[1]:
         refuse(node, f"'{given.pretty()}' where '{wanted.pretty()}' is wanted")

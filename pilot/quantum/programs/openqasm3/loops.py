@@ -1,4 +1,4 @@
-"""Branches and loops: decided while the text is read where that is possible, else instructions of the circuit."""
+"""Loops: unrolled where the text decides their rounds, else instructions of the circuit."""
 
 # ruff: noqa: N802  # methods are named as the classes of the grammar are
 
@@ -9,28 +9,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from openqasm3 import ast
-from qiskit.circuit import CASE_DEFAULT, ClassicalRegister, Clbit
 from qiskit.circuit.classical import expr
 from qiskit_qasm3_import import types
 from qiskit_qasm3_import.data import Scope
-from qiskit_qasm3_import.state import LocalScope
 
-from pilot.quantum.programs.openqasm3.reading import Located, refuse
-from pilot.quantum.programs.openqasm3.tables import Table, condition_of, lifted
+from pilot.quantum.programs.openqasm3.branches import Branches, Runtime, Unsteady
+from pilot.quantum.programs.openqasm3.reading import refuse
 from pilot.quantum.programs.openqasm3.values import identifiers, symbols
-from pilot.quantum.programs.openqasm3.variables import (
-    Classical,
-    Constant,
-    Copy,
-    Runtime,
-    Snapshot,
-    State,
-    Variable,
-    same,
-)
+from pilot.quantum.programs.openqasm3.variables import Constant, Snapshot, State, Variable, same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 #: Rounds of loops that are unrolled.
 MAX_ROUNDS = 10_000
@@ -50,14 +39,6 @@ class Ended(Exception):
     """`end`: the rest of the program is not read."""
 
 
-class _Unsteady(Exception):
-    """Variables that are not the same in each round of a loop."""
-
-    def __init__(self, variables: list[Variable]) -> None:
-        super().__init__()
-        self.variables = variables
-
-
 @dataclass
 class _Loop:
     """A loop that is being read. `depth`: how many branches of the circuit it stands in."""
@@ -68,155 +49,13 @@ class _Loop:
     snapshots: list[tuple[str, Snapshot]] = field(default_factory=list)
 
 
-class Flow(Classical):
-    """The part of the visitor that knows blocks, branches and loops."""
+class Loops(Branches):
+    """The part of the visitor that knows loops and what leaves them."""
 
     def __init__(self) -> None:
         super().__init__()
         self._loops: list[_Loop] = []
         self._rounds = 0
-        #: How many branches and loops of the circuit are around what is read.
-        self._depth = 0
-
-    # blocks
-
-    @contextmanager
-    def scope(self, context: State) -> Iterator[State]:
-        """Names declared within end with it."""
-        number = len(self._variables)
-        try:
-            with LocalScope(context) as inner:
-                yield inner
-        finally:
-            del self._variables[number:]
-
-    def _block(self, statements: Sequence[ast.Statement], context: State) -> None:
-        with self.scope(context) as inner:
-            for statement in statements:
-                self.visit(statement, inner)
-
-    def visit_CompoundStatement(self, node: ast.CompoundStatement, context: State) -> State:
-        self._block(node.statements, context)
-        return context
-
-    @contextmanager
-    def _within(self) -> Iterator[None]:
-        """Inside an instruction of the circuit that may not run, or more than once."""
-        self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-
-    # branches
-
-    def visit_BranchingStatement(self, node: ast.BranchingStatement, context: State) -> State:
-        condition = self.condition(node.condition, context)
-        if isinstance(condition, bool):
-            self._block(node.if_block if condition else node.else_block, context)
-            return context
-        otherwise = (lambda: self._block(node.else_block, context)) if node.else_block else None
-        self.either(condition, lambda: self._block(node.if_block, context), otherwise, node, context)
-        return context
-
-    def either(
-        self,
-        condition: Runtime,
-        then: Callable[[], None],
-        otherwise: Callable[[], None] | None,
-        node: ast.QASMNode,
-        context: State,
-    ) -> None:
-        """A branch of the circuit; the variables become what the condition says."""
-        before, written = self.snapshot(), self.written.copy()
-        with self._within(), context.circuit.if_test(condition.test) as else_:
-            then()
-        after, written_then = self.snapshot(), self.written.copy()
-        self.restore(before, written)
-        if otherwise is not None:
-            with self._within(), else_:
-                otherwise()
-        self.merge(condition, after, self.snapshot(), written_then, node)
-
-    def visit_SwitchStatement(self, node: ast.SwitchStatement, context: State) -> State:
-        cases = [([self._resolve_constant_int(one, context) for one in values], block) for values, block in node.cases]
-        seen = [value for values, _ in cases for value in values]
-        if len(seen) != len(set(seen)):
-            refuse(node, "a value has two cases")
-        target, _kind = self._resolve_generic(node.target, context, True)
-        if isinstance(target, Clbit | ClassicalRegister):
-            before, written = self.snapshot(), self.written.copy()
-            try:
-                self._switch(target, cases, node.default, before, context)
-            except _Unsteady:
-                self.restore(before, written)
-            else:
-                return context
-        value, _ = self._number(node.target, context)
-        self._chain(value, cases, node, context)
-        return context
-
-    def _switch(self, target: Any, cases: Any, default: Any, before: Snapshot, context: State) -> None:
-        """As one instruction, where no variable changes in it."""
-        with self._within(), context.circuit.switch(target) as case:
-            for values, block in cases:
-                with case(*values):
-                    self._block(block.statements, context)
-            if default is not None:
-                with case(CASE_DEFAULT):
-                    self._block(default.statements, context)
-            if changed := [
-                variable for variable, value in before.items() if (variable.data, variable.problem) != value
-            ]:
-                raise _Unsteady(changed)
-
-    def _chain(self, value: Any, cases: Any, node: ast.SwitchStatement, context: State) -> None:
-        """As branches, one for each case."""
-        if not cases:
-            if node.default is not None:
-                self._block(node.default.statements, context)
-            return
-        (values, block), rest = cases[0], cases[1:]
-        hit = lifted(lambda one: one in values, value)
-        if isinstance(hit, Table):
-            condition = Runtime(condition_of(hit), hit)
-            self.either(
-                condition,
-                lambda: self._block(block.statements, context),
-                lambda: self._chain(value, rest, node, context),
-                node,
-                context,
-            )
-        elif hit:
-            self._block(block.statements, context)
-        else:
-            self._chain(value, rest, node, context)
-
-    def each_value(self, node: ast.QASMNode, context: State, visit: Callable[[], Any]) -> None:
-        """Read a statement once for each value of its variables, under the condition that they have it."""
-        followed = [variable for variable in self._variables if isinstance(variable.data, Table | Copy)]
-        named = symbols(node, context) if followed else []
-        changing = [variable for variable in followed if variable in named]
-        if not changing:
-            visit()
-            return
-        before = {variable: (variable.data, variable.problem) for variable in changing}
-        numbers = [self._number(_name(variable, node), context)[0] for variable in changing]
-        joint = lifted(lambda *values: values, *numbers)
-        for values in dict.fromkeys(joint.rows if isinstance(joint, Table) else [joint]):
-            hit = lifted(lambda row, wanted=values: row == wanted, joint)
-            for variable, value in zip(changing, values, strict=True):
-                variable.become(value)
-            branch = context.circuit.if_test(condition_of(hit)) if isinstance(hit, Table) else nullcontext()
-            with self._within(), branch:
-                try:
-                    visit()
-                except Located as error:
-                    worth = ", ".join(f"'{one.name}' is {value}" for one, value in zip(changing, values, strict=True))
-                    raise Located(f"{error.problem}, where {worth}", error.line, error.column, error.expected) from None
-            self.restore(before)
-
-    # loops
 
     def visit_ForInLoop(self, node: ast.ForInLoop, context: State) -> State:
         values = self._rounds_of(node, context)
@@ -252,7 +91,7 @@ class Flow(Classical):
             with self._entered_loop(loop), context.circuit.for_loop(values):
                 self._block(node.block, context)
                 self._check_steady(before, loop)
-        except _Unsteady:
+        except Unsteady:
             self.restore(before, written)
             return False
         self._forget_left(loop, node)
@@ -289,7 +128,7 @@ class Flow(Classical):
                     self._block(node.block, context)
                     self._check_steady(before, loop)
                 break
-            except _Unsteady as error:
+            except Unsteady as error:
                 self.restore(before, written)
                 if any(variable in tested for variable in error.variables):
                     self._nested_rounds(node, context, MAX_NESTED_ROUNDS)
@@ -303,6 +142,8 @@ class Flow(Classical):
         condition = self.condition(node.while_condition, context)
         if condition is False:
             return
+        if "continue" in _leaves(node.block):
+            refuse(node, "continue in a loop whose rounds measured bits and variables decide", expected="an if instead")
         if not left:
             refuse(
                 node,
@@ -394,7 +235,7 @@ class Flow(Classical):
         """The next round begins as this one did.
 
         Raises:
-            _Unsteady: some variables differ, or depend on bits that the round has written.
+            Unsteady: some variables differ, or depend on bits that the round has written.
         """
         ends = [self.snapshot(), *(values for word, values in loop.snapshots if word == "continue")]
         unsteady = [
@@ -403,7 +244,7 @@ class Flow(Classical):
             if not all(same(value, values[variable]) for values in ends if variable in values)
         ]
         if unsteady:
-            raise _Unsteady(unsteady)
+            raise Unsteady(unsteady)
 
     def _forget_left(self, loop: _Loop, node: ast.QASMNode, word: str = "break") -> None:
         """Variables that had another value where the loop was left have none behind it."""
@@ -440,12 +281,6 @@ def _leaves(statements: Sequence[Any]) -> Iterator[str]:
                     yield from _leaves(block.statements)
                 if statement.default is not None:
                     yield from _leaves(statement.default.statements)
-
-
-def _name(variable: Variable, place: ast.QASMNode) -> ast.Identifier:
-    node = ast.Identifier(variable.name)
-    node.span = place.span
-    return node
 
 
 def _line(node: ast.QASMNode) -> str:
