@@ -42,17 +42,17 @@ def without_empty_branches(circuit: QuantumCircuit) -> QuantumCircuit:
             if any(new is not old for new, old in zip(blocks, operation.blocks, strict=True)):
                 entry = entry.replace(operation=operation.replace_blocks(blocks))
         entries.append(entry)
-    if all(new is old for new, old in zip(entries, circuit.data, strict=False)) and len(entries) == len(circuit.data):
-        return circuit
-    rewritten = circuit.copy_empty_like()
-    for entry in entries:
-        rewritten.append(entry)
-    return rewritten
+    return _of_entries(circuit, entries)
 
 
 def _within(circuit: QuantumCircuit, qubit: Qubit) -> QuantumCircuit:
     entries = [_entry(entry, qubit) for entry in circuit.data]
-    if all(new is old for new, old in zip(entries, circuit.data, strict=True)):
+    return _of_entries(circuit, entries)
+
+
+def _of_entries(circuit: QuantumCircuit, entries: list[CircuitInstruction]) -> QuantumCircuit:
+    """The circuit with these instructions; itself where they are its own."""
+    if len(entries) == len(circuit.data) and all(new is old for new, old in zip(entries, circuit.data, strict=True)):
         return circuit
     rewritten = circuit.copy_empty_like()
     for entry in entries:
