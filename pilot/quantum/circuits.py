@@ -24,6 +24,7 @@ from qiskit.circuit import (
     ControlledGate,
     Delay,
     Gate,
+    Instruction,
     ParameterExpression,
 )
 from qiskit.circuit.library import IGate, UnitaryGate
@@ -37,7 +38,7 @@ from pilot.quantum import simulation
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.packing import pack, unpack
-from pilot.quantum.programs.definitions import Change, changed, expanded
+from pilot.quantum.programs.definitions import Change, changed, expanded, is_library, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -219,6 +220,33 @@ def _without_probabilities(circuit: QuantumCircuit) -> DescriptionError:
         f"measurements and resets, or needs over {MAX_DEFERRED_QUBITS} qubits for that; give a number of shots",
         field="circuit",
     )
+
+
+def check_known(circuit: QuantumCircuit) -> None:
+    """Refuse operations that Aer does not know and that nothing says the meaning of, also inside others.
+
+    Raises:
+        DescriptionError: there is one; the message names it.
+    """
+    known = _gate_names(AUTOMATIC)
+    if known.issuperset(_names(circuit)):
+        return
+    for entry in circuit.data:
+        operation = entry.operation
+        if isinstance(operation, ControlFlowOp):
+            for block in operation.blocks:
+                check_known(block)
+        elif entry.name not in known and not entry.is_standard_gate() and not isinstance(operation, Barrier | Delay):
+            base = getattr(operation, "base_op", operation)
+            made_of = opened(base)
+            if made_of is None and type(base) in (Gate, Instruction):
+                raise DescriptionError(
+                    f"circuit {circuit.name!r} has {base.name!r}, which simulators do not know, and nothing says what "
+                    "it is made of: give it a definition (QuantumCircuit.to_gate()), or name a QPU that knows it",
+                    field="circuit",
+                )
+            if made_of is not None and not is_library(base):
+                check_known(made_of)
 
 
 def _for_values(gates: QuantumCircuit) -> Simulator:
