@@ -27,7 +27,7 @@ from qiskit.circuit import (
     Instruction,
     ParameterExpression,
 )
-from qiskit.circuit.library import IGate, UnitaryGate
+from qiskit.circuit.library import IGate, Initialize, UnitaryGate
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
@@ -38,7 +38,7 @@ from pilot.quantum import simulation
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.packing import pack, unpack
-from pilot.quantum.programs.definitions import Change, changed, expanded, is_library, opened
+from pilot.quantum.programs.definitions import Change, changed, defined, expanded, is_library, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -181,8 +181,12 @@ def exact_values(
     gates, qubits = state_of(circuit)
     simulator = _for_values(gates)
     labels = [f"value {number}" for number in range(len(observables))]
+    places = [gates.find_bit(qubit).index for qubit in qubits]
     for label, observable in zip(labels, observables, strict=True):
-        gates.append(SaveExpectationValue(observable, label=label), qubits)
+        # of all qubits: where the circuit has idle ones, Aer 0.18 takes the value of some for that of others
+        # (qiskit-aer#2442)
+        whole = observable.apply_layout(places, gates.num_qubits)
+        gates.append(SaveExpectationValue(whole, label=label), gates.qubits)
     if values is None:
         data = _run(gates, shots=1, seed=0, simulator=simulator)
         return np.array([data[label] for label in labels])
@@ -406,6 +410,8 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     names = _gate_names(simulator)
     if "delay" in _names(circuit):
         circuit = changed(circuit, _Undelayed())
+    if simulator.method == "matrix_product_state":
+        circuit = changed(circuit, _Prepared())
     if names.issuperset(_names(circuit)):
         return circuit
     if simulator.method in _TAKES_MATRICES:
@@ -421,6 +427,19 @@ class _Undelayed(Change):
 
     def change(self, operation: Operation) -> Operation:
         return IGate() if isinstance(operation, Delay) else operation
+
+
+class _Prepared(Change):
+    """Initialize as a reset and gates: Aer 0.18 takes the other qubits' states wrong with this method, or hangs."""
+
+    def change(self, operation: Operation) -> Operation:
+        if not isinstance(operation, Instruction) or isinstance(operation, Gate):
+            return operation
+        made_of = operation.definition
+        if made_of is None:
+            return operation
+        inner = changed(made_of, self)
+        return operation if inner is made_of and not isinstance(operation, Initialize) else defined(operation, inner)
 
 
 def _names(circuit: QuantumCircuit) -> set[str]:
