@@ -36,6 +36,8 @@ NAMES = (
     *("multiplexer", "diagonal", "quantum_channel", "mcu", "unitary", "pauli", "qft", "layer", "permutation"),
 )
 _UNITS = ("dt", "us", "ns")
+#: Measurements and resets in the middle: each takes a qubit where results are exact.
+MAX_FRESH = 6
 #: Of circuits with conditions, which are followed shot by shot.
 FEWER_SHOTS = 4000
 
@@ -145,7 +147,10 @@ def random_case(seed: int) -> RandomCase:
     if seed % 3 == 0:
         steps.append(making.delay)
     for step in making.rng.integers(len(steps), size=10):
-        steps[step]()
+        if making.fresh > MAX_FRESH:
+            making.own()
+        else:
+            steps[step]()
     return making.case()
 
 
@@ -156,6 +161,8 @@ class _Making:
         self.rng = rng
         self._circuit = QuantumCircuit(QUBITS, BITS)
         self._branches = _Branches()
+        #: Measurements and resets until now.
+        self.fresh = 0
         names = [("a", "b"), ("x[10]", "x[2]"), ("θ", "φ_1")][int(rng.integers(3))]
         self._values = {Parameter(name): float(rng.uniform(0, 6)) for name in names}
 
@@ -260,17 +267,20 @@ class _Making:
         self._circuit.delay(int(self.rng.integers(1, 50)), self._qubits(1)[0], unit=str(self.rng.choice(_UNITS)))
 
     def reset(self) -> None:
+        self.fresh += 1
         where = self._qubits(1)[0]
         self._circuit.reset(where)
         self._branches.reset(where)
 
     def initialize(self) -> None:
         qubits = self._qubits(int(self.rng.integers(1, 3)))
+        self.fresh += len(qubits)
         state = random_statevector(2 ** len(qubits), seed=self.rng).data
         self._circuit.initialize(state, qubits)
         self._branches.initialize(state, qubits)
 
     def measure(self) -> None:
+        self.fresh += 1
         where, bit = self._qubits(1)[0], int(self.rng.integers(BITS))
         self._circuit.measure(where, bit)
         self._branches.measure(where, bit)

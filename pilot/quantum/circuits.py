@@ -18,6 +18,7 @@ import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager
 from qiskit.circuit import (
     Barrier,
+    BoxOp,
     CircuitError,
     ClassicalRegister,
     ControlFlowOp,
@@ -227,12 +228,18 @@ def _without_probabilities(circuit: QuantumCircuit) -> DescriptionError:
 
 
 def check_known(circuit: QuantumCircuit) -> None:
-    """Refuse operations that Aer does not know and that nothing says the meaning of, also inside others.
+    """Refuse variables, and operations that Aer does not know and that nothing says the meaning of, also inside others.
 
     Raises:
         DescriptionError: there is one; the message names it.
     """
     known = _gate_names(AUTOMATIC)
+    if next(circuit.iter_vars(), None) is not None or "store" in _names(circuit):
+        raise DescriptionError(
+            f"circuit {circuit.name!r} has variables, which simulators cannot follow: write what they hold into "
+            "classical registers by measurements, and act on these",
+            field="circuit",
+        )
     if known.issuperset(_names(circuit)):
         return
     for entry in circuit.data:
@@ -408,6 +415,7 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     and takes a third longer at 17 qubits.
     """
     names = _gate_names(simulator)
+    circuit = _without_boxes(circuit)
     if "delay" in _names(circuit):
         circuit = changed(circuit, _Undelayed())
     if simulator.method == "matrix_product_state":
@@ -420,6 +428,22 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
             return circuit
     known: QuantumCircuit = _pass_manager(simulator).run(circuit)
     return known
+
+
+def _without_boxes(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit with what is in its boxes in their place: without noise they do nothing, and Aer knows none."""
+    if "box" not in _names(circuit):
+        return circuit
+    return changed(expanded(circuit, lambda part: part.body if isinstance(part, BoxOp) else None), _Unboxed())
+
+
+class _Unboxed(Change):
+    """Bodies of control flow without boxes."""
+
+    def __call__(self, operation: Operation) -> Operation:
+        if not isinstance(operation, ControlFlowOp):
+            return operation
+        return operation.replace_blocks([_without_boxes(block) for block in operation.blocks])
 
 
 class _Undelayed(Change):

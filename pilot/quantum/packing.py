@@ -9,6 +9,8 @@ from qiskit import QuantumCircuit, qpy
 from qiskit.circuit import (
     AnnotatedOperation,
     Barrier,
+    BreakLoopOp,
+    ContinueLoopOp,
     ControlledGate,
     Delay,
     Gate,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 #: Of Qiskit's library, beside the standard gates, these come back from QPY as they were. All others are written as
 #: definitions: of some it loses arguments, others it cannot read again.
 _KEPT = (
-    *(Barrier, Measure, Reset, Store),
+    *(Barrier, BreakLoopOp, ContinueLoopOp, Measure, Reset, Store),
     *(Clifford, DiagonalGate, Initialize, LinearFunction, PauliGate, PauliProductMeasurement),
     *(PauliProductRotationGate, PermutationGate, QFTGate, UnitaryGate),
 )
@@ -96,7 +98,8 @@ class _Travelling(Change):
             base = self(operation.base_op)
             return operation if base is operation.base_op else AnnotatedOperation(base, operation.modifiers)
         if isinstance(operation, Delay):
-            if operation.unit in ("dt", "expr"):
+            free = isinstance(operation.duration, ParameterExpression)  # it comes back with a unit that no delay has
+            if operation.unit == "expr" or (operation.unit == "dt" and not free):
                 return operation
             return Instruction(_DELAY + operation.unit, 1, 0, [operation.duration], label=operation.label)
         if _comes_back(operation):
