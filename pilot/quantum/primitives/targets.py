@@ -20,8 +20,13 @@ from pilot.interfaces import Calibration, QPUInfo
 #: What every target has, whether it is told or not.
 _ALWAYS = ("measure", "reset", "delay")
 _CONTROL_FLOW = {
-    **{"if_else": IfElseOp, "for_loop": ForLoopOp, "while_loop": WhileLoopOp, "switch_case": SwitchCaseOp},
-    **{"break_loop": BreakLoopOp, "continue_loop": ContinueLoopOp, "box": BoxOp},
+    "if_else": IfElseOp,
+    "for_loop": ForLoopOp,
+    "while_loop": WhileLoopOp,
+    "switch_case": SwitchCaseOp,
+    "break_loop": BreakLoopOp,
+    "continue_loop": ContinueLoopOp,
+    "box": BoxOp,
 }
 
 
