@@ -18,15 +18,17 @@ import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager
 from qiskit.circuit import (
     Barrier,
+    BoxOp,
     CircuitError,
     ClassicalRegister,
     ControlFlowOp,
     ControlledGate,
     Delay,
     Gate,
+    Instruction,
     ParameterExpression,
 )
-from qiskit.circuit.library import IGate, UnitaryGate
+from qiskit.circuit.library import IGate, Initialize, UnitaryGate
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
@@ -37,7 +39,7 @@ from pilot.quantum import simulation
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.packing import pack, unpack
-from pilot.quantum.programs.definitions import Change, changed, expanded
+from pilot.quantum.programs.definitions import Change, changed, defined, expanded, is_library, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -180,8 +182,12 @@ def exact_values(
     gates, qubits = state_of(circuit)
     simulator = _for_values(gates)
     labels = [f"value {number}" for number in range(len(observables))]
+    places = [gates.find_bit(qubit).index for qubit in qubits]
     for label, observable in zip(labels, observables, strict=True):
-        gates.append(SaveExpectationValue(observable, label=label), qubits)
+        # of all qubits: where the circuit has idle ones, Aer 0.18 takes the value of some for that of others
+        # (qiskit-aer#2442)
+        whole = observable.apply_layout(places, gates.num_qubits)
+        gates.append(SaveExpectationValue(whole, label=label), gates.qubits)
     if values is None:
         data = _run(gates, shots=1, seed=0, simulator=simulator)
         return np.array([data[label] for label in labels])
@@ -219,6 +225,39 @@ def _without_probabilities(circuit: QuantumCircuit) -> DescriptionError:
         f"measurements and resets, or needs over {MAX_DEFERRED_QUBITS} qubits for that; give a number of shots",
         field="circuit",
     )
+
+
+def check_known(circuit: QuantumCircuit) -> None:
+    """Refuse variables, and operations that Aer does not know and that nothing says the meaning of, also inside others.
+
+    Raises:
+        DescriptionError: there is one; the message names it.
+    """
+    known = _gate_names(AUTOMATIC)
+    if next(circuit.iter_vars(), None) is not None or "store" in _names(circuit):
+        raise DescriptionError(
+            f"circuit {circuit.name!r} has variables, which simulators cannot follow: write what they hold into "
+            "classical registers by measurements, and act on these",
+            field="circuit",
+        )
+    if known.issuperset(_names(circuit)):
+        return
+    for entry in circuit.data:
+        operation = entry.operation
+        if isinstance(operation, ControlFlowOp):
+            for block in operation.blocks:
+                check_known(block)
+        elif entry.name not in known and not entry.is_standard_gate() and not isinstance(operation, Barrier | Delay):
+            base = getattr(operation, "base_op", operation)
+            made_of = opened(base)
+            if made_of is None and type(base) in (Gate, Instruction):
+                raise DescriptionError(
+                    f"circuit {circuit.name!r} has {base.name!r}, which simulators do not know, and nothing says what "
+                    "it is made of: give it a definition (QuantumCircuit.to_gate()), or name a QPU that knows it",
+                    field="circuit",
+                )
+            if made_of is not None and not is_library(base):
+                check_known(made_of)
 
 
 def _for_values(gates: QuantumCircuit) -> Simulator:
@@ -379,8 +418,11 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     and takes a third longer at 17 qubits.
     """
     names = _gate_names(simulator)
+    circuit = _without_boxes(circuit)
     if "delay" in _names(circuit):
         circuit = changed(circuit, _Undelayed())
+    if simulator.method == "matrix_product_state":
+        circuit = changed(circuit, _Prepared())
     if names.issuperset(_names(circuit)):
         return circuit
     if simulator.method in _TAKES_MATRICES:
@@ -391,11 +433,40 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     return known
 
 
+def _without_boxes(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit with what is in its boxes in their place: without noise they do nothing, and Aer knows none."""
+    if "box" not in _names(circuit):
+        return circuit
+    return changed(expanded(circuit, lambda part: part.body if isinstance(part, BoxOp) else None), _Unboxed())
+
+
+class _Unboxed(Change):
+    """Bodies of control flow without boxes."""
+
+    def __call__(self, operation: Operation) -> Operation:
+        if not isinstance(operation, ControlFlowOp):
+            return operation
+        return operation.replace_blocks([_without_boxes(block) for block in operation.blocks])
+
+
 class _Undelayed(Change):
     """Without noise a delay does nothing; Qiskit's compiler does not take those in several units of time."""
 
     def change(self, operation: Operation) -> Operation:
         return IGate() if isinstance(operation, Delay) else operation
+
+
+class _Prepared(Change):
+    """Initialize as a reset and gates: Aer 0.18 takes the other qubits' states wrong with this method, or hangs."""
+
+    def change(self, operation: Operation) -> Operation:
+        if not isinstance(operation, Instruction) or isinstance(operation, Gate):
+            return operation
+        made_of = operation.definition
+        if made_of is None:
+            return operation
+        inner = changed(made_of, self)
+        return operation if inner is made_of and not isinstance(operation, Initialize) else defined(operation, inner)
 
 
 def _names(circuit: QuantumCircuit) -> set[str]:

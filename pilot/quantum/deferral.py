@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from qiskit import QuantumCircuit
-from qiskit.circuit import CircuitInstruction, ControlFlowOp, Delay, Gate, Instruction, Qubit
+from qiskit.circuit import BoxOp, CircuitInstruction, ControlFlowOp, Delay, Gate, Instruction, Qubit
 from qiskit.circuit.library import CXGate
 
 from pilot.quantum.programs.definitions import expanded, opened
@@ -96,6 +96,8 @@ def _contents(operation: Operation) -> QuantumCircuit | None:
     """What an operation that is no gate is made of; None where it is a step of its own."""
     if not isinstance(operation, Instruction):  # annotated, or a Clifford
         return opened(operation)
+    if isinstance(operation, BoxOp):
+        return operation.body
     if isinstance(operation, Gate | ControlFlowOp | Delay) or operation.name in STEPS:
         return None
     definition: QuantumCircuit | None = getattr(operation, "definition", None)

@@ -99,7 +99,8 @@ class _Travelling(Change):
             base = self(operation.base_op)
             return operation if base is operation.base_op else AnnotatedOperation(base, operation.modifiers)
         if isinstance(operation, Delay):
-            if operation.unit in ("dt", "expr"):
+            free = isinstance(operation.duration, ParameterExpression)  # it comes back with a unit that no delay has
+            if operation.unit == "expr" or (operation.unit == "dt" and not free):
                 return operation
             return Instruction(_DELAY + operation.unit, 1, 0, [operation.duration], label=operation.label)
         if _comes_back(operation):
