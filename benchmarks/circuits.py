@@ -10,7 +10,9 @@ mean): the same on both sides, since both sample the same distributions.
 
 * `sweep_ratio`: 10,000 bindings of an 8-qubit circuit through `PilotEstimator` over Qiskit's StatevectorEstimator,
   divided by the same ratio of commit ef00c0d, which is run in a worktree of its own, in alternation;
-* `noisy_ratio`: 200 circuits with a device's noise model, one task each, over one run of Aer with all of them.
+* `noisy_ratio`: 200 noisy circuits of one device, one task each, over one run of Aer with all of them: the larger of
+  that with the device's noise model in the tasks, and that of tasks for `fake:`, whose noise has idle times in it. For
+  the latter Aer is given circuits that are scheduled already.
 """
 
 from __future__ import annotations
@@ -154,24 +156,47 @@ def sweep() -> float:
 
 def noisy() -> float:
     """200 circuits of one noise model, one task each, over one run of Aer."""
+    from pilot.quantum.primitives import PilotBackend
+
+    circuits, model, _ = noisy_work()
+    return noisy_seconds(PilotBackend(Here(), noise_model=model), circuits) / aer_seconds(circuits, model)
+
+
+def noisy_device() -> float:
+    """200 circuits, one task each for `fake:manila`, over one run of Aer with the same circuits and idle times."""
+    from pilot import device
+    from pilot.quantum.primitives import PilotBackend
+
+    circuits, model, scheduled = noisy_work()
+    with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
+        device.held = device.Held("fake:manila", Path(folder))
+        return noisy_seconds(PilotBackend(Here(), "fake:manila"), circuits) / aer_seconds(scheduled, model)
+
+
+def noisy_work() -> tuple[list[QuantumCircuit], Any, list[QuantumCircuit]]:
+    """Circuits on four qubits of a device, its noise model, and the circuits with idle times as delays."""
     from qiskit import transpile
     from qiskit.circuit.random import random_circuit
-    from qiskit_aer import AerSimulator
     from qiskit_aer.noise import NoiseModel
     from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
-    from pilot.quantum.primitives import PilotBackend
-
     device = FakeManilaV2()
-    model = NoiseModel.from_backend(device)
     circuits = [random_circuit(4, 6, seed=seed, measure=True) for seed in range(200)]
     circuits = transpile(circuits, device, seed_transpiler=1)
-    ours = PilotBackend(Here(), noise_model=model)
-    theirs = AerSimulator(noise_model=model, max_parallel_threads=1)
-    for backend in (ours, theirs):
-        backend.run(circuits[:2], shots=SHOTS).result()
-    spent = [seconds_of(lambda each=each: each.run(circuits, shots=SHOTS).result()) for each in (ours, theirs)]
-    return spent[0] / spent[1]
+    as_is = list(range(device.num_qubits))
+    scheduled = transpile(circuits, device, optimization_level=0, initial_layout=as_is, scheduling_method="alap")
+    return circuits, NoiseModel.from_backend(device), scheduled
+
+
+def aer_seconds(circuits: list[QuantumCircuit], model: Any) -> float:
+    from qiskit_aer import AerSimulator
+
+    return noisy_seconds(AerSimulator(noise_model=model, max_parallel_threads=1), circuits)
+
+
+def noisy_seconds(backend: Any, circuits: list[QuantumCircuit]) -> float:
+    backend.run(circuits[:2], shots=SHOTS).result()
+    return seconds_of(lambda: backend.run(circuits, shots=SHOTS).result())
 
 
 def elsewhere(what: str, code: Path) -> float:
@@ -189,7 +214,7 @@ def one_ratio(what: str) -> None:
     """The measurement that a parent has asked for."""
     import pilot
 
-    ratio = {"sweep": sweep, "noisy": noisy}[what]()
+    ratio = {"sweep": sweep, "noisy": noisy, "noisy device": noisy_device}[what]()
     sys.stdout.write(json.dumps({"ratio": ratio, "library": str(Path(pilot.__file__).parent.parent)}) + "\n")
 
 
@@ -205,7 +230,7 @@ def ratios(repeat: int, file: Path | None) -> None:
                 row = {
                     name: elsewhere("sweep", code) for name, code in (sides if attempt % 2 == 0 else reversed(sides))
                 }
-                rows.append({**row, "noisy": elsewhere("noisy", HERE)})
+                rows.append({**row, **{name: elsewhere(name, HERE) for name in ("noisy", "noisy device")}})
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", before], cwd=HERE, check=True)
     medians = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
@@ -213,7 +238,7 @@ def ratios(repeat: int, file: Path | None) -> None:
         "circuits",
         {
             "sweep_ratio": (medians["sweep"] / medians["sweep before"], _bench.Bar("<=", 1.05, "ratio")),
-            "noisy_ratio": ([row["noisy"] for row in rows], _bench.Bar("<=", 1.3, "ratio")),
+            "noisy_ratio": ([max(row["noisy"], row["noisy device"]) for row in rows], _bench.Bar("<=", 1.3, "ratio")),
         },
         rows=rows,
         configuration={"ratios": True, "repeat": repeat, "baseline": BASELINE},

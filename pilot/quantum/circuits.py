@@ -106,14 +106,11 @@ def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int, simulator
     if sampled and simulator.method == "stabilizer":
         gates, holder = circuit, {}
     measured = list(holder) or circuit.clbits
-    outcomes: list[int]
-    weights: NDArray[np.int64] | NDArray[np.float64]
     if holder and not sampled and len(holder) <= (MAX_DEFERRED_QUBITS if shots is None else MAX_LISTED_BITS):
-        outcomes, weights = _draw(_probabilities(gates, list(holder.values()), simulator), shots, seed)
-    elif shots is None:
+        return drawn(circuit, measured, _probabilities(gates, list(holder.values()), simulator), shots, seed)
+    if shots is None:
         raise _without_probabilities(circuit)
-    else:
-        outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed, simulator)
+    outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed, simulator)
     return _outcomes_of(circuit, measured, outcomes, weights, shots)
 
 
@@ -137,8 +134,24 @@ def run_sets(
         return None
     gates.append(SaveProbabilities(len(holder)), list(holder.values()))
     sets = _run_bound(gates, circuit.parameters, values, Simulator("statevector"))
-    drawn = (_draw(_normalised(data["probabilities"]), shots, seed) for data, seed in zip(sets, seeds, strict=True))
-    return [_outcomes_of(circuit, list(holder), *one, shots) for one in drawn]
+    return [
+        drawn(circuit, list(holder), data["probabilities"], shots, seed) for data, seed in zip(sets, seeds, strict=True)
+    ]
+
+
+def drawn(
+    circuit: QuantumCircuit, measured: Sequence[Clbit], probabilities: Any, shots: int | None, seed: int
+) -> Outcomes:
+    """Outcomes of a circuit from the probabilities of all of them.
+
+    Args:
+        circuit: whose bits and registers the outcomes have; bits that are not measured are 0.
+        measured: its measured bits.
+        probabilities: `(2 ** len(measured),)`, `measured[0]` the lowest digit; they are made to add up to 1.
+        shots: samples; None: the probabilities themselves.
+        seed: of the sampling.
+    """
+    return _outcomes_of(circuit, measured, *_draw(_normalised(probabilities), shots, seed), shots)
 
 
 def _outcomes_of(
@@ -251,11 +264,10 @@ def _deferred(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Clbit, Qubi
     return gates, holder
 
 
-def _probabilities(gates: QuantumCircuit, qubits: list[Qubit], simulator: Simulator) -> NDArray[np.float64]:
+def _probabilities(gates: QuantumCircuit, qubits: list[Qubit], simulator: Simulator) -> Any:
     """The probability of each outcome of `qubits`, `(2 ** len(qubits),)`; `qubits[0]` is the lowest bit."""
     gates.append(SaveProbabilities(len(qubits)), qubits)
-    data = _run(gates, shots=1, seed=0, simulator=simulator)
-    return _normalised(data["probabilities"])
+    return _run(gates, shots=1, seed=0, simulator=simulator)["probabilities"]
 
 
 def _normalised(given: Any) -> NDArray[np.float64]:
