@@ -198,7 +198,7 @@ def _controlled(gate: ControlledGate, wires: list[int]) -> Step:
     controls, targets = wires[:count], wires[count:]
     values = [bool(gate.ctrl_state >> number & 1) for number in range(count)]
     base = gate.base_gate
-    known = _NAMES.get(base.name)
+    known = None if isinstance(base, ControlledGate) else _NAMES.get(base.name)
     if known is not None:
         name, inverse = known
         angles = [float(angle) for angle in base.params]

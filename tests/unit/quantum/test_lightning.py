@@ -29,6 +29,7 @@ from qiskit.circuit.library import (
     efficient_su2,
     get_standard_gate_name_mapping,
 )
+from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import SparsePauliOp, Statevector, random_unitary
 
 from pilot.quantum import circuits, lightning
@@ -97,6 +98,18 @@ def test_all_standard_gates_their_inverses_and_open_controls() -> None:
                 check(circuit)
             except AssertionError as error:
                 raise AssertionError(f"{variant}") from error
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_circuits(seed: int) -> None:
+    circuit = prepared()
+    circuit.compose(random_circuit(WIDTH, 6, max_operands=4, seed=seed), inplace=True)
+    own = random_circuit(2, 2, seed=seed + 100).to_gate()
+    circuit.append(own.control(1, ctrl_state=seed % 2, annotated=False), [3, 0, 4])
+    own.name = ("h", "cx", "rz", "swap")[seed % 4]
+    circuit.append(own, [2, 1])
+    circuit.append(own.inverse(), [1, 4])
+    check(circuit)
 
 
 @pytest.mark.parametrize("state", range(8))
