@@ -10,7 +10,7 @@ mean): the same on both sides, since both sample the same distributions.
 
 * `sweep_ratio`: 10,000 bindings of an 8-qubit circuit through `PilotEstimator` over Qiskit's StatevectorEstimator,
   divided by the same ratio of commit ef00c0d, which is run in a worktree of its own, in alternation;
-* `noisy_ratio`: 200 noisy circuits of one device, one task each, over one run of Aer with all of them: the larger of
+* `noisy_ratio`: 200 noisy circuits of one device, one task each, with a seed each, over one run of Aer with all of them: the larger of
   that with the device's noise model in the tasks, and that of tasks for `fake:`, whose noise has idle times in it. For
   the latter Aer is given circuits that are scheduled already.
 
@@ -206,7 +206,9 @@ def over_aer(ours: Any, circuits: list[QuantumCircuit], model: Any, same: list[Q
     for _ in range(3):
         compiler_of.cache_clear()  # what is compiled for a device is part of the work
         for (backend, work), seconds in zip(sides, spent, strict=True):
-            seconds.append(seconds_of(lambda backend=backend, work=work: backend.run(work, shots=SHOTS).result()))
+            seconds.append(
+                seconds_of(lambda backend=backend, work=work: backend.run(work, shots=SHOTS, seed_simulator=1).result())
+            )
     return min(spent[0]) / min(spent[1])
 
 
