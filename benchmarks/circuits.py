@@ -10,9 +10,9 @@ mean): the same on both sides, since both sample the same distributions.
 
 * `sweep_ratio`: 10,000 bindings of an 8-qubit circuit through `PilotEstimator` over Qiskit's StatevectorEstimator,
   divided by the same ratio of commit ef00c0d, which is run in a worktree of its own, in alternation;
-* `noisy_ratio`: 200 noisy circuits of one device, one task each, with a seed each, over one run of Aer with all of them: the larger of
-  that with the device's noise model in the tasks, and that of tasks for `fake:`, whose noise has idle times in it. For
-  the latter Aer is given circuits that are scheduled already.
+* `noisy_ratio`: 200 noisy circuits of one device, one task with a seed each, over one run of Aer with all of them: the
+  larger of that with the device's noise model in the tasks, and that of tasks for `fake:`, whose noise has idle times
+  in it. For the latter Aer is given circuits that are scheduled already.
 
 ``--lightning`` measures exact values with PennyLane's lightning installed, in processor time of this process on one
 thread, over the same by Aer alone, at 12, 16 and 20 qubits: `lightning_ratio` is the median over circuits of several
