@@ -196,14 +196,9 @@ def exact_values(
     """
     gates, qubits = state_of(circuit)
     simulator, seconds = _for_values(gates, sum(map(len, observables)), values)
-    if values is None:
-        found = _by_lightning([gates], qubits, observables, seconds)
-    else:
-        names = list(circuit.parameters)
-        bound = (gates.assign_parameters(dict(zip(names, row, strict=True)), strict=False) for row in values.tolist())
-        found = _by_lightning(bound, qubits, observables, seconds - _BIND_GATE * len(gates.data))
+    found = _by_lightning(gates, qubits, observables, list(circuit.parameters), values, seconds)
     if found is not None:
-        return found[0] if values is None else found
+        return found
     labels = [f"value {number}" for number in range(len(observables))]
     for label, observable in zip(labels, observables, strict=True):
         gates.append(SaveExpectationValue(observable, label=label), qubits)
@@ -262,23 +257,33 @@ def _for_values(gates: QuantumCircuit, terms: int, values: NDArray[np.float64] |
 
 
 def _by_lightning(
-    circuits: Iterable[QuantumCircuit], qubits: Sequence[Qubit], observables: Sequence[SparsePauliOp], seconds: float
+    gates: QuantumCircuit,
+    qubits: Sequence[Qubit],
+    observables: Sequence[SparsePauliOp],
+    parameters: Sequence[Parameter],
+    values: NDArray[np.float64] | None,
+    seconds: float,
 ) -> NDArray[np.float64] | None:
-    """Expectation values in the states of circuits on the same qubits, `(n_circuits, n_observables)`; None where
-    lightning cannot, or is not predicted to take less than ``seconds`` for the first."""
+    """`exact_values` by lightning; None where it cannot, or is not predicted to take less than ``seconds``, for each
+    set of values."""
+    width, terms = gates.num_qubits, sum(map(len, observables))
+    if values is not None:
+        seconds -= _BIND_GATE * len(gates.data)
+    if width > lightning.MAX_QUBITS or lightning.least_seconds(len(gates.data), width, terms) >= seconds:
+        return None
     if not lightning.is_available():
         return None
-    terms = sum(map(len, observables))
+    wires = [gates.find_bit(qubit).index for qubit in qubits]
     found: list[NDArray[np.float64]] = []
-    for gates in circuits:
-        if gates.num_qubits > lightning.MAX_QUBITS:
+    for row in [None] if values is None else values.tolist():
+        bound = gates
+        if row is not None:
+            bound = gates.assign_parameters(dict(zip(parameters, row, strict=True)), strict=False)
+        steps = lightning.steps_of(bound)
+        if steps is None or (not found and lightning.seconds(steps, width, terms) >= seconds):
             return None
-        steps = lightning.steps_of(gates)
-        if steps is None or (not found and lightning.seconds(steps, gates.num_qubits, terms) >= seconds):
-            return None
-        wires = [gates.find_bit(qubit).index for qubit in qubits]
-        found.append(lightning.values_after(steps, wires, observables, gates.num_qubits))
-    return np.array(found)
+        found.append(lightning.values_after(steps, wires, observables, width))
+    return found[0] if values is None else np.array(found)
 
 
 def warm_up() -> int:

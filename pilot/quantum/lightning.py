@@ -105,6 +105,11 @@ def seconds(steps: Sequence[Step], qubits: int, terms: int) -> float:
     return _START + len(steps) * _GATE + amplitudes * 2.0**qubits
 
 
+def least_seconds(gates: int, qubits: int, terms: int) -> float:
+    """What expectation values are predicted to take if lightning has a name for each of so many gates."""
+    return _START + gates * _GATE + (gates * _NAMED_AMPLITUDE + terms * TERM_AMPLITUDE) * 2.0**qubits
+
+
 def values_after(
     steps: Sequence[Step], wires: Sequence[int], observables: Sequence[SparsePauliOp], qubits: int
 ) -> NDArray[np.float64]:
