@@ -102,7 +102,7 @@ class NoisySimulation(_Execution):
 
     def _results(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         try:
-            circuits = [[_known(circuit) for circuit in self._circuits(given)] for given, _, _ in calls]
+            circuits = [list(self._circuits(given)) for given, _, _ in calls]
             found = iter(self._outcomes(circuits, [seeds for _, seeds, _ in calls]))
             outcomes = [[next(found) for _ in its] for its in circuits]
             return [its if finish is None else finish(its) for its, (_, _, finish) in zip(outcomes, calls, strict=True)]
@@ -118,7 +118,7 @@ class NoisySimulation(_Execution):
         the others in one run too, or with seeds in one for each task."""
         exact = _probabilities(self.model)
         work = [
-            _Work(task, circuit, seed)
+            _Work(task, circuit, _known(circuit), seed)
             for task, (its, drawn_seeds) in enumerate(zip(circuits, seeds, strict=True))
             for circuit, seed in zip(its, drawn_seeds, strict=True)
         ]
@@ -126,14 +126,16 @@ class NoisySimulation(_Execution):
         sampled: dict[int, list[int]] = {}
         drawn_from: list[int] = []
         for number, one in enumerate(work):
-            if exact.takes(one.circuit, self.shots):
+            if exact.takes(one.known, self.shots):
                 drawn_from.append(number)
             else:
                 sampled.setdefault(0 if self.together else one.task, []).append(number)
         if drawn_from:
-            probabilities = exact.find([work[number].circuit for number in drawn_from])
-            for number, (bits, its) in zip(drawn_from, probabilities, strict=True):
-                found[number] = drawn(work[number].circuit, bits, its, self.shots, work[number].seed)
+            probabilities = exact.find([work[number].known for number in drawn_from])
+            for number, (places, its) in zip(drawn_from, probabilities, strict=True):
+                circuit = work[number].circuit
+                bits = [circuit.clbits[place] for place in places]
+                found[number] = drawn(circuit, bits, its, self.shots, work[number].seed)
         for numbers in sampled.values():
             found.update(zip(numbers, self._run([work[number] for number in numbers]), strict=True))
         return [found[number] for number in range(len(work))]
@@ -145,20 +147,21 @@ class NoisySimulation(_Execution):
             QPUError: Aer's own words.
         """
         simulator = _simulator(self.model)
-        known = [one.circuit for one in work]
-        result = simulator.run(known, shots=self.shots, seed_simulator=work[0].seed).result()
+        result = simulator.run([one.known for one in work], shots=self.shots, seed_simulator=work[0].seed).result()
         if not result.success:
             failed = next((one.status for one in result.results if not one.success), result.status)
             raise QPUError(f"Aer with a noise model: {failed}")
-        counts = [result.data(number)["counts"] for number in range(len(known))]
-        return [_outcomes(circuit, its, self.shots) for circuit, its in zip(known, counts, strict=True)]
+        counts = [result.data(number)["counts"] for number in range(len(work))]
+        return [_outcomes(one.circuit, its, self.shots) for one, its in zip(work, counts, strict=True)]
 
 
 class _Work(NamedTuple):
-    """A circuit, the number of its task, and its seed."""
+    """A circuit of the task of that number."""
 
     task: int
     circuit: QuantumCircuit
+    #: The same in gates that Aer knows.
+    known: QuantumCircuit
     seed: int
 
 

@@ -22,7 +22,7 @@ from pilot.quantum.deferral import WITHOUT_EFFECT
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
-    from qiskit.circuit import Clbit, Qubit
+    from qiskit.circuit import Qubit
     from qiskit_aer.noise import NoiseModel
 
 #: Density matrices of more qubits take longer than it saves to share a run.
@@ -52,8 +52,9 @@ class NoisyProbabilities:
         seconds = {estimate.method: estimate.seconds for estimate in estimates}
         return seconds["density_matrix"] < seconds["statevector"] + _MODEL_SECONDS
 
-    def find(self, circuits: Sequence[QuantumCircuit]) -> list[tuple[list[Clbit], NDArray[np.float64]]]:
-        """For each circuit its measured bits, and `(2**n,)` probabilities of outcomes, the first bit the lowest digit.
+    def find(self, circuits: Sequence[QuantumCircuit]) -> list[tuple[list[int], NDArray[np.float64]]]:
+        """For each circuit the numbers of its measured bits, and `(2**n,)` probabilities of outcomes, the first bit the
+        lowest digit.
 
         Args:
             circuits: that it takes, in gates that Aer knows.
@@ -95,12 +96,11 @@ class NoisyProbabilities:
         return read.ravel()
 
 
-def _finally_measured(circuit: QuantumCircuit) -> dict[Clbit, int] | None:
-    """The measured bits and the numbers of their qubits; None where something follows a measurement on its qubit, bits
+def _finally_measured(circuit: QuantumCircuit) -> dict[int, int] | None:
+    """The numbers of measured bits, and of their qubits; None where something follows a measurement on its qubit, bits
     are used, or there is no measurement."""
-    holder: dict[Clbit, int] = {}
+    holder: dict[int, int] = {}
     measured: set[Qubit] = set()
-    place = {qubit: number for number, qubit in enumerate(circuit.qubits)}
     for entry in circuit.data:
         if entry.name == "barrier":
             continue
@@ -109,12 +109,12 @@ def _finally_measured(circuit: QuantumCircuit) -> dict[Clbit, int] | None:
         if entry.clbits:
             if not isinstance(entry.operation, Measure):
                 return None
-            holder[entry.clbits[0]] = place[entry.qubits[0]]
+            holder[circuit.find_bit(entry.clbits[0]).index] = circuit.find_bit(entry.qubits[0]).index
             measured.update(entry.qubits)
     return holder or None
 
 
-def _with_probabilities(circuit: QuantumCircuit, places: dict[Clbit, int]) -> QuantumCircuit:
+def _with_probabilities(circuit: QuantumCircuit, places: dict[int, int]) -> QuantumCircuit:
     """The circuit without its measurements, and with the probabilities of their outcomes saved."""
     gates: QuantumCircuit = circuit.copy_empty_like()
     for entry in circuit.data:

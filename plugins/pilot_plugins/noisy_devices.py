@@ -181,7 +181,8 @@ class NoisyDevice:
                 state.apply(self._transfer(entry, tuple(place[qubit] for qubit in entry.qubits)), entry.qubits)
         measured = {bit for entry in scheduled.data for bit in entry.clbits}
         bits = [bit for bit in scheduled.clbits if bit in measured]
-        return drawn(scheduled, bits, state.probabilities(bits), shots, seed)
+        own = [circuit.clbits[scheduled.find_bit(bit).index] for bit in bits]
+        return drawn(circuit, own, state.probabilities(bits), shots, seed)
 
     def _sampled(
         self,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from primitive_cases import OFFER, Here, ansatz
-from qiskit import QuantumCircuit, transpile
+from qiskit import ClassicalRegister, QuantumCircuit, transpile
+from qiskit.circuit import Clbit, Qubit
 from qiskit.quantum_info import DensityMatrix, SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error
@@ -293,6 +294,17 @@ def test_distributions_are_those_of_aer_with_the_same_noise() -> None:
         wanted = theirs.get_counts(number)
         shares = [(ours.get(key, 0), wanted.get(key, 0)) for key in ours.keys() | wanted.keys()]
         assert all(abs(one - other) < 5 * (2 * max(one, other, 1)) ** 0.5 for one, other in shares)
+
+
+def test_registers_in_another_order_that_share_bits(model: NoiseModel) -> None:
+    bits = [Clbit() for _ in range(4)]
+    circuit = QuantumCircuit([Qubit() for _ in range(3)], bits)
+    circuit.add_register(ClassicalRegister(bits=[bits[2], bits[0]], name="a"))
+    circuit.add_register(ClassicalRegister(bits=[bits[0], bits[1]], name="b"))
+    circuit.x([0, 1])
+    circuit.measure([2, 0, 1], [0, 1, 3])
+    wanted = run(circuit=circuit, shots=10).get_counts()
+    assert together(model, [circuit, circuit], [1, 2], shots=10) == [wanted] * 2
 
 
 def test_models_whose_measurements_share_errors_are_sampled_by_aer(runs: list[int]) -> None:
