@@ -44,7 +44,7 @@ _MAX_VALUES = 1 << 25
 #: Seconds of a step of `NoisyState` on several qubits, and for each value. Measured with numpy 2.2 on one core.
 _STEP = 5e-5
 _VALUE = 5e-9
-#: Seconds that Aer takes to be told of the error of a gate, or of a delay. Measured with Aer 0.17.2.
+#: Seconds that Aer takes to be told of the error of a gate, or of a delay. Measured with Aer 0.18.2.
 _TOLD = 1e-3
 #: Steps of a state with more values take more than a millisecond.
 _SLOW_VALUES = 1 << 17
@@ -263,12 +263,11 @@ class NoisyDevice:
         """The error of one gate on these qubits; built once."""
         from qiskit_aer.noise.device import basic_device_gate_errors
 
-        from pilot.quantum.durations import timed
-
         place = (name, qubits)
         if place not in self._errors:
-            small = timed(self.target, qubits)
-            only = type(small)(num_qubits=len(qubits), dt=small.dt, qubit_properties=small.qubit_properties)
+            known = self.target.qubit_properties
+            own = None if known is None else [known[qubit] for qubit in qubits]
+            only = type(self.target)(num_qubits=len(qubits), dt=self.target.dt, qubit_properties=own)
             numbers = tuple(range(len(qubits)))
             properties = self.target[name].get(qubits) if name in self.target.operation_names else None
             self._errors[place] = None
