@@ -35,7 +35,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError, QPUError
-from pilot.quantum import simulation
+from pilot.quantum import lightning, simulation
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.packing import pack, unpack
@@ -57,6 +57,10 @@ MAX_DEFERRED_QUBITS = 26
 SHOTS_AT_ONCE = 1 << 20
 #: Exact values of up to this many qubits come from the state vector.
 MAX_STATE_VECTOR_QUBITS = 20
+
+
+#: Seconds a gate to put values into a circuit, where each set is simulated for itself.
+_BIND_GATE = 5e-6
 
 
 class Simulator(NamedTuple):
@@ -108,14 +112,11 @@ def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int, simulator
     if sampled and simulator.method == "stabilizer":
         gates, holder = circuit, {}
     measured = list(holder) or circuit.clbits
-    outcomes: list[int]
-    weights: NDArray[np.int64] | NDArray[np.float64]
     if holder and not sampled and len(holder) <= (MAX_DEFERRED_QUBITS if shots is None else MAX_LISTED_BITS):
-        outcomes, weights = _draw(_probabilities(gates, list(holder.values()), simulator), shots, seed)
-    elif shots is None:
+        return drawn(circuit, measured, _probabilities(gates, list(holder.values()), simulator), shots, seed)
+    if shots is None:
         raise _without_probabilities(circuit)
-    else:
-        outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed, simulator)
+    outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed, simulator)
     return _outcomes_of(circuit, measured, outcomes, weights, shots)
 
 
@@ -139,8 +140,24 @@ def run_sets(
         return None
     gates.append(SaveProbabilities(len(holder)), list(holder.values()))
     sets = _run_bound(gates, circuit.parameters, values, Simulator("statevector"))
-    drawn = (_draw(_normalised(data["probabilities"]), shots, seed) for data, seed in zip(sets, seeds, strict=True))
-    return [_outcomes_of(circuit, list(holder), *one, shots) for one in drawn]
+    return [
+        drawn(circuit, list(holder), data["probabilities"], shots, seed) for data, seed in zip(sets, seeds, strict=True)
+    ]
+
+
+def drawn(
+    circuit: QuantumCircuit, measured: Sequence[Clbit], probabilities: Any, shots: int | None, seed: int
+) -> Outcomes:
+    """Outcomes of a circuit from the probabilities of all of them.
+
+    Args:
+        circuit: whose bits and registers the outcomes have; bits that are not measured are 0.
+        measured: its measured bits.
+        probabilities: `(2 ** len(measured),)`, `measured[0]` the lowest digit; they are made to add up to 1.
+        shots: samples; None: the probabilities themselves.
+        seed: of the sampling.
+    """
+    return _outcomes_of(circuit, measured, *_draw(_normalised(probabilities), shots, seed), shots)
 
 
 def _outcomes_of(
@@ -167,20 +184,23 @@ def exact_values(
 ) -> NDArray[np.float64]:
     """Expectation values in the state that the circuit's gates make, `(n_observables,)`.
 
-    By state vector up to 20 qubits, above by what `simulation` predicts to be fastest. Measurements at the circuit's
-    end are left out.
+    By PennyLane's lightning where it is installed and predicted to be fastest; else by Aer, with the state vector up to
+    20 qubits, above with what `simulation` predicts to be fastest. Measurements at the circuit's end are left out.
 
     Args:
         circuit: on as many qubits as the observables.
         observables: with real coefficients.
         values: sets of values for the circuit's parameters, `(n_sets, n_parameters)` in the order of
-            ``circuit.parameters``; then the result is `(n_sets, n_observables)`, from one run of the simulator.
+            ``circuit.parameters``; then the result is `(n_sets, n_observables)`, with Aer from one run.
 
     Raises:
         DescriptionError: as `state_of`.
     """
     gates, qubits = state_of(circuit)
-    simulator = _for_values(gates)
+    simulator, seconds = _for_values(gates, sum(map(len, observables)), values)
+    found = _by_lightning(gates, qubits, observables, list(circuit.parameters), values, seconds)
+    if found is not None:
+        return found
     labels = [f"value {number}" for number in range(len(observables))]
     places = [gates.find_bit(qubit).index for qubit in qubits]
     for label, observable in zip(labels, observables, strict=True):
@@ -234,7 +254,7 @@ def check_known(circuit: QuantumCircuit) -> None:
         DescriptionError: there is one; the message names it.
     """
     known = _gate_names(AUTOMATIC)
-    if next(circuit.iter_vars(), None) is not None or "store" in _names(circuit):
+    if _has_variables(circuit):
         raise DescriptionError(
             f"circuit {circuit.name!r} has variables, which simulators cannot follow: write what they hold into "
             "classical registers by measurements, and act on these",
@@ -260,14 +280,62 @@ def check_known(circuit: QuantumCircuit) -> None:
                 check_known(made_of)
 
 
-def _for_values(gates: QuantumCircuit) -> Simulator:
-    """What expectation values are computed on, with the threads that this worker may have."""
+def _has_variables(circuit: QuantumCircuit) -> bool:
+    """Variables of Qiskit's (`add_var`), not bits that are set."""
+    if next(circuit.iter_vars(), None) is not None:
+        return True
+    blocks = [
+        block
+        for entry in circuit.data
+        if isinstance(entry.operation, ControlFlowOp)
+        for block in entry.operation.blocks
+    ]
+    return any(map(_has_variables, blocks))
+
+
+def _for_values(gates: QuantumCircuit, terms: int, values: NDArray[np.float64] | None) -> tuple[Simulator, float]:
+    """Which of Aer's methods is best for expectation values, with the threads that this worker may have; and the
+    seconds that it is predicted to take, for each set of values."""
+    measuring = terms * lightning.TERM_AMPLITUDE * 2.0**gates.num_qubits
     if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS:
-        return Simulator("statevector")
+        sets = values is not None and len(values) > 1
+        seconds = simulation.state_vector_seconds(gates.num_qubits, len(gates.data), sets=sets)
+        return Simulator("statevector"), seconds + measuring
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     estimates = simulation.predict(simulation.facts(gates), None, cores=threads)
     best = simulation.choose(estimates) or estimates[0]
-    return Simulator(best.method, threads=threads)
+    measuring = measuring if best.method == "statevector" else 0.0
+    return Simulator(best.method, threads=threads), best.seconds + measuring
+
+
+def _by_lightning(
+    gates: QuantumCircuit,
+    qubits: Sequence[Qubit],
+    observables: Sequence[SparsePauliOp],
+    parameters: Sequence[Parameter],
+    values: NDArray[np.float64] | None,
+    seconds: float,
+) -> NDArray[np.float64] | None:
+    """`exact_values` by lightning; None where it cannot, or is not predicted to take less than ``seconds``, for each
+    set of values."""
+    width, terms = gates.num_qubits, sum(map(len, observables))
+    if values is not None:
+        seconds -= _BIND_GATE * len(gates.data)
+    if width > lightning.MAX_QUBITS or lightning.least_seconds(len(gates.data), width, terms) >= seconds:
+        return None
+    if not lightning.is_available():
+        return None
+    wires = [gates.find_bit(qubit).index for qubit in qubits]
+    found: list[NDArray[np.float64]] = []
+    for row in [None] if values is None else values.tolist():
+        bound = gates
+        if row is not None:
+            bound = gates.assign_parameters(dict(zip(parameters, row, strict=True)), strict=False)
+        steps = lightning.steps_of(bound)
+        if steps is None or (not found and lightning.seconds(steps, width, terms) >= seconds):
+            return None
+        found.append(lightning.values_after(steps, wires, observables, width))
+    return found[0] if values is None else np.array(found)
 
 
 def warm_up() -> int:
@@ -290,11 +358,10 @@ def _deferred(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Clbit, Qubi
     return gates, holder
 
 
-def _probabilities(gates: QuantumCircuit, qubits: list[Qubit], simulator: Simulator) -> NDArray[np.float64]:
+def _probabilities(gates: QuantumCircuit, qubits: list[Qubit], simulator: Simulator) -> Any:
     """The probability of each outcome of `qubits`, `(2 ** len(qubits),)`; `qubits[0]` is the lowest bit."""
     gates.append(SaveProbabilities(len(qubits)), qubits)
-    data = _run(gates, shots=1, seed=0, simulator=simulator)
-    return _normalised(data["probabilities"])
+    return _run(gates, shots=1, seed=0, simulator=simulator)["probabilities"]
 
 
 def _normalised(given: Any) -> NDArray[np.float64]:
