@@ -104,10 +104,10 @@ class ZeroNoise:
 
         The linear form takes the place of the exponential one where values tell too little of a decay: the result's
         error is more than half of its distance from the constant or of the norm, the value is beyond the observable's
-        norm, values grow with the noise, or they have both signs (less the constant), by more than two errors. Where a
-        value does differ from the constant, the error is then at least the distance from the line to the largest
-        decay that is likely: the exponential form and its error, within the norm. Noise so strong that hardly any value
-        differs from the constant leaves the line too near to it, by about its error.
+        norm, that of the least noise differs from the constant by less than three errors, values grow with the noise,
+        or they have both signs (less the constant), by more than two errors. Where a value does differ from the
+        constant, the error is then at least the difference between the two forms. Noise so strong that hardly any
+        value differs from the constant leaves the line too near to it, by about its error.
 
         Args:
             values: `(n_factors, n_observables)`.
@@ -183,11 +183,10 @@ def _exponential(
     decaying_errors = np.sqrt(np.sum(moves**2 * errors**2, axis=0))
     first = np.argmin(factors)
     no_decay = (np.sign(heights[first]) * heights < -2 * errors).any(axis=0) | (rates < 0)
-    kept = decaying_errors <= _CERTAIN * np.minimum(np.abs(decaying), bounds)
-    kept &= (np.abs(decaying) - 2 * decaying_errors <= bounds) & ~no_decay
-    seen = np.abs(heights[first]) >= 3 * errors[first]
-    largest = np.sign(decaying) * np.minimum(np.abs(decaying) + decaying_errors, bounds)
-    apart = np.where(seen & ~no_decay, largest - linear, 0.0)
+    seen = (np.abs(heights[first]) >= 3 * errors[first]) & ~no_decay
+    kept = seen & (decaying_errors <= _CERTAIN * np.minimum(np.abs(decaying), bounds))
+    kept &= np.abs(decaying) - 2 * decaying_errors <= bounds
+    apart = np.where(seen, np.clip(decaying, -bounds, bounds) - linear, 0.0)
     limits = _TRUSTED * decaying_errors
     corrected = decaying - np.clip(_bias(factors, heights, errors, decaying), -limits, limits)
     return Extrapolated(
