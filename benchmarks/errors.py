@@ -8,11 +8,10 @@ An error bar is right when these z-scores have a standard deviation of 1 and the
 coverage and `largest_coverage` the largest, of estimates from 100 shots on; `worst_z_std_few` and `worst_coverage_few`
 are those of 10 shots and of values near a pole (fewer than 10 outcomes of the rarer sign are expected), where the
 interval is wider on purpose. `worst_bias_sigma` is the largest distance of a mean from the truth, in standard
-deviations of that mean. Circuits of more than 8 qubits have 400 repetitions, others 1,000. A finite number of
-repetitions has an error of its own, so `ALLOWED` of its standard deviations are taken off each deviation first. Of
-hundreds of estimates a few are outside by chance alone: a case that is so is drawn again, `AGAIN` times as often, from
-other random numbers. What that gives counts, with the smaller allowance of its own; `drawn_again` is the number of
-these estimates.
+deviations of the mean of 1,000 repetitions, or 400 for circuits of more than 8 qubits: so many are made. Their number
+has an error of its own, so `ALLOWED` of its standard deviations are taken off each deviation first. Of hundreds of
+estimates a few are outside by chance alone: a case that is so is drawn again, `AGAIN` times as often, from other random
+numbers. What that gives counts, with the smaller allowance of its own; `drawn_again` is the number of these estimates.
 
 The rows have everything as it was measured. Read next: `_error_cases`, which also says what does not run at all widths.
 """
@@ -55,13 +54,14 @@ def rows_of_number(number: int, widest: int, seeds: int) -> list[Row]:
     warnings.simplefilter("ignore")
     case = _error_cases.cases(widest)[number]()
     seeds = seeds if case.qubits <= WIDE else min(seeds, WIDE_SEEDS)
-    rows = rows_of(case, seeds, 0)
-    return rows if all(is_met(row) for row in rows) else rows_of(case, AGAIN * seeds, 1)
+    rows = rows_of(case, seeds)
+    return rows if all(is_met(row) for row in rows) else rows_of(case, seeds, AGAIN)
 
 
-def rows_of(case: _error_cases.Case, repetitions: int, stream: int) -> list[Row]:
-    """A row for each observable, from one of several independent streams of random numbers."""
-    rng = np.random.default_rng([*case.kind.encode(), case.qubits, case.shots, stream])
+def rows_of(case: _error_cases.Case, seeds: int, times: int = 1) -> list[Row]:
+    """A row for each observable, of `times * seeds` repetitions; other random numbers for other `times`."""
+    rng = np.random.default_rng([*case.kind.encode(), case.qubits, case.shots, times])
+    repetitions = times * seeds
     began = perf_counter()
     found = [case.once(rng) for _ in range(repetitions)]
     seconds = perf_counter() - began
@@ -74,16 +74,14 @@ def rows_of(case: _error_cases.Case, repetitions: int, stream: int) -> list[Row]
             "qubits": case.qubits,
             "shots": case.shots,
             "seeds": repetitions,
-            "stream": stream,
+            "times": times,
             "observable": number,
             "few": bool(case.shots < 100 or case.rarer[number] < POLE),
             "truth": float(case.truth[number]),
             "spread": float(spread[number]),
             "z_std": float(z[:, number].std(ddof=1)),
             "coverage": float((np.abs(z[:, number]) <= NORMAL).mean()),
-            "bias_sigma": float(
-                abs(values[:, number].mean() - case.truth[number]) / (spread[number] / np.sqrt(repetitions))
-            ),
+            "bias_sigma": float(abs(values[:, number].mean() - case.truth[number]) / (spread[number] / np.sqrt(seeds))),
             "seconds": seconds,
         }
         for number in range(len(case.truth))
@@ -173,7 +171,7 @@ def honesty(asked: argparse.Namespace) -> None:
         "errors",
         {
             "estimates": (len(rows), None),
-            "drawn_again": (sum(row["stream"] for row in rows), None),
+            "drawn_again": (sum(row["times"] > 1 for row in rows), None),
             **judged(rows),
         },
         rows=rows,
