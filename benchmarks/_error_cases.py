@@ -57,6 +57,8 @@ class Case:
     rarer: Array
     #: Of a generator: values and their errors, `(n_values,)` each.
     once: Callable[[np.random.Generator], tuple[Array, Array]]
+    #: Whether one repetition takes so long that fewer are made.
+    costly: bool = False
 
 
 # ---- outcomes ------------------------------------------------------------------------------------------------------
@@ -286,7 +288,7 @@ def twirling(n: int, shots: int) -> Case:
         found = planned.combine(to_run.combine(outcomes))
         return found.values, found.standard_errors
 
-    return Case("twirling", n, shots, truth, shots * rarer, once)
+    return Case("twirling", n, shots, truth, shots * rarer, once, costly=True)
 
 
 def coherent(circuit: QuantumCircuit, shots: int, rng: np.random.Generator) -> Outcomes:
@@ -382,7 +384,7 @@ def cut(n: int, shots: int, num_samples: int | None, closed: str = "") -> Case:
         return found.values, found.standard_errors
 
     kind = "cutting" if num_samples is None else f"cutting, {num_samples} draws"
-    return Case(f"{kind}, {closed}" if closed else kind, n, shots, truth, shots * rarer, once)
+    return Case(f"{kind}, {closed}" if closed else kind, n, shots, truth, shots * rarer, once, costly=True)
 
 
 def ring(n: int, closed: str) -> QuantumCircuit:

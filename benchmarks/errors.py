@@ -8,10 +8,11 @@ An error bar is right when these z-scores have a standard deviation of 1 and the
 coverage and `largest_coverage` the largest, of estimates from 100 shots on; `worst_z_std_few` and `worst_coverage_few`
 are those of 10 shots and of values near a pole (fewer than 10 outcomes of the rarer sign are expected), where the
 interval is wider on purpose. `worst_bias_sigma` is the largest distance of a mean from the truth, in standard
-deviations of the mean of 1,000 repetitions, or 400 for circuits of more than 8 qubits: so many are made. Their number
-has an error of its own, so `ALLOWED` of its standard deviations are taken off each deviation first. Of hundreds of
-estimates a few are outside by chance alone: a case that is so is drawn again, `AGAIN` times as often, from other random
-numbers. What that gives counts, with the smaller allowance of its own; `drawn_again` is the number of these estimates.
+deviations of the mean of 1,000 repetitions, or of 400 for twirling, cutting and circuits of more than 8 qubits: so many
+are made. Their number has an error of its own, so `ALLOWED` of its standard deviations are taken off each deviation
+first. Of hundreds of estimates a few are outside by chance alone: a case that is so is drawn again, `AGAIN` times as
+often, from other random numbers. What that gives counts, with the smaller allowance of its own;
+`drawn_again` is the number of these estimates.
 
 The rows have everything as it was measured. Read next: `_error_cases`, which also says what does not run at all widths.
 """
@@ -39,8 +40,8 @@ NORMAL = 1.959964
 ALLOWED = 2.0
 #: From so many outcomes of the rarer sign on a value is not near a pole.
 POLE = 10
-#: Wider circuits have at most so many repetitions.
-WIDE, WIDE_SEEDS = 8, 400
+#: Circuits of more qubits, and what is costly, have at most so many repetitions.
+WIDE, FEWER = 8, 400
 #: A case that is outside is drawn again, so many times as often.
 AGAIN = 4
 #: Of each circuit on a snapshot: the fraction of right outcomes is then known to half of a hundredth.
@@ -53,7 +54,8 @@ def rows_of_number(number: int, widest: int, seeds: int) -> list[Row]:
     """Those of a case, in a process of its own; drawn again where one is outside."""
     warnings.simplefilter("ignore")
     case = _error_cases.cases(widest)[number]()
-    seeds = seeds if case.qubits <= WIDE else min(seeds, WIDE_SEEDS)
+    if case.costly or case.qubits > WIDE:
+        seeds = min(seeds, FEWER)
     rows = rows_of(case, seeds)
     return rows if all(is_met(row) for row in rows) else rows_of(case, seeds, AGAIN)
 
@@ -175,7 +177,7 @@ def honesty(asked: argparse.Namespace) -> None:
             **judged(rows),
         },
         rows=rows,
-        configuration={"seeds": seeds, "wide_seeds": min(seeds, WIDE_SEEDS), "quick": asked.quick, "only": asked.only},
+        configuration={"seeds": seeds, "fewer_seeds": min(seeds, FEWER), "quick": asked.quick, "only": asked.only},
         file=asked.json,
     )
 
