@@ -38,6 +38,8 @@ NAMES = (
 _UNITS = ("dt", "us", "ns")
 #: Measurements and resets in the middle: each takes a qubit where results are exact.
 MAX_FRESH = 6
+#: Entangled three times over, a circuit of three qubits takes thousands of cut ones: that is refused.
+MAX_CUT_CIRCUITS = 500
 #: Of circuits with conditions, which are followed shot by shot.
 FEWER_SHOTS = 4000
 
@@ -436,7 +438,8 @@ def cut(case: RandomCase) -> float | None:
     if not case.is_unitary:
         return None
     labels = _observables()
-    values = cutting.plan(case.bound(case.bare), labels, QUBITS - 1).run(Here(), shots=None).values
+    planned = cutting.plan(case.bound(case.bare), labels, QUBITS - 1, max_subexperiments=MAX_CUT_CIRCUITS)
+    values = planned.run(Here(), shots=None).values
     return _worst(values - _values(case, labels))
 
 

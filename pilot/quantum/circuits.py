@@ -488,8 +488,7 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     circuit = _without_boxes(circuit)
     if "delay" in _names(circuit):
         circuit = changed(circuit, _Undelayed())
-    if simulator.method == "matrix_product_state":
-        circuit = changed(circuit, _Prepared())
+    circuit = changed(circuit, _Prepared())
     if names.issuperset(_names(circuit)):
         return circuit
     if simulator.method in _TAKES_MATRICES:
@@ -524,7 +523,10 @@ class _Undelayed(Change):
 
 
 class _Prepared(Change):
-    """Initialize as a reset and gates: Aer 0.18 takes the other qubits' states wrong with this method, or hangs."""
+    """Initialize as a reset and gates.
+
+    Aer 0.18 takes the other qubits' states wrong on a matrix product state, or hangs, and in branches of shots.
+    """
 
     def change(self, operation: Operation) -> Operation:
         if not isinstance(operation, Instruction) or isinstance(operation, Gate):

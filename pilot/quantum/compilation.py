@@ -103,7 +103,9 @@ class Compiler:
             self._kept.move_to_end(key)
             return found
         self.misses += 1
-        compiled: QuantumCircuit = self._manager(level, "delay" in circuit.count_ops()).run(circuit)
+        # Qiskit schedules no circuits with control flow: their delays stay, and the device sets all other times
+        scheduled = "delay" in circuit.count_ops() and not circuit.has_control_flow_op()
+        compiled: QuantumCircuit = self._manager(level, scheduled).run(circuit)
         self._keep(key, compiled)
         return compiled
 
