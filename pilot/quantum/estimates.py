@@ -138,16 +138,17 @@ def _with_scatter(
     deviations = np.array(each) - shares @ np.array(each)
     scatter = shares**2 @ deviations**2 * number / (number - 1)
     above = np.divide(scatter - pooled, scatter, out=np.zeros_like(scatter), where=scatter > pooled)
-    wider = 1 + above * ((_student(number - 1) / _NORMAL) ** 2 - 1)
+    wider = 1 + above * (widening(number - 1) - 1)
     widened: NDArray[np.float64] = np.maximum(pooled, scatter * wider)
     return widened
 
 
 @lru_cache(maxsize=256)
-def _student(freedom: int) -> float:
+def widening(freedom: int) -> float:
+    """What a variance known from few values is multiplied by, so that its normal 95 % interval is Student's."""
     from scipy.stats import t
 
-    return float(t.ppf(0.975, freedom))
+    return (float(t.ppf(0.975, freedom)) / _NORMAL) ** 2
 
 
 def _shifts(

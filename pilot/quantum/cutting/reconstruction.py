@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from pilot.quantum.cutting.mapping import tree_sum
+from pilot.quantum.estimates import widening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +103,7 @@ def reconstruct(
 
     The shots of one draw enter its square too and are counted above already, so the squares are estimated
     without them: `T_t²` by `∏_f (x² - var x)`, and the square of the mean less its own variance by shots.
+    Few draws tell their spread badly, so the interval is widened to Student's.
 
     Args:
         decomposition: coefficients and choices.
@@ -224,7 +226,7 @@ def variance_of_draws(
         return bound
     square_of_mean = (drawn**2 - drawn_variance) / n**2
     variance: NDArray[np.float64] = n * weight**2 * (n / (n - 1) * (squares / n - square_of_mean)).clip(min=0)
-    return variance
+    return variance * widening(n - 1)
 
 
 def sums_of(
