@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from qiskit import QuantumCircuit
-from qiskit.circuit import CircuitInstruction, ControlFlowOp, Delay, Gate, Instruction, Qubit
+from qiskit.circuit import BoxOp, CircuitInstruction, ControlFlowOp, Delay, Gate, Instruction, Qubit
 from qiskit.circuit.library import CXGate
 
 from pilot.quantum.programs.definitions import expanded, opened
@@ -87,7 +87,7 @@ def defer_measurements(circuit: QuantumCircuit, *, keep_qubits: bool = False) ->
 
 
 def inlined(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The circuit with instructions that are no gates (``circuit.append(other_circuit, …)``, ``initialize``) and
+    """The circuit with instructions that are no gates (``circuit.append(other_circuit, …)``, ``initialize``), boxes and
     annotated operations replaced by what they are made of; the circuit itself where there are none."""
     return expanded(circuit, _contents)
 
@@ -96,6 +96,9 @@ def _contents(operation: Operation) -> QuantumCircuit | None:
     """What an operation that is no gate is made of; None where it is a step of its own."""
     if not isinstance(operation, Instruction):  # annotated, or a Clifford
         return opened(operation)
+    if isinstance(operation, BoxOp):
+        body: QuantumCircuit = operation.body
+        return body
     if isinstance(operation, Gate | ControlFlowOp | Delay) or operation.name in STEPS:
         return None
     definition: QuantumCircuit | None = getattr(operation, "definition", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 from qiskit import QuantumCircuit, qpy
@@ -37,7 +38,7 @@ from qiskit.quantum_info import Clifford
 from qiskit.synthesis import ProductFormula
 
 from pilot.errors import DescriptionError
-from pilot.quantum.blocks import with_qubits
+from pilot.quantum.blocks import with_qubits, without_boxes
 from pilot.quantum.programs.definitions import Change, changed, defined, opened, truly_named
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ _KEPT = (
     *(Clifford, DiagonalGate, Initialize, LinearFunction, PauliGate, PauliProductMeasurement),
     *(PauliProductRotationGate, PermutationGate, QFTGate, UnitaryGate),
 )
-#: QPY keeps no unit of a delay: one in another unit than "dt" travels as an instruction whose name tells it.
+#: QPY keeps no unit of a delay, and reads none with a free duration: one in another unit than "dt", or with a free
+#: duration, travels as an instruction whose name tells the unit.
 _DELAY = "delay in "
 
 
@@ -65,14 +67,15 @@ def pack(circuits: QuantumCircuit | Iterable[QuantumCircuit]) -> bytes:
     given = [circuits] if isinstance(circuits, QuantumCircuit) else list(circuits)
     buffer = io.BytesIO()
     try:
-        qpy.dump([changed(with_qubits(circuit), _Travelling()) for circuit in given], buffer)
+        travelling = [changed(with_qubits(without_boxes(circuit)), _Travelling()) for circuit in given]
+        qpy.dump(travelling, buffer, metadata_serializer=_Metadata)
     except DescriptionError:
         raise
     except Exception as error:  # of many kinds, by what it is that QPY does not know
         names = ", ".join(repr(circuit.name) for circuit in given[:5])
         raise DescriptionError(
             f"circuit {names} cannot travel to a worker: {error}; write what is special in it as gates "
-            "(circuit.decompose()), and metadata as numbers and texts",
+            "(circuit.decompose())",
             field="circuit",
         ) from error
     return buffer.getvalue()
@@ -84,6 +87,16 @@ def unpack(payload: bytes) -> list[QuantumCircuit]:
     if _DELAY.encode() in payload:
         return [changed(circuit, _Arrived()) for circuit in circuits]
     return circuits
+
+
+class _Metadata(json.JSONEncoder):
+    """What JSON cannot write of a circuit's metadata does not travel: workers do nothing with it."""
+
+    def encode(self, o: Any) -> str:
+        try:
+            return super().encode(o)
+        except (TypeError, ValueError, RecursionError):
+            return "{}"
 
 
 class _Travelling(Change):
@@ -99,7 +112,7 @@ class _Travelling(Change):
             base = self(operation.base_op)
             return operation if base is operation.base_op else AnnotatedOperation(base, operation.modifiers)
         if isinstance(operation, Delay):
-            if operation.unit in ("dt", "expr"):
+            if operation.unit in ("dt", "expr") and not isinstance(operation.duration, ParameterExpression):
                 return operation
             return Instruction(_DELAY + operation.unit, 1, 0, [operation.duration], label=operation.label)
         if _comes_back(operation):
