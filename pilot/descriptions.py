@@ -102,7 +102,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def _plain(value: Any) -> Any:
     """Python's number for one of another library, such as ``numpy.int64`` and ``numpy.float64``."""
-    if not isinstance(value, Real) or type(value) in (int, float, bool):
+    kind: Any = type(value)
+    if not isinstance(value, Real) or kind in (int, float, bool):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
 
