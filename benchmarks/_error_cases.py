@@ -1,25 +1,33 @@
 """Estimates whose truth is known, each drawn again and again: what `errors.py` measures.
 
-A case gives values and errors of `seeds` repetitions: circuits are planned as a task plans them, their outcomes are
-drawn by numpy from exact probabilities, and combined as a task combines them.
+A case gives values and errors of one repetition: circuits are planned as a task plans them, their outcomes are drawn by
+numpy from exact probabilities, and combined as a task combines them.
+
+Every method runs on 2 to 16 qubits but for these limits:
+
+- Wide circuits are bricks of gates between neighbours: the values of a long chain vanish.
+- Noise under extrapolation multiplies all values, by .55 at the largest factor, so none is lost at any width. Strong
+  noise, .22, has bricks at every width and 1,000 shots at least: where values are small or shots few, no decay is told
+  from a line, and the line is a biased estimate of it.
+- Twirled circuits are blocks of 4 qubits, measured together: 32 copies of 16 entangled qubits would take seconds.
+- Tomography is of up to 3 of the qubits: it takes `3**n` circuits.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit.library import RZXGate
-from qiskit.quantum_info import DensityMatrix, Operator, Pauli, Statevector, SuperOp
+from qiskit.quantum_info import DensityMatrix, Operator, Pauli, Statevector, SuperOp, partial_trace
 
 from pilot.quantum import cutting, expectation, tomography
 from pilot.quantum.circuits import run_circuit
-from pilot.quantum.compilation import structure
 from pilot.quantum.execution import without_noise
 from pilot.quantum.mitigation import Calibrations, Device, Readout, Twirling, ZeroNoise
 from pilot.quantum.observables import operators
@@ -30,8 +38,10 @@ Array = np.ndarray[Any, Any]
 SHOTS = (10, 100, 1_000, 100_000)
 #: Flips of the readout: of 0 to 1, and of 1 to 0.
 FLIPS = (0.03, 0.08)
-#: The angle that follows each cx of a device with coherent errors.
-COHERENT = 0.1
+#: What follows each cx of a device with coherent errors.
+ERROR = Operator(RZXGate(0.1))
+#: Qubits of each block of a twirled circuit.
+BLOCK = 4
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class Case:
     rarer: Array
     #: Of a generator: values and their errors, `(n_values,)` each.
     once: Callable[[np.random.Generator], tuple[Array, Array]]
+    #: Whether one repetition takes so long that fewer are made.
+    costly: bool = False
 
 
 # ---- outcomes ------------------------------------------------------------------------------------------------------
@@ -60,15 +72,35 @@ class Exact:
 
     def drawn(self, shots: int, rng: np.random.Generator) -> Outcomes:
         """`shots` samples."""
-        counts = rng.multinomial(shots, self.outcome.weights / self.outcome.weights.sum())
-        seen = counts > 0
+        if shots < len(self.sums):
+            seen, counts = np.unique(sampled(self.sums, shots, rng), return_counts=True)
+        else:
+            counts = rng.multinomial(shots, self.outcome.weights / self.outcome.weights.sum())
+            seen = np.flatnonzero(counts)
+            counts = counts[seen]
         return Outcomes(
             registers=self.outcome.registers,
             num_bits=self.outcome.num_bits,
             packed=self.outcome.packed[seen],
-            weights=counts[seen],
+            weights=counts,
             shots=shots,
         )
+
+    @cached_property
+    def sums(self) -> Array:
+        """Of the probabilities up to each outcome."""
+        return cumulated(self.outcome.weights)
+
+
+def cumulated(weights: Array) -> Array:
+    """Sums of probabilities, the last 1."""
+    sums = np.cumsum(weights)
+    return sums / sums[-1]
+
+
+def sampled(sums: Array, shots: int, rng: np.random.Generator) -> Array:
+    """The number of an outcome, `(shots,)`."""
+    return np.searchsorted(sums, rng.random(shots), side="right")
 
 
 def exact(circuit: QuantumCircuit, change: Callable[[Array], Array] = lambda it: it) -> Exact:
@@ -116,7 +148,12 @@ def weaker(probabilities: Array, factor: float) -> Array:
 
 
 def circuit_of(n: int) -> QuantumCircuit:
-    """A chain, entangled."""
+    """Entangled: a chain, or where it is wide, two layers of bricks."""
+    return chain(n) if n <= 8 else bricks(n)
+
+
+def chain(n: int) -> QuantumCircuit:
+    """Each qubit entangled with all before it."""
     circuit = QuantumCircuit(n)
     for qubit in range(n):
         circuit.ry(0.4 + 0.9 * (qubit % 3), qubit)
@@ -124,6 +161,27 @@ def circuit_of(n: int) -> QuantumCircuit:
         circuit.cx(qubit, qubit + 1)
     for qubit in range(n):
         circuit.rx(0.5 + 0.3 * (qubit % 4), qubit)
+    return circuit
+
+
+def bricks(n: int) -> QuantumCircuit:
+    """Each qubit entangled with up to four, so that values stay as they are at any width."""
+    circuit = QuantumCircuit(n)
+    for qubit in range(n):
+        circuit.ry(0.4 + 0.2 * (qubit % 3), qubit)
+    for qubit in (*range(0, n - 1, 2), *range(1, n - 1, 2)):
+        circuit.cx(qubit, qubit + 1)
+    for qubit in range(n):
+        circuit.rx(0.2 + 0.1 * (qubit % 4), qubit)
+    return circuit
+
+
+def blocks(n: int) -> QuantumCircuit:
+    """Chains of up to 4 qubits, side by side."""
+    circuit = QuantumCircuit(n)
+    for first in range(0, n, BLOCK):
+        size = min(BLOCK, n - first)
+        circuit.compose(chain(size), range(first, first + size), inplace=True)
     return circuit
 
 
@@ -188,16 +246,17 @@ def readout(circuit: QuantumCircuit, observables: Any, shots: int) -> Case:
 DECAYS: dict[str, Callable[[float], float]] = {
     "linear": lambda factor: 1 - 0.08 * factor,
     "exponential": lambda factor: float(np.exp(-0.12 * factor)),
+    "exponential, strong": lambda factor: float(np.exp(-0.3 * factor)),
     "richardson": lambda factor: 1 - 0.12 * factor + 0.008 * factor**2,
 }
 
 
-def zero_noise(form: str, circuit: QuantumCircuit, observables: Any, shots: int) -> Case:
+def zero_noise(decay: str, circuit: QuantumCircuit, observables: Any, shots: int) -> Case:
     """Extrapolated to no noise, where the noise has the form that is fitted."""
     planned = expectation.plan(circuit, observables)
-    stage = ZeroNoise(extrapolation=form)
+    stage = ZeroNoise(extrapolation=decay.split(",")[0])
     given = [
-        (exact(each, partial(weaker, factor=DECAYS[form](factor))), factor)
+        (exact(each, partial(weaker, factor=DECAYS[decay](factor))), factor)
         for each in planned.circuits
         for factor in stage.factors_of(each)
     ]
@@ -208,59 +267,70 @@ def zero_noise(form: str, circuit: QuantumCircuit, observables: Any, shots: int)
         found = without_noise(stage, planned.constants, planned.norms, planned.combine, outcomes)
         return found.values, found.standard_errors
 
-    return Case(f"zne, {form}", circuit.num_qubits, shots, truth, shots * rarer, once)
+    return Case(f"zne, {decay}", circuit.num_qubits, shots, truth, shots * rarer, once)
 
 
 def with_factor(outcome: Outcomes, factor: float) -> Outcomes:
     return replace(outcome, noise_factor=factor)
 
 
-def twirling(circuit: QuantumCircuit, observables: Any, shots: int) -> Case:
+def twirling(n: int, shots: int) -> Case:
     """Twirled on a device that turns too far after each cx. The truth is the mean over all ways to twirl."""
+    circuit, observables = blocks(n), observables_of(n)
     planned = expectation.plan(circuit, observables)
-    error = Operator(RZXGate(COHERENT))
-    truth, rarer = truth_of(circuit, observables, twirled_state(circuit, error))
+    truth, rarer = truth_of(circuit, observables, TwirledBlocks(n))
 
     def once(rng: np.random.Generator) -> tuple[Array, Array]:
         to_run = Twirling().plan(planned.circuits, shots, Device(), int(rng.integers(2**31)))
         outcomes = [
-            of_probabilities(each, coherent(each, error.data)).drawn(number or 0, rng)
-            for each, number in zip(to_run.circuits, to_run.shots, strict=True)
+            coherent(each, number or 0, rng) for each, number in zip(to_run.circuits, to_run.shots, strict=True)
         ]
         found = planned.combine(to_run.combine(outcomes))
         return found.values, found.standard_errors
 
-    return Case("twirling", circuit.num_qubits, shots, truth, shots * rarer, once)
+    return Case("twirling", n, shots, truth, shots * rarer, once, costly=True)
 
 
-def coherent(circuit: QuantumCircuit, error: Array) -> Array:
-    """Probabilities of the measured bits where `error` follows each cx."""
-    n = circuit.num_qubits
-    state = np.zeros(1 << n, dtype=complex)
-    state[0] = 1
-    bits: dict[int, int] = {}
+def coherent(circuit: QuantumCircuit, shots: int, rng: np.random.Generator) -> Outcomes:
+    """Samples of a circuit of blocks where an error follows each cx."""
+    places = {bit: number for number, bit in enumerate(circuit.clbits)}
+    numbers = {qubit: number for number, qubit in enumerate(circuit.qubits)}
+    gates: dict[int, list[Any]] = {}
     for entry in circuit.data:
-        qubits = [circuit.find_bit(qubit).index for qubit in entry.qubits]
-        if entry.name == "measure":
-            bits[circuit.find_bit(entry.clbits[0]).index] = qubits[0]
-        elif entry.name != "barrier":
-            matrix = matrix_of(entry.operation)
-            state = applied(error @ matrix if entry.name == "cx" else matrix, state, qubits, n)
-    tensor = (np.abs(state) ** 2).reshape((2,) * n)
-    order = [n - 1 - bits[place] for place in reversed(range(len(bits)))]
-    rest = [axis for axis in range(n) if axis not in order]
-    return tensor.transpose([*order, *rest]).reshape(1 << len(order), -1).sum(axis=1)
+        if entry.name != "barrier":
+            qubits = [numbers[qubit] for qubit in entry.qubits]
+            within = tuple(qubit % BLOCK for qubit in qubits)
+            gates.setdefault(qubits[0] // BLOCK, []).append((entry, within))
+    codes = np.zeros(shots, dtype=np.int64)
+    for its_gates in gates.values():
+        drawn = sampled(of_block(its_gates), shots, rng)
+        measured = [places[bit] for entry, _ in its_gates for bit in entry.clbits]
+        for number, place in enumerate(measured):
+            codes |= (drawn >> number & 1) << place
+    seen, counts = np.unique(codes, return_counts=True)
+    bits = (seen[:, None] >> np.arange(circuit.num_clbits) & 1).astype(bool)
+    return Outcomes.from_bits(bits, counts, registers=registers_of(circuit), shots=shots)
 
 
-def matrix_of(operation: Any) -> Array:
-    key = (operation.name, tuple(operation.params))
-    if key not in _MATRICES:
-        _MATRICES[key] = operation.to_matrix()
-    return _MATRICES[key]
+def of_block(gates: Sequence[Any]) -> Array:
+    """Sums of the probabilities of what a block's measurements give, the first of these the lowest bit."""
+    key = tuple((entry.name, *entry.params, *qubits) for entry, qubits in gates)
+    if key not in _BLOCKS:
+        state = np.zeros(1 << BLOCK, dtype=complex)
+        state[0] = 1
+        for entry, qubits in gates:
+            if not entry.clbits:
+                matrix = entry.matrix
+                state = applied(ERROR.data @ matrix if entry.name == "cx" else matrix, state, qubits, BLOCK)
+        order = [BLOCK - 1 - qubits[0] for entry, qubits in reversed(gates) if entry.clbits]
+        rest = [axis for axis in range(BLOCK) if axis not in order]
+        tensor = (np.abs(state) ** 2).reshape((2,) * BLOCK).transpose([*order, *rest])
+        _BLOCKS[key] = cumulated(tensor.reshape(1 << len(order), -1).sum(axis=1))
+    return _BLOCKS[key]
 
 
-#: Of the standard gates that twirled circuits consist of.
-_MATRICES: dict[Any, Array] = {}
+#: By the standard gates that they consist of: different copies have many blocks in common.
+_BLOCKS: dict[Any, Array] = {}
 
 
 def applied(matrix: Array, state: Array, qubits: Sequence[int], n: int) -> Array:
@@ -271,12 +341,28 @@ def applied(matrix: Array, state: Array, qubits: Sequence[int], n: int) -> Array
     return np.moveaxis(tensor, range(k), axes).reshape(-1)
 
 
-def twirled_state(circuit: QuantumCircuit, error: Operator) -> DensityMatrix:
-    """Where the twirled error, a random Pauli operator, follows each cx."""
+class TwirledBlocks:
+    """Where the twirled error, a random Pauli operator, follows each cx of `blocks(n)`."""
+
+    def __init__(self, n: int) -> None:
+        self._sizes = [min(BLOCK, n - first) for first in range(0, n, BLOCK)]
+        self._states = {size: twirled_state(chain(size)) for size in set(self._sizes)}
+
+    def expectation_value(self, pauli: Pauli) -> Any:
+        """The product of those of the blocks."""
+        values = [
+            self._states[size].expectation_value(pauli[BLOCK * number : BLOCK * number + size])
+            for number, size in enumerate(self._sizes)
+        ]
+        return np.prod(values)
+
+
+def twirled_state(circuit: QuantumCircuit) -> DensityMatrix:
+    """Where the twirled error follows each cx."""
     channel = np.zeros((16, 16), dtype=complex)
     for label in (a + b for a in "IXYZ" for b in "IXYZ"):
         pauli = Pauli(label).to_matrix()
-        share = abs(np.trace(pauli @ error.data) / 4) ** 2
+        share = abs(np.trace(pauli @ ERROR.data) / 4) ** 2
         channel += share * np.kron(pauli.conj(), pauli)
     state = DensityMatrix.from_int(0, 2**circuit.num_qubits)
     for entry in circuit.data:
@@ -287,44 +373,66 @@ def twirled_state(circuit: QuantumCircuit, error: Operator) -> DensityMatrix:
     return state
 
 
-def cut(n: int, shots: int, num_samples: int | None) -> Case:
-    """A cut circuit; with `num_samples` other terms are drawn in each repetition."""
-    truth, rarer = truth_of(circuit_of(n), observables_of(n))
+def cut(n: int, shots: int, num_samples: int | None, closed: str = "") -> Case:
+    """In halves; with `num_samples` other terms are drawn in each repetition."""
+    truth, rarer = truth_of(ring(n, closed), observables_of(n))
     number = itertools.count() if num_samples is not None else itertools.repeat(0)
 
     def once(rng: np.random.Generator) -> tuple[Array, Array]:
-        planned, experiments = cut_plan(n, num_samples, next(number))
+        planned, experiments = cut_plan(n, closed, num_samples, next(number))
         found = planned.combine([each.drawn(shots, rng) for each in experiments])
         return found.values, found.standard_errors
 
     kind = "cutting" if num_samples is None else f"cutting, {num_samples} draws"
-    return Case(kind, n, shots, truth, shots * rarer, once)
+    return Case(f"{kind}, {closed}" if closed else kind, n, shots, truth, shots * rarer, once, costly=True)
+
+
+def ring(n: int, closed: str) -> QuantumCircuit:
+    """`circuit_of(n)`, where `closed` names a gate with one of that on its first and last qubit: two cuts for one.
+
+    The 36 terms of two cx have the same weight, so fewer draws than that take none exactly; those of a turned pair
+    differ, so some are taken exactly and the others drawn.
+    """
+    circuit = circuit_of(n)
+    if closed == "cx":
+        circuit.cx(n - 1, 0)
+    elif closed == "rzz":
+        circuit.rzz(0.8, n - 1, 0)
+    if closed:
+        circuit.rx(0.3, range(n))
+    return circuit
 
 
 @lru_cache(maxsize=10_000)
-def cut_plan(n: int, num_samples: int | None, seed: int) -> tuple[cutting.CutPlan, list[Exact]]:
-    """`circuit_of(n)` in halves, and what its subexperiments give."""
-    planned = cutting.plan(circuit_of(n), observables_of(n), n // 2, num_samples=num_samples, seed=seed)
-    return planned, [subexperiment(structure(each), each) for each in planned.experiments()]
+def cut_plan(n: int, closed: str, num_samples: int | None, seed: int) -> tuple[cutting.CutPlan, list[Exact]]:
+    """A ring in halves, and what its subexperiments give."""
+    planned = cutting.plan(ring(n, closed), observables_of(n), n // 2, num_samples=num_samples, seed=seed)
+    return planned, [subexperiment(each) for each in planned.experiments()]
 
 
-def subexperiment(key: bytes, circuit: QuantumCircuit) -> Exact:
+def subexperiment(circuit: QuantumCircuit) -> Exact:
+    """What a circuit of standard gates gives."""
+    places = {bit: number for number, bit in enumerate([*circuit.qubits, *circuit.clbits])}
+    gates = [(each.name, *each.params, *[places[bit] for bit in (*each.qubits, *each.clbits)]) for each in circuit.data]
+    key = (tuple((register.name, register.size) for register in circuit.cregs), *gates)
     if key not in _SUBEXPERIMENTS:
         _SUBEXPERIMENTS[key] = Exact(run_circuit(circuit, None, 0))
     return _SUBEXPERIMENTS[key]
 
 
-#: By structure: plans with other draws have many in common.
-_SUBEXPERIMENTS: dict[bytes, Exact] = {}
+#: By their gates: plans with other draws have many in common.
+_SUBEXPERIMENTS: dict[Any, Exact] = {}
 
 
-def of_tomography(circuit: QuantumCircuit, observables: Any, shots: int, *, corrected: bool) -> Case:
-    """Values that the settings of tomography give, with and without correction of the readout."""
-    planned = tomography.plan(circuit)
+def of_tomography(n: int, qubits: Sequence[int], shots: int, *, corrected: bool) -> Case:
+    """Values that the settings of tomography of some qubits give, with and without correction of the readout."""
+    circuit, observables = circuit_of(n), observables_of(len(qubits))
+    planned = tomography.plan(circuit, qubits)
     stage, device = Readout(calibrations=Calibrations()), Device(name="known")
     circuits = stage.plan(planned.circuits, shots, device).circuits if corrected else planned.circuits
     given = [exact(each, misread) if corrected else exact(each) for each in circuits]
-    truth, rarer = truth_of(circuit, observables)
+    state = partial_trace(Statevector(circuit), [qubit for qubit in range(n) if qubit not in qubits])
+    truth, rarer = truth_of(QuantumCircuit(len(qubits)), observables, state)
 
     def once(rng: np.random.Generator) -> tuple[Array, Array]:
         if corrected:
@@ -336,24 +444,38 @@ def of_tomography(circuit: QuantumCircuit, observables: Any, shots: int, *, corr
         found = planned.combine(outcomes, "projected").expectation(observables)
         return found.values, found.standard_errors
 
-    kind = "tomography, readout" if corrected else "tomography"
-    return Case(kind, circuit.num_qubits, shots, truth, shots * rarer, once)
+    return Case("tomography, readout" if corrected else "tomography", n, shots, truth, shots * rarer, once)
 
 
-def cases(widest: int) -> Iterator[Callable[[], Case]]:
+#: Qubits, drawn terms, and the gate that closes a ring, of each cut circuit.
+CUT = [
+    *[(4, None, ""), (6, None, ""), (16, None, ""), (6, None, "cx")],
+    *[(6, 12, "cx"), (6, 30, "rzz"), (16, 12, "cx")],
+]
+
+
+def cases(widest: int) -> list[Callable[[], Case]]:
     """All of them; each is made when it is called."""
+    found: list[Callable[[], Case]] = []
     for shots in SHOTS:
         for n in (each for each in (2, 4, 8, 12, 16) if each <= widest):
-            yield partial(groups, "groups", circuit_of(n), observables_of(n), shots)
-            yield partial(groups, "near a pole", *near_a_pole(n), shots)
-            if n in (2, 4, 8) or (n, shots) == (16, 1_000):
-                yield partial(readout, circuit_of(n), observables_of(n), shots)
-                yield partial(readout, *near_a_pole(n), shots)
-            if n in (2, 8):
-                for form in DECAYS:
-                    yield partial(zero_noise, form, circuit_of(n), observables_of(n), shots)
-        yield partial(twirling, circuit_of(3), observables_of(3), shots)
-        for n, samples in ((4, None), (6, None), (6, 12), (6, 30)):
-            yield partial(cut, n, shots, samples)
-        yield partial(of_tomography, circuit_of(2), observables_of(2), shots, corrected=False)
-        yield partial(of_tomography, circuit_of(3), observables_of(3), shots, corrected=True)
+            found += [
+                partial(groups, "groups", circuit_of(n), observables_of(n), shots),
+                partial(groups, "near a pole", *near_a_pole(n), shots),
+                partial(readout, circuit_of(n), observables_of(n), shots),
+                partial(readout, *near_a_pole(n), shots),
+            ]
+            for decay in ("linear", "exponential", "richardson"):
+                found.append(partial(zero_noise, decay, circuit_of(n), observables_of(n), shots))
+            if shots >= 1_000:
+                found.append(partial(zero_noise, "exponential, strong", bricks(n), observables_of(n), shots))
+        found += [partial(twirling, n, shots) for n in (2, 3, 8, 16) if n <= widest]
+        for n, samples, closed in CUT:
+            if n <= widest:
+                found.append(partial(cut, n, shots, samples, closed))
+        found.append(partial(of_tomography, 2, (0, 1), shots, corrected=False))
+        found.append(partial(of_tomography, 3, (0, 1, 2), shots, corrected=True))
+        if widest >= 16:
+            found.append(partial(of_tomography, 16, (3, 4, 11), shots, corrected=False))
+            found.append(partial(of_tomography, 16, (7, 8), shots, corrected=True))
+    return found

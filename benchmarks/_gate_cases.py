@@ -51,7 +51,13 @@ class Case(NamedTuple):
     gate: str
     form: str
     circuit: QuantumCircuit
+    #: The same of a gate that was made with all its angles.
+    reference: QuantumCircuit
     values: list[float] | None = None
+
+    @property
+    def state(self) -> Statevector:
+        return Statevector(self.reference)
 
     @property
     def bound(self) -> QuantumCircuit:
@@ -69,7 +75,7 @@ def library() -> dict[str, Any]:
     hamiltonian = SparsePauliOp(["XZ", "YY", "ZI"], [0.3, 0.5, -0.2])
     commuting = SparsePauliOp(["XZ", "YY"], [0.3, 0.5])  # others are taken apart in steps, as its synthesis says
     matrices = [random_unitary(2, seed=seed).data for seed in range(2)]
-    gates = {name: kind(*_angles(number)) for name, (kind, number) in standard().items()}
+    gates = {name: kind(*_angles(number)) for name, (kind, number) in (standard() | own_gates()).items()}
     return gates | {
         "AndGate": lib.AndGate(2),
         "AndGate, flags": lib.AndGate(2, [1, -1]),
@@ -152,7 +158,37 @@ def with_angles() -> dict[str, tuple[Callable[..., Any], int]]:
         "HamiltonianGate": (lambda time: lib.HamiltonianGate(hamiltonian.to_matrix(), time), 1),
         "PauliProductRotationGate": (lambda angle: lib.PauliProductRotationGate(Pauli("XZ"), angle), 1),
     }
-    return {name: found for name, found in standard().items() if found[1]} | more
+    return {name: found for name, found in standard().items() if found[1]} | more | own_gates()
+
+
+def own_gates() -> dict[str, tuple[Callable[..., Any], int]]:
+    """Gates of a user's own with two angles: one of its own name, one of a name that means another, one in another."""
+
+    def body(name: str, first: Any, second: Any) -> QuantumCircuit:
+        circuit = QuantumCircuit(2, name=name, global_phase=0.3)
+        circuit.ry(2 * first + second, 0)
+        circuit.cx(0, 1)
+        circuit.rz(second, 1)
+        return circuit
+
+    def turn(angle: Any) -> Gate:
+        circuit = QuantumCircuit(1, name="turn")
+        circuit.rx(angle, 0)
+        circuit.h(0)
+        gate: Gate = circuit.to_gate()
+        return gate
+
+    def nested(first: Any, second: Any) -> QuantumCircuit:
+        circuit = QuantumCircuit(2, name="outer")
+        circuit.append(body("inner", second, first).to_gate(), [1, 0])
+        circuit.append(turn(first).control(1), [0, 1])
+        return circuit
+
+    return {
+        "own gate": (lambda *angles: body("layer", *angles).to_gate(), 2),
+        "own gate, taken name": (lambda *angles: body("multiplexer", *angles).to_gate(), 2),
+        "own gate in own gate": (lambda *angles: nested(*angles).to_gate(), 2),
+    }
 
 
 def _angles(number: int) -> list[float]:
@@ -185,6 +221,7 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "root": lambda gate: gate.power(0.5),
     "annotated control": lambda gate: AnnotatedOperation(gate, [ControlModifier(1, 0)]),
     "annotated inverse": lambda gate: AnnotatedOperation(gate, [InverseModifier()]),
+    "annotated inverse of control": lambda gate: AnnotatedOperation(gate.control(1), [InverseModifier()]),
     "annotated power": lambda gate: AnnotatedOperation(gate, [PowerModifier(2)]),
     "inside to_gate()": _inside,
     "inside to_instruction()": _inside_instruction,
@@ -192,23 +229,33 @@ FORMS: dict[str, Callable[[Any], Any]] = {
 
 
 def cases(name: str, forms: Sequence[str] = tuple(FORMS)) -> Iterator[Case]:
-    """Circuits of one gate of `library`, in the forms that Qiskit makes of it; those with free angles as well."""
-    made = {"bound": (library()[name], None)}
-    if name in with_angles():
-        maker, number = with_angles()[name]
-        free = ParameterVector("a", number)
-        made["free"] = (maker(*free), [1.1 - 0.7 * place for place in range(number)])
-    for angles, (gate, values) in made.items():
-        for form in forms:
-            try:
-                operation = FORMS[form](gate)
-                if not 0 < operation.num_qubits <= MAX_QUBITS:
-                    continue
-                case = Case(name, f"{form}, {angles}", _between(operation), values)
-                Statevector(case.bound)
-            except Exception:  # Qiskit makes no such form of it, or cannot say what it does
+    """Circuits of one gate of `library`, in the forms that Qiskit makes of it.
+
+    Where it has angles, also with free ones, and with angles that were free until they got their values.
+    """
+    for form in forms:
+        try:
+            operation = FORMS[form](library()[name])
+            if not 0 < operation.num_qubits <= MAX_QUBITS:
                 continue
-            yield case
+            circuit = _between(operation)
+            Statevector(circuit)
+        except Exception:  # Qiskit makes no such form of it, or cannot say what it does
+            continue
+        yield Case(name, f"{form}, bound", circuit, circuit)
+        if name not in with_angles():
+            continue
+        maker, number = with_angles()[name]
+        values = [1.1 - 0.7 * place for place in range(number)]
+        try:
+            circuit = _between(FORMS[form](maker(*ParameterVector("a", number))))
+            given = circuit.assign_parameters(values)
+            reference = _between(FORMS[form](maker(*values)))
+            Statevector(reference)
+        except Exception:
+            continue
+        yield Case(name, f"{form}, free", circuit, reference, values)
+        yield Case(name, f"{form}, given values", given, reference)
 
 
 def _between(operation: Any) -> QuantumCircuit:
@@ -284,8 +331,7 @@ def _measured(circuit: QuantumCircuit) -> QuantumCircuit:
 
 
 def _values(case: Case) -> NDArray[np.float64]:
-    state = Statevector(case.bound)
-    return np.array([state.expectation_value(Pauli(label)).real for label in _observables(case.circuit)])
+    return np.array([case.state.expectation_value(Pauli(label)).real for label in _observables(case.circuit)])
 
 
 def _probabilities(counts: Any, width: int) -> NDArray[np.float64]:
@@ -315,16 +361,12 @@ def several_sets(case: Case) -> float | None:
 
 def distribution(case: Case) -> float:
     result = run(TaskDescription(circuit=_measured(case.circuit), shots=None, parameters=case.values))
-    return _worst(
-        _probabilities(result.get_counts(), case.circuit.num_qubits) - Statevector(case.bound).probabilities()
-    )
+    return _worst(_probabilities(result.get_counts(), case.circuit.num_qubits) - case.state.probabilities())
 
 
 def counts(case: Case) -> float:
     result = run(TaskDescription(circuit=_measured(case.circuit), shots=SHOTS, seed=7, parameters=case.values))
-    return sampling_error(
-        _probabilities(result.get_counts(), case.circuit.num_qubits), Statevector(case.bound).probabilities()
-    )
+    return sampling_error(_probabilities(result.get_counts(), case.circuit.num_qubits), case.state.probabilities())
 
 
 def estimator(case: Case) -> float:
@@ -335,14 +377,14 @@ def estimator(case: Case) -> float:
 def sampler(case: Case) -> float:
     pub = (_measured(case.circuit), *([] if case.values is None else [case.values]))
     result = PilotSampler(Here(), seed=3).run([pub], shots=SHOTS).result()[0].data.meas.get_counts()
-    return sampling_error(_probabilities(result, case.circuit.num_qubits), Statevector(case.bound).probabilities())
+    return sampling_error(_probabilities(result, case.circuit.num_qubits), case.state.probabilities())
 
 
 def tomography(case: Case) -> float | None:
     if case.circuit.num_qubits > MAX_TOMOGRAPHY_QUBITS:
         return None
     result = run(TaskDescription(circuit=case.circuit, shots=None, tomography=True, parameters=case.values))
-    return _worst(result.linear.data - DensityMatrix(case.bound).data)
+    return _worst(result.linear.data - DensityMatrix(case.state).data)
 
 
 def cut(case: Case) -> float | None:
@@ -352,18 +394,19 @@ def cut(case: Case) -> float | None:
         return None  # of a qubit that belongs with others, Qiskit's `Statevector` draws one of the states
     if width > MAX_CUT_QUBITS + 1:
         return None
-    circuit = QuantumCircuit(width)
-    circuit.ry(0.7, 0)
-    circuit.cx(0, 1)
-    circuit.compose(case.bound, range(1, width), inplace=True)
+    circuit, reference = QuantumCircuit(width), QuantumCircuit(width)
+    for each, gates in ((circuit, case.bound), (reference, case.reference)):
+        each.ry(0.7, 0)
+        each.cx(0, 1)
+        each.compose(gates, range(1, width), inplace=True)
     labels = _observables(circuit)
-    state = Statevector(circuit)
+    state = Statevector(reference)
     expected = [state.expectation_value(Pauli(label)).real for label in labels]
     return _worst(cutting.plan(circuit, labels, width - 1).run(Here(), shots=None).values - expected)
 
 
 def folded(case: Case) -> float:
-    state = Statevector(case.bound).data
+    state = case.state.data
     found = [Statevector(fold(case.bound, 3)).data for fold in (fold_global, fold_local)]
     return max(_worst(each - state) for each in found)
 
@@ -377,7 +420,7 @@ def _text(format: str) -> Callable[[Case], float]:
             if len(names) != len(by_place):
                 return float("inf")
             read = read.assign_parameters(dict(zip(names, by_place.values(), strict=True)))
-        return _worst(Statevector(read).probabilities() - Statevector(case.bound).probabilities())
+        return _worst(Statevector(read).probabilities() - case.state.probabilities())
 
     return through
 

@@ -42,7 +42,7 @@ def verdict(door: Callable[[Any], float | None], case: Any, tolerance: float) ->
     except PilotError as problem:
         return "refused", str(problem)[:200]
     except _gate_cases.InWorker as problem:
-        late = _gate_cases.NO_EXACT in str(problem)
+        late = _gate_cases.NO_EXACT in str(problem) or str(problem).startswith("DescriptionError")
         return "refused late" if late else "bare error", str(problem)[:200]
     except BaseException as problem:  # Rust's panics are no `Exception`
         return "bare error", f"{type(problem).__name__}: {problem}"[:200]

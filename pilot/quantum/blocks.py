@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from qiskit import QuantumCircuit
 from qiskit.circuit import (
-    Barrier,
     BoxOp,
     BreakLoopOp,
     CircuitInstruction,
@@ -16,10 +15,10 @@ from qiskit.circuit import (
     SwitchCaseOp,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from pilot.quantum.programs.definitions import Change, changed, expanded
 
-    from qiskit.circuit import Qubit
+if TYPE_CHECKING:
+    from qiskit.circuit import Operation, Qubit
 
 
 def with_qubits(circuit: QuantumCircuit) -> QuantumCircuit:
@@ -35,44 +34,45 @@ def with_qubits(circuit: QuantumCircuit) -> QuantumCircuit:
     return _within(circuit, circuit.qubits[0])
 
 
-def without_boxes(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The circuit with the contents of each box between two barriers, since few devices and simulators take boxes.
+def without_boxes(circuit: QuantumCircuit, *, barriers: bool = False) -> QuantumCircuit:
+    """The circuit with what is in its boxes in their place.
 
-    Boxes that say how long they take, or have variables of their own, stay.
-
-    Returns:
-        The circuit itself where there are none.
+    Args:
+        circuit: returned itself where there are no boxes.
+        barriers: one before each box and one behind it, so that a compiler keeps what is in it together. Then boxes
+            that say how long they take stay.
     """
     if not circuit.has_control_flow_op():
         return circuit
-    entries: list[CircuitInstruction] = []
-    phase = circuit.global_phase
-    for entry in circuit.data:
-        operation = entry.operation
+
+    def contents(operation: Operation) -> QuantumCircuit | None:
+        if not isinstance(operation, BoxOp) or (barriers and operation.duration is not None):
+            return None
+        body: QuantumCircuit = operation.body
+        if not barriers or not body.qubits:
+            return body
+        held = body.copy_empty_like()
+        held.barrier()
+        held.compose(body, inplace=True)
+        held.barrier()
+        return held
+
+    return changed(expanded(circuit, contents), _Unboxed(barriers))
+
+
+class _Unboxed(Change):
+    """Bodies of control flow without boxes."""
+
+    def __init__(self, barriers: bool) -> None:
+        self._barriers = barriers
+
+    def __call__(self, operation: Operation) -> Operation:
         if not isinstance(operation, ControlFlowOp):
-            entries.append(entry)
-            continue
-        blocks = [without_boxes(block) for block in operation.blocks]
-        if isinstance(operation, BoxOp) and operation.duration is None and not blocks[0].num_vars:
-            barrier = CircuitInstruction(Barrier(len(entry.qubits)), entry.qubits)
-            entries += [barrier, *_contents(entry, blocks[0]), barrier]
-            phase += blocks[0].global_phase
-        elif any(new is not old for new, old in zip(blocks, operation.blocks, strict=True)):
-            entries.append(entry.replace(operation=operation.replace_blocks(blocks)))
-        else:
-            entries.append(entry)
-    rewritten = _rewritten(circuit, entries)
-    if rewritten is not circuit:
-        rewritten.global_phase = phase
-    return rewritten
-
-
-def _contents(box: CircuitInstruction, body: QuantumCircuit) -> Iterator[CircuitInstruction]:
-    """What a box does, on the bits of the circuit around it."""
-    for entry in body.data:
-        qubits = [box.qubits[body.find_bit(qubit).index] for qubit in entry.qubits]
-        clbits = [box.clbits[body.find_bit(clbit).index] for clbit in entry.clbits]
-        yield entry.replace(qubits=qubits, clbits=clbits)
+            return operation
+        blocks = [without_boxes(block, barriers=self._barriers) for block in operation.blocks]
+        if all(new is old for new, old in zip(blocks, operation.blocks, strict=True)):
+            return operation
+        return operation.replace_blocks(blocks)
 
 
 def without_empty_branches(circuit: QuantumCircuit) -> QuantumCircuit:
@@ -93,15 +93,16 @@ def without_empty_branches(circuit: QuantumCircuit) -> QuantumCircuit:
             if any(new is not old for new, old in zip(blocks, operation.blocks, strict=True)):
                 entry = entry.replace(operation=operation.replace_blocks(blocks))
         entries.append(entry)
-    return _rewritten(circuit, entries)
+    return _of_entries(circuit, entries)
 
 
 def _within(circuit: QuantumCircuit, qubit: Qubit) -> QuantumCircuit:
-    return _rewritten(circuit, [_entry(entry, qubit) for entry in circuit.data])
+    entries = [_entry(entry, qubit) for entry in circuit.data]
+    return _of_entries(circuit, entries)
 
 
-def _rewritten(circuit: QuantumCircuit, entries: Sequence[CircuitInstruction]) -> QuantumCircuit:
-    """The circuit with these entries; the circuit itself where they are its own."""
+def _of_entries(circuit: QuantumCircuit, entries: list[CircuitInstruction]) -> QuantumCircuit:
+    """The circuit with these instructions; itself where they are its own."""
     if len(entries) == len(circuit.data) and all(new is old for new, old in zip(entries, circuit.data, strict=True)):
         return circuit
     rewritten = circuit.copy_empty_like()

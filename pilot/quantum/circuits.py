@@ -24,20 +24,22 @@ from qiskit.circuit import (
     ControlledGate,
     Delay,
     Gate,
+    Instruction,
     ParameterExpression,
 )
-from qiskit.circuit.library import IGate, UnitaryGate
+from qiskit.circuit.library import IGate, Initialize, UnitaryGate
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError, QPUError
-from pilot.quantum import simulation
+from pilot.quantum import lightning, simulation
+from pilot.quantum.blocks import without_boxes
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.packing import pack, unpack
-from pilot.quantum.programs.definitions import Change, changed, expanded
+from pilot.quantum.programs.definitions import Change, changed, defined, expanded, is_library, opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,6 +57,10 @@ MAX_DEFERRED_QUBITS = 26
 SHOTS_AT_ONCE = 1 << 20
 #: Exact values of up to this many qubits come from the state vector.
 MAX_STATE_VECTOR_QUBITS = 20
+
+
+#: Seconds a gate to put values into a circuit, where each set is simulated for itself.
+_BIND_GATE = 5e-6
 
 
 class Simulator(NamedTuple):
@@ -106,14 +112,11 @@ def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int, simulator
     if sampled and simulator.method == "stabilizer":
         gates, holder = circuit, {}
     measured = list(holder) or circuit.clbits
-    outcomes: list[int]
-    weights: NDArray[np.int64] | NDArray[np.float64]
     if holder and not sampled and len(holder) <= (MAX_DEFERRED_QUBITS if shots is None else MAX_LISTED_BITS):
-        outcomes, weights = _draw(_probabilities(gates, list(holder.values()), simulator), shots, seed)
-    elif shots is None:
+        return drawn(circuit, measured, _probabilities(gates, list(holder.values()), simulator), shots, seed)
+    if shots is None:
         raise _without_probabilities(circuit)
-    else:
-        outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed, simulator)
+    outcomes, weights = _sample(_measured(gates, list(holder.values())), shots, seed, simulator)
     return _outcomes_of(circuit, measured, outcomes, weights, shots)
 
 
@@ -137,8 +140,24 @@ def run_sets(
         return None
     gates.append(SaveProbabilities(len(holder)), list(holder.values()))
     sets = _run_bound(gates, circuit.parameters, values, Simulator("statevector"))
-    drawn = (_draw(_normalised(data["probabilities"]), shots, seed) for data, seed in zip(sets, seeds, strict=True))
-    return [_outcomes_of(circuit, list(holder), *one, shots) for one in drawn]
+    return [
+        drawn(circuit, list(holder), data["probabilities"], shots, seed) for data, seed in zip(sets, seeds, strict=True)
+    ]
+
+
+def drawn(
+    circuit: QuantumCircuit, measured: Sequence[Clbit], probabilities: Any, shots: int | None, seed: int
+) -> Outcomes:
+    """Outcomes of a circuit from the probabilities of all of them.
+
+    Args:
+        circuit: whose bits and registers the outcomes have; bits that are not measured are 0.
+        measured: its measured bits.
+        probabilities: `(2 ** len(measured),)`, `measured[0]` the lowest digit; they are made to add up to 1.
+        shots: samples; None: the probabilities themselves.
+        seed: of the sampling.
+    """
+    return _outcomes_of(circuit, measured, *_draw(_normalised(probabilities), shots, seed), shots)
 
 
 def _outcomes_of(
@@ -165,23 +184,30 @@ def exact_values(
 ) -> NDArray[np.float64]:
     """Expectation values in the state that the circuit's gates make, `(n_observables,)`.
 
-    By state vector up to 20 qubits, above by what `simulation` predicts to be fastest. Measurements at the circuit's
-    end are left out.
+    By PennyLane's lightning where it is installed and predicted to be fastest; else by Aer, with the state vector up to
+    20 qubits, above with what `simulation` predicts to be fastest. Measurements at the circuit's end are left out.
 
     Args:
         circuit: on as many qubits as the observables.
         observables: with real coefficients.
         values: sets of values for the circuit's parameters, `(n_sets, n_parameters)` in the order of
-            ``circuit.parameters``; then the result is `(n_sets, n_observables)`, from one run of the simulator.
+            ``circuit.parameters``; then the result is `(n_sets, n_observables)`, with Aer from one run.
 
     Raises:
         DescriptionError: as `state_of`.
     """
     gates, qubits = state_of(circuit)
-    simulator = _for_values(gates)
+    simulator, seconds = _for_values(gates, sum(map(len, observables)), values)
+    found = _by_lightning(gates, qubits, observables, list(circuit.parameters), values, seconds)
+    if found is not None:
+        return found
     labels = [f"value {number}" for number in range(len(observables))]
+    places = [gates.find_bit(qubit).index for qubit in qubits]
     for label, observable in zip(labels, observables, strict=True):
-        gates.append(SaveExpectationValue(observable, label=label), qubits)
+        # of all qubits: where the circuit has idle ones, Aer 0.18 takes the value of some for that of others
+        # (qiskit-aer#2442)
+        whole = observable.apply_layout(places, gates.num_qubits)
+        gates.append(SaveExpectationValue(whole, label=label), gates.qubits)
     if values is None:
         data = _run(gates, shots=1, seed=0, simulator=simulator)
         return np.array([data[label] for label in labels])
@@ -221,14 +247,95 @@ def _without_probabilities(circuit: QuantumCircuit) -> DescriptionError:
     )
 
 
-def _for_values(gates: QuantumCircuit) -> Simulator:
-    """What expectation values are computed on, with the threads that this worker may have."""
+def check_known(circuit: QuantumCircuit) -> None:
+    """Refuse variables, and operations that Aer does not know and that nothing says the meaning of, also inside others.
+
+    Raises:
+        DescriptionError: there is one; the message names it.
+    """
+    known = _gate_names(AUTOMATIC)
+    if _has_variables(circuit):
+        raise DescriptionError(
+            f"circuit {circuit.name!r} has variables, which simulators cannot follow: write what they hold into "
+            "classical registers by measurements, and act on these",
+            field="circuit",
+        )
+    if known.issuperset(_names(circuit)):
+        return
+    for entry in circuit.data:
+        operation = entry.operation
+        if isinstance(operation, ControlFlowOp):
+            for block in operation.blocks:
+                check_known(block)
+        elif entry.name not in known and not entry.is_standard_gate() and not isinstance(operation, Barrier | Delay):
+            base = getattr(operation, "base_op", operation)
+            made_of = opened(base)
+            if made_of is None and type(base) in (Gate, Instruction):
+                raise DescriptionError(
+                    f"circuit {circuit.name!r} has {base.name!r}, which simulators do not know, and nothing says what "
+                    "it is made of: give it a definition (QuantumCircuit.to_gate()), or name a QPU that knows it",
+                    field="circuit",
+                )
+            if made_of is not None and not is_library(base):
+                check_known(made_of)
+
+
+def _has_variables(circuit: QuantumCircuit) -> bool:
+    """Variables of Qiskit's (`add_var`), not bits that are set."""
+    if next(circuit.iter_vars(), None) is not None:
+        return True
+    blocks = [
+        block
+        for entry in circuit.data
+        if isinstance(entry.operation, ControlFlowOp)
+        for block in entry.operation.blocks
+    ]
+    return any(map(_has_variables, blocks))
+
+
+def _for_values(gates: QuantumCircuit, terms: int, values: NDArray[np.float64] | None) -> tuple[Simulator, float]:
+    """Which of Aer's methods is best for expectation values, with the threads that this worker may have; and the
+    seconds that it is predicted to take, for each set of values."""
+    measuring = terms * lightning.TERM_AMPLITUDE * 2.0**gates.num_qubits
     if gates.num_qubits <= MAX_STATE_VECTOR_QUBITS:
-        return Simulator("statevector")
+        sets = values is not None and len(values) > 1
+        seconds = simulation.state_vector_seconds(gates.num_qubits, len(gates.data), sets=sets)
+        return Simulator("statevector"), seconds + measuring
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     estimates = simulation.predict(simulation.facts(gates), None, cores=threads)
     best = simulation.choose(estimates) or estimates[0]
-    return Simulator(best.method, threads=threads)
+    measuring = measuring if best.method == "statevector" else 0.0
+    return Simulator(best.method, threads=threads), best.seconds + measuring
+
+
+def _by_lightning(
+    gates: QuantumCircuit,
+    qubits: Sequence[Qubit],
+    observables: Sequence[SparsePauliOp],
+    parameters: Sequence[Parameter],
+    values: NDArray[np.float64] | None,
+    seconds: float,
+) -> NDArray[np.float64] | None:
+    """`exact_values` by lightning; None where it cannot, or is not predicted to take less than ``seconds``, for each
+    set of values."""
+    width, terms = gates.num_qubits, sum(map(len, observables))
+    if values is not None:
+        seconds -= _BIND_GATE * len(gates.data)
+    if width > lightning.MAX_QUBITS or lightning.least_seconds(len(gates.data), width, terms) >= seconds:
+        return None
+    if not lightning.is_available():
+        return None
+    wires = [gates.find_bit(qubit).index for qubit in qubits]
+    found: list[NDArray[np.float64]] = []
+    for row in [None] if values is None else values.tolist():
+        bound = gates
+        if row is not None:
+            bound = gates.assign_parameters(dict(zip(parameters, row, strict=True)), strict=False)
+        steps = lightning.steps_of(bound)
+        if steps is None or (not found and lightning.seconds(steps, width, terms) >= seconds):
+            return None
+        found.append(lightning.values_after(steps, wires, observables, width))
+    return found[0] if values is None else np.array(found)
 
 
 def warm_up() -> int:
@@ -251,11 +358,10 @@ def _deferred(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Clbit, Qubi
     return gates, holder
 
 
-def _probabilities(gates: QuantumCircuit, qubits: list[Qubit], simulator: Simulator) -> NDArray[np.float64]:
+def _probabilities(gates: QuantumCircuit, qubits: list[Qubit], simulator: Simulator) -> Any:
     """The probability of each outcome of `qubits`, `(2 ** len(qubits),)`; `qubits[0]` is the lowest bit."""
     gates.append(SaveProbabilities(len(qubits)), qubits)
-    data = _run(gates, shots=1, seed=0, simulator=simulator)
-    return _normalised(data["probabilities"])
+    return _run(gates, shots=1, seed=0, simulator=simulator)["probabilities"]
 
 
 def _normalised(given: Any) -> NDArray[np.float64]:
@@ -379,8 +485,10 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     and takes a third longer at 17 qubits.
     """
     names = _gate_names(simulator)
+    circuit = without_boxes(circuit)
     if "delay" in _names(circuit):
         circuit = changed(circuit, _Undelayed())
+    circuit = changed(circuit, _Prepared())
     if names.issuperset(_names(circuit)):
         return circuit
     if simulator.method in _TAKES_MATRICES:
@@ -396,6 +504,22 @@ class _Undelayed(Change):
 
     def change(self, operation: Operation) -> Operation:
         return IGate() if isinstance(operation, Delay) else operation
+
+
+class _Prepared(Change):
+    """Initialize as a reset and gates.
+
+    Aer 0.18 takes the other qubits' states wrong on a matrix product state, or hangs, and in branches of shots.
+    """
+
+    def change(self, operation: Operation) -> Operation:
+        if not isinstance(operation, Instruction) or isinstance(operation, Gate):
+            return operation
+        made_of = operation.definition
+        if made_of is None:
+            return operation
+        inner = changed(made_of, self)
+        return operation if inner is made_of and not isinstance(operation, Initialize) else defined(operation, inner)
 
 
 def _names(circuit: QuantumCircuit) -> set[str]:

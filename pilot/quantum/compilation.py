@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from qiskit import generate_preset_pass_manager
 
 from pilot.errors import DescriptionError, QPUError
+from pilot.quantum.blocks import without_boxes
 from pilot.quantum.packing import pack
 
 if TYPE_CHECKING:
@@ -104,7 +105,11 @@ class Compiler:
             self._kept.move_to_end(key)
             return found
         self.misses += 1
-        compiled = self._run(self._manager(level, "delay" in circuit.count_ops()), circuit)
+        if "box" not in self._target.operation_names:
+            circuit = without_boxes(circuit, barriers=True)
+        # Qiskit schedules no circuits with control flow: their delays stay, and the device sets all other times
+        scheduled = "delay" in circuit.count_ops() and not circuit.has_control_flow_op()
+        compiled = self._run(self._manager(level, scheduled), circuit)
         self._keep(key, compiled)
         return compiled
 

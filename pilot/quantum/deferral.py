@@ -87,7 +87,7 @@ def defer_measurements(circuit: QuantumCircuit, *, keep_qubits: bool = False) ->
 
 
 def inlined(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The circuit with instructions that are no gates (``circuit.append(other_circuit, …)``, ``initialize``), boxes and
+    """The circuit with instructions that are no gates (``circuit.append(other_circuit, …)``, ``initialize``) and
     annotated operations replaced by what they are made of; the circuit itself where there are none."""
     return expanded(circuit, _contents)
 
@@ -97,8 +97,7 @@ def _contents(operation: Operation) -> QuantumCircuit | None:
     if not isinstance(operation, Instruction):  # annotated, or a Clifford
         return opened(operation)
     if isinstance(operation, BoxOp):
-        body: QuantumCircuit = operation.body
-        return body
+        return operation.body
     if isinstance(operation, Gate | ControlFlowOp | Delay) or operation.name in STEPS:
         return None
     definition: QuantumCircuit | None = getattr(operation, "definition", None)

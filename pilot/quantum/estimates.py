@@ -93,9 +93,9 @@ def variance_of_mean(
         shots: how many were taken.
         bounds: `(n_columns,)`: the largest size that a value can have.
     """
-    deviations = values - frequencies @ values
-    second = frequencies @ deviations**2
-    fourth = frequencies @ deviations**4
+    squares = (values - frequencies @ values) ** 2
+    second = frequencies @ squares
+    fourth = frequencies @ squares**2
     second[second < _ROUNDING * bounds**2] = 0.0
     varies = second > 0
     # the square of the distance between the two values: 4 σ² + (μ₄ - σ⁴) / σ²

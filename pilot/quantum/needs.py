@@ -86,18 +86,7 @@ def noisy(circuit: QuantumCircuit, shots: int, asked: Resources | None) -> tuple
     if width > MAX_SMALL_QUBITS:  # compiled for a device, perhaps; Aer leaves idle qubits out
         active = (entry.qubits for entry in circuit.data if entry.name not in WITHOUT_EFFECT)
         width = len({qubit for qubits in active for qubit in qubits})
-    about = simulation.Facts(
-        qubits=width,
-        gates=len(circuit.data),
-        entangling=0,
-        depth=0,
-        measured=circuit.num_clbits,
-        midway=0,
-        dynamic=False,
-        clifford=False,
-        bonds=(),
-        bond_work=(),
-    )
+    about = simulation.counted(width, len(circuit.data), circuit.num_clbits)
     estimates = simulation.predict(about, shots, noisy=True)
     best = simulation.choose(estimates) or estimates[0]
     return asked or _taking(best), best.seconds

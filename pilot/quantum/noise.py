@@ -1,16 +1,17 @@
 """Circuits with a noise model of the user's own, on a worker's cores: as many as can be in one run of Aer.
 
-Aer takes tens of milliseconds for a noise model in each run, whatever the circuits are.
+Aer takes tens of milliseconds for a noise model in each run, whatever the circuits are. Those on few qubits share a run
+that gives exact probabilities, from which each is sampled with its own seed; others share one where they have no seed.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from qiskit import generate_preset_pass_manager
@@ -19,7 +20,10 @@ from qiskit_aer.noise import NoiseModel
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, PilotError, QPUError
+from pilot.quantum.blocks import without_boxes
+from pilot.quantum.circuits import drawn
 from pilot.quantum.execution import _Execution
+from pilot.quantum.noisy_probabilities import NoisyProbabilities
 from pilot.quantum.outcomes import Outcomes, registers_of
 
 if TYPE_CHECKING:
@@ -79,8 +83,8 @@ class NoisySimulation(_Execution):
     shots: int = 1024
     #: Pickle of Aer's ``NoiseModel``.
     model: bytes = b""
-    #: Circuits of several tasks may be in one run. Their counts then depend on which tasks run together, so only
-    #: tasks without a seed do that.
+    #: Circuits of several tasks may be in one run also where single shots are simulated. Their counts then depend on
+    #: which tasks run together, so only tasks without a seed do that.
     together: bool = False
 
     def __call__(self, *call: Any) -> Any:
@@ -92,41 +96,74 @@ class NoisySimulation(_Execution):
 
     def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run several tasks; a result or an exception for each."""
-        if not self.together or len(calls) == 1:
-            return [self._results([call])[0] for call in calls]
         results = self._results(calls)
-        if any(isinstance(one, BaseException) for one in results):  # one may be to blame for all
+        if len(calls) > 1 and any(isinstance(one, BaseException) for one in results):  # one may be to blame for all
             return [self._results([call])[0] for call in calls]
         return results
 
     def _results(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         try:
             circuits = [list(self._circuits(given)) for given, _, _ in calls]
-            found = iter(self._run([one for its in circuits for one in its], calls[0][1][0]))
+            found = iter(self._outcomes(circuits, [seeds for _, seeds, _ in calls]))
             outcomes = [[next(found) for _ in its] for its in circuits]
             return [its if finish is None else finish(its) for its, (_, _, finish) in zip(outcomes, calls, strict=True)]
-        except Exception as error:
+        except PilotError as error:
             return [error] * len(calls)
+        except Exception as error:  # AerError, a memory error, a circuit that its compiler cannot take
+            failed = QPUError(f"Aer with a noise model: {error}")
+            failed.__cause__ = error
+            return [failed] * len(calls)
 
-    def _run(self, circuits: Sequence[QuantumCircuit], seed: int) -> Iterable[Outcomes]:
-        """One run of Aer.
+    def _outcomes(self, circuits: Sequence[Sequence[QuantumCircuit]], seeds: Sequence[Sequence[int]]) -> list[Outcomes]:
+        """Of the circuits of several tasks, one after the other: those whose exact probabilities can be had in one run,
+        the others in one run too, or with seeds in one for each task."""
+        exact = _probabilities(self.model)
+        work = [
+            _Work(task, circuit, _known(circuit), seed)
+            for task, (its, drawn_seeds) in enumerate(zip(circuits, seeds, strict=True))
+            for circuit, seed in zip(its, drawn_seeds, strict=True)
+        ]
+        found: dict[int, Outcomes] = {}
+        sampled: dict[int, list[int]] = {}
+        drawn_from: list[int] = []
+        for number, one in enumerate(work):
+            if exact.takes(one.known, self.shots):
+                drawn_from.append(number)
+            else:
+                sampled.setdefault(0 if self.together else one.task, []).append(number)
+        if drawn_from:
+            probabilities = exact.find([work[number].known for number in drawn_from])
+            for number, (places, its) in zip(drawn_from, probabilities, strict=True):
+                circuit = work[number].circuit
+                bits = [circuit.clbits[place] for place in places]
+                found[number] = drawn(circuit, bits, its, self.shots, work[number].seed)
+        for numbers in sampled.values():
+            found.update(zip(numbers, self._run([work[number] for number in numbers]), strict=True))
+        return [found[number] for number in range(len(work))]
+
+    def _run(self, work: Sequence[_Work]) -> list[Outcomes]:
+        """One run of Aer, with the first one's seed.
 
         Raises:
             QPUError: Aer's own words.
         """
         simulator = _simulator(self.model)
-        try:
-            known = [_known(circuit) for circuit in circuits]
-            result = simulator.run(known, shots=self.shots, seed_simulator=seed).result()
-            counts = [result.data(number)["counts"] if result.success else {} for number in range(len(circuits))]
-        except PilotError:
-            raise
-        except Exception as error:  # AerError, a memory error, a circuit that its compiler cannot take
-            raise QPUError(f"Aer with a noise model: {error}") from error
+        result = simulator.run([one.known for one in work], shots=self.shots, seed_simulator=work[0].seed).result()
         if not result.success:
             failed = next((one.status for one in result.results if not one.success), result.status)
             raise QPUError(f"Aer with a noise model: {failed}")
-        return [_outcomes(circuit, its, self.shots) for circuit, its in zip(circuits, counts, strict=True)]
+        counts = [result.data(number)["counts"] for number in range(len(work))]
+        return [_outcomes(one.circuit, its, self.shots) for one, its in zip(work, counts, strict=True)]
+
+
+class _Work(NamedTuple):
+    """A circuit of the task of that number."""
+
+    task: int
+    circuit: QuantumCircuit
+    #: The same in gates that Aer knows.
+    known: QuantumCircuit
+    seed: int
 
 
 def _outcomes(circuit: QuantumCircuit, counts: dict[str, int], shots: int) -> Outcomes:
@@ -141,6 +178,7 @@ def _outcomes(circuit: QuantumCircuit, counts: dict[str, int], shots: int) -> Ou
 
 def _known(circuit: QuantumCircuit) -> QuantumCircuit:
     """The circuit; where it has a gate that Aer does not know, that in gates which Aer knows."""
+    circuit = without_boxes(circuit)
     if _gate_names().issuperset(circuit.count_ops().keys() - {"barrier"}):
         return circuit
     known: QuantumCircuit = _pass_manager().run(circuit)
@@ -151,6 +189,11 @@ def _known(circuit: QuantumCircuit) -> QuantumCircuit:
 def _simulator(model: bytes) -> AerSimulator:
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     return AerSimulator(noise_model=pickle.loads(model), max_parallel_threads=threads)
+
+
+@lru_cache(maxsize=4)
+def _probabilities(model: bytes) -> NoisyProbabilities:
+    return NoisyProbabilities(pickle.loads(model))
 
 
 @lru_cache(maxsize=1)

@@ -38,7 +38,7 @@ from qiskit.quantum_info import Clifford
 from qiskit.synthesis import ProductFormula
 
 from pilot.errors import DescriptionError
-from pilot.quantum.blocks import with_qubits, without_boxes
+from pilot.quantum.blocks import with_qubits
 from pilot.quantum.programs.definitions import Change, changed, defined, opened, truly_named
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ _KEPT = (
     *(Clifford, DiagonalGate, Initialize, LinearFunction, PauliGate, PauliProductMeasurement),
     *(PauliProductRotationGate, PermutationGate, QFTGate, UnitaryGate),
 )
-#: QPY keeps no unit of a delay, and reads none with a free duration: one in another unit than "dt", or with a free
-#: duration, travels as an instruction whose name tells the unit.
+#: QPY keeps no unit of a delay: one in another unit than "dt" travels as an instruction whose name tells it.
 _DELAY = "delay in "
 
 
@@ -67,7 +66,7 @@ def pack(circuits: QuantumCircuit | Iterable[QuantumCircuit]) -> bytes:
     given = [circuits] if isinstance(circuits, QuantumCircuit) else list(circuits)
     buffer = io.BytesIO()
     try:
-        travelling = [changed(with_qubits(without_boxes(circuit)), _Travelling()) for circuit in given]
+        travelling = [changed(with_qubits(circuit), _Travelling()) for circuit in given]
         qpy.dump(travelling, buffer, metadata_serializer=_Metadata)
     except DescriptionError:
         raise
@@ -112,7 +111,8 @@ class _Travelling(Change):
             base = self(operation.base_op)
             return operation if base is operation.base_op else AnnotatedOperation(base, operation.modifiers)
         if isinstance(operation, Delay):
-            if operation.unit in ("dt", "expr") and not isinstance(operation.duration, ParameterExpression):
+            free = isinstance(operation.duration, ParameterExpression)  # it comes back with a unit that no delay has
+            if operation.unit == "expr" or (operation.unit == "dt" and not free):
                 return operation
             return Instruction(_DELAY + operation.unit, 1, 0, [operation.duration], label=operation.label)
         if _comes_back(operation):

@@ -82,6 +82,8 @@ _LISTED = 26
 _START = 1.0e-3  #: seconds to start a run
 _GATE = 1.6e-5  #: seconds a gate, whatever its size: Qiskit's data becomes Aer's
 _AMPLITUDE = 2.3e-9  #: seconds a gate and amplitude
+_SET = 1.0e-4  #: seconds for one of many sets of values, for which a run is started once
+_SET_GATE = 2.0e-6  #: the same, a gate
 _SHOT = 1.0e-6  #: seconds to sample a shot, by state vector
 _TRAJECTORY = 4.5e-7  #: seconds a gate and shot, where each shot is followed by itself
 _TRAJECTORY_AMPLITUDE = 5.8e-9  #: the same, for each amplitude
@@ -183,6 +185,40 @@ def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> Facts:
         bonds=limits,
         bond_work=work,
     )
+
+
+def counted(qubits: int, gates: int, measured: int = 0) -> Facts:
+    """Facts of a circuit of which nothing else is looked at: what a state vector or a density matrix is predicted from.
+
+    Args:
+        qubits: that something is done to.
+        gates: how many.
+        measured: classical bits.
+    """
+    return Facts(
+        qubits=qubits,
+        gates=gates,
+        entangling=0,
+        depth=0,
+        measured=measured,
+        midway=0,
+        dynamic=False,
+        clifford=False,
+        bonds=(),
+        bond_work=(),
+    )
+
+
+def state_vector_seconds(qubits: int, gates: int, *, sets: bool = False) -> float:
+    """What a state vector takes on one core, without measurements.
+
+    Args:
+        qubits: of the circuit.
+        gates: how many.
+        sets: it is one of many sets of values for the circuit's parameters, in one run.
+    """
+    start, each = (_SET, _SET_GATE) if sets else (_START, _GATE)
+    return start + gates * (each + _AMPLITUDE * 2.0**qubits)
 
 
 def predict(about: Facts, shots: int | None, *, cores: int = 1, gpus: int = 0, noisy: bool = False) -> list[Estimate]:

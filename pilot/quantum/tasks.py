@@ -22,6 +22,7 @@ from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDes
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, needs, tomography
+from pilot.quantum.circuits import check_known
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.execution import (
@@ -287,6 +288,7 @@ def _expectation(wanted: _Wanted, where: _Where, offer: Offer) -> Prepared:
 
 def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepared:
     """Expectation values without sampling: sets of values are split, observables are not."""
+    check_known(wanted.circuit)
     state = without_final_measurements(inlined(wanted.circuit))
     if not all(isinstance(entry.operation, Gate | Barrier | Delay) for entry in state.data):
         _check_exact(state, "expectation values")
@@ -367,6 +369,8 @@ def _on_simulators(
     wanted: _Wanted, where: _Where, circuits: Sequence[QuantumCircuit], program: bytes | None, offer: Offer
 ) -> _Way:
     shots, asked = wanted.description.shots, needs.asked_for(wanted.description)
+    if not where.simulator:
+        check_known(circuits[0])
     if shots is None and not where.simulator:
         _check_exact(circuits[0], "probabilities")  # the others differ in their last gates
     estimates = [needs.simulated(circuit, shots, offer, asked) for circuit in circuits]

@@ -670,6 +670,130 @@ def test_fake_reads_ones_and_zeros_as_they_were_calibrated() -> None:
     assert measured == pytest.approx(wrong_0, abs=4 * (wrong_0 / 20_000) ** 0.5)
 
 
+def busy_circuit(seed: int) -> QuantumCircuit:
+    """Gates, delays, resets and measurements in any order, each measurement into a bit of its own."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    circuit = QuantumCircuit(3, 12)
+    free = 3
+    for _ in range(12):
+        first, second = random.permutation(3)[:2].tolist()
+        kind = random.integers(7)
+        if kind == 0:
+            circuit.cx(first, second)
+        elif kind == 1:
+            circuit.barrier(first, second)
+        elif kind == 2 and free < 12:
+            circuit.measure(first, free)
+            free += 1
+        elif kind == 3:
+            circuit.reset(first)
+        elif kind == 4:
+            circuit.delay(160 * int(random.integers(1, 200)), first, "dt")
+        else:
+            circuit.ry(random.uniform(0, 3), first)
+    circuit.measure(range(3), range(3))
+    return circuit
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fake_distributions_are_those_of_aer_with_the_same_noise(seed: int) -> None:
+    import numpy as np
+    from qiskit_aer import AerSimulator
+
+    qpu = FakeQPU("fake:manila", "manila")
+    qpu.open()
+    device = qpu._device
+    assert device is not None
+    circuit = compiled(qpu, busy_circuit(seed))
+    small, active = device.reduce(circuit)
+    scheduled = device.schedule(small, active)
+    ours = qpu.run([circuit], 100_000, [1])[0].get_counts()
+    model = device.noise(scheduled, active)
+    simulator = AerSimulator(method="density_matrix", noise_model=model, max_parallel_threads=1)
+    theirs = simulator.run(scheduled, shots=4_000, seed_simulator=2).result().get_counts()
+    shares = {key: (ours.get(key, 0) / 100_000, theirs.get(key, 0) / 4_000) for key in ours.keys() | theirs.keys()}
+    distance = sum(abs(one - other) for one, other in shares.values()) / 2
+    assert distance < 1.5 * sum(np.sqrt(one / 4_000) for one, _ in shares.values()) / 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_fake_schedules_as_qiskit_does(seed: int) -> None:
+    from qiskit import QuantumRegister
+    from qiskit.transpiler import PassManager
+    from qiskit.transpiler.passes import ALAPScheduleAnalysis, PadDelay, TimeUnitConversion
+
+    from pilot.quantum.durations import timed
+
+    qpu = FakeQPU("fake:manila", "manila")
+    qpu.open()
+    device = qpu._device
+    assert device is not None
+    small, active = device.reduce(compiled(qpu, busy_circuit(seed)))
+    ours = device.schedule(small, active)
+    target = timed(device.target, active)
+    physical = QuantumCircuit(QuantumRegister(len(active), "q"), small.clbits, *small.cregs)
+    physical.compose(small, physical.qubits, physical.clbits, inplace=True)
+    passes = [TimeUnitConversion(target=target), ALAPScheduleAnalysis(target=target)]
+    theirs = PassManager([*passes, PadDelay(target=target, fill_very_end=False)]).run(physical)
+    assert idle_times(ours) == idle_times(theirs)
+
+
+def idle_times(circuit: QuantumCircuit) -> list[list[tuple[str, int]]]:
+    """Of each qubit from its first instruction to its last: their names, each with the idle time before it in dt."""
+    found: list[list[tuple[str, int]]] = [[] for _ in circuit.qubits]
+    waited = dict.fromkeys(circuit.qubits, 0)
+    for entry in circuit.data:
+        for qubit in entry.qubits:
+            if entry.name == "delay":
+                waited[qubit] += entry.operation.duration
+            elif entry.name != "barrier":
+                own = found[circuit.find_bit(qubit).index]
+                own.append((entry.name, waited[qubit] if own else 0))
+                waited[qubit] = 0
+    return found
+
+
+def test_fake_a_seed_gives_the_same_counts_alone_and_in_company() -> None:
+    qpu = FakeQPU("fake:manila", "manila")
+    qpu.open()
+    dynamic = QuantumCircuit(2, 2)
+    dynamic.h(0)
+    dynamic.measure(0, 0)
+    with dynamic.if_test((dynamic.clbits[0], 1)):
+        dynamic.x(1)
+    dynamic.measure(1, 1)
+    circuits = [compiled(qpu, each) for each in (bell(), dynamic, *map(busy_circuit, range(3)))]
+    seeds = [11, 12, 13, 14, 11]
+    together = [outcomes.get_counts() for outcomes in qpu.run(circuits, 300, seeds)]
+    alone = [qpu.run([circuit], 300, [seed])[0].get_counts() for circuit, seed in zip(circuits, seeds, strict=True)]
+    backwards = [outcomes.get_counts() for outcomes in qpu.run(circuits[::-1], 300, seeds[::-1])]
+    assert together == alone == backwards[::-1]
+    assert together[0] != qpu.run(circuits[:1], 300, [15])[0].get_counts()
+
+
+@pytest.mark.parametrize("room", [None, 0])
+def test_fake_takes_registers_of_any_name_with_room_for_probabilities_and_without(
+    room: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without room for exact probabilities Aer follows single shots."""
+    from pilot_plugins import noisy_devices
+    from qiskit import ClassicalRegister, QuantumRegister
+
+    if room is not None:
+        monkeypatch.setattr(noisy_devices, "_MAX_VALUES", room)
+    qpu = FakeQPU("fake:manila", "manila")
+    qpu.open()
+    circuit = QuantumCircuit(QuantumRegister(2, "x"), ClassicalRegister(1, "q"), ClassicalRegister(2, "y"))
+    circuit.x(0)
+    circuit.cz(0, 1)
+    circuit.measure([0, 1], circuit.cregs[1])
+    (outcomes,) = qpu.run([compiled(qpu, circuit)], 400, [1])
+    assert share(outcomes, "01 0") > 0.8
+    assert outcomes.shots == 400
+
+
 def test_fake_runs_dynamic_circuits() -> None:
     qpu = FakeQPU("fake:fez", "fez")
     qpu.open()

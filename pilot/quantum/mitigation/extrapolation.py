@@ -99,12 +99,15 @@ class ZeroNoise:
 
         Errors are those of the shots, carried through the fit; how wrong the fit's form is nobody knows.
         All factors weigh the same in the fit, whatever their errors: estimated errors depend on the values, and
-        would draw the fit to them.
+        would draw the fit to them. A fitted decay is too large on average, since it is no linear function of the
+        values; what that is to second order in the errors is taken off.
 
         The linear form takes the place of the exponential one where values tell too little of a decay: the result's
-        error is more than a third of its distance from the constant, the value is beyond the observable's norm, values
-        grow with the noise, or they have both signs (less the constant), by more than two errors. Where a value does
-        differ from the constant, the error then contains the difference between the two forms.
+        error is more than half of its distance from the constant or of the norm, the value is beyond the observable's
+        norm, that of the least noise differs from the constant by less than three errors, values grow with the noise,
+        or they have both signs (less the constant), by more than two errors. Where a value does differ from the
+        constant, the error is then at least the difference between the two forms. Noise so strong that hardly any
+        value differs from the constant leaves the line too near to it, by about its error.
 
         Args:
             values: `(n_factors, n_observables)`.
@@ -164,8 +167,10 @@ _WEIGHTS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 }
 _FORMS = ("linear", "exponential", "richardson")
 
-#: The exponential form is kept where its error is at most this share of the value.
-_CERTAIN = 1 / 3
+#: The exponential form is kept where its error is at most this share of the value, and of the norm.
+_CERTAIN = 1 / 2
+#: Its bias is corrected by at most this share of the error: what is more, two orders do not tell.
+_TRUSTED = 1 / 5
 
 
 def _exponential(
@@ -178,15 +183,34 @@ def _exponential(
     decaying_errors = np.sqrt(np.sum(moves**2 * errors**2, axis=0))
     first = np.argmin(factors)
     no_decay = (np.sign(heights[first]) * heights < -2 * errors).any(axis=0) | (rates < 0)
-    kept = (decaying_errors <= _CERTAIN * np.abs(decaying)) & (np.abs(decaying) - 2 * decaying_errors <= bounds)
-    kept &= ~no_decay
-    seen = np.abs(heights[first]) >= 3 * errors[first]
-    apart = np.where(seen & ~no_decay, np.clip(decaying, -bounds, bounds) - linear, 0.0)
+    seen = (np.abs(heights[first]) >= 3 * errors[first]) & ~no_decay
+    kept = seen & (decaying_errors <= _CERTAIN * np.minimum(np.abs(decaying), bounds))
+    kept &= np.abs(decaying) - 2 * decaying_errors <= bounds
+    apart = np.where(seen, np.clip(decaying, -bounds, bounds) - linear, 0.0)
+    limits = _TRUSTED * decaying_errors
+    corrected = decaying - np.clip(_bias(factors, heights, errors, decaying), -limits, limits)
     return Extrapolated(
-        np.where(kept, decaying, linear),
-        np.where(kept, decaying_errors, np.hypot(linear_errors, apart)),
+        np.where(kept, corrected, linear),
+        np.where(kept, decaying_errors, np.maximum(linear_errors, np.abs(apart))),
         np.where(kept, "exponential", "linear"),
     )
+
+
+def _bias(
+    factors: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    amplitudes: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """By how much the fitted `A` is too large on average, `(n_observables,)`, to second order in the errors.
+
+    Half of the sum of its second derivatives times the variances, from fits with each height one error up and down.
+    """
+    steps = np.eye(len(factors))[:, :, None] * errors
+    moved = np.concatenate([heights + steps, heights - steps])
+    fitted = _decay(factors, moved.transpose(1, 0, 2).reshape(len(factors), -1))[0].reshape(len(moved), -1)
+    half: NDArray[np.float64] = (fitted - amplitudes).sum(axis=0) / 2
+    return half
 
 
 def _decay(
@@ -205,21 +229,21 @@ def _decay(
     best = np.argmax(amplitudes**2 * (decays**2).sum(axis=1)[:, None], axis=0)
     rate, amplitude = rates[best], amplitudes[best, np.arange(heights.shape[1])]
     for _ in range(20):
-        moves, turns = _moves(factors, rate, amplitude)
+        moves, turns = _moves(factors, rate)
         missing = heights - amplitude * np.exp(-rate * factors[:, None])
+        turn = np.divide((turns * missing).sum(axis=0), amplitude, out=np.zeros_like(rate), where=amplitude != 0)
         amplitude = amplitude + (moves * missing).sum(axis=0)
-        rate = np.clip(rate + (turns * missing).sum(axis=0), least, most)
-    return amplitude, _moves(factors, rate, amplitude)[0], rate
+        rate = np.clip(rate + turn, least, most)
+    return amplitude, _moves(factors, rate)[0], rate
 
 
-def _moves(
-    factors: NDArray[np.float64], rate: NDArray[np.float64], amplitude: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How `A` and `b` move with each height, `(n_factors, n_observables)`: the inverse of the Jacobian's matrix."""
+def _moves(factors: NDArray[np.float64], rate: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How `A`, and `b` times `A`, move with each height, `(n_factors, n_observables)`: the least squares' solution."""
     decay = np.exp(-rate * factors[:, None])
-    slope = -amplitude * factors[:, None] * decay
-    inverse = np.linalg.pinv(np.stack([decay, slope], axis=-1).transpose(1, 0, 2))
-    return inverse[:, 0].T, inverse[:, 1].T
+    slope = -factors[:, None] * decay
+    both, of_decay, of_slope = (decay * slope).sum(axis=0), (decay**2).sum(axis=0), (slope**2).sum(axis=0)
+    determinant = of_decay * of_slope - both**2
+    return (of_slope * decay - both * slope) / determinant, (of_decay * slope - both * decay) / determinant
 
 
 def _refused(field: str, given: object, allowed: str) -> DescriptionError:

@@ -136,7 +136,12 @@ class _Folding:
 def _inverse(gate: Gate, known: frozenset[str] | None) -> QuantumCircuit:
     """The gate's inverse in known gates, as few as the gate itself where there is a way."""
     inverse = QuantumCircuit(gate.num_qubits)
-    inverse.append(inverse_of(gate), range(gate.num_qubits))
+    try:
+        inverse.append(inverse_of(gate), range(gate.num_qubits))
+    except DescriptionError as error:
+        raise DescriptionError(
+            f"zne: {error}: give its class a definition, or leave the stage out", field="mitigation"
+        ) from error
     if known is None or known.issuperset(inverse.count_ops()):
         return inverse
     if gate.name == "sx" and "rz" in known:

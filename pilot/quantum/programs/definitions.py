@@ -29,7 +29,6 @@ from qiskit.circuit import (
     SwitchCaseOp,
     WhileLoopOp,
 )
-from qiskit.circuit.exceptions import CircuitError
 from qiskit.circuit.library import (
     C3XGate,
     C4XGate,
@@ -160,6 +159,11 @@ def is_library(operation: Operation) -> bool:
     return str(base.__module__).startswith("qiskit.circuit.library")
 
 
+def _is_standard(operation: Operation) -> bool:
+    base = getattr(operation, "base_class", type(operation))
+    return str(base.__module__).startswith("qiskit.circuit.library.standard_gates.")
+
+
 def opened(operation: Operation) -> QuantumCircuit | None:
     """The circuit that an operation stands for; None if it has none."""
     if isinstance(operation, AnnotatedOperation) and isinstance(operation.base_op, IGate):
@@ -173,6 +177,22 @@ def opened(operation: Operation) -> QuantumCircuit | None:
         return None
     if type(operation) is Gate:  # opaque
         return None
+    if isinstance(operation, Gate) and (matrix := _matrix_of(operation)) is not None:
+        circuit = QuantumCircuit(operation.num_qubits)
+        circuit.append(matrix, circuit.qubits)
+        return circuit
+    return _synthesised(operation)
+
+
+def _matrix_of(gate: Gate) -> UnitaryGate | None:
+    """The matrix of a class that says nothing else of what it does; None: it has none, or needs values for it."""
+    try:
+        return UnitaryGate(np.array(gate.to_matrix()))
+    except Exception:  # whatever a class of the user's raises
+        return None
+
+
+def _synthesised(operation: Operation) -> QuantumCircuit | None:
     circuit = QuantumCircuit(operation.num_qubits, operation.num_clbits)
     circuit.append(operation, circuit.qubits, circuit.clbits)
     try:
@@ -182,7 +202,7 @@ def opened(operation: Operation) -> QuantumCircuit | None:
                 basis_gates=["u", "cx", "id"],
                 qubits_initially_zero=False,  # its own qubits hold a state
             )(circuit)
-    except QiskitError:
+    except Exception:  # of many kinds: it calls classes of the user's, and asks barriers for their control
         return None
     if any(each.operation.name == operation.name for each in synthesised.data):
         return None
@@ -214,24 +234,52 @@ def one_qubit_angles(operation: Operation) -> tuple[float, float, float, float] 
 
 
 def inverse_of(gate: Gate) -> Gate:
-    """The inverse; Qiskit's own of a controlled `CUGate` forgets that gate's fourth angle."""
-    if _controls_cu(gate):
-        parts = expanded(gate.definition, lambda part: part.definition if _controls_cu(part) else None)
-        inverse: Gate = parts.inverse().to_gate()
-        return inverse
-    try:
-        return gate.inverse()
-    except (CircuitError, TypeError):  # its class, or that of a gate in it, does not take its own arguments
-        return _inverted(gate.definition).to_gate()
+    """The inverse of a gate, or of a directive, which stays.
+
+    Qiskit's own of a controlled `CUGate` forgets that gate's fourth angle. That of a controlled gate whose angles got
+    their values in a circuit has its angles free again: Qiskit gives the values to what the controlled gate is made of,
+    but not to what its base gate is made of.
+
+    Raises:
+        DescriptionError: nothing says what the gate is made of.
+    """
+    if not _controls_cu(gate):
+        try:
+            inverse: Gate = gate.inverse()
+        except Exception:  # its class, or that of a gate in it, has none, or does not take its own arguments
+            pass
+        else:
+            if _is_standard(gate) or _free(inverse) <= _free(gate):
+                return inverse
+    made_of = opened(gate)
+    if made_of is None:
+        raise DescriptionError(
+            f"gate {gate.name!r} has no inverse: its class gives none, and nothing says what it is made of", given=gate
+        )
+    return _inverted(gate.name, made_of)
 
 
-def _inverted(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The inverse of a circuit of gates, each inverted by `inverse_of`."""
-    result = circuit.copy_empty_like()
-    result.global_phase = -circuit.global_phase
-    for entry in reversed(circuit.data):
+def _inverted(name: str, made_of: QuantumCircuit) -> Gate:
+    """A gate of the inverses of all that another one is made of."""
+    result = made_of.copy_empty_like()
+    result.global_phase = -made_of.global_phase
+    for entry in reversed(made_of.data):
         result.append(inverse_of(entry.operation), entry.qubits)
-    return result
+    gate = Gate(f"{name}_dg", result.num_qubits, list(result.parameters))
+    gate.definition = result
+    return gate
+
+
+def _free(operation: Operation) -> set[Parameter]:
+    """The free parameters of an operation, and of all that it is made of."""
+    found = {one for each in getattr(operation, "params", ()) for one in getattr(each, "parameters", ())}
+    made_of = getattr(operation, "definition", None)
+    if made_of is not None:
+        found.update(made_of.parameters)
+        for entry in made_of.data:
+            if not entry.is_standard_gate():
+                found |= _free(entry.operation)
+    return found
 
 
 def _controls_cu(operation: Operation) -> bool:
@@ -467,6 +515,20 @@ class _Plain(Change):
         return new
 
 
+class _Unbarred(Change):
+    """Gates without the barriers in them, of which Qiskit finds no control and no power."""
+
+    def change(self, operation: Operation) -> Operation:
+        made_of = operation.definition if isinstance(operation, Gate) and not _is_standard(operation) else None
+        if made_of is None:
+            return operation
+        bare = changed(
+            expanded(made_of, lambda part: QuantumCircuit(part.num_qubits) if isinstance(part, Barrier) else None),
+            self,
+        )
+        return operation if bare is made_of else defined(operation, bare)
+
+
 class _Standard(Change):
     """In a circuit, gates that differ by a global phase are one; in a definition, which may be controlled, not."""
 
@@ -480,7 +542,7 @@ class _Standard(Change):
         if is_genuine(operation) and (base is None or is_genuine(base)):
             if not isinstance(operation, AnnotatedOperation):
                 return operation
-            inner = self._inner(operation.base_op)
+            inner = _Unbarred()(self._inner(operation.base_op))
             return operation if inner is operation.base_op else AnnotatedOperation(inner, operation.modifiers)
         key = _content(operation)
         if key not in self._done:
@@ -497,8 +559,10 @@ class _Standard(Change):
         if same is not None and (definition is None or _agree(operation, same, self._exact)):
             return same
         taken = _is_taken(operation.name)
-        if definition is None and taken and type(operation) not in _GENERIC:
+        if definition is None and type(operation) not in _GENERIC:
             definition = opened(operation)  # of its matrix
+            if definition is not None:
+                return defined(operation, definition)
         inner = None if definition is None else changed(definition, self._inner)
         of_text = type(operation).__module__ == "qiskit.qasm2.parse"  # QPY and pickle know no such class
         if inner is None or (inner is definition and not taken and not of_text):
@@ -513,7 +577,7 @@ class _Standard(Change):
             if not taken or is_genuine(operation):
                 return operation
             return defined(operation, changed(operation.definition, self._inner))
-        true: Operation = base.control(operation.num_ctrl_qubits, ctrl_state=operation.ctrl_state)
+        true: Operation = _with_values(base).control(operation.num_ctrl_qubits, ctrl_state=operation.ctrl_state)
         if not _do_the_same(operation, true):
             raise DescriptionError(
                 f"gate {operation.name!r} is Qiskit's control of a gate {operation.base_gate.name!r}, which is, or is "
@@ -522,6 +586,19 @@ class _Standard(Change):
                 given=operation,
             )
         return true
+
+
+def _with_values(gate: Gate) -> Gate:
+    """A base gate made of gates with its values: Qiskit gives them to the gate alone when a circuit gets its values."""
+    made_of = gate.definition
+    free = [] if made_of is None else list(made_of.parameters)
+    if len(free) != len(gate.params) or _free(gate) == {
+        one for each in gate.params for one in getattr(each, "parameters", ())
+    }:
+        return gate
+    new = Gate(gate.name, gate.num_qubits, gate.params, label=gate.label)
+    new.definition = made_of.assign_parameters(dict(zip(free, gate.params, strict=True)))
+    return new
 
 
 def _content(operation: Operation) -> Hashable:
@@ -602,6 +679,8 @@ def _agree(first: Gate, second: Gate, exact: bool) -> bool:
 def _do_the_same(first: Gate, second: Gate) -> bool:
     """A random state becomes the same one."""
     if first.num_qubits > _MAX_COMPARED_STATE:
+        return False
+    if _free(first) != _free(second):
         return False
     state = random_statevector(2**first.num_qubits, seed=0)
     one, other = (state.evolve(circuit) for circuit in _bound(first.definition, second))

@@ -325,7 +325,7 @@ def test_exact_values_of_what_is_not_gates_alone(act):
 
 def _opened(circuit):
     """Channels for what is no gate: `DensityMatrix` takes resets, and a measurement that nothing reads dephases."""
-    channels = QuantumCircuit(2)
+    channels = QuantumCircuit(circuit.num_qubits)
     for entry in circuit.data:
         places = [circuit.find_bit(qubit).index for qubit in entry.qubits]
         if entry.name == "measure":
@@ -333,6 +333,54 @@ def _opened(circuit):
         else:
             channels.append(entry.operation, places)
     return channels
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_exact_values_with_qubits_that_nothing_reads(seed):
+    """A reset leaves a qubit behind, and the simulator leaves out those that no observable needs."""
+    rng = np.random.default_rng(seed)
+    circuit = QuantumCircuit(4, 1)
+    for qubit in (1, 2):
+        circuit.ry(rng.uniform(0, 6), qubit)
+        circuit.reset(qubit)
+    for step in range(6):
+        first, second = rng.permutation(3)[:2].tolist()  # the last qubit is idle
+        circuit.ry(rng.uniform(0, 6), first)
+        if step in (1, 3):
+            circuit.measure(first, 0)
+            circuit.rx(0.4, first)
+        if step > 3:
+            circuit.cx(first, second)
+    exact = DensityMatrix(_opened(circuit))
+    for label in ("IIIZ", "IIZI", "IZII", "ZIII", "IXYZ", "IYIX"):
+        observable = SparsePauliOp(label)
+        expected = exact.expectation_value(observable).real
+        assert exact_values(circuit, [observable]) == pytest.approx([expected], abs=1e-9), label
+
+
+@pytest.mark.parametrize("qubits", [[1, 2], [2, 0]])
+def test_a_state_set_in_the_middle_leaves_the_other_qubits_as_they_are(qubits):
+    """Also on a matrix product state, and inside an instruction."""
+    circuit = QuantumCircuit(3, 4)
+    circuit.h(0)
+    circuit.cx(0, 1)
+    circuit.ry(0.4, 1)
+    circuit.cx(1, 2)
+    circuit.measure(0, 3)
+    with circuit.if_test((3, 1)):  # so that it is followed shot by shot
+        circuit.x(0)
+    state = QuantumCircuit(2, name="layer")
+    state.initialize([0.1, 0.5, 0.5j, 0.7])
+    circuit.append(state.to_instruction(), qubits)
+    circuit.ry(0.7, 1)
+    circuit.cx(1, 2)
+    circuit.measure([0, 1, 2], [0, 1, 2])
+    shots = 4000
+    found = run_circuit(circuit, shots, 1, circuits.Simulator("matrix_product_state")).get_counts()
+    expected = run_circuit(circuit, shots, 2, circuits.Simulator("statevector")).get_counts()
+    for outcome in {*found, *expected}:
+        number = expected.get(outcome, 0)
+        assert found.get(outcome, 0) == pytest.approx(number, abs=5 * (2 * number + 4) ** 0.5), outcome
 
 
 def test_a_condition_on_an_idle_qubit_runs():

@@ -326,3 +326,18 @@ def test_exact_values_of_sets_are_those_of_each() -> None:
 def test_equal_functions_are_the_same() -> None:
     assert hash(DeviceRun(shots=5)) == hash(DeviceRun(shots=5))
     assert Simulation(shots=5) == Simulation(shots=5) != Simulation(shots=6)
+
+
+def test_delays_beside_conditions_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Bench()
+    made.backend = GenericBackendV2(5, control_flow=True, seed=1)
+    held = SimpleNamespace(open=lambda: made, job_began=lambda job: None, job_ended=lambda: None)
+    monkeypatch.setattr(device, "held", held)
+    circuit = QuantumCircuit(2, 2)
+    circuit.x(0)
+    circuit.delay(30, 0)
+    circuit.measure(0, 0)
+    with circuit.if_test((circuit.clbits[0], 1)):
+        circuit.x(1)
+    circuit.measure(1, 1)
+    assert DeviceRun(shots=20)(*call(circuit)).get_counts() == {"11": 20}

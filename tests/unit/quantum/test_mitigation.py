@@ -374,18 +374,36 @@ def test_a_decay_that_values_do_not_tell_is_taken_as_a_line_with_both_forms_in_i
     assert found.standard_errors[1] < 0.05
 
 
-@pytest.mark.parametrize(
-    ("amplitude", "rate", "shots"),
-    [(0.95, 0.5, 100), (0.95, 0.12, 100), (0.2, 0.3, 100), (0.6, 0.5, 1000), (0.3, 0.12, 1000), (0.95, 0.5, 100_000)],
-)
-def test_intervals_of_the_exponential_form_hold_the_truth(amplitude, rate, shots):
+def noisy_decays(amplitude, rate, shots, number=4000):
+    """What the exponential form makes of the parities of so many shots, with errors as Agresti and Coull have them."""
     exponential, rng = ZeroNoise(extrapolation="exponential"), np.random.default_rng(5)
     exact = amplitude * np.exp(-rate * np.array(exponential.factors))[:, None]
-    ones = rng.binomial(shots, (1 + exact) / 2, size=(3, 1000))
+    ones = rng.binomial(shots, (1 + exact) / 2, size=(3, number))
     likely = (ones + 2) / (shots + 4)
-    found = exponential.extrapolate(2 * ones / shots - 1, np.sqrt(4 * likely * (1 - likely) / shots), norms=1.0)
-    assert (np.abs(found.values - amplitude) <= 1.96 * found.standard_errors).mean() > 0.91
+    return exponential.extrapolate(2 * ones / shots - 1, np.sqrt(4 * likely * (1 - likely) / shots), norms=1.0)
+
+
+@pytest.mark.parametrize(
+    ("amplitude", "rate", "shots"),
+    [
+        *[(0.95, 0.5, 100), (0.95, 0.12, 100), (0.6, 0.3, 100), (0.2, 0.3, 100), (0.2, 0.3, 1000)],
+        *[(0.6, 0.5, 1000), (0.3, 0.12, 1000), (0.95, 0.5, 100_000), (0.2, 0.5, 100_000)],
+    ],
+)
+def test_intervals_of_the_exponential_form_hold_the_truth(amplitude, rate, shots):
+    found = noisy_decays(amplitude, rate, shots)
+    assert (np.abs(found.values - amplitude) <= 1.96 * found.standard_errors).mean() > 0.92
     assert (np.abs(found.values) <= 1 + 2 * found.standard_errors).all()
+
+
+@pytest.mark.parametrize(
+    ("amplitude", "rate", "shots"),
+    [(0.95, 0.3, 100), (0.6, 0.12, 100), (0.95, 0.5, 1000), (0.6, 0.5, 1000), (-0.4, 0.3, 1000), (0.2, 0.12, 1000)],
+)
+def test_values_of_the_exponential_form_are_right_on_average(amplitude, rate, shots):
+    """A fitted decay is too large on average, by up to an eighth of the scatter here, unless that is taken off."""
+    values = noisy_decays(amplitude, rate, shots, number=10_000).values
+    assert abs(values.mean() - amplitude) < 0.045 * values.std()
 
 
 @pytest.mark.parametrize("extrapolation", ["linear", "exponential", "richardson"])

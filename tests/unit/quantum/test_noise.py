@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from primitive_cases import OFFER, Here, ansatz
-from qiskit import QuantumCircuit, transpile
+from qiskit import ClassicalRegister, QuantumCircuit, transpile
+from qiskit.circuit import Clbit, Qubit
 from qiskit.quantum_info import DensityMatrix, SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError, depolarizing_error
@@ -52,6 +53,21 @@ def test_observables_and_counts_feel_the_noise(model: NoiseModel, bell: QuantumC
     counts = run(circuit=bell, shots=SHOTS, noise_model=model, seed=1).get_counts()
     assert abs((counts["01"] + counts["10"]) / SHOTS - DEPOLARIZED / 2) < 0.03
     assert counts == run(circuit=bell, shots=SHOTS, noise_model=model, seed=1).get_counts()
+
+
+def test_boxes_have_the_noise_of_what_is_in_them(model: NoiseModel) -> None:
+    boxed = QuantumCircuit(2, 1)
+    with boxed.box():
+        boxed.h(0)
+        with boxed.box():
+            boxed.cx(0, 1)
+    values = run(circuit=boxed, observables=["ZZ"], shots=SHOTS, noise_model=model, seed=1).values
+    assert values == pytest.approx(1 - DEPOLARIZED, abs=0.05)
+    with boxed.if_test((boxed.clbits[0], 0)), boxed.box():
+        boxed.cx(0, 1)
+    boxed.measure(1, 0)
+    counts = run(circuit=boxed, shots=SHOTS, noise_model=model, seed=1).get_counts()
+    assert counts["1"] / SHOTS == pytest.approx((1 - (1 - DEPOLARIZED) ** 2) / 2, abs=0.04)
 
 
 def test_sets_of_values_and_tomography_feel_the_noise(model: NoiseModel, bell: QuantumCircuit) -> None:
@@ -203,3 +219,134 @@ def test_sums_of_paulis_of_a_noisy_circuit_have_one_value(model: NoiseModel, bel
     total = SparsePauliOp(["ZZ", "XX", "II"], [0.5, -0.25, 2.0])
     result = run(circuit=bell, observables=[total], shots=SHOTS, noise_model=model, seed=6)
     assert abs(result.values[0] - (2 + 0.25 * (1 - DEPOLARIZED))) < 5 * result.standard_errors[0]
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many circuits each run of Aer had."""
+    sizes: list[int] = []
+    kept = AerSimulator.run
+
+    def counted(self: AerSimulator, circuits: list[QuantumCircuit], **options: Any) -> Any:
+        sizes.append(len(circuits))
+        return kept(self, circuits, **options)
+
+    monkeypatch.setattr(AerSimulator, "run", counted)
+    return sizes
+
+
+def together(model: NoiseModel, circuits: list[QuantumCircuit], seeds: list[int], shots: int = SHOTS) -> list[Any]:
+    """Counts of tasks that a worker has at a time."""
+    packed = PackedNoiseModel(model)
+    parts = []
+    for circuit, seed in zip(circuits, seeds, strict=True):
+        parts += prepare(TaskDescription(circuit=circuit, shots=shots, noise_model=packed, seed=seed), OFFER).parts
+    assert len({part.function for part in parts}) == 1
+    return [one.get_counts() for one in parts[0].function.run_together([part.args for part in parts])]
+
+
+def noisy_everywhere() -> NoiseModel:
+    """Errors of gates, and readout errors: of qubit 0 its own, not symmetric; of all others the same."""
+    noise = NoiseModel()
+    noise.add_all_qubit_quantum_error(depolarizing_error(DEPOLARIZED, 2), "cx")
+    noise.add_all_qubit_quantum_error(depolarizing_error(0.05, 1), ["h", "x", "reset"])
+    noise.add_all_qubit_readout_error(ReadoutError([[0.95, 0.05], [0.15, 0.85]]))
+    noise.add_readout_error(ReadoutError([[0.7, 0.3], [0.1, 0.9]]), [0])
+    return noise
+
+
+def many_kinds() -> list[QuantumCircuit]:
+    """Measured in another order, into registers with a gap, with a reset, with an own gate; then those that have to be
+    simulated shot by shot."""
+    turned = QuantumCircuit(3, 4)
+    turned.h(0)
+    turned.cx(0, 2)
+    turned.x(1)
+    turned.measure([2, 0], [0, 3])
+    again = QuantumCircuit(2, 2)
+    again.x(0)
+    again.reset(0)
+    again.h(1)
+    again.cx(1, 0)
+    again.measure([0, 1], [1, 0])
+    own = QuantumCircuit(2, name="mine")
+    own.h(0)
+    own.cx(0, 1)
+    named = QuantumCircuit(3)
+    named.append(own.to_gate(), [2, 0])
+    named.measure_all()
+    middle = QuantumCircuit(1, 2)
+    middle.h(0)
+    middle.measure(0, 0)
+    middle.h(0)
+    middle.measure(0, 1)
+    dynamic = QuantumCircuit(2, 2)
+    dynamic.h(0)
+    dynamic.measure(0, 0)
+    with dynamic.if_test((dynamic.clbits[0], 1)):
+        dynamic.x(1)
+    dynamic.measure(1, 1)
+    return [turned, again, named, middle, dynamic]
+
+
+def test_a_seed_gives_the_same_counts_alone_and_in_company(runs: list[int]) -> None:
+    circuits, seeds, noise = many_kinds(), [1, 2, 3, 4, 5], noisy_everywhere()
+    all_of_them = together(noise, circuits, seeds, shots=500)
+    assert sorted(runs) == [1, 1, 3]  # three in one run, the two others in one each
+    alone = [together(noise, [circuit], [seed], shots=500)[0] for circuit, seed in zip(circuits, seeds, strict=True)]
+    assert all_of_them == alone
+    assert all_of_them == together(noise, circuits[::-1], seeds[::-1], shots=500)[::-1]
+    assert all_of_them[0] != together(noise, circuits[:1], [9], shots=500)[0]
+
+
+def test_distributions_are_those_of_aer_with_the_same_noise() -> None:
+    noise = noisy_everywhere()
+    circuits = many_kinds()[:4]
+    known = transpile(circuits, basis_gates=[*noise.basis_gates, "h", "x", "cx"], optimization_level=0)
+    simulator = AerSimulator(noise_model=noise)
+    theirs = simulator.run(known, shots=SHOTS, seed_simulator=1).result()
+    for number, ours in enumerate(together(noise, circuits, [1, 2, 3, 4])):
+        wanted = theirs.get_counts(number)
+        shares = [(ours.get(key, 0), wanted.get(key, 0)) for key in ours.keys() | wanted.keys()]
+        assert all(abs(one - other) < 5 * (2 * max(one, other, 1)) ** 0.5 for one, other in shares)
+
+
+def test_registers_in_another_order_that_share_bits(model: NoiseModel) -> None:
+    bits = [Clbit() for _ in range(4)]
+    circuit = QuantumCircuit([Qubit() for _ in range(3)], bits)
+    circuit.add_register(ClassicalRegister(bits=[bits[2], bits[0]], name="a"))
+    circuit.add_register(ClassicalRegister(bits=[bits[0], bits[1]], name="b"))
+    circuit.x([0, 1])
+    circuit.measure([2, 0, 1], [0, 1, 3])
+    wanted = run(circuit=circuit, shots=10).get_counts()
+    assert together(model, [circuit, circuit], [1, 2], shots=10) == [wanted] * 2
+
+
+def test_models_whose_measurements_share_errors_are_sampled_by_aer(runs: list[int]) -> None:
+    both = NoiseModel()
+    correlated = ReadoutError(np.kron([[0.9, 0.1], [0.2, 0.8]], np.eye(2)))
+    both.add_readout_error(correlated, [0, 1])
+    before = NoiseModel()
+    before.add_all_qubit_quantum_error(depolarizing_error(0.3, 1), "measure")
+    circuit = QuantumCircuit(2)
+    circuit.x([0, 1])
+    circuit.measure_all()
+    for noise in (both, before):
+        runs.clear()
+        first, second = together(noise, [circuit, circuit], [1, 2])
+        assert runs == [1, 1]
+        wanted = AerSimulator(noise_model=noise).run([circuit], shots=SHOTS, seed_simulator=3).result().get_counts()
+        for ours in (first, second):
+            assert abs(ours["11"] - wanted["11"]) < 5 * (2 * SHOTS) ** 0.5
+
+
+def test_many_qubits_are_sampled_by_aer(model: NoiseModel, runs: list[int]) -> None:
+    circuit = QuantumCircuit(9)
+    circuit.x(range(9))
+    circuit.measure_all()
+    assert together(model, [circuit], [1], shots=20) == [{"1" * 9: 20}]
+    idle = QuantumCircuit(30, 1)
+    idle.x(29)
+    idle.measure(29, 0)
+    assert together(model, [idle, idle], [1, 2], shots=20) == [{"1": 20}] * 2
+    assert runs == [1, 2]

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import AnnotatedOperation, ControlModifier, Parameter
-from qiskit.circuit.library import CUGate, CXGate, PauliGate, PauliProductRotationGate, UnitaryGate
+from qiskit.circuit import AnnotatedOperation, ControlModifier, Gate, Instruction, Parameter, PowerModifier
+from qiskit.circuit.library import CUGate, CXGate, MSGate, PauliGate, PauliProductRotationGate, RYGate, UnitaryGate
 from qiskit.quantum_info import Operator, Pauli, Statevector
 
 from pilot import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer
 from pilot.quantum.circuits import Simulator, run_circuit
+from pilot.quantum.mitigation.folding import fold_global
 from pilot.quantum.programs import load
 from pilot.quantum.programs.definitions import inverse_of, truly_named
 from pilot.quantum.tasks import prepare
@@ -193,3 +194,113 @@ def test_delays_in_several_units_run_on_simulators():
 def test_the_inverse_of_a_control_of_a_cu_undoes_it(open_control):
     gate = CUGate(0.3, 0.4, 0.5, 0.6).control(2, ctrl_state=open_control)
     assert Operator(inverse_of(gate)) == Operator(gate).adjoint()
+
+
+def turned(angle, name="layer"):
+    circuit = QuantumCircuit(2, name=name)
+    circuit.ry(2 * angle, 0)
+    circuit.cx(0, 1)
+    circuit.rz(angle, 1)
+    return circuit.to_gate()
+
+
+def nested(angle):
+    circuit = QuantumCircuit(3, name="outer")
+    circuit.append(turned(angle, "inner").control(1), [2, 0, 1])
+    return circuit.to_gate()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda angle: turned(angle).control(1),
+        lambda angle: turned(angle, "multiplexer").control(1, ctrl_state=0),
+        lambda angle: turned(angle).control(1).inverse(),
+        lambda angle: MSGate(2, 3 * angle).control(1),
+        nested,
+        lambda angle: nested(angle).control(1),
+    ],
+)
+def test_a_control_whose_angles_got_values_keeps_them(make):
+    """Qiskit gives the values to what a controlled gate is made of, not to what its base gate is made of."""
+    angle = Parameter("a")
+    width = make(0.7).num_qubits
+    circuit = placed(make(angle), width).assign_parameters([0.7])
+    state = Statevector(placed(make(0.7), width))
+    assert np.allclose(Statevector(fold_global(circuit, 3)).data, state.data)
+    label = "XYZZ"[:width]
+    assert exact_task(circuit, [label]) == pytest.approx([state.expectation_value(Pauli(label)).real])
+
+
+class ByMatrix(Gate):
+    """Its matrix is all that it says."""
+
+    def __init__(self, angle):
+        super().__init__("by_matrix", 1, [angle])
+
+    def __array__(self, dtype=None, copy=None):
+        return RYGate(float(self.params[0])).to_matrix()
+
+
+class WithoutInverse(Gate):
+    def __init__(self, angle):
+        super().__init__("without_inverse", 2, [angle])
+
+    def _define(self):
+        self.definition = QuantumCircuit(2)
+        self.definition.ry(self.params[0], 0)
+        self.definition.barrier()
+        self.definition.cx(0, 1)
+
+    def inverse(self, annotated=False):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("kind", [ByMatrix, WithoutInverse])
+@pytest.mark.parametrize("form", ["plain", "inside", "control", "power"])
+def test_a_class_of_ones_own_says_little(kind, form):
+    gate = kind(0.8)
+    expected = ByMatrix(0.8).to_matrix() if kind is ByMatrix else Operator(gate.definition).data
+    if form == "inside":
+        inside = QuantumCircuit(gate.num_qubits, name="layer")
+        inside.append(gate, inside.qubits)
+        gate = inside.to_gate()
+    elif form == "control":
+        gate, expected = AnnotatedOperation(gate, ControlModifier(1)), Operator(UnitaryGate(expected).control(1)).data
+    elif form == "power":
+        gate, expected = AnnotatedOperation(gate, PowerModifier(2)), expected @ expected
+    circuit = placed(gate, gate.num_qubits)
+    state = Statevector(placed(UnitaryGate(expected), gate.num_qubits))
+    label = "XYZ"[: gate.num_qubits]
+    assert exact_task(circuit, [label]) == pytest.approx([state.expectation_value(Pauli(label)).real])
+    if form in ("plain", "inside"):
+        assert np.allclose(Statevector(fold_global(circuit, 3)).data, state.data)
+
+
+def in_a_condition(operation):
+    circuit = QuantumCircuit(2, 1)
+    circuit.measure(0, 0)
+    with circuit.if_test((0, 1)):
+        circuit.append(operation, [0, 1])
+    return circuit
+
+
+def inside_a_gate(operation):
+    circuit = QuantumCircuit(2, name="layer")
+    circuit.append(operation, [0, 1])
+    return placed(circuit.to_instruction(), 2)
+
+
+@pytest.mark.parametrize("operation", [Gate("mystery", 2, []), Instruction("mystery", 2, 0, [])])
+@pytest.mark.parametrize("around", [lambda operation: placed(operation, 2), in_a_condition, inside_a_gate])
+def test_what_nothing_says_the_meaning_of_is_refused_where_it_is_given(operation, around):
+    circuit = around(operation)
+    circuit.measure_all()
+    offer = Offer(devices={}, cores=4, cores_per_node=4, gpus=0)
+    with pytest.raises(DescriptionError, match="'mystery', which simulators do not know"):
+        prepare(TaskDescription(circuit=circuit, shots=10), offer)
+
+
+def test_a_gate_without_an_inverse_is_not_folded():
+    with pytest.raises(DescriptionError, match="zne: gate 'mystery' has no inverse"):
+        fold_global(placed(Gate("mystery", 2, []), 2), 3)

@@ -74,15 +74,6 @@ def test_delays_keep_their_unit(duration, unit, inside):
     assert (operation.duration, operation.unit) == (duration, unit)
 
 
-@pytest.mark.parametrize("unit", ["dt", "us"])
-def test_a_delay_may_have_a_free_duration(unit):
-    circuit = QuantumCircuit(1)
-    circuit.delay(Parameter("d"), 0, unit=unit)
-    (came,) = unpack(pack(circuit))
-    delay = came.assign_parameters([160]).data[0].operation
-    assert (delay.duration, delay.unit) == (160, unit)
-
-
 @pytest.mark.parametrize("metadata", [{"a": object()}, {"a": 1j}, {(1, 2): 3}, {"a": np.int64(3)}])
 def test_metadata_of_any_kind_may_stand_in_a_circuit(metadata):
     circuit = QuantumCircuit(1, metadata=metadata)

@@ -272,6 +272,19 @@ def test_instructions_that_save_a_simulators_state_are_refused(name: str) -> Non
         PilotBackend(Here()).run(_saves(name))
 
 
+def test_loops_that_are_left_and_boxes_are_in_a_simulators_target() -> None:
+    circuit = QuantumCircuit(2, 1)
+    with circuit.box():
+        circuit.x(0)
+    with circuit.for_loop(range(3)):
+        circuit.x(1)
+        circuit.break_loop()
+    circuit.measure(1, 0)
+    backend = PilotBackend(Here())
+    compiled = transpile(circuit, backend, optimization_level=1)
+    assert backend.run(compiled, shots=10).result().get_counts() == {"1": 10}
+
+
 def test_instructions_that_save_inside_a_block_are_refused() -> None:
     circuit = QuantumCircuit(1, 1)
     circuit.measure(0, 0)

@@ -9,6 +9,7 @@ import pytest
 from pilot_plugins.qiskit_devices import info_of
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, ParameterVector
+from qiskit.circuit.classical import expr, types
 from qiskit.circuit.library import quantum_volume
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.transpiler import InstructionProperties
@@ -106,7 +107,7 @@ def test_without_shots_devices_are_not_used() -> None:
     assert isinstance(function_of(prepare(TaskDescription(circuit=bell()), offer(devices=devices))), Simulation)
     exact = prepare(TaskDescription(circuit=bell(False), observables=["ZZ"]), offer(devices=devices))
     assert isinstance(function_of(exact), ExactValues)
-    assert run(exact).values.tolist() == [1.0]
+    assert run(exact).values == pytest.approx([1.0])
 
 
 def test_devices_take_no_cores_and_know_the_circuit() -> None:
@@ -267,3 +268,63 @@ def test_stages_themselves_go_along_with_their_settings() -> None:
     function = function_of(prepare(described, offer()))
     assert function.stages == tuple(entries)
     assert hash(function) == hash(function_of(prepare(described, offer())))
+
+
+def loop_with_a_break() -> tuple[QuantumCircuit, dict[str, float]]:
+    """Three rounds, left at the first 1: bit 1 says whether an odd number of rounds were whole."""
+    circuit = QuantumCircuit(2, 2)
+    with circuit.for_loop(range(3)):
+        circuit.h(0)
+        circuit.measure(0, 0)
+        with circuit.if_test((circuit.clbits[0], 1)):
+            circuit.break_loop()
+        circuit.x(1)
+    circuit.measure(1, 1)
+    return circuit, {"01": 0.625, "11": 0.25, "10": 0.125}
+
+
+def boxes_in_conditions() -> tuple[QuantumCircuit, dict[str, float]]:
+    circuit = QuantumCircuit(2, 2)
+    with circuit.box():
+        circuit.h(0)
+        circuit.measure(0, 0)
+        with circuit.if_test((circuit.clbits[0], 1)), circuit.box():
+            circuit.x(1)
+    circuit.measure(1, 1)
+    return circuit, {"00": 0.5, "11": 0.5}
+
+
+@pytest.mark.parametrize("make", [loop_with_a_break, boxes_in_conditions])
+def test_loops_that_are_left_and_boxes_run(make: Any) -> None:
+    circuit, expected = make()
+    shots = 2000
+    counts = run(prepare(TaskDescription(circuit=circuit, shots=shots, seed=1), offer())).get_counts()
+    assert set(counts) == set(expected)
+    assert all(abs(counts[key] / shots - chance) < 5 * (chance / shots) ** 0.5 for key, chance in expected.items())
+
+
+def test_a_box_of_gates_has_exact_results() -> None:
+    circuit = QuantumCircuit(2)
+    with circuit.box():
+        circuit.ry(0.7, 1)
+    result = run(prepare(TaskDescription(circuit=circuit, observables=["ZI"], shots=None), offer()))
+    assert result.values == pytest.approx([np.cos(0.7)])
+
+
+@pytest.mark.parametrize("kind", [types.Bool(), types.Uint(4)])
+def test_variables_are_refused_where_the_circuit_is_given(kind: Any) -> None:
+    circuit = QuantumCircuit(1, 1)
+    circuit.add_var("v", expr.lift(1, kind) if kind == types.Uint(4) else expr.lift(False))
+    circuit.measure(0, 0)
+    with pytest.raises(DescriptionError, match="has variables, which simulators cannot follow"):
+        prepare(TaskDescription(circuit=circuit, shots=10), offer())
+
+
+def test_a_delay_may_have_a_free_length() -> None:
+    length, angle = Parameter("t"), Parameter("a")
+    circuit = QuantumCircuit(1)
+    circuit.delay(length, 0)
+    circuit.ry(angle, 0)
+    circuit.measure_all()
+    task = TaskDescription(circuit=circuit, shots=10, parameters={"t": 30.0, "a": np.pi})
+    assert run(prepare(task, offer())).get_counts() == {"1": 10}
