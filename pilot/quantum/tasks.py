@@ -22,7 +22,7 @@ from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDes
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, needs, tomography
-from pilot.quantum.circuits import check_known
+from pilot.quantum.circuits import MAX_DEFERRED_QUBITS, check_known
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.execution import (
@@ -291,7 +291,7 @@ def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepare
     check_known(wanted.circuit)
     state = without_final_measurements(inlined(wanted.circuit))
     if not all(isinstance(entry.operation, Gate | Barrier | Delay) for entry in state.data):
-        _check_exact(state, "expectation values")
+        _check_exact(state, "expectation values", keep_qubits=True)
     resources, others, seconds = needs.simulated(state, None, offer, needs.asked_for(wanted.description))
     if wanted.values is None:
         part = Part(function=ExactValues(), args=(pack(wanted.circuit), observables), weight=seconds)
@@ -313,13 +313,24 @@ def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepare
     )
 
 
-def _check_exact(circuit: QuantumCircuit, what: str) -> None:
-    if defer_measurements(circuit) is None:
-        raise DescriptionError(
-            f"TaskDescription.circuit: circuit {circuit.name!r} has no exact {what}: it acts on outcomes, or does "
-            "something else than gates, measurements and resets; give a number of shots",
-            field="circuit",
+def _check_exact(circuit: QuantumCircuit, what: str, *, keep_qubits: bool = False) -> None:
+    """Refuse what the simulator would refuse; ``keep_qubits``: the state at the end is wanted."""
+    deferred = defer_measurements(circuit, keep_qubits=keep_qubits)
+    if deferred is None:
+        why = "acts on outcomes, or does something else than gates, measurements and resets"
+    elif deferred.gates.num_qubits > max(MAX_DEFERRED_QUBITS, circuit.num_qubits):
+        why = (
+            f"measures or resets in its middle and takes {deferred.gates.num_qubits} qubits when that is moved to its "
+            f"end, {MAX_DEFERRED_QUBITS} at most are simulated"
         )
+    elif not keep_qubits and len(deferred.holder) > MAX_DEFERRED_QUBITS:
+        why = f"measures {len(deferred.holder)} bits, the outcomes of {MAX_DEFERRED_QUBITS} at most are listed"
+    else:
+        return
+    raise DescriptionError(
+        f"TaskDescription.circuit: circuit {circuit.name!r} has no exact {what}: it {why}; give a number of shots",
+        field="circuit",
+    )
 
 
 def _finish(planned: expectation.ExpectationPlan | tomography.TomographyPlan) -> Finish:

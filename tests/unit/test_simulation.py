@@ -39,9 +39,9 @@ def bricks(qubits: int, layers: int) -> QuantumCircuit:
 def test_probabilities_of_many_outcomes_take_a_tableau_long(qubits: int, measured: int, method: str) -> None:
     circuit = QuantumCircuit(qubits, measured)
     circuit.h(range(qubits))
-    for qubit in range(0, qubits - 1):
+    for qubit in range(qubits - 1):
         circuit.cz(qubit, qubit + 1)
-    for qubit in range(0, qubits // 2):
+    for qubit in range(qubits // 2):
         circuit.cz(qubit, qubits - qubit - 1)
     circuit.measure(range(measured), range(measured))
     best = choose(predict(facts(circuit), None), 2**36)

@@ -183,6 +183,40 @@ def test_the_oracle_of_origins_example() -> None:
     assert exact.values[0] == pytest.approx(-0.88345677205214, abs=1e-12)
 
 
+def ghz(qubits: int) -> QuantumCircuit:
+    circuit = QuantumCircuit(qubits)
+    circuit.h(0)
+    circuit.cx(range(qubits - 1), range(1, qubits))
+    circuit.measure_all()
+    return circuit
+
+
+def coins(bits: int) -> QuantumCircuit:
+    """One qubit, measured and reset again and again."""
+    circuit = QuantumCircuit(1, bits)
+    for bit in range(bits):
+        circuit.h(0)
+        circuit.measure(0, bit)
+        circuit.reset(0)
+    circuit.x(0)
+    return circuit
+
+
+@pytest.mark.parametrize(
+    ("circuit", "fields", "words"),
+    [
+        (coins(40), {}, "no exact probabilities: .*middle"),
+        (coins(40), {"observables": "Z"}, "no exact expectation values: .*middle.* shots"),
+        (ghz(27), {}, "no exact probabilities: it measures 27 bits"),
+    ],
+)
+def test_what_is_too_wide_for_exact_results_is_refused_at_submit(
+    circuit: QuantumCircuit, fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DescriptionError, match=words):
+        prepare(TaskDescription(circuit=circuit, **fields), offer())
+
+
 @pytest.mark.parametrize("sets", [None, 3])
 def test_a_vector_of_parameters_has_a_value_for_each(sets: int | None) -> None:
     angles, last = ParameterVector("angles", 2), Parameter("a")
