@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -78,7 +79,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if value is field.default:
                 continue
             try:
-                checked = msgspec.convert(value, field.type)
+                checked = msgspec.convert(_plain(value), field.type)
             except msgspec.ValidationError as error:
                 raise self.wrong(field.name, _allowed(field.type) or str(error)) from None
             if checked is not value:
@@ -97,6 +98,14 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         given = getattr(self, field)
         message = f"{type(self).__name__}.{field}: {given!r} was given; allowed: {allowed}"
         return DescriptionError(message, field=field, given=given)
+
+
+def _plain(value: Any) -> Any:
+    """Python's number for one of another library, such as ``numpy.int64`` and ``numpy.float64``."""
+    kind: Any = type(value)
+    if not isinstance(value, Real) or kind in (int, float, bool):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 class Resources(msgspec.Struct, frozen=True, array_like=True):

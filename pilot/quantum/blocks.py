@@ -1,14 +1,24 @@
-"""Blocks of control flow: empty ones, and those on no qubit."""
+"""Blocks of control flow: empty ones, those on no qubit, and boxes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qiskit import QuantumCircuit
-from qiskit.circuit import BreakLoopOp, CircuitInstruction, ContinueLoopOp, ControlFlowOp, IfElseOp, SwitchCaseOp
+from qiskit.circuit import (
+    BoxOp,
+    BreakLoopOp,
+    CircuitInstruction,
+    ContinueLoopOp,
+    ControlFlowOp,
+    IfElseOp,
+    SwitchCaseOp,
+)
+
+from pilot.quantum.programs.definitions import Change, changed, expanded
 
 if TYPE_CHECKING:
-    from qiskit.circuit import Qubit
+    from qiskit.circuit import Operation, Qubit
 
 
 def with_qubits(circuit: QuantumCircuit) -> QuantumCircuit:
@@ -22,6 +32,47 @@ def with_qubits(circuit: QuantumCircuit) -> QuantumCircuit:
     if not circuit.qubits or not circuit.has_control_flow_op():
         return circuit
     return _within(circuit, circuit.qubits[0])
+
+
+def without_boxes(circuit: QuantumCircuit, *, barriers: bool = False) -> QuantumCircuit:
+    """The circuit with what is in its boxes in their place.
+
+    Args:
+        circuit: returned itself where there are no boxes.
+        barriers: one before each box and one behind it, so that a compiler keeps what is in it together. Then boxes
+            that say how long they take stay.
+    """
+    if not circuit.has_control_flow_op():
+        return circuit
+
+    def contents(operation: Operation) -> QuantumCircuit | None:
+        if not isinstance(operation, BoxOp) or (barriers and operation.duration is not None):
+            return None
+        body: QuantumCircuit = operation.body
+        if not barriers or not body.qubits:
+            return body
+        held = body.copy_empty_like()
+        held.barrier()
+        held.compose(body, inplace=True)
+        held.barrier()
+        return held
+
+    return changed(expanded(circuit, contents), _Unboxed(barriers))
+
+
+class _Unboxed(Change):
+    """Bodies of control flow without boxes."""
+
+    def __init__(self, barriers: bool) -> None:
+        self._barriers = barriers
+
+    def __call__(self, operation: Operation) -> Operation:
+        if not isinstance(operation, ControlFlowOp):
+            return operation
+        blocks = [without_boxes(block, barriers=self._barriers) for block in operation.blocks]
+        if all(new is old for new, old in zip(blocks, operation.blocks, strict=True)):
+            return operation
+        return operation.replace_blocks(blocks)
 
 
 def without_empty_branches(circuit: QuantumCircuit) -> QuantumCircuit:

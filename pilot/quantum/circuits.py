@@ -18,7 +18,6 @@ import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager
 from qiskit.circuit import (
     Barrier,
-    BoxOp,
     CircuitError,
     ClassicalRegister,
     ControlFlowOp,
@@ -36,6 +35,7 @@ from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum import lightning, simulation
+from pilot.quantum.blocks import without_boxes
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.packing import pack, unpack
@@ -485,7 +485,7 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     and takes a third longer at 17 qubits.
     """
     names = _gate_names(simulator)
-    circuit = _without_boxes(circuit)
+    circuit = without_boxes(circuit)
     if "delay" in _names(circuit):
         circuit = changed(circuit, _Undelayed())
     circuit = changed(circuit, _Prepared())
@@ -497,22 +497,6 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
             return circuit
     known: QuantumCircuit = _pass_manager(simulator).run(circuit)
     return known
-
-
-def _without_boxes(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The circuit with what is in its boxes in their place: without noise they do nothing, and Aer knows none."""
-    if "box" not in _names(circuit):
-        return circuit
-    return changed(expanded(circuit, lambda part: part.body if isinstance(part, BoxOp) else None), _Unboxed())
-
-
-class _Unboxed(Change):
-    """Bodies of control flow without boxes."""
-
-    def __call__(self, operation: Operation) -> Operation:
-        if not isinstance(operation, ControlFlowOp):
-            return operation
-        return operation.replace_blocks([_without_boxes(block) for block in operation.blocks])
 
 
 class _Undelayed(Change):

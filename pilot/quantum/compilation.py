@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from qiskit import generate_preset_pass_manager
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, QPUError
+from pilot.quantum.blocks import without_boxes
 from pilot.quantum.packing import pack
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Compiler:
 
         Raises:
             DescriptionError: it has more qubits than the device.
+            QPUError: it has what the device cannot do, such as a loop or a channel.
         """
         self._look()
         if self._target is None:
@@ -103,10 +105,24 @@ class Compiler:
             self._kept.move_to_end(key)
             return found
         self.misses += 1
+        if "box" not in self._target.operation_names:
+            circuit = without_boxes(circuit, barriers=True)
         # Qiskit schedules no circuits with control flow: their delays stay, and the device sets all other times
         scheduled = "delay" in circuit.count_ops() and not circuit.has_control_flow_op()
-        compiled: QuantumCircuit = self._manager(level, scheduled).run(circuit)
+        compiled = self._run(self._manager(level, scheduled), circuit)
         self._keep(key, compiled)
+        return compiled
+
+    def _run(self, manager: PassManager, circuit: QuantumCircuit) -> QuantumCircuit:
+        try:
+            compiled: QuantumCircuit = manager.run(circuit)
+        except Exception as error:  # of many kinds, by the pass that ends there
+            cause = getattr(error, "message", None) or str(error)
+            raise QPUError(
+                f"circuit {circuit.name!r} cannot be compiled for {self._qpu.name}: {cause}; write it as gates, "
+                "measurements and conditions that the device has, or take qpu='aer'",
+                qpu=self._qpu.name,
+            ) from error
         return compiled
 
     def _keep(self, key: Hashable, compiled: QuantumCircuit) -> None:

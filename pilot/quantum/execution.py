@@ -14,9 +14,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+from qiskit.circuit import Delay, ParameterExpression
 
 from pilot import device
-from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
+from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
 from pilot.quantum.circuits import exact_values, run_sets
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.expectation import Expectation
@@ -65,6 +66,13 @@ class _Execution:
 @lru_cache(maxsize=16)
 def _program(payload: bytes) -> list[QuantumCircuit]:
     return unpack(payload)
+
+
+@lru_cache(maxsize=16)
+def _can_be_compiled(payload: bytes) -> bool:
+    """False where a delay has a free duration: no schedule can be made before it has its value."""
+    operations = (entry.operation for circuit in _program(payload) for entry in circuit.data)
+    return not any(isinstance(one, Delay) and isinstance(one.duration, ParameterExpression) for one in operations)
 
 
 def bind(circuit: QuantumCircuit, values: NDArray[np.float64]) -> QuantumCircuit:
@@ -133,9 +141,17 @@ class ExactValues(_Execution):
             observables: `SparsePauliOp`s on the circuits' qubits.
         """
         if self.program is None:
-            return np.array([exact_values(circuit, observables) for circuit in unpack(given)])
+            return np.array([self._values(circuit, observables) for circuit in unpack(given)])
         (circuit,) = _program(self.program)
-        return exact_values(circuit, observables, given)
+        return self._values(circuit, observables, given)
+
+    def _values(self, circuit: QuantumCircuit, *given: Any) -> NDArray[np.float64]:
+        try:
+            return exact_values(circuit, *given)
+        except PilotError:
+            raise
+        except Exception as error:  # AerError, a memory error, a gate that its compiler cannot take
+            raise QPUError(f"aer: circuit {circuit.name!r}: {error}", qpu="aer") from error
 
 
 @dataclass(frozen=True)
@@ -180,11 +196,12 @@ class DeviceRun(_Execution):
         return results
 
     def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
-        bare = list(self._circuits(given)) if self.program is None else _program(self.program)
+        program = self.program if self.program is None or _can_be_compiled(self.program) else None
+        bare = list(self._circuits(given)) if program is None else _program(program)
         programs = [compiler.compile(circuit, self.level) for circuit in bare]
         if self.min_fidelity:
             self._check_fidelity(compiler, programs)
-        if self.program is None:
+        if program is None:
             return programs
         names = [[parameter.name for parameter in circuit.parameters] for circuit in bare]
         return [

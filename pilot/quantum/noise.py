@@ -20,6 +20,7 @@ from qiskit_aer.noise import NoiseModel
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, PilotError, QPUError
+from pilot.quantum.blocks import without_boxes
 from pilot.quantum.circuits import drawn
 from pilot.quantum.execution import _Execution
 from pilot.quantum.noisy_probabilities import NoisyProbabilities
@@ -177,6 +178,7 @@ def _outcomes(circuit: QuantumCircuit, counts: dict[str, int], shots: int) -> Ou
 
 def _known(circuit: QuantumCircuit) -> QuantumCircuit:
     """The circuit; where it has a gate that Aer does not know, that in gates which Aer knows."""
+    circuit = without_boxes(circuit)
     if _gate_names().issuperset(circuit.count_ops().keys() - {"barrier"}):
         return circuit
     known: QuantumCircuit = _pass_manager().run(circuit)

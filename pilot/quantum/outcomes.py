@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
 
@@ -91,12 +93,19 @@ class Outcomes:
             KeyError: the circuit has no register of that name.
         """
         groups = self._groups() if register is None else [self._places(register)]
-        digits = self.bits() + ord("0")
         counts: dict[str, float] = {}
-        for row, weight in zip(digits, self.weights.tolist(), strict=True):
-            text = " ".join(row[places[::-1]].tobytes().decode() for places in reversed(groups))
+        for text, weight in zip(self._texts(groups), self.weights.tolist(), strict=True):
             counts[text] = counts.get(text, 0) + weight
         return counts
+
+    def _texts(self, groups: list[list[int]]) -> Iterator[str]:
+        """The bit string of each outcome, from one text of all of them: there may be millions."""
+        columns = [place for places in reversed(groups) for place in (*places[::-1], self.num_bits)][:-1]
+        digits = np.full((len(self.weights), self.num_bits + 1), ord(" "), dtype=np.uint8)
+        digits[:, :-1] = self.bits() + ord("0")
+        text = digits[:, columns].tobytes().decode()
+        width = len(columns)
+        return (text[first * width : (first + 1) * width] for first in range(len(self.weights)))
 
     def _groups(self) -> list[list[int]]:
         """The registers' bits and the runs of bits outside registers, in the order of the circuit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 from qiskit import QuantumCircuit, qpy
@@ -65,14 +66,15 @@ def pack(circuits: QuantumCircuit | Iterable[QuantumCircuit]) -> bytes:
     given = [circuits] if isinstance(circuits, QuantumCircuit) else list(circuits)
     buffer = io.BytesIO()
     try:
-        qpy.dump([changed(with_qubits(circuit), _Travelling()) for circuit in given], buffer)
+        travelling = [changed(with_qubits(circuit), _Travelling()) for circuit in given]
+        qpy.dump(travelling, buffer, metadata_serializer=_Metadata)
     except DescriptionError:
         raise
     except Exception as error:  # of many kinds, by what it is that QPY does not know
         names = ", ".join(repr(circuit.name) for circuit in given[:5])
         raise DescriptionError(
             f"circuit {names} cannot travel to a worker: {error}; write what is special in it as gates "
-            "(circuit.decompose()), and metadata as numbers and texts",
+            "(circuit.decompose())",
             field="circuit",
         ) from error
     return buffer.getvalue()
@@ -84,6 +86,16 @@ def unpack(payload: bytes) -> list[QuantumCircuit]:
     if _DELAY.encode() in payload:
         return [changed(circuit, _Arrived()) for circuit in circuits]
     return circuits
+
+
+class _Metadata(json.JSONEncoder):
+    """What JSON cannot write of a circuit's metadata does not travel: workers do nothing with it."""
+
+    def encode(self, o: Any) -> str:
+        try:
+            return super().encode(o)
+        except (TypeError, ValueError, RecursionError):
+            return "{}"
 
 
 class _Travelling(Change):

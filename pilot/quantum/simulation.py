@@ -94,6 +94,7 @@ _SITE = 2.4e-6  #: seconds a shot and qubit, sampling a matrix product state
 _SITE_SQUARE = 1.4e-8  #: the same, for each unit of (bond dimension)^2
 _TABLEAU_GATE = 9.6e-6  #: seconds a gate
 _TABLEAU_SHOT = 1.2e-8  #: seconds a shot, qubit and measured bit
+_TABLEAU_OUTCOME = 7.5e-7  #: seconds an outcome and measured bit where the probabilities are listed: all may come
 # Not measured: from the memory bandwidth of an H200 (4.8 TB/s, 32 bytes moved an amplitude) and a context's start.
 _GPU_START = 0.5
 _GPU_AMPLITUDE = 1.0e-11
@@ -260,6 +261,8 @@ def predict(about: Facts, shots: int | None, *, cores: int = 1, gpus: int = 0, n
     if about.clifford:
         tableau = _START + steps * _TABLEAU_GATE * (repeats if about.dynamic or fresh else 1)
         tableau += (shots or 0) * _TABLEAU_SHOT * width * about.measured
+        if shots is None:
+            tableau += _TABLEAU_OUTCOME * about.measured * 2.0 ** min(about.measured, 60)
         tableau += never if shots is not None or about.measured <= _LISTED else inf
         found.append(Estimate("stabilizer", "CPU", tableau, width * width / 2))
     return found

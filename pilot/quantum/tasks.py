@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 from qiskit import QuantumCircuit
-from qiskit.circuit import Barrier, Delay, Gate
+from qiskit.circuit import Barrier, Delay, Gate, ParameterVector
 
 from pilot import device
 from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, needs, tomography
-from pilot.quantum.circuits import check_known
+from pilot.quantum.circuits import MAX_DEFERRED_QUBITS, check_known
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.execution import (
@@ -153,18 +153,20 @@ def _values(description: TaskDescription, circuit: QuantumCircuit) -> tuple[NDAr
             )
         return None, True
     if isinstance(given, Mapping):
-        known = {str(getattr(key, "name", key)): value for key, value in given.items()}
+        known = _by_name(description, given)
         if set(known) != set(names):
             raise description.wrong("parameters", f"values for exactly the circuit's parameters: {', '.join(names)}")
         try:
-            columns = [np.asarray(known[name], dtype=np.float64) for name in names]
+            columns = [_real(known[name]) for name in names]
             given = np.stack(np.broadcast_arrays(*columns), axis=-1)
         except (TypeError, ValueError):
-            raise description.wrong("parameters", "for each name a number, or as many numbers as the others") from None
+            raise description.wrong(
+                "parameters", "for each name a real number, or as many numbers as the others"
+            ) from None
     try:
-        array = np.asarray(given, dtype=np.float64)
+        array = _real(given)
     except (TypeError, ValueError):
-        raise description.wrong("parameters", "numbers: (n_parameters,) or (n_sets, n_parameters)") from None
+        raise description.wrong("parameters", "real numbers: (n_parameters,) or (n_sets, n_parameters)") from None
     fits = array.ndim in (1, 2) and array.shape[-1] == len(names) and array.size and np.isfinite(array).all()
     if not names or not fits:
         allowed = (
@@ -174,6 +176,32 @@ def _values(description: TaskDescription, circuit: QuantumCircuit) -> tuple[NDAr
         )
         raise description.wrong("parameters", allowed)
     return np.atleast_2d(array), array.ndim == 1
+
+
+def _by_name(description: TaskDescription, given: Mapping[Any, Any]) -> dict[str, Any]:
+    """The values by the parameters' names; a `ParameterVector` stands for its elements, the last axis of its values."""
+    known: dict[str, Any] = {}
+    for key, values in given.items():
+        if not isinstance(key, ParameterVector):
+            known[str(getattr(key, "name", key))] = values
+            continue
+        try:
+            columns = np.moveaxis(_real(values), -1, 0)
+            known.update((one.name, column) for one, column in zip(key, columns, strict=True))
+        except (TypeError, ValueError):
+            allowed = f"for the vector {key.name} real numbers: ({len(key)},) or (n_sets, {len(key)})"
+            raise description.wrong("parameters", allowed) from None
+    return known
+
+
+def _real(values: Any) -> NDArray[np.float64]:
+    """An array of numbers; where one has an imaginary part, a ValueError: a conversion would leave it out."""
+    array = np.asarray(values)
+    if array.dtype == object:  # such as Qiskit's own numbers
+        array = np.vectorize(complex, otypes=[np.complex128])(array)
+    if np.iscomplexobj(array) and np.any(array.imag):
+        raise ValueError("an imaginary part")
+    return np.asarray(array.real, dtype=np.float64)
 
 
 # ---- where ----------------------------------------------------------------------------------------------------
@@ -263,7 +291,7 @@ def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepare
     check_known(wanted.circuit)
     state = without_final_measurements(inlined(wanted.circuit))
     if not all(isinstance(entry.operation, Gate | Barrier | Delay) for entry in state.data):
-        _check_exact(state, "expectation values")
+        _check_exact(state, "expectation values", keep_qubits=True)
     resources, others, seconds = needs.simulated(state, None, offer, needs.asked_for(wanted.description))
     if wanted.values is None:
         part = Part(function=ExactValues(), args=(pack(wanted.circuit), observables), weight=seconds)
@@ -285,13 +313,24 @@ def _exact(wanted: _Wanted, offer: Offer, observables: Sequence[Any]) -> Prepare
     )
 
 
-def _check_exact(circuit: QuantumCircuit, what: str) -> None:
-    if defer_measurements(circuit) is None:
-        raise DescriptionError(
-            f"TaskDescription.circuit: circuit {circuit.name!r} has no exact {what}: it acts on outcomes, or does "
-            "something else than gates, measurements and resets; give a number of shots",
-            field="circuit",
+def _check_exact(circuit: QuantumCircuit, what: str, *, keep_qubits: bool = False) -> None:
+    """Refuse what the simulator would refuse; ``keep_qubits``: the state at the end is wanted."""
+    deferred = defer_measurements(circuit, keep_qubits=keep_qubits)
+    if deferred is None:
+        why = "acts on outcomes, or does something else than gates, measurements and resets"
+    elif deferred.gates.num_qubits > max(MAX_DEFERRED_QUBITS, circuit.num_qubits):
+        why = (
+            f"measures or resets in its middle and takes {deferred.gates.num_qubits} qubits when that is moved to its "
+            f"end, {MAX_DEFERRED_QUBITS} at most are simulated"
         )
+    elif not keep_qubits and len(deferred.holder) > MAX_DEFERRED_QUBITS:
+        why = f"measures {len(deferred.holder)} bits, the outcomes of {MAX_DEFERRED_QUBITS} at most are listed"
+    else:
+        return
+    raise DescriptionError(
+        f"TaskDescription.circuit: circuit {circuit.name!r} has no exact {what}: it {why}; give a number of shots",
+        field="circuit",
+    )
 
 
 def _finish(planned: expectation.ExpectationPlan | tomography.TomographyPlan) -> Finish:

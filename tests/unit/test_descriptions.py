@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from pilot.descriptions import Description, PilotDescription, Resources, TaskDescription
@@ -178,3 +179,19 @@ def test_terms() -> None:
     assert terms.resources == Resources(2.0, 0.5, 10)
     assert (terms.pilots, terms.labels) == (("a",), ("x",))
     assert TaskDescription(function=len).terms() == TaskDescription(executable=["ls"]).terms()
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    described = TaskDescription(
+        circuit="x", shots=np.int64(5), seed=np.uint32(3), timeout=np.float64(2), min_fidelity=np.float32(0.5)
+    )
+    given = (described.shots, described.seed, described.timeout, described.min_fidelity)
+    assert given == (5, 3, 2.0, 0.5)
+    assert [type(one) for one in given] == [int, int, float, float]
+    assert PilotDescription(cores_per_node=np.int8(2)).cores_per_node == 2
+
+
+@pytest.mark.parametrize("shots", [np.float64(5.5), np.int64(0), np.bool_(True), np.array([5])])
+def test_what_is_no_whole_number_in_numpy_is_none(shots: Any) -> None:
+    with pytest.raises(DescriptionError, match="whole number"):
+        TaskDescription(circuit="x", shots=shots)

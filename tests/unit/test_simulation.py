@@ -35,6 +35,20 @@ def bricks(qubits: int, layers: int) -> QuantumCircuit:
     return circuit
 
 
+@pytest.mark.parametrize(("qubits", "measured", "method"), [(20, 20, "statevector"), (60, 8, "stabilizer")])
+def test_probabilities_of_many_outcomes_take_a_tableau_long(qubits: int, measured: int, method: str) -> None:
+    circuit = QuantumCircuit(qubits, measured)
+    circuit.h(range(qubits))
+    for qubit in range(qubits - 1):
+        circuit.cz(qubit, qubit + 1)
+    for qubit in range(qubits // 2):
+        circuit.cz(qubit, qubits - qubit - 1)
+    circuit.measure(range(measured), range(measured))
+    best = choose(predict(facts(circuit), None), 2**36)
+    assert best is not None
+    assert best.method == method
+
+
 def test_facts_of_a_circuit() -> None:
     circuit = QuantumCircuit(6, 3)
     circuit.h(0)

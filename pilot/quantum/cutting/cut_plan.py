@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -115,9 +116,9 @@ class CutPlan:
             DescriptionError: there are fewer than two shots for each subexperiment.
         """
         weights = self.weights
-        if total < _FEWEST_SHOTS * len(weights):
+        if not is_whole(total, _FEWEST_SHOTS * len(weights)):
             raise DescriptionError(
-                f"total_shots: {total} given, at least {_FEWEST_SHOTS * len(weights)} allowed: "
+                f"total_shots: {total!r} given, a whole number of at least {_FEWEST_SHOTS * len(weights)} allowed: "
                 f"two for each of the {len(weights)} subexperiments",
                 field="total_shots",
                 given=total,
@@ -250,6 +251,8 @@ class CutPlan:
             Exception: the error of the first subexperiment that failed; those not yet run are cancelled.
                 There is no result from a part of them.
         """
+        if not is_whole(max_outcomes):
+            raise DescriptionError(f"max_outcomes: {max_outcomes!r} given, a whole number of at least 1 allowed")
         if qpu is None and not options:
             futures: Sequence[Future[Any]] = self.submit(manager.map, shots=shots, total_shots=total_shots, seed=seed)
         else:
@@ -261,9 +264,15 @@ class CutPlan:
     def _shots(self, shots: int | None, total_shots: int | None) -> list[int | None]:
         if total_shots is not None:
             return [int(each) for each in self.shots(total_shots)]
-        if shots is not None and shots < _FEWEST_SHOTS:
-            raise DescriptionError(f"shots: {shots} given, at least 2 allowed (one says nothing about the error)")
-        return [shots] * self.num_distinct
+        if shots is None:
+            return [None] * self.num_distinct
+        if not is_whole(shots, _FEWEST_SHOTS):
+            raise DescriptionError(
+                f"shots: {shots!r} given, a whole number of at least 2 allowed (one says nothing about the error)",
+                field="shots",
+                given=shots,
+            )
+        return [int(shots)] * self.num_distinct
 
     def _check_mitigation(self, given: Any) -> None:
         """Refuse stages that cannot work here before anything runs."""
@@ -295,6 +304,11 @@ class CutPlan:
             project=project,
             max_outcomes=max_outcomes,
         )
+
+
+def is_whole(given: object, least: int = 1) -> bool:
+    """A whole number of at least ``least``."""
+    return isinstance(given, Integral) and not isinstance(given, bool) and int(given) >= least
 
 
 def _goes_on_after_measuring(circuit: QuantumCircuit) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from qiskit.quantum_info import PauliList
 
 from pilot.errors import DescriptionError
 from pilot.quantum.cutting.costs import Candidate, Prediction, predict
-from pilot.quantum.cutting.cut_plan import CutPlan
+from pilot.quantum.cutting.cut_plan import CutPlan, is_whole
 from pilot.quantum.cutting.cuts import gates_alone, is_marked, take_apart, with_cuts
 from pilot.quantum.cutting.decomposition import Decomposition, terms_of
 from pilot.quantum.cutting.distributions import Readout
@@ -210,7 +210,7 @@ def _sizes(max_qubits: int | Sequence[int] | None) -> list[int]:
     given: Any = [_ANY] if max_qubits is None else max_qubits
     several = isinstance(given, Iterable) and not isinstance(given, str)
     sizes = list(given) if several else [given]
-    if not sizes or not all(_is_whole(size) for size in sizes):
+    if not sizes or not all(is_whole(size) for size in sizes):
         raise DescriptionError(
             f"max_qubits: {max_qubits!r} given; a whole number, or several of them, each at least 1, is allowed",
             field="max_qubits",
@@ -219,21 +219,16 @@ def _sizes(max_qubits: int | Sequence[int] | None) -> list[int]:
 
 
 def _check(num_samples: int | None, max_overhead: float | None, max_subexperiments: int | None) -> None:
-    if num_samples is not None and not _is_whole(num_samples):
+    if num_samples is not None and not is_whole(num_samples):
         raise DescriptionError(f"num_samples: {num_samples!r} given, at least 1 allowed, or None for all terms")
     if max_overhead is not None and not (_is_number(max_overhead) and max_overhead >= 1):
         raise DescriptionError(f"max_overhead: {max_overhead!r} given, at least 1 allowed (1: no cuts)")
-    if max_subexperiments is not None and not _is_whole(max_subexperiments):
+    if max_subexperiments is not None and not is_whole(max_subexperiments):
         raise DescriptionError(f"max_subexperiments: {max_subexperiments!r} given, at least 1 allowed")
 
 
 def _is_number(given: object) -> bool:
     return isinstance(given, Real) and not isinstance(given, bool | np.bool_)
-
-
-def _is_whole(given: object) -> bool:
-    """A whole number from 1 on."""
-    return isinstance(given, Integral) and _is_number(given) and int(given) >= 1
 
 
 def _impossible(size: int, problem: str) -> Candidate:

@@ -1,6 +1,7 @@
 """Sizes and limits, shots by weight, where subexperiments go, and sums as tasks."""
 
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,8 +141,27 @@ def test_shots_are_dealt_out_by_weight_to_the_last_one():
     assert np.all(np.abs(shots - 10_007 * weights / weights.sum()) < 1 + 2 * len(weights) / 10)
     assert len(set(weights.round(12))) > 1
     assert planned.shots(2 * planned.num_distinct).tolist() == [2] * planned.num_distinct
-    with pytest.raises(DescriptionError, match="total_shots: 19 given, at least 20 allowed: two for each of the 10"):
+    with pytest.raises(DescriptionError, match="total_shots: 19 given, a whole number of at least 20 allowed: two for"):
         planned.shots(19)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"shots": 2.5}, "shots"),
+        ({"shots": "many"}, "shots"),
+        ({"shots": True}, "shots"),
+        ({"total_shots": 1000.5}, "total_shots"),
+        ({"total_shots": "many"}, "total_shots"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"max_outcomes": 0}, "max_outcomes"),
+    ],
+    ids=str,
+)
+def test_what_is_no_number_of_shots_or_seed_is_refused_before_anything_runs(given, field):
+    with pytest.raises(DescriptionError, match=f"^{field}: .*whole number"):
+        plan(chain(4), "ZIIZ", 2).run(SimpleNamespace(map=None), **given)
 
 
 def skewed():

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from qiskit.circuit import Gate, Parameter
 from qiskit.providers.fake_provider import GenericBackendV2
+from qiskit.quantum_info import Kraus, SparsePauliOp
 from qiskit.transpiler import InstructionProperties, Target
 
 from pilot import device
@@ -110,6 +111,61 @@ def test_a_circuit_that_cannot_be_compiled_fails_alone(qpu: Bench) -> None:
     assert isinstance(failed, DescriptionError)
     assert "6 qubits, bench:5 has 5: cut it" in str(failed)
     assert isinstance(good, Outcomes)
+
+
+def looping() -> QuantumCircuit:
+    circuit = QuantumCircuit(1, 1)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    with circuit.while_loop((circuit.clbits[0], 0)):
+        circuit.h(0)
+        circuit.measure(0, 0)
+    return circuit
+
+
+def channel() -> QuantumCircuit:
+    circuit = QuantumCircuit(1)
+    circuit.append(Kraus([np.diag([1, 0]), np.diag([0, 1])]).to_instruction(), [0])
+    circuit.measure_all()
+    return circuit
+
+
+@pytest.mark.parametrize("circuit", [looping(), channel()], ids=["a loop", "a channel"])
+def test_what_a_device_cannot_do_is_refused_in_words(qpu: Bench, circuit: QuantumCircuit) -> None:
+    failed, good = DeviceRun(shots=100).run_together([call(circuit), call(bell())])
+    assert isinstance(failed, QPUError)
+    assert f"circuit {circuit.name!r} cannot be compiled for bench:5" in str(failed)
+    assert isinstance(good, Outcomes)
+
+
+def test_an_opaque_gate_has_no_exact_value_and_says_so() -> None:
+    circuit = QuantumCircuit(1)
+    circuit.append(Gate("unknown", 1, []), [0])
+    with pytest.raises(QPUError, match="unknown"):
+        ExactValues()(pack(circuit), [SparsePauliOp("Z")])
+
+
+@pytest.mark.filterwarnings("ignore:Duration is rounded")
+@pytest.mark.parametrize("unit, free", [("ns", 500.0), ("dt", 1600)])
+def test_delays_with_free_durations_run_on_a_device(qpu: Bench, unit: str, free: float) -> None:
+    duration, angle = Parameter("d"), Parameter("a")
+    circuit = QuantumCircuit(1)
+    circuit.rx(angle, 0)
+    circuit.delay(duration, 0, unit)
+    circuit.measure_all()
+    run = DeviceRun(program=pack(circuit), shots=100)
+    outcomes = run(np.array([[0.0, free], [np.pi, free], [np.pi, 2 * free]]), (1, 2, 3), None)
+    assert [one.get_counts() for one in outcomes] == [{"0": 100}, {"1": 100}, {"1": 100}]
+
+
+def test_boxes_run_on_a_device(qpu: Bench) -> None:
+    circuit = QuantumCircuit(2)
+    with circuit.box():
+        circuit.x(0)
+        with circuit.box():
+            circuit.cx(0, 1)
+    circuit.measure_all()
+    assert DeviceRun(shots=10)(*call(circuit)).get_counts() == {"11": 10}
 
 
 def test_a_cancelled_job_is_not_tried_again(qpu: Bench) -> None:

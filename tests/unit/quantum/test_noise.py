@@ -55,6 +55,21 @@ def test_observables_and_counts_feel_the_noise(model: NoiseModel, bell: QuantumC
     assert counts == run(circuit=bell, shots=SHOTS, noise_model=model, seed=1).get_counts()
 
 
+def test_boxes_have_the_noise_of_what_is_in_them(model: NoiseModel) -> None:
+    boxed = QuantumCircuit(2, 1)
+    with boxed.box():
+        boxed.h(0)
+        with boxed.box():
+            boxed.cx(0, 1)
+    values = run(circuit=boxed, observables=["ZZ"], shots=SHOTS, noise_model=model, seed=1).values
+    assert values == pytest.approx(1 - DEPOLARIZED, abs=0.05)
+    with boxed.if_test((boxed.clbits[0], 0)), boxed.box():
+        boxed.cx(0, 1)
+    boxed.measure(1, 0)
+    counts = run(circuit=boxed, shots=SHOTS, noise_model=model, seed=1).get_counts()
+    assert counts["1"] / SHOTS == pytest.approx((1 - (1 - DEPOLARIZED) ** 2) / 2, abs=0.04)
+
+
 def test_sets_of_values_and_tomography_feel_the_noise(model: NoiseModel, bell: QuantumCircuit) -> None:
     result = run(circuit=bell, tomography=True, shots=SHOTS, noise_model=model, seed=2)
     purity = DensityMatrix(result.density_matrix).purity().real

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import AnnotatedOperation, ControlModifier, Gate, Parameter
+from qiskit.circuit import AnnotatedOperation, ControlModifier, Gate, Instruction, Parameter
 from qiskit.circuit import library as lib
 from qiskit.quantum_info import Operator, SparsePauliOp
 
@@ -74,6 +74,14 @@ def test_delays_keep_their_unit(duration, unit, inside):
     assert (operation.duration, operation.unit) == (duration, unit)
 
 
+@pytest.mark.parametrize("metadata", [{"a": object()}, {"a": 1j}, {(1, 2): 3}, {"a": np.int64(3)}])
+def test_metadata_of_any_kind_may_stand_in_a_circuit(metadata):
+    circuit = QuantumCircuit(1, metadata=metadata)
+    circuit.x(0)
+    assert unpack(pack(circuit))[0].count_ops() == {"x": 1}
+    assert circuit.metadata == metadata
+
+
 def test_delays_of_different_units_are_different_structures():
     circuits = [QuantumCircuit(1), QuantumCircuit(1)]
     for circuit, unit in zip(circuits, ("us", "ms"), strict=True):
@@ -117,7 +125,8 @@ def test_what_is_opened_has_no_name_that_simulators_take_for_another():
 
 
 def test_what_cannot_travel_is_refused_with_the_circuits_name():
-    circuit = QuantumCircuit(1, name="noted", metadata={"why": object()})
+    circuit = QuantumCircuit(1, name="noted")
+    circuit.append(Instruction("special", 1, 0, [object()]), [0])
     with pytest.raises(DescriptionError, match="'noted' cannot travel"):
         pack(circuit)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pilot_plugins.qiskit_devices import info_of
 from qiskit import QuantumCircuit
-from qiskit.circuit import Parameter
+from qiskit.circuit import Parameter, ParameterVector
 from qiskit.circuit.classical import expr, types
 from qiskit.circuit.library import quantum_volume
 from qiskit.providers.fake_provider import GenericBackendV2
@@ -183,6 +183,93 @@ def test_the_oracle_of_origins_example() -> None:
     assert exact.values[0] == pytest.approx(-0.88345677205214, abs=1e-12)
 
 
+def ghz(qubits: int) -> QuantumCircuit:
+    circuit = QuantumCircuit(qubits)
+    circuit.h(0)
+    circuit.cx(range(qubits - 1), range(1, qubits))
+    circuit.measure_all()
+    return circuit
+
+
+def coins(bits: int) -> QuantumCircuit:
+    """One qubit, measured and reset again and again."""
+    circuit = QuantumCircuit(1, bits)
+    for bit in range(bits):
+        circuit.h(0)
+        circuit.measure(0, bit)
+        circuit.reset(0)
+    circuit.x(0)
+    return circuit
+
+
+@pytest.mark.parametrize(
+    ("circuit", "fields", "words"),
+    [
+        (coins(40), {}, "no exact probabilities: .*middle"),
+        (coins(40), {"observables": "Z"}, "no exact expectation values: .*middle.* shots"),
+        (ghz(27), {}, "no exact probabilities: it measures 27 bits"),
+    ],
+)
+def test_what_is_too_wide_for_exact_results_is_refused_at_submit(
+    circuit: QuantumCircuit, fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DescriptionError, match=words):
+        prepare(TaskDescription(circuit=circuit, **fields), offer())
+
+
+@pytest.mark.parametrize("sets", [None, 3])
+def test_a_vector_of_parameters_has_a_value_for_each(sets: int | None) -> None:
+    angles, last = ParameterVector("angles", 2), Parameter("a")
+    circuit = QuantumCircuit(1)
+    for angle in (*angles, last):
+        circuit.ry(angle, 0)
+    vector = np.array([0.2, 0.3]) if sets is None else np.linspace(0, 1, 2 * sets).reshape(sets, 2)
+    described = TaskDescription(circuit=circuit, observables="Z", parameters={angles: vector, last: np.float32(0.5)})
+    values = run(prepare(described, offer())).values
+    assert np.allclose(values[..., 0], np.cos(vector.sum(axis=-1) + 0.5))
+
+
+@pytest.mark.parametrize("value", [np.array([0.5 + 0j]), [np.float32(0.5)], np.array([0.5], dtype=object)])
+def test_numbers_of_other_types_are_values_too(value: Any) -> None:
+    circuit = QuantumCircuit(1)
+    circuit.rx(Parameter("a"), 0)
+    (found,) = run(prepare(TaskDescription(circuit=circuit, observables="Z", parameters=value), offer())).values
+    assert found == pytest.approx(np.cos(0.5))
+
+
+def boxed() -> QuantumCircuit:
+    """Two boxes, one inside the other and one in a block."""
+    angle = Parameter("a")
+    circuit = QuantumCircuit(2, 2)
+    with circuit.box(label="first"):
+        circuit.ry(angle, 0)
+        with circuit.box():
+            circuit.cx(0, 1)
+    return circuit
+
+
+@pytest.mark.parametrize("shots", [None, 10_000])
+def test_boxes_are_what_they_contain(shots: int | None) -> None:
+    described = TaskDescription(
+        circuit=boxed(), observables=["ZZ", "IZ", "XX"], parameters=[0.4], shots=shots, seed=1, qpu="aer"
+    )
+    result = run(prepare(described, offer()))
+    wanted = [1, np.cos(0.4), np.sin(0.4)]
+    assert np.allclose(result.values, wanted, atol=1e-9 if shots is None else 5 * result.standard_errors.max())
+
+
+def test_boxes_with_measurements_and_in_conditions() -> None:
+    circuit = QuantumCircuit(3, 3)
+    with circuit.box():
+        circuit.x(0)
+        circuit.measure(0, 2)
+    with circuit.if_test((circuit.clbits[2], 1)), circuit.box():
+        circuit.x(1)
+        circuit.measure(1, 1)
+    outcomes = run(prepare(TaskDescription(circuit=circuit, shots=10, qpu="aer"), offer()))
+    assert outcomes.get_counts() == {"110": 10}
+
+
 #: id: (fields, words)
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a sweep of tomography": (
@@ -191,6 +278,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "not finite": ({"parameters": [float("nan")], "shots": 5}, "finite numbers"),
     "text": ({"parameters": ["x"], "shots": 5}, "numbers"),
+    "imaginary": ({"parameters": np.array([1 + 0.5j]), "shots": 5}, "real numbers"),
+    "imaginary columns": ({"parameters": {"a": np.array([1j, 2])}, "shots": 5}, "a real number"),
+    "a vector of another length": ({"parameters": {ParameterVector("a", 3): [1, 2]}, "shots": 5}, "vector a .*3"),
+    "an imaginary vector": ({"parameters": {ParameterVector("a", 1): [1j]}, "shots": 5}, "vector a real"),
     "missing": ({"shots": 5}, "values for the 1 free parameters"),
     "exact on any device": ({"parameters": [1.0], "qpu": "*"}, "a device cannot give exact results"),
 }
