@@ -79,7 +79,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if value is field.default:
                 continue
             try:
-                checked = msgspec.convert(_plain(value), field.type)
+                given = value if field.name in self._pickled else _plain(value)
+                checked = msgspec.convert(given, field.type)
             except msgspec.ValidationError as error:
                 raise self.wrong(field.name, _allowed(field.type) or str(error)) from None
             if checked is not value:
@@ -101,8 +102,12 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def _plain(value: Any) -> Any:
-    """Python's number for one of another library, such as ``numpy.int64`` and ``numpy.float64``."""
+    """Python's numbers and texts for those of another library, such as ``numpy.int64`` and ``numpy.str_``."""
     kind: Any = type(value)
+    if kind in (list, tuple):
+        return kind(map(_plain, value))
+    if isinstance(value, str):
+        return str.__str__(value)
     if not isinstance(value, Real) or kind in (int, float, bool):
         return value
     return int(value) if isinstance(value, Integral) else float(value)

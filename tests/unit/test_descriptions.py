@@ -191,6 +191,17 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert PilotDescription(cores_per_node=np.int8(2)).cores_per_node == 2
 
 
+def test_texts_of_numpy_are_texts() -> None:
+    described = TaskDescription(circuit="x", qpu=list(np.array(["fake:manila", "fake:lima"])), name=np.str_("one"))
+    assert described.qpu == ("fake:manila", "fake:lima")
+    assert [type(one) for one in (*described.qpu, described.name)] == [str, str, str]
+
+
+def test_arguments_of_functions_stay_what_they_are() -> None:
+    (given,) = TaskDescription(function=abs, args=[np.int64(-3)]).args
+    assert type(given) is np.int64
+
+
 @pytest.mark.parametrize("shots", [np.float64(5.5), np.int64(0), np.bool_(True), np.array([5])])
 def test_what_is_no_whole_number_in_numpy_is_none(shots: Any) -> None:
     with pytest.raises(DescriptionError, match="whole number"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -159,7 +159,8 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
             DescriptionError: something that is no circuit, a circuit with free parameters or with instructions that
                 save a simulator's state, or an option that this backend has not.
         """
-        circuits = [run_input] if isinstance(run_input, QuantumCircuit) else list(run_input)
+        several = isinstance(run_input, Iterable) and not isinstance(run_input, QuantumCircuit)
+        circuits = list(run_input) if several else [run_input]
         for key, value in options.items():
             _check_option(key, value)
         settings = {**dict(self.options), **{key: value for key, value in options.items() if value is not None}}

@@ -14,7 +14,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.primitives.jobs import PilotPrimitiveJob
-from pilot.quantum.primitives.submission import Manager, submit_plans, task_fields
+from pilot.quantum.primitives.submission import Manager, coerced, submit_plans, task_fields
 from pilot.quantum.seeds import draw_seeds
 
 if TYPE_CHECKING:
@@ -87,12 +87,11 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
             TypeError, ValueError: a pub is none, as Qiskit says it.
             DescriptionError: a circuit or an option cannot be run; exact values of a device.
         """
-        coerced = [
-            EstimatorPub.coerce(pub, self._default_precision if precision is None else precision) for pub in pubs
-        ]
+        default = self._default_precision if precision is None else precision
+        checked = [coerced(EstimatorPub, pub, default) for pub in pubs]
         plans = [
             _plan(pub, seed, self._fields)
-            for pub, seed in zip(coerced, draw_seeds(self._seed, len(coerced)), strict=True)
+            for pub, seed in zip(checked, draw_seeds(self._seed, len(checked)), strict=True)
         ]
         return submit_plans(self._manager, plans)
 

@@ -17,6 +17,7 @@ from pilot.quantum.primitives.jobs import PilotPrimitiveJob
 from pilot.quantum.primitives.submission import (
     Manager,
     check_gives_shots,
+    coerced,
     measures,
     shot_order,
     submit_plans,
@@ -90,8 +91,8 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
             TypeError, ValueError: a pub is none, as Qiskit says it.
             DescriptionError: a circuit or an option cannot be run.
         """
-        coerced = [SamplerPub.coerce(pub, self._default_shots if shots is None else shots) for pub in pubs]
-        for number, pub in enumerate(coerced):
+        checked = [coerced(SamplerPub, pub, self._default_shots if shots is None else shots) for pub in pubs]
+        for number, pub in enumerate(checked):
             if not pub.circuit.cregs:
                 warnings.warn(
                     f"The {number}-th pub's circuit has no output classical registers and so the result "
@@ -101,7 +102,7 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
                 )
         plans = [
             _plan(pub, seed, self._fields)
-            for pub, seed in zip(coerced, draw_seeds(self._seed, len(coerced)), strict=True)
+            for pub, seed in zip(checked, draw_seeds(self._seed, len(checked)), strict=True)
         ]
         return submit_plans(self._manager, plans)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -40,6 +41,24 @@ TASK_FIELDS = (
     "retries",
     "name",
 )
+
+
+def coerced(kind: Any, pub: Any, default: float | None) -> Any:
+    """A pub of Qiskit's, with its values for parameters.
+
+    Raises:
+        TypeError, ValueError: it is none, as Qiskit says it.
+        DescriptionError: values are complex; Qiskit drops their imaginary parts with a warning.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        try:
+            return kind.coerce(pub, default)
+        except np.exceptions.ComplexWarning as error:
+            raise DescriptionError(
+                "parameters: complex values were given; allowed: real numbers (values.real, where that is meant)",
+                field="parameters",
+            ) from error
 
 
 class Manager(Protocol):

@@ -170,6 +170,16 @@ def test_nothing_measured_is_warned_of(bell: QuantumCircuit) -> None:
     assert list(job.result()[0].data) == []
 
 
+def test_imaginary_parts_of_parameters_are_refused() -> None:
+    circuit = ansatz(2, 1)
+    values = np.full(circuit.num_parameters, 0.3 + 0.1j)
+    with pytest.raises(DescriptionError, match="complex values"):
+        PilotEstimator(Here()).run([(circuit, "ZZ", values)])
+    circuit.measure_all()
+    with pytest.raises(DescriptionError, match="complex values"):
+        PilotSampler(Here()).run([(circuit, values)])
+
+
 def test_wrong_sampler_pubs_are_refused_as_qiskit_does(bell: QuantumCircuit) -> None:
     for pub, error in (
         ((), ValueError),

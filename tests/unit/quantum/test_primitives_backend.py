@@ -224,6 +224,10 @@ def test_what_is_no_circuit_or_not_bound_is_refused(bell: QuantumCircuit) -> Non
     backend = PilotBackend(Here())
     with pytest.raises(DescriptionError, match="takes circuits; str was given"):
         backend.run(["h q[0]"])
+    with pytest.raises(DescriptionError, match="takes circuits; NoneType was given"):
+        backend.run(None)
+    with pytest.raises(DescriptionError, match="seed: -1 was given"):
+        backend.run(bell, seed_simulator=-1)
     with pytest.raises(DescriptionError, match=r"free parameters \(angle\[0\]"):
         backend.run(ansatz(2, 3))
 
