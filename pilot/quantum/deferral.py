@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from qiskit import QuantumCircuit
-from qiskit.circuit import BoxOp, CircuitInstruction, ControlFlowOp, Delay, Gate, Instruction, Qubit
+from qiskit.circuit import BoxOp, CircuitInstruction, ControlFlowOp, Delay, ForLoopOp, Gate, Instruction, Qubit
 from qiskit.circuit.library import CXGate
 
-from pilot.quantum.programs.definitions import expanded, opened
+from pilot.quantum.programs.definitions import expanded, opened, steps_of
 
 if TYPE_CHECKING:
     from qiskit.circuit import Clbit, Operation
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WITHOUT_EFFECT = frozenset({"barrier", "delay", "id"})
 #: Instructions that are not opened.
 STEPS = WITHOUT_EFFECT | {"measure", "reset"}
+#: Instructions of all rounds of a loop.
+MAX_UNROLLED = 100_000
 _CX = CXGate()
 
 
@@ -98,10 +100,26 @@ def _contents(operation: Operation) -> QuantumCircuit | None:
         return opened(operation)
     if isinstance(operation, BoxOp):
         return operation.body
+    if isinstance(operation, ForLoopOp):
+        return _unrolled(operation)
     if isinstance(operation, Gate | ControlFlowOp | Delay) or operation.name in STEPS:
         return None
     definition: QuantumCircuit | None = getattr(operation, "definition", None)
     return definition
+
+
+def _unrolled(loop: ForLoopOp) -> QuantumCircuit | None:
+    """The rounds of a loop one after another; None where one leaves it, or they are very many."""
+    indices, _, body = loop.params
+    if len(indices) * len(body.data) > MAX_UNROLLED or {"break_loop", "continue_loop"}.intersection(body.count_ops()):
+        return None
+    rounds = body.copy_empty_like()
+    rounds.global_phase = 0
+    for step in steps_of(loop):
+        rounds.global_phase += step.global_phase
+        for entry in step.data:
+            rounds._append(entry)
+    return rounds
 
 
 def _last_uses(circuit: QuantumCircuit) -> dict[Qubit, int]:

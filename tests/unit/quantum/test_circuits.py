@@ -399,3 +399,30 @@ def test_a_multiplexer_without_matrices_is_opened():
     expected = Statevector(state.inverse()).probabilities_dict()
     circuit.measure_all()
     assert run_circuit(unpack(pack(circuit))[0], None, 0).get_counts() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_for_loops_have_exact_results(nested):
+    circuit, expected = QuantumCircuit(2), QuantumCircuit(2)
+    angle = Parameter("angle")
+    circuit.h(0)
+    expected.h(0)
+    with circuit.for_loop(range(1, 4)) as number:
+        circuit.rx(0.3 * number, 0)
+        circuit.ry(angle, 1)
+        if nested:
+            with circuit.for_loop((0, 1)) as inner:
+                circuit.rzz(0.2 * inner + 0.1 * number, 0, 1)
+    for number in range(1, 4):
+        expected.rx(0.3 * number, 0)
+        expected.ry(0.7, 1)
+        for inner in (0, 1) if nested else ():
+            expected.rzz(0.2 * inner + 0.1 * number, 0, 1)
+    labels = ["XZ", "YY", "IX"]
+    state = Statevector(expected)
+    bound = circuit.assign_parameters({angle: 0.7})
+    found = exact_values(bound, [SparsePauliOp(label) for label in labels])
+    assert np.allclose(found, [state.expectation_value(SparsePauliOp(label)).real for label in labels], atol=1e-12)
+    bound.measure_all()
+    counts = run_circuit(bound, None, 0).get_counts()
+    assert all(abs(counts.get(key, 0) - value) < 1e-12 for key, value in state.probabilities_dict().items())
