@@ -17,7 +17,7 @@ from qiskit.circuit import ClassicalRegister, Parameter, QuantumRegister
 from qiskit.quantum_info import SparsePauliOp, Statevector
 
 from pilot import DescriptionError, NoPilotError, PilotDescription, PilotManager, PilotState, TaskDescription
-from pilot.errors import DependencyFailed, ProgramError, TaskTimeout
+from pilot.errors import DependencyFailed, ProgramError, QPUError, TaskTimeout
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -226,12 +226,16 @@ def test_wrong_wishes_say_so_at_once(
 
 
 def test_a_part_that_fails_fails_the_whole_with_its_own_error(manager: PilotManager) -> None:
-    circuit = QuantumCircuit(1)
-    for _ in range(40):  # each takes a further qubit
+    circuit = QuantumCircuit(1, 1)
+    circuit.h(0)
+    circuit.measure(0, 0)
+    with circuit.while_loop((circuit.clbits[0], 1)):
         circuit.h(0)
-        circuit.reset(0)
-    task = manager.submit_task(describe(circuit, observables=["Z", "X"]))
-    with pytest.raises(DescriptionError, match=r"needs over 26 qubits.*give a number of shots") as caught:
+        circuit.measure(0, 0)
+    task = manager.submit_task(describe(circuit, observables=["Z", "X"], shots=100, qpu="fake:manila"))
+    with pytest.raises(
+        QPUError, match=r"cannot be compiled for fake:manila: .*'while_loop' is not supported"
+    ) as caught:
         task.result()
     assert not isinstance(caught.value, DependencyFailed)
 
