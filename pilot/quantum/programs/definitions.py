@@ -168,7 +168,9 @@ def opened(operation: Operation) -> QuantumCircuit | None:
     """The circuit that an operation stands for; None if it has none."""
     if isinstance(operation, AnnotatedOperation) and isinstance(operation.base_op, IGate):
         return QuantumCircuit(operation.num_qubits)
-    if isinstance(operation, HamiltonianGate) and isinstance(operation.params[1], ParameterExpression):
+    if isinstance(operation, AnnotatedOperation) and _has_free_time(operation.base_op):
+        return _synthesised(AnnotatedOperation(_evolution(operation.base_op).to_gate(), operation.modifiers))
+    if _has_free_time(operation):
         return _evolution(operation)
     definition = getattr(operation, "definition", None)
     if isinstance(definition, QuantumCircuit):
@@ -182,6 +184,10 @@ def opened(operation: Operation) -> QuantumCircuit | None:
         circuit.append(matrix, circuit.qubits)
         return circuit
     return _synthesised(operation)
+
+
+def _has_free_time(operation: Operation) -> bool:
+    return isinstance(operation, HamiltonianGate) and isinstance(operation.params[1], ParameterExpression)
 
 
 def _matrix_of(gate: Gate) -> UnitaryGate | None:
@@ -519,7 +525,12 @@ class _Unbarred(Change):
     """Gates without the barriers in them, of which Qiskit finds no control and no power."""
 
     def change(self, operation: Operation) -> Operation:
-        made_of = operation.definition if isinstance(operation, Gate) and not _is_standard(operation) else None
+        if not isinstance(operation, Gate) or _is_standard(operation):
+            return operation
+        try:
+            made_of = operation.definition
+        except (TypeError, QiskitError):  # it has none before its angles have their values
+            return operation
         if made_of is None:
             return operation
         bare = changed(

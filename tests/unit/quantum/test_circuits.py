@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
-from qiskit.circuit import Clbit, Parameter, Qubit
+from qiskit.circuit import AnnotatedOperation, Clbit, ControlModifier, InverseModifier, Parameter, PowerModifier, Qubit
 from qiskit.circuit import library as lib
 from qiskit.circuit.library import (
     C3SXGate,
@@ -426,3 +426,21 @@ def test_for_loops_have_exact_results(nested):
     bound.measure_all()
     counts = run_circuit(bound, None, 0).get_counts()
     assert all(abs(counts.get(key, 0) - value) < 1e-12 for key, value in state.probabilities_dict().items())
+
+
+@pytest.mark.parametrize("modifier", [InverseModifier(), PowerModifier(2), ControlModifier(1)])
+def test_annotated_hamiltonians_with_a_free_time(modifier):
+    time = Parameter("time")
+    hamiltonian = np.array([[1, 0.5], [0.5, -1]])
+    circuits = []
+    for value in (time, 0.7):
+        circuit = QuantumCircuit(2)
+        circuit.h([0, 1])
+        operation = AnnotatedOperation(lib.HamiltonianGate(hamiltonian, value), [modifier])
+        circuit.append(operation, range(operation.num_qubits))
+        circuits.append(circuit)
+    free, bound = circuits
+    labels = ["IY", "ZX", "YI"]
+    found = exact_values(truly_named(free), [SparsePauliOp(label) for label in labels], np.array([[0.7]]))
+    state = Statevector(bound)
+    assert np.allclose(found, [[state.expectation_value(SparsePauliOp(label)).real for label in labels]], atol=1e-9)
