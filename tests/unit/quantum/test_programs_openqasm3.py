@@ -174,6 +174,18 @@ c[2] = measure q[2];"""
     assert next(iter(counts)).endswith("100"), counts
 
 
+def test_an_own_gate_with_the_name_of_a_rotation_is_no_sum_over_bits():
+    text = """OPENQASM 3.0;
+gate rx(a) q { U(pi * sin(a), -pi / 2, pi / 2) q; }
+qubit[3] q; bit[2] c; bit last;
+U(pi, 0, pi) q[0]; U(pi, 0, pi) q[1];
+c = measure q[0:1];
+float angle_of_bits = int(c[0]) * pi / 4 + int(c[1]) * pi / 4;
+rx(angle_of_bits) q[2];
+last = measure q[2];"""
+    assert run_circuit(load(text).to_qiskit(), 50, 1).get_counts("last") == {"1": 50}
+
+
 def test_branches_that_only_set_variables_leave_nothing():
     circuit = circuit_of("c[0] = measure q[0]; int n = 0; if (c[0]) n = 1; else n = 2; if (n == 2) x q[1];")
     assert dict(circuit.count_ops()) == {"measure": 1, "if_else": 1}

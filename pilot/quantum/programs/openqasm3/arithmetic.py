@@ -28,8 +28,7 @@ MAX_DIGITS = 4096
 DEFAULT_SIZE = 32
 
 INTEGERS = (types.Int, types.Uint)
-NUMBERS = (types.Int, types.Uint, types.Float, types.Angle)
-SCALARS = (*NUMBERS, types.Bool)
+SCALARS = (types.Int, types.Uint, types.Float, types.Angle, types.Bool)
 
 
 class Array(types.Type):

@@ -94,6 +94,10 @@ class Converter(Subroutines):
         """A rotation whose angle is a sum over measured bits becomes one rotation for each bit."""
         if node.name.name not in _ROTATIONS or not any(isinstance(one.data, Table) for one in self._variables):
             return False
+        gate = context.symbol_table.get(node.name.name)
+        has_power = any(each.modifier is ast.GateModifierName.pow for each in node.modifiers)
+        if not isinstance(gate.data, type) or has_power:  # a gate of the text's own may be no rotation
+            return False
         if any(isinstance(each, Variable) and isinstance(each.data, Table) for each in symbols(node.qubits, context)):
             return False
         angle, _ = Values(self, context, False).number(node.arguments[0])
