@@ -229,6 +229,8 @@ class PilotManager:
         launcher.check(wanted)
         registry.check("pilot.engines", wanted.engine)
         devices(wanted)
+        if wanted.working_directory is None:
+            _check_folder(wanted)
         if launcher.remote and not wanted.tunnel:
             self._listen_outwards()
         return wanted
@@ -773,6 +775,14 @@ def _progress(manager: PilotManager) -> Progress:
     from pilot.progress import Progress  # brings rich: a fifth of the library's import time
 
     return Progress(manager)
+
+
+def _check_folder(wanted: PilotDescription) -> None:
+    """Its workers start where this process is."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise wanted.wrong("working_directory", "a folder: the current one, the default, was removed") from None
 
 
 def _environment(description: PilotDescription) -> dict[str, str]:
