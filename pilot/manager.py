@@ -30,6 +30,7 @@ from pilot.controller import Controller
 from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, Terms
 from pilot.device import devices
 from pilot.errors import DescriptionError, NoPilotError, SessionError
+from pilot.exceptions import text_of
 from pilot.fleet import Fleet
 from pilot.handles import Pilot, Scaler, Task
 from pilot.interfaces import Job, Offer, Prepared, QPUInfo
@@ -691,7 +692,7 @@ class PilotManager:
             )
         words += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            words.append(f"it ended with {type(error).__name__}: {error}")
+            words.append(f"it ended with {type(error).__name__}: {text_of(error)}")
         elif info.seconds is not None:
             words.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
         return "; ".join(word for word in words if word)

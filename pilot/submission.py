@@ -19,6 +19,7 @@ import msgspec
 from pilot import streams
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError
+from pilot.exceptions import text_of
 from pilot.manager import PilotManager
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def _record(name: str, task: Task) -> dict[str, Any]:
     try:
         result = task.result()
     except Exception as error:
-        return record | {"error": f"{type(error).__name__}: {error}"}
+        return record | {"error": f"{type(error).__name__}: {text_of(error)}"}
     if hasattr(result, "get_counts"):
         return record | {"shots": result.shots, "counts": result.get_counts()}
     if hasattr(result, "density_matrix"):
