@@ -28,7 +28,7 @@ from typing import Any
 import zmq
 
 from pilot import device, messages, mpi, payload
-from pilot.callables import Snapshot
+from pilot.callables import Snapshot, is_lasting
 from pilot.capture import OUTPUT_KEPT, Capture
 from pilot.channel import Client
 from pilot.errors import ExecutableFailed
@@ -148,9 +148,10 @@ class _Worker:
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spool = payload.Spool(Path(spec.spool))
         self._codes: dict[str, bytes] = {}
-        #: Functions that are kept for the next task, and what tells whether they are still as they were loaded; None:
-        #: loaded once, and not known to be asked for again.
-        self._functions: dict[str, tuple[Any, Snapshot] | None] = {}
+        #: Functions that are kept for all tasks.
+        self._functions: dict[str, Any] = {}
+        #: Others, with what tells whether they are still as they were loaded; None: not asked for a second time yet.
+        self._copies: dict[str, tuple[Any, Snapshot] | None] = {}
         #: From the lifeline to the main thread; None: stop.
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         #: What is in hand, the running one first.
@@ -277,16 +278,20 @@ class _Worker:
 
         One that cannot be loaded becomes one that says why.
         """
-        if (kept := self._functions.get(digest)) is not None and kept[1].holds(kept[0]):
-            return kept[0]
+        if (function := self._functions.get(digest)) is not None:
+            return function
+        if (copy := self._copies.get(digest)) is not None and copy[1].holds(copy[0]):
+            return copy[0]
         try:
             function = payload.load(self._codes[digest])
         except BaseException as error:
             return partial(_raise, error)
-        if digest not in self._functions:
-            self._functions[digest] = None
+        if is_lasting(function):
+            self._functions[digest] = function
+        elif digest not in self._copies:
+            self._copies[digest] = None
         elif (snapshot := Snapshot.of(function)) is not None:
-            self._functions[digest] = function, snapshot
+            self._copies[digest] = function, snapshot
         return function
 
     # ---- the lifeline ---------------------------------------------------------------------------------------
