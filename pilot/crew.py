@@ -28,6 +28,7 @@ from pilot.interfaces import Allocation, Engine, QPUInfo, WorkerSpec
 from pilot.messages import Message, Node
 from pilot.node import lacks_gpus
 from pilot.places import Place, spread
+from pilot.processes import with_threads
 from pilot.results import TIMED_OUT, Outcome
 from pilot.routing import Capacity, shortage
 from pilot.session import AgentSettings
@@ -61,7 +62,6 @@ NODE_SILENT_SECONDS = 20.0
 NODE_UNREACHED = 3
 #: So many workers in a row that end before they have reported mean that none will.
 FAILED_STARTS = 3
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 #: Sends a message to the manager, kept until acknowledged.
 Report = Callable[[Message, Sequence[Frame]], None]
@@ -773,8 +773,7 @@ class Crew:
             self._server.send(worker.place.peer, messages.Kill(worker.name))
 
     def _environment(self, worker: _Worker) -> dict[str, str]:
-        threads = str(max(1, int(worker.shape.num_cpus)))
-        environment: dict[str, str] = dict.fromkeys(_THREADS, threads) | self._settings.environment
+        environment = with_threads(max(1, int(worker.shape.num_cpus)), self._settings.environment)
         if names := worker.place.node.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] for index in worker.gpus)
         return environment

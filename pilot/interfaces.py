@@ -146,7 +146,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     spool: str
     sys_path: tuple[str, ...]
     working_directory: str
-    #: Set before anything of the user's is imported.
+    #: Set before anything of the user's is imported; an engine that imports NumPy in the worker sets it before that.
     environment: dict[str, str]
 
 

@@ -18,6 +18,19 @@ import psutil
 #: Environment variable that carries a pilot's mark to every process below its agent.
 MARK = "PILOT_AGENT"
 
+#: How many threads a library may use, by the variables of OpenMP and of libraries that start threads of their own.
+#: They are read when the library is loaded.
+_OPENMP = "OMP_NUM_THREADS"
+_THREADS = (
+    _OPENMP,
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
 #: Each worker has two connections to its agent; the limit that a shell gives is often 1024, what the site allows more.
 OPEN_FILES = 65536
 
@@ -32,6 +45,16 @@ def step_free_environment() -> dict[str, str]:
     return {
         name: value for name, value in os.environ.items() if not name.startswith(_STEPS_OWN) or name.startswith(_KEPT)
     }
+
+
+def with_threads(count: int, given: Mapping[str, str]) -> dict[str, str]:
+    """The variables of ``given``, and those by which libraries use so many threads.
+
+    What is given counts. OMP_NUM_THREADS counts for all of them: the libraries go by it where their own variable is not
+    set. Of a list (one number a level, OpenMP API, "OMP_NUM_THREADS") they take the first number.
+    """
+    outer = given.get(_OPENMP, "").split(",")[0].strip()
+    return dict.fromkeys(_THREADS, outer if outer.isdecimal() and int(outer) else str(count)) | dict(given)
 
 
 def start_apart(

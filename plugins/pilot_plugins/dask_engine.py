@@ -92,7 +92,15 @@ class DaskEngine(Engine):
             self._joined["key"],
         ]
         with (self._folder / f"{spec.name}.log").open("ab") as log_file:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file)
+            # Dask imports NumPy before the worker's own code runs: the numbers of threads are there from the start.
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **spec.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                start_new_session=True,
+            )
         self._processes[spec.name] = process
         self._serving[spec.name] = self._client.submit(
             _serve, spec, resources={spec.name: 1}, pure=False, key=f"serve-{spec.name}"

@@ -87,9 +87,14 @@ def leave():
 
 def total(numbers, more):
     return sum(numbers) + more["x"]
+
+def threads():
+    import numpy, threadpoolctl
+    numpy.ones((300, 300)) @ numpy.ones((300, 300))
+    return {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
 """
-pid, nap, note, span, fail, speak, die, leave, total = (
-    local(SOURCE, name) for name in ("pid", "nap", "note", "span", "fail", "speak", "die", "leave", "total")
+pid, nap, note, span, fail, speak, die, leave, total, threads = (
+    local(SOURCE, name) for name in ("pid", "nap", "note", "span", "fail", "speak", "die", "leave", "total", "threads")
 )
 
 
@@ -188,6 +193,12 @@ def test_other_shapes_one_after_the_other(field: Field) -> None:
 def test_memory_is_set_aside(field: Field) -> None:
     spans = [task.result(timeout=60) for task in [field.run(span, 0.2, memory="1.5 GiB") for _ in range(3)]]
     assert overlap(spans) == 1
+
+
+def test_libraries_have_as_many_threads_as_the_task_has_cores(field: Field) -> None:
+    pytest.importorskip("threadpoolctl")
+    assert field.run(threads).result(timeout=60) == {1}
+    assert field.run(threads, num_cpus=2).result(timeout=60) == {2}
 
 
 # ---- executables ----------------------------------------------------------------------------------------------
