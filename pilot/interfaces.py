@@ -202,6 +202,10 @@ class Engine(ABC):
         """
         raise NotImplementedError(f"{cls.__name__} has no native client")
 
+    @classmethod  # noqa: B027 - nothing to do is right for those without one
+    def disconnect(cls, client: Mapping[str, str], connected: Any) -> None:
+        """Close what `connect` returned. Nothing happens when the user has closed it; the cluster may be gone."""
+
 
 # ---- QPUs -----------------------------------------------------------------------------------------------------
 
