@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -150,6 +150,13 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
 
 
+class OnExit(Protocol):
+    """What an engine calls when a worker is gone."""
+
+    def __call__(self, reason: str, blameless: bool = False) -> None:
+        """Tell why; ``blameless``: whatever it ran has nothing to do with that."""
+
+
 class Engine(ABC):
     """A cluster in which workers run. Its methods may block and are called from one thread at a time.
 
@@ -178,7 +185,7 @@ class Engine(ABC):
         """On another node: join the cluster whose `client` this is. ``on_broken(reason)``: this node cannot go on."""
 
     @abstractmethod
-    def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
+    def spawn(self, spec: WorkerSpec, on_exit: OnExit) -> None:
         """Start a worker. ``on_exit(reason)`` is called once, from any thread, when it is gone."""
 
     @abstractmethod

@@ -25,12 +25,13 @@ from typing import Any
 
 import zmq
 
-from pilot import device, messages, mpi, payload
+from pilot import device, messages, mpi, payload, task_process
 from pilot.capture import OUTPUT_KEPT, Capture
 from pilot.channel import Client
 from pilot.errors import ExecutableFailed
 from pilot.interfaces import WorkerSpec
 from pilot.messages import Work
+from pilot.processes import end_below
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome
 from pilot.version import __version__
 
@@ -53,6 +54,7 @@ def versions() -> tuple[str, str]:
 
 def serve(spec: WorkerSpec) -> None:
     """Work until the agent says stop. Blocks; the engine calls it in a process of its own for each worker."""
+    task_process.prepare(spec.name)
     os.environ.update(spec.environment)
     _activate()
     for path in reversed(spec.sys_path):
@@ -134,6 +136,7 @@ class _Batch:
 class _Worker:
     def __init__(self, spec: WorkerSpec, capture: Capture) -> None:
         self._spec = spec
+        self._pid = os.getpid()
         self._capture = capture
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spool = payload.Spool(Path(spec.spool))
@@ -211,7 +214,9 @@ class _Worker:
         rest = [work for work in works if work.task not in results]
         try:
             returned = function([args for args, _ in arguments])
+            self._stay_one()
         except BaseException as error:
+            self._stay_one(error)
             returned = [error] * len(rest)
         for work, result in zip(rest, returned, strict=True):
             results[work.task] = self._dumped(result)
@@ -264,9 +269,16 @@ class _Worker:
             else:
                 args, kwargs = payload.load(work.payload, batch.values)
                 result = function(*args, **kwargs)
+            self._stay_one()
             return OK, payload.dump(result, self._spool, "the result")
         except BaseException as error:
+            self._stay_one(error)
             return RAISED, payload.dump_exception(error)
+
+    def _stay_one(self, error: BaseException | None = None) -> None:
+        """A child that the task has forked goes no further than the task's function."""
+        if os.getpid() != self._pid:
+            task_process.end_child(error)
 
     def _function(self, digest: str) -> Any:
         function = self._functions.get(digest)
@@ -391,6 +403,7 @@ class _Worker:
         for pid in list(_children):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
+        end_below(self._pid)
         client.close(linger_ms=2000)
         self._context.destroy(linger=2000)  # blocks until the last messages have gone
         os._exit(0)

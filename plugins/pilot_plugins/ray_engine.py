@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import psutil
 import ray
-from ray._raylet import AuthenticationTokenLoader, Config
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
 from pilot.descriptions import SLOT
