@@ -9,6 +9,7 @@ from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
 from pilot import device, errors, payload, registry
+from pilot.clients import Clients
 from pilot.descriptions import PilotDescription
 from pilot.errors import (
     DependencyFailed,
@@ -250,6 +251,7 @@ class Pilot:
         #: What its devices say of themselves, as far as they have reported.
         self.qpus: tuple[QPUInfo, ...] = ()
         self._client: dict[str, str] = {}
+        self._clients = Clients()
         self._job = ""
         #: Wall clock of each state it was in first, seconds since the epoch.
         self.times: dict[PilotState, float] = {}
@@ -330,18 +332,26 @@ class Pilot:
 
     def cancel(self) -> None:
         """End it now; its tasks go to other pilots. Blocks until its processes are gone."""
+        self._clients.close()
         self._manager._stop_pilot(self, drain=False)
 
     def get_client(self) -> Any:
         """The engine's native client: a ``distributed.Client``, or the module ``ray``, connected. Blocks until active.
 
+        A Dask client is Dask's default until it is closed: collections, ``dask.delayed`` and joblib's backend "dask"
+        compute on the pilot. Of several the last one is; ``with client.as_current()`` takes another one. A process is
+        connected to one Ray cluster at a time.
+
+        This process is disconnected when the pilot ends, at the latest when its manager is closed.
+
         Raises:
             PilotFailed: the pilot failed.
+            PilotError: it has ended; or this process is connected to another Ray cluster.
             NotImplementedError: the engine has no native client.
         """
-        self.wait()
-        engine = registry.load("pilot.engines", self.description.engine)
-        return engine.connect(self._client)
+        if is_final(state := self.wait()):
+            raise PilotError(f"pilot {self.name} is {state.value}: it has no client any more; submit another pilot")
+        return self._clients.open(registry.load("pilot.engines", self.description.engine), self._client)
 
     def __repr__(self) -> str:
         return f"<Pilot {self.name!r} {self.description.engine} {self.state.value}>"
@@ -351,6 +361,8 @@ class Pilot:
             self._state, self.reason = state, reason
             self.times.setdefault(state, time.time())
             self._changed.notify_all()
+        if state not in (PilotState.ACTIVE, PilotState.DRAINING):  # its cluster has ended
+            self._clients.close_soon()
 
     def _wait_over(self, timeout: float) -> None:
         with self._changed:

@@ -764,6 +764,8 @@ class PilotManager:
         atexit.unregister(self.close)
         unfinished = [task for task in list(self._conductor.tasks.values()) if not task.done()]
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
+        for pilot in self.pilots:
+            pilot._clients.close()
         try:
             self._conductor.close(CLOSE_SECONDS)
             if self._progress is not None:

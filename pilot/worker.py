@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -27,7 +26,7 @@ from typing import Any
 
 import zmq
 
-from pilot import device, messages, mpi, payload
+from pilot import device, messages, mpi, payload, task_process
 from pilot.callables import Snapshot, is_lasting
 from pilot.capture import OUTPUT_KEPT, Capture
 from pilot.channel import Client
@@ -35,6 +34,7 @@ from pilot.errors import ExecutableFailed
 from pilot.interfaces import WorkerSpec
 from pilot.messages import Work
 from pilot.pickles import forget_classes
+from pilot.processes import end_below
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome
 from pilot.version import __version__
 
@@ -57,8 +57,7 @@ def versions() -> tuple[str, str]:
 
 def serve(spec: WorkerSpec) -> None:
     """Work until the agent says stop. Blocks; the engine calls it in a process of its own for each worker."""
-    sys.modules["__main__"] = types.ModuleType("__main__")  # what a script defines travels by value
-    sys.modules.pop("__mp_main__", None)
+    task_process.prepare(spec.name)
     os.environ.update(spec.environment)
     _activate()
     for path in reversed(spec.sys_path):
@@ -144,6 +143,7 @@ def _raise(error: BaseException, *args: Any, **kwargs: Any) -> None:
 class _Worker:
     def __init__(self, spec: WorkerSpec, capture: Capture) -> None:
         self._spec = spec
+        self._pid = os.getpid()
         self._capture = capture
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spool = payload.Spool(Path(spec.spool))
@@ -220,7 +220,9 @@ class _Worker:
         rest = [work for work in works if work.task not in results]
         try:
             returned = function([args for args, _ in arguments])
+            self._stay_one()
         except BaseException as error:
+            self._stay_one(error)
             returned = [error] * len(rest)
         for work, result in zip(rest, returned, strict=True):
             results[work.task] = self._dumped(result)
@@ -269,9 +271,16 @@ class _Worker:
             else:
                 args, kwargs = payload.load(work.payload, batch.values)
                 result = function(*args, **kwargs)
+            self._stay_one()
             return OK, payload.dump(result, self._spool, "the result")
         except BaseException as error:
+            self._stay_one(error)
             return RAISED, payload.dump_exception(error)
+
+    def _stay_one(self, error: BaseException | None = None) -> None:
+        """A child that the task has forked goes no further than the task's function."""
+        if os.getpid() != self._pid:
+            task_process.end_child(error)
 
     def _function(self, digest: str) -> Any:
         """The function as it was when its task was submitted, whatever the tasks before have done to it.
@@ -410,6 +419,7 @@ class _Worker:
         for pid in list(_children):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
+        end_below(self._pid)
         client.close(linger_ms=2000)
         self._context.destroy(linger=2000)  # blocks until the last messages have gone
         os._exit(0)
