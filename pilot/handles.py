@@ -8,7 +8,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, 
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any
 
-from pilot import device, errors, payload, registry
+from pilot import device, payload, registry
 from pilot.clients import Clients
 from pilot.descriptions import PilotDescription
 from pilot.errors import (
@@ -17,7 +17,6 @@ from pilot.errors import (
     PilotError,
     PilotFailed,
     SessionError,
-    TaskError,
     TaskTimeout,
 )
 from pilot.interfaces import QPUInfo
@@ -220,16 +219,8 @@ class Task(Future[Any]):
             return TaskTimeout(f"{where} ran longer than its timeout of {limit:g} s", task=self.id, seconds=limit)
         value = self._manager._value(outcome)
         assert isinstance(value, bytes)
-        error, failure = payload.load_exception(value)
-        if error is None:
-            kind: type[PilotError] = getattr(errors, failure.instead, TaskError)
-            error = kind(f"{where} raised {failure.kind}: {failure.message}", task=self.id)
-            error.__cause__ = payload.RemoteTraceback(failure.traceback)
-        else:
-            error.add_note(where)
-        if outcome.stderr:
-            error.add_note(f"stderr: {outcome.stderr[-2000:].rstrip()}")
-        return error
+        notes = [f"stderr: {outcome.stderr[-2000:].rstrip()}"] if outcome.stderr else []
+        return payload.load_exception(value, where, where, *notes, task=self.id)
 
 
 class Pilot:

@@ -30,6 +30,7 @@ from pilot.controller import Controller
 from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, Terms
 from pilot.device import devices
 from pilot.errors import DescriptionError, NoPilotError, SessionError
+from pilot.exceptions import text_of
 from pilot.fleet import Fleet
 from pilot.handles import Pilot, Scaler, Task
 from pilot.interfaces import Job, Offer, Prepared, QPUInfo
@@ -243,6 +244,8 @@ class PilotManager:
         launcher.check(wanted)
         registry.check("pilot.engines", wanted.engine)
         devices(wanted)
+        if wanted.working_directory is None:
+            _check_folder(wanted)
         if launcher.remote and not wanted.tunnel:
             self._listen_outwards()
         return wanted
@@ -704,7 +707,7 @@ class PilotManager:
             )
         words += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            words.append(f"it ended with {type(error).__name__}: {error}")
+            words.append(f"it ended with {type(error).__name__}: {text_of(error)}")
         elif info.seconds is not None:
             words.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
         return "; ".join(word for word in words if word)
@@ -813,6 +816,14 @@ def _progress(manager: PilotManager) -> Progress:
     from pilot.progress import Progress  # brings rich: a fifth of the library's import time
 
     return Progress(manager)
+
+
+def _check_folder(wanted: PilotDescription) -> None:
+    """Its workers start where this process is."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise wanted.wrong("working_directory", "a folder: the current one, the default, was removed") from None
 
 
 def _environment(description: PilotDescription) -> dict[str, str]:

@@ -52,7 +52,7 @@ def dumps(value: Any, collect: Collect = None, retry: Callable[[], None] | None 
         if retry is not None:
             retry()
     with io.BytesIO() as file:
-        _Pickler(file, 5, collect).dump(value)
+        Pickler(file, 5, collect).dump(value)
         return file.getvalue()
 
 
@@ -62,7 +62,9 @@ def forget_classes() -> None:
         _loaded_classes.clear()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """As cloudpickle's; what can only travel as a name of ``__main__`` raises."""
+
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
         if issubclass(kind, type):
