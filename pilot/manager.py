@@ -133,7 +133,13 @@ class PilotManager:
         manager = cls.__new__(cls)
         manager._open(folder, policy, progress, folder.read_connection(), address, ports)
         manager._temporary = False
-        restore(manager)
+        try:
+            restore(manager)
+        except BaseException:  # the folder is free again, also for this process
+            manager._conductor.discard()
+            manager._reader.close()
+            folder.release()
+            raise
         manager._begin()
         return manager
 
