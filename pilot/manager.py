@@ -227,6 +227,7 @@ class PilotManager:
         wanted = PilotDescription.build(description)
         launcher = self._conductor.fleet.launcher(wanted)
         launcher.check(wanted)
+        launcher.check_folder(self._folder.path)
         registry.check("pilot.engines", wanted.engine)
         devices(wanted)
         if launcher.remote and not wanted.tunnel:

@@ -1,0 +1,68 @@
+"""What Slurm's commands print, read strictly: a site's own lines among it are passed over.
+
+Sources: sbatch(1) ``--parsable``, squeue(1) ``--format``, sacct(1) ``--parsable2``, scontrol(1) ``show job -o``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from pilot_plugins.slurm_states import Shown
+
+#: The end of a command line of squeue's: what of a job, in this order. The reason may hold any character.
+SQUEUE = ("--noheader", "--array", "--states=all", "--format=%i|%F|%T|%j|%N|%r")
+SACCT = ("--noheader", "--allocations", "--parsable2", "--format=JobID,State,JobName,NodeList,ExitCode")
+
+_NUMBER = re.compile(r"(\d+)(?:;([\w.-]+))?")
+_SQUEUE_LINE = re.compile(r"(\d+(?:_\d+)?)\|(\d+)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)")
+_SACCT_LINE = re.compile(r"(\d+(?:_\d+)?)\|([A-Z_]+)( by \w+)?\|([^|]*)\|([^|]*)\|(\d+:\d+)")
+_FIELD = re.compile(r"(?:^| )(JobState|JobName|NodeList|Reason)=(\S+)")
+
+
+class Line(NamedTuple):
+    """One job as one of Slurm's commands shows it."""
+
+    number: str
+    #: The number that sbatch gave: of the array, when it is of one.
+    submitted: str
+    name: str
+    shown: Shown
+
+
+def numbers(output: str) -> list[tuple[str, str]]:
+    """The lines of ``output`` that ``sbatch --parsable`` may have printed: number and cluster, "" for its own."""
+    matches = (_NUMBER.fullmatch(line.strip()) for line in output.splitlines())
+    return list(dict.fromkeys((match[1], match[2] or "") for match in matches if match))
+
+
+def is_plain(output: str) -> bool:
+    """True when sbatch's line is all that there is."""
+    return _NUMBER.fullmatch(output.strip()) is not None
+
+
+def squeue_lines(output: str) -> Iterator[Line]:
+    for line in output.splitlines():
+        if match := _SQUEUE_LINE.fullmatch(line.strip()):
+            number, submitted, state, name, nodes, reason = match.groups()
+            yield Line(number, submitted, name, (state, nodes, reason))
+
+
+def sacct_lines(output: str) -> Iterator[Line]:
+    for line in output.splitlines():
+        if match := _SACCT_LINE.fullmatch(line.strip()):
+            number, state, by, name, nodes, exit_code = match.groups()
+            shown = (state, "" if nodes == "None assigned" else nodes, (by or "").strip() or f"exit code {exit_code}")
+            yield Line(number, number.partition("_")[0], name, shown)
+
+
+def scontrol_line(number: str, output: str) -> Line | None:
+    """The job with this number, from the line of ``scontrol --oneliner show job``."""
+    for line in output.splitlines():
+        fields: Mapping[str, str] = dict(_FIELD.findall(line))
+        if line.startswith("JobId=") and {"JobState", "JobName"} <= fields.keys():
+            nodes = fields.get("NodeList", "").replace("(null)", "")
+            shown = (fields["JobState"], nodes, fields.get("Reason", ""))
+            return Line(number, number.partition("_")[0], fields["JobName"], shown)
+    return None
