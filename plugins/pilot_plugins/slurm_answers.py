@@ -15,9 +15,9 @@ from pilot_plugins.slurm_states import Shown
 SQUEUE = ("--noheader", "--array", "--states=all", "--format=%i|%F|%T|%j|%N|%r")
 SACCT = ("--noheader", "--allocations", "--parsable2", "--format=JobID,State,JobName,NodeList,ExitCode")
 
-_NUMBER = re.compile(r"(\d+)(?:;([\w.-]+))?")
-_SQUEUE_LINE = re.compile(r"(\d+(?:_\d+)?)\|(\d+)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)")
-_SACCT_LINE = re.compile(r"(\d+(?:_\d+)?)\|([A-Z_]+)( by \w+)?\|([^|]*)\|([^|]*)\|(\d+:\d+)")
+_NUMBER = re.compile(r"([0-9]+)(?:;([\w.-]+))?")
+_SQUEUE_LINE = re.compile(r"([0-9]+(?:_[0-9]+)?)\|([0-9]+)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)")
+_SACCT_LINE = re.compile(r"([0-9]+(?:_[0-9]+)?)\|([A-Z_]+)( by \w+)?\|([^|]*)\|([^|]*)\|([0-9]+:[0-9]+)")
 _FIELD = re.compile(r"(?:^| )(JobState|JobName|NodeList|Reason)=(\S+)")
 
 

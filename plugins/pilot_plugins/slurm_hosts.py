@@ -77,9 +77,9 @@ class Host:
 
     def call_patiently(self, command: Sequence[str]) -> tuple[int, str, str]:
         """`call`, again after a while when Slurm is too busy."""
-        for seconds in (*BACK_OFF, 0.0):
+        for seconds in (*BACK_OFF, None):
             code, output, errors = self.call(command)
-            if not code or not is_busy(errors) or not seconds:
+            if not code or not is_busy(errors) or seconds is None:
                 break
             log.warning("%s: %s; trying again in %g s", command[0], errors.strip(), seconds)
             time.sleep(seconds)

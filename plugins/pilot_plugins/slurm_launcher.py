@@ -94,8 +94,8 @@ class SlurmLauncher(Launcher):
         words = str(folder)
         if "\\" in words or _CONTROL.search(words) or not _is_text(words):
             raise SessionError(
-                f"session_dir: {words!r} was given; allowed with slurm://: a path of UTF-8 without backslashes, ends of "
-                "line and other control characters, which sbatch takes for something else: choose another folder",
+                f"session_dir: {words!r} was given; allowed with slurm://: a path of UTF-8 without backslashes, line "
+                "ends and other control characters, which sbatch takes for something else: choose another folder",
                 path=words,
             )
 

@@ -77,7 +77,7 @@ def submit(host: Host, loose: Loose, path: Path, name: str, clusters: Sequence[s
     if clusters:
         command.append(f"--clusters={','.join(clusters)}")
     is_in_doubt = False  # an earlier try may have made a job
-    for seconds in (*slurm_hosts.BACK_OFF, 0.0):
+    for seconds in (*slurm_hosts.BACK_OFF, None):
         code, output, errors = _sbatch(host, command, path)
         if not code and is_plain(output) and not is_in_doubt:
             return numbers(output)[0]
@@ -87,7 +87,7 @@ def submit(host: Host, loose: Loose, path: Path, name: str, clusters: Sequence[s
             if is_in_doubt:
                 loose.add(name, one, (*clusters, one[1]))
             return one
-        if not is_busy(errors) or not seconds:
+        if not is_busy(errors) or seconds is None:
             break
         log.warning("sbatch: %s; trying again in %g s", errors.strip(), seconds)
         time.sleep(seconds)
