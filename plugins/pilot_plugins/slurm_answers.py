@@ -18,7 +18,7 @@ SACCT = ("--noheader", "--allocations", "--parsable2", "--format=JobID,State,Job
 _NUMBER = re.compile(r"([0-9]+)(?:;([\w.-]+))?")
 _SQUEUE_LINE = re.compile(r"([0-9]+(?:_[0-9]+)?)\|([0-9]+)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)")
 _SACCT_LINE = re.compile(r"([0-9]+(?:_[0-9]+)?)\|([A-Z_]+)( by \w+)?\|([^|]*)\|([^|]*)\|([0-9]+:[0-9]+)")
-_FIELD = re.compile(r"(?:^| )(JobState|JobName|NodeList|Reason)=(\S+)")
+_FIELD = re.compile(r"(?:^| )(JobId|ArrayJobId|ArrayTaskId|JobState|JobName|NodeList|Reason)=(\S+)")
 
 
 class Line(NamedTuple):
@@ -57,12 +57,13 @@ def sacct_lines(output: str) -> Iterator[Line]:
             yield Line(number, number.partition("_")[0], name, shown)
 
 
-def scontrol_line(number: str, output: str) -> Line | None:
-    """The job with this number, from the line of ``scontrol --oneliner show job``."""
+def scontrol_lines(output: str) -> Iterator[Line]:
+    """The lines of ``scontrol --oneliner show job``. The number of an array's jobs that wait is the array's."""
     for line in output.splitlines():
         fields: Mapping[str, str] = dict(_FIELD.findall(line))
-        if line.startswith("JobId=") and {"JobState", "JobName"} <= fields.keys():
+        if {"JobId", "JobState", "JobName"} <= fields.keys():
+            submitted = fields.get("ArrayJobId", fields["JobId"])
+            index = fields.get("ArrayTaskId", "")
             nodes = fields.get("NodeList", "").replace("(null)", "")
             shown = (fields["JobState"], nodes, fields.get("Reason", ""))
-            return Line(number, number.partition("_")[0], fields["JobName"], shown)
-    return None
+            yield Line(f"{submitted}_{index}" if index.isdecimal() else submitted, submitted, fields["JobName"], shown)

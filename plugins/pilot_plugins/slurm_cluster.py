@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pilot.errors import PilotError
 from pilot.interfaces import JobState
-from pilot_plugins.slurm_answers import SACCT, SQUEUE, Line, sacct_lines, scontrol_line, squeue_lines
+from pilot_plugins.slurm_answers import SACCT, SQUEUE, Line, sacct_lines, scontrol_lines, squeue_lines
 from pilot_plugins.slurm_hosts import Host, in_one_line, is_busy
 from pilot_plugins.slurm_ids import SlurmId
 from pilot_plugins.slurm_states import Shown, WatchedJob, is_final
@@ -84,8 +84,8 @@ class Cluster:
             found |= self._account(missing)
         for id in set(ids) - found.keys():
             code, output, _ = self._call("scontrol", "--oneliner", "show", "job", id.number)
-            line = None if code else scontrol_line(id.number, output)
-            found |= _ours([id], [line] if line else [])
+            if not code:
+                found |= _ours([id], (line._replace(number=id.number) for line in scontrol_lines(output)))
         return found, ""
 
     def _account(self, ids: Collection[SlurmId]) -> dict[SlurmId, Shown]:

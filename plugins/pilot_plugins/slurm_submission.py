@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pilot.errors import JobRefused, PilotError
 from pilot_plugins import slurm_hosts
-from pilot_plugins.slurm_answers import SQUEUE, is_plain, numbers, squeue_lines
+from pilot_plugins.slurm_answers import SQUEUE, is_plain, numbers, scontrol_lines, squeue_lines
 from pilot_plugins.slurm_hosts import Host, in_one_line, is_busy
 from pilot_plugins.slurm_states import is_final
 
@@ -111,12 +111,15 @@ def _made(host: Host, name: str, clusters: Sequence[str], answer: tuple[int, str
         return None  # nothing has reached Slurm
     candidates = numbers(output)
     is_refused = bool(code) and not is_unanswered and _REFUSED.search(errors) is not None
+    clusters = (*clusters, *(cluster for _, cluster in candidates))
     found: list[Found] = []
-    for seconds in (0.0,) if is_refused else (*LOOKS, 0.0):
-        found, trouble = find(host, name, (*clusters, *(cluster for _, cluster in candidates)))
-        if found or trouble:
+    for seconds in (None,) if is_refused else (*LOOKS, None):
+        found, trouble = find(host, name, clusters)
+        if found or trouble or seconds is None:
             break
         time.sleep(seconds)
+    if not found and not is_refused:
+        found = _find_by_scontrol(host, name, clusters)
     if not found:
         return candidates[0] if len(candidates) == 1 and not is_refused else None
     log.warning("sbatch answered %r with code %d; by its name %s the job is %s", output, code, name, found[0][0])
@@ -142,7 +145,21 @@ def find(host: Host, name: str, clusters: Sequence[str], *, unfinished: bool = F
             trouble = in_one_line(errors) or f"squeue ended with code {code}"
         lines = [line for line in squeue_lines(output) if line.name == name]
         found += [(line.submitted, cluster) for line in lines if not (unfinished and is_final(line.shown[0]))]
-    return sorted(dict.fromkeys(found), key=lambda one: (one[1], int(one[0]))), trouble
+    return _in_order(found), trouble
+
+
+def _find_by_scontrol(host: Host, name: str, clusters: Sequence[str]) -> list[Found]:
+    """As `find`, where squeue has nothing to say. A long answer on a large cluster: the last way to ask."""
+    found: list[Found] = []
+    for cluster in dict.fromkeys(clusters or ("",)):
+        code, output, _ = host.call(("scontrol", *on(cluster), "--oneliner", "show", "job"))
+        lines = () if code else scontrol_lines(output)
+        found += [(line.submitted, cluster) for line in lines if line.name == name]
+    return _in_order(found)
+
+
+def _in_order(found: list[Found]) -> list[Found]:
+    return sorted(dict.fromkeys(found), key=lambda one: (one[1], int(one[0])))
 
 
 def end_job(host: Host, name: str, number: str, cluster: str) -> None:

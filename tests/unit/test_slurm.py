@@ -75,10 +75,14 @@ class Played:
         return (0, "".join(lines), "") if lines or len(wanted) > 1 else (1, "", INVALID)
 
     def _scontrol(self, options: dict[str, str], words: list[str]) -> Answer:
-        job = self._of(options).get(words[-1])
-        if job is None:
-            return 1, "", INVALID
-        return 0, f"JobId={words[-1]} JobName={job.name} JobState={job.state} Reason=None NodeList=(null)\n", ""
+        jobs = self._of(options)
+        wanted = words[2:] or list(jobs)
+        lines = [
+            f"JobId={number} JobName={job.name} JobState={job.state} Reason=None ReqNodeList=c9 NodeList=(null)\n"
+            for number, job in jobs.items()
+            if number in wanted
+        ]
+        return (0, "".join(lines), "") if lines else (1, "", INVALID)
 
     def _sacct(self, options: dict[str, str], words: list[str]) -> Answer:
         return 1, "", "Slurm accounting storage is disabled"
@@ -229,6 +233,14 @@ def test_squeue_is_slow_to_show_a_job_without_a_number(slurm: Played, launcher: 
     assert SlurmId.read(launcher.submit(make())).number == "17"
 
 
+@pytest.mark.parametrize("way", PRINTED)
+def test_squeue_shows_nothing_of_what_was_submitted(
+    way: str, slurm: Played, launcher: SlurmLauncher, make: Any
+) -> None:
+    slurm.sbatch, slurm.squeue = PRINTED[way], NOTHING_OF_IT["empty"]
+    assert SlurmId.read(launcher.submit(make())).number == "17"
+
+
 def test_a_lone_number_is_believed_where_squeue_cannot_be_asked(
     slurm: Played, launcher: SlurmLauncher, make: Any
 ) -> None:
@@ -237,11 +249,13 @@ def test_a_lone_number_is_believed_where_squeue_cannot_be_asked(
 
 
 def test_a_job_that_was_taken_twice_is_ended_once(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
-    """Slurm took the job and was too busy to say so; squeue showed it after the next try only."""
+    """Slurm took the job and was too busy to say so; it was shown after the next try only."""
     answer = iter([PRINTED["no answer of the controller"]])
     slurm.sbatch = lambda given: next(answer, lambda one: one)(given)
     empty = iter([(0, "", "")] * 3)
     slurm.squeue = lambda answer: next(empty, answer)
+    invalid = iter([(1, "", INVALID)])
+    slurm.scontrol = lambda answer: next(invalid, answer)
     id = launcher.submit(make())
     assert (SlurmId.read(id).number, ours(slurm)) == ("17", {"17": "PENDING", "18": "CANCELLED"})
 
@@ -251,9 +265,10 @@ def test_a_job_that_appears_too_late_is_ended(
 ) -> None:
     """At the next look at another job of ours."""
     slurm.sbatch, slurm.squeue = PRINTED["too slow"], NOTHING_OF_IT["empty"]
+    slurm.scontrol = lambda answer: (1, "", INVALID)
     with pytest.raises(PilotError, match="did not answer within 60 s"):
         launcher.submit(make())
-    slurm.sbatch = slurm.squeue = lambda answer: answer
+    slurm.sbatch = slurm.squeue = slurm.scontrol = lambda answer: answer
     other = make(name="other")
     id = launcher.submit(other)
     eventually(lambda: (launcher.status({id: other.folder}), ours(slurm) == {"17": "CANCELLED"})[1], 60)
