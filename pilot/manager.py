@@ -248,6 +248,7 @@ class PilotManager:
         wanted = PilotDescription.build(description)
         launcher = self._conductor.fleet.launcher(wanted)
         launcher.check(wanted)
+        launcher.check_folder(self._folder.path)
         registry.check("pilot.engines", wanted.engine)
         devices(wanted)
         if wanted.working_directory is None:
