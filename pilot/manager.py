@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from pilot import events, mpi, payload, registry
 from pilot.addresses import hosts, is_loopback, listen, listen_at
-from pilot.callables import Snapshot
+from pilot.callables import Snapshot, is_immutable
 from pilot.conductor import Conductor
 from pilot.controller import Controller
 from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, Terms
@@ -55,7 +55,14 @@ log = logging.getLogger(__name__)
 CLOSE_SECONDS = 10.0
 #: A function of so many bytes that is pickled again and again is told of.
 LARGE_FUNCTION = 1 << 20
-_Kept = FunctionType | BuiltinFunctionType | type
+
+
+class _Known(NamedTuple):
+    """A callable that was submitted, and need not be pickled again while its snapshot holds."""
+
+    work: weakref.ref[Any]
+    snapshot: Snapshot
+    function: Function
 
 
 class PilotManager:
@@ -126,7 +133,13 @@ class PilotManager:
         manager = cls.__new__(cls)
         manager._open(folder, policy, progress, folder.read_connection(), address, ports)
         manager._temporary = False
-        restore(manager)
+        try:
+            restore(manager)
+        except BaseException:  # the folder is free again, also for this process
+            manager._conductor.discard()
+            manager._reader.close()
+            folder.release()
+            raise
         manager._begin()
         return manager
 
@@ -156,7 +169,10 @@ class PilotManager:
         folder.write_connection(self._connection)
         self._reader = Reader(folder.journal_path)
         self._functions: dict[str, Function] = {}
-        self._known: weakref.WeakKeyDictionary[Any, tuple[Function, Snapshot]] = weakref.WeakKeyDictionary()
+        #: By the id of a callable that is alive.
+        self._known: dict[int, _Known] = {}
+        #: Of objects that never change.
+        self._constants: dict[Any, Function] = {}
         self._large: set[str] = set()
         self._task_ids = itertools.count(1)
         self._pilot_ids = itertools.count(1)
@@ -232,6 +248,7 @@ class PilotManager:
         wanted = PilotDescription.build(description)
         launcher = self._conductor.fleet.launcher(wanted)
         launcher.check(wanted)
+        launcher.check_folder(self._folder.path)
         registry.check("pilot.engines", wanted.engine)
         devices(wanted)
         if wanted.working_directory is None:
@@ -609,15 +626,20 @@ class PilotManager:
 
     def _function(self, work: Callable[..., Any]) -> Function:
         """What the workers know this callable by, as it is now."""
-        kept = _is_kept(work)
-        if kept and (known := self._known.get(work)) is not None and known[1].holds(work):
-            return known[0]
+        known = self._known.get(id(work))
+        if known is not None and known.work() is work and known.snapshot.holds(work):
+            return known.function
+        if is_immutable(work):
+            if (constant := self._constants.get(work)) is None:
+                constant = self._constants[work] = self._register(work, payload.dump_function(work))
+            return constant
         if not callable(work):
             raise DescriptionError(f"a callable or a TaskDescription is wanted, {work!r} was given", given=work)
-        snapshot = Snapshot.of(work) if kept else None  # before it is pickled: what changes meanwhile is noticed
+        snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
         function = self._register(work, payload.dump_function(work))
         if snapshot is not None:
-            self._known[work] = function, snapshot
+            key, all_known = id(work), self._known
+            all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
         return function
 
     def _register(self, work: Callable[..., Any], code: bytes) -> Function:
@@ -752,6 +774,8 @@ class PilotManager:
         atexit.unregister(self.close)
         unfinished = [task for task in list(self._conductor.tasks.values()) if not task.done()]
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
+        for pilot in self.pilots:
+            pilot._clients.close()
         try:
             self._conductor.close(CLOSE_SECONDS)
             if self._progress is not None:
@@ -793,11 +817,6 @@ def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
     """What prepares tasks of this kind; to look it up takes as long as to submit ten tasks."""
     found: Callable[[TaskDescription, Offer], Prepared] = registry.load("pilot.kinds", name)
     return found
-
-
-def _is_kept(work: Any) -> bool:
-    """True where it pays to remember a callable: functions and classes, and objects that say that they never change."""
-    return isinstance(work, _Kept) or getattr(type(work), "immutable", False) is True
 
 
 def _progress(manager: PilotManager) -> Progress:

@@ -9,6 +9,7 @@ A `Task` among the arguments pickles as a `Reference` to its id; whoever loads t
 
 from __future__ import annotations
 
+import logging
 import mmap
 import pickle
 import struct
@@ -29,6 +30,8 @@ from pilot.results import Failure, Spooled, Value
 SPOOL_BYTES = 1 << 20
 #: A function with all that it closes over may have so many bytes.
 FUNCTION_BYTES = 64 << 20
+
+log = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct("<Q")
 _local = threading.local()
@@ -73,9 +76,12 @@ class Spool:
 
 
 def discard(value: Value) -> None:
-    """Remove the file of a value that nobody reads any more."""
+    """Remove the file of a value that nobody reads any more. One that cannot be removed stays."""
     if isinstance(value, Spooled):
-        Path(value.path).unlink(missing_ok=True)
+        try:
+            Path(value.path).unlink(missing_ok=True)
+        except OSError as error:
+            log.info("a file of the spool that is not needed any more stays: %s", error)
 
 
 def dump(value: Any, spool: Spool, what: str) -> Value:

@@ -16,7 +16,6 @@ import queue
 import sys
 import threading
 import time
-import types
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -25,13 +24,14 @@ from typing import Any
 
 import zmq
 
-from pilot import device, executables, messages, mpi, payload
-from pilot.callables import Snapshot
+from pilot import device, executables, messages, mpi, payload, task_process
+from pilot.callables import Snapshot, is_lasting
 from pilot.capture import Capture
 from pilot.channel import Client
 from pilot.interfaces import WorkerSpec
 from pilot.messages import Work
 from pilot.pickles import forget_classes
+from pilot.processes import end_below
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome
 from pilot.version import __version__
 
@@ -54,8 +54,7 @@ def versions() -> tuple[str, str]:
 
 def serve(spec: WorkerSpec) -> None:
     """Work until the agent says stop. Blocks; the engine calls it in a process of its own for each worker."""
-    sys.modules["__main__"] = types.ModuleType("__main__")  # what a script defines travels by value
-    sys.modules.pop("__mp_main__", None)
+    task_process.prepare(spec.name)
     os.environ.update(spec.environment)
     _activate()
     for path in reversed(spec.sys_path):
@@ -141,13 +140,15 @@ def _raise(error: BaseException, *args: Any, **kwargs: Any) -> None:
 class _Worker:
     def __init__(self, spec: WorkerSpec, capture: Capture) -> None:
         self._spec = spec
+        self._pid = os.getpid()
         self._capture = capture
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spool = payload.Spool(Path(spec.spool))
         self._codes: dict[str, bytes] = {}
-        #: Functions that are kept for the next task, and what tells whether they are still as they were loaded; None:
-        #: loaded once, and not known to be asked for again.
-        self._functions: dict[str, tuple[Any, Snapshot] | None] = {}
+        #: Functions that are kept for all tasks.
+        self._functions: dict[str, Any] = {}
+        #: Others, with what tells whether they are still as they were loaded; None: not asked for a second time yet.
+        self._copies: dict[str, tuple[Any, Snapshot] | None] = {}
         #: From the lifeline to the main thread; None: stop.
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         #: What is in hand, the running one first.
@@ -216,7 +217,9 @@ class _Worker:
         rest = [work for work in works if work.task not in results]
         try:
             returned = function([args for args, _ in arguments])
+            self._stay_one()
         except BaseException as error:
+            self._stay_one(error)
             returned = [error] * len(rest)
         for work, result in zip(rest, returned, strict=True):
             results[work.task] = self._dumped(result)
@@ -265,25 +268,36 @@ class _Worker:
             else:
                 args, kwargs = payload.load(work.payload, batch.values)
                 result = function(*args, **kwargs)
+            self._stay_one()
             return OK, payload.dump(result, self._spool, "the result")
         except BaseException as error:
+            self._stay_one(error)
             return RAISED, payload.dump_exception(error)
+
+    def _stay_one(self, error: BaseException | None = None) -> None:
+        """A child that the task has forked goes no further than the task's function."""
+        if os.getpid() != self._pid:
+            task_process.end_child(error)
 
     def _function(self, digest: str) -> Any:
         """The function as it was when its task was submitted, whatever the tasks before have done to it.
 
         One that cannot be loaded becomes one that says why.
         """
-        if (kept := self._functions.get(digest)) is not None and kept[1].holds(kept[0]):
-            return kept[0]
+        if (function := self._functions.get(digest)) is not None:
+            return function
+        if (copy := self._copies.get(digest)) is not None and copy[1].holds(copy[0]):
+            return copy[0]
         try:
             function = payload.load(self._codes[digest])
         except BaseException as error:
             return partial(_raise, error)
-        if digest not in self._functions:
-            self._functions[digest] = None
+        if is_lasting(function):
+            self._functions[digest] = function
+        elif digest not in self._copies:
+            self._copies[digest] = None
         elif (snapshot := Snapshot.of(function)) is not None:
-            self._functions[digest] = function, snapshot
+            self._copies[digest] = function, snapshot
         return function
 
     # ---- the lifeline ---------------------------------------------------------------------------------------
@@ -400,6 +414,7 @@ class _Worker:
         mpi.end_all()
         self._end_device()
         executables.end_all()
+        end_below(self._pid)
         client.close(linger_ms=2000)
         self._context.destroy(linger=2000)  # blocks until the last messages have gone
         os._exit(0)
