@@ -291,15 +291,17 @@ class _Task:
         if missing:
             said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
             return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{said}")
-        if gone := [number for number, code in self.codes.items() if code == 0 and self.result(number)[1] is None]:
-            before = " before it returned anything" if self._is_function else " while others had to be ended"
+        done = [number for number, code in self.codes.items() if code == 0]
+        if self._is_function and (gone := [number for number in done if self.result(number)[1] is None]):
             return self._error(
-                f"rank {gone[0]} of {self.ranks} ({self.name}) ended by itself with code 0{before}, "
-                f"as by os._exit(0) or MPI_Abort(0); {returned}"
+                f"rank {gone[0]} of {self.ranks} (the function) ended by itself with code 0 before it returned "
+                f"anything, as by os._exit(0) or MPI_Abort(0); {returned}"
             )
         wrote = [(number, text) for number, text in enumerate(self.outputs("err")) if text.strip()]
         said = "".join(f"; rank {number} wrote{_lines(text, 20)}" for number, text in wrote[:1])
-        return self._error(f"the ranks of {self.name} were ended by their launcher, as by MPI_Abort; {returned}{said}")
+        before = f"; ranks {done} had ended with code 0" if done else ""
+        why = f"were ended by their launcher, as by MPI_Abort{before}; {returned}{said}"
+        return self._error(f"the ranks of {self.name} {why}")
 
     def _error(self, message: str) -> MpiFailed:
         data = {"stdout": self.outputs("out"), "stderr": self.outputs("err")}
