@@ -24,6 +24,7 @@ import msgspec
 
 from pilot import events, mpi, payload, registry
 from pilot.addresses import hosts, is_loopback, listen, listen_at
+from pilot.callables import Snapshot
 from pilot.conductor import Conductor
 from pilot.controller import Controller
 from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, Terms
@@ -51,7 +52,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
-_Cached = FunctionType | BuiltinFunctionType | type
+#: A function of so many bytes that is pickled again and again is told of.
+LARGE_FUNCTION = 1 << 20
+_Kept = FunctionType | BuiltinFunctionType | type
 
 
 class PilotManager:
@@ -152,7 +155,8 @@ class PilotManager:
         folder.write_connection(self._connection)
         self._reader = Reader(folder.journal_path)
         self._functions: dict[str, Function] = {}
-        self._known: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
+        self._known: weakref.WeakKeyDictionary[Any, tuple[Function, Snapshot]] = weakref.WeakKeyDictionary()
+        self._large: set[str] = set()
         self._task_ids = itertools.count(1)
         self._pilot_ids = itertools.count(1)
         self._jobs = itertools.count(1)
@@ -397,6 +401,11 @@ class PilotManager:
     ) -> Task:
         """Send one task on its way. Does not block.
 
+        A callable runs as it is now, with the values that its globals, defaults and closure have now, however they
+        change later; each task has a copy of its own, so that no task sees what another one changed. Functions and
+        classes of modules that can be imported are the exception: as in a process pool they travel by name, and a
+        worker imports their module once (``cloudpickle.register_pickle_by_value(module)`` sends them by value).
+
         Args:
             work: a callable, or a description (or a dict with its keys).
             args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
@@ -406,7 +415,7 @@ class PilotManager:
         Raises:
             DescriptionError: a key or value that is not allowed.
             NoPilotError: no pilot, present or asked for, could ever serve it; says why each one could not.
-            NotPicklable: the function or an argument cannot be pickled.
+            NotPicklable: the function or an argument cannot be pickled, or only as a name of ``__main__``.
             SessionError: the manager is closed, or a large argument cannot be written to the session folder.
         """
         if isinstance(work, TaskDescription | Mapping):
@@ -435,8 +444,13 @@ class PilotManager:
         return tasks
 
     def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task]:
-        """One task for each tuple of arguments, as the built-in ``map`` makes them."""
-        return [self._submit(function, args, {}, PLAIN, None, ()) for args in zip(*iterables, strict=False)]
+        """One task for each tuple of arguments, as the built-in ``map`` makes them.
+
+        The function is taken once, as it is now.
+        """
+        self._check_open()
+        work = self._function(function)
+        return [self._submit(work, args, {}, PLAIN, None, ()) for args in zip(*iterables, strict=False)]
 
     def _submit_described(self, wanted: TaskDescription) -> Task:
         after = self._dependencies(wanted)
@@ -525,7 +539,7 @@ class PilotManager:
 
     def _submit(
         self,
-        work: Callable[..., Any],
+        work: Callable[..., Any] | Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         terms: Terms,
@@ -536,9 +550,7 @@ class PilotManager:
         conductor = self._conductor
         if self._closed or terms not in conductor.servable:
             self._check_servable(terms)
-        function = self._known.get(work) if _is_known_by_itself(work) else None
-        if function is None:
-            function = self._register(work)
+        function = work if isinstance(work, Function) else self._function(work)
         value: Value = None
         needs: dict[int, bool] | None = None
         if args or kwargs:
@@ -592,10 +604,20 @@ class PilotManager:
         known = {info.name: info for info in pilot.qpus}
         return capacity._replace(over=over, qpus={**capacity.qpus, **known})
 
-    def _register(self, work: Callable[..., Any]) -> Function:
+    def _function(self, work: Callable[..., Any]) -> Function:
+        """What the workers know this callable by, as it is now."""
+        kept = _is_kept(work)
+        if kept and (known := self._known.get(work)) is not None and known[1].holds(work):
+            return known[0]
         if not callable(work):
             raise DescriptionError(f"a callable or a TaskDescription is wanted, {work!r} was given", given=work)
-        code = payload.dump_function(work)
+        snapshot = Snapshot.of(work) if kept else None  # before it is pickled: what changes meanwhile is noticed
+        function = self._register(work, payload.dump_function(work))
+        if snapshot is not None:
+            self._known[work] = function, snapshot
+        return function
+
+    def _register(self, work: Callable[..., Any], code: bytes) -> Function:
         digest = hashlib.blake2b(code, digest_size=16).hexdigest()
         with self._lock:
             function = self._functions.get(digest)
@@ -607,8 +629,14 @@ class PilotManager:
                 self._conductor.codes[digest] = code
                 self._functions[digest] = function
                 self._conductor.journal.put("functions", (function.id, digest, name, code))
-            if _is_known_by_itself(work):
-                self._known[work] = function
+            elif len(code) > LARGE_FUNCTION and digest not in self._large:
+                self._large.add(digest)
+                log.warning(
+                    "function %s takes %s bytes along and is pickled at each submission, since it reads what can "
+                    "change in place: give large data as an argument, or submit all calls at once with map",
+                    function.name,
+                    f"{len(code):,}",
+                )
         return function
 
     # ---- waiting and asking -----------------------------------------------------------------------------------
@@ -766,9 +794,9 @@ def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
     return found
 
 
-def _is_known_by_itself(work: Any) -> bool:
-    """True for what is the same function whenever it is equal: functions, and classes that say so."""
-    return isinstance(work, _Cached) or getattr(type(work), "immutable", False)
+def _is_kept(work: Any) -> bool:
+    """True where it pays to remember a callable: functions and classes, and objects that say that they never change."""
+    return isinstance(work, _Kept) or getattr(type(work), "immutable", False) is True
 
 
 def _progress(manager: PilotManager) -> Progress:

@@ -1,8 +1,8 @@
 """How Python values travel: pickled, small ones inside the message, large ones through a file.
 
-Pickle protocol 5 throughout. What pickles by reference to ``__main__`` or not at all goes through cloudpickle, which
-takes functions, lambdas and classes by value. A value above `SPOOL_BYTES` is written to a file below the session
-folder with its large buffers out of band, and read by mmap: its arrays are not copied. The arrays are read-only then.
+Pickle protocol 5 throughout; ``pickles.py`` says what travels by name and what by value. A value above `SPOOL_BYTES` is
+written to a file below the session folder with its large buffers out of band, and read by mmap: its arrays are not
+copied. The arrays are read-only then.
 
 A `Task` among the arguments pickles as a `Reference` to its id; whoever loads the arguments supplies the results.
 """
@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import msgspec
 
+from pilot import pickles
 from pilot.errors import NotPicklable, SessionError
 from pilot.results import Failure, Spooled, Value
 
@@ -124,7 +124,7 @@ def load(value: Value, references: Mapping[int, Value] | None = None) -> Any:
 
 
 def dump_function(function: Any) -> bytes:
-    """A callable by value where it needs to be.
+    """A callable as it is now, for `load`.
 
     Raises:
         NotPicklable: it cannot be pickled; says what and why.
@@ -143,20 +143,13 @@ def dump_function(function: Any) -> bytes:
 
 
 def _pickle(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
-    collect = None if buffers is None else buffers.append
-    try:
-        data = pickle.dumps(value, 5, buffer_callback=collect)
-        if b"__main__" not in data:
-            return data
-    except Exception:  # not picklable by reference: cloudpickle decides
-        pass
-    if buffers is not None:
-        buffers.clear()
-    found = getattr(_local, "found", None)
-    if found is not None:
-        found.clear()
-    data = cloudpickle.dumps(value, 5, buffer_callback=collect)
-    return bytes(data)
+    def again() -> None:
+        if buffers is not None:
+            buffers.clear()
+        if (found := getattr(_local, "found", None)) is not None:
+            found.clear()
+
+    return pickles.dumps(value, None if buffers is None else buffers.append, again)
 
 
 # ---- work of MPI ranks ----------------------------------------------------------------------------------------
@@ -209,7 +202,7 @@ def refer(task_id: int, task: Any) -> tuple[Any, ...]:
     """
     found = getattr(_local, "found", None)
     if found is None:
-        raise TypeError("a Task cannot be pickled, except among the arguments of a task of the same manager")
+        raise TypeError("a Task travels as an argument of a task only: give it as one, submit_task(function, task)")
     found[task_id] = task
     return _dereference, (task_id,)
 

@@ -115,7 +115,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def _carries(process: psutil.Process, mark: str) -> bool:
-    carried = process.environ().get(MARK, "")
+    carried: str = process.environ().get(MARK, "")
     return carried == mark or carried.startswith(f"{mark}.")
 
 

@@ -18,19 +18,23 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import zmq
 
 from pilot import device, messages, mpi, payload, task_process
+from pilot.callables import Snapshot
 from pilot.capture import OUTPUT_KEPT, Capture
 from pilot.channel import Client
 from pilot.errors import ExecutableFailed
 from pilot.interfaces import WorkerSpec
 from pilot.messages import Work
+from pilot.pickles import forget_classes
 from pilot.processes import end_below
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome
 from pilot.version import __version__
@@ -55,6 +59,8 @@ def versions() -> tuple[str, str]:
 def serve(spec: WorkerSpec) -> None:
     """Work until the agent says stop. Blocks; the engine calls it in a process of its own for each worker."""
     task_process.prepare(spec.name)
+    sys.modules["__main__"] = types.ModuleType("__main__")  # what a script defines travels by value
+    sys.modules.pop("__mp_main__", None)
     os.environ.update(spec.environment)
     _activate()
     for path in reversed(spec.sys_path):
@@ -133,6 +139,10 @@ class _Batch:
         return tasks
 
 
+def _raise(error: BaseException, *args: Any, **kwargs: Any) -> None:
+    raise error
+
+
 class _Worker:
     def __init__(self, spec: WorkerSpec, capture: Capture) -> None:
         self._spec = spec
@@ -140,8 +150,10 @@ class _Worker:
         self._capture = capture
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spool = payload.Spool(Path(spec.spool))
-        self._functions: dict[str, Any] = {}
         self._codes: dict[str, bytes] = {}
+        #: Functions that are kept for the next task, and what tells whether they are still as they were loaded; None:
+        #: loaded once, and not known to be asked for again.
+        self._functions: dict[str, tuple[Any, Snapshot] | None] = {}
         #: From the lifeline to the main thread; None: stop.
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         #: What is in hand, the running one first.
@@ -179,27 +191,22 @@ class _Worker:
     def _advance(self, batch: _Batch, index: int) -> int | None:
         """Run the task at this index, and those behind it where its function runs several together."""
         works = [batch.works[index]]
-        function = self._together(batch, works[0])
-        if function is None:
-            return batch.step(self._run_work(batch, works[0]))
+        if works[0].task in batch.skip:
+            return batch.step(Outcome(works[0].task, CANCELLED, batch.task_wall, 0.0))
+        forget_classes()
+        function = self._function(batch.functions[works[0].function])
+        together = getattr(function, "run_together", None)
+        if together is None:
+            return batch.step(self._run_work(batch, works[0], function))
         with batch.lock:
             for work in batch.works[index + 1 : batch.end]:
                 if work.function != works[0].function or work.task in batch.skip:
                     break
                 works.append(work)
             batch.together = len(works)
-        for outcome in self._run_together(batch, function, works):
+        for outcome in self._run_together(batch, together, works):
             following = batch.step(outcome)
         return following
-
-    def _together(self, batch: _Batch, work: Work) -> Any:
-        """The function's way of running several tasks at once, if it has one."""
-        if work.task in batch.skip:
-            return None
-        try:
-            return getattr(self._function(batch.functions[work.function]), "run_together", None)
-        except Exception:
-            return None  # said again, and to the task, when it runs alone
 
     def _run_together(self, batch: _Batch, function: Any, works: list[Work]) -> list[Outcome]:
         """Run tasks of one function at once; each gets an equal part of the time."""
@@ -208,6 +215,7 @@ class _Worker:
         results: dict[int, tuple[int, Any]] = {}
         for work in works:
             try:
+                forget_classes()
                 arguments.append(payload.load(work.payload, batch.values) if work.payload is not None else ((), {}))
             except BaseException as error:
                 results[work.task] = RAISED, payload.dump_exception(error)
@@ -245,12 +253,9 @@ class _Worker:
         except BaseException as error:
             return RAISED, payload.dump_exception(error)
 
-    def _run_work(self, batch: _Batch, work: Work) -> Outcome:
-        wall = batch.task_wall
-        if work.task in batch.skip:
-            return Outcome(work.task, CANCELLED, wall, 0.0)
-        began = batch.task_began
-        status, value = self._run_task(batch, work)
+    def _run_work(self, batch: _Batch, work: Work, function: Any) -> Outcome:
+        wall, began = batch.task_wall, batch.task_began
+        status, value = self._run_task(batch, work, function)
         seconds = time.perf_counter() - began
         stdout, stderr = self._capture.take()
         self._capture.restore()
@@ -261,9 +266,8 @@ class _Worker:
         head = messages.Outcomes(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
-    def _run_task(self, batch: _Batch, work: Work) -> tuple[int, Any]:
+    def _run_task(self, batch: _Batch, work: Work, function: Any) -> tuple[int, Any]:
         try:
-            function = self._function(batch.functions[work.function])
             if work.payload is None:
                 result = function()
             else:
@@ -281,10 +285,20 @@ class _Worker:
             task_process.end_child(error)
 
     def _function(self, digest: str) -> Any:
-        function = self._functions.get(digest)
-        if function is None:
-            function = self._functions[digest] = payload.load(self._codes[digest])
-            del self._codes[digest]  # not before: each task of a function that cannot be loaded says why
+        """The function as it was when its task was submitted, whatever the tasks before have done to it.
+
+        One that cannot be loaded becomes one that says why.
+        """
+        if (kept := self._functions.get(digest)) is not None and kept[1].holds(kept[0]):
+            return kept[0]
+        try:
+            function = payload.load(self._codes[digest])
+        except BaseException as error:
+            return partial(_raise, error)
+        if digest not in self._functions:
+            self._functions[digest] = None
+        elif (snapshot := Snapshot.of(function)) is not None:
+            self._functions[digest] = function, snapshot
         return function
 
     # ---- the lifeline ---------------------------------------------------------------------------------------
