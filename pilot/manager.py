@@ -31,6 +31,7 @@ from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, T
 from pilot.device import devices
 from pilot.errors import DescriptionError, NoPilotError, SessionError
 from pilot.exceptions import text_of
+from pilot.executables import run_executable
 from pilot.fleet import Fleet
 from pilot.handles import Pilot, Scaler, Task
 from pilot.interfaces import Job, Offer, Prepared, QPUInfo
@@ -44,7 +45,6 @@ from pilot.routing import Capacity, described, is_meant, unservable
 from pilot.scaling import Scaling
 from pilot.session import AgentSettings, Connection, SessionFolder, memory_of, new_keys, new_mark, write_private
 from pilot.states import PilotState, is_final
-from pilot.worker import run_executable
 
 if TYPE_CHECKING:
     from pilot.progress import Progress
