@@ -24,7 +24,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 #: Seconds between two looks whether the launcher is still there.
 LOOK_SECONDS = 1.0
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     """Be one rank, or the launcher of all; the exit code."""
     if arguments[0] == "--tied":
         _tie(int(arguments[1]), signal.SIGTERM)
-        os.execvp(arguments[2], arguments[2:])
+        _execute(arguments[2:])
     return _run_rank(Path(arguments[0]), arguments[1])
 
 
@@ -171,11 +171,18 @@ def _become(task: dict[str, Any]) -> int:
     command: list[str] = task["command"]
     try:
         os.chdir(task["working_directory"])
-        os.execvp(command[0], command)
+        _execute(command)
     except OSError as error:
         sys.stderr.write(f"{command[0]} cannot be started in {task['working_directory']}: {error}\n")
         sys.stderr.flush()
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)  # as shells do
+
+
+def _execute(words: list[str]) -> NoReturn:
+    """Become this program. The signals that Python ignores are not ignored there, as in ``subprocess``."""
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(signum, signal.SIG_DFL)
+    os.execvp(words[0], words)
 
 
 def _call(folder: Path, rank: int, task: dict[str, Any]) -> int:

@@ -7,6 +7,7 @@ and what it starts must not see them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import pickle
@@ -25,8 +26,12 @@ from pilot.processes import MARK, children_record, identify, worker_mark
 
 #: Signals for which engines have handlers, and what a plain Python program has.
 _PLAIN: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+#: What multiprocessing pickles as a name.
+_BY_NAME = (type, types.FunctionType, type(functools.lru_cache(abs)))
 #: The handlers that were there when the process became a worker.
 _engines_handlers: dict[signal.Signals, Any] = {}
+#: In each thread: its mask of signals before a fork.
+_masks = threading.local()
 #: The connections of the engine: descriptor → inode.
 _engines_sockets: dict[int, int] = {}
 #: Where the children of this worker write down that they are there.
@@ -50,7 +55,7 @@ def prepare(name: str) -> None:
     if MARK in os.environ:
         os.environ[MARK] = worker_mark(os.environ[MARK], name)
         _record.append(children_record(name))
-    os.register_at_fork(after_in_child=_became_child)
+    os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_became_child)
 
 
 def _prepare_signals() -> None:
@@ -71,9 +76,15 @@ def _prepare_multiprocessing() -> None:
 
 
 def _reduce(pickler: Any, value: Any) -> Any:
-    if isinstance(value, type | types.FunctionType) and value.__module__ == "__main__":
-        return pickle.loads, (pickles.dumps(value),)
+    if isinstance(value, _BY_NAME) and value.__module__ == "__main__" and pickles.find(value) is None:
+        return _load, (pickles.dumps(value),)
     return NotImplemented
+
+
+def _load(data: bytes) -> Any:
+    """In a child, which may be a new interpreter: it sends such objects back the same way."""
+    reduction.ForkingPickler.reducer_override = _reduce  # type: ignore[method-assign]
+    return pickle.loads(data)
 
 
 def _sockets() -> dict[int, int]:
@@ -87,6 +98,15 @@ def _sockets() -> dict[int, int]:
 
 
 # ---- children ---------------------------------------------------------------------------------------------------
+
+
+def _block() -> None:
+    """Before a fork: a signal that reaches the child early waits until the engine's handlers are gone."""
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _PLAIN)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
 
 
 def _became_child() -> None:
@@ -106,6 +126,7 @@ def _became_child() -> None:
             if os.fstat(descriptor).st_ino == inode:
                 os.dup2(nothing, descriptor, inheritable=False)
     os.close(nothing)
+    _unblock()
 
 
 def end_child(error: BaseException | None) -> NoReturn:

@@ -178,6 +178,12 @@ def test_a_task_of_two_cores_has_both(field: Field) -> None:
     assert overlap(spans) <= 2
 
 
+def test_libraries_have_as_many_threads_as_the_task_has_cores(field: Field) -> None:
+    pytest.importorskip("threadpoolctl")
+    assert field.run(threads).result(timeout=60) == {1}
+    assert field.run(threads, num_cpus=2).result(timeout=60) == {2}
+
+
 def test_fractions_share_cores(field: Field) -> None:
     spans = [task.result(timeout=60) for task in [field.run(span, 0.3, num_cpus=0.5) for _ in range(8)]]
     assert overlap(spans) <= 4
@@ -193,12 +199,6 @@ def test_other_shapes_one_after_the_other(field: Field) -> None:
 def test_memory_is_set_aside(field: Field) -> None:
     spans = [task.result(timeout=60) for task in [field.run(span, 0.2, memory="1.5 GiB") for _ in range(3)]]
     assert overlap(spans) == 1
-
-
-def test_libraries_have_as_many_threads_as_the_task_has_cores(field: Field) -> None:
-    pytest.importorskip("threadpoolctl")
-    assert field.run(threads).result(timeout=60) == {1}
-    assert field.run(threads, num_cpus=2).result(timeout=60) == {2}
 
 
 # ---- executables ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pilot_plugins import slurm_cluster, slurm_hosts, slurm_submission
-from pilot_plugins.slurm_answers import numbers, squeue_lines
+from pilot_plugins.slurm_answers import clusters_named, numbers, squeue_lines
 from pilot_plugins.slurm_ids import SlurmId, unique_name
 from pilot_plugins.slurm_launcher import SlurmLauncher
 
@@ -356,6 +356,14 @@ def test_native_ids_are_read_as_they_were_written(id: SlurmId) -> None:
 def test_numbers_are_lines_of_sbatchs_own() -> None:
     text = "17\n 18 \nJob 19\n20;c2\n21;\n22 ok\n23;a b\n-24\n2.5\n\u0661\n17\n"
     assert numbers(text) == [("17", ""), ("18", ""), ("20", "c2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "clusters"),
+    [("17\n", []), ("17;c2\n3", ["c2"]), ("Submitted batch job 17 on cluster c-2\n", ["c-2"]), ("a;b\n", [])],
+)
+def test_the_cluster_is_read_in_every_form(text: str, clusters: list[str]) -> None:
+    assert clusters_named(text) == clusters
 
 
 def test_reasons_may_hold_the_separator() -> None:
