@@ -238,11 +238,15 @@ class RemoteTraceback(Exception):
 
 
 def dump_exception(error: BaseException) -> bytes:
-    """An exception, ready to travel; as text alone when it does not come out of a pickle as it went in."""
-    plain = isinstance(error, Exception)  # SystemExit and the like must not end the caller
+    """An exception, ready to travel; as text alone when it does not come out of a pickle as it went in.
+
+    What is no `Exception`, such as SystemExit, must not end the caller; StopIteration would end whoever awaits the task
+    as if it had a result (PEP 479). They travel as text.
+    """
     message, trace = _unicode(exceptions.text_of(error)), _unicode(_traceback_of(error))
-    pickled = exceptions.dumps(error) if isinstance(error, Exception) else None
-    kind, instead = type(error).__qualname__, "TaskError" if plain else "TaskExited"
+    kind, instead, pickled = type(error).__qualname__, "TaskExited", None
+    if isinstance(error, Exception):
+        instead, pickled = "TaskError", None if isinstance(error, StopIteration) else exceptions.dumps(error)
     return _failure_encode(Failure(pickled, kind, message, trace, instead))
 
 

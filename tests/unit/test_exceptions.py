@@ -222,6 +222,7 @@ TEXT_ONLY = {
     "holds a generator": (ValueError(x for x in ()), "<generator"),
     "an attribute that cannot travel": (Holder("the real reason"), "the real reason"),
     "a local class": (local(), "inside"),
+    "StopIteration": (StopIteration("the real reason"), "the real reason"),
     "SystemExit": (SystemExit(3), "3"),
     "KeyboardInterrupt": (KeyboardInterrupt(), ""),
     "a group with one that ends": (BaseExceptionGroup("all", [KeyboardInterrupt()]), "all (1 sub-exception)"),
