@@ -22,7 +22,7 @@ cause_of, args_of, traceback_of = (
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")
 
 
-def dumps(error: Exception) -> bytes | None:
+def dumps(error: BaseException) -> bytes | None:
     """A pickle that gives the same exception back, in this process at least; None: there is none."""
     for one in (pickles.dumps, _dumps_whole):
         try:
@@ -113,7 +113,7 @@ class _Whole(pickles.Pickler):
         return super().reducer_override(value)
 
 
-def _dumps_whole(error: Exception) -> bytes:
+def _dumps_whole(error: BaseException) -> bytes:
     with io.BytesIO() as file:
         _Whole(file, 5).dump(error)
         return file.getvalue()

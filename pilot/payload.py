@@ -244,10 +244,10 @@ def dump_exception(error: BaseException) -> bytes:
     as if it had a result (PEP 479). They travel as text.
     """
     message, trace = _unicode(exceptions.text_of(error)), _unicode(_traceback_of(error))
-    kind, instead, pickled = type(error).__qualname__, "TaskExited", None
-    if isinstance(error, Exception):
-        instead, pickled = "TaskError", None if isinstance(error, StopIteration) else exceptions.dumps(error)
-    return _failure_encode(Failure(pickled, kind, message, trace, instead))
+    kind = type(error)  # isinstance may ask the exception itself
+    pickled = exceptions.dumps(error) if issubclass(kind, Exception) and not issubclass(kind, StopIteration) else None
+    instead = "TaskError" if issubclass(kind, Exception) else "TaskExited"
+    return _failure_encode(Failure(pickled, kind.__qualname__, message, trace, instead))
 
 
 def load_exception(value: bytes, where: str, *notes: str, **data: Any) -> BaseException:
