@@ -64,7 +64,7 @@ def explain(error: BaseException, cause: BaseException, notes: Sequence[str]) ->
     for note in notes:
         try:
             BaseException.add_note(error, note)
-        except Exception:
+        except BaseException:  # code of its class
             left.append(note)
     return left
 
@@ -73,7 +73,7 @@ def is_usable(error: Any) -> bool:
     """True for an exception whose attributes can be read, which whoever catches it relies on."""
     try:
         return isinstance(error, Exception) and hasattr(error, "args") and hasattr(error, "__traceback__")
-    except Exception:
+    except BaseException:  # code of its class
         return False
 
 
