@@ -261,6 +261,11 @@ class Fleet:
         for pilot in pilots:
             self._jobs.pop(pilot, None)
 
+    def leave(self) -> None:
+        """End the thread, and no job."""
+        self._closing = True
+        self._calls.shutdown()
+
     def close(self, timeout: float) -> None:
         """End every job: those told to stop have ``timeout`` seconds to do so. Blocks until all are gone; does nothing
         the second time."""

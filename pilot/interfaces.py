@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -153,8 +153,15 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     spool: str
     sys_path: tuple[str, ...]
     working_directory: str
-    #: Set before anything of the user's is imported.
+    #: Set before anything of the user's is imported; an engine that imports NumPy in the worker sets it before that.
     environment: dict[str, str]
+
+
+class OnExit(Protocol):
+    """What an engine calls when a worker is gone."""
+
+    def __call__(self, reason: str, blameless: bool = False) -> None:
+        """Tell why; ``blameless``: whatever it ran has nothing to do with that."""
 
 
 class Engine(ABC):
@@ -185,7 +192,7 @@ class Engine(ABC):
         """On another node: join the cluster whose `client` this is. ``on_broken(reason)``: this node cannot go on."""
 
     @abstractmethod
-    def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
+    def spawn(self, spec: WorkerSpec, on_exit: OnExit) -> None:
         """Start a worker. ``on_exit(reason)`` is called once, from any thread, when it is gone."""
 
     @abstractmethod
@@ -208,6 +215,10 @@ class Engine(ABC):
             NotImplementedError: it has none.
         """
         raise NotImplementedError(f"{cls.__name__} has no native client")
+
+    @classmethod  # noqa: B027 - nothing to do is right for those without one
+    def disconnect(cls, client: Mapping[str, str], connected: Any) -> None:
+        """Close what `connect` returned. Nothing happens when the user has closed it; the cluster may be gone."""
 
 
 # ---- QPUs -----------------------------------------------------------------------------------------------------
