@@ -21,9 +21,7 @@ from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleT
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import cloudpickle
-
-from pilot.pickles import find, is_by_value
+from pilot.pickles import find, is_by_value, registered
 
 #: Types (not their subclasses) whose values never change.
 _IMMUTABLE = frozenset(
@@ -50,13 +48,11 @@ class Snapshot:
         self._named = named
         self._reads = reads
         self._modules = modules
-        self._registered = cloudpickle.list_registry_pickle_by_value()
+        self._registered = frozenset(registered)
 
     @classmethod
     def of(cls, work: Any) -> Snapshot | None:
-        """Of a function, class or object that says that it never changes; None: it may change in place."""
-        if getattr(type(work), "immutable", False) is True:
-            return cls(None, (), None)
+        """Of a function or class; None: it may change in place, as other objects may."""
         if (named := _place(work)) is not None:
             return cls(named, (), None)
         if type(work) is not FunctionType:
@@ -66,15 +62,23 @@ class Snapshot:
 
     def holds(self, work: Any) -> bool:
         """True while all is the same for this callable, the one that it was made of."""
-        if self._registered != cloudpickle.list_registry_pickle_by_value():
-            return False
         if self._named is not None:
             holder, name = self._named
-            return getattr(holder, name, None) is work
+            return getattr(holder, name, None) is work and self._registered == registered
         for read in self._reads:
             if not read.holds(work):
                 return False
-        return self._modules is None or self._modules == len(sys.modules)
+        return self._registered == registered and (self._modules is None or self._modules == len(sys.modules))
+
+
+def is_lasting(work: Any) -> bool:
+    """True for what travels by name, and for objects that say that they never change."""
+    return is_immutable(work) or _place(work) is not None
+
+
+def is_immutable(work: Any) -> bool:
+    """True for an object of a class that says that its objects never change; they can be compared and hashed."""
+    return getattr(type(work), "immutable", False) is True
 
 
 class _Read:
@@ -104,9 +108,9 @@ class _Read:
         own = function.__dict__
         if (own or self.own) and not _same(own, self.own):
             return False
-        if not all(map(is_, map(_content, self.cells), self.contents)):
+        if self.cells and not all(map(is_, map(_content, self.cells), self.contents)):
             return False
-        return all(map(is_, map(self.space.get, self.names, repeat(_MISSING)), self.values))
+        return not self.names or all(map(is_, map(self.space.get, self.names, repeat(_MISSING)), self.values))
 
 
 class _Walk:

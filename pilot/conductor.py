@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,12 +27,13 @@ from pilot.channel import Server
 from pilot.controller import Controller
 from pilot.descriptions import Terms
 from pilot.fleet import Fleet
+from pilot.handles import Failed
 from pilot.interfaces import JobState
 from pilot.journal import Journal, WorkerRow, pack
 from pilot.ledger import Entry
 from pilot.line import Line
 from pilot.messages import Message, Work
-from pilot.results import CANCELLED, OK, Attempt, Outcome
+from pilot.results import CANCELLED, OK, Attempt, Outcome, Spooled, Value
 from pilot.states import PilotState, TaskState, is_final
 from pilot.worker import versions
 
@@ -47,6 +49,8 @@ TICK_SECONDS = 0.1
 #: Seconds without a sign of an agent after which its pilot counts as lost.
 AGENT_SILENT_SECONDS = 30.0
 
+#: How often a message is asked for that cannot be taken in.
+HANDLING_TRIES = 3
 #: Lines, and bytes at most, of the log of an agent that has never reported.
 TAIL_LINES, TAIL_BYTES = 4, 800
 
@@ -61,13 +65,23 @@ class _Agent:
         self.pilot = pilot
         self.mark = mark
         self.peer = f"{pilot}/{mark}".encode()
-        self.line = Line(lambda message, frames: server.send(self.peer, message, frames), manager)
+        self.line = Line(self._transmit, manager)
+        self._server = server
         self.joined = False
         self.heard = time.monotonic()
+        #: How often the next message of the line could not be taken in.
+        self.tries = 0
         self.host: str | None = None
         #: Node → host, of the nodes that it has or had.
         self.hosts: dict[str, str] = {}
         self.functions: set[str] = set()
+
+    def _transmit(self, message: Message, frames: Sequence[bytes | memoryview]) -> None:
+        """Send, or lose it: the line keeps it, and the agent asks for what it lacks."""
+        try:
+            self._server.send(self.peer, message, frames)
+        except zmq.ZMQError:
+            log.exception("a message to pilot %s is lost on the way", self.pilot)
 
 
 @contextlib.contextmanager
@@ -94,6 +108,16 @@ def _tail(path: Path) -> str:
     return "; ".join([line.strip() for line in lines if line.strip()][-TAIL_LINES:])
 
 
+def _failed(link: events.Link) -> Failed:
+    return Failed(errors.DependencyFailed, link.reason, link.cause, link.first, link.links)
+
+
+def _failed_row(entry: Entry, failed: Failed) -> tuple[Any, ...]:
+    error = msgspec.json.encode((failed.kind.__name__, *failed[1:])).decode()
+    where = (entry.pilot, entry.worker, entry.bound)
+    return (entry.id, "failed", None, *where, None, None, None, None, None, error)
+
+
 class Conductor:
     """The thread between the user's calls and the agents."""
 
@@ -116,7 +140,7 @@ class Conductor:
         """
         self.controller = controller
         self.server = server
-        self.fleet = Fleet(self._job_started, self._job_ended, self._job_seen)
+        self.fleet = Fleet(self._job_started, self._job_ended, self._job_seen, self._is_heard)
         self.journal = journal(self._committed)
         self._start_pilot = start_pilot
         self.tasks: dict[int, Task] = {}
@@ -157,6 +181,7 @@ class Conductor:
             events.SendCancel: self._do_send_cancel,
             events.Settle: self._do_settle,
             events.Fail: self._do_fail,
+            events.FailDependents: self._do_fail_dependents,
             events.RecordAttempt: self._do_record_attempt,
         }
 
@@ -229,6 +254,11 @@ class Conductor:
             raise
         self._end()
 
+    def discard(self) -> None:
+        """Give up what was never started; jobs of before are left alone."""
+        self.fleet.leave()
+        self._close_all()
+
     def _told(self, told: threading.Event) -> None:
         self._closing = True
         told.set()
@@ -241,6 +271,9 @@ class Conductor:
         self._callback_wake.release()
         if threading.current_thread() is not self._caller:
             self._caller.join(timeout=5.0)
+        self._close_all()
+
+    def _close_all(self) -> None:
         self._ended = True
         self.journal.close()
         self.server.close()
@@ -253,6 +286,7 @@ class Conductor:
             with contextlib.suppress(IndexError):
                 entry = self._submitted.popleft()
                 entry.state = TaskState.CANCELLED
+                payload.discard(entry.payload)  # it is in no journal
                 self._end_task(entry, Outcome(entry.id, CANCELLED, 0.0, 0.0), None)
 
     def adopt(self, pilot: str, mark: str) -> None:
@@ -310,10 +344,20 @@ class Conductor:
             return
         entries = [self._submitted.popleft() for _ in range(len(self._submitted))]
         self._journal_tasks(entries)
-        self._feed(events.TasksSubmitted([entry for entry in entries if not entry.needs or self._resolve(entry)]))
+        new: list[Entry] = []
+        failed: list[events.Link] = []
+        for entry in entries:
+            if entry.needs and (link := self._resolve(entry)) is not None:
+                self._end_task(entry, None, _failed(link))  # now, for those behind it may depend on it
+                failed.append(link)
+            else:
+                new.append(entry)
+        if failed:
+            self._record_dependents(failed)
+        self._feed(events.TasksSubmitted(new))
 
-    def _resolve(self, entry: Entry) -> bool:
-        """Look up the tasks that a new one needs; False when one of them failed, and this one with it."""
+    def _resolve(self, entry: Entry) -> events.Link | None:
+        """Look up the tasks that a new one needs; how it fails when one of them did."""
         for id, wants_value in (entry.needs or {}).items():
             task = self.tasks[id]
             outcome = task._outcome
@@ -323,19 +367,33 @@ class Conductor:
             elif outcome is None or outcome.status != OK:
                 entry.state = TaskState.FAILED
                 reason = f"it depends on task {id} ({task.name}), which {task.state.value} before"
-                self._do_fail(events.Fail([entry], "DependencyFailed", reason, id))
-                return False
+                return events.Link(entry, reason, id, *task._first())
             elif wants_value:
                 entry.values = entry.values or {}
                 entry.values[id] = task._manager._value(outcome)
-        return True
+        return None
 
     def _feed(self, event: events.Event) -> None:
-        self._execute(self.controller.handle(event, time.monotonic()))
+        commands: list[events.Command] = []
+        try:
+            self.controller.handle(event, time.monotonic(), commands)
+        finally:  # what was decided before an error holds
+            self._execute(commands)
 
     def _execute(self, commands: Sequence[events.Command]) -> None:
+        """Carry commands out. One that cannot be keeps none of the others from it: the controller counts on them."""
         for command in commands:
-            self._carry_out[type(command)](command)
+            try:
+                self._carry_out[type(command)](command)
+            except Exception as error:
+                log.exception("%s cannot be carried out", type(command).__name__)
+                if isinstance(command, events.SendBatch):
+                    tasks = [entry.id for entry in command.entries]
+                    reason = f"it could not be sent: {type(error).__name__}: {error}"
+                    lost = events.AttemptsLost(
+                        command.pilot, command.batch, "", tasks, reason, False, True, "PilotError"
+                    )
+                    self.post(lost)
 
     def _beat(self, now: float) -> None:
         self.server.look_out()
@@ -353,10 +411,7 @@ class Conductor:
             return  # meant for the manager before: all that it had not acknowledged is sent again after the Welcome
         if isinstance(message, messages.Numbered):
             if agent.line.take(message):
-                try:
-                    self._received(agent, messages.decode(frames[0]), frames[1:])
-                finally:  # whatever came of it, it is not to come again, and an agent that drains waits for this
-                    self.journal.mark((agent.peer, message.seq))
+                self._take_numbered(agent, message, frames)
         elif isinstance(message, messages.Beat):
             agent.line.hear(message)
         elif isinstance(message, messages.Again):
@@ -395,6 +450,41 @@ class Conductor:
         elif isinstance(message, messages.Broken):
             self._job_ended(agent.pilot, agent.mark, message.reason)
             self.fleet.abandon(agent.pilot)
+
+    def _take_numbered(self, agent: _Agent, head: messages.Numbered, frames: list[bytes]) -> None:
+        """Take in what must not be missed. When that fails it is not acknowledged, and the agent sends it again; after
+        `HANDLING_TRIES` its tasks count as lost, for an agent that drains waits until all is acknowledged."""
+        message: Message | None = None
+        try:
+            message = messages.decode(frames[0])
+            self._received(agent, message, frames[1:])
+        except Exception as error:
+            agent.tries += 1
+            what = type(message or head).__name__
+            log.exception("%s of pilot %s cannot be taken in, try %d", what, agent.pilot, agent.tries)
+            if agent.tries < HANDLING_TRIES:
+                agent.line.untake()
+                return
+            if isinstance(message, messages.Outcomes | messages.Lost):
+                reason = f"{what} cannot be taken in: {type(error).__name__}: {error}"
+                self._lose_all(agent, message, frames[1:], reason)
+        agent.tries = 0
+        self.journal.mark((agent.peer, head.seq))
+
+    def _lose_all(
+        self, agent: _Agent, message: messages.Outcomes | messages.Lost, frames: list[bytes], reason: str
+    ) -> None:
+        """The tasks of a message that cannot be taken in are tried again; all of its batch that are open, when it does
+        not say which they are."""
+        pilot, batch = agent.pilot, message.batch
+        sent = self.controller.pilots[pilot].sent.get(batch)
+        tasks = list(sent.entries) if sent is not None else []
+        if isinstance(message, messages.Lost):
+            tasks = message.tasks
+        else:
+            with contextlib.suppress(Exception):
+                tasks = [outcome.task for outcome in messages.decode_outcomes(frames[0])]
+        self.post(events.AttemptsLost(pilot, batch, message.worker, tasks, reason, False, True, "PilotError"))
 
     def _met(self, agent: _Agent, message: messages.Outcomes) -> None:
         """The first outcome of a worker: where it is goes into the record."""
@@ -444,6 +534,11 @@ class Conductor:
 
         self.call(ended)
 
+    def _is_heard(self, pilot: str) -> bool:
+        """True while its agent is connected; `_beat` gives up one that is silent."""
+        agent = self._agents.get(pilot)
+        return agent is not None and agent.joined
+
     def _why_unreported(self, pilot: str) -> str:
         """What there is to say of a job that has ended before its agent reported: the end of its log."""
         one = self.pilots[pilot]
@@ -471,7 +566,7 @@ class Conductor:
         self._unreported.discard(command.pilot)
         try:
             mark = self._start_pilot(command.pilot, self.fleet)
-        except OSError as error:
+        except Exception as error:  # else it would be queued for ever
             log.exception("pilot %s cannot be started", command.pilot)
             reason = f"its job cannot be started: {type(error).__name__}: {error}"
             self.post(events.PilotEnded(command.pilot, reason))
@@ -528,21 +623,23 @@ class Conductor:
         if agent is None:
             return  # it is gone; the event that says so is on its way
         unknown = [digest for digest in indices if digest not in agent.functions]
-        agent.functions.update(unknown)
         tasks = [work.task for work in works]
         head = messages.Run(
             command.batch, command.resources, tasks, list(indices), unknown, command.patience, command.alone, limit
         )
         body = messages.encode(messages.Batch(works, values))
         agent.line.send(head, [body, *(self.codes[digest] for digest in unknown)])
+        agent.functions.update(unknown)
 
     def _do_send_cancel(self, command: events.SendCancel) -> None:
         if (agent := self._agents.get(command.pilot)) is not None:
             agent.line.send(messages.Cancel(command.tasks))
 
     def _do_settle(self, command: events.Settle) -> None:
-        rows = []
+        rows, spent = [], list[Value]()
         for entry, outcome in command.pairs:
+            if outcome.status == OK and isinstance(entry.payload, Spooled):
+                spent.append(entry.payload)
             self._end_task(entry, outcome, None)
             rows.append(
                 (
@@ -561,38 +658,36 @@ class Conductor:
                 )
             )
         self.journal.extend("results", rows)
+        for value in spent:  # not before the result is safe: until then the task may have to run again
+            self.journal.mark((None, partial(payload.discard, value)))
 
     def _do_fail(self, command: events.Fail) -> None:
-        kind = getattr(errors, command.error)
         log.warning("%d task(s) failed: %s: %s", len(command.entries), command.error, command.reason)
+        failed = Failed(getattr(errors, command.error), command.reason)
         for entry in command.entries:
-            self._end_task(entry, None, (kind, command.reason, command.cause))
-            error = msgspec.json.encode((command.error, command.reason, command.cause)).decode()
-            row = (
-                entry.id,
-                "failed",
-                None,
-                entry.pilot,
-                entry.worker,
-                entry.bound,
-                None,
-                None,
-                None,
-                None,
-                None,
-                error,
-            )
-            self.journal.put("results", row)
+            self._end_task(entry, None, failed)
+        self.journal.extend("results", [_failed_row(entry, failed) for entry in command.entries])
 
-    def _end_task(self, entry: Entry, outcome: Outcome | None, error: Any) -> None:
-        if entry.payload is not None:
-            payload.discard(entry.payload)
-            entry.payload = None
+    def _do_fail_dependents(self, command: events.FailDependents) -> None:
+        for link in command.failed:
+            self._end_task(link.entry, None, _failed(link))
+        self._record_dependents(command.failed)
+
+    def _record_dependents(self, failed: Sequence[events.Link]) -> None:
+        log.warning("%d task(s) failed with what they depend on: %s", len(failed), failed[0].reason)
+        self.journal.extend("results", [_failed_row(link.entry, _failed(link)) for link in failed])
+
+    def _end_task(self, entry: Entry, outcome: Outcome | None, failed: Failed | None) -> None:
+        """A task is over. Whatever goes wrong here concerns no other task."""
+        entry.payload = None  # its file stays: a task that has failed may be submitted again
         self.finished += 1
-        task = self.tasks[entry.id]
-        if task._settle(outcome, error):
-            self._callbacks.append(task)
-            self._callback_wake.release()
+        try:
+            task = self.tasks[entry.id]
+            if task._settle(outcome, failed):
+                self._callbacks.append(task)
+                self._callback_wake.release()
+        except Exception:
+            log.exception("the end of task %d cannot be told", entry.id)
 
     def _do_record_attempt(self, command: events.RecordAttempt) -> None:
         entry = command.entry
@@ -603,9 +698,10 @@ class Conductor:
             worker=entry.worker or "",
             reason=command.reason,
             ended=time.time(),
+            batch=command.batch,
         )
         entry.attempts = (*entry.attempts, attempt)
-        row = (entry.id, number, attempt.pilot, attempt.worker, attempt.reason, attempt.ended)
+        row = (entry.id, number, attempt.pilot, attempt.worker, attempt.reason, attempt.ended, attempt.batch)
         self.journal.put("attempts", row)
 
     # ---- the journal --------------------------------------------------------------------------------------------
@@ -622,9 +718,15 @@ class Conductor:
         self.journal.extend("tasks", rows)
 
     def _committed(self, marks: list[Any]) -> None:
-        """In the journal's thread: what these marks stand for is safe."""
-        last = dict(marks)
-        self.call(lambda: self._acknowledge(last))
+        """In the journal's thread: what these marks stand for is safe.
+
+        A mark is the number of a message behind its sender, or what is to be called now behind None.
+        """
+        if last := {peer: seq for peer, seq in marks if peer is not None}:
+            self.call(lambda: self._acknowledge(last))
+        for peer, call in marks:
+            if peer is None:
+                call()
 
     def _acknowledge(self, last: dict[bytes, int]) -> None:
         for peer, seq in last.items():

@@ -36,6 +36,8 @@ DEATHS_ALONE = 2
 LOSSES = 10
 #: Seconds that an attached manager waits for agents of before.
 REJOIN_SECONDS = 30.0
+#: Bits of a batch's number behind that of its manager in the session.
+GENERATION_BITS = 32
 #: Reason of an attempt that counts as one of the user's retries.
 RAISED_REASON = "it raised"
 #: Seconds between two looks at what an autoscaler should do, and how many tasks of each lane it looks at.
@@ -85,6 +87,8 @@ class Controller:
         self._scalers: dict[str, _Scaler] = {}
         self._is_closed = False
         self._next_scaling = float("-inf")
+        #: As `Attached` says. The number of a batch begins with that of its manager, from 0 on, in the session.
+        self._firsts: tuple[int, ...] = (1,)
         self._handlers = {
             events.PilotAsked: self._pilot_asked,
             events.AgentJoined: self._agent_joined,
@@ -104,17 +108,20 @@ class Controller:
             events.Closed: self._closed,
         }
 
-    def handle(self, event: events.Event, now: float) -> list[events.Command]:
+    def handle(
+        self, event: events.Event, now: float, commands: list[events.Command] | None = None
+    ) -> list[events.Command]:
         """Take in one event.
 
         Args:
             event: what happened.
             now: seconds by a clock that never steps.
+            commands: where the commands go; what was decided before an error is there then.
 
         Returns:
             What to do, in order.
         """
-        commands: list[Any] = []
+        commands = [] if commands is None else commands
         self._handlers[type(event)](event, now, commands)  # type: ignore[operator]
         self._assign(now, commands)
         return commands
@@ -170,6 +177,8 @@ class Controller:
 
     def _attached(self, event: events.Attached, now: float, commands: list[Any]) -> None:
         self._patient_until = now + REJOIN_SECONDS
+        self._firsts = event.firsts
+        self._placement.batch = (len(event.firsts) - 1) << GENERATION_BITS
 
     def _give_up(self, pilot: PilotLedger, commands: list[Any]) -> None:
         """After an attach: nobody knows the job of this pilot, and no agent of it has joined."""
@@ -200,11 +209,11 @@ class Controller:
     def _reclaim(self, pilot: PilotLedger, batches: dict[int, list[int]]) -> None:
         """After an attach: what the agent still has is bound to it; what it should have and has not is queued."""
         for batch, tasks in batches.items():
-            self._placement.batch = max(self._placement.batch, batch)
             if batch in pilot.sent:
                 continue
-            self._unqueue(tasks)
-            entries = {id: self.entries[id] for id in tasks if id in self.entries}
+            known = [id for id in tasks if id in self.entries and not self._is_stranger(id, batch)]
+            self._unqueue(known)
+            entries = {id: self.entries[id] for id in known}
             for entry in entries.values():
                 entry.state, entry.pilot, entry.batch = TaskState.BOUND, pilot.id, batch
             if entries:
@@ -331,7 +340,7 @@ class Controller:
             sent = pilot.take(batch)
             assert sent is not None
             entries = list(sent.entries.values())
-            self._lose(entries, pilot, reason, commands, blame=False, record=True, counts=counts)
+            self._lose(entries, pilot, batch, reason, commands, blame=False, record=True, counts=counts)
 
     def _change(self, pilot: PilotLedger, state: PilotState, reason: str, commands: list[Any]) -> None:
         pilot.state, pilot.reason = advance(pilot.id, pilot.state, state), reason
@@ -358,7 +367,7 @@ class Controller:
             lane.append(entry)  # type: ignore[union-attr]
 
     def _enqueue(self, entry: Entry) -> None:
-        entry.state = TaskState.QUEUED
+        entry.state, entry.batch = TaskState.QUEUED, 0
         self._lanes.setdefault(entry.terms, deque()).append(entry)
 
     def _unqueue(self, tasks: Iterable[int]) -> None:
@@ -371,38 +380,61 @@ class Controller:
     def _outcomes_arrived(self, event: events.OutcomesArrived, now: float, commands: list[Any]) -> None:
         pilot = self.pilots[event.pilot]
         sent = pilot.sent.get(event.batch)
-        if sent is None:  # an agent of before this manager was attached had them
-            self._unqueue(outcome.task for outcome in event.outcomes)
-        pairs: list[tuple[Entry, Outcome]] = []
-        function, weight, seconds = None, 0.0, 0.0
+        measured: list[tuple[Entry, Outcome]] = []
         for outcome in event.outcomes:
-            entry = self.entries.get(outcome.task)
-            if sent is not None:
+            entry = self.entries.get(outcome.task)  # None: finished already, a result that was sent twice
+            if entry is not None and not self._is_old(entry, event.batch, outcome.status):
+                measured.append((entry, outcome))
+        if sent is None:  # an agent of before this manager was attached had them
+            self._unqueue(outcome.task for _, outcome in measured)
+        pairs: list[tuple[Entry, Outcome]] = []
+        for entry, outcome in measured:
+            entry.pilot, entry.worker = pilot.id, event.worker
+            if outcome.status == RAISED and entry.retries < entry.terms.retries and not entry.cancelling:
+                self._retry(entry, pilot, event.batch, commands)
+            else:
+                del self.entries[outcome.task]
+                pairs.append((entry, outcome))
+        pilot.finished += len(event.outcomes)
+        if sent is not None:
+            for outcome in event.outcomes:
                 sent.entries.pop(outcome.task, None)
-            if entry is None:
-                continue  # finished already: a result that was sent twice
+            if not sent.entries:
+                pilot.take(event.batch)
+        if pairs:
+            self._settle(pairs, commands)
+        self._measured_all(pilot, sent, measured)
+
+    def _is_old(self, entry: Entry, batch: int, status: int) -> bool:
+        """True when an outcome says nothing of the task as it is now."""
+        if entry.batch == batch:
+            return False
+        if self._is_stranger(entry.id, batch):
+            return True
+        if status == OK:  # right, whatever became of the attempt meanwhile
+            return False
+        return entry.batch != 0 or any(attempt.batch == batch for attempt in entry.attempts)
+
+    def _is_stranger(self, task: int, batch: int) -> bool:
+        """True when a manager of before gave this id to another task, which never came into the journal."""
+        following = (batch >> GENERATION_BITS) + 1
+        return following < len(self._firsts) and task >= self._firsts[following]
+
+    def _measured_all(self, pilot: PilotLedger, sent: Sent | None, measured: list[tuple[Entry, Outcome]]) -> None:
+        """What these outcomes say of their functions and of the pilot, function by function."""
+        function, weight, seconds = None, 0.0, 0.0
+        for entry, outcome in measured:
             if entry.function is not function:
                 self._measured(pilot, sent, function, weight, seconds)
                 function, weight, seconds = entry.function, 0.0, 0.0
             weight += entry.weight
             seconds += outcome.seconds
-            entry.pilot, entry.worker = pilot.id, event.worker
-            if outcome.status == RAISED and entry.retries < entry.terms.retries and not entry.cancelling:
-                self._retry(entry, pilot, commands)
-            else:
-                del self.entries[outcome.task]
-                pairs.append((entry, outcome))
         self._measured(pilot, sent, function, weight, seconds)
-        pilot.finished += len(event.outcomes)
-        if sent is not None and not sent.entries:
-            pilot.take(event.batch)
-        if pairs:
-            self._settle(pairs, commands)
 
     def _measured(
         self, pilot: PilotLedger, sent: Sent | None, function: Function | None, weight: float, seconds: float
     ) -> None:
-        if function is None:
+        if function is None or weight <= 0.0:
             return
         if sent is not None and sent.qpu in pilot.devices:
             pilot.devices[sent.qpu].measured(seconds, weight)
@@ -419,19 +451,17 @@ class Controller:
             entry.state = states.get(outcome.status, TaskState.FAILED)
             entry.values = None
         commands.append(events.Settle(pairs))
-        if self._dependents:
-            for entry, outcome in pairs:
-                if entry.id in self._dependents:
-                    self._release(entry, outcome, commands)
+        if not self._dependents:
+            return
+        for entry, outcome in pairs:
+            if outcome.status == OK and entry.id in self._dependents:
+                self._release(entry, outcome)
+        self._fail_dependents([entry for entry, outcome in pairs if outcome.status != OK], commands)
 
-    def _release(self, entry: Entry, outcome: Outcome, commands: list[Any]) -> None:
-        """The tasks that waited for this one go on, or fail with it."""
-        failed = []
+    def _release(self, entry: Entry, outcome: Outcome) -> None:
+        """The tasks that waited for this one, which is done, go on."""
         for dependent in self._dependents.pop(entry.id):
             if dependent.state is not TaskState.WAITING:
-                continue
-            if outcome.status != OK:
-                failed.append(dependent)
                 continue
             assert dependent.blockers is not None and dependent.needs is not None
             if dependent.needs[entry.id]:
@@ -440,26 +470,37 @@ class Controller:
             dependent.blockers.discard(entry.id)
             if not dependent.blockers:
                 self._enqueue(dependent)
-        if failed:
-            name = entry.name or entry.function.name
-            reason = f"it depends on task {entry.id} ({name}), which {_ENDED[entry.state]}"
-            self._fail(failed, "DependencyFailed", reason, commands, entry.id)
 
-    def _fail(
-        self, entries: list[Entry], error: str, reason: str, commands: list[Any], cause: int | None = None
-    ) -> None:
+    def _fail(self, entries: list[Entry], error: str, reason: str, commands: list[Any]) -> None:
         for entry in entries:
             self.entries.pop(entry.id, None)
             entry.state = TaskState.FAILED
             entry.values = None
-        commands.append(events.Fail(entries, error, reason, cause))
-        for entry in entries:
-            if entry.id in self._dependents:
-                self._release(entry, Outcome(entry.id, RAISED, 0.0, 0.0), commands)
+        commands.append(events.Fail(entries, error, reason))
+        self._fail_dependents(entries, commands)
 
-    def _retry(self, entry: Entry, pilot: PilotLedger, commands: list[Any]) -> None:
+    def _fail_dependents(self, ended: list[Entry], commands: list[Any]) -> None:
+        """All that waits for these tasks fails with them, the nearest first; a loop, for chains may be long."""
+        failed: list[events.Link] = []
+        open = deque((entry, entry.id, 1) for entry in ended if entry.id in self._dependents)
+        while open:
+            entry, first, links = open.popleft()
+            reason = f"it depends on task {entry.id} ({entry.title}), which {_ENDED[entry.state]}"
+            for dependent in self._dependents.pop(entry.id):
+                if dependent.state is not TaskState.WAITING:
+                    continue
+                self.entries.pop(dependent.id, None)
+                dependent.state = TaskState.FAILED
+                dependent.values = dependent.blockers = None
+                failed.append(events.Link(dependent, reason, entry.id, first, links))
+                if dependent.id in self._dependents:
+                    open.append((dependent, first, links + 1))
+        if failed:
+            commands.append(events.FailDependents(failed))
+
+    def _retry(self, entry: Entry, pilot: PilotLedger, batch: int, commands: list[Any]) -> None:
         entry.retries += 1
-        commands.append(events.RecordAttempt(entry, pilot.name, RAISED_REASON))
+        commands.append(events.RecordAttempt(entry, pilot.name, RAISED_REASON, batch))
         self._enqueue(entry)
 
     def _task_started(self, event: events.TaskStarted, now: float, commands: list[Any]) -> None:
@@ -479,18 +520,30 @@ class Controller:
         for entry in lost:
             entry.worker = event.worker
         begun = event.blame or event.begun
-        self._lose(lost, pilot, event.reason, commands, blame=event.blame, record=begun, counts=begun)
+        self._lose(
+            lost,
+            pilot,
+            event.batch,
+            event.reason,
+            commands,
+            blame=event.blame,
+            record=begun,
+            counts=begun,
+            error=event.error,
+        )
 
     def _lose(
         self,
         lost: list[Entry],
         pilot: PilotLedger,
+        batch: int,
         reason: str,
         commands: list[Any],
         *,
         blame: bool,
         record: bool,
         counts: bool,
+        error: str = "WorkerDied",
     ) -> None:
         """Attempts that ended without outcome: the tasks go back to the front of their lanes, or end here.
 
@@ -499,28 +552,28 @@ class Controller:
         """
         cancelled, failed = [], []
         for entry in reversed(lost):
-            if entry.id not in self.entries:
-                continue  # it ended elsewhere in the meantime
+            if entry.id not in self.entries or entry.batch != batch:
+                continue  # it ended, or runs, elsewhere in the meantime
             if entry.cancelling:
                 cancelled.append((entry, Outcome(entry.id, CANCELLED, 0.0, 0.0)))
                 self.entries.pop(entry.id, None)
                 continue
             entry.losses += counts
             if record:
-                commands.append(events.RecordAttempt(entry, pilot.name, reason))
+                commands.append(events.RecordAttempt(entry, pilot.name, reason, batch))
             if blame:
                 entry.deaths += entry.suspect
                 entry.suspect = True
             if entry.deaths >= DEATHS_ALONE or entry.losses >= LOSSES:
                 failed.append(entry)
                 continue
-            entry.state = TaskState.QUEUED
+            entry.state, entry.batch = TaskState.QUEUED, 0
             entry.bound = 0.0
             self._lanes.setdefault(entry.terms, deque()).appendleft(entry)
         if cancelled:
             self._settle(cancelled, commands)
         if failed:
-            self._fail(failed, "WorkerDied", reason, commands)
+            self._fail(failed, error, reason, commands)
 
     def _cancel_asked(self, event: events.CancelAsked, now: float, commands: list[Any]) -> None:
         over: list[tuple[Entry, Outcome]] = []

@@ -112,7 +112,10 @@ class WorkerDied(TaskError):
 
 
 class DependencyFailed(TaskError):
-    """A task that this one depends on (``dependency``) ended without a result."""
+    """A task that this one depends on (``dependency``) ended without a result.
+
+    ``first`` is the task that ended so first, in a chain of dependencies of any length; its error is the cause.
+    """
 
 
 class ExecutableFailed(TaskError):

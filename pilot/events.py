@@ -116,6 +116,8 @@ class AttemptsLost(Event, frozen=True):
     reason: str
     blame: bool
     begun: bool = False
+    #: The error of a task that was lost too often.
+    error: str = "WorkerDied"
 
 
 class CancelAsked(Event, frozen=True):
@@ -158,6 +160,9 @@ class ScalingStopAsked(Event, frozen=True):
 
 class Attached(Event, frozen=True):
     """All pilots and tasks of before are known again."""
+
+    #: The id of the first task of each manager that the session had, in order; the last is this one's.
+    firsts: tuple[int, ...] = (1, 1)
 
 
 class Closed(Event, frozen=True):
@@ -238,8 +243,23 @@ class Fail(Command, frozen=True):
     entries: list[Entry]
     error: str
     reason: str
-    #: The task whose failure is the cause.
-    cause: int | None = None
+
+
+class Link(msgspec.Struct, frozen=True, gc=False):
+    """A task that fails since one that it depends on has failed or was cancelled."""
+
+    entry: Entry
+    reason: str
+    #: The task that it depends on itself; and the one whose end is the first cause, so many links away.
+    cause: int
+    first: int
+    links: int
+
+
+class FailDependents(Command, frozen=True):
+    """These tasks are over with those that they depend on, themselves or through others."""
+
+    failed: list[Link]
 
 
 class RecordAttempt(Command, frozen=True):
@@ -249,3 +269,4 @@ class RecordAttempt(Command, frozen=True):
     #: The pilot's name.
     pilot: str
     reason: str
+    batch: int

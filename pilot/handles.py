@@ -6,18 +6,16 @@ import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from threading import Condition, Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pilot import device, errors, payload, registry
+from pilot import device, payload, registry
 from pilot.clients import Clients
 from pilot.descriptions import PilotDescription
 from pilot.errors import (
-    DependencyFailed,
     NotPicklable,
     PilotError,
     PilotFailed,
     SessionError,
-    TaskError,
     TaskTimeout,
 )
 from pilot.interfaces import QPUInfo
@@ -32,6 +30,17 @@ if TYPE_CHECKING:
     from pilot.scaling import Scaling
 
 _making = Lock()
+
+
+class Failed(NamedTuple):
+    """Why a task has no outcome."""
+
+    kind: type[PilotError]
+    reason: str
+    #: The task that it depends on and that failed; and the one whose end is the first cause, so many links away.
+    cause: int | None = None
+    first: int | None = None
+    links: int = 1
 
 
 class Task(Future[Any]):
@@ -58,7 +67,7 @@ class Task(Future[Any]):
         self._entry = entry
         self._state = PENDING
         self._outcome: Outcome | None = None
-        self._error: tuple[type[PilotError], str, int | None] | None = None
+        self._error: Failed | None = None
 
     @property
     def _condition(self) -> Condition:  # type: ignore[override]
@@ -89,7 +98,7 @@ class Task(Future[Any]):
     @property
     def name(self) -> str:
         """What the description called it, or the function's name."""
-        return self._entry.name or self._entry.function.name
+        return self._entry.title
 
     @property
     def state(self) -> TaskState:
@@ -157,9 +166,9 @@ class Task(Future[Any]):
         """What ``result()`` would raise, None when it has a result. Blocks and raises as ``result()`` does."""
         self._await(timeout)
         if self._state == CANCELLED_AND_NOTIFIED:
-            raise CancelledError(f"task {self.id} ({self.name}) was cancelled")
+            raise self._cancelled_error()
         if self._error is not None:
-            return self._own_error(*self._error)
+            return self._own_error(self._error)
         assert self._outcome is not None
         return None if self._outcome.status == OK else self._remote_error(self._outcome)
 
@@ -171,7 +180,7 @@ class Task(Future[Any]):
 
     # ---- what the manager does --------------------------------------------------------------------------------
 
-    def _settle(self, outcome: Outcome | None, error: tuple[type[PilotError], str, int | None] | None) -> bool:
+    def _settle(self, outcome: Outcome | None, error: Failed | None) -> bool:
         """It is over. True when there are callbacks to call."""
         self._outcome, self._error = outcome, error
         over = CANCELLED_AND_NOTIFIED if outcome is not None and outcome.status == CANCELLED else FINISHED
@@ -200,17 +209,32 @@ class Task(Future[Any]):
                 if not self._condition.wait_for(lambda: self._state not in (PENDING, RUNNING), timeout):
                     raise TimeoutError(f"task {self.id} ({self.name}) is {self.state.value} after {timeout} s")
 
-    def _own_error(self, kind: type[PilotError], reason: str, cause: int | None) -> BaseException:
+    def _first(self) -> tuple[int, int]:
+        """For what depends on it: the task whose end is the first cause of its own, and how many links away."""
+        error = self._error
+        return (self.id, 1) if error is None or error.first is None else (error.first, error.links + 1)
+
+    def _own_error(self, failed: Failed) -> BaseException:
         for part in self.parts:
-            if part.id == cause and part.done() and not part.cancelled() and (its := part.exception()) is not None:
-                return its
-        error = kind(f"task {self.id} ({self.name}): {reason}", task=self.id)
-        if cause is not None and issubclass(kind, DependencyFailed):
-            error.data["dependency"] = cause
-            other = self._manager.tasks.get(cause)
-            if other is not None and other.done() and not other.cancelled():
-                error.__cause__ = other.exception()
+            if part.id == failed.cause and part.done() and not part.cancelled():
+                its = part.exception()
+                if its is not None:
+                    return its
+        if failed.cause is None:
+            return failed.kind(f"task {self.id} ({self.name}): {failed.reason}", task=self.id)
+        first = failed.cause if failed.first is None else failed.first
+        other = self._manager.tasks.get(first)
+        text = failed.reason
+        if failed.links > 1 and other is not None:
+            how = "was cancelled" if other.cancelled() else "failed"
+            text += f"; the first cause, {failed.links} links back, is task {first} ({other.name}), which {how}"
+        error = failed.kind(f"task {self.id} ({self.name}): {text}", task=self.id, dependency=failed.cause, first=first)
+        if other is not None and other.done():  # not the links between: there may be 100,000 of them
+            error.__cause__ = other._cancelled_error() if other.cancelled() else other.exception()
         return error
+
+    def _cancelled_error(self) -> CancelledError:
+        return CancelledError(f"task {self.id} ({self.name}) was cancelled")
 
     def _remote_error(self, outcome: Outcome) -> BaseException:
         info = self.info
@@ -220,16 +244,8 @@ class Task(Future[Any]):
             return TaskTimeout(f"{where} ran longer than its timeout of {limit:g} s", task=self.id, seconds=limit)
         value = self._manager._value(outcome)
         assert isinstance(value, bytes)
-        error, failure = payload.load_exception(value)
-        if error is None:
-            kind: type[PilotError] = getattr(errors, failure.instead, TaskError)
-            error = kind(f"{where} raised {failure.kind}: {failure.message}", task=self.id)
-            error.__cause__ = payload.RemoteTraceback(failure.traceback)
-        else:
-            error.add_note(where)
-        if outcome.stderr:
-            error.add_note(f"stderr: {outcome.stderr[-2000:].rstrip()}")
-        return error
+        notes = [f"stderr: {outcome.stderr[-2000:].rstrip()}"] if outcome.stderr else []
+        return payload.load_exception(value, where, where, *notes, task=self.id)
 
 
 class Pilot:

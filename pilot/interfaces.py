@@ -34,6 +34,9 @@ class JobState(Enum):
     """It cannot be asked now, or does not know the job yet."""
     QUEUED = "queued"
     RUNNING = "running"
+    MISSING = "missing"
+    """The resource manager says nothing of a job that it had, or as little as if that had never started. It may be
+    wrong: the job counts as ended when this lasts and its agent is not heard."""
     ENDED = "ended"
     """The agent ended by itself, or failed: the pilot is started again while it has restarts."""
     EXPIRED = "expired"
@@ -72,6 +75,10 @@ class Launcher(ABC):
     @abstractmethod
     def check(self, description: PilotDescription) -> None:
         """Raise DescriptionError when this launcher can never start such a pilot."""
+
+    def check_folder(self, folder: Path) -> None:
+        """Raise SessionError when its jobs cannot work in a session folder of this name."""
+        return
 
     @abstractmethod
     def submit(self, job: Job) -> str:

@@ -40,22 +40,26 @@ CREATE TABLE IF NOT EXISTS functions (id INTEGER PRIMARY KEY, digest TEXT, name 
 CREATE TABLE IF NOT EXISTS terms (id INTEGER PRIMARY KEY, terms BLOB);
 CREATE TABLE IF NOT EXISTS tasks (
     id INTEGER PRIMARY KEY, function INTEGER, payload BLOB, terms INTEGER, name TEXT, submitted REAL, needs BLOB);
-CREATE TABLE IF NOT EXISTS attempts (task INTEGER, number INTEGER, pilot TEXT, worker TEXT, reason TEXT, ended REAL);
+CREATE TABLE IF NOT EXISTS attempts (
+    task INTEGER, number INTEGER, pilot TEXT, worker TEXT, reason TEXT, ended REAL, batch INTEGER);
 CREATE TABLE IF NOT EXISTS workers (worker TEXT PRIMARY KEY, node TEXT, host TEXT, gpus TEXT, qpu TEXT);
 CREATE TABLE IF NOT EXISTS results (
     task INTEGER PRIMARY KEY, state TEXT, status INTEGER, pilot TEXT, worker TEXT, bound REAL, started REAL,
     seconds REAL, value BLOB, stdout TEXT, stderr TEXT, error TEXT);
 """
 
+#: Columns that came later.
+_ADDED = [("attempts", "batch INTEGER")]
 #: Columns of each table, in the order of the rows that are handed over.
 _COLUMNS = {
+    "session": 2,
     "pilots": 3,
     "pilot_changes": 5,
     "pilot_parents": 2,
     "functions": 4,
     "terms": 2,
     "tasks": 7,
-    "attempts": 6,
+    "attempts": 7,
     "workers": 5,
     "results": 12,
 }
@@ -132,6 +136,9 @@ class Journal:
             for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=10000"):
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.executescript(_SCHEMA)
+            for table, column in _ADDED:  # the session may be of a version that did not have them
+                if column.split()[0] not in {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}:
+                    self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
         except sqlite3.Error as error:
             raise SessionError(f"the journal {path} cannot be used: {error}", path=str(path)) from error
         self._thread = threading.Thread(target=self._run, name="pilot-journal", daemon=True)
@@ -155,6 +162,13 @@ class Journal:
         """Hand over a mark: it comes back when every row before it is committed."""
         self._marks.append(mark)
         self._wake.set()
+
+    def flush(self, timeout: float) -> bool:
+        """Block until all that was handed over is committed; False when that takes longer. Not in the thread that
+        `on_commit` waits for."""
+        done = threading.Event()
+        self.mark((None, done.set))
+        return done.wait(timeout)
 
     def close(self) -> None:
         """Commit what was handed over (one try) and close. Blocks."""
@@ -281,10 +295,10 @@ class Journal:
     def attempts(self) -> dict[int, list[Attempt]]:
         """The attempts that did not count, by task."""
         found: dict[int, list[Attempt]] = {}
-        for id, number, pilot, worker, reason, ended in self._db.execute(
-            "SELECT task, number, pilot, worker, reason, ended FROM attempts ORDER BY rowid"
+        for id, number, pilot, worker, reason, ended, batch in self._db.execute(
+            "SELECT task, number, pilot, worker, reason, ended, batch FROM attempts ORDER BY rowid"
         ):
-            attempt = Attempt(number=number, pilot=pilot, worker=worker, reason=reason, ended=ended)
+            attempt = Attempt(number=number, pilot=pilot, worker=worker, reason=reason, ended=ended, batch=batch or 0)
             found.setdefault(id, []).append(attempt)
         return found
 
@@ -292,6 +306,10 @@ class Journal:
         """Every worker of which an outcome came, by name."""
         rows = self._db.execute("SELECT worker, node, host, gpus, qpu FROM workers")
         return {worker: WorkerRow(node, host, tuple(gpus.split()), qpu) for worker, node, host, gpus, qpu in rows}
+
+    def session(self) -> dict[str, str]:
+        """What is known of the session itself."""
+        return dict(self._db.execute("SELECT key, value FROM session").fetchall())
 
     def last_task(self) -> int:
         """The highest id given to a task."""

@@ -86,6 +86,11 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     weight: float = 1.0
 
     @property
+    def title(self) -> str:
+        """What its description called it, or its function's name."""
+        return self.name or self.function.name
+
+    @property
     def seconds(self) -> float | None:
         """How long it is expected to take on a pilot of slowness 1; None: nobody knows yet."""
         seconds = self.function.seconds

@@ -89,6 +89,11 @@ class Line:
             self._ask(head.round)
         return False
 
+    def untake(self) -> None:
+        """The last one that was taken could not be used: it is asked for again at the next sign of the peer."""
+        self._taken -= 1
+        self._asked = -1
+
     def done(self, seq: int) -> None:
         """The peer may forget everything up to this one; it is told by whatever is sent next."""
         self._done = max(self._done, seq)

@@ -17,19 +17,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from pilot import events, mpi, payload, registry
 from pilot.addresses import hosts, is_loopback, listen, listen_at
-from pilot.callables import Snapshot
+from pilot.callables import Snapshot, is_immutable
 from pilot.conductor import Conductor
 from pilot.controller import Controller
 from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, Terms
 from pilot.device import devices
 from pilot.errors import DescriptionError, NoPilotError, SessionError
+from pilot.exceptions import text_of
 from pilot.fleet import Fleet
 from pilot.handles import Pilot, Scaler, Task
 from pilot.interfaces import Job, Offer, Prepared, QPUInfo
@@ -54,7 +55,14 @@ log = logging.getLogger(__name__)
 CLOSE_SECONDS = 10.0
 #: A function of so many bytes that is pickled again and again is told of.
 LARGE_FUNCTION = 1 << 20
-_Kept = FunctionType | BuiltinFunctionType | type
+
+
+class _Known(NamedTuple):
+    """A callable that was submitted, and need not be pickled again while its snapshot holds."""
+
+    work: weakref.ref[Any]
+    snapshot: Snapshot
+    function: Function
 
 
 class PilotManager:
@@ -125,7 +133,13 @@ class PilotManager:
         manager = cls.__new__(cls)
         manager._open(folder, policy, progress, folder.read_connection(), address, ports)
         manager._temporary = False
-        restore(manager)
+        try:
+            restore(manager)
+        except BaseException:  # the folder is free again, also for this process
+            manager._conductor.discard()
+            manager._reader.close()
+            folder.release()
+            raise
         manager._begin()
         return manager
 
@@ -155,7 +169,10 @@ class PilotManager:
         folder.write_connection(self._connection)
         self._reader = Reader(folder.journal_path)
         self._functions: dict[str, Function] = {}
-        self._known: weakref.WeakKeyDictionary[Any, tuple[Function, Snapshot]] = weakref.WeakKeyDictionary()
+        #: By the id of a callable that is alive.
+        self._known: dict[int, _Known] = {}
+        #: Of objects that never change.
+        self._constants: dict[Any, Function] = {}
         self._large: set[str] = set()
         self._task_ids = itertools.count(1)
         self._pilot_ids = itertools.count(1)
@@ -231,8 +248,11 @@ class PilotManager:
         wanted = PilotDescription.build(description)
         launcher = self._conductor.fleet.launcher(wanted)
         launcher.check(wanted)
+        launcher.check_folder(self._folder.path)
         registry.check("pilot.engines", wanted.engine)
         devices(wanted)
+        if wanted.working_directory is None:
+            _check_folder(wanted)
         if launcher.remote and not wanted.tunnel:
             self._listen_outwards()
         return wanted
@@ -606,15 +626,20 @@ class PilotManager:
 
     def _function(self, work: Callable[..., Any]) -> Function:
         """What the workers know this callable by, as it is now."""
-        kept = _is_kept(work)
-        if kept and (known := self._known.get(work)) is not None and known[1].holds(work):
-            return known[0]
+        known = self._known.get(id(work))
+        if known is not None and known.work() is work and known.snapshot.holds(work):
+            return known.function
+        if is_immutable(work):
+            if (constant := self._constants.get(work)) is None:
+                constant = self._constants[work] = self._register(work, payload.dump_function(work))
+            return constant
         if not callable(work):
             raise DescriptionError(f"a callable or a TaskDescription is wanted, {work!r} was given", given=work)
-        snapshot = Snapshot.of(work) if kept else None  # before it is pickled: what changes meanwhile is noticed
+        snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
         function = self._register(work, payload.dump_function(work))
         if snapshot is not None:
-            self._known[work] = function, snapshot
+            key, all_known = id(work), self._known
+            all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
         return function
 
     def _register(self, work: Callable[..., Any], code: bytes) -> Function:
@@ -689,7 +714,7 @@ class PilotManager:
             )
         words += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            words.append(f"it ended with {type(error).__name__}: {error}")
+            words.append(f"it ended with {type(error).__name__}: {text_of(error)}")
         elif info.seconds is not None:
             words.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
         return "; ".join(word for word in words if word)
@@ -794,15 +819,18 @@ def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
     return found
 
 
-def _is_kept(work: Any) -> bool:
-    """True where it pays to remember a callable: functions and classes, and objects that say that they never change."""
-    return isinstance(work, _Kept) or getattr(type(work), "immutable", False) is True
-
-
 def _progress(manager: PilotManager) -> Progress:
     from pilot.progress import Progress  # brings rich: a fifth of the library's import time
 
     return Progress(manager)
+
+
+def _check_folder(wanted: PilotDescription) -> None:
+    """Its workers start where this process is."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise wanted.wrong("working_directory", "a folder: the current one, the default, was removed") from None
 
 
 def _environment(description: PilotDescription) -> dict[str, str]:

@@ -26,10 +26,10 @@ from typing import Any
 
 import msgspec
 
-from pilot import errors, payload, rank
+from pilot import payload, rank
 from pilot.capture import KEPT_BYTES, OUTPUT_KEPT
 from pilot.descriptions import Resources
-from pilot.errors import MpiFailed, TaskError
+from pilot.errors import MpiFailed
 from pilot.processes import MARK, step_free_environment
 from pilot.results import MpiResult
 
@@ -275,13 +275,7 @@ class _Task:
             )
         if status != rank.RAISED:
             return self.failure()
-        error, failure = payload.load_exception(value)
-        if error is None:
-            kind = getattr(errors, failure.instead, TaskError)
-            error = kind(f"rank {number} raised {failure.kind}: {failure.message}")
-            error.__cause__ = payload.RemoteTraceback(failure.traceback)
-        error.add_note(f"raised by rank {number} of {self.ranks}")
-        return error
+        return payload.load_exception(value, f"rank {number}", f"raised by rank {number} of {self.ranks}")
 
     def failure(self) -> MpiFailed:
         """The exception for a rank that ended with another code than 0, or was never started."""

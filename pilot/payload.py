@@ -9,6 +9,7 @@ A `Task` among the arguments pickles as a `Reference` to its id; whoever loads t
 
 from __future__ import annotations
 
+import logging
 import mmap
 import pickle
 import struct
@@ -21,14 +22,16 @@ from typing import Any
 
 import msgspec
 
-from pilot import pickles
-from pilot.errors import NotPicklable, SessionError
+from pilot import errors, exceptions, pickles
+from pilot.errors import NotPicklable, SessionError, TaskError
 from pilot.results import Failure, Spooled, Value
 
 #: Above this many bytes a value goes through a file.
 SPOOL_BYTES = 1 << 20
 #: A function with all that it closes over may have so many bytes.
 FUNCTION_BYTES = 64 << 20
+
+log = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct("<Q")
 _local = threading.local()
@@ -73,9 +76,12 @@ class Spool:
 
 
 def discard(value: Value) -> None:
-    """Remove the file of a value that nobody reads any more."""
+    """Remove the file of a value that nobody reads any more. One that cannot be removed stays."""
     if isinstance(value, Spooled):
-        Path(value.path).unlink(missing_ok=True)
+        try:
+            Path(value.path).unlink(missing_ok=True)
+        except OSError as error:
+            log.info("a file of the spool that is not needed any more stays: %s", error)
 
 
 def dump(value: Any, spool: Spool, what: str) -> Value:
@@ -232,35 +238,44 @@ class RemoteTraceback(Exception):
 
 
 def dump_exception(error: BaseException) -> bytes:
-    """An exception, ready to travel; as text alone when it does not survive pickling."""
-    text = _text_of(error)
-    pickled = None
-    if isinstance(error, Exception):  # SystemExit and the like must not end the caller
-        try:
-            pickled = _pickle(error, None)
-            if not isinstance(pickle.loads(pickled), Exception):
-                pickled = None
-        except BaseException:  # the text says all that can be said
-            pickled = None
-    instead = "TaskError" if isinstance(error, Exception) else "TaskExited"
-    try:
-        message = str(error)
-    except Exception as broken:  # an exception whose __str__ raises
-        message = f"<its text cannot be made: {broken!r}>"
-    return _failure_encode(Failure(pickled, type(error).__qualname__, _unicode(message), _unicode(text), instead))
+    """An exception, ready to travel; as text alone when it does not come out of a pickle as it went in."""
+    plain = isinstance(error, Exception)  # SystemExit and the like must not end the caller
+    message, trace = _unicode(exceptions.text_of(error)), _unicode(_traceback_of(error))
+    pickled = exceptions.dumps(error) if isinstance(error, Exception) else None
+    kind, instead = type(error).__qualname__, "TaskError" if plain else "TaskExited"
+    return _failure_encode(Failure(pickled, kind, message, trace, instead))
 
 
-def load_exception(value: bytes) -> tuple[BaseException | None, Failure]:
-    """The exception, if it can be had here, and its description in any case."""
+def load_exception(value: bytes, where: str, *notes: str, **data: Any) -> BaseException:
+    """The exception, if it can be had here, else the `TaskError` that says what it was; with the remote traceback as
+    its cause, and notes.
+
+    Args:
+        value: of `dump_exception`.
+        where: who raised it, for the text of the `TaskError`.
+        *notes: what to add; not ``where`` again where the text has it.
+        **data: of the `TaskError`.
+    """
     failure = _failure_decode(value)
-    if failure.pickled is None:
-        return None, failure
+    error = None if failure.pickled is None else _unpickled(failure.pickled)
+    if error is None:
+        kind: type[TaskError] = getattr(errors, failure.instead, TaskError)
+        error = kind(f"{where} raised {failure.kind}: {failure.message}", **data)
+        notes = tuple(note for note in notes if note != where)
+    cause = RemoteTraceback(failure.traceback)
+    for note in exceptions.explain(error, cause, notes):
+        cause.text += f"{note}\n"
+    return error
+
+
+def _unpickled(data: bytes) -> Exception | None:
     try:
-        error = pickle.loads(failure.pickled)
-    except Exception:  # its class cannot be imported here
-        return None, failure
-    error.__cause__ = RemoteTraceback(failure.traceback)
-    return error, failure
+        error = pickle.loads(data)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # its class cannot be imported here, or has code that fails
+        return None
+    return error if exceptions.is_usable(error) else None
 
 
 def _unicode(text: str) -> str:
@@ -268,8 +283,9 @@ def _unicode(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _text_of(error: BaseException) -> str:
+def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error, limit=-50))
-    except Exception:  # an exception whose __str__ raises
-        return f"{type(error).__qualname__} (its traceback cannot be formatted)\n"
+    except BaseException:  # its attributes cannot be read
+        frames = traceback.format_tb(exceptions.traceback_of.__get__(error), limit=-50)
+        return "".join((*frames, f"{type(error).__qualname__}: {exceptions.text_of(error)}\n"))

@@ -23,6 +23,9 @@ from cloudpickle import cloudpickle as _internals
 
 Collect = Callable[[pickle.PickleBuffer], Any] | None
 
+#: Names of the modules that `cloudpickle.register_pickle_by_value` was called with.
+registered: set[str] = _internals._PICKLE_BY_VALUE_MODULES
+_loaded_classes = _internals._DYNAMIC_CLASS_TRACKER_BY_ID
 #: Classes that are as they should be in this process: its own, and those that were loaded completely.
 _settled: WeakSet[type] = WeakSet()
 _settling_one = threading.RLock()
@@ -39,7 +42,7 @@ def dumps(value: Any, collect: Collect = None, retry: Callable[[], None] | None 
     Raises:
         Exception: it cannot be pickled, or only as a name of ``__main__``.
     """
-    if not cloudpickle.list_registry_pickle_by_value():
+    if not registered:
         try:
             data = pickle.dumps(value, 5, buffer_callback=collect)
             if b"__main__" not in data:
@@ -49,17 +52,19 @@ def dumps(value: Any, collect: Collect = None, retry: Callable[[], None] | None 
         if retry is not None:
             retry()
     with io.BytesIO() as file:
-        _Pickler(file, 5, collect).dump(value)
+        Pickler(file, 5, collect).dump(value)
         return file.getvalue()
 
 
 def forget_classes() -> None:
     """Load classes that travel by value anew from now on, instead of taking those that were loaded before."""
-    if _internals._DYNAMIC_CLASS_TRACKER_BY_ID:
-        _internals._DYNAMIC_CLASS_TRACKER_BY_ID.clear()
+    if _loaded_classes.data:
+        _loaded_classes.clear()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """As cloudpickle's; what can only travel as a name of ``__main__`` raises."""
+
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
         if issubclass(kind, type):
@@ -108,7 +113,6 @@ def is_by_value(module: str) -> bool:
     """True for the script itself, and for modules that the user has registered with cloudpickle."""
     if module == "__main__":
         return True
-    registered = cloudpickle.list_registry_pickle_by_value()
     return bool(registered) and any(f"{module}.".startswith(f"{one}.") for one in registered)
 
 

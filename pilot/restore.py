@@ -11,7 +11,8 @@ from pilot import errors, events
 from pilot.controller import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY
 from pilot.descriptions import Terms
 from pilot.device import devices
-from pilot.handles import Pilot, Task
+from pilot.errors import SessionError
+from pilot.handles import Failed, Pilot, Task
 from pilot.journal import Journal
 from pilot.ledger import Entry, Function
 from pilot.results import Outcome
@@ -20,6 +21,10 @@ from pilot.states import PilotState, TaskState, is_final
 
 if TYPE_CHECKING:
     from pilot.manager import PilotManager
+
+
+#: Seconds that the journal has to take its first row.
+WRITE_SECONDS = 10.0
 
 
 class Recorded(Outcome, frozen=True, array_like=True, gc=False):
@@ -38,7 +43,20 @@ def restore(manager: PilotManager) -> None:
     conductor.terms = {one: id for id, one in terms.items()}
     _restore_pilots(manager, journal)
     _restore_tasks(manager, journal, functions, terms)
-    conductor.post(events.Attached())
+    conductor.post(events.Attached(_begin_generation(manager, journal)))
+
+
+def _begin_generation(manager: PilotManager, journal: Journal) -> tuple[int, ...]:
+    """The first task of each manager of the session; that of this one is in the journal then, before any task of its
+    own can be: what agents have of tasks that never came into the journal must not be taken for these."""
+    firsts = (*map(int, journal.session().get("firsts", "1").split()), journal.last_task() + 1)
+    journal.put("session", ("firsts", " ".join(map(str, firsts))))
+    if not journal.flush(WRITE_SECONDS):
+        raise SessionError(
+            f"the journal {journal.path} cannot be written: make room in its file system and attach again",
+            path=str(journal.path),
+        )
+    return firsts
 
 
 def _restore_pilots(manager: PilotManager, journal: Journal) -> None:
@@ -112,8 +130,8 @@ def _restore_tasks(
         entry.reason = "it went there before this manager was attached"
         task = tasks[row.id] = Task(manager, entry)
         if row.error is not None:
-            name, reason, cause = msgspec.json.decode(row.error)
-            task._settle(None, (getattr(errors, name), reason, cause))
+            name, *rest = msgspec.json.decode(row.error)
+            task._settle(None, Failed(getattr(errors, name), *rest))
         else:
             task._settle(Recorded(row.id, row.status, row.started, row.seconds), None)
     entries = []

@@ -53,6 +53,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     #: Wall clock, seconds since the epoch.
     ended: float
+    #: The number of what it was sent in.
+    batch: int = 0
 
 
 class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):

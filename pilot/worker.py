@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -28,7 +27,7 @@ from typing import Any
 import zmq
 
 from pilot import device, messages, mpi, payload, task_process
-from pilot.callables import Snapshot
+from pilot.callables import Snapshot, is_lasting
 from pilot.capture import OUTPUT_KEPT, Capture
 from pilot.channel import Client
 from pilot.errors import ExecutableFailed
@@ -59,8 +58,6 @@ def versions() -> tuple[str, str]:
 def serve(spec: WorkerSpec) -> None:
     """Work until the agent says stop. Blocks; the engine calls it in a process of its own for each worker."""
     task_process.prepare(spec.name)
-    sys.modules["__main__"] = types.ModuleType("__main__")  # what a script defines travels by value
-    sys.modules.pop("__mp_main__", None)
     os.environ.update(spec.environment)
     _activate()
     for path in reversed(spec.sys_path):
@@ -151,9 +148,10 @@ class _Worker:
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spool = payload.Spool(Path(spec.spool))
         self._codes: dict[str, bytes] = {}
-        #: Functions that are kept for the next task, and what tells whether they are still as they were loaded; None:
-        #: loaded once, and not known to be asked for again.
-        self._functions: dict[str, tuple[Any, Snapshot] | None] = {}
+        #: Functions that are kept for all tasks.
+        self._functions: dict[str, Any] = {}
+        #: Others, with what tells whether they are still as they were loaded; None: not asked for a second time yet.
+        self._copies: dict[str, tuple[Any, Snapshot] | None] = {}
         #: From the lifeline to the main thread; None: stop.
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         #: What is in hand, the running one first.
@@ -289,16 +287,20 @@ class _Worker:
 
         One that cannot be loaded becomes one that says why.
         """
-        if (kept := self._functions.get(digest)) is not None and kept[1].holds(kept[0]):
-            return kept[0]
+        if (function := self._functions.get(digest)) is not None:
+            return function
+        if (copy := self._copies.get(digest)) is not None and copy[1].holds(copy[0]):
+            return copy[0]
         try:
             function = payload.load(self._codes[digest])
         except BaseException as error:
             return partial(_raise, error)
-        if digest not in self._functions:
-            self._functions[digest] = None
+        if is_lasting(function):
+            self._functions[digest] = function
+        elif digest not in self._copies:
+            self._copies[digest] = None
         elif (snapshot := Snapshot.of(function)) is not None:
-            self._functions[digest] = function, snapshot
+            self._copies[digest] = function, snapshot
         return function
 
     # ---- the lifeline ---------------------------------------------------------------------------------------

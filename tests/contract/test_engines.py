@@ -305,14 +305,14 @@ import sys, warnings
 warnings.simplefilter("ignore")
 from pilot import registry
 ray = registry.load("pilot.engines", "ray").connect({"address": sys.argv[1], "token": sys.argv[2]})
-print("found", ray.get(ray.remote(lambda: 6 * 7).remote(), timeout=30))
+print("found", ray.get(ray.remote(lambda: 6 * 7).remote(), timeout=80))
 ray.shutdown()
 """
 
 
 def ray_client(client: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", RAY_CLIENT, client["address"], client["token"]]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
 
 def test_native_client(field: Field) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from pilot import events
 from pilot.controller import Controller
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.events import AskPilot, Fail, SendBatch, Settle
+from pilot.events import AskPilot, Fail, FailDependents, Link, SendBatch, Settle
 from pilot.interfaces import JobState, QPUInfo
 from pilot.ledger import Entry, Function
 from pilot.messages import Node
@@ -33,6 +33,8 @@ class World:
         self.pilot_of: dict[int, str] = {}
         self.outcomes: dict[int, int] = {}
         self.errors: dict[int, Fail] = {}
+        #: Of tasks that failed with those that they depend on.
+        self.links: dict[int, Link] = {}
         self.settled: Counter[int] = Counter()
         self.said: list[Any] = []
         #: Pilots that the controller wants and that `grant` has not granted yet.
@@ -65,6 +67,10 @@ class World:
                 for entry in command.entries:
                     self.settled[entry.id] += 1
                     self.errors[entry.id] = command
+            elif isinstance(command, FailDependents):
+                for link in command.failed:
+                    self.settled[link.entry.id] += 1
+                    self.links[link.entry.id] = link
         self.said += commands
         return commands
 

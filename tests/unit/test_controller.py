@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +14,13 @@ from controller_world import World, measured
 
 from pilot import controller as module
 from pilot import events, ledger, placement
+from pilot.controller import GENERATION_BITS
 from pilot.descriptions import PilotDescription
 from pilot.events import AskPilot, RecordAttempt, SendBatch, SendCancel, StartPilot, StopPilot
 from pilot.interfaces import JobState
 from pilot.ledger import Function
 from pilot.messages import Node
-from pilot.results import CANCELLED, OK, RAISED, Outcome
+from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Attempt, Outcome
 from pilot.scaling import Scaling
 from pilot.states import PilotState, TaskState, is_final
 
@@ -255,12 +257,84 @@ def test_a_failure_runs_down_the_chain(world: World) -> None:
     (bystander,) = world.submit()
     world.finish(chain[:1], status=RAISED)
     assert world.outcomes == {chain[0]: RAISED}
-    for before, id in itertools.pairwise(chain):
-        failure = world.errors[id]
-        assert (failure.error, failure.cause) == ("DependencyFailed", before)
+    for links, (before, id) in enumerate(itertools.pairwise(chain), 1):
+        failure = world.links[id]
+        assert (failure.cause, failure.first, failure.links) == (before, chain[0], links)
         assert f"task {before} (work), which failed" in failure.reason
     assert world.state(bystander) is TaskState.BOUND
     assert not world.controller._dependents
+
+
+def chain_of(world: World, links: int, **wishes: Any) -> list[int]:
+    chain = world.submit(**wishes)
+    for _ in range(links):
+        chain += world.submit(needs={chain[-1]: True})
+    return chain
+
+
+def lose_twice(world: World, head: int) -> None:
+    for _ in range(3):
+        world.lose(head)
+
+
+def end_the_pilot(world: World, head: int) -> None:
+    world.feed(events.PilotStopAsked("p", drain=False))
+
+
+LINKS = 3 * sys.getrecursionlimit()
+WAYS = {
+    "the head fails": lambda world, head: world.finish([head], status=RAISED),
+    "the head is cancelled while it runs": lambda world, head: world.finish([head], status=CANCELLED),
+    "the head is cancelled": lambda world, head: world.feed(events.CancelAsked([head])),
+    "the head kills its workers": lose_twice,
+    "no pilot is left": end_the_pilot,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_long_chain_ends_with_its_head(world: World, way: str) -> None:
+    world.pilot(cores=1, ready=way != "the head is cancelled")
+    chain = chain_of(world, LINKS)
+    WAYS[way](world, chain[0])
+    assert world.settled == dict.fromkeys(chain, 1)
+    last = world.links[chain[-1]]
+    assert (last.cause, last.first, last.links) == (chain[-2], chain[0], LINKS)
+    assert not world.controller._dependents
+    assert not world.controller.entries
+
+
+def test_a_long_chain_is_worked_off(world: World) -> None:
+    world.pilot(cores=1)
+    chain = chain_of(world, LINKS)
+    world.work_off()
+    assert world.order == chain
+    assert world.settled == dict.fromkeys(chain, 1)
+
+
+def test_diamonds_and_fans_fail_once_each(world: World) -> None:
+    """Five layers in which each task needs all of the layer before, and a fan of the last one."""
+    world.pilot()
+    layers = [world.submit(1)]
+    for width in (20, 20, 1, 2000):
+        layers.append([world.submit(needs=dict.fromkeys(layers[-1], True))[0] for _ in range(width)])
+    world.finish(layers[0], status=RAISED)
+    for links, layer in enumerate(layers):
+        for task in layer:
+            assert world.settled[task] == 1
+            assert not links or (world.links[task].first, world.links[task].links) == (layers[0][0], links)
+    assert not world.controller._dependents
+
+
+def test_the_nearest_of_two_causes_counts(world: World) -> None:
+    world.pilot()
+    far = chain_of(world, 3)
+    (near,) = world.submit()
+    (last,) = world.submit(needs={far[-1]: True, near: True})
+    world.feed(events.OutcomesArrived("p", 1, "w", []))
+    world.finish([near], status=RAISED)
+    assert (world.links[last].first, world.links[last].links) == (near, 1)
+    world.finish(far[:1], status=RAISED)
+    assert world.settled == dict.fromkeys(world.tasks, 1)
 
 
 def test_two_dependencies_fail_and_the_dependent_once(world: World) -> None:
@@ -277,7 +351,7 @@ def test_a_cancelled_dependency(world: World) -> None:
     (one,) = world.submit()
     (after,) = world.submit(needs={one: True})
     world.feed(events.CancelAsked([one]))
-    assert "which was cancelled" in world.errors[after].reason
+    assert "which was cancelled" in world.links[after].reason
 
 
 # ---- retries, lost attempts, blame ----------------------------------------------------------------------------
@@ -554,7 +628,7 @@ def test_a_pilot_drains_before_its_walltime_is_over(world: World) -> None:
     assert events.ChangePilot("short", PilotState.DONE, "its walltime is over") in commands
     entry = world.tasks[running]
     assert (entry.losses, entry.retries, entry.suspect) == (0, 0, False)
-    assert RecordAttempt(entry, "short", "the pilot's walltime was over") in commands
+    assert RecordAttempt(entry, "short", "the pilot's walltime was over", batch=1) in commands
     world.work_off(1.0, "long")
     assert world.settled == dict.fromkeys(world.tasks, 1)
 
@@ -892,6 +966,7 @@ def test_rejoin_reclaims_and_nothing_runs_twice(world: World) -> None:
     world.pilot("p", ready=False, rejoins=True)
     assert StartPilot("p") not in world.said
     tasks = world.submit(12)
+    world.feed(events.Attached((1, 13)))
     world.tick(1)
     assert world.order == []
     assert "agents of before" in world.explain(tasks[0])
@@ -906,6 +981,65 @@ def test_rejoin_reclaims_and_nothing_runs_twice(world: World) -> None:
     assert world.order == tasks[6:]
     assert world.settled == dict.fromkeys(tasks, 1)
     assert min(batch for batch in (one.batch for one in world.said if isinstance(one, SendBatch))) > 42
+
+
+def attempt(reason: str, batch: int) -> Attempt:
+    return Attempt(number=1, pilot="p", worker="w", reason=reason, ended=1.0, batch=batch)
+
+
+@pytest.mark.parametrize("where", ["queued", "sent again"])
+def test_a_failure_that_was_counted_before_an_attach_is_not_counted_again(world: World, where: str) -> None:
+    world.pilot("p", ready=False, rejoins=True)
+    (task,) = world.submit(retries=1)
+    entry = world.tasks[task]
+    entry.attempts, entry.retries = (attempt("it raised", 7),), 1
+    world.feed(events.Attached((1, 2)))
+    if where == "sent again":
+        world.ready("p", {})
+    again = events.OutcomesArrived("p", 7, "w", [Outcome(task, RAISED, 1.0, 0.001)])
+    world.feed(again)
+    assert world.settled[task] == 0
+    if where == "queued":
+        world.ready("p", {})
+    world.feed(again)
+    world.work_off()
+    assert (world.order, world.outcomes) == ([task], {task: OK})
+
+
+@pytest.mark.parametrize("status", [RAISED, TIMED_OUT, CANCELLED, OK])
+def test_what_comes_late_of_an_attempt_that_was_lost(world: World, status: int) -> None:
+    """A result counts, for it is right; what else became of the attempt does not: another one runs."""
+    world.pilot("gone", cores=1)
+    (task,) = world.submit()
+    _, batch = world.where(task)
+    world.pilot("here", cores=1)
+    world.end("gone")
+    assert world.pilot_of[task] == "here"
+    world.feed(events.OutcomesArrived("gone", batch, "w", [Outcome(task, status, 1.0, 0.001)]))
+    assert world.settled[task] == (status == OK)
+    world.work_off(pilot="here")
+    assert world.settled == {task: 1}
+    assert world.outcomes == {task: OK}
+
+
+def test_an_id_that_was_given_twice_is_not_mixed_up(world: World) -> None:
+    """The manager before gave id 3 to a task that never came into the journal; its agent still has what became of it,
+    and of another one with id 4."""
+    world.pilot("p", ready=False, rejoins=True)
+    known = world.submit(2)
+    world.feed(events.Attached((1, 3)))
+    new = world.submit(2)
+    (old_outcome, right_outcome) = [Outcome(id, OK, 1.0, 0.001, b"old") for id in (3, 1)]
+    world.feed(events.OutcomesArrived("p", 5, "w", [old_outcome, right_outcome]))
+    assert (world.settled[new[0]], world.settled[known[0]]) == (0, 1)
+    world.ready("p", {6: [2, 4]})
+    world.batches["p"][6] = [2]
+    assert world.tasks[2].batch == 6
+    assert world.tasks[3].batch >> GENERATION_BITS == 1
+    assert world.state(4) is TaskState.QUEUED
+    world.work_off()
+    assert world.order == new
+    assert world.settled == dict.fromkeys([*known, *new], 1)
 
 
 def test_rejoin_with_a_failure_that_is_to_be_tried_again(world: World) -> None:
