@@ -64,7 +64,7 @@ def submit(options: argparse.Namespace) -> int:
     _check(options)
     wanted = [_task(name, options) for name in options.files]
     pilots = [_pilot(text, options.qpu) for text in options.pilot] or [_pilot(_usual(), options.qpu)]
-    with _ends_when_told(), PilotManager(progress=sys.stderr.isatty()) as manager:
+    with _ends_when_told(), PilotManager(progress=sys.stderr.isatty(), wait_for_pilot=0) as manager:
         for pilot in pilots:
             manager.submit_pilot(pilot)
         tasks = [manager.submit_task(one) for one in wanted]
