@@ -215,7 +215,7 @@ class Crew:
         self._codes: dict[str, bytes] = {}
         self._count = 0
         #: Of the workers' names: those of another agent of this pilot have other names.
-        self._prefix = f"{settings.pilot}.{settings.mark[:4]}"
+        self._prefix = f"{settings.pilot}.{settings.mark.rpartition('.')[2][:4]}"
         self._stopping = False
         self._next_enforce = 0.0
         #: What its devices say of themselves, as far as they have reported.

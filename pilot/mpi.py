@@ -112,13 +112,14 @@ def run_function(function: bytes, args: Sequence[Any], kwargs: Mapping[str, Any]
         raise MpiFailed(f"a function with ranks needs mpi4py, which {sys.executable} does not have: {_DEFAULT_HINT}")
     place = placement.get()
     with _Task(place, _launch(place), None, {}, None) as task:
-        work = payload.dump_work(function, args, kwargs, payload.Spool(task.folder))
+        spool = payload.Spool(task.folder)
+        work = payload.dump_work(function, args, kwargs, spool)
         (task.folder / "work").write_bytes(work)
         task.run()
         task.show_outputs()
         results = [task.result(number) for number in range(task.ranks)]
         if task.failed is None and all(status == rank.RETURNED for status, _ in results):
-            return [payload.load(value) for _, value in results]
+            return [payload.load(value, spool=spool) for _, value in results]
         first = task.failed if task.failed is not None else 0
         raise task.failure_of(first, *results[first])
 

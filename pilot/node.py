@@ -13,11 +13,9 @@ import logging
 import os
 import platform
 import queue
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -31,7 +29,7 @@ from pilot.addresses import hosts, is_loopback, reach, split
 from pilot.channel import Client
 from pilot.interfaces import Allocation
 from pilot.messages import Message, Node
-from pilot.processes import end_left, end_marked
+from pilot.processes import end_left, end_marked, remove_folders
 from pilot.rank import told_rank
 from pilot.session import AgentSettings, Connection, SessionFolder
 from pilot.worker import versions
@@ -264,7 +262,7 @@ class NodeProcess:
         end_marked(own_mark(self._settings.mark), grace=0.2)
         client.close()
         self._context.term()
-        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+        remove_folders()
         return 0
 
 
