@@ -219,6 +219,25 @@ def test_what_is_done_is_written_when_a_signal_ends_it(
     assert not list(folder.glob("pilot-*"))
 
 
+def test_a_mini_app_that_is_told_to_end_leaves_nothing_over(
+    folder: Path, leftovers: Callable[[], list[psutil.Process]], eventually: Callable[..., Any]
+) -> None:
+    before = {process.pid for process in leftovers()}
+    process = subprocess.Popen(
+        [*PILOT, "run", "circuit-cutting", "--pilot", "process:1", "--output", "report"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    eventually(lambda: {one.pid for one in leftovers()} - before, timeout=60)
+    for number in (signal.SIGTERM, signal.SIGTERM):
+        process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == (128 + signal.SIGTERM, "\npilot: stopped\n")
+    eventually(lambda: {one.pid for one in leftovers()} <= before, timeout=60)
+
+
 def test_nohup_is_respected(folder: Path) -> None:
     command = ["bash", "-c", 'trap "" HUP; "$@" & kill -HUP $!; wait $!', "bash", *PILOT, "qpus"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
