@@ -43,6 +43,8 @@ ALONE_SECONDS = 0.5
 END_SECONDS = 2.0
 #: Seconds between two looks whether a rank has failed.
 LOOK_SECONDS = 0.25
+#: Status of a rank of a function that wrote down nothing.
+_NO_RESULT = -1
 _DEFAULT_HINT = (
     "put an MPI into the environment that the pilot runs in (`pip install mpich mpi4py`), or set PilotDescription.mpi "
     'to the words that start MPI programs here, such as ("srun", "--mpi=pmi2") or ("mpiexec",)'
@@ -263,11 +265,11 @@ class _Task:
                 stream.writelines(f"{number}: {line}\n" for line in text.splitlines())
 
     def result(self, number: int) -> tuple[int, Any]:
-        """What the function's rank wrote down: status and value; None for the status when it did not."""
+        """What the function's rank wrote down: status and value; `_NO_RESULT` for the status when it did not."""
         try:
             return payload.unpack((self.folder / f"rank.{number}.result").read_bytes())
         except FileNotFoundError:
-            return -1, None
+            return _NO_RESULT, None
 
     def failure_of(self, number: int, status: int, value: Any) -> BaseException:
         """The exception for a function whose rank failed first."""
@@ -293,7 +295,7 @@ class _Task:
             said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
             return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{said}")
         done = [number for number, code in self.codes.items() if code == 0]
-        if self._is_function and (gone := [number for number in done if self.result(number)[1] is None]):
+        if self._is_function and (gone := [number for number in done if self.result(number)[0] == _NO_RESULT]):
             return self._error(
                 f"rank {gone[0]} of {self.ranks} (the function) ended by itself with code 0 before it returned "
                 f"anything, as by os._exit(0) or MPI_Abort(0); {returned}"

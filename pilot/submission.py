@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,10 +106,13 @@ def _run(
     """A record of each circuit, when all have run or a signal has come."""
     for pilot in pilots:
         manager.submit_pilot(pilot)
-    tasks = [manager.submit_task(one) for one in wanted]
+    tasks: list[Task] = []
+    for one in wanted:
+        if interruption.number is None:  # no shots are bought any more then
+            tasks.append(manager.submit_task(one))
     while interruption.number is None and manager.wait_tasks(tasks, LOOK_SECONDS)[1]:
         pass
-    return [_record(name, task) for name, task in zip(names, tasks, strict=True)]
+    return [_record(name, task) for name, task in zip_longest(names, tasks)]
 
 
 def _write(file: Path, text: str) -> bool:
@@ -197,10 +201,12 @@ def _pilot(text: str, qpu: str | None) -> PilotDescription:
     return msgspec.structs.replace(described, qpus=(qpu,))
 
 
-def _record(name: str, task: Task) -> dict[str, Any]:
-    info = task.info
-    record: dict[str, Any] = {"file": name, "pilot": info.pilot, "qpu": info.qpu, "seconds": info.seconds}
-    if not task.done():
+def _record(name: str, task: Task | None) -> dict[str, Any]:
+    record: dict[str, Any] = {"file": name, "pilot": None, "qpu": None, "seconds": None}
+    if task is not None:
+        info = task.info
+        record |= {"pilot": info.pilot, "qpu": info.qpu, "seconds": info.seconds}
+    if task is None or not task.done():
         return record | {"error": "cancelled"}
     try:
         result = task.result()

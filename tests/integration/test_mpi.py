@@ -166,7 +166,6 @@ def leave_on(rank: int) -> None:
 
     if MPI.COMM_WORLD.rank == rank:
         os._exit(0)
-    MPI.COMM_WORLD.Barrier()
 
 
 def test_one_rank_leaves_without_a_word(manager: PilotManager) -> None:
