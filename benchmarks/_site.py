@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sacct")
@@ -30,6 +31,8 @@ SBATCH = (
     "right", "text behind", "number behind", "number alone behind", "number alone before", "banner before", "words",
     "silent", "fails behind", "fails silently", "killed", "slow", "timed out",
 )  # fmt: skip
+#: Without a word of the cluster, a job that sbatch sent to another one by itself cannot be found.
+SAY_NOTHING = ("silent", "fails silently", "killed", "timed out")
 BANNER = "*" * 40 + "\n* Welcome to cluster 25. Users: 1234 *\n" + "*" * 40 + "\n"
 
 
@@ -49,6 +52,7 @@ class Site:
         self.cluster_by = ("", "", "sbatch", "environment", "description")[seed % 5]
         real = {name: shutil.which(name) for name in COMMANDS}
         settings = {"seed": seed, "real": real, "strangers": strangers, "cluster": OTHER if self.cluster_by else ""}
+        settings["sbatch"] = [way for way in SBATCH if self.cluster_by != "sbatch" or way not in SAY_NOTHING]
         settings |= {"begun": time.time(), "always": "empty" if seed % 4 == 3 else ""}
         (folder / "site.json").write_text(json.dumps(settings))
         for name in COMMANDS:
@@ -88,7 +92,7 @@ class Command:
         self._note("right")
         return subprocess.run([self._real, *self._words], check=False).returncode
 
-    def _draw(self, ways: tuple[str, ...], number: int) -> str:
+    def _draw(self, ways: Sequence[str], number: int) -> str:
         return random.Random(f"{self._settings['seed']} {self._name} {number}").choice(ways)
 
     def _note(self, way: str) -> None:
@@ -135,7 +139,7 @@ class Command:
     def _sbatch(self) -> int:
         calls = self._folder / "calls"
         number = calls.read_text().count("sbatch ") if calls.exists() else 0
-        way = self._draw(SBATCH, number)
+        way = self._draw(self._settings["sbatch"], number)
         self._note(way)
         if self._settings["cluster"]:
             self._leave_out_the_cluster()
@@ -151,7 +155,7 @@ class Command:
             "number alone behind": (0, f"{output}{stranger}\n", ""),
             "number alone before": (0, f"{stranger}\n{output}", ""),
             "banner before": (0, BANNER + output, ""),
-            "words": (0, f"Submitted batch job {output.strip()}\n", ""),
+            "words": (0, f"Submitted batch job {output.strip().replace(';', ' on cluster ')}\n", ""),
             "silent": (0, "", ""),
             "fails behind": (1, output, "accounting.sh: no such project\n"),
             "fails silently": (1, "", ""),

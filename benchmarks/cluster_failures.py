@@ -244,8 +244,9 @@ def measure_schedule(cluster: Any, seed: int, count: int, others: list[str], fol
     os.environ.update(variables)
     try:
         with PilotManager(folder / "session") as manager:
-            for _ in range(2):
-                submit(manager, "process", "cpu", 1, restarts=5, scheduler_script_commands=lines)
+            for number in range(2):  # in two jobs, or in one job array
+                submit(manager, "process", "cpu", 1, walltime=10 + number * (seed // 5 % 2), restarts=5,
+                       scheduler_script_commands=lines)  # fmt: skip
             row = outcome([manager.submit_task(work, number, 2 * SECONDS) for number in range(count)])
             restarts = restarted(folder / "session/journal.sqlite")
     finally:

@@ -31,6 +31,7 @@ from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, T
 from pilot.device import devices
 from pilot.errors import DescriptionError, NoPilotError, SessionError
 from pilot.exceptions import text_of
+from pilot.executables import run_executable
 from pilot.fleet import Fleet
 from pilot.handles import Pilot, Scaler, Task
 from pilot.interfaces import Job, Offer, Prepared, QPUInfo
@@ -44,7 +45,6 @@ from pilot.routing import Capacity, described, is_meant, unservable
 from pilot.scaling import Scaling
 from pilot.session import AgentSettings, Connection, SessionFolder, memory_of, new_keys, new_mark, write_private
 from pilot.states import PilotState, is_final
-from pilot.worker import run_executable
 
 if TYPE_CHECKING:
     from pilot.progress import Progress
@@ -65,13 +65,25 @@ class _Known(NamedTuple):
     function: Function
 
 
+_managers: weakref.WeakSet[PilotManager] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for manager in list(_managers):
+        manager._forked()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class PilotManager:
     """Gets pilots, and sends tasks to the pilot that will finish them best.
 
     As a context manager it waits, at the end of the block, until all tasks are finished, then ends its pilots. When
     the block is left by an exception (Ctrl-C included) it ends them at once.
 
-    All methods may be called from any thread.
+    All methods may be called from any thread. In a forked child they raise `SessionError`, but for what is known
+    already: tasks that were finished have their results there.
     """
 
     def __init__(
@@ -106,6 +118,7 @@ class PilotManager:
         public, secret = new_keys()
         self._open(folder, policy, progress, Connection((), platform.node(), public, secret), address, ports)
         self._temporary = session_dir is None
+        self._conductor.journal.put("session", ("path", str(folder.path)))
         self._begin()
 
     @classmethod
@@ -153,6 +166,7 @@ class PilotManager:
         ports: tuple[int, int] | None,
     ) -> None:
         self._folder = folder
+        self._spool = payload.Spool(folder.spool)
         try:
             controller = Controller(registry.load("pilot.policies", policy)())
             self._connection, server = listen(before, address, ports)
@@ -163,6 +177,7 @@ class PilotManager:
             controller,
             server,
             lambda commit: Journal(folder.journal_path, commit),
+            self._spool,
             self._start_pilot,
             self._ask_pilot,
         )
@@ -182,7 +197,8 @@ class PilotManager:
         self._ancestors: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self._process = os.getpid()
+        self._is_foreign = False
+        _managers.add(self)
         self._progress = _progress(self) if progress else None
 
     def _begin(self) -> None:
@@ -308,6 +324,7 @@ class PilotManager:
         return scaler
 
     def _stop_scaler(self, scaler: Scaler, drain: bool) -> None:
+        self._check_process()
         scaler.over = "it was stopped"
         if not self._closed:
             self._conductor.servable.clear()
@@ -406,6 +423,7 @@ class PilotManager:
         return (sys.executable, "-m", "pilot.agent", str(self._folder.path), pilot, mark)
 
     def _stop_pilot(self, pilot: Pilot, drain: bool) -> None:
+        self._check_process()
         if self._closed:
             return  # it was ended with the manager
         self._conductor.servable.clear()
@@ -587,10 +605,10 @@ class PilotManager:
 
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
         with payload.collecting() as found:
-            value = payload.dump((args, kwargs), payload.Spool(self._folder.spool), f"an argument of {name}")
+            value = payload.dump((args, kwargs), self._spool, f"an argument of {name}")
         for task in found.values():
             if task._manager is not self:
-                payload.discard(value)
+                self._spool.discard(value)
                 raise DescriptionError(f"task {task.id} among the arguments of {name} is another manager's")
         return value, found
 
@@ -700,7 +718,9 @@ class PilotManager:
 
         Raises:
             KeyError: no task of this manager has this id.
+            SessionError: this process was forked from the manager's.
         """
+        self._check_process()
         task = self._conductor.tasks[task] if isinstance(task, int) else task
         controller, entry = self._conductor.controller, task._entry
         why = self._conductor.ask(lambda: controller.explain(entry, time.monotonic()))
@@ -752,6 +772,7 @@ class PilotManager:
 
     def _cancel(self, task: Task) -> bool:
         if not task.done():
+            self._check_process()
             self._conductor.post(events.CancelAsked([*(part.id for part in task.parts), task.id]))
             if self._conductor.is_here():
                 return True
@@ -765,7 +786,7 @@ class PilotManager:
 
         Nothing happens the second time.
         """
-        if os.getpid() != self._process:  # a fork of ours: the pilots are not its own
+        if self._is_foreign:  # the pilots are not this process's own
             return
         with self._lock:
             if self._closed:
@@ -805,7 +826,24 @@ class PilotManager:
         finally:
             self.close()
 
+    def _forked(self) -> None:
+        """In a forked child: it has none of the manager's threads, and must not keep the session from others."""
+        self._is_foreign = True
+        self._conductor.servable = set()  # the next submit looks closer
+        self._lock = threading.Lock()
+        self._reader.forked()
+        self._folder.release()
+
+    def _check_process(self) -> None:
+        if self._is_foreign:
+            raise SessionError(
+                "this process was forked from the one that has the manager: only that one can use it. Submit and wait "
+                "there, or make a manager of its own here",
+                path=str(self.session_dir),
+            )
+
     def _check_open(self) -> None:
+        self._check_process()
         if self._closed:
             raise SessionError(
                 "the manager is closed: make a new one, or attach to the session", path=str(self.session_dir)

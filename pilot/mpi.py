@@ -82,7 +82,8 @@ def run_program(command: Sequence[str], environment: Mapping[str, str], working_
     """What a TaskDescription with ``mpi`` runs. Blocks until all ranks have ended.
 
     A Python program that may fail on one rank is best run by ``python -m mpi4py``, which calls MPI_Abort then: at its
-    end, a plain interpreter waits in MPI_Finalize for the others, who may wait for it.
+    end, a plain interpreter waits in MPI_Finalize for the others, who may wait for it. MPI_Abort with code 0 counts as
+    success where the launcher says so, as with one rank.
 
     Raises:
         MpiFailed: a rank returned another code than 0 or was killed; the others were ended then. Or the ranks could
@@ -111,13 +112,14 @@ def run_function(function: bytes, args: Sequence[Any], kwargs: Mapping[str, Any]
         raise MpiFailed(f"a function with ranks needs mpi4py, which {sys.executable} does not have: {_DEFAULT_HINT}")
     place = placement.get()
     with _Task(place, _launch(place), None, {}, None) as task:
-        work = payload.dump_work(function, args, kwargs, payload.Spool(task.folder))
+        spool = payload.Spool(task.folder)
+        work = payload.dump_work(function, args, kwargs, spool)
         (task.folder / "work").write_bytes(work)
         task.run()
         task.show_outputs()
         results = [task.result(number) for number in range(task.ranks)]
         if task.failed is None and all(status == rank.RETURNED for status, _ in results):
-            return [payload.load(value) for _, value in results]
+            return [payload.load(value, spool=spool) for _, value in results]
         first = task.failed if task.failed is not None else 0
         raise task.failure_of(first, *results[first])
 
@@ -143,6 +145,7 @@ class _Task:
     ) -> None:
         self.ranks = place.resources.ranks
         self.name = "the function" if command is None else command[0]
+        self._is_function = command is None
         self.folder = Path(tempfile.mkdtemp(prefix="mpi-", dir=place.folder))
         #: Exit codes of the ranks that ended by themselves.
         self.codes: dict[int, int] = {}
@@ -289,9 +292,17 @@ class _Task:
         if missing:
             said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
             return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{said}")
+        done = [number for number, code in self.codes.items() if code == 0]
+        if self._is_function and (gone := [number for number in done if self.result(number)[1] is None]):
+            return self._error(
+                f"rank {gone[0]} of {self.ranks} (the function) ended by itself with code 0 before it returned "
+                f"anything, as by os._exit(0) or MPI_Abort(0); {returned}"
+            )
         wrote = [(number, text) for number, text in enumerate(self.outputs("err")) if text.strip()]
         said = "".join(f"; rank {number} wrote{_lines(text, 20)}" for number, text in wrote[:1])
-        return self._error(f"the ranks of {self.name} were ended by their launcher, as by MPI_Abort; {returned}{said}")
+        before = f"; ranks {done} had ended with code 0" if done else ""
+        why = f"were ended by their launcher, as by MPI_Abort{before}; {returned}{said}"
+        return self._error(f"the ranks of {self.name} {why}")
 
     def _error(self, message: str) -> MpiFailed:
         data = {"stdout": self.outputs("out"), "stderr": self.outputs("err")}

@@ -189,8 +189,8 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def _carries(process: psutil.Process, mark: str) -> bool:
-    carried = process.environ().get(MARK, "")
-    return bool(carried == mark or carried.startswith(f"{mark}."))
+    carried: str = process.environ().get(MARK, "")
+    return carried == mark or carried.startswith(f"{mark}.")
 
 
 def end_marked(mark: str, grace: float = 0.0) -> int:

@@ -1,8 +1,9 @@
 """What each rank of an MPI task starts as: ``python -P rank.py FOLDER KIND``; the standard library only.
 
-It finds its number, sends stdout and stderr to ``rank.N.out`` and ``rank.N.err`` in the folder, and forks: the child
-becomes the program, or calls the function. The parent waits, writes down how the child ended, and ends it when it is
-told to or when its launcher is gone. So no rank outlives the task, however that ends.
+It finds its number, sends stdout and stderr to ``rank.N.out`` and ``rank.N.err`` in the folder, empties its standard
+input, and forks: the child becomes the program, or calls the function, with the signals of a plain process. The parent
+waits, writes down how the child ended, and ends it when it is told to or when its launcher is gone. So no rank outlives
+the task, however that ends.
 
 ``python -P rank.py --tied PID WORDS...`` becomes the command, which gets SIGTERM when the process PID, its parent, is
 gone.
@@ -73,15 +74,14 @@ def _run_rank(folder: Path, kind: str) -> int:
         sys.stderr.write(f"more than the {task['ranks']} processes asked for were started\n")
         return 1
     os.environ.update(task["own"][rank] if task["own"] else {})
+    _redirect(0, Path(os.devnull), os.O_RDONLY)  # not every launcher says that there is nothing
     for descriptor, name in ((1, "out"), (2, "err")):
-        file = os.open(folder / f"rank.{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(file, descriptor)
-        os.close(file)
+        _redirect(descriptor, folder / f"rank.{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     launcher = os.getppid()
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
     me = os.getpid()
     if (child := os.fork()) == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED)
+        _restore_signals()
         _tie(me, signal.SIGKILL)
         os.setpgid(0, 0)
         return _call(folder, rank, task) if task["command"] is None else _become(task)
@@ -93,6 +93,20 @@ def _run_rank(folder: Path, kind: str) -> int:
         with contextlib.suppress(FileExistsError), (folder / "failed").open("x") as file2:
             file2.write(str(rank))
     return code if code >= 0 else 128 - code
+
+
+def _redirect(descriptor: int, path: Path, flags: int) -> None:
+    file = os.open(path, flags, 0o600)
+    os.dup2(file, descriptor)
+    os.close(file)
+
+
+def _restore_signals() -> None:
+    """Nothing is blocked or ignored that this interpreter, its launcher or its worker has blocked or ignored."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def told_rank(*, srun: bool) -> int | None:
@@ -173,6 +187,9 @@ def _execute(words: list[str]) -> NoReturn:
 
 def _call(folder: Path, rank: int, task: dict[str, Any]) -> int:
     """Call the function and write down what it returns or raises. The library is imported here, not before."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as every Python
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[:] = task["sys_path"]
     os.chdir(task["working_directory"])
     from pilot import payload
@@ -186,7 +203,7 @@ def _call(folder: Path, rank: int, task: dict[str, Any]) -> int:
         if MPI.COMM_WORLD.size != task["ranks"]:
             status, value = SEPARATE, MPI.COMM_WORLD.size
         else:
-            function, args, kwargs = payload.load_work((folder / "work").read_bytes())
+            function, args, kwargs = payload.load_work((folder / "work").read_bytes(), spool)
             value = payload.dump(function(*args, **kwargs), spool, f"the result of rank {rank}")
             status = RETURNED
     except BaseException as error:

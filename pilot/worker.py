@@ -13,8 +13,6 @@ import importlib
 import os
 import platform
 import queue
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -26,11 +24,10 @@ from typing import Any
 
 import zmq
 
-from pilot import device, messages, mpi, payload, task_process
+from pilot import device, executables, messages, mpi, payload, task_process
 from pilot.callables import Snapshot, is_lasting
-from pilot.capture import OUTPUT_KEPT, Capture
+from pilot.capture import Capture
 from pilot.channel import Client
-from pilot.errors import ExecutableFailed
 from pilot.interfaces import WorkerSpec
 from pilot.messages import Work
 from pilot.pickles import forget_classes
@@ -214,7 +211,9 @@ class _Worker:
         for work in works:
             try:
                 forget_classes()
-                arguments.append(payload.load(work.payload, batch.values) if work.payload is not None else ((), {}))
+                arguments.append(
+                    payload.load(work.payload, batch.values, self._spool) if work.payload is not None else ((), {})
+                )
             except BaseException as error:
                 results[work.task] = RAISED, payload.dump_exception(error)
         rest = [work for work in works if work.task not in results]
@@ -269,7 +268,7 @@ class _Worker:
             if work.payload is None:
                 result = function()
             else:
-                args, kwargs = payload.load(work.payload, batch.values)
+                args, kwargs = payload.load(work.payload, batch.values, self._spool)
                 result = function(*args, **kwargs)
             self._stay_one()
             return OK, payload.dump(result, self._spool, "the result")
@@ -416,53 +415,8 @@ class _Worker:
     def _end(self, client: Client) -> None:
         mpi.end_all()
         self._end_device()
-        for pid in list(_children):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+        executables.end_all()
         end_below(self._pid)
         client.close(linger_ms=2000)
         self._context.destroy(linger=2000)  # blocks until the last messages have gone
         os._exit(0)
-
-
-# ---- executables ----------------------------------------------------------------------------------------------
-
-_children: set[int] = set()
-
-
-def run_executable(
-    command: Sequence[str], environment: dict[str, str], working_directory: str | None
-) -> subprocess.CompletedProcess[str]:
-    """What a TaskDescription with ``executable`` runs.
-
-    Returns:
-        Return code 0 and what the program wrote, the last `OUTPUT_KEPT` bytes of each stream.
-
-    Raises:
-        ExecutableFailed: it returned another code.
-        FileNotFoundError, PermissionError: it cannot be started.
-    """
-    process = subprocess.Popen(
-        list(command),
-        env={**os.environ, **environment},
-        cwd=working_directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    _children.add(process.pid)
-    try:
-        out, err = (stream[-OUTPUT_KEPT:].decode("utf-8", "replace") for stream in process.communicate())
-    finally:
-        _children.discard(process.pid)
-    if process.returncode:
-        tail = "\n".join(err.strip().splitlines()[-5:])
-        raise ExecutableFailed(
-            f"{command[0]} returned {process.returncode}" + (f": {tail}" if tail else ""),
-            command=tuple(command),
-            returncode=process.returncode,
-            stdout=out,
-            stderr=err,
-        )
-    return subprocess.CompletedProcess(list(command), 0, out, err)

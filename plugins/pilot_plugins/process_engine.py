@@ -53,7 +53,7 @@ class ProcessEngine(Engine):
             process = self._context.Process(target=_serve, args=(spec, os.getpid()), name=spec.name)
             try:
                 process.start()
-            except (EOFError, OSError):  # the fork server has died, and what it may have forked ends with it
+            except (EOFError, ConnectionError):  # the fork server has died, and what it may have forked ends with it
                 if time.monotonic() > deadline:
                     raise
             else:

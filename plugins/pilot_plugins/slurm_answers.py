@@ -16,6 +16,7 @@ SQUEUE = ("--noheader", "--array", "--states=all", "--format=%i|%F|%T|%j|%N|%r")
 SACCT = ("--noheader", "--allocations", "--parsable2", "--format=JobID,State,JobName,NodeList,ExitCode")
 
 _NUMBER = re.compile(r"([0-9]+)(?:;([\w.-]+))?")
+_CLUSTER = re.compile(r"\b[0-9]+(?:;([\w.-]+)| on cluster ([\w.-]+))")
 _SQUEUE_LINE = re.compile(r"([0-9]+(?:_[0-9]+)?)\|([0-9]+)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)")
 _SACCT_LINE = re.compile(r"([0-9]+(?:_[0-9]+)?)\|([A-Z_]+)( by \w+)?\|([^|]*)\|([^|]*)\|([0-9]+:[0-9]+)")
 _FIELD = re.compile(r"(?:^| )(JobId|ArrayJobId|ArrayTaskId|JobState|JobName|NodeList|Reason)=(\S+)")
@@ -35,6 +36,11 @@ def numbers(output: str) -> list[tuple[str, str]]:
     """The lines of ``output`` that ``sbatch --parsable`` may have printed: number and cluster, "" for its own."""
     matches = (_NUMBER.fullmatch(line.strip()) for line in output.splitlines())
     return list(dict.fromkeys((match[1], match[2] or "") for match in matches if match))
+
+
+def clusters_named(output: str) -> list[str]:
+    """The clusters of which sbatch may say that the job is there: behind its number, or in words without --parsable."""
+    return list(dict.fromkeys(number or word for number, word in _CLUSTER.findall(output)))
 
 
 def is_plain(output: str) -> bool:

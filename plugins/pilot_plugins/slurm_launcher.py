@@ -30,19 +30,12 @@ from pilot.processes import end_marked, remove_scratch
 from pilot_plugins.slurm_cluster import Cluster
 from pilot_plugins.slurm_hosts import SSH, Host, Runner, host_of, run
 from pilot_plugins.slurm_ids import SlurmId, name_of
-from pilot_plugins.slurm_script import clusters_of, given_options, script, write
+from pilot_plugins.slurm_script import check_options, clusters_of, script, write
 from pilot_plugins.slurm_submission import Loose, submit
 
 #: Jobs in one array; Slurm's own default of MaxArraySize is 1001.
 ARRAY_JOBS = 1000
 
-#: Options of sbatch, long and short, that a pilot's job cannot have, and what to do.
-_NOT_A_PILOTS = {
-    ("array", "a"): "ask for several pilots",
-    ("job-name", "J"): "give the pilot a name",
-    ("test-only", ""): "see `pilot doctor --site`",
-    ("wait", "W"): "see Pilot.wait",
-}
 _CLUSTER = re.compile(r"[\w.-]+")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -76,7 +69,8 @@ class SlurmLauncher(Launcher):
         for field in ("modules", "scheduler_script_commands"):
             if any(_CONTROL.search(line.replace("\t", " ")) for line in getattr(description, field)):
                 raise description.wrong(field, "texts of one line each")
-        _check_options(description)
+        check_options(description)
+        _check_clusters(description)
         if wrong := [name for name in description.environment if not _NAME.fullmatch(name)]:
             raise description.wrong("environment", f"names that a shell can export; not {wrong[0]!r}")
         program = shlex.split(os.environ.get(SSH, "ssh"))[0] if host else "sbatch"
@@ -200,16 +194,7 @@ def _clusters(wanted: PilotDescription) -> tuple[str, ...]:
     return tuple(one for one in words.split(",") if one)
 
 
-def _check_options(wanted: PilotDescription) -> None:
-    """Raise DescriptionError for ``#SBATCH`` lines under which the pilot's job could not be followed."""
-    try:
-        given = given_options(wanted)
-    except ValueError as error:
-        raise wanted.wrong("scheduler_script_commands", f"#SBATCH lines that a shell can read: {error}") from None
-    for name, _ in given:
-        for (long, short), advice in _NOT_A_PILOTS.items():
-            if name == short or (len(name) > 2 and long.startswith(name)):
-                raise wanted.wrong("scheduler_script_commands", f"#SBATCH lines without --{long}: {advice}")
+def _check_clusters(wanted: PilotDescription) -> None:
     if wrong := [one for one in _clusters(wanted) if one == "all" or not _CLUSTER.fullmatch(one)]:
         raise wanted.wrong(
             "scheduler_script_commands",

@@ -21,6 +21,14 @@ from pilot_plugins.slurm_hosts import host_of
 #: Seconds before drain at which Slurm's warning comes: it looks at limits every 30 s or so.
 SIGNAL_MARGIN = 30
 
+#: Options of sbatch, long and short, that a pilot's job cannot have, and what to do.
+_NOT_A_PILOTS = {
+    ("array", "a"): "ask for several pilots",
+    ("job-name", "J"): "give the pilot a name",
+    ("test-only", ""): "see `pilot doctor --site`",
+    ("wait", "W"): "see Pilot.wait",
+}
+
 
 class _Template(string.Template):
     """``%{name}`` is filled in, ``%%`` stands for one: the dollar is the shell's."""
@@ -81,6 +89,18 @@ def given_options(wanted: PilotDescription) -> list[tuple[str, str]]:
             elif options and not options[-1][1]:
                 options[-1] = (options[-1][0], word)
     return options
+
+
+def check_options(wanted: PilotDescription) -> None:
+    """Raise DescriptionError for ``#SBATCH`` lines under which the pilot's job could not be followed."""
+    try:
+        given = given_options(wanted)
+    except ValueError as error:
+        raise wanted.wrong("scheduler_script_commands", f"#SBATCH lines that a shell can read: {error}") from None
+    for name, _ in given:
+        for (long, short), advice in _NOT_A_PILOTS.items():
+            if name == short or (len(name) > 2 and long.startswith(name)):
+                raise wanted.wrong("scheduler_script_commands", f"#SBATCH lines without --{long}: {advice}")
 
 
 def clusters_of(wanted: PilotDescription) -> tuple[str, ...]:

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from pilot.errors import JobRefused, PilotError
 from pilot_plugins import slurm_hosts
-from pilot_plugins.slurm_answers import SQUEUE, is_plain, numbers, scontrol_lines, squeue_lines
-from pilot_plugins.slurm_hosts import Host, in_one_line, is_busy
+from pilot_plugins.slurm_answers import SQUEUE, clusters_named, is_plain, numbers, scontrol_lines, squeue_lines
+from pilot_plugins.slurm_hosts import SSH_FAILED, Host, in_one_line, is_busy
 from pilot_plugins.slurm_states import is_final
 
 log = logging.getLogger(__name__)
 
-#: Seconds between the looks for a job whose number is not known.
-LOOKS = (1.0, 2.0, 4.0)
+#: Seconds between the looks for a job whose number is not known, and after which none is begun.
+LOOKS, LOOK_SECONDS = (1.0, 2.0, 4.0), 20.0
 #: Seconds in which a job may still appear whose submission was not answered.
 LOOSE_SECONDS = 900.0
 #: Code of our remote command for a folder that is not there (EX_NOINPUT of sysexits.h).
@@ -53,8 +53,7 @@ class Loose:
             if time.monotonic() > until:
                 self._names.pop(name, None)
                 continue
-            found, _ = find(self._host, name, clusters, unfinished=True)
-            for one in found:
+            for one in find(self._host, name, clusters, unfinished=True):
                 if one != known:
                     end_job(self._host, name, *one)
 
@@ -111,11 +110,13 @@ def _made(host: Host, name: str, clusters: Sequence[str], answer: tuple[int, str
         return None  # nothing has reached Slurm
     candidates = numbers(output)
     is_refused = bool(code) and not is_unanswered and _REFUSED.search(errors) is not None
-    clusters = (*clusters, *(cluster for _, cluster in candidates))
+    clusters = (*clusters, *clusters_named(output))
     found: list[Found] = []
-    for seconds in (None,) if is_refused else (*LOOKS, None):
-        found, trouble = find(host, name, clusters)
-        if found or trouble or seconds is None:
+    is_plainly_over = is_refused or code == SSH_FAILED
+    deadline = time.monotonic() + LOOK_SECONDS
+    for seconds in (None,) if is_plainly_over else (*LOOKS, None):
+        found = find(host, name, clusters)
+        if found or seconds is None or time.monotonic() > deadline:
             break
         time.sleep(seconds)
     if not found and not is_refused:
@@ -128,8 +129,8 @@ def _made(host: Host, name: str, clusters: Sequence[str], answer: tuple[int, str
     return found[0]
 
 
-def find(host: Host, name: str, clusters: Sequence[str], *, unfinished: bool = False) -> tuple[list[Found], str]:
-    """The jobs with this name, first submitted first, and what is wrong when squeue cannot be asked. Blocks.
+def find(host: Host, name: str, clusters: Sequence[str], *, unfinished: bool = False) -> list[Found]:
+    """The jobs with this name that squeue shows, first submitted first. Blocks.
 
     Args:
         host: where squeue runs.
@@ -138,14 +139,11 @@ def find(host: Host, name: str, clusters: Sequence[str], *, unfinished: bool = F
         unfinished: leave out those that have ended.
     """
     found: list[Found] = []
-    trouble = ""
     for cluster in dict.fromkeys(clusters or ("",)):
-        code, output, errors = host.call(("squeue", *on(cluster), *SQUEUE, f"--name={name}"))
-        if code:
-            trouble = in_one_line(errors) or f"squeue ended with code {code}"
+        _, output, _ = host.call(("squeue", *on(cluster), *SQUEUE, f"--name={name}"))
         lines = [line for line in squeue_lines(output) if line.name == name]
         found += [(line.submitted, cluster) for line in lines if not (unfinished and is_final(line.shown[0]))]
-    return _in_order(found), trouble
+    return _in_order(found)
 
 
 def _find_by_scontrol(host: Host, name: str, clusters: Sequence[str]) -> list[Found]:
