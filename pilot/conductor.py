@@ -179,6 +179,7 @@ class Conductor:
             events.StartPilot: self._do_start_pilot,
             events.AskPilot: ask_pilot,
             events.PauseScaling: self._do_pause_scaling,
+            events.TellStranded: self._do_tell_stranded,
             events.StopPilot: self._do_stop_pilot,
             events.ChangePilot: self._do_change_pilot,
             events.SendBatch: self._do_send_batch,
@@ -596,6 +597,16 @@ class Conductor:
         log.error("autoscaling is paused: %s", command.reason)
         self.scalers[command.scaler]._pause(command.reason)
         self.servable.clear()
+
+    def _do_tell_stranded(self, command: events.TellStranded) -> None:
+        then = "" if command.seconds is None else f", for {command.seconds:g} s, then they fail"
+        log.warning(
+            "%d task(s) wait for another pilot%s: %s. Submit one that can serve them (submit_pilot); "
+            "PilotManager(wait_for_pilot=) says how long they wait",
+            command.tasks,
+            then,
+            command.reason,
+        )
 
     def _do_change_pilot(self, command: events.ChangePilot) -> None:
         state = command.state

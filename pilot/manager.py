@@ -6,6 +6,8 @@ import atexit
 import hashlib
 import itertools
 import logging
+import math
+import numbers
 import os
 import platform
 import shlex
@@ -53,6 +55,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
+#: Seconds that queued tasks wait for another pilot when none can serve them any more.
+WAIT_FOR_PILOT = 60.0
 #: A function of so many bytes that is pickled again and again is told of.
 LARGE_FUNCTION = 1 << 20
 
@@ -94,6 +98,7 @@ class PilotManager:
         progress: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,
+        wait_for_pilot: float | None = WAIT_FOR_PILOT,
     ) -> None:
         """Open a new session.
 
@@ -108,15 +113,21 @@ class PilotManager:
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
                 it has, from the first pilot on whose jobs run on other hosts; until then loopback only.
             ports: first and last port to listen on. None: any.
+            wait_for_pilot: seconds that a queued task waits for another pilot when none can serve it any more (they are
+                over, drain, or have too little walltime left), before it fails with `NoPilotError`. 0: it fails at
+                once; None: it waits until there is one. A task that no pilot could serve when it is submitted is
+                refused there.
 
         Raises:
+            DescriptionError: ``wait_for_pilot`` is no such number.
             SessionError: the folder cannot be used, or holds a session already (`attach` opens it again); the address
                 is not this host's, or all ports are taken.
             PluginError: no policy of this name.
         """
+        wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
         public, secret = new_keys()
-        self._open(folder, policy, progress, Connection((), platform.node(), public, secret), address, ports)
+        self._open(folder, policy, progress, Connection((), platform.node(), public, secret), address, ports, wait)
         self._temporary = session_dir is None
         self._conductor.journal.put("session", ("path", str(folder.path)))
         self._begin()
@@ -130,21 +141,26 @@ class PilotManager:
         progress: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,
+        wait_for_pilot: float | None = WAIT_FOR_PILOT,
     ) -> PilotManager:
         """Open the session of a manager that is gone.
 
         Pilots that still run join again with the work that they have; finished results are there; what was lost is
         run again. `tasks` has them all. Does not wait for the pilots.
 
-        Listens where the manager before did, as far as these addresses and ports are this host's and free; ``address``
-        and ``ports`` as for a new session.
+        Listens where the manager before did, as far as these addresses and ports are this host's and free; ``address``,
+        ``ports`` and ``wait_for_pilot`` as for a new session.
+
+        A folder that was moved is opened where it is: its pilots are asked for again, and what their agents had not
+        handed over is run again.
 
         Raises:
             SessionError: there is no session in this folder, or another manager uses it; or as for a new session.
         """
+        wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.open(session_dir)
         manager = cls.__new__(cls)
-        manager._open(folder, policy, progress, folder.read_connection(), address, ports)
+        manager._open(folder, policy, progress, folder.read_connection(), address, ports, wait)
         manager._temporary = False
         try:
             restore(manager)
@@ -164,11 +180,12 @@ class PilotManager:
         before: Connection,
         address: str | None,
         ports: tuple[int, int] | None,
+        wait_for_pilot: float | None,
     ) -> None:
         self._folder = folder
         self._spool = payload.Spool(folder.spool)
         try:
-            controller = Controller(registry.load("pilot.policies", policy)())
+            controller = Controller(registry.load("pilot.policies", policy)(), wait_for_pilot)
             self._connection, server = listen(before, address, ports)
         except BaseException:
             folder.release()
@@ -855,6 +872,18 @@ def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
     """What prepares tasks of this kind; to look it up takes as long as to submit ten tasks."""
     found: Callable[[TaskDescription, Offer], Prepared] = registry.load("pilot.kinds", name)
     return found
+
+
+def _check_wait(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 <= seconds < math.inf:
+        raise DescriptionError(
+            f"wait_for_pilot: {seconds!r} was given; allowed: a number of seconds from 0 on, or None to wait for ever",
+            field="wait_for_pilot",
+            given=seconds,
+        )
+    return float(seconds)
 
 
 def _progress(manager: PilotManager) -> Progress:

@@ -77,7 +77,7 @@ def _prepare_multiprocessing() -> None:
 
 
 def _reduce(pickler: Any, value: Any) -> Any:
-    if isinstance(value, _BY_NAME) and value.__module__ == "__main__" and pickles.find(value) is None:
+    if isinstance(value, _BY_NAME) and value.__module__ == "__main__":
         return _load, (pickles.dumps(value),)
     return NotImplemented
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sqlite3
@@ -18,7 +19,7 @@ import pytest
 
 from pilot import PilotDescription, PilotManager
 from pilot.conductor import HANDLING_TRIES
-from pilot.errors import DependencyFailed, PilotError
+from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError
 
 Eventually = Callable[..., Any]
 LARGE = 2 << 20
@@ -241,6 +242,37 @@ def test_a_callback_that_exits_keeps_nobody_from_their_turn(manager: PilotManage
     while sorted(seen) != [1, 2] and time.monotonic() < deadline:
         time.sleep(0.01)
     assert sorted(seen) == [1, 2]
+
+
+# ---- no pilot is left -------------------------------------------------------------------------------------------
+
+
+def test_queued_tasks_wait_for_another_pilot(
+    tmp_path: Path, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    with PilotManager(tmp_path / "session") as manager:
+        first = manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
+        gate = tmp_path / "gate"
+        running = manager.submit_task(length, b"1", str(gate))
+        eventually(tmp_path.joinpath("gate.begun").exists, 60)
+        queued = [manager.submit_task(abs, -number) for number in range(20)]
+        first.drain()
+        eventually(lambda: "task(s) wait for another pilot" in caplog.text, 60)
+        assert "pilot-1 is draining; it fails in" in manager.explain(queued[-1])
+        with pytest.raises(NoPilotError):  # a new one is refused, as ever
+            manager.submit_task(abs, -1)
+        gate.touch()
+        manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
+        assert (running.result(60), manager.get_results(queued)) == (1, list(range(20)))
+    assert caplog.text.count("task(s) wait for another pilot") == 1
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, True, "60", [1]])
+def test_a_wait_that_is_none_is_refused(tmp_path: Path, seconds: Any) -> None:
+    for make in (PilotManager, PilotManager.attach):
+        with pytest.raises(DescriptionError, match=r"wait_for_pilot: .* was given; allowed: a number of seconds"):
+            make(tmp_path / "session", wait_for_pilot=seconds)  # type: ignore[operator]
+    assert not (tmp_path / "session").exists()
 
 
 # ---- a session folder that was moved ----------------------------------------------------------------------------
