@@ -303,3 +303,18 @@ def test_the_terminal_does_not_reach_workers(pilot: Pilot) -> None:
     ).result(timeout=60)
     assert session != os.getsid(0)
     assert group != os.getpgid(0)
+
+
+def test_a_signal_between_tasks_harms_nothing(pilot: Pilot) -> None:
+    if pilot.description.engine == "dask":
+        pytest.skip("a worker of Dask's ends at SIGINT")
+    worker = run(pilot, os.getpid).result(timeout=60)
+    os.kill(worker, signal.SIGINT)
+    assert run(pilot, os.getpid).result(timeout=60) == worker
+
+
+def test_a_module_that_workers_do_not_find_says_where_they_look(pilot: Pilot) -> None:
+    task = run(pilot, of_script("def find():\n    import no_such_module_anywhere", "find"))
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere") as caught:
+        task.result(timeout=60)
+    assert any("extend sys.path or PYTHONPATH before that" in note for note in caught.value.__notes__)
