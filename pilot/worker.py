@@ -176,6 +176,9 @@ class _Worker:
             if outcomes:
                 self._send_outcomes(client, batch, outcomes)
         client.close()
+        if end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
+            self._context.destroy(linger=2000)
+            os._exit(0)
 
     def _next(self, client: Client) -> _Batch | None:
         """The next batch; None: stop. Meanwhile the agent is told what the device says of itself."""
