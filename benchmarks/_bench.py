@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +27,11 @@ from typing import Any
 from _bare import BARE, WORKERS
 
 Figures = dict[str, float]
+
+
+def noop(number: int) -> int:
+    """A task that does nothing, of a module that workers import."""
+    return number
 
 
 class Ours:
@@ -70,13 +75,27 @@ def arguments(about: str | None, *, engines: Iterable[str] = BARE, repeat: int =
     return parser
 
 
-def measured(name: str, **settings: Any) -> Figures:
-    """Runs the calling script's `measure` for one contestant in a fresh interpreter."""
-    sys.stderr.write(f"  measuring {name}\n")
+def measured(name: str, tree: Path | None = None, **settings: Any) -> Figures:
+    """Runs the calling script's `measure` for one contestant in a fresh interpreter, with the library in `tree`."""
+    sys.stderr.write(f"  measuring {name}{f' in {tree}' if tree else ''}\n")
+    environment = dict(os.environ)
+    if tree is not None:
+        environment["PYTHONPATH"] = os.pathsep.join(str(tree / folder) for folder in ("", "plugins", "miniapps"))
     with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
         figures = Path(folder, "figures.json")
-        subprocess.run([sys.executable, sys.argv[0], "--measure", name, json.dumps(settings), str(figures)], check=True)
+        command = [sys.executable, sys.argv[0], "--measure", name, json.dumps(settings), str(figures)]
+        subprocess.run(command, check=True, env=environment)
         return json.loads(figures.read_text())
+
+
+@contextlib.contextmanager
+def checked_out(commit: str) -> Iterator[Path]:
+    """The files of a commit in a folder of their own."""
+    here = Path(__file__).resolve().parent
+    with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
+        archive = subprocess.run(["git", "archive", commit], cwd=here.parent, capture_output=True, check=True)
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        yield Path(folder)
 
 
 def median(runs: list[Figures]) -> Figures:

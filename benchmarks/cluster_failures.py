@@ -3,12 +3,17 @@
 Each row is a session of its own: a pilot over two nodes (`low` partition), and where the pilot does not come back by
 itself a second one. `noticed` is the time from the blow until the manager knew (the pilot's state, or its nodes);
 `done` until the last result. Needs root and Slurm.
+
+With ``--wrappers`` nothing goes wrong but what the site's own squeue and sbatch say (`_site`): two pilots in each
+schedule, with other jobs of the same user beside them. No task may be lost, no pilot started again, no other job
+cancelled. The intervals of the polls are a tenth of what they are, so that a schedule takes half a minute.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import sys
 import tempfile
 import time
@@ -19,6 +24,7 @@ from typing import Any, ClassVar
 import _bench
 import _cluster
 import _processes
+import _site
 import psutil
 from failures import attached_after_kill, outcome
 
@@ -210,6 +216,103 @@ def kill_manager(cluster: Any, engine: str, count: int, folder: Path) -> dict[st
     return {"what": "manager killed -9, then attach", "noticed s": noticed, **row}
 
 
+# ---- a site's own commands ------------------------------------------------------------------------------------------
+
+
+def strangers(cluster: Any) -> list[str]:
+    """Numbers of jobs that are not ours: one runs, one waits, one has the name of a pilot."""
+    options = (["-p", "all", "-w", "q1"], ["--begin=now+1hour"], ["-p", "all", "-w", "g1", "--job-name=pilot-1"])
+    return [_cluster.sbatch(*some, "-t60", "-o", "/dev/null", "--wrap", "sleep 3600") for some in options]
+
+
+def unfinished(cluster: Any) -> set[str]:
+    return {*cluster.run("squeue", "-h", "--array", "-o", "%i").stdout.split()}
+
+
+def measure_schedule(cluster: Any, seed: int, count: int, others: list[str], folder: Path) -> dict[str, Any]:
+    """One session at such a site."""
+    from pilot import PilotManager
+
+    bin = folder / "bin"
+    bin.mkdir()
+    site = _site.Site(bin, seed, others)
+    lines = [f"#SBATCH --clusters={_site.OTHER}"] if site.cluster_by == "description" else []
+    variables = {"PATH": f"{bin}:{os.environ['PATH']}"}
+    if site.cluster_by == "environment":
+        variables["SBATCH_CLUSTERS"] = _site.OTHER
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        with PilotManager(folder / "session") as manager:
+            for number in range(2):  # in two jobs, or in one job array
+                submit(manager, "process", "cpu", 1, walltime=10 + number * (seed // 5 % 2), restarts=5,
+                       scheduler_script_commands=lines)  # fmt: skip
+            row = outcome([manager.submit_task(work, number, 2 * SECONDS) for number in range(count)])
+            restarts = restarted(folder / "session/journal.sqlite")
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    wait_until(lambda: unfinished(cluster) <= {*others}, 60)
+    left = unfinished(cluster)
+    return {
+        "seed": seed,
+        "cluster by": site.cluster_by or "-",
+        "lost": row["tasks"] - row["whole"],
+        "lost attempts": row["lost attempts"],
+        "restarts without cause": len(restarts),
+        "strangers cancelled": len({*others} - left) + len(site.astray()),
+        "jobs left": len(left - {*others}),
+        "done after s": row["done after s"],
+        "why": "; ".join(restarts),
+        "calls": site.calls(),
+    }
+
+
+def restarted(journal: Path) -> list[str]:
+    """Why pilots were started again; nothing of what is done to them here is a cause."""
+    with contextlib.closing(sqlite3.connect(journal)) as db:
+        rows = db.execute("SELECT pilot, state, reason, native_id FROM pilot_changes ORDER BY rowid").fetchall()
+    seen: set[str] = set()
+    reasons, last = [], {}
+    for pilot, state, reason, native_id in rows:
+        if (native_id and pilot in seen) or "cannot be started" in (reason or ""):
+            reasons.append(f"{pilot}: {last.get(pilot)}")
+        if native_id:
+            seen.add(pilot)
+        last[pilot] = f"{state}: {reason}"
+    return reasons
+
+
+def measure_wrappers(options: Any) -> None:
+    from pilot_plugins.slurm_launcher import SlurmLauncher
+
+    from pilot import fleet
+
+    SlurmLauncher.poll_interval /= 10
+    fleet.MISSING_SECONDS /= 10
+    rows = []
+    with _cluster.slurm() as cluster:
+        others = strangers(cluster)
+        for seed in range(options.schedules) if options.seed is None else [options.seed]:
+            with tempfile.TemporaryDirectory(prefix="pilot-bench-") as root:
+                rows.append(measure_schedule(cluster, seed, options.tasks or 240, others, Path(root)))
+            sys.stderr.write(f"  {rows[-1]}\n")
+        cluster.run("scancel", *others)
+    _bench.report(
+        "cluster_failures --wrappers",
+        {
+            "lost": (sum(row["lost"] for row in rows), _bench.Bar("==", 0)),
+            "restarts_without_cause": (sum(row["restarts without cause"] for row in rows), _bench.Bar("==", 0)),
+            "strangers_cancelled": (sum(row["strangers cancelled"] for row in rows), _bench.Bar("==", 0)),
+            "jobs_left": (sum(row["jobs left"] for row in rows), _bench.Bar("==", 0)),
+            "lost_attempts": (sum(row["lost attempts"] for row in rows), None),
+        },
+        rows=rows,
+        configuration={"schedules": len(rows), "tasks": options.tasks or 240, "poll_interval_s": 0.5, "missing_s": 6},
+        file=options.json,
+    )
+
+
 def child(engine: str, count: str, folder: str) -> None:
     """The manager that is to be killed."""
     from pilot import PilotManager
@@ -227,8 +330,15 @@ def main() -> None:
     names = [kind.__name__.lower() for kind in BLOWS] + ["manager"]
     parser = _bench.arguments(__doc__, engines=("process",), repeat=1)
     parser.add_argument("--blow", nargs="+", choices=names, default=names)
-    parser.add_argument("--tasks", type=int, default=1000)
+    parser.add_argument("--tasks", type=int, help="of each session; 1000, or 240 with --wrappers")
+    parser.add_argument("--wrappers", action="store_true", help="a site's own squeue and sbatch, and nothing else")
+    parser.add_argument("--schedules", type=int, default=20, help="with --wrappers, seeds from 0 on")
+    parser.add_argument("--seed", type=int, help="with --wrappers, this schedule alone")
     options = parser.parse_args()
+    if options.wrappers:
+        measure_wrappers(options)
+        return
+    options.tasks = options.tasks or 1000
     rows = []
     with _cluster.slurm() as cluster:
         for engine in options.engine:

@@ -1,26 +1,36 @@
 """No-op tasks a second through one pilot of two slots, against the bare engine, and its start.
 
-Every task is its own `submit_task` call, its own future and its own `result()`.
+    python benchmarks/dispatch.py [--engine ray] [--json FILE]
+    python benchmarks/dispatch.py --base COMMIT [--json FILE]   # against this library at another commit
+
+Every task is its own `submit_task` call, its own future and its own `result()`. With ``--base`` the ratios are of
+processor time: what a task costs in all processes together, at the base over here, for a function that workers import
+(`plain`) and for one of the script (`main`); latencies are medians of single tasks.
 """
 
 from __future__ import annotations
 
-from time import perf_counter
+import statistics
+from time import perf_counter, process_time
 from typing import Any
 
 import _bench
+import _processes
+import psutil
 
 
 def noop(number: int) -> int:
     return number
 
 
-def measure(contestant: Any, tasks: list[int]) -> _bench.Figures:
+def measure(contestant: Any, tasks: list[int], versions: bool = False) -> _bench.Figures:
     began = perf_counter()
     with contestant as engine:
         engine.gather([engine.submit(noop, 0)])
         figures = {"start": perf_counter() - began}
         engine.gather([engine.submit(noop, number) for number in range(500)])  # both workers are warm
+        if versions:
+            return measure_costs(engine, tasks[-1])
         for count in tasks:
             began = perf_counter()
             values = engine.gather([engine.submit(noop, number) for number in range(count)])
@@ -29,10 +39,62 @@ def measure(contestant: Any, tasks: list[int]) -> _bench.Figures:
     return figures
 
 
+def measure_costs(engine: Any, count: int) -> _bench.Figures:
+    """What a task costs, and how long a single one takes."""
+    figures = {}
+    processes = _processes.marked()
+    for name, function in (("plain", _bench.noop), ("main", noop)):
+        engine.gather([engine.submit(function, number) for number in range(500)])
+        began, spent = perf_counter(), seconds_of(processes)
+        engine.gather([engine.submit(function, number) for number in range(count)])
+        figures[f"{name} /s"] = count / (perf_counter() - began)
+        figures[f"{name} us"] = 1e6 * (seconds_of(processes) - spent) / count
+        times = []
+        for number in range(500):
+            began = perf_counter()
+            engine.gather([engine.submit(function, number)])
+            times.append(1000 * (perf_counter() - began))
+        figures[f"{name} ms"] = statistics.median(times)
+    return figures
+
+
+def seconds_of(processes: list[psutil.Process]) -> float:
+    """Processor time of this process and these."""
+    return process_time() + sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def compare_with(base: str, options: Any) -> None:
+    """This library at another commit and here, in alternating order."""
+    before: list[_bench.Figures] = []
+    now: list[_bench.Figures] = []
+    with _bench.checked_out(base) as tree:
+        for attempt in range(options.repeat):
+            sides = [(before, tree), (now, None)]
+            for runs, where in sides if attempt % 2 == 0 else reversed(sides):
+                runs.append(_bench.measured("our process", where, tasks=options.tasks, versions=True))
+    rows = [
+        {"of": of, "base": one[of], "here": other[of]} for one, other in zip(before, now, strict=True) for of in one
+    ]
+
+    def ratios(of: str) -> list[float]:
+        return [one[of] / other[of] for one, other in zip(before, now, strict=True)]
+
+    limits = {"plain": _bench.Bar(">=", 0.97), "main": _bench.Bar(">=", 0.7)}
+    figures: dict[str, Any] = {f"{name}_ratio": (ratios(f"{name} us"), bar) for name, bar in limits.items()}
+    figures |= {f"{name}_latency_ratio": (ratios(f"{name} ms"), bar) for name, bar in limits.items()}
+    figures |= {f"{name}_us": ([one[f"{name} us"] for one in now], None) for name in limits}
+    configuration = {"base": base, "tasks": options.tasks[-1], "repeat": options.repeat}
+    _bench.report("dispatch", figures, rows=rows, configuration=configuration, file=options.json)
+
+
 def main() -> None:
     parser = _bench.arguments(__doc__)
     parser.add_argument("--tasks", type=int, nargs="+", default=[4096, 16384], help="how many no-ops at once")
+    parser.add_argument("--base", metavar="COMMIT", help="compare with this library at another commit instead")
     options = parser.parse_args()
+    if options.base:
+        compare_with(options.base, options)
+        return
 
     rates, starts = [], []
     for engine in options.engine:

@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+import json
+import signal
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -24,14 +26,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import msgspec
 import msgspec.inspect
 
-from pilot import device_list, registry, submission
+from pilot import device_list, registry, streams, submission
 from pilot.errors import DescriptionError, PilotError
+from pilot.interruption import Interrupted, taken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pilot.interruption import Interruption
+
 MINIAPPS = "pilot.miniapps"
 _SIGNS = {"ok": "✓", "absent": "–", "broken": "✗"}
+#: Exit status when nobody reads the output any more: 128 and SIGPIPE's number, as shells say it.
+_UNREAD = 128 + signal.SIGPIPE
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -48,26 +55,60 @@ class MiniApp(Protocol):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns the exit status: 0 done, 1 failed, 2 wrong input, 130 Ctrl-C."""
+    """Run the command line.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 2 wrong input, 128 and the signal's number when a signal ended it: 130 for
+        Ctrl-C, 143 for SIGTERM, 129 for SIGHUP; 141 when nobody reads its output any more, as of ``yes | head``.
+    """
+    streams.prepare()
+    with taken(for_good=argv is None) as interruption:
+        try:
+            code = _coded(list(sys.argv[1:] if argv is None else argv), interruption)
+            streams.end()
+        except SystemExit as ended:  # argparse's, and rich's when nobody reads
+            if not isinstance(ended.__context__, BrokenPipeError):
+                try:
+                    streams.end()
+                except OSError:
+                    streams.give_up_output()
+                raise
+            code = _UNREAD
+        except BrokenPipeError:
+            code = _UNREAD
+        except OSError as error:
+            what = f"{error.filename}: " if error.filename else ""
+            streams.say(f"pilot: {what}{error.strerror or error}")
+            code = 1
+        else:
+            return code
+        streams.give_up_output()
+        return code if interruption.number is None else 128 + interruption.number
+
+
+def _coded(argv: list[str], interruption: Interruption) -> int:
+    """The exit status, after a line that says what went wrong."""
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
+        return _run(argv, interruption)
     except KeyboardInterrupt:
-        print("\npilot: stopped", file=sys.stderr)
-        return 130
+        streams.say("\npilot: stopped")
+        return 128 + signal.SIGINT
+    except Interrupted as told:
+        streams.say("\npilot: stopped")
+        return told.code
     except DescriptionError as error:
-        print(f"pilot: {error}", file=sys.stderr)
+        streams.say(f"pilot: {error}")
         return 2
     except PilotError as error:
-        print(f"pilot: {error}", file=sys.stderr)
+        streams.say(f"pilot: {error}")
         return 1
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str], interruption: Interruption) -> int:
     parser = argparse.ArgumentParser(prog="pilot", description="Pilot jobs for quantum-HPC.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"quantum-pilot {version('quantum-pilot')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    run = commands.add_parser("run", help="run a mini-app", add_help=False, allow_abbrev=False)
-    run.add_argument("rest", nargs=argparse.REMAINDER)
+    commands.add_parser("run", help="run a mini-app")
     send = commands.add_parser("submit", help="run circuits that are in files", allow_abbrev=False)
     submission.add_flags(send)
     qpus = commands.add_parser("qpus", help="what QPUs say of themselves", allow_abbrev=False)
@@ -76,10 +117,11 @@ def _run(argv: list[str]) -> int:
     look = commands.add_parser("doctor", help="what works here, and what to do where it does not", allow_abbrev=False)
     look.add_argument("--json", action="store_true", help="a list of findings as JSON")
     look.add_argument("--site", metavar="FILE", help="check a site profile against this cluster instead")
-    run.set_defaults(call=lambda options: run_miniapp(options.rest))
-    send.set_defaults(call=submission.submit)
+    send.set_defaults(call=lambda options: submission.submit(options, interruption))
     qpus.set_defaults(call=lambda options: device_list.show(options.names, options.json))
     look.set_defaults(call=lambda options: examine(options.json, options.site))
+    if argv[:1] == ["run"]:  # its flags are the mini-app's, --help among them
+        return run_miniapp(argv[1:])
     options = parser.parse_args(argv)
     code: int = options.call(options)
     return code
@@ -92,7 +134,7 @@ def examine(as_json: bool, site: str | None) -> int:
     findings = doctor.examine_site(site) if site else doctor.examine()
     good = doctor.works_locally(findings)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(findings), indent=2).decode())
+        print(json.dumps(msgspec.to_builtins(findings), indent=2))
         return 0 if good else 1
     width = max((len(finding.topic) for finding in findings), default=0)
     for finding in findings:

@@ -143,7 +143,7 @@ class Conductor:
         """
         self.controller = controller
         self.server = server
-        self.fleet = Fleet(self._job_started, self._job_ended, self._job_seen)
+        self.fleet = Fleet(self._job_started, self._job_ended, self._job_seen, self._is_heard)
         self.journal = journal(self._committed)
         self._spool = spool
         self._start_pilot = start_pilot
@@ -538,6 +538,11 @@ class Conductor:
                 self._feed(events.PilotEnded(pilot, reason + self._why_unreported(pilot) * silent, how))
 
         self.call(ended)
+
+    def _is_heard(self, pilot: str) -> bool:
+        """True while its agent is connected; `_beat` gives up one that is silent."""
+        agent = self._agents.get(pilot)
+        return agent is not None and agent.joined
 
     def _why_unreported(self, pilot: str) -> str:
         """What there is to say of a job that has ended before its agent reported: the end of its log."""

@@ -10,6 +10,7 @@ MPI task has a worker on the agent's node, which starts its ranks on the cores a
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from pilot.interfaces import Allocation, Engine, QPUInfo, WorkerSpec
 from pilot.messages import Message, Node
 from pilot.node import lacks_gpus
 from pilot.places import Place, spread
+from pilot.processes import end_left, with_threads
 from pilot.results import TIMED_OUT, Outcome
 from pilot.routing import Capacity, shortage
 from pilot.session import AgentSettings
@@ -41,6 +43,8 @@ EXIT_GRACE = 0.2
 OBEY_SECONDS = 3.0
 #: The same for one that has a device: it cancels the job at the vendor's first.
 DEVICE_OBEY_SECONDS = 10.0
+#: Seconds after which a worker that was killed is gone, whatever the engine says.
+LEAVE_SECONDS = 1.0
 #: Batches of no more patience (seconds) than this are given ahead.
 SHORT_PATIENCE = 1.0
 #: Seconds after which an idle worker of another shape ends.
@@ -61,7 +65,6 @@ NODE_SILENT_SECONDS = 20.0
 NODE_UNREACHED = 3
 #: So many workers in a row that end before they have reported mean that none will.
 FAILED_STARTS = 3
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 #: Sends a message to the manager, kept until acknowledged.
 Report = Callable[[Message, Sequence[Frame]], None]
@@ -99,6 +102,8 @@ class _Worker:
         self.place = place
         self.gpus = gpus
         self.joined = False
+        #: Its process, once it has joined.
+        self.pid = 0
         #: Its device has said something of itself.
         self.reported = False
         #: What it has: the batch that it runs, and one ahead of it.
@@ -110,8 +115,11 @@ class _Worker:
         self.unwanted: set[int] = set()
         self.exit: tuple[float, str] | None = None
         self.overdue = False
-        #: It has said that it ends: it gets no more work.
+        #: It has said that it ends: it gets no more work, and is gone by then whatever its engine says.
         self.leaving = False
+        self.leave_by = 0.0
+        #: The engine was told to kill it.
+        self.killed = False
         #: It is no task's fault that it is gone.
         self.innocent = False
         #: Where the ranks of its MPI task run: node → ranks, and what each of them has of which GPU there.
@@ -191,7 +199,7 @@ class Crew:
         self._report = report
         self._wake = wake
         self._calls = ThreadPoolExecutor(1, thread_name_prefix="pilot-engine")
-        self._exits: deque[tuple[str, str]] = deque()
+        self._exits: deque[tuple[str, str, bool]] = deque()
         self._home = Place(home, None, server.address.replace("//0.0.0.0:", "//127.0.0.1:"))
         self._places = {home.name: self._home}
         self._workers: dict[str, _Worker] = {}
@@ -417,6 +425,7 @@ class Crew:
             self._report(message, ())
         elif isinstance(message, messages.Leaving):
             worker.leaving = True
+            worker.leave_by = time.monotonic() + _obey_seconds(worker)
             self._ready_for_more.pop(worker.name, None)
         elif isinstance(message, messages.Device):
             worker.reported = True
@@ -464,7 +473,7 @@ class Crew:
             if isinstance(message, messages.Entered):
                 self._entered(place)
             elif isinstance(message, messages.Gone):
-                self._gone(message.worker, message.reason)
+                self._gone(message.worker, message.reason, message.blameless)
             elif isinstance(message, messages.Broken):
                 self._lose_place(place, message.reason)
 
@@ -472,6 +481,7 @@ class Crew:
         if hello.versions != versions():
             self.broken = f"its workers run Python and quantum-pilot {hello.versions}, the agent {versions()}"
         worker.joined = True
+        worker.pid = hello.pid
         worker.place.failed_starts = 0
         self._starting.discard(worker)
         if worker.exit is None and not worker.batches:
@@ -486,6 +496,7 @@ class Crew:
             worker.idle_since = time.monotonic()
             if not worker.batches:
                 self._free(worker)
+                worker.leave_by = min(worker.leave_by, worker.idle_since + OBEY_SECONDS)
         if worker.batches:
             worker.batches[0].began = time.monotonic()
             self._may_have_more(worker)
@@ -655,6 +666,9 @@ class Crew:
             return
         self._next_enforce = now + ENFORCE_SECONDS
         for worker in list(self._workers.values()):
+            if worker.leaving and worker.exit is None and now >= worker.leave_by:
+                worker.leave_by = now + LEAVE_SECONDS
+                self._end(worker)
             if worker.batches:
                 if (worker.obey_by is not None or worker.batches[0].run.limit) and worker.exit is None:
                     self._enforce_on(worker, worker.batches[0], now)
@@ -676,9 +690,17 @@ class Crew:
             return
         if worker.overdue or any(worker.unwanted & set(one.missing()) for one in worker.batches):
             worker.obey_by = now + OBEY_SECONDS
-            self._kill(worker)
+            self._end(worker)
         else:
             worker.obey_by = None
+
+    def _end(self, worker: _Worker) -> None:
+        """Have the engine kill it. An engine may not notice that it is gone while children hold its connections: the
+        second time nobody waits for that any more."""
+        self._kill(worker)
+        if worker.killed:
+            self._gone(worker.name, "was killed")
+        worker.killed = True
 
     def _retire(self, worker: _Worker) -> None:
         self._remove(worker)
@@ -761,7 +783,7 @@ class Crew:
             environment=self._environment(worker),
         )
         if place.peer is None or self._engine.central:
-            self._call(self._engine.spawn, spec, lambda reason: self._gone(worker.name, reason))
+            self._call(self._engine.spawn, spec, functools.partial(self._gone, worker.name))
         else:
             self._server.send(place.peer, messages.Spawn(spec))
         return worker
@@ -772,23 +794,30 @@ class Crew:
         else:
             self._server.send(worker.place.peer, messages.Kill(worker.name))
 
+    def _end_left(self, worker: _Worker) -> None:
+        """What the tasks of a worker that is gone have started ends before another one has its cores."""
+        if worker.place.peer is None:
+            self._call(end_left, self._settings.mark, worker.name, worker.pid)
+        else:
+            self._server.send(worker.place.peer, messages.Kill(worker.name, worker.pid))
+
     def _environment(self, worker: _Worker) -> dict[str, str]:
-        threads = str(max(1, int(worker.shape.num_cpus)))
-        environment: dict[str, str] = dict.fromkeys(_THREADS, threads) | self._settings.environment
+        environment = with_threads(max(1, int(worker.shape.num_cpus)), self._settings.environment)
         if names := worker.place.node.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] for index in worker.gpus)
         return environment
 
-    def _gone(self, name: str, reason: str) -> None:
-        self._exits.append((name, reason))
+    def _gone(self, name: str, reason: str, blameless: bool = False) -> None:
+        self._exits.append((name, reason, blameless))
         self._wake()
 
     def _notice_exits(self) -> None:
         now = time.monotonic()
         while self._exits:
-            name, reason = self._exits.popleft()
+            name, reason, blameless = self._exits.popleft()
             if (worker := self._workers.get(name)) is not None and worker.exit is None:
                 worker.exit = (now + EXIT_GRACE, reason)
+                worker.innocent |= blameless
                 self._exiting[name] = worker
                 self._idle.discard(worker)
                 self._starting.discard(worker)
@@ -801,10 +830,12 @@ class Crew:
     def _bury(self, worker: _Worker, reason: str) -> None:
         place = worker.place
         self._remove(worker)
+        if worker.joined:
+            self._end_left(worker)
         if worker.shape.qpu:
             if not worker.reported and worker.obey_by is None and not self._stopping:
                 self._device_died(worker.shape.qpu, reason)
-        elif not worker.joined and not self._stopping and place.name in self._places:
+        elif not worker.joined and not worker.innocent and not self._stopping and place.name in self._places:
             place.failed_starts += 1
             if place.failed_starts >= FAILED_STARTS:
                 self._cannot_start(place, reason)

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from pilot.errors import DescriptionError
+from pilot.words import checked_path, checked_variables, checked_words
 
 _S = TypeVar("_S", bound="Description")
 
@@ -35,7 +36,14 @@ _Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 655
 _Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 _Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at least 1, at most 2**62")]
 _Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
-_Words = Annotated[tuple[_Text, ...], Meta(description="a list of words, the program first")]
+_Words = tuple[str, ...]
+
+#: Fields that say something of a command, and what makes texts of them.
+_CHECKED = {
+    **dict.fromkeys(("executable", "mpi", "container", "tunnel"), checked_words),
+    **dict.fromkeys(("working_directory", "venv", "conda_environment"), checked_path),
+    "environment": checked_variables,
+}
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {
@@ -79,10 +87,13 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             if value is field.default:
                 continue
             try:
-                given = value if field.name in self._pickled else _plain(value)
+                given = _CHECKED[field.name](value) if field.name in _CHECKED else value
+                given = given if field.name in self._pickled else _plain(given)
                 checked = msgspec.convert(given, field.type)
             except msgspec.ValidationError as error:
                 raise self.wrong(field.name, _allowed(field.type) or str(error)) from None
+            except ValueError as error:
+                raise self.wrong(field.name, str(error)) from None
             if checked is not value:
                 msgspec.structs.force_setattr(self, field.name, checked)
             if field.name not in self._pickled:
@@ -419,7 +430,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     function: Any = None
     args: Any = ()
     kwargs: dict[str, Any] = {}
-    #: A program and its arguments; its result is a ``subprocess.CompletedProcess`` with text output.
+    #: A program and its arguments, texts and paths; no shell reads them. Its standard input is empty, and what it
+    #: leaves behind ends with it. Its result is a ``subprocess.CompletedProcess`` with text output.
     executable: _Words = ()
     #: An MPI program and its arguments, started on every rank of one communicator; its result is an `MpiResult`.
     mpi: _Words = ()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
 
 import msgspec
 
-from pilot import registry
+from pilot import registry, streams
 from pilot.device import GROUP, make, said
 from pilot.errors import PluginError
 from pilot.interfaces import QPUInfo
@@ -40,11 +41,11 @@ def show(names: Sequence[str], as_json: bool) -> int:
         except Exception as error:  # whatever its vendor's packages raise
             problems[name] = said(error)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode({"qpus": infos, "problems": problems}), indent=2).decode())
+        print(json.dumps(msgspec.to_builtins({"qpus": infos, "problems": problems}), indent=2))
     else:
         _show_table(infos)
         for name, problem in problems.items():
-            print(f"{name}: {problem}", file=sys.stderr)
+            streams.say(f"{name}: {problem}")
     return int(bool(problems))
 
 

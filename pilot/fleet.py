@@ -24,6 +24,8 @@ STOP_SECONDS = 8.0
 #: Seconds between two looks at the jobs' states, at most: launchers have files to read that say more than their
 #: resource manager, which they ask less often.
 LOOK_SECONDS = 0.25
+#: Seconds for which a job has to be missing, and its agent not heard, until it counts as ended.
+MISSING_SECONDS = 60.0
 #: Seconds in which jobs for a resource manager count as asked for together.
 GATHER_SECONDS = 0.05
 
@@ -37,11 +39,20 @@ class _Running:
         self.native_id = native_id
         self.mark = mark
         self.stop_by: float | None = None
+        self.missing_since: float | None = None
         self.words = ""
 
     def is_overdue(self, state: JobState) -> bool:
         """True when it was told to end, and did not, or has no agent yet that could."""
         return self.stop_by is not None and (state is JobState.QUEUED or time.monotonic() > self.stop_by)
+
+    def is_gone(self, is_missing: bool) -> bool:
+        """True when it has been missing for long enough; call this at each look."""
+        if not is_missing:
+            self.missing_since = None
+        elif self.missing_since is None:
+            self.missing_since = time.monotonic()
+        return self.missing_since is not None and time.monotonic() - self.missing_since >= MISSING_SECONDS
 
 
 class _Calls:
@@ -87,6 +98,7 @@ class Fleet:
         on_started: Callable[[str, str], None],
         on_ended: Callable[[str, str, str, JobState], None],
         on_seen: Callable[[str, str], None] = lambda pilot, words: None,
+        is_heard: Callable[[str], bool] = lambda pilot: False,
     ) -> None:
         """Make an empty fleet.
 
@@ -95,10 +107,13 @@ class Fleet:
             on_ended: called with pilot, mark, reason, and how (ENDED, EXPIRED, TAKEN or CANCELLED; or REFUSED) when a
                 job has ended or cannot be started.
             on_seen: called with pilot and the resource manager's words for its job when these have changed.
+            is_heard: asked whether the agent of a pilot is connected and sends its beats: then its job runs, whatever
+                the resource manager fails to say.
         """
         self._on_started = on_started
         self._on_ended = on_ended
         self._on_seen = on_seen
+        self._is_heard = is_heard
         self._launchers: dict[str, Launcher] = {}
         self._jobs: dict[str, _Running] = {}
         self._waiting: deque[tuple[Job, str]] = deque()
@@ -222,6 +237,9 @@ class Fleet:
             if words != job.words:
                 job.words = words
                 self._on_seen(pilot, words)
+            is_missing = state is JobState.MISSING and not self._is_heard(pilot.partition("+")[0])
+            if job.is_gone(is_missing):
+                state = JobState.ENDED
             if state in _OVER or job.is_overdue(state):
                 over.append((pilot, job, words, state if state in _OVER else JobState.ENDED))
         self._end([pilot for pilot, *_ in over])

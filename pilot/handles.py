@@ -10,14 +10,14 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, 
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pilot import device, errors, payload, registry
+from pilot import device, payload, registry
+from pilot.clients import Clients
 from pilot.descriptions import PilotDescription
 from pilot.errors import (
     NotPicklable,
     PilotError,
     PilotFailed,
     SessionError,
-    TaskError,
     TaskTimeout,
 )
 from pilot.interfaces import QPUInfo
@@ -288,25 +288,8 @@ class Task(Future[Any]):
             return TaskTimeout(f"{where} ran longer than its timeout of {limit:g} s", task=self.id, seconds=limit)
         value = self._manager._value(outcome)
         assert isinstance(value, bytes)
-        error, failure = payload.load_exception(value)
-        stderr = [f"stderr: {outcome.stderr[-2000:].rstrip()}"] if outcome.stderr else []
-        if error is not None and not isinstance(error, StopIteration) and _is_noted(error, [where, *stderr]):
-            return error
-        kind: type[PilotError] = getattr(errors, failure.instead, TaskError)
-        instead = kind(f"{where} raised {failure.kind}: {failure.message}", task=self.id)
-        instead.__cause__ = error or payload.RemoteTraceback(failure.traceback)
-        _is_noted(instead, stderr)
-        return instead
-
-
-def _is_noted(error: BaseException, notes: list[str]) -> bool:
-    """Add the notes; False when the exception does not take any."""
-    try:
-        for note in notes:
-            error.add_note(note)
-    except Exception:
-        return False
-    return True
+        notes = [f"stderr: {outcome.stderr[-2000:].rstrip()}"] if outcome.stderr else []
+        return payload.load_exception(value, where, where, *notes, task=self.id)
 
 
 class Pilot:
@@ -328,6 +311,7 @@ class Pilot:
         #: What its devices say of themselves, as far as they have reported.
         self.qpus: tuple[QPUInfo, ...] = ()
         self._client: dict[str, str] = {}
+        self._clients = Clients()
         self._job = ""
         #: Wall clock of each state it was in first, seconds since the epoch.
         self.times: dict[PilotState, float] = {}
@@ -409,18 +393,26 @@ class Pilot:
 
     def cancel(self) -> None:
         """End it now; its tasks go to other pilots. Blocks until its processes are gone."""
+        self._clients.close()
         self._manager._stop_pilot(self, drain=False)
 
     def get_client(self) -> Any:
         """The engine's native client: a ``distributed.Client``, or the module ``ray``, connected. Blocks until active.
 
+        A Dask client is Dask's default until it is closed: collections, ``dask.delayed`` and joblib's backend "dask"
+        compute on the pilot. Of several the last one is; ``with client.as_current()`` takes another one. A process is
+        connected to one Ray cluster at a time.
+
+        This process is disconnected when the pilot ends, at the latest when its manager is closed.
+
         Raises:
             PilotFailed: the pilot failed.
+            PilotError: it has ended; or this process is connected to another Ray cluster.
             NotImplementedError: the engine has no native client.
         """
-        self.wait()
-        engine = registry.load("pilot.engines", self.description.engine)
-        return engine.connect(self._client)
+        if is_final(state := self.wait()):
+            raise PilotError(f"pilot {self.name} is {state.value}: it has no client any more; submit another pilot")
+        return self._clients.open(registry.load("pilot.engines", self.description.engine), self._client)
 
     def __repr__(self) -> str:
         return f"<Pilot {self.name!r} {self.description.engine} {self.state.value}>"
@@ -430,6 +422,8 @@ class Pilot:
             self._state, self.reason = state, reason
             self.times.setdefault(state, time.time())
             self._changed.notify_all()
+        if state not in (PilotState.ACTIVE, PilotState.DRAINING):  # its cluster has ended
+            self._clients.close_soon()
 
     def _wait_over(self, timeout: float) -> None:
         with self._changed:

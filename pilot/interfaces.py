@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -34,6 +34,9 @@ class JobState(Enum):
     """It cannot be asked now, or does not know the job yet."""
     QUEUED = "queued"
     RUNNING = "running"
+    MISSING = "missing"
+    """The resource manager says nothing of a job that it had, or as little as if that had never started. It may be
+    wrong: the job counts as ended when this lasts and its agent is not heard."""
     ENDED = "ended"
     """The agent ended by itself, or failed: the pilot is started again while it has restarts."""
     EXPIRED = "expired"
@@ -72,6 +75,10 @@ class Launcher(ABC):
     @abstractmethod
     def check(self, description: PilotDescription) -> None:
         """Raise DescriptionError when this launcher can never start such a pilot."""
+
+    def check_folder(self, folder: Path) -> None:
+        """Raise SessionError when its jobs cannot work in a session folder of this name."""
+        return
 
     @abstractmethod
     def submit(self, job: Job) -> str:
@@ -146,8 +153,15 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     spool: str
     sys_path: tuple[str, ...]
     working_directory: str
-    #: Set before anything of the user's is imported.
+    #: Set before anything of the user's is imported; an engine that imports NumPy in the worker sets it before that.
     environment: dict[str, str]
+
+
+class OnExit(Protocol):
+    """What an engine calls when a worker is gone."""
+
+    def __call__(self, reason: str, blameless: bool = False) -> None:
+        """Tell why; ``blameless``: whatever it ran has nothing to do with that."""
 
 
 class Engine(ABC):
@@ -178,7 +192,7 @@ class Engine(ABC):
         """On another node: join the cluster whose `client` this is. ``on_broken(reason)``: this node cannot go on."""
 
     @abstractmethod
-    def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
+    def spawn(self, spec: WorkerSpec, on_exit: OnExit) -> None:
         """Start a worker. ``on_exit(reason)`` is called once, from any thread, when it is gone."""
 
     @abstractmethod
@@ -201,6 +215,10 @@ class Engine(ABC):
             NotImplementedError: it has none.
         """
         raise NotImplementedError(f"{cls.__name__} has no native client")
+
+    @classmethod  # noqa: B027 - nothing to do is right for those without one
+    def disconnect(cls, client: Mapping[str, str], connected: Any) -> None:
+        """Close what `connect` returned. Nothing happens when the user has closed it; the cluster may be gone."""
 
 
 # ---- QPUs -----------------------------------------------------------------------------------------------------

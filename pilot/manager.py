@@ -19,18 +19,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from pilot import events, mpi, payload, registry
 from pilot.addresses import hosts, is_loopback, listen, listen_at
+from pilot.callables import Snapshot, is_immutable
 from pilot.conductor import Conductor
 from pilot.controller import Controller
 from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, Terms
 from pilot.device import devices
 from pilot.errors import DescriptionError, NoPilotError, SessionError
+from pilot.exceptions import text_of
+from pilot.executables import run_executable
 from pilot.fleet import Fleet
 from pilot.handles import Pilot, Scaler, Task
 from pilot.interfaces import Job, Offer, Prepared, QPUInfo
@@ -44,7 +47,6 @@ from pilot.routing import Capacity, described, is_meant, unservable
 from pilot.scaling import Scaling
 from pilot.session import AgentSettings, Connection, SessionFolder, memory_of, new_keys, new_mark, write_private
 from pilot.states import PilotState, is_final
-from pilot.worker import run_executable
 
 if TYPE_CHECKING:
     from pilot.progress import Progress
@@ -55,7 +57,16 @@ log = logging.getLogger(__name__)
 CLOSE_SECONDS = 10.0
 #: Seconds that queued tasks wait for another pilot when none can serve them any more.
 WAIT_FOR_PILOT = 60.0
-_Cached = FunctionType | BuiltinFunctionType | type
+#: A function of so many bytes that is pickled again and again is told of.
+LARGE_FUNCTION = 1 << 20
+
+
+class _Known(NamedTuple):
+    """A callable that was submitted, and need not be pickled again while its snapshot holds."""
+
+    work: weakref.ref[Any]
+    snapshot: Snapshot
+    function: Function
 
 
 _managers: weakref.WeakSet[PilotManager] = weakref.WeakSet()
@@ -190,7 +201,11 @@ class PilotManager:
         folder.write_connection(self._connection)
         self._reader = Reader(folder.journal_path)
         self._functions: dict[str, Function] = {}
-        self._known: weakref.WeakKeyDictionary[Any, Function] = weakref.WeakKeyDictionary()
+        #: By the id of a callable that is alive.
+        self._known: dict[int, _Known] = {}
+        #: Of objects that never change.
+        self._constants: dict[Any, Function] = {}
+        self._large: set[str] = set()
         self._task_ids = itertools.count(1)
         self._pilot_ids = itertools.count(1)
         self._jobs = itertools.count(1)
@@ -266,8 +281,11 @@ class PilotManager:
         wanted = PilotDescription.build(description)
         launcher = self._conductor.fleet.launcher(wanted)
         launcher.check(wanted)
+        launcher.check_folder(self._folder.path)
         registry.check("pilot.engines", wanted.engine)
         devices(wanted)
+        if wanted.working_directory is None:
+            _check_folder(wanted)
         if launcher.remote and not wanted.tunnel:
             self._listen_outwards()
         return wanted
@@ -438,6 +456,11 @@ class PilotManager:
     ) -> Task:
         """Send one task on its way. Does not block.
 
+        A callable runs as it is now, with the values that its globals, defaults and closure have now, however they
+        change later; each task has a copy of its own, so that no task sees what another one changed. Functions and
+        classes of modules that can be imported are the exception: as in a process pool they travel by name, and a
+        worker imports their module once (``cloudpickle.register_pickle_by_value(module)`` sends them by value).
+
         Args:
             work: a callable, or a description (or a dict with its keys).
             args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
@@ -447,7 +470,7 @@ class PilotManager:
         Raises:
             DescriptionError: a key or value that is not allowed.
             NoPilotError: no pilot, present or asked for, could ever serve it; says why each one could not.
-            NotPicklable: the function or an argument cannot be pickled.
+            NotPicklable: the function or an argument cannot be pickled, or only as a name of ``__main__``.
             SessionError: the manager is closed, or a large argument cannot be written to the session folder.
         """
         if isinstance(work, TaskDescription | Mapping):
@@ -476,8 +499,13 @@ class PilotManager:
         return tasks
 
     def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task]:
-        """One task for each tuple of arguments, as the built-in ``map`` makes them."""
-        return [self._submit(function, args, {}, PLAIN, None, ()) for args in zip(*iterables, strict=False)]
+        """One task for each tuple of arguments, as the built-in ``map`` makes them.
+
+        The function is taken once, as it is now.
+        """
+        self._check_open()
+        work = self._function(function)
+        return [self._submit(work, args, {}, PLAIN, None, ()) for args in zip(*iterables, strict=False)]
 
     def _submit_described(self, wanted: TaskDescription) -> Task:
         after = self._dependencies(wanted)
@@ -566,7 +594,7 @@ class PilotManager:
 
     def _submit(
         self,
-        work: Callable[..., Any],
+        work: Callable[..., Any] | Function,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         terms: Terms,
@@ -577,9 +605,7 @@ class PilotManager:
         conductor = self._conductor
         if self._closed or terms not in conductor.servable:
             self._check_servable(terms)
-        function = self._known.get(work) if _is_known_by_itself(work) else None
-        if function is None:
-            function = self._register(work)
+        function = work if isinstance(work, Function) else self._function(work)
         value: Value = None
         needs: dict[int, bool] | None = None
         if args or kwargs:
@@ -633,10 +659,25 @@ class PilotManager:
         known = {info.name: info for info in pilot.qpus}
         return capacity._replace(over=over, qpus={**capacity.qpus, **known})
 
-    def _register(self, work: Callable[..., Any]) -> Function:
+    def _function(self, work: Callable[..., Any]) -> Function:
+        """What the workers know this callable by, as it is now."""
+        known = self._known.get(id(work))
+        if known is not None and known.work() is work and known.snapshot.holds(work):
+            return known.function
+        if is_immutable(work):
+            if (constant := self._constants.get(work)) is None:
+                constant = self._constants[work] = self._register(work, payload.dump_function(work))
+            return constant
         if not callable(work):
             raise DescriptionError(f"a callable or a TaskDescription is wanted, {work!r} was given", given=work)
-        code = payload.dump_function(work)
+        snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
+        function = self._register(work, payload.dump_function(work))
+        if snapshot is not None:
+            key, all_known = id(work), self._known
+            all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
+        return function
+
+    def _register(self, work: Callable[..., Any], code: bytes) -> Function:
         digest = hashlib.blake2b(code, digest_size=16).hexdigest()
         with self._lock:
             function = self._functions.get(digest)
@@ -648,8 +689,14 @@ class PilotManager:
                 self._conductor.codes[digest] = code
                 self._functions[digest] = function
                 self._conductor.journal.put("functions", (function.id, digest, name, code))
-            if _is_known_by_itself(work):
-                self._known[work] = function
+            elif len(code) > LARGE_FUNCTION and digest not in self._large:
+                self._large.add(digest)
+                log.warning(
+                    "function %s takes %s bytes along and is pickled at each submission, since it reads what can "
+                    "change in place: give large data as an argument, or submit all calls at once with map",
+                    function.name,
+                    f"{len(code):,}",
+                )
         return function
 
     # ---- waiting and asking -----------------------------------------------------------------------------------
@@ -704,7 +751,7 @@ class PilotManager:
             )
         words += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            words.append(f"it ended with {type(error).__name__}: {error}")
+            words.append(f"it ended with {type(error).__name__}: {text_of(error)}")
         elif info.seconds is not None:
             words.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
         return "; ".join(word for word in words if word)
@@ -765,6 +812,8 @@ class PilotManager:
         atexit.unregister(self.close)
         unfinished = [task for task in list(self._conductor.tasks.values()) if not task.done()]
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
+        for pilot in self.pilots:
+            pilot._clients.close()
         try:
             self._conductor.close(CLOSE_SECONDS)
             if self._progress is not None:
@@ -825,11 +874,6 @@ def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
     return found
 
 
-def _is_known_by_itself(work: Any) -> bool:
-    """True for what is the same function whenever it is equal: functions, and classes that say so."""
-    return isinstance(work, _Cached) or getattr(type(work), "immutable", False)
-
-
 def _check_wait(seconds: float | None) -> float | None:
     if seconds is None:
         return None
@@ -846,6 +890,14 @@ def _progress(manager: PilotManager) -> Progress:
     from pilot.progress import Progress  # brings rich: a fifth of the library's import time
 
     return Progress(manager)
+
+
+def _check_folder(wanted: PilotDescription) -> None:
+    """Its workers start where this process is."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise wanted.wrong("working_directory", "a folder: the current one, the default, was removed") from None
 
 
 def _environment(description: PilotDescription) -> dict[str, str]:

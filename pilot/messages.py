@@ -251,9 +251,10 @@ class Spawn(Message, frozen=True, array_like=True):
 
 
 class Kill(Message, frozen=True, array_like=True):
-    """Agent to node: end this worker at once."""
+    """Agent to node: end this worker at once, and what it has left behind when its process id is given."""
 
     worker: str
+    pid: int = 0
 
 
 class Gone(Message, frozen=True, array_like=True):
@@ -261,6 +262,8 @@ class Gone(Message, frozen=True, array_like=True):
 
     worker: str
     reason: str
+    #: It is not the fault of the task that it ran.
+    blameless: bool = False
 
 
 AnyMessage = (

@@ -26,10 +26,10 @@ from typing import Any
 
 import msgspec
 
-from pilot import errors, payload, rank
+from pilot import payload, rank
 from pilot.capture import KEPT_BYTES, OUTPUT_KEPT
 from pilot.descriptions import Resources
-from pilot.errors import MpiFailed, TaskError
+from pilot.errors import MpiFailed
 from pilot.processes import MARK, step_free_environment
 from pilot.results import MpiResult
 
@@ -82,7 +82,8 @@ def run_program(command: Sequence[str], environment: Mapping[str, str], working_
     """What a TaskDescription with ``mpi`` runs. Blocks until all ranks have ended.
 
     A Python program that may fail on one rank is best run by ``python -m mpi4py``, which calls MPI_Abort then: at its
-    end, a plain interpreter waits in MPI_Finalize for the others, who may wait for it.
+    end, a plain interpreter waits in MPI_Finalize for the others, who may wait for it. MPI_Abort with code 0 counts as
+    success where the launcher says so, as with one rank.
 
     Raises:
         MpiFailed: a rank returned another code than 0 or was killed; the others were ended then. Or the ranks could
@@ -144,6 +145,7 @@ class _Task:
     ) -> None:
         self.ranks = place.resources.ranks
         self.name = "the function" if command is None else command[0]
+        self._is_function = command is None
         self.folder = Path(tempfile.mkdtemp(prefix="mpi-", dir=place.folder))
         #: Exit codes of the ranks that ended by themselves.
         self.codes: dict[int, int] = {}
@@ -276,13 +278,7 @@ class _Task:
             )
         if status != rank.RAISED:
             return self.failure()
-        error, failure = payload.load_exception(value)
-        if error is None:
-            kind = getattr(errors, failure.instead, TaskError)
-            error = kind(f"rank {number} raised {failure.kind}: {failure.message}")
-            error.__cause__ = payload.RemoteTraceback(failure.traceback)
-        error.add_note(f"raised by rank {number} of {self.ranks}")
-        return error
+        return payload.load_exception(value, f"rank {number}", f"raised by rank {number} of {self.ranks}")
 
     def failure(self) -> MpiFailed:
         """The exception for a rank that ended with another code than 0, or was never started."""
@@ -296,9 +292,17 @@ class _Task:
         if missing:
             said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
             return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{said}")
+        done = [number for number, code in self.codes.items() if code == 0]
+        if self._is_function and (gone := [number for number in done if self.result(number)[1] is None]):
+            return self._error(
+                f"rank {gone[0]} of {self.ranks} (the function) ended by itself with code 0 before it returned "
+                f"anything, as by os._exit(0) or MPI_Abort(0); {returned}"
+            )
         wrote = [(number, text) for number, text in enumerate(self.outputs("err")) if text.strip()]
         said = "".join(f"; rank {number} wrote{_lines(text, 20)}" for number, text in wrote[:1])
-        return self._error(f"the ranks of {self.name} were ended by their launcher, as by MPI_Abort; {returned}{said}")
+        before = f"; ranks {done} had ended with code 0" if done else ""
+        why = f"were ended by their launcher, as by MPI_Abort{before}; {returned}{said}"
+        return self._error(f"the ranks of {self.name} {why}")
 
     def _error(self, message: str) -> MpiFailed:
         data = {"stdout": self.outputs("out"), "stderr": self.outputs("err")}

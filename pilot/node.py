@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import itertools
 import logging
 import os
@@ -31,7 +32,7 @@ from pilot.addresses import hosts, is_loopback, reach, split
 from pilot.channel import Client
 from pilot.interfaces import Allocation
 from pilot.messages import Message, Node
-from pilot.processes import end_marked
+from pilot.processes import end_left, end_marked
 from pilot.rank import told_rank
 from pilot.session import AgentSettings, Connection, SessionFolder
 from pilot.worker import versions
@@ -214,9 +215,9 @@ class NodeProcess:
             self._calls.put(lambda: self._enter(message.client))
         elif isinstance(message, messages.Spawn):
             spec = message.spec
-            self._calls.put(lambda: self._engine.spawn(spec, lambda reason: self._gone(spec.name, reason)))
+            self._calls.put(lambda: self._engine.spawn(spec, functools.partial(self._gone, spec.name)))
         elif isinstance(message, messages.Kill):
-            self._calls.put(lambda: self._engine.kill(message.worker))
+            self._calls.put(lambda: self._kill(message))
         elif isinstance(message, messages.Stop):
             self._over = "the agent said so"
         elif isinstance(message, messages.Refused):
@@ -226,8 +227,13 @@ class NodeProcess:
         self._engine.join(client, self._broke)
         self._outbox.put(messages.Entered())
 
-    def _gone(self, worker: str, reason: str) -> None:
-        self._outbox.put(messages.Gone(worker, reason))
+    def _gone(self, worker: str, reason: str, blameless: bool = False) -> None:
+        self._outbox.put(messages.Gone(worker, reason, blameless))
+
+    def _kill(self, message: messages.Kill) -> None:
+        self._engine.kill(message.worker)
+        if message.pid:
+            end_left(own_mark(self._settings.mark), message.worker, message.pid)
 
     def _broke(self, reason: str) -> None:
         self._outbox.put(messages.Broken(reason))

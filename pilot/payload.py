@@ -1,8 +1,8 @@
 """How Python values travel: pickled, small ones inside the message, large ones through a file.
 
-Pickle protocol 5 throughout. What pickles by reference to ``__main__`` or not at all goes through cloudpickle, which
-takes functions, lambdas and classes by value. A value above `SPOOL_BYTES` is written to a file below the session
-folder with its large buffers out of band, and read by mmap: its arrays are not copied. The arrays are read-only then.
+Pickle protocol 5 throughout; ``pickles.py`` says what travels by name and what by value. A value above `SPOOL_BYTES` is
+written to a file below the session folder with its large buffers out of band, and read by mmap: its arrays are not
+copied. The arrays are read-only then.
 
 A `Task` among the arguments pickles as a `Reference` to its id; whoever loads the arguments supplies the results.
 """
@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import msgspec
 
-from pilot.errors import NotPicklable, SessionError
+from pilot import errors, exceptions, pickles
+from pilot.errors import NotPicklable, SessionError, TaskError
 from pilot.results import Failure, Spooled, Value
 
 #: Above this many bytes a value goes through a file.
@@ -134,7 +134,7 @@ def load(value: Value, references: Mapping[int, Value] | None = None, spool: Spo
 
 
 def dump_function(function: Any) -> bytes:
-    """A callable by value where it needs to be.
+    """A callable as it is now, for `load`.
 
     Raises:
         NotPicklable: it cannot be pickled; says what and why.
@@ -153,20 +153,13 @@ def dump_function(function: Any) -> bytes:
 
 
 def _pickle(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
-    collect = None if buffers is None else buffers.append
-    try:
-        data = pickle.dumps(value, 5, buffer_callback=collect)
-        if b"__main__" not in data:
-            return data
-    except Exception:  # not picklable by reference: cloudpickle decides
-        pass
-    if buffers is not None:
-        buffers.clear()
-    found = getattr(_local, "found", None)
-    if found is not None:
-        found.clear()
-    data = cloudpickle.dumps(value, 5, buffer_callback=collect)
-    return bytes(data)
+    def again() -> None:
+        if buffers is not None:
+            buffers.clear()
+        if (found := getattr(_local, "found", None)) is not None:
+            found.clear()
+
+    return pickles.dumps(value, None if buffers is None else buffers.append, again)
 
 
 # ---- work of MPI ranks ----------------------------------------------------------------------------------------
@@ -219,7 +212,7 @@ def refer(task_id: int, task: Any) -> tuple[Any, ...]:
     """
     found = getattr(_local, "found", None)
     if found is None:
-        raise TypeError("a Task cannot be pickled, except among the arguments of a task of the same manager")
+        raise TypeError("a Task travels as an argument of a task only: give it as one, submit_task(function, task)")
     found[task_id] = task
     return _dereference, (task_id,)
 
@@ -247,35 +240,44 @@ class RemoteTraceback(Exception):
 
 
 def dump_exception(error: BaseException) -> bytes:
-    """An exception, ready to travel; as text alone when it does not survive pickling."""
-    text = _text_of(error)
-    pickled = None
-    if isinstance(error, Exception):  # SystemExit and the like must not end the caller
-        try:
-            pickled = _pickle(error, None)
-            if not isinstance(pickle.loads(pickled), Exception):
-                pickled = None
-        except BaseException:  # the text says all that can be said
-            pickled = None
-    instead = "TaskError" if isinstance(error, Exception) else "TaskExited"
-    try:
-        message = str(error)
-    except Exception as broken:  # an exception whose __str__ raises
-        message = f"<its text cannot be made: {broken!r}>"
-    return _failure_encode(Failure(pickled, type(error).__qualname__, _unicode(message), _unicode(text), instead))
+    """An exception, ready to travel; as text alone when it does not come out of a pickle as it went in."""
+    plain = isinstance(error, Exception)  # SystemExit and the like must not end the caller
+    message, trace = _unicode(exceptions.text_of(error)), _unicode(_traceback_of(error))
+    pickled = exceptions.dumps(error) if isinstance(error, Exception) else None
+    kind, instead = type(error).__qualname__, "TaskError" if plain else "TaskExited"
+    return _failure_encode(Failure(pickled, kind, message, trace, instead))
 
 
-def load_exception(value: bytes) -> tuple[BaseException | None, Failure]:
-    """The exception, if it can be had here, and its description in any case."""
+def load_exception(value: bytes, where: str, *notes: str, **data: Any) -> BaseException:
+    """The exception, if it can be had here, else the `TaskError` that says what it was; with the remote traceback as
+    its cause, and notes.
+
+    Args:
+        value: of `dump_exception`.
+        where: who raised it, for the text of the `TaskError`.
+        *notes: what to add; not ``where`` again where the text has it.
+        **data: of the `TaskError`.
+    """
     failure = _failure_decode(value)
-    if failure.pickled is None:
-        return None, failure
+    error = None if failure.pickled is None else _unpickled(failure.pickled)
+    if error is None:
+        kind: type[TaskError] = getattr(errors, failure.instead, TaskError)
+        error = kind(f"{where} raised {failure.kind}: {failure.message}", **data)
+        notes = tuple(note for note in notes if note != where)
+    cause = RemoteTraceback(failure.traceback)
+    for note in exceptions.explain(error, cause, notes):
+        cause.text += f"{note}\n"
+    return error
+
+
+def _unpickled(data: bytes) -> Exception | None:
     try:
-        error = pickle.loads(failure.pickled)
-    except Exception:  # its class cannot be imported here
-        return None, failure
-    error.__cause__ = RemoteTraceback(failure.traceback)
-    return error, failure
+        error = pickle.loads(data)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # its class cannot be imported here, or has code that fails
+        return None
+    return error if exceptions.is_usable(error) else None
 
 
 def _unicode(text: str) -> str:
@@ -283,8 +285,9 @@ def _unicode(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _text_of(error: BaseException) -> str:
+def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error, limit=-50))
-    except Exception:  # an exception whose __str__ raises
-        return f"{type(error).__qualname__} (its traceback cannot be formatted)\n"
+    except BaseException:  # its attributes cannot be read
+        frames = traceback.format_tb(exceptions.traceback_of.__get__(error), limit=-50)
+        return "".join((*frames, f"{type(error).__qualname__}: {exceptions.text_of(error)}\n"))

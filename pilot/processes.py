@@ -18,6 +18,19 @@ import psutil
 #: Environment variable that carries a pilot's mark to every process below its agent.
 MARK = "PILOT_AGENT"
 
+#: How many threads a library may use, by the variables of OpenMP and of libraries that start threads of their own.
+#: They are read when the library is loaded.
+_OPENMP = "OMP_NUM_THREADS"
+_THREADS = (
+    _OPENMP,
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
 #: Each worker has two connections to its agent; the limit that a shell gives is often 1024, what the site allows more.
 OPEN_FILES = 65536
 
@@ -32,6 +45,16 @@ def step_free_environment() -> dict[str, str]:
     return {
         name: value for name, value in os.environ.items() if not name.startswith(_STEPS_OWN) or name.startswith(_KEPT)
     }
+
+
+def with_threads(count: int, given: Mapping[str, str]) -> dict[str, str]:
+    """The variables of ``given``, and those by which libraries use so many threads.
+
+    What is given counts. OMP_NUM_THREADS counts for all of them: the libraries go by it where their own variable is not
+    set. Of a list (one number a level, OpenMP API, "OMP_NUM_THREADS") they take the first number.
+    """
+    outer = given.get(_OPENMP, "").split(",")[0].strip()
+    return dict.fromkeys(_THREADS, outer if outer.isdecimal() and int(outer) else str(count)) | dict(given)
 
 
 def start_apart(
@@ -84,13 +107,16 @@ def remove_scratch(mark: str) -> None:
 def marked(mark: str) -> list[psutil.Process]:
     """The processes of this user that carry the mark, or one below it (``MARK.1``), this one excepted."""
     found = []
-    me = psutil.Process()
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            carried = process.environ().get(MARK, "")
-            if process.pid != me.pid and (carried == mark or carried.startswith(f"{mark}.")):
+            if process.pid != os.getpid() and _carries(process, mark):
                 found.append(process)
     return found
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    carried: str = process.environ().get(MARK, "")
+    return carried == mark or carried.startswith(f"{mark}.")
 
 
 def end_marked(mark: str, grace: float = 0.0) -> int:
@@ -111,11 +137,62 @@ def end_marked(mark: str, grace: float = 0.0) -> int:
                     process.terminate()
             _, processes = psutil.wait_procs(processes, timeout=grace)
             grace = 0.0
-        for process in processes:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        _kill(processes)
         psutil.wait_procs(processes, timeout=1.0)
     return total
+
+
+def worker_mark(mark: str, name: str) -> str:
+    """What the processes carry that a worker starts, below the mark of its pilot on this node."""
+    return f"{mark}.w{name.rpartition('.')[2]}"
+
+
+def children_record(name: str) -> Path:
+    """Where the children of a worker write down who they are (`identify`), one a line; on the worker's host."""
+    return Path(os.environ.get("TMPDIR", tempfile.gettempdir())) / f"{name}.children"
+
+
+def end_below(pid: int) -> None:
+    """Kill the descendants of a process."""
+    with contextlib.suppress(psutil.Error):
+        _kill(psutil.Process(pid).children(recursive=True))
+
+
+def end_left(mark: str, name: str, pid: int) -> None:
+    """Kill what a worker that is gone has left behind: processes of the pilot that carry its own mark, are of the
+    session or process group that it led, or on its record. One that has only been forked carries the mark that the
+    worker was born with.
+
+    Args:
+        mark: of the pilot on this node.
+        name: of the worker.
+        pid: its process id.
+    """
+    record = children_record(name)
+    for _ in range(5):  # a process may start another one while we look
+        known = set(record.read_text().split()) if record.exists() else set()
+        found = _left(mark, worker_mark(mark, name), pid, known)
+        if not found:
+            break
+        _kill(found)
+        psutil.wait_procs(found, timeout=0.5)
+    record.unlink(missing_ok=True)
+
+
+def _left(mark: str, own: str, pid: int, known: set[str]) -> list[psutil.Process]:
+    found = []
+    for process in marked(mark):
+        with contextlib.suppress(psutil.Error, OSError):
+            led = pid in (os.getsid(process.pid), os.getpgid(process.pid))
+            if led or _carries(process, own) or identify(process.pid) in known:
+                found.append(process)
+    return found
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
 
 
 def end_with_me(mark: str) -> None:

@@ -1,8 +1,9 @@
 """What each rank of an MPI task starts as: ``python -P rank.py FOLDER KIND``; the standard library only.
 
-It finds its number, sends stdout and stderr to ``rank.N.out`` and ``rank.N.err`` in the folder, and forks: the child
-becomes the program, or calls the function. The parent waits, writes down how the child ended, and ends it when it is
-told to or when its launcher is gone. So no rank outlives the task, however that ends.
+It finds its number, sends stdout and stderr to ``rank.N.out`` and ``rank.N.err`` in the folder, empties its standard
+input, and forks: the child becomes the program, or calls the function, with the signals of a plain process. The parent
+waits, writes down how the child ended, and ends it when it is told to or when its launcher is gone. So no rank outlives
+the task, however that ends.
 
 ``python -P rank.py --tied PID WORDS...`` becomes the command, which gets SIGTERM when the process PID, its parent, is
 gone.
@@ -23,7 +24,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 #: Seconds between two looks whether the launcher is still there.
 LOOK_SECONDS = 1.0
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> int:
     """Be one rank, or the launcher of all; the exit code."""
     if arguments[0] == "--tied":
         _tie(int(arguments[1]), signal.SIGTERM)
-        os.execvp(arguments[2], arguments[2:])
+        _execute(arguments[2:])
     return _run_rank(Path(arguments[0]), arguments[1])
 
 
@@ -73,15 +74,14 @@ def _run_rank(folder: Path, kind: str) -> int:
         sys.stderr.write(f"more than the {task['ranks']} processes asked for were started\n")
         return 1
     os.environ.update(task["own"][rank] if task["own"] else {})
+    _redirect(0, Path(os.devnull), os.O_RDONLY)  # not every launcher says that there is nothing
     for descriptor, name in ((1, "out"), (2, "err")):
-        file = os.open(folder / f"rank.{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(file, descriptor)
-        os.close(file)
+        _redirect(descriptor, folder / f"rank.{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     launcher = os.getppid()
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
     me = os.getpid()
     if (child := os.fork()) == 0:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED)
+        _restore_signals()
         _tie(me, signal.SIGKILL)
         os.setpgid(0, 0)
         return _call(folder, rank, task) if task["command"] is None else _become(task)
@@ -93,6 +93,20 @@ def _run_rank(folder: Path, kind: str) -> int:
         with contextlib.suppress(FileExistsError), (folder / "failed").open("x") as file2:
             file2.write(str(rank))
     return code if code >= 0 else 128 - code
+
+
+def _redirect(descriptor: int, path: Path, flags: int) -> None:
+    file = os.open(path, flags, 0o600)
+    os.dup2(file, descriptor)
+    os.close(file)
+
+
+def _restore_signals() -> None:
+    """Nothing is blocked or ignored that this interpreter, its launcher or its worker has blocked or ignored."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def told_rank(*, srun: bool) -> int | None:
@@ -157,15 +171,25 @@ def _become(task: dict[str, Any]) -> int:
     command: list[str] = task["command"]
     try:
         os.chdir(task["working_directory"])
-        os.execvp(command[0], command)
+        _execute(command)
     except OSError as error:
         sys.stderr.write(f"{command[0]} cannot be started in {task['working_directory']}: {error}\n")
         sys.stderr.flush()
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)  # as shells do
 
 
+def _execute(words: list[str]) -> NoReturn:
+    """Become this program. The signals that Python ignores are not ignored there, as in ``subprocess``."""
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(signum, signal.SIG_DFL)
+    os.execvp(words[0], words)
+
+
 def _call(folder: Path, rank: int, task: dict[str, Any]) -> int:
     """Call the function and write down what it returns or raises. The library is imported here, not before."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as every Python
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[:] = task["sys_path"]
     os.chdir(task["working_directory"])
     from pilot import payload

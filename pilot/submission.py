@@ -10,25 +10,28 @@ import contextlib
 import json
 import os
 import re
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pilot import streams
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError
+from pilot.exceptions import text_of
 from pilot.manager import PilotManager
 
 if TYPE_CHECKING:
     import argparse
 
     from pilot.handles import Task
+    from pilot.interruption import Interruption
 
 #: Outcomes that the table shows of each circuit.
 SHOWN = 12
+#: Seconds between two looks whether a signal has come.
+LOOK_SECONDS = 0.1
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -52,64 +55,102 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write all results there; - : to standard output")
 
 
-def submit(options: argparse.Namespace) -> int:
-    """Run the circuits and show what came out.
+def submit(options: argparse.Namespace, interruption: Interruption) -> int:
+    """Run the circuits, write the file that was asked for, and show what came out.
+
+    A signal that tells this process to end cancels what is not done; what is done is written and shown all the same.
 
     Returns:
-        0, or 1 when a circuit failed.
+        0, or 1 when a circuit failed or the file cannot be written.
 
     Raises:
         DescriptionError: a flag is wrong, or a file cannot be read.
+        Interrupted: a signal came before all was done.
+        OSError: standard output takes nothing, and nothing else was asked for.
     """
     _check(options)
     wanted = [_task(name, options) for name in options.files]
     pilots = [_pilot(text, options.qpu) for text in options.pilot] or [_pilot(_usual(), options.qpu)]
-    with _ends_when_told(), PilotManager(progress=sys.stderr.isatty(), wait_for_pilot=0) as manager:
-        for pilot in pilots:
-            manager.submit_pilot(pilot)
-        tasks = [manager.submit_task(one) for one in wanted]
-        manager.wait_tasks(tasks)
-        records = [_record(name, task) for name, task in zip(options.files, tasks, strict=True)]
-    text = json.dumps(records, indent=2) + "\n"
-    if options.json == "-":
+    file = None if options.json in (None, "-") else Path(options.json)
+    plain = file is not None and (file.is_file() or not file.exists())
+    written = False
+    interruption.check()
+    with (
+        interruption.put_off(),
+        contextlib.closing(PilotManager(progress=sys.stderr.isatty(), wait_for_pilot=0)) as manager,
+    ):
+        records = _run(manager, pilots, wanted, options.files, interruption)
+        text = json.dumps(records, indent=2) + "\n"
+        if file is not None and plain:
+            written = _write(file, text)
+    stopped = interruption.number is not None
+    if file is not None and not plain:  # a pipe or a device may take for ever: here a signal ends that
+        written = _write(file, text)
+    if options.json is not None and not written:
         sys.stdout.write(text)
     else:
+        _show_all(records, written)
+    if stopped:
+        interruption.check()
+    return int((file is not None and not written) or any("error" in record for record in records))
+
+
+def _run(
+    manager: PilotManager,
+    pilots: list[PilotDescription],
+    wanted: list[TaskDescription],
+    names: list[str],
+    interruption: Interruption,
+) -> list[dict[str, Any]]:
+    """A record of each circuit, when all have run or a signal has come."""
+    for pilot in pilots:
+        manager.submit_pilot(pilot)
+    tasks = [manager.submit_task(one) for one in wanted]
+    while interruption.number is None and manager.wait_tasks(tasks, LOOK_SECONDS)[1]:
+        pass
+    return [_record(name, task) for name, task in zip(names, tasks, strict=True)]
+
+
+def _write(file: Path, text: str) -> bool:
+    """True when it is written; else the results go to standard output, and a line says why."""
+    try:
+        file.write_text(text)
+    except OSError as error:
+        why = error.strerror or error
+        streams.say(f"pilot: submit: --json {file} cannot be written: {why}; the results follow on standard output")
+        return False
+    return True
+
+
+def _show_all(records: list[dict[str, Any]], written: bool) -> None:
+    """The table; whoever has the file may stop reading it."""
+    try:
         for record in records:
             _show(record)
-    if options.json not in (None, "-"):
-        try:
-            Path(options.json).write_text(text)
-        except OSError as error:
-            print(f"pilot: submit: --json {options.json} cannot be written: {error}", file=sys.stderr)
-            return 1
-    return int(any("error" in record for record in records))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not written:
+            raise
+        streams.give_up_output()
 
 
 def _check(options: argparse.Namespace) -> None:
     """What would else be found out when all has run."""
     if options.files.count("-") > 1:
         raise DescriptionError("submit: - stands for standard input, which can be read once", field="files")
+    if options.json == "-" and not streams.has_output():
+        raise DescriptionError("submit: --json -: standard output is closed; name a file", field="json")
     if options.json not in (None, "-"):
         file = Path(options.json).absolute()
         if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
             raise DescriptionError(f"submit: --json {options.json}: no file can be written there", field="json")
 
 
-@contextlib.contextmanager
-def _ends_when_told() -> Iterator[None]:
-    """SIGTERM ends this process in order, and its pilots with it."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _task(name: str, options: argparse.Namespace) -> TaskDescription:
     from pilot.quantum.programs import load  # brings Qiskit
 
     try:
-        text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        text = _standard_input() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DescriptionError(f"submit: {name} cannot be read: {error}", field="files", given=name) from None
     try:
@@ -117,7 +158,7 @@ def _task(name: str, options: argparse.Namespace) -> TaskDescription:
     except DescriptionError as error:
         raise DescriptionError(f"submit: {name}: {error}", **error.data) from error
     circuit = program.to_qiskit()
-    circuit.name = Path(name).name  # errors name it
+    circuit.name = shown = os.fsencode(name).decode("utf-8", "backslashreplace")  # errors name it
     qpu = options.qpu or (None if options.mitigation else "aer")
     return TaskDescription(
         circuit=circuit,
@@ -128,8 +169,14 @@ def _task(name: str, options: argparse.Namespace) -> TaskDescription:
         mitigation=tuple(options.mitigation.split(",")) if options.mitigation else (),
         optimization_level=options.optimization_level,
         seed=options.seed,
-        name=Path(name).name,
+        name=shown,
     )
+
+
+def _standard_input() -> str:
+    if sys.stdin is None:
+        raise DescriptionError("submit: - stands for standard input, which is closed", field="files", given="-")
+    return sys.stdin.buffer.read().decode()
 
 
 def _usual() -> str:
@@ -151,10 +198,12 @@ def _pilot(text: str, qpu: str | None) -> PilotDescription:
 def _record(name: str, task: Task) -> dict[str, Any]:
     info = task.info
     record: dict[str, Any] = {"file": name, "pilot": info.pilot, "qpu": info.qpu, "seconds": info.seconds}
+    if not task.done():
+        return record | {"error": "cancelled"}
     try:
         result = task.result()
     except Exception as error:
-        return record | {"error": f"{type(error).__name__}: {error}"}
+        return record | {"error": f"{type(error).__name__}: {text_of(error)}"}
     if hasattr(result, "get_counts"):
         return record | {"shots": result.shots, "counts": result.get_counts()}
     if hasattr(result, "density_matrix"):

@@ -13,24 +13,25 @@ import importlib
 import os
 import platform
 import queue
-import signal
-import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from pilot import device, messages, mpi, payload
-from pilot.capture import OUTPUT_KEPT, Capture
+from pilot import device, executables, messages, mpi, payload, task_process
+from pilot.callables import Snapshot, is_lasting
+from pilot.capture import Capture
 from pilot.channel import Client
-from pilot.errors import ExecutableFailed
 from pilot.interfaces import WorkerSpec
 from pilot.messages import Work
+from pilot.pickles import forget_classes
+from pilot.processes import end_below
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome
 from pilot.version import __version__
 
@@ -53,6 +54,7 @@ def versions() -> tuple[str, str]:
 
 def serve(spec: WorkerSpec) -> None:
     """Work until the agent says stop. Blocks; the engine calls it in a process of its own for each worker."""
+    task_process.prepare(spec.name)
     os.environ.update(spec.environment)
     _activate()
     for path in reversed(spec.sys_path):
@@ -131,14 +133,22 @@ class _Batch:
         return tasks
 
 
+def _raise(error: BaseException, *args: Any, **kwargs: Any) -> None:
+    raise error
+
+
 class _Worker:
     def __init__(self, spec: WorkerSpec, capture: Capture) -> None:
         self._spec = spec
+        self._pid = os.getpid()
         self._capture = capture
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spool = payload.Spool(Path(spec.spool))
-        self._functions: dict[str, Any] = {}
         self._codes: dict[str, bytes] = {}
+        #: Functions that are kept for all tasks.
+        self._functions: dict[str, Any] = {}
+        #: Others, with what tells whether they are still as they were loaded; None: not asked for a second time yet.
+        self._copies: dict[str, tuple[Any, Snapshot] | None] = {}
         #: From the lifeline to the main thread; None: stop.
         self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         #: What is in hand, the running one first.
@@ -176,27 +186,22 @@ class _Worker:
     def _advance(self, batch: _Batch, index: int) -> int | None:
         """Run the task at this index, and those behind it where its function runs several together."""
         works = [batch.works[index]]
-        function = self._together(batch, works[0])
-        if function is None:
-            return batch.step(self._run_work(batch, works[0]))
+        if works[0].task in batch.skip:
+            return batch.step(Outcome(works[0].task, CANCELLED, batch.task_wall, 0.0))
+        forget_classes()
+        function = self._function(batch.functions[works[0].function])
+        together = getattr(function, "run_together", None)
+        if together is None:
+            return batch.step(self._run_work(batch, works[0], function))
         with batch.lock:
             for work in batch.works[index + 1 : batch.end]:
                 if work.function != works[0].function or work.task in batch.skip:
                     break
                 works.append(work)
             batch.together = len(works)
-        for outcome in self._run_together(batch, function, works):
+        for outcome in self._run_together(batch, together, works):
             following = batch.step(outcome)
         return following
-
-    def _together(self, batch: _Batch, work: Work) -> Any:
-        """The function's way of running several tasks at once, if it has one."""
-        if work.task in batch.skip:
-            return None
-        try:
-            return getattr(self._function(batch.functions[work.function]), "run_together", None)
-        except Exception:
-            return None  # said again, and to the task, when it runs alone
 
     def _run_together(self, batch: _Batch, function: Any, works: list[Work]) -> list[Outcome]:
         """Run tasks of one function at once; each gets an equal part of the time."""
@@ -205,6 +210,7 @@ class _Worker:
         results: dict[int, tuple[int, Any]] = {}
         for work in works:
             try:
+                forget_classes()
                 arguments.append(
                     payload.load(work.payload, batch.values, self._spool) if work.payload is not None else ((), {})
                 )
@@ -213,7 +219,9 @@ class _Worker:
         rest = [work for work in works if work.task not in results]
         try:
             returned = function([args for args, _ in arguments])
+            self._stay_one()
         except BaseException as error:
+            self._stay_one(error)
             returned = [error] * len(rest)
         for work, result in zip(rest, returned, strict=True):
             results[work.task] = self._dumped(result)
@@ -242,12 +250,9 @@ class _Worker:
         except BaseException as error:
             return RAISED, payload.dump_exception(error)
 
-    def _run_work(self, batch: _Batch, work: Work) -> Outcome:
-        wall = batch.task_wall
-        if work.task in batch.skip:
-            return Outcome(work.task, CANCELLED, wall, 0.0)
-        began = batch.task_began
-        status, value = self._run_task(batch, work)
+    def _run_work(self, batch: _Batch, work: Work, function: Any) -> Outcome:
+        wall, began = batch.task_wall, batch.task_began
+        status, value = self._run_task(batch, work, function)
         seconds = time.perf_counter() - began
         stdout, stderr = self._capture.take()
         self._capture.restore()
@@ -258,23 +263,43 @@ class _Worker:
         head = messages.Outcomes(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
-    def _run_task(self, batch: _Batch, work: Work) -> tuple[int, Any]:
+    def _run_task(self, batch: _Batch, work: Work, function: Any) -> tuple[int, Any]:
         try:
-            function = self._function(batch.functions[work.function])
             if work.payload is None:
                 result = function()
             else:
                 args, kwargs = payload.load(work.payload, batch.values, self._spool)
                 result = function(*args, **kwargs)
+            self._stay_one()
             return OK, payload.dump(result, self._spool, "the result")
         except BaseException as error:
+            self._stay_one(error)
             return RAISED, payload.dump_exception(error)
 
+    def _stay_one(self, error: BaseException | None = None) -> None:
+        """A child that the task has forked goes no further than the task's function."""
+        if os.getpid() != self._pid:
+            task_process.end_child(error)
+
     def _function(self, digest: str) -> Any:
-        function = self._functions.get(digest)
-        if function is None:
-            function = self._functions[digest] = payload.load(self._codes[digest])
-            del self._codes[digest]  # not before: each task of a function that cannot be loaded says why
+        """The function as it was when its task was submitted, whatever the tasks before have done to it.
+
+        One that cannot be loaded becomes one that says why.
+        """
+        if (function := self._functions.get(digest)) is not None:
+            return function
+        if (copy := self._copies.get(digest)) is not None and copy[1].holds(copy[0]):
+            return copy[0]
+        try:
+            function = payload.load(self._codes[digest])
+        except BaseException as error:
+            return partial(_raise, error)
+        if is_lasting(function):
+            self._functions[digest] = function
+        elif digest not in self._copies:
+            self._copies[digest] = None
+        elif (snapshot := Snapshot.of(function)) is not None:
+            self._copies[digest] = function, snapshot
         return function
 
     # ---- the lifeline ---------------------------------------------------------------------------------------
@@ -390,52 +415,8 @@ class _Worker:
     def _end(self, client: Client) -> None:
         mpi.end_all()
         self._end_device()
-        for pid in list(_children):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+        executables.end_all()
+        end_below(self._pid)
         client.close(linger_ms=2000)
         self._context.destroy(linger=2000)  # blocks until the last messages have gone
         os._exit(0)
-
-
-# ---- executables ----------------------------------------------------------------------------------------------
-
-_children: set[int] = set()
-
-
-def run_executable(
-    command: Sequence[str], environment: dict[str, str], working_directory: str | None
-) -> subprocess.CompletedProcess[str]:
-    """What a TaskDescription with ``executable`` runs.
-
-    Returns:
-        Return code 0 and what the program wrote, the last `OUTPUT_KEPT` bytes of each stream.
-
-    Raises:
-        ExecutableFailed: it returned another code.
-        FileNotFoundError, PermissionError: it cannot be started.
-    """
-    process = subprocess.Popen(
-        list(command),
-        env={**os.environ, **environment},
-        cwd=working_directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    _children.add(process.pid)
-    try:
-        out, err = (stream[-OUTPUT_KEPT:].decode("utf-8", "replace") for stream in process.communicate())
-    finally:
-        _children.discard(process.pid)
-    if process.returncode:
-        tail = "\n".join(err.strip().splitlines()[-5:])
-        raise ExecutableFailed(
-            f"{command[0]} returned {process.returncode}" + (f": {tail}" if tail else ""),
-            command=tuple(command),
-            returncode=process.returncode,
-            stdout=out,
-            stderr=err,
-        )
-    return subprocess.CompletedProcess(list(command), 0, out, err)

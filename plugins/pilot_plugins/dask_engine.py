@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from distributed import Client, LocalCluster, Security, secede
+import dask
+from distributed import Client, LocalCluster, Security, default_client, secede
 
 from pilot.interfaces import Allocation, Engine, WorkerSpec
+
+#: Seconds that a new client waits for the first workers.
+WORKERS_SECONDS = 30
+#: Seconds that a client has to say goodbye to its scheduler.
+CLOSE_SECONDS = 2
 
 
 class DaskEngine(Engine):
@@ -21,6 +28,9 @@ class DaskEngine(Engine):
 
     A worker's task leaves Dask's thread pool (``distributed.secede``), so the native client finds the workers free.
     """
+
+    #: What ``dask.config`` said before there was a client of ours.
+    _scheduler_before: ClassVar[Any] = None
 
     def __init__(self, allocation: Allocation) -> None:
         super().__init__(allocation)
@@ -64,7 +74,7 @@ class DaskEngine(Engine):
 
     def join(self, client: Mapping[str, str], on_broken: Callable[[str], None]) -> None:
         self._joined = client
-        self._client = self.connect(client)
+        self._client = self._open(client, default=False)
 
     def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
         command = [sys.executable, "-m", "distributed.cli.dask_worker", self._joined["address"]]
@@ -92,7 +102,15 @@ class DaskEngine(Engine):
             self._joined["key"],
         ]
         with (self._folder / f"{spec.name}.log").open("ab") as log_file:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file)
+            # Dask imports NumPy before the worker's own code runs: the numbers of threads are there from the start.
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, **spec.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                start_new_session=True,
+            )
         self._processes[spec.name] = process
         self._serving[spec.name] = self._client.submit(
             _serve, spec, resources={spec.name: 1}, pure=False, key=f"serve-{spec.name}"
@@ -117,18 +135,42 @@ class DaskEngine(Engine):
             self._cluster.close(timeout=2)
 
     def client(self) -> dict[str, str]:
-        return dict(self._joined)
+        return {**self._joined, "workers": str(self.allocation.cores)}
 
     @classmethod
     def connect(cls, client: Mapping[str, str]) -> Any:
-        """A ``distributed.Client`` of this pilot's cluster; close it when done."""
+        """A ``distributed.Client`` of this pilot's cluster, Dask's default until it is closed."""
+        if not _default_client_is_there():
+            cls._scheduler_before = dask.config.get("scheduler", None)
+        opened = cls._open(client, default=True)
+        with contextlib.suppress(TimeoutError):  # a program may ask for them at once
+            opened.wait_for_workers(int(client["workers"]), timeout=WORKERS_SECONDS)
+        return opened
+
+    @staticmethod
+    def _open(client: Mapping[str, str], *, default: bool) -> Client:
         security = Security(
             require_encryption=True,
             tls_ca_file=client["ca_file"],
             tls_client_cert=client["cert"],
             tls_client_key=client["key"],
         )
-        return Client(client["address"], security=security, set_as_default=False)
+        return Client(client["address"], security=security, set_as_default=default)
+
+    @classmethod
+    def disconnect(cls, client: Mapping[str, str], connected: Any) -> None:
+        connected.close(timeout=CLOSE_SECONDS)
+        # Each client gives back the setting that it found, which is that of another one when it was not the first.
+        if not _default_client_is_there() and dask.config.get("scheduler", None) == "dask.distributed":
+            dask.config.set(scheduler=cls._scheduler_before)
+
+
+def _default_client_is_there() -> bool:
+    try:
+        default_client()
+    except ValueError:
+        return False
+    return True
 
 
 def _serve(spec: WorkerSpec) -> None:

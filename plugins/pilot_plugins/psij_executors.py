@@ -4,7 +4,10 @@ What is wrong with `SlurmJobExecutor` of psij-python 0.9.11, and is put right he
 
 - ``squeue``'s table is split at blanks: one job of the user's with a reason of several words ("Nodes required for job
   are DOWN...") stops all news for ever; so does a state or reason that is in no table, such as ``None`` of a preempted
-  job. Here: ``squeue -o '%i|%T|%r'``, and unknown words are passed on as they are.
+  job. Here: `slurm_cluster.Cluster` asks, and unknown words are passed on as they are.
+- A job that ``squeue`` does not show counts as completed. Here: it is missing, which is no end.
+- The last word that ``sbatch`` prints is the job's number. Here: `slurm_submission.submit` submits, and ``scancel`` is
+  given the job's name too.
 - Pending reasons, requeues, and why a job ended are lost. Here: `SlurmExecutor.reports` has Slurm's last words.
 - Two polls that ``slurmctld`` does not answer make all jobs FAILED. Here: no number of them does.
 - ``#SBATCH`` values are quoted twice, and options without a value cannot be given. Here: they are written as they are.
@@ -25,7 +28,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from pilot.interfaces import JobState
-from pilot_plugins.slurm_states import STATES, is_final
+from pilot_plugins.slurm_cluster import Cluster
+from pilot_plugins.slurm_hosts import Host, run
+from pilot_plugins.slurm_ids import SlurmId
+from pilot_plugins.slurm_states import FORGOTTEN_POLLS, STATES, is_final
+from pilot_plugins.slurm_submission import Loose, only, submit
 
 # psij.executors.local takes SIGCHLD when it is imported in the main thread, and complains in any other; it does not
 # need it: without, it looks every 0.1 s.
@@ -46,8 +53,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at a queue, for all its jobs together.
 POLL_SECONDS = 5
-#: Seconds that a command of the resource manager's may take.
-COMMAND_SECONDS = 30.0
 
 
 class SlurmExecutor(SlurmJobExecutor):
@@ -59,27 +64,62 @@ class SlurmExecutor(SlurmJobExecutor):
     def __init__(self, config: SlurmExecutorConfig) -> None:
         #: Slurm's last words by job id: state, reason, and when it was asked (`time.monotonic`).
         self.reports: dict[str, tuple[str, str, float]] = {}
+        #: Polls in a row that did not show a job, by its id.
+        self.missing: dict[str, int] = {}
         #: Lines for the batch script, by PSI/J's own id of a job that is about to be submitted.
         self.lines: dict[str, tuple[str, ...]] = {}
-        self._asked = threading.local()  # when the thread began to ask: PSI/J's, or the one that calls `ask`
+        #: Names of jobs, by PSI/J's own id before they are submitted, and by Slurm's.
+        self.names: dict[str, str] = {}
+        self._host = Host("", run)
+        self._loose = Loose(self._host)
+        self._cluster = Cluster(self._host, self._loose)
         super().__init__(config=config)
 
+    def _run_command(self, cmd: list[str]) -> str:
+        """PSI/J has all commands run here."""
+        program, *words = cmd
+        if program == "sbatch":
+            name, path = words
+            return submit(self._host, self._loose, Path(path), name, ())[0]
+        if program == "squeue":
+            self._ask(words)
+            self._loose.end()
+            return ""
+        code, output, errors = self._host.call(cmd)
+        if code:
+            raise subprocess.CalledProcessError(code, cmd, output=errors or output or f"{program} ended with {code}")
+        return output
+
+    def get_submit_command(self, job: psij.Job, submit_file_path: Path) -> list[str]:
+        return ["sbatch", self.names[job.id], str(submit_file_path.absolute())]
+
+    def job_id_from_submit_output(self, out: str) -> str:
+        return out
+
+    def get_cancel_command(self, native_id: str) -> list[str]:
+        return ["scancel", "-Q", *only(self._host, self.names.get(native_id, "")), native_id]
+
     def get_status_command(self, native_ids: Collection[str]) -> list[str]:
-        self._asked.at = time.monotonic()
-        return ["squeue", "--noheader", "--me", "--states=all", "--format=%i|%T|%r"]
+        return ["squeue", *native_ids]
+
+    def _ask(self, native_ids: Collection[str]) -> None:
+        asked = time.monotonic()
+        found, trouble = self._cluster.ask({SlurmId(id, name=self.names.get(id, "")) for id in native_ids})
+        if trouble:
+            raise subprocess.CalledProcessError(1, "squeue", output=trouble)
+        for id in native_ids:
+            self.missing[id] = self.missing.get(id, 0) + 1
+        for (id, *_), (state, _, reason) in found.items():
+            self.missing[id] = 0
+            if asked >= self.reports.get(id, ("", "", 0.0))[2]:  # not older than what is known
+                self.reports[id] = (state, reason, asked)
 
     def parse_status_output(self, exit_code: int, out: str) -> dict[str, psij.JobStatus]:
+        """What is known of every job that was asked about: PSI/J takes one that is not among them for completed."""
         if exit_code != 0:
             raise RuntimeError(f"squeue ended with code {exit_code}: {out.strip()}")
-        found = {}
-        for line in out.splitlines():
-            if line.count("|") < 2:
-                continue
-            native_id, state, reason = line.split("|", 2)
-            if self._asked.at >= self.reports.get(native_id, ("", "", 0.0))[2]:  # not older than what is known
-                self.reports[native_id] = (state, reason, self._asked.at)
-            found[native_id] = psij.JobStatus(psij.JobState[common(state)], message=reason)
-        return found
+        states = {id: self.reports[id][0] if id in self.reports else "PENDING" for id in list(self.missing)}
+        return {id: psij.JobStatus(psij.JobState[common(state)]) for id, state in states.items()}
 
     def generate_submit_script(self, job: psij.Job, context: dict[str, object], submit_file: IO[str]) -> None:
         given: Any = context.get("custom_attributes") or {}
@@ -89,15 +129,19 @@ class SlurmExecutor(SlurmJobExecutor):
         shebang, rest = text.getvalue().split("\n", 1)
         submit_file.write("\n".join([shebang, *options, *self.lines.pop(job.id, ()), rest]))
 
-    def ask(self) -> dict[str, psij.JobStatus] | None:
-        """What Slurm says now of this user's jobs, by their ids; None when it does not answer."""
-        command = self.get_status_command(())
+    def is_missing(self, native_id: str) -> bool:
+        """True when several polls in a row did not show a job that has not ended, as far as is known."""
+        state, *_ = self.reports.get(native_id, ("", "", 0.0))
+        return self.missing.get(native_id, 0) >= FORGOTTEN_POLLS and not is_final(state)
+
+    def is_over(self, native_id: str) -> bool:
+        """True when Slurm says now that the job will never run (again), or does not know it."""
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS)
-            return self.parse_status_output(done.returncode, done.stdout or done.stderr)
-        except (OSError, subprocess.SubprocessError, RuntimeError) as error:
-            log.warning("squeue cannot be asked: %s", error)
-            return None
+            self._ask([native_id])
+        except subprocess.CalledProcessError as error:
+            log.warning("squeue cannot be asked: %s", error.output)
+            return False
+        return self.missing[native_id] > 0 or is_final(self.reports[native_id][0])
 
 
 class LocalExecutor(LocalJobExecutor):

@@ -10,7 +10,9 @@ from typing import Any
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
+from pilot.processes import MARK
 from pilot_plugins.psij_executors import psij
+from pilot_plugins.slurm_ids import unique_name
 
 #: Fields that PSI/J has no name for, and each executor's own: custom attributes.
 OPTIONS = ("constraint", "gres", "licenses", "qos")
@@ -39,8 +41,7 @@ def spec(job: Job, name: str, script: Path) -> psij.JobSpec:
         else None,  # PSI/J passes it on as each node's, whatever its documentation says
     )
     custom: dict[str, object] = dict(description.custom_attributes)
-    if name == "slurm":
-        custom = {"slurm.job-name": re.sub(r"[^\w.-]", "-", description.name or job.pilot), **custom}
+    custom.pop("slurm.job-name", None)  # `job_name` has it
     if name == "lsf" and description.gpus_per_node:  # of the host; PSI/J asks for them for each process
         custom = {"lsf.gpu": f"num={description.gpus_per_node}/host", **custom}
     for field in OPTIONS:
@@ -68,6 +69,12 @@ def spec(job: Job, name: str, script: Path) -> psij.JobSpec:
         attributes=attributes,
         launcher=LAUNCHERS[name] if description.number_of_nodes > 1 else "single",
     )
+
+
+def job_name(job: Job) -> str:
+    """The name of a job of Slurm's, which no other job has."""
+    given = job.description.custom_attributes.get("slurm.job-name")
+    return unique_name(str(given or job.description.name or job.pilot), job.environment.get(MARK) or str(job.folder))
 
 
 def directives(description: PilotDescription, name: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import threading
 import time
@@ -28,7 +29,8 @@ from pilot.interfaces import Job, JobState, Launcher
 from pilot.processes import end_marked, identify, is_alive, remove_scratch
 from pilot_plugins import psij_executors
 from pilot_plugins.psij_executors import SlurmExecutor, psij  # imported there first, with its signal handler put back
-from pilot_plugins.psij_job import LAUNCHERS, OPTIONS, directives, script, spec
+from pilot_plugins.psij_job import LAUNCHERS, OPTIONS, directives, job_name, script, spec
+from pilot_plugins.slurm_script import check_options, clusters_of
 from pilot_plugins.slurm_states import STATES
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,8 @@ _OVER = (JobState.ENDED, *_SLURMS_OWN)
 
 
 class PsijLauncher(Launcher):
-    """``psij://EXECUTOR``. Its native ids are ``EXECUTOR:ID`` with PSI/J's id; a local one has its start time too."""
+    """``psij://EXECUTOR``. Its native ids are ``EXECUTOR:ID`` with PSI/J's id; a local one has its start time too, one
+    of Slurm's the job's name behind a ``#``."""
 
     poll_interval = float(psij_executors.POLL_SECONDS)
     remote = True
@@ -90,6 +93,8 @@ class PsijLauncher(Launcher):
                     f'{name} has for it in custom_attributes, as {{"{name}.OPTION": "VALUE"}}',
                 )
         directives(description, name)
+        if name == "slurm":
+            _check_slurm(description)
         self._checked.add(name)
         if self._checked == {"local"}:
             self.remote, self.poll_interval = False, 0.5
@@ -126,22 +131,37 @@ class PsijLauncher(Launcher):
         path.touch(mode=0o600)
         path.write_text(script(job, name))
         one = psij.Job(spec(job, name, path))
+        suffix = ""
         if isinstance(executor, SlurmExecutor):
             executor.lines[one.id] = directives(description, name)
+            executor.names[one.id] = job_name(job)
+            suffix = f"#{job_name(job)}"
         try:
             executor.submit(one)
+        except PilotError:
+            raise
         except Exception as error:
             words = str(getattr(error, "exception", None) or error).strip()
             refused = isinstance(error, psij.SubmitException) and not error.transient and not _BUSY.search(words)
             kind = JobRefused if refused else PilotError
             raise kind(f"PSI/J's executor {name!r} did not take the job: {words}") from error
-        native_id = f"{name}:{_native(one)}"
+        native_id = f"{name}:{_native(one)}{suffix}"
         if name == "local":
             with contextlib.suppress(OSError):  # gone already
                 native_id = f"{name}:{identify(int(_native(one)))}"
+        self._parts(native_id)
         self._jobs[native_id] = one
         self._folders[native_id] = job.folder
         return native_id
+
+    def _parts(self, native_id: str) -> tuple[str, str]:
+        """The executor's name and the job's id there. Of a job of Slurm's the executor learns the name."""
+        executor, _, rest = native_id.partition(":")
+        id, _, name = rest.partition("#")
+        one = self._executors.get(executor)
+        if name and isinstance(one, SlurmExecutor):
+            one.names[id] = name
+        return executor, id
 
     # ---- states ----------------------------------------------------------------------------------------------
 
@@ -152,16 +172,18 @@ class PsijLauncher(Launcher):
            PREEMPTED, CANCELLED, …); when the job was signalled and Slurm has not said why yet, it counts as running for
            up to `SETTLE_SECONDS`, and then as EXPIRED if its walltime is about over.
         2. PSI/J says that it is over, and ``ended`` is not there. What only Slurm can know is believed at once. All
-           else is UNKNOWN for `SETTLE_SECONDS`, since the file may be on its way; and when PSI/J only failed to read
+           else is UNKNOWN for `SETTLE_SECONDS`, since the file may be on its way, then MISSING where PSI/J says it of
+           every job that a queue does not show; and when PSI/J only failed to read
            the queue, which it reports as FAILED, for as long as that lasts.
-        3. ``started`` is there: RUNNING, unless Slurm has put the job back into the queue (TAKEN).
+        3. ``started`` is there: RUNNING, unless Slurm has put the job back into the queue (TAKEN; MISSING when nothing
+           else says so), or does not know it any more (MISSING).
         4. What PSI/J says, with Slurm's reason for a pending job.
         """
         return {native_id: self._state(native_id, folder) for native_id, folder in jobs.items()}
 
     def _state(self, native_id: str, folder: Path) -> tuple[JobState, str]:
         self._folders.setdefault(native_id, folder)
-        name, _, rest = native_id.partition(":")
+        name, rest = self._parts(native_id)
         if name == "local" and not is_alive(rest) and not (folder / "ended").exists():
             return self._lost(native_id)
         state, words = self._said(native_id, name, rest, folder)
@@ -176,8 +198,9 @@ class PsijLauncher(Launcher):
         seen = self._first(native_id, "started")
         _, _, at = self._report(name, rest)
         if state is JobState.QUEUED and at > seen:
-            return JobState.TAKEN, f"back in the queue: {words}"
-        return JobState.RUNNING, "running"
+            was_signalled = (folder / "expiring").exists()
+            return JobState.TAKEN if was_signalled else JobState.MISSING, f"back in the queue: {words}"
+        return (state, words) if state is JobState.MISSING else (JobState.RUNNING, "running")
 
     def _end(self, native_id: str, folder: Path, code: int, state: JobState, words: str) -> tuple[JobState, str]:
         """The job has written its exit code."""
@@ -199,6 +222,8 @@ class PsijLauncher(Launcher):
             return JobState.UNKNOWN, f"PSI/J says that it is over ({words}); its own word is awaited"
         if _is_late(folder):
             return JobState.EXPIRED, f"its walltime is over ({words})"
+        if not native_id.startswith(("slurm:", "local:")):  # PSI/J says this also of a job that the queue did not show
+            return JobState.MISSING, words
         return state, words
 
     def _lost(self, native_id: str) -> tuple[JobState, str]:
@@ -220,6 +245,9 @@ class PsijLauncher(Launcher):
             del self._jobs[native_id]  # PSI/J has given it up: attach again at the next look
             return JobState.UNKNOWN, f"the queue cannot be read: {message.splitlines()[-1]}"
         slurm, reason, _ = self._report(name, rest)
+        executor = self._executors.get(name)
+        if isinstance(executor, SlurmExecutor) and executor.is_missing(rest):
+            return JobState.MISSING, "Slurm does not know it any more"
         if slurm:
             words = slurm if reason in ("", "None") else f"{slurm}: {reason}"
             if (state := STATES.get(slurm)) in _SLURMS_OWN:
@@ -240,7 +268,9 @@ class PsijLauncher(Launcher):
             try:
                 if name == "local" and not is_alive(rest):
                     return None
-                self._executor(name, folder).attach(job, rest.partition(":")[0] if name == "local" else rest)
+                executor = self._executor(name, folder)
+                self._parts(native_id)
+                executor.attach(job, rest.partition(":")[0] if name == "local" else rest)
             except Exception as error:
                 log.debug("%s cannot be attached: %s", native_id, error)
                 return None
@@ -259,7 +289,7 @@ class PsijLauncher(Launcher):
         Raises:
             PilotError: the resource manager did not take the order.
         """
-        name, _, rest = native_id.partition(":")
+        name, rest = self._parts(native_id)
         folder = self._folders.get(native_id)
         if name == "local":
             self._cancel_local(rest, mark)
@@ -296,6 +326,7 @@ class PsijLauncher(Launcher):
 
     def _cancel_queued(self, native_id: str, name: str, rest: str, folder: Path) -> None:
         executor = self._executor(name, folder)
+        self._parts(native_id)
         known = self._jobs.get(native_id)
         if known is not None and known.status.final and (folder / "ended").exists():
             return
@@ -324,8 +355,23 @@ class PsijLauncher(Launcher):
     def _is_gone(self, executor: psij.JobExecutor, job: psij.Job, rest: str) -> bool:
         if not isinstance(executor, SlurmExecutor):
             return bool(job.status.final)
-        found = executor.ask()
-        return found is not None and (rest not in found or bool(found[rest].final))
+        return executor.is_over(rest)
+
+
+def _check_slurm(wanted: PilotDescription) -> None:
+    """Raise DescriptionError for what a job of ``psij://slurm`` cannot have."""
+    check_options(wanted)
+    clusters = [name for name in ("SBATCH_CLUSTERS", "SLURM_CLUSTERS") if os.environ.get(name)]
+    if clusters_of(wanted) or clusters:
+        where = f"nor {clusters[0]} in the environment" if clusters else "in scheduler_script_commands"
+        raise wanted.wrong(
+            "resource", f"slurm://, for a job on another cluster: no --clusters with psij://slurm, {where}"
+        )
+    for option in ("array", "a", "clusters", "M", "test-only", "wait", "W"):
+        if f"slurm.{option}" in wanted.custom_attributes:
+            raise wanted.wrong(
+                "custom_attributes", f"no slurm.{option} with psij://slurm: its job could not be followed"
+            )
 
 
 def _wait(condition: Callable[[], object], seconds: float) -> bool:

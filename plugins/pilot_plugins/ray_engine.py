@@ -14,20 +14,23 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import ray
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
 from pilot.descriptions import SLOT
+from pilot.errors import PilotError
 from pilot.interfaces import Allocation, Engine, WorkerSpec
 
 #: Bytes of Ray's object store: values travel through the pilot's own channel, this is for users of the client.
 OBJECT_STORE = 256 * 2**20
 #: Seconds that Ray has to start on a node.
 JOIN_SECONDS = 90.0
+#: By these Ray finds its token (Ray's documentation, "Token authentication").
+_TOKEN, _MODE = _TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
 #: What a worker takes of its node's own resource, of which each node has 1: it says where the worker goes.
 PIN_SHARE = 0.0001
 
@@ -41,6 +44,8 @@ class RayEngine(Engine):
     """
 
     central = True
+    #: The variables of the token before this process was connected to a pilot's cluster; None: it is not.
+    _variables_before: ClassVar[dict[str, str | None] | None] = None
 
     def __init__(self, allocation: Allocation) -> None:
         super().__init__(allocation)
@@ -119,10 +124,47 @@ class RayEngine(Engine):
     @classmethod
     def connect(cls, client: Mapping[str, str]) -> Any:
         """The module ``ray``, connected to this pilot's cluster; ``ray.shutdown()`` disconnects."""
-        _use_token(client["token"])
-        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # with an address, ray.init does not
-        ray.init(address=client["address"], log_to_driver=False)
+        address = client["address"]
+        if ray.is_initialized():
+            if (other := _connected_to()) == address:
+                return ray
+            raise PilotError(
+                f"this process is connected to the Ray cluster at {other}, and may be to one at a time: call "
+                f"ray.shutdown() before get_client() of a pilot with the one at {address}"
+            )
+        if cls._variables_before is None:
+            cls._variables_before = {name: os.environ.get(name) for name in _TOKEN_VARIABLES}
+        _set_token_variables({_TOKEN: client["token"], _MODE: "token"})
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except BaseException:
+            cls.disconnect(client, ray)
+            raise
         return ray
+
+    @classmethod
+    def disconnect(cls, client: Mapping[str, str], connected: Any) -> None:
+        if ray.is_initialized():
+            if _connected_to() != client["address"]:
+                return
+            ray.shutdown()
+        if cls._variables_before is not None and os.environ.get(_TOKEN) == client["token"]:
+            _set_token_variables(cls._variables_before)
+            cls._variables_before = None
+
+
+def _connected_to() -> str:
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _set_token_variables(values: Mapping[str, str | None]) -> None:
+    """Have Ray's next connection of this process use this token. It reads the variables once."""
+    for name, value in values.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _pin(node: str) -> str:
@@ -141,8 +183,8 @@ def _watch(pid: int, name: str, on_broken: Callable[[str], None]) -> None:
 def _use_token(token: str) -> None:
     """Have Ray use this token: it turns authentication on for a new cluster unless the mode is set (and read once,
     when ``ray`` is imported)."""
-    os.environ.pop("RAY_AUTH_MODE", None)
-    os.environ["RAY_AUTH_TOKEN"] = token
+    os.environ.pop(_MODE, None)
+    os.environ[_TOKEN] = token
 
 
 @ray.remote(max_restarts=0)

@@ -2,117 +2,57 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import re
-import shlex
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pilot.errors import JobRefused, PilotError
-from pilot.interfaces import Job, JobState
-from pilot_plugins.slurm_hosts import SLOW, SSH_FAILED, Runner, connection
-from pilot_plugins.slurm_script import script
+from pilot.errors import PilotError
+from pilot.interfaces import JobState
+from pilot_plugins.slurm_answers import SACCT, SQUEUE, Line, sacct_lines, scontrol_lines, squeue_lines
+from pilot_plugins.slurm_hosts import Host, in_one_line, is_busy
+from pilot_plugins.slurm_ids import SlurmId
 from pilot_plugins.slurm_states import Shown, WatchedJob, is_final
-
-log = logging.getLogger(__name__)
+from pilot_plugins.slurm_submission import Loose, on, only
 
 #: Seconds that `status` waits for an answer of squeue; after that it says what was known before.
 STATUS_SECONDS = 2.0
-#: Seconds before the next try when Slurm is too busy to take a command.
-BACK_OFF = (1.0, 4.0)
 #: Seconds that a cancelled job has to end by itself, before SIGKILL (of Slurm's own, that takes 6 to 10 s).
 GRACE_SECONDS = 2.0
-#: Seconds until a cancelled job must be gone.
-CANCEL_SECONDS = 25.0
-
-_BUSY = re.compile(
-    r"Socket timed out|Resource temporarily unavailable|Unable to contact slurm controller|try again|"
-    r"Transport endpoint|Zero Bytes were transmitted",
-    re.IGNORECASE,
-)
-#: Code of our remote command for a folder that is not there (EX_NOINPUT of sysexits.h).
-_NOT_VISIBLE = 66
-_SEPARATOR = "|"
-_SQUEUE = ("squeue", "--noheader", "--array", "--states=all", f"--format={_SEPARATOR.join(('%i', '%T', '%N', '%r'))}")
-_SACCT = ("sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State,NodeList,ExitCode")
+#: Seconds until a cancelled job must be gone, and between two orders to end.
+CANCEL_SECONDS, REPEAT_SECONDS = 25.0, 5.0
 
 
 class Cluster:
     """One Slurm: its commands, and what is known of our jobs there."""
 
-    def __init__(self, host: str, runner: Runner) -> None:
+    def __init__(self, host: Host, loose: Loose, name: str = "") -> None:
+        """Talk to a cluster.
+
+        Args:
+            host: where its commands run.
+            loose: jobs that are looked for there as often as ours are asked about.
+            name: for ``--clusters``; "": the cluster that the commands on this host take by themselves.
+        """
         self._host = host
-        self._runner = runner
-        self._prefix: tuple[str, ...] = connection(host, self) if host else ()
-        self._watched: dict[str, WatchedJob] = {}
+        self.loose = loose
+        self._on = on(name)
+        self._watched: dict[SlurmId, WatchedJob] = {}
         self._poll: _Poll | None = None
         self._asked = -math.inf
         self._has_sacct: bool | None = None
 
-    def call(self, command: Sequence[str], input: str = "") -> tuple[int, str, str]:
-        """Run one of Slurm's commands, where the cluster is."""
-        words = (*self._prefix, shlex.join(command)) if self._host else tuple(command)
-        return self._runner(words, input)
-
-    def _patiently(self, command: Sequence[str], input: str = "") -> tuple[int, str, str]:
-        """`call`, again after a while when Slurm is too busy."""
-        for seconds in (*BACK_OFF, 0.0):
-            code, output, errors = self.call(command, input)
-            if not code or not _BUSY.search(errors) or not seconds:
-                break
-            log.warning("%s: %s; trying again in %g s", command[0], errors.strip(), seconds)
-            time.sleep(seconds)
-        return code, output, errors
-
-    # ---- submit -------------------------------------------------------------------------------------------------
-
-    def submit(self, jobs: Sequence[Job]) -> str:
-        """The number of the job, or job array, that these have become."""
-        folder = jobs[0].folder
-        text = script(jobs)
-        path = folder / "job.sh"
-        path.unlink(missing_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
-            file.write(text)
-        if len(jobs) > 1:
-            for index, job in enumerate(jobs):  # where sbatch's --output=…%a leads
-                link = folder / f"array-{index}.log"
-                link.unlink(missing_ok=True)
-                link.symlink_to(job.log_path)
-        sbatch = ("sbatch", "--parsable")
-        if self._host:
-            visible = f"test -r {shlex.quote(str(path))} || exit {_NOT_VISIBLE}; exec {shlex.join(sbatch)}"
-            code, output, errors = self._patiently(("sh", "-c", visible), text)
-        else:
-            code, output, errors = self._patiently((*sbatch, str(path)))
-        if code == _NOT_VISIBLE and self._host:
-            raise JobRefused(
-                f"the session folder is not visible on {self._host}: {path} cannot be read there. Give the manager a "
-                "session_dir on a file system that this host, the login node and the compute nodes share"
-            )
-        if code:
-            where = f" on {self._host}" if self._host else ""
-            if _BUSY.search(errors) or code in (SLOW, SSH_FAILED if self._host else None):
-                raise PilotError(f"sbatch{where} cannot be asked: {_words(errors)}")
-            raise JobRefused(f"sbatch{where} refused the job: {_words(errors) or f'code {code}'} (script: {path})")
-        number = output.split()[-1].partition(";")[0] if output.split() else ""
-        if not number.isdigit():
-            raise PilotError(f"sbatch gave no job id but {output!r}")
-        return number
-
     # ---- status -------------------------------------------------------------------------------------------------
 
-    def watch(self, ids: Sequence[str], folders: Sequence[Path]) -> None:
+    def watch(self, ids: Sequence[SlurmId], folders: Sequence[Path]) -> None:
         """These jobs have just been submitted."""
         for id, folder in zip(ids, folders, strict=True):
             self._watched[id] = WatchedJob(id, folder)
             self._watched[id].is_new = True
 
-    def look(self, folders: Mapping[str, Path], interval: float) -> dict[str, tuple[JobState, str]]:
+    def look(self, folders: Mapping[SlurmId, Path], interval: float) -> dict[SlurmId, tuple[JobState, str]]:
         """What is known of these jobs; asks squeue when its last answer is older than ``interval`` seconds."""
         for id, folder in folders.items():
             self._watched.setdefault(id, WatchedJob(id, folder)).read()
@@ -131,37 +71,38 @@ class Cluster:
                         self._watched[id].take(self._poll.found.get(id), self._poll.begun, self._poll.trouble)
         return {id: self._watched[id].state() for id in folders}
 
-    def ask(self, ids: Sequence[str]) -> tuple[dict[str, Shown], str]:
-        """What squeue, then sacct, know of these jobs; and what is wrong when squeue cannot be asked."""
-        code, output, errors = self.call((*_SQUEUE, f"--jobs={','.join(ids)}"))
-        if code and "Invalid job id" not in errors:
-            return {}, _words(errors) or f"squeue ended with code {code}"
-        found = {}
-        for line in output.splitlines():
-            id, state, nodes, reason = (line.split(_SEPARATOR, 3) + [""] * 3)[:4]
-            found[id] = (state, nodes, reason)
-        missing = [id for id in ids if id not in found]
-        if missing and self._has_sacct is not False:
-            found |= self._account(missing)
-        return {id: found[id] for id in ids if id in found}, ""
+    def ask(self, ids: Collection[SlurmId]) -> tuple[dict[SlurmId, Shown], str]:
+        """What squeue, else sacct, else scontrol knows of these jobs; and what is wrong when squeue cannot be asked.
 
-    def _account(self, ids: Sequence[str]) -> dict[str, Shown]:
-        code, output, errors = self.call((*_SACCT, f"--jobs={','.join(ids)}"))
+        A job that only has the number of one of ours is not it.
+        """
+        code, output, errors = self._call("squeue", *SQUEUE, f"--jobs={_list(ids)}")
+        if code and "Invalid job id" not in errors:
+            return {}, in_one_line(errors) or f"squeue ended with code {code}"
+        found = _ours(ids, squeue_lines(output))
+        if (missing := set(ids) - found.keys()) and self._has_sacct is not False:
+            found |= self._account(missing)
+        for id in set(ids) - found.keys():
+            code, output, _ = self._call("scontrol", "--oneliner", "show", "job", id.number)
+            if not code:
+                found |= _ours([id], (line._replace(number=id.number) for line in scontrol_lines(output)))
+        return found, ""
+
+    def _account(self, ids: Collection[SlurmId]) -> dict[SlurmId, Shown]:
+        code, output, errors = self._call("sacct", *SACCT, f"--jobs={_list(ids)}")
         if code:
-            if not _BUSY.search(errors):
+            if not is_busy(errors):
                 self._has_sacct = False
             return {}
         self._has_sacct = True
-        found = {}
-        for line in output.splitlines():
-            id, state, nodes, exit_code = (line.split(_SEPARATOR, 3) + [""] * 3)[:4]
-            word, _, by = state.partition(" ")  # "CANCELLED by 1000"
-            found[id] = (word, "" if nodes == "None assigned" else nodes, by or f"exit code {exit_code}")
-        return found
+        return _ours(ids, sacct_lines(output))
+
+    def _call(self, command: str, *options: str) -> tuple[int, str, str]:
+        return self._host.call((command, *self._on, *options))
 
     # ---- cancel -------------------------------------------------------------------------------------------------
 
-    def cancel(self, folders: Mapping[str, Path | None]) -> None:
+    def cancel(self, folders: Mapping[SlurmId, Path | None]) -> None:
         """End these jobs; asks squeue only about those whose own file does not say that they have ended."""
         watched = {id: self._watched.get(id) or WatchedJob(id, folder) for id, folder in folders.items()}
         for id in watched:
@@ -177,26 +118,38 @@ class Cluster:
         while not all(watched[id].has_ended() for id in started) and time.monotonic() < deadline:
             time.sleep(0.05)
         stubborn = {id for id in started if not watched[id].has_ended()}
-        self._scancel(
-            stubborn, "--state=RUNNING", "--signal=KILL", "--full"
-        )  # scancel alone kills after 6 to 10 s, and nothing can be
-        self._scancel(stubborn)  # sent to a job any more once it was cancelled
-        left = stubborn | (left - started)
-        deadline = time.monotonic() + CANCEL_SECONDS
+        # scancel alone kills after 6 to 10 s, and nothing can be sent to a job any more once it was cancelled.
+        self._scancel(stubborn, "--state=RUNNING", "--signal=KILL", "--full")
+        self._scancel(stubborn)
+        self._wait_gone(stubborn | (left - started))
+
+    def _wait_gone(self, left: set[SlurmId]) -> None:
+        """Block until Slurm shows none of these as unfinished. An order that did not reach it is given again."""
+        begun = time.monotonic()
+        orders = 1
         while left and (left := left & self._unfinished(left)):
-            if time.monotonic() > deadline:
-                raise PilotError(f"Slurm jobs {', '.join(sorted(left))} do not end: look at squeue, then scancel")
+            seconds = time.monotonic() - begun
+            if seconds > CANCEL_SECONDS:
+                words = ", ".join(sorted(id.number for id in left))
+                raise PilotError(f"Slurm jobs {words} do not end: look at squeue, then scancel")
+            if seconds > orders * REPEAT_SECONDS:
+                orders += 1
+                self._scancel(left)
             time.sleep(0.5)
 
-    def _scancel(self, ids: Iterable[str], *options: str) -> None:
-        if not (ids := sorted(ids)):
-            return
-        code, _, errors = self._patiently(("scancel", *options, *ids))
-        if code and not re.search("Invalid job id|already complet|not running", errors):
-            raise PilotError(f"scancel failed, these jobs may still run: {', '.join(sorted(ids))}: {_words(errors)}")
+    def _scancel(self, ids: Iterable[SlurmId], *options: str) -> None:
+        """``scancel`` for jobs that have our number and our name: one order for each name."""
+        by_name: dict[str, list[str]] = {}
+        for id in sorted(ids):
+            by_name.setdefault(id.name, []).append(id.number)
+        for name, some in by_name.items():
+            command = ("scancel", *self._on, *only(self._host, name), *options, *some)
+            code, _, errors = self._host.call_patiently(command)
+            if code and not re.search("Invalid job id|already complet|not running", errors):
+                raise PilotError(f"scancel failed, these jobs may still run: {', '.join(some)}: {in_one_line(errors)}")
 
-    def _unfinished(self, ids: Iterable[str]) -> set[str]:
-        found, trouble = self.ask(sorted(ids))
+    def _unfinished(self, ids: Collection[SlurmId]) -> set[SlurmId]:
+        found, trouble = self.ask(ids)
         if trouble:
             return set(ids)
         return {id for id, (state, *_) in found.items() if not is_final(state)}
@@ -205,10 +158,10 @@ class Cluster:
 class _Poll:
     """One question to squeue, asked in a thread: without a controller it takes 18 s to fail."""
 
-    def __init__(self, cluster: Cluster, ids: Sequence[str]) -> None:
+    def __init__(self, cluster: Cluster, ids: Sequence[SlurmId]) -> None:
         self.ids = ids
         self.begun = time.monotonic()
-        self.found: dict[str, Shown] = {}
+        self.found: dict[SlurmId, Shown] = {}
         self.trouble = ""
         self.taken = False
         self.answered = threading.Event()
@@ -217,13 +170,23 @@ class _Poll:
     def _run(self, cluster: Cluster) -> None:
         try:
             self.found, self.trouble = cluster.ask(self.ids)
+            cluster.loose.end()
         except Exception as error:
             self.trouble = f"{type(error).__name__}: {error}"
         finally:
             self.answered.set()
 
 
-def _words(errors: str) -> str:
-    """What a command said, in one line."""
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    return "; ".join(line.removeprefix("sbatch: error: ").removeprefix("squeue: error: ") for line in lines)
+def _list(ids: Iterable[SlurmId]) -> str:
+    return ",".join(id.number for id in sorted(ids))
+
+
+def _ours(ids: Iterable[SlurmId], lines: Iterable[Line]) -> dict[SlurmId, Shown]:
+    """What is shown of these jobs: by number, and by name where that is known."""
+    by_number = {id.number: id for id in ids}
+    found = {}
+    for line in lines:
+        id = by_number.get(line.number)
+        if id is not None and id.name in ("", line.name):
+            found[id] = line.shown
+    return found

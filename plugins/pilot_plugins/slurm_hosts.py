@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Sequence
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError
+
+log = logging.getLogger(__name__)
 
 #: Environment variable: the words of the command that is used as ``ssh``.
 SSH = "QUANTUM_PILOT_SSH"
@@ -22,6 +26,16 @@ COMMAND_SECONDS = 60.0
 #: Code of `run` for a command that takes too long, as of timeout(1); ssh's own for a connection that fails (ssh(1)).
 SLOW, SSH_FAILED = 124, 255
 
+#: Seconds before the next try when Slurm is too busy to take a command.
+BACK_OFF = (1.0, 4.0)
+
+_BUSY = re.compile(
+    r"Socket timed out|Resource temporarily unavailable|Unable to contact slurm controller|try again|"
+    r"Transport endpoint|Zero Bytes were transmitted",
+    re.IGNORECASE,
+)
+#: With these words nothing was sent to Slurm's controller.
+_NOT_REACHED = "Unable to contact slurm controller"
 _HOST = re.compile(r"(?:(?P<user>[A-Za-z0-9_][\w.-]*)@)?(?P<host>[A-Za-z0-9][\w.-]*)(?::(?P<port>\d+))?")
 
 #: Runs a command with this input: its exit code, output and errors.
@@ -45,6 +59,48 @@ def run(command: Sequence[str], input: str = "") -> tuple[int, str, str]:
     except FileNotFoundError:
         return 127, "", f"{command[0]} is not on PATH"
     return done.returncode, done.stdout, done.stderr
+
+
+class Host:
+    """Where Slurm's commands run, and how."""
+
+    def __init__(self, name: str, runner: Runner) -> None:
+        """``name``: ``user@host:port``, or "" for this host."""
+        self.name = name
+        self._runner = runner
+        self._prefix: tuple[str, ...] = connection(name, self) if name else ()
+
+    def call(self, command: Sequence[str], input: str = "") -> tuple[int, str, str]:
+        """Run one command: its exit code, output and errors. Blocks."""
+        words = (*self._prefix, shlex.join(command)) if self.name else tuple(command)
+        return self._runner(words, input)
+
+    def call_patiently(self, command: Sequence[str]) -> tuple[int, str, str]:
+        """`call`, again after a while when Slurm is too busy."""
+        for seconds in (*BACK_OFF, None):
+            code, output, errors = self.call(command)
+            if not code or not is_busy(errors) or seconds is None:
+                break
+            log.warning("%s: %s; trying again in %g s", command[0], errors.strip(), seconds)
+            time.sleep(seconds)
+        return code, output, errors
+
+    def is_unanswered(self, code: int, errors: str) -> bool:
+        """True when it is not known what a command that ended like this has done."""
+        if code < 0 or code == SLOW or (code == SSH_FAILED and self.name):
+            return True
+        return bool(code) and is_busy(errors) and _NOT_REACHED not in errors
+
+
+def is_busy(errors: str) -> bool:
+    """True when Slurm says that it is too busy, or away."""
+    return _BUSY.search(errors) is not None
+
+
+def in_one_line(errors: str) -> str:
+    """What a command said, in one line."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    return "; ".join(re.sub("^(sbatch|squeue|scancel): error: ", "", line) for line in lines)
 
 
 def host_of(description: PilotDescription) -> str:

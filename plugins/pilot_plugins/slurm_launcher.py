@@ -24,16 +24,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError
+from pilot.errors import PilotError, SessionError
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.processes import end_marked, remove_scratch
 from pilot_plugins.slurm_cluster import Cluster
-from pilot_plugins.slurm_hosts import SSH, Runner, host_of, run
-from pilot_plugins.slurm_script import script
+from pilot_plugins.slurm_hosts import SSH, Host, Runner, host_of, run
+from pilot_plugins.slurm_ids import SlurmId, name_of
+from pilot_plugins.slurm_script import check_options, clusters_of, script, write
+from pilot_plugins.slurm_submission import Loose, submit
 
 #: Jobs in one array; Slurm's own default of MaxArraySize is 1001.
 ARRAY_JOBS = 1000
 
+_CLUSTER = re.compile(r"[\w.-]+")
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -46,7 +49,8 @@ class SlurmLauncher(Launcher):
 
     def __init__(self, runner: Runner = run) -> None:
         self._runner = runner
-        self._clusters: dict[str, Cluster] = {}
+        self._hosts: dict[str, tuple[Host, Loose]] = {}
+        self._clusters: dict[tuple[str, str], Cluster] = {}
         self._folders: dict[str, Path] = {}
 
     # ---- the three verbs ----------------------------------------------------------------------------------------
@@ -65,6 +69,8 @@ class SlurmLauncher(Launcher):
         for field in ("modules", "scheduler_script_commands"):
             if any(_CONTROL.search(line.replace("\t", " ")) for line in getattr(description, field)):
                 raise description.wrong(field, "texts of one line each")
+        check_options(description)
+        _check_clusters(description)
         if wrong := [name for name in description.environment if not _NAME.fullmatch(name)]:
             raise description.wrong("environment", f"names that a shell can export; not {wrong[0]!r}")
         program = shlex.split(os.environ.get(SSH, "ssh"))[0] if host else "sbatch"
@@ -75,6 +81,17 @@ class SlurmLauncher(Launcher):
             raise description.wrong("resource", f"{description.resource} where {program} is on PATH: {hint}")
         if not host and (conf := os.environ.get("SLURM_CONF")) and not Path(conf).is_file():  # sbatch tries for 60 s
             raise description.wrong("resource", f"{description.resource} where SLURM_CONF is a file: {conf} is none")
+
+    def check_folder(self, folder: Path) -> None:
+        """A name that sbatch reads as it is written: a backslash in ``--output`` switches off what stands for numbers
+        there (sbatch(1), "FILENAME PATTERN"), and the options of a batch script are lines."""
+        words = str(folder)
+        if "\\" in words or _CONTROL.search(words) or not _is_text(words):
+            raise SessionError(
+                f"session_dir: {words!r} was given; allowed with slurm://: a path of UTF-8 without backslashes, line "
+                "ends and other control characters, which sbatch takes for something else: choose another folder",
+                path=words,
+            )
 
     def submit(self, job: Job) -> str:
         (answer,) = self.submit_many([job])
@@ -100,24 +117,24 @@ class SlurmLauncher(Launcher):
 
     def _submit(self, host: str, jobs: Sequence[Job]) -> Sequence[str | Exception]:
         try:
-            number = self._cluster(host).submit(jobs)
+            name = name_of(jobs)
+            number, cluster = submit(*self._host(host), write(jobs), name, _clusters(jobs[0].description))
         except Exception as error:
             return [error] * len(jobs)
-        ids = [number] if len(jobs) == 1 else [f"{number}_{index}" for index in range(len(jobs))]
-        self._cluster(host).watch(ids, [job.folder for job in jobs])
-        ids = [f"{id}@{host}" if host else id for id in ids]
-        self._folders.update(zip(ids, (job.folder for job in jobs), strict=True))
-        return ids
+        numbers = [number] if len(jobs) == 1 else [f"{number}_{index}" for index in range(len(jobs))]
+        ids = [SlurmId(one, cluster, host, name) for one in numbers]
+        self._cluster(host, cluster).watch(ids, [job.folder for job in jobs])
+        self._folders.update((str(id), job.folder) for id, job in zip(ids, jobs, strict=True))
+        return [str(id) for id in ids]
 
     def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
         """From the jobs' own files and the last answer of squeue. Blocks for `STATUS_SECONDS` at most, and only when
         it is time to ask squeue again."""
         self._folders.update(jobs)
         answers: dict[str, tuple[JobState, str]] = {}
-        for host, ids in _by_host(jobs).items():
-            cluster = self._cluster(host)
-            seen = cluster.look({id: jobs[native_id] for id, native_id in ids.items()}, self.poll_interval)
-            answers |= {ids[id]: answer for id, answer in seen.items()}
+        for where, ids in _by_cluster(jobs).items():
+            seen = self._cluster(*where).look({id: jobs[str(id)] for id in ids}, self.poll_interval)
+            answers |= {str(id): answer for id, answer in seen.items()}
         return answers
 
     def cancel(self, native_id: str, mark: str) -> None:
@@ -132,25 +149,55 @@ class SlurmLauncher(Launcher):
             PilotError: Slurm cannot be reached, or a job does not end.
         """
         try:
-            for host, ids in _by_host(marks).items():
-                folders = {id: self._folders.get(native_id) for id, native_id in ids.items()}
-                self._cluster(host).cancel(folders)
+            for where, ids in _by_cluster(marks).items():
+                self._cluster(*where).cancel({id: self._folders.get(str(id)) for id in ids})
         finally:
             for native_id, mark in marks.items():
                 self._folders.pop(native_id, None)
                 end_marked(mark)
                 remove_scratch(mark)
 
-    def _cluster(self, host: str) -> Cluster:
-        if host not in self._clusters:
-            self._clusters[host] = Cluster(host, self._runner)
-        return self._clusters[host]
+    def _host(self, name: str) -> tuple[Host, Loose]:
+        if name not in self._hosts:
+            host = Host(name, self._runner)
+            self._hosts[name] = host, Loose(host)
+        return self._hosts[name]
+
+    def _cluster(self, host: str, name: str) -> Cluster:
+        if (host, name) not in self._clusters:
+            self._clusters[host, name] = Cluster(*self._host(host), name)
+        return self._clusters[host, name]
 
 
-def _by_host(native_ids: Iterable[str]) -> dict[str, dict[str, str]]:
-    """By host, Slurm's ids with our native ids, which are ``17``, ``17_3``, or ``17@user@host``."""
-    hosts: dict[str, dict[str, str]] = {}
-    for native_id in native_ids:
-        id, _, host = native_id.partition("@")
-        hosts.setdefault(host, {})[id] = native_id
-    return hosts
+def _is_text(words: str) -> bool:
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _by_cluster(native_ids: Iterable[str]) -> dict[tuple[str, str], list[SlurmId]]:
+    """By host and cluster, its jobs."""
+    clusters: dict[tuple[str, str], list[SlurmId]] = {}
+    for id in map(SlurmId.read, native_ids):
+        clusters.setdefault((id.host, id.cluster), []).append(id)
+    return clusters
+
+
+def _clusters(wanted: PilotDescription) -> tuple[str, ...]:
+    """The clusters of which Slurm takes one: the description's, else, on this host, the environment's (sbatch(1))."""
+    given = clusters_of(wanted)
+    if given or host_of(wanted):
+        return given
+    words = os.environ.get("SBATCH_CLUSTERS") or os.environ.get("SLURM_CLUSTERS") or ""
+    return tuple(one for one in words.split(",") if one)
+
+
+def _check_clusters(wanted: PilotDescription) -> None:
+    if wrong := [one for one in _clusters(wanted) if one == "all" or not _CLUSTER.fullmatch(one)]:
+        raise wanted.wrong(
+            "scheduler_script_commands",
+            f"with --clusters (or SBATCH_CLUSTERS, SLURM_CLUSTERS in the environment) names of clusters with commas "
+            f"between them; not {wrong[0]!r}",
+        )

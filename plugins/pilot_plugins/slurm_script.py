@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from importlib.resources import files
+from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
@@ -19,6 +20,14 @@ from pilot_plugins.slurm_hosts import host_of
 
 #: Seconds before drain at which Slurm's warning comes: it looks at limits every 30 s or so.
 SIGNAL_MARGIN = 30
+
+#: Options of sbatch, long and short, that a pilot's job cannot have, and what to do.
+_NOT_A_PILOTS = {
+    ("array", "a"): "ask for several pilots",
+    ("job-name", "J"): "give the pilot a name",
+    ("test-only", ""): "see `pilot doctor --site`",
+    ("wait", "W"): "see Pilot.wait",
+}
 
 
 class _Template(string.Template):
@@ -50,10 +59,59 @@ def script(jobs: Sequence[Job], *, plain: bool = False) -> str:
     )
 
 
+def write(jobs: Sequence[Job]) -> Path:
+    """The file with the batch script of these jobs, in the folder of the first, for its owner alone."""
+    folder = jobs[0].folder
+    text = script(jobs)
+    path = folder / "job.sh"
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+        file.write(text)
+    if len(jobs) > 1:
+        for index, job in enumerate(jobs):  # where sbatch's --output=…%a leads
+            link = folder / f"array-{index}.log"
+            link.unlink(missing_ok=True)
+            link.symlink_to(job.log_path)
+    return path
+
+
+def given_options(wanted: PilotDescription) -> list[tuple[str, str]]:
+    """sbatch's options that the description has as ``#SBATCH`` lines: name, long or one letter, and value."""
+    options: list[tuple[str, str]] = []
+    for line in wanted.scheduler_script_commands:
+        words = shlex.split(line.removeprefix("#SBATCH"), comments=True) if line.startswith("#SBATCH") else []
+        for word in words:
+            if word.startswith("--"):
+                name, _, value = word[2:].partition("=")
+                options.append((name, value))
+            elif word.startswith("-") and len(word) > 1:
+                options.append((word[1], word[2:].removeprefix("=")))
+            elif options and not options[-1][1]:
+                options[-1] = (options[-1][0], word)
+    return options
+
+
+def check_options(wanted: PilotDescription) -> None:
+    """Raise DescriptionError for ``#SBATCH`` lines under which the pilot's job could not be followed."""
+    try:
+        given = given_options(wanted)
+    except ValueError as error:
+        raise wanted.wrong("scheduler_script_commands", f"#SBATCH lines that a shell can read: {error}") from None
+    for name, _ in given:
+        for (long, short), advice in _NOT_A_PILOTS.items():
+            if name == short or (len(name) > 2 and long.startswith(name)):
+                raise wanted.wrong("scheduler_script_commands", f"#SBATCH lines without --{long}: {advice}")
+
+
+def clusters_of(wanted: PilotDescription) -> tuple[str, ...]:
+    """The clusters of which Slurm takes one for the pilot, as the description names them."""
+    given = [value for name, value in given_options(wanted) if name in ("clusters", "M")]
+    return tuple(one for one in given[-1].split(",") if one) if given else ()
+
+
 def _identity(jobs: Sequence[Job]) -> list[str]:
-    names = [job.description.name or job.pilot for job in jobs]
     output = str(jobs[0].log_path)
-    lines = [f"--job-name={names[0] if len(jobs) == 1 else f'{names[0]}..{names[-1]}'}"]
+    lines = []
     if len(jobs) > 1:
         lines.append(f"--array=0-{len(jobs) - 1}")
         output = str(jobs[0].folder / "array-").replace("%", "%%") + "%a.log"

@@ -8,11 +8,14 @@ import time
 from pathlib import Path
 
 from pilot.interfaces import JobState
+from pilot_plugins.slurm_ids import SlurmId
 
 log = logging.getLogger(__name__)
 
-#: Polls that must not know a job before it counts as gone.
+#: Polls that must not know a job before it counts as missing.
 FORGOTTEN_POLLS = 2
+#: Seconds in which Slurm says how a job ended that was told to end and has.
+SETTLE_SECONDS = 60.0
 
 #: Every state of squeue(1), "JOB STATE CODES". Not here, because it is no end yet: a job that is COMPLETING.
 STATES = {
@@ -69,7 +72,7 @@ Shown = tuple[str, str, str]
 class WatchedJob:
     """What is known of one job: what its own files say, and what squeue said last."""
 
-    def __init__(self, id: str, folder: Path | None) -> None:
+    def __init__(self, id: SlurmId, folder: Path | None) -> None:
         self._id = id
         self._folder = folder
         #: It was submitted in this process.
@@ -77,8 +80,10 @@ class WatchedJob:
         self._started: list[str] | None = None
         self._seen_started = math.inf
         self._ended: list[str] | None = None
+        self._seen_ended = math.inf
         self._shown: Shown | None = None
-        self._asked = -math.inf
+        #: When the poll began that showed it (`time.monotonic`).
+        self._shown_at = -math.inf
         self._unknown = 0
         self._trouble = ""
         self._warned = ""
@@ -87,8 +92,8 @@ class WatchedJob:
         """Read the job's files."""
         if self._started is None and (words := self._file("started")) is not None:
             self._started, self._seen_started = words, time.monotonic()
-        if self._ended is None:
-            self._ended = self._file("ended")
+        if self._ended is None and (words := self._file("ended")) is not None:
+            self._ended, self._seen_ended = words, time.monotonic()
 
     def _file(self, name: str) -> list[str] | None:
         """The words behind the id; None when there is no such file, or it is about an earlier job of this pilot."""
@@ -98,7 +103,7 @@ class WatchedJob:
             id, *words = (self._folder / name).read_text().split()
         except (OSError, ValueError):
             return None
-        return words if id == self._id else None
+        return words if id == self._id.number else None
 
     def take(self, shown: Shown | None, asked: float, trouble: str) -> None:
         """Take over what a poll says.
@@ -111,19 +116,19 @@ class WatchedJob:
         self._trouble = trouble
         if trouble:
             return
-        self._asked = asked
-        self._unknown = 0 if shown is not None else self._unknown + 1
-        self._shown = shown or self._shown
+        self._unknown += 1
+        if shown is not None:
+            self._unknown, self._shown, self._shown_at = 0, shown, asked
         state, words = self._judge()
         reason = self._shown[2] if self._shown is not None else ""
         if state is JobState.QUEUED and reason in NEVER and reason != self._warned:
             self._warned = reason
-            log.warning("Slurm job %s is %s", self._id, words)
+            log.warning("Slurm job %s is %s", self._id.number, words)
 
     @property
     def open(self) -> bool:
         """True while squeue has something to say that its files and it have not said yet."""
-        return self.state()[0] in (JobState.UNKNOWN, JobState.QUEUED, JobState.RUNNING)
+        return self._judge()[0] in (JobState.UNKNOWN, JobState.QUEUED, JobState.RUNNING, JobState.MISSING)
 
     def is_over(self) -> bool:
         """True when nothing of it is left to be cancelled, as far as is known."""
@@ -140,7 +145,11 @@ class WatchedJob:
 
     def is_pending(self) -> bool:
         """True when squeue said so after all that its files say."""
-        return self._judge()[0] in (JobState.QUEUED, JobState.TAKEN)
+        return self._shown is not None and STATES.get(self._shown[0]) is JobState.QUEUED and self._is_shown_last()
+
+    def _is_shown_last(self) -> bool:
+        """True when squeue was asked, with an answer, after all that its files say."""
+        return self._started is None or self._shown_at > self._seen_started
 
     def has_ended(self) -> bool:
         """True when its script has come to its end."""
@@ -150,7 +159,8 @@ class WatchedJob:
     def state(self) -> tuple[JobState, str]:
         """Its state, and the words for it."""
         state, words = self._judge()
-        return state, f"Slurm job {self._id}: {words}"
+        cluster = f" ({self._id.cluster})" if self._id.cluster else ""
+        return state, f"Slurm job {self._id.number}{cluster}: {words}"
 
     def _judge(self) -> tuple[JobState, str]:
         shown = self._shown
@@ -162,10 +172,11 @@ class WatchedJob:
             if "USR1" in self._ended:
                 return JobState.EXPIRED, "its walltime was nearly over, and the agents ended"
             return JobState.ENDED, f"the agents ended with code {self._ended[0]}"
-        if self._unknown >= FORGOTTEN_POLLS:
-            if self._ended is not None:
-                return JobState.ENDED, f"the job was ended from outside, with code {self._ended[0]}"
-            return JobState.ENDED, "Slurm does not know it any more"
+        is_forgotten = self._unknown >= FORGOTTEN_POLLS
+        if self._ended is not None and (is_forgotten or time.monotonic() - self._seen_ended > SETTLE_SECONDS):
+            return JobState.ENDED, f"the job was ended from outside, with code {self._ended[0]}"
+        if is_forgotten:
+            return JobState.MISSING, "Slurm does not know it any more"
         if self._trouble:
             return JobState.UNKNOWN, f"squeue cannot be asked: {self._trouble}"
         if state is JobState.QUEUED and shown is not None:
@@ -185,15 +196,21 @@ class WatchedJob:
     def _judge_queued(self, shown: Shown) -> tuple[JobState, str]:
         name, nodes, reason = shown
         if self._started is not None:
-            if self._asked > self._seen_started:
+            if not self._is_shown_last():
+                return JobState.RUNNING, f"RUNNING on {' '.join(self._started)}"
+            if self._was_signalled():
                 return JobState.TAKEN, f"it was requeued ({name}: {reason})"
-            return JobState.RUNNING, f"RUNNING on {' '.join(self._started)}"
+            return JobState.MISSING, f"it has started, and is in the queue ({name}: {reason})"
         if name == "CONFIGURING":
             return JobState.QUEUED, f"its nodes {nodes} are being started"
         if reason in ("", "None"):
             return JobState.QUEUED, "pending"
-        advice = NEVER.get(reason, "").format(id=self._id)
+        advice = NEVER.get(reason, "").format(id=self._id.number)
         return JobState.QUEUED, f"pending: {reason}" + (f", it will never start like this: {advice}" if advice else "")
+
+    def _was_signalled(self) -> bool:
+        """True when its script has got a signal, or has ended: it does not run on."""
+        return self._ended is not None or (self._folder is not None and (self._folder / "expiring").exists())
 
     def _describe_end(self, shown: Shown) -> str:
         words, nodes, reason = shown

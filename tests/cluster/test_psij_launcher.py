@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -61,16 +62,21 @@ def submit(launcher: PsijLauncher) -> Iterator[Callable[[Job], str]]:
     yield call
     for id, one in submitted:
         launcher.cancel(id, one.environment[MARK])
-    assert not {id.split(":")[1] for id, _ in submitted} & set(run("squeue", "-h", "-o", "%i").split())
+    assert not {number(id) for id, _ in submitted} & set(run("squeue", "-h", "-o", "%i").split())
 
 
 def run(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
 
 
+def number(id: str) -> str:
+    """As Slurm knows the job."""
+    return id.partition(":")[2].partition("#")[0]
+
+
 def shown(id: str) -> dict[str, str]:
     """What ``scontrol show job`` says: field → value."""
-    words = run("scontrol", "-o", "show", "job", id.split(":")[1]).split()
+    words = run("scontrol", "-o", "show", "job", number(id)).split()
     return dict(word.split("=", 1) for word in words if "=" in word)
 
 
@@ -121,7 +127,6 @@ def test_every_field_arrives(launcher: PsijLauncher, job: Any, submit: Any) -> N
     )
     job_fields = shown(submit(one))
     wanted = {
-        "JobName": "my-pilot",
         "Partition": "qpu",
         "TimeLimit": "00:07:00",
         "Features": "ibm&ibm",
@@ -136,6 +141,7 @@ def test_every_field_arrives(launcher: PsijLauncher, job: Any, submit: Any) -> N
         "Reason": "JobHeldUser",
     }
     assert {key: job_fields[key] for key in wanted} == wanted
+    assert re.fullmatch(r"my-pilot\.[0-9a-f]{12}", job_fields["JobName"])
     assert job_fields["Comment"] == "two"  # of two words, as scontrol writes them
 
 
@@ -166,7 +172,7 @@ def test_cancel_while_it_runs(launcher: PsijLauncher, job: Any, eventually: Even
     assert marked(one.environment[MARK]) == []
     assert shown(id)["JobState"] == "CANCELLED"
     assert look(launcher, id, one)[0] in (JobState.ENDED, JobState.CANCELLED)
-    assert work.is_dir() and not list(work.glob(f"{id.split(':')[1]}*"))
+    assert work.is_dir() and not list(work.glob(f"{number(id)}*"))
     launcher.cancel(id, one.environment[MARK])  # nothing happens the second time
 
 
@@ -207,7 +213,7 @@ def test_scancel_from_outside(launcher: PsijLauncher, job: Any, submit: Any, eve
     one = job("sleep", "60")
     id = submit(one)
     eventually(lambda: look(launcher, id, one)[0] is JobState.RUNNING, timeout=20)
-    run("scancel", id.split(":")[1])
+    run("scancel", number(id))
     eventually(lambda: look(launcher, id, one)[0] is JobState.CANCELLED, timeout=20)
 
 
@@ -235,14 +241,14 @@ def test_a_queue_that_cannot_be_read_ends_no_job(
     id = submit(one)
     eventually(lambda: look(launcher, id, one)[0] is JobState.RUNNING, timeout=20)
     (tmp_path / "broken.conf").write_text("nonsense\n")
-    psij_job = launcher._jobs[id]
     with monkeypatch.context() as broken:
         broken.setenv("SLURM_CONF", str(tmp_path / "broken.conf"))
         poller = launcher._executors["slurm"]._queue_poll_thread
         eventually(lambda: poller._poll_error_count >= 4, timeout=20)
         assert look(launcher, id, one)[0] is JobState.RUNNING
         broken.setenv("PATH", str(tmp_path))
-        eventually(lambda: psij_job.status.final, timeout=20)
+        count = poller._poll_error_count
+        eventually(lambda: poller._poll_error_count >= count + 2, timeout=20)
         assert look(launcher, id, one)[0] in (JobState.RUNNING, JobState.UNKNOWN)
     eventually(lambda: look(launcher, id, one) == (JobState.RUNNING, "running"), timeout=20)
 

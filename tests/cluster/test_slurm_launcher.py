@@ -19,10 +19,12 @@ from typing import Any
 
 import pytest
 from pilot_plugins.slurm_cluster import Cluster
-from pilot_plugins.slurm_hosts import SSH, run
+from pilot_plugins.slurm_hosts import SSH, Host, run
+from pilot_plugins.slurm_ids import SlurmId
 from pilot_plugins.slurm_launcher import SlurmLauncher
 from pilot_plugins.slurm_script import script
 from pilot_plugins.slurm_states import NEVER, STATES
+from pilot_plugins.slurm_submission import Loose
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PilotError
@@ -107,6 +109,11 @@ def cancel(launcher: SlurmLauncher, id: str, job: Job) -> None:
     launcher.cancel(id, job.environment[MARK])
 
 
+def number(id: str) -> str:
+    """As Slurm knows the job."""
+    return SlurmId.read(id).number
+
+
 SLEEP = ("sh", "-c", "touch ready; exec sleep 60")
 
 
@@ -120,12 +127,12 @@ def test_a_job_runs_on_every_node_and_ends(launcher: SlurmLauncher, make: Any, e
     job = make("sh", "-c", command, number_of_nodes=2, name="my pilot", environment={"WORD": word})
     launcher.check(job.description)
     id = launcher.submit(job)
-    assert ended(id, job) == (JobState.ENDED, f"Slurm job {id}: the agents ended with code 3")
+    assert ended(id, job) == (JobState.ENDED, f"Slurm job {number(id)}: the agents ended with code 3")
     lines = job.log_path.read_text().splitlines()
     assert {line for line in lines if line.startswith("a b")} == {
         f"{word} {node} {job.folder}" for node in ("c1", "c2")
     }
-    assert (job.folder / "ended").read_text() == f"{id} 3\n"
+    assert (job.folder / "ended").read_text() == f"{number(id)} 3\n"
     assert (job.folder / "job.sh").stat().st_mode & 0o777 == 0o600
     cancel(launcher, id, job)
 
@@ -141,7 +148,7 @@ def test_cancel_ends_all_processes(
     cancel(launcher, id, job)
     assert time.monotonic() - begun < 5.5
     assert marked(job.environment[MARK]) == []
-    assert cluster.run("squeue", "-h", "-j", id).stdout == ""
+    assert cluster.run("squeue", "-h", "-j", number(id)).stdout == ""
     cancel(launcher, id, job)  # nothing happens the second time
 
 
@@ -165,7 +172,7 @@ def test_status_and_cancel_in_another_process(launcher: SlurmLauncher, make: Any
     )
     command = [sys.executable, "-c", code, id, str(job.folder), job.environment[MARK]]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ":".join(sys.path)})
-    assert f"Slurm job {id}: RUNNING on c" in done.stdout, done.stderr
+    assert f"Slurm job {number(id)}: RUNNING on c" in done.stdout, done.stderr
     assert marked(job.environment[MARK]) == []
     assert ended(id, job)[0] in OVER  # here it is known when squeue is asked the next time
 
@@ -174,7 +181,7 @@ def test_status_and_cancel_in_another_process(launcher: SlurmLauncher, make: Any
 def test_an_agent_that_was_killed(launcher: SlurmLauncher, make: Any, ended: Any) -> None:
     job = make("sh", "-c", "kill -9 $$")
     id = launcher.submit(job)
-    assert ended(id, job) == (JobState.ENDED, f"Slurm job {id}: the agents ended with code 137")
+    assert ended(id, job) == (JobState.ENDED, f"Slurm job {number(id)}: the agents ended with code 137")
 
 
 @pytest.mark.usefixtures("idle_cluster")
@@ -182,7 +189,7 @@ def test_cancelled_from_outside(launcher: SlurmLauncher, make: Any, running: Any
     """Also when the agent takes SIGTERM for its orderly end."""
     job = make("bash", "-c", "trap 'exit 0' TERM; touch ready; sleep 60 & wait")
     id = running(job)
-    cluster.run("scancel", id)
+    cluster.run("scancel", number(id))
     state, words = ended(id, job)
     assert state is JobState.CANCELLED and "CANCELLED" in words
     assert (job.folder / "expiring").exists()
@@ -195,7 +202,7 @@ def test_slurms_signal_before_the_end(
     """The agent sees the file, drains and ends: the pilot's time was over. Sent by hand: Slurm's clock is coarse."""
     job = make("bash", "-c", "touch ready; until [ -e expiring ]; do sleep 0.05; done", walltime=5)
     id = running(job)
-    cluster.run("scancel", "--signal=USR1", "--batch", id)
+    cluster.run("scancel", "--signal=USR1", "--batch", number(id))
     assert ended(id, job)[0] is JobState.EXPIRED
 
 
@@ -205,11 +212,11 @@ def test_a_requeued_job_was_taken(
 ) -> None:
     job = make(*SLEEP, scheduler_script_commands=("#SBATCH --requeue",))
     id = running(job)
-    assert cluster.run("scontrol", "requeue", id).returncode == 0
+    assert cluster.run("scontrol", "requeue", number(id)).returncode == 0
     state, words = ended(id, job)
     assert state is JobState.TAKEN and "requeued" in words
     cancel(launcher, id, job)  # else it would start again
-    eventually(lambda: cluster.run("squeue", "-h", "-j", id).stdout == "")
+    eventually(lambda: cluster.run("squeue", "-h", "-j", number(id)).stdout == "")
 
 
 @pytest.mark.usefixtures("idle_cluster")
@@ -272,9 +279,13 @@ def test_refused_in_sbatchs_own_words(cluster: Any, launcher: SlurmLauncher, mak
         launcher.submit(make("true", licenses="qpu_ibm:2"))
 
 
-def test_a_job_that_slurm_does_not_know(cluster: Any, launcher: SlurmLauncher, make: Any, ended: Any) -> None:
-    state, words = ended("999999", make("true"))
-    assert state is JobState.ENDED and "does not know" in words
+def test_a_job_that_slurm_does_not_know(
+    cluster: Any, launcher: SlurmLauncher, make: Any, eventually: Eventually
+) -> None:
+    """It is missing; whether it is over the fleet decides, which hears its agent, or not."""
+    job = make("true")
+    eventually(lambda: look(launcher, "999999", job)[0] is JobState.MISSING, 60)
+    assert "does not know" in look(launcher, "999999", job)[1]
 
 
 def test_no_controller_no_end(launcher: SlurmLauncher, make: Any, eventually: Eventually, tmp_path: Path) -> None:
@@ -294,17 +305,18 @@ def test_no_controller_no_end(launcher: SlurmLauncher, make: Any, eventually: Ev
 def test_jobs_alike_become_one_array(
     launcher: SlurmLauncher, make: Any, ended: Any, runner: Counted, cluster: Any
 ) -> None:
-    jobs = [make("sh", "-c", f"echo I am {number}", name=f"p{number}") for number in range(4)]
+    jobs = [make("sh", "-c", f"echo I am {one}", name=f"p{one}") for one in range(4)]
     jobs.insert(2, make("sh", "-c", "echo I am other", cores_per_node=2))
     ids = launcher.submit_many(jobs)
     assert runner.count("sbatch") == 2
-    array = ids[0].split("_")[0]  # type: ignore[union-attr]
-    assert [ids[number] for number in (0, 1, 3, 4)] == [f"{array}_{index}" for index in range(4)]
-    assert "_" not in ids[2]  # type: ignore[operator]
+    numbers = [number(str(id)) for id in ids]
+    array = numbers[0].split("_")[0]
+    assert [numbers[one] for one in (0, 1, 3, 4)] == [f"{array}_{index}" for index in range(4)]
+    assert "_" not in numbers[2]
     for id, job in zip(ids, jobs, strict=True):
         state, reason = ended(id, job)
         assert state is JobState.ENDED
-        assert re.fullmatch(rf"Slurm job {id}: (the agents ended with code 0|COMPLETED on c\d)", reason)
+        assert re.fullmatch(rf"Slurm job {number(id)}: (the agents ended with code 0|COMPLETED on c\d)", reason)
         assert job.log_path.read_text().splitlines()[-1] == job.command[-1].removeprefix("echo ")
 
 
@@ -362,7 +374,7 @@ def test_the_fleet_submits_together_and_says_what_is_seen(
 @pytest.mark.parametrize("name", [*STATES, "A_NEW_ONE"])
 def test_every_state_of_squeue(name: str, tmp_path: Path) -> None:
     """What is said of a job that squeue shows in this state, with its words."""
-    shown = f"17|{name}|c1|SomeReason"
+    shown = f"17|17|{name}|p|c1|SomeReason"
     launcher = SlurmLauncher(lambda command, input: (0, shown, ""))
     state, words = launcher.status({"17": tmp_path})["17"]
     taken = "BOOT_FAIL NODE_FAIL PREEMPTED REQUEUED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD REQUEUE_FED REVOKED"
@@ -393,21 +405,21 @@ def test_states_are_those_of_the_manual_page() -> None:
 
 @pytest.mark.parametrize("reason", NEVER)
 def test_reasons_that_will_not_pass(reason: str, tmp_path: Path) -> None:
-    launcher = SlurmLauncher(lambda command, input: (0, f"17|PENDING||{reason}", ""))
+    launcher = SlurmLauncher(lambda command, input: (0, f"17|17|PENDING|p||{reason}", ""))
     state, words = launcher.status({"17": tmp_path})["17"]
     assert state is JobState.QUEUED and f"pending: {reason}, it will never start like this: " in words
 
 
 @pytest.mark.parametrize("reason", ["Resources", "Nodes required for job are DOWN, DRAINED or reserved for jobs"])
 def test_other_reasons_are_said_as_they_are(reason: str, tmp_path: Path) -> None:
-    launcher = SlurmLauncher(lambda command, input: (0, f"17_3|PENDING||{reason}", ""))
+    launcher = SlurmLauncher(lambda command, input: (0, f"17_3|17|PENDING|p||{reason}", ""))
     assert launcher.status({"17_3": tmp_path})["17_3"] == (JobState.QUEUED, f"Slurm job 17_3: pending: {reason}")
 
 
 def test_sacct_knows_what_squeue_has_forgotten(tmp_path: Path) -> None:
     answers = {"squeue": (1, "", "slurm_load_jobs error: Invalid job id specified"), "sacct": (0, "", "")}
     launcher = SlurmLauncher(lambda command, input: answers[command[0]])
-    answers["sacct"] = (0, "17|CANCELLED by 1000|c1|0:15\n", "")
+    answers["sacct"] = (0, "17|CANCELLED by 1000|p|c1|0:15\n", "")
     assert launcher.status({"17": tmp_path})["17"] == (
         JobState.CANCELLED,
         "Slurm job 17: CANCELLED by 1000 on c1",
@@ -421,17 +433,10 @@ def test_sacct_is_asked_once_where_there_is_none(tmp_path: Path) -> None:
         calls.append(command[0])
         return (0, "", "") if command[0] == "squeue" else (1, "", "Slurm accounting storage is disabled")
 
-    cluster = Cluster("", runner)
-    assert [cluster.ask(["17"]) for _ in range(3)] == [({}, "")] * 3
-    assert calls == ["squeue", "sacct", "squeue", "squeue"]
-
-
-def test_a_busy_slurm_is_asked_again(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pilot_plugins.slurm_cluster.BACK_OFF", (0.01, 0.01))
-    answers = iter([(1, "", "sbatch: error: Socket timed out on send/recv operation")] * 2 + [(0, "17;test\n", "")])
-    assert SlurmLauncher(lambda command, input: next(answers)).submit(make("true")) == "17"
-    with pytest.raises(PilotError, match="Resource temporarily unavailable"):
-        SlurmLauncher(lambda command, input: (1, "", "Resource temporarily unavailable")).submit(make("true"))
+    host = Host("", runner)
+    cluster = Cluster(host, Loose(host))
+    assert [cluster.ask([SlurmId("17")]) for _ in range(3)] == [({}, "")] * 3
+    assert calls == ["squeue", "sacct", "scontrol", "squeue", "scontrol", "squeue", "scontrol"]
 
 
 # ---- the batch script -----------------------------------------------------------------------------------------------
@@ -449,7 +454,7 @@ def test_every_field_is_in_the_script(make: Any) -> None:
     head, _, body = text.partition("\n\n")
     options = "gres=qpu:1 qos=high account=me reservation=r1 licenses=qpu_ibm:1 partition=gpu nodes=3 mem=1024M time=11"
     options += " cpus-per-task=4 ntasks-per-node=1 gpus-per-node=2 exclusive no-requeue no-kill signal=B:USR1@90"
-    options += f" open-mode=append output={job.log_path} job-name=pilot-1 mail-type=END"
+    options += f" open-mode=append output={job.log_path} mail-type=END"
     for option in [*options.split(), "constraint='a&b # c'"]:
         assert f"#SBATCH --{option}\n" in head + "\n", option
     order = ["export KEY='it'\"'\"'s'", "apptainer exec image.sif agent 'with a blank'", "module load cuda/12"]
@@ -542,7 +547,7 @@ def test_over_ssh(login_node: str, launcher: SlurmLauncher, make: Any, ended: An
     job = make("sh", "-c", "echo $WORD", resource=f"slurm://{login_node}", environment={"WORD": "hello"})
     launcher.check(job.description)
     id = launcher.submit(job)
-    assert id.endswith(f"@{login_node}")
+    assert f"@{login_node}#" in id
     assert ended(id, job)[0] is JobState.ENDED
     assert "hello" in job.log_path.read_text()
     other = make(*SLEEP, resource=f"slurm://{login_node}")

@@ -87,9 +87,14 @@ def leave():
 
 def total(numbers, more):
     return sum(numbers) + more["x"]
+
+def threads():
+    import numpy, threadpoolctl
+    numpy.ones((300, 300)) @ numpy.ones((300, 300))
+    return {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
 """
-pid, nap, note, span, fail, speak, die, leave, total = (
-    local(SOURCE, name) for name in ("pid", "nap", "note", "span", "fail", "speak", "die", "leave", "total")
+pid, nap, note, span, fail, speak, die, leave, total, threads = (
+    local(SOURCE, name) for name in ("pid", "nap", "note", "span", "fail", "speak", "die", "leave", "total", "threads")
 )
 
 
@@ -171,6 +176,12 @@ def test_a_task_of_two_cores_has_both(field: Field) -> None:
     spans = [task.result(timeout=30) for task in (*before, *after)]
     assert all(overlap([whole, one]) == 1 for one in spans)
     assert overlap(spans) <= 2
+
+
+def test_libraries_have_as_many_threads_as_the_task_has_cores(field: Field) -> None:
+    pytest.importorskip("threadpoolctl")
+    assert field.run(threads).result(timeout=60) == {1}
+    assert field.run(threads, num_cpus=2).result(timeout=60) == {2}
 
 
 def test_fractions_share_cores(field: Field) -> None:
@@ -294,14 +305,14 @@ import sys, warnings
 warnings.simplefilter("ignore")
 from pilot import registry
 ray = registry.load("pilot.engines", "ray").connect({"address": sys.argv[1], "token": sys.argv[2]})
-print("found", ray.get(ray.remote(lambda: 6 * 7).remote(), timeout=30))
+print("found", ray.get(ray.remote(lambda: 6 * 7).remote(), timeout=80))
 ray.shutdown()
 """
 
 
 def ray_client(client: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", RAY_CLIENT, client["address"], client["token"]]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
 
 def test_native_client(field: Field) -> None:

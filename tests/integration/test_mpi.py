@@ -156,6 +156,54 @@ def test_one_rank_is_killed(manager: PilotManager) -> None:
     assert raised.value.returncodes == {1: -9}
 
 
+def leave_on(rank: int) -> None:
+    from mpi4py import MPI
+
+    if MPI.COMM_WORLD.rank == rank:
+        os._exit(0)
+    MPI.COMM_WORLD.Barrier()
+
+
+def test_one_rank_leaves_without_a_word(manager: PilotManager) -> None:
+    with pytest.raises(MpiFailed, match=r"rank 1 of 2 \(the function\) ended by itself with code 0 before it returned"):
+        submit(manager, 2, function=leave_on, args=[1]).result(SOON)
+
+
+def read_standard_input() -> str:
+    return sys.stdin.read()
+
+
+def test_standard_input_is_empty(manager: PilotManager) -> None:
+    programs = {
+        "cat": "",
+        "read": "read line || echo none",
+        "python": f"{shlex.quote(sys.executable)} -",
+        "terminal": "test -t 0 || echo none",
+    }
+    tasks = [
+        submit(manager, ranks, mpi=["sh", "-c", f"cat; {script}"] if script else ["cat"])
+        for script in programs.values()
+        for ranks in (1, 2)
+    ]
+    for task in tasks:
+        assert {text.strip() for text in task.result(SOON).stdout} <= {"", "none"}
+    assert submit(manager, 2, function=read_standard_input).result(SOON) == ["", ""]
+
+
+def ignored_and_blocked() -> list[str]:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return [line.split()[1] for line in lines if line.startswith(("SigIgn", "SigBlk"))]
+
+
+def test_ranks_have_the_signals_of_a_plain_process(manager: PilotManager) -> None:
+    script = "set -o pipefail; grep -E 'Sig(Ign|Blk)' /proc/self/status | cut -f2; yes | head -1 || echo $?"
+    done = submit(manager, 2, mpi=["bash", "-c", script]).result(SOON)
+    assert [text.split() for text in done.stdout] == [[16 * "0", 16 * "0", "y", "141"]] * 2
+    assert done.stderr == ("", "")
+    pipe_and_file_size = f"{1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1):016x}"  # what Python ignores
+    assert submit(manager, 2, function=ignored_and_blocked).result(SOON) == [[16 * "0", pipe_and_file_size]] * 2
+
+
 def test_exit_code_and_outputs_of_a_program(manager: PilotManager) -> None:
     script = "echo was $PMI_RANK; test $PMI_RANK = 0 || { echo broken >&2; exit 7; }; sleep 4000"
     with pytest.raises(MpiFailed, match=r"rank 1 of 2 \(sh\) returned 7: broken") as raised:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -59,6 +60,40 @@ WRONG: dict[str, tuple[type[Description], dict[str, Any], str, str]] = {
     "kwargs with numbers": (TASK, {"kwargs": {1: 2}}, "kwargs", "str"),
     "pilot and pilots": (TASK, {"pilot": "a", "pilots": ["b"]}, "pilots", "not both"),
     "executable is one text": (TASK, {"function": None, "executable": "ls -l"}, "executable", "list of words"),
+    "executable is bytes": (TASK, {"function": None, "executable": b"ls -l"}, "executable", "shlex.split('ls -l')"),
+    "executable is a path": (TASK, {"function": None, "executable": Path("ls")}, "executable", "list of words"),
+    "executable is a set": (TASK, {"function": None, "executable": {"ls", "-l"}}, "executable", "list of words"),
+    "mpi is one text": (TASK, {"function": None, "mpi": "a b", "ranks": 1}, "mpi", "shlex.split('a b')"),
+    "container is one text": (PILOT, {"container": "apptainer exec"}, "container", "shlex.split('apptainer exec')"),
+    "no program": (TASK, {"function": None, "executable": ["", "-l"]}, "executable", "the program (word 0) is empty"),
+    "a number is a word": (
+        TASK,
+        {"function": None, "executable": ["sleep", 5]},
+        "executable",
+        "word 1 is 5: use str(5)",
+    ),
+    "a fraction": (TASK, {"function": None, "mpi": ["a", 0.5], "ranks": 1}, "mpi", "word 1 is 0.5: use str(0.5)"),
+    "a truth value": (
+        TASK,
+        {"function": None, "executable": ["a", True]},
+        "executable",
+        "word 1 is True: use str(True)",
+    ),
+    "a NumPy number": (TASK, {"function": None, "executable": ["a", np.int64(5)]}, "executable", "word 1 is "),
+    "nothing is a word": (TASK, {"function": None, "executable": ["a", "b", None]}, "executable", "word 2 is None"),
+    "words in words": (TASK, {"function": None, "executable": ["a", ["b"]]}, "executable", "word 1 is ['b']"),
+    "NUL in a word": (TASK, {"function": None, "executable": ["a", "b\0c"]}, "executable", r"word 1 is 'b\x00c'"),
+    "NUL in a path": (TASK, {"function": None, "mpi": [Path("a\0")], "ranks": 1}, "mpi", r"word 0 is 'a\x00'"),
+    "half a character": (TASK, {"function": None, "executable": ["a", "\ud800"]}, "executable", "can be encoded"),
+    "NUL in a folder": (TASK, {"working_directory": "a\0b"}, "working_directory", "without the NUL character"),
+    "NUL in a variable": (TASK, {"environment": {"A": "\0"}}, "environment", r"A is '\x00'"),
+    "variable is a number": (
+        PILOT,
+        {"environment": {"OMP_NUM_THREADS": 4}},
+        "environment",
+        "OMP_NUM_THREADS is 4: use str(4)",
+    ),
+    "no name of a variable": (PILOT, {"environment": {"A=B": "1"}}, "environment", "'A=B' cannot be the name"),
     "executable with args": (
         TASK,
         {"function": None, "executable": ["ls"], "args": [1]},
@@ -84,6 +119,19 @@ def test_wrong(cls: type[Description], fields: dict[str, Any], field: str, allow
     assert caught.value.field == field
     back = pickle.loads(pickle.dumps(caught.value))
     assert str(back) == text
+
+
+def test_words_are_texts_and_paths() -> None:
+    words = ["printf", "", Path("a/b"), b"caf\xe9", np.str_("x"), "two words"]
+    expected = ("printf", "", "a/b", "caf\udce9", "x", "two words")
+    for given in (words, tuple(words)):
+        assert TaskDescription(executable=given).executable == expected  # type: ignore[arg-type]
+        assert TaskDescription(mpi=given, ranks=2).mpi == expected  # type: ignore[arg-type]
+    assert all(type(word) is str for word in TaskDescription(executable=words).executable)  # type: ignore[arg-type]
+    task = TaskDescription(executable=("ls",), working_directory=Path("a"), environment={"A": Path("b"), "C": ""})  # type: ignore[arg-type,dict-item]
+    assert (task.working_directory, task.environment) == ("a", {"A": "b", "C": ""})
+    pilot = PilotDescription(container=("apptainer", "exec", Path("image.sif")), venv=Path("v"))  # type: ignore[arg-type]
+    assert (pilot.container, pilot.venv) == (("apptainer", "exec", "image.sif"), "v")
 
 
 UNKNOWN = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,6 +58,8 @@ class Heard:
         self.started: list[str] = []
         self.ended: list[tuple[str, str, JobState]] = []
         self.seen: list[str] = []
+        #: Pilots whose agent is connected.
+        self.agents: set[str] = set()
 
 
 @pytest.fixture
@@ -74,6 +78,7 @@ def fleet(launcher: Told, heard: Heard) -> Iterator[Fleet]:
         lambda pilot, id: heard.started.append(pilot),
         lambda pilot, mark, reason, how: heard.ended.append((pilot, reason, how)),
         lambda pilot, words: heard.seen.append(words),
+        lambda pilot: pilot in heard.agents,
     )
     one._launchers["told"] = launcher
     yield one
@@ -114,6 +119,54 @@ def test_what_is_not_known_ends_no_pilot(
     eventually(lambda: (fleet.look(), launcher.asked > 10)[1])
     assert heard.ended == [] and launcher.cancelled == []
     assert heard.seen == ["no controller"]
+
+
+@pytest.mark.parametrize("pilot", ["a", "a+1"], ids=["its job", "a job of nodes that were added"])
+def test_a_missing_job_does_not_end_a_pilot_that_is_heard(
+    pilot: str,
+    start: Any,
+    fleet: Fleet,
+    launcher: Told,
+    heard: Heard,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pilot.fleet.MISSING_SECONDS", 0.0)
+    launcher.says = (JobState.MISSING, "not known any more")
+    heard.agents = {"a"}
+    start(pilot)
+    eventually(lambda: (fleet.look(), launcher.asked > 10)[1])
+    assert heard.ended == [] and launcher.cancelled == []
+    heard.agents = set()
+    eventually(lambda: (fleet.look(), heard.ended)[1])
+    assert heard.ended == [(pilot, "not known any more", JobState.ENDED)]
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.UNKNOWN])
+def test_a_job_is_missing_anew_after_it_was_seen(
+    state: JobState,
+    start: Any,
+    fleet: Fleet,
+    launcher: Told,
+    heard: Heard,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("pilot.fleet.time", SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep))
+
+    def looked(says: JobState) -> None:
+        launcher.says, asked = (says, says.value), launcher.asked
+        now[0] += 40.0
+        eventually(lambda: (fleet.look(), launcher.asked > asked and not fleet._looking.is_set())[1])
+
+    start("a")
+    eventually(lambda: heard.started)
+    for says in (JobState.MISSING, JobState.MISSING, state, JobState.MISSING, JobState.MISSING):
+        assert heard.ended == []
+        looked(says)
+    looked(JobState.MISSING)
+    eventually(lambda: heard.ended)
 
 
 @pytest.mark.parametrize("how", [JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED])

@@ -1,0 +1,279 @@
+"""What a task starts, on every engine: it finds what it finds under a plain Python program, and ends with its worker.
+
+The tasks run here as well, where the standard library is the judge.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pilot import Pilot, PilotDescription, PilotManager, Task, TaskDescription, TaskState
+from pilot.errors import TaskTimeout
+
+Eventually = Callable[..., Any]
+
+PROGRAM = '''
+import contextlib, functools, multiprocessing, os, signal, subprocess, sys, threading, time
+from concurrent.futures import ProcessPoolExecutor
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+@functools.lru_cache
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+def square(x):
+    return x * x
+
+def put(queue, point):
+    queue.put(point.x)
+
+def about():
+    own = multiprocessing.current_process()
+    return multiprocessing.get_start_method(), own.name, own.daemon, multiprocessing.parent_process()
+
+def local_target():
+    queue, seen = multiprocessing.Queue(), []
+    def add(a, b):
+        queue.put(a + b + len(seen))
+    seen.append("set before the start")
+    process = multiprocessing.Process(target=add, args=(1, 3))
+    process.start()
+    total = queue.get(timeout=60)
+    process.join()
+    return total, process.exitcode
+
+def script_target():
+    queue = multiprocessing.Queue()
+    process = multiprocessing.Process(target=put, args=(queue, Point(5)))
+    process.start()
+    return queue.get(timeout=60)
+
+def pool(method):
+    with multiprocessing.get_context(method).Pool(2) as workers:
+        points = workers.map(Point, range(3))
+        return workers.map(square, range(5)), [type(point) is Point for point in points], workers.map(fib, [5, 10])
+
+def executor():
+    with ProcessPoolExecutor(2) as workers:
+        return list(workers.map(square, range(5)))
+
+def children_of_children():
+    def outer():
+        inner = multiprocessing.Process(target=sys.exit, args=(5,))
+        inner.start()
+        inner.join()
+        sys.exit(inner.exitcode)
+    process = multiprocessing.Process(target=outer)
+    process.start()
+    process.join()
+    return process.exitcode
+
+def terminate(times=5):
+    codes = set()
+    for _ in range(times):
+        process = multiprocessing.Process(target=time.sleep, args=(600,))
+        process.start()
+        process.terminate()
+        process.join()
+        codes.add(process.exitcode)
+    return codes
+
+def leave(how):
+    pid = os.fork()
+    if pid == 0:
+        if how == "raise":
+            raise LookupError("in the child")
+        if how == "interrupt":
+            raise KeyboardInterrupt
+        if how != "return":
+            sys.exit(how)
+        return 7
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def dispositions():
+    listed = subprocess.run(["grep", "-E", "SigBlk|SigIgn", "/proc/self/status"], capture_output=True, text=True)
+    own = os.path.join("/proc/self/task", str(threading.get_native_id()), "status")
+    with open(own) as file:
+        return listed.stdout.split(), [line.split() for line in file if line.startswith(("SigBlk", "SigIgn"))]
+
+def interrupted_child():
+    code = """if True:
+        import time
+        try:
+            print("up", flush=True)
+            time.sleep(600)
+        except KeyboardInterrupt:
+            print("saved")"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        return process.communicate()[0]
+
+def interrupt_oneself():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(600)
+    except KeyboardInterrupt:
+        return "KeyboardInterrupt"
+'''
+
+#: The task and its arguments.
+CASES = [
+    ("about",),
+    ("local_target",),
+    ("script_target",),
+    ("pool", "fork"),
+    ("pool", "spawn"),
+    ("executor",),
+    ("children_of_children",),
+    ("terminate",),
+    ("leave", 0),
+    ("leave", 3),
+    ("leave", None),
+    ("leave", "a text"),
+    ("leave", "raise"),
+    ("dispositions",),
+    ("interrupted_child",),
+    ("interrupt_oneself",),
+]
+
+#: Starts children of every kind, writes down who they are, and waits for ever.
+FAMILY = """
+import multiprocessing, os, signal, subprocess, sys, time
+
+def note(path):
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\\n")
+
+def stay(path):
+    note(path)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(600)
+
+def parent(path):
+    multiprocessing.Process(target=stay, args=(path,)).start()
+    stay(path)
+
+def daemon(path):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.closerange(0, 256)
+            stay(path)
+        os._exit(0)
+    os.wait()
+
+def family(path):
+    processes = [multiprocessing.Process(target=target, args=(path,)) for target in (stay, stay, parent)]
+    for process in processes:
+        process.start()
+    daemon(path)
+    subprocess.Popen(["sh", "-c", "echo $$ >> " + path + "; exec sleep 600"], start_new_session=True)
+    subprocess.Popen(["sh", "-c", "echo $$ >> " + path + "; sleep 600 & wait"])
+    while len(open(path).read().split()) < 7:
+        time.sleep(0.01)
+    note(path)
+    processes[0].join()
+"""
+
+
+def of_script(source: str, name: str) -> Callable[..., Any]:
+    """A function of a user's script: it travels by value, with what it needs of the script."""
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(source, space)
+    return space[name]  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module", params=["process", "ray", "dask"])
+def pilot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pilot]:
+    with PilotManager(tmp_path_factory.mktemp(request.param) / "session") as manager:
+        pilot = manager.submit_pilot(PilotDescription(engine=request.param, cores_per_node=1))
+        pilot.wait(timeout=60)
+        yield pilot
+        manager.close()
+
+
+def run(pilot: Pilot, function: Callable[..., Any], *args: Any, **wishes: Any) -> Task:
+    return pilot._manager.submit_task(TaskDescription(function=function, args=args, **wishes))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a plain Python program prints, by case."""
+    script = tmp_path_factory.mktemp("plain") / "script.py"
+    lines = ["import signal", "if __name__ == '__main__':", "    signal.signal(2, signal.default_int_handler)"]
+    lines += [f"    print(repr({case[0]}(*{case[1:]!r})), flush=True)" for case in CASES]
+    script.write_text(PROGRAM + "\n" + "\n".join(lines) + "\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True)
+    answers = done.stdout.splitlines()
+    assert len(answers) == len(CASES), done.stdout + done.stderr
+    return dict(zip(map(repr, CASES), answers, strict=True))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(map(str, case)))
+def test_a_task_starts_what_a_plain_program_starts(pilot: Pilot, expected: dict[str, str], case: tuple[Any]) -> None:
+    if case[0] == "interrupt_oneself" and pilot.description.engine == "dask":
+        pytest.skip("tasks on Dask run beside the main thread, which gets the signals of the process")
+    name, *args = case
+    assert repr(run(pilot, of_script(PROGRAM, name), *args, timeout=60).result(timeout=120)) == expected[repr(case)]
+
+
+def test_a_child_leaves_what_it_wrote_in_the_output(pilot: Pilot) -> None:
+    task = run(pilot, of_script(PROGRAM, "leave"), "raise", timeout=60)
+    assert task.result(timeout=120) == 1
+    assert "LookupError: in the child" in (task.info.stderr or "")
+    assert run(pilot, of_script(PROGRAM, "leave"), "interrupt", timeout=60).result(timeout=120) == -signal.SIGINT
+    assert run(pilot, of_script(PROGRAM, "leave"), "return", timeout=60).result(timeout=120) == 0
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout", "death"])
+def test_children_end_with_their_task_and_the_slot_is_free(
+    pilot: Pilot, how: str, tmp_path: Path, eventually: Eventually
+) -> None:
+    notes = tmp_path / "notes"
+    notes.touch()
+    task = run(pilot, of_script(FAMILY, "family"), str(notes), timeout=2.0 if how == "timeout" else None)
+    eventually(lambda: len(notes.read_text().split()) == 8 or task.done(), 60)
+    family = [psutil.Process(int(pid)) for pid in notes.read_text().split()]
+    if how == "cancel":
+        assert task.cancel()
+    elif how == "death":
+        family[-1].kill()
+        eventually(lambda: len(notes.read_text().split()) == 16, 60)  # it runs again
+        assert task.cancel()
+        family = [psutil.Process(int(pid)) for pid in notes.read_text().split() if psutil.pid_exists(int(pid))]
+    else:
+        with pytest.raises(TaskTimeout):
+            task.result(timeout=60)
+    assert run(pilot, abs, -2).result(timeout=60) == 2
+    eventually(lambda: not [one for one in family if is_there(one)], 60)
+    assert task.state in (TaskState.CANCELLED, TaskState.FAILED)
+
+
+def is_there(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_the_terminal_does_not_reach_workers(pilot: Pilot) -> None:
+    """Ctrl-C is for the process group of the terminal's session."""
+    session, group = run(
+        pilot, of_script("import os\ndef ids():\n    return os.getsid(0), os.getpgid(0)", "ids")
+    ).result(timeout=60)
+    assert session != os.getsid(0)
+    assert group != os.getpgid(0)

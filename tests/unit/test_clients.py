@@ -1,0 +1,59 @@
+"""The native clients that the user's process has of a pilot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pilot.clients import Clients
+from pilot.descriptions import PilotDescription
+from pilot.handles import Pilot
+from pilot.interfaces import Engine
+from pilot.states import PilotState
+
+Eventually = Callable[..., Any]
+said: list[tuple[str, str]] = []
+
+
+class Cluster(Engine):
+    """Writes down who is connected; a client is the address."""
+
+    @classmethod
+    def connect(cls, client: Mapping[str, str]) -> Any:
+        said.append(("connected", client["address"]))
+        return client["address"]
+
+    @classmethod
+    def disconnect(cls, client: Mapping[str, str], connected: Any) -> None:
+        assert connected == client["address"]
+        said.append(("disconnected", connected))
+        if connected == "gone":
+            raise OSError("no such cluster")
+
+
+@pytest.fixture(autouse=True)
+def nothing_said() -> None:
+    said.clear()
+
+
+def test_clients_are_closed_once_the_last_one_first() -> None:
+    clients = Clients()
+    for address in ("a", "gone", "b"):
+        clients.open(Cluster, {"address": address})
+    clients.close()
+    clients.close()
+    assert said[3:] == [("disconnected", "b"), ("disconnected", "gone"), ("disconnected", "a")]
+
+
+@pytest.mark.parametrize("state", [PilotState.QUEUED, PilotState.FAILED, PilotState.DONE, PilotState.CANCELLED])
+def test_clients_are_closed_when_the_cluster_ends(state: PilotState, tmp_path: Path, eventually: Eventually) -> None:
+    pilot = Pilot(None, "pilot-1", PilotDescription(cores_per_node=1), tmp_path)  # type: ignore[arg-type]
+    pilot._change(PilotState.ACTIVE, "")
+    pilot._clients.open(Cluster, {"address": "a"})
+    pilot._change(PilotState.DRAINING, "")
+    assert said == [("connected", "a")]
+    pilot._change(state, "")
+    eventually(lambda: said[1:] == [("disconnected", "a")], 60)

@@ -1,0 +1,359 @@
+"""What the Slurm launcher makes of answers that are late, wrong or missing. No Slurm: a runner that plays one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pilot_plugins import slurm_cluster, slurm_hosts, slurm_submission
+from pilot_plugins.slurm_answers import clusters_named, numbers, squeue_lines
+from pilot_plugins.slurm_ids import SlurmId, unique_name
+from pilot_plugins.slurm_launcher import SlurmLauncher
+from slurm_world import INVALID, NOTHING_OF_IT, PRINTED, Answer, Played, PlayedJob
+
+from pilot import PilotManager
+from pilot.descriptions import PilotDescription
+from pilot.errors import DescriptionError, JobRefused, PilotError, SessionError
+from pilot.interfaces import Job, JobState
+from pilot.processes import MARK
+
+OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
+
+
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> Played:
+    monkeypatch.setattr(slurm_hosts, "BACK_OFF", (0.0, 0.0))
+    monkeypatch.setattr(slurm_submission, "LOOKS", (0.0, 0.0))
+    monkeypatch.setattr(slurm_cluster, "GRACE_SECONDS", 0.0)
+    monkeypatch.delenv("SBATCH_CLUSTERS", raising=False)
+    monkeypatch.delenv("SLURM_CLUSTERS", raising=False)
+    return Played({"5": PlayedJob("strangers"), "25": PlayedJob("strangers", state="RUNNING")})
+
+
+@pytest.fixture
+def launcher(slurm: Played) -> SlurmLauncher:
+    one = SlurmLauncher(slurm)
+    one.poll_interval = 0.0
+    return one
+
+
+@pytest.fixture
+def make(make_job: Callable[..., Job]) -> Callable[..., Job]:
+    def make(**fields: Any) -> Job:
+        return make_job(PilotDescription(**{"resource": "slurm://", "cores_per_node": 1, **fields}), "true")
+
+    return make
+
+
+def ours(slurm: Played) -> dict[str, str]:
+    """The jobs with our name and their states."""
+    return {number: job.state for number, job in slurm.jobs.items() if job.name.startswith("pilot-1.")}
+
+
+# ---- what squeue says of a job that runs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scontrol", [True, False], ids=["scontrol knows it", "scontrol does not"])
+@pytest.mark.parametrize("way", NOTHING_OF_IT)
+def test_a_job_that_squeue_does_not_show_has_not_ended(
+    way: str, scontrol: bool, slurm: Played, launcher: SlurmLauncher, make: Any
+) -> None:
+    job = make()
+    id = launcher.submit(job)
+    assert launcher.status({id: job.folder})[id][0] is JobState.QUEUED
+    slurm.jobs["17"].state = "RUNNING"
+    (job.folder / "started").write_text("17 c1\n")
+    assert launcher.status({id: job.folder})[id][0] is JobState.RUNNING
+    slurm.squeue = NOTHING_OF_IT[way]
+    if not scontrol:
+        slurm.scontrol = lambda answer: (1, "", INVALID)
+    states = [launcher.status({id: job.folder})[id][0] for _ in range(5)]
+    assert not {*states} & {*OVER}, states
+    slurm.squeue = slurm.scontrol = lambda answer: answer
+    assert launcher.status({id: job.folder})[id][0] is JobState.RUNNING
+    slurm.jobs["17"].state = "CANCELLED"
+    assert launcher.status({id: job.folder})[id][0] is JobState.CANCELLED
+
+
+def test_a_job_that_waits_is_asked_about_elsewhere(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    """It has no agent that could be heard: where squeue is silent, scontrol has the word."""
+    job = make()
+    id = launcher.submit(job)
+    slurm.squeue = NOTHING_OF_IT["empty"]
+    for _ in range(5):
+        assert launcher.status({id: job.folder})[id][0] is JobState.QUEUED
+
+
+def test_a_requeued_job_whose_script_got_a_signal_was_taken(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    job = make()
+    id = launcher.submit(job)
+    (job.folder / "started").write_text("17 c1\n")
+    assert launcher.status({id: job.folder})[id][0] in (JobState.RUNNING, JobState.MISSING)
+    (job.folder / "expiring").write_text("TERM\n")
+    state, words = launcher.status({id: job.folder})[id]
+    assert state is JobState.TAKEN and "requeued" in words
+
+
+# ---- what sbatch says ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", PRINTED)
+def test_the_job_is_the_one_that_was_submitted(way: str, slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    """Whatever the site's sbatch prints; and no other job is cancelled with it."""
+    slurm.sbatch = PRINTED[way]
+    job = make()
+    id = launcher.submit(job)
+    assert SlurmId.read(id).number == "17"
+    assert ours(slurm) == {"17": "PENDING"}
+    launcher.cancel(id, job.environment[MARK])
+    assert ours(slurm) == {"17": "CANCELLED"}
+    assert [slurm.jobs[number].state for number in ("5", "25")] == ["PENDING", "RUNNING"]
+
+
+def test_squeue_is_slow_to_show_a_job_without_a_number(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    slurm.sbatch = PRINTED["text behind"]
+    empty = iter([(0, "", "")])
+    slurm.squeue = lambda answer: next(empty, answer)
+    assert SlurmId.read(launcher.submit(make())).number == "17"
+
+
+@pytest.mark.parametrize("way", PRINTED)
+def test_squeue_shows_nothing_of_what_was_submitted(
+    way: str, slurm: Played, launcher: SlurmLauncher, make: Any
+) -> None:
+    slurm.sbatch, slurm.squeue = PRINTED[way], NOTHING_OF_IT["empty"]
+    assert SlurmId.read(launcher.submit(make())).number == "17"
+
+
+def test_a_lone_number_is_believed_where_squeue_cannot_be_asked(
+    slurm: Played, launcher: SlurmLauncher, make: Any
+) -> None:
+    slurm.sbatch, slurm.squeue = PRINTED["text behind"], NOTHING_OF_IT["no controller"]
+    assert SlurmId.read(launcher.submit(make())).number == "17"
+
+
+def test_a_job_that_was_taken_twice_is_ended_once(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    """Slurm took the job and was too busy to say so; it was shown after the next try only."""
+    answer = iter([PRINTED["no answer of the controller"]])
+    slurm.sbatch = lambda given: next(answer, lambda one: one)(given)
+    empty = iter([(0, "", "")] * 3)
+    slurm.squeue = lambda answer: next(empty, answer)
+    invalid = iter([(1, "", INVALID)])
+    slurm.scontrol = lambda answer: next(invalid, answer)
+    id = launcher.submit(make())
+    assert (SlurmId.read(id).number, ours(slurm)) == ("17", {"17": "PENDING", "18": "CANCELLED"})
+
+
+def test_a_job_that_appears_too_late_is_ended(
+    slurm: Played, launcher: SlurmLauncher, make: Any, eventually: Any
+) -> None:
+    """At the next look at another job of ours."""
+    slurm.sbatch, slurm.squeue = PRINTED["too slow"], NOTHING_OF_IT["empty"]
+    slurm.scontrol = lambda answer: (1, "", INVALID)
+    with pytest.raises(PilotError, match="did not answer within 60 s"):
+        launcher.submit(make())
+    slurm.sbatch = slurm.squeue = slurm.scontrol = lambda answer: answer
+    other = make(name="other")
+    id = launcher.submit(other)
+    eventually(lambda: (launcher.status({id: other.folder}), ours(slurm) == {"17": "CANCELLED"})[1], 60)
+    assert slurm.jobs["18"].state == "PENDING"
+    assert [slurm.jobs[number].state for number in ("5", "25")] == ["PENDING", "RUNNING"]
+
+
+def test_a_refusal_is_told_at_once(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    words = "sbatch: error: Batch job submission failed: Invalid account\n"
+
+    def refused(answer: Answer) -> Answer:
+        slurm.jobs.pop("17", None)
+        return 1, "Balance:\n25\n", words
+
+    slurm.sbatch = refused
+    with pytest.raises(JobRefused, match="Invalid account"):
+        launcher.submit(make())
+    assert [one[0] for one in slurm.calls] == ["sbatch", "squeue"]
+
+
+def test_no_number_and_no_job(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    def nothing(answer: Answer) -> Answer:
+        slurm.jobs.pop("17", None)
+        return 0, "Thank you.\n", ""
+
+    slurm.sbatch = nothing
+    with pytest.raises(PilotError, match=r"no job number but 'Thank you\.\\n'.*type sbatch"):
+        launcher.submit(make())
+
+
+def test_a_busy_slurm_is_asked_again(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    away = [(1, "", "sbatch: error: Batch job submission failed: Unable to contact slurm controller")] * 2
+
+    def busy(answer: Answer) -> Answer:
+        if not away:
+            return answer
+        slurm.jobs.pop(str(slurm.next - 1))
+        return away.pop()
+
+    slurm.sbatch = busy
+    assert SlurmId.read(launcher.submit(make())).number == "19"
+    away.extend([(1, "", "sbatch: error: Unable to contact slurm controller")] * 9)
+    with pytest.raises(PilotError, match="cannot be asked"):
+        launcher.submit(make())
+
+
+# ---- whose job -------------------------------------------------------------------------------------------------------
+
+
+def test_a_strangers_job_with_our_number_is_left_alone(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    """As after the numbers of a cluster began anew."""
+    job = make()
+    id = launcher.submit(job)
+    slurm.jobs["17"] = PlayedJob("strangers", state="RUNNING")
+    states = [launcher.status({id: job.folder})[id][0] for _ in range(3)]
+    assert not {*states} & {*OVER, JobState.RUNNING}, states
+    launcher.cancel(id, job.environment[MARK])
+    assert slurm.jobs["17"].state == "RUNNING"
+
+
+def test_names_are_like_no_others() -> None:
+    names = {unique_name("pilot-1", f"mark {number}") for number in range(1000)}
+    assert len(names) == 1000
+    for odd in ("a,b", "a b", "it's", "ä|b", "x" * 1000, "a\tb", "%j"):
+        assert re.fullmatch(r"[A-Za-z0-9_.+-]{1,80}", unique_name(odd, "mark")), odd
+    assert "mark" not in unique_name("a", "mark")
+
+
+@pytest.mark.parametrize(
+    "id",
+    [
+        SlurmId("17"),
+        SlurmId("17_3", name="a.b"),
+        SlurmId("17", "c2", "me@login:22", "p..q.0123"),
+        SlurmId("17", host="h"),
+    ],
+    ids=str,
+)
+def test_native_ids_are_read_as_they_were_written(id: SlurmId) -> None:
+    assert SlurmId.read(str(id)) == id
+    with pytest.raises(ValueError, match="no job"):
+        SlurmId.read(f"x{id}")
+
+
+def test_numbers_are_lines_of_sbatchs_own() -> None:
+    text = "17\n 18 \nJob 19\n20;c2\n21;\n22 ok\n23;a b\n-24\n2.5\n\u0661\n17\n"
+    assert numbers(text) == [("17", ""), ("18", ""), ("20", "c2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "clusters"),
+    [("17\n", []), ("17;c2\n3", ["c2"]), ("Submitted batch job 17 on cluster c-2\n", ["c-2"]), ("a;b\n", [])],
+)
+def test_the_cluster_is_read_in_every_form(text: str, clusters: list[str]) -> None:
+    assert clusters_named(text) == clusters
+
+
+def test_reasons_may_hold_the_separator() -> None:
+    (line,) = squeue_lines("1_2|1|PENDING|a.b||Nodes|DOWN\n")
+    assert (line.number, line.submitted, line.name, line.shown) == ("1_2", "1", "a.b", ("PENDING", "", "Nodes|DOWN"))
+
+
+# ---- another cluster -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("#SBATCH --clusters=c2",),
+        ("#SBATCH -M c2,c3",),
+        ("#SBATCH -Mc2",),
+        ("#SBATCH --nice --clusters c2 # there",),
+        ("#SBATCH --clusters=c3", "#SBATCH --clusters='c2'"),
+    ],
+)
+def test_another_cluster_is_asked_about_its_job(
+    lines: tuple[str, ...], slurm: Played, launcher: SlurmLauncher, make: Any
+) -> None:
+    slurm.jobs["17"] = PlayedJob("strangers", state="RUNNING")  # the same number here
+    slurm.next, slurm.sbatch = 17, PRINTED["text behind"]
+    job = make(scheduler_script_commands=lines)
+    launcher_check(launcher, job)
+    here = slurm.jobs.pop("17")
+    id = launcher.submit(job)
+    assert SlurmId.read(id)[:2] == ("17", "c2")
+    slurm.jobs["17"].state = "RUNNING"
+    state, words = launcher.status({id: job.folder})[id]
+    assert state is JobState.RUNNING and words.startswith("Slurm job 17 (c2): ")
+    launcher.cancel(id, job.environment[MARK])
+    assert slurm.jobs["17"].state == "CANCELLED" and here.state == "RUNNING"
+
+
+def launcher_check(launcher: SlurmLauncher, job: Job) -> None:
+    """Also where no sbatch is installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shutil.which", lambda name: f"/bin/{name}")
+        launcher.check(job.description)
+
+
+@pytest.mark.parametrize("variable", ["SBATCH_CLUSTERS", "SLURM_CLUSTERS"])
+def test_the_environments_cluster(
+    variable: str, slurm: Played, launcher: SlurmLauncher, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "c2")
+    job = make()
+    launcher_check(launcher, job)
+    id = launcher.submit(job)
+    assert SlurmId.read(id).cluster == "c2"
+    assert launcher.status({id: job.folder})[id][0] is JobState.QUEUED
+    assert "--clusters=c2" in slurm.calls[0]
+
+
+def test_sbatch_goes_to_another_cluster_by_itself(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    slurm.cluster = "c2"
+    job = make()
+    id = launcher.submit(job)
+    assert launcher.status({id: job.folder})[id][0] is JobState.QUEUED
+    launcher.cancel(id, job.environment[MARK])
+    assert ours(slurm) == {"17": "CANCELLED"}
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("#SBATCH --job-name=mine", "give the pilot a name"),
+        ("#SBATCH -Jmine", "give the pilot a name"),
+        ("#SBATCH --nice -J mine", "give the pilot a name"),
+        ("#SBATCH --job mine", "give the pilot a name"),
+        ("#SBATCH --array=0-3", "several pilots"),
+        ("#SBATCH -a 1", "several pilots"),
+        ("#SBATCH --wait", "Pilot.wait"),
+        ("#SBATCH -W", "Pilot.wait"),
+        ("#SBATCH --test-only", "doctor"),
+        ("#SBATCH --clusters=all", "names of clusters"),
+        ("#SBATCH -M 'a b'", "names of clusters"),
+        ("#SBATCH --comment='open", "shell can read"),
+    ],
+)
+def test_lines_under_which_a_job_could_not_be_followed(
+    line: str, words: str, launcher: SlurmLauncher, make: Any
+) -> None:
+    with pytest.raises(DescriptionError, match=words):
+        launcher_check(launcher, make(scheduler_script_commands=(line,)))
+
+
+@pytest.mark.parametrize("line", ["#SBATCH --wait-all-nodes=1", "#SBATCH --nice", "#SBATCH -A me", "echo -J --wait"])
+def test_other_lines_are_passed_on(line: str, launcher: SlurmLauncher, make: Any) -> None:
+    launcher_check(launcher, make(scheduler_script_commands=(line,)))
+
+
+@pytest.mark.parametrize("name", ["back\\slash", "new\nline", "tab\tstop", "bell\a", "\udce4"])
+def test_a_session_folder_that_sbatch_cannot_write_to(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    with PilotManager(tmp_path / name) as manager, pytest.raises(SessionError, match=r"session_dir.*backslashes"):
+        manager.submit_pilot(PilotDescription(resource="slurm://", cores_per_node=1))
