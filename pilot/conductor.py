@@ -363,7 +363,7 @@ class Conductor:
 
     def _resolve(self, entry: Entry) -> events.Link | None:
         """Look up the tasks that a new one needs; how it fails when one of them did."""
-        for id, wants_value in (entry.needs or {}).items():
+        for id, reference in (entry.needs or {}).items():
             task = self.tasks[id]
             outcome = task._outcome
             if not task.done():
@@ -373,9 +373,8 @@ class Conductor:
                 entry.state = TaskState.FAILED
                 reason = f"it depends on task {id} ({task.name}), which {task.state.value} before"
                 return events.Link(entry, reason, id, *task._first())
-            elif wants_value:
-                entry.values = entry.values or {}
-                entry.values[id] = task._manager._value(outcome)
+            elif reference:
+                entry.take_value(id, task._manager._value(outcome))
         return None
 
     def _feed(self, event: events.Event) -> None:
@@ -632,9 +631,12 @@ class Conductor:
             timeout = entry.terms.timeout
             if timeout is not None:
                 limit = max(limit, timeout)
-            if entry.values:
+            own = None
+            if entry.values and entry.refers_to_others:
+                own = entry.values
+            elif entry.values:
                 values.update(entry.values)
-            works.append(Work(entry.id, index, entry.payload, timeout))
+            works.append(Work(entry.id, index, entry.payload, timeout, own))
         if agent is None:
             return  # it is gone; the event that says so is on its way
         unknown = [digest for digest in indices if digest not in agent.functions]

@@ -473,10 +473,8 @@ class Controller:
         for dependent in self._dependents.pop(entry.id):
             if dependent.state is not TaskState.WAITING:
                 continue
-            assert dependent.blockers is not None and dependent.needs is not None
-            if dependent.needs[entry.id]:
-                dependent.values = dependent.values or {}
-                dependent.values[entry.id] = outcome.value
+            assert dependent.blockers is not None
+            dependent.take_value(entry.id, outcome.value)
             dependent.blockers.discard(entry.id)
             if not dependent.blockers:
                 self._enqueue(dependent)

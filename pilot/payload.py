@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import logging
 import mmap
+import os
 import pickle
+import shutil
 import struct
 import threading
 import traceback
@@ -76,6 +78,21 @@ class Spool:
             frames.append(whole[at : at + length])
             at += length
         return frames
+
+    def copy(self, spooled: Spooled) -> Spooled:
+        """The same value in a file that is discarded by itself; a link where the file system has them.
+
+        Raises:
+            OSError: the file is gone, or there is no room.
+        """
+        path = self.folder / f"{uuid.uuid4().hex}.pkl"
+        try:
+            os.link(self.path(spooled), path)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(self.path(spooled), path)
+        return Spooled(path.name, spooled.size)
 
     def discard(self, value: Value) -> None:
         """Remove the file of a value that nobody reads any more. One that cannot be removed stays."""

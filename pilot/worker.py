@@ -211,9 +211,7 @@ class _Worker:
         for work in works:
             try:
                 forget_classes()
-                arguments.append(
-                    payload.load(work.payload, batch.values, self._spool) if work.payload is not None else ((), {})
-                )
+                arguments.append(self._arguments(batch, work) if work.payload is not None else ((), {}))
             except BaseException as error:
                 results[work.task] = RAISED, payload.dump_exception(error)
         rest = [work for work in works if work.task not in results]
@@ -263,12 +261,15 @@ class _Worker:
         head = messages.Outcomes(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
+    def _arguments(self, batch: _Batch, work: Work) -> Any:
+        return payload.load(work.payload, batch.values if work.values is None else work.values, self._spool)
+
     def _run_task(self, batch: _Batch, work: Work, function: Any) -> tuple[int, Any]:
         try:
             if work.payload is None:
                 result = function()
             else:
-                args, kwargs = payload.load(work.payload, batch.values, self._spool)
+                args, kwargs = self._arguments(batch, work)
                 result = function(*args, **kwargs)
             self._stay_one()
             return OK, payload.dump(result, self._spool, "the result")

@@ -17,9 +17,9 @@ from typing import Any
 import psutil
 import pytest
 
-from pilot import PilotDescription, PilotManager
+from pilot import PilotDescription, PilotManager, TaskDescription, TaskState
 from pilot.conductor import HANDLING_TRIES
-from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError
+from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError, SessionError
 
 Eventually = Callable[..., Any]
 LARGE = 2 << 20
@@ -275,12 +275,108 @@ def test_a_wait_that_is_none_is_refused(tmp_path: Path, seconds: Any) -> None:
     assert not (tmp_path / "session").exists()
 
 
+# ---- another attempt --------------------------------------------------------------------------------------------
+
+
+def count(gate: str, value: Any, *more: Any) -> Any:
+    if not Path(gate).exists():
+        raise ValueError(f"there is no {gate}")
+    return value if not more else [value, *more]
+
+
+def test_failed_tasks_get_another_attempt(manager: PilotManager, tmp_path: Path, eventually: Eventually) -> None:
+    """A chain through arguments, with large ones; a diamond at its end, and one that only waits."""
+    gate = str(tmp_path / "gate")
+    head = manager.submit_task(count, gate, bytes(LARGE))
+    left, right = (manager.submit_task(count, gate, head, number) for number in (1, 2))
+    last = manager.submit_task(count, gate, left, {"right": [right, right]}, head)
+    waits = manager.submit_task(TaskDescription(function=abs, args=[-7], depends_on=last, name="waits"))
+    old = [head, left, right, last, waits]
+    assert manager.wait_tasks(old, 60)[1] == []
+    assert {task.state for task in old} == {TaskState.FAILED}
+    assert isinstance(manager.resubmit([waits])[0].exception(60), DependencyFailed)  # the head fails again
+    assert len(manager.tasks) == 10
+    Path(gate).touch()
+    again = manager.resubmit(iter([last, head, waits, last]))
+    assert len(manager.tasks) == 15
+    assert again[0] is again[3]
+    value, one, two = bytes(LARGE), [bytes(LARGE), 1], [bytes(LARGE), 2]
+    assert manager.get_results(again[:3]) == [[one, {"right": [two, two]}, value], value, 7]
+    assert (again[2].name, head.state) == ("waits", TaskState.FAILED)
+    # what depended on them takes the attempts that have a result
+    assert manager.resubmit([left])[0].result(60) == one
+    assert len(manager.tasks) == 16
+
+
+def test_attempts_of_one_task_do_not_mix(manager: PilotManager, tmp_path: Path) -> None:
+    """Two new attempts of a chain, which go out together: each has the result of its own head."""
+    gate, serial = str(tmp_path / "gate"), str(tmp_path / "serial")
+    head = manager.submit_task(draw, gate, serial)
+    chain = [head, manager.submit_task(step, head)]
+    manager.wait_tasks(chain, 60)
+    Path(gate).touch()
+    pairs = [manager.resubmit(chain) for _ in range(20)]
+    for first, second in pairs:
+        assert first.result(60) == second.result(60)
+    assert sorted(first.result() for first, _ in pairs) == list(range(20))
+
+
+def draw(gate: str, serial: str) -> int:
+    if not Path(gate).exists():
+        raise ValueError(gate)
+    with Path(serial).open("a+") as file:
+        number = file.tell()
+        file.write("x")
+    return number
+
+
+def test_what_cannot_have_another_attempt_is_refused(manager: PilotManager, tmp_path: Path) -> None:
+    done, failed = manager.submit_task(abs, -1), manager.submit_task(length, bytes(LARGE), 5)
+    manager.wait_tasks([done, failed], 60)
+    with pytest.raises(DescriptionError, match=r"task 1 \(abs\) is done; allowed: tasks that failed or were cancelled"):
+        manager.resubmit([failed, done])
+    with pytest.raises(DescriptionError, match="allowed: tasks of this manager"):
+        manager.resubmit([7])  # type: ignore[list-item]
+    with PilotManager(tmp_path / "other") as other:
+        other.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
+        with pytest.raises(DescriptionError, match="is another manager's"):
+            other.resubmit([failed])
+    for file in (manager.session_dir / "spool").iterdir():
+        file.unlink()
+    with pytest.raises(SessionError, match=r"arguments of task 2 \(length\) cannot be read again from .*spool"):
+        manager.resubmit([failed])
+    manager.pilots[0].cancel()
+    with pytest.raises(NoPilotError):
+        manager.resubmit([failed])
+    assert len(manager.tasks) == 2
+    manager.close()
+    with pytest.raises(SessionError, match="closed"):
+        manager.resubmit([failed])
+
+
+def test_tasks_that_a_close_cancelled_are_submitted_again_after_an_attach(tmp_path: Path) -> None:
+    manager = PilotManager(tmp_path / "session")
+    pilot = PilotDescription(engine="process", cores_per_node=1)
+    manager.submit_pilot(pilot)
+    head = manager.submit_task(count, str(tmp_path / "gate"), bytes(LARGE))
+    held = manager.submit_task(length, bytes(LARGE), str(tmp_path / "gate"))
+    last = manager.submit_task(length, head)
+    assert isinstance(last.exception(60), DependencyFailed)
+    manager.close()
+    assert held.cancelled()
+    (tmp_path / "gate").touch()
+    with PilotManager.attach(tmp_path / "session") as manager:
+        manager.submit_pilot(pilot)
+        again = manager.resubmit(task for task in list(manager.tasks.values()) if task.state is not TaskState.DONE)
+        assert [len(again[0].result(60)), again[1].result(60), again[2].result(60)] == [LARGE] * 3
+
+
 # ---- a session folder that was moved ----------------------------------------------------------------------------
 
 MOVED = """
 import sys, time
 from pathlib import Path
-from pilot import PilotDescription, PilotManager
+from pilot import PilotDescription, PilotManager, TaskDescription, TaskState
 
 def large(size):
     return bytes(size)
