@@ -50,6 +50,8 @@ TICK_SECONDS = 0.1
 #: Seconds without a sign of an agent after which its pilot counts as lost.
 AGENT_SILENT_SECONDS = 30.0
 
+#: Seconds between two looks whether there is room for results, and at most before the first one.
+ROOM_SECONDS, MOST_ROOM_SECONDS = 1.0, 60.0
 #: How often a message is asked for that cannot be taken in.
 HANDLING_TRIES = 3
 #: Lines, and bytes at most, of the log of an agent that has never reported.
@@ -169,6 +171,9 @@ class Conductor:
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
+        #: When to look next whether there is room for large results; None: all could be written.
+        self._room_at: float | None = None
+        self._times_full = 0
         self._callbacks: deque[Task] = deque()
         self._callback_wake = threading.Semaphore(0)
         self._closing = self._over = False
@@ -316,12 +321,30 @@ class Conductor:
                 if now >= next_tick:
                     next_tick = now + TICK_SECONDS
                     self._execute(self.controller.tick(now))
+                    self._look_for_room(now)
                     self.fleet.look()
                 if now >= next_beat:
                     next_beat = now + BEAT_SECONDS
                     self._beat(now)
             except Exception:
                 log.exception("the manager's thread goes on after an error of its own")
+
+    def _look_for_room(self, now: float) -> None:
+        """Have the tasks run again whose results could not be written, when there is room. The pause doubles: what can
+        be written here may be refused elsewhere."""
+        waiting = self.controller.without_room
+        if not waiting:
+            return
+        if self._room_at is None:
+            log.error("%d task(s) wait for room: %s", len(waiting), waiting[0].attempts[-1].reason)
+            self._room_at = now + min(ROOM_SECONDS * 2.0**self._times_full, MOST_ROOM_SECONDS)
+            self._times_full += 1
+        elif now >= self._room_at:
+            self._room_at = now + ROOM_SECONDS
+            if self._spool.has_room(self.controller.lacks_room):
+                log.warning("there is room in %s again: %d task(s) run again", self._spool.folder, len(waiting))
+                self._room_at = None
+                self._feed(events.RoomSeen())
 
     def _round(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -28,11 +28,12 @@ from pilot import device, executables, messages, mpi, payload, task_process
 from pilot.callables import Snapshot, is_lasting
 from pilot.capture import Capture
 from pilot.channel import Client
+from pilot.errors import SessionError
 from pilot.interfaces import WorkerSpec
 from pilot.messages import Work
 from pilot.pickles import forget_classes
 from pilot.processes import end_below
-from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome
+from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Outcome
 from pilot.version import __version__
 
 #: Seconds after which a running batch sends what it has, and says which task it is at.
@@ -244,9 +245,17 @@ class _Worker:
         try:
             if isinstance(result, BaseException):
                 raise result
-            return OK, payload.dump(result, self._spool, "the result")
+            return self._kept(result)
         except BaseException as error:
             return RAISED, payload.dump_exception(error)
+
+    def _kept(self, result: Any) -> tuple[int, Any]:
+        try:
+            return OK, payload.dump(result, self._spool, "the result")
+        except SessionError as error:
+            if (unwritten := payload.dump_unwritten(error)) is None:
+                raise
+            return UNWRITTEN, unwritten
 
     def _run_work(self, batch: _Batch, work: Work, function: Any) -> Outcome:
         wall, began = batch.task_wall, batch.task_began
@@ -272,7 +281,7 @@ class _Worker:
                 args, kwargs = self._arguments(batch, work)
                 result = function(*args, **kwargs)
             self._stay_one()
-            return OK, payload.dump(result, self._spool, "the result")
+            return self._kept(result)
         except BaseException as error:
             self._stay_one(error)
             return RAISED, payload.dump_exception(error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -422,4 +424,37 @@ def test_a_moved_session_goes_on(
         assert len(tasks[0].result(60)) == 3 << 20
         assert [task.result(60) for task in tasks[1:]] == [(2 << 20) + number for number in range(3)]
         assert manager.submit_task(length, bytes(2 << 20)).result(60) == 2 << 20
+    eventually(lambda: not leftovers(), 60)
+
+
+# ---- a script that is killed and started again ------------------------------------------------------------------
+
+SCRIPT = Path(__file__).parents[2] / "slurm" / "on_login_node.py"
+
+
+def test_the_script_to_copy_submits_each_task_once(
+    tmp_path: Path, leftovers: Callable[[], list[psutil.Process]], eventually: Eventually
+) -> None:
+    """It is killed when the session is there, when some of its tasks are and when all are; then it is interrupted."""
+    session, site = tmp_path / "session", tmp_path / "site.toml"
+    site.write_text('engine = "process"\ncores_per_node = 1\n')
+    command = [sys.executable, str(SCRIPT), str(session), str(site)]
+    journal = session / "journal.sqlite"
+    chance = random.Random(7)
+
+    def known(sql: str = "SELECT count(*) FROM tasks") -> int:
+        if not (session / "connection.json").exists():
+            return -1
+        with contextlib.closing(sqlite3.connect(journal, timeout=60)) as db:
+            return int(db.execute(sql).fetchone()[0])
+
+    for number in (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGINT):
+        enough = 0 if known() < 0 else chance.randint(0, 1000)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            eventually(lambda process=process, enough=enough: process.poll() is not None or known() >= enough, 60)
+            process.send_signal(number)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert "sum of squares: 332833500" in done.stdout, done.stderr
+    assert known("SELECT count(DISTINCT name) FROM tasks JOIN results ON id = task WHERE state = 'done'") == 1000
+    assert known("SELECT count(*) FROM tasks JOIN results ON id = task WHERE state = 'done'") == 1000
     eventually(lambda: not leftovers(), 60)
