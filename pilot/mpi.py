@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from pilot import payload, rank
+from pilot import gpus, payload, rank
 from pilot.capture import KEPT_BYTES, OUTPUT_KEPT
 from pilot.descriptions import Resources
 from pilot.errors import MpiFailed
@@ -155,16 +155,16 @@ class _Task:
         self._place = place
         self._process: subprocess.Popen[bytes] | None = None
         own = step_free_environment()
-        visible = {"CUDA_VISIBLE_DEVICES": own["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in own else {}
+        variables = gpus.of_worker(own)
         task = {
             "ranks": self.ranks,
             "command": command,
             "working_directory": working_directory or str(Path.cwd()),
             "sys_path": sys.path,
             "environment": own,
-            "given": visible | dict(environment),
+            "given": {name: own[name] for name in variables if name in own} | dict(environment),
             "own": [
-                {} if "CUDA_VISIBLE_DEVICES" in environment else {"CUDA_VISIBLE_DEVICES": ",".join(names)}
+                {name: value for name, value in gpus.assigned(variables, names).items() if name not in environment}
                 for names in place.gpus_by_rank()
                 if names
             ],

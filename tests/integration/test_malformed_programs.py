@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -48,7 +47,6 @@ def test_mutated_programs(formats):
     for count in range(240):
         format, text = programs[count % len(programs)]
         text = formats.mutated(text, chance)
-        began = time.monotonic()
         try:
             load(text, format, untrusted=True)
         except ProgramError as error:
@@ -56,7 +54,7 @@ def test_mutated_programs(formats):
             assert error.line, str(error)
             assert 1 <= error.line <= text.count("\n") + 2
             assert str(error).startswith(f"{NAMES[format]}, line ")
-        assert time.monotonic() - began < 5
+            assert "stopped" not in str(error)
     assert wrong > 150
 
 
@@ -77,10 +75,8 @@ BOMBS = {
 
 @pytest.mark.parametrize("format", BOMBS)
 def test_bombs_are_stopped(format):
-    began = time.monotonic()
-    with pytest.raises(ProgramError, match=r"longer than 4 s|MiB of memory|too long|more than 1000000 gates"):
+    with pytest.raises(ProgramError, match=r"longer than 4 s and|MiB of memory|too long|more than 1000000 gates"):
         load(BOMBS[format], format, untrusted=True)
-    assert time.monotonic() - began < 5
     assert load("QINIT 1", untrusted=True).format == "originir", "the next one is served"
 
 
@@ -118,13 +114,23 @@ def test_a_crash_is_an_error():
 
 
 def test_a_hang_is_an_error(monkeypatch):
+    monkeypatch.setattr(sandbox, "PATIENCE", 0.3)
     child = the_child()
     child.suspend()
-    began = time.monotonic()
-    with pytest.raises(ProgramError, match=r"longer than 0\.3 s"):
-        sandbox.parse_apart("QINIT 1", "originir", seconds=0.3)
-    assert time.monotonic() - began < 2
+    with pytest.raises(ProgramError, match=r"longer than 0\.3 s by the clock and was stopped"):
+        load("QINIT 1", untrusted=True)
     assert not psutil.pid_exists(child.pid)
+
+
+def test_time_is_that_of_the_processor(monkeypatch):
+    """A parser that others keep from working, here by stopping it, has not used its time up."""
+    child = the_child()
+    child.suspend()
+    timer = threading.Timer(1.0, child.resume)
+    timer.start()
+    assert sandbox.parse_apart("QINIT 1", "originir", seconds=0.9).num_qubits == 1
+    timer.join()
+    assert child.is_running()
 
 
 def test_several_at_once():

@@ -102,7 +102,8 @@ def load(
         args: what a QNode is called with.
         kwargs: what a QNode is called with by name.
         untrusted: the text is a stranger's. It is never taken for a path, includes no files, and is parsed in
-            another process with limits on its time (4 s) and memory (1 GiB more than an idle one). Blocks that long.
+            another process with limits on its time (4 s of a processor, 60 s by the clock) and memory (1 GiB more than
+            an idle one). Blocks that long.
 
     Raises:
         ProgramError: the text is wrong; `line`, `column` and `expected` say where and why. Also when an untrusted

@@ -22,6 +22,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from qiskit import qpy
 
 from pilot.errors import DescriptionError, PluginError, ProgramError
@@ -31,8 +32,8 @@ from pilot.quantum.programs.problems import program_error
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit
 
-#: Seconds that parsing one program may take.
-SECONDS = 4.0
+#: Seconds of processor time that parsing one program may take, and seconds by the clock, for one that does nothing.
+SECONDS, PATIENCE = 4.0, 60.0
 #: Bytes that parsing may take on top of what the idle process has.
 MEMORY = 1 << 30
 #: Bytes of a parsed program.
@@ -47,7 +48,8 @@ _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "
 
 
 def parse_apart(text: str, format: str, *, seconds: float = SECONDS) -> QuantumCircuit:
-    """The circuit of a text that nobody vouches for. Blocks at most `seconds`, and while all processes are busy.
+    """The circuit of a text that nobody vouches for. Blocks for as long as ``seconds`` of processor time take, at most
+    `PATIENCE` seconds, and while all processes are busy.
 
     Raises:
         ProgramError: the text is wrong; or parsing it takes too long, too much memory, or crashes the parser.
@@ -80,7 +82,7 @@ class _Child:
             env=environment,
         )
         try:
-            ready = self._read(1, monotonic() + _START) == READY
+            ready = self._read(1, _Allowance(self.process.pid, _START, _START)) == READY
         except (_TooLong, EOFError):
             ready = False
         if not ready:
@@ -94,17 +96,17 @@ class _Child:
     def ask(self, text: str, format: str, seconds: float) -> Any:
         """A function that gives the circuit, or raises what is wrong with the text."""
         body = json.dumps({"text": text, "format": format, "seconds": seconds}).encode()
-        end = monotonic() + seconds
+        allowance = _Allowance(self.process.pid, seconds, PATIENCE)
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(REQUEST.pack(len(body)) + body)
             self.process.stdin.flush()
-            kind, length = ANSWER.unpack(self._read(ANSWER.size, end))
+            kind, length = ANSWER.unpack(self._read(ANSWER.size, allowance))
             if length > MAX_ANSWER:
                 raise program_error(format, f"the parsed program has {length} bytes; at most {MAX_ANSWER} are taken")
-            answer = self._read(length, end)
-        except _TooLong:
-            raise program_error(format, f"parsing takes longer than {seconds:g} s and was stopped") from None
+            answer = self._read(length, allowance)
+        except _TooLong as error:
+            raise program_error(format, f"parsing takes longer than {error} and was stopped") from None
         except (EOFError, BrokenPipeError):
             raise self._crashed(format) from None
         if kind == b"M":
@@ -121,14 +123,13 @@ class _Child:
         what = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return program_error(format, f"the parser crashed ({what})")
 
-    def _read(self, length: int, end: float) -> bytes:
+    def _read(self, length: int, allowance: _Allowance) -> bytes:
         assert self.process.stdout is not None
         descriptor = self.process.stdout.fileno()
         parts = bytearray()
         while len(parts) < length:
-            left = end - monotonic()
-            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-                raise _TooLong
+            if not select.select([descriptor], [], [], allowance.left())[0]:
+                continue
             part = os.read(descriptor, min(length - len(parts), 1 << 20))
             if not part:
                 raise EOFError
@@ -148,7 +149,34 @@ class _Child:
 
 
 class _TooLong(Exception):
-    """The time is over."""
+    """The time is over; the words are how much there was."""
+
+
+class _Allowance:
+    """What is left of the time that a process may take. It counts its processor time, so that one is not stopped since
+    others keep the machine busy; and the clock, since one that waits for ever uses no processor."""
+
+    def __init__(self, pid: int, seconds: float, patience: float) -> None:
+        self._process = psutil.Process(pid)
+        self._seconds, self._patience = seconds, patience
+        self._used = self._processor_seconds()
+        self._end = monotonic() + patience
+
+    def left(self) -> float:
+        """Seconds by the clock before which it cannot be used up.
+
+        Raises:
+            _TooLong: it is.
+        """
+        if (seconds := self._seconds - self._processor_seconds() + self._used) <= 0:
+            raise _TooLong(f"{self._seconds:g} s")
+        if (patience := self._end - monotonic()) <= 0:
+            raise _TooLong(f"{self._patience:g} s by the clock")
+        return max(0.01, min(seconds, patience))
+
+    def _processor_seconds(self) -> float:
+        times = self._process.cpu_times()
+        return times.user + times.system
 
 
 class _Pool:
