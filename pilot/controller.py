@@ -363,6 +363,9 @@ class Controller:
     # ---- tasks ----------------------------------------------------------------------------------------------
 
     def _tasks_submitted(self, event: events.TasksSubmitted, now: float, commands: list[Any]) -> None:
+        if self._is_closed:  # in the midst of a submit
+            self._settle([(entry, Outcome(entry.id, CANCELLED, 0.0, 0.0)) for entry in event.entries], commands)
+            return
         entries, lanes = self.entries, self._lanes
         terms, lane = None, None
         for entry in event.entries:

@@ -421,7 +421,7 @@ def test_a_full_disk_stops_no_task_and_the_journal_catches_up(
 def test_a_session_folder_that_is_removed_ends_clearly(
     tmp_path: Path, leftovers: Callable[[], list[psutil.Process]]
 ) -> None:
-    manager = PilotManager(tmp_path / "session")
+    manager = PilotManager(tmp_path / "session", wait_for_pilot=0)
     manager.submit_pilot({"cores_per_node": 2})
     large = manager.submit_task(bytes, 4 << 20)
     manager.wait_tasks([large], SOON)

@@ -708,6 +708,15 @@ def test_tasks_that_no_pilot_can_serve_any_more_wait_for_another(strand: str, wa
     assert len([one for one in world.said if isinstance(one, events.TellStranded)]) == 1
 
 
+def test_tasks_that_come_after_the_close_are_cancelled() -> None:
+    world = World(None)
+    world.pilot()
+    world.feed(events.Closed())
+    tasks = world.submit(2)
+    (after,) = world.submit(needs={tasks[0]: True})
+    assert world.outcomes == dict.fromkeys((*tasks, after), CANCELLED)
+
+
 def test_a_wait_for_another_pilot_ends() -> None:
     world = World(60.0)
     world.pilot(cores=1)
