@@ -67,7 +67,10 @@ class _Agent:
     def __init__(self, pilot: str, mark: str, server: Server, manager: int) -> None:
         self.pilot = pilot
         self.mark = mark
-        self.peer = f"{pilot}/{mark}".encode()
+        #: How the names of its processes begin: each adds a word of its own (see `Conductor._agent_of`).
+        self.key = f"{pilot}/{mark}".encode()
+        #: The process that is the agent; `key` until one has spoken.
+        self.peer = self.key
         self.line = Line(self._transmit, manager)
         self._server = server
         self.joined = False
@@ -358,11 +361,25 @@ class Conductor:
             if (received := self.server.receive()) is None:
                 break
             peer, message, frames = received
-            agent = self._marks.get(peer)
-            if agent is None:
-                self.server.send(peer, messages.Refused("this agent is not expected (any more)"))
-            else:
+            if (agent := self._agent_of(peer, message)) is not None:
                 self._received(agent, message, frames)
+
+    def _agent_of(self, peer: bytes, message: Message) -> _Agent | None:
+        """The agent that has sent this. A job that runs twice makes two of one pilot: the first one that was welcome
+        stays, and the other is told to end."""
+        agent = self._marks.get(peer.rpartition(b"/")[0])
+        if agent is None:
+            self.server.send(peer, messages.Refused("this agent is not expected (any more)"))
+            return None
+        if not agent.joined:
+            agent.peer = peer
+        elif agent.peer != peer:
+            reason = f"pilot {agent.pilot} has an agent already, on {agent.host}: its job runs twice"
+            if isinstance(message, messages.Hello):
+                log.warning("an agent on %s is refused: %s", message.host, reason)
+            self.server.send(peer, messages.Refused(reason))
+            return None
+        return agent
 
     def _take_submitted(self) -> None:
         if not self._submitted:
@@ -580,10 +597,10 @@ class Conductor:
         if (old := self._agents.get(pilot)) is not None:
             self._forget(old)
         agent = self._agents[pilot] = _Agent(pilot, mark, self.server, self._id)
-        self._marks[agent.peer] = agent
+        self._marks[agent.key] = agent
 
     def _forget(self, agent: _Agent) -> None:
-        self._marks.pop(agent.peer, None)
+        self._marks.pop(agent.key, None)
         if self._agents.get(agent.pilot) is agent:
             del self._agents[agent.pilot]
 
@@ -770,7 +787,8 @@ class Conductor:
 
     def _acknowledge(self, last: dict[bytes, int]) -> None:
         for peer, seq in last.items():
-            if (agent := self._marks.get(peer)) is not None:
+            agent = self._marks.get(peer.rpartition(b"/")[0])
+            if agent is not None and agent.peer == peer:
                 agent.line.done(seq)
                 self.server.send(peer, messages.Ack(self._id, seq))
 

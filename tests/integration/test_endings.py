@@ -18,10 +18,13 @@ from typing import Any
 
 import psutil
 import pytest
+import zmq
 
-from pilot import PilotDescription, PilotManager, TaskDescription, TaskState
+from pilot import PilotDescription, PilotManager, TaskDescription, TaskState, messages
+from pilot.channel import Client
 from pilot.conductor import HANDLING_TRIES
 from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError, SessionError
+from pilot.worker import versions
 
 Eventually = Callable[..., Any]
 LARGE = 2 << 20
@@ -244,6 +247,26 @@ def test_a_callback_that_exits_keeps_nobody_from_their_turn(manager: PilotManage
     while sorted(seen) != [1, 2] and time.monotonic() < deadline:
         time.sleep(0.01)
     assert sorted(seen) == [1, 2]
+
+
+# ---- a job that runs twice --------------------------------------------------------------------------------------
+
+
+def test_a_second_agent_of_a_pilot_is_refused_by_name(manager: PilotManager, caplog: pytest.LogCaptureFixture) -> None:
+    """As the copy of a job on another node: it has the same mark."""
+    assert manager.submit_task(abs, -1).result(60) == 1
+    connection, agent = manager._connection, manager._conductor._agents["pilot-1"]
+    context = zmq.Context()
+    copy = Client(context, connection.keys, connection.address, f"pilot-1/{agent.mark}/copy")
+    copy.send(messages.Hello("pilot-1", 1, "other-host", versions()))
+    answer = copy.receive(timeout_ms=60_000)
+    assert answer is not None
+    assert isinstance(answer[0], messages.Refused)
+    assert f"pilot pilot-1 has an agent already, on {agent.host}: its job runs twice" in answer[0].reason
+    assert "an agent on other-host is refused: pilot pilot-1 has an agent already" in caplog.text
+    assert manager.get_results(manager.map(abs, range(50))) == list(range(50))
+    copy.close()
+    context.term()
 
 
 # ---- no pilot is left -------------------------------------------------------------------------------------------
