@@ -11,10 +11,8 @@ import contextlib
 import logging
 import os
 import platform
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,7 +40,7 @@ from pilot.node import (
     own_mark,
     own_rank,
 )
-from pilot.processes import MARK, allow_files, end_marked, end_with_me, scratch
+from pilot.processes import MARK, allow_files, end_marked, end_with_me, make_folders, remove_folders
 from pilot.session import AgentSettings, Connection, SessionFolder, write_private
 from pilot.tunnel import Tunnel
 from pilot.worker import versions
@@ -323,7 +321,7 @@ class Agent:
         if self._tunnel is not None:
             self._tunnel.close()
         self._context.term()
-        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+        remove_folders()
         return 1 if self._crew.broken else 0
 
 
@@ -348,9 +346,7 @@ def main() -> None:
         os.environ[MARK] = mark = own_mark(mark)
     end_with_me(mark)
     allow_files()
-    temporary = scratch(mark)
-    temporary.mkdir(mode=0o700)
-    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+    make_folders(mark)
     code = Agent(folder, settings).run() if is_agent else NodeProcess(folder, settings, describe(settings)).run()
     logging.shutdown()
     os._exit(code)  # engines leave threads behind that would hold an ordinary exit up

@@ -160,7 +160,9 @@ def run_miniapp(argv: list[str]) -> int:
         raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{_nearest(name, names)}")
     miniapp: type[MiniApp] = registry.load(MINIAPPS, name)
     parser = settings_parser(miniapp.Settings, prog=f"pilot run {name}", description=inspect.getdoc(miniapp) or "")
-    miniapp(read_settings(miniapp.Settings, parser, flags)).run()
+    work = miniapp(read_settings(miniapp.Settings, parser, flags))
+    with streams.lasting():
+        work.run()
     return 0
 
 

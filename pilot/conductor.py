@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import zmq
 
-from pilot import errors, events, messages, payload
+from pilot import errors, events, messages
 from pilot.channel import Server
 from pilot.controller import Controller
 from pilot.descriptions import Terms
@@ -33,6 +33,7 @@ from pilot.journal import Journal, WorkerRow, pack
 from pilot.ledger import Entry
 from pilot.line import Line
 from pilot.messages import Message, Work
+from pilot.payload import Spool
 from pilot.results import CANCELLED, OK, Attempt, Outcome, Spooled, Value
 from pilot.states import PilotState, TaskState, is_final
 from pilot.worker import versions
@@ -126,6 +127,7 @@ class Conductor:
         controller: Controller,
         server: Server,
         journal: Callable[[Callable[[list[Any]], None]], Journal],
+        spool: Spool,
         start_pilot: Callable[[str, Fleet], str],
         ask_pilot: Callable[[events.AskPilot], None],
     ) -> None:
@@ -135,6 +137,7 @@ class Conductor:
             controller: decides.
             server: where agents connect to.
             journal: makes the journal, given what to call on commit.
+            spool: where the large values of the session are.
             start_pilot: submits the placeholder job of a pilot to the fleet and returns its new mark.
             ask_pilot: makes a pilot that the controller wants, and posts `PilotAsked`.
         """
@@ -142,6 +145,7 @@ class Conductor:
         self.server = server
         self.fleet = Fleet(self._job_started, self._job_ended, self._job_seen, self._is_heard)
         self.journal = journal(self._committed)
+        self._spool = spool
         self._start_pilot = start_pilot
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
@@ -175,6 +179,7 @@ class Conductor:
             events.StartPilot: self._do_start_pilot,
             events.AskPilot: ask_pilot,
             events.PauseScaling: self._do_pause_scaling,
+            events.TellStranded: self._do_tell_stranded,
             events.StopPilot: self._do_stop_pilot,
             events.ChangePilot: self._do_change_pilot,
             events.SendBatch: self._do_send_batch,
@@ -286,7 +291,7 @@ class Conductor:
             with contextlib.suppress(IndexError):
                 entry = self._submitted.popleft()
                 entry.state = TaskState.CANCELLED
-                payload.discard(entry.payload)  # it is in no journal
+                self._spool.discard(entry.payload)  # it is in no journal
                 self._end_task(entry, Outcome(entry.id, CANCELLED, 0.0, 0.0), None)
 
     def adopt(self, pilot: str, mark: str) -> None:
@@ -593,6 +598,16 @@ class Conductor:
         self.scalers[command.scaler]._pause(command.reason)
         self.servable.clear()
 
+    def _do_tell_stranded(self, command: events.TellStranded) -> None:
+        then = "" if command.seconds is None else f", for {command.seconds:g} s, then they fail"
+        log.warning(
+            "%d task(s) wait for another pilot%s: %s. Submit one that can serve them (submit_pilot); "
+            "PilotManager(wait_for_pilot=) says how long they wait",
+            command.tasks,
+            then,
+            command.reason,
+        )
+
     def _do_change_pilot(self, command: events.ChangePilot) -> None:
         state = command.state
         log.info("pilot %s: %s (%s)", command.pilot, state.value, command.reason)
@@ -659,7 +674,7 @@ class Conductor:
             )
         self.journal.extend("results", rows)
         for value in spent:  # not before the result is safe: until then the task may have to run again
-            self.journal.mark((None, partial(payload.discard, value)))
+            self.journal.mark((None, partial(self._spool.discard, value)))
 
     def _do_fail(self, command: events.Fail) -> None:
         log.warning("%d task(s) failed: %s: %s", len(command.entries), command.error, command.reason)
@@ -743,4 +758,7 @@ class Conductor:
                 if self._over:
                     return
                 continue
-            self._callbacks.popleft()._call_back()
+            try:
+                self._callbacks.popleft()._call_back()
+            except BaseException:
+                log.exception("the callbacks of a task cannot be called")

@@ -72,7 +72,17 @@ class _Scaler:
 class Controller:
     """The state of all pilots and unfinished tasks, and what to do next."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, wait_for_pilot: float | None = 0.0) -> None:
+        """Make it.
+
+        Args:
+            policy: which of the pilots with room gets a task.
+            wait_for_pilot: seconds that queued tasks wait for another pilot when none can serve them any more, before
+                they fail; None: for ever.
+        """
+        self._wait_for_pilot = wait_for_pilot
+        #: Since when no pilot can serve the tasks of these lanes.
+        self._stranded: dict[Terms, float] = {}
         self._placement = Placement(policy)
         self.pilots: dict[str, PilotLedger] = {}
         #: Unfinished tasks by id.
@@ -598,6 +608,7 @@ class Controller:
         pairs = [(entry, Outcome(entry.id, CANCELLED, 0.0, 0.0)) for entry in self.entries.values()]
         self.entries.clear()
         self._lanes.clear()
+        self._stranded.clear()
         self._dependents.clear()
         self._scalers.clear()
         self._is_closed = True
@@ -682,18 +693,30 @@ class Controller:
     # ---- placing --------------------------------------------------------------------------------------------
 
     def _fail_hopeless(self, now: float, commands: list[Any]) -> None:
-        """Tasks that no pilot can serve any more fail, with the reason."""
+        """Tasks that no pilot can serve any more wait for another one, and fail when none comes in time."""
         if self._hold_until is not None or now < self._patient_until:
             return
         if not any(self._lanes.values()):
+            self._stranded.clear()
             return
-        capacities = self._capacities(now)
+        before, self._stranded = self._stranded, {}
+        capacities, wait = self._capacities(now), self._wait_for_pilot
+        waiting, why = 0, ""
         for terms in list(self._lanes):
             lane = self._lanes[terms]
             reason = unservable(terms, capacities) if lane else None
-            if reason is not None:
+            if reason is None:
+                continue
+            since = before.get(terms, now)
+            if wait is not None and now - since >= wait:
                 del self._lanes[terms]
-                self._fail(list(lane), "NoPilotError", reason, commands)
+                waited = f"; no other pilot came within {wait:g} s" if wait else ""
+                self._fail(list(lane), "NoPilotError", reason + waited, commands)
+                continue
+            self._stranded[terms] = since
+            waiting, why = waiting + len(lane), why or reason
+        if waiting and not before:
+            commands.append(events.TellStranded(waiting, why, wait))
 
     def _capacities(self, now: float) -> list[Capacity]:
         """What there is, and what may come: nodes that have not joined yet, successors, pilots of an autoscaler."""
@@ -728,6 +751,8 @@ class Controller:
     def _explain_queued(self, entry: Entry, now: float) -> str:
         if self._hold_until is not None:
             return "waits until the agents of before have reported what they have"
+        if entry.terms in self._stranded:
+            return self._explain_stranded(entry, now)
         fits, others = list[str](), list[str]()
         for pilot in self.pilots.values():
             reason = misfit(entry.terms, pilot.capacity(now))
@@ -748,6 +773,13 @@ class Controller:
         else:
             why = "waits: no active pilot fits yet"
         return why + (f"; {'; '.join(others)}" if others else "")
+
+    def _explain_stranded(self, entry: Entry, now: float) -> str:
+        reason = unservable(entry.terms, self._capacities(now)) or "a pilot that can has just been asked for"
+        if self._wait_for_pilot is None:
+            return f"waits for another pilot: {reason}; submit one that can serve it (submit_pilot)"
+        left = max(0.0, self._stranded[entry.terms] + self._wait_for_pilot - now)
+        return f"waits for another pilot: {reason}; it fails in {left:.0f} s unless one is submitted (submit_pilot)"
 
     def _closed_devices(self, terms: Terms, pilot: PilotLedger, now: float) -> str | None:
         """Why none of the pilot's devices that fit takes such a task now; None when one does, or none is needed."""

@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from pilot import gpus as gpu_variables
 from pilot import messages
 from pilot.channel import Frame, Keys, Server
 from pilot.descriptions import SLOT, Resources
@@ -214,7 +215,7 @@ class Crew:
         self._codes: dict[str, bytes] = {}
         self._count = 0
         #: Of the workers' names: those of another agent of this pilot have other names.
-        self._prefix = f"{settings.pilot}.{settings.mark[:4]}"
+        self._prefix = f"{settings.pilot}.{settings.mark.rpartition('.')[2][:4]}"
         self._stopping = False
         self._next_enforce = 0.0
         #: What its devices say of themselves, as far as they have reported.
@@ -803,8 +804,10 @@ class Crew:
 
     def _environment(self, worker: _Worker) -> dict[str, str]:
         environment = with_threads(max(1, int(worker.shape.num_cpus)), self._settings.environment)
-        if names := worker.place.node.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(names[index] for index in worker.gpus)
+        node = worker.place.node
+        if node.gpus:
+            environment[gpu_variables.VARIABLES] = ",".join(node.gpu_variables)
+            environment |= gpu_variables.assigned(node.gpu_variables, [node.gpus[index] for index in worker.gpus])
         return environment
 
     def _gone(self, name: str, reason: str, blameless: bool = False) -> None:

@@ -478,7 +478,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     nodes: _AtLeastOne | None = None
     #: Cores, of each rank. Fractions share a core.
     num_cpus: _Share = 1.0
-    #: GPUs, of each rank. Fractions share a GPU. CUDA_VISIBLE_DEVICES names what the task, or the rank, has.
+    #: GPUs, of each rank. Fractions share a GPU. CUDA_VISIBLE_DEVICES, or AMD's variable, names them.
     num_gpus: _Amount = 0.0
     #: Main memory set aside, for each rank: bytes, or a text such as "8 GiB".
     memory: int | str | None = None

@@ -27,7 +27,7 @@ from typing import Literal
 import msgspec
 import psutil
 
-from pilot import registry
+from pilot import gpus, registry
 from pilot.descriptions import PilotDescription, profile_tables
 from pilot.errors import PluginError
 
@@ -225,8 +225,12 @@ def _folders() -> Iterator[Finding]:
 
 
 def _gpus() -> Iterator[Finding]:
+    """NVIDIA's by their driver; AMD's by what the job says."""
+    amd = list(_amd_gpus())
+    yield from amd
     if shutil.which("nvidia-smi") is None:
-        yield Finding(topic="gpu", state="absent", what="none (no nvidia-smi)")
+        if not amd:
+            yield Finding(topic="gpu", state="absent", what="none (no nvidia-smi)")
         return
     try:
         listed = ask("nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader")
@@ -237,6 +241,20 @@ def _gpus() -> Iterator[Finding]:
         yield Finding(topic="gpu", state="ok", what=line)
     if not listed.strip():
         yield Finding(topic="gpu", state="absent", what="nvidia-smi lists none")
+
+
+def _amd_gpus() -> Iterator[Finding]:
+    for variable in (gpus.HIP, gpus.ROCR):
+        names = gpus.visible(os.environ, variable)
+        if names is not None:
+            what = f"AMD: {variable} names {len(names)} ({', '.join(names) or 'none'}); tasks get theirs in it"
+            yield Finding(topic="gpu", state="ok" if names else "absent", what=what)
+            return
+    tool = next(filter(shutil.which, ("amd-smi", "rocm-smi")), None)
+    if tool is not None:
+        what = f"AMD: {tool} is there, but neither {gpus.HIP} nor {gpus.ROCR} is set: GPUs go by their numbers"
+        advice = f"in a job set {gpus.ROCR} to those of the job, and gpus_per_node to how many these are"
+        yield Finding(topic="gpu", state="ok", what=what, advice=advice)
 
 
 # ---- clusters ------------------------------------------------------------------------------------------------------

@@ -189,6 +189,15 @@ class AskPilot(Command, frozen=True):
     scaler: str | None = None
 
 
+class TellStranded(Command, frozen=True):
+    """So many tasks wait for another pilot, since none can serve them any more: for so many seconds (None: for ever),
+    then they fail. Said when the first ones begin to wait."""
+
+    tasks: int
+    reason: str
+    seconds: float | None
+
+
 class PauseScaling(Command, frozen=True):
     """An autoscaler asks for no more pilots."""
 

@@ -70,9 +70,15 @@ def explain(error: BaseException, cause: BaseException, notes: Sequence[str]) ->
 
 
 def is_usable(error: Any) -> bool:
-    """True for an exception whose attributes can be read, which whoever catches it relies on."""
+    """True for an exception that can be raised: its attributes can be read, which whoever catches it relies on, and it
+    is no StopIteration, which asyncio does not take."""
     try:
-        return isinstance(error, Exception) and hasattr(error, "args") and hasattr(error, "__traceback__")
+        return (
+            isinstance(error, Exception)
+            and not isinstance(error, StopIteration)
+            and hasattr(error, "args")
+            and hasattr(error, "__traceback__")
+        )
     except Exception:
         return False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
@@ -29,7 +31,18 @@ if TYPE_CHECKING:
     from pilot.manager import PilotManager
     from pilot.scaling import Scaling
 
+log = logging.getLogger(__name__)
+
 _making = Lock()
+
+
+def _forked() -> None:
+    """In a forked child: a thread that is not here may have held it."""
+    global _making
+    _making = Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class Failed(NamedTuple):
@@ -71,6 +84,8 @@ class Task(Future[Any]):
 
     @property
     def _condition(self) -> Condition:  # type: ignore[override]
+        if self._state in (PENDING, RUNNING):
+            self._manager._check_process()  # for `concurrent.futures.wait` and the like, which would wait for ever
         if self._made_condition is None:
             with _making:
                 self._made_condition = self._made_condition or Condition()
@@ -142,35 +157,59 @@ class Task(Future[Any]):
             TimeoutError: it is not finished within that time.
             CancelledError: it was cancelled.
             Exception: what the task raised, with the remote traceback as its cause.
-            TaskError: it ended without a result and without an exception of its own.
+            TaskError: it ended without a result and without an exception of its own; or it raised StopIteration, which
+                would end a loop or a coroutine of the caller without a word.
             NotPicklable: its result cannot be unpickled here.
-            SessionError: its result is large, and the session folder is gone.
+            SessionError: its result is large, and the session folder is gone; or this process is a fork of the one that
+                has the manager, and the task was not finished then.
         """
-        if (error := self.exception(timeout)) is not None:
-            try:
-                raise error
-            finally:
-                del error  # no cycle through the traceback
-        assert self._outcome is not None
-        value = self._manager._value(self._outcome)
+        self._await(timeout)
+        if self._state == FINISHED and self._outcome is not None and self._outcome.status == OK:
+            return self._load(self._outcome)
+        error = self.exception()
+        assert error is not None
         try:
-            return payload.load(value)
-        except Exception as error:
+            raise error
+        finally:
+            del error  # no cycle through the traceback
+
+    def _load(self, outcome: Outcome) -> Any:
+        value = self._manager._value(outcome)
+        try:
+            return payload.load(value, spool=self._manager._spool)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # what a class does when it is unpickled, sys.exit() included
             what = f"the result of task {self.id} ({self.name})"
-            if isinstance(error, FileNotFoundError) and isinstance(value, Spooled) and error.filename == value.path:
-                raise SessionError(f"{what} is gone with its file {value.path}", path=value.path) from error
+            path = str(self._manager._spool.path(value)) if isinstance(value, Spooled) else None
+            if isinstance(error, FileNotFoundError) and path is not None and error.filename == path:
+                raise SessionError(f"{what} is gone with its file {path}", path=path) from error
             message = f"{what} cannot be unpickled here: {type(error).__name__}: {error}"
             raise NotPicklable(message, task=self.id) from error
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What ``result()`` would raise, None when it has a result. Blocks and raises as ``result()`` does."""
+        """What ``result()`` would raise, None when it has a result. Blocks as ``result()`` does.
+
+        A result that cannot be had here (`NotPicklable`, `SessionError`) counts, so this unpickles it, although the
+        task's state is "done". Who waits by ``await`` is told of every end.
+
+        Raises:
+            TimeoutError: it is not finished within that time.
+            CancelledError: it was cancelled.
+        """
         self._await(timeout)
         if self._state == CANCELLED_AND_NOTIFIED:
             raise self._cancelled_error()
         if self._error is not None:
             return self._own_error(self._error)
         assert self._outcome is not None
-        return None if self._outcome.status == OK else self._remote_error(self._outcome)
+        try:
+            if self._outcome.status != OK:
+                return self._remote_error(self._outcome)
+            self._load(self._outcome)
+        except PilotError as error:
+            return error
+        return None
 
     def __reduce__(self) -> Any:
         return payload.refer(self.id, self)
@@ -201,7 +240,12 @@ class Task(Future[Any]):
         return bool(self._made_callbacks)
 
     def _call_back(self) -> None:
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        """Call the callbacks. Whatever one raises, ``SystemExit`` included, concerns none of the others."""
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except BaseException:
+                log.exception("a callback of task %d (%s) failed", self.id, self.name)
 
     def _await(self, timeout: float | None) -> None:
         if self._state in (PENDING, RUNNING):
@@ -304,6 +348,7 @@ class Pilot:
         Raises:
             PilotFailed: it failed; the message says why and names the log.
         """
+        self._manager._check_process()
         devices = set(device.devices(self.description))
         with self._changed:
             self._changed.wait_for(lambda: not self._is_starting(devices), timeout)

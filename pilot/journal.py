@@ -321,8 +321,17 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = self._connect()
+        self._inherited: sqlite3.Connection | None = None
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+
+    def forked(self) -> None:
+        """In a forked child, which must not use a connection of before (sqlite.org, How To Corrupt, 2.6)."""
+        self._lock = threading.Lock()
+        self._inherited, self._db = self._db, None  # not closed either
 
     def value(self, task: int) -> Value:
         """The value of a finished task."""
@@ -337,6 +346,7 @@ class Reader:
     def _fetch(self, sql: str, task: int) -> Any:
         try:
             with self._lock:
+                self._db = self._db or self._connect()
                 return self._db.execute(sql, (task,)).fetchone()
         except sqlite3.Error as error:
             path = str(self._path)
@@ -345,7 +355,8 @@ class Reader:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._db.close()
+            if self._db is not None:
+                self._db.close()
 
 
 def pack(value: Value) -> bytes | str | None:

@@ -6,6 +6,8 @@ import atexit
 import hashlib
 import itertools
 import logging
+import math
+import numbers
 import os
 import platform
 import shlex
@@ -53,6 +55,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
+#: Seconds that queued tasks wait for another pilot when none can serve them any more.
+WAIT_FOR_PILOT = 60.0
 #: A function of so many bytes that is pickled again and again is told of.
 LARGE_FUNCTION = 1 << 20
 
@@ -65,13 +69,25 @@ class _Known(NamedTuple):
     function: Function
 
 
+_managers: weakref.WeakSet[PilotManager] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for manager in list(_managers):
+        manager._forked()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 class PilotManager:
     """Gets pilots, and sends tasks to the pilot that will finish them best.
 
     As a context manager it waits, at the end of the block, until all tasks are finished, then ends its pilots. When
     the block is left by an exception (Ctrl-C included) it ends them at once.
 
-    All methods may be called from any thread.
+    All methods may be called from any thread. In a forked child they raise `SessionError`, but for what is known
+    already: tasks that were finished have their results there.
     """
 
     def __init__(
@@ -82,6 +98,7 @@ class PilotManager:
         progress: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,
+        wait_for_pilot: float | None = WAIT_FOR_PILOT,
     ) -> None:
         """Open a new session.
 
@@ -96,16 +113,23 @@ class PilotManager:
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
                 it has, from the first pilot on whose jobs run on other hosts; until then loopback only.
             ports: first and last port to listen on. None: any.
+            wait_for_pilot: seconds that a queued task waits for another pilot when none can serve it any more (they are
+                over, drain, or have too little walltime left), before it fails with `NoPilotError`. 0: it fails at
+                once; None: it waits until there is one. A task that no pilot could serve when it is submitted is
+                refused there.
 
         Raises:
+            DescriptionError: ``wait_for_pilot`` is no such number.
             SessionError: the folder cannot be used, or holds a session already (`attach` opens it again); the address
                 is not this host's, or all ports are taken.
             PluginError: no policy of this name.
         """
+        wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
         public, secret = new_keys()
-        self._open(folder, policy, progress, Connection((), platform.node(), public, secret), address, ports)
+        self._open(folder, policy, progress, Connection((), platform.node(), public, secret), address, ports, wait)
         self._temporary = session_dir is None
+        self._conductor.journal.put("session", ("path", str(folder.path)))
         self._begin()
 
     @classmethod
@@ -117,21 +141,26 @@ class PilotManager:
         progress: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,
+        wait_for_pilot: float | None = WAIT_FOR_PILOT,
     ) -> PilotManager:
         """Open the session of a manager that is gone.
 
         Pilots that still run join again with the work that they have; finished results are there; what was lost is
         run again. `tasks` has them all. Does not wait for the pilots.
 
-        Listens where the manager before did, as far as these addresses and ports are this host's and free; ``address``
-        and ``ports`` as for a new session.
+        Listens where the manager before did, as far as these addresses and ports are this host's and free; ``address``,
+        ``ports`` and ``wait_for_pilot`` as for a new session.
+
+        A folder that was moved is opened where it is: its pilots are asked for again, and what their agents had not
+        handed over is run again.
 
         Raises:
             SessionError: there is no session in this folder, or another manager uses it; or as for a new session.
         """
+        wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.open(session_dir)
         manager = cls.__new__(cls)
-        manager._open(folder, policy, progress, folder.read_connection(), address, ports)
+        manager._open(folder, policy, progress, folder.read_connection(), address, ports, wait)
         manager._temporary = False
         try:
             restore(manager)
@@ -151,10 +180,12 @@ class PilotManager:
         before: Connection,
         address: str | None,
         ports: tuple[int, int] | None,
+        wait_for_pilot: float | None,
     ) -> None:
         self._folder = folder
+        self._spool = payload.Spool(folder.spool)
         try:
-            controller = Controller(registry.load("pilot.policies", policy)())
+            controller = Controller(registry.load("pilot.policies", policy)(), wait_for_pilot)
             self._connection, server = listen(before, address, ports)
         except BaseException:
             folder.release()
@@ -163,6 +194,7 @@ class PilotManager:
             controller,
             server,
             lambda commit: Journal(folder.journal_path, commit),
+            self._spool,
             self._start_pilot,
             self._ask_pilot,
         )
@@ -182,7 +214,8 @@ class PilotManager:
         self._ancestors: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self._process = os.getpid()
+        self._is_foreign = False
+        _managers.add(self)
         self._progress = _progress(self) if progress else None
 
     def _begin(self) -> None:
@@ -308,6 +341,7 @@ class PilotManager:
         return scaler
 
     def _stop_scaler(self, scaler: Scaler, drain: bool) -> None:
+        self._check_process()
         scaler.over = "it was stopped"
         if not self._closed:
             self._conductor.servable.clear()
@@ -406,6 +440,7 @@ class PilotManager:
         return (sys.executable, "-m", "pilot.agent", str(self._folder.path), pilot, mark)
 
     def _stop_pilot(self, pilot: Pilot, drain: bool) -> None:
+        self._check_process()
         if self._closed:
             return  # it was ended with the manager
         self._conductor.servable.clear()
@@ -587,10 +622,10 @@ class PilotManager:
 
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
         with payload.collecting() as found:
-            value = payload.dump((args, kwargs), payload.Spool(self._folder.spool), f"an argument of {name}")
+            value = payload.dump((args, kwargs), self._spool, f"an argument of {name}")
         for task in found.values():
             if task._manager is not self:
-                payload.discard(value)
+                self._spool.discard(value)
                 raise DescriptionError(f"task {task.id} among the arguments of {name} is another manager's")
         return value, found
 
@@ -700,7 +735,9 @@ class PilotManager:
 
         Raises:
             KeyError: no task of this manager has this id.
+            SessionError: this process was forked from the manager's.
         """
+        self._check_process()
         task = self._conductor.tasks[task] if isinstance(task, int) else task
         controller, entry = self._conductor.controller, task._entry
         why = self._conductor.ask(lambda: controller.explain(entry, time.monotonic()))
@@ -752,6 +789,7 @@ class PilotManager:
 
     def _cancel(self, task: Task) -> bool:
         if not task.done():
+            self._check_process()
             self._conductor.post(events.CancelAsked([*(part.id for part in task.parts), task.id]))
             if self._conductor.is_here():
                 return True
@@ -765,7 +803,7 @@ class PilotManager:
 
         Nothing happens the second time.
         """
-        if os.getpid() != self._process:  # a fork of ours: the pilots are not its own
+        if self._is_foreign:  # the pilots are not this process's own
             return
         with self._lock:
             if self._closed:
@@ -805,7 +843,24 @@ class PilotManager:
         finally:
             self.close()
 
+    def _forked(self) -> None:
+        """In a forked child: it has none of the manager's threads, and must not keep the session from others."""
+        self._is_foreign = True
+        self._conductor.servable = set()  # the next submit looks closer
+        self._lock = threading.Lock()
+        self._reader.forked()
+        self._folder.release()
+
+    def _check_process(self) -> None:
+        if self._is_foreign:
+            raise SessionError(
+                "this process was forked from the one that has the manager: only that one can use it. Submit and wait "
+                "there, or make a manager of its own here",
+                path=str(self.session_dir),
+            )
+
     def _check_open(self) -> None:
+        self._check_process()
         if self._closed:
             raise SessionError(
                 "the manager is closed: make a new one, or attach to the session", path=str(self.session_dir)
@@ -817,6 +872,18 @@ def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
     """What prepares tasks of this kind; to look it up takes as long as to submit ten tasks."""
     found: Callable[[TaskDescription, Offer], Prepared] = registry.load("pilot.kinds", name)
     return found
+
+
+def _check_wait(seconds: float | None) -> float | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 <= seconds < math.inf:
+        raise DescriptionError(
+            f"wait_for_pilot: {seconds!r} was given; allowed: a number of seconds from 0 on, or None to wait for ever",
+            field="wait_for_pilot",
+            given=seconds,
+        )
+    return float(seconds)
 
 
 def _progress(manager: PilotManager) -> Progress:

@@ -87,12 +87,14 @@ class Node(msgspec.Struct, frozen=True, array_like=True):
     name: str
     host: str
     cores: int
-    #: What CUDA_VISIBLE_DEVICES calls each GPU, and the record: a uuid where the driver tells one.
+    #: What the first of ``gpu_variables`` calls each GPU, and the record: a uuid where the driver tells one.
     gpus: list[str]
     #: Bytes.
     memory: int
     #: Which of the jobs that were added later it is of; "": the pilot's own, in which MPI tasks can run.
     job: str = ""
+    #: The environment variables that say to a process which GPUs it has (`gpus.assigned`).
+    gpu_variables: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES",)
 
 
 class Ready(Message, frozen=True, array_like=True):
@@ -137,7 +139,7 @@ class Run(Message, frozen=True, array_like=True):
     limit: float
     #: From agent to worker, for an MPI task: ranks by host, in order.
     hosts: dict[str, int] = {}
-    #: The same for GPUs: what CUDA_VISIBLE_DEVICES calls them, by host, in the order of its ranks, each as many.
+    #: The same for GPUs: what their node calls them, by host, in the order of its ranks, each as many.
     gpus: dict[str, list[str]] = {}
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import msgspec
 
-from pilot import payload, rank
+from pilot import gpus, payload, rank
 from pilot.capture import KEPT_BYTES, OUTPUT_KEPT
 from pilot.descriptions import Resources
 from pilot.errors import MpiFailed
@@ -112,13 +112,14 @@ def run_function(function: bytes, args: Sequence[Any], kwargs: Mapping[str, Any]
         raise MpiFailed(f"a function with ranks needs mpi4py, which {sys.executable} does not have: {_DEFAULT_HINT}")
     place = placement.get()
     with _Task(place, _launch(place), None, {}, None) as task:
-        work = payload.dump_work(function, args, kwargs, payload.Spool(task.folder))
+        spool = payload.Spool(task.folder)
+        work = payload.dump_work(function, args, kwargs, spool)
         (task.folder / "work").write_bytes(work)
         task.run()
         task.show_outputs()
         results = [task.result(number) for number in range(task.ranks)]
         if task.failed is None and all(status == rank.RETURNED for status, _ in results):
-            return [payload.load(value) for _, value in results]
+            return [payload.load(value, spool=spool) for _, value in results]
         first = task.failed if task.failed is not None else 0
         raise task.failure_of(first, *results[first])
 
@@ -154,16 +155,16 @@ class _Task:
         self._place = place
         self._process: subprocess.Popen[bytes] | None = None
         own = step_free_environment()
-        visible = {"CUDA_VISIBLE_DEVICES": own["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in own else {}
+        variables = gpus.of_worker(own)
         task = {
             "ranks": self.ranks,
             "command": command,
             "working_directory": working_directory or str(Path.cwd()),
             "sys_path": sys.path,
             "environment": own,
-            "given": visible | dict(environment),
+            "given": {name: own[name] for name in variables if name in own} | dict(environment),
             "own": [
-                {} if "CUDA_VISIBLE_DEVICES" in environment else {"CUDA_VISIBLE_DEVICES": ",".join(names)}
+                {name: value for name, value in gpus.assigned(variables, names).items() if name not in environment}
                 for names in place.gpus_by_rank()
                 if names
             ],

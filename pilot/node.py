@@ -9,16 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import itertools
 import logging
 import os
 import platform
 import queue
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -27,12 +24,12 @@ from typing import Any
 import msgspec
 import zmq
 
-from pilot import messages, registry
+from pilot import gpus, messages, registry
 from pilot.addresses import hosts, is_loopback, reach, split
 from pilot.channel import Client
 from pilot.interfaces import Allocation
 from pilot.messages import Message, Node
-from pilot.processes import end_left, end_marked
+from pilot.processes import end_left, end_marked, remove_folders
 from pilot.rank import told_rank
 from pilot.session import AgentSettings, Connection, SessionFolder
 from pilot.worker import versions
@@ -69,24 +66,30 @@ def describe(settings: AgentSettings) -> Node:
     name = os.environ.get("SLURMD_NODENAME", host) if settings.remote else host
     job = os.environ.get(JOB, "").rstrip("-")
     name = f"{name}+{job}" if job else name
-    gpus = gpu_names(settings.gpus, believe=not settings.remote)
-    return Node(name, host, settings.cores, gpus, settings.memory, job)
+    names, variables = gpu_facts(settings.gpus, believe=not settings.remote)
+    return Node(name, host, settings.cores, names, settings.memory, job, variables)
 
 
 def gpu_names(count: int, believe: bool = True) -> list[str]:
     """What to call the GPUs that this process may use, ``count`` at most.
 
-    ``CUDA_VISIBLE_DEVICES``, which Slurm sets for a job with GPUs, says which these are; where it is not set,
-    nvidia-smi does. They are called by their uuids where nvidia-smi tells these. Where neither says anything, there are
-    none, or (``believe``) as many as the user says: 0, 1, …
+    ``CUDA_VISIBLE_DEVICES``, which Slurm sets for a job with GPUs, or AMD's variable says which these are; where none
+    is set, nvidia-smi does. They are called by their uuids where nvidia-smi tells these. Where neither says anything,
+    there are none, or (``believe``) as many as the user says: 0, 1, …
     """
+    return gpu_facts(count, believe)[0]
+
+
+def gpu_facts(count: int, believe: bool = True) -> tuple[list[str], tuple[str, ...]]:
+    """The names of `gpu_names`, and the variables that say them to a process (`gpus.assigned`)."""
     if not count:
-        return []
+        return [], (gpus.CUDA,)
     uuids = _uuids()
-    names = _visible()
+    variables = gpus.chosen(os.environ, bool(uuids))
+    names = gpus.visible(os.environ, variables[0])
     if names is None:
         names = list(uuids) or [str(number) for number in range(count if believe else 0)]
-    return [uuids.get(name, name) for name in names[:count]]
+    return list(dict.fromkeys(uuids.get(name, name) for name in names))[:count], variables
 
 
 def lacks_gpus(node: Node, asked: int) -> str | None:
@@ -96,19 +99,8 @@ def lacks_gpus(node: Node, asked: int) -> str | None:
     listed = f" ({', '.join(node.gpus)})" if node.gpus else ""
     return (
         f"node {node.name} has {len(node.gpus)} GPUs{listed} that the pilot may use, gpus_per_node={asked} asks for "
-        f"{asked}; CUDA_VISIBLE_DEVICES, else nvidia-smi, says there which they are"
+        f"{asked}; {node.gpu_variables[0]}, else nvidia-smi, says there which they are"
     )
-
-
-def _visible() -> list[str] | None:
-    """The names in CUDA_VISIBLE_DEVICES; what is behind one that names no device is not visible (CUDA C++ Programming
-    Guide, "CUDA Environment Variables"). None: it is not set."""
-    value = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if value is None:
-        return None
-    names = [name.strip() for name in value.split(",")]
-    nothing = ("", "-1", "NoDevFiles")  # the last one: Slurm's
-    return list(itertools.takewhile(lambda name: name not in nothing, names))
 
 
 def _uuids() -> dict[str, str]:
@@ -270,7 +262,7 @@ class NodeProcess:
         end_marked(own_mark(self._settings.mark), grace=0.2)
         client.close()
         self._context.term()
-        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+        remove_folders()
         return 0
 
 

@@ -59,12 +59,15 @@ class Spool:
         except OSError:
             part.unlink(missing_ok=True)
             raise
-        return Spooled(str(path), size)
+        return Spooled(path.name, size)
 
-    @staticmethod
-    def read(spooled: Spooled) -> list[memoryview]:
+    def path(self, spooled: Spooled) -> Path:
+        """Where the file is now: the folder may be elsewhere than it was."""
+        return self.folder / spooled.path
+
+    def read(self, spooled: Spooled) -> list[memoryview]:
         """The frames of such a file, mapped and not copied."""
-        with Path(spooled.path).open("rb") as file:
+        with self.path(spooled).open("rb") as file:
             whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         frames, at = [], 0
         while at < whole.nbytes:
@@ -74,14 +77,13 @@ class Spool:
             at += length
         return frames
 
-
-def discard(value: Value) -> None:
-    """Remove the file of a value that nobody reads any more. One that cannot be removed stays."""
-    if isinstance(value, Spooled):
-        try:
-            Path(value.path).unlink(missing_ok=True)
-        except OSError as error:
-            log.info("a file of the spool that is not needed any more stays: %s", error)
+    def discard(self, value: Value) -> None:
+        """Remove the file of a value that nobody reads any more. One that cannot be removed stays."""
+        if isinstance(value, Spooled):
+            try:
+                self.path(value).unlink(missing_ok=True)
+            except OSError as error:
+                log.info("a file of the spool that is not needed any more stays: %s", error)
 
 
 def dump(value: Any, spool: Spool, what: str) -> Value:
@@ -115,18 +117,20 @@ def dump(value: Any, spool: Spool, what: str) -> Value:
     return _pickle(value, None) if raws else data
 
 
-def load(value: Value, references: Mapping[int, Value] | None = None) -> Any:
-    """What `dump` took; references to tasks become their results."""
+def load(value: Value, references: Mapping[int, Value] | None = None, spool: Spool | None = None) -> Any:
+    """What `dump` took, with its spool; references to tasks become their results."""
     if value is None:
         return None
-    _local.references = references
+    before = getattr(_local, "loading", None)
+    _local.loading = references or {}, spool
     try:
         if isinstance(value, Spooled):
-            data, *buffers = Spool.read(value)
+            assert spool is not None
+            data, *buffers = spool.read(value)
             return pickle.loads(data, buffers=buffers)
         return pickle.loads(value)
     finally:
-        _local.references = None
+        _local.loading = before
 
 
 def dump_function(function: Any) -> bytes:
@@ -169,10 +173,10 @@ def dump_work(function: bytes, args: Any, kwargs: Any, spool: Spool) -> bytes:
     return msgspec.msgpack.encode((function, dump((args, kwargs), spool, "an argument")))
 
 
-def load_work(data: bytes) -> tuple[Any, Any, Any]:
+def load_work(data: bytes, spool: Spool) -> tuple[Any, Any, Any]:
     """Function, args and kwargs."""
     code, value = _work_decode(data)
-    args, kwargs = load(value)
+    args, kwargs = load(value, spool=spool)
     return load(code), args, kwargs
 
 
@@ -214,10 +218,8 @@ def refer(task_id: int, task: Any) -> tuple[Any, ...]:
 
 
 def _dereference(task_id: int) -> Any:
-    references = _local.references or {}
-    value = load(references[task_id])
-    _local.references = references
-    return value
+    references, spool = _local.loading
+    return load(references[task_id], spool=spool)
 
 
 # ---- exceptions -----------------------------------------------------------------------------------------------

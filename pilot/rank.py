@@ -203,7 +203,7 @@ def _call(folder: Path, rank: int, task: dict[str, Any]) -> int:
         if MPI.COMM_WORLD.size != task["ranks"]:
             status, value = SEPARATE, MPI.COMM_WORLD.size
         else:
-            function, args, kwargs = payload.load_work((folder / "work").read_bytes())
+            function, args, kwargs = payload.load_work((folder / "work").read_bytes(), spool)
             value = payload.dump(function(*args, **kwargs), spool, f"the result of rank {rank}")
             status = RETURNED
     except BaseException as error:

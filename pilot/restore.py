@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from pilot.manager import PilotManager
 
 
+log = logging.getLogger(__name__)
+
 #: Seconds that the journal has to take its first row.
 WRITE_SECONDS = 10.0
 
@@ -41,9 +46,27 @@ def restore(manager: PilotManager) -> None:
     terms = journal.terms()
     conductor.workers = journal.workers()
     conductor.terms = {one: id for id, one in terms.items()}
-    _restore_pilots(manager, journal)
+    _restore_pilots(manager, journal, _is_moved(manager, journal))
     _restore_tasks(manager, journal, functions, terms)
     conductor.post(events.Attached(_begin_generation(manager, journal)))
+
+
+def _is_moved(manager: PilotManager, journal: Journal) -> bool:
+    """True when the session is elsewhere than its agents look for it."""
+    before, here = journal.session().get("path"), manager.session_dir
+    if before is None or before == str(here):
+        return False
+    with contextlib.suppress(OSError):
+        if here.samefile(before):  # through a link, say
+            return False
+    log.warning(
+        "the session was at %s and is at %s now: its pilots are asked for again; what still runs at the old place ends "
+        "by itself, and what it has done since the manager before was gone is done again",
+        before,
+        here,
+    )
+    journal.put("session", ("path", str(here)))
+    return True
 
 
 def _begin_generation(manager: PilotManager, journal: Journal) -> tuple[int, ...]:
@@ -59,7 +82,7 @@ def _begin_generation(manager: PilotManager, journal: Journal) -> tuple[int, ...
     return firsts
 
 
-def _restore_pilots(manager: PilotManager, journal: Journal) -> None:
+def _restore_pilots(manager: PilotManager, journal: Journal, moved: bool) -> None:
     rows = list(journal.pilots())
     names = {id: description.name or id for id, description, *_ in rows}
     parents = journal.parents()
@@ -69,13 +92,14 @@ def _restore_pilots(manager: PilotManager, journal: Journal) -> None:
         if is_final(PilotState(state)):
             pilot._change(PilotState(state), "before this manager was attached")
         else:
-            _restore_pilot(manager, pilot, mark, journal.changes(id), parents)
+            _restore_pilot(manager, pilot, "" if moved else mark, journal.changes(id), parents)
 
 
 def _restore_pilot(
     manager: PilotManager, pilot: Pilot, mark: str, changes: list[tuple[str, str, str | None]], parents: dict[str, str]
 ) -> None:
-    """A pilot that was not over: its agent may join again. One that was never submitted is submitted now."""
+    """A pilot that was not over: its agent may join again. Without one (no ``mark``) it is submitted now, unless it was
+    about to end."""
     conductor, id, description = manager._conductor, pilot.id, pilot.description
     reasons = [reason for _, reason, _ in changes]
     native_id, draining, reported = None, False, False  # of its last job
@@ -85,6 +109,11 @@ def _restore_pilot(
         native_id = native or native_id
         draining = draining or state == PilotState.DRAINING.value
         reported = reported or state in (PilotState.STARTING.value, PilotState.ACTIVE.value)
+    if draining and not mark:
+        reason = "the session was moved while it drained"
+        conductor.journal.put("pilot_changes", (id, PilotState.DONE.value, reason, None, time.time()))
+        pilot._change(PilotState.DONE, reason)
+        return
     if mark:
         pilot._change(PilotState.QUEUED, "waits for its agent to join again")
         conductor.adopt(id, mark)

@@ -6,8 +6,9 @@ import msgspec
 
 
 class Spooled(msgspec.Struct, frozen=True, array_like=True):
-    """A value too large for a message: a file below the session folder (see ``payload.py``)."""
+    """A value too large for a message: a file of the session's spool (see ``payload.py``)."""
 
+    #: Below the spool's folder.
     path: str
     size: int
 

@@ -6,6 +6,7 @@ Whether a pilot *fits* is a fact (`misfit`, and `unservable` for all of them); w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
@@ -86,7 +87,8 @@ def misfit(terms: Terms, pilot: Capacity) -> str | None:
     else:
         return " and ".join(reasons)
     if terms.walltime is not None and pilot.seconds is not None and pilot.seconds < terms.walltime:
-        return f"{pilot.name} has {pilot.seconds:.0f} s of walltime left, {terms.walltime:g} s are needed"
+        left = max(0.0, math.floor(10 * pilot.seconds) / 10)  # rounded up it could be as much as is needed
+        return f"{pilot.name} has {left:.10g} s of walltime left, {terms.walltime:.10g} s are needed"
     return None
 
 

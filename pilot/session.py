@@ -27,6 +27,7 @@ import zmq
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
+from pilot.processes import MARK, MARK_LENGTH
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -214,8 +215,10 @@ def new_keys() -> tuple[str, str]:
 
 
 def new_mark() -> str:
-    """A word that nobody else marks processes with."""
-    return secrets.token_hex(16)
+    """A word that nobody else marks processes with; in a task below the mark of what the task starts, so that a
+    manager of a task's own ends with the task."""
+    own = secrets.token_hex(MARK_LENGTH // 2)
+    return f"{os.environ[MARK]}.{own}" if MARK in os.environ else own
 
 
 def memory_of(description: PilotDescription) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 #: What is written instead where a terminal's encoding has no such sign.
 _PLAIN = {"±": "+-", "✓": "+", "–": "-", "✗": "x", "→": "->", "…": "...", "µ": "u"}
@@ -58,6 +61,44 @@ def end() -> None:
         pass
     except OSError:
         _silence(2)
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[None]:
+    """Within it nothing that is written to standard output fails, so that the work goes on to its end and its files.
+
+    Raises:
+        OSError: at the end, where standard output took not all.
+    """
+    given = sys.stdout
+    if given is not sys.__stdout__ or given is None:  # somebody else's, or none
+        yield
+        return
+    given.flush()
+    raw = _Lasting(given.fileno(), "wb", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(raw), given.encoding, given.errors, line_buffering=given.line_buffering
+    )
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout = given
+    if raw.error is not None:
+        raise raw.error
+
+
+class _Lasting(io.FileIO):
+    #: The first error of writing.
+    error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        if self.error is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
 
 
 def give_up_output() -> None:

@@ -77,7 +77,7 @@ def submit(options: argparse.Namespace, interruption: Interruption) -> int:
     interruption.check()
     with (
         interruption.put_off(),
-        contextlib.closing(PilotManager(progress=sys.stderr.isatty())) as manager,
+        contextlib.closing(PilotManager(progress=sys.stderr.isatty(), wait_for_pilot=0)) as manager,
     ):
         records = _run(manager, pilots, wanted, options.files, interruption)
         text = json.dumps(records, indent=2) + "\n"

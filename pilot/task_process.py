@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pilot import pickles
-from pilot.processes import MARK, children_record, identify, worker_mark
+from pilot.processes import MARK, children_record, identify, use_socket_folder, worker_mark
 
 #: Signals for which engines have handlers, and what a plain Python program has.
 _PLAIN: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -70,13 +70,14 @@ def _prepare_multiprocessing() -> None:
     """As in a main process: the platform's start method, which a child of the fork server has changed; and functions
     of the user's script reach a child by value, for they are not in this process's ``__main__``."""
     multiprocessing.set_start_method(None, force=True)
+    use_socket_folder()
     multiprocessing.current_process().name = "MainProcess"
     process._parent_process = None  # type: ignore[attr-defined] # programs take one without a parent for the first
     reduction.ForkingPickler.reducer_override = _reduce  # type: ignore[method-assign]
 
 
 def _reduce(pickler: Any, value: Any) -> Any:
-    if isinstance(value, _BY_NAME) and value.__module__ == "__main__" and pickles.find(value) is None:
+    if isinstance(value, _BY_NAME) and value.__module__ == "__main__":
         return _load, (pickles.dumps(value),)
     return NotImplemented
 

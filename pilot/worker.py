@@ -211,7 +211,9 @@ class _Worker:
         for work in works:
             try:
                 forget_classes()
-                arguments.append(payload.load(work.payload, batch.values) if work.payload is not None else ((), {}))
+                arguments.append(
+                    payload.load(work.payload, batch.values, self._spool) if work.payload is not None else ((), {})
+                )
             except BaseException as error:
                 results[work.task] = RAISED, payload.dump_exception(error)
         rest = [work for work in works if work.task not in results]
@@ -266,7 +268,7 @@ class _Worker:
             if work.payload is None:
                 result = function()
             else:
-                args, kwargs = payload.load(work.payload, batch.values)
+                args, kwargs = payload.load(work.payload, batch.values, self._spool)
                 result = function(*args, **kwargs)
             self._stay_one()
             return OK, payload.dump(result, self._spool, "the result")

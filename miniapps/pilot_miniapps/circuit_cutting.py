@@ -88,7 +88,7 @@ class CircuitCutting:
         problem = read_problem(settings)
         folder = Path(settings.output)
         folder.mkdir(parents=True, exist_ok=True)
-        with PilotManager() as manager:
+        with PilotManager(wait_for_pilot=0) as manager:
             warm = self._start_pilots(manager)
             with watch.part("plan"):  # while the pilots start
                 planned = self._plan(*problem)

@@ -120,7 +120,8 @@ class Simulation(_Execution):
 @lru_cache(maxsize=1)
 def own_simulator() -> QPU:
     """Aer, on the GPU that this worker has if its Aer knows GPUs, else with as many threads as it has cores."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES"):
+    variable = os.environ.get("PILOT_GPU_VARIABLES", "CUDA_VISIBLE_DEVICES").partition(",")[0]
+    if os.environ.get(variable, "") not in ("", "-1"):
         try:
             return device.simulator("aer:?device=GPU")
         except QPUUnavailable as error:

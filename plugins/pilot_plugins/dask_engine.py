@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import dask
 from distributed import Client, LocalCluster, Security, default_client, secede
 
-from pilot.interfaces import Allocation, Engine, WorkerSpec
+from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
 
 #: Seconds that a new client waits for the first workers.
 WORKERS_SECONDS = 30
@@ -76,7 +76,7 @@ class DaskEngine(Engine):
         self._joined = client
         self._client = self._open(client, default=False)
 
-    def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
+    def spawn(self, spec: WorkerSpec, on_exit: OnExit) -> None:
         command = [sys.executable, "-m", "distributed.cli.dask_worker", self._joined["address"]]
         command += [
             "--name",
@@ -117,7 +117,7 @@ class DaskEngine(Engine):
         )
         threading.Thread(target=self._watch, args=(spec.name, process, on_exit), daemon=True).start()
 
-    def _watch(self, name: str, process: subprocess.Popen[bytes], on_exit: Callable[[str], None]) -> None:
+    def _watch(self, name: str, process: subprocess.Popen[bytes], on_exit: OnExit) -> None:
         code = process.wait()
         if (serving := self._serving.pop(name, None)) is not None:
             serving.release()

@@ -8,12 +8,10 @@ import secrets
 import select
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, ClassVar
 
 import psutil
@@ -23,7 +21,8 @@ from ray.exceptions import RayError
 
 from pilot.descriptions import SLOT
 from pilot.errors import PilotError
-from pilot.interfaces import Allocation, Engine, WorkerSpec
+from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
+from pilot.processes import sockets
 
 #: Bytes of Ray's object store: values travel through the pilot's own channel, this is for users of the client.
 OBJECT_STORE = 256 * 2**20
@@ -64,7 +63,7 @@ class RayEngine(Engine):
             include_dashboard=False,
             log_to_driver=False,
             configure_logging=False,
-            _temp_dir=str(Path(tempfile.gettempdir()) / "ray"),
+            _temp_dir=str(sockets() / "ray"),
             _node_ip_address=self.allocation.address,
             resources={_pin(self.allocation.node): 1.0},
         )
@@ -80,7 +79,7 @@ class RayEngine(Engine):
         command += [f"--node-ip-address={self.allocation.address}", f"--object-store-memory={OBJECT_STORE}"]
         command += [f"--num-cpus={self.allocation.cores}", f"--num-gpus={self.allocation.gpus}"]
         command += ["--resources", json.dumps({_pin(self.allocation.node): 1.0}), "--disable-usage-stats"]
-        command += [f"--temp-dir={Path(tempfile.gettempdir()) / 'ray'}"]
+        command += [f"--temp-dir={sockets() / 'ray'}"]
         environment = {**os.environ, "RAY_AUTH_MODE": "token"}
         log_path = self.allocation.folder / f"ray-{self.allocation.node}.log"
         with log_path.open("wb") as log_file:
@@ -100,7 +99,7 @@ class RayEngine(Engine):
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ["SPT_NOENV"] = "1"  # Ray's processes rename themselves; by this (setproctitle) they keep their mark
 
-    def spawn(self, spec: WorkerSpec, on_exit: Callable[[str], None]) -> None:
+    def spawn(self, spec: WorkerSpec, on_exit: OnExit) -> None:
         needs = spec.resources
         declared = {"num_cpus": 0.0} if needs == SLOT else {"num_cpus": needs.num_cpus, "memory": needs.memory}
         pin = {_pin(spec.node): PIN_SHARE}

@@ -30,7 +30,7 @@ def bell() -> QuantumCircuit:
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[PilotManager]:
-    manager = PilotManager(tmp_path / "session")
+    manager = PilotManager(tmp_path / "session", wait_for_pilot=0)
     yield manager
     manager.close()
 

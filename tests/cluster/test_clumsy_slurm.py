@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("idle_cluster")
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[PilotManager]:
-    manager = PilotManager(tmp_path / "session")
+    manager = PilotManager(tmp_path / "session", wait_for_pilot=0)
     yield manager
     manager.close()
 

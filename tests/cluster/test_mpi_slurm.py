@@ -49,6 +49,8 @@ try:
         said = mpi.run_program(["sh", "-c", "echo $SLURMD_NODENAME $SLURM_PROCID $WORD"], {"WORD": "yes"}, None).stdout
     elif case == "exits":
         said = mpi.run_program(["sh", "-c", "test $SLURM_PROCID != 1 || exit 7; sleep 4000"], {}, None)
+    elif case == "reads":
+        said = mpi.run_program(["sh", "-c", "cat; grep SigIgn /proc/self/status | cut -f2"], {}, None).stdout
     elif case == "sleeps":
         said = mpi.run_program(["sh", "-c", "trap '' TERM; while :; do sleep 0.2; done", folder], {}, None)
 except Exception as error:
@@ -110,6 +112,10 @@ def test_a_rank_raises(inside: Any) -> None:
 
 def test_a_rank_returns_another_code(inside: Any) -> None:
     assert answer(inside("exits", {"c1": 1, "c2": 1}))[:2] == ["MpiFailed", "rank 1 of 2 (sh) returned 7"]
+
+
+def test_ranks_have_an_empty_standard_input_and_ignore_no_signal(inside: Any) -> None:
+    assert answer(inside("reads", {"c1": 1, "c2": 1})) == [16 * "0" + "\n"] * 2
 
 
 def test_four_communicators(inside: Any) -> None:

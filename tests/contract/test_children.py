@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pilot import Pilot, PilotDescription, PilotManager, Task, TaskDescription, TaskState
+from pilot import Pilot, PilotDescription, PilotManager, PilotState, Task, TaskDescription, TaskState
 from pilot.errors import TaskTimeout
 
 Eventually = Callable[..., Any]
@@ -64,6 +65,14 @@ def pool(method):
     with multiprocessing.get_context(method).Pool(2) as workers:
         points = workers.map(Point, range(3))
         return workers.map(square, range(5)), [type(point) is Point for point in points], workers.map(fib, [5, 10])
+
+def shared():
+    with multiprocessing.Manager() as manager:
+        values = manager.dict(a=1)
+        process = multiprocessing.Process(target=lambda: values.update(b=2))
+        process.start()
+        process.join()
+        return dict(values)
 
 def executor():
     with ProcessPoolExecutor(2) as workers:
@@ -137,6 +146,7 @@ CASES = [
     ("pool", "fork"),
     ("pool", "spawn"),
     ("executor",),
+    ("shared",),
     ("children_of_children",),
     ("terminate",),
     ("leave", 0),
@@ -199,11 +209,18 @@ def of_script(source: str, name: str) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module", params=["process", "ray", "dask"])
 def pilot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pilot]:
-    with PilotManager(tmp_path_factory.mktemp(request.param) / "session") as manager:
+    """Its temporary folder has a path that is too long for sockets."""
+    long = tmp_path_factory.mktemp("t" * 80)
+    with pytest.MonkeyPatch.context() as patch, PilotManager(tmp_path_factory.mktemp(request.param)) as manager:
+        patch.setenv("TMPDIR", str(long))
+        patch.setattr(tempfile, "tempdir", None)
         pilot = manager.submit_pilot(PilotDescription(engine=request.param, cores_per_node=1))
-        pilot.wait(timeout=60)
+        assert pilot.wait(timeout=60) is PilotState.ACTIVE
         yield pilot
+        short = run(pilot, of_script("import os\ndef of():\n    return os.environ['PILOT_SOCKETS']", "of")).result(60)
         manager.close()
+        assert not Path(short).exists()
+        assert not list(long.iterdir())
 
 
 def run(pilot: Pilot, function: Callable[..., Any], *args: Any, **wishes: Any) -> Task:
@@ -217,7 +234,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     lines = ["import signal", "if __name__ == '__main__':", "    signal.signal(2, signal.default_int_handler)"]
     lines += [f"    print(repr({case[0]}(*{case[1:]!r})), flush=True)" for case in CASES]
     script.write_text(PROGRAM + "\n" + "\n".join(lines) + "\n")
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=True)
+    environment = os.environ | {"TMPDIR": "/tmp"}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
     answers = done.stdout.splitlines()
     assert len(answers) == len(CASES), done.stdout + done.stderr
     return dict(zip(map(repr, CASES), answers, strict=True))
@@ -229,6 +248,13 @@ def test_a_task_starts_what_a_plain_program_starts(pilot: Pilot, expected: dict[
         pytest.skip("tasks on Dask run beside the main thread, which gets the signals of the process")
     name, *args = case
     assert repr(run(pilot, of_script(PROGRAM, name), *args, timeout=60).result(timeout=120)) == expected[repr(case)]
+
+
+def test_a_long_temporary_folder(pilot: Pilot) -> None:
+    """Temporary files stay there; sockets are elsewhere, and the agent says so."""
+    folder = run(pilot, tempfile.gettempdir).result(timeout=60)
+    assert Path(folder).parent == Path(os.environ["TMPDIR"])
+    assert f"the path {folder} is too long for sockets: they are in /" in pilot.log_path.read_text()
 
 
 def test_a_child_leaves_what_it_wrote_in_the_output(pilot: Pilot) -> None:

@@ -35,7 +35,7 @@ SOON = 60.0
 
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PilotManager]:
-    with PilotManager(tmp_path_factory.mktemp("session")) as manager:
+    with PilotManager(tmp_path_factory.mktemp("session"), wait_for_pilot=0) as manager:
         manager.submit_pilot({"name": "home", "cores_per_node": 2})
         yield manager
 

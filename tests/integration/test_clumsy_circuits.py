@@ -455,7 +455,7 @@ def random_midway() -> QuantumCircuit:
 
 def test_pilots_that_come_late_leave_and_have_too_little_time(tmp_path: Path, eventually: Eventually) -> None:
     wanted = describe(bell(), shots=5, qpu="moody:fine")
-    with PilotManager(tmp_path / "s") as manager:
+    with PilotManager(tmp_path / "s", wait_for_pilot=0) as manager:
         with pytest.raises(NoPilotError, match="submit_pilot first"):
             manager.submit_task(wanted)
         manager.submit_pilot(PilotDescription(cores_per_node=1, name="cpu"))

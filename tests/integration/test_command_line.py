@@ -102,6 +102,27 @@ def test_no_command_ends_in_a_traceback(folder: Path, words: str, good: int) -> 
         assert "Exception" not in said, redirection
 
 
+@pytest.mark.parametrize(("redirection", "number"), [("| true", 32), ("> /dev/full", 28), (">&-", 0)])
+def test_a_mini_app_goes_on_when_nobody_takes_what_it_shows(folder: Path, redirection: str, number: int) -> None:
+    code = """
+import errno, sys
+from pilot import streams
+streams.prepare()
+try:
+    with streams.lasting():
+        for _ in range(100):
+            print("± word" * 1000, flush=True)
+        open("done", "w").close()
+except OSError as error:
+    streams.give_up_output()
+    sys.exit(error.errno)
+"""
+    command = f'set -o pipefail; "$@" {redirection}'
+    done = subprocess.run(["bash", "-c", command, "bash", sys.executable, "-c", code], cwd=folder, timeout=60)
+    assert done.returncode == number
+    (folder / "done").unlink()
+
+
 def test_a_reader_that_goes_away_ends_the_table_of_qpus(folder: Path) -> None:
     assert shell(folder, "qpus fake:manila", "| true")[::2] == (141, "")
 

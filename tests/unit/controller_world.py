@@ -22,8 +22,8 @@ from pilot.states import PilotState, TaskState, is_final
 class World:
     """Feeds a controller, and keeps what it said."""
 
-    def __init__(self) -> None:
-        self.controller = Controller(Balanced())
+    def __init__(self, wait_for_pilot: float | None = 0.0) -> None:
+        self.controller = Controller(Balanced(), wait_for_pilot)
         self.now = 1000.0
         self.tasks: dict[int, Entry] = {}
         #: Batches under way by pilot: number → tasks that are open.

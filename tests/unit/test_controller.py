@@ -607,6 +607,69 @@ def test_a_pilot_that_was_draining_is_done_however_it_ends(world: World, how: Jo
 # ---- walltime -------------------------------------------------------------------------------------------------
 
 
+#: How the only pilot comes to serve no queued task any more.
+STRANDS: dict[str, Callable[[World], object]] = {
+    "drained": lambda world: world.feed(events.PilotStopAsked("p", drain=True)),
+    "cancelled": lambda world: world.feed(events.PilotStopAsked("p", drain=False)),
+    "ended": lambda world: world.end("p", how=JobState.EXPIRED),
+    "cancelled from outside": lambda world: world.end("p", how=JobState.CANCELLED),
+    "too little time left": lambda world: world.ready(left=99.0),
+}
+
+
+@pytest.mark.parametrize("strand", STRANDS)
+@pytest.mark.parametrize("wait", [0.0, 60.0, None])
+def test_tasks_that_no_pilot_can_serve_any_more_wait_for_another(strand: str, wait: float | None) -> None:
+    world = World(wait)
+    world.pilot(cores=1)
+    world.submit()
+    queued = world.submit(3, walltime=100)
+    (after,) = world.submit(needs={queued[0]: True})
+    STRANDS[strand](world)
+    world.tick(1)
+    waits = [one for one in world.said if isinstance(one, events.TellStranded)]
+    if wait == 0:
+        assert {world.errors[id].error for id in queued} == {"NoPilotError"}
+        assert world.links[after].first == queued[0]
+        assert waits == []
+        return
+    assert len(waits) == 1
+    assert waits[0].tasks in (3, 4)  # the one that ran may have been given back
+    assert waits[0].seconds == wait
+    assert "waits for another pilot: p " in world.explain(queued[0])
+    assert ("s unless one is submitted" in world.explain(queued[0])) == (wait is not None)
+    world.tick(50)
+    assert not any(world.settled[id] for id in (*queued, after))
+    world.pilot("late", cores=1, ready=False)
+    world.tick(50)  # it counts while it is pending
+    assert "late is queued" in world.explain(queued[0])
+    world.ready("late")
+    for pilot in ("p", "late"):
+        world.work_off(pilot=pilot)
+    assert world.settled == dict.fromkeys(world.tasks, 1)
+    assert set(world.outcomes.values()) == {OK}
+    assert len([one for one in world.said if isinstance(one, events.TellStranded)]) == 1
+
+
+def test_a_wait_for_another_pilot_ends() -> None:
+    world = World(60.0)
+    world.pilot(cores=1)
+    queued = world.submit(3)
+    world.feed(events.PilotStopAsked("p", drain=False))
+    world.tick(59)
+    assert not world.errors
+    world.pilot("late", restarts=0, ready=False)
+    world.tick(30)
+    world.end("late")  # the wait begins again
+    world.tick(59)
+    assert not world.errors
+    world.tick(2)
+    assert {world.errors[id].error for id in queued} == {"NoPilotError"}
+    reason = world.errors[queued[0]].reason
+    assert reason.startswith("p is cancelled; late is failed")
+    assert reason.endswith("; no other pilot came within 60 s")
+
+
 def test_a_pilot_drains_before_its_walltime_is_over(world: World) -> None:
     """Ten minutes, of which it drains for one: what runs goes on until the end, and then elsewhere at no cost."""
     world.pilot("short", walltime=10, cores=2)

@@ -79,6 +79,28 @@ def test_a_session_folder_that_cannot_be_written(command: Command, monkeypatch: 
     assert cli.main(["doctor"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "state", "what"),
+    [
+        ("HIP_VISIBLE_DEVICES", "4,5", "ok", "AMD: HIP_VISIBLE_DEVICES names 2 (4, 5); tasks get theirs in it"),
+        ("ROCR_VISIBLE_DEVICES", "4,4", "ok", "AMD: ROCR_VISIBLE_DEVICES names 1 (4); tasks get theirs in it"),
+        ("ROCR_VISIBLE_DEVICES", "", "absent", "AMD: ROCR_VISIBLE_DEVICES names 0 (none); tasks get theirs in it"),
+    ],
+)
+def test_gpus_of_amd_are_told(
+    command: Command, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, state: str, what: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert [(finding.state, finding.what) for finding in of(examine(), "gpu")] == [(state, what)]
+
+
+def test_tools_of_amd_are_told(command: Command) -> None:
+    command("rocm-smi", "exit 0")
+    (found,) = of(examine(), "gpu")
+    assert found.what.startswith("AMD: rocm-smi is there, but neither HIP_VISIBLE_DEVICES nor")
+    assert "gpus_per_node" in found.advice
+
+
 def test_gpus_are_named(command: Command) -> None:
     command("nvidia-smi", "echo '0, GPU-8f2c, NVIDIA H200, 143771 MiB'")
     assert [finding.what for finding in of(examine(), "gpu")] == ["0, GPU-8f2c, NVIDIA H200, 143771 MiB"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import copy
+import functools
 import itertools
 import pickle
 import threading
@@ -18,12 +19,12 @@ import pytest
 
 from pilot import errors
 from pilot.descriptions import PLAIN, PilotDescription, TaskDescription
-from pilot.errors import PilotFailed
+from pilot.errors import PilotFailed, SessionError
 from pilot.handles import Failed, Pilot, Task
 from pilot.interfaces import QPUInfo
 from pilot.ledger import Entry, Function
-from pilot.payload import dump_exception
-from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome, TaskInfo
+from pilot.payload import Spool, dump_exception
+from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome, Spooled, TaskInfo
 from pilot.states import PilotState, TaskState
 
 
@@ -32,12 +33,20 @@ class FakeManager:
 
     def __init__(self) -> None:
         self.tasks: dict[int, Task] = {}
+        self.is_foreign = False
+        self._spool = Spool(Path("/nowhere"))
 
     def _info(self, task: Task) -> TaskInfo:
         return TaskInfo(id=task.id, name=task.name, state=task.state.value, pilot="p", worker="w")
 
     def _value(self, outcome: Outcome) -> Any:
+        if isinstance(outcome.value, Exception):  # the journal cannot be read
+            raise outcome.value
         return outcome.value
+
+    def _check_process(self) -> None:
+        if self.is_foreign:
+            raise SessionError("forked")
 
 
 @pytest.fixture
@@ -165,6 +174,107 @@ def test_callbacks_are_called_once_before_or_after(make: Any) -> None:
     assert seen == [("before", 1), ("after", 1)]
 
 
+def test_no_callback_keeps_another_from_its_turn(make: Any, caplog: pytest.LogCaptureFixture) -> None:
+    task, seen = make(), []
+    for error in (SystemExit(3), KeyboardInterrupt(), GeneratorExit(), ValueError("own")):
+        task.add_done_callback(functools.partial(fail_with, error))
+    task.add_done_callback(seen.append)
+    finish(task, 1)
+    assert seen == [task]
+    assert caplog.text.count("a callback of task 1 (work) failed") == 4
+
+
+def fail_with(error: BaseException, *_: Any) -> None:
+    raise error
+
+
+class Breaks:
+    """Its unpickling fails."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        return fail_with, (self.error,)
+
+
+class NoSet(Exception):
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"read only: {name}")
+
+
+class NoNotes(Exception):
+    __notes__ = ()
+
+
+#: Outcomes of which ``result()`` raises: status and value, and what it raises.
+ENDS: dict[str, tuple[int, Any, type[BaseException]]] = {
+    "cannot be unpickled": (OK, pickle.dumps(Breaks(AttributeError("no such thing"))), errors.NotPicklable),
+    "exits when it is unpickled": (OK, pickle.dumps(Breaks(SystemExit(3))), errors.NotPicklable),
+    "module that is not here": (OK, b"cno_such_module\nthing\n.", errors.NotPicklable),
+    "half a pickle": (OK, pickle.dumps([1, 2])[:-3], errors.NotPicklable),
+    "file gone": (OK, Spooled("x.pkl", 9), SessionError),
+    "journal gone": (OK, SessionError("gone"), SessionError),
+    "journal of the error gone": (RAISED, SessionError("gone"), SessionError),
+    "raised": (RAISED, dump_exception(KeyError(1)), KeyError),
+    "raised StopIteration": (RAISED, dump_exception(StopIteration(5)), errors.TaskError),
+    "raised CancelledError": (RAISED, dump_exception(CancelledError()), CancelledError),
+    "takes no notes": (RAISED, dump_exception(NoNotes("own words")), NoNotes),
+    "exited": (RAISED, dump_exception(SystemExit(3)), errors.TaskExited),
+    "cancelled": (CANCELLED, None, CancelledError),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_await_ends_as_result_does(make: Any, end: str) -> None:
+    status, value, wanted = ENDS[end]
+
+    def over(task: Task) -> None:
+        if task._settle(Outcome(task.id, status, 1.0, 0.5, value, None, "complaint"), None):
+            task._call_back()
+
+    async def wait(task: Task) -> Any:
+        asyncio.get_running_loop().call_soon(over, task)
+        return await asyncio.wait_for(asyncio.wrap_future(task), 60)
+
+    task = make()
+    with pytest.raises((wanted, asyncio.CancelledError)):
+        asyncio.run(wait(task))
+    with pytest.raises(wanted) as caught:
+        task.result()
+    if status != CANCELLED:
+        seen = task.exception()
+        assert (type(seen), str(seen)) == (type(caught.value), str(caught.value))
+    assert task.done()
+
+
+def test_an_exception_that_takes_no_notes_keeps_its_words(make: Any) -> None:
+    task = make()
+    finish(task, NoNotes("the real reason"), RAISED, stderr="complaint")
+    with pytest.raises(NoNotes, match="the real reason") as caught:
+        task.result()
+    assert "stderr: complaint" in str(caught.value.__cause__)
+
+
+def test_an_unfinished_task_of_a_forked_process_raises(make: Any) -> None:
+    """Nobody could settle it there; one that was finished before has its result."""
+    done, task = make(2)
+    finish(done, 5)
+    task._manager.is_foreign = True
+    for wait in (
+        task.result,
+        task.exception,
+        lambda: task.add_done_callback(print),
+        lambda: concurrent.futures.wait([done, task]),
+        lambda: list(as_completed([task])),
+        lambda: asyncio.run(asyncio.wait_for(asyncio.wrap_future(task), 60)),
+    ):
+        with pytest.raises((SessionError, RuntimeError)):
+            wait()
+    assert (done.result(), done.exception()) == (5, None)
+    assert concurrent.futures.wait([done]).done == {done}
+
+
 def test_as_completed_and_wait(make: Any) -> None:
     tasks = make(20)
     for task in tasks[:5]:
@@ -275,7 +385,7 @@ def test_repr(make: Any) -> None:
 
 def test_a_pilot_is_waited_for_until_its_devices_have_said_what_they_are(tmp_path: Path) -> None:
     described = PilotDescription(cores_per_node=1, qpus=["fake:manila", "aer"])
-    pilot = Pilot(None, "pilot-1", described, tmp_path)  # type: ignore[arg-type] # no manager is needed to wait
+    pilot = Pilot(FakeManager(), "pilot-1", described, tmp_path)  # type: ignore[arg-type]
     assert pilot.wait(timeout=0.01) is PilotState.NEW
     pilot._change(PilotState.ACTIVE, "")
     assert pilot._is_starting({"fake:manila"})

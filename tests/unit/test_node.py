@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pilot import node
+from pilot import gpus, node
 from pilot.messages import Node
 from pilot.node import gpu_names, lacks_gpus
 
@@ -19,7 +19,8 @@ Smi = Callable[[str], None]
 def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Smi:
     """``smi(script)``: the only nvidia-smi there is; without the call there is none."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"):
+        monkeypatch.delenv(name, raising=False)
 
     def install(script: str) -> None:
         path = tmp_path / "nvidia-smi"
@@ -40,6 +41,8 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Smi:
         ("NoDevFiles", []),
         ("1,-1,0", ["GPU-bbbb"]),
         ("7, 1", ["7", "GPU-bbbb"]),
+        ("1,1", ["GPU-bbbb"]),
+        ("1,GPU-bbbb,0", ["GPU-bbbb", "GPU-aaaa"]),
     ],
 )
 def test_gpus_go_by_their_uuids(
@@ -58,6 +61,70 @@ def test_where_nothing_tells_the_user_is_believed_or_not(smi: Smi, script: str |
         smi(script)
     assert gpu_names(2) == ["0", "1"]
     assert gpu_names(2, believe=False) == []
+
+
+#: What a job has → the names of its GPUs, and what a task with the second one, and one without, finds.
+AMD: dict[str, tuple[dict[str, str], list[str], dict[str, str], dict[str, str]]] = {
+    "HIP's": ({"HIP": "4,5"}, ["4", "5"], {"HIP": "5"}, {"HIP": "-1"}),
+    "ROCR's": ({"ROCR": "4,5"}, ["4", "5"], {"ROCR": "5"}, {"ROCR": "-1"}),
+    "HIP's within ROCR's": ({"ROCR": "4,5", "HIP": "0,1"}, ["0", "1"], {"HIP": "1"}, {"HIP": "-1"}),
+    "HIP's and CUDA's": (
+        {"HIP": "4,5", "CUDA": "4,5"},
+        ["4", "5"],
+        {"HIP": "5", "CUDA": "5"},
+        {"HIP": "-1", "CUDA": ""},
+    ),
+    "ROCR's and CUDA's": (
+        {"ROCR": "4,5", "CUDA": "0,1"},
+        ["4", "5"],
+        {"ROCR": "5", "CUDA": "0"},
+        {"ROCR": "-1", "CUDA": ""},
+    ),
+    "a uuid": ({"ROCR": "GPU-deadbeef,1"}, ["GPU-deadbeef", "1"], {"ROCR": "1"}, {"ROCR": "-1"}),
+    "twice": ({"HIP": "4,4,5"}, ["4", "5"], {"HIP": "5"}, {"HIP": "-1"}),
+    "CUDA's alone": ({"CUDA": "0,1"}, ["0", "1"], {"CUDA": "1"}, {"CUDA": ""}),
+    "none set": ({}, ["0", "1"], {"CUDA": "1"}, {"CUDA": ""}),
+}
+
+
+@pytest.mark.parametrize(("job", "names", "second", "without"), AMD.values(), ids=AMD)
+def test_gpus_of_amd_go_by_the_variable_of_the_job(
+    smi: Smi,
+    monkeypatch: pytest.MonkeyPatch,
+    job: dict[str, str],
+    names: list[str],
+    second: dict[str, str],
+    without: dict[str, str],
+) -> None:
+    def full(variables: dict[str, str]) -> dict[str, str]:
+        return {f"{name}_VISIBLE_DEVICES": value for name, value in variables.items()}
+
+    for name, value in full(job).items():
+        monkeypatch.setenv(name, value)
+    found, variables = node.gpu_facts(2)
+    assert found == names
+    assert gpus.assigned(variables, names[1:]) == full(second)
+    assert gpus.assigned(variables, []) == full(without)
+
+
+@pytest.mark.parametrize("nothing", ["", "-1"])
+@pytest.mark.parametrize("variable", ["HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"])
+def test_a_job_that_hides_all_gpus_of_amd_has_none(
+    smi: Smi, monkeypatch: pytest.MonkeyPatch, variable: str, nothing: str
+) -> None:
+    monkeypatch.setenv(variable, nothing)
+    names, variables = node.gpu_facts(2)
+    assert (names, variables) == ([], (variable,))
+    said = lacks_gpus(Node("g1", "vm", 4, names, 0, "", variables), 2)
+    assert said is not None
+    assert f"{variable}, else nvidia-smi" in said
+
+
+def test_where_nvidia_has_gpus_the_variables_of_amd_mean_nothing(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi(UUIDS)
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "0,1")  # Slurm sets both where it does not know the maker
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert node.gpu_facts(2) == (["GPU-aaaa", "GPU-bbbb"], ("CUDA_VISIBLE_DEVICES",))
 
 
 def test_nvidia_smi_knows_fewer_than_asked(smi: Smi) -> None:

@@ -44,15 +44,15 @@ def test_large_array_goes_through_a_file_and_is_read_only(spool: payload.Spool) 
     array = numpy.arange(payload.SPOOL_BYTES, dtype=numpy.int16).reshape(2, -1)  # twice the limit
     packed = payload.dump({"a": array, "b": 1}, spool, "it")
     assert isinstance(packed, Spooled)
-    assert packed.size == Path(packed.path).stat().st_size >= array.nbytes
-    back = payload.load(packed)
+    assert packed.size == spool.path(packed).stat().st_size >= array.nbytes
+    back = payload.load(packed, spool=spool)
     assert back["b"] == 1
     assert numpy.array_equal(back["a"], array)
     assert not back["a"].flags.owndata
     with pytest.raises(ValueError, match="read-only"):
         back["a"][0, 0] = 7
     assert [file.suffix for file in spool.folder.iterdir()] == [".pkl"]
-    payload.discard(packed)
+    spool.discard(packed)
     assert list(spool.folder.iterdir()) == []
     assert back["a"][1, 5] == array[1, 5]  # who has mapped it keeps it
 
@@ -67,7 +67,24 @@ def test_large_bytes_go_through_a_file(spool: payload.Spool) -> None:
     value = bytes(payload.SPOOL_BYTES + 1)
     packed = payload.dump(value, spool, "it")
     assert isinstance(packed, Spooled)
-    assert payload.load(packed) == value
+    assert payload.load(packed, spool=spool) == value
+
+
+def test_a_folder_that_was_moved_has_its_values(spool: payload.Spool) -> None:
+    packed = payload.dump(bytes(payload.SPOOL_BYTES + 1), spool, "it")
+    moved = payload.Spool(spool.folder.rename(spool.folder.with_name("elsewhere")))
+    assert payload.load(packed, spool=moved) == bytes(payload.SPOOL_BYTES + 1)
+
+
+def test_a_file_that_cannot_be_removed_stops_nobody(spool: payload.Spool) -> None:
+    packed = payload.dump(bytes(payload.SPOOL_BYTES + 1), spool, "it")
+    assert isinstance(packed, Spooled)
+    spool.path(packed).unlink()
+    spool.discard(packed)  # gone
+    spool.path(packed).mkdir()
+    spool.discard(packed)  # cannot be unlinked
+    spool.discard(b"no file")
+    spool.discard(None)
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(spool: payload.Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +159,7 @@ def test_a_result_that_refers_to_nothing_may_stand_among_references(spool: paylo
     with payload.collecting():
         packed = payload.dump([FakeTask(1), FakeTask(2)], spool, "it")
     big = numpy.ones(payload.SPOOL_BYTES)
-    first, second = payload.load(packed, {1: payload.dump(big, spool, "it"), 2: None})
+    first, second = payload.load(packed, {1: payload.dump(big, spool, "it"), 2: None}, spool)
     assert first.sum() == payload.SPOOL_BYTES
     assert second is None
 

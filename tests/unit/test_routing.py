@@ -42,6 +42,13 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "no such label": ({"labels": ["cpu", "fast"]}, {}, "alpha lacks the label 'fast' (it has: cpu)"),
     "no label at all": ({"labels": ["x"]}, {"labels": ()}, "alpha lacks the label 'x' (it has: none)"),
     "too little time": ({"walltime": 101}, {}, "alpha has 100 s of walltime left, 101 s are needed"),
+    "hardly too little time": ({"walltime": 9}, {"seconds": 8.999}, "alpha has 8.9 s of walltime left, 9 s are needed"),
+    "much time, not enough": (
+        {"walltime": 1234568},
+        {"seconds": 1234567.99},
+        "alpha has 1234567.9 s of walltime left, 1234568 s are needed",
+    ),
+    "no time": ({"walltime": 1}, {"seconds": -3.0}, "alpha has 0 s of walltime left, 1 s are needed"),
     "over": ({}, {"over": "failed"}, "alpha is failed"),
     "by the name of the pilot before": ({"pilot": "old"}, {"names": ("pilot-2", "old.2", "pilot-1", "old")}, None),
     "on the larger node": ({"num_cpus": 8}, {"nodes": [node(), node(8)]}, None),

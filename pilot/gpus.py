@@ -1,0 +1,56 @@
+"""The environment variables that say which GPUs a process may use: NVIDIA's, and AMD's.
+
+Of AMD's, HIP's names count within those that ROCR's leaves (ROCm documentation, "GPU isolation techniques"), and HIP
+reads CUDA_VISIBLE_DEVICES where its own is not set or empty. So one variable is chosen, which names what a pilot has;
+the others that a job has set are made to agree with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+CUDA, HIP, ROCR = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
+#: Read by AMD's runtimes as well, and numbered as HIP's.
+_ALSO_AMD = (CUDA, "GPU_DEVICE_ORDINAL")
+#: Environment variable of workers: those that name their GPUs, the one that is chosen first, with commas.
+VARIABLES = "PILOT_GPU_VARIABLES"
+
+
+def chosen(environment: Mapping[str, str], nvidia: bool) -> tuple[str, ...]:
+    """The variable that says here which GPUs there are, and those that have to agree with it.
+
+    Args:
+        environment: the job's.
+        nvidia: nvidia-smi lists GPUs: AMD's variables mean nothing.
+    """
+    first = CUDA if nvidia else next((name for name in (HIP, ROCR) if name in environment), CUDA)
+    return (first, *(name for name in _ALSO_AMD if name in environment)) if first != CUDA else (CUDA,)
+
+
+def visible(environment: Mapping[str, str], variable: str) -> list[str] | None:
+    """The names in the variable, each once; None: it is not set. What is behind one that names no device is not visible
+    (CUDA C++ Programming Guide, "CUDA Environment Variables"; HIP and ROCR do the same)."""
+    value = environment.get(variable)
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",")]
+    nothing = ("", "-1", "NoDevFiles")  # the last one: Slurm's
+    return list(dict.fromkeys(itertools.takewhile(lambda name: name not in nothing, names)))
+
+
+def assigned(variables: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """What the variables of `chosen` have to be for a process to use the GPUs that the first one calls so.
+
+    HIP takes an empty list for all GPUs, so none is -1 for it.
+    """
+    first, *others = variables
+    listed = ",".join(names)
+    within = listed if first == HIP else ",".join(str(place) for place in range(len(names)))
+    set_ = {first: listed or ("" if first == CUDA else "-1")}
+    return set_ | {name: within or ("" if name == CUDA else "-1") for name in others}
+
+
+def of_worker(environment: Mapping[str, str]) -> list[str]:
+    """The variables that name the GPUs of a worker with this environment."""
+    return environment.get(VARIABLES, CUDA).split(",")

@@ -1,0 +1,329 @@
+"""How tasks end when something goes wrong on the way: each one does, once, with its own result or with words."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pilot import PilotDescription, PilotManager
+from pilot.conductor import HANDLING_TRIES
+from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError
+
+Eventually = Callable[..., Any]
+LARGE = 2 << 20
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[PilotManager]:
+    manager = PilotManager(tmp_path / "session")
+    manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
+    yield manager
+    manager.close()  # whatever the test has left undone
+
+
+def hold(gate: str) -> None:
+    while not Path(gate).exists():
+        time.sleep(0.005)
+    raise ValueError("the head's own words")
+
+
+def step(before: None) -> None:
+    return before
+
+
+def length(value: bytes, gate: str | None = None) -> int:
+    if gate is not None:
+        Path(f"{gate}.begun").touch()
+        while not Path(gate).exists():
+            time.sleep(0.005)
+    return len(value)
+
+
+# ---- chains ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["failed", "was cancelled"])
+def test_a_long_chain_ends_with_its_head(manager: PilotManager, tmp_path: Path, how: str) -> None:
+    gate = tmp_path / "gate"
+    chain = [manager.submit_task(hold, str(gate))]
+    for _ in range(3 * sys.getrecursionlimit()):
+        chain.append(manager.submit_task(step, chain[-1]))
+    if how == "failed":
+        gate.touch()
+    else:
+        assert chain[0].cancel()
+    assert manager.wait_tasks(chain, timeout=60) == (chain, [])
+    late = manager.submit_task(step, chain[-1])
+    for task, links in ((chain[1], 1), (chain[-1], len(chain) - 1), (late, len(chain))):
+        error = task.exception(60)
+        assert isinstance(error, DependencyFailed)
+        assert isinstance(error.__cause__, ValueError if how == "failed" else CancelledError)
+        assert links == 1 or f"the first cause, {links} links back, is task 1 (hold), which {how}" in str(error)
+        assert str(error) in manager.explain(task)
+
+
+# ---- large arguments ------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_cannot_be_removed_stops_nobody(
+    manager: PilotManager, tmp_path: Path, eventually: Eventually
+) -> None:
+    """A folder in its place stands for an unlink that fails."""
+    gate = tmp_path / "gate"
+    large = manager.submit_task(length, bytes(LARGE), str(gate))
+    small = [manager.submit_task(abs, -number) for number in range(5)]
+    (file,) = (manager.session_dir / "spool").iterdir()
+    eventually(tmp_path.joinpath("gate.begun").exists, 60)  # it has its argument
+    file.unlink()
+    file.mkdir()
+    gate.touch()
+    assert (large.result(60), manager.get_results(small)) == (LARGE, list(range(5)))
+    assert manager.submit_task(length, bytes(LARGE)).result(60) == LARGE
+
+
+def test_an_argument_is_kept_until_the_result_is_in_the_journal(manager: PilotManager, eventually: Eventually) -> None:
+    spool = manager.session_dir / "spool"
+    assert manager.submit_task(length, bytes(LARGE)).result(60) == LARGE
+    eventually(lambda: not list(spool.iterdir()), 60)
+    manager._conductor.journal.flush(60)
+    blocker = sqlite3.connect(manager.session_dir / "journal.sqlite", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")  # nobody else can write
+    assert manager.submit_task(length, bytes(LARGE)).result(60) == LARGE
+    assert len(list(spool.iterdir())) == 1
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    eventually(lambda: not list(spool.iterdir()), 60)
+
+
+# ---- errors of the manager's own ------------------------------------------------------------------------------
+
+
+class Flaky(dict[str, bytes]):
+    """Functions that cannot be read so many times."""
+
+    times = 0
+
+    def __getitem__(self, key: str) -> bytes:
+        if self.times:
+            self.times -= 1
+            raise MemoryError("no room")
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_batch_that_could_not_be_sent_is_sent_again(manager: PilotManager, times: int) -> None:
+    codes = manager._conductor.codes = Flaky(manager._conductor.codes)
+    codes.times = times
+    task = manager.submit_task(abs, -3)
+    others = [manager.submit_task(abs, -number) for number in range(5)]
+    assert (task.result(60), manager.get_results(others)) == (3, list(range(5)))
+    assert [one.reason for one in task.info.attempts] == ["it could not be sent: MemoryError: no room"] * times
+
+
+def test_a_batch_that_can_never_be_sent_fails(manager: PilotManager) -> None:
+    codes = manager._conductor.codes = Flaky(manager._conductor.codes)
+    codes.times = 1 << 30
+    error = manager.submit_task(abs, -3).exception(60)
+    assert isinstance(error, PilotError)
+    assert "it could not be sent: MemoryError: no room" in str(error)
+    codes.times = 0
+    assert manager.submit_task(abs, -4).result(60) == 4
+
+
+@pytest.mark.parametrize("times", [1, HANDLING_TRIES - 1, HANDLING_TRIES])
+def test_a_message_that_could_not_be_taken_in_comes_again(
+    manager: PilotManager, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    left, met = [times], manager._conductor._met
+
+    def fail(*args: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise MemoryError("no room")
+        met(*args)
+
+    monkeypatch.setattr(manager._conductor, "_met", fail)
+    tasks = [manager.submit_task(abs, -number) for number in range(50)]
+    assert manager.get_results(tasks) == list(range(50))
+    assert left == [0]
+    lost = [one.reason for task in tasks for one in task.info.attempts]
+    assert bool(lost) == (times == HANDLING_TRIES)
+    assert all("Outcomes cannot be taken in: MemoryError" in reason for reason in lost)
+
+
+# ---- forked processes and callbacks ---------------------------------------------------------------------------
+
+FORK = """
+import concurrent.futures, os, sys, threading, time
+from pilot import PilotDescription, PilotManager, SessionError
+
+manager = PilotManager(sys.argv[1])
+pilot = manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, orphan_timeout=60))
+done = manager.submit_task(abs, -5)
+large = manager.submit_task(bytes, 3 << 20)
+assert (done.result(60), len(large.result(60))) == (5, 3 << 20)
+pending = manager.submit_task(time.sleep, 600)
+assert manager._conductor.ask(lambda: True) and manager._conductor.journal.flush(60)
+calls = {
+    "submit_task": lambda: manager.submit_task(abs, -1),
+    "map": lambda: manager.map(abs, [1]),
+    "submit_pilot": lambda: manager.submit_pilot({}),
+    "autoscale": lambda: manager.autoscale({}),
+    "result": pending.result,
+    "exception": pending.exception,
+    "cancel": pending.cancel,
+    "wait_tasks": manager.wait_tasks,
+    "explain": lambda: manager.explain(done),
+    "wait": lambda: concurrent.futures.wait([pending]),
+    "as_completed": lambda: list(concurrent.futures.as_completed([pending])),
+    "callback": lambda: pending.add_done_callback(print),
+    "pilot.wait": pilot.wait,
+    "pilot.drain": pilot.drain,
+    "pilot.cancel": pilot.cancel,
+}
+child = os.fork()
+if child == 0:
+    for name, call in calls.items():
+        try:
+            call()
+        except SessionError as error:
+            assert "was forked from the one that has the manager" in str(error), error
+        else:
+            print("does not raise:", name, flush=True)
+    print(done.result(), len(large.result()), done.info.state, manager.tasks[done.id] is done, flush=True)
+    manager.close()
+    print("child", os.getpid(), flush=True)
+    time.sleep(600)
+print("parent still works:", manager.submit_task(abs, -1).done() in (True, False), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_forked_process_raises_and_leaves_the_session_to_others(tmp_path: Path) -> None:
+    session = tmp_path / "session"
+    with subprocess.Popen([sys.executable, "-c", FORK, str(session)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        said = [parent.stdout.readline().strip() for _ in range(3)]
+        child = next(int(line.split()[1]) for line in said if line.startswith("child "))
+        try:
+            assert {line for line in said if not line.startswith("child ")} == {
+                f"5 {3 << 20} done True",
+                "parent still works: True",
+            }
+            parent.kill()
+            parent.wait()
+            again = PilotManager.attach(session)  # although the child lives
+            assert again.tasks[1].result(60) == 5
+            again.close()
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_callback_that_exits_keeps_nobody_from_their_turn(manager: PilotManager) -> None:
+    seen: list[int] = []
+    first, second = manager.submit_task(abs, -1), manager.submit_task(abs, -2)
+    first.add_done_callback(lambda task: sys.exit(3))
+    first.add_done_callback(lambda task: seen.append(task.result()))
+    second.add_done_callback(lambda task: seen.append(task.result()))
+    manager.wait_tasks()
+    deadline = time.monotonic() + 60
+    while sorted(seen) != [1, 2] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sorted(seen) == [1, 2]
+
+
+# ---- no pilot is left -------------------------------------------------------------------------------------------
+
+
+def test_queued_tasks_wait_for_another_pilot(
+    tmp_path: Path, eventually: Eventually, caplog: pytest.LogCaptureFixture
+) -> None:
+    with PilotManager(tmp_path / "session") as manager:
+        first = manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
+        gate = tmp_path / "gate"
+        running = manager.submit_task(length, b"1", str(gate))
+        eventually(tmp_path.joinpath("gate.begun").exists, 60)
+        queued = [manager.submit_task(abs, -number) for number in range(20)]
+        first.drain()
+        eventually(lambda: "task(s) wait for another pilot" in caplog.text, 60)
+        assert "pilot-1 is draining; it fails in" in manager.explain(queued[-1])
+        with pytest.raises(NoPilotError):  # a new one is refused, as ever
+            manager.submit_task(abs, -1)
+        gate.touch()
+        manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
+        assert (running.result(60), manager.get_results(queued)) == (1, list(range(20)))
+    assert caplog.text.count("task(s) wait for another pilot") == 1
+
+
+@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf, True, "60", [1]])
+def test_a_wait_that_is_none_is_refused(tmp_path: Path, seconds: Any) -> None:
+    for make in (PilotManager, PilotManager.attach):
+        with pytest.raises(DescriptionError, match=r"wait_for_pilot: .* was given; allowed: a number of seconds"):
+            make(tmp_path / "session", wait_for_pilot=seconds)  # type: ignore[operator]
+    assert not (tmp_path / "session").exists()
+
+
+# ---- a session folder that was moved ----------------------------------------------------------------------------
+
+MOVED = """
+import sys, time
+from pathlib import Path
+from pilot import PilotDescription, PilotManager
+
+def large(size):
+    return bytes(size)
+
+def length(value, gate=None):
+    while gate and not Path(gate).exists():
+        time.sleep(0.005)
+    return len(value)
+
+if __name__ == "__main__":
+    session, gate = sys.argv[1:]
+    manager = PilotManager(session)
+    manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, orphan_timeout=60))
+    assert len(manager.submit_task(large, 3 << 20).result(60)) == 3 << 20
+    for number in range(3):
+        manager.submit_task(length, bytes((2 << 20) + number), gate)
+    assert manager._conductor.ask(lambda: True) and manager._conductor.journal.flush(60)
+    print("under way", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["moved", "moved and linked"])
+@pytest.mark.parametrize("agents", ["gone", "alive"])
+def test_a_moved_session_goes_on(
+    tmp_path: Path, leftovers: Callable[[], list[psutil.Process]], eventually: Eventually, agents: str, link: bool
+) -> None:
+    before, here, gate = tmp_path / "before", tmp_path / "here", tmp_path / "gate"
+    command = [sys.executable, "-c", MOVED, str(before), str(gate)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "under way\n"
+        process.kill()
+    if agents == "gone":
+        for one in leftovers():
+            one.kill()
+    before.rename(here)
+    if link:
+        before.symlink_to(here)
+    gate.touch()
+    with PilotManager.attach(here) as manager:
+        tasks = list(manager.tasks.values())
+        assert len(tasks[0].result(60)) == 3 << 20
+        assert [task.result(60) for task in tasks[1:]] == [(2 << 20) + number for number in range(3)]
+        assert manager.submit_task(length, bytes(2 << 20)).result(60) == 2 << 20
+    eventually(lambda: not leftovers(), 60)
