@@ -128,10 +128,15 @@ class PilotManager:
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
         public, secret = new_keys()
-        self._open(folder, policy, progress, Connection((), platform.node(), public, secret), address, ports, wait)
-        self._temporary = session_dir is None
-        self._conductor.journal.put("session", ("path", str(folder.path)))
-        self._begin()
+        try:
+            self._open(folder, policy, progress, Connection((), platform.node(), public, secret), address, ports, wait)
+            self._temporary = session_dir is None
+            self._conductor.journal.put("session", ("path", str(folder.path)))
+            self._begin()
+        except BaseException:  # Ctrl-C, too
+            if session_dir is None:
+                folder.remove()
+            raise
 
     @classmethod
     def attach(

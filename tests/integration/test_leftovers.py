@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
+
+from pilot import PilotManager, manager
 
 
 def test_a_marked_process_is_seen_until_it_ends(
@@ -22,3 +27,16 @@ def test_a_marked_process_is_seen_until_it_ends(
 
 def test_an_unmarked_process_is_not(leftovers: Callable[[], list[psutil.Process]]) -> None:
     assert os.getpid() not in {seen.pid for seen in leftovers()}
+
+
+def test_a_manager_that_is_interrupted_while_it_opens_leaves_no_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*args: Any, **keywords: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(tmp_path))
+    monkeypatch.setattr(manager, "Controller", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        PilotManager()
+    assert not list(tmp_path.iterdir())
