@@ -88,20 +88,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _coded(argv: list[str], interruption: Interruption) -> int:
     """The exit status, after a line that says what went wrong."""
+    number = 0
     try:
         return _run(argv, interruption)
-    except KeyboardInterrupt:
-        streams.say("\npilot: stopped")
-        return 128 + signal.SIGINT
-    except Interrupted as told:
-        streams.say("\npilot: stopped")
-        return told.code
-    except DescriptionError as error:
-        streams.say(f"pilot: {error}")
-        return 2
-    except PilotError as error:
-        streams.say(f"pilot: {error}")
-        return 1
+    except (KeyboardInterrupt, Interrupted):
+        number = interruption.number or signal.SIGINT
+    except Exception as error:
+        number = interruption.number or 0  # then it came of the signal, as where an import was broken off
+        if not number:
+            if not isinstance(error, PilotError):
+                raise
+            streams.say(f"pilot: {error}")
+            return 2 if isinstance(error, DescriptionError) else 1
+    streams.say("\npilot: stopped")
+    return 128 + number
 
 
 def _run(argv: list[str], interruption: Interruption) -> int:

@@ -17,11 +17,6 @@ class Interrupted(BaseException):
         super().__init__(f"signal {number}")
         self.number = number
 
-    @property
-    def code(self) -> int:
-        """The exit code that shells expect."""
-        return 128 + self.number
-
 
 class Interruption:
     """What the signals have said: the first one counts. One raises `Interrupted`, unless it is put off; none does so

@@ -1,5 +1,6 @@
 """Flags, their help and their checks come from a mini-app's settings; every wrong input is one line."""
 
+import signal
 from typing import Annotated, Literal
 
 import msgspec
@@ -100,3 +101,23 @@ def test_without_a_name_the_miniapps_are_listed(capsys):
 def test_ctrl_c_and_failures_end_in_one_line(limit, status, line, capsys):
     assert cli.main(["run", "sample", "--limit", limit]) == status
     assert line in capsys.readouterr().err
+
+
+def test_what_goes_wrong_after_a_signal_is_not_told(monkeypatch, capsys):
+    def broken_off(self):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:  # as some packages do while they are imported
+            raise ModuleNotFoundError("No module named 'version'") from None
+
+    monkeypatch.setattr(Sample, "run", broken_off)
+    assert cli.main(["run", "sample"]) == 143
+    assert capsys.readouterr().err == "\npilot: stopped\n"
+
+
+def test_other_errors_are_not_hidden(monkeypatch):
+    monkeypatch.setattr(Sample, "run", lambda self: 1 / 0)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["run", "sample"])
+    assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
