@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
+from typing import NoReturn
 
+#: Seconds after which another signal raises again: code that catches everything may have kept the first one.
+AGAIN_SECONDS = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -19,21 +23,20 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """What the signals have said: the first one counts. One raises `Interrupted`, unless it is put off; none does so
-    after that one, so that what has to be done at the end is not interrupted again."""
+    """What the signals have said: the first one counts. It raises `Interrupted`, unless it is put off; for
+    `AGAIN_SECONDS` no other does, so that what has to be done at the end is not interrupted again."""
 
     def __init__(self) -> None:
         #: The first signal that came; None: none yet.
         self.number: int | None = None
         self._put_off = False
-        self._raised = False
+        self._raised: float | None = None
 
     def take(self, number: int, frame: object) -> None:
         """The handler of the signals."""
         self.number = self.number or number
-        if not self._put_off and not self._raised:
-            self._raised = True
-            raise Interrupted(self.number)
+        if not self._put_off and (self._raised is None or time.monotonic() - self._raised > AGAIN_SECONDS):
+            self._raise(self.number)
 
     @contextlib.contextmanager
     def put_off(self) -> Iterator[None]:
@@ -47,8 +50,11 @@ class Interruption:
     def check(self) -> None:
         """Raise what was put off."""
         if self.number is not None:
-            self._raised = True
-            raise Interrupted(self.number)
+            self._raise(self.number)
+
+    def _raise(self, number: int) -> NoReturn:
+        self._raised = time.monotonic()
+        raise Interrupted(number)
 
 
 @contextlib.contextmanager

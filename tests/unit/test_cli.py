@@ -1,12 +1,13 @@
 """Flags, their help and their checks come from a mini-app's settings; every wrong input is one line."""
 
+import contextlib
 import signal
 from typing import Annotated, Literal
 
 import msgspec
 import pytest
 
-from pilot import cli, registry
+from pilot import cli, interruption, registry
 from pilot.errors import DescriptionError, PilotError
 
 
@@ -111,6 +112,21 @@ def test_what_goes_wrong_after_a_signal_is_not_told(monkeypatch, capsys):
             raise ModuleNotFoundError("No module named 'version'") from None
 
     monkeypatch.setattr(Sample, "run", broken_off)
+    assert cli.main(["run", "sample"]) == 143
+    assert capsys.readouterr().err == "\npilot: stopped\n"
+
+
+def test_a_signal_that_was_swallowed_can_be_given_again(monkeypatch, capsys):
+    def swallowing(self):
+        for _ in range(2):
+            with contextlib.suppress(BaseException):
+                signal.raise_signal(signal.SIGTERM)
+            monkeypatch.setattr(interruption, "AGAIN_SECONDS", -1.0)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("still there")
+
+    monkeypatch.setattr(interruption, "AGAIN_SECONDS", 600.0)
+    monkeypatch.setattr(Sample, "run", swallowing)
     assert cli.main(["run", "sample"]) == 143
     assert capsys.readouterr().err == "\npilot: stopped\n"
 
