@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 import types
+from collections.abc import Iterator
 from multiprocessing import process, reduction
 from pathlib import Path
 from typing import Any, NoReturn
@@ -62,8 +63,26 @@ def _prepare_signals() -> None:
     """The mask and the handler of SIGINT are inherited, also through exec."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _not_now)
     _engines_handlers.update({number: signal.getsignal(number) for number in _PLAIN})
+
+
+def _not_now(number: int, frame: object) -> None:
+    """Between batches SIGINT finds no task: an exception would lose the batch that arrives just then."""
+
+
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """While tasks run, SIGINT raises KeyboardInterrupt, as in a plain Python program. Dask runs tasks beside the main
+    thread, and has a handler of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, _not_now)
 
 
 def _prepare_multiprocessing() -> None:

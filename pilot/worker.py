@@ -169,8 +169,9 @@ class _Worker:
         while (batch := self._next(client)) is not None:
             mpi.placement.set(mpi.Placement(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
             index = batch.begin()
-            while index is not None:
-                index = self._advance(batch, index)
+            with task_process.running():
+                while index is not None:
+                    index = self._advance(batch, index)
             with batch.lock:
                 outcomes = batch.take()
             self._batches.popleft()
@@ -183,9 +184,8 @@ class _Worker:
 
     def _next(self, client: Client) -> _Batch | None:
         """The next batch; None: stop. Meanwhile the agent is told what the device says of itself."""
-        while device.held is None:
-            with contextlib.suppress(KeyboardInterrupt):  # it finds no task
-                return self._inbox.get()
+        if device.held is None:
+            return self._inbox.get()
         while True:
             client.send(messages.Device(device.held.look()))
             with contextlib.suppress(queue.Empty):

@@ -271,7 +271,7 @@ def test_children_end_with_their_task_and_the_slot_is_free(
 ) -> None:
     notes = tmp_path / "notes"
     notes.touch()
-    task = run(pilot, of_script(FAMILY, "family"), str(notes), timeout=2.0 if how == "timeout" else None)
+    task = run(pilot, of_script(FAMILY, "family"), str(notes), timeout=1.5 if how == "timeout" else None)
     eventually(lambda: len(notes.read_text().split()) == 8 or task.done(), 60)
     family = [psutil.Process(int(pid)) for pid in notes.read_text().split()]
     if how == "cancel":

@@ -36,6 +36,7 @@ class World:
         self.joined: set[str] = set()
         self.given: dict[str, list[int]] = {}
         self.stopped: list[bytes] = []
+        self.killed: list[str] = []
         self.reports: list[Any] = []
         self.gpus = [f"GPU-{number}" for number in range(gpus)]
         settings = AgentSettings(
@@ -75,7 +76,8 @@ class World:
     def spawn(self, spec: Any, gone: Any) -> None:
         self.spawned[spec.name] = spec.resources
 
-    def kill(self, worker: str) -> None: ...
+    def kill(self, worker: str) -> None:
+        self.killed.append(worker)
 
     def receive(self) -> Any:
         return self.inbox.popleft() if self.inbox else None
@@ -213,6 +215,30 @@ def test_nothing_is_given_ahead_to_a_worker_that_has_ended(make_world: Any) -> N
     world.attend()
     assert len(world.given[dead]) == 1
     assert [10] in [batches[1:] for batches in world.busy().values()]
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["its task is over", "its task stays open"])
+def test_a_worker_that_leaves_is_gone_whatever_its_engine_says(
+    make_world: Any, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """An engine that goes by a connection does not notice its end while a child of a task holds that."""
+    world = make_world(0)
+    world.join_all()
+    before = set(world.spawned)
+    world.run(1)
+    world.attend()
+    (name,) = world.busy()
+    for seconds in ("OBEY_SECONDS", "LEAVE_SECONDS", "ENFORCE_SECONDS", "EXIT_GRACE"):
+        monkeypatch.setattr(crew_module, seconds, 0.0)
+    world.crew._next_enforce = 0.0
+    world.inbox.append((name.encode(), messages.Leaving(), []))
+    if ends:
+        world.finish(name)
+    for _ in range(4):
+        world.attend()
+    assert set(world.killed) == {name}
+    assert len(set(world.spawned) - before) == 1, "another one has its core"
+    assert world.lost() == ([] if ends else [1])
 
 
 def test_workers_to_which_nothing_is_sent_hear_of_the_agent(make_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
