@@ -112,6 +112,24 @@ def test_an_argument_is_kept_until_the_result_is_in_the_journal(manager: PilotMa
     eventually(lambda: not list(spool.iterdir()), 60)
 
 
+def test_an_argument_that_is_gone_is_no_error_of_the_function(manager: PilotManager, tmp_path: Path) -> None:
+    """Neither its own, nor the result of another task that it needs."""
+    gate = tmp_path / "gate"
+    held = manager.submit_task(length, b"1", str(gate))
+    own = manager.submit_task(length, bytes(LARGE))
+    (file,) = (manager.session_dir / "spool").iterdir()
+    file.unlink()
+    gate.touch()
+    assert held.result(60) == 1
+    large = manager.submit_task(bytes, LARGE)
+    assert len(large.result(60)) == LARGE
+    (file,) = (manager.session_dir / "spool").iterdir()
+    file.unlink()
+    for task in (own, manager.submit_task(length, large)):
+        with pytest.raises(SessionError, match=r"an argument cannot be read from .*\.pkl: No such file"):
+            task.result(60)
+
+
 # ---- errors of the manager's own ------------------------------------------------------------------------------
 
 
