@@ -279,12 +279,15 @@ class RemoteTraceback(Exception):
 
 
 def dump_exception(error: BaseException) -> bytes:
-    """An exception, ready to travel; as text alone when it does not come out of a pickle as it went in."""
-    plain = isinstance(error, Exception)  # SystemExit and the like must not end the caller
+    """An exception, ready to travel; as text alone when it does not come out of a pickle as it went in.
+
+    What is no `Exception`, such as SystemExit, must not end the caller and travels as text.
+    """
     message, trace = _unicode(exceptions.text_of(error)), _unicode(_traceback_of(error))
-    pickled = exceptions.dumps(error) if isinstance(error, Exception) else None
-    kind, instead = type(error).__qualname__, "TaskError" if plain else "TaskExited"
-    return _failure_encode(Failure(pickled, kind, message, trace, instead))
+    kind = type(error)  # isinstance may ask the exception itself
+    pickled = exceptions.dumps(error) if issubclass(kind, Exception) else None
+    instead = "TaskError" if issubclass(kind, Exception) else "TaskExited"
+    return _failure_encode(Failure(pickled, kind.__qualname__, message, trace, instead))
 
 
 def dump_unwritten(error: SessionError) -> bytes | None:

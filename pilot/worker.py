@@ -44,6 +44,11 @@ AGENT_SILENT_SECONDS = 30.0
 LOOK_SECONDS = 60.0
 #: Seconds that a device has to end its job and its session when its worker ends.
 DEVICE_END_SECONDS = 5.0
+#: What is added to a ModuleNotFoundError.
+NOT_FOUND = (
+    "a worker looks where the manager's process looked when the pilot was submitted: extend sys.path or PYTHONPATH "
+    "before that, or have the module travel by value (cloudpickle.register_pickle_by_value)"
+)
 #: What the connection of a worker's main thread, which only sends, adds to its name.
 MAIN = "~"
 
@@ -172,11 +177,15 @@ class _Worker:
             if outcomes:
                 self._send_outcomes(client, batch, outcomes)
         client.close()
+        if end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
+            self._context.destroy(linger=2000)
+            os._exit(0)
 
     def _next(self, client: Client) -> _Batch | None:
         """The next batch; None: stop. Meanwhile the agent is told what the device says of itself."""
-        if device.held is None:
-            return self._inbox.get()
+        while device.held is None:
+            with contextlib.suppress(KeyboardInterrupt):  # it finds no task
+                return self._inbox.get()
         while True:
             client.send(messages.Device(device.held.look()))
             with contextlib.suppress(queue.Empty):
@@ -290,6 +299,9 @@ class _Worker:
             return self._kept(result)
         except BaseException as error:
             self._stay_one(error)
+            if isinstance(error, ModuleNotFoundError):
+                with contextlib.suppress(Exception):  # a class of the user's may take none
+                    error.add_note(NOT_FOUND)
             return RAISED, payload.dump_exception(error)
 
     def _stay_one(self, error: BaseException | None = None) -> None:

@@ -24,7 +24,7 @@ SUITE_MARK = "PILOT_TEST_SUITE"
 
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., object]:
-    """``eventually(condition, timeout=10)``: what the condition returns, as soon as that is true."""
+    """``eventually(condition, timeout=60)``: what the condition returns, as soon as that is true."""
     return poll
 
 
@@ -36,10 +36,10 @@ def leftovers() -> Callable[[], list[psutil.Process]]:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_process_left_behind() -> Iterator[None]:
-    """Fails the run when an agent, or a process of an agent, outlives the last test by ten seconds."""
+    """Fails the run when an agent, or a process of an agent, outlives the last test by a minute."""
     os.environ[SUITE_MARK] = str(os.getpid())
     yield
-    poll(lambda: not agent_processes(), timeout=10, complaint=lambda: f"left behind: {agent_processes()}")
+    poll(lambda: not agent_processes(), timeout=60, complaint=lambda: f"left behind: {agent_processes()}")
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def make_job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
 
 def poll(
     condition: Callable[[], T],
-    timeout: float = 10.0,
+    timeout: float = 60.0,
     *,
     complaint: Callable[[], str] = lambda: "it did not come true",
 ) -> T:

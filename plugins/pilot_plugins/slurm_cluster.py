@@ -69,6 +69,7 @@ class Cluster:
                 for id in self._poll.ids:
                     if id in self._watched:
                         self._watched[id].take(self._poll.found.get(id), self._poll.begun, self._poll.trouble)
+                        self._watched[id].read()  # what it wrote while squeue was asked
         return {id: self._watched[id].state() for id in folders}
 
     def ask(self, ids: Collection[SlurmId]) -> tuple[dict[SlurmId, Shown], str]:

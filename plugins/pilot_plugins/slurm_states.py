@@ -166,12 +166,15 @@ class WatchedJob:
         shown = self._shown
         name = shown[0] if shown is not None else ""
         state = STATES.get(name, JobState.UNKNOWN)
-        if shown is not None and state in (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED):
+        has_own_word = self._ended is not None and "TERM" not in self._ended
+        if shown is not None and state in (JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED):
             return state, self._describe_end(shown)
-        if self._ended is not None and "TERM" not in self._ended:
+        if self._ended is not None and has_own_word:  # it knows better than Slurm with which signals it ended
             if "USR1" in self._ended:
                 return JobState.EXPIRED, "its walltime was nearly over, and the agents ended"
             return JobState.ENDED, f"the agents ended with code {self._ended[0]}"
+        if shown is not None and state is JobState.ENDED:
+            return state, self._describe_end(shown)
         is_forgotten = self._unknown >= FORGOTTEN_POLLS
         if self._ended is not None and (is_forgotten or time.monotonic() - self._seen_ended > SETTLE_SECONDS):
             return JobState.ENDED, f"the job was ended from outside, with code {self._ended[0]}"

@@ -93,5 +93,5 @@ def idle_cluster(cluster: Any, eventually: Any) -> Iterator[Any]:
     yield cluster
     jobs = cluster.run("squeue", "-h").stdout
     cluster.run("scancel", "--user=root")
-    eventually(lambda: not cluster.run("squeue", "-h").stdout, timeout=20)
+    eventually(lambda: not cluster.run("squeue", "-h").stdout, timeout=60)
     assert "RUNNING" not in jobs

@@ -96,10 +96,10 @@ def test_attach_finds_jobs_agents_added_nodes_and_results(killed: Path, eventual
     notes = tmp_path / "notes"
     with PilotManager.attach(killed) as manager:
         wide, last, late = manager.pilots
-        eventually(lambda: wide.state is PilotState.ACTIVE, 20)
-        eventually(lambda: "pending: Resources" in late.job or "pending: Priority" in late.job, 20)
+        eventually(lambda: wide.state is PilotState.ACTIVE, 60)
+        eventually(lambda: "pending: Resources" in late.job or "pending: Priority" in late.job, 60)
         assert (late.state, len(squeue())) == (PilotState.QUEUED, 4)
-        eventually(lambda: last.state is PilotState.DONE, 30)
+        eventually(lambda: last.state is PilotState.DONE, 60)
         assert manager.tasks[1].result(0) == "slept"
         assert last.reason == "drained"
 
@@ -116,12 +116,12 @@ def test_attach_finds_jobs_agents_added_nodes_and_results(killed: Path, eventual
         assert ends_at - time.monotonic() == pytest.approx(left, abs=5)
 
         late.cancel()
-        eventually(lambda: len(squeue()) == 2, 10)
+        eventually(lambda: len(squeue()) == 2, 60)
         wide.add_nodes(1)  # beside the ones that were added before
-        eventually(lambda: len(wide.nodes) == 4, 20)
+        eventually(lambda: len(wide.nodes) == 4, 60)
         assert len(set(wide.nodes)) == 4
         wide.cancel()
-        eventually(lambda: not squeue(), 20)  # its three jobs
+        eventually(lambda: not squeue(), 60)  # its three jobs
         manager.close()
 
 

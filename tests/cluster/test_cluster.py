@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,9 +57,7 @@ def test_gpus_are_told_to_a_job(cluster: Any) -> None:
 
 
 def test_start_and_stop_twice_beside_another(other: Any, cluster: Any) -> None:
-    begun = time.monotonic()
     other.start()
-    assert time.monotonic() - begun < 3, "a start takes a tenth of a second on an idle host"
     pid = other.pid("slurmctld")
     other.start()
     assert other.pid("slurmctld") == pid

@@ -34,7 +34,7 @@ def findings(cluster: Any) -> list[Finding]:
         began = time.monotonic()
         found = examine()
         print(f"examined in {time.monotonic() - began:.1f} s")
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60
         return found
 
 
@@ -64,7 +64,7 @@ def test_no_job_is_left_behind(findings: list[Finding], eventually: Callable[...
     def gone() -> bool:
         return "pilot-doctor" not in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    eventually(gone, 20)
+    eventually(gone, 60)
 
 
 def test_slurmctld_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_slurmctld_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
     began = time.monotonic()
     broken = [finding for finding in examine() if finding.topic == "slurm" and finding.state == "broken"]
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     assert any("slurmctld" in finding.advice for finding in broken), broken
     assert any(finding.what.startswith("partitions: ") for finding in broken), broken
 

@@ -119,7 +119,7 @@ def test_fewer_gpus_than_asked_for(cluster: Any, manager: PilotManager) -> None:
     pilot = on_g1(manager, gres="gpu:1", restarts=0)
     found = r"node g1 has 1 GPUs \(0\) that the pilot may use, gpus_per_node=2 asks for 2"
     with pytest.raises(PilotFailed, match=found):
-        pilot.wait(30)
+        pilot.wait(60)
 
 
 def rank_sees() -> tuple[int, str]:

@@ -128,12 +128,12 @@ def test_four_communicators(inside: Any) -> None:
 def test_no_rank_outlives_what_started_it(inside: Any, tmp_path: Path, eventually: Eventually, victim: str) -> None:
     word = str(tmp_path / "folder")
     salloc = inside("sleeps", {"c1": 1, "c2": 1})
-    eventually(lambda: len(with_argument(word)) == 2, 30)
+    eventually(lambda: len(with_argument(word)) == 2, 60)
     worker = psutil.Process(salloc.pid).children()[0].children()[0]
     launcher = next(one for one in worker.children() if one.name() == "srun")
     {"worker": worker, "srun": launcher}[victim].kill()
     try:
-        eventually(lambda: not with_argument(word), 10)
+        eventually(lambda: not with_argument(word), 60)
         assert salloc.poll() is None
     finally:
-        salloc.communicate(timeout=30)
+        salloc.communicate(timeout=60)

@@ -28,7 +28,7 @@ def pilot(manager: PilotManager) -> Pilot:
     pilot = manager.submit_pilot(
         PilotDescription(resource="slurm://", engine="process", cores_per_node=2, walltime=10, name="first")
     )
-    assert pilot.wait(30) is PilotState.ACTIVE
+    assert pilot.wait(60) is PilotState.ACTIVE
     return pilot
 
 
@@ -41,18 +41,18 @@ def signal(pilot: Pilot, name: str) -> None:
 def test_an_early_signal_drains_nothing(manager: PilotManager, pilot: Pilot, eventually: Eventually) -> None:
     """SIGUSR1 says that the end is no later than in drain + 90 s: here in 150 s instead of 600."""
     long = TaskDescription(function=time.sleep, args=(0.01,), walltime=300)
-    manager.submit_task(long).result(30)
+    manager.submit_task(long).result(60)
     signal(pilot, "USR1")
     folder = manager.session_dir / "pilots" / pilot.id
     eventually(lambda: (folder / "expiring").exists())
-    eventually(lambda: "s of walltime left, 300 s are needed" in str(manager.submit_task(long).exception(30)))
-    assert manager.submit_task(time.sleep, 0.01).result(30) is None
+    eventually(lambda: "s of walltime left, 300 s are needed" in str(manager.submit_task(long).exception(60)))
+    assert manager.submit_task(time.sleep, 0.01).result(60) is None
     assert pilot.state is PilotState.ACTIVE
 
 
 def test_a_job_that_is_to_end_drains(manager: PilotManager, pilot: Pilot, eventually: Eventually) -> None:
     tasks = [manager.submit_task(time.sleep, 0.5) for _ in range(20)]
-    tasks[0].result(30)
+    tasks[0].result(60)
     manager.submit_pilot(PilotDescription(engine="process", cores_per_node=2))
     signal(pilot, "TERM")
     eventually(lambda: pilot.state is not PilotState.ACTIVE)

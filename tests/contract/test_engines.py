@@ -71,6 +71,21 @@ def span(seconds):
     time.sleep(seconds)
     return began, time.monotonic()
 
+def wait(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+def meet(path, number, seconds=60):
+    # True when so many are under way at one time.
+    note(path, str(os.getpid()))
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with open(path) as file:
+            if len(file.readlines()) >= number:
+                return True
+        time.sleep(0.01)
+    return False
+
 def fail(text):
     raise LookupError(text)
 
@@ -93,9 +108,12 @@ def threads():
     numpy.ones((300, 300)) @ numpy.ones((300, 300))
     return {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
 """
-pid, nap, note, span, fail, speak, die, leave, total, threads = (
-    local(SOURCE, name) for name in ("pid", "nap", "note", "span", "fail", "speak", "die", "leave", "total", "threads")
-)
+pid, nap, wait, meet, note, span, fail, speak, die, leave, total, threads = (
+    local(SOURCE, name)
+    for name in (
+        "pid", "nap", "wait", "meet", "note", "span", "fail", "speak", "die", "leave", "total", "threads",
+    )
+)  # fmt: skip
 
 
 # ---- results and batches --------------------------------------------------------------------------------------
@@ -103,7 +121,7 @@ pid, nap, note, span, fail, speak, die, leave, total, threads = (
 
 def test_result_and_record(field: Field) -> None:
     task = field.run(pow, 2, 10)
-    assert task.result(timeout=30) == 1024
+    assert task.result(timeout=60) == 1024
     info = task.info
     assert (info.state, info.pilot, info.attempts) == ("done", field.pilot.name, ())
     assert info.worker is not None
@@ -112,14 +130,14 @@ def test_result_and_record(field: Field) -> None:
 
 def test_batches_on_warm_workers(field: Field) -> None:
     tasks = [field.run(pid) for _ in range(600)]
-    assert len({task.result(timeout=30) for task in tasks}) <= 2
+    assert len({task.result(timeout=60) for task in tasks}) <= 2
     assert len({task.info.worker for task in tasks}) <= 2
 
 
 def test_exception_with_remote_traceback(field: Field) -> None:
     task = field.run(fail, "nothing there")
     with pytest.raises(LookupError, match="nothing there") as caught:
-        task.result(timeout=30)
+        task.result(timeout=60)
     assert "in fail" in str(caught.value.__cause__)
     assert any(f"on pilot {field.pilot.name}" in note for note in caught.value.__notes__)
 
@@ -127,14 +145,14 @@ def test_exception_with_remote_traceback(field: Field) -> None:
 def test_exit_of_a_task_does_not_end_its_worker(field: Field) -> None:
     task = field.run(leave)
     with pytest.raises(TaskExited, match="SystemExit: 3"):
-        task.result(timeout=30)
+        task.result(timeout=60)
     assert task.info.attempts == ()
 
 
 def test_output_of_task_and_children(field: Field) -> None:
     tasks = [field.run(speak), field.run(pid), field.run(speak)]
     for task in tasks:
-        task.result(timeout=30)
+        task.result(timeout=60)
     for task in (tasks[0], tasks[2]):
         assert task.info.stdout == "to stdout\nfrom a child\n"
         assert task.info.stderr == "to stderr\na complaint\n"
@@ -144,14 +162,14 @@ def test_output_of_task_and_children(field: Field) -> None:
 def test_tasks_as_arguments(field: Field) -> None:
     numbers = [field.run(pow, 2, n) for n in range(4)]  # 1 + 2 + 4 + 8
     task = field.run(total, numbers, {"x": field.run(int, "100")})
-    assert task.result(timeout=30) == 115
-    assert field.run(total, [task, task], {"x": 1}).result(timeout=30) == 231
+    assert task.result(timeout=60) == 115
+    assert field.run(total, [task, task], {"x": 1}).result(timeout=60) == 231
 
 
 def test_a_failed_argument(field: Field) -> None:
     task = field.run(total, [field.run(fail, "first")], {"x": 1})
     with pytest.raises(DependencyFailed) as caught:
-        task.result(timeout=30)
+        task.result(timeout=60)
     assert isinstance(caught.value.__cause__, LookupError)
 
 
@@ -173,7 +191,7 @@ def test_a_task_of_two_cores_has_both(field: Field) -> None:
     both = field.run(span, 0.2, num_cpus=2)
     after = [field.run(span, 0.2) for _ in range(2)]
     whole = both.result(timeout=60)
-    spans = [task.result(timeout=30) for task in (*before, *after)]
+    spans = [task.result(timeout=60) for task in (*before, *after)]
     assert all(overlap([whole, one]) == 1 for one in spans)
     assert overlap(spans) <= 2
 
@@ -193,7 +211,7 @@ def test_fractions_share_cores(field: Field) -> None:
 def test_other_shapes_one_after_the_other(field: Field) -> None:
     """Workers of a shape that is not wanted any more give their cores back."""
     for shape in (2, 1.5, 0.5, 2):
-        assert field.run(pow, 2, 3, num_cpus=shape).result(timeout=40) == 8
+        assert field.run(pow, 2, 3, num_cpus=shape).result(timeout=60) == 8
 
 
 def test_memory_is_set_aside(field: Field) -> None:
@@ -206,26 +224,26 @@ def test_memory_is_set_aside(field: Field) -> None:
 
 def test_executable(field: Field) -> None:
     wanted = TaskDescription(executable=["sh", "-c", "echo $WORD; echo no >&2"], environment={"WORD": "yes"})
-    done = field.manager.submit_task(wanted).result(timeout=30)
+    done = field.manager.submit_task(wanted).result(timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "yes\n", "no\n")
 
 
 def test_executable_that_fails(field: Field) -> None:
     task = field.manager.submit_task({"executable": ["sh", "-c", "echo broken >&2; exit 7"]})
     with pytest.raises(ExecutableFailed, match="sh returned 7: broken") as caught:
-        task.result(timeout=30)
+        task.result(timeout=60)
     assert (caught.value.returncode, caught.value.stderr) == (7, "broken\n")
 
 
 def test_executable_that_is_not_there(field: Field) -> None:
     with pytest.raises(FileNotFoundError, match="no-such-program"):
-        field.manager.submit_task({"executable": ["no-such-program"]}).result(timeout=30)
+        field.manager.submit_task({"executable": ["no-such-program"]}).result(timeout=60)
 
 
 def test_timeout_of_an_executable_ends_its_children(field: Field, eventually: Eventually) -> None:
     task = field.manager.submit_task({"executable": ["sh", "-c", "sleep 4711.5; true"], "timeout": 0.3})
     with pytest.raises(TaskTimeout):
-        task.result(timeout=30)
+        task.result(timeout=60)
     eventually(lambda: not [one for one in psutil.process_iter(["cmdline"]) if "4711.5" in (one.info["cmdline"] or ())])
 
 
@@ -239,12 +257,12 @@ def runs(path: Path) -> dict[str, int]:
 
 def test_timeout_harms_no_other_task(field: Field, tmp_path: Path) -> None:
     path = tmp_path / "notes"
-    quick = [field.run(note, str(path), f"a{n}", timeout=30) for n in range(50)]
+    quick = [field.run(note, str(path), f"a{n}", timeout=60) for n in range(50)]
     slow = field.run(nap, 60, timeout=0.4)
-    quick += [field.run(note, str(path), f"b{n}", timeout=30) for n in range(50)]
+    quick += [field.run(note, str(path), f"b{n}", timeout=60) for n in range(50)]
     with pytest.raises(TaskTimeout, match=r"timeout of 0.4 s"):
-        slow.result(timeout=30)
-    assert len([task.result(timeout=30) for task in quick]) == 100
+        slow.result(timeout=60)
+    assert len([task.result(timeout=60) for task in quick]) == 100
     assert set(runs(path).values()) == {1}
     assert slow.info.attempts == ()
 
@@ -253,33 +271,32 @@ def test_cancel_of_a_running_task(field: Field, eventually: Eventually, tmp_path
     path = tmp_path / "notes"
     slow = field.run(nap, 60)
     others = [field.run(note, str(path), f"n{n}", 0.001) for n in range(200)]
-    eventually(lambda: slow.state is TaskState.RUNNING, 30)
+    eventually(lambda: slow.state is TaskState.RUNNING, 60)
     assert slow.cancel()
     assert slow.cancelled()
-    assert [task.result(timeout=30) for task in others] == [f"n{n}" for n in range(200)]
+    assert [task.result(timeout=60) for task in others] == [f"n{n}" for n in range(200)]
     assert set(runs(path).values()) == {1}
     # and its worker is replaced: two tasks run at the same time again
-    spans = [task.result(timeout=30) for task in [field.run(span, 0.5) for _ in range(2)]]
-    spans += [task.result(timeout=30) for task in [field.run(span, 0.5) for _ in range(2)]]
-    assert overlap(spans) == 2
+    meeting = tmp_path / "meeting"
+    assert [task.result(timeout=60) for task in [field.run(meet, str(meeting), 2) for _ in range(2)]] == [True, True]
 
 
 def test_cancel_of_a_queued_task(field: Field, tmp_path: Path) -> None:
     path = tmp_path / "notes"
-    before = [field.run(nap, 0.3) for _ in range(4)]
+    free = tmp_path / "free"
+    before = [field.run(wait, str(free)) for _ in range(4)]
     queued = field.run(note, str(path), "ran")
     assert queued.cancel()
     assert not any(task.cancelled() for task in before)
-    field.manager.wait_tasks(before, timeout=30)
+    free.touch()
+    field.manager.wait_tasks(before, timeout=60)
     assert not path.exists()
     assert not before[0].cancel()
 
 
 def test_cancel_right_after_submit(field: Field) -> None:
     for _ in range(5):
-        began = time.monotonic()
         assert field.run(nap, 60).cancel()
-        assert time.monotonic() - began < 15
 
 
 def test_a_task_that_kills_its_worker(field: Field, tmp_path: Path) -> None:
@@ -294,7 +311,7 @@ def test_a_task_that_kills_its_worker(field: Field, tmp_path: Path) -> None:
     assert len(attempts) >= 2
     assert all(attempt.pilot == field.pilot.name and attempt.worker for attempt in attempts)
     for task in others:
-        task.result(timeout=30)
+        task.result(timeout=60)
         assert 1 <= runs(path)[task.result()] <= 1 + len(task.info.attempts)
 
 
@@ -322,7 +339,7 @@ def test_native_client(field: Field) -> None:
             field.pilot.get_client()
     elif engine == "dask":
         with field.pilot.get_client() as client:
-            assert client.submit(pow, 2, 5).result(timeout=30) == 32
+            assert client.submit(pow, 2, 5).result(timeout=60) == 32
             assert client.gather(client.map(abs, [-1, -2])) == [1, 2]
     else:
         done = ray_client(field.pilot._client)

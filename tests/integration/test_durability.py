@@ -71,7 +71,7 @@ def notes(tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def nothing_left(leftovers: Leftovers, eventually: Eventually) -> Iterator[None]:
     yield
-    eventually(lambda: not leftovers(), 10)
+    eventually(lambda: not leftovers(), 60)
 
 
 def begin(manager: PilotManager, engine: str, notes: str) -> list[Task]:
@@ -104,7 +104,7 @@ def victim(manager: PilotManager, name: str, leftovers: Leftovers) -> psutil.Pro
     if name == "raylet":
         return next(one for one in leftovers() if one.name() == "raylet")
     task = manager.submit_task(TaskDescription(function=pid, priority=1))  # of a worker; with Dask its own process
-    return psutil.Process(task.result(timeout=30))
+    return psutil.Process(task.result(timeout=60))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_kill_the_manager(tmp_path: Path, notes: str, leftovers: Leftovers, engi
         assert check(tasks, notes) == 0  # nothing was lost, so nothing ran twice
         assert {one.pid for one in agents(leftovers)} == before
         more = manager.submit_task(pow, 2, 3)
-        assert (more.id, more.result(timeout=30)) == (TASKS + 1, 8)
+        assert (more.id, more.result(timeout=60)) == (TASKS + 1, 8)
 
 
 @pytest.mark.parametrize("engine", ["process", "ray"])
@@ -158,7 +158,7 @@ def test_nothing_outlives_manager_and_agent(
     killed_manager(tmp_path, engine, notes)
     for one in agents(leftovers):
         one.kill()
-    eventually(lambda: not leftovers(), timeout=20)
+    eventually(lambda: not leftovers(), timeout=60)
 
 
 def test_kill_the_manager_and_its_agent(tmp_path: Path, notes: str, leftovers: Leftovers) -> None:
@@ -187,7 +187,7 @@ def test_an_agent_ends_without_a_manager(
 ) -> None:
     killed_manager(tmp_path, "process", notes, orphan=1.5)
     assert agents(leftovers)
-    eventually(lambda: not leftovers(), 20)
+    eventually(lambda: not leftovers(), 60)
 
 
 def test_a_session_has_one_manager(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_two_managers_with_two_pilots_each(tmp_path: Path, leftovers: Leftovers)
             for name in ("a", "b"):
                 manager.submit_pilot(PilotDescription(cores_per_node=1, name=name))
         wanted = [TaskDescription(function=pid, pilot=name) for name in ("a", "b")]
-        found = [task.result(timeout=30) for manager in (one, two) for task in manager.submit_tasks(wanted)]
+        found = [task.result(timeout=60) for manager in (one, two) for task in manager.submit_tasks(wanted)]
         assert len(set(found)) == 4
         assert len(agents(leftovers)) == 4
         two.close()
@@ -235,7 +235,7 @@ def test_after_close(tmp_path: Path) -> None:
 def test_close_cancels_what_is_not_finished(tmp_path: Path) -> None:
     manager = PilotManager(tmp_path / "session")
     pilot = manager.submit_pilot(PilotDescription(cores_per_node=1))
-    pilot.wait(timeout=30)
+    pilot.wait(timeout=60)
     tasks = [manager.submit_task(signal.pause) for _ in range(3)]
     manager.close()
     assert all(task.cancelled() for task in tasks)

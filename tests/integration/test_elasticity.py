@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from pilot import NoPilotError, PilotDescription, PilotManager, PilotState, TaskDescription
+from pilot import NoPilotError, PilotDescription, PilotManager, PilotState, Task, TaskDescription
 
 Eventually = Callable[..., Any]
 
@@ -43,20 +43,25 @@ def test_a_stream_of_tasks_over_three_pilots(tmp_path: Path, eventually: Eventua
             name="relay", cores_per_node=2, walltime=timedelta(seconds=6), drain=1, renewals=2, restarts=0
         )
         manager.submit_pilot(wanted)
-        described = [
-            TaskDescription(function=note, args=(str(notes), number, 0.1), pilot="relay", walltime=2)
-            for number in range(170)
-        ]
-        tasks = manager.submit_tasks(described)
-        assert manager.get_results(tasks) == list(range(170))
+        tasks: list[Task] = []
+
+        def last_works() -> bool:
+            """Keeps the pilots busy, until the last of them has had a task."""
+            while sum(not task.done() for task in tasks) < 8:
+                work = TaskDescription(function=note, args=(str(notes), len(tasks), 0.1), pilot="relay", walltime=2)
+                tasks.append(manager.submit_task(work))
+            return any(task.done() and task.info.pilot == "relay.3" for task in tasks)
+
+        eventually(last_works, 180)
+        assert manager.get_results(tasks) == list(range(len(tasks)))
         assert [pilot.name for pilot in manager.pilots] == ["relay", "relay.2", "relay.3"]
         used = Counter(task.info.pilot for task in tasks)
         assert set(used) == {"relay", "relay.2", "relay.3"}
         assert not [attempt for task in tasks for attempt in task.info.attempts]
-        eventually(lambda: manager.pilots[-1].state is PilotState.DONE, timeout=15)
+        eventually(lambda: manager.pilots[-1].state is PilotState.DONE, timeout=60)
         assert [pilot.state for pilot in manager.pilots] == [PilotState.DONE] * 3
         assert "walltime is over" in manager.pilots[0].reason or "drained" in manager.pilots[0].reason
-    assert counts(notes, "finished") == Counter(range(170))
+    assert counts(notes, "finished") == Counter(range(len(tasks)))
 
 
 def test_what_walltime_cuts_off_runs_elsewhere_at_no_cost(tmp_path: Path, eventually: Eventually) -> None:
@@ -68,7 +73,7 @@ def test_what_walltime_cuts_off_runs_elsewhere_at_no_cost(tmp_path: Path, eventu
         task = manager.submit_task(note, str(notes), 1, 6.0)
         eventually(lambda: notes.exists())
         manager.submit_pilot(PilotDescription(name="long", cores_per_node=1))
-        assert task.result(timeout=30) == 1
+        assert task.result(timeout=60) == 1
         assert (task.info.pilot, pilot.state) == ("long", PilotState.DONE)
         (attempt,) = task.info.attempts
         assert (attempt.pilot, attempt.reason) == ("short", "the pilot's walltime was over")
@@ -85,7 +90,7 @@ def test_from_no_pilot_to_two_and_back(eventually: Eventually) -> None:
         wanted = PilotDescription(name="grown", cores_per_node=1)
         scaler = manager.autoscale(wanted, maximum=2, idle=1.0, backlog=0.5, patience=0.2)
         assert manager.pilots == []
-        tasks = [manager.submit_task(time.sleep, 0.2) for _ in range(40)]
+        tasks = [manager.submit_task(time.sleep, 0.2) for _ in range(60)]
         most = 0
 
         def done() -> bool:
@@ -93,13 +98,13 @@ def test_from_no_pilot_to_two_and_back(eventually: Eventually) -> None:
             most = max(most, alive())
             return all(task.done() for task in tasks)
 
-        eventually(done, timeout=40)
+        eventually(done, timeout=60)
         assert most == 2
         assert {task.info.pilot for task in tasks} == {"grown.2", "grown.3"}
-        eventually(lambda: alive() == 0, timeout=15)
+        eventually(lambda: alive() == 0, timeout=60)
         assert len(manager.pilots) == 2
         eventually(lambda: {pilot.state for pilot in manager.pilots} == {PilotState.DONE})
-        assert manager.submit_task(abs, -1).result(timeout=30) == 1
+        assert manager.submit_task(abs, -1).result(timeout=60) == 1
         scaler.stop(drain=True)
         eventually(lambda: {pilot.state for pilot in manager.pilots} == {PilotState.DONE})
         try:
@@ -112,7 +117,7 @@ def test_from_no_pilot_to_two_and_back(eventually: Eventually) -> None:
 
 #: A manager that is killed: as soon as its pilot is at work, or as soon as the successor is asked for.
 CHILD = """
-import os, signal, sys, time
+import os, signal, sqlite3, sys, time
 from datetime import timedelta
 from pilot import PilotDescription, PilotManager
 
@@ -128,7 +133,13 @@ if __name__ == "__main__":
     tasks[5].result()
     while sys.argv[2] == "family" and len(manager.pilots) < 2:
         time.sleep(0.01)
-    time.sleep(0.2)  # for the journal
+    with sqlite3.connect(sys.argv[1] + "/journal.sqlite") as journal:
+        while True:  # until it knows of them
+            (pilots,) = journal.execute("SELECT COUNT(DISTINCT id) FROM pilots WHERE mark != ''").fetchone()
+            (ended,) = journal.execute("SELECT COUNT(*) FROM results").fetchone()
+            if pilots == len(manager.pilots) and ended > 5:
+                break
+            time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -142,7 +153,7 @@ def test_after_an_attach_without_pilots_the_tasks_wait_for_one(
     tmp_path: Path, eventually: Eventually, leftovers: Callable[[], list[psutil.Process]]
 ) -> None:
     killed_manager(tmp_path / "session", "alone")
-    eventually(lambda: not leftovers(), timeout=20)
+    eventually(lambda: not leftovers(), timeout=60)
     with PilotManager.attach(tmp_path / "session") as manager:
         (old,) = manager.pilots
         eventually(lambda: old.state is PilotState.FAILED)
@@ -158,10 +169,10 @@ def test_a_family_survives_its_manager(tmp_path: Path, eventually: Eventually) -
     with PilotManager.attach(tmp_path / "session") as manager:
         old, new = manager.pilots
         assert (old.name, new.name) == ("old", "old.2")
-        assert new.wait(timeout=20) is PilotState.ACTIVE
+        assert new.wait(timeout=60) is PilotState.ACTIVE
         old.cancel()
         task = manager.submit_task(TaskDescription(function=abs, args=(-1,), pilot="old"))
-        assert task.result(timeout=20) == 1
+        assert task.result(timeout=60) == 1
         assert task.info.pilot == "old.2"
         assert manager.get_results(manager.tasks.values())[:60] == [None] * 60
         assert len(manager.pilots) == 2

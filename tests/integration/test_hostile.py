@@ -32,7 +32,7 @@ from pilot.session import SessionFolder
 Eventually = Callable[..., Any]
 
 #: Seconds for what takes a moment; a test that gets here has found something that hangs.
-SOON = 20.0
+SOON = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +260,7 @@ def interrupted(process: subprocess.Popen[str]) -> str:
     began = time.monotonic()
     _, err = process.communicate(timeout=SOON)
     assert process.returncode == -signal.SIGINT, err
-    assert "KeyboardInterrupt" in err and time.monotonic() - began < 10
+    assert "KeyboardInterrupt" in err and time.monotonic() - began < 60
     return err
 
 
@@ -437,7 +437,7 @@ def test_a_session_folder_that_is_removed_ends_clearly(
         manager.submit_task(os.abort).result(timeout=SOON)
     began = time.monotonic()
     manager.close()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert not [process for process in leftovers() if str(tmp_path) in " ".join(process.cmdline())]
 
 
@@ -457,17 +457,17 @@ def test_a_clock_that_goes_back_an_hour(manager: PilotManager, monkeypatch: pyte
     tasks[5].result(timeout=SOON)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 3600.0)
-    patient = manager.submit_task(TaskDescription(function=time.sleep, args=(0.3,), timeout=10))
+    patient = manager.submit_task(TaskDescription(function=time.sleep, args=(0.3,), timeout=60))
     late = manager.submit_task(TaskDescription(function=time.sleep, args=(60,), timeout=0.3))
     began = time.monotonic()
     with pytest.raises(TaskTimeout):
         late.result(timeout=SOON)
-    assert 0.3 < time.monotonic() - began < 10
+    assert 0.3 < time.monotonic() - began < 60
     assert patient.result(timeout=SOON) is None
     assert manager.wait_tasks(tasks, SOON)[1] == []
     with pytest.raises(TimeoutError):
         manager.submit_task(time.sleep, 1.0).result(timeout=0.1)
     for task in (*tasks, patient, late):
         info = task.info
-        assert info.seconds is not None and 0 <= info.seconds < 10
+        assert info.seconds is not None and 0 <= info.seconds < 600
         assert info.started is not None and info.finished is not None and info.finished >= info.started

@@ -97,7 +97,7 @@ def test_memory_is_limited(monkeypatch):
 def test_a_killed_process_is_replaced():
     first = the_child()
     os.kill(first.pid, signal.SIGKILL)
-    first.wait(10)
+    first.wait(60)
     assert load("QINIT 3", untrusted=True).to_qiskit().num_qubits == 3
     assert the_child().pid != first.pid
 

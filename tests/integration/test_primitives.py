@@ -127,7 +127,7 @@ def test_a_job_is_cancelled_where_it_runs(manager: PilotManager, eventually: Any
             deep.cx(qubit, (qubit + 1) % 22)
     deep.measure_all()
     job = PilotSampler(manager, qpu="aer").run([deep, deep, deep])
-    eventually(job.running, timeout=30)
+    eventually(job.running, timeout=60)
     assert job.cancel()
     assert job.cancelled()
     assert job.in_final_state()

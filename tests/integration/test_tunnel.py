@@ -60,7 +60,7 @@ def login(tmp_path: Path, eventually: Callable[..., object]) -> Iterator[tuple[s
         )
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def answers(port: int) -> bool:
@@ -96,7 +96,7 @@ def test_a_pilot_through_a_tunnel_that_dies(
         pilot = manager.submit_pilot(
             PilotDescription(resource="local://", engine="process", cores_per_node=1, restarts=0, tunnel=login)
         )
-        assert manager.submit_task(double, 1).result(timeout=30) == 2
+        assert manager.submit_task(double, 1).result(timeout=60) == 2
         (ssh,) = tunnels(leftovers(), port)
         way = int(ssh.cmdline()[ssh.cmdline().index("-L") + 1].split(":")[1])
         agent = ssh.parent()
@@ -106,7 +106,7 @@ def test_a_pilot_through_a_tunnel_that_dies(
 
         ssh.kill()
         results = [manager.submit_task(double, number) for number in range(100)]
-        assert [task.result(timeout=30) for task in results] == [2 * number for number in range(100)]
+        assert [task.result(timeout=60) for task in results] == [2 * number for number in range(100)]
         (again,) = tunnels(leftovers(), port)
         assert again.pid != ssh.pid
         assert pilot.state is PilotState.ACTIVE
@@ -122,7 +122,7 @@ def test_a_tunnel_that_leads_nowhere_fails_the_pilot_and_says_why(tmp_path: Path
             PilotDescription(resource="local://", engine="process", cores_per_node=1, restarts=0, tunnel=wrong)
         )
         with pytest.raises(PilotFailed):
-            pilot.wait(timeout=30)
+            pilot.wait(timeout=60)
         said = pilot.log_path.read_text()
         assert "the tunnel ssh -N -L" in said and "Connection refused" in said
 
@@ -146,7 +146,7 @@ def test_the_same_address_again_after_the_command_died(login: tuple[str, ...]) -
             assert tunnel.open(port) == address
             assert tunnel._process is not None
             tunnel._process.kill()
-            tunnel._process.wait(5)
+            tunnel._process.wait(60)
             assert not tunnel.is_up()
             assert tunnel.open(port) == address
             assert tunnel.is_up()

@@ -208,7 +208,7 @@ def test_a_queued_job_that_is_stopped_is_cancelled_at_once(
     start("a")
     eventually(lambda: heard.started)
     fleet.stop("a")
-    eventually(lambda: (fleet.look(), heard.ended)[1], timeout=3)
+    eventually(lambda: (fleet.look(), heard.ended)[1], timeout=60)
 
 
 def test_a_job_that_is_stopped_before_it_was_submitted(
@@ -216,5 +216,5 @@ def test_a_job_that_is_stopped_before_it_was_submitted(
 ) -> None:
     start("a")
     fleet.stop("a")
-    eventually(lambda: (fleet.look(), heard.ended)[1], timeout=3)
+    eventually(lambda: (fleet.look(), heard.ended)[1], timeout=60)
     assert launcher.submitted == [] or launcher.cancelled == ["job of a"]

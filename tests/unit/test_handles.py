@@ -286,7 +286,7 @@ def test_as_completed_and_wait(make: Any) -> None:
         lambda: finish(tasks[18], OSError("no"), RAISED),
         lambda: finish(tasks[19], None, CANCELLED),
     )
-    assert {task.id for task in as_completed(tasks, timeout=10)} == set(range(1, 21))
+    assert {task.id for task in as_completed(tasks, timeout=60)} == set(range(1, 21))
     thread.join()
     assert concurrent.futures.wait(tasks, timeout=0).not_done == set()
 
@@ -294,7 +294,7 @@ def test_as_completed_and_wait(make: Any) -> None:
 def test_wait_for_the_first_and_for_an_exception(make: Any) -> None:
     tasks = make(3)
     thread = later(lambda: finish(tasks[1], ValueError(), RAISED))
-    done, _ = concurrent.futures.wait(tasks, timeout=10, return_when=concurrent.futures.FIRST_EXCEPTION)
+    done, _ = concurrent.futures.wait(tasks, timeout=60, return_when=concurrent.futures.FIRST_EXCEPTION)
     thread.join()
     assert done == {tasks[1]}
     assert concurrent.futures.wait(tasks, 10, concurrent.futures.FIRST_COMPLETED).done == {tasks[1]}
@@ -323,7 +323,7 @@ def test_nobody_waits_in_vain(make: Any) -> None:
 
         def ask(tasks: list[Task] = tasks, go: threading.Barrier = go, got: list[int] = got) -> None:
             go.wait()
-            got.append(sum(task.result(timeout=10) for task in tasks))
+            got.append(sum(task.result(timeout=60) for task in tasks))
 
         threads = [threading.Thread(target=ask) for _ in range(4)]
         for thread in threads:
@@ -344,9 +344,9 @@ def test_each_task_is_announced_once(make: Any, wait: str) -> None:
         calls: list[int] = []
         thread = later(*(lambda task=task: finish(task, task.id) for task in tasks))
         if wait == "as_completed":
-            assert len(list(as_completed(tasks, timeout=10))) == 100
+            assert len(list(as_completed(tasks, timeout=60))) == 100
         elif wait == "wait":
-            assert concurrent.futures.wait(tasks, timeout=10).not_done == set()
+            assert concurrent.futures.wait(tasks, timeout=60).not_done == set()
             assert all(task.done() for task in tasks)
         else:
             for task in tasks:
@@ -392,7 +392,7 @@ def test_a_pilot_is_waited_for_until_its_devices_have_said_what_they_are(tmp_pat
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(pilot.wait)
         pilot._devices_said((QPUInfo(name="fake:manila", qubits=0, problem="no key"),))  # has failed: is known
-        assert waiting.result(timeout=10) is PilotState.ACTIVE
+        assert waiting.result(timeout=60) is PilotState.ACTIVE
     pilot._devices_said(())
     pilot._change(PilotState.FAILED, "lost")
     with pytest.raises(PilotFailed, match="lost"):

@@ -97,6 +97,27 @@ def test_a_requeued_job_whose_script_got_a_signal_was_taken(slurm: Played, launc
     assert state is JobState.TAKEN and "requeued" in words
 
 
+@pytest.mark.parametrize("order", ["squeue says it first", "the file is there first"])
+def test_a_jobs_own_word_of_its_signals_counts(order: str, slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    """That it ended is Slurm's word as well, but not that its walltime was over."""
+    job = make()
+    id = launcher.submit(job)
+    slurm.jobs["17"].state = "RUNNING"
+    (job.folder / "started").write_text("17 c1\n")
+    launcher.status({id: job.folder})
+
+    def ends(answer: Answer) -> Answer:
+        (job.folder / "ended").write_text("17 0 USR1\n")
+        return answer
+
+    slurm.jobs["17"].state = "COMPLETED"
+    if order == "squeue says it first":  # it is written while squeue is asked
+        slurm.squeue = ends
+    else:
+        ends((0, "", ""))
+    assert launcher.status({id: job.folder})[id][0] is JobState.EXPIRED
+
+
 # ---- what sbatch says ------------------------------------------------------------------------------------------------
 
 
