@@ -280,7 +280,13 @@ class _Worker:
         client.send(head, [messages.encode(outcomes)])
 
     def _arguments(self, batch: _Batch, work: Work) -> Any:
-        return payload.load(work.payload, batch.values if work.values is None else work.values, self._spool)
+        try:
+            return payload.load(work.payload, batch.values if work.values is None else work.values, self._spool)
+        except OSError as error:
+            if Path(str(error.filename)).parent != self._spool.folder:
+                raise
+            path = str(error.filename)  # not the function's own error
+            raise SessionError(f"an argument cannot be read from {path}: {error.strerror}", path=path) from error
 
     def _run_task(self, batch: _Batch, work: Work, function: Any) -> tuple[int, Any]:
         try:

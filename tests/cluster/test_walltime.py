@@ -18,7 +18,7 @@ Eventually = Callable[..., Any]
 
 @pytest.fixture
 def manager(cluster: Any, tmp_path: Path) -> Iterator[PilotManager]:
-    with PilotManager(tmp_path / "session") as manager:
+    with PilotManager(tmp_path / "session", wait_for_pilot=0) as manager:
         yield manager
         manager.close()
 

@@ -356,7 +356,7 @@ def test_devices_that_cannot_be_used_say_why_and_the_rest_goes_on(
     for name in [name for name in os.environ if name.startswith("QISKIT_IBM")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    with PilotManager(tmp_path / "s") as manager:
+    with PilotManager(tmp_path / "s", wait_for_pilot=0) as manager:
         manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=[*UNUSABLE, "moody:fine"], name="moody"))
         early = {name: manager.submit_task(describe(bell(), shots=5, qpu=name)) for name in UNUSABLE}
         assert total(manager.submit_task(describe(bell(), shots=5, qpu="moody:fine"))) == 5

@@ -112,6 +112,24 @@ def test_an_argument_is_kept_until_the_result_is_in_the_journal(manager: PilotMa
     eventually(lambda: not list(spool.iterdir()), 60)
 
 
+def test_an_argument_that_is_gone_is_no_error_of_the_function(manager: PilotManager, tmp_path: Path) -> None:
+    """Neither its own, nor the result of another task that it needs."""
+    gate = tmp_path / "gate"
+    held = manager.submit_task(length, b"1", str(gate))
+    own = manager.submit_task(length, bytes(LARGE))
+    (file,) = (manager.session_dir / "spool").iterdir()
+    file.unlink()
+    gate.touch()
+    assert held.result(60) == 1
+    large = manager.submit_task(bytes, LARGE)
+    assert len(large.result(60)) == LARGE
+    (file,) = (manager.session_dir / "spool").iterdir()
+    file.unlink()
+    for task in (own, manager.submit_task(length, large)):
+        with pytest.raises(SessionError, match=r"an argument cannot be read from .*\.pkl: No such file"):
+            task.result(60)
+
+
 # ---- errors of the manager's own ------------------------------------------------------------------------------
 
 
@@ -216,7 +234,9 @@ time.sleep(600)
 """
 
 
-def test_a_forked_process_raises_and_leaves_the_session_to_others(tmp_path: Path) -> None:
+def test_a_forked_process_raises_and_leaves_the_session_to_others(
+    tmp_path: Path, leftovers: Callable[[], list[psutil.Process]]
+) -> None:
     session = tmp_path / "session"
     with subprocess.Popen([sys.executable, "-c", FORK, str(session)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
@@ -229,6 +249,8 @@ def test_a_forked_process_raises_and_leaves_the_session_to_others(tmp_path: Path
             }
             parent.kill()
             parent.wait()
+            for one in leftovers():  # an agent would take seconds to join again
+                one.kill()
             again = PilotManager.attach(session)  # although the child lives
             assert again.tasks[1].result(60) == 5
             again.close()
@@ -424,8 +446,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("link", [False, True], ids=["moved", "moved and linked"])
-@pytest.mark.parametrize("agents", ["gone", "alive"])
+@pytest.mark.parametrize(
+    ("agents", "link"), [("gone", False), ("alive", False), ("alive", True)], ids=["gone", "alive", "alive, linked"]
+)
 def test_a_moved_session_goes_on(
     tmp_path: Path, leftovers: Callable[[], list[psutil.Process]], eventually: Eventually, agents: str, link: bool
 ) -> None:
