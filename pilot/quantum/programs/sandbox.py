@@ -176,7 +176,7 @@ class _Allowance:
 
     def _processor_seconds(self) -> float:
         times = self._process.cpu_times()
-        return times.user + times.system
+        return float(times.user + times.system)
 
 
 class _Pool:
