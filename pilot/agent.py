@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import platform
+import secrets
 import signal
 import sys
 import time
@@ -67,6 +68,8 @@ class Agent:
     def __init__(self, folder: SessionFolder, settings: AgentSettings) -> None:
         self._folder = folder
         self._settings = settings
+        #: By which the manager tells this process from another one that was started as the same agent.
+        self._incarnation = secrets.token_hex(4)
         self._connection = folder.read_connection()
         self._context = zmq.Context()
         self._tunnel = Tunnel(settings.tunnel) if settings.tunnel else None
@@ -119,7 +122,7 @@ class Agent:
         self._over: str | None = None
 
     def _connect(self) -> Client:
-        name = f"{self._settings.pilot}/{self._settings.mark}"
+        name = f"{self._settings.pilot}/{self._settings.mark}/{self._incarnation}"
         return Client(self._context, self._connection.keys, self._address, name)
 
     def _way_to(self, connection: Connection) -> str:

@@ -50,6 +50,8 @@ TICK_SECONDS = 0.1
 #: Seconds without a sign of an agent after which its pilot counts as lost.
 AGENT_SILENT_SECONDS = 30.0
 
+#: Seconds between two looks whether there is room for results, and at most before the first one.
+ROOM_SECONDS, MOST_ROOM_SECONDS = 1.0, 60.0
 #: How often a message is asked for that cannot be taken in.
 HANDLING_TRIES = 3
 #: Lines, and bytes at most, of the log of an agent that has never reported.
@@ -65,7 +67,10 @@ class _Agent:
     def __init__(self, pilot: str, mark: str, server: Server, manager: int) -> None:
         self.pilot = pilot
         self.mark = mark
-        self.peer = f"{pilot}/{mark}".encode()
+        #: How the names of its processes begin: each adds a word of its own (see `Conductor._agent_of`).
+        self.key = f"{pilot}/{mark}".encode()
+        #: The process that is the agent; `key` until one has spoken.
+        self.peer = self.key
         self.line = Line(self._transmit, manager)
         self._server = server
         self.joined = False
@@ -169,6 +174,9 @@ class Conductor:
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
+        #: When to look next whether there is room for large results; None: all could be written.
+        self._room_at: float | None = None
+        self._times_full = 0
         self._callbacks: deque[Task] = deque()
         self._callback_wake = threading.Semaphore(0)
         self._closing = self._over = False
@@ -316,12 +324,30 @@ class Conductor:
                 if now >= next_tick:
                     next_tick = now + TICK_SECONDS
                     self._execute(self.controller.tick(now))
+                    self._look_for_room(now)
                     self.fleet.look()
                 if now >= next_beat:
                     next_beat = now + BEAT_SECONDS
                     self._beat(now)
             except Exception:
                 log.exception("the manager's thread goes on after an error of its own")
+
+    def _look_for_room(self, now: float) -> None:
+        """Have the tasks run again whose results could not be written, when there is room. The pause doubles: what can
+        be written here may be refused elsewhere."""
+        waiting = self.controller.without_room
+        if not waiting:
+            return
+        if self._room_at is None:
+            log.error("%d task(s) wait for room: %s", len(waiting), waiting[0].attempts[-1].reason)
+            self._room_at = now + min(ROOM_SECONDS * 2.0**self._times_full, MOST_ROOM_SECONDS)
+            self._times_full += 1
+        elif now >= self._room_at:
+            self._room_at = now + ROOM_SECONDS
+            if self._spool.has_room(self.controller.lacks_room):
+                log.warning("there is room in %s again: %d task(s) run again", self._spool.folder, len(waiting))
+                self._room_at = None
+                self._feed(events.RoomSeen())
 
     def _round(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -335,11 +361,25 @@ class Conductor:
             if (received := self.server.receive()) is None:
                 break
             peer, message, frames = received
-            agent = self._marks.get(peer)
-            if agent is None:
-                self.server.send(peer, messages.Refused("this agent is not expected (any more)"))
-            else:
+            if (agent := self._agent_of(peer, message)) is not None:
                 self._received(agent, message, frames)
+
+    def _agent_of(self, peer: bytes, message: Message) -> _Agent | None:
+        """The agent that has sent this. A job that runs twice makes two of one pilot: the first one that was welcome
+        stays, and the other is told to end."""
+        agent = self._marks.get(peer.rpartition(b"/")[0])
+        if agent is None:
+            self.server.send(peer, messages.Refused("this agent is not expected (any more)"))
+            return None
+        if not agent.joined:
+            agent.peer = peer
+        elif agent.peer != peer:
+            reason = f"pilot {agent.pilot} has an agent already, on {agent.host}: its job runs twice"
+            if isinstance(message, messages.Hello):
+                log.warning("an agent on %s is refused: %s", message.host, reason)
+            self.server.send(peer, messages.Refused(reason))
+            return None
+        return agent
 
     def _take_submitted(self) -> None:
         if not self._submitted:
@@ -363,7 +403,7 @@ class Conductor:
 
     def _resolve(self, entry: Entry) -> events.Link | None:
         """Look up the tasks that a new one needs; how it fails when one of them did."""
-        for id, wants_value in (entry.needs or {}).items():
+        for id, reference in (entry.needs or {}).items():
             task = self.tasks[id]
             outcome = task._outcome
             if not task.done():
@@ -373,9 +413,8 @@ class Conductor:
                 entry.state = TaskState.FAILED
                 reason = f"it depends on task {id} ({task.name}), which {task.state.value} before"
                 return events.Link(entry, reason, id, *task._first())
-            elif wants_value:
-                entry.values = entry.values or {}
-                entry.values[id] = task._manager._value(outcome)
+            elif reference:
+                entry.take_value(id, task._manager._value(outcome))
         return None
 
     def _feed(self, event: events.Event) -> None:
@@ -558,10 +597,10 @@ class Conductor:
         if (old := self._agents.get(pilot)) is not None:
             self._forget(old)
         agent = self._agents[pilot] = _Agent(pilot, mark, self.server, self._id)
-        self._marks[agent.peer] = agent
+        self._marks[agent.key] = agent
 
     def _forget(self, agent: _Agent) -> None:
-        self._marks.pop(agent.peer, None)
+        self._marks.pop(agent.key, None)
         if self._agents.get(agent.pilot) is agent:
             del self._agents[agent.pilot]
 
@@ -632,9 +671,12 @@ class Conductor:
             timeout = entry.terms.timeout
             if timeout is not None:
                 limit = max(limit, timeout)
-            if entry.values:
+            own = None
+            if entry.values and entry.refers_to_others:
+                own = entry.values
+            elif entry.values:
                 values.update(entry.values)
-            works.append(Work(entry.id, index, entry.payload, timeout))
+            works.append(Work(entry.id, index, entry.payload, timeout, own))
         if agent is None:
             return  # it is gone; the event that says so is on its way
         unknown = [digest for digest in indices if digest not in agent.functions]
@@ -745,7 +787,8 @@ class Conductor:
 
     def _acknowledge(self, last: dict[bytes, int]) -> None:
         for peer, seq in last.items():
-            if (agent := self._marks.get(peer)) is not None:
+            agent = self._marks.get(peer.rpartition(b"/")[0])
+            if agent is not None and agent.peer == peer:
                 agent.line.done(seq)
                 self.server.send(peer, messages.Ack(self._id, seq))
 

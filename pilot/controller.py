@@ -25,7 +25,7 @@ from pilot.ledger import (
     Sent,
 )
 from pilot.placement import Placement
-from pilot.results import CANCELLED, OK, RAISED, Outcome
+from pilot.results import CANCELLED, OK, RAISED, UNWRITTEN, Outcome, unwritten
 from pilot.routing import Capacity, concrete, described, misfit, unservable
 from pilot.scaling import FAILED_STARTS, Autoscaler, Demand, Member, Scaling
 from pilot.states import PilotState, TaskState, advance, is_final
@@ -89,6 +89,9 @@ class Controller:
         self.entries: dict[int, Entry] = {}
         self._lanes: dict[Terms, deque[Entry]] = {}
         self._dependents: dict[int, list[Entry]] = {}
+        #: Tasks whose results there was no room for, by id; and how many bytes the largest one has. Not in the lanes.
+        self._aside: dict[int, Entry] = {}
+        self.lacks_room = 0
         self._hold_until: float | None = None
         #: Until then tasks that no pilot can serve do not fail: a pilot may be asked for.
         self._patient_until = float("-inf")
@@ -112,6 +115,7 @@ class Controller:
             events.OutcomesArrived: self._outcomes_arrived,
             events.TaskStarted: self._task_started,
             events.AttemptsLost: self._attempts_lost,
+            events.RoomSeen: self._room_seen,
             events.CancelAsked: self._cancel_asked,
             events.PilotStopAsked: self._pilot_stop_asked,
             events.PilotEnded: self._pilot_ended,
@@ -359,6 +363,9 @@ class Controller:
     # ---- tasks ----------------------------------------------------------------------------------------------
 
     def _tasks_submitted(self, event: events.TasksSubmitted, now: float, commands: list[Any]) -> None:
+        if self._is_closed:  # in the midst of a submit
+            self._settle([(entry, Outcome(entry.id, CANCELLED, 0.0, 0.0)) for entry in event.entries], commands)
+            return
         entries, lanes = self.entries, self._lanes
         terms, lane = None, None
         for entry in event.entries:
@@ -383,7 +390,9 @@ class Controller:
     def _unqueue(self, tasks: Iterable[int]) -> None:
         """Take those of these tasks that are queued out of their lanes."""
         found = [entry for id in tasks if (entry := self.entries.get(id)) and entry.state is TaskState.QUEUED]
-        for terms in {entry.terms for entry in found}:
+        for entry in found:
+            self._aside.pop(entry.id, None)
+        for terms in {entry.terms for entry in found} & self._lanes.keys():
             gone = {entry.id for entry in found}
             self._lanes[terms] = deque(entry for entry in self._lanes[terms] if entry.id not in gone)
 
@@ -400,11 +409,15 @@ class Controller:
         pairs: list[tuple[Entry, Outcome]] = []
         for entry, outcome in measured:
             entry.pilot, entry.worker = pilot.id, event.worker
-            if outcome.status == RAISED and entry.retries < entry.terms.retries and not entry.cancelling:
+            if outcome.status == UNWRITTEN and self._is_put_aside(entry, outcome, pilot, event.batch, commands):
+                continue
+            if outcome.status == UNWRITTEN:  # again and again, or it was cancelled meanwhile; a retry is no help
+                outcome = msgspec.structs.replace(outcome, status=CANCELLED if entry.cancelling else RAISED)
+            elif outcome.status == RAISED and entry.retries < entry.terms.retries and not entry.cancelling:
                 self._retry(entry, pilot, event.batch, commands)
-            else:
-                del self.entries[outcome.task]
-                pairs.append((entry, outcome))
+                continue
+            del self.entries[outcome.task]
+            pairs.append((entry, outcome))
         pilot.finished += len(event.outcomes)
         if sent is not None:
             for outcome in event.outcomes:
@@ -414,6 +427,32 @@ class Controller:
         if pairs:
             self._settle(pairs, commands)
         self._measured_all(pilot, sent, measured)
+
+    def _is_put_aside(
+        self, entry: Entry, outcome: Outcome, pilot: PilotLedger, batch: int, commands: list[Any]
+    ) -> bool:
+        """Its result could not be written, which is not the task's fault: it runs again when there is room. False when
+        this goes on and on, or it is to be cancelled."""
+        entry.losses += 1
+        if entry.cancelling or entry.losses >= LOSSES:
+            return False
+        reason, size = unwritten(outcome)
+        commands.append(events.RecordAttempt(entry, pilot.name, reason, batch))
+        entry.state, entry.batch, entry.bound = TaskState.QUEUED, 0, 0.0
+        self._aside[entry.id] = entry
+        self.lacks_room = max(self.lacks_room, size)
+        return True
+
+    def _room_seen(self, event: events.RoomSeen, now: float, commands: list[Any]) -> None:
+        for entry in reversed(self._aside.values()):
+            self._lanes.setdefault(entry.terms, deque()).appendleft(entry)
+        self._aside.clear()
+        self.lacks_room = 0
+
+    @property
+    def without_room(self) -> list[Entry]:
+        """The tasks whose results could not be written."""
+        return list(self._aside.values())
 
     def _is_old(self, entry: Entry, batch: int, status: int) -> bool:
         """True when an outcome says nothing of the task as it is now."""
@@ -473,10 +512,8 @@ class Controller:
         for dependent in self._dependents.pop(entry.id):
             if dependent.state is not TaskState.WAITING:
                 continue
-            assert dependent.blockers is not None and dependent.needs is not None
-            if dependent.needs[entry.id]:
-                dependent.values = dependent.values or {}
-                dependent.values[entry.id] = outcome.value
+            assert dependent.blockers is not None
+            dependent.take_value(entry.id, outcome.value)
             dependent.blockers.discard(entry.id)
             if not dependent.blockers:
                 self._enqueue(dependent)
@@ -596,7 +633,7 @@ class Controller:
             if entry.state in (TaskState.BOUND, TaskState.RUNNING):
                 sends.setdefault(entry.pilot or "", []).append(id)
                 continue
-            if entry.state is TaskState.QUEUED:
+            if entry.state is TaskState.QUEUED and self._aside.pop(id, None) is None:
                 self._lanes[entry.terms].remove(entry)
             del self.entries[id]
             over.append((entry, Outcome(id, CANCELLED, 0.0, 0.0)))
@@ -609,6 +646,7 @@ class Controller:
         self.entries.clear()
         self._lanes.clear()
         self._stranded.clear()
+        self._aside.clear()
         self._dependents.clear()
         self._scalers.clear()
         self._is_closed = True
@@ -751,6 +789,8 @@ class Controller:
     def _explain_queued(self, entry: Entry, now: float) -> str:
         if self._hold_until is not None:
             return "waits until the agents of before have reported what they have"
+        if entry.id in self._aside:
+            return f"waits until there is room for its result: {entry.attempts[-1].reason}"
         if entry.terms in self._stranded:
             return self._explain_stranded(entry, now)
         fits, others = list[str](), list[str]()

@@ -430,8 +430,9 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     function: Any = None
     args: Any = ()
     kwargs: dict[str, Any] = {}
-    #: A program and its arguments, texts and paths; no shell reads them. Its standard input is empty, and what it
-    #: leaves behind ends with it. Its result is a ``subprocess.CompletedProcess`` with text output.
+    #: A program and its arguments, texts and paths; no shell reads them. Its standard input is empty. What it leaves
+    #: behind ends with it, unless it was started by setsid(1); then with the pilot. Its result is a
+    #: ``subprocess.CompletedProcess`` with text output.
     executable: _Words = ()
     #: An MPI program and its arguments, started on every rank of one communicator; its result is an `MpiResult`.
     mpi: _Words = ()

@@ -120,6 +120,10 @@ class AttemptsLost(Event, frozen=True):
     error: str = "WorkerDied"
 
 
+class RoomSeen(Event, frozen=True):
+    """Large results can be written again."""
+
+
 class CancelAsked(Event, frozen=True):
     """The user wants these tasks stopped."""
 

@@ -22,7 +22,7 @@ cause_of, args_of, traceback_of = (
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")
 
 
-def dumps(error: Exception) -> bytes | None:
+def dumps(error: BaseException) -> bytes | None:
     """A pickle that gives the same exception back, in this process at least; None: there is none."""
     for one in (pickles.dumps, _dumps_whole):
         try:
@@ -41,7 +41,7 @@ def is_same(error: BaseException, again: Any) -> bool:
         and _name(again) == _name(error)
         and len(again.args) == len(error.args)
         and all(map(_is_equal, again.args, error.args))
-        and _signs(text_of(again)) == _signs(text_of(error))
+        and _is_alike(text_of(again), text_of(error))
     )
 
 
@@ -64,7 +64,7 @@ def explain(error: BaseException, cause: BaseException, notes: Sequence[str]) ->
     for note in notes:
         try:
             BaseException.add_note(error, note)
-        except Exception:
+        except BaseException:  # code of its class
             left.append(note)
     return left
 
@@ -79,7 +79,7 @@ def is_usable(error: Any) -> bool:
             and hasattr(error, "args")
             and hasattr(error, "__traceback__")
         )
-    except Exception:
+    except BaseException:  # code of its class
         return False
 
 
@@ -99,9 +99,9 @@ def _is_equal(one: Any, other: Any) -> bool:
     return _ADDRESS.sub("", repr(one)) == _ADDRESS.sub("", repr(other))
 
 
-def _signs(text: str) -> list[str]:
-    """What a text consists of; where it tells a set, the order is any."""
-    return sorted(_ADDRESS.sub("", text))
+def _is_alike(one: str, other: str) -> bool:
+    """Equal but for addresses of objects and, where a text tells a set, its order."""
+    return one == other or sorted(_ADDRESS.sub("", one)) == sorted(_ADDRESS.sub("", other))
 
 
 # ---- exceptions without their __init__ ------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ class _Whole(pickles.Pickler):
         return super().reducer_override(value)
 
 
-def _dumps_whole(error: Exception) -> bytes:
+def _dumps_whole(error: BaseException) -> bytes:
     with io.BytesIO() as file:
         _Whole(file, 5).dump(error)
         return file.getvalue()

@@ -2,15 +2,19 @@
 
 Of AMD's, HIP's names count within those that ROCR's leaves (ROCm documentation, "GPU isolation techniques"), and HIP
 reads CUDA_VISIBLE_DEVICES where its own is not set or empty. So one variable is chosen, which names what a pilot has;
-the others that a job has set are made to agree with it.
+the others that a job has set are made to agree with it. Slurm sets CUDA's and ROCR's where it does not know the maker
+(gres.conf(5), "Flags").
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 CUDA, HIP, ROCR = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
+#: Where there is a driver for AMD's GPUs.
+AMD_DRIVER = Path("/dev/kfd")
 #: Read by AMD's runtimes as well, and numbered as HIP's.
 _ALSO_AMD = (CUDA, "GPU_DEVICE_ORDINAL")
 #: Environment variable of workers: those that name their GPUs, the one that is chosen first, with commas.
@@ -24,7 +28,11 @@ def chosen(environment: Mapping[str, str], nvidia: bool) -> tuple[str, ...]:
         environment: the job's.
         nvidia: nvidia-smi lists GPUs: AMD's variables mean nothing.
     """
-    first = CUDA if nvidia else next((name for name in (HIP, ROCR) if name in environment), CUDA)
+    if nvidia:
+        return (CUDA,)
+    if CUDA in environment and not AMD_DRIVER.exists():
+        return (CUDA, HIP) if HIP in environment else (CUDA,)
+    first = next((name for name in (HIP, ROCR) if name in environment), CUDA)
     return (first, *(name for name in _ALSO_AMD if name in environment)) if first != CUDA else (CUDA,)
 
 
@@ -45,10 +53,9 @@ def assigned(variables: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     HIP takes an empty list for all GPUs, so none is -1 for it.
     """
     first, *others = variables
-    listed = ",".join(names)
-    within = listed if first == HIP else ",".join(str(place) for place in range(len(names)))
-    set_ = {first: listed or ("" if first == CUDA else "-1")}
-    return set_ | {name: within or ("" if name == CUDA else "-1") for name in others}
+    places = ",".join(str(place) for place in range(len(names))) if first == ROCR else ",".join(names)
+    values = {first: ",".join(names), **dict.fromkeys(others, places)}
+    return {name: value or ("" if name == CUDA else "-1") for name, value in values.items()}
 
 
 def of_worker(environment: Mapping[str, str]) -> list[str]:

@@ -69,7 +69,7 @@ _NEVER = (UnicodeError, OverflowError, sqlite3.DataError, sqlite3.InterfaceError
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_spooled = msgspec.msgpack.Decoder(Spooled).decode
-_decode_needs = msgspec.msgpack.Decoder(dict[int, bool]).decode
+_decode_needs = msgspec.msgpack.Decoder(dict[int, bool | int]).decode
 
 
 class TaskRow(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ class TaskRow(msgspec.Struct, frozen=True):
     terms: int
     name: str | None
     submitted: float
-    needs: dict[int, bool] | None
+    needs: dict[int, bool | int] | None
 
 
 class ResultRow(msgspec.Struct, frozen=True):
@@ -342,6 +342,11 @@ class Reader:
         """What a finished task wrote: stdout, stderr."""
         row = self._fetch("SELECT stdout, stderr FROM results WHERE task = ?", task)
         return (row[0] or "", row[1] or "") if row else ("", "")
+
+    def work(self, task: int) -> tuple[Value, dict[int, bool | int]] | None:
+        """The arguments of a task, and what it needs, as in `TaskRow`; None when it is not committed."""
+        row = self._fetch("SELECT payload, needs FROM tasks WHERE id = ?", task)
+        return (unpack(row[0]), _decode_needs(row[1]) if row[1] else {}) if row else None
 
     def _fetch(self, sql: str, task: int) -> Any:
         try:

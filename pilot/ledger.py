@@ -61,8 +61,9 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     terms: Terms
     name: str | None
     submitted: float
-    #: Task id → True when its result is among the arguments, False when only its end is waited for.
-    needs: dict[int, bool] | None = None
+    #: Task id → True when its result is among the arguments, False when only its end is waited for; the id by which the
+    #: arguments refer to it when that is another one's, of which this is a new attempt.
+    needs: dict[int, bool | int] | None = None
     state: TaskState = TaskState.QUEUED
     pilot: str | None = None
     worker: str | None = None
@@ -84,6 +85,18 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     values: dict[int, Value] | None = None
     #: How long it takes, in units that are the same for all tasks of its function.
     weight: float = 1.0
+
+    def take_value(self, task: int, value: Value) -> None:
+        """A task that it needs is done."""
+        assert self.needs is not None
+        if reference := self.needs[task]:
+            self.values = self.values or {}
+            self.values[task if reference is True else reference] = value
+
+    @property
+    def refers_to_others(self) -> bool:
+        """True when its arguments refer to results by ids that mean other tasks."""
+        return any(type(reference) is int for reference in (self.needs or {}).values())
 
     @property
     def title(self) -> str:

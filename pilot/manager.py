@@ -42,6 +42,7 @@ from pilot.ledger import Entry, Function
 from pilot.node import JOB as NODES_JOB
 from pilot.processes import MARK
 from pilot.restore import Recorded, restore
+from pilot.resubmission import Resubmission
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.routing import Capacity, described, is_meant, unservable
 from pilot.scaling import Scaling
@@ -214,6 +215,7 @@ class PilotManager:
         self._ancestors: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self._resubmission, self._resubmitting = Resubmission(self), threading.Lock()
         self._is_foreign = False
         _managers.add(self)
         self._progress = _progress(self) if progress else None
@@ -565,9 +567,12 @@ class PilotManager:
             name,
             (),
         )
+        self._join(whole, parts)
+        return whole
+
+    def _join(self, whole: Task, parts: Sequence[Task]) -> None:
         whole.parts = tuple(parts)
         whole.add_done_callback(self._end_parts)
-        return whole
 
     def _end_parts(self, whole: Future[Any]) -> None:
         """What is left of a task that has failed serves nobody."""
@@ -602,23 +607,48 @@ class PilotManager:
         after: Sequence[Task],
         weight: float = 1.0,
     ) -> Task:
-        conductor = self._conductor
-        if self._closed or terms not in conductor.servable:
-            self._check_servable(terms)
+        self._check_terms(terms)
         function = work if isinstance(work, Function) else self._function(work)
         value: Value = None
-        needs: dict[int, bool] | None = None
+        needs: dict[int, bool | int] | None = None
         if args or kwargs:
             value, found = self._dump_arguments(args, kwargs, function.name)
             if found:
                 needs = dict.fromkeys(found, True)
         if after:
             needs = {task.id: False for task in after} | (needs or {})
-        entry = Entry(next(self._task_ids), function, value, terms, name, time.time(), needs, weight=weight)
-        task = Task(self, entry)
-        conductor.tasks[entry.id] = task
-        conductor.submit(entry)
+        return self._send(Entry(self._next_task(), function, value, terms, name, time.time(), needs, weight=weight))
+
+    def _next_task(self) -> int:
+        return next(self._task_ids)
+
+    def _send(self, entry: Entry) -> Task:
+        task = self._conductor.tasks[entry.id] = Task(self, entry)
+        self._conductor.submit(entry)
         return task
+
+    def resubmit(self, tasks: Iterable[Task]) -> list[Task]:
+        """Give tasks that failed or were cancelled another attempt, also after an `attach`. Does not wait for it.
+
+        For each there is a new task with the same function, arguments, wishes and name; the old one stays as it is.
+        Where one depends on a task that failed or was cancelled as well, that one gets another attempt with it, unless
+        an earlier call has given it one already; the new tasks depend on each other as the old ones did. All is read
+        from the journal; arguments above 1 MiB are kept in the session's folder for this until the task is done.
+
+        Args:
+            tasks: which; ``[task for task in manager.tasks.values() if task.state is TaskState.FAILED]``, say.
+
+        Returns:
+            The new tasks, in the order of the given ones.
+
+        Raises:
+            DescriptionError: one has not failed, is not over, or is another manager's; no task is submitted then.
+            NoPilotError: no pilot, present or asked for, could ever serve one of them; no task is submitted then.
+            SessionError: the manager is closed, or arguments cannot be read from the session folder.
+        """
+        self._check_open()
+        with self._resubmitting:
+            return self._resubmission.resubmit(tasks)
 
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
         with payload.collecting() as found:
@@ -628,6 +658,10 @@ class PilotManager:
                 self._spool.discard(value)
                 raise DescriptionError(f"task {task.id} among the arguments of {name} is another manager's")
         return value, found
+
+    def _check_terms(self, terms: Terms) -> None:
+        if self._closed or terms not in self._conductor.servable:
+            self._check_servable(terms)
 
     def _check_servable(self, terms: Terms, note: str = "") -> None:
         self._check_open()

@@ -26,6 +26,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True, gc=False):
     function: int
     payload: Value
     timeout: float | None = None
+    #: What its arguments refer to, when not the values of its `Batch`.
+    values: dict[int, Value] | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):

@@ -9,9 +9,13 @@ A `Task` among the arguments pickles as a `Reference` to its id; whoever loads t
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import mmap
+import os
 import pickle
+import shutil
 import struct
 import threading
 import traceback
@@ -28,6 +32,10 @@ from pilot.results import Failure, Spooled, Value
 
 #: Above this many bytes a value goes through a file.
 SPOOL_BYTES = 1 << 20
+#: What the system says when there is no room, or the file system cannot be written just now: no task's fault.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
+#: Bytes that are written at most to see whether there is room.
+PROBE_BYTES = 1 << 20
 #: A function with all that it closes over may have so many bytes.
 FUNCTION_BYTES = 64 << 20
 
@@ -57,7 +65,8 @@ class Spool:
                 size = file.tell()
             part.rename(path)
         except OSError:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
             raise
         return Spooled(path.name, size)
 
@@ -76,6 +85,36 @@ class Spool:
             frames.append(whole[at : at + length])
             at += length
         return frames
+
+    def has_room(self, size: int) -> bool:
+        """True when so many bytes can be written, as far as a small file tells."""
+        probe = self.folder / f"{uuid.uuid4().hex}.part"
+        try:
+            stat = os.statvfs(self.folder)
+            if stat.f_bavail * stat.f_frsize < size:
+                return False
+            probe.write_bytes(bytes(min(size, PROBE_BYTES)))
+        except OSError:
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
+        return True
+
+    def copy(self, spooled: Spooled) -> Spooled:
+        """The same value in a file that is discarded by itself; a link where the file system has them.
+
+        Raises:
+            OSError: the file is gone, or there is no room.
+        """
+        path = self.folder / f"{uuid.uuid4().hex}.pkl"
+        try:
+            os.link(self.path(spooled), path)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            shutil.copyfile(self.path(spooled), path)
+        return Spooled(path.name, spooled.size)
 
     def discard(self, value: Value) -> None:
         """Remove the file of a value that nobody reads any more. One that cannot be removed stays."""
@@ -113,7 +152,7 @@ def dump(value: Any, spool: Spool, what: str) -> Value:
             return spool.write([data, *raws])
         except OSError as error:
             message = f"{what} ({size:,} bytes) cannot be written to {spool.folder}: {error}"
-            raise SessionError(message, path=str(spool.folder)) from error
+            raise SessionError(message, path=str(spool.folder), size=size, errno=error.errno) from error
     return _pickle(value, None) if raws else data
 
 
@@ -240,12 +279,22 @@ class RemoteTraceback(Exception):
 
 
 def dump_exception(error: BaseException) -> bytes:
-    """An exception, ready to travel; as text alone when it does not come out of a pickle as it went in."""
-    plain = isinstance(error, Exception)  # SystemExit and the like must not end the caller
+    """An exception, ready to travel; as text alone when it does not come out of a pickle as it went in.
+
+    What is no `Exception`, such as SystemExit, must not end the caller and travels as text.
+    """
     message, trace = _unicode(exceptions.text_of(error)), _unicode(_traceback_of(error))
-    pickled = exceptions.dumps(error) if isinstance(error, Exception) else None
-    kind, instead = type(error).__qualname__, "TaskError" if plain else "TaskExited"
-    return _failure_encode(Failure(pickled, kind, message, trace, instead))
+    kind = type(error)  # isinstance may ask the exception itself
+    pickled = exceptions.dumps(error) if issubclass(kind, Exception) else None
+    instead = "TaskError" if issubclass(kind, Exception) else "TaskExited"
+    return _failure_encode(Failure(pickled, kind.__qualname__, message, trace, instead))
+
+
+def dump_unwritten(error: SessionError) -> bytes | None:
+    """As `dump_exception`, for a value that there was no room for; None when something else was wrong."""
+    if error.data.get("errno") not in NO_ROOM:
+        return None
+    return _failure_encode(msgspec.structs.replace(_failure_decode(dump_exception(error)), size=error.size))
 
 
 def load_exception(value: bytes, where: str, *notes: str, **data: Any) -> BaseException:

@@ -226,10 +226,13 @@ def children_record(name: str) -> Path:
     return Path(os.environ.get("TMPDIR", tempfile.gettempdir())) / f"{name}.children"
 
 
-def end_below(pid: int) -> None:
-    """Kill the descendants of a process."""
+def end_below(pid: int) -> int:
+    """Kill the descendants of a process; how many there were."""
+    found: list[psutil.Process] = []
     with contextlib.suppress(psutil.Error):
-        _kill(psutil.Process(pid).children(recursive=True))
+        found = psutil.Process(pid).children(recursive=True)
+    _kill(found)
+    return len(found)
 
 
 def end_left(mark: str, name: str, pid: int) -> None:

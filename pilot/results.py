@@ -17,11 +17,12 @@ class Spooled(msgspec.Struct, frozen=True, array_like=True):
 Value = bytes | Spooled | None
 
 #: How an attempt ended, as it travels in `Outcome.status`.
-OK, RAISED, TIMED_OUT, CANCELLED = range(4)
+OK, RAISED, TIMED_OUT, CANCELLED, UNWRITTEN = range(5)
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How one attempt at a task ended. ``value`` is its result, or a `Failure` when ``status`` is RAISED."""
+    """How one attempt at a task ended. ``value`` is its result, or a `Failure` when ``status`` is RAISED, or UNWRITTEN:
+    the task returned, and there was no room for its result."""
 
     task: int
     status: int
@@ -43,6 +44,18 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     traceback: str
     #: The `TaskError` to raise when the exception itself cannot be: its class name.
     instead: str = "TaskError"
+    #: Bytes that there was no room for.
+    size: int = 0
+
+
+_decode_failure = msgspec.msgpack.Decoder(Failure).decode
+
+
+def unwritten(outcome: Outcome) -> tuple[str, int]:
+    """Of an UNWRITTEN one: what was wrong, and how many bytes there was no room for."""
+    assert isinstance(outcome.value, bytes)
+    failure = _decode_failure(outcome.value)
+    return failure.message, failure.size
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

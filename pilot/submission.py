@@ -144,6 +144,8 @@ def _check(options: argparse.Namespace) -> None:
         file = Path(options.json).absolute()
         if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
             raise DescriptionError(f"submit: --json {options.json}: no file can be written there", field="json")
+        if any(file.exists() and Path(name).exists() and file.samefile(name) for name in options.files):
+            raise DescriptionError(f"submit: --json {options.json}: this is a file to read", field="json")
 
 
 def _task(name: str, options: argparse.Namespace) -> TaskDescription:

@@ -28,11 +28,12 @@ from pilot import device, executables, messages, mpi, payload, task_process
 from pilot.callables import Snapshot, is_lasting
 from pilot.capture import Capture
 from pilot.channel import Client
+from pilot.errors import SessionError
 from pilot.interfaces import WorkerSpec
 from pilot.messages import Work
 from pilot.pickles import forget_classes
 from pilot.processes import end_below
-from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome
+from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Outcome
 from pilot.version import __version__
 
 #: Seconds after which a running batch sends what it has, and says which task it is at.
@@ -43,6 +44,11 @@ AGENT_SILENT_SECONDS = 30.0
 LOOK_SECONDS = 60.0
 #: Seconds that a device has to end its job and its session when its worker ends.
 DEVICE_END_SECONDS = 5.0
+#: What is added to a ModuleNotFoundError.
+NOT_FOUND = (
+    "a worker looks where the manager's process looked when the pilot was submitted: extend sys.path or PYTHONPATH "
+    "before that, or have the module travel by value (cloudpickle.register_pickle_by_value)"
+)
 #: What the connection of a worker's main thread, which only sends, adds to its name.
 MAIN = "~"
 
@@ -171,11 +177,15 @@ class _Worker:
             if outcomes:
                 self._send_outcomes(client, batch, outcomes)
         client.close()
+        if end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
+            self._context.destroy(linger=2000)
+            os._exit(0)
 
     def _next(self, client: Client) -> _Batch | None:
         """The next batch; None: stop. Meanwhile the agent is told what the device says of itself."""
-        if device.held is None:
-            return self._inbox.get()
+        while device.held is None:
+            with contextlib.suppress(KeyboardInterrupt):  # it finds no task
+                return self._inbox.get()
         while True:
             client.send(messages.Device(device.held.look()))
             with contextlib.suppress(queue.Empty):
@@ -211,9 +221,7 @@ class _Worker:
         for work in works:
             try:
                 forget_classes()
-                arguments.append(
-                    payload.load(work.payload, batch.values, self._spool) if work.payload is not None else ((), {})
-                )
+                arguments.append(self._arguments(batch, work) if work.payload is not None else ((), {}))
             except BaseException as error:
                 results[work.task] = RAISED, payload.dump_exception(error)
         rest = [work for work in works if work.task not in results]
@@ -246,9 +254,17 @@ class _Worker:
         try:
             if isinstance(result, BaseException):
                 raise result
-            return OK, payload.dump(result, self._spool, "the result")
+            return self._kept(result)
         except BaseException as error:
             return RAISED, payload.dump_exception(error)
+
+    def _kept(self, result: Any) -> tuple[int, Any]:
+        try:
+            return OK, payload.dump(result, self._spool, "the result")
+        except SessionError as error:
+            if (unwritten := payload.dump_unwritten(error)) is None:
+                raise
+            return UNWRITTEN, unwritten
 
     def _run_work(self, batch: _Batch, work: Work, function: Any) -> Outcome:
         wall, began = batch.task_wall, batch.task_began
@@ -263,17 +279,23 @@ class _Worker:
         head = messages.Outcomes(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
+    def _arguments(self, batch: _Batch, work: Work) -> Any:
+        return payload.load(work.payload, batch.values if work.values is None else work.values, self._spool)
+
     def _run_task(self, batch: _Batch, work: Work, function: Any) -> tuple[int, Any]:
         try:
             if work.payload is None:
                 result = function()
             else:
-                args, kwargs = payload.load(work.payload, batch.values, self._spool)
+                args, kwargs = self._arguments(batch, work)
                 result = function(*args, **kwargs)
             self._stay_one()
-            return OK, payload.dump(result, self._spool, "the result")
+            return self._kept(result)
         except BaseException as error:
             self._stay_one(error)
+            if isinstance(error, ModuleNotFoundError):
+                with contextlib.suppress(Exception):  # a class of the user's may take none
+                    error.add_note(NOT_FOUND)
             return RAISED, payload.dump_exception(error)
 
     def _stay_one(self, error: BaseException | None = None) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from pilot import Pilot, PilotDescription, PilotManager, Task, TaskDescription
@@ -73,6 +74,35 @@ def test_tasks_run_on_every_node(manager: PilotManager, eventually: Eventually, 
 
     eventually(everybody, 60)
     assert {node for node, _ in seen} == {"c1", "c2"}
+    children_end_on_both(manager, eventually)
+
+
+def fork(folder: str) -> None:
+    """Forks a child that nobody finds below its worker when that is gone, writes both down, and waits."""
+    name = "worker"
+    if os.fork() == 0:
+        os.setsid()
+        name = "child"
+    Path(folder, f"{name}-{os.getpid()}").touch()
+    time.sleep(600)
+
+
+def children_end_on_both(manager: PilotManager, eventually: Eventually) -> None:
+    """Of two tasks that are cancelled and two whose workers are killed."""
+    folder = manager.session_dir / "notes"
+    folder.mkdir()
+    tasks = [manager.submit_task(fork, str(folder)) for _ in range(4)]
+    eventually(lambda: len(list(folder.iterdir())) == 8, 60)
+    found = {path.name: psutil.Process(int(path.name.partition("-")[2])) for path in folder.iterdir()}
+    assert {process.environ()["SLURMD_NODENAME"] for process in found.values()} == {"c1", "c2"}
+    for task in tasks[:2]:
+        assert task.cancel()
+    for name, process in found.items():
+        if name.startswith("worker") and process.is_running():
+            process.kill()
+    for task in tasks[2:]:
+        eventually(task.cancel, 60)
+    eventually(lambda: not [one for one in found.values() if one.is_running()], 60)
 
 
 def test_a_task_of_many_cores_stays_on_one_node(manager: PilotManager, eventually: Eventually, tmp_path: Path) -> None:

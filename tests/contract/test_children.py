@@ -303,3 +303,38 @@ def test_the_terminal_does_not_reach_workers(pilot: Pilot) -> None:
     ).result(timeout=60)
     assert session != os.getsid(0)
     assert group != os.getpgid(0)
+
+
+def test_a_signal_between_tasks_harms_nothing(pilot: Pilot) -> None:
+    if pilot.description.engine == "dask":
+        pytest.skip("a worker of Dask's ends at SIGINT")
+    worker = run(pilot, os.getpid).result(timeout=60)
+    os.kill(worker, signal.SIGINT)
+    assert run(pilot, os.getpid).result(timeout=60) == worker
+
+
+def test_a_module_that_workers_do_not_find_says_where_they_look(pilot: Pilot) -> None:
+    task = run(pilot, of_script("def find():\n    import no_such_module_anywhere", "find"))
+    with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere") as caught:
+        task.result(timeout=60)
+    assert any("extend sys.path or PYTHONPATH before that" in note for note in caught.value.__notes__)
+
+
+def test_what_a_returned_task_leaves_ends_with_its_worker(pilot: Pilot, tmp_path: Path, eventually: Eventually) -> None:
+    """A worker of a shape that nobody wants any more ends, and does not wait for children or their locks."""
+    source = """
+import multiprocessing, os, time
+def leave():
+    global pool
+    pool = multiprocessing.Pool(2)
+    child = multiprocessing.Process(target=time.sleep, args=(600,))
+    child.start()
+    return [os.getpid(), child.pid, *pool.map(pid, range(4), 1)]
+def pid(_):
+    return os.getpid()
+"""
+    pids = run(pilot, of_script(source, "leave"), num_cpus=0.5).result(timeout=60)
+    family = [psutil.Process(pid) for pid in set(pids)]
+    assert all(is_there(one) for one in family)
+    assert run(pilot, abs, -1, num_cpus=0.75).result(timeout=60) == 1
+    eventually(lambda: not [one for one in family if is_there(one)], 60)

@@ -643,6 +643,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("- -", 2, "can be read once"),
         ("bell.qasm --json nonesuch/x", 2, "--json nonesuch/x: no file can be written"),
         ("bell.qasm --json folder", 2, "no file can be written"),
+        ("bell.qasm --json ./bell.qasm", 2, "--json ./bell.qasm: this is a file to read"),
         ("bell.qasm --shots 0", 2, "shots: 0 was given"),
         ("bell.qasm --format foo", 2, "format: 'foo' was given"),
         ("bell.qasm --pilot foo", 2, "pilot: 'foo' given"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -16,10 +18,13 @@ from typing import Any
 
 import psutil
 import pytest
+import zmq
 
-from pilot import PilotDescription, PilotManager
+from pilot import PilotDescription, PilotManager, TaskDescription, TaskState, messages
+from pilot.channel import Client
 from pilot.conductor import HANDLING_TRIES
-from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError
+from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError, SessionError
+from pilot.worker import versions
 
 Eventually = Callable[..., Any]
 LARGE = 2 << 20
@@ -244,6 +249,26 @@ def test_a_callback_that_exits_keeps_nobody_from_their_turn(manager: PilotManage
     assert sorted(seen) == [1, 2]
 
 
+# ---- a job that runs twice --------------------------------------------------------------------------------------
+
+
+def test_a_second_agent_of_a_pilot_is_refused_by_name(manager: PilotManager, caplog: pytest.LogCaptureFixture) -> None:
+    """As the copy of a job on another node: it has the same mark."""
+    assert manager.submit_task(abs, -1).result(60) == 1
+    connection, agent = manager._connection, manager._conductor._agents["pilot-1"]
+    context = zmq.Context()
+    copy = Client(context, connection.keys, connection.address, f"pilot-1/{agent.mark}/copy")
+    copy.send(messages.Hello("pilot-1", 1, "other-host", versions()))
+    answer = copy.receive(timeout_ms=60_000)
+    assert answer is not None
+    assert isinstance(answer[0], messages.Refused)
+    assert f"pilot pilot-1 has an agent already, on {agent.host}: its job runs twice" in answer[0].reason
+    assert "an agent on other-host is refused: pilot pilot-1 has an agent already" in caplog.text
+    assert manager.get_results(manager.map(abs, range(50))) == list(range(50))
+    copy.close()
+    context.term()
+
+
 # ---- no pilot is left -------------------------------------------------------------------------------------------
 
 
@@ -275,12 +300,108 @@ def test_a_wait_that_is_none_is_refused(tmp_path: Path, seconds: Any) -> None:
     assert not (tmp_path / "session").exists()
 
 
+# ---- another attempt --------------------------------------------------------------------------------------------
+
+
+def count(gate: str, value: Any, *more: Any) -> Any:
+    if not Path(gate).exists():
+        raise ValueError(f"there is no {gate}")
+    return value if not more else [value, *more]
+
+
+def test_failed_tasks_get_another_attempt(manager: PilotManager, tmp_path: Path, eventually: Eventually) -> None:
+    """A chain through arguments, with large ones; a diamond at its end, and one that only waits."""
+    gate = str(tmp_path / "gate")
+    head = manager.submit_task(count, gate, bytes(LARGE))
+    left, right = (manager.submit_task(count, gate, head, number) for number in (1, 2))
+    last = manager.submit_task(count, gate, left, {"right": [right, right]}, head)
+    waits = manager.submit_task(TaskDescription(function=abs, args=[-7], depends_on=last, name="waits"))
+    old = [head, left, right, last, waits]
+    assert manager.wait_tasks(old, 60)[1] == []
+    assert {task.state for task in old} == {TaskState.FAILED}
+    assert isinstance(manager.resubmit([waits])[0].exception(60), DependencyFailed)  # the head fails again
+    assert len(manager.tasks) == 10
+    Path(gate).touch()
+    again = manager.resubmit(iter([last, head, waits, last]))
+    assert len(manager.tasks) == 15
+    assert again[0] is again[3]
+    value, one, two = bytes(LARGE), [bytes(LARGE), 1], [bytes(LARGE), 2]
+    assert manager.get_results(again[:3]) == [[one, {"right": [two, two]}, value], value, 7]
+    assert (again[2].name, head.state) == ("waits", TaskState.FAILED)
+    # what depended on them takes the attempts that have a result
+    assert manager.resubmit([left])[0].result(60) == one
+    assert len(manager.tasks) == 16
+
+
+def test_attempts_of_one_task_do_not_mix(manager: PilotManager, tmp_path: Path) -> None:
+    """Two new attempts of a chain, which go out together: each has the result of its own head."""
+    gate, serial = str(tmp_path / "gate"), str(tmp_path / "serial")
+    head = manager.submit_task(draw, gate, serial)
+    chain = [head, manager.submit_task(step, head)]
+    manager.wait_tasks(chain, 60)
+    Path(gate).touch()
+    pairs = [manager.resubmit(chain) for _ in range(20)]
+    for first, second in pairs:
+        assert first.result(60) == second.result(60)
+    assert sorted(first.result() for first, _ in pairs) == list(range(20))
+
+
+def draw(gate: str, serial: str) -> int:
+    if not Path(gate).exists():
+        raise ValueError(gate)
+    with Path(serial).open("a+") as file:
+        number = file.tell()
+        file.write("x")
+    return number
+
+
+def test_what_cannot_have_another_attempt_is_refused(manager: PilotManager, tmp_path: Path) -> None:
+    done, failed = manager.submit_task(abs, -1), manager.submit_task(length, bytes(LARGE), 5)
+    manager.wait_tasks([done, failed], 60)
+    with pytest.raises(DescriptionError, match=r"task 1 \(abs\) is done; allowed: tasks that failed or were cancelled"):
+        manager.resubmit([failed, done])
+    with pytest.raises(DescriptionError, match="allowed: tasks of this manager"):
+        manager.resubmit([7])  # type: ignore[list-item]
+    with PilotManager(tmp_path / "other") as other:
+        other.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
+        with pytest.raises(DescriptionError, match="is another manager's"):
+            other.resubmit([failed])
+    for file in (manager.session_dir / "spool").iterdir():
+        file.unlink()
+    with pytest.raises(SessionError, match=r"arguments of task 2 \(length\) cannot be read again from .*spool"):
+        manager.resubmit([failed])
+    manager.pilots[0].cancel()
+    with pytest.raises(NoPilotError):
+        manager.resubmit([failed])
+    assert len(manager.tasks) == 2
+    manager.close()
+    with pytest.raises(SessionError, match="closed"):
+        manager.resubmit([failed])
+
+
+def test_tasks_that_a_close_cancelled_are_submitted_again_after_an_attach(tmp_path: Path) -> None:
+    manager = PilotManager(tmp_path / "session")
+    pilot = PilotDescription(engine="process", cores_per_node=1)
+    manager.submit_pilot(pilot)
+    head = manager.submit_task(count, str(tmp_path / "gate"), bytes(LARGE))
+    held = manager.submit_task(length, bytes(LARGE), str(tmp_path / "gate"))
+    last = manager.submit_task(length, head)
+    assert isinstance(last.exception(60), DependencyFailed)
+    manager.close()
+    assert held.cancelled()
+    (tmp_path / "gate").touch()
+    with PilotManager.attach(tmp_path / "session") as manager:
+        manager.submit_pilot(pilot)
+        again = manager.resubmit(task for task in list(manager.tasks.values()) if task.state is not TaskState.DONE)
+        assert [len(again[0].result(60)), again[1].result(60), again[2].result(60)] == [LARGE] * 3
+
+
 # ---- a session folder that was moved ----------------------------------------------------------------------------
 
 MOVED = """
 import sys, time
 from pathlib import Path
-from pilot import PilotDescription, PilotManager
+from pilot import PilotDescription, PilotManager, TaskDescription, TaskState
 
 def large(size):
     return bytes(size)
@@ -326,4 +447,37 @@ def test_a_moved_session_goes_on(
         assert len(tasks[0].result(60)) == 3 << 20
         assert [task.result(60) for task in tasks[1:]] == [(2 << 20) + number for number in range(3)]
         assert manager.submit_task(length, bytes(2 << 20)).result(60) == 2 << 20
+    eventually(lambda: not leftovers(), 60)
+
+
+# ---- a script that is killed and started again ------------------------------------------------------------------
+
+SCRIPT = Path(__file__).parents[2] / "slurm" / "on_login_node.py"
+
+
+def test_the_script_to_copy_submits_each_task_once(
+    tmp_path: Path, leftovers: Callable[[], list[psutil.Process]], eventually: Eventually
+) -> None:
+    """It is killed when the session is there, when some of its tasks are and when all are; then it is interrupted."""
+    session, site = tmp_path / "session", tmp_path / "site.toml"
+    site.write_text('engine = "process"\ncores_per_node = 1\n')
+    command = [sys.executable, str(SCRIPT), str(session), str(site)]
+    journal = session / "journal.sqlite"
+    chance = random.Random(7)
+
+    def known(sql: str = "SELECT count(*) FROM tasks") -> int:
+        if not (session / "connection.json").exists():
+            return -1
+        with contextlib.closing(sqlite3.connect(journal, timeout=60)) as db:
+            return int(db.execute(sql).fetchone()[0])
+
+    for number in (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGINT):
+        enough = 0 if known() < 0 else chance.randint(0, 1000)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            eventually(lambda process=process, enough=enough: process.poll() is not None or known() >= enough, 60)
+            process.send_signal(number)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert "sum of squares: 332833500" in done.stdout, done.stderr
+    assert known("SELECT count(DISTINCT name) FROM tasks JOIN results ON id = task WHERE state = 'done'") == 1000
+    assert known("SELECT count(*) FROM tasks JOIN results ON id = task WHERE state = 'done'") == 1000
     eventually(lambda: not leftovers(), 60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -395,14 +396,22 @@ def test_a_full_disk_stops_no_task_and_the_journal_catches_up(
         eventually(lambda: f"the journal {journal} cannot be written" in caplog.text)
         with pytest.raises(SessionError, match=f"an argument of len .*cannot be written to {small_disk}.*No space"):
             manager.submit_task(len, bytes(4 << 20))
-        with pytest.raises(SessionError, match=f"the result .*cannot be written to {small_disk}.*No space"):
-            manager.submit_task(bytes, 4 << 20).result(timeout=SOON)
-        assert not list((small_disk / "session" / "spool").iterdir())
+        large = [manager.submit_task(bytes, 4 << 20) for _ in range(2)]
+        eventually(lambda: all(task.info.attempts for task in large), 60)
+        words = f"waits until there is room for its result: the result .* cannot be written to {small_disk}.*No space"
+        assert re.search(words, manager.explain(large[0]))
+        cancelled = manager.submit_task(bytes, 4 << 20)
+        eventually(lambda: cancelled.info.attempts, 60)
+        assert cancelled.cancel()
+        eventually(lambda: not list((small_disk / "session" / "spool").iterdir()), 60)
         lost = manager.submit_pilot({"cores_per_node": 1, "restarts": 1, "name": "lost"})
         with pytest.raises(PilotFailed, match=r"cannot be started: OSError.*No space left"):
             lost.wait(SOON)
         filler.unlink()
         eventually(lambda: "can be written again" in caplog.text)
+        assert [len(task.result(60)) for task in large] == [4 << 20] * 2
+        assert {(len(task.info.attempts), task._entry.retries) for task in large} == {(1, 0)}
+        assert caplog.text.count("task(s) wait for room") == 1
         assert manager.submit_task(len, bytes(4 << 20)).result(timeout=SOON) == 4 << 20
         count = len(manager.tasks)
     with contextlib.closing(sqlite3.connect(journal)) as db:
@@ -412,7 +421,7 @@ def test_a_full_disk_stops_no_task_and_the_journal_catches_up(
 def test_a_session_folder_that_is_removed_ends_clearly(
     tmp_path: Path, leftovers: Callable[[], list[psutil.Process]]
 ) -> None:
-    manager = PilotManager(tmp_path / "session")
+    manager = PilotManager(tmp_path / "session", wait_for_pilot=0)
     manager.submit_pilot({"cores_per_node": 2})
     large = manager.submit_task(bytes, 4 << 20)
     manager.wait_tasks([large], SOON)

@@ -115,6 +115,11 @@ def test_program(manager: PilotManager, ranks: int) -> None:
     )
 
 
+def test_words_may_be_empty_and_paths(manager: PilotManager) -> None:
+    words: Any = ["printf", "[%s]", "a", "", Path("b/c"), "two words", "$HOME"]
+    assert submit(manager, 2, mpi=words).result(SOON).stdout == ("[a][][b/c][two words][$HOME]",) * 2
+
+
 def test_environment_and_directory_of_a_program(manager: PilotManager, tmp_path: Path) -> None:
     task = submit(
         manager, 2, mpi=["sh", "-c", "echo $WORD; pwd"], environment={"WORD": "yes"}, working_directory=str(tmp_path)

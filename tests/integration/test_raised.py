@@ -71,12 +71,16 @@ def no_text() -> None:
     raise Mute
 
 
+def stop_iteration() -> None:
+    raise StopIteration("the real reason")
+
+
 def test_everybody_who_asks_is_told_the_same(manager: PilotManager) -> None:
-    works = [no_set, frozen_slots, odd_notes, own_text, unreadable, no_text]
+    works = [no_set, frozen_slots, odd_notes, own_text, unreadable, stop_iteration, no_text]
     tasks = manager.submit_tasks(TaskDescription(function=work) for work in works)
     dependents = [manager.submit_task(print, task) for task in tasks]
     for work, task, dependent in zip(works, tasks, dependents, strict=True):
-        own = TaskError if work is unreadable else Exception
+        own = TaskError if work in (unreadable, stop_iteration) else Exception
         with pytest.raises(own) as caught:
             task.result(60)
         error = task.exception()

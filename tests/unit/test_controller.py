@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from controller_world import World, measured
 
@@ -20,7 +21,7 @@ from pilot.events import AskPilot, RecordAttempt, SendBatch, SendCancel, StartPi
 from pilot.interfaces import JobState
 from pilot.ledger import Function
 from pilot.messages import Node
-from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Attempt, Outcome
+from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Attempt, Failure, Outcome
 from pilot.scaling import Scaling
 from pilot.states import PilotState, TaskState, is_final
 
@@ -357,6 +358,62 @@ def test_a_cancelled_dependency(world: World) -> None:
 # ---- retries, lost attempts, blame ----------------------------------------------------------------------------
 
 
+def unwritten(task: int, size: int = 100) -> Outcome:
+    failure = Failure(None, "SessionError", "the result cannot be written", "", size=size)
+    return Outcome(task, UNWRITTEN, 1.0, 0.001, msgspec.msgpack.encode(failure))
+
+
+def test_a_result_without_room_uses_no_retry_and_runs_again_when_there_is_room(world: World) -> None:
+    world.pilot(cores=1)
+    task, other = world.submit(2, measured(1.0), retries=0)
+    for size in (100, 70):
+        pilot, batch = world.where(task)
+        del world.batches[pilot][batch]
+        commands = world.feed(events.OutcomesArrived(pilot, batch, "w", [unwritten(task, size)]))
+        assert RecordAttempt(world.tasks[task], "p", "the result cannot be written", batch) in commands
+        world.tasks[task].attempts = (attempt("the result cannot be written", batch),)
+        assert (world.controller.lacks_room, world.controller.without_room) == (size, [world.tasks[task]])
+        assert "waits until there is room for its result: the result cannot be written" in world.explain(task)
+        world.work_off()
+        world.tick(100)
+        assert world.sent() == []
+        world.feed(events.RoomSeen())
+        assert (world.controller.lacks_room, world.sent()) == (0, [[task]])
+    world.work_off()
+    assert world.outcomes == {task: OK, other: OK}
+    assert world.tasks[task].retries == 0
+
+
+def test_a_result_that_never_has_room_ends_the_task(world: World) -> None:
+    world.pilot(cores=1)
+    (task,) = world.submit(retries=3)
+    for number in range(module.LOSSES):
+        assert world.settled[task] == 0, number
+        _, batch = world.where(task)
+        del world.batches["p"][batch]
+        world.feed(events.OutcomesArrived("p", batch, "w", [unwritten(task)]))
+        world.feed(events.RoomSeen())
+    assert (world.settled, world.outcomes) == ({task: 1}, {task: RAISED})
+    assert world.tasks[task].retries == 0
+
+
+@pytest.mark.parametrize("when", ["while it runs", "while it waits", "by a close"])
+def test_a_result_without_room_and_a_cancel(world: World, when: str) -> None:
+    world.pilot(cores=1)
+    (task,) = world.submit()
+    (after,) = world.submit(needs={task: True})
+    cancel = events.Closed() if when == "by a close" else events.CancelAsked([task])
+    if when == "while it runs":
+        world.feed(cancel)
+    world.feed(events.OutcomesArrived("p", 1, "w", [unwritten(task)]))
+    if when != "while it runs":
+        world.feed(cancel)
+    assert world.outcomes[task] == CANCELLED
+    assert world.settled == {task: 1, after: 1}
+    world.feed(events.RoomSeen())
+    assert world.controller.without_room == []
+
+
 def test_retries_then_failure(world: World) -> None:
     world.pilot()
     (task,) = world.submit(retries=2)
@@ -649,6 +706,15 @@ def test_tasks_that_no_pilot_can_serve_any_more_wait_for_another(strand: str, wa
     assert world.settled == dict.fromkeys(world.tasks, 1)
     assert set(world.outcomes.values()) == {OK}
     assert len([one for one in world.said if isinstance(one, events.TellStranded)]) == 1
+
+
+def test_tasks_that_come_after_the_close_are_cancelled() -> None:
+    world = World(None)
+    world.pilot()
+    world.feed(events.Closed())
+    tasks = world.submit(2)
+    (after,) = world.submit(needs={tasks[0]: True})
+    assert world.outcomes == dict.fromkeys((*tasks, after), CANCELLED)
 
 
 def test_a_wait_for_another_pilot_ends() -> None:

@@ -4,6 +4,7 @@ text. The oracle is the exception that was raised."""
 from __future__ import annotations
 
 import dataclasses
+from random import Random
 from typing import Any
 
 import numpy
@@ -222,6 +223,7 @@ TEXT_ONLY = {
     "holds a generator": (ValueError(x for x in ()), "<generator"),
     "an attribute that cannot travel": (Holder("the real reason"), "the real reason"),
     "a local class": (local(), "inside"),
+    "StopIteration": (StopIteration("the real reason"), "the real reason"),
     "SystemExit": (SystemExit(3), "3"),
     "KeyboardInterrupt": (KeyboardInterrupt(), ""),
     "a group with one that ends": (BaseExceptionGroup("all", [KeyboardInterrupt()]), "all (1 sub-exception)"),
@@ -271,3 +273,50 @@ def test_no_text_can_be_made(error: Exception) -> None:
 def test_texts_that_are_no_unicode() -> None:
     error = payload.load_exception(payload.dump_exception(raised(Unpicklable("caf\udce9"))), "it")
     assert str(error) == r"it raised Unpicklable: caf\udce9"
+
+
+METHODS = [
+    "__str__",
+    "__repr__",
+    "__reduce__",
+    "__reduce_ex__",
+    "__getstate__",
+    "__setstate__",
+    "__getattribute__",
+    "__getattr__",
+    "__setattr__",
+    "__eq__",
+    "__ne__",
+    "__hash__",
+    "__bool__",
+    "__len__",
+    "__format__",
+    "add_note",
+    "with_traceback",
+]
+ATTRIBUTES = ["__class__", "args", "__dict__", "__notes__", "__cause__", "__context__", "__traceback__", "__doc__"]
+
+
+def test_no_class_keeps_its_exception_from_arriving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random classes some of whose methods and attributes fail, or give what nobody expects."""
+    random = Random(7)
+
+    def failing() -> Any:
+        kind = random.choice([RuntimeError, SystemExit, AttributeError, TypeError])
+
+        def fails(*args: Any, **keywords: Any) -> Any:
+            raise kind("not me")
+
+        return random.choice([fails, lambda *args, **keywords: None, lambda *args, **keywords: 5])
+
+    for _ in range(1000):
+        members: dict[str, Any] = {name: failing() for name in random.sample(METHODS, random.randint(0, 3))}
+        for name in random.sample(ATTRIBUTES, random.randint(0, 2)):
+            members[name] = random.choice([None, (), 5, "x", {}, property(failing())])
+        kind = type("Odd", (random.choice([Exception, ValueError, RuntimeError, StopIteration]),), members)
+        monkeypatch.setitem(globals(), "Odd", kind)
+        error = travelled(kind("the real reason"))
+        cause = vars(BaseException)["__cause__"].__get__(error)
+        assert "__str__" in members or "__repr__" in members or "the real reason" in str(cause), members
+        with pytest.raises(Exception):  # noqa: B017 - what it is was tested above
+            raise error

@@ -95,6 +95,7 @@ def test_only_the_end_of_the_output_is_kept_in_memory() -> None:
 
 @pytest.mark.parametrize("pidfd", [True, False], ids=["a descriptor tells the end", "an old kernel"])
 def test_it_ends_when_the_program_ends(monkeypatch: pytest.MonkeyPatch, eventually: Eventually, pidfd: bool) -> None:
+    monkeypatch.setattr(executables, "GRACE_SECONDS", 0.05)
     if not pidfd:
         monkeypatch.setattr(os, "pidfd_open", lambda pid: (_ for _ in ()).throw(OSError(38, "not here")))
     done = run_executable(["sh", "-c", "sleep 600 & echo $!"], {}, None)
@@ -102,7 +103,10 @@ def test_it_ends_when_the_program_ends(monkeypatch: pytest.MonkeyPatch, eventual
     eventually(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie", timeout=60)
 
 
-def test_a_child_that_writes_for_ever_does_not_keep_it(tmp_path: Path, eventually: Eventually) -> None:
+def test_a_child_that_writes_for_ever_does_not_keep_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, eventually: Eventually
+) -> None:
+    monkeypatch.setattr(executables, "GRACE_SECONDS", 0.05)
     apart = "setsid sh -c 'echo $$ > child; exec yes' & until [ -s child ]; do :; done"
     done = run_executable(["sh", "-c", apart], {}, str(tmp_path))
     assert set(done.stdout) <= set("y\n")

@@ -74,12 +74,7 @@ AMD: dict[str, tuple[dict[str, str], list[str], dict[str, str], dict[str, str]]]
         {"HIP": "5", "CUDA": "5"},
         {"HIP": "-1", "CUDA": ""},
     ),
-    "ROCR's and CUDA's": (
-        {"ROCR": "4,5", "CUDA": "0,1"},
-        ["4", "5"],
-        {"ROCR": "5", "CUDA": "0"},
-        {"ROCR": "-1", "CUDA": ""},
-    ),
+    "ROCR's and CUDA's": ({"ROCR": "4,5", "CUDA": "0,1"}, ["0", "1"], {"CUDA": "1"}, {"CUDA": ""}),
     "a uuid": ({"ROCR": "GPU-deadbeef,1"}, ["GPU-deadbeef", "1"], {"ROCR": "1"}, {"ROCR": "-1"}),
     "twice": ({"HIP": "4,4,5"}, ["4", "5"], {"HIP": "5"}, {"HIP": "-1"}),
     "CUDA's alone": ({"CUDA": "0,1"}, ["0", "1"], {"CUDA": "1"}, {"CUDA": ""}),
@@ -105,6 +100,30 @@ def test_gpus_of_amd_go_by_the_variable_of_the_job(
     assert found == names
     assert gpus.assigned(variables, names[1:]) == full(second)
     assert gpus.assigned(variables, []) == full(without)
+
+
+def test_slurm_sets_the_variables_of_all_makers(smi: Smi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where there is a driver of AMD's, HIP counts within what ROCR leaves."""
+    for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"):
+        monkeypatch.setenv(name, "4,5")
+    assert node.gpu_facts(2) == (["4", "5"], ("CUDA_VISIBLE_DEVICES",))
+    monkeypatch.setattr(gpus, "AMD_DRIVER", tmp_path)
+    names, variables = node.gpu_facts(2)
+    assert names == ["4", "5"]
+    assert gpus.assigned(variables, ["5"]) == {
+        "ROCR_VISIBLE_DEVICES": "5",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "GPU_DEVICE_ORDINAL": "0",
+    }
+    assert gpus.assigned(variables, []) == {
+        "ROCR_VISIBLE_DEVICES": "-1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "GPU_DEVICE_ORDINAL": "-1",
+    }
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0,1")
+    names, variables = node.gpu_facts(2)
+    assert names == ["0", "1"]
+    assert set(gpus.assigned(variables, ["1"]).values()) == {"1"}
 
 
 @pytest.mark.parametrize("nothing", ["", "-1"])
