@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from threading import Condition, Lock
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds that whoever waits for a task or a pilot sleeps at a time.
+STEP_SECONDS = 0.5
+
 _making = Lock()
 
 
@@ -43,6 +47,16 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def _wait_for(condition: Condition, is_true: Callable[[], bool], timeout: float | None) -> bool:
+    """`Condition.wait_for`, in steps: Python calls handlers of signals in the main thread between two of its calls, so
+    one that sleeps without an end does not learn of a Ctrl-C that came just as it began to, or in another thread."""
+    end = None if timeout is None else time.monotonic() + timeout
+    while not condition.wait_for(is_true, STEP_SECONDS if end is None else min(STEP_SECONDS, end - time.monotonic())):
+        if end is not None and time.monotonic() >= end:
+            return False
+    return True
 
 
 class Failed(NamedTuple):
@@ -250,7 +264,7 @@ class Task(Future[Any]):
     def _await(self, timeout: float | None) -> None:
         if self._state in (PENDING, RUNNING):
             with self._condition:
-                if not self._condition.wait_for(lambda: self._state not in (PENDING, RUNNING), timeout):
+                if not _wait_for(self._condition, lambda: self._state not in (PENDING, RUNNING), timeout):
                     raise TimeoutError(f"task {self.id} ({self.name}) is {self.state.value} after {timeout} s")
 
     def _first(self) -> tuple[int, int]:
@@ -351,7 +365,7 @@ class Pilot:
         self._manager._check_process()
         devices = set(device.devices(self.description))
         with self._changed:
-            self._changed.wait_for(lambda: not self._is_starting(devices), timeout)
+            _wait_for(self._changed, lambda: not self._is_starting(devices), timeout)
         if self._state is PilotState.FAILED:
             raise PilotFailed(
                 f"pilot {self.name} failed: {self.reason}; see {self.log_path}",
@@ -427,7 +441,7 @@ class Pilot:
 
     def _wait_over(self, timeout: float) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: is_final(self._state), timeout)
+            _wait_for(self._changed, lambda: is_final(self._state), timeout)
 
 
 class Scaler:

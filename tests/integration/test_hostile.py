@@ -471,3 +471,37 @@ def test_a_clock_that_goes_back_an_hour(manager: PilotManager, monkeypatch: pyte
         info = task.info
         assert info.seconds is not None and 0 <= info.seconds < 600
         assert info.started is not None and info.finished is not None and info.finished >= info.started
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time, traceback
+from pilot import PilotManager
+
+def interrupt():
+    def where():
+        frames = traceback.walk_stack(sys._current_frames()[threading.main_thread().ident])
+        return [frame.f_code.co_name for frame, _ in frames]
+
+    while not (where()[0] == "wait" and "_await" in where()):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+with PilotManager(sys.argv[1]) as manager:
+    manager.submit_pilot({"engine": "process", "cores_per_node": 1})
+    task = manager.submit_task(time.sleep, 1000)
+    threading.Thread(target=interrupt, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # another thread gets it
+    try:
+        eval(sys.argv[2])
+    except KeyboardInterrupt:
+        print("interrupted")
+    manager.close()
+"""
+
+
+@pytest.mark.parametrize("call", ["task.result()", "task.exception()", "manager.wait_tasks()", "task.result(1000)"])
+def test_ctrl_c_ends_a_wait_that_no_signal_wakes(call: str, tmp_path: Path) -> None:
+    """As when it comes just before the main thread sleeps, on a busy machine."""
+    command = [sys.executable, "-c", INTERRUPTED, str(tmp_path / "session"), call]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "interrupted\n", done.stderr
