@@ -326,7 +326,7 @@ class _Worker:
             self._functions[digest] = function
         elif digest not in self._copies:
             self._copies[digest] = None
-        elif (snapshot := Snapshot.of(function)) is not None:
+        elif (snapshot := Snapshot.of(function, owned=True)) is not None:
             self._copies[digest] = function, snapshot
         return function
 

@@ -100,6 +100,25 @@ ALONE: dict[str, tuple[str, Any]] = {
         [1],
     ),
     "a global that counts": ("n = 0\ndef work():\n    global n\n    n += 1\n    return n", 1),
+    "a global by another way": (
+        "def work():\n    g = globals()\n    g['n'] = g.get('n', 0) + 1\n    return g['n']",
+        1,
+    ),
+    "a global that a text sets": (
+        "def work():\n    exec(\"n = globals().get('n', 0) + 1\", globals())\n    return globals()['n']",
+        1,
+    ),
+    "a global of another function by another way": (
+        "def other():\n    globals().setdefault('n', 0)\n    globals()['n'] += 1\n    return globals()['n']\n"
+        "def work(): return other()",
+        1,
+    ),
+    "its own annotations": (
+        "def work():\n    a = work.__annotations__\n    a['n'] = a.get('n', 0) + 1\n    return a['n']",
+        1,
+    ),
+    "its own name": ("def work():\n    work.__name__ += 'a'\n    return work.__name__", "worka"),
+    "its own documentation": ("def work():\n    'a'\n    work.__doc__ += 'a'\n    return work.__doc__", "aa"),
     "a global list": ("k = []\ndef work():\n    k.append(1)\n    return k", [1]),
     "a default list": ("def work(k=[]):\n    k.append(1)\n    return k", [1]),
     "a default by name": ("def work(*, k={}):\n    k[len(k)] = 1\n    return k", {0: 1}),
