@@ -255,6 +255,26 @@ def test_a_result_does_not_change_the_class_that_the_script_has(manager: PilotMa
     assert result.value() == space["K"].n == 2
 
 
+def test_objects_with_slots_come_back(manager: PilotManager) -> None:
+    text = (
+        "import dataclasses\n@dataclasses.dataclass(slots=True)\nclass K:\n    n: int\ndef work(k): return K(k.n + 1)"
+    )
+    space = script(text)
+    result = manager.submit_task(space["work"], space["K"](1)).result(SOON)
+    assert type(result) is space["K"]
+    assert result == space["K"](2)
+
+
+def test_a_result_defines_no_class_again(manager: PilotManager) -> None:
+    text = (
+        "class J:\n    n = 0\n    def __init_subclass__(cls): J.n += 1\nclass K(J): pass\ndef work(): return K(), K.n"
+    )
+    space = script(text)
+    for _ in range(3):
+        assert manager.submit_task(space["work"]).result(SOON)[1] == 1
+        assert space["J"].n == 1
+
+
 def test_arguments_and_results_of_tasks_share_the_classes_of_the_function(manager: PilotManager) -> None:
     text = "class K: pass\ndef make(): return K()\ndef work(k): return isinstance(k, K)"
     space = script(text)
