@@ -66,7 +66,11 @@ class Snapshot:
         if type(work) is not FunctionType:
             return None
         walk = _Walk(work, owned)
-        return cls(None, tuple(walk.reads), len(sys.modules) if walk.packages else None) if walk.whole() else None
+        try:
+            whole = walk.whole()
+        except RecursionError:  # tuples in tuples, deeper than pickle goes
+            return None
+        return cls(None, tuple(walk.reads), len(sys.modules) if walk.packages else None) if whole else None
 
     def holds(self, work: Any) -> bool:
         """True while all is the same for this callable, the one that it was made of."""
@@ -85,8 +89,25 @@ def is_lasting(work: Any) -> bool:
 
 
 def is_immutable(work: Any) -> bool:
-    """True for an object of a class that says that its objects never change; they can be compared and hashed."""
-    return getattr(type(work), "immutable", False) is True
+    """True for an object of a class that says that its objects never change, and that compares and hashes them by what
+    they are: another library may call something else immutable."""
+    kind: Any = type(work)
+    by_value = kind.__eq__ is not object.__eq__ and kind.__hash__ not in (None, object.__hash__)
+    return by_value and getattr(kind, "immutable", False) is True
+
+
+def together(work: Any) -> Any:
+    """What runs several tasks of this callable at once (`interfaces.Part.function`); None: nothing."""
+    return work.run_together if is_immutable(work) and hasattr(type(work), "run_together") else None
+
+
+def name_of(work: Any) -> str:
+    """How a callable is called, or else its class: an object may answer to any name, or to none."""
+    try:
+        name = work.__name__
+    except Exception:
+        name = None
+    return name if isinstance(name, str) and name else type(work).__name__
 
 
 class _Read:

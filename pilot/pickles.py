@@ -22,6 +22,9 @@ from weakref import WeakKeyDictionary, WeakSet
 import cloudpickle
 from cloudpickle import cloudpickle as _internals
 
+#: What the script is called: as the first process, and in a child that multiprocessing has spawned.
+MAINS = ("__main__", "__mp_main__")
+
 Collect = Callable[[pickle.PickleBuffer], Any] | None
 
 #: Names of the modules that `cloudpickle.register_pickle_by_value` was called with.
@@ -46,7 +49,7 @@ def dumps(value: Any, collect: Collect = None, retry: Callable[[], None] | None 
     if not registered:
         try:
             data = pickle.dumps(value, 5, buffer_callback=collect)
-            if b"__main__" not in data:
+            if b"_main__" not in data:  # also __mp_main__
                 return data
         except Exception:  # not picklable by reference: the slower way decides
             pass
@@ -69,13 +72,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
         if issubclass(kind, type):
-            reduced = super().reducer_override(value)
+            own = value.__module__ == MAINS[1]  # which cloudpickle takes for a module
+            reduced = _internals._dynamic_class_reduce(value) if own else super().reducer_override(value)
             return _reduce_class(value, reduced) if isinstance(reduced, tuple) and len(reduced) == 6 else reduced
         if kind is FunctionType:
-            return super().reducer_override(value)
+            own = value.__module__ == MAINS[1]
+            return self._dynamic_function_reduce(value) if own else super().reducer_override(value)
         if (by_value := _BY_VALUE.get(kind)) is not None:
             return NotImplemented if find(value) is not None else by_value(value)
-        if kind is ModuleType and value.__name__ == "__main__":
+        if kind is ModuleType and value.__name__ in MAINS:
             raise pickle.PicklingError("it reads the module __main__ itself, which is empty in a worker")
         reduce = self.dispatch_table.get(kind)
         if reduce is not None:
@@ -86,7 +91,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return NotImplemented
         else:
             reduced = value.__reduce_ex__(5)
-        if isinstance(reduced, str) and pickle.whichmodule(value, reduced) == "__main__":  # type: ignore[attr-defined]
+        if isinstance(reduced, str) and pickle.whichmodule(value, reduced) in MAINS:  # type: ignore[attr-defined]
             raise pickle.PicklingError(
                 f"{reduced} can only travel as a name of __main__, which is empty in a worker: define it in a module"
             )
@@ -112,7 +117,7 @@ def find(value: Any) -> tuple[Any, str] | None:
 
 def is_by_value(module: str) -> bool:
     """True for the script itself, and for modules that the user has registered with cloudpickle."""
-    if module == "__main__":
+    if module in MAINS:
         return True
     return bool(registered) and any(f"{module}.".startswith(f"{one}.") for one in registered)
 

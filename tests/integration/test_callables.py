@@ -255,6 +255,65 @@ def test_a_result_does_not_change_the_class_that_the_script_has(manager: PilotMa
     assert result.value() == space["K"].n == 2
 
 
+class Anything:
+    """Answers to every name, as proxies of remote objects do."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__name__":
+            raise AttributeError(name)
+        return Anything()
+
+    def __call__(self, value: int) -> int:
+        return value + 1
+
+
+class Broken:
+    """Names cannot be asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __call__(self, value: int) -> int:
+        return value + 1
+
+
+class OursByName:
+    """Its names mean something to this library, and not to the user."""
+
+    immutable = True
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def __call__(self, value: int) -> int:
+        self.seen.append(value)
+        return value + len(self.seen)
+
+    def run_together(self, other: Any) -> str:
+        return "not meant"
+
+
+class OursByNameToo(OursByName):
+    """Objects are equal, and cannot be hashed."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "work", [Anything(), Broken(), OursByName(), OursByNameToo()], ids=lambda work: type(work).__name__
+)
+def test_callable_objects_may_have_any_names(manager: PilotManager, work: Any) -> None:
+    tasks = [manager.submit_task(work, value) for value in (1, 1, 2)]
+    assert manager.get_results(tasks) == [2, 2, 3]
+
+
+def test_a_function_that_reads_too_deep_a_value_is_refused(manager: PilotManager) -> None:
+    space = script("k = ()\nfor _ in range(5000): k = (k,)\ndef work(): return k")
+    with pytest.raises(NotPicklable, match="the function work cannot be pickled"):
+        manager.submit_task(space["work"])
+
+
 def test_objects_with_slots_come_back(manager: PilotManager) -> None:
     text = (
         "import dataclasses\n@dataclasses.dataclass(slots=True)\nclass K:\n    n: int\ndef work(k): return K(k.n + 1)"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import sys
+import types
 from typing import Any
 
 import pytest
@@ -75,9 +77,9 @@ HOOKS = {
 }
 
 
-def script(text: str) -> dict[str, Any]:
+def script(text: str, name: str = "__main__") -> dict[str, Any]:
     """The globals of a script that says this."""
-    space: dict[str, Any] = {"__name__": "__main__"}
+    space: dict[str, Any] = {"__name__": name}
     exec(compile(text, "<script>", "exec", dont_inherit=True), space)
     return space
 
@@ -145,3 +147,20 @@ def test_subclasses_are_told_of_again_when_a_class_is_there() -> None:
     base = elsewhere(script(text)["K"]).__mro__[1]
     type("L", (base,), {})
     assert base.n == 2
+
+
+def test_the_script_of_a_spawned_child_travels_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (
+        "import enum\nclass E(enum.Enum): A = 1\nclass K: n = 2\ndef other(): return 3\n"
+        "def work(): return K, other(), E.A"
+    )
+    main = types.ModuleType("__mp_main__")
+    vars(main).update(space := script(text, "__mp_main__"))
+    monkeypatch.setitem(sys.modules, "__mp_main__", main)
+    function, one = pickles.dumps(space["work"]), pickles.dumps(space["K"]())
+    assert type(pickle.loads(one)) is space["K"]
+    monkeypatch.delitem(sys.modules, "__mp_main__")
+    pickles.forget_classes()
+    kind, result, member = pickle.loads(function)()
+    assert (kind.n, result, member.value) == (2, 3, 1)
+    assert kind is not space["K"]
