@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import io
 import pickle
 import sys
@@ -66,27 +67,34 @@ def forget_classes() -> None:
         _loaded_classes.clear()
 
 
+def loaded_classes() -> list[type]:
+    """The classes that have travelled by value since then."""
+    return list(_loaded_classes.values())
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """As cloudpickle's; what can only travel as a name of ``__main__`` raises."""
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
         if issubclass(kind, type):
-            own = value.__module__ == MAINS[1]  # which cloudpickle takes for a module
+            own = getattr(value, "__module__", None) == MAINS[1]  # which cloudpickle takes for a module
             reduced = _internals._dynamic_class_reduce(value) if own else super().reducer_override(value)
             return _reduce_class(value, reduced) if isinstance(reduced, tuple) and len(reduced) == 6 else reduced
         if kind is FunctionType:
-            own = value.__module__ == MAINS[1]
+            own = getattr(value, "__module__", None) == MAINS[1]
             return self._dynamic_function_reduce(value) if own else super().reducer_override(value)
         if (by_value := _BY_VALUE.get(kind)) is not None:
             return NotImplemented if find(value) is not None else by_value(value)
         if kind is ModuleType and value.__name__ in MAINS:
             raise pickle.PicklingError("it reads the module __main__ itself, which is empty in a worker")
+        if kind is not ModuleType and issubclass(kind, ModuleType) and _is_imported(value):
+            return importlib.import_module, (value.__name__,)  # such as those of six, or lazy ones
         reduce = self.dispatch_table.get(kind)
         if reduce is not None:
             reduced = reduce(value)
         elif _reduces_plainly(kind):
-            if isinstance(value, Future) or hasattr(kind, "_asyncio_future_blocking"):
+            if issubclass(kind, Future) or hasattr(kind, "_asyncio_future_blocking"):
                 raise pickle.PicklingError("a future of another library cannot travel: wait for it, give its result")
             return NotImplemented
         else:
@@ -96,6 +104,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 f"{reduced} can only travel as a name of __main__, which is empty in a worker: define it in a module"
             )
         return reduced
+
+
+def _is_imported(module: ModuleType) -> bool:
+    return sys.modules.get(module.__name__) is module
 
 
 def _reduces_plainly(kind: Any) -> bool:

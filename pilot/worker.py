@@ -290,16 +290,13 @@ class _Worker:
 
     def _run_task(self, batch: _Batch, work: Work, function: Any) -> tuple[int, Any]:
         try:
-            if work.payload is None:
-                result = function()
-            else:
-                args, kwargs = self._arguments(batch, work)
-                result = function(*args, **kwargs)
+            args, kwargs = ((), {}) if work.payload is None else self._arguments(batch, work)
+            result = task_process.call(function, args, kwargs)
             self._stay_one()
             return self._kept(result)
         except BaseException as error:
             self._stay_one(error)
-            if isinstance(error, ModuleNotFoundError):
+            if issubclass(type(error), ModuleNotFoundError):  # isinstance asks the exception itself
                 with contextlib.suppress(Exception):  # a class of the user's may take none
                     error.add_note(NOT_FOUND)
             return RAISED, payload.dump_exception(error)

@@ -255,6 +255,45 @@ def test_a_result_does_not_change_the_class_that_the_script_has(manager: PilotMa
     assert result.value() == space["K"].n == 2
 
 
+#: What a task does with pickle, which writes names of the script.
+BY_NAME = {
+    "an object": "def work():\n    return pickle.loads(pickle.dumps(K(3))).n",
+    "a function": "def work():\n    return pickle.loads(pickle.dumps(three))()",
+    "itself": "def work(again=True):\n    return pickle.loads(pickle.dumps(work))(False) if again else 3",
+    "an object of a method's class": "class J(K):\n    def go(self): return pickle.loads(pickle.dumps(self)).n\n"
+    "work = J(3).go",
+    "a function that a method reads": "class J:\n    def __call__(self): return pickle.loads(pickle.dumps(three))()\n"
+    "work = J()",
+    "a function that a partial reads": "import functools\ndef go(f): return pickle.loads(pickle.dumps(f))()\n"
+    "work = functools.partial(go, three)",
+    "an object of a cached function": "import functools\n@functools.cache\ndef work():\n"
+    "    return pickle.loads(pickle.dumps(K(3))).n",
+    "an object on a shelf": "import shelve, tempfile\ndef work():\n    with tempfile.TemporaryDirectory() as folder:\n"
+    "        with shelve.open(folder + '/a') as shelf: shelf['k'] = K(3)\n"
+    "        with shelve.open(folder + '/a') as shelf: return shelf['k'].n",
+    "a pool of joblib": "import joblib\ndef one(): return 1\ndef work():\n"
+    "    return sum(joblib.Parallel(n_jobs=2, backend='multiprocessing')(joblib.delayed(one)() for _ in range(3)))",
+}
+
+
+@pytest.mark.parametrize("text", BY_NAME.values(), ids=BY_NAME.keys())
+def test_a_task_may_pickle_what_is_the_scripts(manager: PilotManager, text: str) -> None:
+    before = "import pickle\nclass K:\n    def __init__(self, n): self.n = n\ndef three(): return 3\n"
+    assert manager.submit_task(script(before + text)["work"]).result(SOON) == 3
+
+
+def test_a_task_may_pickle_its_arguments(manager: PilotManager) -> None:
+    space = script("import pickle\ndef three(): return 3\ndef work(f): return pickle.loads(pickle.dumps(f))()")
+    assert manager.submit_task(space["work"], space["three"]).result(SOON) == 3
+    assert manager.submit_task(space["work"], f=space["three"]).result(SOON) == 3
+
+
+def test_a_name_of_the_script_that_did_not_come_along_is_missing(manager: PilotManager) -> None:
+    text = "k = 1\ndef work():\n    import __main__\n    return hasattr(__main__, 'k'), __main__.k"
+    with pytest.raises(AttributeError, match="module '__main__' has no attribute 'k'"):
+        manager.submit_task(script(text)["work"]).result(SOON)
+
+
 class Anything:
     """Answers to every name, as proxies of remote objects do."""
 

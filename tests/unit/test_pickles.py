@@ -164,3 +164,8 @@ def test_the_script_of_a_spawned_child_travels_by_value(monkeypatch: pytest.Monk
     kind, result, member = pickle.loads(function)()
     assert (kind.n, result, member.value) == (2, 3, 1)
     assert kind is not space["K"]
+
+
+def test_modules_of_other_classes_travel_by_name() -> None:
+    space = script("import six.moves\nfrom six.moves import urllib\ndef work(): return urllib, six.moves")
+    assert elsewhere(space["work"])() == space["work"]()
