@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import FunctionType, MemberDescriptorType, ModuleType, resolve_bases
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import cloudpickle
 from cloudpickle import cloudpickle as _internals
@@ -146,10 +146,31 @@ def _reduce_class(kind: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         attributes, others = state
         if "__slots__" in vars(kind):
             space = {**space, "__slots__": _slots(kind)}
+        if metaclass is type and any(isinstance(base, FunctionType) for base in bases):  # typing.NamedTuple
+            space, bases = {**space, "__orig_bases__": bases}, kind.__bases__
         attributes = {name: value for name, value in attributes.items() if not _is_slot(value, kind)}
         maker = next(one for one in metaclass.__mro__ if find(one) is not None)
         make, args, state = _make_class, (maker, metaclass, name, bases, space, *tracked), (attributes, others)
+    elif make is _internals._make_skeleton_enum:
+        bases, name, qualname, _, *others = args
+        known: dict[str, Any] = vars(kind)["_member_map_"]
+        values = {name: member._value_ for name, member in known.items()}
+        held = {name: _held(member) for name, member in known.items()}
+        attributes = {name: value for name, value in state[0].items() if name not in known}
+        args, set_state, state = (bases, name, qualname, values, *others), _set_members, ((attributes, state[1]), held)
     return make, args, (set_state, state), None, None, _settle
+
+
+def _held(member: Any) -> dict[str, Any]:
+    """What an ``__init__`` or ``__new__`` has given a member of an enumeration, which run no second time."""
+    return {name: value for name, value in vars(member).items() if not (name.startswith("_") and name.endswith("_"))}
+
+
+def _set_members(kind: Any, state: tuple[Any, dict[str, dict[str, Any]]]) -> None:
+    own, held = state
+    _internals._class_setstate(kind, own)
+    for name, attributes in held.items():
+        vars(kind._member_map_[name]).update(attributes)
 
 
 def _slots(kind: type) -> tuple[str, ...]:
@@ -250,6 +271,14 @@ def _reduce_parameters(kind: Any) -> tuple[Any, ...]:
     return typing.ParamSpec, (kind.__name__,)
 
 
+def _reduce_parameter_tuple(kind: Any) -> tuple[Any, ...]:
+    return typing.TypeVarTuple, (kind.__name__,)
+
+
+def _reduce_weak_values(known: WeakValueDictionary[Any, Any]) -> tuple[Any, ...]:
+    return WeakValueDictionary, (dict(known),)
+
+
 def _reduce_weak(known: WeakKeyDictionary[Any, Any]) -> tuple[Any, ...]:
     return WeakKeyDictionary, (dict(known),)  # functools.singledispatch has one
 
@@ -259,5 +288,7 @@ _BY_VALUE: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     functools.cached_property: _reduce_property,
     typing.NewType: _reduce_new_type,
     typing.ParamSpec: _reduce_parameters,
+    typing.TypeVarTuple: _reduce_parameter_tuple,
+    WeakValueDictionary: _reduce_weak_values,
     WeakKeyDictionary: _reduce_weak,
 }

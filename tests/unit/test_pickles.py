@@ -77,6 +77,60 @@ HOOKS = {
 }
 
 
+ENUMS = {
+    "another name of a member": (
+        "class K(enum.Enum):\n    A = 1\n    B = 1\n    C = 2\n"
+        "def get(): return K['B'] is K.A is K.B, list(K.__members__), list(map(str, K))"
+    ),
+    "attributes of members": (
+        "class K(enum.Enum):\n    A = (1, 2)\n    def __init__(self, m, r): self.m, self.r = m, r\n"
+        "def get(): return K.A.m, K.A.value, K((1, 2)) is K.A"
+    ),
+    "numbers with a text": (
+        "class K(int, enum.Enum):\n    def __new__(cls, n, text):\n        new = int.__new__(cls, n)\n"
+        "        new._value_, new.text = n, text\n        return new\n    A = 1, 'one'\n"
+        "def get(): return K.A + 1, K.A.text, K(1) is K.A"
+    ),
+    "a name for two flags": (
+        "class K(enum.Flag):\n    A = 1\n    B = 2\n    AB = 3\ndef get(): return str(K.A | K.B), len(K), K.AB is K(3)"
+    ),
+    "methods and missing values": (
+        "class K(enum.Enum):\n    A = 1\n    def double(self): return 2 * self.value\n    @classmethod\n"
+        "    def _missing_(cls, value): return cls.A\ndef get(): return K.A.double(), K(7) is K.A"
+    ),
+}
+
+TYPES = {
+    "a named tuple": (
+        "class K(typing.NamedTuple):\n    a: int\n    b: int = 2\n    def sum(self): return self.a + self.b\n"
+        "def get(): return K(1).sum(), K._fields, K(1)._replace(a=4), K._field_defaults"
+    ),
+    "a generic named tuple": (
+        "T = typing.TypeVar('T')\nclass K(typing.NamedTuple, typing.Generic[T]):\n    a: T\n"
+        "def get(): return K(1).a, K[int].__args__, hasattr(K(1), '__dict__')"
+    ),
+    "another named tuple": (
+        "import collections\nK = collections.namedtuple('K', 'a b')\nclass L(K):\n    __slots__ = ()\n"
+        "def get(): return L(1, 2)._asdict(), hasattr(L(1, 2), '__dict__')"
+    ),
+    "a typed dict": (
+        "class K(typing.TypedDict, total=False):\n    a: typing.Required[int]\n    b: str\n"
+        "def get(): return K(a=1), K.__required_keys__, K.__optional_keys__"
+    ),
+    "type variables": (
+        "Ts = typing.TypeVarTuple('Ts')\nP = typing.ParamSpec('P')\nclass K(typing.Generic[typing.Unpack[Ts]]): pass\n"
+        "class L(typing.Generic[P]): pass\ndef get(): return K[int, str].__args__, len(L.__parameters__)"
+    ),
+    "a protocol": (
+        "@typing.runtime_checkable\nclass K(typing.Protocol):\n    def go(self): ...\nclass L:\n    def go(self): ...\n"
+        "def get(): return isinstance(L(), K), isinstance(1, K)"
+    ),
+    "a dictionary of weak values": (
+        "import weakref\nclass K: cache = weakref.WeakValueDictionary()\ndef get(): return dict(K.cache)"
+    ),
+}
+
+
 def script(text: str, name: str = "__main__") -> dict[str, Any]:
     """The globals of a script that says this."""
     space: dict[str, Any] = {"__name__": name}
@@ -140,6 +194,14 @@ def test_classes_are_not_defined_again(text: str, result: Any) -> None:
     assert elsewhere(space["get"])() == before == result
     pickle.loads(pickles.dumps(space["K"]))
     assert space["get"]() == result
+
+
+@pytest.mark.parametrize("text", [*ENUMS.values(), *TYPES.values()], ids=[*ENUMS.keys(), *TYPES.keys()])
+def test_enumerations_and_types_are_what_they_were(text: str) -> None:
+    get = script(f"import enum, typing\n{text}")["get"]
+    again = elsewhere(get)
+    assert repr(again()) == repr(get())
+    assert repr(elsewhere(again)()) == repr(get())
 
 
 def test_subclasses_are_told_of_again_when_a_class_is_there() -> None:
