@@ -157,7 +157,8 @@ def _reduce_class(kind: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         values = {name: member._value_ for name, member in known.items()}
         held = {name: _held(member) for name, member in known.items()}
         attributes = {name: value for name, value in state[0].items() if name not in known}
-        args, set_state, state = (bases, name, qualname, values, *others), _set_members, ((attributes, state[1]), held)
+        make, args = _make_enum, (bases, name, qualname, values, *others)
+        set_state, state = _set_members, ((attributes, state[1]), held)
     return make, args, (set_state, state), None, None, _settle
 
 
@@ -213,25 +214,43 @@ def _make_class(
 
 
 @contextlib.contextmanager
-def _quiet(bases: tuple[type, ...]) -> Iterator[None]:
-    """Within it, these classes are not told of subclasses, as far as their code is a script's."""
-    hooks = {
-        owner: vars(owner)["__init_subclass__"]
-        for base in bases
-        for owner in base.__mro__
-        if "__init_subclass__" in vars(owner) and find(owner) is None
-    }
-    for owner in hooks:
-        type.__setattr__(owner, "__init_subclass__", classmethod(_say_nothing))
+def _quiet(bases: tuple[type, ...], instead: dict[str, Any] | None = None) -> Iterator[None]:
+    """Within it, these classes are not told of subclasses, as far as their code is a script's.
+
+    Args:
+        bases: of the class that is made meanwhile.
+        instead: what else of theirs is something else meanwhile.
+    """
+    instead = {"__init_subclass__": classmethod(_say_nothing), **(instead or {})}
+    owners = {owner for base in bases for owner in base.__mro__ if find(owner) is None}
+    hooks = [(owner, name, vars(owner)[name]) for owner in owners for name in instead if name in vars(owner)]
+    for owner, name, _ in hooks:
+        type.__setattr__(owner, name, instead[name])
     try:
         yield
     finally:
-        for owner, hook in hooks.items():
-            type.__setattr__(owner, "__init_subclass__", hook)
+        for owner, name, hook in hooks:
+            type.__setattr__(owner, name, hook)
 
 
-def _say_nothing(kind: type) -> None:
-    """Instead of an ``__init_subclass__``."""
+def _say_nothing(kind: Any, *args: Any) -> None:
+    """Instead of an ``__init_subclass__``, and of the ``__init__`` of an enumeration's members."""
+
+
+def _make_enum(bases: tuple[type, ...], *args: Any) -> type:
+    """As `_make_class`, with the members."""
+    *_, tracker, _ = args
+    known: type | None = _loaded_classes.get(tracker)
+    if known is not None:
+        return known
+    with _settling_one, _quiet(bases, {"__new_member__": _new_member, "__init__": _say_nothing}):
+        return _internals._make_skeleton_enum(bases, *args)  # type: ignore[no-any-return]
+
+
+def _new_member(kind: Any, *args: Any) -> Any:
+    """A member of an enumeration that takes nothing but its value."""
+    plain = kind._member_type_
+    return object.__new__(kind) if plain is object else plain.__new__(kind, *args)
 
 
 def _settle(kind: type, state: tuple[Callable[[type, Any], Any], Any]) -> type:

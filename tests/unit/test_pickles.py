@@ -94,6 +94,21 @@ ENUMS = {
     "a name for two flags": (
         "class K(enum.Flag):\n    A = 1\n    B = 2\n    AB = 3\ndef get(): return str(K.A | K.B), len(K), K.AB is K(3)"
     ),
+    "numbers of a class above": (
+        "class J(enum.Enum):\n    def __new__(cls):\n        new = object.__new__(cls)\n"
+        "        new._value_ = len(cls.__members__) + 1\n        return new\n"
+        "class K(J):\n    A = ()\n    B = ()\ndef get(): return K.A.value, K.B.value, K(2) is K.B"
+    ),
+    "numbers with a text of a class above": (
+        "class J(int, enum.Enum):\n    def __new__(cls, n, text):\n        new = int.__new__(cls, n)\n"
+        "        new._value_, new.text = n, text\n        return new\nclass K(J):\n    A = 1, 'one'\n"
+        "def get(): return K.A + 1, K.A.text, K(1) is K.A"
+    ),
+    "a class above that counts": (
+        "class J(enum.Enum):\n    def __init__(self, *args):\n        seen.append(args)\n        self.n = len(seen)\n"
+        "    def __init_subclass__(cls, **k): seen.append(cls.__name__)\nseen = []\n"
+        "class K(J):\n    A = 1\n    B = 2\ndef get(): return K.A.n, K.B.n, seen"
+    ),
     "methods and missing values": (
         "class K(enum.Enum):\n    A = 1\n    def double(self): return 2 * self.value\n    @classmethod\n"
         "    def _missing_(cls, value): return cls.A\ndef get(): return K.A.double(), K(7) is K.A"
