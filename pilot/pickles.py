@@ -214,43 +214,54 @@ def _make_class(
 
 
 @contextlib.contextmanager
-def _quiet(bases: tuple[type, ...], instead: dict[str, Any] | None = None) -> Iterator[None]:
-    """Within it, these classes are not told of subclasses, as far as their code is a script's.
-
-    Args:
-        bases: of the class that is made meanwhile.
-        instead: what else of theirs is something else meanwhile.
-    """
-    instead = {"__init_subclass__": classmethod(_say_nothing), **(instead or {})}
-    owners = {owner for base in bases for owner in base.__mro__ if find(owner) is None}
-    hooks = [(owner, name, vars(owner)[name]) for owner in owners for name in instead if name in vars(owner)]
-    for owner, name, _ in hooks:
-        type.__setattr__(owner, name, instead[name])
+def _quiet(bases: tuple[type, ...]) -> Iterator[None]:
+    """Within it, these classes are not told of subclasses, as far as their code is a script's."""
+    hooks = {
+        owner: vars(owner)["__init_subclass__"]
+        for base in bases
+        for owner in base.__mro__
+        if "__init_subclass__" in vars(owner) and find(owner) is None
+    }
+    for owner in hooks:
+        type.__setattr__(owner, "__init_subclass__", classmethod(_say_nothing))
     try:
         yield
     finally:
-        for owner, name, hook in hooks:
-            type.__setattr__(owner, name, hook)
+        for owner, hook in hooks.items():
+            type.__setattr__(owner, "__init_subclass__", hook)
 
 
 def _say_nothing(kind: Any, *args: Any) -> None:
     """Instead of an ``__init_subclass__``, and of the ``__init__`` of an enumeration's members."""
 
 
-def _make_enum(bases: tuple[type, ...], *args: Any) -> type:
-    """As `_make_class`, with the members."""
-    *_, tracker, _ = args
+def _make_enum(
+    bases: tuple[Any, ...], name: str, qualname: str, members: dict[str, Any], module: str, tracker: str, extra: Any
+) -> type:
+    """As `_make_class`, with the members: their values are given, and no code of the script makes them again."""
     known: type | None = _loaded_classes.get(tracker)
     if known is not None:
         return known
-    with _settling_one, _quiet(bases, {"__new_member__": _new_member, "__init__": _say_nothing}):
-        return _internals._make_skeleton_enum(bases, *args)  # type: ignore[no-any-return]
+    metaclass: Any = type(bases[-1])
+    space = metaclass.__prepare__(name, bases)
+    for key, value in {"__new__": _new_member, "__init__": _say_nothing, **members}.items():
+        space[key] = value
+    with _settling_one, _quiet(bases):
+        kind = metaclass.__new__(metaclass, name, bases, space)
+        for key in ("__init__", "__new_member__"):  # else they come with the attributes
+            if key in vars(kind):
+                type.__delattr__(kind, key)
+        kind.__module__, kind.__qualname__ = module, qualname
+        return _internals._lookup_class_or_track(tracker, kind)  # type: ignore[no-any-return]
 
 
 def _new_member(kind: Any, *args: Any) -> Any:
-    """A member of an enumeration that takes nothing but its value."""
+    """A member that is made of its value alone."""
     plain = kind._member_type_
-    return object.__new__(kind) if plain is object else plain.__new__(kind, *args)
+    new = object.__new__(kind) if plain.__new__ is object.__new__ else plain.__new__(kind, *args)
+    if plain is not object and len(args) == 1 and isinstance(args[0], plain):
+        new._value_ = args[0]
+    return new
 
 
 def _settle(kind: type, state: tuple[Callable[[type, Any], Any], Any]) -> type:

@@ -109,6 +109,17 @@ ENUMS = {
         "    def __init_subclass__(cls, **k): seen.append(cls.__name__)\nseen = []\n"
         "class K(J):\n    A = 1\n    B = 2\ndef get(): return K.A.n, K.B.n, seen"
     ),
+    "members that are dataclasses": (
+        "import dataclasses\n@dataclasses.dataclass\nclass J:\n    size: str\n    legs: int\n"
+        "class K(J, enum.Enum):\n    A = 'small', 6\n    B = 'medium', 4\n"
+        "def get(): return K.A.legs, K.B.size, str(K.A.value), K.B"
+    ),
+    "members that are texts, numbers and tuples": (
+        "class K(str, enum.Enum): A = 'a'\nclass L(enum.IntFlag, boundary=enum.KEEP): A = 1\n"
+        "class M(tuple, enum.Enum): A = 1, 2\n"
+        "class N(enum.StrEnum): A = enum.auto()\n"
+        "def get(): return K('a') is K.A, K.A + 'b', L(3), L.A | 2, M.A[1], M((1, 2)) is M.A, N.A + 'b', N('a') is N.A"
+    ),
     "methods and missing values": (
         "class K(enum.Enum):\n    A = 1\n    def double(self): return 2 * self.value\n    @classmethod\n"
         "    def _missing_(cls, value): return cls.A\ndef get(): return K.A.double(), K(7) is K.A"
