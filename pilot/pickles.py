@@ -21,10 +21,20 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import cloudpickle
+import msgspec
 from cloudpickle import cloudpickle as _internals
 
 #: What the script is called: as the first process, and in a child that multiprocessing has spawned.
 MAINS = ("__main__", "__mp_main__")
+
+#: Of a structure of msgspec's, what its class was made with.
+_STRUCT_SETTINGS = (
+    *("frozen", "eq", "order", "array_like", "gc", "repr_omit_defaults", "omit_defaults", "forbid_unknown_fields"),
+    *("weakref", "dict", "cache_hash", "tag", "tag_field"),
+)
+_Factory: Any = type(
+    msgspec.defstruct("_", [("value", list, msgspec.field(default_factory=list))]).__struct_defaults__[0]
+)
 
 Collect = Callable[[pickle.PickleBuffer], Any] | None
 
@@ -141,7 +151,12 @@ def _reduce_class(kind: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     """As cloudpickle's; besides with the slots, and made without what happens where a class is defined."""
     _settled.add(kind)
     make, args, state, _, _, set_state = reduced
-    if make is _internals._make_skeleton_class:
+    if isinstance(kind, type(msgspec.Struct)):
+        made = {"__slots__", "__annotations__", "__match_args__"}  # and all of __struct_…
+        attributes = {key: value for key, value in state[0].items() if key not in made and key[:9] != "__struct_"}
+        attributes = {key: value for key, value in attributes.items() if not _is_slot(value, kind)}
+        make, args, state = _make_struct, _parts_of_struct(kind, args), (attributes, state[1])
+    elif make is _internals._make_skeleton_class:
         metaclass, name, bases, space, *tracked = args
         attributes, others = state
         if "__slots__" in vars(kind):
@@ -233,6 +248,34 @@ def _quiet(bases: tuple[type, ...]) -> Iterator[None]:
 
 def _say_nothing(kind: Any, *args: Any) -> None:
     """Instead of an ``__init_subclass__``, and of the ``__init__`` of an enumeration's members."""
+
+
+def _parts_of_struct(kind: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What `_make_struct` is called with, of a class and what cloudpickle would call its own with."""
+    names, given = kind.__struct_fields__, kind.__struct_defaults__
+    defaults = dict(zip(names, (*(msgspec.NODEFAULT,) * (len(names) - len(given)), *given), strict=True))
+    written = dict(zip(names, kind.__struct_encode_fields__, strict=True))
+    fields = []
+    for name, annotation in vars(kind).get("__annotations__", {}).items():
+        if name in written:
+            default = defaults[name]
+            factory = getattr(default, "factory", None) if type(default) is _Factory else None
+            how = {"default_factory": factory} if factory is not None else {"default": default}
+            fields.append((name, annotation, {**how, "name": written[name]}))
+    config = {name: getattr(kind.__struct_config__, name) for name in _STRUCT_SETTINGS}
+    config["kw_only"] = any(name not in kind.__match_args__ for name, *_ in fields)
+    return args[1], kind.__bases__, kind.__module__, fields, config, args[4]
+
+
+def _make_struct(name: str, bases: Any, module: str, fields: Any, config: dict[str, Any], tracker: str) -> type:
+    """As `_make_class`, of msgspec's structures."""
+    known: type | None = _loaded_classes.get(tracker)
+    if known is not None:
+        return known
+    whole = [(field, annotation, msgspec.field(**how)) for field, annotation, how in fields]
+    with _settling_one, _quiet(bases):
+        kind = msgspec.defstruct(name, whole, bases=bases, module=module, **config)
+        return _internals._lookup_class_or_track(tracker, kind)  # type: ignore[no-any-return]
 
 
 def _make_enum(

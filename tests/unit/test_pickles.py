@@ -151,6 +151,21 @@ TYPES = {
         "@typing.runtime_checkable\nclass K(typing.Protocol):\n    def go(self): ...\nclass L:\n    def go(self): ...\n"
         "def get(): return isinstance(L(), K), isinstance(1, K)"
     ),
+    "a structure": (
+        "class K(msgspec.Struct, rename='camel', forbid_unknown_fields=True):\n    a_b: int\n    c: list[int] = []\n"
+        "    d: int = 4\n    def sum(self): return self.a_b + self.d\n"
+        "def get(): return K(1), K(1).sum(), msgspec.json.encode(K(1)), msgspec.json.decode(b'{\"aB\": 3}', type=K)"
+    ),
+    "a frozen structure": (
+        "class K(msgspec.Struct, frozen=True, order=True, tag='k'):\n    a: int\n"
+        "    b: dict = msgspec.field(default_factory=dict)\n"
+        "def get(): return K(1) < K(2), msgspec.json.encode(K(1)), msgspec.structs.replace(K(1), a=3)"
+    ),
+    "a structure with words, below another": (
+        "class J(msgspec.Struct, dict=True, weakref=True):\n    a: int\n"
+        "class K(J, kw_only=True):\n    b: int\n    c: int = 1\n"
+        "def get():\n    k = K(1, b=2)\n    k.z = 3\n    return k, isinstance(k, J), k.z, msgspec.structs.fields(K)"
+    ),
     "a dictionary of weak values": (
         "import weakref\nclass K: cache = weakref.WeakValueDictionary()\ndef get(): return dict(K.cache)"
     ),
@@ -224,7 +239,7 @@ def test_classes_are_not_defined_again(text: str, result: Any) -> None:
 
 @pytest.mark.parametrize("text", [*ENUMS.values(), *TYPES.values()], ids=[*ENUMS.keys(), *TYPES.keys()])
 def test_enumerations_and_types_are_what_they_were(text: str) -> None:
-    get = script(f"import enum, typing\n{text}")["get"]
+    get = script(f"import enum, msgspec, typing\n{text}")["get"]
     again = elsewhere(get)
     assert repr(again()) == repr(get())
     assert repr(elsewhere(again)()) == repr(get())
