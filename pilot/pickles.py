@@ -23,8 +23,13 @@ from cloudpickle import cloudpickle as _internals
 
 Collect = Callable[[pickle.PickleBuffer], Any] | None
 
+#: The user's script; where it is imported again, in a child that multiprocessing starts by spawn or by fork server, it
+#: has the second name too.
+SCRIPT = ("__main__", "__mp_main__")
 #: Names of the modules that `cloudpickle.register_pickle_by_value` was called with.
 registered: set[str] = _internals._PICKLE_BY_VALUE_MODULES
+if SCRIPT[1] in sys.modules:
+    registered.add(SCRIPT[1])
 _loaded_classes = _internals._DYNAMIC_CLASS_TRACKER_BY_ID
 #: Classes that are as they should be in this process: its own, and those that were loaded completely.
 _settled: WeakSet[type] = WeakSet()
@@ -42,10 +47,10 @@ def dumps(value: Any, collect: Collect = None, retry: Callable[[], None] | None 
     Raises:
         Exception: it cannot be pickled, or only as a name of ``__main__``.
     """
-    if not registered:
+    if not registered or registered == {SCRIPT[1]}:
         try:
             data = pickle.dumps(value, 5, buffer_callback=collect)
-            if b"__main__" not in data:
+            if b"_main__" not in data:  # the end of either name
                 return data
         except Exception:  # not picklable by reference: the slower way decides
             pass
@@ -74,7 +79,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return super().reducer_override(value)
         if (by_value := _BY_VALUE.get(kind)) is not None:
             return NotImplemented if find(value) is not None else by_value(value)
-        if kind is ModuleType and value.__name__ == "__main__":
+        if kind is ModuleType and value.__name__ in SCRIPT:
             raise pickle.PicklingError("it reads the module __main__ itself, which is empty in a worker")
         reduce = self.dispatch_table.get(kind)
         if reduce is not None:
@@ -85,7 +90,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return NotImplemented
         else:
             reduced = value.__reduce_ex__(5)
-        if isinstance(reduced, str) and pickle.whichmodule(value, reduced) == "__main__":  # type: ignore[attr-defined]
+        if isinstance(reduced, str) and pickle.whichmodule(value, reduced) in SCRIPT:  # type: ignore[attr-defined]
             raise pickle.PicklingError(
                 f"{reduced} can only travel as a name of __main__, which is empty in a worker: define it in a module"
             )
@@ -111,7 +116,7 @@ def find(value: Any) -> tuple[Any, str] | None:
 
 def is_by_value(module: str) -> bool:
     """True for the script itself, and for modules that the user has registered with cloudpickle."""
-    if module == "__main__":
+    if module in SCRIPT:
         return True
     return bool(registered) and any(f"{module}.".startswith(f"{one}.") for one in registered)
 

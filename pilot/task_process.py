@@ -96,7 +96,7 @@ def _prepare_multiprocessing() -> None:
 
 
 def _reduce(pickler: Any, value: Any) -> Any:
-    if isinstance(value, _BY_NAME) and value.__module__ == "__main__":
+    if isinstance(value, _BY_NAME) and value.__module__ in pickles.SCRIPT:
         return _load, (pickles.dumps(value),)
     return NotImplemented
 
