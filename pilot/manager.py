@@ -622,7 +622,7 @@ class PilotManager:
                 needs = dict.fromkeys(found, True)
         if after:
             needs = {task.id: False for task in after} | (needs or {})
-        return self._send(Entry(self._next_task(), function, value, terms, name, time.time(), needs, weight=weight))
+        return self._send(Entry(next(self._task_ids), function, value, terms, name, time.time(), needs, weight=weight))
 
     def _next_task(self) -> int:
         return next(self._task_ids)

@@ -378,7 +378,7 @@ def draw(gate: str, serial: str) -> int:
 
 
 def test_what_cannot_have_another_attempt_is_refused(manager: PilotManager, tmp_path: Path) -> None:
-    done, failed = manager.submit_task(abs, -1), manager.submit_task(length, bytes(LARGE), 5)
+    done, failed = manager.submit_task(abs, -1), manager.submit_task(length, bytes(LARGE), "/nowhere/gate")
     manager.wait_tasks([done, failed], 60)
     with pytest.raises(DescriptionError, match=r"task 1 \(abs\) is done; allowed: tasks that failed or were cancelled"):
         manager.resubmit([failed, done])
