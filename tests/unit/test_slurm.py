@@ -380,7 +380,7 @@ def test_a_session_folder_that_sbatch_cannot_write_to(
         manager.submit_pilot(PilotDescription(resource="slurm://", cores_per_node=1))
 
 
-# ---- a manager that was killed before it wrote the number down --------------------------------------------------------
+# ---- a manager that was killed before it wrote the number down ------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [None, "my pilot"])
