@@ -356,6 +356,8 @@ def test_sbatch_goes_to_another_cluster_by_itself(slurm: Played, launcher: Slurm
         ("#SBATCH --clusters=all", "names of clusters"),
         ("#SBATCH -M 'a b'", "names of clusters"),
         ("#SBATCH --comment='open", "shell can read"),
+        ("#SBATCH hetjob", "ask for another pilot"),
+        ("#SBATCH  packjob # GPUs", "ask for another pilot"),
     ],
 )
 def test_lines_under_which_a_job_could_not_be_followed(
