@@ -385,7 +385,7 @@ def test_what_cannot_have_another_attempt_is_refused(manager: PilotManager, tmp_
     manager.wait_tasks([done, failed], 60)
     with pytest.raises(DescriptionError, match=r"task 1 \(abs\) is done; allowed: tasks that failed or were cancelled"):
         manager.resubmit([failed, done])
-    with pytest.raises(DescriptionError, match="allowed: tasks of this manager"):
+    with pytest.raises(DescriptionError, match=r"resubmit: \[7\] was given; allowed: tasks, as a list"):
         manager.resubmit([7])  # type: ignore[list-item]
     with PilotManager(tmp_path / "other") as other:
         other.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
