@@ -10,7 +10,7 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
-BENCHMARKS := imports dispatch latency threads granularity memory balance circuits qpus cutting failures
+BENCHMARKS := imports dispatch latency threads callables chains granularity memory balance circuits qpus cutting failures
 
 CLUSTER_BENCHMARKS := cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 

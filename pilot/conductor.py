@@ -411,7 +411,8 @@ class Conductor:
                 entry.blockers.add(id)
             elif outcome is None or outcome.status != OK:
                 entry.state = TaskState.FAILED
-                reason = f"it depends on task {id} ({task.name}), which {task.state.value} before"
+                how = "was cancelled" if task.cancelled() else "failed"
+                reason = f"it depends on task {id} ({task.name}), which {how} before"
                 return events.Link(entry, reason, id, *task._first())
             elif reference:
                 entry.take_value(id, task._manager._value(outcome))

@@ -147,7 +147,7 @@ class Controller:
             if pilot.ends_at is not None and pilot.state in _UP:
                 self._watch_walltime(pilot, now, commands)
             elif pilot.report_by is not None and now >= pilot.report_by:
-                self._give_up(pilot, commands)
+                self._give_up(pilot, now, commands)
         self._scale(now, commands)
         self._fail_hopeless(now, commands)
         self._assign(now, commands)
@@ -194,13 +194,11 @@ class Controller:
         self._firsts = event.firsts
         self._placement.batch = (len(event.firsts) - 1) << GENERATION_BITS
 
-    def _give_up(self, pilot: PilotLedger, commands: list[Any]) -> None:
-        """After an attach: nobody knows the job of this pilot, and no agent of it has joined."""
-        pilot.report_by = None
-        self._rejoined(pilot)
+    def _give_up(self, pilot: PilotLedger, now: float, commands: list[Any]) -> None:
+        """After an attach: nobody knows the job of this pilot, and no agent of it has joined. One that joins after all
+        is told to end."""
         reason = f"the id of its job was not recorded, and its agent has not joined for {REJOIN_SECONDS:.0f} s"
-        commands.append(events.StopPilot(pilot.id, drain=False))
-        self._change(pilot, PilotState.FAILED, reason, commands)
+        self._pilot_ended(events.PilotEnded(pilot.id, reason), now, commands)
 
     def _pilot_ready(self, event: events.PilotReady, now: float, commands: list[Any]) -> None:
         pilot = self.pilots[event.pilot]

@@ -188,6 +188,14 @@ class Fleet:
         """Watch a job that another manager started."""
         self._jobs[pilot] = _Running(self.launcher(description), native_id, mark, folder)
 
+    def find(self, pilot: str, description: PilotDescription, mark: str) -> str | None:
+        """The native id of a job that another manager may have started. Blocks."""
+        try:
+            return self.launcher(description).find(description, pilot, mark)
+        except Exception:
+            log.exception("it cannot be found out whether pilot %s has a job", pilot)
+            return None
+
     def stop(self, pilot: str) -> None:
         """The agent was told to end: see to it that it does."""
         self._unwanted.update(_jobs_of(pilot, self._starting))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from threading import Condition, Lock
@@ -15,6 +15,7 @@ from pilot import device, payload, registry
 from pilot.clients import Clients
 from pilot.descriptions import PilotDescription
 from pilot.errors import (
+    DescriptionError,
     NotPicklable,
     PilotError,
     PilotFailed,
@@ -304,6 +305,20 @@ class Task(Future[Any]):
         assert isinstance(value, bytes)
         notes = [f"stderr: {outcome.stderr[-2000:].rstrip()}"] if outcome.stderr else []
         return payload.load_exception(value, where, where, *notes, task=self.id)
+
+
+def tasks_of(method: str, given: Any) -> list[Task]:
+    """The list of tasks that a method was given.
+
+    Raises:
+        DescriptionError: it is something else, such as one task alone.
+    """
+    tasks: list[Any] = list(given) if isinstance(given, Iterable) else [None]
+    if not all(isinstance(task, Task) for task in tasks):
+        raise DescriptionError(
+            f"{method}: {given!r} was given; allowed: tasks, as a list or another iterable: [task] for one", given=given
+        )
+    return tasks
 
 
 class Pilot:

@@ -99,6 +99,11 @@ class Launcher(ABC):
                 answers.append(error)
         return answers
 
+    def find(self, description: PilotDescription, pilot: str, mark: str) -> str | None:
+        """The native id of the job that was submitted for this pilot with this mark, by a manager that was killed
+        before it wrote the id down; None: there is none, or it cannot be found. May block."""
+        return None
+
     @abstractmethod
     def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
         """State of each job (native id → its folder), and the resource manager's own words for it: the end's reason,

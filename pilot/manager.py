@@ -35,7 +35,7 @@ from pilot.errors import DescriptionError, NoPilotError, SessionError
 from pilot.exceptions import text_of
 from pilot.executables import run_executable
 from pilot.fleet import Fleet
-from pilot.handles import Pilot, Scaler, Task
+from pilot.handles import Pilot, Scaler, Task, tasks_of
 from pilot.interfaces import Job, Offer, Prepared, QPUInfo
 from pilot.journal import Journal, Reader
 from pilot.ledger import Entry, Function
@@ -622,7 +622,7 @@ class PilotManager:
                 needs = dict.fromkeys(found, True)
         if after:
             needs = {task.id: False for task in after} | (needs or {})
-        return self._send(Entry(self._next_task(), function, value, terms, name, time.time(), needs, weight=weight))
+        return self._send(Entry(next(self._task_ids), function, value, terms, name, time.time(), needs, weight=weight))
 
     def _next_task(self) -> int:
         return next(self._task_ids)
@@ -751,8 +751,11 @@ class PilotManager:
 
         Returns:
             The tasks that are done, and those that are not, each in the given order.
+
+        Raises:
+            DescriptionError: it is no list of tasks.
         """
-        waited = list(self._conductor.tasks.values() if tasks is None else tasks)
+        waited = list(self._conductor.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
         deadline = None if timeout is None else time.monotonic() + timeout
         for task in waited:
             try:
@@ -767,17 +770,22 @@ class PilotManager:
 
     def get_results(self, tasks: Iterable[Task]) -> list[Any]:
         """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
-        return [task.result() for task in tasks]
+        return [task.result() for task in tasks_of("get_results", tasks)]
 
     def explain(self, task: Task | int) -> str:
         """Why a task went where it went, or why it waits, in words.
 
         Raises:
             KeyError: no task of this manager has this id.
+            DescriptionError: it is no task, or another manager's.
             SessionError: this process was forked from the manager's.
         """
         self._check_process()
         task = self._conductor.tasks[task] if isinstance(task, int) else task
+        if not isinstance(task, Task) or task._manager is not self:
+            raise DescriptionError(
+                f"explain: {task!r} was given; allowed: a task of this manager, or its id", given=task
+            )
         controller, entry = self._conductor.controller, task._entry
         why = self._conductor.ask(lambda: controller.explain(entry, time.monotonic()))
         info = task.info

@@ -161,6 +161,8 @@ def load(value: Value, references: Mapping[int, Value] | None = None, spool: Spo
     """What `dump` took, with its spool; references to tasks become their results."""
     if value is None:
         return None
+    if not references and type(value) is bytes:
+        return pickle.loads(value)
     before = getattr(_local, "loading", None)
     _local.loading = references or {}, spool
     try:
@@ -194,13 +196,15 @@ def dump_function(function: Any) -> bytes:
 
 
 def _pickle(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
-    def again() -> None:
+    collect = None if buffers is None else buffers.append
+    data = pickles.dumps_by_name(value, collect)
+    if data is None:
         if buffers is not None:
             buffers.clear()
         if (found := getattr(_local, "found", None)) is not None:
             found.clear()
-
-    return pickles.dumps(value, None if buffers is None else buffers.append, again)
+        data = pickles.dumps_by_value(value, collect)
+    return data
 
 
 # ---- work of MPI ranks ----------------------------------------------------------------------------------------

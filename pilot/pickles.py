@@ -46,26 +46,34 @@ _settled: WeakSet[type] = WeakSet()
 _settling_one = threading.RLock()
 
 
-def dumps(value: Any, collect: Collect = None, retry: Callable[[], None] | None = None) -> bytes:
+def dumps(value: Any) -> bytes:
     """The value in pickle protocol 5.
-
-    Args:
-        value: any picklable Python value.
-        collect: takes large buffers out of band; None: they are part of the pickle.
-        retry: called when a first, quicker way has failed, after which all buffers are collected again.
 
     Raises:
         Exception: it cannot be pickled, or only as a name of ``__main__``.
     """
-    if not registered:
-        try:
-            data = pickle.dumps(value, 5, buffer_callback=collect)
-            if b"_main__" not in data:  # also __mp_main__
-                return data
-        except Exception:  # not picklable by reference: the slower way decides
-            pass
-        if retry is not None:
-            retry()
+    data = dumps_by_name(value)
+    return dumps_by_value(value) if data is None else data
+
+
+def dumps_by_name(value: Any, collect: Collect = None) -> bytes | None:
+    """As `dumps`, quickly; None where something has to travel by value.
+
+    Args:
+        value: any Python value.
+        collect: takes large buffers out of band; None: they are part of the pickle.
+    """
+    if registered:
+        return None
+    try:
+        data = pickle.dumps(value, 5, buffer_callback=collect)
+    except Exception:  # not picklable by reference
+        return None
+    return None if b"_main__" in data else data  # also __mp_main__
+
+
+def dumps_by_value(value: Any, collect: Collect = None) -> bytes:
+    """As `dumps`, for what `dumps_by_name` does not take."""
     with io.BytesIO() as file:
         Pickler(file, 5, collect).dump(value)
         return file.getvalue()

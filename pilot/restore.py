@@ -117,6 +117,9 @@ def _restore_pilot(
     if mark:
         pilot._change(PilotState.QUEUED, "waits for its agent to join again")
         conductor.adopt(id, mark)
+        if native_id is None and (native_id := conductor.fleet.find(id, description, mark)) is not None:
+            changed = (id, PilotState.QUEUED.value, "its job was found", native_id, time.time())
+            conductor.journal.put("pilot_changes", changed)
         if native_id is not None:
             conductor.fleet.adopt(id, description, native_id, mark, manager._folder.pilot(id))
         for job, native in conductor.journal.further_jobs(id).items():

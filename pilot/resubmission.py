@@ -8,7 +8,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from pilot.errors import DescriptionError, SessionError
-from pilot.handles import Task
+from pilot.handles import Task, tasks_of
 from pilot.ledger import Entry
 from pilot.results import Spooled, Value
 from pilot.states import TaskState
@@ -47,7 +47,7 @@ class Resubmission:
 
     def resubmit(self, tasks: Iterable[Task]) -> list[Task]:
         """As `PilotManager.resubmit`."""
-        given = list(tasks)
+        given = tasks_of("resubmit", tasks)
         for task in given:
             self._check(task)
         wanted = [self._first.get(task.id, task.id) for task in given]
@@ -64,8 +64,6 @@ class Resubmission:
         return [new[id] for id in wanted]
 
     def _check(self, task: Task) -> None:
-        if not isinstance(task, Task):
-            raise DescriptionError(f"resubmit: {task!r} was given; allowed: tasks of this manager", given=task)
         if task._manager is not self._manager:
             raise DescriptionError(f"resubmit: task {task.id} is another manager's", given=task)
         if not task.done() or task.state not in _OVER:

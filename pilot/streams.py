@@ -42,6 +42,14 @@ def has_output() -> bool:
     return sys.__stdout__ is not None
 
 
+def is_output(path: str) -> bool:
+    """True when this file is standard output, by whatever name."""
+    try:
+        return has_output() and os.path.samestat(Path(path).stat(), os.fstat(1))
+    except OSError:  # it is not there yet
+        return False
+
+
 def say(text: str) -> None:
     """A line on standard error, where that can be had."""
     try:

@@ -69,6 +69,8 @@ def submit(options: argparse.Namespace, interruption: Interruption) -> int:
         Interrupted: a signal came before all was done.
         OSError: standard output takes nothing, and nothing else was asked for.
     """
+    if options.json is not None and streams.is_output(options.json):
+        options.json = "-"  # the table would go over it
     _check(options)
     wanted = [_task(name, options) for name in options.files]
     pilots = [_pilot(text, options.qpu) for text in options.pilot] or [_pilot(_usual(), options.qpu)]

@@ -168,15 +168,15 @@ def names() -> list[str]:
     return sorted(psij.JobExecutor.get_executor_names())
 
 
-def make(name: str, folder: Path) -> psij.JobExecutor:
-    """A new executor that keeps its files below ``folder``, which the jobs' hosts must see; or below ~/.psij when that
-    path has blanks or the like, with which PSI/J's scripts do not work.
+def make(name: str, folder: Path | None) -> psij.JobExecutor:
+    """A new executor that keeps its files below ``folder``, which the jobs' hosts must see; or below ~/.psij when there
+    is none, or when its path has blanks or the like, with which PSI/J's scripts do not work.
 
     Raises:
         ValueError: PSI/J cannot load it; the message says why.
     """
     options: dict[str, Any] = {"queue_polling_interval": POLL_SECONDS, "initial_queue_polling_delay": 1}
-    work = folder / "psij"
+    work = psij.JobExecutorConfig.DEFAULT_WORK_DIRECTORY if folder is None else folder / "psij"
     if shutil.which("bash") is None:
         raise ValueError("PSI/J's launchers need bash, which is not there")
     if shlex.quote(str(work)) != str(work):  # its scripts do not quote their own path

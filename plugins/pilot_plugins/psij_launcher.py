@@ -108,7 +108,7 @@ class PsijLauncher(Launcher):
             raise description.wrong("resource", f"an executor that PSI/J has here: {known}")
         return name
 
-    def _executor(self, name: str, folder: Path) -> psij.JobExecutor:
+    def _executor(self, name: str, folder: Path | None) -> psij.JobExecutor:
         """The one executor of this name; the first job's folder, or the first that is asked for, holds its files."""
         if name not in self._executors:
             try:
@@ -294,7 +294,7 @@ class PsijLauncher(Launcher):
         if name == "local":
             self._cancel_local(rest, mark)
         else:
-            self._cancel_queued(native_id, name, rest, folder or Path())
+            self._cancel_queued(native_id, name, rest, folder)
         end_marked(mark)
         remove_scratch(mark)
         if folder is not None and folder.is_dir():
@@ -324,11 +324,11 @@ class PsijLauncher(Launcher):
                     process.kill()
         _wait(is_gone, CANCEL_SECONDS)
 
-    def _cancel_queued(self, native_id: str, name: str, rest: str, folder: Path) -> None:
+    def _cancel_queued(self, native_id: str, name: str, rest: str, folder: Path | None) -> None:
         executor = self._executor(name, folder)
         self._parts(native_id)
         known = self._jobs.get(native_id)
-        if known is not None and known.status.final and (folder / "ended").exists():
+        if known is not None and known.status.final and folder is not None and (folder / "ended").exists():
             return
         job = psij.Job()  # PSI/J refuses to cancel what it believes to be over: here is one of which it knows nothing
         deadline = time.monotonic() + CANCEL_SECONDS

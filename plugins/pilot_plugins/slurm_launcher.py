@@ -29,9 +29,9 @@ from pilot.interfaces import Job, JobState, Launcher
 from pilot.processes import end_marked, remove_scratch
 from pilot_plugins.slurm_cluster import Cluster
 from pilot_plugins.slurm_hosts import SSH, Host, Runner, host_of, run
-from pilot_plugins.slurm_ids import SlurmId, name_of
+from pilot_plugins.slurm_ids import SlurmId, name_of, unique_name
 from pilot_plugins.slurm_script import check_options, clusters_of, script, write
-from pilot_plugins.slurm_submission import Loose, submit
+from pilot_plugins.slurm_submission import Loose, find, submit
 
 #: Jobs in one array; Slurm's own default of MaxArraySize is 1001.
 ARRAY_JOBS = 1000
@@ -126,6 +126,12 @@ class SlurmLauncher(Launcher):
         self._cluster(host, cluster).watch(ids, [job.folder for job in jobs])
         self._folders.update((str(id), job.folder) for id, job in zip(ids, jobs, strict=True))
         return [str(id) for id in ids]
+
+    def find(self, description: PilotDescription, pilot: str, mark: str) -> str | None:
+        """By its name, which follows from the mark. Not one that was submitted in an array with others."""
+        host, name = host_of(description), unique_name(description.name or pilot, mark)
+        found = find(self._host(host)[0], name, _clusters(description), unfinished=True)
+        return str(SlurmId(*found[0], host, name)) if found else None
 
     def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
         """From the jobs' own files and the last answer of squeue. Blocks for `STATUS_SECONDS` at most, and only when

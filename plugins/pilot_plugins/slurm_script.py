@@ -97,6 +97,8 @@ def check_options(wanted: PilotDescription) -> None:
         given = given_options(wanted)
     except ValueError as error:
         raise wanted.wrong("scheduler_script_commands", f"#SBATCH lines that a shell can read: {error}") from None
+    if any(re.match(r"#SBATCH\s+(het|pack)job\b", line) for line in wanted.scheduler_script_commands):
+        raise wanted.wrong("scheduler_script_commands", "#SBATCH lines of one job: ask for another pilot")
     for name, _ in given:
         for (long, short), advice in _NOT_A_PILOTS.items():
             if name == short or (len(name) > 2 and long.startswith(name)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import random
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -434,3 +435,38 @@ def test_a_large_function_that_is_pickled_again_and_again_is_told_of_once(
     assert [manager.submit_task(work).result(SOON) for _ in range(3)] == [2_000_000] * 3
     (told,) = [one.getMessage() for one in caplog.records if "at each submission" in one.getMessage()]
     assert told.startswith("function work takes 2,00")
+
+
+AGAIN = """
+import multiprocessing
+from pilot import PilotDescription, PilotManager
+
+STEP = 5
+
+class Number:
+    def __init__(self, value):
+        self.value = value
+
+def add(number):
+    return Number(number.value + STEP)
+
+def own_manager(value):
+    with PilotManager() as manager:
+        manager.submit_pilot(PilotDescription(cores_per_node=1))
+        by_name = manager.submit_task(add, Number(value)).result(timeout=60)
+        read = manager.submit_task(lambda number: add(number).value, Number(value)).result(timeout=60)
+        return by_name.value, type(by_name) is Number, read
+
+if __name__ == "__main__":
+    for method in ("spawn", "forkserver"):
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            print(pool.map(own_manager, [1]))
+"""
+
+
+def test_a_child_that_imports_the_script_again_submits_what_it_defines(tmp_path: Path) -> None:
+    """multiprocessing gives the script another name there."""
+    program = tmp_path / "program.py"
+    program.write_text(AGAIN)
+    ran = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=170)
+    assert ran.stdout.splitlines() == ["[(6, True, 6)]"] * 2, ran.stderr

@@ -98,6 +98,26 @@ def test_something_that_is_no_work_is_refused(manager: PilotManager) -> None:
         manager.submit_task(42)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("method", ["wait_tasks", "get_results", "resubmit"])
+@pytest.mark.parametrize("kind", ["one task alone", "its id", "ids", "a function"])
+def test_what_is_no_list_of_tasks_is_refused(manager: PilotManager, method: str, kind: str) -> None:
+    task = manager.submit_task(abs, -1)
+    given = {"one task alone": task, "its id": task.id, "ids": [task.id], "a function": abs}[kind]
+    with pytest.raises(
+        DescriptionError, match=rf"^{method}: .* was given; allowed: tasks, as a list .*\[task\] for one"
+    ):
+        getattr(manager, method)(given)
+
+
+def test_only_a_task_of_the_manager_is_explained(manager: PilotManager, tmp_path: Path) -> None:
+    with PilotManager(tmp_path / "other") as other:
+        other.submit_pilot(PilotDescription(cores_per_node=1))
+        strangers = other.submit_task(abs, -1)
+        for given in (strangers, "1", None):
+            with pytest.raises(DescriptionError, match=r"explain: .* allowed: a task of this manager, or its id"):
+                manager.explain(given)  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on the path in which a test makes distributions up."""

@@ -79,6 +79,13 @@ def test_the_file_is_written_whatever_happens_to_the_streams(
     assert sum(record["counts"].values()) == 50
 
 
+@pytest.mark.parametrize("name", ["/dev/stdout", "./r.json"])
+def test_the_table_is_not_written_over_a_file_that_is_standard_output(folder: Path, name: str) -> None:
+    code, _, errors = shell(folder, f"{SUBMIT} --json {name}", "> r.json")
+    assert (code, errors) == (0, "")
+    assert sum(read(folder)[0]["counts"].values()) == 50
+
+
 def test_signs_that_the_encoding_lacks_are_written_in_plain_ones(folder: Path) -> None:
     words = "submit state.qasm --pilot process:1 --observable ZZ --json r.json"
     code, shown, said = shell(folder, words, PYTHONIOENCODING="ascii")

@@ -1213,9 +1213,20 @@ def test_restarts_count_on(world: World) -> None:
     assert world.pilot_state() is PilotState.FAILED
 
 
+def test_a_pilot_whose_job_is_not_known_and_does_not_report_is_started_again(world: World) -> None:
+    wanted = PilotDescription(cores_per_node=1, restarts=1)
+    world.feed(events.PilotAsked("p", wanted, 2**30, rejoins=True, job_known=False))
+    (task,) = world.submit()
+    commands = world.tick(module.REJOIN_SECONDS + 1)
+    assert events.StartPilot("p") in commands
+    assert world.pilot_state() is PilotState.QUEUED
+    world.ready()
+    assert world.state(task) is TaskState.BOUND
+
+
 @pytest.mark.parametrize("joins", [True, False])
 def test_a_pilot_whose_job_is_not_known_has_time_to_report(world: World, joins: bool) -> None:
-    wanted = PilotDescription(cores_per_node=1)
+    wanted = PilotDescription(cores_per_node=1, restarts=0)
     world.feed(events.PilotAsked("p", wanted, 2**30, rejoins=True, job_known=False))
     (task,) = world.submit()
     world.tick(module.REJOIN_SECONDS - 1)

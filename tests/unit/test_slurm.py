@@ -356,6 +356,8 @@ def test_sbatch_goes_to_another_cluster_by_itself(slurm: Played, launcher: Slurm
         ("#SBATCH --clusters=all", "names of clusters"),
         ("#SBATCH -M 'a b'", "names of clusters"),
         ("#SBATCH --comment='open", "shell can read"),
+        ("#SBATCH hetjob", "ask for another pilot"),
+        ("#SBATCH  packjob # GPUs", "ask for another pilot"),
     ],
 )
 def test_lines_under_which_a_job_could_not_be_followed(
@@ -378,3 +380,28 @@ def test_a_session_folder_that_sbatch_cannot_write_to(
     monkeypatch.delenv("SLURM_CONF", raising=False)
     with PilotManager(tmp_path / name) as manager, pytest.raises(SessionError, match=r"session_dir.*backslashes"):
         manager.submit_pilot(PilotDescription(resource="slurm://", cores_per_node=1))
+
+
+# ---- a manager that was killed before it wrote the number down ------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [None, "my pilot"])
+def test_a_job_whose_number_was_not_written_down_is_found_by_its_name(
+    slurm: Played, make: Callable[..., Job], name: str | None
+) -> None:
+    job = make(name=name)
+    mark = job.environment[MARK]
+    native_id = SlurmLauncher(slurm).submit(job)
+    attached = SlurmLauncher(slurm)
+    assert attached.find(job.description, job.pilot, mark) == native_id
+    assert attached.find(job.description, job.pilot, "0" * len(mark)) is None
+    slurm.jobs[SlurmId.read(native_id).number].state = "CANCELLED"
+    assert attached.find(job.description, job.pilot, mark) is None
+
+
+@pytest.mark.parametrize("way", ["empty", "no controller", "not there", "killed", "a page of HTML", "others' jobs"])
+def test_no_job_is_found_where_squeue_does_not_answer(slurm: Played, make: Callable[..., Job], way: str) -> None:
+    job = make()
+    SlurmLauncher(slurm).submit(job)
+    slurm.squeue = NOTHING_OF_IT[way]
+    assert SlurmLauncher(slurm).find(job.description, job.pilot, job.environment[MARK]) is None
