@@ -98,7 +98,7 @@ def is_immutable(work: Any) -> bool:
 
 def together(work: Any) -> Any:
     """What runs several tasks of this callable at once (`interfaces.Part.function`); None: nothing."""
-    return work.run_together if is_immutable(work) and hasattr(type(work), "run_together") else None
+    return work.run_together if hasattr(type(work), "run_together") and is_immutable(work) else None
 
 
 def name_of(work: Any) -> str:

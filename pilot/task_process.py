@@ -33,8 +33,8 @@ _BY_NAME = (type, types.FunctionType, type(functools.lru_cache(abs)))
 _engines_handlers: dict[signal.Signals, Any] = {}
 #: In each thread: its mask of signals before a fork.
 _masks = threading.local()
-#: The callable that runs, and its arguments.
-_in_hand: list[Any] = []
+#: The callable that runs, and its arguments; None: nothing runs.
+_in_hand: list[tuple[Any, Any, Any] | None] = [None]
 #: The connections of the engine: descriptor → inode.
 _engines_sockets: dict[int, int] = {}
 #: Where the children of this worker write down that they are there.
@@ -92,11 +92,11 @@ def call(function: Any, args: Any, kwargs: Any) -> Any:
     """``function(*args, **kwargs)``. While it runs, what came along of the script is found by name in the empty
     ``__main__``: pickle and what is built on it (shelve, joblib, pools with a pickler of their own) write functions and
     classes as names."""
-    _in_hand[:] = function, *args, *kwargs.values()
+    _in_hand[0] = function, args, kwargs
     try:
         return function(*args, **kwargs)
     finally:
-        _in_hand.clear()
+        _in_hand[0] = None
 
 
 def _of_script(name: str) -> Any:
@@ -116,9 +116,10 @@ def _of_script(name: str) -> Any:
 def _functions() -> Iterator[types.FunctionType]:
     """The script's functions in what is in hand, and in its classes."""
     seen: list[Any] = []
+    function, args, kwargs = _in_hand[0] or (None, (), {})
     given = [
         value
-        for one in _in_hand
+        for one in (function, *args, *kwargs.values())
         for value in ((one, *one.args, *one.keywords.values()) if isinstance(one, functools.partial) else (one,))
     ]
     for work in (*given, *(value for kind in pickles.loaded_classes() for value in vars(kind).values())):
