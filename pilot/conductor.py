@@ -148,8 +148,8 @@ class Conductor:
         """
         self.controller = controller
         self.server = server
+        self.journal = journal(self._committed)  # the first, for it may fail
         self.fleet = Fleet(self._job_started, self._job_ended, self._job_seen, self._is_heard)
-        self.journal = journal(self._committed)
         self._spool = spool
         self._start_pilot = start_pilot
         self.tasks: dict[int, Task] = {}

@@ -313,7 +313,7 @@ def tasks_of(method: str, given: Any) -> list[Task]:
     Raises:
         DescriptionError: it is something else, such as one task alone.
     """
-    tasks = list(given) if isinstance(given, Iterable) else [None]
+    tasks: list[Any] = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(task, Task) for task in tasks):
         raise DescriptionError(
             f"{method}: {given!r} was given; allowed: tasks, as a list or another iterable: [task] for one", given=given
