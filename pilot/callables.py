@@ -16,7 +16,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from itertools import repeat
-from operator import is_
+from operator import attrgetter, is_
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -34,6 +34,8 @@ _IMMUTABLE = frozenset(
 )
 _MISSING = object()
 _ROOT = object()
+#: What else a function says of itself.
+_texts = attrgetter("__name__", "__qualname__", "__module__", "__doc__")
 
 #: Code → names of the globals that it and the functions inside it read or set.
 _names: WeakKeyDictionary[CodeType, tuple[str, ...]] = WeakKeyDictionary()
@@ -51,14 +53,24 @@ class Snapshot:
         self._registered = frozenset(registered)
 
     @classmethod
-    def of(cls, work: Any) -> Snapshot | None:
-        """Of a function or class; None: it may change in place, as other objects may."""
+    def of(cls, work: Any, *, owned: bool = False) -> Snapshot | None:
+        """Of a function or class; None: it may change in place, as other objects may.
+
+        Args:
+            work: any callable.
+            owned: nobody but ``work`` uses its globals, as where it was loaded from a pickle. What it sets there under
+                names that its code does not show (``globals()``, ``exec``) is then a change as well.
+        """
         if (named := _place(work)) is not None:
             return cls(named, (), None)
         if type(work) is not FunctionType:
             return None
-        walk = _Walk(work)
-        return cls(None, tuple(walk.reads), len(sys.modules) if walk.packages else None) if walk.whole() else None
+        walk = _Walk(work, owned)
+        try:
+            whole = walk.whole()
+        except RecursionError:  # tuples in tuples, deeper than pickle goes
+            return None
+        return cls(None, tuple(walk.reads), len(sys.modules) if walk.packages else None) if whole else None
 
     def holds(self, work: Any) -> bool:
         """True while all is the same for this callable, the one that it was made of."""
@@ -77,26 +89,61 @@ def is_lasting(work: Any) -> bool:
 
 
 def is_immutable(work: Any) -> bool:
-    """True for an object of a class that says that its objects never change; they can be compared and hashed."""
-    return getattr(type(work), "immutable", False) is True
+    """True for an object of a class that says that its objects never change, and that compares and hashes them by what
+    they are: another library may call something else immutable."""
+    kind: Any = type(work)
+    by_value = kind.__eq__ is not object.__eq__ and kind.__hash__ not in (None, object.__hash__)
+    return by_value and getattr(kind, "immutable", False) is True
+
+
+def together(work: Any) -> Any:
+    """What runs several tasks of this callable at once (`interfaces.Part.function`); None: nothing."""
+    return work.run_together if is_immutable(work) and hasattr(type(work), "run_together") else None
+
+
+def name_of(work: Any) -> str:
+    """How a callable is called, or else its class: an object may answer to any name, or to none."""
+    try:
+        name = work.__name__
+    except Exception:
+        name = None
+    return name if isinstance(name, str) and name else type(work).__name__
 
 
 class _Read:
     """What one function that travels by value reads."""
 
-    __slots__ = ("cells", "code", "contents", "defaults", "function", "names", "options", "own", "space", "values")
+    __slots__ = (
+        *(
+            "annotations",
+            "cells",
+            "code",
+            "contents",
+            "defaults",
+            "function",
+            "names",
+            "options",
+            "own",
+            "size",
+            "space",
+        ),
+        *("texts", "values"),
+    )
 
-    def __init__(self, function: FunctionType, root: FunctionType) -> None:
+    def __init__(self, function: FunctionType, root: FunctionType, owned: bool) -> None:
         #: `_ROOT` stands for the function that was asked for, so that the snapshot does not keep it alive.
         self.function: Any = _ROOT if function is root else function
         self.code = function.__code__
         self.defaults = function.__defaults__
         self.options = dict(function.__kwdefaults__ or {}) or None
         self.own = dict(function.__dict__)
+        self.annotations = dict(function.__annotations__)
+        self.texts = _texts(function)
         self.cells: tuple[CellType, ...] = function.__closure__ or ()
         self.contents = tuple(_content(cell) for cell in self.cells)
         self.space = function.__globals__
-        self.names = _names_of(self.code)
+        self.names = tuple(self.space) if owned else _names_of(self.code)
+        self.size = len(self.space) if owned else None
         self.values = tuple(self.space.get(name, _MISSING) for name in self.names)
 
     def holds(self, root: Any) -> bool:
@@ -108,6 +155,13 @@ class _Read:
         own = function.__dict__
         if (own or self.own) and not _same(own, self.own):
             return False
+        if _texts(function) != self.texts:
+            return False
+        annotations = function.__annotations__
+        if (annotations or self.annotations) and not _same(annotations, self.annotations):
+            return False
+        if self.size is not None and len(self.space) != self.size:
+            return False
         if self.cells and not all(map(is_, map(_content, self.cells), self.contents)):
             return False
         return not self.names or all(map(is_, map(self.space.get, self.names, repeat(_MISSING)), self.values))
@@ -116,8 +170,9 @@ class _Read:
 class _Walk:
     """Through all the functions that travel by value with one, each once."""
 
-    def __init__(self, root: FunctionType) -> None:
+    def __init__(self, root: FunctionType, owned: bool) -> None:
         self._root = root
+        self._owned = owned
         self._functions = [root]
         self.reads: list[_Read] = []
         #: It reads a package: of its submodules those travel along that are imported by then.
@@ -126,15 +181,17 @@ class _Walk:
     def whole(self) -> bool:
         """True when nothing that they read can change in place."""
         for function in self._functions:  # grows meanwhile
-            read = _Read(function, self._root)
+            read = _Read(function, self._root, self._owned)
             self.reads.append(read)
+            used = map(function.__globals__.get, _names_of(read.code), repeat(_MISSING))
             values = (
                 *(read.defaults or ()),
                 *(read.options or {}).values(),
                 *read.own.values(),
                 *read.contents,
-                *read.values,
-                *function.__annotations__.values(),
+                *used,
+                *read.annotations.values(),
+                *read.texts,
             )
             if not all(map(self._is_fixed, values)):
                 return False

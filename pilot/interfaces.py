@@ -392,7 +392,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     #: What a worker runs: ``function(*args)``. A class whose objects are the same function whenever they are equal sets
     #: ``immutable``; one whose tasks are weighed in seconds that they are expected to take sets ``weighs_seconds``; one
-    #: that can run several tasks at once has ``run_together(list of args) -> list of results or exceptions``.
+    #: that can run several tasks at once sets ``immutable`` and has ``run_together(list of args) -> list of results or
+    #: exceptions``.
     function: Callable[..., Any]
     args: tuple[Any, ...]
     #: How long it takes, in units that are the same for all tasks of its function.

@@ -26,7 +26,7 @@ import msgspec
 
 from pilot import events, mpi, payload, registry
 from pilot.addresses import hosts, is_loopback, listen, listen_at
-from pilot.callables import Snapshot, is_immutable
+from pilot.callables import Snapshot, is_immutable, name_of
 from pilot.conductor import Conductor
 from pilot.controller import Controller
 from pilot.descriptions import PLAIN, SLOT, PilotDescription, TaskDescription, Terms
@@ -543,7 +543,7 @@ class PilotManager:
             args = (wanted.mpi, wanted.environment, wanted.working_directory)
             name = name or Path(wanted.mpi[0]).name
         elif wanted.ranks:
-            name = name or getattr(function, "__name__", None) or type(function).__name__
+            name = name or name_of(function)
             args, kwargs = (payload.dump_function(function), args, kwargs), {}
             function = mpi.run_function
         return self._submit(function, args, kwargs, wanted.terms(), name, after)
@@ -736,7 +736,7 @@ class PilotManager:
         with self._lock:
             function = self._functions.get(digest)
             if function is None:
-                name = getattr(work, "__name__", None) or type(work).__name__
+                name = name_of(work)
                 function = Function(len(self._functions) + 1, digest, name)
                 if getattr(type(work), "weighs_seconds", False):
                     function.seconds = 1.0

@@ -27,6 +27,7 @@ from typing import Any
 import msgspec
 
 from pilot import errors, exceptions, pickles
+from pilot.callables import name_of
 from pilot.errors import NotPicklable, SessionError, TaskError
 from pilot.results import Failure, Spooled, Value
 
@@ -180,15 +181,16 @@ def dump_function(function: Any) -> bytes:
     Raises:
         NotPicklable: it cannot be pickled; says what and why.
     """
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
     try:
         code = _pickle(function, None)
     except Exception as error:
-        raise NotPicklable(f"the function {name} cannot be pickled: {type(error).__name__}: {error}") from error
+        raise NotPicklable(
+            f"the function {name_of(function)} cannot be pickled: {type(error).__name__}: {error}"
+        ) from error
     if len(code) > FUNCTION_BYTES:
         raise NotPicklable(
-            f"the function {name} takes {len(code):,} bytes along (at most {FUNCTION_BYTES:,}): give it large data "
-            "as an argument"
+            f"the function {name_of(function)} takes {len(code):,} bytes along (at most {FUNCTION_BYTES:,}): give it "
+            "large data as an argument"
         )
     return code
 

@@ -6,30 +6,30 @@ A worker's ``__main__`` is empty. What the user's script defines, and whatever c
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import io
 import pickle
 import sys
 import threading
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from types import FunctionType, ModuleType
+from types import FunctionType, MemberDescriptorType, ModuleType, resolve_bases
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 import cloudpickle
 from cloudpickle import cloudpickle as _internals
 
+#: What the script is called: as the first process, and in a child that multiprocessing has spawned.
+MAINS = ("__main__", "__mp_main__")
+
 Collect = Callable[[pickle.PickleBuffer], Any] | None
 
-#: The user's script; where it is imported again, in a child that multiprocessing starts by spawn or by fork server, it
-#: has the second name too.
-SCRIPT = ("__main__", "__mp_main__")
 #: Names of the modules that `cloudpickle.register_pickle_by_value` was called with.
 registered: set[str] = _internals._PICKLE_BY_VALUE_MODULES
-if SCRIPT[1] in sys.modules:
-    registered.add(SCRIPT[1])
 _loaded_classes = _internals._DYNAMIC_CLASS_TRACKER_BY_ID
 #: Classes that are as they should be in this process: its own, and those that were loaded completely.
 _settled: WeakSet[type] = WeakSet()
@@ -53,13 +53,13 @@ def dumps_by_name(value: Any, collect: Collect = None) -> bytes | None:
         value: any Python value.
         collect: takes large buffers out of band; None: they are part of the pickle.
     """
-    if registered and registered != {SCRIPT[1]}:
+    if registered:
         return None
     try:
         data = pickle.dumps(value, 5, buffer_callback=collect)
     except Exception:  # not picklable by reference
         return None
-    return None if b"_main__" in data else data  # the end of either name of the script
+    return None if b"_main__" in data else data  # also __mp_main__
 
 
 def dumps_by_value(value: Any, collect: Collect = None) -> bytes:
@@ -75,34 +75,47 @@ def forget_classes() -> None:
         _loaded_classes.clear()
 
 
+def loaded_classes() -> list[type]:
+    """The classes that have travelled by value since then."""
+    return list(_loaded_classes.values())
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """As cloudpickle's; what can only travel as a name of ``__main__`` raises."""
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
         if issubclass(kind, type):
-            reduced = super().reducer_override(value)
-            return _settling(value, reduced) if isinstance(reduced, tuple) and len(reduced) == 6 else reduced
+            own = getattr(value, "__module__", None) == MAINS[1]  # which cloudpickle takes for a module
+            reduced = _internals._dynamic_class_reduce(value) if own else super().reducer_override(value)
+            return _reduce_class(value, reduced) if isinstance(reduced, tuple) and len(reduced) == 6 else reduced
         if kind is FunctionType:
-            return super().reducer_override(value)
+            own = getattr(value, "__module__", None) == MAINS[1]
+            return self._dynamic_function_reduce(value) if own else super().reducer_override(value)
         if (by_value := _BY_VALUE.get(kind)) is not None:
             return NotImplemented if find(value) is not None else by_value(value)
-        if kind is ModuleType and value.__name__ in SCRIPT:
+        if kind is ModuleType and value.__name__ in MAINS:
             raise pickle.PicklingError("it reads the module __main__ itself, which is empty in a worker")
+        if kind is not ModuleType and issubclass(kind, ModuleType) and _is_imported(value):
+            return importlib.import_module, (value.__name__,)  # such as those of six, or lazy ones
         reduce = self.dispatch_table.get(kind)
         if reduce is not None:
             reduced = reduce(value)
         elif _reduces_plainly(kind):
-            if isinstance(value, Future) or hasattr(kind, "_asyncio_future_blocking"):
+            if issubclass(kind, Future) or hasattr(kind, "_asyncio_future_blocking"):
                 raise pickle.PicklingError("a future of another library cannot travel: wait for it, give its result")
             return NotImplemented
         else:
             reduced = value.__reduce_ex__(5)
-        if isinstance(reduced, str) and pickle.whichmodule(value, reduced) in SCRIPT:  # type: ignore[attr-defined]
+        if isinstance(reduced, str) and pickle.whichmodule(value, reduced) in MAINS:  # type: ignore[attr-defined]
             raise pickle.PicklingError(
                 f"{reduced} can only travel as a name of __main__, which is empty in a worker: define it in a module"
             )
         return reduced
+
+
+def _is_imported(module: ModuleType) -> bool:
+    return sys.modules.get(module.__name__) is module
 
 
 def _reduces_plainly(kind: Any) -> bool:
@@ -124,7 +137,7 @@ def find(value: Any) -> tuple[Any, str] | None:
 
 def is_by_value(module: str) -> bool:
     """True for the script itself, and for modules that the user has registered with cloudpickle."""
-    if module in SCRIPT:
+    if module in MAINS:
         return True
     return bool(registered) and any(f"{module}.".startswith(f"{one}.") for one in registered)
 
@@ -132,10 +145,80 @@ def is_by_value(module: str) -> bool:
 # ---- classes: a pickle that comes back does not change the class that its own process has ----------------------
 
 
-def _settling(kind: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+def _reduce_class(kind: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """As cloudpickle's; besides with the slots, and made without what happens where a class is defined."""
     _settled.add(kind)
     make, args, state, _, _, set_state = reduced
+    if make is _internals._make_skeleton_class:
+        metaclass, name, bases, space, *tracked = args
+        attributes, others = state
+        if "__slots__" in vars(kind):
+            space = {**space, "__slots__": _slots(kind)}
+        attributes = {name: value for name, value in attributes.items() if not _is_slot(value, kind)}
+        maker = next(one for one in metaclass.__mro__ if find(one) is not None)
+        make, args, state = _make_class, (maker, metaclass, name, bases, space, *tracked), (attributes, others)
     return make, args, (set_state, state), None, None, _settle
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    """The names of a class's own slots, as objects have them: private ones have the class's name before them."""
+    space = vars(kind)
+    named = (name for name, value in space.items() if _is_slot(value, kind))
+    return (*named, *(name for name in ("__dict__", "__weakref__") if name in space))
+
+
+def _is_slot(value: Any, kind: type) -> bool:
+    return isinstance(value, MemberDescriptorType) and value.__objclass__ is kind
+
+
+def _make_class(
+    maker: Any, metaclass: Any, name: str, bases: tuple[Any, ...], space: dict[str, Any], tracker: str, extra: Any
+) -> type:
+    """The class that this process has, or one without attributes. No code of a script that counts or changes classes
+    where they are defined runs, for it has run: the attributes that come later are its result.
+
+    Args:
+        maker: the first class in the ``metaclass``'s own order that travels by name.
+        metaclass: of the class.
+        name: of the class.
+        bases: of the class, as the script wrote them.
+        space: what the class must have from the start.
+        tracker: cloudpickle's name of the class.
+        extra: cloudpickle's, None.
+    """
+    known: type | None = _loaded_classes.get(tracker)
+    if known is not None:
+        return known
+    resolved = resolve_bases(bases)
+    with _settling_one, _quiet(resolved):
+        if maker is metaclass:
+            return _internals._make_skeleton_class(metaclass, name, bases, space, tracker, extra)  # type: ignore[no-any-return]
+        space = {**space, "__orig_bases__": bases} if resolved is not bases else dict(space)
+        kind = maker.__new__(metaclass, name, resolved, space)
+        maker.__init__(kind, name, resolved, space)
+        return _internals._lookup_class_or_track(tracker, kind)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _quiet(bases: tuple[type, ...]) -> Iterator[None]:
+    """Within it, these classes are not told of subclasses, as far as their code is a script's."""
+    hooks = {
+        owner: vars(owner)["__init_subclass__"]
+        for base in bases
+        for owner in base.__mro__
+        if "__init_subclass__" in vars(owner) and find(owner) is None
+    }
+    for owner in hooks:
+        type.__setattr__(owner, "__init_subclass__", classmethod(_say_nothing))
+    try:
+        yield
+    finally:
+        for owner, hook in hooks.items():
+            type.__setattr__(owner, "__init_subclass__", hook)
+
+
+def _say_nothing(kind: type) -> None:
+    """Instead of an ``__init_subclass__``."""
 
 
 def _settle(kind: type, state: tuple[Callable[[type, Any], Any], Any]) -> type:

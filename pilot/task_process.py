@@ -33,6 +33,8 @@ _BY_NAME = (type, types.FunctionType, type(functools.lru_cache(abs)))
 _engines_handlers: dict[signal.Signals, Any] = {}
 #: In each thread: its mask of signals before a fork.
 _masks = threading.local()
+#: The callable that runs, and its arguments.
+_in_hand: list[Any] = []
 #: The connections of the engine: descriptor → inode.
 _engines_sockets: dict[int, int] = {}
 #: Where the children of this worker write down that they are there.
@@ -46,7 +48,8 @@ def prepare(name: str) -> None:
     Args:
         name: of the worker.
     """
-    sys.modules["__main__"] = types.ModuleType("__main__")  # what a script defines travels by value
+    main = sys.modules["__main__"] = types.ModuleType("__main__")  # what a script defines travels by value
+    vars(main)["__getattr__"] = _of_script
     sys.modules.pop("__mp_main__", None)
     with contextlib.suppress(PermissionError):  # it leads a process group already
         os.setsid()
@@ -85,6 +88,56 @@ def running() -> Iterator[None]:
         signal.signal(signal.SIGINT, _not_now)
 
 
+def call(function: Any, args: Any, kwargs: Any) -> Any:
+    """``function(*args, **kwargs)``. While it runs, what came along of the script is found by name in the empty
+    ``__main__``: pickle and what is built on it (shelve, joblib, pools with a pickler of their own) write functions and
+    classes as names."""
+    _in_hand[:] = function, *args, *kwargs.values()
+    try:
+        return function(*args, **kwargs)
+    finally:
+        _in_hand.clear()
+
+
+def _of_script(name: str) -> Any:
+    """The ``__getattr__`` of ``__main__``."""
+    if not name.startswith("__"):
+        for function in _functions():
+            if function.__qualname__ == name:
+                return function
+            if name in function.__globals__:
+                return function.__globals__[name]
+        for kind in pickles.loaded_classes():
+            if kind.__module__ in pickles.MAINS and kind.__qualname__ == name:
+                return kind
+    raise AttributeError(f"module '__main__' has no attribute {name!r}: a worker has what a task's function reads")
+
+
+def _functions() -> Iterator[types.FunctionType]:
+    """The script's functions in what is in hand, and in its classes."""
+    seen: list[Any] = []
+    given = [
+        value
+        for one in _in_hand
+        for value in ((one, *one.args, *one.keywords.values()) if isinstance(one, functools.partial) else (one,))
+    ]
+    for work in (*given, *(value for kind in pickles.loaded_classes() for value in vars(kind).values())):
+        while work is not None and not any(work is one for one in seen):
+            seen.append(work)
+            if isinstance(work, types.FunctionType) and work.__globals__.get("__name__") in pickles.MAINS:
+                yield work
+            work = _within(work)
+
+
+def _within(work: Any) -> Any:
+    """The callable that this one calls, as far as Python's own tell; None: none."""
+    if isinstance(work, types.FunctionType | type(functools.lru_cache(abs))):
+        return vars(work).get("__wrapped__")
+    if isinstance(work, types.MethodType | classmethod | staticmethod):
+        return work.__func__
+    return work.func if isinstance(work, functools.partial) else None
+
+
 def _prepare_multiprocessing() -> None:
     """As in a main process: the platform's start method, which a child of the fork server has changed; and functions
     of the user's script reach a child by value, for they are not in this process's ``__main__``."""
@@ -96,7 +149,7 @@ def _prepare_multiprocessing() -> None:
 
 
 def _reduce(pickler: Any, value: Any) -> Any:
-    if isinstance(value, _BY_NAME) and value.__module__ in pickles.SCRIPT:
+    if isinstance(value, _BY_NAME) and value.__module__ in pickles.MAINS:
         return _load, (pickles.dumps(value),)
     return NotImplemented
 

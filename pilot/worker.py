@@ -25,7 +25,7 @@ from typing import Any
 import zmq
 
 from pilot import device, executables, messages, mpi, payload, task_process
-from pilot.callables import Snapshot, is_lasting
+from pilot.callables import Snapshot, is_lasting, together
 from pilot.capture import Capture
 from pilot.channel import Client
 from pilot.errors import SessionError
@@ -200,8 +200,8 @@ class _Worker:
             return batch.step(Outcome(works[0].task, CANCELLED, batch.task_wall, 0.0))
         forget_classes()
         function = self._function(batch.functions[works[0].function])
-        together = getattr(function, "run_together", None)
-        if together is None:
+        at_once = together(function)
+        if at_once is None:
             return batch.step(self._run_work(batch, works[0], function))
         with batch.lock:
             for work in batch.works[index + 1 : batch.end]:
@@ -209,7 +209,7 @@ class _Worker:
                     break
                 works.append(work)
             batch.together = len(works)
-        for outcome in self._run_together(batch, together, works):
+        for outcome in self._run_together(batch, at_once, works):
             following = batch.step(outcome)
         return following
 
@@ -290,16 +290,13 @@ class _Worker:
 
     def _run_task(self, batch: _Batch, work: Work, function: Any) -> tuple[int, Any]:
         try:
-            if work.payload is None:
-                result = function()
-            else:
-                args, kwargs = self._arguments(batch, work)
-                result = function(*args, **kwargs)
+            args, kwargs = ((), {}) if work.payload is None else self._arguments(batch, work)
+            result = task_process.call(function, args, kwargs)
             self._stay_one()
             return self._kept(result)
         except BaseException as error:
             self._stay_one(error)
-            if isinstance(error, ModuleNotFoundError):
+            if issubclass(type(error), ModuleNotFoundError):  # isinstance asks the exception itself
                 with contextlib.suppress(Exception):  # a class of the user's may take none
                     error.add_note(NOT_FOUND)
             return RAISED, payload.dump_exception(error)
@@ -326,7 +323,7 @@ class _Worker:
             self._functions[digest] = function
         elif digest not in self._copies:
             self._copies[digest] = None
-        elif (snapshot := Snapshot.of(function)) is not None:
+        elif (snapshot := Snapshot.of(function, owned=True)) is not None:
             self._copies[digest] = function, snapshot
         return function
 

@@ -101,6 +101,25 @@ ALONE: dict[str, tuple[str, Any]] = {
         [1],
     ),
     "a global that counts": ("n = 0\ndef work():\n    global n\n    n += 1\n    return n", 1),
+    "a global by another way": (
+        "def work():\n    g = globals()\n    g['n'] = g.get('n', 0) + 1\n    return g['n']",
+        1,
+    ),
+    "a global that a text sets": (
+        "def work():\n    exec(\"n = globals().get('n', 0) + 1\", globals())\n    return globals()['n']",
+        1,
+    ),
+    "a global of another function by another way": (
+        "def other():\n    globals().setdefault('n', 0)\n    globals()['n'] += 1\n    return globals()['n']\n"
+        "def work(): return other()",
+        1,
+    ),
+    "its own annotations": (
+        "def work():\n    a = work.__annotations__\n    a['n'] = a.get('n', 0) + 1\n    return a['n']",
+        1,
+    ),
+    "its own name": ("def work():\n    work.__name__ += 'a'\n    return work.__name__", "worka"),
+    "its own documentation": ("def work():\n    'a'\n    work.__doc__ += 'a'\n    return work.__doc__", "aa"),
     "a global list": ("k = []\ndef work():\n    k.append(1)\n    return k", [1]),
     "a default list": ("def work(k=[]):\n    k.append(1)\n    return k", [1]),
     "a default by name": ("def work(*, k={}):\n    k[len(k)] = 1\n    return k", {0: 1}),
@@ -235,6 +254,124 @@ def test_a_result_does_not_change_the_class_that_the_script_has(manager: PilotMa
     result = task.result(SOON)
     assert isinstance(result, space["K"])
     assert result.value() == space["K"].n == 2
+
+
+#: What a task does with pickle, which writes names of the script.
+BY_NAME = {
+    "an object": "def work():\n    return pickle.loads(pickle.dumps(K(3))).n",
+    "a function": "def work():\n    return pickle.loads(pickle.dumps(three))()",
+    "itself": "def work(again=True):\n    return pickle.loads(pickle.dumps(work))(False) if again else 3",
+    "an object of a method's class": "class J(K):\n    def go(self): return pickle.loads(pickle.dumps(self)).n\n"
+    "work = J(3).go",
+    "a function that a method reads": "class J:\n    def __call__(self): return pickle.loads(pickle.dumps(three))()\n"
+    "work = J()",
+    "a function that a partial reads": "import functools\ndef go(f): return pickle.loads(pickle.dumps(f))()\n"
+    "work = functools.partial(go, three)",
+    "an object of a cached function": "import functools\n@functools.cache\ndef work():\n"
+    "    return pickle.loads(pickle.dumps(K(3))).n",
+    "an object on a shelf": "import shelve, tempfile\ndef work():\n    with tempfile.TemporaryDirectory() as folder:\n"
+    "        with shelve.open(folder + '/a') as shelf: shelf['k'] = K(3)\n"
+    "        with shelve.open(folder + '/a') as shelf: return shelf['k'].n",
+    "a pool of joblib": "import joblib\ndef one(): return 1\ndef work():\n"
+    "    return sum(joblib.Parallel(n_jobs=2, backend='multiprocessing')(joblib.delayed(one)() for _ in range(3)))",
+}
+
+
+@pytest.mark.parametrize("text", BY_NAME.values(), ids=BY_NAME.keys())
+def test_a_task_may_pickle_what_is_the_scripts(manager: PilotManager, text: str) -> None:
+    before = "import pickle\nclass K:\n    def __init__(self, n): self.n = n\ndef three(): return 3\n"
+    assert manager.submit_task(script(before + text)["work"]).result(SOON) == 3
+
+
+def test_a_task_may_pickle_its_arguments(manager: PilotManager) -> None:
+    space = script("import pickle\ndef three(): return 3\ndef work(f): return pickle.loads(pickle.dumps(f))()")
+    assert manager.submit_task(space["work"], space["three"]).result(SOON) == 3
+    assert manager.submit_task(space["work"], f=space["three"]).result(SOON) == 3
+
+
+def test_a_name_of_the_script_that_did_not_come_along_is_missing(manager: PilotManager) -> None:
+    text = "k = 1\ndef work():\n    import __main__\n    return hasattr(__main__, 'k'), __main__.k"
+    with pytest.raises(AttributeError, match="module '__main__' has no attribute 'k'"):
+        manager.submit_task(script(text)["work"]).result(SOON)
+
+
+class Anything:
+    """Answers to every name, as proxies of remote objects do."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__name__":
+            raise AttributeError(name)
+        return Anything()
+
+    def __call__(self, value: int) -> int:
+        return value + 1
+
+
+class Broken:
+    """Names cannot be asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __call__(self, value: int) -> int:
+        return value + 1
+
+
+class OursByName:
+    """Its names mean something to this library, and not to the user."""
+
+    immutable = True
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def __call__(self, value: int) -> int:
+        self.seen.append(value)
+        return value + len(self.seen)
+
+    def run_together(self, other: Any) -> str:
+        return "not meant"
+
+
+class OursByNameToo(OursByName):
+    """Objects are equal, and cannot be hashed."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "work", [Anything(), Broken(), OursByName(), OursByNameToo()], ids=lambda work: type(work).__name__
+)
+def test_callable_objects_may_have_any_names(manager: PilotManager, work: Any) -> None:
+    tasks = [manager.submit_task(work, value) for value in (1, 1, 2)]
+    assert manager.get_results(tasks) == [2, 2, 3]
+
+
+def test_a_function_that_reads_too_deep_a_value_is_refused(manager: PilotManager) -> None:
+    space = script("k = ()\nfor _ in range(5000): k = (k,)\ndef work(): return k")
+    with pytest.raises(NotPicklable, match="the function work cannot be pickled"):
+        manager.submit_task(space["work"])
+
+
+def test_objects_with_slots_come_back(manager: PilotManager) -> None:
+    text = (
+        "import dataclasses\n@dataclasses.dataclass(slots=True)\nclass K:\n    n: int\ndef work(k): return K(k.n + 1)"
+    )
+    space = script(text)
+    result = manager.submit_task(space["work"], space["K"](1)).result(SOON)
+    assert type(result) is space["K"]
+    assert result == space["K"](2)
+
+
+def test_a_result_defines_no_class_again(manager: PilotManager) -> None:
+    text = (
+        "class J:\n    n = 0\n    def __init_subclass__(cls): J.n += 1\nclass K(J): pass\ndef work(): return K(), K.n"
+    )
+    space = script(text)
+    for _ in range(3):
+        assert manager.submit_task(space["work"]).result(SOON)[1] == 1
+        assert space["J"].n == 1
 
 
 def test_arguments_and_results_of_tasks_share_the_classes_of_the_function(manager: PilotManager) -> None:

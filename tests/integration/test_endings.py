@@ -189,9 +189,10 @@ def test_a_message_that_could_not_be_taken_in_comes_again(
 # ---- forked processes and callbacks ---------------------------------------------------------------------------
 
 FORK = """
-import concurrent.futures, os, sys, threading, time
+import concurrent.futures, faulthandler, os, signal, sys, threading, time
 from pilot import PilotDescription, PilotManager, SessionError
 
+faulthandler.register(signal.SIGALRM, chain=True)  # says where it hangs, and ends it
 manager = PilotManager(sys.argv[1])
 pilot = manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, orphan_timeout=60))
 done = manager.submit_task(abs, -5)
@@ -218,6 +219,7 @@ calls = {
 }
 child = os.fork()
 if child == 0:
+    signal.alarm(100)
     for name, call in calls.items():
         try:
             call()
@@ -241,6 +243,7 @@ def test_a_forked_process_raises_and_leaves_the_session_to_others(
     with subprocess.Popen([sys.executable, "-c", FORK, str(session)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         said = [parent.stdout.readline().strip() for _ in range(3)]
+        assert all(said), said
         child = next(int(line.split()[1]) for line in said if line.startswith("child "))
         try:
             assert {line for line in said if not line.startswith("child ")} == {

@@ -62,6 +62,10 @@ CHANGES = {
         "import functools\ndef g(): return k\nk = 1\n@functools.wraps(g)\ndef f(): return f.__wrapped__()",
         "k = 2",
     ),
+    "an annotation": ("def f(x: int): return f.__annotations__", "f.__annotations__['x'] = str"),
+    "a first annotation": ("def f(x): return f.__annotations__", "f.__annotations__['x'] = str"),
+    "its name": ("def f(): return f.__name__", "f.__name__ = 'g'"),
+    "its documentation": ("def f(): return f.__doc__", "f.__doc__ = 'g'"),
     "a class instead of a number": ("k = 1\ndef f(): return k", "class k: pass"),
 }
 
@@ -97,6 +101,16 @@ def test_a_change_is_noticed(text: str, change: str) -> None:
     space = script(text)
     snapshot = Snapshot.of(space["f"])
     assert snapshot is not None
+    exec(change, space)
+    assert not snapshot.holds(space["f"])
+
+
+@pytest.mark.parametrize("change", ["new = 1", "del unread", "unread = 2", "globals()['new'] = 1"])
+def test_of_globals_of_its_own_every_change_is_noticed(change: str) -> None:
+    space = script("unread = 1\ndef f(): return globals()")
+    snapshot = Snapshot.of(space["f"], owned=True)
+    assert snapshot is not None
+    assert snapshot.holds(space["f"])
     exec(change, space)
     assert not snapshot.holds(space["f"])
 
