@@ -199,12 +199,7 @@ class SessionFolder:
 
     def write_connection(self, connection: Connection) -> None:
         """For the agents; complete or not there."""
-        try:
-            write_private(self.connection_path, msgspec.json.encode(connection))
-        except OSError as error:
-            raise SessionError(
-                f"the session folder {self.path} cannot be used: {error}", path=str(self.path)
-            ) from error
+        write_private(self.connection_path, msgspec.json.encode(connection))
 
     def read_connection(self) -> Connection:
         """What `write_connection` wrote.
@@ -236,12 +231,19 @@ def _given(path: str | os.PathLike[str]) -> Path:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a 0600 file that is complete under its name or not there."""
+    """Write a 0600 file that is complete under its name or not there.
+
+    Raises:
+        SessionError: it cannot be written.
+    """
     part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-    part.rename(path)
+    try:
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+        part.rename(path)
+    except OSError as error:
+        raise SessionError(f"{path} cannot be written: {error.strerror or error}", path=str(path)) from error
 
 
 def new_keys() -> tuple[str, str]:

@@ -10,7 +10,7 @@ import pytest
 
 from pilot import PilotManager
 from pilot.errors import SessionError
-from pilot.session import SESSIONS, SessionFolder
+from pilot.session import SESSIONS, Connection, SessionFolder
 
 Put = Callable[..., None]
 
@@ -125,3 +125,11 @@ def test_a_damaged_session_is_told_in_words_and_free_again(
             PilotManager.attach(folder)
     (folder / file).write_bytes(right)
     PilotManager.attach(folder).close()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = SessionFolder.create(tmp_path / "session")
+    folder.release()
+    folder.connection_path.with_suffix(".part").mkdir()
+    with pytest.raises(SessionError, match=r"connection\.json cannot be written: Is a directory"):
+        folder.write_connection(Connection(("tcp://127.0.0.1:1",), "host", "public", "secret"))
