@@ -148,8 +148,8 @@ class Conductor:
         """
         self.controller = controller
         self.server = server
+        self.journal = journal(self._committed)  # the first, for it may fail
         self.fleet = Fleet(self._job_started, self._job_ended, self._job_seen, self._is_heard)
-        self.journal = journal(self._committed)
         self._spool = spool
         self._start_pilot = start_pilot
         self.tasks: dict[int, Task] = {}
@@ -612,8 +612,9 @@ class Conductor:
         try:
             mark = self._start_pilot(command.pilot, self.fleet)
         except Exception as error:  # else it would be queued for ever
-            log.exception("pilot %s cannot be started", command.pilot)
-            reason = f"its job cannot be started: {type(error).__name__}: {error}"
+            known = isinstance(error, errors.PilotError)  # its words say all
+            log.error("pilot %s cannot be started: %s", command.pilot, error, exc_info=None if known else error)
+            reason = f"its job cannot be started: {error if known else f'{type(error).__name__}: {error}'}"
             self.post(events.PilotEnded(command.pilot, reason))
             return
         self._expect(command.pilot, mark)

@@ -166,7 +166,12 @@ class PilotManager:
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.open(session_dir)
         manager = cls.__new__(cls)
-        manager._open(folder, policy, progress, folder.read_connection(), address, ports, wait)
+        try:
+            before = folder.read_connection()
+        except BaseException:
+            folder.release()
+            raise
+        manager._open(folder, policy, progress, before, address, ports, wait)
         manager._temporary = False
         try:
             restore(manager)
@@ -196,15 +201,25 @@ class PilotManager:
         except BaseException:
             folder.release()
             raise
-        self._conductor = Conductor(
-            controller,
-            server,
-            lambda commit: Journal(folder.journal_path, commit),
-            self._spool,
-            self._start_pilot,
-            self._ask_pilot,
-        )
-        folder.write_connection(self._connection)
+        try:
+            self._conductor = Conductor(
+                controller,
+                server,
+                lambda commit: Journal(folder.journal_path, commit),
+                self._spool,
+                self._start_pilot,
+                self._ask_pilot,
+            )
+        except BaseException:  # the port and the folder are free again, also for this process
+            server.close()
+            folder.release()
+            raise
+        try:
+            folder.write_connection(self._connection)
+        except BaseException:
+            self._conductor.discard()
+            folder.release()
+            raise
         self._reader = Reader(folder.journal_path)
         self._functions: dict[str, Function] = {}
         #: By the id of a callable that is alive.

@@ -131,12 +131,18 @@ class SessionFolder:
                 name = f"pilot-{time.strftime('%Y%m%d-%H%M%S')}-"
                 folder = cls(Path(tempfile.mkdtemp(prefix=name, dir=default_parent())))
             else:
-                folder = cls(Path(path).expanduser().absolute())
+                folder = cls(_given(path))
             folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.connection_path.exists():
                 raise SessionError(
                     f"{folder.path} holds a session already: PilotManager.attach({str(folder.path)!r}) opens it "
                     "again; or name another folder",
+                    path=str(folder.path),
+                )
+            if folder.path.stat().st_mode & 0o077 and any(folder.path.iterdir()):  # /tmp, or a folder of a group's
+                raise SessionError(
+                    f"session_dir: {folder.path} was given, which has files in it and is open to others; allowed: a "
+                    "folder that is new or empty, or private (chmod 700): a session's is closed to others",
                     path=str(folder.path),
                 )
             folder.path.chmod(0o700)
@@ -155,9 +161,10 @@ class SessionFolder:
         Raises:
             SessionError: there is none, or a manager that still runs has it.
         """
-        folder = cls(Path(path).expanduser().absolute())
-        if not folder.connection_path.exists():
-            raise SessionError(f"{folder.path} holds no session (no connection.json)", path=str(folder.path))
+        folder = cls(_given(path))
+        for file in (folder.connection_path, folder.journal_path):
+            if not file.exists():
+                raise SessionError(f"{folder.path} holds no session (no {file.name})", path=str(folder.path))
         folder._take_lock()
         return folder
 
@@ -195,17 +202,48 @@ class SessionFolder:
         write_private(self.connection_path, msgspec.json.encode(connection))
 
     def read_connection(self) -> Connection:
-        """What `write_connection` wrote."""
-        return msgspec.json.decode(self.connection_path.read_bytes(), type=Connection)
+        """What `write_connection` wrote.
+
+        Raises:
+            OSError: it cannot be read.
+            SessionError: it is something else.
+        """
+        data = self.connection_path.read_bytes()
+        try:
+            return msgspec.json.decode(data, type=Connection)
+        except msgspec.DecodeError as error:
+            path = str(self.connection_path)
+            raise SessionError(f"{path} is not what a manager has written: {error}", path=path) from error
+
+
+def _given(path: str | os.PathLike[str]) -> Path:
+    """A session folder as it was given, absolute.
+
+    Raises:
+        SessionError: it is no path.
+    """
+    try:
+        if (name := os.fspath(path)) and isinstance(name, str) and "\0" not in name:
+            return Path(name).expanduser().absolute()
+    except (TypeError, RuntimeError):  # RuntimeError: nobody's home directory
+        pass
+    raise SessionError(f"session_dir: {path!r} was given; allowed: the path of a folder, as text or Path")
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a 0600 file that is complete under its name or not there."""
+    """Write a 0600 file that is complete under its name or not there.
+
+    Raises:
+        SessionError: it cannot be written.
+    """
     part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-    part.rename(path)
+    try:
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+        part.rename(path)
+    except OSError as error:
+        raise SessionError(f"{path} cannot be written: {error.strerror or error}", path=str(path)) from error
 
 
 def new_keys() -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import threading
 import time
@@ -26,6 +27,7 @@ from pilot.errors import (
     TaskTimeout,
     WorkerDied,
 )
+from pilot.processes import marked
 
 Eventually = Callable[..., Any]
 
@@ -459,9 +461,7 @@ def test_a_task_that_ends_its_worker_fails_alone(
     assert manager.get_results(before) == manager.get_results(after) == [n * n for n in range(100)]
 
 
-def test_a_child_that_outlives_its_task_is_gone_after_close(
-    leftovers: Callable[[], list[psutil.Process]],
-) -> None:
+def test_a_child_that_outlives_its_task_is_gone_after_close(tmp_path: Path) -> None:
     def work() -> int:
         import subprocess
 
@@ -469,14 +469,15 @@ def test_a_child_that_outlives_its_task_is_gone_after_close(
         child.returncode = 0  # nobody waits for it
         return child.pid
 
-    before = {process.pid for process in leftovers()}
-    manager = PilotManager()
+    manager = PilotManager(tmp_path / "session")
     manager.submit_pilot({"cores_per_node": 1})
     pid = manager.submit_task(work).result(timeout=SOON)
     assert psutil.pid_exists(pid)
+    mark = json.loads((tmp_path / "session/pilots/pilot-1/agent.json").read_text())["mark"]
+    assert marked(mark)
     manager.close()
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    assert {process.pid for process in leftovers()} <= before
+    assert not marked(mark)
 
 
 @pytest.mark.parametrize("how", ["close 1 and 2", "replace", "close the object", "None", "other file", "python close"])

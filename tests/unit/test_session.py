@@ -1,4 +1,4 @@
-"""Where a session goes that was given no folder."""
+"""The session folder: which one it is when none is given, and which ones are refused."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pilot import PilotManager
 from pilot.errors import SessionError
-from pilot.session import SESSIONS, SessionFolder
+from pilot.session import SESSIONS, Connection, SessionFolder
 
 Put = Callable[..., None]
 
@@ -72,3 +73,63 @@ def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path, monkeypatc
     monkeypatch.setenv(SESSIONS, str(tmp_path / "file/below"))
     with pytest.raises(SessionError, match=f"{SESSIONS} names a folder that cannot be made: .*session_dir"):
         SessionFolder.create(None)
+
+
+@pytest.mark.parametrize("given", [None, 5, "", "a\0b", b"bytes", "~nobody-has-this-name/x"])
+def test_what_is_no_path_is_refused(given: object) -> None:
+    with pytest.raises(SessionError, match=r"session_dir: .* was given; allowed: the path of a folder"):
+        PilotManager.attach(given)  # type: ignore[arg-type]
+    if given is not None:
+        with pytest.raises(SessionError, match=r"session_dir: .* was given; allowed: the path of a folder"):
+            PilotManager(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("mode", "files", "refused"), [(0o755, 1, True), (0o755, 0, False), (0o700, 1, False)])
+def test_a_folder_that_others_use_stays_open_to_them(mode: int, files: int, refused: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    folder.mkdir()
+    for number in range(files):
+        (folder / str(number)).touch()
+    folder.chmod(mode)
+    if refused:
+        with pytest.raises(SessionError, match="has files in it and is open to others"):
+            PilotManager(folder)
+        assert [file.name for file in folder.iterdir()] == ["0"]
+    else:
+        PilotManager(folder).close()
+    assert stat.S_IMODE(folder.stat().st_mode) == (mode if refused else 0o700)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("connection.json", "{}", "connection.json is not what a manager has written"),
+        ("connection.json", "", "connection.json is not what a manager has written"),
+        ("connection.json", None, "holds no session .no connection.json"),
+        ("journal.sqlite", "no database " * 100, "journal.sqlite cannot be used: file is not a database"),
+        ("journal.sqlite", None, "holds no session .no journal.sqlite"),
+    ],
+)
+def test_a_damaged_session_is_told_in_words_and_free_again(
+    file: str, text: str | None, words: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "session"
+    PilotManager(folder).close()
+    right = (folder / file).read_bytes()
+    if text is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_text(text)
+    for _ in range(2):
+        with pytest.raises(SessionError, match=words):
+            PilotManager.attach(folder)
+    (folder / file).write_bytes(right)
+    PilotManager.attach(folder).close()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    folder = SessionFolder.create(tmp_path / "session")
+    folder.release()
+    folder.connection_path.with_suffix(".part").mkdir()
+    with pytest.raises(SessionError, match=r"connection\.json cannot be written: Is a directory"):
+        folder.write_connection(Connection(("tcp://127.0.0.1:1",), "host", "public", "secret"))
