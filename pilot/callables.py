@@ -114,20 +114,19 @@ class _Read:
     """What one function that travels by value reads."""
 
     __slots__ = (
-        *(
-            "annotations",
-            "cells",
-            "code",
-            "contents",
-            "defaults",
-            "function",
-            "names",
-            "options",
-            "own",
-            "size",
-            "space",
-        ),
-        *("texts", "values"),
+        "annotations",
+        "cells",
+        "code",
+        "contents",
+        "defaults",
+        "function",
+        "names",
+        "options",
+        "own",
+        "size",
+        "space",
+        "texts",
+        "values",
     )
 
     def __init__(self, function: FunctionType, root: FunctionType, owned: bool) -> None:

@@ -115,7 +115,8 @@ def test_a_rank_returns_another_code(inside: Any) -> None:
 
 
 def test_ranks_have_an_empty_standard_input_and_ignore_no_signal(inside: Any) -> None:
-    assert answer(inside("reads", {"c1": 1, "c2": 1})) == [16 * "0" + "\n"] * 2
+    masks = answer(inside("reads", {"c1": 1, "c2": 1}))
+    assert [int(mask, 16) & ~(3 << 31) for mask in masks] == [0, 0]  # 32 and 33 are the C library's own (signal(7))
 
 
 def test_four_communicators(inside: Any) -> None:
