@@ -6,6 +6,7 @@ and what it starts must not see them.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import functools
 import multiprocessing
@@ -37,6 +38,10 @@ _masks = threading.local()
 _in_hand: list[tuple[Any, Any, Any] | None] = [None]
 #: The connections of the engine: descriptor → inode.
 _engines_sockets: dict[int, int] = {}
+#: True when tasks run in the main thread, where alone handlers can be set.
+_in_main_thread = [False]
+#: ``signal.signal`` without its look for a name of the handler, which takes ten times as long.
+_set_handler = _signal.signal
 #: Where the children of this worker write down that they are there.
 _record: list[Path] = []
 
@@ -65,7 +70,8 @@ def prepare(name: str) -> None:
 def _prepare_signals() -> None:
     """The mask and the handler of SIGINT are inherited, also through exec."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if threading.current_thread() is threading.main_thread():
+    _in_main_thread[0] = threading.current_thread() is threading.main_thread()
+    if _in_main_thread[0]:
         signal.signal(signal.SIGINT, _not_now)
     _engines_handlers.update({number: signal.getsignal(number) for number in _PLAIN})
 
@@ -74,18 +80,17 @@ def _not_now(number: int, frame: object) -> None:
     """Between batches SIGINT finds no task: an exception would lose the batch that arrives just then."""
 
 
-@contextlib.contextmanager
-def running() -> Iterator[None]:
+class running:  # noqa: N801 - reads as a statement: with running()
     """While tasks run, SIGINT raises KeyboardInterrupt, as in a plain Python program. Dask runs tasks beside the main
     thread, and has a handler of its own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, _not_now)
+
+    def __enter__(self) -> None:
+        if _in_main_thread[0]:
+            _set_handler(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *exc: object) -> None:
+        if _in_main_thread[0]:
+            _set_handler(signal.SIGINT, _not_now)
 
 
 def call(function: Any, args: Any, kwargs: Any) -> Any:

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import zmq
@@ -200,7 +201,7 @@ class _Worker:
             return batch.step(Outcome(works[0].task, CANCELLED, batch.task_wall, 0.0))
         forget_classes()
         function = self._function(batch.functions[works[0].function])
-        at_once = together(function)
+        at_once = together(function) if type(function) is not FunctionType else None
         if at_once is None:
             return batch.step(self._run_work(batch, works[0], function))
         with batch.lock:
@@ -292,7 +293,8 @@ class _Worker:
         try:
             args, kwargs = ((), {}) if work.payload is None else self._arguments(batch, work)
             result = task_process.call(function, args, kwargs)
-            self._stay_one()
+            if os.getpid() != self._pid:
+                task_process.end_child(None)
             return self._kept(result)
         except BaseException as error:
             self._stay_one(error)
