@@ -3,6 +3,7 @@
 #   make demo     the 34-qubit circuit-cutting run over one Ray and one Dask pilot
 #   make test     make check, then every test; those on a real Slurm where it can be had (root on Debian)
 #   make test-slow   the tests that take minutes, with the extra `experiments` in .venv
+#   make test-busy   every test twice, with four busy processes beside it
 #   make check    format, lint, types, layers
 #   make bench    ours and the bare engines side by side, tables in runs/bench/
 #   make bench-cluster   the same on a private Slurm (root)
@@ -14,7 +15,7 @@ BENCHMARKS := imports dispatch latency threads callables chains granularity memo
 
 CLUSTER_BENCHMARKS := cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow check bench bench-cluster clean
+.PHONY: demo test test-slow test-busy check bench bench-cluster clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --output runs/demo
@@ -26,6 +27,9 @@ test: check
 test-slow: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,experiments]'
 	@$(BIN)/pytest -m slow tests/integration
+
+test-busy: $(READY)
+	@scripts/busy_test
 
 check: $(READY)
 	@$(BIN)/ruff format --check --quiet .
