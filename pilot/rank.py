@@ -24,6 +24,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 #: Seconds between two looks whether the launcher is still there.
@@ -192,6 +193,7 @@ def _call(folder: Path, rank: int, task: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[:] = task["sys_path"]
     os.chdir(task["working_directory"])
+    sys.modules["__main__"] = ModuleType("__main__")  # what a script defines travels by value
     from pilot import payload
 
     spool = payload.Spool(folder)

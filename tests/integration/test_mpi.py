@@ -214,6 +214,12 @@ def test_ranks_have_the_signals_of_a_plain_process(manager: PilotManager) -> Non
     assert [list(map(plain, words)) for words in said] == [[0, pipe_and_file_size]] * 2
 
 
+def test_the_main_module_of_ranks_is_empty(manager: PilotManager) -> None:
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec("import sys\ndef names(): return [one for one in vars(sys.modules['__main__']) if one[0] != '_']", space)
+    assert submit(manager, 2, function=space["names"]).result(SOON) == [[], []]
+
+
 def test_exit_code_and_outputs_of_a_program(manager: PilotManager) -> None:
     script = "echo was $PMI_RANK; test $PMI_RANK = 0 || { echo broken >&2; exit 7; }; sleep 4000"
     with pytest.raises(MpiFailed, match=r"rank 1 of 2 \(sh\) returned 7: broken") as raised:
