@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from pilot.interfaces import Job
 from pilot.processes import MARK, marked
 
 T = TypeVar("T")
+
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:  # as a shell starts what is to run in the background
+        signal.signal(number, handler)
 
 #: In the environment of everything that this run of the suite starts: other runs are not to be blamed.
 SUITE_MARK = "PILOT_TEST_SUITE"
