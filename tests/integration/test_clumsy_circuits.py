@@ -464,9 +464,9 @@ def test_pilots_that_come_late_leave_and_have_too_little_time(tmp_path: Path, ev
         late = manager.submit_pilot(PilotDescription(cores_per_node=1, name="late", qpus=["moody:fine"]))
         assert total(manager.submit_task(wanted)) == 5  # asked for before the pilot was there
         late.drain()
+        eventually(lambda: late.state in (PilotState.DRAINING, PilotState.DONE), SOON)
         with pytest.raises(NoPilotError, match=r"late is (draining|done)"):
             manager.submit_task(wanted).result(timeout=SOON)
-        assert late.wait(SOON) in (PilotState.DRAINING, PilotState.DONE)
         short = PilotDescription(cores_per_node=1, name="short", qpus=["moody:fine"], walltime=5, drain=0)
         manager.submit_pilot(short)
         with pytest.raises(NoPilotError, match="short has 300 s of walltime left, 1000 s are needed"):

@@ -29,12 +29,23 @@ def note(path: str, go_on: str) -> int:
 
 def agent(pilot: Pilot) -> psutil.Process:
     """The agent; the process that ends what it leaves is one of its children."""
-    found = [process for process in psutil.Process().children() if pilot.id in process.cmdline()]
-    return next(one for one in found if any("forkserver" in " ".join(child.cmdline()) for child in one.children()))
+    found = [process for process in psutil.Process().children() if str(pilot.log_path.parents[2]) in words(process)]
+    return next(one for one in found if servers(one))
+
+
+def words(process: psutil.Process) -> list[str]:
+    """Its command line; nothing when it has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def servers(agent: psutil.Process) -> list[psutil.Process]:
-    return [child for child in agent.children() if "forkserver" in " ".join(child.cmdline())]
+    try:
+        return [child for child in agent.children() if "forkserver" in " ".join(words(child))]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def test_workers_end_with_their_fork_server(tmp_path: Path, eventually: Eventually) -> None:

@@ -405,7 +405,7 @@ def test_a_full_disk_stops_no_task_and_the_journal_catches_up(
         assert cancelled.cancel()
         eventually(lambda: not list((small_disk / "session" / "spool").iterdir()), 60)
         lost = manager.submit_pilot({"cores_per_node": 1, "restarts": 1, "name": "lost"})
-        with pytest.raises(PilotFailed, match=r"cannot be started: OSError.*No space left"):
+        with pytest.raises(PilotFailed, match=r"cannot be started: .*agent.json cannot be written: No space left"):
             lost.wait(SOON)
         filler.unlink()
         eventually(lambda: "can be written again" in caplog.text)
