@@ -274,7 +274,7 @@ def job_notes(manager: PilotManager) -> list[Path]:
 
 def test_cancel_reaches_the_devices_job(slow: PilotManager, eventually: Callable[..., Any]) -> None:
     task = slow.submit_task(describe(bell(), shots=10))
-    eventually(task.running, timeout=60)
+    eventually(lambda: job_notes(slow), timeout=60)
     began = time.monotonic()
     assert task.cancel()
     assert time.monotonic() - began < 60

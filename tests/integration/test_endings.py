@@ -192,6 +192,9 @@ FORK = """
 import concurrent.futures, faulthandler, os, signal, sys, threading, time
 from pilot import PilotDescription, PilotManager, SessionError
 
+def say(*words):  # a line in one piece: two processes write to the pipe
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
 faulthandler.register(signal.SIGALRM, chain=True)  # says where it hangs, and ends it
 manager = PilotManager(sys.argv[1])
 pilot = manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, orphan_timeout=60))
@@ -226,12 +229,12 @@ if child == 0:
         except SessionError as error:
             assert "was forked from the one that has the manager" in str(error), error
         else:
-            print("does not raise:", name, flush=True)
-    print(done.result(), len(large.result()), done.info.state, manager.tasks[done.id] is done, flush=True)
+            say("does not raise:", name)
+    say(done.result(), len(large.result()), done.info.state, manager.tasks[done.id] is done)
     manager.close()
-    print("child", os.getpid(), flush=True)
+    say("child", os.getpid())
     time.sleep(600)
-print("parent still works:", manager.submit_task(abs, -1).done() in (True, False), flush=True)
+say("parent still works:", manager.submit_task(abs, -1).done() in (True, False))
 time.sleep(600)
 """
 
