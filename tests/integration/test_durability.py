@@ -118,7 +118,8 @@ def test_kill_below_the_manager(tmp_path: Path, notes: str, leftovers: Leftovers
         victim(manager, name, leftovers).kill()
         assert sum(task.done() for task in tasks) < TASKS
         lost = check(tasks, notes)
-        assert 0 < lost < TASKS / 2
+        assert lost < TASKS / 2
+        assert lost or name == "worker"  # which may just have waited for its next batch
         reasons = {attempt.reason for task in tasks for attempt in task.info.attempts}
         assert all("signal 9" in reason or "ended" in reason for reason in reasons), reasons
 
