@@ -26,7 +26,6 @@ _AtLeastOne = Annotated[int, Meta(ge=1, description="a whole number of at least 
 _Count = Annotated[int, Meta(ge=0, description="a whole number of at least 0")]
 _Amount = Annotated[float, Meta(ge=0, description="a number of at least 0; fractions are allowed")]
 _Share = Annotated[float, Meta(gt=0, description="a number above 0; fractions are allowed")]
-_Seconds = Annotated[float, Meta(gt=0, description="seconds above 0, or a timedelta")]
 _Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
 _Names = Annotated[tuple[_Text, ...], Meta(description="a list of texts")]
 _SomeNames = Annotated[tuple[_Text, ...], Meta(min_length=1, description="a text, or a list of some")]
