@@ -5,6 +5,7 @@ The tasks run here as well, where the standard library is the judge.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -273,20 +274,29 @@ def test_children_end_with_their_task_and_the_slot_is_free(
     notes.touch()
     task = run(pilot, of_script(FAMILY, "family"), str(notes), timeout=1.5 if how == "timeout" else None)
     eventually(lambda: len(notes.read_text().split()) == 8 or task.done(), 60)
-    family = [psutil.Process(int(pid)) for pid in notes.read_text().split()]
+    family = those_there(notes)
     if how == "cancel":
         assert task.cancel()
     elif how == "death":
         family[-1].kill()
         eventually(lambda: len(notes.read_text().split()) == 16, 60)  # it runs again
         assert task.cancel()
-        family = [psutil.Process(int(pid)) for pid in notes.read_text().split() if psutil.pid_exists(int(pid))]
+        family = those_there(notes)
     else:
         with pytest.raises(TaskTimeout):
             task.result(timeout=60)
     assert run(pilot, abs, -2).result(timeout=60) == 2
     eventually(lambda: not [one for one in family if is_there(one)], 60)
     assert task.state in (TaskState.CANCELLED, TaskState.FAILED)
+
+
+def those_there(notes: Path) -> list[psutil.Process]:
+    """The processes of the notes that have not ended yet."""
+    found = []
+    for pid in notes.read_text().split():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(int(pid)))
+    return found
 
 
 def is_there(process: psutil.Process) -> bool:

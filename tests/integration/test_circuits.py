@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -295,8 +296,9 @@ def test_closing_does_not_wait_for_the_queue(slow: PilotManager, eventually: Cal
 def worker_process(name: str) -> psutil.Process:
     """The process of this worker, by the file that takes its output."""
     for process in psutil.Process().children(recursive=True):
-        if any(name in Path(file.path).name for file in process.open_files()):
-            return process
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if any(name in Path(file.path).name for file in process.open_files()):
+                return process
     raise AssertionError(f"no process has the output of {name} open")
 
 

@@ -59,8 +59,11 @@ MARKER = b"from a stranger"
 def port_of_agent(pilot: Pilot) -> int:
     """Where the pilot's agent listens for its workers."""
     for process in psutil.Process().children():
-        if "pilot.agent" in process.cmdline() and str(pilot._manager.session_dir) in process.cmdline():
-            return next(one.laddr.port for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            words = process.cmdline()
+            if "pilot.agent" in words and str(pilot._manager.session_dir) in words:
+                listening = (one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN)
+                return next(one.laddr.port for one in listening)
     raise AssertionError("no agent")
 
 
@@ -158,7 +161,8 @@ def test_the_keys_are_for_their_owner_only(manager: PilotManager) -> None:
     assert stat.S_IMODE(folder.connection_path.stat().st_mode) == 0o600
     secret = folder.read_connection().secret_key
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-        assert secret not in " ".join([*process.cmdline(), *process.environ().values()])
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            assert secret not in " ".join([*process.cmdline(), *process.environ().values()])
 
 
 def test_garbage_from_a_peer_with_the_key_is_dropped(
