@@ -27,7 +27,7 @@ from qiskit.circuit.library import RZXGate
 from qiskit.quantum_info import DensityMatrix, Operator, Pauli, Statevector, SuperOp, partial_trace
 
 from pilot.quantum import cutting, expectation, tomography
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.execution import without_noise
 from pilot.quantum.mitigation import Calibrations, Device, Readout, Twirling, ZeroNoise
 from pilot.quantum.observables import operators

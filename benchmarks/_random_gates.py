@@ -19,15 +19,17 @@ from qiskit.circuit.library import CPhaseGate, CRXGate, CUGate, RYGate, RZZGate
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Operator, Pauli, random_pauli_list, random_statevector
 
-from pilot import TaskDescription, device
+from pilot import TaskDescription
 from pilot.errors import PilotError
-from pilot.interfaces import QPU, Offer, QPUInfo
+from pilot.interfaces import QPU, Offer
 from pilot.quantum import cutting
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
+from pilot.quantum.faces import PilotBackend, PilotEstimator, PilotSampler
 from pilot.quantum.mitigation.folding import fold_global, fold_local
-from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
 from pilot.quantum.programs import load
 from pilot.quantum.tasks import prepare
+from pilot.resources import QPUInfo
+from pilot.worker import device
 
 QUBITS = 3
 BITS = 3

@@ -146,7 +146,7 @@ def sweep() -> float:
     from qiskit.circuit.library import efficient_su2
     from qiskit.primitives import StatevectorEstimator
 
-    from pilot.quantum.primitives import PilotEstimator
+    from pilot.quantum.faces import PilotEstimator
 
     circuit = efficient_su2(8, reps=1)
     values = np.random.default_rng(1).uniform(-3, 3, (10_000, circuit.num_parameters))
@@ -160,7 +160,7 @@ def sweep() -> float:
 
 def noisy() -> float:
     """200 circuits of one noise model, one task each, over one run of Aer."""
-    from pilot.quantum.primitives import PilotBackend
+    from pilot.quantum.faces import PilotBackend
 
     circuits, model, _ = noisy_work()
     return over_aer(PilotBackend(Here(), noise_model=model), circuits, model, circuits)
@@ -168,8 +168,8 @@ def noisy() -> float:
 
 def noisy_device() -> float:
     """200 circuits, one task each for `fake:manila`, over one run of Aer with the same circuits and idle times."""
-    from pilot import device
-    from pilot.quantum.primitives import PilotBackend
+    from pilot.quantum.faces import PilotBackend
+    from pilot.worker import device
 
     circuits, model, scheduled = noisy_work()
     with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
@@ -217,7 +217,7 @@ def values_by_both() -> list[dict[str, Any]]:
     from qiskit.quantum_info import SparsePauliOp
 
     from pilot.quantum import lightning
-    from pilot.quantum.circuits import exact_values
+    from pilot.quantum.aer import exact_values
 
     if not lightning.is_available():
         sys.exit("circuits: pennylane-lightning is not installed: pip install 'quantum-pilot[pennylane]'")

@@ -284,9 +284,9 @@ def restarted(journal: Path) -> list[str]:
 
 
 def measure_wrappers(options: Any) -> None:
-    from pilot_plugins.slurm_launcher import SlurmLauncher
+    from pilot_plugins.launchers.slurm.launcher import SlurmLauncher
 
-    from pilot import fleet
+    from pilot.manager import jobs as fleet
 
     SlurmLauncher.poll_interval /= 10
     fleet.MISSING_SECONDS /= 10

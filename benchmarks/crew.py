@@ -14,13 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pilot import messages
-from pilot.crew import Crew
-from pilot.descriptions import SLOT
-from pilot.messages import Message, Node
+from pilot.agent.workers import Crew
+from pilot.resources import SLOT, Node
 from pilot.results import OK, Outcome
-from pilot.session import AgentSettings
-from pilot.worker import versions
+from pilot.version import versions
+from pilot.wire import messages
+from pilot.wire.messages import Message
+from pilot.wire.session import AgentSettings
 
 CORES = 128
 NODES = (1, 4, 16, 64)

@@ -198,7 +198,7 @@ def run_on(qpu: Any, circuit: Any, level: int, stage_names: list[str], seed: int
 
 def of_snapshot(name: str) -> Row:
     """A Bell pair at the default level and at level 2, a reset, and decoupling: the shares of right outcomes."""
-    from pilot_plugins.fake_qpu import FakeQPU
+    from pilot_plugins.qpus.fake import FakeQPU
     from qiskit import QuantumCircuit
 
     from pilot.descriptions import TaskDescription
@@ -227,7 +227,7 @@ def of_snapshot(name: str) -> Row:
 
 
 def snapshots(asked: argparse.Namespace) -> None:
-    from pilot_plugins.fake_qpu import _snapshots
+    from pilot_plugins.qpus.fake import _snapshots
 
     rows = []
     for name in sorted(_snapshots()):

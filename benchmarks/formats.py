@@ -24,7 +24,7 @@ from qiskit.quantum_info import Operator
 
 from pilot.errors import DescriptionError, ProgramError
 from pilot.quantum import load
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.programs import sandbox
 from pilot.quantum.programs.definitions import opened
 from pilot.quantum.programs.program import TEXT_FORMATS, Program

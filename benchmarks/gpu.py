@@ -20,7 +20,7 @@ def aer(width: int, shots: int, simulator: str) -> float:
     """Seconds of one sampled circuit."""
     from qiskit.circuit.library import quantum_volume
 
-    from pilot.device import simulator as simulator_of
+    from pilot.worker.device import simulator as simulator_of
 
     circuit = quantum_volume(width, depth=DEPTH, seed=width)
     circuit.measure_all()

@@ -34,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
 
     from pilot import PilotDescription, PilotManager
-    from pilot.quantum.circuits import exact_value
+    from pilot.quantum.aer import exact_value
     from pilot.quantum.cutting import plan
 
     circuit, observable = problem(options.qubits)

@@ -16,8 +16,8 @@ from math import inf
 
 from qiskit import QuantumCircuit
 
-from pilot.quantum.circuits import Simulator, run_circuit
-from pilot.quantum.simulation import Estimate, choose, facts, predict
+from pilot.quantum.aer import Simulator, run_circuit
+from pilot.quantum.costs import Estimate, choose, facts, predict
 
 SHOTS = 1000
 WIDTHS = (8, 16, 20, 24, 40)
@@ -103,7 +103,7 @@ def main() -> None:
 def noise() -> None:
     from dataclasses import replace
 
-    from pilot_plugins.noisy_devices import NoisyDevice
+    from pilot_plugins.qpus.noise import NoisyDevice
     from qiskit import generate_preset_pass_manager
     from qiskit_aer import AerSimulator
     from qiskit_ibm_runtime.fake_provider import FakeKolkataV2

@@ -7,7 +7,7 @@ from qiskit.quantum_info import SparsePauliOp
 from scipy.optimize import minimize
 
 from pilot import PilotDescription, PilotManager
-from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
+from pilot.quantum.faces import PilotBackend, PilotEstimator, PilotSampler
 
 # H2 at 0.735 Å on two qubits: its ground state has energy -1.857275 Hartree
 HYDROGEN = SparsePauliOp.from_list(

@@ -4,7 +4,7 @@ from mitiq import Executor, zne
 from qiskit import QuantumCircuit
 
 from pilot import PilotDescription, PilotManager
-from pilot.quantum.primitives import mitiq_executor
+from pilot.quantum.faces import mitiq_executor
 
 circuit = QuantumCircuit(3)
 for _ in range(3):  # there and back: <ZZZ> is 1 without noise

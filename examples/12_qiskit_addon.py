@@ -5,7 +5,7 @@ from qiskit.quantum_info import PauliList, Statevector
 from qiskit_addon_cutting import generate_cutting_experiments, partition_problem, reconstruct_expectation_values
 
 from pilot import PilotDescription, PilotManager
-from pilot.quantum.primitives import PilotSampler
+from pilot.quantum.faces import PilotSampler
 
 circuit = QuantumCircuit(4)
 for layer in range(2):

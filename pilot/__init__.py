@@ -2,33 +2,44 @@
 
 The way of a task::
 
-    description ─► manager ─► controller ─► router ─► channel ══► agent ─► worker ══► channel ─► result
+    description ─► manager ─► controller ─► policy ─► channel ══► agent ─► worker ══► channel ─► result
 
 1. `PilotManager.submit_task` checks the description, pickles the arguments and hands out a `Task`.
-2. The conductor (the manager's thread) writes it to the journal and tells the controller.
+2. The manager's thread writes it to the journal and tells the controller.
 3. The controller queues it; when a pilot that fits has credit, it cuts a batch off the queue.
 4. The policy says which pilot gets the batch, and why.
 5. The channel (ZeroMQ with CURVE) carries it to the agent in that pilot's placeholder job.
-6. The agent's crew gives it to a warm worker in the engine's cluster, which runs its tasks one by one.
+6. The agent gives it to a warm worker in the engine's cluster, which runs its tasks one by one.
 7. Outcomes come back the same way, go to the journal, are acknowledged, and finish the `Task`.
+
+The folders say where their code runs: `manager` (the user's process) with `scheduling` (its decisions), `agent` (the
+placeholder job), `worker` (the engine's processes), `wire` (between them), `cli` (the shell). The names below are
+loaded when they are asked for, so that a worker does not load the manager.
 """
 
-from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import (
-    DescriptionError,
-    MpiFailed,
-    NoPilotError,
-    PilotError,
-    PilotFailed,
-    SessionError,
-    TaskError,
-)
-from pilot.executor import PilotExecutor
-from pilot.handles import Pilot, Task
-from pilot.manager import PilotManager
-from pilot.results import MpiResult, TaskInfo
-from pilot.states import PilotState, TaskState
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from pilot.version import __version__
+
+if TYPE_CHECKING:
+    from pilot.descriptions import PilotDescription, TaskDescription
+    from pilot.errors import (
+        DescriptionError,
+        MpiFailed,
+        NoPilotError,
+        PilotError,
+        PilotFailed,
+        SessionError,
+        TaskError,
+    )
+    from pilot.manager.executor import PilotExecutor
+    from pilot.manager.handles import Pilot, Task
+    from pilot.manager.manager import PilotManager
+    from pilot.results import MpiResult, TaskInfo
+    from pilot.states import PilotState, TaskState
 
 __all__ = [
     "DescriptionError",
@@ -50,3 +61,24 @@ __all__ = [
     "TaskState",
     "__version__",
 ]
+
+_HOMES = {
+    **dict.fromkeys(("PilotDescription", "TaskDescription"), "descriptions"),
+    **dict.fromkeys(("MpiResult", "TaskInfo"), "results"),
+    **dict.fromkeys(("PilotState", "TaskState"), "states"),
+    **dict.fromkeys(("Pilot", "Task"), "manager.handles"),
+    "PilotExecutor": "manager.executor",
+    "PilotManager": "manager.manager",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,172 +10,41 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from numbers import Integral, Real
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import msgspec
-from msgspec import Meta
 
 from pilot.errors import DescriptionError
-from pilot.words import checked_path, checked_variables, checked_words
+from pilot.fields import (
+    Amount,
+    AtLeastOne,
+    Count,
+    Description,
+    Duration,
+    Fidelity,
+    Level,
+    Names,
+    Port,
+    Share,
+    Shots,
+    SomeNames,
+    Text,
+    Texts,
+    Words,
+    checked_path,
+    checked_variables,
+    checked_words,
+    size_of,
+)
+from pilot.profiles import read_profile
+from pilot.resources import Option, Resources, Terms
 
-_S = TypeVar("_S", bound="Description")
-
-_AtLeastOne = Annotated[int, Meta(ge=1, description="a whole number of at least 1")]
-_Count = Annotated[int, Meta(ge=0, description="a whole number of at least 0")]
-_Amount = Annotated[float, Meta(ge=0, description="a number of at least 0; fractions are allowed")]
-_Share = Annotated[float, Meta(gt=0, description="a number above 0; fractions are allowed")]
-_Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
-_Names = Annotated[tuple[_Text, ...], Meta(description="a list of texts")]
-_SomeNames = Annotated[tuple[_Text, ...], Meta(min_length=1, description="a text, or a list of some")]
-_Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
-_Duration = Annotated[float, Meta(ge=0, description="seconds of at least 0")]
-_Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
-_Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
-_Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at least 1, at most 2**62")]
-_Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
-_Words = tuple[str, ...]
-
-#: Fields that say something of a command, and what makes texts of them.
-_CHECKED = {
+#: What makes texts of fields that say something of a command.
+_READERS = {
     **dict.fromkeys(("executable", "mpi", "container", "tunnel"), checked_words),
     **dict.fromkeys(("working_directory", "venv", "conda_environment"), checked_path),
     "environment": checked_variables,
 }
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
-    "K": 2**10,
-    "M": 2**20,
-    "G": 2**30,
-    "T": 2**40,
-}
-_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
-
-
-class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of the descriptions: frozen, keyword only, every field checked against its annotation."""
-
-    #: Fields that travel as pickles; the others go into messages.
-    _pickled: ClassVar[frozenset[str]] = frozenset()
-
-    @classmethod
-    def build(cls: type[_S], given: _S | Mapping[str, Any]) -> _S:
-        """The description itself, or the one that a mapping with the same keys describes.
-
-        Raises:
-            DescriptionError: an unknown key (the nearest known one is named), or a value that is not allowed.
-        """
-        if isinstance(given, cls):
-            return given
-        if not isinstance(given, Mapping):
-            raise DescriptionError(f"{cls.__name__} wanted, or a dict with its keys; given: {given!r}", given=given)
-        for key in given:
-            if key not in cls.__struct_fields__:
-                raise DescriptionError(_unknown(cls, str(key)), field=key, given=given[key])
-        return cls(**given)
-
-    def __post_init__(self) -> None:
-        for field in _fields(type(self)):
-            value = getattr(self, field.name)
-            if value is field.default:
-                continue
-            try:
-                given = _CHECKED[field.name](value) if field.name in _CHECKED else value
-                given = given if field.name in self._pickled else _plain(given)
-                checked = msgspec.convert(given, field.type)
-            except msgspec.ValidationError as error:
-                raise self.wrong(field.name, _allowed(field.type) or str(error)) from None
-            except ValueError as error:
-                raise self.wrong(field.name, str(error)) from None
-            if checked is not value:
-                msgspec.structs.force_setattr(self, field.name, checked)
-            if field.name not in self._pickled:
-                self._check_travels(field.name)
-
-    def _check_travels(self, field: str) -> None:
-        try:
-            msgspec.msgpack.encode(getattr(self, field))
-        except (UnicodeEncodeError, OverflowError) as error:
-            raise self.wrong(field, "Unicode text, and whole numbers of 64 bits") from error
-
-    def wrong(self, field: str, allowed: str) -> DescriptionError:
-        """The error that says which field is wrong, what was given and what is allowed."""
-        given = getattr(self, field)
-        message = f"{type(self).__name__}.{field}: {given!r} was given; allowed: {allowed}"
-        return DescriptionError(message, field=field, given=given)
-
-
-def _plain(value: Any) -> Any:
-    """Python's numbers and texts for those of another library, such as ``numpy.int64`` and ``numpy.str_``."""
-    kind: Any = type(value)
-    if kind in (list, tuple):
-        return kind(map(_plain, value))
-    if isinstance(value, str):
-        return str.__str__(value)
-    if not isinstance(value, Real) or kind in (int, float, bool):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value)
-
-
-class Resources(msgspec.Struct, frozen=True, array_like=True):
-    """What one task takes of a pilot while it runs; of an MPI task, what each rank takes."""
-
-    #: Cores; fractions share a core.
-    num_cpus: float = 1.0
-    #: GPUs; fractions share a GPU.
-    num_gpus: float = 0.0
-    #: Bytes of main memory set aside.
-    memory: int = 0
-    #: Ranks of an MPI task; 0 for any other task, which runs on one node.
-    ranks: int = 0
-    #: Nodes that the ranks are spread over evenly; 0: as few as there is room on.
-    nodes: int = 0
-    #: The device that it has while it runs, one of the pilot's ``qpus``; "*": any of them. "": none.
-    qpu: str = ""
-
-    @property
-    def cores(self) -> float:
-        """Cores of all ranks."""
-        return self.num_cpus * max(1, self.ranks)
-
-    @property
-    def all_gpus(self) -> float:
-        """GPUs of all ranks."""
-        return self.num_gpus * max(1, self.ranks)
-
-
-#: What a task takes unless it says otherwise; a pilot keeps a warm worker of this shape for each of its cores.
-SLOT = Resources()
-
-#: `Resources.qpu` of a task that any device may run.
-ANY_QPU = "*"
-
-
-class Option(msgspec.Struct, frozen=True, array_like=True):
-    """Resources that a task can also run with, and how much longer it takes then than with its first choice."""
-
-    resources: Resources
-    slowness: float = 1.0
-
-
-class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
-    """What has to be known of a circuit to tell which devices can run it, and how well. Gate counts are 0 when nobody
-    asks for that."""
-
-    qubits: int
-    shots: int = 0
-    gates_1q: int = 0
-    gates_2q: int = 0
-    measurements: int = 0
-    #: By device, for those that are known: the fidelity expected of the compiled circuit; None: it tells no errors.
-    fidelities: tuple[tuple[str, float | None], ...] = ()
-
 
 #: Fields of `PilotDescription` as others call them.
 _ALIASES = {"type": "engine", "account": "project", "partition": "queue"}
@@ -191,6 +60,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
         DescriptionError: a field has a value that is not allowed; the message names both.
     """
 
+    _readers = _READERS
     #: What `from_text` takes, in words.
     text_forms: ClassVar[str] = (
         "[SCHEME://]ENGINE:CORES[:NODES], such as ray:2, srun://ray:4:2 or slurm://dask:8, with an engine of process, "
@@ -198,73 +68,73 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     )
 
     #: Where the job runs: ``scheme://host``; the scheme names a launcher (``local``).
-    resource: _Text = "local://"
+    resource: Text = "local://"
     #: What runs the tasks inside: ``process``, ``ray`` or ``dask``.
-    engine: _Text = "process"
+    engine: Text = "process"
     #: What people call it; also what ``TaskDescription.pilot`` may name. Default: its id.
-    name: _Text | None = None
+    name: Text | None = None
     #: Nodes of the job.
-    number_of_nodes: _AtLeastOne = 1
+    number_of_nodes: AtLeastOne = 1
     #: Cores of each node that the pilot may use: one worker each. Default with local://: all that this process may use.
-    cores_per_node: _AtLeastOne | None = None
+    cores_per_node: AtLeastOne | None = None
     #: GPUs of each node that the pilot may use.
-    gpus_per_node: _Count = 0
+    gpus_per_node: Count = 0
     #: Main memory of each node that the pilot may use: bytes, or a text such as "8 GiB". Default: all of it.
     memory: int | str | None = None
     #: When the pilot ends by itself: a timedelta, or minutes.
     walltime: timedelta | float | None = None
     #: Seconds before its walltime is over from which on it starts nothing new. Default: a tenth of it, at most 60.
-    drain: _Duration | None = None
+    drain: Duration | None = None
     #: Successor jobs: each is queued in time to take over when the one before it drains.
-    renewals: _Count = 0
+    renewals: Count = 0
 
     #: Partition (Slurm) or queue (PBS, LSF).
-    queue: _Text | None = None
+    queue: Text | None = None
     #: Quality of service (``sbatch --qos``).
-    qos: _Text | None = None
+    qos: Text | None = None
     #: Account that is charged (``sbatch --account``).
-    project: _Text | None = None
+    project: Text | None = None
     #: ``sbatch --reservation``.
-    reservation: _Text | None = None
+    reservation: Text | None = None
     #: Features that the nodes must have (``sbatch --constraint``).
-    constraint: _Text | None = None
+    constraint: Text | None = None
     #: Generic resources of each node (``sbatch --gres``), such as "gpu:a100:4" or "qpu:1".
-    gres: _Text | None = None
+    gres: Text | None = None
     #: Licences of the cluster (``sbatch --licenses``), such as "qpu_ibm:1".
-    licenses: _Text | None = None
+    licenses: Text | None = None
     #: Whole nodes for this pilot alone (``sbatch --exclusive``).
     exclusive: bool = False
     #: Environment modules to load.
-    modules: _Names = ()
+    modules: Names = ()
     #: Folder of a virtual environment to activate, and name or folder of a conda environment.
-    venv: _Text | None = None
-    conda_environment: _Text | None = None
+    venv: Text | None = None
+    conda_environment: Text | None = None
     #: Words before the agent's command, such as ("apptainer", "exec", "image.sif"). Must share the session folder.
-    container: _Words = ()
+    container: Words = ()
     #: Lines for the batch script as they are: ``#SBATCH ...`` ones, and commands to run before the agent.
-    scheduler_script_commands: _Names = ()
+    scheduler_script_commands: Names = ()
     #: PSI/J's custom attributes, such as {"slurm.partition": "debug"}.
-    custom_attributes: _Texts = {}
+    custom_attributes: Texts = {}
     #: Ports to listen on, first and last; default: any. For the agent, its workers and its engine as far as that can.
-    ports: tuple[_Port, _Port] | None = None
+    ports: tuple[Port, Port] | None = None
     #: Words of a command that leads to the manager's host, such as ("ssh", "-p", "2222", "login1"): the agent runs
     #: ``ssh -N -L 127.0.0.1:port:127.0.0.1:port … -p 2222 login1`` (ssh(1)) and talks to the manager through it.
-    tunnel: _Words = ()
+    tunnel: Words = ()
     #: QPUs that its agent reaches, simulated ones too, as ``scheme:address``; the scheme names a plugin: "aer",
     #: "fake:kolkata", "ibm:ibm_fez", "qrmi:ibm_fez", "qiskit:module:object", "pennylane:lightning.qubit".
-    qpus: _Names = ()
+    qpus: Names = ()
     #: How MPI tasks are started: words such as ("srun", "--mpi=pmi2") or ("mpiexec",). Default: found out by trying.
-    mpi: _Words = ()
+    mpi: Words = ()
 
     #: Words that tasks can ask for.
-    labels: _Names = ()
+    labels: Names = ()
     #: Environment variables of the agent and its workers.
-    environment: _Texts = {}
+    environment: Texts = {}
     #: Where tasks run. Default: where the manager was made.
     working_directory: str | None = None
     #: How often an agent that was lost, or never came up, is started again before the pilot counts as failed. A job
     #: that the resource manager refuses is not submitted again.
-    restarts: _Count = 2
+    restarts: Count = 2
     #: Seconds that the agent goes on without a manager, for one to attach.
     orphan_timeout: float = 600.0
 
@@ -293,7 +163,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
             DescriptionError: the file cannot be read or is no TOML (the line is named), there is no such table (those
                 there are are listed), or a key or value is wrong (file and table are named).
         """
-        common, tables = _read_profile(path)
+        common, tables = read_profile(path)
         where = os.fspath(path)
         if table is None and len(tables) == 1:
             table = next(iter(tables))
@@ -357,7 +227,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("drain", f"less than the walltime ({self.walltime.total_seconds():g} s)")
         if not self.orphan_timeout > 0:
             raise self.wrong("orphan_timeout", "seconds above 0")
-        msgspec.structs.force_setattr(self, "memory", _size(self, "memory"))
+        msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
 
     @property
     def drain_seconds(self) -> float:
@@ -405,6 +275,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
         DescriptionError: a field has a value that is not allowed; the message names both.
     """
 
+    _readers = _READERS
     _pickled = frozenset(
         {
             "function",
@@ -432,11 +303,11 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: A program and its arguments, texts and paths; no shell reads them. Its standard input is empty. What it leaves
     #: behind ends with it, unless it was started by setsid(1); then with the pilot. Its result is a
     #: ``subprocess.CompletedProcess`` with text output.
-    executable: _Words = ()
+    executable: Words = ()
     #: An MPI program and its arguments, started on every rank of one communicator; its result is an `MpiResult`.
-    mpi: _Words = ()
+    mpi: Words = ()
     #: Environment variables and working directory of the executable or MPI program.
-    environment: _Texts = {}
+    environment: Texts = {}
     working_directory: str | None = None
 
     #: A circuit: a Qiskit circuit, a `pilot.quantum.Program`, a PennyLane tape, or the text of a program. Its result is
@@ -445,7 +316,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     circuit: Any = None
     #: Samples of the circuit; of each group of observables, or setting of the tomography. Default: exact, which only
     #: simulators can be.
-    shots: _Shots | None = None
+    shots: Shots | None = None
     #: Pauli strings such as "ZZI" (qubit 0 last) or Qiskit's `SparsePauliOp`; their expectation values are wanted.
     observables: Any = ()
     #: The state that the circuit prepares is wanted: True for that of all its qubits, or a list of qubits.
@@ -455,9 +326,9 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     parameters: Any = None
     #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; a list: one of these; "*": any device.
     #: Default: any device when there are shots and the pilots have some, else simulated on a core or GPU, as by "aer".
-    qpu: _Text | _SomeNames | None = None
+    qpu: Text | SomeNames | None = None
     #: Only QPUs that are expected to run the circuit with at least this fidelity: compiled, on the qubits that it uses.
-    min_fidelity: _Fidelity | None = None
+    min_fidelity: Fidelity | None = None
     #: Stages against errors, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
     #: `pilot.quantum.mitigation` themselves.
     mitigation: Any = ()
@@ -467,19 +338,19 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     noise_model: Any = None
     #: Qiskit's optimization level, 0 to 3, when it is compiled for a device. From 2 on the qubits with the least errors
     #: are taken; below, the first ones wherever they fit.
-    optimization_level: _Level = 2
+    optimization_level: Level = 2
     #: Of sampling, where that is computed.
-    seed: _Count | None = None
+    seed: Count | None = None
 
     #: Ranks: so many processes make up the communicator of the MPI program. A function with ranks runs on each of
     #: them (with mpi4py); its result is the list of what each rank returned, in their order.
-    ranks: _AtLeastOne | None = None
+    ranks: AtLeastOne | None = None
     #: Nodes that the ranks are spread over evenly. Default: as few as there is room on.
-    nodes: _AtLeastOne | None = None
+    nodes: AtLeastOne | None = None
     #: Cores, of each rank. Fractions share a core.
-    num_cpus: _Share = 1.0
+    num_cpus: Share = 1.0
     #: GPUs, of each rank. Fractions share a GPU. CUDA_VISIBLE_DEVICES, or AMD's variable, names them.
-    num_gpus: _Amount = 0.0
+    num_gpus: Amount = 0.0
     #: Main memory set aside, for each rank: bytes, or a text such as "8 GiB".
     memory: int | str | None = None
     #: What it can run with instead, such as ``[{"num_gpus": 1}, {"num_cpus": 16, "slowness": 4}]``: the fields above by
@@ -487,11 +358,11 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     alternatives: Any = ()
 
     #: The name or id of the pilot that must run it.
-    pilot: _Text | None = None
+    pilot: Text | None = None
     #: Names or ids of pilots: one of these must run it.
-    pilots: _Names = ()
+    pilots: Names = ()
     #: The pilot must carry all of these labels.
-    labels: _Names = ()
+    labels: Names = ()
     #: Higher goes first.
     priority: int = 0
     #: How long it is expected to run at most; it starts only where that much walltime is left. Seconds or timedelta.
@@ -499,11 +370,11 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: How long it may run; then it is stopped and fails with TaskTimeout. Seconds or timedelta.
     timeout: timedelta | float | None = None
     #: How often it is tried again after it raised. Lost workers and pilots do not count.
-    retries: _Count = 0
+    retries: Count = 0
     #: Tasks that must have succeeded before it starts.
     depends_on: Any = ()
     #: What people call it. Default: the function's or program's name.
-    name: _Text | None = None
+    name: Text | None = None
 
     def __post_init__(self) -> None:
         for field in ("walltime", "timeout"):
@@ -539,7 +410,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
         for field in ("walltime", "timeout"):
             if (value := getattr(self, field)) is not None and not value > 0:
                 raise self.wrong(field, "seconds above 0, or a timedelta")
-        msgspec.structs.force_setattr(self, "memory", _size(self, "memory"))
+        msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
 
     def _check_circuit_alone(self) -> None:
         """What is for functions and programs must not be said with a circuit."""
@@ -598,98 +469,3 @@ class TaskDescription(Description, frozen=True, kw_only=True):
 
 def _others() -> None:
     """Stands for the work while the resources of an alternative are checked."""
-
-
-class Terms(msgspec.Struct, frozen=True):
-    """Needs and wishes of a task without the work itself; tasks with equal terms queue together."""
-
-    resources: Resources = Resources()
-    pilots: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    priority: int = 0
-    #: Seconds.
-    walltime: float | None = None
-    #: Seconds.
-    timeout: float | None = None
-    retries: int = 0
-    #: What it can run with instead of `resources`.
-    others: tuple[Option, ...] = ()
-    #: A simulator that the pilot must have among its ``qpus``; "": none.
-    simulator: str = ""
-    #: Of a circuit that devices run.
-    facts: CircuitFacts | None = None
-    min_fidelity: float = 0.0
-
-    def options(self) -> tuple[Option, ...]:
-        """All that it can run with, its first choice first."""
-        return (Option(self.resources), *self.others)
-
-
-#: Terms of ``submit_task(function, *args)``.
-PLAIN = Terms()
-
-
-def profile_tables(path: str | os.PathLike[str]) -> list[str]:
-    """The names of a site profile's tables, in its order.
-
-    Raises:
-        DescriptionError: as `PilotDescription.from_toml`.
-    """
-    return list(_read_profile(path)[1])
-
-
-#: Fields that are mappings themselves, and so look like tables.
-_MAPPINGS = ("environment", "custom_attributes")
-
-
-def _read_profile(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What holds for all tables, and the tables."""
-    import tomllib  # only here
-
-    try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DescriptionError(f"{os.fspath(path)} cannot be read: {error.strerror or error}", given=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"{os.fspath(path)} is no TOML: {error}", given=path) from error
-    tables = {key: value for key, value in data.items() if isinstance(value, dict) and key not in _MAPPINGS}
-    return {key: value for key, value in data.items() if key not in tables}, tables
-
-
-def _unknown(cls: type[msgspec.Struct], key: str) -> str:
-    near = difflib.get_close_matches(key, cls.__struct_fields__, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{cls.__name__} has no field {key!r}{hint} It has: {', '.join(cls.__struct_fields__)}"
-
-
-_FIELDS: dict[type, tuple[msgspec.structs.FieldInfo, ...]] = {}
-
-
-def _fields(cls: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
-    if cls not in _FIELDS:
-        _FIELDS[cls] = msgspec.structs.fields(cls)
-    return _FIELDS[cls]
-
-
-def _allowed(kind: Any) -> str:
-    """The description that the annotation carries, also inside a union."""
-    for part in (kind, *getattr(kind, "__args__", ())):
-        for meta in getattr(part, "__metadata__", ()):
-            if isinstance(meta, Meta) and meta.description:
-                return meta.description
-    return ""
-
-
-def _size(description: Description, field: str) -> int | None:
-    """Bytes from bytes or from a text such as "8 GiB"."""
-    value = getattr(description, field)
-    if isinstance(value, str):
-        match = _SIZE.fullmatch(value)
-        if match is None or match[2].upper() not in _UNITS:
-            raise description.wrong(field, 'bytes, or a number with a unit, such as "8 GiB" or "500 MB"')
-        value = int(float(match[1]) * _UNITS[match[2].upper()])
-    if value is not None and value <= 0:
-        raise description.wrong(field, "more than 0 bytes")
-    if value is not None and value >= 1 << 63:
-        raise description.wrong(field, "less than 8 EiB")
-    return value  # type: ignore[no-any-return]

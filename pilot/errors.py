@@ -146,3 +146,8 @@ class MpiFailed(TaskError):
 
 class NotPicklable(TaskError):
     """Something cannot travel between processes; the message names it."""
+
+
+def error_text(error: Exception) -> str:
+    """An error of a QPU's in words: this library's say all that is needed, others need their kind."""
+    return str(error) if isinstance(error, PilotError) else f"{type(error).__name__}: {error}"

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from pilot.descriptions import SLOT, CircuitFacts, Option, PilotDescription, Resources, Terms
+from pilot.descriptions import PilotDescription
+from pilot.resources import SLOT, CircuitFacts, Option, QPUInfo, Resources, Terms
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -227,76 +228,6 @@ class Engine(ABC):
 
 
 # ---- QPUs -----------------------------------------------------------------------------------------------------
-
-
-class GateFacts(msgspec.Struct, frozen=True, array_like=True):
-    """One instruction on one place of a device, as its calibration says."""
-
-    #: As Qiskit calls it.
-    name: str
-    qubits: tuple[int, ...]
-    #: Probability of an error, and seconds; None: not calibrated.
-    error: float | None = None
-    duration: float | None = None
-
-
-class QubitFacts(msgspec.Struct, frozen=True, array_like=True):
-    """One qubit of a device, as its calibration says. None: not calibrated."""
-
-    #: Seconds.
-    t1: float | None = None
-    t2: float | None = None
-    #: Hz.
-    frequency: float | None = None
-
-
-class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a circuit can be compiled with: errors and times of each instruction on each place."""
-
-    gates: tuple[GateFacts, ...] = ()
-    #: One a qubit, in order; empty: nothing is known.
-    qubits: tuple[QubitFacts, ...] = ()
-    #: Seconds of one sample, and the constraints of times in samples, as Qiskit's ``Target`` has them.
-    dt: float | None = None
-    granularity: int = 1
-    min_length: int = 1
-    pulse_alignment: int = 1
-    acquire_alignment: int = 1
-
-
-class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a QPU says of itself. None: it does not say, or there is no such thing."""
-
-    #: As in ``PilotDescription.qpus``: "fake:kolkata".
-    name: str
-    qubits: int
-    #: Names of its gates, as Qiskit calls them; empty: all that Qiskit knows.
-    gates: tuple[str, ...] = ()
-    #: Pairs of qubits that two-qubit gates act on; None: all.
-    coupling: tuple[tuple[int, int], ...] | None = None
-    #: True: computed, not measured; circuits without a number of shots give exact probabilities.
-    simulator: bool = False
-    #: When its calibration was taken: wall clock, seconds since the epoch.
-    calibrated: float | None = None
-    #: Medians of the calibration: errors of a gate on one qubit, on two, of a readout; seconds of T1 and T2.
-    error_1q: float | None = None
-    error_2q: float | None = None
-    error_readout: float | None = None
-    t1: float | None = None
-    t2: float | None = None
-    #: All of the calibration; None: it does not say.
-    calibration: Calibration | None = None
-    #: Does it take jobs now.
-    accepts_jobs: bool | None = None
-    #: Seconds that a job waits before it runs.
-    expected_wait: float | None = None
-    #: When these two were asked: wall clock.
-    asked: float | None = None
-    #: Limits of one job.
-    max_shots: int | None = None
-    max_circuits: int | None = None
-    #: Why it cannot be used now, in its own words; "": it can. Where that was so from the start, it has 0 ``qubits``.
-    problem: str = ""
 
 
 class QPU(ABC):

@@ -7,7 +7,9 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import PluginError
+from pilot.descriptions import PilotDescription
+from pilot.errors import DescriptionError, PluginError
+from pilot.interfaces import QPU
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -79,3 +81,43 @@ def _entry(group: str, name: str) -> EntryPoint:
 def _kind(group: str) -> str:
     kind = group.rpartition(".")[2]
     return {"policies": "policy", "qpus": "QPU", "kinds": "kind of task"}.get(kind, kind.removesuffix("s"))
+
+
+#: The group of entry points.
+GROUP = "pilot.qpus"
+
+
+def make(name: str) -> QPU:
+    """The QPU of this name, such as "fake:kolkata"; nothing is opened yet.
+
+    Raises:
+        DescriptionError: there can be no such address.
+        PluginError: no plugin for its scheme, or a package that it needs is not installed.
+    """
+    scheme, _, address = name.partition(":")
+    qpu: QPU = load(GROUP, scheme)(name, address)
+    return qpu
+
+
+@cache
+def is_device(name: str) -> bool:
+    """True when one worker at a time has it, False for a simulator that every worker may have one of.
+
+    Raises:
+        DescriptionError, PluginError: as `make`.
+    """
+    return make(name).exclusive
+
+
+def devices(description: PilotDescription) -> tuple[str, ...]:
+    """Those of a pilot's QPUs that are devices.
+
+    Raises:
+        DescriptionError, PluginError: as `make`.
+    """
+    if len(set(description.qpus)) < len(description.qpus):
+        raise description.wrong("qpus", "each one once")
+    try:
+        return tuple(name for name in description.qpus if is_device(name))
+    except DescriptionError as error:
+        raise DescriptionError(f"PilotDescription.qpus: {error}", field="qpus", given=description.qpus) from error

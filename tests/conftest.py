@@ -15,7 +15,7 @@ import pytest
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
-from pilot.processes import MARK, marked
+from pilot.wire.processes import MARK, marked
 
 T = TypeVar("T")
 

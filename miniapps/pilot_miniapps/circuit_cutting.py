@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
 from pilot.quantum import load
-from pilot.quantum.circuits import exact_value, warm_up
+from pilot.quantum.aer import exact_value, warm_up
 from pilot.quantum.cutting import CutPlan, CutResult, gather, plan
 from pilot_miniapps.pilots import ALLOWED, read_pilot
 from pilot_miniapps.report import (

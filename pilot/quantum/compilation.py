@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import PassManager, Target
 
-    from pilot.interfaces import QPUInfo
+    from pilot.resources import QPUInfo
 
 #: Of the layout and the routing: a circuit is compiled the same way each time.
 SEED = 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pilot.quantum.quasi import QuasiOutcomes, contributions
+from pilot.quantum.outcomes import QuasiOutcomes, contributions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

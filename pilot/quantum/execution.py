@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from qiskit.circuit import Delay, ParameterExpression
 
-from pilot import device
 from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
-from pilot.quantum.circuits import exact_values, run_sets
+from pilot.quantum.aer import exact_values, run_sets
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.expectation import Expectation
 from pilot.quantum.mitigation import Calibrations, Device, Planned, ZeroNoise, stages
 from pilot.quantum.packing import unpack
+from pilot.worker import device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,10 +6,11 @@ from math import inf
 
 from qiskit import QuantumCircuit
 
-from pilot.descriptions import SLOT, Option, Resources, TaskDescription
+from pilot.descriptions import TaskDescription
 from pilot.interfaces import Offer
-from pilot.quantum import simulation
+from pilot.quantum import costs
 from pilot.quantum.deferral import WITHOUT_EFFECT
+from pilot.resources import SLOT, Option, Resources
 
 #: Of circuits with no more qubits the state vector alone is predicted: anything else takes no longer.
 MAX_PLAIN_QUBITS = 20
@@ -29,19 +30,19 @@ def simulated(
     What was ``asked`` for holds. Else one core each, since many circuits at a time use all of them; long ones alone get
     all cores of a node. A GPU when it is twice as fast at least.
     """
-    about = simulation.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
-    estimates = simulation.predict(about, shots)
-    best = simulation.choose(estimates) or estimates[0]  # none is possible: the worker says why
+    about = costs.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
+    estimates = costs.predict(about, shots)
+    best = costs.choose(estimates) or estimates[0]  # none is possible: the worker says why
     if asked is not None:
         return asked, (), best.seconds
     if best.seconds > LONG_SECONDS and offer.cores_per_node > 1 and best.method == "statevector":
-        estimates = simulation.predict(about, shots, cores=offer.cores_per_node)
-        best = simulation.choose(estimates) or best
+        estimates = costs.predict(about, shots, cores=offer.cores_per_node)
+        best = costs.choose(estimates) or best
         resources = _taking(best, cores=offer.cores_per_node)
     else:
         resources = _taking(best)
     if offer.gpus:
-        on_gpu = [one for one in simulation.predict(about, shots, gpus=1) if one.device == "GPU"]
+        on_gpu = [one for one in costs.predict(about, shots, gpus=1) if one.device == "GPU"]
         if on_gpu and on_gpu[0].seconds < best.seconds / 2:
             instead = Option(resources, best.seconds / on_gpu[0].seconds)
             return Resources(num_gpus=1.0), (instead,), on_gpu[0].seconds
@@ -52,8 +53,8 @@ def note(circuit: QuantumCircuit, shots: int | None, resources: Resources) -> st
     """What is predicted for a simulation that takes much memory, and what can be done when that is too much."""
     if not resources.memory:
         return ""
-    about = simulation.facts(circuit)
-    possible = [one for one in simulation.predict(about, shots) if one.seconds < inf]
+    about = costs.facts(circuit)
+    possible = [one for one in costs.predict(about, shots) if one.seconds < inf]
     told = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB" for one in possible)
     what = f"to simulate {circuit.name!r} ({about.qubits} qubits) takes {told or 'more than any method can'}"
     hint = "a number of shots takes less than exact probabilities; " if shots is None and about.measured else ""
@@ -68,7 +69,7 @@ def asked_for(description: TaskDescription) -> Resources | None:
     return None if asked == SLOT else asked
 
 
-def _taking(estimate: simulation.Estimate, cores: int = 1) -> Resources:
+def _taking(estimate: costs.Estimate, cores: int = 1) -> Resources:
     memory = int(estimate.bytes) if estimate.bytes > ORDINARY_BYTES else 0
     if not memory and cores == 1:
         return SLOT
@@ -86,7 +87,7 @@ def noisy(circuit: QuantumCircuit, shots: int, asked: Resources | None) -> tuple
     if width > MAX_SMALL_QUBITS:  # compiled for a device, perhaps; Aer leaves idle qubits out
         active = (entry.qubits for entry in circuit.data if entry.name not in WITHOUT_EFFECT)
         width = len({qubit for qubits in active for qubit in qubits})
-    about = simulation.counted(width, len(circuit.data), circuit.num_clbits)
-    estimates = simulation.predict(about, shots, noisy=True)
-    best = simulation.choose(estimates) or estimates[0]
+    about = costs.counted(width, len(circuit.data), circuit.num_clbits)
+    estimates = costs.predict(about, shots, noisy=True)
+    best = costs.choose(estimates) or estimates[0]
     return asked or _taking(best), best.seconds

@@ -20,8 +20,8 @@ from qiskit_aer.noise import NoiseModel
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, PilotError, QPUError
+from pilot.quantum.aer import drawn
 from pilot.quantum.blocks import without_boxes
-from pilot.quantum.circuits import drawn
 from pilot.quantum.execution import _Execution
 from pilot.quantum.noisy_probabilities import NoisyProbabilities
 from pilot.quantum.outcomes import Outcomes, registers_of

@@ -16,7 +16,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveProbabilities
 
 from pilot.errors import QPUError
-from pilot.quantum import simulation
+from pilot.quantum import costs
 from pilot.quantum.deferral import WITHOUT_EFFECT
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class NoisyProbabilities:
         used = {qubit for entry in circuit.data if entry.name not in WITHOUT_EFFECT for qubit in entry.qubits}
         if len(used) > _MAX_QUBITS:
             return False
-        estimates = simulation.predict(simulation.counted(len(used), len(circuit.data)), shots, noisy=True)
+        estimates = costs.predict(costs.counted(len(used), len(circuit.data)), shots, noisy=True)
         seconds = {estimate.method: estimate.seconds for estimate in estimates}
         return seconds["density_matrix"] < seconds["statevector"] + _MODEL_SECONDS
 

@@ -17,12 +17,12 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit import Barrier, Delay, Gate, ParameterVector
 
-from pilot import device
-from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDescription
+from pilot import registry
+from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, needs, tomography
-from pilot.quantum.circuits import MAX_DEFERRED_QUBITS, check_known
+from pilot.quantum.aer import MAX_DEFERRED_QUBITS, check_known
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.execution import (
@@ -39,16 +39,17 @@ from pilot.quantum.execution import (
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.noise import NoisySimulation, packed_model
 from pilot.quantum.observables import operators
+from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.packing import pack
 from pilot.quantum.programs.definitions import truly_named
-from pilot.quantum.seeds import draw_seeds
 from pilot.quantum.simulator_instructions import refuse_simulator_instructions
+from pilot.resources import ANY_QPU, CircuitFacts, Option, Resources
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qiskit.transpiler import Target
 
-    from pilot.interfaces import QPUInfo
+    from pilot.resources import QPUInfo
 
 
 #: Seconds of simulation that make a part, and the parts at most that one task is split into.
@@ -227,7 +228,7 @@ def _where(description: TaskDescription, offer: Offer) -> _Where:
     else:
         found = (names,) if isinstance(names, str) else names
         try:
-            simulators = [name for name in found if name != ANY_QPU and (name == "aer" or not device.is_device(name))]
+            simulators = [name for name in found if name != ANY_QPU and (name == "aer" or not registry.is_device(name))]
         except DescriptionError as error:
             raise DescriptionError(f"TaskDescription.qpu: {error}", field="qpu", given=names) from error
         if simulators and len(found) > 1:
@@ -531,7 +532,7 @@ class _Reported:
         return self.its
 
     def target(self) -> Target:
-        from pilot.quantum.primitives.targets import target_of  # the primitives import this module
+        from pilot.quantum.faces.targets import target_of  # the primitives import this module
 
         return target_of(self.its)
 

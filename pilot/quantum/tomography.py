@@ -30,7 +30,7 @@ from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.estimates import add_shifts, estimate
 from pilot.quantum.expectation import PAULI_LETTERS, Expectation, distinct_terms, free_name, measured
 from pilot.quantum.observables import operators
-from pilot.quantum.quasi import nearest_probabilities
+from pilot.quantum.outcomes import nearest_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from pilot import DescriptionError, NoPilotError, Pilot, PilotDescription, PilotFailed, PilotManager, PilotState
-from pilot.progress import Progress
+from pilot.manager.progress import Progress
 
 Eventually = Callable[..., Any]
 Leftovers = Callable[[], list[psutil.Process]]

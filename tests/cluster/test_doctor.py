@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from pilot import cli
-from pilot.doctor import Finding, examine, examine_site
+from pilot.cli import main as cli
+from pilot.cli.doctor import Finding, examine, examine_site
 
 SITES = Path(__file__).parents[2] / "slurm" / "sites"
 

@@ -17,13 +17,13 @@ import pytest
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError
 from pilot.interfaces import Job, JobState
-from pilot.processes import MARK, marked
+from pilot.wire.processes import MARK, marked
 
 if importlib.util.find_spec("psij") is None:
     pytest.skip("psij-python is not installed: pip install 'quantum-pilot[psij]'", allow_module_level=True)
 
-from pilot_plugins import psij_executors
-from pilot_plugins.psij_launcher import PsijLauncher
+from pilot_plugins.launchers.psij import executors as psij_executors
+from pilot_plugins.launchers.psij.launcher import PsijLauncher
 
 Eventually = Callable[..., Any]
 

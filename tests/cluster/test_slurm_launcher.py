@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilot_plugins.slurm_cluster import Cluster
-from pilot_plugins.slurm_hosts import SSH, Host, run
-from pilot_plugins.slurm_ids import SlurmId
-from pilot_plugins.slurm_launcher import SlurmLauncher
-from pilot_plugins.slurm_script import script
-from pilot_plugins.slurm_states import NEVER, STATES
-from pilot_plugins.slurm_submission import Loose
+from pilot_plugins.launchers.slurm.cluster import Cluster
+from pilot_plugins.launchers.slurm.hosts import SSH, Host, run
+from pilot_plugins.launchers.slurm.ids import SlurmId
+from pilot_plugins.launchers.slurm.launcher import SlurmLauncher
+from pilot_plugins.launchers.slurm.script import script
+from pilot_plugins.launchers.slurm.states import NEVER, STATES
+from pilot_plugins.launchers.slurm.submission import Loose
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PilotError
-from pilot.fleet import Fleet
 from pilot.interfaces import Job, JobState
-from pilot.processes import MARK, marked
+from pilot.manager.jobs import Fleet
+from pilot.wire.processes import MARK, marked
 
 Eventually = Callable[..., Any]
 

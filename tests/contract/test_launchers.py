@@ -15,7 +15,7 @@ from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Job, JobState, Launcher
-from pilot.processes import MARK, marked
+from pilot.wire.processes import MARK, marked
 
 Eventually = Callable[..., Any]
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pilot_plugins.aer_qpu import AerQPU
-from pilot_plugins.fake_qpu import FakeQPU
-from pilot_plugins.ibm_qpu import IbmQPU
-from pilot_plugins.pennylane_qpu import PennylaneQPU
-from pilot_plugins.qiskit_qpu import QiskitQPU
-from pilot_plugins.qrmi_qpu import QrmiQPU
+from pilot_plugins.qpus.aer import AerQPU
+from pilot_plugins.qpus.fake import FakeQPU
+from pilot_plugins.qpus.ibm import IbmQPU
+from pilot_plugins.qpus.pennylane import PennylaneQPU
+from pilot_plugins.qpus.qiskit import QiskitQPU
+from pilot_plugins.qpus.qrmi import QrmiQPU
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, generate_preset_pass_manager
 from qiskit.circuit import Parameter
 
@@ -494,7 +494,7 @@ def test_aer_runs_circuits_that_act_on_outcomes() -> None:
 
 
 def test_every_snapshot_has_a_name() -> None:
-    from pilot_plugins.fake_qpu import _snapshots
+    from pilot_plugins.qpus.fake import _snapshots
     from qiskit_ibm_runtime import fake_provider
 
     assert len(_snapshots()) == len({name for name in dir(fake_provider) if name.startswith("Fake")}) - 1 == 68
@@ -561,7 +561,7 @@ def test_fake_idle_qubits_relax_while_others_work() -> None:
 
 def test_fake_noise_on_the_used_qubits_is_that_of_the_whole_device() -> None:
     """Against Aer's own model of all 27 qubits, on a circuit that is scheduled the same way."""
-    from pilot_plugins.noisy_devices import NoisyDevice
+    from pilot_plugins.qpus.noise import NoisyDevice
     from qiskit_aer import AerSimulator
     from qiskit_aer.noise import NoiseModel
     from qiskit_ibm_runtime.fake_provider import FakeKolkataV2
@@ -620,7 +620,7 @@ def test_fake_snapshots_with_holes_in_their_calibration_run(snapshot: str) -> No
 
 
 def test_fake_noise_without_durations_is_that_of_aer() -> None:
-    from pilot_plugins.noisy_devices import NoisyDevice
+    from pilot_plugins.qpus.noise import NoisyDevice
     from qiskit_aer import AerSimulator
     from qiskit_aer.noise import NoiseModel
     from qiskit_ibm_runtime.fake_provider import FakeLondonV2
@@ -776,7 +776,7 @@ def test_fake_takes_registers_of_any_name_with_room_for_probabilities_and_withou
     room: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without room for exact probabilities Aer follows single shots."""
-    from pilot_plugins import noisy_devices
+    from pilot_plugins.qpus import noise as noisy_devices
     from qiskit import ClassicalRegister, QuantumRegister
 
     if room is not None:

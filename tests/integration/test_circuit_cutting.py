@@ -7,8 +7,9 @@ import pytest
 from pilot_miniapps.circuit_cutting import Settings, read_problem
 from pilot_miniapps.report import OUR_COLUMNS, PILOT_QUANTUM_COLUMNS
 
-from pilot import PilotDescription, PilotManager, cli
-from pilot.quantum.circuits import exact_value
+from pilot import PilotDescription, PilotManager
+from pilot.cli import main as cli
+from pilot.quantum.aer import exact_value
 from pilot.quantum.cutting import plan
 
 PILOTS = ["--pilot", "process:1", "--pilot", "process:1"]

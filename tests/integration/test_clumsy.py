@@ -27,7 +27,7 @@ from pilot.errors import (
     TaskTimeout,
     WorkerDied,
 )
-from pilot.processes import marked
+from pilot.wire.processes import marked
 
 Eventually = Callable[..., Any]
 

@@ -33,11 +33,11 @@ from pilot import (
     SessionError,
     Task,
     TaskDescription,
-    cli,
-    device,
     registry,
 )
+from pilot.cli import main as cli
 from pilot.errors import DependencyFailed, PilotError, QPUError, QPUUnavailable, TaskTimeout
+from pilot.worker import device
 
 pytestmark = pytest.mark.timeout(120)
 

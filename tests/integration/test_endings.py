@@ -20,11 +20,12 @@ import psutil
 import pytest
 import zmq
 
-from pilot import PilotDescription, PilotManager, TaskDescription, TaskState, messages
-from pilot.channel import Client
-from pilot.conductor import HANDLING_TRIES
+from pilot import PilotDescription, PilotManager, TaskDescription, TaskState
 from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError, SessionError
-from pilot.worker import versions
+from pilot.manager.loop import HANDLING_TRIES
+from pilot.version import versions
+from pilot.wire import messages
+from pilot.wire.channel import Client
 
 Eventually = Callable[..., Any]
 LARGE = 2 << 20

@@ -24,10 +24,11 @@ import psutil
 import pytest
 import zmq
 
-from pilot import PilotManager, TaskDescription, messages
+from pilot import PilotManager, TaskDescription
 from pilot.errors import PilotError, PilotFailed, SessionError, TaskTimeout
-from pilot.handles import Pilot
-from pilot.session import SessionFolder
+from pilot.manager.handles import Pilot
+from pilot.wire import messages
+from pilot.wire.session import SessionFolder
 
 Eventually = Callable[..., Any]
 

@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from pilot import PilotManager, manager
+from pilot import PilotManager
+from pilot.manager import manager
 
 
 def test_a_marked_process_is_seen_until_it_ends(

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from pilot import PilotDescription, PilotManager
-from pilot.processes import MARK
+from pilot.wire.processes import MARK
 
 Eventually = Callable[..., Any]
 

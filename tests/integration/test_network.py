@@ -21,16 +21,17 @@ import msgspec
 import psutil
 import pytest
 import zmq
+from pilot_plugins.launchers.local import LocalLauncher
 
-from pilot import PilotDescription, PilotManager, messages
-from pilot.addresses import hosts, reach, split
-from pilot.channel import Server
-from pilot.descriptions import SLOT
+from pilot import PilotDescription, PilotManager
 from pilot.errors import SessionError
 from pilot.interfaces import WorkerSpec
-from pilot.local import LocalLauncher
-from pilot.session import SessionFolder
+from pilot.resources import SLOT
 from pilot.states import PilotState
+from pilot.wire import messages
+from pilot.wire.addresses import hosts, reach, split
+from pilot.wire.channel import Server
+from pilot.wire.session import SessionFolder
 from pilot.worker import serve
 
 needs_address = pytest.mark.skipif(not hosts(), reason="LEFT OUT: this host has no address but loopback")

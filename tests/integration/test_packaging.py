@@ -53,7 +53,7 @@ def test_entry_points_load_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     entry_points.optionxform = str  # type: ignore[assignment, method-assign]
     entry_points.read(next(tmp_path.glob("*.dist-info/entry_points.txt")))
     targets = {target for group in entry_points.sections() for target in entry_points[group].values()}
-    assert {"pilot.cli:main", "pilot.local:LocalLauncher"} <= targets
+    assert {"pilot.cli.main:main", "pilot_plugins.launchers.local:LocalLauncher"} <= targets
 
     for target in sorted(targets):
         loaded = subprocess.run(

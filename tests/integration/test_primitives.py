@@ -16,7 +16,7 @@ from qiskit_aer.noise import NoiseModel, depolarizing_error
 
 from pilot import PilotDescription, PilotManager
 from pilot.errors import DescriptionError, NoPilotError
-from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
+from pilot.quantum.faces import PilotBackend, PilotEstimator, PilotSampler
 
 
 @pytest.fixture(scope="module")

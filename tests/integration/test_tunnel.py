@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from pilot import PilotDescription, PilotManager
-from pilot.addresses import split
 from pilot.errors import PilotFailed, SessionError
-from pilot.session import SessionFolder
 from pilot.states import PilotState
-from pilot.tunnel import Tunnel
+from pilot.wire.addresses import split
+from pilot.wire.session import SessionFolder
+from pilot.wire.tunnel import Tunnel
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 needs_sshd = pytest.mark.skipif(

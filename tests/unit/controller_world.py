@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
-from pilot import events
-from pilot.controller import Controller
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.events import AskPilot, Fail, FailDependents, Link, SendBatch, Settle
-from pilot.interfaces import JobState, QPUInfo
-from pilot.ledger import Entry, Function
-from pilot.messages import Node
+from pilot.interfaces import JobState
+from pilot.resources import Node, QPUInfo
 from pilot.results import OK, Outcome
-from pilot.routing import Balanced
+from pilot.scheduling import events
+from pilot.scheduling.controller import Controller
+from pilot.scheduling.events import AskPilot, Fail, FailDependents, Link, SendBatch, Settle
+from pilot.scheduling.policies import Balanced
+from pilot.scheduling.records import Entry, Function
 from pilot.states import PilotState, TaskState, is_final
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from pilot import addresses
-from pilot.addresses import candidates, endpoint, hosts, is_loopback, listen, reach, split, usable
-from pilot.channel import Server
 from pilot.errors import SessionError
-from pilot.session import Connection, new_keys
+from pilot.wire import addresses
+from pilot.wire.addresses import candidates, endpoint, hosts, is_loopback, listen, reach, split, usable
+from pilot.wire.channel import Server
+from pilot.wire.session import Connection, new_keys
 
 KEYS = tuple(key.encode() for key in new_keys())
 HERE = platform.node()

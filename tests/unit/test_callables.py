@@ -12,7 +12,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from pilot.callables import Snapshot
+from pilot.wire.callables import Snapshot
 
 
 def script(text: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pilot_miniapps.circuit_cutting import Settings, read_problem
 from qiskit import QuantumCircuit, qasm2, qasm3
 
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import exact_value
+from pilot.quantum.aer import exact_value
 
 
 def test_the_papers_circuit_is_the_default():

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 
-from pilot import cli, interruption, registry
+from pilot import registry
+from pilot.cli import interruption
+from pilot.cli import main as cli
 from pilot.errors import DescriptionError, PilotError
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pilot.clients import Clients
 from pilot.descriptions import PilotDescription
-from pilot.handles import Pilot
 from pilot.interfaces import Engine
+from pilot.manager.clients import Clients
+from pilot.manager.handles import Pilot
 from pilot.states import PilotState
 
 Eventually = Callable[..., Any]

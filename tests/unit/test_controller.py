@@ -13,16 +13,18 @@ import msgspec
 import pytest
 from controller_world import World, measured
 
-from pilot import controller as module
-from pilot import events, ledger, placement
-from pilot.controller import GENERATION_BITS
 from pilot.descriptions import PilotDescription
-from pilot.events import AskPilot, RecordAttempt, SendBatch, SendCancel, StartPilot, StopPilot
 from pilot.interfaces import JobState
-from pilot.ledger import Function
-from pilot.messages import Node
+from pilot.resources import Node
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Attempt, Failure, Outcome
-from pilot.scaling import Scaling
+from pilot.scheduling import controller as module
+from pilot.scheduling import events
+from pilot.scheduling import placing as placement
+from pilot.scheduling import records as ledger
+from pilot.scheduling.controller import GENERATION_BITS
+from pilot.scheduling.events import AskPilot, RecordAttempt, SendBatch, SendCancel, StartPilot, StopPilot
+from pilot.scheduling.records import Function
+from pilot.scheduling.scalers import Scaling
 from pilot.states import PilotState, TaskState, is_final
 
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from pilot import crew as crew_module
-from pilot import messages
-from pilot.crew import Crew
-from pilot.descriptions import SLOT, Resources
-from pilot.messages import Node
+from pilot.agent import workers as crew_module
+from pilot.agent.workers import Crew
+from pilot.resources import SLOT, Node, Resources
 from pilot.results import OK, Outcome
-from pilot.session import AgentSettings
-from pilot.worker import versions
+from pilot.version import versions
+from pilot.wire import messages
+from pilot.wire.session import AgentSettings
 
 CORES = 4
 MEMORY = 1 << 30

@@ -11,8 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from pilot.descriptions import Description, PilotDescription, Resources, TaskDescription
+from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError
+from pilot.fields import Description
+from pilot.resources import Resources
 
 PILOT, TASK = PilotDescription, TaskDescription
 

@@ -8,11 +8,10 @@ import msgspec
 import pytest
 from controller_world import World, measured
 
-from pilot.descriptions import ANY_QPU, CircuitFacts, Option, Resources, TaskDescription, Terms
+from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
-from pilot.interfaces import QPUInfo
-from pilot.messages import Node
-from pilot.routing import Capacity, concrete, expected_fidelity, misfit
+from pilot.resources import ANY_QPU, Capacity, CircuitFacts, Node, Option, QPUInfo, Resources, Terms
+from pilot.scheduling.fitting import concrete, expected_fidelity, misfit
 
 GIB = 2**30
 KOLKATA = QPUInfo(

@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pilot import cli, doctor
-from pilot.doctor import CommandFailed, Finding, ask, examine
+from pilot.cli import doctor
+from pilot.cli import main as cli
+from pilot.cli.doctor import CommandFailed, Finding, ask, examine
 
 Command = Callable[[str, str], None]
 

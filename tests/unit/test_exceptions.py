@@ -10,8 +10,8 @@ from typing import Any
 import numpy
 import pytest
 
-from pilot import payload
 from pilot.errors import DescriptionError, QPUError, TaskError, TaskExited
+from pilot.wire import payload
 
 
 def raised(error: BaseException) -> BaseException:

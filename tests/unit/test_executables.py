@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from pilot import executables
-from pilot.capture import OUTPUT_KEPT
 from pilot.errors import ExecutableFailed
-from pilot.executables import run_executable
+from pilot.worker import programs as executables
+from pilot.worker.capture import OUTPUT_KEPT
+from pilot.worker.programs import run_executable
 
 Eventually = Callable[..., Any]
 
@@ -80,7 +80,7 @@ def test_only_the_end_of_the_output_is_kept_in_memory() -> None:
     """In a process of its own: the kernel tells the most memory that one ever had."""
     code = (
         "import resource, sys\n"
-        "from pilot.executables import run_executable\n"
+        "from pilot.worker.programs import run_executable\n"
         "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = most()\n"
         "done = run_executable(['sh', '-c', 'head -c 200000000 /dev/zero; echo end; echo last >&2'], {}, None)\n"

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pilot.descriptions import PilotDescription
-from pilot.fleet import Fleet
 from pilot.interfaces import Job, JobState, Launcher
+from pilot.manager.jobs import Fleet
 
 Eventually = Callable[..., Any]
 
@@ -131,7 +131,7 @@ def test_a_missing_job_does_not_end_a_pilot_that_is_heard(
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pilot.fleet.MISSING_SECONDS", 0.0)
+    monkeypatch.setattr("pilot.manager.jobs.MISSING_SECONDS", 0.0)
     launcher.says = (JobState.MISSING, "not known any more")
     heard.agents = {"a"}
     start(pilot)
@@ -153,7 +153,7 @@ def test_a_job_is_missing_anew_after_it_was_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("pilot.fleet.time", SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep))
+    monkeypatch.setattr("pilot.manager.jobs.time", SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep))
 
     def looked(says: JobState) -> None:
         launcher.says, asked = (says, says.value), launcher.asked

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 from pilot import errors
-from pilot.descriptions import PLAIN, PilotDescription, TaskDescription
+from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import PilotFailed, SessionError
-from pilot.handles import Failed, Pilot, Task
-from pilot.interfaces import QPUInfo
-from pilot.ledger import Entry, Function
-from pilot.payload import Spool, dump_exception
+from pilot.manager.handles import Failed, Pilot, Task
+from pilot.resources import PLAIN, QPUInfo
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome, Spooled, TaskInfo
+from pilot.scheduling.records import Entry, Function
 from pilot.states import PilotState, TaskState
+from pilot.wire.payload import Spool, dump_exception
 
 
 class FakeManager:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pilot import device
 from pilot.errors import QPUError, QPUUnavailable
-from pilot.interfaces import QPU, QPUInfo
+from pilot.interfaces import QPU
+from pilot.resources import QPUInfo
+from pilot.worker import device
 
 
 class Moody(QPU):

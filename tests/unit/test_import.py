@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from types import ModuleType
+
+import pytest
 
 import pilot
 
@@ -32,13 +33,28 @@ def test_every_name_in_all_is_there() -> None:
     assert [name for name in pilot.__all__ if not hasattr(pilot, name)] == []
 
 
-def test_every_public_name_is_in_all() -> None:
-    public = {
-        name
-        for name, value in vars(pilot).items()
-        if not name.startswith("_") and not isinstance(value, ModuleType) and name != "annotations"
-    }
-    assert public - set(pilot.__all__) == set()
+def test_dir_shows_the_public_names() -> None:
+    public = [name for name in pilot.__all__ if not name.startswith("_")]
+    assert [name for name in dir(pilot) if not name.startswith("_")] == public
+        name for name in pilot.__all__ if name[0] != "_"
+    ]
+    with pytest.raises(AttributeError, match="has no attribute 'Pilots'"):
+        _ = pilot.Pilots
+
+
+#: What `import pilot`, and what a worker, has loaded of the library.
+LOADED = """
+import sys
+import {module}
+print(*sorted(name for name in sys.modules if name.partition(".")[0] == "pilot"))
+"""
+
+
+@pytest.mark.parametrize("module", ["pilot", "pilot.worker.process", "pilot.agent.agent", "pilot.quantum.execution"])
+def test_what_runs_elsewhere_does_not_load_the_manager(module: str) -> None:
+    code = LOADED.format(module=module)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not [name for name in done.stdout.split() if name.startswith(("pilot.manager", "pilot.scheduling"))]
 
 
 def test_public_names_are_documented() -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from pilot import journal as journal_module
-from pilot.descriptions import PLAIN, PilotDescription, TaskDescription
+from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import SessionError
-from pilot.journal import Journal, Reader, pack, unpack
+from pilot.manager import journal as journal_module
+from pilot.manager.journal import Journal, Reader, pack, unpack
+from pilot.resources import PLAIN
 from pilot.results import OK, Spooled
 
 Eventually = Callable[..., object]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from pilot import messages
-from pilot.line import Line
-from pilot.messages import Message
+from pilot.wire import messages
+from pilot.wire.link import Line
+from pilot.wire.messages import Message
 
 STREAM = 2**61
 

@@ -7,11 +7,11 @@ import typing
 import msgspec
 import pytest
 
-from pilot import messages
-from pilot.descriptions import Resources
-from pilot.interfaces import QPUInfo, WorkerSpec
-from pilot.messages import Message
+from pilot.interfaces import WorkerSpec
+from pilot.resources import QPUInfo, Resources
 from pilot.results import CANCELLED, OK, RAISED, Outcome, Spooled
+from pilot.wire import messages
+from pilot.wire.messages import Message
 
 MESSAGES: list[Message] = [
     messages.Numbered(2**62, 4, 1, 3),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pilot import gpus, node
-from pilot.messages import Node
-from pilot.node import gpu_names, lacks_gpus
+from pilot.agent import gpus as agent_gpus
+from pilot.agent.gpus import gpu_facts, gpu_names, lacks_gpus
+from pilot.resources import Node
+from pilot.worker import gpus
 
 UUIDS = "printf '0, GPU-aaaa\\n1, GPU-bbbb\\n2, GPU-cccc\\n'"
 Smi = Callable[[str], None]
@@ -96,7 +97,7 @@ def test_gpus_of_amd_go_by_the_variable_of_the_job(
 
     for name, value in full(job).items():
         monkeypatch.setenv(name, value)
-    found, variables = node.gpu_facts(2)
+    found, variables = gpu_facts(2)
     assert found == names
     assert gpus.assigned(variables, names[1:]) == full(second)
     assert gpus.assigned(variables, []) == full(without)
@@ -106,9 +107,9 @@ def test_slurm_sets_the_variables_of_all_makers(smi: Smi, monkeypatch: pytest.Mo
     """Where there is a driver of AMD's, HIP counts within what ROCR leaves."""
     for name in ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"):
         monkeypatch.setenv(name, "4,5")
-    assert node.gpu_facts(2) == (["4", "5"], ("CUDA_VISIBLE_DEVICES",))
+    assert gpu_facts(2) == (["4", "5"], ("CUDA_VISIBLE_DEVICES",))
     monkeypatch.setattr(gpus, "AMD_DRIVER", tmp_path)
-    names, variables = node.gpu_facts(2)
+    names, variables = gpu_facts(2)
     assert names == ["4", "5"]
     assert gpus.assigned(variables, ["5"]) == {
         "ROCR_VISIBLE_DEVICES": "5",
@@ -121,7 +122,7 @@ def test_slurm_sets_the_variables_of_all_makers(smi: Smi, monkeypatch: pytest.Mo
         "GPU_DEVICE_ORDINAL": "-1",
     }
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0,1")
-    names, variables = node.gpu_facts(2)
+    names, variables = gpu_facts(2)
     assert names == ["0", "1"]
     assert set(gpus.assigned(variables, ["1"]).values()) == {"1"}
 
@@ -132,7 +133,7 @@ def test_a_job_that_hides_all_gpus_of_amd_has_none(
     smi: Smi, monkeypatch: pytest.MonkeyPatch, variable: str, nothing: str
 ) -> None:
     monkeypatch.setenv(variable, nothing)
-    names, variables = node.gpu_facts(2)
+    names, variables = gpu_facts(2)
     assert (names, variables) == ([], (variable,))
     said = lacks_gpus(Node("g1", "vm", 4, names, 0, "", variables), 2)
     assert said is not None
@@ -143,7 +144,7 @@ def test_where_nvidia_has_gpus_the_variables_of_amd_mean_nothing(smi: Smi, monke
     smi(UUIDS)
     monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "0,1")  # Slurm sets both where it does not know the maker
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert node.gpu_facts(2) == (["GPU-aaaa", "GPU-bbbb"], ("CUDA_VISIBLE_DEVICES",))
+    assert gpu_facts(2) == (["GPU-aaaa", "GPU-bbbb"], ("CUDA_VISIBLE_DEVICES",))
 
 
 def test_nvidia_smi_knows_fewer_than_asked(smi: Smi) -> None:
@@ -152,7 +153,7 @@ def test_nvidia_smi_knows_fewer_than_asked(smi: Smi) -> None:
 
 
 def test_a_hanging_nvidia_smi_is_not_waited_for(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node, "SMI_SECONDS", 0.2)
+    monkeypatch.setattr(agent_gpus, "SMI_SECONDS", 0.2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     smi("sleep 60; " + UUIDS)
     assert gpu_names(1) == ["3"]  # what it would say after 60 s is not that

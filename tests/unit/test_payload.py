@@ -11,9 +11,9 @@ from typing import Any
 import numpy
 import pytest
 
-from pilot import payload
 from pilot.errors import NotPicklable, SessionError
 from pilot.results import Spooled
+from pilot.wire import payload
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pilot import pickles
+from pilot.wire import pickles
 
 SLOTS = {
     "one": "class K:\n    __slots__ = ('a',)",

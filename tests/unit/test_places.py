@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pilot.descriptions import DescriptionError, Resources, TaskDescription
-from pilot.messages import Node
-from pilot.mpi import Placement
-from pilot.places import Place, spread
+from pilot.agent.nodes import Place, spread
+from pilot.descriptions import DescriptionError, TaskDescription
+from pilot.resources import Node, Resources
+from pilot.worker.mpi import Placement
 
 
 def place(name: str = "g1", cores: int = 8, gpus: int = 2) -> Place:

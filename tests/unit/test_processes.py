@@ -11,8 +11,17 @@ from pathlib import Path
 import pytest
 
 from pilot.errors import SessionError
-from pilot.processes import MARK, SOCKETS, make_folders, remove_scratch, scratch, socket_folder, sockets, with_threads
-from pilot.session import new_mark
+from pilot.wire.processes import (
+    MARK,
+    SOCKETS,
+    make_folders,
+    remove_scratch,
+    scratch,
+    socket_folder,
+    sockets,
+    with_threads,
+)
+from pilot.wire.session import new_mark
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from pilot.interfaces import Job
 if importlib.util.find_spec("psij") is None:
     pytest.skip("psij-python is not installed: pip install 'quantum-pilot[psij]'", allow_module_level=True)
 
-from pilot_plugins import psij_executors, psij_job
-from pilot_plugins.psij_executors import psij
-from pilot_plugins.psij_launcher import PsijLauncher
+from pilot_plugins.launchers.psij import executors as psij_executors
+from pilot_plugins.launchers.psij import job as psij_job
+from pilot_plugins.launchers.psij.executors import psij
+from pilot_plugins.launchers.psij.launcher import PsijLauncher
 
 FIELDS: dict[str, Any] = {
     "cores_per_node": 6,

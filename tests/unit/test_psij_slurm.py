@@ -7,19 +7,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pilot_plugins import slurm_hosts, slurm_submission
+from pilot_plugins.launchers.slurm import hosts as slurm_hosts
+from pilot_plugins.launchers.slurm import submission as slurm_submission
 from slurm_world import INVALID, NOTHING_OF_IT, PRINTED, Played, PlayedJob
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, JobRefused
 from pilot.interfaces import Job, JobState
-from pilot.processes import MARK
+from pilot.wire.processes import MARK
 
 if importlib.util.find_spec("psij") is None:
     pytest.skip("psij-python is not installed: pip install 'quantum-pilot[psij]'", allow_module_level=True)
 
-from pilot_plugins import psij_executors, psij_launcher
-from pilot_plugins.psij_launcher import PsijLauncher
+from pilot_plugins.launchers.psij import executors as psij_executors
+from pilot_plugins.launchers.psij import launcher as psij_launcher
+from pilot_plugins.launchers.psij.launcher import PsijLauncher
 
 OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
 

@@ -6,11 +6,11 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 import pytest
+from pilot_plugins.launchers.local import LocalLauncher
 
 from pilot import registry
 from pilot.errors import PluginError
-from pilot.local import LocalLauncher
-from pilot.routing import Balanced
+from pilot.scheduling.policies import Balanced
 
 
 class Distribution:
@@ -23,8 +23,8 @@ class Distribution:
 def group(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three engines: one that works, one that raises when imported, one whose extra is not installed."""
     entries = [
-        EntryPoint("good", "pilot.routing:Balanced", "pilot.engines"),
-        EntryPoint("broken", "pilot.routing:NoSuchThing", "pilot.engines"),
+        EntryPoint("good", "pilot.scheduling.policies:Balanced", "pilot.engines"),
+        EntryPoint("broken", "pilot.scheduling.policies:NoSuchThing", "pilot.engines"),
         EntryPoint("missing", "no_such_package:Engine [cluster]", "pilot.engines"),
     ]
     entries[2] = entries[2]._for(Distribution())  # type: ignore[attr-defined]

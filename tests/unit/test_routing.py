@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from pilot.descriptions import PLAIN, TaskDescription, Terms
+from pilot.descriptions import TaskDescription
 from pilot.interfaces import Candidate
-from pilot.messages import Node
-from pilot.routing import Balanced, Capacity, misfit, unservable
+from pilot.resources import PLAIN, Capacity, Node, Terms
+from pilot.scheduling.fitting import misfit, unservable
+from pilot.scheduling.policies import Balanced
 
 GIB = 2**30
 

@@ -9,7 +9,7 @@ import pytest
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
-from pilot.scaling import Autoscaler, Decision, Demand, Member, Scaling
+from pilot.scheduling.scalers import Autoscaler, Decision, Demand, Member, Scaling
 
 NOTHING = Decision(0, ())
 TEMPLATE = PilotDescription(cores_per_node=4)

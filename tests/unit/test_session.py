@@ -10,7 +10,7 @@ import pytest
 
 from pilot import PilotManager
 from pilot.errors import SessionError
-from pilot.session import SESSIONS, Connection, SessionFolder
+from pilot.wire.session import SESSIONS, Connection, SessionFolder
 
 Put = Callable[..., None]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pilot.descriptions import PilotDescription, profile_tables
+from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
+from pilot.profiles import profile_tables
 
 SITES = Path(__file__).parents[2] / "slurm" / "sites"
 

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilot_plugins import slurm_cluster, slurm_hosts, slurm_submission
-from pilot_plugins.slurm_answers import clusters_named, numbers, squeue_lines
-from pilot_plugins.slurm_ids import SlurmId, unique_name
-from pilot_plugins.slurm_launcher import SlurmLauncher
+from pilot_plugins.launchers.slurm import cluster as slurm_cluster
+from pilot_plugins.launchers.slurm import hosts as slurm_hosts
+from pilot_plugins.launchers.slurm import submission as slurm_submission
+from pilot_plugins.launchers.slurm.answers import clusters_named, numbers, squeue_lines
+from pilot_plugins.launchers.slurm.ids import SlurmId, unique_name
+from pilot_plugins.launchers.slurm.launcher import SlurmLauncher
 from slurm_world import INVALID, NOTHING_OF_IT, PRINTED, Answer, Played, PlayedJob
 
 from pilot import PilotManager
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, JobRefused, PilotError, SessionError
 from pilot.interfaces import Job, JobState
-from pilot.processes import MARK
+from pilot.wire.processes import MARK
 
 OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pilot.quantum import simulation
-from pilot.quantum.circuits import MAX_DEFERRED_QUBITS, MAX_LISTED_BITS
+from pilot.quantum import costs
+from pilot.quantum.aer import MAX_DEFERRED_QUBITS, MAX_LISTED_BITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pilot.quantum.costs import Estimate, Facts
     from pilot.quantum.cutting.cut_plan import CutPlan
     from pilot.quantum.cutting.fragments import Fragment
-    from pilot.quantum.simulation import Estimate, Facts
 
 #: Samples of a circuit when nothing is said: as `CutPlan.run`.
 _SHOTS = 4096
@@ -159,7 +159,7 @@ def loads_of(fragment: Fragment, shots: int | None) -> list[Load]:
     loads = []
     for extra in np.unique(measures):
         alike = np.flatnonzero(measures == extra)
-        about = simulation.facts(fragment.experiment(int(alike[0]), 0))
+        about = costs.facts(fragment.experiment(int(alike[0]), 0))
         branches = 1.0
         if about.qubits + about.midway > MAX_DEFERRED_QUBITS:  # then the simulator follows the branches one by one
             about, branches = replace(about, midway=0), 2.0**about.midway
@@ -180,9 +180,9 @@ def estimates(about: Facts, shots: int | None) -> tuple[float, dict[str, Estimat
     """`simulation`'s estimates by method, as `circuits.run_circuit` does it; and the start of each of them."""
     if about.measured <= MAX_LISTED_BITS:  # then counts are drawn from the exact probabilities
         shots = None
-    without_state = simulation.predict(replace(about, qubits=0, midway=0, bonds=()), shots)
+    without_state = costs.predict(replace(about, qubits=0, midway=0, bonds=()), shots)
     start = next(each.seconds for each in without_state if each.method == "statevector")
-    return start, {each.method: each for each in simulation.predict(about, shots)}
+    return start, {each.method: each for each in costs.predict(about, shots)}
 
 
 def _alone(loads: Sequence[Load], workers: Workers) -> float:

@@ -10,14 +10,13 @@ import numpy as np
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import run_circuits
+from pilot.quantum.aer import run_circuits
 from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Distribution, Readout, reconstruct_distribution
 from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
 from pilot.quantum.cutting.reconstruction import CutResult, reconstruct_sums
 from pilot.quantum.mitigation import listed, stages
-from pilot.quantum.outcomes import Outcomes
+from pilot.quantum.outcomes import Outcomes, draw_seeds
 from pilot.quantum.packing import pack
-from pilot.quantum.seeds import draw_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

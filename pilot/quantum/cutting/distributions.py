@@ -21,8 +21,7 @@ import numpy as np
 from pilot.quantum.cutting.contraction import NOTHING, Block, block_on_grid, likely_outcomes
 from pilot.quantum.cutting.mapping import gather
 from pilot.quantum.cutting.reconstruction import PARALLEL_PRODUCTS, reconstruct
-from pilot.quantum.outcomes import Outcomes, Register, registers_of
-from pilot.quantum.quasi import nearest_probabilities
+from pilot.quantum.outcomes import Outcomes, Register, nearest_probabilities, registers_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

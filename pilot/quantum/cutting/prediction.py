@@ -20,8 +20,8 @@ from qiskit import QuantumCircuit
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
-from pilot.quantum import simulation
-from pilot.quantum.circuits import exact_value, run_circuits, warm_up
+from pilot.quantum import costs as simulation
+from pilot.quantum.aer import exact_value, run_circuits, warm_up
 from pilot.quantum.cutting import costs
 from pilot.quantum.cutting.costs import Costs, Prediction, Workers, estimates
 from pilot.quantum.cutting.cut_plan import CutPlan

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pilot.quantum.estimates import estimate
-from pilot.quantum.quasi import Samples as Contributions
-from pilot.quantum.quasi import contributions
+from pilot.quantum.outcomes import Samples as Contributions
+from pilot.quantum.outcomes import contributions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

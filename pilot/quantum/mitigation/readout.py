@@ -12,8 +12,7 @@ from qiskit.circuit import ClassicalRegister
 
 from pilot.errors import DescriptionError, PluginError
 from pilot.quantum.mitigation.stage import Device, Planned, Stage, each
-from pilot.quantum.outcomes import Outcomes
-from pilot.quantum.quasi import QuasiOutcomes, nearest_probabilities
+from pilot.quantum.outcomes import Outcomes, QuasiOutcomes, nearest_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -22,8 +22,8 @@ from qiskit.quantum_info import DensityMatrix, Kraus, SparsePauliOp, Statevector
 from qiskit_aer import AerSimulator
 
 from pilot.errors import DescriptionError
-from pilot.quantum import circuits
-from pilot.quantum.circuits import exact_values, run_circuit, run_circuits, run_sets
+from pilot.quantum import aer as circuits
+from pilot.quantum.aer import exact_values, run_circuit, run_circuits, run_sets
 from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.packing import pack, unpack
 from pilot.quantum.programs.definitions import truly_named

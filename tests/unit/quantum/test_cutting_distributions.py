@@ -6,7 +6,7 @@ from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister
 from qiskit.quantum_info import Statevector
 from scipy.optimize import minimize
 
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.cutting import distributions, nearest, plan
 
 

@@ -11,11 +11,10 @@ from qiskit_addon_cutting.instructions import CutWire
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUError
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.cutting import Prediction, plan, reconstruction
 from pilot.quantum.mitigation import Readout
-from pilot.quantum.outcomes import Outcomes
-from pilot.quantum.quasi import QuasiOutcomes
+from pilot.quantum.outcomes import Outcomes, QuasiOutcomes
 
 
 def chain(num_qubits, seed=7, layers=1):

@@ -10,7 +10,7 @@ from qiskit import QuantumCircuit
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
-from pilot.quantum import simulation
+from pilot.quantum import costs as simulation
 from pilot.quantum.cutting import Costs, Predictor, Workers, plan, predict, prediction
 from pilot.quantum.cutting.prediction import brickwork
 from pilot.states import PilotState

@@ -15,15 +15,16 @@ from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Kraus, SparsePauliOp
 from qiskit.transpiler import InstructionProperties, Target
 
-from pilot import device
 from pilot.errors import DescriptionError, QPUCancelled, QPUError
-from pilot.interfaces import QPU, QPUInfo
+from pilot.interfaces import QPU
 from pilot.quantum import compilation
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.compilation import Compiler, expected_fidelity, structure
 from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only
 from pilot.quantum.outcomes import Outcomes
 from pilot.quantum.packing import pack
+from pilot.resources import QPUInfo
+from pilot.worker import device
 
 
 class Bench(QPU):
@@ -265,7 +266,7 @@ def rotated(angle: float) -> QuantumCircuit:
 
 
 def test_a_circuit_with_delays_of_its_own_is_scheduled() -> None:
-    from pilot.device import make
+    from pilot.registry import make
 
     qpu = make("fake:kolkata")
     qpu.open()

@@ -8,7 +8,7 @@ from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import PauliList, SparsePauliOp, Statevector, random_pauli_list
 
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.expectation import plan
 from pilot.quantum.outcomes import Outcomes, Register
 

@@ -32,8 +32,9 @@ from qiskit.circuit.library import (
 from qiskit.circuit.random import random_circuit
 from qiskit.quantum_info import SparsePauliOp, Statevector, random_unitary
 
-from pilot.quantum import circuits, lightning
-from pilot.quantum.circuits import exact_values
+from pilot.quantum import aer as circuits
+from pilot.quantum import lightning
+from pilot.quantum.aer import exact_values
 
 if not lightning.is_available():
     pytest.skip("pennylane-lightning is not installed", allow_module_level=True)

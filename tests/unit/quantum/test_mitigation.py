@@ -23,7 +23,7 @@ from qiskit.transpiler import InstructionProperties, PassManager, Target
 from qiskit.transpiler.passes import ALAPScheduleAnalysis, PadDelay
 
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.mitigation import (
     Calibrations,
     Device,
@@ -38,7 +38,7 @@ from pilot.quantum.mitigation import (
     stages,
 )
 from pilot.quantum.mitigation.stage import Planned, merged, seeds
-from pilot.quantum.quasi import nearest_probabilities
+from pilot.quantum.outcomes import nearest_probabilities
 
 TARGET = GenericBackendV2(4, seed=7).target
 DEVICE = Device(target=TARGET, name="generic", calibrated=1.0)

@@ -15,12 +15,11 @@ from qiskit_aer import AerSimulator
 
 from pilot.errors import DescriptionError, PluginError
 from pilot.quantum import expectation
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.mitigation import Calibrations, Device, Readout, Twirling, ZeroNoise, stages
 from pilot.quantum.mitigation.stage import merged
 from pilot.quantum.observables import operators
-from pilot.quantum.outcomes import Outcomes, Register, registers_of
-from pilot.quantum.quasi import QuasiOutcomes
+from pilot.quantum.outcomes import Outcomes, QuasiOutcomes, Register, registers_of
 
 if sys.version_info >= (3, 13):
     pytest.skip("mthree has no wheels for Python 3.13 yet", allow_module_level=True)

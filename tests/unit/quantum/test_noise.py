@@ -17,8 +17,8 @@ from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum import cutting
+from pilot.quantum.faces import PilotBackend, PilotEstimator, PilotSampler
 from pilot.quantum.noise import PackedNoiseModel
-from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
 from pilot.quantum.tasks import prepare
 
 SHOTS = 4000

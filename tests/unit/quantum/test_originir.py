@@ -10,7 +10,7 @@ from qiskit.circuit.classical import expr
 from qiskit.quantum_info import Operator, Statevector
 
 from pilot.errors import DescriptionError, ProgramError
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.programs.originir import dumps, loads
 
 MEASURED = "QINIT 6\nCREG 6\nH q[0]\nCNOT q[0],q[1]\nMEASURE q[0],c[0]\nMEASURE q[1],c[1]"

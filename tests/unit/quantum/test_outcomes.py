@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from pilot_plugins.fake_qpu import FakeQPU
-from pilot_plugins.qiskit_qpu import QiskitQPU
+from pilot_plugins.qpus.fake import FakeQPU
+from pilot_plugins.qpus.qiskit import QiskitQPU
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, generate_preset_pass_manager
 from qiskit.circuit import Clbit
 from qiskit.circuit.classical import expr
 
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.outcomes import Outcomes, Register
 
 

@@ -10,7 +10,7 @@ from qiskit.quantum_info import Operator, Pauli, Statevector
 from pilot import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer
-from pilot.quantum.circuits import Simulator, run_circuit
+from pilot.quantum.aer import Simulator, run_circuit
 from pilot.quantum.mitigation.folding import fold_global
 from pilot.quantum.programs import load
 from pilot.quantum.programs.definitions import inverse_of, truly_named

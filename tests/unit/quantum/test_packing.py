@@ -8,7 +8,7 @@ from qiskit.circuit import library as lib
 from qiskit.quantum_info import Operator, SparsePauliOp
 
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.compilation import structure
 from pilot.quantum.packing import pack, unpack
 

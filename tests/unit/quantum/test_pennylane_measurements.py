@@ -12,7 +12,7 @@ from pilot.errors import DescriptionError, PilotError
 
 qml = pytest.importorskip("pennylane")
 
-from pilot.quantum.pennylane_device import PilotQubit, simulators  # noqa: E402
+from pilot.quantum.faces.pennylane import PilotQubit, simulators  # noqa: E402
 
 SHOTS = 400
 RNG = np.random.default_rng(7)

@@ -15,7 +15,7 @@ from qiskit.providers import JobStatus
 from qiskit.quantum_info import SparseObservable
 
 from pilot.errors import DescriptionError
-from pilot.quantum.primitives import PilotEstimator, PilotSampler, mitiq_executor
+from pilot.quantum.faces import PilotEstimator, PilotSampler, mitiq_executor
 
 ESTIMATOR_PUBS = estimator_pubs()
 SAMPLER_PUBS = sampler_pubs()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from pilot_plugins.fake_qpu import FakeQPU
+from pilot_plugins.qpus.fake import FakeQPU
 from primitive_cases import Here, Later, ansatz
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, transpile
 from qiskit.circuit.random import random_circuit
@@ -23,8 +23,8 @@ from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, PilotFailed, QPUUnavailable
-from pilot.interfaces import QPUInfo
-from pilot.quantum.primitives import PilotBackend, PilotEstimator, PilotSampler
+from pilot.quantum.faces import PilotBackend, PilotEstimator, PilotSampler
+from pilot.resources import QPUInfo
 from pilot.states import PilotState
 
 LINE = QPUInfo(

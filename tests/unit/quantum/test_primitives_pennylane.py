@@ -13,7 +13,7 @@ from pilot.errors import DescriptionError
 qml = pytest.importorskip("pennylane")
 from pennylane import numpy as pnp  # noqa: E402
 
-from pilot.quantum.pennylane_device import PilotQubit  # noqa: E402
+from pilot.quantum.faces.pennylane import PilotQubit  # noqa: E402
 
 WIRES = 3
 KINDS: list[dict[str, Any]] = [{}, {"simulator": "default.qubit"}, {"qpu": "aer"}]

@@ -27,7 +27,7 @@ from qiskit.quantum_info import Operator, Pauli, Statevector, random_unitary
 import pilot.quantum
 from pilot.errors import DescriptionError, ProgramError
 from pilot.quantum import Program, load
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.programs import openqasm2
 
 QASM2 = 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[2];\ncreg low[1];\ncreg high[1];\nh q[0];\ncx q[0],q[1];\n'

@@ -12,7 +12,7 @@ from qiskit.quantum_info import Operator
 
 from pilot.errors import ProgramError
 from pilot.quantum import Program, load
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.packing import pack, unpack
 
 HEAD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[3] q;\nbit[3] c;\n'

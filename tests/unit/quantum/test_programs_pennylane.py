@@ -8,7 +8,7 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer
 from pilot.quantum import load
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.tasks import prepare
 
 qml = pytest.importorskip("pennylane")

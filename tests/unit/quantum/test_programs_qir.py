@@ -6,7 +6,7 @@ from qiskit.quantum_info import Operator
 
 from pilot.errors import DescriptionError, ProgramError
 from pilot.quantum import Program, load
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 
 TYPED = """%Qubit = type opaque
 %Result = type opaque

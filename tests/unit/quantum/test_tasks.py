@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pilot_plugins.qiskit_devices import info_of
+from pilot_plugins.qpus._qiskit import info_of
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, ParameterVector
 from qiskit.circuit.classical import expr, types
@@ -14,14 +14,14 @@ from qiskit.circuit.library import quantum_volume
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.transpiler import InstructionProperties
 
-from pilot.descriptions import SLOT, CircuitFacts, Resources, TaskDescription, Terms
+from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
-from pilot.interfaces import Offer, Part, Prepared, QPUInfo
-from pilot.messages import Node
+from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum.execution import DeviceRun, ExactValues, Simulation
 from pilot.quantum.mitigation import DynamicalDecoupling, Readout, Twirling, ZeroNoise
 from pilot.quantum.tasks import prepare
-from pilot.routing import Capacity, misfit
+from pilot.resources import SLOT, Capacity, CircuitFacts, Node, QPUInfo, Resources, Terms
+from pilot.scheduling.fitting import misfit
 
 
 def offer(**changes: Any) -> Offer:

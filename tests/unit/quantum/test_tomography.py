@@ -10,7 +10,7 @@ from qiskit.circuit.library import HGate, IGate, SXGate
 from qiskit.quantum_info import DensityMatrix, Statevector, partial_trace, random_density_matrix, random_statevector
 
 from pilot.errors import DescriptionError
-from pilot.quantum.circuits import run_circuit
+from pilot.quantum.aer import run_circuit
 from pilot.quantum.observables import operators
 from pilot.quantum.tomography import plan, project
 

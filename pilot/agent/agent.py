@@ -1,0 +1,355 @@
+"""The process inside the placeholder job: takes batches from the manager, has its crew run them, and keeps what came
+out until the manager has it in its journal.
+
+Started as ``python -m pilot.agent SESSION PILOT MARK``. It goes on without a manager for a set time, so that one can
+attach; it takes its engine and all its processes down with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import zmq
+
+from pilot import registry
+from pilot.agent.gpus import lacks_gpus
+from pilot.agent.node import NodeProcess, describe, outward_address, own_mark, own_rank
+from pilot.agent.workers import Crew
+from pilot.errors import SessionError
+from pilot.interfaces import Allocation
+from pilot.version import versions
+from pilot.wire import messages
+from pilot.wire.addresses import candidates, reach, split, usable
+from pilot.wire.channel import Client, Frame, Server
+from pilot.wire.link import Line
+from pilot.wire.messages import Message
+from pilot.wire.processes import MARK, allow_files, end_marked, end_with_me, make_folders, remove_folders
+from pilot.wire.session import (
+    JOB,
+    AgentAddress,
+    AgentSettings,
+    Connection,
+    SessionFolder,
+    agent_path,
+    write_private,
+)
+from pilot.wire.tunnel import Tunnel
+
+log = logging.getLogger(__name__)
+
+BEAT_SECONDS = 1.0
+#: After so many seconds without the manager its address is read again.
+SILENT_SECONDS = 5.0
+#: After so many seconds a new connection is made to the same address: the old one may lead nowhere without saying so,
+#: and the manager gives the pilot up after 30.
+RECONNECT_SECONDS = 15.0
+#: Seconds between two rounds of the loop when nothing happens.
+ROUND_SECONDS = 0.25
+#: The file in the pilot's folder by which a batch script tells that the job's end is near.
+EXPIRING = "expiring"
+#: Of Slurm's signal, besides `drain`: what the launcher asks for (30 s) and what Slurm may add to that (60 s).
+SIGNAL_EARLY_SECONDS = 90.0
+
+
+class Agent:
+    """One pilot's agent; `run` is its life."""
+
+    def __init__(self, folder: SessionFolder, settings: AgentSettings) -> None:
+        self._folder = folder
+        self._settings = settings
+        #: By which the manager tells this process from another one that was started as the same agent.
+        self._incarnation = secrets.token_hex(4)
+        self._connection = folder.read_connection()
+        self._context = zmq.Context()
+        self._tunnel = Tunnel(settings.tunnel) if settings.tunnel else None
+        self._searches = ThreadPoolExecutor(1, thread_name_prefix="pilot-search")
+        self._search: Future[tuple[Connection, str]] | None = None
+        self._next_search = 0.0
+        self._address = self._way_to(self._connection)
+        self._manager = self._connect()
+        address = outward_address() if settings.remote else "127.0.0.1"
+        bind = "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1"
+        self._server = Server(self._connection.keys, bind, settings.ports)
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_writer, False)
+        os.set_blocking(self._wake_reader, False)
+        self._pilot_folder = folder.pilot(settings.pilot)
+        (self._pilot_folder / "workers").mkdir(exist_ok=True)
+        (self._pilot_folder / EXPIRING).unlink(missing_ok=True)
+        if settings.remote:
+            port = self._server.address.rpartition(":")[2]
+            listed = msgspec.structs.replace(self._connection, addresses=candidates(int(port)), host=platform.node())
+            write_private(agent_path(self._pilot_folder), msgspec.json.encode(AgentAddress(settings.mark, listed)))
+        home = describe(settings)
+        allocation = Allocation(
+            pilot=settings.pilot,
+            node=home.name,
+            nodes=settings.nodes,
+            address=address,
+            ports=settings.ports,
+            cores=home.cores,
+            gpus=len(home.gpus),
+            memory=home.memory,
+            folder=self._pilot_folder,
+        )
+        self._engine = registry.load("pilot.engines", settings.engine)(allocation)
+        keys = self._connection.keys
+        self._crew = Crew(self._engine, home, self._server, keys, settings, folder.spool, self._report, self._wake)
+        if not Path(settings.working_directory).is_dir():
+            self._crew.broken = (
+                f"its working directory {settings.working_directory} does not exist on {platform.node()}"
+            )
+        elif (lacking := lacks_gpus(home, settings.gpus)) is not None:
+            self._crew.broken = f"its {lacking}"
+        self._line = Line(lambda message, frames: self._manager.send(message, frames))
+        self._heard = time.monotonic()
+        self._ready_said = False
+        #: Of the crew's nodes, as the manager knows them.
+        self._changes = 0
+        self._ends = find_end(settings)
+        self._draining = self._expiring = False
+        self._over: str | None = None
+
+    def _connect(self) -> Client:
+        name = f"{self._settings.pilot}/{self._settings.mark}/{self._incarnation}"
+        return Client(self._context, self._connection.keys, self._address, name)
+
+    def _way_to(self, connection: Connection) -> str:
+        """The address by which a manager is to be reached; the best guess when it does not answer. May take seconds.
+
+        Raises:
+            SessionError: the tunnel cannot be opened.
+        """
+        listed, host = connection.addresses, connection.host
+        if self._tunnel is not None:
+            return self._tunnel.open(split(listed[-1])[1])
+        choice = usable(listed, host)
+        if not choice:
+            log.error(
+                "the manager on %s listens on loopback only, which %s does not reach: it needs an address "
+                "(PilotManager(address=)), or the pilot a tunnel",
+                host,
+                platform.node(),
+            )
+        if len(choice) < 2:
+            return (*choice, listed[-1])[0]
+        if (reached := reach(listed, host, connection.keys)) is None:
+            log.warning("the manager does not answer at %s", " or ".join(choice))
+        return reached or choice[0]
+
+    def run(self) -> int:
+        """Work until told to stop, or until the manager was gone for too long; the exit code."""
+        signal.signal(signal.SIGTERM, self._terminated)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._hello()
+        self._crew.start()
+        poller = zmq.Poller()
+        poller.register(self._server.socket, zmq.POLLIN)
+        poller.register(self._wake_reader, zmq.POLLIN)
+        poller.register(self._manager.socket, zmq.POLLIN)
+        next_beat = 0.0
+        while self._over is None:
+            poller.poll(int(ROUND_SECONDS * 1000))
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_reader, 4096)
+            while (received := self._manager.receive()) is not None:
+                try:
+                    self._received(*received)
+                except Exception:
+                    log.exception("a message of the manager's cannot be taken in")
+            self._crew.attend()
+            self._check()
+            if (now := time.monotonic()) >= next_beat:
+                next_beat = now + BEAT_SECONDS
+                self._beat(poller)
+        return self._end()
+
+    # ---- the manager ----------------------------------------------------------------------------------------
+
+    def _received(self, message: Message, frames: list[bytes]) -> None:
+        self._heard = time.monotonic()
+        if isinstance(message, messages.Numbered):
+            if self._line.take(message):
+                self._line.done(message.seq)
+                self._received(messages.decode(frames[0]), frames[1:])
+        elif isinstance(message, messages.Run):
+            self._crew.add(message, frames)
+        elif isinstance(message, messages.Ack):
+            if message.sender == self._line.stream:
+                self._line.free(message.seq)
+        elif isinstance(message, messages.Beat):
+            if message.sender != self._line.stream:
+                self._hello()
+            self._line.hear(message)
+        elif isinstance(message, messages.Again):
+            self._line.repeat(message)
+        elif isinstance(message, messages.Welcome):
+            self._welcomed(message)
+        elif isinstance(message, messages.Cancel):
+            self._crew.cancel(message.tasks)
+        elif isinstance(message, messages.Shrink):
+            self._crew.shrink(message.count)
+        elif isinstance(message, messages.Drain):
+            self._draining = True
+            self._crew.drain()
+        elif isinstance(message, messages.Stop):
+            self._over = "the manager said so"
+        elif isinstance(message, messages.Refused):
+            self._over = f"the manager refused: {message.reason}"
+
+    def _hello(self) -> None:
+        self._manager.send(messages.Hello(self._settings.pilot, os.getpid(), platform.node(), versions()))
+
+    def _welcomed(self, message: messages.Welcome) -> None:
+        """A manager that knows us: a new one gets what no manager has acknowledged, then what we still have."""
+        if message.sender != self._line.stream:
+            self._line.start(message.sender, stale=(messages.Ready,))
+            self._ready_said = False
+
+    def _report(self, message: Message, frames: Sequence[Frame] = ()) -> None:
+        """Send to the manager; what it must not miss is kept until it has acknowledged it."""
+        if isinstance(message, messages.Started | messages.Broken):
+            self._manager.send(message, frames)
+        else:
+            self._line.send(message, frames)
+
+    def _check(self) -> None:
+        if self._crew.broken is not None:
+            self._report(messages.Broken(self._crew.broken))
+            self._over = self._crew.broken
+            return
+        if self._crew.started and self._line.stream:
+            if not self._ready_said:
+                self._ready_said = True
+                self._say_ready(self._crew.held())
+            elif self._crew.changes != self._changes:
+                self._say_ready({})
+        if self._draining and self._crew.is_idle() and self._line.is_clear():
+            self._over = "drained"
+
+    def _say_ready(self, batches: dict[int, list[int]]) -> None:
+        self._changes = self._crew.changes
+        left = None if self._ends is None else self._ends - time.time()
+        self._report(messages.Ready(self._crew.nodes, batches, self._engine.client(), left, self._crew.qpus))
+
+    def _beat(self, poller: zmq.Poller) -> None:
+        self._manager.send(self._line.beat())
+        self._server.look_out()
+        self._crew.beat()
+        self._look_for_signals()
+        silent = time.monotonic() - self._heard
+        if silent > self._settings.orphan_timeout:
+            self._over = f"no manager for {silent:.0f} s"
+        elif silent > SILENT_SECONDS or (self._tunnel is not None and not self._tunnel.is_up()):
+            self._look_for_manager()
+        self._take_way(poller)
+
+    def _look_for_signals(self) -> None:
+        """What the batch script was told: SIGTERM ends the job soon. SIGUSR1 comes early by up to a minute (sbatch(1),
+        ``--signal``): it only says that the end is no later than that, for a limit may be cut while the job runs."""
+        try:
+            told = (self._pilot_folder / EXPIRING).read_text().split()
+        except OSError:
+            return
+        if set(told) == {"USR1"} and self._ends is not None:
+            latest = time.time() + self._settings.drain + SIGNAL_EARLY_SECONDS
+            if latest < self._ends:
+                self._ends = latest
+                self._say_ready({})
+        elif not self._expiring:
+            self._expiring = True
+            self._report(messages.Expiring("the resource manager says that the job's end is near"))
+
+    def _look_for_manager(self) -> None:
+        """Have a thread find out how the manager can be reached now."""
+        try:
+            connection = self._folder.read_connection()
+        except OSError:
+            self._over = "the session folder is gone"
+            return
+        now = time.monotonic()
+        if self._search is None and (connection != self._connection or now >= self._next_search):
+            self._next_search = now + SILENT_SECONDS
+            self._search = self._searches.submit(lambda: (connection, self._way_to(connection)))
+
+    def _take_way(self, poller: zmq.Poller) -> None:
+        """Connect anew when the manager was found elsewhere, or was silent for long."""
+        if self._search is None or not self._search.done():
+            return
+        search, self._search = self._search, None
+        try:
+            found = search.result()
+        except SessionError as error:
+            log.warning("%s", error)
+            return
+        silent = time.monotonic() - self._heard
+        if found == (self._connection, self._address) and silent < RECONNECT_SECONDS:
+            return
+        self._connection, self._address = found
+        log.info("connects to the manager at %s, silent for %.0f s", self._address, silent)
+        poller.unregister(self._manager.socket)
+        self._manager.close(linger_ms=0)
+        self._manager = self._connect()
+        poller.register(self._manager.socket, zmq.POLLIN)
+        self._hello()
+
+    # ---- the end --------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_writer, b"x")
+
+    def _terminated(self, number: int, frame: object) -> None:
+        self._over = f"signal {number}"
+        self._wake()
+
+    def _end(self) -> int:
+        log.info("ends: %s", self._over)
+        self._crew.stop()
+        end_marked(self._settings.mark, grace=0.2)
+        self._server.close()
+        self._manager.close()
+        self._searches.shutdown()
+        if self._tunnel is not None:
+            self._tunnel.close()
+        self._context.term()
+        remove_folders()
+        return 1 if self._crew.broken else 0
+
+
+def find_end(settings: AgentSettings) -> float | None:
+    """Wall clock of the job's end: Slurm's word (``SLURM_JOB_END_TIME``, sbatch(1)) or the walltime from now on."""
+    if (told := os.environ.get("SLURM_JOB_END_TIME")) and "SLURM_JOB_ID" in os.environ and settings.walltime:
+        return float(told)
+    return None if settings.walltime is None else time.time() + settings.walltime
+
+
+def main() -> None:
+    """The command line of the placeholder job: SESSION PILOT MARK. With several nodes it runs on each of them; the
+    first becomes the agent."""
+    session, pilot, mark = sys.argv[1:]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    folder = SessionFolder(Path(session))
+    settings = msgspec.json.decode((folder.pilot(pilot) / "agent.json").read_bytes(), type=AgentSettings)
+    settings = msgspec.structs.replace(settings, mark=mark)
+    sys.path.extend(path for path in settings.sys_path if path not in sys.path)  # where the user has plugins
+    is_agent = JOB not in os.environ and (settings.nodes == 1 or own_rank() == 0)
+    if not is_agent:
+        os.environ[MARK] = mark = own_mark(mark)
+    end_with_me(mark)
+    allow_files()
+    make_folders(mark)
+    code = Agent(folder, settings).run() if is_agent else NodeProcess(folder, settings, describe(settings)).run()
+    logging.shutdown()
+    os._exit(code)  # engines leave threads behind that would hold an ordinary exit up

@@ -1,0 +1,74 @@
+"""Which GPUs of its node a pilot may use, and what they are called."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+
+from pilot.resources import Node
+from pilot.worker import gpus
+
+log = logging.getLogger(__name__)
+
+
+#: Seconds that nvidia-smi has to answer; it takes some where the driver is not kept loaded.
+SMI_SECONDS = 20.0
+
+
+def gpu_names(count: int, believe: bool = True) -> list[str]:
+    """What to call the GPUs that this process may use, ``count`` at most.
+
+    ``CUDA_VISIBLE_DEVICES``, which Slurm sets for a job with GPUs, or AMD's variable says which these are; where none
+    is set, nvidia-smi does. They are called by their uuids where nvidia-smi tells these. Where neither says anything,
+    there are none, or (``believe``) as many as the user says: 0, 1, …
+    """
+    return gpu_facts(count, believe)[0]
+
+
+def gpu_facts(count: int, believe: bool = True) -> tuple[list[str], tuple[str, ...]]:
+    """The names of `gpu_names`, and the variables that say them to a process (`gpus.assigned`)."""
+    if not count:
+        return [], (gpus.CUDA,)
+    uuids = _uuids()
+    variables = gpus.chosen(os.environ, bool(uuids))
+    names = gpus.visible(os.environ, variables[0])
+    if names is None:
+        names = list(uuids) or [str(number) for number in range(count if believe else 0)]
+    return list(dict.fromkeys(uuids.get(name, name) for name in names))[:count], variables
+
+
+def lacks_gpus(node: Node, asked: int) -> str | None:
+    """Why the node is not what the pilot's description says; None when it has all GPUs."""
+    if len(node.gpus) >= asked:
+        return None
+    listed = f" ({', '.join(node.gpus)})" if node.gpus else ""
+    return (
+        f"node {node.name} has {len(node.gpus)} GPUs{listed} that the pilot may use, gpus_per_node={asked} asks for "
+        f"{asked}; {node.gpu_variables[0]}, else nvidia-smi, says there which they are"
+    )
+
+
+def _uuids() -> dict[str, str]:
+    """GPU index → uuid (nvidia-smi(1), ``--query-gpu``); blocks for `SMI_SECONDS` at most."""
+    command = ["nvidia-smi", "--query-gpu=index,uuid", "--format=csv,noheader"]
+    answer = ""
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            answer = process.communicate(timeout=SMI_SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a driver that hangs may hold it for ever
+                process.wait(1.0)
+            assert process.stdout is not None
+            process.stdout.close()
+            log.warning("nvidia-smi says nothing for %.0f s: GPUs go by their numbers", SMI_SECONDS)
+    except OSError as error:
+        log.info("no uuids of GPUs: %s", error)
+    lines = (line.partition(",") for line in answer.splitlines())
+    return {index.strip(): uuid.strip() for index, _, uuid in lines if index.strip().isdecimal() and uuid.strip()}

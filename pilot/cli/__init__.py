@@ -1,0 +1,1 @@
+"""Runs in the user's shell: the command `pilot`."""

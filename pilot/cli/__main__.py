@@ -1,0 +1,5 @@
+"""``python -m pilot.cli``."""
+
+from pilot.cli.main import main
+
+raise SystemExit(main())

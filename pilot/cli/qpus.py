@@ -1,0 +1,102 @@
+"""`pilot qpus`: what QPUs say of themselves, asked from here."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from pilot import registry
+from pilot.cli import streams
+from pilot.errors import PluginError, error_text
+from pilot.registry import GROUP, make
+from pilot.resources import QPUInfo
+
+#: What may stand behind each scheme's colon.
+_ADDRESSES = {
+    "aer": "a method, or nothing: aer, aer:matrix_product_state",
+    "fake": "a snapshot of IBM's: fake:kolkata, fake:manila?queue=2",
+    "ibm": "a QPU of IBM's cloud: ibm:ibm_fez",
+    "qrmi": "a resource that Slurm hands out: qrmi:ibm_fez",
+    "qiskit": "a backend, or a provider and its backend: qiskit:module:object",
+    "pennylane": "a device: pennylane:lightning.qubit",
+}
+
+
+def show(names: Sequence[str], as_json: bool) -> int:
+    """Ask each of these QPUs what it is, and show it; without names, show the kinds that there are.
+
+    Returns:
+        0, or 1 when one cannot be opened.
+    """
+    if not names:
+        return _show_kinds()
+    infos: list[QPUInfo] = []
+    problems: dict[str, str] = {}
+    for name in names:
+        try:
+            infos.append(_ask(name))
+        except Exception as error:  # whatever its vendor's packages raise
+            problems[name] = error_text(error)
+    if as_json:
+        print(json.dumps(msgspec.to_builtins({"qpus": infos, "problems": problems}), indent=2))
+    else:
+        _show_table(infos)
+        for name, problem in problems.items():
+            streams.say(f"{name}: {problem}")
+    return int(bool(problems))
+
+
+def _ask(name: str) -> QPUInfo:
+    qpu = make(name)
+    qpu.open()
+    try:
+        return msgspec.structs.replace(qpu.info(), calibration=None)  # thousands of numbers
+    finally:
+        qpu.close()
+
+
+def _show_kinds() -> int:
+    for scheme in registry.names(GROUP):
+        try:
+            registry.check(GROUP, scheme)
+            state = ""
+        except PluginError as error:
+            state = f" ({error})"
+        print(f"{scheme:<10} {_ADDRESSES.get(scheme, '')}{state}")
+    print("pilot qpus NAME ... shows what QPUs say of themselves.")
+    return 0
+
+
+def _show_table(infos: Sequence[QPUInfo]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("QPU", "qubits", "error 1q", "error 2q", "readout", "T1", "T2", "calibrated", "jobs", "wait")
+    for info in infos:
+        table.add_row(
+            info.name,
+            str(info.qubits),
+            *(_rate(rate) for rate in (info.error_1q, info.error_2q, info.error_readout)),
+            *("" if time is None else f"{time * 1e6:.0f} µs" for time in (info.t1, info.t2)),
+            "" if info.calibrated is None else f"{age(time.time() - info.calibrated)} ago",
+            {True: "yes", False: "no", None: "unknown"}[info.accepts_jobs],
+            "unknown" if info.expected_wait is None else f"{info.expected_wait:.0f} s",
+        )
+    if infos:
+        Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.2e}"
+
+
+def age(seconds: float) -> str:
+    """A span in the unit that suits it."""
+    for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} seconds"

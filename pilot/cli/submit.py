@@ -1,0 +1,241 @@
+"""`pilot submit`: circuit files from the command line or a batch script, on pilots of its own.
+
+A pilot is said as for the mini-apps (`PilotDescription.from_text`); without one it is this machine, or inside a Slurm
+job its allocation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pilot.cli import streams
+from pilot.descriptions import PilotDescription, TaskDescription
+from pilot.errors import DescriptionError
+from pilot.manager.manager import PilotManager
+from pilot.wire.exceptions import text_of
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pilot.cli.interruption import Interruption
+    from pilot.manager.handles import Task
+
+#: Outcomes that the table shows of each circuit.
+SHOWN = 12
+#: Seconds between two looks whether a signal has come.
+LOOK_SECONDS = 0.1
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `pilot submit`."""
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="circuits: OpenQASM 2 or 3, OriginIR or QIR; - : stdin"
+    )
+    parser.add_argument("--format", help="openqasm2, openqasm3, originir or qir (default: as each file shows)")
+    parser.add_argument("--shots", type=int, help="samples of each circuit (default: exact, on a simulator)")
+    parser.add_argument("--qpu", help='such as fake:kolkata or ibm:ibm_fez; "aer": simulate (default)')
+    parser.add_argument(
+        "--observable", action="append", default=[], metavar="PAULIS", help="such as ZZI, qubit 0 last; may be repeated"
+    )
+    parser.add_argument("--tomography", action="store_true", help="the state that each circuit prepares")
+    parser.add_argument(
+        "--mitigation", default="", metavar="NAMES", help="of readout,twirling,dd,zne; with commas, in this order"
+    )
+    parser.add_argument("--optimization-level", type=int, default=1, help="0 to 3 (default: 1)")
+    parser.add_argument("--seed", type=int, help="of the samples, where they are computed")
+    parser.add_argument("--pilot", action="append", default=[], help="such as ray:4, slurm://ray:4:2 or site.toml:cpu")
+    parser.add_argument("--json", metavar="FILE", help="write all results there; - : to standard output")
+
+
+def submit(options: argparse.Namespace, interruption: Interruption) -> int:
+    """Run the circuits, write the file that was asked for, and show what came out.
+
+    A signal that tells this process to end cancels what is not done; what is done is written and shown all the same.
+
+    Returns:
+        0, or 1 when a circuit failed or the file cannot be written.
+
+    Raises:
+        DescriptionError: a flag is wrong, or a file cannot be read.
+        Interrupted: a signal came before all was done.
+        OSError: standard output takes nothing, and nothing else was asked for.
+    """
+    if options.json is not None and streams.is_output(options.json):
+        options.json = "-"  # the table would go over it
+    _check(options)
+    wanted = [_task(name, options) for name in options.files]
+    pilots = [_pilot(text, options.qpu) for text in options.pilot] or [_pilot(_usual(), options.qpu)]
+    file = None if options.json in (None, "-") else Path(options.json)
+    plain = file is not None and (file.is_file() or not file.exists())
+    written = False
+    interruption.check()
+    with (
+        interruption.put_off(),
+        contextlib.closing(PilotManager(progress=sys.stderr.isatty(), wait_for_pilot=0)) as manager,
+    ):
+        records = _run(manager, pilots, wanted, options.files, interruption)
+        text = json.dumps(records, indent=2) + "\n"
+        if file is not None and plain:
+            written = _write(file, text)
+    stopped = interruption.number is not None
+    if file is not None and not plain:  # a pipe or a device may take for ever: here a signal ends that
+        written = _write(file, text)
+    if options.json is not None and not written:
+        sys.stdout.write(text)
+    else:
+        _show_all(records, written)
+    if stopped:
+        interruption.check()
+    return int((file is not None and not written) or any("error" in record for record in records))
+
+
+def _run(
+    manager: PilotManager,
+    pilots: list[PilotDescription],
+    wanted: list[TaskDescription],
+    names: list[str],
+    interruption: Interruption,
+) -> list[dict[str, Any]]:
+    """A record of each circuit, when all have run or a signal has come."""
+    for pilot in pilots:
+        manager.submit_pilot(pilot)
+    tasks: list[Task] = []
+    for one in wanted:
+        if interruption.number is None:  # no shots are bought any more then
+            tasks.append(manager.submit_task(one))
+    while interruption.number is None and manager.wait_tasks(tasks, LOOK_SECONDS)[1]:
+        pass
+    return [_record(name, task) for name, task in zip_longest(names, tasks)]
+
+
+def _write(file: Path, text: str) -> bool:
+    """True when it is written; else the results go to standard output, and a line says why."""
+    try:
+        file.write_text(text)
+    except OSError as error:
+        why = error.strerror or error
+        streams.say(f"pilot: submit: --json {file} cannot be written: {why}; the results follow on standard output")
+        return False
+    return True
+
+
+def _show_all(records: list[dict[str, Any]], written: bool) -> None:
+    """The table; whoever has the file may stop reading it."""
+    try:
+        for record in records:
+            _show(record)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not written:
+            raise
+        streams.give_up_output()
+
+
+def _check(options: argparse.Namespace) -> None:
+    """What would else be found out when all has run."""
+    if options.files.count("-") > 1:
+        raise DescriptionError("submit: - stands for standard input, which can be read once", field="files")
+    if options.json == "-" and not streams.has_output():
+        raise DescriptionError("submit: --json -: standard output is closed; name a file", field="json")
+    if options.json not in (None, "-"):
+        file = Path(options.json).absolute()
+        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise DescriptionError(f"submit: --json {options.json}: no file can be written there", field="json")
+        if any(file.exists() and Path(name).exists() and file.samefile(name) for name in options.files):
+            raise DescriptionError(f"submit: --json {options.json}: this is a file to read", field="json")
+
+
+def _task(name: str, options: argparse.Namespace) -> TaskDescription:
+    from pilot.quantum.programs import load  # brings Qiskit
+
+    try:
+        text = _standard_input() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DescriptionError(f"submit: {name} cannot be read: {error}", field="files", given=name) from None
+    try:
+        program = load(text, format=options.format)
+    except DescriptionError as error:
+        raise DescriptionError(f"submit: {name}: {error}", **error.data) from error
+    circuit = program.to_qiskit()
+    circuit.name = shown = os.fsencode(name).decode("utf-8", "backslashreplace")  # errors name it
+    qpu = options.qpu or (None if options.mitigation else "aer")
+    return TaskDescription(
+        circuit=circuit,
+        shots=options.shots,
+        observables=options.observable,
+        tomography=options.tomography,
+        qpu=qpu,
+        mitigation=tuple(options.mitigation.split(",")) if options.mitigation else (),
+        optimization_level=options.optimization_level,
+        seed=options.seed,
+        name=shown,
+    )
+
+
+def _standard_input() -> str:
+    if sys.stdin is None:
+        raise DescriptionError("submit: - stands for standard input, which is closed", field="files", given="-")
+    return sys.stdin.buffer.read().decode()
+
+
+def _usual() -> str:
+    """Inside a Slurm job its whole allocation, as far as all nodes have it; else this machine."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return f"process:{len(os.sched_getaffinity(0))}"
+    granted = re.findall(r"(?:^|,)(\d+)", os.environ.get("SLURM_JOB_CPUS_PER_NODE", "1"))  # such as 4(x2),3
+    return f"srun://process:{min(map(int, granted))}:{os.environ.get('SLURM_JOB_NUM_NODES', '1')}"
+
+
+def _pilot(text: str, qpu: str | None) -> PilotDescription:
+    """The pilot; the QPU is its own where it has none."""
+    described = PilotDescription.from_text(text)
+    if qpu in (None, "aer", "*") or described.qpus:
+        return described
+    return msgspec.structs.replace(described, qpus=(qpu,))
+
+
+def _record(name: str, task: Task | None) -> dict[str, Any]:
+    record: dict[str, Any] = {"file": name, "pilot": None, "qpu": None, "seconds": None}
+    if task is not None:
+        info = task.info
+        record |= {"pilot": info.pilot, "qpu": info.qpu, "seconds": info.seconds}
+    if task is None or not task.done():
+        return record | {"error": "cancelled"}
+    try:
+        result = task.result()
+    except Exception as error:
+        return record | {"error": f"{type(error).__name__}: {text_of(error)}"}
+    if hasattr(result, "get_counts"):
+        return record | {"shots": result.shots, "counts": result.get_counts()}
+    if hasattr(result, "density_matrix"):
+        matrix = result.density_matrix
+        parts = {"real": matrix.real.tolist(), "imaginary": matrix.imag.tolist()}
+        return record | {"density_matrix": parts, "purity": result.purity}
+    return record | {"values": result.values.tolist(), "standard_errors": result.standard_errors.tolist()}
+
+
+def _show(record: dict[str, Any]) -> None:
+    where = record["qpu"] or record["pilot"]
+    print(f"{record['file']} on {where}" if where else record["file"])
+    if "error" in record:
+        print(f"  {record['error']}")
+    elif "counts" in record:
+        counts = sorted(record["counts"].items(), key=lambda item: (-item[1], item[0]))
+        for outcome, count in counts[:SHOWN]:
+            print(f"  {outcome}  {count:g}")
+        if len(counts) > SHOWN:
+            print(f"  … and {len(counts) - SHOWN} more outcomes")
+    elif "values" in record:
+        for value, error in zip(record["values"], record["standard_errors"], strict=True):
+            print(f"  {value:+.6f} ± {error:.6f}")
+    else:
+        print(f"  purity {record['purity']:.6f}; the density matrix is in the file of --json")

@@ -1,0 +1,245 @@
+"""Fields of descriptions: how each is checked when a description is built, and what is said where it is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping
+from numbers import Integral, Number, Real
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from pilot.errors import DescriptionError
+
+_S = TypeVar("_S", bound="Description")
+
+
+AtLeastOne = Annotated[int, Meta(ge=1, description="a whole number of at least 1")]
+
+
+Count = Annotated[int, Meta(ge=0, description="a whole number of at least 0")]
+
+
+Amount = Annotated[float, Meta(ge=0, description="a number of at least 0; fractions are allowed")]
+
+
+Share = Annotated[float, Meta(gt=0, description="a number above 0; fractions are allowed")]
+
+
+Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
+
+
+Names = Annotated[tuple[Text, ...], Meta(description="a list of texts")]
+
+
+SomeNames = Annotated[tuple[Text, ...], Meta(min_length=1, description="a text, or a list of some")]
+
+
+Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
+
+
+Duration = Annotated[float, Meta(ge=0, description="seconds of at least 0")]
+
+
+Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
+
+
+Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+
+
+Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at least 1, at most 2**62")]
+
+
+Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
+
+
+Words = tuple[str, ...]
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+_UNITS |= {
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+    "K": 2**10,
+    "M": 2**20,
+    "G": 2**30,
+    "T": 2**40,
+}
+
+
+_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the descriptions: frozen, keyword only, every field checked against its annotation."""
+
+    #: Fields that travel as pickles; the others go into messages.
+    _pickled: ClassVar[frozenset[str]] = frozenset()
+    #: Fields that say something of a command, and what makes texts of them.
+    _readers: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+
+    @classmethod
+    def build(cls: type[_S], given: _S | Mapping[str, Any]) -> _S:
+        """The description itself, or the one that a mapping with the same keys describes.
+
+        Raises:
+            DescriptionError: an unknown key (the nearest known one is named), or a value that is not allowed.
+        """
+        if isinstance(given, cls):
+            return given
+        if not isinstance(given, Mapping):
+            raise DescriptionError(f"{cls.__name__} wanted, or a dict with its keys; given: {given!r}", given=given)
+        for key in given:
+            if key not in cls.__struct_fields__:
+                raise DescriptionError(_unknown(cls, str(key)), field=key, given=given[key])
+        return cls(**given)
+
+    def __post_init__(self) -> None:
+        for field in _fields(type(self)):
+            value = getattr(self, field.name)
+            if value is field.default:
+                continue
+            try:
+                given = self._readers[field.name](value) if field.name in self._readers else value
+                given = given if field.name in self._pickled else _plain(given)
+                checked = msgspec.convert(given, field.type)
+            except msgspec.ValidationError as error:
+                raise self.wrong(field.name, _allowed(field.type) or str(error)) from None
+            except ValueError as error:
+                raise self.wrong(field.name, str(error)) from None
+            if checked is not value:
+                msgspec.structs.force_setattr(self, field.name, checked)
+            if field.name not in self._pickled:
+                self._check_travels(field.name)
+
+    def _check_travels(self, field: str) -> None:
+        try:
+            msgspec.msgpack.encode(getattr(self, field))
+        except (UnicodeEncodeError, OverflowError) as error:
+            raise self.wrong(field, "Unicode text, and whole numbers of 64 bits") from error
+
+    def wrong(self, field: str, allowed: str) -> DescriptionError:
+        """The error that says which field is wrong, what was given and what is allowed."""
+        given = getattr(self, field)
+        message = f"{type(self).__name__}.{field}: {given!r} was given; allowed: {allowed}"
+        return DescriptionError(message, field=field, given=given)
+
+
+def _plain(value: Any) -> Any:
+    """Python's numbers and texts for those of another library, such as ``numpy.int64`` and ``numpy.str_``."""
+    kind: Any = type(value)
+    if kind in (list, tuple):
+        return kind(map(_plain, value))
+    if isinstance(value, str):
+        return str.__str__(value)
+    if not isinstance(value, Real) or kind in (int, float, bool):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _unknown(cls: type[msgspec.Struct], key: str) -> str:
+    near = difflib.get_close_matches(key, cls.__struct_fields__, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{cls.__name__} has no field {key!r}{hint} It has: {', '.join(cls.__struct_fields__)}"
+
+
+_FIELDS: dict[type, tuple[msgspec.structs.FieldInfo, ...]] = {}
+
+
+def _fields(cls: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    if cls not in _FIELDS:
+        _FIELDS[cls] = msgspec.structs.fields(cls)
+    return _FIELDS[cls]
+
+
+def _allowed(kind: Any) -> str:
+    """The description that the annotation carries, also inside a union."""
+    for part in (kind, *getattr(kind, "__args__", ())):
+        for meta in getattr(part, "__metadata__", ()):
+            if isinstance(meta, Meta) and meta.description:
+                return meta.description
+    return ""
+
+
+def size_of(description: Description, field: str) -> int | None:
+    """Bytes from bytes or from a text such as "8 GiB"."""
+    value = getattr(description, field)
+    if isinstance(value, str):
+        match = _SIZE.fullmatch(value)
+        if match is None or match[2].upper() not in _UNITS:
+            raise description.wrong(field, 'bytes, or a number with a unit, such as "8 GiB" or "500 MB"')
+        value = int(float(match[1]) * _UNITS[match[2].upper()])
+    if value is not None and value <= 0:
+        raise description.wrong(field, "more than 0 bytes")
+    if value is not None and value >= 1 << 63:
+        raise description.wrong(field, "less than 8 EiB")
+    return value  # type: ignore[no-any-return]
+
+
+_WORDS = "a list of words, the program first, each a text or a path"
+_VARIABLES = "a mapping from texts to texts"
+
+
+def checked_words(given: Any) -> tuple[str, ...]:
+    """A program and its arguments, as texts. An argument may be empty.
+
+    Raises:
+        ValueError: what is allowed, and which word is not.
+    """
+    if isinstance(given, str | bytes):
+        text = os.fsdecode(given)
+        raise ValueError(f"{_WORDS}; shlex.split({text!r}) makes them of a text, as a shell does")
+    if not isinstance(given, list | tuple):
+        raise ValueError(_WORDS)
+    words = tuple(_word(word, _WORDS, f"word {place}") for place, word in enumerate(given))
+    if words and not words[0]:
+        raise ValueError(f"{_WORDS}; the program (word 0) is empty")
+    return words
+
+
+def checked_path(given: Any) -> Any:
+    """A path as a text; what is neither is left to who asks.
+
+    Raises:
+        ValueError: what is allowed.
+    """
+    return _word(given, "a path", "it") if isinstance(given, str | os.PathLike) else given
+
+
+def checked_variables(given: Any) -> Any:
+    """Environment variables as texts; what is no mapping is left to who asks.
+
+    Raises:
+        ValueError: what is allowed, and which variable is not.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    variables = {}
+    for name, value in given.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise ValueError(f"{_VARIABLES}; {name!r} cannot be the name of a variable")
+        variables[name] = _word(value, _VARIABLES, name)
+    return variables
+
+
+def _word(word: Any, allowed: str, place: str) -> str:
+    if isinstance(word, Number):
+        raise ValueError(f"{allowed}; {place} is {word!r}: use str({word!r})")
+    try:
+        text = str.__str__(word) if isinstance(word, str) else os.fsdecode(word)
+    except Exception as error:
+        raise ValueError(f"{allowed}; {place} is {word!r}") from error
+    if "\0" in text:
+        raise ValueError(f"{allowed}, without the NUL character; {place} is {text!r}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"{allowed} that can be encoded; {place} is {text!r}") from None
+    return text

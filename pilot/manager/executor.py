@@ -1,0 +1,57 @@
+"""A `concurrent.futures.Executor` over a manager, for code that wants one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from pilot.descriptions import TaskDescription
+from pilot.manager.handles import Task
+from pilot.manager.manager import PilotManager
+
+
+class PilotExecutor(Executor):
+    """Submits to a manager's pilots. Shutting it down waits for its own tasks and leaves the manager open.
+
+    ``chunksize`` of ``map`` has no effect: the manager batches by measured time.
+
+    Args:
+        manager: who runs the tasks.
+        wishes: fields of `TaskDescription` for every task, such as ``num_cpus=2`` or ``pilot="gpu"``.
+    """
+
+    def __init__(self, manager: PilotManager, **wishes: Any) -> None:
+        self._manager = manager
+        self._wishes = wishes
+        self._tasks: set[Task] = set()
+        self._down = False
+        if wishes:
+            TaskDescription.build({"function": print, **wishes})  # a wrong wish fails here
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
+        """One task: ``fn(*args, **kwargs)``.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+        """
+        if self._down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if self._wishes:
+            wanted = TaskDescription(function=fn, args=args, kwargs=kwargs, **self._wishes)
+            task = self._manager.submit_task(wanted)
+        else:
+            task = self._manager.submit_task(fn, *args, **kwargs)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks; wait for those under way, or cancel what is not finished."""
+        self._down = True
+        tasks = list(self._tasks)
+        if cancel_futures:
+            for task in tasks:
+                task.cancel()
+        if wait:
+            self._manager.wait_tasks(tasks)

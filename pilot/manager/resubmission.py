@@ -1,0 +1,144 @@
+"""Another attempt for tasks that are over: new tasks with the same work, which depend on each other as those did."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING
+
+from pilot.errors import DescriptionError, SessionError
+from pilot.manager.handles import Task, tasks_of
+from pilot.results import Spooled, Value
+from pilot.scheduling.records import Entry
+from pilot.states import TaskState
+
+if TYPE_CHECKING:
+    from pilot.manager.manager import PilotManager
+
+#: Seconds that the journal has to write down a task that was submitted just now.
+WRITE_SECONDS = 10.0
+_OVER = (TaskState.FAILED, TaskState.CANCELLED)
+
+
+class _Work:
+    """What is known of a task that gets another attempt."""
+
+    def __init__(self, arguments: Value, needs: dict[int, bool | int]) -> None:
+        self.arguments = arguments
+        #: As in `Entry.needs`.
+        self.needs = needs
+        #: For each of these, the first attempt: what stands for it is found by that.
+        self.firsts: dict[int, int] = {}
+
+
+class Resubmission:
+    """What was submitted again in one session. One call at a time.
+
+    A task and its later attempts are one thing here, named by the first of them: it is read again from the journal
+    as it was described then, and what depends on it gets the newest attempt.
+    """
+
+    def __init__(self, manager: PilotManager) -> None:
+        self._manager = manager
+        #: A later attempt → the first one; and the first → the newest one.
+        self._first: dict[int, int] = {}
+        self._newest: dict[int, int] = {}
+
+    def resubmit(self, tasks: Iterable[Task]) -> list[Task]:
+        """As `PilotManager.resubmit`."""
+        given = tasks_of("resubmit", tasks)
+        for task in given:
+            self._check(task)
+        wanted = [self._first.get(task.id, task.id) for task in given]
+        works = self._gather(wanted)
+        for id in works:
+            self._manager._check_terms(self._manager.tasks[id]._entry.terms)
+        self._copy_all(works)
+        before = {id: [one for one in work.firsts.values() if one in works] for id, work in works.items()}
+        new: dict[int, Task] = {}
+        for id in TopologicalSorter(before).static_order():  # those that others depend on first
+            new[id] = self._submit(self._manager.tasks[id], works[id], new)
+        for id, task in new.items():
+            self._first[task.id], self._newest[id] = id, task.id
+        return [new[id] for id in wanted]
+
+    def _check(self, task: Task) -> None:
+        if task._manager is not self._manager:
+            raise DescriptionError(f"resubmit: task {task.id} is another manager's", given=task)
+        if not task.done() or task.state not in _OVER:
+            raise DescriptionError(
+                f"resubmit: task {task.id} ({task.name}) is {task.state.value}; allowed: tasks that failed or were "
+                "cancelled",
+                given=task,
+            )
+
+    def _gather(self, wanted: list[int]) -> dict[int, _Work]:
+        """The work of these tasks, and of those that they depend on and that have no result either."""
+        works: dict[int, _Work] = {}
+        open = list(wanted)
+        while open:
+            id = open.pop()
+            if id in works:
+                continue
+            works[id] = work = self._read(id)
+            taken: set[int] = set()
+            for needed in work.needs:
+                first = self._first.get(needed, needed)
+                work.firsts[needed] = first = needed if first in taken else first
+                taken.add(first)
+            open += [one for one in work.firsts.values() if self._stands_for(one).state in _OVER]
+        return works
+
+    def _stands_for(self, first: int) -> Task:
+        return self._manager.tasks[self._newest.get(first, first)]
+
+    def _read(self, id: int) -> _Work:
+        """From the journal, which alone has it: a task that is over keeps neither in memory."""
+        manager = self._manager
+        found = manager._reader.work(id)
+        if found is None and manager._conductor.journal.flush(WRITE_SECONDS):
+            found = manager._reader.work(id)
+        if found is None:
+            path = str(manager._folder.journal_path)
+            raise SessionError(f"task {id} is not in the journal {path}, so it cannot be submitted again", path=path)
+        return _Work(*found)
+
+    def _submit(self, old: Task, work: _Work, new: dict[int, Task]) -> Task:
+        needs: dict[int, bool | int] = {}
+        stand = {id: new.get(first) or self._stands_for(first) for id, first in work.firsts.items()}
+        for id, reference in work.needs.items():
+            own = id if reference is True else reference  # by which the arguments refer to its result
+            needs[stand[id].id] = reference if stand[id].id == id else own
+        entry = Entry(
+            self._manager._next_task(),
+            old._entry.function,
+            work.arguments,
+            old._entry.terms,
+            old._entry.name,
+            time.time(),
+            needs or None,
+            weight=old._entry.weight,
+        )
+        task = self._manager._send(entry)
+        if old.parts:
+            self._manager._join(task, [stand[part.id] for part in old.parts])
+        return task
+
+    def _copy_all(self, works: dict[int, _Work]) -> None:
+        """Arguments that are in a file get one for the new task: all of them, or none."""
+        spool, copied = self._manager._spool, list[Spooled]()
+        for id, work in works.items():
+            old = work.arguments
+            if not isinstance(old, Spooled):
+                continue
+            try:
+                work.arguments = spool.copy(old)
+                copied.append(work.arguments)
+            except OSError as error:
+                for one in copied:
+                    spool.discard(one)
+                name, path = self._manager.tasks[id].name, str(spool.path(old))
+                raise SessionError(
+                    f"the arguments of task {id} ({name}) cannot be read again from {path}: {error}", path=path
+                ) from error

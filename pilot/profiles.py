@@ -1,0 +1,36 @@
+"""Site profiles: TOML files with one table for each kind of pilot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pilot.errors import DescriptionError
+
+
+def profile_tables(path: str | os.PathLike[str]) -> list[str]:
+    """The names of a site profile's tables, in its order.
+
+    Raises:
+        DescriptionError: as `PilotDescription.from_toml`.
+    """
+    return list(read_profile(path)[1])
+
+
+#: Fields that are mappings themselves, and so look like tables.
+_MAPPINGS = ("environment", "custom_attributes")
+
+
+def read_profile(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What holds for all tables, and the tables."""
+    import tomllib  # only here
+
+    try:
+        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DescriptionError(f"{os.fspath(path)} cannot be read: {error.strerror or error}", given=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DescriptionError(f"{os.fspath(path)} is no TOML: {error}", given=path) from error
+    tables = {key: value for key, value in data.items() if isinstance(value, dict) and key not in _MAPPINGS}
+    return {key: value for key, value in data.items() if key not in tables}, tables

@@ -1,0 +1,151 @@
+"""Qiskit's sampler over a manager."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qiskit.primitives import BaseSamplerV2, BitArray, DataBin, SamplerPubLike, SamplerPubResult
+from qiskit.primitives.containers.sampler_pub import SamplerPub
+
+from pilot.descriptions import TaskDescription
+from pilot.quantum.faces.jobs import PilotPrimitiveJob
+from pilot.quantum.faces.submission import (
+    Manager,
+    check_gives_shots,
+    coerced,
+    measures,
+    shot_order,
+    submit_plans,
+    task_fields,
+)
+from pilot.quantum.outcomes import Outcomes, draw_seeds, registers_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
+    """Samples circuits on a manager's pilots: ``BaseSamplerV2`` for Qiskit's algorithms and add-ons.
+
+    A pub with many sets of parameter values travels as one circuit and one array. All pubs of a run are submitted at
+    once and run side by side on whatever pilots there are.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        *,
+        qpu: str | None = None,
+        default_shots: int = 1024,
+        seed: np.random.Generator | int | None = None,
+        **options: Any,
+    ) -> None:
+        """Make it.
+
+        Args:
+            manager: who submits the tasks.
+            qpu: what runs the circuits, as in ``TaskDescription.qpu``: "aer", "fake:kolkata", "*". Default: any device
+                that the pilots have, else a simulator.
+            default_shots: of pubs and runs that do not say.
+            seed: an integer gives the same counts at each run (on simulators), a generator goes on from run to run.
+            **options: more fields of each `TaskDescription`: ``optimization_level``, ``min_fidelity``, ``mitigation``,
+                ``pilot``, ``pilots``, ``labels``, ``priority``, ``timeout``, ``walltime``, ``retries``, ``num_cpus``,
+                ``num_gpus``, ``memory``, ``name``.
+
+        Raises:
+            DescriptionError: an option is unknown, or its value is not allowed.
+        """
+        self._manager = manager
+        self._fields = task_fields(type(self).__name__, qpu, options)
+        check_gives_shots(type(self).__name__, self._fields)
+        self._default_shots = default_shots
+        self._seed = seed
+
+    @property
+    def default_shots(self) -> int:
+        """Shots of pubs and runs that do not say."""
+        return self._default_shots
+
+    @property
+    def seed(self) -> np.random.Generator | int | None:
+        """As it was given."""
+        return self._seed
+
+    def run(self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None) -> PilotPrimitiveJob:
+        """Submit all pubs; does not block.
+
+        Args:
+            pubs: circuits, or tuples of circuit, parameter values and shots.
+            shots: of the pubs that do not say.
+
+        Returns:
+            A job. Each of its results has one ``BitArray`` a classical register, of the pub's shape, its shots in the
+            same random order in all registers.
+
+        Raises:
+            TypeError, ValueError: a pub is none, as Qiskit says it.
+            DescriptionError: a circuit or an option cannot be run.
+        """
+        checked = [coerced(SamplerPub, pub, self._default_shots if shots is None else shots) for pub in pubs]
+        for number, pub in enumerate(checked):
+            if not pub.circuit.cregs:
+                warnings.warn(
+                    f"The {number}-th pub's circuit has no output classical registers and so the result "
+                    "will be empty. Did you mean to add measurement instructions?",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        plans = [
+            _plan(pub, seed, self._fields)
+            for pub, seed in zip(checked, draw_seeds(self._seed, len(checked)), strict=True)
+        ]
+        return submit_plans(self._manager, plans)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Plan:
+    """The tasks of one pub."""
+
+    pub: SamplerPub
+    seed: int
+    descriptions: tuple[TaskDescription, ...]
+
+    def result(self, results: Sequence[Outcomes | list[Outcomes]]) -> SamplerPubResult:
+        """What the pub gives: one task with many sets of values has a list of outcomes."""
+        outcomes: list[Outcomes] = []
+        for one in results:
+            outcomes += one if isinstance(one, list) else [one]
+        circuit, shape, shots = self.pub.circuit, self.pub.shape, self.pub.shots
+        rng = np.random.default_rng(self.seed)
+        shuffled = [one.bits()[shot_order(one, rng)] for one in outcomes]
+        data = {}
+        for register, places in registers_of(circuit):
+            packed = np.zeros((self.pub.size, shots, -(-len(places) // 8)), dtype=np.uint8)
+            for index, bits in enumerate(shuffled):
+                packed[index] = pack_register(bits[:, list(places)])
+            data[register] = BitArray(packed.reshape(*shape, shots, packed.shape[-1]), len(places))
+        metadata = {"shots": shots, "circuit_metadata": circuit.metadata}
+        return SamplerPubResult(DataBin(**data, shape=shape), metadata=metadata)
+
+
+def _plan(pub: SamplerPub, seed: int, fields: dict[str, Any]) -> _Plan:
+    descriptions: list[TaskDescription] = []
+    if pub.size and measures(pub.circuit):
+        common = {"circuit": pub.circuit, "shots": int(pub.shots), **fields}
+        if pub.circuit.parameters:
+            values = pub.parameter_values.as_array(pub.circuit.parameters).reshape(pub.size, -1)
+            descriptions = [TaskDescription(parameters=values, seed=seed, **common)]
+        else:
+            descriptions = [TaskDescription(seed=one, **common) for one in draw_seeds(seed, pub.size)]
+    return _Plan(pub=pub, seed=seed, descriptions=tuple(descriptions))
+
+
+def pack_register(bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bits `(n, width)`, column `j` bit `j` of a register, as a ``BitArray`` has them: big endian, padded left."""
+    width = bits.shape[1]
+    padded = np.pad(bits[:, ::-1], ((0, 0), (-width % 8, 0)))
+    return np.packbits(padded, axis=1)

@@ -1,0 +1,193 @@
+"""What the primitives share: who they submit to, the fields of their tasks, and how a run becomes a job."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from qiskit import QuantumCircuit
+from qiskit.primitives import PrimitiveResult, PubResult
+
+from pilot.descriptions import TaskDescription
+from pilot.errors import DescriptionError
+from pilot.quantum.faces.jobs import PilotPrimitiveJob
+from pilot.quantum.noise import PackedNoiseModel
+from pilot.resources import ANY_QPU
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pilot.quantum.outcomes import Outcomes
+
+#: Fields of `TaskDescription` that a primitive's tasks can be given.
+TASK_FIELDS = (
+    "min_fidelity",
+    "mitigation",
+    "noise_model",
+    "optimization_level",
+    "num_cpus",
+    "num_gpus",
+    "memory",
+    "pilot",
+    "pilots",
+    "labels",
+    "priority",
+    "walltime",
+    "timeout",
+    "retries",
+    "name",
+)
+
+
+def coerced(kind: Any, pub: Any, default: float | None) -> Any:
+    """A pub of Qiskit's, with its values for parameters.
+
+    Raises:
+        TypeError, ValueError: it is none, as Qiskit says it.
+        DescriptionError: values are complex; Qiskit drops their imaginary parts with a warning.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        try:
+            return kind.coerce(pub, default)
+        except np.exceptions.ComplexWarning as error:
+            raise DescriptionError(
+                "parameters: complex values were given; allowed: real numbers (values.real, where that is meant)",
+                field="parameters",
+            ) from error
+
+
+class Manager(Protocol):
+    """What runs tasks: a `PilotManager`, or anything that takes descriptions and gives futures."""
+
+    def submit_tasks(self, descriptions: Iterable[TaskDescription], /) -> Sequence[Future[Any]]:
+        """Send tasks on their way; does not block."""
+
+
+class Plan(Protocol):
+    """The tasks of one pub."""
+
+    @property
+    def descriptions(self) -> tuple[TaskDescription, ...]:
+        """What is submitted."""
+
+    def result(self, results: Sequence[Any], /) -> PubResult:
+        """What the pub gives, from its tasks' results in order."""
+
+
+def submit_plans(manager: Manager, plans: Sequence[Plan]) -> PilotPrimitiveJob:
+    """The job of all these pubs, whose tasks are submitted at once; does not block."""
+    tasks = manager.submit_tasks([one for plan in plans for one in plan.descriptions])
+    return PilotPrimitiveJob(tasks, partial(_finish, plans, tasks))
+
+
+def _finish(plans: Sequence[Plan], tasks: Sequence[Future[Any]], results: list[Any]) -> PrimitiveResult[PubResult]:
+    parts = []
+    first = 0
+    for plan in plans:
+        own = slice(first, first + len(plan.descriptions))
+        first = own.stop
+        part = plan.result(results[own])
+        if plan.descriptions:
+            named = plan.descriptions[0].qpu
+            part.metadata["qpu"] = ran_on(tasks[own], named if isinstance(named, str) else "aer")
+        parts.append(part)
+    return PrimitiveResult(parts, metadata={"version": 2})
+
+
+def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that each task of a primitive has, checked.
+
+    Args:
+        owner: who was given them, for the message.
+        qpu: as in ``TaskDescription.qpu``.
+        given: fields of `TASK_FIELDS` by name.
+
+    Raises:
+        DescriptionError: an unknown name (the nearest known one is named), or a value that is not allowed.
+    """
+    for name in given:
+        if name not in TASK_FIELDS:
+            raise DescriptionError(
+                f"{owner} has no option {name!r}{_instead(name)} It has: {', '.join(TASK_FIELDS)}",
+                field=name,
+                given=given[name],
+            )
+    fields = {"qpu": qpu, **given}
+    if fields.get("noise_model") is not None:
+        fields["noise_model"] = PackedNoiseModel.of(fields["noise_model"])
+    TaskDescription(circuit=QuantumCircuit(), **fields)
+    return fields
+
+
+#: What is said here instead of other primitives' options.
+_INSTEAD = {
+    "options": "give each option by its name, as docs/quantum.md lists them under 'Options of other primitives'",
+    "mode": "give the manager first, and qpu='fake:kolkata' or another device",
+    "backend": "give the manager first, and qpu='fake:kolkata' or another device",
+    "default_shots": "give default_precision=1/sqrt(shots)",
+    "default_precision": "give default_shots=ceil(1/precision**2)",
+    "resilience_level": "give mitigation=['readout'] for 1, mitigation=['readout', 'zne'] for 2",
+    "dynamical_decoupling": "give mitigation=['dd']",
+    "twirling": "give mitigation=['twirling']",
+    "seed_simulator": "give seed",
+    "run_options": "give each option by its name",
+    "backend_options": "give each option by its name, such as noise_model",
+}
+
+
+def _instead(name: str) -> str:
+    """How to say what this option means elsewhere, or the nearest name."""
+    if name in _INSTEAD:
+        return f": {_INSTEAD[name]}."
+    near = difflib.get_close_matches(name, TASK_FIELDS, n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def ran_on(tasks: Sequence[Future[Any]], fallback: str) -> str:
+    """The names of the QPUs that ran these tasks, "aer" for this library's own simulator.
+
+    Args:
+        tasks: all over.
+        fallback: where a task does not tell.
+    """
+    names = []
+    for task in tasks:
+        for part in getattr(task, "parts", ()) or (task,):
+            info = getattr(part, "info", None)
+            names.append(getattr(info, "qpu", None) or ("aer" if fallback == ANY_QPU else fallback))
+    return ", ".join(dict.fromkeys(names))
+
+
+def check_gives_shots(owner: str, fields: Mapping[str, Any]) -> None:
+    """Refuse what takes the shots out of the outcomes.
+
+    Raises:
+        DescriptionError: readout errors are to be mitigated, which gives weights that may be negative, not shots.
+    """
+    stages = fields.get("mitigation", ())
+    names = [one if isinstance(one, str) else one.name for one in ([stages] if isinstance(stages, str) else stages)]
+    if any("readout" in name.split("+") for name in names):
+        raise DescriptionError(
+            f"{owner}: mitigation {names!r} was given; allowed: all but 'readout', which gives weights instead of "
+            "shots. Take the counts of TaskDescription(circuit=…, mitigation=…), or an estimator's expectation values",
+            field="mitigation",
+            given=stages,
+        )
+
+
+def shot_order(outcomes: Outcomes, rng: np.random.Generator) -> NDArray[np.intp]:
+    """The number of each shot's outcome, `(shots,)`, in random order: who takes the first few takes a fair sample."""
+    numbers = np.arange(len(outcomes.weights)).repeat(outcomes.weights.astype(np.intp))
+    order: NDArray[np.intp] = rng.permutation(numbers)
+    return order
+
+
+def measures(circuit: QuantumCircuit) -> bool:
+    """True when the circuit writes to a classical bit."""
+    return "measure" in circuit.count_ops() or any(entry.clbits for entry in circuit.data)

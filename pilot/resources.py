@@ -1,0 +1,253 @@
+"""What tasks need, and what pilots have: cores, GPUs, memory, ranks and QPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    pass
+
+
+class Resources(msgspec.Struct, frozen=True, array_like=True):
+    """What one task takes of a pilot while it runs; of an MPI task, what each rank takes."""
+
+    #: Cores; fractions share a core.
+    num_cpus: float = 1.0
+    #: GPUs; fractions share a GPU.
+    num_gpus: float = 0.0
+    #: Bytes of main memory set aside.
+    memory: int = 0
+    #: Ranks of an MPI task; 0 for any other task, which runs on one node.
+    ranks: int = 0
+    #: Nodes that the ranks are spread over evenly; 0: as few as there is room on.
+    nodes: int = 0
+    #: The device that it has while it runs, one of the pilot's ``qpus``; "*": any of them. "": none.
+    qpu: str = ""
+
+    @property
+    def cores(self) -> float:
+        """Cores of all ranks."""
+        return self.num_cpus * max(1, self.ranks)
+
+    @property
+    def all_gpus(self) -> float:
+        """GPUs of all ranks."""
+        return self.num_gpus * max(1, self.ranks)
+
+
+#: What a task takes unless it says otherwise; a pilot keeps a warm worker of this shape for each of its cores.
+SLOT = Resources()
+
+
+#: `Resources.qpu` of a task that any device may run.
+ANY_QPU = "*"
+
+
+class Option(msgspec.Struct, frozen=True, array_like=True):
+    """Resources that a task can also run with, and how much longer it takes then than with its first choice."""
+
+    resources: Resources
+    slowness: float = 1.0
+
+
+class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
+    """What has to be known of a circuit to tell which devices can run it, and how well. Gate counts are 0 when nobody
+    asks for that."""
+
+    qubits: int
+    shots: int = 0
+    gates_1q: int = 0
+    gates_2q: int = 0
+    measurements: int = 0
+    #: By device, for those that are known: the fidelity expected of the compiled circuit; None: it tells no errors.
+    fidelities: tuple[tuple[str, float | None], ...] = ()
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """Needs and wishes of a task without the work itself; tasks with equal terms queue together."""
+
+    resources: Resources = Resources()
+    pilots: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    priority: int = 0
+    #: Seconds.
+    walltime: float | None = None
+    #: Seconds.
+    timeout: float | None = None
+    retries: int = 0
+    #: What it can run with instead of `resources`.
+    others: tuple[Option, ...] = ()
+    #: A simulator that the pilot must have among its ``qpus``; "": none.
+    simulator: str = ""
+    #: Of a circuit that devices run.
+    facts: CircuitFacts | None = None
+    min_fidelity: float = 0.0
+
+    def options(self) -> tuple[Option, ...]:
+        """All that it can run with, its first choice first."""
+        return (Option(self.resources), *self.others)
+
+
+#: Terms of ``submit_task(function, *args)``.
+PLAIN = Terms()
+
+
+class GateFacts(msgspec.Struct, frozen=True, array_like=True):
+    """One instruction on one place of a device, as its calibration says."""
+
+    #: As Qiskit calls it.
+    name: str
+    qubits: tuple[int, ...]
+    #: Probability of an error, and seconds; None: not calibrated.
+    error: float | None = None
+    duration: float | None = None
+
+
+class QubitFacts(msgspec.Struct, frozen=True, array_like=True):
+    """One qubit of a device, as its calibration says. None: not calibrated."""
+
+    #: Seconds.
+    t1: float | None = None
+    t2: float | None = None
+    #: Hz.
+    frequency: float | None = None
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a circuit can be compiled with: errors and times of each instruction on each place."""
+
+    gates: tuple[GateFacts, ...] = ()
+    #: One a qubit, in order; empty: nothing is known.
+    qubits: tuple[QubitFacts, ...] = ()
+    #: Seconds of one sample, and the constraints of times in samples, as Qiskit's ``Target`` has them.
+    dt: float | None = None
+    granularity: int = 1
+    min_length: int = 1
+    pulse_alignment: int = 1
+    acquire_alignment: int = 1
+
+
+class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a QPU says of itself. None: it does not say, or there is no such thing."""
+
+    #: As in ``PilotDescription.qpus``: "fake:kolkata".
+    name: str
+    qubits: int
+    #: Names of its gates, as Qiskit calls them; empty: all that Qiskit knows.
+    gates: tuple[str, ...] = ()
+    #: Pairs of qubits that two-qubit gates act on; None: all.
+    coupling: tuple[tuple[int, int], ...] | None = None
+    #: True: computed, not measured; circuits without a number of shots give exact probabilities.
+    simulator: bool = False
+    #: When its calibration was taken: wall clock, seconds since the epoch.
+    calibrated: float | None = None
+    #: Medians of the calibration: errors of a gate on one qubit, on two, of a readout; seconds of T1 and T2.
+    error_1q: float | None = None
+    error_2q: float | None = None
+    error_readout: float | None = None
+    t1: float | None = None
+    t2: float | None = None
+    #: All of the calibration; None: it does not say.
+    calibration: Calibration | None = None
+    #: Does it take jobs now.
+    accepts_jobs: bool | None = None
+    #: Seconds that a job waits before it runs.
+    expected_wait: float | None = None
+    #: When these two were asked: wall clock.
+    asked: float | None = None
+    #: Limits of one job.
+    max_shots: int | None = None
+    max_circuits: int | None = None
+    #: Why it cannot be used now, in its own words; "": it can. Where that was so from the start, it has 0 ``qubits``.
+    problem: str = ""
+
+
+class Node(msgspec.Struct, frozen=True, array_like=True):
+    """A node of a pilot, as far as the pilot may use it."""
+
+    name: str
+    host: str
+    cores: int
+    #: What the first of ``gpu_variables`` calls each GPU, and the record: a uuid where the driver tells one.
+    gpus: list[str]
+    #: Bytes.
+    memory: int
+    #: Which of the jobs that were added later it is of; "": the pilot's own, in which MPI tasks can run.
+    job: str = ""
+    #: The environment variables that say to a process which GPUs it has (`gpus.assigned`).
+    gpu_variables: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES",)
+
+
+#: Sums of fractions of a core or GPU are this exact.
+ROUNDING = 1e-9
+
+
+class Capacity(NamedTuple):
+    """What a pilot has in all."""
+
+    #: Its id and name, and those of the pilots that it takes over from.
+    names: tuple[str, ...]
+    #: What people call it.
+    name: str
+    labels: tuple[str, ...]
+    nodes: Sequence[Node]
+    #: Seconds of walltime left; None: no end is known.
+    seconds: float | None
+    #: Its state, when that means that it takes nothing any more.
+    over: str | None = None
+    #: Its devices by name, and what they say of themselves; None: nothing yet.
+    qpus: Mapping[str, QPUInfo | None] = MappingProxyType({})
+    #: Its simulators, by name.
+    simulators: tuple[str, ...] = ()
+
+
+def shortage(needs: Resources, pilot: Capacity) -> str | None:
+    """What this pilot has too little of, even when nothing else runs there; None when it has enough."""
+    return _too_few_ranks(needs, pilot) if needs.ranks else _too_small(needs, pilot)
+
+
+def _too_small(needs: Resources, pilot: Capacity) -> str | None:
+    """Why no node has room for an ordinary task, which runs on one."""
+    for node in pilot.nodes:
+        if needs.num_cpus <= node.cores and needs.num_gpus <= len(node.gpus) and needs.memory <= node.memory:
+            return None
+    on = f"{pilot.name} has" if len(pilot.nodes) == 1 else f"a node of {pilot.name} has at most"
+    for need, have, what in (
+        (needs.num_cpus, max((node.cores for node in pilot.nodes), default=0), "cores"),
+        (needs.num_gpus, max((len(node.gpus) for node in pilot.nodes), default=0), "GPUs"),
+        (needs.memory, max((node.memory for node in pilot.nodes), default=0), "bytes of memory"),
+    ):
+        if need > have:
+            return f"{on} {have} {what}, {need:g} are needed"
+    return f"no node of {pilot.name} has the cores, GPUs and memory that are needed together"
+
+
+def _too_few_ranks(needs: Resources, pilot: Capacity) -> str | None:
+    """Why the nodes together have no room for an MPI task."""
+    rooms = [ranks_on(node, needs) for node in pilot.nodes]
+    if not needs.nodes:
+        if sum(rooms) >= needs.ranks:
+            return None
+        return f"{pilot.name} has room for {sum(rooms)} such ranks, {needs.ranks} are needed"
+    each = needs.ranks // needs.nodes
+    wide = sum(room >= each for room in rooms)
+    if wide >= needs.nodes:
+        return None
+    return f"{pilot.name} has {wide} nodes with room for {each} such ranks, {needs.nodes} are needed"
+
+
+def ranks_on(node: Node, needs: Resources) -> int:
+    """How many ranks of an MPI task have room on this node when nothing else runs there."""
+    if node.job:
+        return 0  # a job step cannot reach into another job
+    room = int(node.cores / needs.num_cpus + ROUNDING)
+    if needs.num_gpus:
+        shared = int(1 / needs.num_gpus + ROUNDING)  # ranks with a fraction share one GPU, none has parts of two
+        room = min(room, len(node.gpus) * shared if shared else int(len(node.gpus) // needs.num_gpus))
+    if needs.memory:
+        room = min(room, node.memory // needs.memory)
+    return room

@@ -1,0 +1,145 @@
+"""Which pilot gets a task, and the reason in words.
+
+Whether a pilot *fits* is a fact (`misfit`, and `unservable` for all of them); which one of those with room is
+*chosen* is a policy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+
+import msgspec
+
+from pilot.descriptions import PilotDescription
+from pilot.resources import ANY_QPU, Capacity, CircuitFacts, Node, Option, QPUInfo, Resources, Terms, shortage
+
+
+def described(
+    description: PilotDescription, memory: int, names: tuple[str, ...], name: str, devices: Sequence[str] = ()
+) -> Capacity:
+    """What a pilot with this description will have; ``memory``: bytes of each node; ``devices``: those of its QPUs that
+    one task at a time has."""
+    node = Node("", "", description.cores, [""] * description.gpus_per_node, memory)
+    nodes = [node] * description.number_of_nodes
+    walltime = description.walltime
+    seconds = walltime.total_seconds() if isinstance(walltime, timedelta) else None
+    return Capacity(
+        names,
+        name,
+        description.labels,
+        nodes,
+        seconds,
+        qpus=dict.fromkeys(devices),
+        simulators=tuple(name for name in description.qpus if name not in devices),
+    )
+
+
+def is_meant(terms: Terms, names: Sequence[str], labels: Sequence[str]) -> bool:
+    """True when the task does not ask for other pilots than one of these names and labels."""
+    return (not terms.pilots or any(name in terms.pilots for name in names)) and set(terms.labels) <= set(labels)
+
+
+def misfit(terms: Terms, pilot: Capacity) -> str | None:
+    """Why this pilot can never serve such a task; None when it can."""
+    if pilot.over is not None:
+        return f"{pilot.name} is {pilot.over}"
+    if terms.pilots and not any(name in terms.pilots for name in pilot.names):
+        return f"{pilot.name} is not among the pilots asked for ({', '.join(terms.pilots)})"
+    if terms.labels:
+        missing = [label for label in terms.labels if label not in pilot.labels]
+        if missing:
+            return f"{pilot.name} lacks the label {missing[0]!r} (it has: {', '.join(pilot.labels) or 'none'})"
+    if terms.simulator and terms.simulator not in pilot.simulators:
+        return f"{pilot.name} has no QPU {terms.simulator!r} (it has: {', '.join(pilot.simulators) or 'none'})"
+    reasons = []
+    for option in terms.options() if terms.others else (terms.resources,):
+        resources = option.resources if isinstance(option, Option) else option
+        if (reason := _unfit(resources, terms, pilot)) is None:
+            break
+        reasons.append(reason)
+    else:
+        return " and ".join(reasons)
+    if terms.walltime is not None and pilot.seconds is not None and pilot.seconds < terms.walltime:
+        left = max(0.0, math.floor(10 * pilot.seconds) / 10)  # rounded up it could be as much as is needed
+        return f"{pilot.name} has {left:.10g} s of walltime left, {terms.walltime:.10g} s are needed"
+    return None
+
+
+def _unfit(resources: Resources, terms: Terms, pilot: Capacity) -> str | None:
+    """Why this pilot cannot serve such a task with these resources."""
+    if not resources.qpu:
+        return shortage(resources, pilot)
+    names = list(pilot.qpus) if resources.qpu == ANY_QPU else [resources.qpu]
+    reasons = []
+    for name in names:
+        if (reason := _unfit_device(name, terms, pilot)) is None:
+            return None
+        reasons.append(reason)
+    return " and ".join(reasons) or f"{pilot.name} has no devices"
+
+
+def _unfit_device(name: str, terms: Terms, pilot: Capacity) -> str | None:
+    if name not in pilot.qpus:
+        return f"{pilot.name} has no device {name!r} (it has: {', '.join(pilot.qpus) or 'none'})"
+    info, facts = pilot.qpus[name], terms.facts
+    if info is None or facts is None:
+        return None
+    if info.problem and not info.qubits:
+        return f"{name} of {pilot.name} cannot be used: {info.problem}"
+    if facts.qubits > info.qubits:
+        return f"{name} of {pilot.name} has {info.qubits} qubits, {facts.qubits} are needed"
+    if info.max_shots is not None and facts.shots > info.max_shots:
+        return f"{name} of {pilot.name} takes at most {info.max_shots} shots, {facts.shots} are asked for"
+    compiled = dict(facts.fidelities)
+    if terms.min_fidelity and (name in compiled or info.calibration is None):
+        fidelity = compiled[name] if name in compiled else expected_fidelity(facts, info)
+        if fidelity is None:
+            return f"{name} of {pilot.name} says nothing of its errors, a fidelity of {terms.min_fidelity:g} is wanted"
+        if fidelity < terms.min_fidelity:
+            return f"{name} of {pilot.name} gives a fidelity of about {fidelity:.3f}, {terms.min_fidelity:g} is wanted"
+    return None
+
+
+def expected_fidelity(facts: CircuitFacts, info: QPUInfo) -> float | None:
+    """The product of the success probabilities of all gates and measurements, by the medians of the device's
+    calibration; None when it tells none.
+
+    For devices that tell no more than that; others are judged by the compiled circuit (`CircuitFacts.fidelities`), by
+    their worker where they had not reported yet. Before the circuit is compiled: where only neighbours interact, each
+    gate on two qubits is taken to need a third of a swap (three gates) more on average.
+    """
+    if info.error_2q is None and info.error_readout is None:
+        return 1.0 if info.simulator else None
+    gates_2q = facts.gates_2q * (2.0 if info.coupling is not None and facts.qubits > 2 else 1.0)
+    fidelity = (1 - (info.error_1q or 0.0)) ** facts.gates_1q * (1 - (info.error_2q or 0.0)) ** gates_2q
+    return float(fidelity * (1 - (info.error_readout or 0.0)) ** facts.measurements)
+
+
+def concrete(terms: Terms, pilot: Capacity) -> list[Option]:
+    """What such a task can run with on a pilot that fits: "*" stands for each device that can run it."""
+    if not terms.others and not terms.resources.qpu:
+        return [Option(terms.resources)]
+    found = []
+    for option in terms.options():
+        if option.resources.qpu == ANY_QPU:
+            found += [
+                Option(msgspec.structs.replace(option.resources, qpu=name), option.slowness)
+                for name in pilot.qpus
+                if _unfit_device(name, terms, pilot) is None
+            ]
+        elif _unfit(option.resources, terms, pilot) is None:
+            found.append(option)
+    return found
+
+
+def unservable(terms: Terms, pilots: Iterable[Capacity]) -> str | None:
+    """Why none of these pilots can ever serve such a task; None when one can."""
+    reasons = []
+    for pilot in pilots:
+        reason = misfit(terms, pilot)
+        if reason is None:
+            return None
+        reasons.append(reason)
+    return "; ".join(reasons) or "there is no pilot: call submit_pilot first"

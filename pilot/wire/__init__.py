@@ -1,0 +1,1 @@
+"""Runs in every process: what manager, agent and workers send each other, and how."""

@@ -1,0 +1,201 @@
+"""Where a manager may listen, and which of its addresses an agent reaches."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+import psutil
+import zmq
+
+from pilot.errors import SessionError
+from pilot.wire.channel import Keys, Server, event_of, secure
+from pilot.wire.session import Connection
+
+log = logging.getLogger(__name__)
+
+#: Seconds that an address has to answer.
+PROBE_SECONDS = 2.0
+#: How the names of interfaces begin that lead nowhere but to containers and virtual machines of this host.
+_INWARD = ("docker", "br-", "veth", "virbr", "cni", "flannel", "podman")
+#: Seconds that the other probes have to finish their handshakes: one that breaks off looks like a stranger.
+FINISH_SECONDS = 0.1
+_DEAD = (
+    zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+
+def hosts() -> tuple[str, ...]:
+    """This host's own addresses by which others may reach it, best first: IPv4 before IPv6, what the host's name means
+    before the rest, bridges to containers last. Not those of one link, nor loopback's."""
+    named = set()
+    with suppress(OSError):
+        named = {str(info[4][0]) for info in socket.getaddrinfo(platform.node(), None)}
+    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
+    found: list[tuple[bool, bool, bool, str]] = []
+    for name, addresses in sorted(psutil.net_if_addrs().items()):
+        for one in addresses:
+            if name in up and one.family in (socket.AF_INET, socket.AF_INET6) and not _is_near(one.address):
+                inward, six = name.startswith(_INWARD), one.family is socket.AF_INET6
+                found.append((inward, six, one.address not in named, one.address))
+    return tuple(address for *_, address in sorted(found, key=lambda one: one[:3]))
+
+
+def candidates(port: int) -> tuple[str, ...]:
+    """Where somebody who listens on all interfaces may be reached, best first, loopback last."""
+    return tuple(endpoint(host, port) for host in (*hosts(), "127.0.0.1"))
+
+
+def endpoint(host: str, port: int) -> str:
+    """A host's port as ZeroMQ writes it."""
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def split(address: str) -> tuple[str, int]:
+    """What `endpoint` took."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """True for what can be reached on its own host only."""
+    return split(address)[0].startswith(("127.", "::1"))
+
+
+def usable(addresses: Iterable[str], host: str) -> tuple[str, ...]:
+    """What of another's addresses makes sense here: loopback first when its ``host`` is ours, else not at all."""
+    near = [one for one in addresses if is_loopback(one)] if host == platform.node() else []
+    return (*near, *(one for one in addresses if not is_loopback(one)))
+
+
+def reach(addresses: Iterable[str], host: str, keys: Keys, timeout: float = PROBE_SECONDS) -> str | None:
+    """The first of the addresses where a holder of the session's keys answers; None when there is none.
+
+    All are tried at once; blocks ``timeout`` seconds at most. An open port is not enough, since a private address may
+    be somebody else's here: the handshake must succeed.
+
+    Args:
+        addresses: as `candidates` returns them.
+        host: the other's ``platform.node()``.
+        keys: public and secret CURVE key of the session.
+        timeout: seconds.
+    """
+    wanted = usable(addresses, host)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    probes = [secure(context.socket(zmq.DEALER), keys, address) for address in wanted]
+    monitors = [probe.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | _DEAD) for probe in probes]
+    try:
+        for probe, address in zip(probes, wanted, strict=True):
+            probe.connect(address)
+        return _first(wanted, monitors, timeout)
+    finally:
+        for probe in probes:
+            probe.disable_monitor()
+        for one in (*monitors, *probes):
+            one.close(linger=0)
+        context.term()
+
+
+def listen(before: Connection, address: str | None, ports: tuple[int, int] | None) -> tuple[Connection, Server]:
+    """A manager's server: on loopback, and at ``address`` or where the manager before listened, as far as can be.
+
+    Args:
+        before: of the manager before, or one without addresses.
+        address: of this host, or a name of it; None: no more than before.
+        ports: first and last; None: any.
+
+    Raises:
+        SessionError: the address is not this host's, or all ports are taken.
+    """
+    if ports is not None and not 1 <= ports[0] <= ports[1] <= 65535:
+        raise SessionError(f"ports: {ports!r} was given, first and last from 1 to 65535 are wanted", ports=ports)
+    near = next((one for one in before.addresses if is_loopback(one)), "tcp://127.0.0.1")
+    server = Server(before.keys, near, ports)
+    try:
+        added: tuple[str, ...] = ()
+        wanted = [split(one)[0] for one in before.addresses if not is_loopback(one)]
+        if address is not None:
+            chosen = _resolve(address)
+            if not is_loopback(endpoint(chosen, 1)):
+                added = (server.listen(_again(chosen, split(server.address)[1], before.addresses)),)
+        elif wanted:
+            here = [one for one in wanted if one in hosts()] or hosts()
+            added = listen_at(server, here, (*before.addresses, server.address))
+    except BaseException:
+        server.close()
+        raise
+    return Connection((*added, server.address), platform.node(), before.public_key, before.secret_key), server
+
+
+def listen_at(server: Server, wanted: Iterable[str], before: Sequence[str]) -> tuple[str, ...]:
+    """Listen at several hosts' addresses, as far as possible, on the ports of ``before`` when these are free.
+
+    In the thread that uses the server.
+
+    Raises:
+        SessionError: it was possible at none.
+    """
+    added: list[str] = []
+    problem: SessionError | None = None
+    for host in wanted:
+        try:
+            added.append(server.listen(_again(host, split(before[-1])[1], before)))
+        except SessionError as error:
+            log.warning("the manager does not listen at %s: %s", host, error)
+            problem = error
+    if problem is not None and not added:
+        raise problem
+    if not added:
+        log.warning("this host has no address but loopback: agents on other hosts will not reach the manager")
+    return tuple(added)
+
+
+def _again(host: str, port: int, before: Sequence[str]) -> str:
+    """A host with the port that it had before, or else this one."""
+    return endpoint(host, next((split(one)[1] for one in before if split(one)[0] == host), port))
+
+
+def _resolve(address: str) -> str:
+    try:
+        found = [str(info[4][0]) for info in socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)]
+    except OSError as error:
+        raise SessionError(f"address: {address!r} was given, which is no address: {error}", address=address) from error
+    own = [one for one in found if one in hosts() or is_loopback(endpoint(one, 1))]
+    if not own:
+        has = ", ".join((*hosts(), "127.0.0.1"))
+        raise SessionError(f"address: {address!r} was given, this host's are wanted: {has}", address=address)
+    return own[0]
+
+
+def _first(wanted: Sequence[str], monitors: Sequence[zmq.Socket[bytes]], timeout: float) -> str | None:
+    deadline = time.monotonic() + timeout
+    poller = zmq.Poller()
+    for monitor in monitors:
+        poller.register(monitor, zmq.POLLIN)
+    waiting, reached, found = dict(zip(monitors, wanted, strict=True)), set(), None
+    while waiting and (left := deadline - time.monotonic()) > 0:
+        for monitor, _ in poller.poll(int(left * 1000) + 1):
+            poller.unregister(monitor)
+            address = waiting.pop(monitor)
+            if event_of(monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                reached.add(address)
+        for address in wanted:  # the first one that answers, once those before it are known not to
+            if address in reached and found is None:
+                found = address
+                deadline = min(deadline, time.monotonic() + FINISH_SECONDS)
+            if address in waiting.values():
+                break
+    return found or next((address for address in wanted if address in reached), None)
+
+
+def _is_near(address: str) -> bool:
+    return address.startswith(("127.", "169.254.", "fe80:", "::1"))

@@ -1,0 +1,251 @@
+"""Manager ↔ agent ↔ worker: ZeroMQ with CURVE. A message is one frame of ``messages.py``, and frames behind it.
+
+Each session has one key pair; whoever can read it is trusted. A peer without it is dropped in the handshake and
+logged: nothing that it sends is ever read.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import zmq
+
+from pilot.errors import SessionError
+from pilot.wire import messages
+from pilot.wire.messages import Message
+
+log = logging.getLogger(__name__)
+
+Frame = bytes | memoryview
+Keys = tuple[bytes, bytes]
+
+_HEARTBEAT_MS = 5000
+#: A connection that takes longer to be made, or to show its key, is tried again.
+_CONNECT_MS = 5000
+_HOST = re.compile(r"tcp://(\[.*\]|[^:]*)(?::(\d+))?")
+#: How an event of a socket's monitor begins.
+_EVENT = struct.Struct("=H")
+#: Connections that wait to be taken: all workers of a pilot connect at about the same time (listen(2)).
+_BACKLOG = 4096
+
+
+class Server:
+    """The end that listens: the manager for its agents, an agent for its workers. For one thread."""
+
+    def __init__(self, keys: Keys, address: str, ports: tuple[int, int] | None = None) -> None:
+        """Listen.
+
+        Args:
+            keys: public and secret CURVE key of the session.
+            address: ``tcp://host:port``; without a port, or when that one is taken, another.
+            ports: first and last of those to choose from; None: any free one.
+
+        Raises:
+            SessionError: the address is not this host's, or all ports are taken.
+        """
+        from zmq.auth.thread import ThreadAuthenticator  # brings asyncio: a tenth of the library's import time
+
+        self._context = zmq.Context()
+        self._auth = ThreadAuthenticator(self._context, log=log)
+        self._auth.start()
+        self._auth.configure_curve_callback("*", _Session(keys[0]))
+        self.socket = _prepare(self._context.socket(zmq.ROUTER))
+        self.socket.curve_server = True
+        self.socket.curve_publickey, self.socket.curve_secretkey = keys
+        self.socket.router_mandatory = True
+        self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.socket.setsockopt(zmq.BACKLOG, _BACKLOG)
+        self._ports = ports
+        try:
+            self.address = self.listen(address)
+        except BaseException:
+            self.socket.close()
+            self._auth.stop()
+            self._context.term()
+            raise
+        monitor = f"inproc://pilot-monitor-{id(self)}"
+        self.socket.monitor(monitor, zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._accepted = self._admitted = self._dropped = 0
+        self._monitor = self._context.socket(zmq.PAIR)
+        self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would stop the channel
+        self._monitor.connect(monitor)
+
+    def listen(self, address: str) -> str:
+        """Listen at one address more, as for the first one; what it came to be, with its port.
+
+        Raises:
+            SessionError: the address is not this host's, or all ports are taken.
+        """
+        host, port = _HOST.fullmatch(address).groups()  # type: ignore[union-attr]
+        if self._ports is None:
+            choice = [port, "*"] if port else ["*"]
+        else:
+            first, last = self._ports
+            choice = [str(one) for one in range(first, last + 1)]
+            choice.sort(key=lambda one: one != port)
+        self.socket.ipv6 = host.startswith("[")
+        for one in choice:
+            try:
+                self.socket.bind(f"tcp://{host}:{one}")
+            except zmq.ZMQError as error:
+                if error.errno == zmq.EADDRINUSE:
+                    continue
+                raise SessionError(f"{host}:{one} cannot be listened on: {error.strerror}", address=host) from error
+            return str(self.socket.last_endpoint.decode())
+        raise SessionError(
+            f"all ports from {choice[0]} to {choice[-1]} of {host} are taken: allow more (ports=)", address=host
+        )
+
+    def send(self, peer: bytes, message: Message, frames: Sequence[Frame] = ()) -> bool:
+        """Send; False when this peer is not connected."""
+        try:
+            self.socket.send_multipart([peer, messages.encode(message), *frames], flags=zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return False
+            raise
+        return True
+
+    def receive(self) -> tuple[bytes, Message, list[bytes]] | None:
+        """The next message with its sender, or None when there is none now. Never blocks."""
+        while True:
+            try:
+                peer, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
+            except zmq.Again:
+                return None
+            if (message := _decode(frames, peer)) is not None:
+                return peer, message, frames[1:]
+
+    def look_out(self) -> None:
+        """Log the strangers of late. Call it every second: a handshake takes less."""
+        before = self._accepted
+        while self._monitor.poll(0):
+            if event_of(self._monitor) == zmq.EVENT_ACCEPTED:
+                self._accepted += 1
+            else:
+                self._admitted += 1
+        dropped = before - self._admitted
+        if dropped > self._dropped:
+            count = dropped - self._dropped
+            log.warning("%d connection(s) to %s did not show the session's key: dropped", count, self.address)
+            self._dropped = dropped
+
+    def close(self) -> None:
+        """Close; what was not sent yet has a moment to go."""
+        self.socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self.socket.close(linger=500)
+        self._auth.stop()
+        self._context.term()
+
+
+class Client:
+    """The end that connects: an agent to its manager, a worker to its agent. For one thread."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys, address: str, name: str, watched: bool = False
+    ) -> None:
+        """Connect, now or as soon as the server is there.
+
+        Args:
+            context: where the socket lives.
+            keys: public and secret CURVE key of the session.
+            address: ``tcp://host:port``.
+            name: what the server sees as sender.
+            watched: `is_broken` is going to be asked, often.
+        """
+        self.socket = secure(_prepare(context.socket(zmq.DEALER)), keys, address)
+        self.socket.setsockopt(zmq.IDENTITY, name.encode())
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._made = self._broken = False
+        self._monitor: zmq.Socket[bytes] | None = None
+        if watched:
+            self._monitor = self.socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self.socket.connect(address)
+
+    def is_broken(self) -> bool:
+        """True once a connection that was made is gone: what was on its way, both ways, may be lost. Another one is
+        made all the same. One thread may ask this while another one sends and receives."""
+        assert self._monitor is not None
+        while not self._broken and self._monitor.poll(0):
+            if event_of(self._monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._made = True
+            else:
+                self._broken = self._made
+        return self._broken
+
+    def send(self, message: Message, frames: Sequence[Frame] = ()) -> None:
+        """Send, or keep until the server can be reached."""
+        self.socket.send_multipart([messages.encode(message), *frames])
+
+    def receive(self, timeout_ms: int = 0) -> tuple[Message, list[bytes]] | None:
+        """The next message, or None when there is none within the time (-1: wait for ever)."""
+        if timeout_ms and not self.socket.poll(timeout_ms):
+            return None
+        while True:
+            try:
+                frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
+            except zmq.Again:
+                return None
+            if (message := _decode(frames, b"the server")) is not None:
+                return message, frames[1:]
+
+    def close(self, linger_ms: int = 500) -> None:
+        """Close; what was not sent yet has a moment to go."""
+        if self._monitor is not None:
+            self.socket.disable_monitor()
+            self._monitor.close(linger=0)
+        self.socket.close(linger=linger_ms)
+
+
+def event_of(monitor: zmq.Socket[bytes]) -> int:
+    """The next event from the monitor of a socket (zmq_socket_monitor(3)); pyzmq's own function brings asyncio."""
+    return int(_EVENT.unpack_from(monitor.recv_multipart()[0])[0])
+
+
+def secure(socket: zmq.Socket[bytes], keys: Keys, address: str) -> zmq.Socket[bytes]:
+    """A socket made fit to connect to a server of the session at this address."""
+    socket.curve_serverkey = keys[0]
+    socket.curve_publickey, socket.curve_secretkey = keys
+    socket.ipv6 = "[" in address
+    return socket
+
+
+class _Session:
+    """Admits the holders of the session's key."""
+
+    def __init__(self, public_key: bytes) -> None:
+        self._public_key = public_key
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """True when the peer has shown this key; the library has checked that it holds the secret one too."""
+        admitted = key == self._public_key
+        if not admitted:
+            log.warning("a stranger (CURVE key %s) was refused: it is not of this session", key.decode())
+        return admitted
+
+
+def _decode(frames: list[bytes], sender: bytes) -> Message | None:
+    try:
+        message: Message = messages.decode(frames[0])
+    except (IndexError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.warning("something that is no message was dropped, from %r: %s", sender[:100], error)
+        return None
+    return message
+
+
+def _prepare(socket: Any) -> Any:
+    socket.setsockopt(zmq.LINGER, 500)
+    socket.setsockopt(zmq.SNDHWM, 0)  # the credit of each pilot bounds what is on its way
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 4 * _HEARTBEAT_MS)
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, _CONNECT_MS)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, _CONNECT_MS)
+    return socket

@@ -1,0 +1,121 @@
+"""The talk with one peer: whatever connections break, each message is taken in once, and in order.
+
+ZeroMQ makes a broken connection again by itself, but what was on its way is gone. So both ends number what they send
+and keep it until the other has done with it. The receiver takes only the next number. It knows that something is lost
+when a later number comes, or a `Beat` that says that more was sent: what is on one connection comes in order. Then it
+asks (`Again`), and all after the last one taken is sent again.
+
+Nothing is sent again because time passes: on a slow network that would add to what waits already. Each time it is sent
+is a *round*. Whoever asks says what round it has heard of; a question about an earlier round is answered already. So
+what waits for a peer is at most twice what is kept for it, and that is bounded by the pilot's credit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from pilot.wire import messages
+from pilot.wire.messages import Again, Beat, Message, Numbered
+
+Frames = Sequence[bytes | memoryview]
+
+
+class Line:
+    """One end of it. For one thread."""
+
+    def __init__(self, transmit: Callable[[Message, Frames], object], stream: int = 0) -> None:
+        """Make it.
+
+        Args:
+            transmit: sends to the peer, or loses it.
+            stream: the number of the manager, by which messages to and from another one are told apart.
+        """
+        self._transmit = transmit
+        self._begin(stream)
+
+    def _begin(self, stream: int) -> None:
+        self.stream = stream
+        #: What the peer has not done with, in order; the last one has the number `_sent`.
+        self._kept: deque[tuple[Message, Frames]] = deque()
+        self._sent = self._round = 0
+        self._taken = self._done = 0
+        #: The peer's round that was asked about.
+        self._asked = -1
+
+    def start(self, stream: int, stale: tuple[type[Message], ...] = ()) -> None:
+        """Begin from 1 with another manager: it gets all that is kept, but for messages of the ``stale`` types."""
+        kept = [one for one in self._kept if not isinstance(one[0], stale)]
+        self._begin(stream)
+        for message, frames in kept:
+            self.send(message, frames)
+
+    # ---- what goes out ----------------------------------------------------------------------------------------
+
+    def send(self, message: Message, frames: Frames = ()) -> None:
+        """Send, and keep until the peer has done with it."""
+        self._sent += 1
+        self._kept.append((message, frames))
+        self._send(self._sent, message, frames)
+
+    def _send(self, seq: int, message: Message, frames: Frames) -> None:
+        head = Numbered(self.stream, seq, self._round, self._done)
+        self._transmit(head, [messages.encode(message), *frames])
+
+    def beat(self) -> Beat:
+        """A `Beat` that says how far the talk is."""
+        return Beat(self.stream, self._sent, self._round, self._done)
+
+    def free(self, done: int) -> None:
+        """The peer has done with everything up to this number."""
+        while self._kept and self._sent - len(self._kept) < done:
+            self._kept.popleft()
+
+    def is_clear(self) -> bool:
+        """True when the peer has done with all that was sent."""
+        return not self._kept
+
+    # ---- what comes in ----------------------------------------------------------------------------------------
+
+    def take(self, head: Numbered) -> bool:
+        """True for the next one in order; one that was taken already, or is too early, is dropped."""
+        if head.stream != self.stream:
+            return False
+        self.free(head.done)
+        if head.seq == self._taken + 1:
+            self._taken += 1
+            return True
+        if head.seq > self._taken and head.round != self._asked:
+            self._ask(head.round)
+        return False
+
+    def untake(self) -> None:
+        """The last one that was taken could not be used: it is asked for again at the next sign of the peer."""
+        self._taken -= 1
+        self._asked = -1
+
+    def done(self, seq: int) -> None:
+        """The peer may forget everything up to this one; it is told by whatever is sent next."""
+        self._done = max(self._done, seq)
+
+    def hear(self, beat: Beat) -> None:
+        """Take in a `Beat`: ask again for what is lost."""
+        if beat.sender != self.stream:
+            return
+        self.free(beat.done)
+        if beat.sent > self._taken:
+            self._ask(beat.round)
+
+    def _ask(self, round: int) -> None:
+        self._asked = round
+        self._transmit(Again(self.stream, self._taken, round), ())
+
+    def repeat(self, again: Again) -> None:
+        """Answer an `Again`: send what the peer lost."""
+        if again.stream != self.stream or again.round != self._round:
+            return
+        self._round += 1
+        first = self._sent - len(self._kept) + 1
+        for seq, (message, frames) in enumerate(list(self._kept), first):
+            if seq > again.after:
+                self._send(seq, message, frames)

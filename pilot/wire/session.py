@@ -1,0 +1,282 @@
+"""The session folder: what manager, agents and a manager that attaches later find each other by.
+
+::
+
+    session/                 0700
+      connection.json        0600: addresses, CURVE keys
+      journal.sqlite         pilots, tasks, results
+      lock                   held by the manager
+      spool/                 large values
+      pilots/<id>/           agent.log, agent.json, the engine's files, the workers' output
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+import zmq
+
+from pilot.descriptions import PilotDescription
+from pilot.errors import SessionError
+from pilot.wire.processes import MARK, MARK_LENGTH
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """What one has to know to talk to the manager. Whoever can read it is trusted."""
+
+    #: Where it listens (``tcp://host:port``), best first, loopback last.
+    addresses: tuple[str, ...]
+    #: The name of its host: by loopback it can be reached from there only.
+    host: str
+    public_key: str
+    secret_key: str
+
+    @property
+    def address(self) -> str:
+        """The best one."""
+        return self.addresses[0]
+
+    @property
+    def keys(self) -> tuple[bytes, bytes]:
+        """Public and secret CURVE key of the session."""
+        return self.public_key.encode(), self.secret_key.encode()
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent reads when it starts: ``pilots/<id>/agent.json``."""
+
+    pilot: str
+    mark: str
+    engine: str
+    #: It runs on another host than the manager, or may have nodes there.
+    remote: bool
+    nodes: int
+    #: Of each node.
+    cores: int
+    gpus: int
+    memory: int
+    #: Its QPUs that one worker at a time has.
+    devices: tuple[str, ...] = ()
+    environment: dict[str, str]
+    working_directory: str
+    orphan_timeout: float
+    #: Words of the command that leads to the manager's host.
+    tunnel: tuple[str, ...] = ()
+    #: Seconds; None: no end is known.
+    walltime: float | None
+    #: Seconds before that from which on nothing new is started.
+    drain: float
+    ports: tuple[int, int] | None
+    sys_path: tuple[str, ...]
+
+
+#: Environment variable: the folder below which the sessions are that were given none of their own.
+SESSIONS = "QUANTUM_PILOT_SESSIONS"
+#: Where these are on a cluster, below the home directory: the temporary directory is each host's own.
+_SHARED = Path(".quantum-pilot/sessions")
+#: Commands that submit to a resource manager (Slurm, PBS, LSF, Flux): jobs may run on other hosts.
+_CLIENTS = ("sbatch", "qsub", "bsub", "flux")
+
+
+def default_parent() -> Path:
+    """Where a session goes that was given no folder: QUANTUM_PILOT_SESSIONS; else, on a cluster,
+    ``~/.quantum-pilot/sessions``, since compute nodes see the home directory; else the temporary directory.
+
+    Raises:
+        SessionError: the folder cannot be made.
+    """
+    named = os.environ.get(SESSIONS)
+    on_cluster = "SLURM_JOB_ID" in os.environ or any(shutil.which(client) for client in _CLIENTS)
+    if not named and not on_cluster:
+        return Path(tempfile.gettempdir())
+    try:
+        parent = Path(named).expanduser().absolute() if named else Path.home() / _SHARED
+        for folder in (parent.parent, parent):  # `parents` has no mode for all but the last
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:
+        where = f"{SESSIONS} names" if named else "jobs on other hosts need"
+        hint = f"give PilotManager a session_dir that the compute nodes see, or set {SESSIONS}"
+        raise SessionError(f"{where} a folder that cannot be made: {error}; {hint}", path=named) from error
+    return parent
+
+
+class SessionFolder:
+    """Paths of one session, and its lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.connection_path = path / "connection.json"
+        self.journal_path = path / "journal.sqlite"
+        self.spool = path / "spool"
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str] | None) -> SessionFolder:
+        """A new session: in ``path``, or in a new private folder below `default_parent`.
+
+        Raises:
+            SessionError: it cannot be made, or holds a session already.
+        """
+        try:
+            if path is None:
+                name = f"pilot-{time.strftime('%Y%m%d-%H%M%S')}-"
+                folder = cls(Path(tempfile.mkdtemp(prefix=name, dir=default_parent())))
+            else:
+                folder = cls(_given(path))
+            folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.connection_path.exists():
+                raise SessionError(
+                    f"{folder.path} holds a session already: PilotManager.attach({str(folder.path)!r}) opens it "
+                    "again; or name another folder",
+                    path=str(folder.path),
+                )
+            if folder.path.stat().st_mode & 0o077 and any(folder.path.iterdir()):  # /tmp, or a folder of a group's
+                raise SessionError(
+                    f"session_dir: {folder.path} was given, which has files in it and is open to others; allowed: a "
+                    "folder that is new or empty, or private (chmod 700): a session's is closed to others",
+                    path=str(folder.path),
+                )
+            folder.path.chmod(0o700)
+            folder.spool.mkdir(mode=0o700, exist_ok=True)
+            (folder.path / "pilots").mkdir(exist_ok=True)
+            folder._take_lock()
+        except OSError as error:
+            where = error.filename or path
+            raise SessionError(f"the session folder {where} cannot be used: {error}", path=str(where)) from error
+        return folder
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> SessionFolder:
+        """The session in ``path``, for this manager alone.
+
+        Raises:
+            SessionError: there is none, or a manager that still runs has it.
+        """
+        folder = cls(_given(path))
+        for file in (folder.connection_path, folder.journal_path):
+            if not file.exists():
+                raise SessionError(f"{folder.path} holds no session (no {file.name})", path=str(folder.path))
+        folder._take_lock()
+        return folder
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.release()
+            raise SessionError(f"another manager uses the session {self.path}", path=str(self.path)) from None
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def remove(self) -> None:
+        """Remove it with all that is in it; the folder of the sessions too, when it was made for them and is empty."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        shared = Path.home() / _SHARED
+        if self.path.parent == shared:
+            with contextlib.suppress(OSError):  # others have sessions there
+                shared.rmdir()
+                shared.parent.rmdir()
+
+    def pilot(self, id: str) -> Path:
+        """The folder of a pilot, made when needed."""
+        path = self.path / "pilots" / id
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write_connection(self, connection: Connection) -> None:
+        """For the agents; complete or not there."""
+        write_private(self.connection_path, msgspec.json.encode(connection))
+
+    def read_connection(self) -> Connection:
+        """What `write_connection` wrote.
+
+        Raises:
+            OSError: it cannot be read.
+            SessionError: it is something else.
+        """
+        data = self.connection_path.read_bytes()
+        try:
+            return msgspec.json.decode(data, type=Connection)
+        except msgspec.DecodeError as error:
+            path = str(self.connection_path)
+            raise SessionError(f"{path} is not what a manager has written: {error}", path=path) from error
+
+
+def _given(path: str | os.PathLike[str]) -> Path:
+    """A session folder as it was given, absolute.
+
+    Raises:
+        SessionError: it is no path.
+    """
+    try:
+        if (name := os.fspath(path)) and isinstance(name, str) and "\0" not in name:
+            return Path(name).expanduser().absolute()
+    except (TypeError, RuntimeError):  # RuntimeError: nobody's home directory
+        pass
+    raise SessionError(f"session_dir: {path!r} was given; allowed: the path of a folder, as text or Path")
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a 0600 file that is complete under its name or not there.
+
+    Raises:
+        SessionError: it cannot be written.
+    """
+    part = path.with_suffix(".part")
+    try:
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(data)
+        part.rename(path)
+    except OSError as error:
+        raise SessionError(f"{path} cannot be written: {error.strerror or error}", path=str(path)) from error
+
+
+def new_keys() -> tuple[str, str]:
+    """A CURVE key pair: public, secret."""
+    public, secret = zmq.curve_keypair()
+    return public.decode(), secret.decode()
+
+
+def new_mark() -> str:
+    """A word that nobody else marks processes with; in a task below the mark of what the task starts, so that a
+    manager of a task's own ends with the task."""
+    own = secrets.token_hex(MARK_LENGTH // 2)
+    return f"{os.environ[MARK]}.{own}" if MARK in os.environ else own
+
+
+def memory_of(description: PilotDescription) -> int:
+    """Bytes of main memory that a pilot may use on each of its nodes; where it does not say, all of this host's."""
+    memory = description.memory or psutil.virtual_memory().total
+    assert isinstance(memory, int)
+    return memory
+
+
+#: In the environment of the nodes that were added later: which of the additional jobs they are of, and a dash.
+JOB = "PILOT_NODES"
+
+
+class AgentAddress(msgspec.Struct, frozen=True):
+    """Where a pilot's nodes find its agent: a 0600 file in the pilot's folder."""
+
+    mark: str
+    connection: Connection
+
+
+def agent_path(pilot_folder: Path) -> Path:
+    """The file that says where the agent is."""
+    return pilot_folder / "connection.json"

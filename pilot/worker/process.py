@@ -1,0 +1,443 @@
+"""The process that runs tasks: one batch at a time, on one slot of a pilot.
+
+Two threads. The main one runs the tasks of a batch and sends their outcomes. The *lifeline* takes what comes from the
+agent, also the next batch while one runs, and keeps the agent's hand on the worker meanwhile: it sends what is finished
+when a batch takes long, gives back what was not begun, and carries out cancellations and timeouts by sending all that
+is known and ending the process; no task can refuse that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import platform
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import zmq
+
+from pilot.errors import SessionError
+from pilot.interfaces import WorkerSpec
+from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Outcome
+from pilot.version import versions
+from pilot.wire import messages, payload
+from pilot.wire.callables import Snapshot, is_lasting, together
+from pilot.wire.channel import Client
+from pilot.wire.messages import Work
+from pilot.wire.pickles import forget_classes
+from pilot.wire.processes import end_below
+from pilot.worker import MAIN, device, mpi, programs, task_process
+from pilot.worker.capture import Capture
+
+#: Seconds after which a running batch sends what it has, and says which task it is at.
+FLUSH_SECONDS = 0.1
+#: Seconds without a sign of the agent after which a worker ends.
+AGENT_SILENT_SECONDS = 30.0
+#: Seconds between two looks at what an idle device says of itself.
+LOOK_SECONDS = 60.0
+#: Seconds that a device has to end its job and its session when its worker ends.
+DEVICE_END_SECONDS = 5.0
+#: What is added to a ModuleNotFoundError.
+NOT_FOUND = (
+    "a worker looks where the manager's process looked when the pilot was submitted: extend sys.path or PYTHONPATH "
+    "before that, or have the module travel by value (cloudpickle.register_pickle_by_value)"
+)
+
+
+def serve(spec: WorkerSpec) -> None:
+    """Work until the agent says stop. Blocks; the engine calls it in a process of its own for each worker."""
+    task_process.prepare(spec.name)
+    os.environ.update(spec.environment)
+    _activate()
+    for path in reversed(spec.sys_path):
+        if path not in sys.path:
+            sys.path.insert(0, path)
+    os.chdir(spec.working_directory)
+    importlib.invalidate_caches()
+    capture = Capture(Path(spec.folder), spec.name)
+    _Worker(spec, capture).run()
+
+
+def _activate() -> None:
+    """Programs find what is installed beside this Python first, as in an activated virtual environment."""
+    if sys.prefix != sys.base_prefix:
+        here, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
+        if here not in path.split(os.pathsep):
+            os.environ["PATH"] = os.pathsep.join((here, path))
+
+
+class _Batch:
+    """A batch in hand, shared by the two threads; whoever reads or writes its fields holds ``lock``."""
+
+    def __init__(self, run: messages.Run, batch: messages.Batch) -> None:
+        self.lock = threading.Lock()
+        self.id = run.batch
+        self.functions = run.functions
+        self.patience = run.patience
+        self.resources = run.resources
+        self.hosts = run.hosts
+        self.gpus = run.gpus
+        self.works = batch.works
+        self.values = batch.values
+        #: Index of the task that runs; None before the first and after the last.
+        self.at: int | None = None
+        #: Tasks from here on were given back.
+        self.end = len(batch.works)
+        self.began = self.task_began = 0.0
+        self.task_wall = 0.0
+        self.done: list[Outcome] = []
+        #: How many tasks, from `at` on, run together.
+        self.together = 1
+        self.skip: set[int] = set()
+        #: Index of the last task of which the agent was told that it runs.
+        self.told = -1
+
+    def begin(self) -> int | None:
+        """Index of the first task, which begins now; None when all were given back."""
+        with self.lock:
+            if self.end:
+                self.at = 0
+                self.began = self.task_began = time.perf_counter()
+                self.task_wall = time.time()
+            return self.at
+
+    def step(self, outcome: Outcome) -> int | None:
+        """The running task is over; index of the next one, which begins now."""
+        with self.lock:
+            self.done.append(outcome)
+            assert self.at is not None
+            self.together = max(1, self.together - 1)
+            self.at = self.at + 1 if self.at + 1 < self.end else None
+            self.task_began = time.perf_counter()
+            self.task_wall = time.time()
+            return self.at
+
+    def take(self) -> list[Outcome]:
+        """The outcomes that were not sent yet. The lock is held."""
+        outcomes, self.done = self.done, []
+        return outcomes
+
+    def give_back(self) -> list[int]:
+        """The tasks that were not begun, which never will be. The lock is held."""
+        first = 0 if self.at is None else self.at + self.together
+        tasks = [work.task for work in self.works[first : self.end]]
+        self.end = min(self.end, first)
+        return tasks
+
+
+def _raise(error: BaseException, *args: Any, **kwargs: Any) -> None:
+    raise error
+
+
+class _Worker:
+    def __init__(self, spec: WorkerSpec, capture: Capture) -> None:
+        self._spec = spec
+        self._pid = os.getpid()
+        self._capture = capture
+        self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._spool = payload.Spool(Path(spec.spool))
+        self._codes: dict[str, bytes] = {}
+        #: Functions that are kept for all tasks.
+        self._functions: dict[str, Any] = {}
+        #: Others, with what tells whether they are still as they were loaded; None: not asked for a second time yet.
+        self._copies: dict[str, tuple[Any, Snapshot] | None] = {}
+        #: From the lifeline to the main thread; None: stop.
+        self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        #: What is in hand, the running one first.
+        self._batches: deque[_Batch] = deque()
+        self._context = zmq.Context()
+
+    def run(self) -> None:
+        client = self._connect(self._spec.name + MAIN)
+        threading.Thread(target=self._lifeline, args=(client,), name="pilot-lifeline", daemon=True).start()
+        if self._spec.resources.qpu:
+            device.held = device.Held(self._spec.resources.qpu, Path(self._spec.folder).parent)
+        while (batch := self._next(client)) is not None:
+            mpi.placement.set(mpi.Placement(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
+            index = batch.begin()
+            with task_process.running():
+                while index is not None:
+                    index = self._advance(batch, index)
+            with batch.lock:
+                outcomes = batch.take()
+            self._batches.popleft()
+            if outcomes:
+                self._send_outcomes(client, batch, outcomes)
+        client.close()
+        if end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
+            self._context.destroy(linger=2000)
+            os._exit(0)
+
+    def _next(self, client: Client) -> _Batch | None:
+        """The next batch; None: stop. Meanwhile the agent is told what the device says of itself."""
+        if device.held is None:
+            return self._inbox.get()
+        while True:
+            client.send(messages.Device(device.held.look()))
+            with contextlib.suppress(queue.Empty):
+                return self._inbox.get(timeout=LOOK_SECONDS)
+
+    # ---- the main thread ------------------------------------------------------------------------------------
+
+    def _advance(self, batch: _Batch, index: int) -> int | None:
+        """Run the task at this index, and those behind it where its function runs several together."""
+        works = [batch.works[index]]
+        if works[0].task in batch.skip:
+            return batch.step(Outcome(works[0].task, CANCELLED, batch.task_wall, 0.0))
+        forget_classes()
+        function = self._function(batch.functions[works[0].function])
+        at_once = together(function) if type(function) is not FunctionType else None
+        if at_once is None:
+            return batch.step(self._run_work(batch, works[0], function))
+        with batch.lock:
+            for work in batch.works[index + 1 : batch.end]:
+                if work.function != works[0].function or work.task in batch.skip:
+                    break
+                works.append(work)
+            batch.together = len(works)
+        for outcome in self._run_together(batch, at_once, works):
+            following = batch.step(outcome)
+        return following
+
+    def _run_together(self, batch: _Batch, function: Any, works: list[Work]) -> list[Outcome]:
+        """Run tasks of one function at once; each gets an equal part of the time."""
+        wall, began = batch.task_wall, batch.task_began
+        arguments: list[tuple[Any, Any]] = []
+        results: dict[int, tuple[int, Any]] = {}
+        for work in works:
+            try:
+                forget_classes()
+                arguments.append(self._arguments(batch, work) if work.payload is not None else ((), {}))
+            except BaseException as error:
+                results[work.task] = RAISED, payload.dump_exception(error)
+        rest = [work for work in works if work.task not in results]
+        try:
+            returned = function([args for args, _ in arguments])
+            self._stay_one()
+        except BaseException as error:
+            self._stay_one(error)
+            returned = [error] * len(rest)
+        for work, result in zip(rest, returned, strict=True):
+            results[work.task] = self._dumped(result)
+        seconds = (time.perf_counter() - began) / len(works)
+        stdout, stderr = self._capture.take()
+        self._capture.restore()
+        os.fchdir(self._home)
+        return [
+            Outcome(
+                work.task,
+                *results[work.task][:1],
+                wall + seconds * place,
+                seconds,
+                results[work.task][1],
+                stdout,
+                stderr,
+            )
+            for place, work in enumerate(works)
+        ]
+
+    def _dumped(self, result: Any) -> tuple[int, Any]:
+        try:
+            if isinstance(result, BaseException):
+                raise result
+            return self._kept(result)
+        except BaseException as error:
+            return RAISED, payload.dump_exception(error)
+
+    def _kept(self, result: Any) -> tuple[int, Any]:
+        try:
+            return OK, payload.dump(result, self._spool, "the result")
+        except SessionError as error:
+            if (unwritten := payload.dump_unwritten(error)) is None:
+                raise
+            return UNWRITTEN, unwritten
+
+    def _run_work(self, batch: _Batch, work: Work, function: Any) -> Outcome:
+        wall, began = batch.task_wall, batch.task_began
+        status, value = self._run_task(batch, work, function)
+        seconds = time.perf_counter() - began
+        stdout, stderr = self._capture.take()
+        self._capture.restore()
+        os.fchdir(self._home)
+        return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
+
+    def _send_outcomes(self, client: Client, batch: _Batch, outcomes: list[Outcome]) -> None:
+        head = messages.Outcomes(batch.id, self._spec.name, len(outcomes))
+        client.send(head, [messages.encode(outcomes)])
+
+    def _arguments(self, batch: _Batch, work: Work) -> Any:
+        try:
+            return payload.load(work.payload, batch.values if work.values is None else work.values, self._spool)
+        except OSError as error:
+            if Path(str(error.filename)).parent != self._spool.folder:
+                raise
+            path = str(error.filename)  # not the function's own error
+            raise SessionError(f"an argument cannot be read from {path}: {error.strerror}", path=path) from error
+
+    def _run_task(self, batch: _Batch, work: Work, function: Any) -> tuple[int, Any]:
+        try:
+            args, kwargs = ((), {}) if work.payload is None else self._arguments(batch, work)
+            result = task_process.call(function, args, kwargs)
+            if os.getpid() != self._pid:
+                task_process.end_child(None)
+            return self._kept(result)
+        except BaseException as error:
+            self._stay_one(error)
+            if issubclass(type(error), ModuleNotFoundError):  # isinstance asks the exception itself
+                with contextlib.suppress(Exception):  # a class of the user's may take none
+                    error.add_note(NOT_FOUND)
+            return RAISED, payload.dump_exception(error)
+
+    def _stay_one(self, error: BaseException | None = None) -> None:
+        """A child that the task has forked goes no further than the task's function."""
+        if os.getpid() != self._pid:
+            task_process.end_child(error)
+
+    def _function(self, digest: str) -> Any:
+        """The function as it was when its task was submitted, whatever the tasks before have done to it.
+
+        One that cannot be loaded becomes one that says why.
+        """
+        if (function := self._functions.get(digest)) is not None:
+            return function
+        if (copy := self._copies.get(digest)) is not None and copy[1].holds(copy[0]):
+            return copy[0]
+        try:
+            function = payload.load(self._codes[digest])
+        except BaseException as error:
+            return partial(_raise, error)
+        if is_lasting(function):
+            self._functions[digest] = function
+        elif digest not in self._copies:
+            self._copies[digest] = None
+        elif (snapshot := Snapshot.of(function, owned=True)) is not None:
+            self._copies[digest] = function, snapshot
+        return function
+
+    # ---- the lifeline ---------------------------------------------------------------------------------------
+
+    def _connect(self, name: str) -> Client:
+        return Client(self._context, self._spec.keys, self._spec.address, name, watched=True)
+
+    def _lifeline(self, main: Client) -> None:
+        client = self._connect(self._spec.name)
+        client.send(messages.Hello(self._spec.name, os.getpid(), platform.node(), versions()))
+        heard = time.monotonic()
+        while True:
+            received = client.receive(timeout_ms=self._pause_ms())
+            if received is not None:
+                heard = time.monotonic()
+                message, frames = received
+                if isinstance(message, messages.Stop):
+                    if device.held is not None:
+                        self._give_back(client)  # no further job is begun while this one ends
+                        self._end(client)
+                    break
+                self._received(client, message, frames)
+            elif time.monotonic() - heard > AGENT_SILENT_SECONDS:
+                self._end(client)
+            if client.is_broken() or main.is_broken():
+                self._end(client)  # a batch or its outcome may be lost, and nobody would know: a death is noticed
+            with contextlib.suppress(IndexError):  # the main thread has just finished it
+                self._watch(client, self._batches[0])
+        client.close()
+        self._inbox.put(None)
+
+    def _received(self, client: Client, message: messages.Message, frames: list[bytes]) -> None:
+        if isinstance(message, messages.Run):
+            self._codes.update(zip(message.sent, frames[1:], strict=True))
+            batch = _Batch(message, messages.decode_batch(frames[0]))
+            self._batches.append(batch)
+            self._inbox.put(batch)
+        elif isinstance(message, messages.Cancel):
+            for batch in list(self._batches):
+                self._cancel(client, batch, message.tasks)
+
+    def _pause_ms(self) -> int:
+        """Time until something may have to be done."""
+        pause = FLUSH_SECONDS
+        with contextlib.suppress(IndexError):
+            batch = self._batches[0]
+            with batch.lock:
+                timeout = None if batch.at is None else batch.works[batch.at].timeout
+            if timeout is not None:
+                pause = min(pause, batch.task_began + timeout - time.perf_counter())
+        return int(max(pause, 0.001) * 1000)
+
+    def _watch(self, client: Client, batch: _Batch) -> None:
+        """Send what is finished, give back what waits too long, end a task that runs too long."""
+        with batch.lock:
+            at, now = batch.at, time.perf_counter()
+            if at is None:
+                return
+            work, runs = batch.works[at], now - batch.task_began
+            if work.timeout is not None and runs >= work.timeout:
+                self._farewell(client, batch, at, TIMED_OUT)
+            if now - batch.began < FLUSH_SECONDS:
+                return
+            if outcomes := batch.take():
+                self._send_outcomes(client, batch, outcomes)
+            if at != batch.told and runs >= FLUSH_SECONDS / 2:
+                batch.told = at
+                client.send(messages.Started(batch.id, self._spec.name, work.task))
+            impatient = now - batch.began > batch.patience
+        if impatient:
+            self._give_back(client)
+
+    def _cancel(self, client: Client, batch: _Batch, tasks: Sequence[int]) -> None:
+        with batch.lock:
+            batch.skip.update(tasks)
+            at = batch.at
+            if at is None:
+                return
+            for index in range(at, at + batch.together):
+                if batch.works[index].task in tasks:
+                    self._farewell(client, batch, index, CANCELLED)
+
+    def _give_back(self, client: Client, held: _Batch | None = None) -> None:
+        """Give back whatever was not begun; the lock of ``held`` is held."""
+        for batch in list(self._batches):
+            with contextlib.nullcontext() if batch is held else batch.lock:
+                tasks = batch.give_back()
+            if tasks:
+                client.send(messages.Lost(batch.id, self._spec.name, tasks, "given back, not begun", False))
+
+    def _farewell(self, client: Client, batch: _Batch, at: int, status: int) -> None:
+        """End the running task the only way that always works: with the process. Nothing else in hand is lost;
+        the lock stays with this thread, so that the main one goes no further."""
+        client.send(messages.Leaving())
+        self._end_device()  # first: who is told that a task is cancelled may rely on it
+        seconds = time.perf_counter() - batch.task_began
+        stdout, stderr = self._capture.take()
+        task = batch.works[at].task
+        batch.done.append(Outcome(task, status, batch.task_wall, seconds, None, stdout, stderr))
+        self._send_outcomes(client, batch, batch.take())
+        assert batch.at is not None
+        if mates := [one.task for one in batch.works[batch.at : batch.at + batch.together] if one.task != task]:
+            reason = "given back: another task of the same job was ended"
+            client.send(messages.Lost(batch.id, self._spec.name, mates, reason, False))
+        self._give_back(client, held=batch)
+        self._end(client)
+
+    def _end_device(self) -> None:
+        """End the device's job and session, once."""
+        if device.held is not None:
+            device.within(DEVICE_END_SECONDS, device.held.end)
+
+    def _end(self, client: Client) -> None:
+        mpi.end_all()
+        self._end_device()
+        programs.end_all()
+        end_below(self._pid)
+        client.close(linger_ms=2000)
+        self._context.destroy(linger=2000)  # blocks until the last messages have gone
+        os._exit(0)

@@ -1,0 +1,230 @@
+"""What each rank of an MPI task starts as: ``python -P rank.py FOLDER KIND``; the standard library only.
+
+It finds its number, sends stdout and stderr to ``rank.N.out`` and ``rank.N.err`` in the folder, empties its standard
+input, and forks: the child becomes the program, or calls the function, with the signals of a plain process. The parent
+waits, writes down how the child ended, and ends it when it is told to or when its launcher is gone. So no rank outlives
+the task, however that ends.
+
+``python -P rank.py --tied PID WORDS...`` becomes the command, which gets SIGTERM when the process PID, its parent, is
+gone.
+
+Files in the folder, which every node sees: ``task.json`` (what to run), ``work`` (a pickled function and its
+arguments) and, of each rank, ``.claim`` (written by whoever is rank N), ``.out``, ``.err``, ``.code`` and ``.result``
+(of a function); ``failed`` holds the number of the first rank that failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+#: Seconds between two looks whether the launcher is still there.
+LOOK_SECONDS = 1.0
+#: Seconds that a program has to end after SIGTERM.
+GRACE_SECONDS = 1.0
+#: Statuses in ``rank.N.result``.
+RETURNED, RAISED, SEPARATE = range(3)
+#: prctl(2).
+_PR_SET_PDEATHSIG = 1
+#: Where launchers tell a process its rank: Hydra and Slurm's PMI, PMIx, Open MPI, Flux, PALS, JSM.
+_RANKS = (
+    "PMI_RANK",
+    "PMIX_RANK",
+    "OMPI_COMM_WORLD_RANK",
+    "FLUX_TASK_RANK",
+    "PALS_RANKID",
+    "JSM_NAMESPACE_RANK",
+)
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
+_WAITED = (*_ENDING, *_FORWARDED, signal.SIGCHLD)
+
+
+def main(arguments: list[str]) -> int:
+    """Be one rank, or the launcher of all; the exit code."""
+    if arguments[0] == "--tied":
+        _tie(int(arguments[1]), signal.SIGTERM)
+        _execute(arguments[2:])
+    return _run_rank(Path(arguments[0]), arguments[1])
+
+
+def _tie(parent: int, signum: int) -> None:
+    """Get the signal when the parent is gone; end if it is gone already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signum, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _run_rank(folder: Path, kind: str) -> int:
+    task = json.loads((folder / "task.json").read_text())
+    for name, value in task["environment"].items():
+        os.environ.setdefault(name, value)  # not every launcher takes all variables along
+    os.environ.update(task["given"])
+    number = told_rank(srun=kind == "srun")
+    rank = _claim(folder, number, task["ranks"])
+    if rank is None:
+        sys.stderr.write(f"more than the {task['ranks']} processes asked for were started\n")
+        return 1
+    os.environ.update(task["own"][rank] if task["own"] else {})
+    _redirect(0, Path(os.devnull), os.O_RDONLY)  # not every launcher says that there is nothing
+    for descriptor, name in ((1, "out"), (2, "err")):
+        _redirect(descriptor, folder / f"rank.{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    launcher = os.getppid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+    me = os.getpid()
+    if (child := os.fork()) == 0:
+        _restore_signals()
+        _tie(me, signal.SIGKILL)
+        os.setpgid(0, 0)
+        return _call(folder, rank, task) if task["command"] is None else _become(task)
+    code = _wait(child, launcher)
+    if code is None:  # it was ended: its code says nothing
+        return 1
+    _write(folder / f"rank.{rank}.code", str(code).encode())
+    if code:
+        with contextlib.suppress(FileExistsError), (folder / "failed").open("x") as file2:
+            file2.write(str(rank))
+    return code if code >= 0 else 128 - code
+
+
+def _redirect(descriptor: int, path: Path, flags: int) -> None:
+    file = os.open(path, flags, 0o600)
+    os.dup2(file, descriptor)
+    os.close(file)
+
+
+def _restore_signals() -> None:
+    """Nothing is blocked or ignored that this interpreter, its launcher or its worker has blocked or ignored."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def told_rank(*, srun: bool) -> int | None:
+    """The rank that its launcher gave to this process, None when it gave none.
+
+    Args:
+        srun: it may be srun. SLURM_PROCID is there below every other launcher in a Slurm job, too, and 0 for all.
+    """
+    names = ("SLURM_PROCID", *_RANKS) if srun else _RANKS
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), None)
+
+
+def _claim(folder: Path, number: int | None, ranks: int) -> int | None:
+    """The rank to be: the given number, unless another process is that already; None when all are taken.
+
+    Processes that form no communicator are all told 0, or nothing at all; what they write is kept apart all the same.
+    """
+    about = {"host": socket.gethostname(), "pid": os.getpid(), "told": number}
+    about |= {name: os.environ.get(name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURMD_NODENAME")}
+    for rank in [*([] if number is None else [number]), *range(ranks)]:
+        with contextlib.suppress(FileExistsError), (folder / f"rank.{rank}.claim").open("x") as file:
+            json.dump(about, file)
+            return int(rank)
+    return None
+
+
+def _wait(child: int, launcher: int) -> int | None:
+    """The child's exit code, negative for a signal; None when it was ended from outside."""
+    deadline = None
+    ended = False
+    while True:
+        got = signal.sigtimedwait(_WAITED, LOOK_SECONDS)
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)  # what it may have left
+            ended = ended or any(signum in signal.sigpending() for signum in _ENDING)
+            code = os.waitstatus_to_exitcode(status)
+            return None if ended else code
+        if got is not None and got.si_signo in _FORWARDED:
+            os.kill(child, got.si_signo)
+        elif got is not None and got.si_signo in _ENDING and not ended:
+            ended = True
+            deadline = time.monotonic() + GRACE_SECONDS
+            _signal(child, signal.SIGTERM)
+        if os.getppid() != launcher or (deadline is not None and time.monotonic() > deadline):
+            ended = True
+            _signal(child, signal.SIGKILL)
+
+
+def _signal(child: int, signum: int) -> None:
+    """To the child's process group, or to itself where it has not made one yet."""
+    try:
+        os.killpg(child, signum)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signum)
+
+
+def _become(task: dict[str, Any]) -> int:
+    """Become the program; it inherits what its launcher gave: variables, open sockets."""
+    command: list[str] = task["command"]
+    try:
+        os.chdir(task["working_directory"])
+        _execute(command)
+    except OSError as error:
+        sys.stderr.write(f"{command[0]} cannot be started in {task['working_directory']}: {error}\n")
+        sys.stderr.flush()
+        os._exit(127 if isinstance(error, FileNotFoundError) else 126)  # as shells do
+
+
+def _execute(words: list[str]) -> NoReturn:
+    """Become this program. The signals that Python ignores are not ignored there, as in ``subprocess``."""
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(signum, signal.SIG_DFL)
+    os.execvp(words[0], words)
+
+
+def _call(folder: Path, rank: int, task: dict[str, Any]) -> int:
+    """Call the function and write down what it returns or raises. The library is imported here, not before."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as every Python
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.path[:] = task["sys_path"]
+    os.chdir(task["working_directory"])
+    sys.modules["__main__"] = ModuleType("__main__")  # what a script defines travels by value
+    from pilot.wire import payload
+
+    spool = payload.Spool(folder)
+    value: Any
+    status = RAISED
+    try:
+        from mpi4py import MPI
+
+        if MPI.COMM_WORLD.size != task["ranks"]:
+            status, value = SEPARATE, MPI.COMM_WORLD.size
+        else:
+            function, args, kwargs = payload.load_work((folder / "work").read_bytes(), spool)
+            value = payload.dump(function(*args, **kwargs), spool, f"the result of rank {rank}")
+            status = RETURNED
+    except BaseException as error:
+        value = payload.dump_exception(error)
+    _write(folder / f"rank.{rank}.result", payload.pack(status, value))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    if status == RETURNED:
+        return 0  # and MPI_Finalize on the way out
+    os._exit(1)  # MPI_Finalize would wait for the others, who may wait for this rank
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The file is complete under its name, or not there."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_bytes(data)
+    part.rename(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Run in the placeholder job, in its agent: the clusters that start workers."""

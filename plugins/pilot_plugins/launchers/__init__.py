@@ -1,0 +1,1 @@
+"""Run in the user's process: how placeholder jobs are started, watched and ended."""

@@ -1,0 +1,54 @@
+"""The local launcher: the placeholder job is a process on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from pilot.descriptions import PilotDescription
+from pilot.interfaces import Job, JobState, Launcher
+from pilot.wire.processes import end_marked, identify, is_alive, remove_scratch, start_apart
+
+
+class LocalLauncher(Launcher):
+    """``local://``: the agent is a process of its own session here, out of reach of the terminal's Ctrl-C."""
+
+    poll_interval = 0.2
+
+    def __init__(self) -> None:
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def check(self, description: PilotDescription) -> None:
+        """One node; cores and GPUs are what the user says that they are."""
+        if description.number_of_nodes != 1:
+            raise description.wrong("number_of_nodes", "1 with local://, which is this machine")
+        if description.resource not in ("local://", "local://localhost"):
+            raise description.wrong("resource", "local:// or local://localhost")
+
+    def submit(self, job: Job) -> str:
+        child = start_apart(job.command, {**os.environ, **job.environment}, job.folder, job.log_path)
+        native_id = identify(child.pid)
+        self._children[native_id] = child
+        return native_id
+
+    def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
+        return {id: self._state(id) for id in jobs}
+
+    def _state(self, native_id: str) -> tuple[JobState, str]:
+        child = self._children.get(native_id)
+        code = child.poll() if child is not None else None
+        if code is not None:
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+            return JobState.ENDED, f"the agent {how}"
+        if child is not None or is_alive(native_id):
+            return JobState.RUNNING, "running"
+        return JobState.ENDED, "the agent is gone"
+
+    def cancel(self, native_id: str, mark: str) -> None:
+        end_marked(mark)
+        remove_scratch(mark)
+        child = self._children.pop(native_id, None)
+        if child is not None:
+            child.wait()

@@ -1,0 +1,1 @@
+"""Runs in the user's process: placeholder jobs through sbatch."""

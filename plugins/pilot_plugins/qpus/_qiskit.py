@@ -1,0 +1,144 @@
+"""What Qiskit says of a device, as `QPUInfo`; what every QPU checks of a job; and how those that compute run one."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from pilot.errors import QPUCancelled, QPUError
+from pilot.resources import Calibration, GateFacts, QPUInfo, QubitFacts
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+    from qiskit.transpiler import Target
+
+    from pilot.quantum.outcomes import Outcomes
+
+#: Not gates: nothing that an error of a gate says anything of.
+_NO_GATES = frozenset({"measure", "reset", "delay", "id", "barrier"})
+
+
+def info_of(name: str, target: Target, **more: Any) -> QPUInfo:
+    """What a target says: qubits, gates, coupling, and its calibration with the medians of it.
+
+    Args:
+        name: as in ``PilotDescription.qpus``.
+        target: of the device.
+        **more: further fields of `QPUInfo`, where they are known from elsewhere.
+    """
+    singles: list[float | None] = []
+    pairs: list[float | None] = []
+    coupling: set[tuple[int, int]] = set()
+    everywhere = True
+    for gate in target.operation_names:
+        qargs = target.qargs_for_operation_name(gate)
+        for qubits in qargs or ():
+            properties = target[gate][qubits]
+            error = getattr(properties, "error", None)
+            if len(qubits) == 2:
+                coupling.add((qubits[0], qubits[1]))
+                everywhere = False
+                pairs.append(error)
+            elif len(qubits) == 1 and gate not in _NO_GATES:
+                singles.append(error)
+    readout = [getattr(properties, "error", None) for properties in _properties(target, "measure")]
+    qubits = target.qubit_properties or []
+    found: dict[str, Any] = {
+        "qubits": target.num_qubits or 0,
+        "gates": tuple(sorted(target.operation_names)),
+        "coupling": None if everywhere else tuple(sorted(coupling)),
+        "error_1q": _median(singles),
+        "error_2q": _median(pairs),
+        "error_readout": _median(readout),
+        "t1": _median(getattr(qubit, "t1", None) for qubit in qubits),
+        "t2": _median(getattr(qubit, "t2", None) for qubit in qubits),
+        "calibration": calibration_of(target),
+    }
+    return QPUInfo(name=name, **{**found, **more})
+
+
+def calibration_of(target: Target) -> Calibration:
+    """Errors and times of each instruction of a target; instructions without a place of their own are left out."""
+    gates = [
+        GateFacts(name, tuple(places), *_numbers(properties, "error", "duration"))
+        for name in target.operation_names
+        for places, properties in target[name].items()
+        if places is not None
+    ]
+    return Calibration(
+        gates=tuple(gates),
+        qubits=tuple(QubitFacts(*_numbers(one, "t1", "t2", "frequency")) for one in target.qubit_properties or []),
+        dt=target.dt,
+        granularity=target.granularity,
+        min_length=target.min_length,
+        pulse_alignment=target.pulse_alignment,
+        acquire_alignment=target.acquire_alignment,
+    )
+
+
+def _numbers(properties: Any, *names: str) -> list[float | None]:
+    found = (getattr(properties, name, None) for name in names)
+    return [None if value is None else float(value) for value in found]
+
+
+def check_job(
+    info: QPUInfo, circuits: Sequence[QuantumCircuit], shots: int | None, seeds: Sequence[int] | None = None
+) -> None:
+    """Raise QPUError when the QPU takes no such job: too many circuits, qubits or shots, or none of them."""
+    about = {"qpu": info.name}
+    if info.max_circuits is not None and len(circuits) > info.max_circuits:
+        raise QPUError(
+            f"{info.name} takes {info.max_circuits} circuits a job, not {len(circuits)}: split them", **about
+        )
+    if seeds is not None and len(seeds) != len(circuits):
+        raise QPUError(f"{info.name}: {len(circuits)} circuits and {len(seeds)} seeds: one each is needed", **about)
+    if shots is None and not info.simulator:
+        raise QPUError(f"{info.name} has no exact probabilities: give a number of shots", **about)
+    if shots is not None and shots < 1:
+        raise QPUError(f"{info.name} takes 1 shot or more, not {shots}", **about)
+    if shots is not None and info.max_shots is not None and shots > info.max_shots:
+        raise QPUError(f"{info.name} takes {info.max_shots} shots a circuit, not {shots}: split them", **about)
+    for circuit in circuits:
+        if circuit.num_qubits > info.qubits:
+            raise QPUError(
+                f"{info.name} has {info.qubits} qubits, circuit {circuit.name!r} has {circuit.num_qubits}", **about
+            )
+        if circuit.parameters:
+            names = ", ".join(parameter.name for parameter in circuit.parameters)
+            raise QPUError(f"circuit {circuit.name!r} has parameters without a value: {names}", **about)
+        if not any(instruction.clbits for instruction in circuit.data):
+            raise QPUError(f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`", **about)
+
+
+def one_by_one(
+    name: str,
+    circuits: Sequence[QuantumCircuit],
+    seeds: Sequence[int],
+    run: Callable[[QuantumCircuit, int], Outcomes],
+    cancelled: Event,
+) -> list[Outcomes]:
+    """What ``run`` gives for each circuit and its seed.
+
+    Raises:
+        QPUCancelled: ``cancelled`` was set, seen before the next circuit.
+    """
+    found: list[Outcomes] = []
+    for circuit, seed in zip(circuits, seeds, strict=True):
+        time.sleep(0)  # lets who cancels in: a simulator may hold the interpreter's lock
+        if cancelled.is_set():
+            raise QPUCancelled(f"{name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=name)
+        found.append(run(circuit, seed))
+    return found
+
+
+def _properties(target: Target, gate: str) -> list[Any]:
+    return list(target[gate].values()) if gate in target.operation_names else []
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    """Of those that are there; an error of 1 marks what is broken, 0 what is done in software."""
+    there = [value for value in values if value is not None and 0 < value < 1]
+    return statistics.median(there) if there else None

@@ -1,0 +1,173 @@
+"""``fake``: the snapshots of IBM's devices that come with qiskit-ibm-runtime, simulated with their noise."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pilot.errors import PilotError, QPUCancelled, QPUError
+from pilot.interfaces import QPU
+from pilot.resources import QPUInfo
+from pilot_plugins.qpus._addresses import Options, nearest, not_negative, parse, refuse
+from pilot_plugins.qpus._qiskit import check_job, info_of
+from pilot_plugins.qpus.noise import NoisyDevice
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+    from qiskit.transpiler import Target
+
+    from pilot.quantum.outcomes import Outcomes
+
+OPTIONS: Options = {
+    "queue": (not_negative, "seconds that each job waits, from 0 on"),
+    "shot_time": (not_negative, "seconds that each shot takes, from 0 on"),
+}
+
+
+class FakeQPU(QPU):
+    """``fake:kolkata``, ``fake:manila?queue=2&shot_time=1e-6``: a snapshot by name, and the time that it takes.
+
+    Circuits are scheduled as late as possible when they run, so that idle times count; see `NoisyDevice` for the
+    noise. With ``queue`` and ``shot_time`` a job takes at least ``queue + circuits × shots × shot_time`` seconds: it
+    waits, as for a device, and `cancel` ends the waiting at once. Without these, `cancel` ends a job between two
+    circuits, or two parts of a circuit of about half a second, since Aer holds the interpreter's lock.
+    """
+
+    def __init__(self, name: str, address: str) -> None:
+        super().__init__(name, address)
+        device, options = parse(name, address, OPTIONS)
+        self.snapshot = _short(device)
+        self.queue: float = options.get("queue", 0.0)
+        self.shot_time: float = options.get("shot_time", 0.0)
+        if not device:
+            refuse(name, "which device? Write fake:kolkata, or another one of qiskit-ibm-runtime's snapshots")
+        self._cancelled = threading.Event()
+        self._backend: Any = None
+        self._device: NoisyDevice | None = None
+        self._info: QPUInfo | None = None
+
+    def open(self) -> None:
+        known = _snapshots()
+        if self.snapshot not in known:
+            refuse(
+                self.name,
+                f"no snapshot {self.snapshot!r}",
+                nearest(self.snapshot, known),
+                "there are " + ", ".join(known),
+            )
+        from qiskit_ibm_runtime import fake_provider
+
+        self._backend = getattr(fake_provider, known[self.snapshot])()
+        properties = self._backend.properties()  # also read by the target
+        configuration = self._backend.configuration()
+        target = _with_reset(self._backend.target)
+        self._device = NoisyDevice(target, [_readout(properties, qubit) for qubit in range(target.num_qubits)])
+        self._info = info_of(
+            self.name,
+            target,
+            calibrated=properties.last_update_date.timestamp() if properties is not None else None,
+            max_shots=getattr(configuration, "max_shots", None),
+            max_circuits=getattr(configuration, "max_experiments", None),
+            accepts_jobs=True,
+            expected_wait=self.queue,
+        )
+
+    def info(self) -> QPUInfo:
+        import msgspec
+
+        return msgspec.structs.replace(self._opened()[1], asked=time.time())
+
+    def target(self) -> Target | None:
+        return self._opened()[0].target
+
+    def run(
+        self,
+        circuits: Sequence[QuantumCircuit],
+        shots: int | None,
+        seeds: Sequence[int],
+        on_job: Callable[[str], None] = lambda job: None,
+    ) -> list[Outcomes]:
+        device, info = self._opened()
+        self._cancelled.clear()
+        check_job(info, circuits, shots, seeds)
+        assert shots is not None  # checked
+        begin = time.monotonic()
+        job = f"fake-{uuid.uuid4().hex[:12]}"
+        on_job(job)
+        found = []
+        for circuit, seed in zip(circuits, seeds, strict=True):
+            try:
+                found.append(device.run(circuit, shots, seed, lambda: self._going_on(job)))
+            except PilotError as error:
+                error.data = {"qpu": self.name, "job": job, **error.data}
+                raise
+            except Exception as error:
+                raise QPUError(f"{self.name}: circuit {circuit.name!r}: {error}", qpu=self.name, job=job) from error
+        takes = self.queue + len(circuits) * shots * self.shot_time
+        self._cancelled.wait(max(0.0, begin + takes - time.monotonic()))
+        self._going_on(job)
+        return found
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+
+    def close(self) -> None:
+        self.cancel()
+
+    def _going_on(self, job: str) -> None:
+        time.sleep(0)  # lets `cancel` in: Aer holds the interpreter's lock
+        if self._cancelled.is_set():
+            raise QPUCancelled(f"{self.name}: the job {job} was cancelled", qpu=self.name, job=job)
+
+    def _opened(self) -> tuple[NoisyDevice, QPUInfo]:
+        if self._device is None or self._info is None:
+            self.open()
+        assert self._device is not None and self._info is not None
+        return self._device, self._info
+
+
+@cache
+def _snapshots() -> dict[str, str]:
+    """Short names of the snapshots, and the names of their classes.
+
+    Raises:
+        QPUError: qiskit-ibm-runtime is not installed.
+    """
+    try:
+        from qiskit_ibm_runtime import fake_provider
+    except ImportError as error:
+        raise QPUError(
+            "the snapshots of fake: come with qiskit-ibm-runtime, which is not installed: "
+            "pip install 'quantum-pilot[ibm]'"
+        ) from error
+    found = (name for name in dir(fake_provider) if name.startswith("Fake") and "Provider" not in name)
+    return dict(sorted((_short(name), name) for name in found))
+
+
+def _short(name: str) -> str:
+    """``FakeKolkataV2``, ``fake_kolkata`` and ``ibm_kolkata`` are ``kolkata``."""
+    return re.sub(r"^(fake|ibmq?)_?|(backend)?(_?v2)?$", "", name.strip().lower())
+
+
+def _with_reset(target: Target) -> Target:
+    """Some old snapshots leave out resets, which devices and Aer can do: they take no time and have no error then."""
+    from qiskit.circuit import Reset
+
+    if "reset" not in target.operation_names:
+        target.add_instruction(Reset(), {(qubit,): None for qubit in range(target.num_qubits)})
+    return target
+
+
+def _readout(properties: Any, qubit: int) -> tuple[float, float] | None:
+    """Probabilities of reading 1 in state 0, and 0 in state 1; None where they were not calibrated."""
+    if properties is None:
+        return None
+    known = properties.qubit_property(qubit)
+    if "prob_meas1_prep0" not in known or "prob_meas0_prep1" not in known:
+        return None
+    return float(known["prob_meas1_prep0"][0]), float(known["prob_meas0_prep1"][0])
