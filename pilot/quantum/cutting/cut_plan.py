@@ -11,9 +11,10 @@ import numpy as np
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.quantum.aer import run_circuits
-from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Distribution, Readout, reconstruct_distribution
+from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Readout, reconstruct_distribution
 from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
-from pilot.quantum.cutting.reconstruction import CutResult, reconstruct_sums
+from pilot.quantum.cutting.reconstruction import reconstruct_sums
+from pilot.quantum.cutting.results import CutCandidate, CutResult, Distribution, Prediction
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.outcomes import Outcomes, draw_seeds
 from pilot.quantum.packing import pack
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.circuit import Qubit
 
-    from pilot.quantum.cutting.costs import Candidate, Prediction
     from pilot.quantum.cutting.cuts import Cut
     from pilot.quantum.cutting.decomposition import Decomposition
     from pilot.quantum.cutting.fragments import Fragment
@@ -68,7 +68,7 @@ class CutPlan:
     #: What it is expected to take.
     prediction: Prediction | None = None
     #: Everything that was considered, with its numbers.
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[CutCandidate, ...] = ()
 
     @property
     def num_terms(self) -> int:
