@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import msgspec
 from msgspec import Meta
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, did_you_mean
 
 _S = TypeVar("_S", bound="Description")
 
@@ -145,9 +144,8 @@ def _plain(value: Any) -> Any:
 
 
 def _unknown(cls: type[msgspec.Struct], key: str) -> str:
-    near = difflib.get_close_matches(key, cls.__struct_fields__, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{cls.__name__} has no field {key!r}{hint} It has: {', '.join(cls.__struct_fields__)}"
+    known = cls.__struct_fields__
+    return f"{cls.__name__} has no field {key!r}{did_you_mean(key, known)}; it has: {', '.join(known)}"
 
 
 _FIELDS: dict[type, tuple[msgspec.structs.FieldInfo, ...]] = {}

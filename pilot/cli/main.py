@@ -15,7 +15,6 @@ writes none of them.
 from __future__ import annotations
 
 import argparse
-import difflib
 import inspect
 import json
 import signal
@@ -29,7 +28,7 @@ import msgspec.inspect
 from pilot import registry
 from pilot.cli import qpus, streams, submit
 from pilot.cli.interruption import Interrupted, taken
-from pilot.errors import DescriptionError, PilotError
+from pilot.errors import DescriptionError, PilotError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,7 +157,7 @@ def run_miniapp(argv: list[str]) -> int:
         return 0
     name, *flags = argv
     if name not in names:
-        raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{_nearest(name, names)}")
+        raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{did_you_mean(name, names)}")
     miniapp: type[MiniApp] = registry.load(MINIAPPS, name)
     parser = settings_parser(miniapp.Settings, prog=f"pilot run {name}", description=inspect.getdoc(miniapp) or "")
     work = miniapp(read_settings(miniapp.Settings, parser, flags))
@@ -203,7 +202,7 @@ def read_settings(settings: type[S], parser: argparse.ArgumentParser, flags: lis
     if unknown:
         known = [_flag(field.name) for field in msgspec.structs.fields(settings)]
         raise DescriptionError(
-            f"unknown argument {unknown[0]!r}{_nearest(unknown[0].split('=')[0], known)}; {_help(parser)}"
+            f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0].split('=')[0], known)}; {_help(parser)}"
         )
     values = vars(chosen)
     try:
@@ -240,11 +239,6 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 def _flag(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
-
-
-def _nearest(given: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _help(parser: argparse.ArgumentParser) -> str:

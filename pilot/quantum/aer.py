@@ -37,7 +37,7 @@ from pilot.errors import DescriptionError, QPUError
 from pilot.quantum import costs, lightning
 from pilot.quantum.blocks import without_boxes
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
-from pilot.quantum.outcomes import Outcomes, registers_of
+from pilot.quantum.outcomes import Outcomes, draw_seeds, registers_of
 from pilot.quantum.packing import pack, unpack
 from pilot.quantum.programs.definitions import Change, changed, defined, expanded, is_library, opened
 
@@ -389,7 +389,7 @@ def _sample(
         _run(circuit, shots=min(shots, SHOTS_AT_ONCE), seed=seed, simulator=simulator)["counts"]
     )
     for number, first in enumerate(range(SHOTS_AT_ONCE, shots, SHOTS_AT_ONCE), start=1):
-        fresh = int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
+        fresh = draw_seeds([seed, number], 1)[0]
         part = min(SHOTS_AT_ONCE, shots - first)
         counts.update(_run(circuit, shots=part, seed=fresh, simulator=simulator)["counts"])
     return [int(outcome, 16) for outcome in counts], np.array(list(counts.values()), dtype=np.int64)

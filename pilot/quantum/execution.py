@@ -21,6 +21,7 @@ from pilot.quantum.aer import exact_values, run_sets
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.expectation import Expectation
 from pilot.quantum.mitigation import Calibrations, Device, Planned, ZeroNoise, stages
+from pilot.quantum.outcomes import Outcomes, draw_seeds
 from pilot.quantum.packing import unpack
 from pilot.worker import device
 
@@ -29,12 +30,11 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
     from pilot.interfaces import QPU
-    from pilot.quantum.outcomes import Outcomes
 
 log = logging.getLogger(__name__)
 
 #: Makes a task's result of the outcomes of its circuits.
-Finish = Callable[[list["Outcomes"]], Any]
+Finish = Callable[[list[Outcomes]], Any]
 
 
 def only(outcomes: list[Outcomes]) -> Outcomes:
@@ -257,7 +257,7 @@ class DeviceRun(_Execution):
         seeds = [seed for job in jobs for seed in job.seeds]
         planned = mitigation.stage.plan(circuits, self.shots, about, seeds[0])
         if len(planned.circuits) != len(seeds):
-            seeds = (np.random.SeedSequence(seeds).generate_state(len(planned.circuits)) >> 1).tolist()
+            seeds = draw_seeds(seeds, len(planned.circuits))
         combined = planned.combine(_run_all(qpu, planned, seeds))
         found = (replace(one, noise_factor=factor) for one, factor in zip(combined, run, strict=True))
         return ([next(found) for _ in range(factors * len(job.circuits))] for job in jobs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
 from pilot.quantum.cutting.reconstruction import reconstruct_sums
 from pilot.quantum.cutting.results import CutCandidate, CutResult, Distribution, Prediction
 from pilot.quantum.mitigation import listed, stages
-from pilot.quantum.outcomes import Outcomes, draw_seeds
+from pilot.quantum.outcomes import Outcomes, draw_seeds, is_whole
 from pilot.quantum.packing import pack
 
 if TYPE_CHECKING:
@@ -303,11 +302,6 @@ class CutPlan:
             project=project,
             max_outcomes=max_outcomes,
         )
-
-
-def is_whole(given: object, least: int = 1) -> bool:
-    """A whole number of at least ``least``."""
-    return isinstance(given, Integral) and not isinstance(given, bool) and int(given) >= least
 
 
 def _goes_on_after_measuring(circuit: QuantumCircuit) -> bool:

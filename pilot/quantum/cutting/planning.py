@@ -13,7 +13,7 @@ from qiskit.quantum_info import PauliList
 
 from pilot.errors import DescriptionError
 from pilot.quantum.cutting.costs import predict
-from pilot.quantum.cutting.cut_plan import CutPlan, is_whole
+from pilot.quantum.cutting.cut_plan import CutPlan
 from pilot.quantum.cutting.cuts import gates_alone, is_marked, take_apart, with_cuts
 from pilot.quantum.cutting.decomposition import Decomposition, terms_of
 from pilot.quantum.cutting.distributions import Readout
@@ -21,6 +21,7 @@ from pilot.quantum.cutting.fragments import Fragment
 from pilot.quantum.cutting.results import CutCandidate, Prediction
 from pilot.quantum.expectation import distinct_terms
 from pilot.quantum.observables import operators
+from pilot.quantum.outcomes import is_whole
 from pilot.quantum.programs.definitions import truly_named
 
 if TYPE_CHECKING:

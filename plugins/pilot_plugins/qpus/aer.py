@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from threading import Event
 from typing import TYPE_CHECKING
 
-from pilot.errors import DescriptionError, PilotError, QPUError
+from pilot.errors import DescriptionError, PilotError, QPUError, did_you_mean
 from pilot.interfaces import QPU
 from pilot.resources import QPUInfo
-from pilot_plugins.qpus._addresses import Options, at_least_one, nearest, one_of, parse, refuse
+from pilot_plugins.qpus._addresses import Options, at_least_one, one_of, parse, refuse
 from pilot_plugins.qpus._qiskit import check_job, one_by_one
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class AerQPU(QPU):
         super().__init__(name, address)
         self.method, options = parse(name, address, OPTIONS)
         if self.method and self.method not in METHODS:
-            refuse(name, f"no method {self.method!r}", nearest(self.method, METHODS), "one of " + ", ".join(METHODS))
+            refuse(
+                name, f"no method {self.method!r}{did_you_mean(self.method, METHODS)}", "one of " + ", ".join(METHODS)
+            )
         self.device: str = options.get("device", "CPU")
         if self.device == "GPU" and self.method not in ("", "statevector", "density_matrix", "tensor_network"):
             refuse(name, f"{self.method} runs on no GPU: take statevector, density_matrix or tensor_network")

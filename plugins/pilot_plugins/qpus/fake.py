@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import PilotError, QPUCancelled, QPUError
+from pilot.errors import PilotError, QPUCancelled, QPUError, did_you_mean
 from pilot.interfaces import QPU
 from pilot.resources import QPUInfo
-from pilot_plugins.qpus._addresses import Options, nearest, not_negative, parse, refuse
+from pilot_plugins.qpus._addresses import Options, not_negative, parse, refuse
 from pilot_plugins.qpus._qiskit import check_job, info_of
 from pilot_plugins.qpus.noise import NoisyDevice
 
@@ -56,8 +56,7 @@ class FakeQPU(QPU):
         if self.snapshot not in known:
             refuse(
                 self.name,
-                f"no snapshot {self.snapshot!r}",
-                nearest(self.snapshot, known),
+                f"no snapshot {self.snapshot!r}{did_you_mean(self.snapshot, known)}",
                 "there are " + ", ".join(known),
             )
         from qiskit_ibm_runtime import fake_provider

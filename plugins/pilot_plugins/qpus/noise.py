@@ -195,9 +195,9 @@ class NoisyDevice:
         going_on: Callable[[], None],
     ) -> Outcomes:
         """Counts from Aer, by the method of the estimate."""
-        import numpy as np
         from qiskit_aer import AerSimulator
 
+        from pilot.quantum.outcomes import draw_seeds
         from pilot_plugins.qpus._results import from_counts
 
         parts = 1
@@ -206,10 +206,10 @@ class NoisyDevice:
         model = self.noise(scheduled, active)
         simulator = AerSimulator(method=estimate.method, noise_model=model, max_parallel_threads=1)
         counts: dict[str, int] = {}
-        for part, part_seed in enumerate(np.random.SeedSequence(seed).generate_state(parts)):
+        for part, part_seed in enumerate(draw_seeds(seed, parts)):
             going_on()
             part_shots = shots // parts + (part < shots % parts)
-            result = simulator.run(scheduled, shots=part_shots, seed_simulator=int(part_seed >> 1)).result()
+            result = simulator.run(scheduled, shots=part_shots, seed_simulator=part_seed).result()
             if not result.success:
                 raise QPUError(f"circuit {circuit.name!r}: {result.status}")
             for outcome, count in result.data(0)["counts"].items():

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import QPUError, QPUUnavailable
+from pilot.errors import QPUError, QPUUnavailable, did_you_mean
 from pilot.interfaces import QPU
 from pilot.resources import QPUInfo
-from pilot_plugins.qpus._addresses import nearest, parse, refuse
+from pilot_plugins.qpus._addresses import parse, refuse
 from pilot_plugins.qpus._jobs import Waiting, kept
 from pilot_plugins.qpus._qiskit import check_job, info_of
 from pilot_plugins.qpus._results import as_of, from_result, from_sampler, in_registers
@@ -173,7 +173,7 @@ class QiskitQPU(QPU):
         made = self.object.endswith("()")
         for part in self.object.removesuffix("()").split("."):
             if not hasattr(found, part):
-                refuse(self.name, f"{self.module} has no {part!r}", nearest(part, dir(found)))
+                refuse(self.name, f"{self.module} has no {part!r}{did_you_mean(part, dir(found))}")
             found = getattr(found, part)
         if not made:
             return found
@@ -196,8 +196,7 @@ class QiskitQPU(QPU):
         if names and self.backend_name not in names:
             refuse(
                 self.name,
-                f"no backend {self.backend_name!r}",
-                nearest(self.backend_name, names),
+                f"no backend {self.backend_name!r}{did_you_mean(self.backend_name, names)}",
                 "there are " + ", ".join(names),
             )
         return get(self.backend_name)
