@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,6 +17,7 @@ import numpy as np
 from qiskit.circuit import Delay, ParameterExpression
 
 from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
+from pilot.interfaces import Run
 from pilot.quantum.aer import exact_values, run_sets
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.expectation import Expectation
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
 
-    from pilot.interfaces import QPU
+    from pilot.interfaces import QPU, CircuitResult
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class Simulation(_Execution):
         outcomes = self._sets(given, seeds) if self.program is not None and not self.simulator else None
         if outcomes is None:
             simulator = device.simulator(self.simulator) if self.simulator else own_simulator()
-            outcomes = simulator.run(list(self._circuits(given)), self.shots, seeds)
+            outcomes = run_on(simulator, Run(circuits=list(self._circuits(given)), shots=self.shots, seeds=seeds))
         return outcomes if finish is None else finish(outcomes)
 
     def _sets(self, values: NDArray[np.float64], seeds: Sequence[int]) -> list[Outcomes] | None:
@@ -287,15 +288,36 @@ def _run_all(qpu: QPU, planned: Planned, seeds: Sequence[int]) -> list[Outcomes]
         most = info.max_circuits or len(same)
         for first in range(0, len(same), most):
             part = same[first : first + most]
-            circuits = [planned.circuits[place] for place in part]
+            run = Run(
+                circuits=[planned.circuits[place] for place in part],
+                shots=shots,
+                seeds=[seeds[place] for place in part],
+                on_job=device.held.job_began,
+            )
             try:
-                found = qpu.run(circuits, shots, [seeds[place] for place in part], device.held.job_began)
+                outcomes.update(zip(part, run_on(qpu, run), strict=True))
             finally:
                 device.held.job_ended()
-            if len(found) != len(circuits):
-                raise QPUError(f"{qpu.name} gave {len(found)} results for {len(circuits)} circuits", qpu=qpu.name)
-            outcomes.update(zip(part, found, strict=True))
     return [outcomes[place] for place in range(len(planned.circuits))]
+
+
+def run_on(qpu: QPU, run: Run) -> list[Outcomes]:
+    """What the QPU gives for a job, one for each circuit.
+
+    Raises:
+        QPUError: it gave another number of results, or counts that cannot be those of its circuit; or as `QPU.run`.
+    """
+    found = qpu.run(run)
+    if len(found) != len(run.circuits):
+        raise QPUError(f"{qpu.name} gave {len(found)} results for {len(run.circuits)} circuits", qpu=qpu.name)
+    return [
+        one if isinstance(one, Outcomes) else _from_counts(one, circuit, run.shots)
+        for one, circuit in zip(found, run.circuits, strict=True)
+    ]
+
+
+def _from_counts(given: CircuitResult | Mapping[str, float], circuit: QuantumCircuit, shots: int | None) -> Outcomes:
+    return Outcomes.from_counts(circuit, given if isinstance(given, Mapping) else given.get_counts(), shots)
 
 
 @lru_cache(maxsize=8)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, QPUError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
@@ -73,6 +73,39 @@ class Outcomes:
         """Pack `bits`, of shape `(n_outcomes, num_bits)`, one column a classical bit."""
         packed = np.packbits(bits, axis=1, bitorder="little")
         return cls(registers=registers, num_bits=bits.shape[1], packed=packed, weights=weights, shots=shots)
+
+    @classmethod
+    def from_counts(cls, circuit: QuantumCircuit, counts: Mapping[str, float], shots: int | None) -> Self:
+        """Outcomes of `circuit` from its counts, or from its probabilities where `shots` is None.
+
+        Args:
+            circuit: that ran.
+            counts: by bit string as Qiskit writes it (bit 0 rightmost, registers set apart by a space), or by
+                hexadecimal number (``0x1f``).
+            shots: how many times the circuit was sampled.
+
+        Raises:
+            QPUError: a key has other digits, or other than one for each classical bit; or a count is not whole.
+        """
+        bits = np.zeros((len(counts), circuit.num_clbits), dtype=bool)
+        registers = registers_of(circuit)
+        by_register = [place for register in registers for place in register.places]
+        for row, text in zip(bits, counts, strict=True):
+            if text.startswith("0x"):
+                number = int(text, 16)
+                row[:] = [number >> bit & 1 for bit in range(circuit.num_clbits)]
+                continue
+            digits = text.replace(" ", "")[::-1]
+            places = by_register if " " in text or len(digits) != len(row) else range(len(row))
+            if len(places) != len(digits) or not set(digits) <= {"0", "1"}:
+                raise QPUError(f"circuit {circuit.name!r} has {len(row)} bits, its counts have the key {text!r}")
+            row[list(places)] = [digit == "1" for digit in digits]
+        weights = np.array(list(counts.values()), np.float64)
+        if shots is not None and (weights % 1).any():
+            raise QPUError(f"circuit {circuit.name!r}: {shots} shots gave counts that are not whole numbers")
+        return cls.from_bits(
+            bits, weights if shots is None else weights.astype(np.int64), registers=registers, shots=shots
+        )
 
     def bits(self, register: str | None = None) -> NDArray[np.uint8]:
         """The outcomes as zeros and ones, `(n_outcomes, width)`: column `j` is bit `j` of the register.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
 
 from pilot.errors import DescriptionError, PilotError, QPUError, did_you_mean
-from pilot.interfaces import QPU
+from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import Options, at_least_one, one_of, parse, refuse
 from pilot_plugins.qpus._qiskit import check_job, one_by_one
@@ -95,23 +95,15 @@ class AerQPU(QPU):
     def target(self) -> Target | None:
         return None
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> list[Outcomes]:
         self._cancelled.clear()
-        check_job(self.info(), circuits, shots, seeds)
-        return one_by_one(
-            self.name, circuits, seeds, lambda circuit, seed: self._run(circuit, shots, seed), self._cancelled
-        )
+        check_job(self.info(), run)
+        return one_by_one(self.name, run, partial(self._run, run.shots), self._cancelled)
 
     def cancel(self) -> None:
         self._cancelled.set()
 
-    def _run(self, circuit: QuantumCircuit, shots: int | None, seed: int) -> Outcomes:
+    def _run(self, shots: int | None, circuit: QuantumCircuit, seed: int) -> Outcomes:
         from pilot.quantum.aer import run_circuit
 
         try:

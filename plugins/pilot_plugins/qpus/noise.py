@@ -197,8 +197,7 @@ class NoisyDevice:
         """Counts from Aer, by the method of the estimate."""
         from qiskit_aer import AerSimulator
 
-        from pilot.quantum.outcomes import draw_seeds
-        from pilot_plugins.qpus._results import from_counts
+        from pilot.quantum.outcomes import Outcomes, draw_seeds
 
         parts = 1
         if estimate.method == "statevector":
@@ -214,7 +213,7 @@ class NoisyDevice:
                 raise QPUError(f"circuit {circuit.name!r}: {result.status}")
             for outcome, count in result.data(0)["counts"].items():
                 counts[outcome] = counts.get(outcome, 0) + count
-        return from_counts(circuit, counts, shots)
+        return Outcomes.from_counts(circuit, counts, shots)
 
     def noise(self, scheduled: QuantumCircuit, active: Sequence[int]) -> NoiseModel:
         """What the circuit's instructions do wrong, on its own qubit numbers."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import QPUError, QPUUnavailable, did_you_mean
-from pilot.interfaces import QPU
+from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import parse, refuse
 from pilot_plugins.qpus._jobs import Waiting, kept
@@ -94,35 +94,29 @@ class QiskitQPU(QPU):
         target: Target | None = getattr(device, "target", None)
         return target
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> list[Outcomes]:
         self._waiting.begin()
         device = self._opened()
-        check_job(self.info(), circuits, shots, seeds)
-        assert shots is not None  # checked
+        check_job(self.info(), run)
+        assert run.shots is not None  # checked
         sampler = not hasattr(device, "target")
-        sent = [in_registers(circuit) for circuit in circuits]
+        sent = [in_registers(circuit) for circuit in run.circuits]
         try:
-            job = self._submit(device, sampler, sent, shots, seeds)
+            job = self._submit(device, sampler, sent, run.shots, run.seeds)
         except Exception as error:
             raise kept(self.name, error, "submitting a job") from error
         native = _id_of(job)
         self._job = job
         if native:
-            on_job(native)
+            run.on_job(native)
         try:
             with self._waiting.attending(native, lambda: _cancel(job)):
                 result = self._waiting.call(job.result, native)
                 if sampler:
-                    return as_of(circuits, from_sampler(sent, result))
+                    return as_of(run.circuits, from_sampler(sent, result))
                 if not getattr(result, "success", True):
                     raise QPUError(f"{self.name}: {_failure(result)}", qpu=self.name, job=native)
-                return as_of(circuits, [from_result(each, result, at, shots) for at, each in enumerate(sent)])
+                return as_of(run.circuits, [from_result(each, result, at, run.shots) for at, each in enumerate(sent)])
         finally:
             self._job = None
 
