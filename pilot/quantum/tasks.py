@@ -22,7 +22,8 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.quantum import expectation, needs, tomography
-from pilot.quantum.aer import MAX_DEFERRED_QUBITS, check_known
+from pilot.quantum.aer import MAX_DEFERRED_QUBITS
+from pilot.quantum.aer_simulators import check_known
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.execution import (
@@ -41,7 +42,7 @@ from pilot.quantum.noise import NoisySimulation, packed_model
 from pilot.quantum.observables import operators
 from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.packing import pack
-from pilot.quantum.programs.definitions import truly_named
+from pilot.quantum.programs.gate_names import truly_named
 from pilot.quantum.simulator_instructions import refuse_simulator_instructions
 from pilot.resources import ANY_QPU, CircuitFacts, Option, Resources
 

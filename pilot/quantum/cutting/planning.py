@@ -22,7 +22,7 @@ from pilot.quantum.cutting.results import CutCandidate, Prediction
 from pilot.quantum.expectation import distinct_terms
 from pilot.quantum.observables import operators
 from pilot.quantum.outcomes import is_whole
-from pilot.quantum.programs.definitions import truly_named
+from pilot.quantum.programs.gate_names import truly_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -99,7 +99,7 @@ def load(
     Raises:
         ProgramError: the text is wrong; `line`, `column` and `expected` say where and why. Also when an untrusted
             text takes too long or too much memory.
-        DescriptionError: the format is unknown or the object none that holds a circuit; or `definitions.truly_named`
+        DescriptionError: the format is unknown or the object none that holds a circuit; or `gate_names.truly_named`
             refuses a controlled gate.
     """
     if format is not None and format not in NAMES:
@@ -111,7 +111,7 @@ def load(
     if isinstance(program, Program):
         return program
     if isinstance(program, QuantumCircuit):
-        from pilot.quantum.programs.definitions import truly_named
+        from pilot.quantum.programs.gate_names import truly_named
 
         return Program(truly_named(_expected(program.copy(), format, "qiskit")), "qiskit")
     if isinstance(program, str | os.PathLike):

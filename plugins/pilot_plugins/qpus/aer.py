@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
 
-    from pilot.quantum.aer import Simulator
+    from pilot.quantum.aer_simulators import Simulator
     from pilot.quantum.outcomes import Outcomes
 
 METHODS = ("statevector", "density_matrix", "matrix_product_state", "stabilizer", "tensor_network")
@@ -121,7 +121,7 @@ class AerQPU(QPU):
         Raises:
             QPUError: no method has room for it.
         """
-        from pilot.quantum.aer import Simulator
+        from pilot.quantum.aer_simulators import Simulator
         from pilot.quantum.costs import choose, facts, machine_memory, predict
 
         method, device = self.method or "automatic", self.device
