@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
@@ -330,13 +330,46 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     gpus: int
 
 
+class WorkFunction:
+    """A function with settings, for `Part.function`: an object that never changes.
+
+    It travels to each worker once. Objects that are equal are the same function, so a class of these compares and
+    hashes them by their settings, as a frozen dataclass does.
+    """
+
+    #: The weights of its tasks are seconds, not units of its own.
+    weighs_seconds: ClassVar[bool] = False
+
+    def __call__(self, *args: Any) -> Any:
+        """Run one task."""
+        raise NotImplementedError
+
+
+class JointFunction(WorkFunction):
+    """A `WorkFunction` that a worker gives all tasks that wait for it, to be run together."""
+
+    def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run several tasks.
+
+        Args:
+            calls: the arguments of each.
+
+        Returns:
+            For each in order its result, or the exception that it fails with.
+        """
+        raise NotImplementedError
+
+    def __call__(self, *args: Any) -> Any:
+        (result,) = self.run_together([args])
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """One task that a description becomes."""
 
-    #: What a worker runs: ``function(*args)``. A class whose objects are the same function whenever they are equal sets
-    #: ``immutable``; one whose tasks are weighed in seconds that they are expected to take sets ``weighs_seconds``; one
-    #: that can run several tasks at once sets ``immutable`` and has ``run_together(list of args) -> list of results or
-    #: exceptions``.
+    #: What a worker runs: ``function(*args)``.
     function: Callable[..., Any]
     args: tuple[Any, ...]
     #: How long it takes, in units that are the same for all tasks of its function.

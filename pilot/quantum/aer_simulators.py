@@ -66,7 +66,7 @@ def check_known(circuit: QuantumCircuit) -> None:
     Raises:
         DescriptionError: there is one; the message names it.
     """
-    known = _gate_names(AUTOMATIC)
+    known = gate_names(AUTOMATIC)
     if _has_variables(circuit):
         raise DescriptionError(
             f"circuit {circuit.name!r} has variables, which simulators cannot follow: write what they hold into "
@@ -127,7 +127,7 @@ def data_of_sets(
     parameters = list(parameters)
     try:
         known = _bindable(_known(circuit, simulator))
-        if _names(known) - _gate_names(simulator):
+        if _names(known) - gate_names(simulator):
             known = _bindable(pass_manager(simulator).run(known))
     except (QiskitError, TypeError):  # a gate has no definition before it has its values, such as HamiltonianGate
         sets = [dict(zip(parameters, row, strict=True)) for row in values.tolist()]
@@ -178,7 +178,7 @@ def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
     Where a method takes any matrix, a narrow gate becomes one: its definition in known gates has up to forty of them,
     and takes a third longer at 17 qubits.
     """
-    names = _gate_names(simulator)
+    names = gate_names(simulator)
     circuit = without_boxes(circuit)
     if "delay" in _names(circuit):
         circuit = changed(circuit, _Undelayed())
@@ -263,7 +263,7 @@ def _widest(simulator: Simulator) -> int:
 
 
 @lru_cache(maxsize=8)
-def _gate_names(simulator: Simulator) -> frozenset[str]:
+def gate_names(simulator: Simulator) -> frozenset[str]:
     return frozenset(_simulator(simulator).operation_names)
 
 

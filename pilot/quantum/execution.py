@@ -17,7 +17,7 @@ import numpy as np
 from qiskit.circuit import Delay, ParameterExpression
 
 from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
-from pilot.interfaces import Run
+from pilot.interfaces import JointFunction, Run, WorkFunction
 from pilot.quantum.aer import exact_values, run_sets
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.expectation import Expectation
@@ -45,16 +45,15 @@ def only(outcomes: list[Outcomes]) -> Outcomes:
 
 
 @dataclass(frozen=True)
-class _Execution:
+class Execution(WorkFunction):
     """Circuits from QPY: those of each call or, where one program has many sets of values, that program's."""
 
-    immutable: ClassVar[bool] = True
     weighs_seconds: ClassVar[bool] = True
 
     #: QPY of circuits with free parameters; None: each call brings its own circuits.
     program: bytes | None = None
 
-    def _circuits(self, given: Any) -> Iterator[QuantumCircuit]:
+    def circuits(self, given: Any) -> Iterator[QuantumCircuit]:
         """The circuits of a call: for each set of values all those of the program."""
         if self.program is None:
             yield from unpack(given)
@@ -83,7 +82,7 @@ def bind(circuit: QuantumCircuit, values: NDArray[np.float64]) -> QuantumCircuit
 
 
 @dataclass(frozen=True)
-class Simulation(_Execution):
+class Simulation(Execution):
     """Samples circuits, or computes the probabilities of their outcomes, on this process's simulator."""
 
     #: Of each circuit; None: exact.
@@ -102,7 +101,7 @@ class Simulation(_Execution):
         outcomes = self._sets(given, seeds) if self.program is not None and not self.simulator else None
         if outcomes is None:
             simulator = device.simulator(self.simulator) if self.simulator else own_simulator()
-            outcomes = run_on(simulator, Run(circuits=list(self._circuits(given)), shots=self.shots, seeds=seeds))
+            outcomes = run_on(simulator, Run(circuits=list(self.circuits(given)), shots=self.shots, seeds=seeds))
         return outcomes if finish is None else finish(outcomes)
 
     def _sets(self, values: NDArray[np.float64], seeds: Sequence[int]) -> list[Outcomes] | None:
@@ -132,7 +131,7 @@ def own_simulator() -> QPU:
 
 
 @dataclass(frozen=True)
-class ExactValues(_Execution):
+class ExactValues(Execution):
     """Expectation values from the state itself, on this process's simulator."""
 
     def __call__(self, given: Any, observables: Sequence[Any]) -> NDArray[np.float64]:
@@ -157,7 +156,7 @@ class ExactValues(_Execution):
 
 
 @dataclass(frozen=True)
-class DeviceRun(_Execution):
+class DeviceRun(Execution, JointFunction):
     """Compiles circuits for the device that this worker has and runs them there, those of several tasks in one job."""
 
     shots: int = 1024
@@ -167,15 +166,8 @@ class DeviceRun(_Execution):
     #: That is expected of each circuit at least.
     min_fidelity: float = 0.0
 
-    def __call__(self, *call: Any) -> Any:
-        """Run one task: ``(given, seeds, finish)`` as for `Simulation`."""
-        (result,) = self.run_together([call])
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
     def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run several tasks in as few jobs as the device takes; a result or an exception for each."""
+        """Run several tasks in as few jobs as possible; each is ``(given, seeds, finish)`` as for `Simulation`."""
         assert device.held is not None, "a task for a device runs in that device's worker"
         qpu = device.held.open()
         compiler = compiler_of(qpu)
@@ -199,7 +191,7 @@ class DeviceRun(_Execution):
 
     def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
         program = self.program if self.program is None or _can_be_compiled(self.program) else None
-        bare = list(self._circuits(given)) if program is None else _program(program)
+        bare = list(self.circuits(given)) if program is None else _program(program)
         programs = [compiler.compile(circuit, self.level) for circuit in bare]
         if self.min_fidelity:
             self._check_fidelity(compiler, programs)

@@ -92,8 +92,8 @@ class Outcomes:
         by_register = [place for register in registers for place in register.places]
         for row, text in zip(bits, counts, strict=True):
             if text.startswith("0x"):
-                number = int(text, 16)
-                row[:] = [number >> bit & 1 for bit in range(circuit.num_clbits)]
+                octets = int(text, 16).to_bytes(-(-len(row) // 8), "little")
+                row[:] = np.unpackbits(np.frombuffer(octets, np.uint8), count=len(row), bitorder="little")
                 continue
             digits = text.replace(" ", "")[::-1]
             places = by_register if " " in text or len(digits) != len(row) else range(len(row))

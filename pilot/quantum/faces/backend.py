@@ -18,10 +18,10 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, did_you_mean
 from pilot.quantum.faces.jobs import PilotJob
 from pilot.quantum.faces.submission import Manager, check_gives_shots, measures, ran_on, shot_order, task_fields
-from pilot.quantum.faces.targets import known_info, target_of
 from pilot.quantum.noise import PackedNoiseModel
 from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.simulator_instructions import refuse_simulator_instructions
+from pilot.quantum.targets import known_info, target_of
 
 if TYPE_CHECKING:
     from qiskit.transpiler import Target
