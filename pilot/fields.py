@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from numbers import Integral, Number, Real
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +18,9 @@ from pilot.errors import DescriptionError
 
 _S = TypeVar("_S", bound="Description")
 
+
+#: What a field for a time takes.
+TIMES = 'seconds above 0, a timedelta, or a text such as "1:30:00" (hours:minutes:seconds) or "2-12" (days-hours)'
 
 AtLeastOne = Annotated[int, Meta(ge=1, description="a whole number of at least 1")]
 
@@ -41,7 +46,12 @@ SomeNames = Annotated[tuple[Text, ...], Meta(min_length=1, description="a text, 
 Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
 
 
-Duration = Annotated[float, Meta(ge=0, description="seconds of at least 0")]
+if TYPE_CHECKING:
+    Time: TypeAlias = timedelta | float | str
+    TimeOrZero: TypeAlias = timedelta | float | str
+else:  # `seconds_of` has made a number of it
+    Time = Annotated[float, Meta(gt=0, description=TIMES)]
+    TimeOrZero = Annotated[float, Meta(ge=0, description=TIMES.replace("above", "of at least"))]
 
 
 Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
@@ -166,6 +176,40 @@ def _allowed(kind: Any) -> str:
             if isinstance(meta, Meta) and meta.description:
                 return meta.description
     return ""
+
+
+#: Slurm's texts for times: minutes:seconds, hours:minutes:seconds, days-hours, with minutes, with seconds (sbatch(1)).
+_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+
+
+def seconds_of(given: Any) -> Any:
+    """Seconds from a number of seconds, a timedelta, or a text as Slurm has it, such as "1:30:00" or "2-12"; what is
+    none of these, and None, is left to who asks.
+
+    Raises:
+        ValueError: what is allowed.
+    """
+    if isinstance(given, timedelta):
+        return given.total_seconds()
+    seconds = _seconds_of_text(given) if isinstance(given, str) else given
+    if isinstance(seconds, Real) and not math.isfinite(seconds):
+        raise ValueError(TIMES)
+    return seconds
+
+
+def _seconds_of_text(text: str) -> float:
+    """NaN when the text says no time. A number alone would be minutes for Slurm and seconds here: it says none."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None or text.strip().isdecimal():
+        return math.nan
+    days, first, second, third = match.groups()
+    if days is not None:
+        hours, minutes, seconds = first, second or 0, third or 0
+    elif third is not None:
+        hours, minutes, seconds = first, second, third
+    else:
+        hours, minutes, seconds = 0, first, second
+    return 86400 * int(days or 0) + 3600 * int(hours) + 60 * int(minutes) + int(seconds)
 
 
 def size_of(description: Description, field: str) -> int | None:

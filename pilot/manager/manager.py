@@ -416,9 +416,9 @@ class PilotManager:
             devices=devices(wanted),
             environment=_environment(wanted),
             working_directory=wanted.working_directory or str(Path.cwd()),
-            orphan_timeout=wanted.orphan_timeout,
+            orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
             tunnel=wanted.tunnel,
-            walltime=None if wanted.walltime is None else wanted.walltime.total_seconds(),  # type: ignore[union-attr]
+            walltime=wanted.seconds,
             drain=wanted.drain_seconds,
             ports=wanted.ports,
             sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
@@ -587,7 +587,7 @@ class PilotManager:
             prepared.combine.function,
             (*prepared.combine.args, parts),
             {},
-            msgspec.structs.replace(plain, resources=SLOT, walltime=None, timeout=None),
+            msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None),
             name,
             (),
         )

@@ -48,7 +48,9 @@ def test_a_stream_of_tasks_over_three_pilots(tmp_path: Path, eventually: Eventua
         def last_works() -> bool:
             """Keeps the pilots busy, until the last of them has had a task."""
             while sum(not task.done() for task in tasks) < 8:
-                work = TaskDescription(function=note, args=(str(notes), len(tasks), 0.1), pilot="relay", walltime=2)
+                work = TaskDescription(
+                    function=note, args=(str(notes), len(tasks), 0.1), pilot="relay", expected_duration=2
+                )
                 tasks.append(manager.submit_task(work))
             return any(task.done() and task.info.pilot == "relay.3" for task in tasks)
 
