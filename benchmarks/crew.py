@@ -35,16 +35,16 @@ class Server:
     def __init__(self) -> None:
         self.inbox: deque[tuple[bytes, Message, list[bytes]]] = deque()
         self.spawned: list[str] = []
-        self.running: deque[tuple[bytes, messages.Run, bytes]] = deque()
+        self.running: deque[tuple[bytes, messages.RunBatch, bytes]] = deque()
 
     def send(self, peer: bytes, message: Message, frames: Sequence[Any] = ()) -> bool:
         messages.encode(message)
-        if isinstance(message, messages.Spawn):
+        if isinstance(message, messages.StartWorker):
             self.spawned.append(message.spec.name)
-        elif isinstance(message, messages.Run):
+        elif isinstance(message, messages.RunBatch):
             self.running.append((peer, message, frames[0]))
-        elif isinstance(message, messages.Enter):
-            self.inbox.append((peer, messages.Entered(), []))
+        elif isinstance(message, messages.EnterCluster):
+            self.inbox.append((peer, messages.NodeReady(), []))
         return True
 
     def receive(self) -> tuple[bytes, Message, list[bytes]] | None:
@@ -59,7 +59,7 @@ class Server:
         """The batch that was begun first is done."""
         peer, run, body = self.running.popleft()
         outcomes = [Outcome(work.task, OK, 0.0, 0.0) for work in messages.decode_batch(body).works]
-        head = messages.Outcomes(run.batch, peer.decode(), len(outcomes))
+        head = messages.OutcomesReport(run.batch, peer.decode(), len(outcomes))
         self.inbox.append((peer, head, [messages.encode(outcomes)]))
 
 
@@ -92,18 +92,18 @@ def measure(nodes: int) -> tuple[float, float, float, float]:
     crew.started = True
     for number in range(nodes):
         node = Node(f"n{number}", f"n{number}", CORES, [], 1 << 40)
-        server.inbox.append((f"node:{number}".encode(), messages.Join(node, "tcp://10.0.0.1:1"), []))
+        server.inbox.append((f"node:{number}".encode(), messages.JoinNode(node, "tcp://10.0.0.1:1"), []))
     crew.attend()
     crew.attend()
     workers = len(server.spawned)
     assert workers == nodes * CORES
-    body = messages.encode(messages.Batch([messages.Work(1, 0, None)], {}))
+    body = messages.encode(messages.BatchBody([messages.Work(1, 0, None)], {}))
     count = 0
 
     def add(patience: float) -> None:
         nonlocal count
         count += 1
-        crew.add(messages.Run(count, SLOT, [1], ["f"], [], patience, False, 0.0), [body])
+        crew.add(messages.RunBatch(count, SLOT, [1], ["f"], [], patience, False, 0.0), [body])
 
     crew._codes["f"] = b""
     for _ in range(workers):

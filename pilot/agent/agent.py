@@ -32,7 +32,7 @@ from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import candidates, reach, split, usable
 from pilot.wire.channel import Client, Frame, Server
-from pilot.wire.link import Line
+from pilot.wire.link import Link
 from pilot.wire.messages import Message
 from pilot.wire.processes import MARK, allow_files, end_marked, end_with_me, make_folders, remove_folders
 from pilot.wire.session import (
@@ -112,7 +112,7 @@ class Agent:
             )
         elif (lacking := lacks_gpus(home, settings.gpus)) is not None:
             self._crew.broken = f"its {lacking}"
-        self._line = Line(lambda message, frames: self._manager.send(message, frames))
+        self._line = Link(lambda message, frames: self._manager.send(message, frames))
         self._heard = time.monotonic()
         self._ready_said = False
         #: Of the crew's nodes, as the manager knows them.
@@ -179,26 +179,26 @@ class Agent:
 
     def _received(self, message: Message, frames: list[bytes]) -> None:
         self._heard = time.monotonic()
-        if isinstance(message, messages.Numbered):
+        if isinstance(message, messages.Envelope):
             if self._line.take(message):
                 self._line.done(message.seq)
                 self._received(messages.decode(frames[0]), frames[1:])
-        elif isinstance(message, messages.Run):
+        elif isinstance(message, messages.RunBatch):
             self._crew.add(message, frames)
         elif isinstance(message, messages.Ack):
             if message.sender == self._line.stream:
                 self._line.free(message.seq)
-        elif isinstance(message, messages.Beat):
+        elif isinstance(message, messages.Heartbeat):
             if message.sender != self._line.stream:
                 self._hello()
             self._line.hear(message)
-        elif isinstance(message, messages.Again):
+        elif isinstance(message, messages.Resend):
             self._line.repeat(message)
         elif isinstance(message, messages.Welcome):
             self._welcomed(message)
-        elif isinstance(message, messages.Cancel):
+        elif isinstance(message, messages.CancelTasks):
             self._crew.cancel(message.tasks)
-        elif isinstance(message, messages.Shrink):
+        elif isinstance(message, messages.ReleaseNodes):
             self._crew.shrink(message.count)
         elif isinstance(message, messages.Drain):
             self._draining = True
@@ -214,12 +214,12 @@ class Agent:
     def _welcomed(self, message: messages.Welcome) -> None:
         """A manager that knows us: a new one gets what no manager has acknowledged, then what we still have."""
         if message.sender != self._line.stream:
-            self._line.start(message.sender, stale=(messages.Ready,))
+            self._line.start(message.sender, stale=(messages.AgentReady,))
             self._ready_said = False
 
     def _report(self, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Send to the manager; what it must not miss is kept until it has acknowledged it."""
-        if isinstance(message, messages.Started | messages.Broken):
+        if isinstance(message, messages.TaskStarted | messages.Broken):
             self._manager.send(message, frames)
         else:
             self._line.send(message, frames)
@@ -241,7 +241,7 @@ class Agent:
     def _say_ready(self, batches: dict[int, list[int]]) -> None:
         self._changes = self._crew.changes
         left = None if self._ends is None else self._ends - time.time()
-        self._report(messages.Ready(self._crew.nodes, batches, self._engine.client(), left, self._crew.qpus))
+        self._report(messages.AgentReady(self._crew.nodes, batches, self._engine.client(), left, self._crew.qpus))
 
     def _beat(self, poller: zmq.Poller) -> None:
         self._manager.send(self._line.beat())
@@ -269,7 +269,7 @@ class Agent:
                 self._say_ready({})
         elif not self._expiring:
             self._expiring = True
-            self._report(messages.Expiring("the resource manager says that the job's end is near"))
+            self._report(messages.JobExpiring("the resource manager says that the job's end is near"))
 
     def _look_for_manager(self) -> None:
         """Have a thread find out how the manager can be reached now."""

@@ -72,7 +72,7 @@ Report = Callable[[Message, Sequence[Frame]], None]
 
 
 class _Batch:
-    def __init__(self, run: messages.Run, body: bytes) -> None:
+    def __init__(self, run: messages.RunBatch, body: bytes) -> None:
         self.run = run
         self.body = body
         #: Tasks of which neither an outcome came nor that they were given back.
@@ -263,7 +263,7 @@ class Crew:
         self.broken = reason
         self._wake()
 
-    def add(self, run: messages.Run, frames: list[bytes]) -> None:
+    def add(self, run: messages.RunBatch, frames: list[bytes]) -> None:
         """Take a batch."""
         self._codes.update(zip(run.sent, frames[1:], strict=True))
         batch = _Batch(run, frames[0])
@@ -285,7 +285,7 @@ class Crew:
                 self._give_back(batch, "given back for a cancellation, not begun")
         for worker in self._workers.values():
             if not all(wanted.isdisjoint(batch.run.tasks) for batch in worker.batches):
-                self._send(worker, messages.Cancel(list(tasks)))
+                self._send(worker, messages.CancelTasks(list(tasks)))
                 worker.unwanted |= wanted
                 worker.obey_by = worker.obey_by or time.monotonic() + _obey_seconds(worker)
 
@@ -299,9 +299,9 @@ class Crew:
         now = time.monotonic()
         for worker in self._workers.values():
             if worker.joined and now - worker.told >= WORKER_BEAT_SECONDS:
-                self._send(worker, messages.Beat())
+                self._send(worker, messages.Heartbeat())
         for place in [place for place in self._places.values() if place.peer is not None]:
-            reached = self._server.send(place.peer, messages.Beat())  # type: ignore[arg-type]
+            reached = self._server.send(place.peer, messages.Heartbeat())  # type: ignore[arg-type]
             place.unreached = 0 if reached else place.unreached + 1
             if place.unreached >= NODE_UNREACHED or now - place.heard > NODE_SILENT_SECONDS:
                 self._lose_place(place, "cannot be reached any more")
@@ -341,7 +341,7 @@ class Crew:
 
     # ---- nodes ----------------------------------------------------------------------------------------------
 
-    def _join(self, peer: bytes, message: messages.Join) -> None:
+    def _join(self, peer: bytes, message: messages.JoinNode) -> None:
         node = message.node
         if node.name in self._places:
             self._server.send(peer, messages.Refused(f"this pilot has a node {node.name} already"))
@@ -358,7 +358,7 @@ class Crew:
         """Tell new nodes how to enter the engine's cluster, once that is up."""
         for place in self._places.values():
             if place.peer is not None and not place.invited:
-                place.invited = self._server.send(place.peer, messages.Enter(self._engine.client()))
+                place.invited = self._server.send(place.peer, messages.EnterCluster(self._engine.client()))
 
     def _entered(self, place: Place) -> None:
         place.entered = True
@@ -409,30 +409,30 @@ class Crew:
         worker.heard = time.monotonic()
         if isinstance(message, messages.Hello):
             self._joined(worker, message)
-        elif isinstance(message, messages.Outcomes):
+        elif isinstance(message, messages.OutcomesReport):
             self._report(self._outcomes(worker, message.batch, message.count), frames)
             if (batch := self._batches.get(message.batch)) is not None:
                 batch.open -= message.count
                 if batch.open > 0:
                     batch.partial.append(frames[0])
                 self._progressed(worker, batch)
-        elif isinstance(message, messages.Lost):
+        elif isinstance(message, messages.UnfinishedTasks):
             self._report(message, ())
             if (batch := self._batches.get(message.batch)) is not None:
                 batch.returned.update(message.tasks)
                 batch.open -= len(message.tasks)
                 self._progressed(worker, batch)
-        elif isinstance(message, messages.Started):
+        elif isinstance(message, messages.TaskStarted):
             self._report(message, ())
-        elif isinstance(message, messages.Leaving):
+        elif isinstance(message, messages.WorkerLeaving):
             worker.leaving = True
             worker.leave_by = time.monotonic() + _obey_seconds(worker)
             self._ready_for_more.pop(worker.name, None)
-        elif isinstance(message, messages.Device):
+        elif isinstance(message, messages.DeviceReport):
             worker.reported = True
             self._device_said(worker, message)
 
-    def _device_said(self, worker: _Worker, message: messages.Device) -> None:
+    def _device_said(self, worker: _Worker, message: messages.DeviceReport) -> None:
         name, info = worker.shape.qpu, message.info
         self._device_deaths[name] = 0
         if info.problem:
@@ -458,8 +458,10 @@ class Crew:
             self._queue.remove(batch)
             self._give_back(batch, f"given back, not begun: {name} cannot be used")
 
-    def _outcomes(self, worker: _Worker, batch: int, count: int) -> messages.Outcomes:
-        return messages.Outcomes(batch, worker.name, count, worker.place.name, worker.gpu_names(), worker.shape.qpu)
+    def _outcomes(self, worker: _Worker, batch: int, count: int) -> messages.OutcomesReport:
+        return messages.OutcomesReport(
+            batch, worker.name, count, worker.place.name, worker.gpu_names(), worker.shape.qpu
+        )
 
     def _node_received(self, peer: bytes, message: Message) -> None:
         place = next((one for one in self._places.values() if one.peer == peer), None)
@@ -467,13 +469,13 @@ class Crew:
             reason = f"it runs Python and quantum-pilot {message.versions}, the agent {versions()}"
             log.warning("node %s is refused: %s", message.host, reason)
             self._server.send(peer, messages.Refused(reason))
-        elif isinstance(message, messages.Join):
+        elif isinstance(message, messages.JoinNode):
             self._join(peer, message)
         elif place is not None:
             place.heard = time.monotonic()
-            if isinstance(message, messages.Entered):
+            if isinstance(message, messages.NodeReady):
                 self._entered(place)
-            elif isinstance(message, messages.Gone):
+            elif isinstance(message, messages.WorkerGone):
                 self._gone(message.worker, message.reason, message.blameless)
             elif isinstance(message, messages.Broken):
                 self._lose_place(place, message.reason)
@@ -531,7 +533,7 @@ class Crew:
 
     def _give_back(self, batch: _Batch, reason: str) -> None:
         del self._batches[batch.run.batch]
-        self._report(messages.Lost(batch.run.batch, "", batch.run.tasks, reason, False), ())
+        self._report(messages.UnfinishedTasks(batch.run.batch, "", batch.run.tasks, reason, False), ())
 
     # ---- giving work ----------------------------------------------------------------------------------------
 
@@ -646,7 +648,7 @@ class Crew:
         self._ready_for_more.pop(worker.name, None)
         self._may_have_more(worker)
         batch.began = time.monotonic()
-        run = messages.Run(
+        run = messages.RunBatch(
             run.batch,
             run.resources,
             [],
@@ -786,21 +788,21 @@ class Crew:
         if place.peer is None or self._engine.central:
             self._call(self._engine.spawn, spec, functools.partial(self._gone, worker.name))
         else:
-            self._server.send(place.peer, messages.Spawn(spec))
+            self._server.send(place.peer, messages.StartWorker(spec))
         return worker
 
     def _kill(self, worker: _Worker) -> None:
         if worker.place.peer is None or self._engine.central:
             self._call(self._engine.kill, worker.name)
         else:
-            self._server.send(worker.place.peer, messages.Kill(worker.name))
+            self._server.send(worker.place.peer, messages.KillWorker(worker.name))
 
     def _end_left(self, worker: _Worker) -> None:
         """What the tasks of a worker that is gone have started ends before another one has its cores."""
         if worker.place.peer is None:
             self._call(end_left, self._settings.mark, worker.name, worker.pid)
         else:
-            self._server.send(worker.place.peer, messages.Kill(worker.name, worker.pid))
+            self._server.send(worker.place.peer, messages.KillWorker(worker.name, worker.pid))
 
     def _environment(self, worker: _Worker) -> dict[str, str]:
         environment = with_threads(max(1, int(worker.shape.num_cpus)), self._settings.environment)
@@ -867,7 +869,7 @@ class Crew:
             return
         obeyed = worker.obey_by is not None and not worker.overdue
         blame = not obeyed and not worker.innocent
-        self._report(messages.Lost(batch.run.batch, worker.name, tasks, reason, blame, not obeyed), ())
+        self._report(messages.UnfinishedTasks(batch.run.batch, worker.name, tasks, reason, blame, not obeyed), ())
 
     # ---- small ----------------------------------------------------------------------------------------------
 

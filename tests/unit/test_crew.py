@@ -50,7 +50,7 @@ class World:
         self.crew._calls.submit(bool).result()
         for number in range(nodes):
             node = Node(f"n{number}", f"n{number}", CORES, self.gpus, MEMORY)
-            self.inbox.append((f"node:n{number}".encode(), messages.Join(node, "tcp://10.0.0.1:1"), []))
+            self.inbox.append((f"node:n{number}".encode(), messages.JoinNode(node, "tcp://10.0.0.1:1"), []))
         self.attend()
 
     def attend(self) -> None:
@@ -83,12 +83,12 @@ class World:
 
     def send(self, peer: bytes, message: Any, frames: Any = ()) -> bool:
         name = peer.decode()
-        if isinstance(message, messages.Enter):
-            self.inbox.append((peer, messages.Entered(), []))
-        elif isinstance(message, messages.Spawn):
+        if isinstance(message, messages.EnterCluster):
+            self.inbox.append((peer, messages.NodeReady(), []))
+        elif isinstance(message, messages.StartWorker):
             self.spawned[message.spec.name] = message.spec.resources
             self.nodes_of[message.spec.name] = peer
-        elif isinstance(message, messages.Run):
+        elif isinstance(message, messages.RunBatch):
             assert name in self.joined
             self.given.setdefault(name, []).append(message.batch)
         elif isinstance(message, messages.Stop):
@@ -108,20 +108,20 @@ class World:
             self.attend()
 
     def run(self, batch: int, needs: Resources = SLOT, patience: float = 10.0) -> None:
-        work = messages.encode(messages.Batch([messages.Work(batch, 0, None)], {}))
+        work = messages.encode(messages.BatchBody([messages.Work(batch, 0, None)], {}))
         sent = [work, b""]
-        self.crew.add(messages.Run(batch, needs, [batch], ["f"], ["f"], patience, False, 0.0), sent)
+        self.crew.add(messages.RunBatch(batch, needs, [batch], ["f"], ["f"], patience, False, 0.0), sent)
 
     def finish(self, name: str) -> None:
         batch = self.given[name].pop(0)
         body = messages.encode([Outcome(batch, OK, 0.0, 0.0)])
-        self.inbox.append((name.encode(), messages.Outcomes(batch, name, 1), [body]))
+        self.inbox.append((name.encode(), messages.OutcomesReport(batch, name, 1), [body]))
 
     def busy(self) -> dict[str, list[int]]:
         return {name: batches for name, batches in self.given.items() if batches}
 
     def lost(self) -> list[int]:
-        return [task for one in self.reports if isinstance(one, messages.Lost) for task in one.tasks]
+        return [task for one in self.reports if isinstance(one, messages.UnfinishedTasks) for task in one.tasks]
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_an_mpi_task_that_fits_no_more_is_given_back(make_world: Any) -> None:
     world.attend()
     world.join_all()
     assert world.lost() == [1]
-    (lost,) = [one for one in world.reports if isinstance(one, messages.Lost)]
+    (lost,) = [one for one in world.reports if isinstance(one, messages.UnfinishedTasks)]
     assert not lost.blame and not lost.begun and "8 such ranks, 12 are needed" in lost.reason
     assert list(world.busy().values()) == [[2]]
 
@@ -230,7 +230,7 @@ def test_a_worker_that_leaves_is_gone_whatever_its_engine_says(
     for seconds in ("OBEY_SECONDS", "LEAVE_SECONDS", "ENFORCE_SECONDS", "EXIT_GRACE"):
         monkeypatch.setattr(crew_module, seconds, 0.0)
     world.crew._next_enforce = 0.0
-    world.inbox.append((name.encode(), messages.Leaving(), []))
+    world.inbox.append((name.encode(), messages.WorkerLeaving(), []))
     if ends:
         world.finish(name)
     for _ in range(4):
@@ -247,7 +247,7 @@ def test_workers_to_which_nothing_is_sent_hear_of_the_agent(make_world: Any, mon
     send = world.send
 
     def record(peer: bytes, message: Any, frames: Any = ()) -> bool:
-        if isinstance(message, messages.Beat):
+        if isinstance(message, messages.Heartbeat):
             beats.append(peer)
         return bool(send(peer, message, frames))
 
