@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -75,27 +76,42 @@ def arguments(about: str | None, *, engines: Iterable[str] = BARE, repeat: int =
     return parser
 
 
-def measured(name: str, tree: Path | None = None, **settings: Any) -> Figures:
-    """Runs the calling script's `measure` for one contestant in a fresh interpreter, with the library in `tree`."""
+def measured(name: str, tree: Path | None = None, script: str | None = None, **settings: Any) -> Figures:
+    """Runs `measure` of the calling script, or of another benchmark, for one contestant in a fresh interpreter, with
+    the library in `tree`."""
     sys.stderr.write(f"  measuring {name}{f' in {tree}' if tree else ''}\n")
     environment = dict(os.environ)
     if tree is not None:
         environment["PYTHONPATH"] = os.pathsep.join(str(tree / folder) for folder in ("", "plugins", "miniapps"))
     with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
         figures = Path(folder, "figures.json")
-        command = [sys.executable, sys.argv[0], "--measure", name, json.dumps(settings), str(figures)]
+        file = Path(__file__).with_name(f"{script}.py") if script else sys.argv[0]
+        command = [sys.executable, file, "--measure", name, json.dumps(settings), str(figures)]
         subprocess.run(command, check=True, env=environment)
         return json.loads(figures.read_text())
 
 
 @contextlib.contextmanager
 def checked_out(commit: str) -> Iterator[Path]:
-    """The files of a commit in a folder of their own."""
+    """The files of a commit in a folder of their own, with the entry points that it has."""
     here = Path(__file__).resolve().parent
     with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
         archive = subprocess.run(["git", "archive", commit], cwd=here.parent, capture_output=True, check=True)
         subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        _write_entry_points(Path(folder))
         yield Path(folder)
+
+
+def _write_entry_points(tree: Path) -> None:
+    """The metadata that an installation of this tree would have: found before the installed one of this checkout."""
+    project = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
+    folder = tree / f"quantum_pilot-{metadata.version('quantum-pilot')}.dist-info"
+    folder.mkdir()
+    version = f"Metadata-Version: 2.1\nName: quantum-pilot\nVersion: {metadata.version('quantum-pilot')}\n"
+    (folder / "METADATA").write_text(version)
+    with (folder / "entry_points.txt").open("w") as file:
+        for group, entries in project["entry-points"].items():
+            file.write(f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in entries.items()))
 
 
 def median(runs: list[Figures]) -> Figures:
