@@ -30,8 +30,9 @@ from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import hosts, is_loopback, reach, split
 from pilot.wire.channel import Client
+from pilot.wire.folders import remove_folders
 from pilot.wire.messages import Message
-from pilot.wire.processes import end_left, end_marked, remove_folders
+from pilot.wire.processes import end_left, end_marked
 from pilot.wire.session import JOB, AgentAddress, AgentSettings, Connection, SessionFolder, agent_path
 from pilot.worker.rank import told_rank
 

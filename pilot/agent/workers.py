@@ -28,11 +28,10 @@ from pilot.resources import SLOT, Capacity, Node, QPUInfo, Resources, shortage
 from pilot.results import TIMED_OUT, Outcome
 from pilot.version import versions
 from pilot.wire import messages
-from pilot.wire.channel import Frame, Keys, Server
+from pilot.wire.channel import MAIN, Frame, Keys, Server
 from pilot.wire.messages import Message
 from pilot.wire.processes import end_left, with_threads
 from pilot.wire.session import AgentSettings
-from pilot.worker import MAIN
 from pilot.worker import gpus as gpu_variables
 from pilot.worker.device import unusable
 

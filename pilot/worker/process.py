@@ -31,11 +31,11 @@ from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Outcome
 from pilot.version import versions
 from pilot.wire import messages, payload
 from pilot.wire.callables import Snapshot, is_lasting, together
-from pilot.wire.channel import Client
+from pilot.wire.channel import MAIN, Client
 from pilot.wire.messages import Work
 from pilot.wire.pickles import forget_classes
 from pilot.wire.processes import end_below
-from pilot.worker import MAIN, device, mpi, programs, task_process
+from pilot.worker import device, mpi, programs, task_process
 from pilot.worker.capture import Capture
 
 #: Seconds after which a running batch sends what it has, and says which task it is at.
