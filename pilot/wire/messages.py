@@ -119,7 +119,7 @@ class RunBatch(Message, frozen=True, array_like=True):
     functions: list[str]
     sent: list[str]
     #: Seconds after which the worker gives back what it has not begun.
-    patience: float
+    give_back_seconds: float
     #: Its worker must have nothing else: this batch may kill it.
     alone: bool
     #: The longest timeout of its tasks; 0 when they have none.

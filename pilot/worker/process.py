@@ -82,7 +82,7 @@ class _Batch:
         self.lock = threading.Lock()
         self.id = run.batch
         self.functions = run.functions
-        self.patience = run.patience
+        self.give_back_seconds = run.give_back_seconds
         self.resources = run.resources
         self.hosts = run.hosts
         self.gpus = run.gpus
@@ -389,8 +389,8 @@ class _Worker:
             if at != batch.told and runs >= FLUSH_SECONDS / 2:
                 batch.told = at
                 client.send(messages.TaskStarted(batch.id, self._spec.name, work.task))
-            impatient = now - batch.began > batch.patience
-        if impatient:
+            is_late = now - batch.began > batch.give_back_seconds
+        if is_late:
             self._give_back(client)
 
     def _cancel(self, client: Client, batch: _Batch, tasks: Sequence[int]) -> None:

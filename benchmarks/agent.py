@@ -2,7 +2,7 @@
 
 Nothing runs: nodes, workers and the network are played by this script, so that 64 nodes of 128 cores fit on a laptop.
 
-    python benchmarks/crew.py
+    python benchmarks/agent.py
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pilot.agent.workers import Crew
+from pilot.agent.dispatcher import Dispatcher
+from pilot.agent.workers import WorkerPool
 from pilot.resources import SLOT, Node
 from pilot.results import OK, Outcome
 from pilot.version import versions
@@ -88,47 +89,47 @@ def measure(nodes: int) -> tuple[float, float, float, float]:
         pilot="p", mark="mark", engine="process", remote=True, nodes=nodes + 1, cores=CORES, gpus=0, memory=1 << 40,
         walltime=None, drain=0.0, ports=None, sys_path=(), working_directory="/", environment={}, orphan_timeout=60.0,
     )  # fmt: skip
-    crew = Crew(Engine(), home, server, (b"", b""), settings, Path("/"), lambda *_: None, lambda: None)  # type: ignore[arg-type]
-    crew.started = True
+    pool = WorkerPool(Engine(), home, server, (b"", b""), settings, Path("/"), lambda: None)  # type: ignore[arg-type]
+    pool.started = True
+    dispatcher = Dispatcher(pool, server, lambda *_: None)  # type: ignore[arg-type]
     for number in range(nodes):
         node = Node(f"n{number}", f"n{number}", CORES, [], 1 << 40)
         server.inbox.append((f"node:{number}".encode(), messages.JoinNode(node, "tcp://10.0.0.1:1"), []))
-    crew.attend()
-    crew.attend()
+    dispatcher.attend()
+    dispatcher.attend()
     workers = len(server.spawned)
     assert workers == nodes * CORES
     body = messages.encode(messages.BatchBody([messages.Work(1, 0, None)], {}))
     count = 0
 
-    def add(patience: float) -> None:
+    def add(seconds: float) -> None:
         nonlocal count
         count += 1
-        crew.add(messages.RunBatch(count, SLOT, [1], ["f"], [], patience, False, 0.0), [body])
+        dispatcher.add(messages.RunBatch(count, SLOT, [1], ["f"], ["f"], seconds, False, 0.0), [body, b""])
 
-    crew._codes["f"] = b""
     for _ in range(workers):
         add(10.0)
     began = time.perf_counter()
     for _ in range(workers):
         server.join()
-        crew.attend()
+        dispatcher.attend()
     joining = (time.perf_counter() - began) / workers * 1e6
     times = []
-    for patience in (0.2, 10.0):
+    for seconds in (0.2, 10.0):
         for _ in range(2 * workers):  # as many as the manager sends ahead
-            if patience < 1.0:
-                add(patience)
-        crew.attend()
+            if seconds < 1.0:
+                add(seconds)
+        dispatcher.attend()
         began = time.perf_counter()
         for _ in range(BATCHES):
             server.finish()
-            add(patience)
-            crew.attend()
+            add(seconds)
+            dispatcher.attend()
         times.append((time.perf_counter() - began) / BATCHES * 1e6)
     began = time.perf_counter()
-    crew.beat()
+    pool.beat()
     beat = time.perf_counter() - began
-    crew.stop()
+    pool.stop()
     return joining, times[0], times[1], beat
 
 
