@@ -16,7 +16,8 @@ from math import inf
 
 from qiskit import QuantumCircuit
 
-from pilot.quantum.aer import Simulator, run_circuit
+from pilot.quantum.aer import run_circuit
+from pilot.quantum.aer_simulators import Simulator
 from pilot.quantum.costs import Estimate, choose, facts, predict
 
 SHOTS = 1000

@@ -5,7 +5,6 @@ Read next: ``interfaces.py`` (who serves these) and ``manager.py``.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, did_you_mean
 from pilot.fields import (
     Amount,
     AtLeastOne,
@@ -172,8 +171,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
         if table is None and tables:
             raise DescriptionError(f"{where} has several tables: say which of {', '.join(tables)}", field="table")
         if table is not None and table not in tables:
-            near = difflib.get_close_matches(table, tables, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = did_you_mean(table, tables)
             listed = ", ".join(tables) or "no table"
             raise DescriptionError(f"{where} has no table {table!r}{hint}; it has {listed}", field="table", given=table)
         given: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
@@ -22,8 +22,6 @@ from pilot.resources import SLOT, CircuitFacts, Option, QPUInfo, Resources, Term
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
-
-    from pilot.quantum.outcomes import Outcomes
 
 # ---- launchers ------------------------------------------------------------------------------------------------
 
@@ -230,6 +228,30 @@ class Engine(ABC):
 # ---- QPUs -----------------------------------------------------------------------------------------------------
 
 
+def _no_job(job: str) -> None:
+    """Nobody wants to know a job's native id."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a QPU."""
+
+    #: Compiled for `QPU.target`, at most `QPUInfo.max_circuits`.
+    circuits: Sequence[QuantumCircuit]
+    #: Of each circuit; None: exact probabilities (simulators only).
+    shots: int | None
+    #: One a circuit; used where results are computed, ignored by devices.
+    seeds: Sequence[int]
+    #: Called with the job's native id once it is submitted, when it has one.
+    on_job: Callable[[str], None] = _no_job
+
+
+class CircuitResult(Protocol):
+    """What one circuit gave: an `Outcomes` of `pilot.quantum.outcomes`."""
+
+    def get_counts(self) -> Mapping[str, float]:
+        """How often each bit string came, or how probable it is: as Qiskit's ``get_counts`` writes it."""
+
+
 class QPU(ABC):
     """Runs circuits: a device, a vendor's service, or a simulator of one.
 
@@ -270,23 +292,13 @@ class QPU(ABC):
         """What circuits are compiled for, of the calibration that `info` tells; None: it takes them as they are."""
 
     @abstractmethod
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> Sequence[CircuitResult | Mapping[str, float]]:
         """Run one job and wait for it.
 
-        Args:
-            circuits: compiled for `target`, at most `QPUInfo.max_circuits`.
-            shots: of each circuit; None: exact probabilities (simulators only).
-            seeds: one a circuit; used where results are computed, ignored by devices.
-            on_job: called with the job's native id once it is submitted, when it has one.
-
         Returns:
-            One `Outcomes` a circuit, with the circuit's registers, in order.
+            For each circuit in order its counts by bit string (bit 0 rightmost, registers set apart by a space, the
+            circuit's first rightmost: as Qiskit's ``get_counts``), or its probabilities where `Run.shots` is None; or
+            an `Outcomes`.
 
         Raises:
             QPUError: the job failed; the vendor's own words are in the message.
@@ -318,13 +330,46 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     gpus: int
 
 
+class WorkFunction:
+    """A function with settings, for `Part.function`: an object that never changes.
+
+    It travels to each worker once. Objects that are equal are the same function, so a class of these compares and
+    hashes them by their settings, as a frozen dataclass does.
+    """
+
+    #: The weights of its tasks are seconds, not units of its own.
+    weighs_seconds: ClassVar[bool] = False
+
+    def __call__(self, *args: Any) -> Any:
+        """Run one task."""
+        raise NotImplementedError
+
+
+class JointFunction(WorkFunction):
+    """A `WorkFunction` that a worker gives all tasks that wait for it, to be run together."""
+
+    def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run several tasks.
+
+        Args:
+            calls: the arguments of each.
+
+        Returns:
+            For each in order its result, or the exception that it fails with.
+        """
+        raise NotImplementedError
+
+    def __call__(self, *args: Any) -> Any:
+        (result,) = self.run_together([args])
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """One task that a description becomes."""
 
-    #: What a worker runs: ``function(*args)``. A class whose objects are the same function whenever they are equal sets
-    #: ``immutable``; one whose tasks are weighed in seconds that they are expected to take sets ``weighs_seconds``; one
-    #: that can run several tasks at once sets ``immutable`` and has ``run_together(list of args) -> list of results or
-    #: exceptions``.
+    #: What a worker runs: ``function(*args)``.
     function: Callable[..., Any]
     args: tuple[Any, ...]
     #: How long it takes, in units that are the same for all tasks of its function.

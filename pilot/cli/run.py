@@ -8,7 +8,6 @@ writes none of them.
 from __future__ import annotations
 
 import argparse
-import difflib
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
@@ -17,10 +16,10 @@ import msgspec.inspect
 
 from pilot import registry
 from pilot.cli import streams
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 #: The group of entry points.
 MINIAPPS = "pilot.miniapps"
@@ -60,7 +59,7 @@ def run_miniapp(parser: argparse.ArgumentParser, name: str | None, flags: list[s
         return 0
     names = sorted(registry.names(MINIAPPS))
     if name not in names:
-        raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{_nearest(name, names)}")
+        raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{did_you_mean(name, names)}")
     miniapp: type[MiniApp] = registry.load(MINIAPPS, name)
     own = settings_parser(miniapp.Settings, prog=f"pilot run {name}", description=inspect.getdoc(miniapp) or "")
     work = miniapp(read_settings(miniapp.Settings, own, flags))
@@ -105,7 +104,7 @@ def read_settings(settings: type[S], parser: argparse.ArgumentParser, flags: lis
     if unknown:
         known = [_flag(field.name) for field in msgspec.structs.fields(settings)]
         raise DescriptionError(
-            f"unknown argument {unknown[0]!r}{_nearest(unknown[0].split('=')[0], known)}; {_help(parser)}"
+            f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0].split('=')[0], known)}; {_help(parser)}"
         )
     values = vars(chosen)
     try:
@@ -142,11 +141,6 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 def _flag(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
-
-
-def _nearest(given: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _help(parser: argparse.ArgumentParser) -> str:

@@ -27,7 +27,7 @@ import msgspec
 from pilot import registry
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, SessionError
-from pilot.interfaces import Job, Offer, Prepared
+from pilot.interfaces import Job, Offer, Prepared, WorkFunction
 from pilot.manager.handles import Pilot, Scaler, Task, tasks_of
 from pilot.manager.jobs import Fleet
 from pilot.manager.journal import Journal, Reader
@@ -742,7 +742,7 @@ class PilotManager:
             if function is None:
                 name = name_of(work)
                 function = Function(len(self._functions) + 1, digest, name)
-                if getattr(type(work), "weighs_seconds", False):
+                if isinstance(work, WorkFunction) and work.weighs_seconds:
                     function.seconds = 1.0
                 self._conductor.codes[digest] = code
                 self._functions[digest] = function

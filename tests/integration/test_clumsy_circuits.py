@@ -104,7 +104,8 @@ class Moody(QPU):
     def target(self):
         return None
 
-    def run(self, circuits, shots, seeds, on_job=lambda job: None):
+    def run(self, run):
+        circuits = run.circuits
         if self.kind == "run":
             raise ZeroDivisionError("half a qubit")
         if self.kind == "few":
@@ -114,10 +115,10 @@ class Moody(QPU):
         if self.kind == "order":
             with open("/" + self.notes, "a") as file:
                 file.write("".join(circuit.name + "\\n" for circuit in circuits))
-        on_job("job")
+        run.on_job("job")
         if self.ended.wait({"slow": 1, "waits": 60}.get(self.kind, 0)):
             raise QPUCancelled("it was cancelled", qpu=self.name)
-        return [run_circuit(circuit, shots, seed) for circuit, seed in zip(circuits, seeds)]
+        return [run_circuit(circuit, run.shots, seed) for circuit, seed in zip(circuits, run.seeds)]
 
     def cancel(self):
         self.ended.set()

@@ -138,9 +138,9 @@ def test_words_are_texts_and_paths() -> None:
 
 UNKNOWN = {
     "pilot, near": (PILOT, {"core_per_node": 2}, "core_per_node", "did you mean 'cores_per_node'?"),
-    "pilot, far": (PILOT, {"zzz": 2}, "zzz", "It has: resource, engine"),
+    "pilot, far": (PILOT, {"zzz": 2}, "zzz", "it has: resource, engine"),
     "task, near": (TASK, {"function": len, "num_cpu": 2}, "num_cpu", "did you mean 'num_cpus'?"),
-    "task, far": (TASK, {"function": len, "zzz": 2}, "zzz", "It has: function, args"),
+    "task, far": (TASK, {"function": len, "zzz": 2}, "zzz", "it has: function, args"),
 }
 
 

@@ -9,7 +9,8 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import Statevector, random_unitary
 
-from pilot.quantum.aer import Simulator, run_circuit
+from pilot.quantum.aer import run_circuit
+from pilot.quantum.aer_simulators import Simulator
 from pilot.quantum.costs import Estimate, choose, facts, predict
 
 METHODS = ("statevector", "matrix_product_state", "density_matrix", "stabilizer")

@@ -16,6 +16,7 @@ import numpy as np
 
 from pilot.quantum import costs
 from pilot.quantum.aer import MAX_DEFERRED_QUBITS, MAX_LISTED_BITS
+from pilot.quantum.cutting.results import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,42 +58,6 @@ class Workers:
         """How many circuits of so many bytes it runs side by side."""
         fitting = math.inf if math.isinf(self.memory) else self.memory // max(1.0, memory)
         return self.nodes * int(min(self.slots, fitting))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What a plan is expected to take."""
-
-    #: In all; infinite: it cannot run.
-    seconds: float
-    run_seconds: float
-    reconstruct_seconds: float
-    #: Bytes of the largest state.
-    memory: float
-    #: Why it cannot run; "" if it can.
-    problem: str = ""
-
-    def __str__(self) -> str:
-        return self.problem or f"{self.seconds:.3g} s"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One way to run the circuit that was considered."""
-
-    #: Most qubits of a piece that were allowed.
-    max_qubits: int
-    #: How many cuts; 0: not cut.
-    cuts: int
-    overhead: float
-    num_distinct: int
-    prediction: Prediction
-    #: Which limit it breaks; "" if none.
-    rejected: str = ""
-
-    def __str__(self) -> str:
-        what = f"pieces of at most {self.max_qubits} qubits" if self.cuts else "not cut"
-        return f"{what}: {self.rejected or self.prediction}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,12 +23,13 @@ from pilot.errors import DescriptionError
 from pilot.quantum import costs as simulation
 from pilot.quantum.aer import exact_value, run_circuits, warm_up
 from pilot.quantum.cutting import costs
-from pilot.quantum.cutting.costs import Costs, Prediction, Workers, estimates
+from pilot.quantum.cutting.costs import Costs, Workers, estimates
 from pilot.quantum.cutting.cut_plan import CutPlan
 from pilot.quantum.cutting.decomposition import Decomposition
 from pilot.quantum.cutting.mapping import gather
 from pilot.quantum.cutting.planning import plan
 from pilot.quantum.cutting.reconstruction import reconstruct
+from pilot.quantum.cutting.results import Prediction
 from pilot.quantum.packing import pack
 from pilot.states import is_final
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array
 
+from pilot.quantum.cutting.contraction import variance_of_draws
 from pilot.quantum.cutting.mapping import tree_sum
-from pilot.quantum.estimates import widening
+from pilot.quantum.cutting.results import CutResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pilot.quantum.cutting.decomposition import Decomposition
-    from pilot.quantum.cutting.distributions import Distribution
     from pilot.quantum.cutting.mapping import Mapper
     from pilot.quantum.cutting.samples import Samples
 
@@ -27,21 +27,6 @@ if TYPE_CHECKING:
 _AT_ONCE = 1 << 22
 #: From so many terms times values times fragments on the sum is worth tasks of its own: two seconds of one core.
 PARALLEL_PRODUCTS = 1 << 27
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CutResult:
-    """Expectation values of the observables, in the order they were given, each `(n_observables,)`."""
-
-    values: NDArray[np.float64]
-    #: One standard deviation of `values`: shots and sampled terms together.
-    standard_errors: NDArray[np.float64]
-    #: The part from the finite number of shots.
-    shot_errors: NDArray[np.float64]
-    #: The part from taking a sample of the decomposition's terms; zero if all were taken.
-    sampling_errors: NDArray[np.float64]
-    #: How probable the outcomes of the circuit's measurements are; None: the plan was made without.
-    distribution: Distribution | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -200,33 +185,6 @@ def variance_of(slopes: Sequence[NDArray[np.float64]], variances: Sequence[NDArr
     for slope, variance in zip(slopes, variances, strict=True):
         total += np.sum(slope**2 * variance, axis=0)
     return total
-
-
-def variance_of_draws(
-    decomposition: Decomposition,
-    drawn: NDArray[np.float64],
-    squares: NDArray[np.float64],
-    drawn_variance: NDArray[np.float64],
-    bounds: NDArray[np.float64] | float = 1.0,
-) -> NDArray[np.float64]:
-    """The variance of the sampled terms' share of each value: see `reconstruct`.
-
-    Args:
-        decomposition: all terms.
-        drawn: `Σ m_t s_t T_t`.
-        squares: `Σ m_t T_t²`.
-        drawn_variance: of `drawn`, by shots.
-        bounds: how large a product can be.
-    """
-    n, weight = int(decomposition.draws.sum()), decomposition.draw_weight
-    if n == 0:
-        return np.zeros_like(drawn)
-    if n == 1:  # one draw says nothing about its spread
-        bound: NDArray[np.float64] = np.full_like(drawn, weight**2) * np.square(bounds)
-        return bound
-    square_of_mean = (drawn**2 - drawn_variance) / n**2
-    variance: NDArray[np.float64] = n * weight**2 * (n / (n - 1) * (squares / n - square_of_mean)).clip(min=0)
-    return variance * widening(n - 1)
 
 
 def sums_of(

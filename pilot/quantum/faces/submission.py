@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,7 +13,7 @@ from qiskit import QuantumCircuit
 from qiskit.primitives import PrimitiveResult, PubResult
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, did_you_mean
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
 from pilot.quantum.noise import PackedNoiseModel
 from pilot.resources import ANY_QPU
@@ -114,7 +113,7 @@ def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[s
     for name in given:
         if name not in TASK_FIELDS:
             raise DescriptionError(
-                f"{owner} has no option {name!r}{_instead(name)} It has: {', '.join(TASK_FIELDS)}",
+                f"{owner} has no option {name!r}{_instead(name)}. It has: {', '.join(TASK_FIELDS)}",
                 field=name,
                 given=given[name],
             )
@@ -143,10 +142,7 @@ _INSTEAD = {
 
 def _instead(name: str) -> str:
     """How to say what this option means elsewhere, or the nearest name."""
-    if name in _INSTEAD:
-        return f": {_INSTEAD[name]}."
-    near = difflib.get_close_matches(name, TASK_FIELDS, n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
+    return f": {_INSTEAD[name]}" if name in _INSTEAD else did_you_mean(name, TASK_FIELDS)
 
 
 def ran_on(tasks: Sequence[Future[Any]], fallback: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import math
 import time
-from collections.abc import Callable, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -13,7 +12,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from pilot.errors import QPUError
-from pilot.interfaces import QPU
+from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import refuse
 from pilot_plugins.qpus._jobs import kept
@@ -108,23 +107,17 @@ class PennylaneQPU(QPU):
     def target(self) -> Target | None:
         return None
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> list[Outcomes]:
         self._cancelled.clear()
-        check_job(self.info(), circuits, shots, seeds)
+        check_job(self.info(), run)
 
-        def run(circuit: QuantumCircuit, seed: int) -> Outcomes:
+        def each(circuit: QuantumCircuit, seed: int) -> Outcomes:
             try:
-                return self._run(circuit, shots, seed)
+                return self._run(circuit, run.shots, seed)
             except Exception as error:
                 raise kept(self.name, error, f"running circuit {circuit.name!r}") from error
 
-        return one_by_one(self.name, circuits, seeds, run, self._cancelled)
+        return one_by_one(self.name, run, each, self._cancelled)
 
     def cancel(self) -> None:
         self._cancelled.set()

@@ -58,10 +58,14 @@ class Branches(Assignments):
         copies = [symbol for symbol in named if isinstance(symbol, Variable) and isinstance(symbol.data, Copy)]
         if (live or copies) and (simple := self._simple(node, context)) is not None:
             return simple
-        wide = sum(len(bits_of(symbol.data)) for symbol in live) + sum(len(bits_of(one.data.bits)) for one in copies)
-        if wide > MAX_BITS:
+        width = sum(len(bits_of(symbol.data)) for symbol in live) + sum(len(bits_of(one.data.bits)) for one in copies)
+        if width > MAX_BITS:
             try:
-                return Runtime(Wide(self, context).condition(node), self._condition_table(node, context))
+                wide = Wide(
+                    lambda part: self._resolve_generic(part, context, True)[0],
+                    lambda size: self._resolve_constant_int(size, context),
+                )
+                return Runtime(wide.condition(node), self._condition_table(node, context))
             except ConversionError:
                 pass
         value = lifted(bool, self._number(node, context)[0])
