@@ -31,7 +31,7 @@ from pilot.resources import Terms
 from pilot.results import CANCELLED, OK, Attempt, Outcome, Spooled, Value
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
-from pilot.scheduling.records import Entry
+from pilot.scheduling.records import TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 from pilot.version import versions
 from pilot.wire import messages
@@ -120,7 +120,7 @@ def _failed(link: events.Link) -> Failed:
     return Failed(errors.DependencyFailed, link.reason, link.cause, link.first, link.links)
 
 
-def _failed_row(entry: Entry, failed: Failed) -> tuple[Any, ...]:
+def _failed_row(entry: TaskRecord, failed: Failed) -> tuple[Any, ...]:
     error = msgspec.json.encode((failed.kind.__name__, *failed[1:])).decode()
     where = (entry.pilot, entry.worker, entry.bound)
     return (entry.id, "failed", None, *where, None, None, None, None, None, error)
@@ -170,7 +170,7 @@ class Conductor:
         self._id = secrets.randbits(62) + 1
         self._agents: dict[str, _Agent] = {}
         self._marks: dict[bytes, _Agent] = {}
-        self._submitted: deque[Entry] = deque()
+        self._submitted: deque[TaskRecord] = deque()
         self._inbox: deque[Callable[[], None]] = deque()
         self._sleeping = False
         self._wake_reader, self._wake_writer = os.pipe()
@@ -189,7 +189,7 @@ class Conductor:
             events.StartPilot: self._do_start_pilot,
             events.AskPilot: ask_pilot,
             events.PauseScaling: self._do_pause_scaling,
-            events.TellStranded: self._do_tell_stranded,
+            events.WarnUnservable: self._do_warn_unservable,
             events.StopPilot: self._do_stop_pilot,
             events.ChangePilot: self._do_change_pilot,
             events.SendBatch: self._do_send_batch,
@@ -207,7 +207,7 @@ class Conductor:
         self._thread.start()
         self._caller.start()
 
-    def submit(self, entry: Entry) -> None:
+    def submit(self, entry: TaskRecord) -> None:
         """Take a new task."""
         self._submitted.append(entry)
         if self._sleeping:
@@ -391,7 +391,7 @@ class Conductor:
             return
         entries = [self._submitted.popleft() for _ in range(len(self._submitted))]
         self._journal_tasks(entries)
-        new: list[Entry] = []
+        new: list[TaskRecord] = []
         failed: list[events.Link] = []
         for entry in entries:
             if entry.needs and (link := self._resolve(entry)) is not None:
@@ -403,7 +403,7 @@ class Conductor:
             self._record_dependents(failed)
         self._feed(events.TasksSubmitted(new))
 
-    def _resolve(self, entry: Entry) -> events.Link | None:
+    def _resolve(self, entry: TaskRecord) -> events.Link | None:
         """Look up the tasks that a new one needs; how it fails when one of them did."""
         for id, reference in (entry.needs or {}).items():
             task = self.tasks[id]
@@ -641,7 +641,7 @@ class Conductor:
         self.scalers[command.scaler]._pause(command.reason)
         self.servable.clear()
 
-    def _do_tell_stranded(self, command: events.TellStranded) -> None:
+    def _do_warn_unservable(self, command: events.WarnUnservable) -> None:
         then = "" if command.seconds is None else f", for {command.seconds:g} s, then they fail"
         log.warning(
             "%d task(s) wait for another pilot%s: %s. Submit one that can serve them (submit_pilot); "
@@ -686,7 +686,14 @@ class Conductor:
         unknown = [digest for digest in indices if digest not in agent.functions]
         tasks = [work.task for work in works]
         head = messages.Run(
-            command.batch, command.resources, tasks, list(indices), unknown, command.patience, command.alone, limit
+            command.batch,
+            command.resources,
+            tasks,
+            list(indices),
+            unknown,
+            command.give_back_after,
+            command.alone,
+            limit,
         )
         body = messages.encode(messages.Batch(works, values))
         agent.line.send(head, [body, *(self.codes[digest] for digest in unknown)])
@@ -738,7 +745,7 @@ class Conductor:
         log.warning("%d task(s) failed with what they depend on: %s", len(failed), failed[0].reason)
         self.journal.extend("results", [_failed_row(link.entry, _failed(link)) for link in failed])
 
-    def _end_task(self, entry: Entry, outcome: Outcome | None, failed: Failed | None) -> None:
+    def _end_task(self, entry: TaskRecord, outcome: Outcome | None, failed: Failed | None) -> None:
         """A task is over. Whatever goes wrong here concerns no other task."""
         entry.payload = None  # its file stays: a task that has failed may be submitted again
         self.finished += 1
@@ -767,7 +774,7 @@ class Conductor:
 
     # ---- the journal --------------------------------------------------------------------------------------------
 
-    def _journal_tasks(self, entries: list[Entry]) -> None:
+    def _journal_tasks(self, entries: list[TaskRecord]) -> None:
         rows = []
         for entry in entries:
             terms = self.terms.get(entry.terms)

@@ -19,9 +19,18 @@ from pilot.resources import Capacity, Terms
 from pilot.results import CANCELLED, OK, RAISED, UNWRITTEN, Outcome, unwritten
 from pilot.scheduling import events
 from pilot.scheduling.fitting import concrete, described, misfit, unservable
-from pilot.scheduling.placing import Placement
-from pilot.scheduling.records import NEWEST, Entry, Function, PilotLedger, Sent
-from pilot.scheduling.scalers import FAILED_STARTS, Autoscaler, Demand, Member, Scaling
+from pilot.scheduling.placing import Placer
+from pilot.scheduling.policies import FAILED_STARTS, Autoscaler, Demand, Member, Scaling
+from pilot.scheduling.records import (
+    NEWEST,
+    RAISED_REASON,
+    STARTED_AGAIN,
+    TAKEN_AWAY,
+    FunctionRecord,
+    PilotRecord,
+    SentBatch,
+    TaskRecord,
+)
 from pilot.states import PilotState, TaskState, advance, is_final
 
 #: A task whose worker died this often while it ran alone is held to be the cause.
@@ -32,8 +41,6 @@ LOSSES = 10
 REJOIN_SECONDS = 30.0
 #: Bits of a batch's number behind that of its manager in the session.
 GENERATION_BITS = 32
-#: Reason of an attempt that counts as one of the user's retries.
-RAISED_REASON = "it raised"
 #: Seconds between two looks at what an autoscaler should do, and how many tasks of each lane it looks at.
 SCALING_SECONDS = 1.0
 SCALING_SAMPLE = 32
@@ -41,8 +48,6 @@ SCALING_SAMPLE = 32
 EARLY_SECONDS = 60.0
 #: A pilot whose job the site took away is started again so often at no cost.
 TIMES_TAKEN = 20
-#: How the reasons begin why a pilot is queued again; an attach counts them.
-STARTED_AGAIN, TAKEN_AWAY = "started again: ", "asked for again, the site took it: "
 #: Reasons of pilots that end as their walltime does, and of the attempts that end with them.
 WALLTIME_OVER = "its walltime is over"
 ATTEMPT_OVER = "the pilot's walltime was over"
@@ -77,14 +82,14 @@ class Controller:
         self._wait_for_pilot = wait_for_pilot
         #: Since when no pilot can serve the tasks of these lanes.
         self._stranded: dict[Terms, float] = {}
-        self._placement = Placement(policy)
-        self.pilots: dict[str, PilotLedger] = {}
+        self._placement = Placer(policy)
+        self.pilots: dict[str, PilotRecord] = {}
         #: Unfinished tasks by id.
-        self.entries: dict[int, Entry] = {}
-        self._lanes: dict[Terms, deque[Entry]] = {}
-        self._dependents: dict[int, list[Entry]] = {}
+        self.entries: dict[int, TaskRecord] = {}
+        self._lanes: dict[Terms, deque[TaskRecord]] = {}
+        self._dependents: dict[int, list[TaskRecord]] = {}
         #: Tasks whose results there was no room for, by id; and how many bytes the largest one has. Not in the lanes.
-        self._aside: dict[int, Entry] = {}
+        self._aside: dict[int, TaskRecord] = {}
         self.lacks_room = 0
         self._hold_until: float | None = None
         #: Until then tasks that no pilot can serve do not fail: a pilot may be asked for.
@@ -150,7 +155,7 @@ class Controller:
     # ---- pilots ---------------------------------------------------------------------------------------------
 
     def _pilot_asked(self, event: events.PilotAsked, now: float, commands: list[Any]) -> None:
-        pilot = PilotLedger(event.id, event.description, event.memory, event.ancestors, now, event.devices)
+        pilot = PilotRecord(event.id, event.description, event.memory, event.ancestors, now, event.devices)
         self.pilots[event.id] = pilot
         pilot.scaler, pilot.succeeded, pilot.drains_then = event.scaler, event.succeeded, event.draining
         pilot.restarts = max(0, pilot.restarts - event.started_again)
@@ -188,7 +193,7 @@ class Controller:
         self._firsts = event.firsts
         self._placement.batch = (len(event.firsts) - 1) << GENERATION_BITS
 
-    def _give_up(self, pilot: PilotLedger, now: float, commands: list[Any]) -> None:
+    def _give_up(self, pilot: PilotRecord, now: float, commands: list[Any]) -> None:
         """After an attach: nobody knows the job of this pilot, and no agent of it has joined. One that joins after all
         is told to end."""
         reason = f"the id of its job was not recorded, and its agent has not joined for {REJOIN_SECONDS:.0f} s"
@@ -212,7 +217,7 @@ class Controller:
         self._reclaim(pilot, event.batches)
         self._rejoined(pilot)
 
-    def _reclaim(self, pilot: PilotLedger, batches: dict[int, list[int]]) -> None:
+    def _reclaim(self, pilot: PilotRecord, batches: dict[int, list[int]]) -> None:
         """After an attach: what the agent still has is bound to it; what it should have and has not is queued."""
         for batch, tasks in batches.items():
             if batch in pilot.sent:
@@ -224,7 +229,7 @@ class Controller:
                 entry.state, entry.pilot, entry.batch = TaskState.BOUND, pilot.id, batch
             if entries:
                 needs = next(iter(entries.values())).terms.resources
-                pilot.put(batch, Sent(entries, needs, 0.0))
+                pilot.put(batch, SentBatch(entries, needs, 0.0))
 
     def _pilot_stop_asked(self, event: events.PilotStopAsked, now: float, commands: list[Any]) -> None:
         pilot = self.pilots[event.pilot]
@@ -245,7 +250,7 @@ class Controller:
         self._abandon(pilot, "the pilot was ended", commands)
         self._fail_hopeless(now, commands)
 
-    def _drain(self, pilot: PilotLedger, reason: str, commands: list[Any]) -> None:
+    def _drain(self, pilot: PilotRecord, reason: str, commands: list[Any]) -> None:
         """It finishes what it has begun, and gives the rest back."""
         if pilot.state is PilotState.DRAINING:
             return
@@ -261,7 +266,7 @@ class Controller:
                 self._renew(pilot, commands)
             self._drain(pilot, event.reason, commands)
 
-    def _watch_walltime(self, pilot: PilotLedger, now: float, commands: list[Any]) -> None:
+    def _watch_walltime(self, pilot: PilotRecord, now: float, commands: list[Any]) -> None:
         """In time before its walltime is over it drains; then it ends, with what it still runs."""
         assert pilot.ends_at is not None
         if now >= pilot.renew_at():
@@ -274,7 +279,7 @@ class Controller:
             self._change(pilot, PilotState.DONE, WALLTIME_OVER, commands)
             self._abandon(pilot, ATTEMPT_OVER, commands, counts=False)
 
-    def _renew(self, pilot: PilotLedger, commands: list[Any]) -> None:
+    def _renew(self, pilot: PilotRecord, commands: list[Any]) -> None:
         """Ask for the pilot that takes over, once."""
         if not pilot.can_be_renewed():
             return
@@ -323,24 +328,24 @@ class Controller:
         self._abandon(pilot, reason, commands, counts=how not in (JobState.EXPIRED, JobState.TAKEN))
         self._fail_hopeless(now, commands)
 
-    def _start_again(self, pilot: PilotLedger, reason: str, now: float, commands: list[Any]) -> None:
+    def _start_again(self, pilot: PilotRecord, reason: str, now: float, commands: list[Any]) -> None:
         pilot.start_again(now)
         self._change(pilot, PilotState.QUEUED, reason, commands)
         commands.append(events.StartPilot(pilot.id))
 
-    def _is_cut_short(self, pilot: PilotLedger, now: float) -> bool:
+    def _is_cut_short(self, pilot: PilotRecord, now: float) -> bool:
         """True when its end was announced, and not because of its walltime."""
         if not pilot.expiring:
             return False
         return pilot.ends_at is None or now < pilot.ends_at - pilot.drain_seconds - EARLY_SECONDS
 
-    def _rejoined(self, pilot: PilotLedger) -> None:
+    def _rejoined(self, pilot: PilotRecord) -> None:
         """After an attach: this pilot has reported, or will not."""
         pilot.rejoins = False
         if not any(one.rejoins for one in self.pilots.values()):
             self._hold_until = None
 
-    def _abandon(self, pilot: PilotLedger, reason: str, commands: list[Any], counts: bool = True) -> None:
+    def _abandon(self, pilot: PilotRecord, reason: str, commands: list[Any], counts: bool = True) -> None:
         """The tasks that a pilot had go elsewhere; ``counts``: it may have been theirs that it ended."""
         for batch in reversed(list(pilot.sent)):  # each goes to the front of its lane
             sent = pilot.take(batch)
@@ -348,7 +353,7 @@ class Controller:
             entries = list(sent.entries.values())
             self._lose(entries, pilot, batch, reason, commands, blame=False, record=True, counts=counts)
 
-    def _change(self, pilot: PilotLedger, state: PilotState, reason: str, commands: list[Any]) -> None:
+    def _change(self, pilot: PilotRecord, state: PilotState, reason: str, commands: list[Any]) -> None:
         pilot.state, pilot.reason = advance(pilot.id, pilot.state, state), reason
         commands.append(events.ChangePilot(pilot.id, state, reason))
 
@@ -375,7 +380,7 @@ class Controller:
                 self._placement.arrived(terms, now)
             lane.append(entry)  # type: ignore[union-attr]
 
-    def _enqueue(self, entry: Entry) -> None:
+    def _enqueue(self, entry: TaskRecord) -> None:
         entry.state, entry.batch = TaskState.QUEUED, 0
         self._lanes.setdefault(entry.terms, deque()).append(entry)
 
@@ -391,14 +396,14 @@ class Controller:
     def _outcomes_arrived(self, event: events.OutcomesArrived, now: float, commands: list[Any]) -> None:
         pilot = self.pilots[event.pilot]
         sent = pilot.sent.get(event.batch)
-        measured: list[tuple[Entry, Outcome]] = []
+        measured: list[tuple[TaskRecord, Outcome]] = []
         for outcome in event.outcomes:
             entry = self.entries.get(outcome.task)  # None: finished already, a result that was sent twice
             if entry is not None and not self._is_old(entry, event.batch, outcome.status):
                 measured.append((entry, outcome))
         if sent is None:  # an agent of before this manager was attached had them
             self._unqueue(outcome.task for _, outcome in measured)
-        pairs: list[tuple[Entry, Outcome]] = []
+        pairs: list[tuple[TaskRecord, Outcome]] = []
         for entry, outcome in measured:
             entry.pilot, entry.worker = pilot.id, event.worker
             if outcome.status == UNWRITTEN and self._is_put_aside(entry, outcome, pilot, event.batch, commands):
@@ -421,7 +426,7 @@ class Controller:
         self._measured_all(pilot, sent, measured)
 
     def _is_put_aside(
-        self, entry: Entry, outcome: Outcome, pilot: PilotLedger, batch: int, commands: list[Any]
+        self, entry: TaskRecord, outcome: Outcome, pilot: PilotRecord, batch: int, commands: list[Any]
     ) -> bool:
         """Its result could not be written, which is not the task's fault: it runs again when there is room. False when
         this goes on and on, or it is to be cancelled."""
@@ -442,11 +447,11 @@ class Controller:
         self.lacks_room = 0
 
     @property
-    def without_room(self) -> list[Entry]:
+    def without_room(self) -> list[TaskRecord]:
         """The tasks whose results could not be written."""
         return list(self._aside.values())
 
-    def _is_old(self, entry: Entry, batch: int, status: int) -> bool:
+    def _is_old(self, entry: TaskRecord, batch: int, status: int) -> bool:
         """True when an outcome says nothing of the task as it is now."""
         if entry.batch == batch:
             return False
@@ -461,7 +466,9 @@ class Controller:
         following = (batch >> GENERATION_BITS) + 1
         return following < len(self._firsts) and task >= self._firsts[following]
 
-    def _measured_all(self, pilot: PilotLedger, sent: Sent | None, measured: list[tuple[Entry, Outcome]]) -> None:
+    def _measured_all(
+        self, pilot: PilotRecord, sent: SentBatch | None, measured: list[tuple[TaskRecord, Outcome]]
+    ) -> None:
         """What these outcomes say of their functions and of the pilot, function by function."""
         function, weight, seconds = None, 0.0, 0.0
         for entry, outcome in measured:
@@ -473,7 +480,7 @@ class Controller:
         self._measured(pilot, sent, function, weight, seconds)
 
     def _measured(
-        self, pilot: PilotLedger, sent: Sent | None, function: Function | None, weight: float, seconds: float
+        self, pilot: PilotRecord, sent: SentBatch | None, function: FunctionRecord | None, weight: float, seconds: float
     ) -> None:
         if function is None or weight <= 0.0:
             return
@@ -486,7 +493,7 @@ class Controller:
             pilot.slowness += 0.1 * NEWEST * (ratio - pilot.slowness)
         function.measured(mean / pilot.slowness)
 
-    def _settle(self, pairs: list[tuple[Entry, Outcome]], commands: list[Any]) -> None:
+    def _settle(self, pairs: list[tuple[TaskRecord, Outcome]], commands: list[Any]) -> None:
         states = {OK: TaskState.DONE, CANCELLED: TaskState.CANCELLED}
         for entry, outcome in pairs:
             entry.state = states.get(outcome.status, TaskState.FAILED)
@@ -499,7 +506,7 @@ class Controller:
                 self._release(entry, outcome)
         self._fail_dependents([entry for entry, outcome in pairs if outcome.status != OK], commands)
 
-    def _release(self, entry: Entry, outcome: Outcome) -> None:
+    def _release(self, entry: TaskRecord, outcome: Outcome) -> None:
         """The tasks that waited for this one, which is done, go on."""
         for dependent in self._dependents.pop(entry.id):
             if dependent.state is not TaskState.WAITING:
@@ -510,7 +517,7 @@ class Controller:
             if not dependent.blockers:
                 self._enqueue(dependent)
 
-    def _fail(self, entries: list[Entry], error: str, reason: str, commands: list[Any]) -> None:
+    def _fail(self, entries: list[TaskRecord], error: str, reason: str, commands: list[Any]) -> None:
         for entry in entries:
             self.entries.pop(entry.id, None)
             entry.state = TaskState.FAILED
@@ -518,7 +525,7 @@ class Controller:
         commands.append(events.Fail(entries, error, reason))
         self._fail_dependents(entries, commands)
 
-    def _fail_dependents(self, ended: list[Entry], commands: list[Any]) -> None:
+    def _fail_dependents(self, ended: list[TaskRecord], commands: list[Any]) -> None:
         """All that waits for these tasks fails with them, the nearest first; a loop, for chains may be long."""
         failed: list[events.Link] = []
         open = deque((entry, entry.id, 1) for entry in ended if entry.id in self._dependents)
@@ -537,7 +544,7 @@ class Controller:
         if failed:
             commands.append(events.FailDependents(failed))
 
-    def _retry(self, entry: Entry, pilot: PilotLedger, batch: int, commands: list[Any]) -> None:
+    def _retry(self, entry: TaskRecord, pilot: PilotRecord, batch: int, commands: list[Any]) -> None:
         entry.retries += 1
         commands.append(events.RecordAttempt(entry, pilot.name, RAISED_REASON, batch))
         self._enqueue(entry)
@@ -573,8 +580,8 @@ class Controller:
 
     def _lose(
         self,
-        lost: list[Entry],
-        pilot: PilotLedger,
+        lost: list[TaskRecord],
+        pilot: PilotRecord,
         batch: int,
         reason: str,
         commands: list[Any],
@@ -615,7 +622,7 @@ class Controller:
             self._fail(failed, error, reason, commands)
 
     def _cancel_asked(self, event: events.CancelAsked, now: float, commands: list[Any]) -> None:
-        over: list[tuple[Entry, Outcome]] = []
+        over: list[tuple[TaskRecord, Outcome]] = []
         sends: dict[str, list[int]] = {}
         for id in event.tasks:
             entry = self.entries.get(id)
@@ -700,7 +707,7 @@ class Controller:
         wanted, cores = scaler.decider.scaling.description, scaler.decider.scaling.cores
         gpus = wanted.gpus_per_node * wanted.number_of_nodes
         tasks, known, work, unknown = 0, 0.0, 0.0, 0.0
-        fitting: dict[str, PilotLedger] = {}
+        fitting: dict[str, PilotRecord] = {}
         for terms, lane in self._lanes.items():
             if not lane or misfit(terms, scaler.template) is not None:
                 continue
@@ -746,7 +753,7 @@ class Controller:
             self._stranded[terms] = since
             waiting, why = waiting + len(lane), why or reason
         if waiting and not before:
-            commands.append(events.TellStranded(waiting, why, wait))
+            commands.append(events.WarnUnservable(waiting, why, wait))
 
     def _capacities(self, now: float) -> list[Capacity]:
         """What there is, and what may come: nodes that have not joined yet, successors, pilots of an autoscaler."""
@@ -767,7 +774,7 @@ class Controller:
 
     # ---- words ----------------------------------------------------------------------------------------------
 
-    def explain(self, entry: Entry, now: float) -> str:
+    def explain(self, entry: TaskRecord, now: float) -> str:
         """Why a task is where it is, in words."""
         state = entry.state
         if state is TaskState.WAITING:
@@ -778,7 +785,7 @@ class Controller:
             return entry.reason
         return self._explain_queued(entry, now)
 
-    def _explain_queued(self, entry: Entry, now: float) -> str:
+    def _explain_queued(self, entry: TaskRecord, now: float) -> str:
         if self._hold_until is not None:
             return "waits until the agents of before have reported what they have"
         if entry.id in self._aside:
@@ -806,14 +813,14 @@ class Controller:
             why = "waits: no active pilot fits yet"
         return why + (f"; {'; '.join(others)}" if others else "")
 
-    def _explain_stranded(self, entry: Entry, now: float) -> str:
+    def _explain_stranded(self, entry: TaskRecord, now: float) -> str:
         reason = unservable(entry.terms, self._capacities(now)) or "a pilot that can has just been asked for"
         if self._wait_for_pilot is None:
             return f"waits for another pilot: {reason}; submit one that can serve it (submit_pilot)"
         left = max(0.0, self._stranded[entry.terms] + self._wait_for_pilot - now)
         return f"waits for another pilot: {reason}; it fails in {left:.0f} s unless one is submitted (submit_pilot)"
 
-    def _closed_devices(self, terms: Terms, pilot: PilotLedger, now: float) -> str | None:
+    def _closed_devices(self, terms: Terms, pilot: PilotRecord, now: float) -> str | None:
         """Why none of the pilot's devices that fit takes such a task now; None when one does, or none is needed."""
         names = [way.resources.qpu for way in concrete(terms, pilot.capacity(now))]
         if not all(names):
@@ -823,7 +830,7 @@ class Controller:
             return None
         return "; ".join(f"{name} of {pilot.name} {closed}" for name, closed in reasons)
 
-    def _ahead(self, entry: Entry) -> Iterable[Entry]:
+    def _ahead(self, entry: TaskRecord) -> Iterable[TaskRecord]:
         for terms, lane in self._lanes.items():
             if terms.priority > entry.terms.priority:
                 yield from lane

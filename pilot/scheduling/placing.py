@@ -14,7 +14,7 @@ from pilot.interfaces import Policy
 from pilot.resources import Option, Terms
 from pilot.scheduling import events
 from pilot.scheduling.fitting import concrete, misfit
-from pilot.scheduling.records import BATCH_SECONDS, PATIENCE, PATIENCE_SECONDS, Entry, PilotLedger, Sent
+from pilot.scheduling.records import BATCH_SECONDS, PATIENCE, PATIENCE_SECONDS, PilotRecord, SentBatch, TaskRecord
 from pilot.states import TaskState
 
 #: Tasks in a batch at most.
@@ -31,7 +31,7 @@ LINGER, LINGER_SECONDS = 0.1, 0.25
 DEVICE_PATIENCE_SECONDS = 60.0
 
 
-class Placement:
+class Placer:
     """Cuts batches off lanes for pilots. It alone says where a task goes."""
 
     def __init__(self, policy: Policy) -> None:
@@ -47,7 +47,7 @@ class Placement:
             self._arrived[terms] = now
 
     def place(
-        self, lanes: dict[Terms, deque[Entry]], pilots: Sequence[PilotLedger], now: float, commands: list[Any]
+        self, lanes: dict[Terms, deque[TaskRecord]], pilots: Sequence[PilotRecord], now: float, commands: list[Any]
     ) -> None:
         """Send batches as long as a lane has tasks and a pilot that fits has credit; lanes that run empty are removed.
 
@@ -87,7 +87,7 @@ class Placement:
                     waited_for = [max(waited_for, key=lambda pilot: pilot.cores - pilot.used_cores)]
                 active = [pilot for pilot in active if pilot not in waited_for]
 
-    def _gathers(self, terms: Terms, fitting: list[PilotLedger], now: float) -> bool:
+    def _gathers(self, terms: Terms, fitting: list[PilotRecord], now: float) -> bool:
         """True while tasks for devices that queue their jobs still come in: they go out together then."""
         devices = (one.devices[way.resources.qpu] for one in fitting for way in concrete(terms, one.capacity(now)))
         waits = [device.queue for device in devices]
@@ -95,7 +95,7 @@ class Placement:
         return now - self._arrived.get(terms, float("-inf")) < linger
 
     def _send_off(
-        self, lane: deque[Entry], terms: Terms, fitting: list[PilotLedger], now: float, commands: list[Any]
+        self, lane: deque[TaskRecord], terms: Terms, fitting: list[PilotRecord], now: float, commands: list[Any]
     ) -> None:
         """Batches off the front of a lane, as long as these pilots have credit."""
         cores = -1.0
@@ -114,8 +114,8 @@ class Placement:
             commands.append(self._cut(lane, pilot, option, slots, most, reason))
 
     def _choose(
-        self, entry: Entry, terms: Terms, fitting: list[PilotLedger], now: float
-    ) -> tuple[PilotLedger, Option, str] | None:
+        self, entry: TaskRecord, terms: Terms, fitting: list[PilotRecord], now: float
+    ) -> tuple[PilotRecord, Option, str] | None:
         """Where the next task of a lane goes now, and with what; None: it waits."""
         seconds, needs = entry.seconds, terms.resources
         if not terms.others and not needs.qpu:
@@ -142,12 +142,12 @@ class Placement:
         return free[choice.id], choice.option, reason
 
     def _cut(
-        self, lane: deque[Entry], pilot: PilotLedger, option: Option, slots: float, most: int, reason: str
+        self, lane: deque[TaskRecord], pilot: PilotRecord, option: Option, slots: float, most: int, reason: str
     ) -> events.SendBatch:
         """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
         share = -(-len(lane) // max(1, int(2 * slots)))
         slowness = pilot.slowness * option.slowness
-        total, entries = 0.0, list[Entry]()
+        total, entries = 0.0, list[TaskRecord]()
         while lane and len(entries) < most:
             entry = lane[0]
             seconds = entry.seconds
@@ -163,11 +163,11 @@ class Placement:
 
     def _cut_for_device(
         self,
-        lane: deque[Entry],
+        lane: deque[TaskRecord],
         terms: Terms,
-        pilot: PilotLedger,
+        pilot: PilotRecord,
         option: Option,
-        fitting: list[PilotLedger],
+        fitting: list[PilotRecord],
         reason: str,
         now: float,
     ) -> events.SendBatch:
@@ -189,7 +189,7 @@ class Placement:
         if device.queue < CHEAP_WAIT * share * rate:
             share /= 2
         most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
-        weight, entries = 0.0, list[Entry]()
+        weight, entries = 0.0, list[TaskRecord]()
         while lane and len(entries) < most:
             entry = lane[0]
             if entries and (weight + entry.weight / 2 > share or entry.suspect or entries[0].suspect):
@@ -199,7 +199,7 @@ class Placement:
         return self._send(entries, pilot, option, weight * rate, reason)
 
     def _send(
-        self, entries: list[Entry], pilot: PilotLedger, option: Option, expected: float, reason: str
+        self, entries: list[TaskRecord], pilot: PilotRecord, option: Option, expected: float, reason: str
     ) -> events.SendBatch:
         self.batch += 1
         for entry in entries:
@@ -208,7 +208,7 @@ class Placement:
             entry.batch = self.batch
             entry.reason = reason
         needs = option.resources
-        pilot.put(self.batch, Sent({entry.id: entry for entry in entries}, needs, expected, option.slowness))
+        pilot.put(self.batch, SentBatch({entry.id: entry for entry in entries}, needs, expected, option.slowness))
         patience = max(PATIENCE * expected, PATIENCE_SECONDS)
         if needs.qpu:
             patience = max(patience, DEVICE_PATIENCE_SECONDS)

@@ -31,7 +31,13 @@ FRESH = 0.9
 QUEUES_LONGER, RENEWAL_SECONDS = 1.5, 30.0
 
 
-class Function:
+#: Reasons that an attach reads back from the journal: of an attempt that counts as one of the user's retries, and how
+#: the reasons begin for which a pilot is queued again.
+RAISED_REASON = "it raised"
+STARTED_AGAIN, TAKEN_AWAY = "started again: ", "asked for again, the site took it: "
+
+
+class FunctionRecord:
     """A function as the controller sees it: its digest and how long it takes."""
 
     __slots__ = ("digest", "id", "name", "seconds")
@@ -48,7 +54,7 @@ class Function:
         self.seconds = seconds if self.seconds is None else self.seconds + NEWEST * (seconds - self.seconds)
 
 
-class Entry(msgspec.Struct, gc=False, eq=False):
+class TaskRecord(msgspec.Struct, gc=False, eq=False):
     """A task as the controller sees it. Lives on behind the user's handle, without its payload, for the record.
 
     It is no part of any cycle, and the garbage collector need not look at it: with 200,000 tasks that takes a third of
@@ -56,7 +62,7 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     """
 
     id: int
-    function: Function
+    function: FunctionRecord
     payload: Value
     terms: Terms
     name: str | None
@@ -110,12 +116,14 @@ class Entry(msgspec.Struct, gc=False, eq=False):
         return None if seconds is None else seconds * self.weight
 
 
-class Sent:
+class SentBatch:
     """A batch on its way."""
 
     __slots__ = ("cores", "entries", "expected", "gpus", "qpu", "slowness", "weight")
 
-    def __init__(self, entries: dict[int, Entry], resources: Resources, expected: float, slowness: float = 1.0) -> None:
+    def __init__(
+        self, entries: dict[int, TaskRecord], resources: Resources, expected: float, slowness: float = 1.0
+    ) -> None:
         self.entries = entries
         self.cores = resources.cores
         self.gpus = resources.all_gpus
@@ -126,7 +134,7 @@ class Sent:
         self.slowness = slowness
 
 
-class Device:
+class DeviceRecord:
     """A QPU of a pilot as the controller sees it."""
 
     __slots__ = ("batches", "expected", "info", "rate", "weight")
@@ -160,14 +168,14 @@ class Device:
         rate = max(seconds - self.queue, 0.1 * seconds) / weight
         self.rate = rate if self.rate is None else self.rate + NEWEST * (rate - self.rate)
 
-    def put(self, sent: Sent, sign: int = 1) -> None:
+    def put(self, sent: SentBatch, sign: int = 1) -> None:
         """It gets a batch, or (``sign`` -1) is done with it."""
         self.batches += sign
         self.expected = self.expected + sign * sent.expected if self.batches else 0.0
         self.weight = self.weight + sign * sent.weight if self.batches else 0.0
 
 
-class PilotLedger:
+class PilotRecord:
     """A pilot as the controller sees it."""
 
     def __init__(
@@ -194,14 +202,14 @@ class PilotLedger:
         self.words = ""
         #: What it has when all its nodes have joined, as described.
         self.described = described(description, memory, self.names, self.name, devices)
-        self.devices = {name: Device() for name in devices}
+        self.devices = {name: DeviceRecord() for name in devices}
         self._length = self.described.seconds
         self._most_nodes = 0
         self._seen(list(self.described.nodes))
         self.restarts = description.restarts
         #: How often the site took its job away.
         self.taken = 0
-        self.sent: dict[int, Sent] = {}
+        self.sent: dict[int, SentBatch] = {}
         self.used_cores = 0.0
         self.used_gpus = 0.0
         self.expected = 0.0
@@ -366,7 +374,7 @@ class PilotLedger:
         """True when it is a GPU that such a batch has to wait for."""
         return needs.num_gpus > 0 and self.used_gpus + needs.all_gpus > self.gpus + ROUNDING
 
-    def put(self, batch: int, sent: Sent) -> None:
+    def put(self, batch: int, sent: SentBatch) -> None:
         self.sent[batch] = sent
         self.used_cores += sent.cores
         self.used_gpus += sent.gpus
@@ -375,7 +383,7 @@ class PilotLedger:
         else:
             self.expected += sent.expected
 
-    def take(self, batch: int) -> Sent | None:
+    def take(self, batch: int) -> SentBatch | None:
         sent = self.sent.pop(batch, None)
         if sent is not None:
             self.used_cores -= sent.cores

@@ -88,7 +88,7 @@ def test_from_no_pilot_to_two_and_back(eventually: Eventually) -> None:
 
     with PilotManager() as manager:
         wanted = PilotDescription(name="grown", cores_per_node=1)
-        scaler = manager.autoscale(wanted, maximum=2, idle=1.0, backlog=0.5, patience=0.2)
+        scaler = manager.autoscale(wanted, maximum=2, idle=1.0, backlog=0.5, delay=0.2)
         assert manager.pilots == []
         tasks = [manager.submit_task(time.sleep, 0.2) for _ in range(60)]
         most = 0

@@ -15,7 +15,7 @@ from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
 from pilot.scheduling.events import AskPilot, Fail, FailDependents, Link, SendBatch, Settle
 from pilot.scheduling.policies import Balanced
-from pilot.scheduling.records import Entry, Function
+from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 
 
@@ -25,7 +25,7 @@ class World:
     def __init__(self, wait_for_pilot: float | None = 0.0) -> None:
         self.controller = Controller(Balanced(), wait_for_pilot)
         self.now = 1000.0
-        self.tasks: dict[int, Entry] = {}
+        self.tasks: dict[int, TaskRecord] = {}
         #: Batches under way by pilot: number → tasks that are open.
         self.batches: dict[str, dict[int, list[int]]] = {}
         self.sizes: list[int] = []
@@ -107,14 +107,14 @@ class World:
             self.ready(id)
         return id
 
-    def submit(self, count: int = 1, function: Function | None = None, **wishes: Any) -> list[int]:
+    def submit(self, count: int = 1, function: FunctionRecord | None = None, **wishes: Any) -> list[int]:
         """Tasks with these wishes; ``terms``: what is changed in their terms, ``weights``: of each task."""
         needs, changes, weights = wishes.pop("needs", None), wishes.pop("terms", {}), wishes.pop("weights", None)
         terms = msgspec.structs.replace(TaskDescription(function=len, **wishes).terms(), **changes)
-        function = function or Function(1, "digest", "work")
+        function = function or FunctionRecord(1, "digest", "work")
         entries = []
         for number in range(count):
-            entry = Entry(len(self.tasks) + 1, function, b"", terms, None, 0.0, needs)
+            entry = TaskRecord(len(self.tasks) + 1, function, b"", terms, None, 0.0, needs)
             entry.blockers = {id for id in needs if not is_final(self.tasks[id].state)} if needs else None
             entry.weight = weights[number] if weights else 1.0
             self.tasks[entry.id] = entry
@@ -172,7 +172,7 @@ class World:
         return self.controller.explain(self.tasks[task], self.now)
 
 
-def measured(seconds: float, id: int = 1) -> Function:
-    function = Function(id, f"digest {id}", f"work {id}")
+def measured(seconds: float, id: int = 1) -> FunctionRecord:
+    function = FunctionRecord(id, f"digest {id}", f"work {id}")
     function.measured(seconds)
     return function

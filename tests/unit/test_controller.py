@@ -18,13 +18,11 @@ from pilot.interfaces import JobState
 from pilot.resources import Node
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Attempt, Failure, Outcome
 from pilot.scheduling import controller as module
-from pilot.scheduling import events
-from pilot.scheduling import placing as placement
-from pilot.scheduling import records as ledger
+from pilot.scheduling import events, placing, records
 from pilot.scheduling.controller import GENERATION_BITS
 from pilot.scheduling.events import AskPilot, RecordAttempt, SendBatch, SendCancel, StartPilot, StopPilot
-from pilot.scheduling.records import Function
-from pilot.scheduling.scalers import Scaling
+from pilot.scheduling.policies import Scaling
+from pilot.scheduling.records import FunctionRecord
 from pilot.states import PilotState, TaskState, is_final
 
 
@@ -56,11 +54,11 @@ def test_an_unknown_function_goes_one_a_batch_and_one_a_slot(world: World) -> No
 
 #: id: (seconds a task, tasks in a batch, batches a slot): 50 ms of work, some ahead while they are short
 SIZES = {
-    "1 ms": (0.001, 50, ledger.PREFETCH_DEPTH),
-    "10 ms": (0.01, 5, ledger.PREFETCH_DEPTH),
-    "100 ms": (0.1, 1, ledger.PREFETCH_DEPTH),
+    "1 ms": (0.001, 50, records.PREFETCH_DEPTH),
+    "10 ms": (0.01, 5, records.PREFETCH_DEPTH),
+    "100 ms": (0.1, 1, records.PREFETCH_DEPTH),
     "1 s: not sent ahead": (1.0, 1, 1),
-    "1 us: at most BATCH_TASKS": (1e-6, placement.BATCH_TASKS, ledger.PREFETCH_DEPTH),
+    "1 us: at most BATCH_TASKS": (1e-6, placing.BATCH_TASKS, records.PREFETCH_DEPTH),
 }
 
 
@@ -98,7 +96,7 @@ def test_a_pilot_that_joins_late_gets_work_at_once(world: World) -> None:
     world.pilot("a", cores=2)
     world.submit(1000, measured(0.01))
     world.pilot("b", cores=2)
-    assert len(world.sent("b")) == 2 * ledger.PREFETCH_DEPTH
+    assert len(world.sent("b")) == 2 * records.PREFETCH_DEPTH
 
 
 def test_credit_survives_fractions(world: World) -> None:
@@ -122,7 +120,7 @@ def test_a_task_of_two_cores_waits_for_both_and_is_not_overtaken_for_ever(world:
     world.pilot(cores=2)
     short = measured(0.01)
     world.submit(200, short)
-    (both,) = world.submit(num_cpus=2, function=Function(2, "other", "other"), priority=1)
+    (both,) = world.submit(num_cpus=2, function=FunctionRecord(2, "other", "other"), priority=1)
     late = world.submit(2000, short)
     for _ in range(10):
         if world.state(both) is not TaskState.QUEUED:
@@ -137,9 +135,9 @@ def test_a_long_task_of_higher_priority_is_next(world: World, seconds: float | N
     """Short tasks are sent ahead, long ones only to a free slot: the short ones must not take every slot for ever."""
     world.pilot(cores=2)
     world.submit(2000, measured(0.01))
-    function = Function(2, "other", "other") if seconds is None else measured(seconds, 2)
+    function = FunctionRecord(2, "other", "other") if seconds is None else measured(seconds, 2)
     urgent = world.submit(2, function, priority=1)
-    for _ in range(2 * ledger.PREFETCH_DEPTH):
+    for _ in range(2 * records.PREFETCH_DEPTH):
         world.finish_batch(0.01)
     assert [world.state(id) for id in urgent] == [TaskState.BOUND] * 2
 
@@ -686,7 +684,7 @@ def test_tasks_that_no_pilot_can_serve_any_more_wait_for_another(strand: str, wa
     (after,) = world.submit(needs={queued[0]: True})
     STRANDS[strand](world)
     world.tick(1)
-    waits = [one for one in world.said if isinstance(one, events.TellStranded)]
+    waits = [one for one in world.said if isinstance(one, events.WarnUnservable)]
     if wait == 0:
         assert {world.errors[id].error for id in queued} == {"NoPilotError"}
         assert world.links[after].first == queued[0]
@@ -707,7 +705,7 @@ def test_tasks_that_no_pilot_can_serve_any_more_wait_for_another(strand: str, wa
         world.work_off(pilot=pilot)
     assert world.settled == dict.fromkeys(world.tasks, 1)
     assert set(world.outcomes.values()) == {OK}
-    assert len([one for one in world.said if isinstance(one, events.TellStranded)]) == 1
+    assert len([one for one in world.said if isinstance(one, events.WarnUnservable)]) == 1
 
 
 def test_tasks_that_come_after_the_close_are_cancelled() -> None:
@@ -842,7 +840,7 @@ def test_a_task_with_a_walltime_is_not_sent_ahead_when_time_is_short(world: Worl
 def test_with_ample_time_tasks_with_a_walltime_are_sent_ahead(world: World) -> None:
     world.pilot(walltime=10, cores=1)
     world.submit(100, measured(0.01), walltime=60)
-    assert [len(tasks) for tasks in world.sent()] == [5] * ledger.PREFETCH_DEPTH
+    assert [len(tasks) for tasks in world.sent()] == [5] * records.PREFETCH_DEPTH
 
 
 def test_the_measured_mean_serves_where_no_walltime_is_given(world: World) -> None:
@@ -981,7 +979,7 @@ def scale(world: World, name: str | None = None, **settings: Any) -> None:
 
 
 def test_pilots_come_with_the_tasks_and_go_without(world: World) -> None:
-    scale(world, "grown", maximum=2, idle=60, patience=5)
+    scale(world, "grown", maximum=2, idle=60, delay=5)
     tasks = world.submit(7, pilot="grown")
     (never,) = world.submit(num_cpus=3)
     world.tick(4)
@@ -1009,7 +1007,7 @@ def test_pilots_come_with_the_tasks_and_go_without(world: World) -> None:
 
 
 def test_pilots_that_do_not_start_pause_the_autoscaler(world: World) -> None:
-    scale(world, patience=0)
+    scale(world, delay=0)
     (task,) = world.submit()
     for number in range(3):
         assert world.state(task) is TaskState.QUEUED
@@ -1323,7 +1321,7 @@ def test_every_task_settles_exactly_once(world: World, seed: int) -> None:
     """Workers and pilots die, tasks raise, are given back and cancelled, pilots join, drain and end; at the end one
     pilot lives on and works everything off."""
     dice = random.Random(seed)
-    functions = [measured(0.002, 1), measured(0.05, 2), Function(3, "d", "unknown"), measured(2.0, 4)]
+    functions = [measured(0.002, 1), measured(0.05, 2), FunctionRecord(3, "d", "unknown"), measured(2.0, 4)]
     world.pilot("keeper", cores=2, restarts=10**6, gpus_per_node=1)
     others = 0
 
