@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 BEAT_SECONDS = 1.0
+#: Messages that are taken in before tasks are sent to pilots again, and users' calls get their turn.
+MESSAGES_AT_ONCE = 16
 TICK_SECONDS = 0.1
 #: Seconds without a sign of an agent after which its pilot counts as lost.
 AGENT_SILENT_SECONDS = 30.0
@@ -173,6 +175,8 @@ class Conductor:
         self._submitted: deque[TaskRecord] = deque()
         self._inbox: deque[Callable[[], None]] = deque()
         self._sleeping = False
+        #: An event was handled since tasks were sent to pilots last.
+        self._unscheduled = False
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
@@ -337,16 +341,16 @@ class Conductor:
     def _look_for_room(self, now: float) -> None:
         """Have the tasks run again whose results could not be written, when there is room. The pause doubles: what can
         be written here may be refused elsewhere."""
-        waiting = self.controller.without_room
+        waiting = self.controller.queue.without_room
         if not waiting:
             return
         if self._room_at is None:
-            log.error("%d task(s) wait for room: %s", len(waiting), waiting[0].attempts[-1].reason)
+            log.error("%d task(s) wait for room: %s", len(waiting), next(iter(waiting)).attempts[-1].reason)
             self._room_at = now + min(ROOM_SECONDS * 2.0**self._times_full, MOST_ROOM_SECONDS)
             self._times_full += 1
         elif now >= self._room_at:
             self._room_at = now + ROOM_SECONDS
-            if self._spool.has_room(self.controller.lacks_room):
+            if self._spool.has_room(max(waiting.values())):
                 log.warning("there is room in %s again: %d task(s) run again", self._spool.folder, len(waiting))
                 self._room_at = None
                 self._feed(events.RoomSeen())
@@ -359,12 +363,13 @@ class Conductor:
             self._take_submitted()  # the call may be about one of them
             call()
         self._take_submitted()
-        for _ in range(100):  # then the others get their turn
+        for _ in range(MESSAGES_AT_ONCE):
             if (received := self.server.receive()) is None:
                 break
             peer, message, frames = received
             if (agent := self._agent_of(peer, message)) is not None:
                 self._received(agent, message, frames)
+        self._schedule()
 
     def _agent_of(self, peer: bytes, message: Message) -> _Agent | None:
         """The agent that has sent this. A job that runs twice makes two of one pilot: the first one that was welcome
@@ -422,10 +427,21 @@ class Conductor:
 
     def _feed(self, event: events.Event) -> None:
         commands: list[events.Command] = []
+        self._unscheduled = True
         try:
             self.controller.handle(event, time.monotonic(), commands)
         finally:  # what was decided before an error holds
             self._execute(commands)
+
+    def _schedule(self) -> None:
+        """Send tasks to pilots, when something has happened since that was done last."""
+        if self._unscheduled:
+            self._unscheduled = False
+            commands: list[events.Command] = []
+            try:
+                self.controller.schedule(time.monotonic(), commands)
+            finally:
+                self._execute(commands)
 
     def _execute(self, commands: Sequence[events.Command]) -> None:
         """Carry commands out. One that cannot be keeps none of the others from it: the controller counts on them."""
@@ -524,7 +540,7 @@ class Conductor:
         """The tasks of a message that cannot be taken in are tried again; all of its batch that are open, when it does
         not say which they are."""
         pilot, batch = agent.pilot, message.batch
-        sent = self.controller.pilots[pilot].sent.get(batch)
+        sent = self.controller.pilots.by_id[pilot].sent.get(batch)
         tasks = list(sent.entries) if sent is not None else []
         if isinstance(message, messages.Lost):
             tasks = message.tasks

@@ -5,19 +5,15 @@ The controller takes the ones and returns the others; the manager feeds it and c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
 from pilot.resources import Node, QPUInfo, Resources
 from pilot.results import Outcome
+from pilot.scheduling.policies import Scaling
+from pilot.scheduling.records import TaskRecord
 from pilot.states import PilotState
-
-if TYPE_CHECKING:
-    from pilot.scheduling.policies import Scaling
-    from pilot.scheduling.records import TaskRecord
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -171,6 +167,14 @@ class Attached(Event, frozen=True):
 
 class Closed(Event, frozen=True):
     """The manager ends: every unfinished task is cancelled, every pilot stopped."""
+
+
+class CommandFailed(Event, frozen=True):
+    """A command could not be carried out."""
+
+    command: Command
+    #: What went wrong, such as "MemoryError: no room".
+    error: str
 
 
 class Command(msgspec.Struct, frozen=True):
