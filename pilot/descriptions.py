@@ -137,6 +137,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     #: that the resource manager refuses is not submitted again.
     restarts: Count = 2
     #: Seconds that the agent goes on without a manager, for one to attach.
+    #: Less than 5 s counts as 5 s.
     orphan_timeout: Time = 600.0
 
     @classmethod
