@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -75,27 +76,42 @@ def arguments(about: str | None, *, engines: Iterable[str] = BARE, repeat: int =
     return parser
 
 
-def measured(name: str, tree: Path | None = None, **settings: Any) -> Figures:
-    """Runs the calling script's `measure` for one contestant in a fresh interpreter, with the library in `tree`."""
+def measured(name: str, tree: Path | None = None, script: str | None = None, **settings: Any) -> Figures:
+    """Runs `measure` of the calling script, or of another benchmark, for one contestant in a fresh interpreter, with
+    the library in `tree`."""
     sys.stderr.write(f"  measuring {name}{f' in {tree}' if tree else ''}\n")
     environment = dict(os.environ)
     if tree is not None:
         environment["PYTHONPATH"] = os.pathsep.join(str(tree / folder) for folder in ("", "plugins", "miniapps"))
     with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
         figures = Path(folder, "figures.json")
-        command = [sys.executable, sys.argv[0], "--measure", name, json.dumps(settings), str(figures)]
+        file = Path(__file__).with_name(f"{script}.py") if script else sys.argv[0]
+        command = [sys.executable, file, "--measure", name, json.dumps(settings), str(figures)]
         subprocess.run(command, check=True, env=environment)
         return json.loads(figures.read_text())
 
 
 @contextlib.contextmanager
 def checked_out(commit: str) -> Iterator[Path]:
-    """The files of a commit in a folder of their own."""
+    """The files of a commit in a folder of their own, with the entry points that it has."""
     here = Path(__file__).resolve().parent
     with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
         archive = subprocess.run(["git", "archive", commit], cwd=here.parent, capture_output=True, check=True)
         subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        _write_entry_points(Path(folder))
         yield Path(folder)
+
+
+def _write_entry_points(tree: Path) -> None:
+    """The metadata that an installation of this tree would have: found before the installed one of this checkout."""
+    project = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
+    folder = tree / f"quantum_pilot-{metadata.version('quantum-pilot')}.dist-info"
+    folder.mkdir()
+    version = f"Metadata-Version: 2.1\nName: quantum-pilot\nVersion: {metadata.version('quantum-pilot')}\n"
+    (folder / "METADATA").write_text(version)
+    with (folder / "entry_points.txt").open("w") as file:
+        for group, entries in project["entry-points"].items():
+            file.write(f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in entries.items()))
 
 
 def median(runs: list[Figures]) -> Figures:
@@ -125,9 +141,16 @@ def show(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
         table.add_row(*(figure(value) for value in row.values()))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if file:
-        host = {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"title": title, "host": host, "rows": rows}, indent=2) + "\n")
+        _write(file, {"name": file.stem, "title": title, "figures": {}, "rows": rows})
+
+
+def _write(file: Path, content: dict[str, Any], reference: float | None = None) -> None:
+    """Writes a benchmark's results, with what they were measured on."""
+    host = {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()}
+    host["reference_ms"] = reference_ms() if reference is None else reference
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = {**content, "versions": _versions(), "host": host, "commit": _commit()}
+    file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -199,22 +222,8 @@ def report(
         state = "" if bar is None else f"   {entry['bar']} {bar.unit} {'met' if entry['met'] else 'MISSED'}"
         sys.stdout.write(f"{key} = {middle:.6g}{state}\n")
     if file:
-        content = {
-            "name": name,
-            "configuration": configuration,
-            "versions": _versions(),
-            "host": {
-                "cpus": os.cpu_count(),
-                "load": os.getloadavg()[0],
-                "python": platform.python_version(),
-                "reference_ms": reference,
-            },
-            "commit": _commit(),
-            "figures": written,
-            "rows": rows,
-        }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content, indent=2) + "\n")
+        content = {"name": name, "configuration": configuration, "figures": written, "rows": rows}
+        _write(file, content, reference)
     missed = [key for key, entry in written.items() if not entry.get("met", True)]
     if missed:
         sys.exit(f"{name}: the bar is missed: {', '.join(missed)}")

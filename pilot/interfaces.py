@@ -1,7 +1,7 @@
 """The contracts of the plugins, all in one file: Launcher, Engine, QPU, Policy.
 
 A **launcher** gets a placeholder job, an **engine** runs workers inside it, a **QPU** runs circuits, a **policy** says
-which pilot gets work.
+which task is next and which pilot gets it.
 Each is registered as an entry point (``registry.py``) and passes the contract suite of its kind in
 ``tests/contract/``.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import msgspec
 
 from pilot.descriptions import PilotDescription
-from pilot.resources import SLOT, CircuitFacts, Option, QPUInfo, Resources, Terms
+from pilot.resources import SLOT, Candidate, CircuitFacts, Option, QPUEstimate, QPUInfo, QPUTable, Resources, Terms
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -395,27 +395,96 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 # ---- policies -------------------------------------------------------------------------------------------------
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A pilot that fits and has room now, as a policy sees it."""
+class QueuedTask(Protocol):
+    """A queued task, as a policy sees it. Only to be read."""
 
-    id: str
-    name: str
-    cores: int
-    #: Cores that nothing has been sent for.
-    free_cores: float
-    #: Seconds of work that it has, by measured times, divided by its cores.
-    expected_wait: float
-    #: Its time for the same work against the mean of all pilots; 1 until measured.
-    slowness: float
-    #: Seconds that the next task is expected to run there, as far as that is known.
-    seconds: float = 0.0
-    #: What it would run with, where there is a choice.
-    option: Option = Option(SLOT)
+    @property
+    def id(self) -> int:
+        """Ids grow in order of submission."""
+
+    @property
+    def terms(self) -> Terms:
+        """What it needs, and its priority."""
+
+    @property
+    def arrived(self) -> float:
+        """When it was submitted, in seconds by the clock of ``now``."""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it is expected to run on an average pilot; None: not known yet."""
+
+    @property
+    def estimates(self) -> tuple[QPUEstimate, ...]:
+        """What is expected of its circuit on each QPU, as far as somebody has said so."""
 
 
-class Policy(ABC):
-    """Says which of the pilots with room gets the next batch."""
+class Policy:
+    """Says which task is next, and where it runs.
 
-    @abstractmethod
+    A policy overrides what it wants to be different; one that overrides nothing is "balanced". Its settings are the
+    arguments of its class: ``PilotManager(policy=ShortestFirst(unknown=60.0))``, or by name where the defaults do:
+    ``policy="package.module:ShortestFirst"``, or its entry point in the group ``pilot.policies``.
+
+        class ShortestFirst(Policy):
+            # tasks of unknown length count as so many seconds
+            def __init__(self, unknown: float = 1.0) -> None:
+                self.unknown = unknown
+
+            def order(self, task, now):
+                return self.unknown if task.seconds is None else task.seconds
+
+    All methods are called in the manager's thread, and nothing else happens there meanwhile: they must not block. Where
+    pilots have room for work, first `order` is called for each queued task, then `assign` once for all that want QPUs,
+    then `choose` for each batch of other tasks. Tasks, candidates and tables hold only during the call.
+
+    An error that a method raises, or an answer that makes no sense, fails the tasks that it was asked about with a
+    `PluginError` that names the policy. Everything else goes on.
+    """
+
+    def order(self, task: QueuedTask, now: float) -> Any:
+        """The task's place in the queue: what has the smallest key is next, among equals the one submitted first.
+
+        Called again each time that tasks are placed, so the key may change with time. That costs time for each queued
+        task; the default is built in and costs nothing.
+
+        Args:
+            task: one that a pilot could run now.
+            now: seconds by a clock that never steps.
+
+        Returns:
+            A key; those of all tasks can be compared with each other.
+        """
+        return -task.terms.priority, task.id
+
     def choose(self, terms: Terms, candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-        """One of ``candidates`` (never empty), and the reason in words."""
+        """The pilot that gets the next batch: the one that is expected to be finished with it first, by measured speed.
+
+        Args:
+            terms: of the tasks of the batch.
+            candidates: the pilots that fit and have room, never empty; where tasks can run with different resources or
+                on several QPUs, one for each of these.
+
+        Returns:
+            One of ``candidates``, and the reason in words, as `Task.explain` shows it.
+        """
+        best = min(candidates, key=lambda one: (one.expected_wait + one.seconds, one.slowness, -one.free_cores))
+        if len(candidates) == 1:
+            return best, f"{best.place} is the only pilot that fits and has room"
+        waits = ", ".join(f"{one.place} {one.expected_wait + one.seconds:.3f} s" for one in candidates)
+        return best, f"{best.place} is expected to finish first of the pilots with room ({waits})"
+
+    def assign(self, queue: Sequence[QueuedTask], table: QPUTable, now: float) -> Sequence[int]:
+        """Where tasks that run on QPUs go; a policy that does not override it has `choose` asked for them, too.
+
+        What is assigned to a QPU is sent there as long as it has room; the rest is asked about again.
+
+        Args:
+            queue: the next tasks, by `order`: at most 1,000.
+            table: what is known of them on each QPU.
+            now: seconds by a clock that never steps.
+
+        Returns:
+            For each task the number of a column of ``table``, one that fits; or -1: it waits.
+        """
+        raise NotImplementedError

@@ -27,7 +27,8 @@ import zmq
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
-from pilot.wire.processes import MARK, MARK_LENGTH
+from pilot.wire.folders import MARK_LENGTH
+from pilot.wire.processes import MARK
 
 
 class Connection(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pilot import registry
-from pilot.cli import interruption
+from pilot.cli import interruption, run
 from pilot.cli import main as cli
 from pilot.errors import DescriptionError, PilotError
 
@@ -46,8 +46,8 @@ def only_the_sample(monkeypatch):
 
 
 def parsed(*flags):
-    parser = cli.settings_parser(Settings, prog="pilot run sample", description="")
-    return cli.read_settings(Settings, parser, list(flags))
+    parser = run.settings_parser(Settings, prog="pilot run sample", description="")
+    return run.read_settings(Settings, parser, list(flags))
 
 
 def test_every_field_is_a_flag():

@@ -53,8 +53,8 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
             default_shots: of pubs and runs that do not say.
             seed: an integer gives the same counts at each run (on simulators), a generator goes on from run to run.
             **options: more fields of each `TaskDescription`: ``optimization_level``, ``min_fidelity``, ``mitigation``,
-                ``pilot``, ``pilots``, ``labels``, ``priority``, ``timeout``, ``walltime``, ``retries``, ``num_cpus``,
-                ``num_gpus``, ``memory``, ``name``.
+                ``pilot``, ``pilots``, ``labels``, ``priority``, ``timeout``, ``expected_duration``, ``retries``,
+                ``num_cpus``, ``num_gpus``, ``memory``, ``name``.
 
         Raises:
             DescriptionError: an option is unknown, or its value is not allowed.

@@ -37,7 +37,7 @@ TASK_FIELDS = (
     "pilots",
     "labels",
     "priority",
-    "walltime",
+    "expected_duration",
     "timeout",
     "retries",
     "name",

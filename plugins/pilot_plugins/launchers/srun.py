@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
-from pilot.wire.processes import end_marked, identify, is_alive, remove_scratch, start_apart, step_free_environment
+from pilot.wire.folders import remove_scratch
+from pilot.wire.processes import end_marked, identify, is_alive, start_apart, step_free_environment
 
 #: Seconds that srun has to end its step when it is asked to.
 END_SECONDS = 15.0
