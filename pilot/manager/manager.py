@@ -27,7 +27,7 @@ import msgspec
 from pilot import registry
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, SessionError
-from pilot.interfaces import Job, Offer, Prepared, WorkFunction
+from pilot.interfaces import Job, Kind, Offer, WorkFunction
 from pilot.manager.handles import Pilot, Scaler, Task, tasks_of
 from pilot.manager.jobs import Fleet
 from pilot.manager.journal import Journal, Reader
@@ -535,8 +535,8 @@ class PilotManager:
 
     def _submit_described(self, wanted: TaskDescription) -> Task:
         after = self._dependencies(wanted)
-        if wanted.circuit is not None:
-            return self._submit_circuit(wanted, after)
+        if kind := wanted.kind or ("circuit" if wanted.circuit is not None else ""):
+            return self._submit_kind(kind, wanted, after)
         function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
         if wanted.executable:
             function = run_executable
@@ -561,9 +561,9 @@ class PilotManager:
                 raise DescriptionError(f"depends_on: task {task.id} is another manager's")
         return after
 
-    def _submit_circuit(self, wanted: TaskDescription, after: Sequence[Task]) -> Task:
-        """One task for each part of the circuit's work and, when there are several, one that puts them together."""
-        prepared: Prepared = _kind("circuit")(wanted, self._offer(wanted.terms()))
+    def _submit_kind(self, kind: str, wanted: TaskDescription, after: Sequence[Task]) -> Task:
+        """One task for each part of the work and, when there are several, one that puts them together."""
+        prepared = _kind(kind)(wanted, self._offer(wanted.terms()))
         plain = wanted.terms()
         terms = msgspec.structs.replace(
             plain,
@@ -936,9 +936,9 @@ class PilotManager:
 
 
 @cache
-def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
+def _kind(name: str) -> Kind:
     """What prepares tasks of this kind; to look it up takes as long as to submit ten tasks."""
-    found: Callable[[TaskDescription, Offer], Prepared] = registry.load("pilot.kinds", name)
+    found: Kind = registry.load("pilot.kinds", name)
     return found
 
 
