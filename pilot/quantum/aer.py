@@ -152,7 +152,7 @@ def exact_values(
     """Expectation values in the state that the circuit's gates make, `(n_observables,)`.
 
     By PennyLane's lightning where it is installed and predicted to be fastest; else by Aer, with the state vector up to
-    20 qubits, above with what `simulation` predicts to be fastest. Measurements at the circuit's end are left out.
+    20 qubits, above with what `costs` predicts to be fastest. Measurements at the circuit's end are left out.
 
     Args:
         circuit: on as many qubits as the observables.
@@ -223,7 +223,7 @@ def _for_values(gates: QuantumCircuit, terms: int, values: NDArray[np.float64] |
         seconds = costs.state_vector_seconds(gates.num_qubits, len(gates.data), sets=sets)
         return Simulator("statevector"), seconds + measuring
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    estimates = costs.predict(costs.facts(gates), None, cores=threads)
+    estimates = costs.estimate(costs.facts(gates), None, cores=threads)
     best = costs.choose(estimates) or estimates[0]
     measuring = measuring if best.method == "statevector" else 0.0
     return Simulator(best.method, threads=threads), best.seconds + measuring

@@ -57,17 +57,17 @@ def simulated(circuit: QuantumCircuit, shots: int | None, offer: Offer, asked: R
     all cores of a node. A GPU when it is twice as fast at least.
     """
     about = costs.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
-    estimates = costs.predict(about, shots)
+    estimates = costs.estimate(about, shots)
     best = costs.choose(estimates) or estimates[0]  # none is possible: the worker says why
     cores = 1
     if asked is None and best.seconds > LONG_SECONDS and offer.cores_per_node > 1 and best.method == "statevector":
         cores = offer.cores_per_node
-        estimates = costs.predict(about, shots, cores=cores)
+        estimates = costs.estimate(about, shots, cores=cores)
         best = costs.choose(estimates) or best
     resources = _taking(best, cores) if asked is None else asked
     note = _note(circuit, about, shots, estimates) if resources.memory else ""
     if asked is None and offer.gpus:
-        on_gpu = [one for one in costs.predict(about, shots, gpus=1) if one.device == "GPU"]
+        on_gpu = [one for one in costs.estimate(about, shots, gpus=1) if one.device == "GPU"]
         if on_gpu and on_gpu[0].seconds < best.seconds / 2:
             instead = Option(resources, best.seconds / on_gpu[0].seconds)
             return Need(Resources(num_gpus=1.0), on_gpu[0].seconds, (instead,))
@@ -81,7 +81,7 @@ def with_noise(circuit: QuantumCircuit, shots: int, asked: Resources | None) -> 
         active = (entry.qubits for entry in circuit.data if entry.name not in WITHOUT_EFFECT)
         width = len({qubit for qubits in active for qubit in qubits})
     about = costs.counted(width, len(circuit.data), circuit.num_clbits)
-    estimates = costs.predict(about, shots, noisy=True)
+    estimates = costs.estimate(about, shots, noisy=True)
     best = costs.choose(estimates) or estimates[0]
     return Need(asked or _taking(best), best.seconds)
 
@@ -100,7 +100,9 @@ def _taking(estimate: costs.Estimate, cores: int = 1) -> Resources:
     return Resources(num_cpus=float(cores), memory=1 << (memory - 1).bit_length() if memory else 0)
 
 
-def _note(circuit: QuantumCircuit, about: costs.Facts, shots: int | None, estimates: Sequence[costs.Estimate]) -> str:
+def _note(
+    circuit: QuantumCircuit, about: costs.SimulationFacts, shots: int | None, estimates: Sequence[costs.Estimate]
+) -> str:
     """What is predicted for a simulation that takes much memory, and what can be done when that is too much."""
     methods = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB" for one in estimates if one.seconds < inf)
     what = f"to simulate {circuit.name!r} ({about.qubits} qubits) takes {methods or 'more than any method can'}"

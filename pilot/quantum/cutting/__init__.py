@@ -22,10 +22,10 @@ from pilot.quantum.cutting.costs import Costs, Workers, predict
 from pilot.quantum.cutting.cut_plan import CutPlan
 from pilot.quantum.cutting.cuts import Cut
 from pilot.quantum.cutting.distributions import nearest
-from pilot.quantum.cutting.mapping import gather
 from pilot.quantum.cutting.planning import plan
 from pilot.quantum.cutting.prediction import Predictor
 from pilot.quantum.cutting.results import CutCandidate, CutResult, Distribution, Prediction
+from pilot.quantum.runner import gather
 
 __all__ = [
     "Costs",

@@ -11,12 +11,12 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.quantum.aer import run_circuits
 from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Readout, reconstruct_distribution
-from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
 from pilot.quantum.cutting.reconstruction import reconstruct_sums
 from pilot.quantum.cutting.results import CutCandidate, CutResult, Distribution, Prediction
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.outcomes import Outcomes, draw_seeds, is_whole
 from pilot.quantum.packing import pack
+from pilot.quantum.runner import Runner, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -190,7 +190,7 @@ class CutPlan:
         self,
         results: Sequence[Outcomes | list[Outcomes]],
         *,
-        manager: Mapper | None = None,
+        manager: Runner | None = None,
         project: bool = True,
         max_outcomes: int = MAX_OUTCOMES,
     ) -> CutResult:
@@ -219,7 +219,7 @@ class CutPlan:
 
     def run(
         self,
-        manager: Submitter,
+        manager: Runner,
         *,
         shots: int | None = 4096,
         total_shots: int | None = None,
@@ -289,7 +289,7 @@ class CutPlan:
             )
 
     def _distribution(
-        self, outcomes: Sequence[Sequence[Outcomes]], manager: Mapper | None, project: bool, max_outcomes: int
+        self, outcomes: Sequence[Sequence[Outcomes]], manager: Runner | None, project: bool, max_outcomes: int
     ) -> Distribution | None:
         if self.readout is None:
             return None

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pilot.quantum.cutting.contraction import NOTHING, Block, block_on_grid, likely_outcomes
-from pilot.quantum.cutting.mapping import gather
 from pilot.quantum.cutting.reconstruction import PARALLEL_PRODUCTS, reconstruct
 from pilot.quantum.cutting.results import Distribution
 from pilot.quantum.outcomes import Register, nearest_probabilities, registers_of
+from pilot.quantum.runner import gather
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from pilot.quantum.cutting.decomposition import Decomposition
     from pilot.quantum.cutting.fragments import Readouts
-    from pilot.quantum.cutting.mapping import Mapper
+    from pilot.quantum.runner import Runner
 
 #: Outcomes that a distribution has at most, unless told otherwise: all of 20 bits.
 MAX_OUTCOMES = 1 << 20
@@ -78,7 +78,7 @@ def reconstruct_distribution(
     places: Sequence[tuple[int, int] | None],
     readout: Readout,
     *,
-    manager: Mapper | None = None,
+    manager: Runner | None = None,
     project: bool = True,
     max_outcomes: int = MAX_OUTCOMES,
 ) -> Distribution:
@@ -175,7 +175,7 @@ def _whole_grid(
     decomposition: Decomposition,
     quasi: list[NDArray[np.float64]],
     variances: list[NDArray[np.float64]],
-    manager: Mapper | None,
+    manager: Runner | None,
 ) -> Block:
     """Every combination of the fragments' outcomes, the last fragment's fastest."""
     shape = [each.shape[1] for each in quasi]
@@ -207,7 +207,7 @@ def _listed(
     quasi: list[NDArray[np.float64]],
     variances: list[NDArray[np.float64]],
     index: Sequence[NDArray[np.intp]],
-    manager: Mapper | None,
+    manager: Runner | None,
 ) -> Block:
     """The outcomes of these numbers: `index` has, for each fragment, `(n_listed,)` of them."""
     n_terms, n_listed = len(decomposition.coefficients), len(index[0])

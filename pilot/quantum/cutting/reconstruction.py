@@ -11,8 +11,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from pilot.quantum.cutting.contraction import variance_of_draws
-from pilot.quantum.cutting.mapping import tree_sum
 from pilot.quantum.cutting.results import CutResult
+from pilot.quantum.runner import tree_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pilot.quantum.cutting.decomposition import Decomposition
-    from pilot.quantum.cutting.mapping import Mapper
     from pilot.quantum.cutting.samples import Samples
+    from pilot.quantum.runner import Runner
 
 #: Terms times values that are added up at once: 32 MiB for each fragment.
 _AT_ONCE = 1 << 22
@@ -61,7 +61,7 @@ def reconstruct(
     decomposition: Decomposition,
     means: Sequence[NDArray[np.float64]],
     variances: Sequence[NDArray[np.float64]],
-    manager: Mapper | None = None,
+    manager: Runner | None = None,
 ) -> CutResult:
     """Values and standard errors from the means of each fragment's subexperiments.
 
@@ -115,7 +115,7 @@ def reconstruct_sums(
     samples: Sequence[Samples],
     coefficients: NDArray[np.float64],
     constants: NDArray[np.float64],
-    manager: Mapper | None = None,
+    manager: Runner | None = None,
 ) -> CutResult:
     """Values and standard errors of sums of Pauli strings, the observables.
 
@@ -207,7 +207,7 @@ def _all_sums(
     decomposition: Decomposition,
     means: Sequence[NDArray[np.float64]],
     variances: Sequence[NDArray[np.float64]],
-    manager: Mapper | None,
+    manager: Runner | None,
 ) -> Sums:
     n_terms, n_values = len(decomposition.coefficients), means[0].shape[1]
     tasks = n_terms * n_values * len(means) // (PARALLEL_PRODUCTS // 4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, did_you_mean
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
 from pilot.quantum.noise import PackedNoiseModel
+from pilot.quantum.runner import Runner
 from pilot.resources import ANY_QPU
 
 if TYPE_CHECKING:
@@ -61,13 +62,6 @@ def coerced(kind: Any, pub: Any, default: float | None) -> Any:
             ) from error
 
 
-class Manager(Protocol):
-    """What runs tasks: a `PilotManager`, or anything that takes descriptions and gives futures."""
-
-    def submit_tasks(self, descriptions: Iterable[TaskDescription], /) -> Sequence[Future[Any]]:
-        """Send tasks on their way; does not block."""
-
-
 class Plan(Protocol):
     """The tasks of one pub."""
 
@@ -79,7 +73,7 @@ class Plan(Protocol):
         """What the pub gives, from its tasks' results in order."""
 
 
-def submit_plans(manager: Manager, plans: Sequence[Plan]) -> PilotPrimitiveJob:
+def submit_plans(manager: Runner, plans: Sequence[Plan]) -> PilotPrimitiveJob:
     """The job of all these pubs, whose tasks are submitted at once; does not block."""
     tasks = manager.submit_tasks([one for plan in plans for one in plan.descriptions])
     return PilotPrimitiveJob(tasks, partial(_finish, plans, tasks))

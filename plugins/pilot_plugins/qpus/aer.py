@@ -122,15 +122,15 @@ class AerQPU(QPU):
             QPUError: no method has room for it.
         """
         from pilot.quantum.aer_simulators import Simulator
-        from pilot.quantum.costs import choose, facts, machine_memory, predict
+        from pilot.quantum.costs import choose, estimate, facts, machine_memory
 
         method, device = self.method or "automatic", self.device
         if not self.method and circuit.num_qubits > _SMALL:
             memory, gpus = machine_memory(), int(self.device == "GPU")
-            estimates = predict(facts(circuit, bonds=False), shots, cores=self.threads, gpus=gpus)
+            estimates = estimate(facts(circuit, bonds=False), shots, cores=self.threads, gpus=gpus)
             best = choose(estimates, memory)
             if best is None or best.seconds > _QUICK:  # then it pays to look closer
-                estimates = predict(facts(circuit), shots, cores=self.threads, gpus=gpus)
+                estimates = estimate(facts(circuit), shots, cores=self.threads, gpus=gpus)
                 best = choose(estimates, memory)
             if best is None:
                 told = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB, {one.seconds:.3g} s" for one in estimates)

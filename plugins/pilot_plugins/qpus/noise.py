@@ -144,11 +144,11 @@ class NoisyDevice:
 
     def _estimate(self, scheduled: QuantumCircuit, active: Sequence[int], shots: int) -> Estimate:
         """What Aer would take, with the noise model that it has to be told."""
-        from pilot.quantum.costs import choose, facts, predict
+        from pilot.quantum.costs import choose, estimate, facts
 
         delays = scheduled.count_ops().get("delay", 0)
         about = facts(scheduled, bonds=False)
-        best = choose(predict(replace(about, gates=about.gates + delays), shots, noisy=True))
+        best = choose(estimate(replace(about, gates=about.gates + delays), shots, noisy=True))
         assert best is not None  # trajectories need least, and always can
         return replace(best, seconds=best.seconds + _TOLD * (delays + len(_places(scheduled, active))))
 

@@ -24,33 +24,6 @@ if TYPE_CHECKING:
 
     from pilot.quantum.outcomes import Outcomes
 
-#: Qiskit's gates → PennyLane's operations; the parameters are the same. Others are rewritten in these first.
-OPERATIONS = {
-    "id": "Identity",
-    "x": "PauliX",
-    "y": "PauliY",
-    "z": "PauliZ",
-    "h": "Hadamard",
-    "s": "S",
-    "t": "T",
-    "sx": "SX",
-    "rx": "RX",
-    "ry": "RY",
-    "rz": "RZ",
-    "p": "PhaseShift",
-    "cx": "CNOT",
-    "cy": "CY",
-    "cz": "CZ",
-    "swap": "SWAP",
-    "crx": "CRX",
-    "cry": "CRY",
-    "crz": "CRZ",
-    "cp": "ControlledPhaseShift",
-    "rxx": "IsingXX",
-    "ryy": "IsingYY",
-    "rzz": "IsingZZ",
-    "ccx": "Toffoli",
-}
 #: Devices that compute: exact probabilities, and as many wires as memory holds.
 _SIMULATORS = ("default.", "lightning.", "null.qubit", "reference.qubit")
 #: Probabilities of all outcomes are listed up to here; counts are drawn from them up to the second.
@@ -174,8 +147,10 @@ class PennylaneQPU(QPU):
         import pennylane as qml
         from qiskit import generate_preset_pass_manager
 
-        if not OPERATIONS.keys() >= gates.count_ops().keys():
-            self._compile = self._compile or generate_preset_pass_manager(0, basis_gates=list(OPERATIONS))
+        from pilot.quantum.programs.pennylane_gates import NAMES
+
+        if not NAMES.keys() >= gates.count_ops().keys():
+            self._compile = self._compile or generate_preset_pass_manager(0, basis_gates=list(NAMES))
             gates = self._compile.run(gates)
         where = {qubit: index for index, qubit in enumerate(gates.qubits)}
         made = []
@@ -183,7 +158,7 @@ class PennylaneQPU(QPU):
             wires = [where[qubit] for qubit in instruction.qubits]
             if instruction.name == "barrier":
                 continue
-            operation = getattr(qml, OPERATIONS[instruction.name])
+            operation = getattr(qml, NAMES[instruction.name])
             made.append(operation(*(float(value) for value in instruction.params), wires=wires))
         return made
 
