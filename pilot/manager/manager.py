@@ -110,9 +110,9 @@ class PilotManager:
         Args:
             session_dir: folder for the journal, logs and large values; the hosts where pilots run must see it under
                 the same path. None: a private folder, removed by `close` unless a pilot failed, below
-                ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` where a resource
-                manager's client (sbatch, qsub, bsub, flux) is on PATH, or inside a Slurm job; else below the temporary
-                directory, which other hosts do not see.
+                ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` inside a resource
+                manager's job, or where its command for submitting jobs is on PATH; else below the temporary directory,
+                which other hosts do not see.
             policy: which of the pilots with room gets a task: a name of the group ``pilot.policies``.
             progress: show tasks, rates and pilots on the terminal.
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that

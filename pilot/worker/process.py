@@ -37,6 +37,7 @@ from pilot.wire.pickles import forget_classes
 from pilot.wire.processes import end_below
 from pilot.worker import device, mpi, programs, task_process
 from pilot.worker.capture import Capture
+from pilot.worker.launch import RankLayout
 
 #: Seconds after which a running batch sends what it has, and says which task it is at.
 FLUSH_SECONDS = 0.1
@@ -162,7 +163,7 @@ class _Worker:
         if self._spec.resources.qpu:
             device.held = device.Held(self._spec.resources.qpu, Path(self._spec.folder).parent)
         while (batch := self._next(client)) is not None:
-            mpi.placement.set(mpi.Placement(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
+            mpi.layout.set(RankLayout(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
             index = batch.begin()
             with task_process.running():
                 while index is not None:
