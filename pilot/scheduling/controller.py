@@ -553,7 +553,8 @@ class Controller:
         sent = pilot.sent.get(event.batch)
         if sent is None:
             return  # the pilot was given up in the meantime, its tasks are elsewhere
-        lost = [entry for id in event.tasks if (entry := sent.entries.pop(id, None)) is not None]
+        tasks = list(sent.entries) if event.tasks is None else event.tasks
+        lost = [entry for id in tasks if (entry := sent.entries.pop(id, None)) is not None]
         if not sent.entries:
             pilot.take(event.batch)
         for entry in lost:
