@@ -88,14 +88,16 @@ def heard() -> Observer:
 
 
 @pytest.fixture
-def later() -> list[float]:
-    """Seconds by which the clock is ahead."""
-    return [0.0]
+def clock() -> list[Callable[[], float]]:
+    """The clock that is looked at."""
+    return [time.monotonic]
 
 
 @pytest.fixture
-def jobs(launcher: FakeLauncher, heard: Observer, later: list[float], tmp_path: Path) -> Iterator[PlaceholderJobs]:
-    one = PlaceholderJobs(SessionFolder(tmp_path), lambda: time.monotonic() + later[0])
+def jobs(
+    launcher: FakeLauncher, heard: Observer, clock: list[Callable[[], float]], tmp_path: Path
+) -> Iterator[PlaceholderJobs]:
+    one = PlaceholderJobs(SessionFolder(tmp_path), lambda: clock[0]())
     one.begin(heard)
     one._launchers["told"] = launcher
     yield one
@@ -167,12 +169,15 @@ def test_a_job_is_missing_anew_after_it_was_seen(
     launcher: FakeLauncher,
     heard: Observer,
     eventually: Eventually,
-    later: list[float],
+    clock: list[Callable[[], float]],
 ) -> None:
+
+    now = [0.0]
+    clock[0] = lambda: now[0]
 
     def looked(says: JobState) -> None:
         launcher.says, asked = (says, says.value), launcher.asked
-        later[0] += 40.0
+        now[0] += 40.0
         eventually(lambda: (jobs.look(), launcher.asked > asked and not jobs._looking.is_set())[1])
 
     start("a")
