@@ -19,7 +19,7 @@ from pilot.states import is_final
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.channel import Server
-from pilot.wire.link import Line
+from pilot.wire.link import Link
 from pilot.wire.messages import Message, Work
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 SILENT_SECONDS = 30.0
 #: How often a message is asked for that cannot be handled.
 HANDLING_TRIES = 3
-#: Messages that are read at a time: then others get their turn.
-READ_AT_ONCE = 100
+#: Messages that are handled before tasks are sent to pilots again, and users' calls get their turn.
+READ_AT_ONCE = 16
 
 
 class _Agent:
@@ -42,7 +42,7 @@ class _Agent:
         self.key = f"{pilot}/{mark}".encode()
         #: The process that is the agent; `key` until one has sent something.
         self.peer = self.key
-        self.link = Line(self._transmit, manager)
+        self.link = Link(self._transmit, manager)
         self._server = server
         self.joined = False
         self.heard = now
@@ -152,37 +152,37 @@ class Agents:
         if not agent.joined and not isinstance(message, messages.Hello):
             return  # meant for the manager before: all that it had not acknowledged is sent again after the Welcome
         pilot = agent.pilot
-        if isinstance(message, messages.Numbered):
+        if isinstance(message, messages.Envelope):
             if agent.link.take(message):
                 self._take_numbered(agent, message, frames)
-        elif isinstance(message, messages.Beat):
+        elif isinstance(message, messages.Heartbeat):
             agent.link.hear(message)
-        elif isinstance(message, messages.Again):
+        elif isinstance(message, messages.Resend):
             agent.link.repeat(message)
-        elif isinstance(message, messages.Outcomes):
+        elif isinstance(message, messages.OutcomesReport):
             outcomes = messages.decode_outcomes(frames[0])
             if message.worker not in self._state.workers:
                 self._record_worker(agent, message)
             self._feed(events.OutcomesArrived(pilot, message.batch, message.worker, outcomes))
-        elif isinstance(message, messages.Lost):
+        elif isinstance(message, messages.UnfinishedTasks):
             lost = (message.batch, message.worker, message.tasks, message.reason, message.blame, message.begun)
             self._feed(events.AttemptsLost(pilot, *lost))
-        elif isinstance(message, messages.Started):
+        elif isinstance(message, messages.TaskStarted):
             self._feed(events.TaskStarted(pilot, message.worker, message.task))
         elif isinstance(message, messages.Hello):
             self._joined(agent, message)
-        elif isinstance(message, messages.Ready):
+        elif isinstance(message, messages.AgentReady):
             agent.hosts.update((node.name, node.host) for node in message.nodes)
             names = tuple(node.name for node in message.nodes)
             update_pilot(self._state.pilots[pilot], message.client, names, tuple(message.qpus))
             ready = (message.nodes, message.batches, message.seconds_left, message.qpus)
             self._feed(events.PilotReady(pilot, *ready))
-        elif isinstance(message, messages.Expiring):
+        elif isinstance(message, messages.JobExpiring):
             self._feed(events.PilotExpiring(pilot, message.reason))
         elif isinstance(message, messages.Broken):
             self._give_up(agent, message.reason)
 
-    def _take_numbered(self, agent: _Agent, head: messages.Numbered, frames: list[bytes]) -> None:
+    def _take_numbered(self, agent: _Agent, head: messages.Envelope, frames: list[bytes]) -> None:
         """Handle a message that must not be missed. When that fails it is not acknowledged, and the agent sends it
         again; after `HANDLING_TRIES` its tasks count as lost, for an agent that drains waits until all is
         acknowledged."""
@@ -197,18 +197,18 @@ class Agents:
             if agent.tries < HANDLING_TRIES:
                 agent.link.untake()
                 return
-            if isinstance(message, messages.Outcomes | messages.Lost):
+            if isinstance(message, messages.OutcomesReport | messages.UnfinishedTasks):
                 reason = f"{what} cannot be handled: {type(error).__name__}: {error}"
                 self._lose_all(agent.pilot, message, frames[1:], reason)
         agent.tries = 0
         self._state.journal.mark((agent.peer, head.seq))
 
     def _lose_all(
-        self, pilot: str, message: messages.Outcomes | messages.Lost, frames: list[bytes], reason: str
+        self, pilot: str, message: messages.OutcomesReport | messages.UnfinishedTasks, frames: list[bytes], reason: str
     ) -> None:
         """The tasks of a message that cannot be handled are tried again."""
         tasks: list[int] | None = None  # not known: all of the batch
-        if isinstance(message, messages.Lost):
+        if isinstance(message, messages.UnfinishedTasks):
             tasks = message.tasks
         else:
             with contextlib.suppress(Exception):
@@ -216,7 +216,7 @@ class Agents:
         lost = events.AttemptsLost(pilot, message.batch, message.worker, tasks, reason, False, True, "PilotError")
         self._state.mailbox.put(lost)
 
-    def _record_worker(self, agent: _Agent, message: messages.Outcomes) -> None:
+    def _record_worker(self, agent: _Agent, message: messages.OutcomesReport) -> None:
         """The first outcome of a worker has come: where the worker is goes into the record."""
         host = agent.hosts.get(message.node, agent.host or "")
         self._state.workers[message.worker] = WorkerRow(message.node, host, tuple(message.gpus), message.qpu or None)
@@ -302,9 +302,16 @@ class Agents:
             return  # it is gone; the event that says so is on its way
         unknown = [digest for digest in indices if digest not in agent.functions]
         tasks = [work.task for work in works]
-        head = messages.Run(
-            command.batch, command.resources, tasks, list(indices), unknown, command.patience, command.alone, limit
+        head = messages.RunBatch(
+            command.batch,
+            command.resources,
+            tasks,
+            list(indices),
+            unknown,
+            command.give_back_after,
+            command.alone,
+            limit,
         )
-        body = messages.encode(messages.Batch(works, values))
+        body = messages.encode(messages.BatchBody(works, values))
         agent.link.send(head, [body, *(self._state.codes[digest] for digest in unknown)])
         agent.functions.update(unknown)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from pilot.errors import DescriptionError, NotPicklable, PilotError, SessionError, TaskTimeout
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
-from pilot.scheduling.records import Entry
+from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 from pilot.wire import payload
 from pilot.wire.exceptions import text_of
@@ -112,7 +112,7 @@ class Task(Future[Any]):
     #: The tasks that it puts together; they serve nothing else, and are cancelled with it. Not known after an attach.
     parts: tuple[Task, ...] = ()
 
-    def __init__(self, keeper: Keeper, entry: Entry) -> None:  # not Future.__init__: see above
+    def __init__(self, keeper: Keeper, entry: TaskRecord) -> None:  # not Future.__init__: see above
         self._keeper = keeper
         self._entry = entry
         self._state = PENDING
@@ -341,7 +341,7 @@ def wait_done(task: Task, timeout: float | None) -> None:
                 raise TimeoutError(f"task {task.id} ({task.name}) is {task.state.value} after {timeout} s")
 
 
-def entry_of(task: Task) -> Entry:
+def entry_of(task: Task) -> TaskRecord:
     """What the controller knows of a task."""
     return task._entry
 

@@ -73,9 +73,9 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         devices=devices(wanted),
         environment=mpi | wanted.environment,
         working_directory=wanted.working_directory or str(Path.cwd()),
-        orphan_timeout=wanted.orphan_timeout,
+        orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
         tunnel=wanted.tunnel,
-        walltime=None if wanted.walltime is None else wanted.walltime.total_seconds(),  # type: ignore[union-attr]
+        walltime=wanted.seconds,
         drain=wanted.drain_seconds,
         ports=wanted.ports,
         sys_path=tuple(str(Path(path).absolute()) for path in sys.path),

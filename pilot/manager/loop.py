@@ -27,7 +27,7 @@ from pilot.manager.state import SessionState
 from pilot.manager.tasks import TaskRecorder
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
-from pilot.scheduling.records import Entry
+from pilot.scheduling.records import TaskRecord
 from pilot.states import PilotState, is_final
 from pilot.wire import messages
 from pilot.wire.channel import Server
@@ -111,6 +111,8 @@ class ManagerLoop:
         #: When to look next whether there is room for large results; None: all could be written.
         self._room_at: float | None = None
         self._times_full = 0
+        #: An event was handled since tasks were sent to pilots last.
+        self._unscheduled = False
         self._closing = self._over = False
         self._thread = threading.Thread(target=self._run, name="pilot-manager", daemon=True)
         state.mailbox.own_threads |= {self._thread, state.callbacks.thread}
@@ -118,7 +120,7 @@ class ManagerLoop:
             events.StartPilot: self._start_pilot,
             events.AskPilot: self._ask_pilot,
             events.PauseScaling: self._pause_scaling,
-            events.TellStranded: self._tell_stranded,
+            events.WarnUnservable: self._warn_unservable,
             events.StopPilot: self._stop_pilot,
             events.RemoveNodes: self._remove_nodes,
             events.ChangePilot: self._change_pilot,
@@ -139,7 +141,7 @@ class ManagerLoop:
         self._thread.start()
         self._state.callbacks.thread.start()
 
-    def explain(self, entry: Entry) -> str:
+    def explain(self, entry: TaskRecord) -> str:
         """Why a task is where it is."""
         return self._state.mailbox.ask(lambda: self._controller.explain(entry, self._clock()))
 
@@ -250,6 +252,7 @@ class ManagerLoop:
                 item()
         self._take_tasks()
         self._agents.read()
+        self._schedule()
 
     def _take_tasks(self) -> None:
         if self._closing:
@@ -263,36 +266,45 @@ class ManagerLoop:
             self._controller.handle(event, self._clock(), commands)
         finally:  # what was decided before an error holds
             self._execute(commands)
+        self._unscheduled = True
+
+    def _schedule(self) -> None:
+        """Send tasks to pilots, when something has happened since that was done last."""
+        if self._unscheduled:
+            self._unscheduled = False
+            commands: list[events.Command] = []
+            try:
+                self._controller.schedule(self._clock(), commands)
+            finally:
+                self._execute(commands)
 
     def _execute(self, commands: Sequence[events.Command]) -> None:
-        """Carry commands out. One that cannot be keeps none of the others from it: the controller counts on them."""
+        """Carry commands out. For one that cannot be, the controller gets an event; the others are carried out."""
         for command in commands:
             try:
                 self._carry_out[type(command)](command)
             except Exception as error:
-                log.exception("%s cannot be carried out", type(command).__name__)
-                if isinstance(command, events.SendBatch):
-                    tasks = [entry.id for entry in command.entries]
-                    reason = f"it could not be sent: {type(error).__name__}: {error}"
-                    lost = events.AttemptsLost(
-                        command.pilot, command.batch, "", tasks, reason, False, True, "PilotError"
-                    )
-                    self._state.mailbox.put(lost)
+                known = isinstance(error, errors.PilotError)  # its message says all
+                text = str(error) if known else f"{type(error).__name__}: {error}"
+                log.error(
+                    "%s cannot be carried out: %s", type(command).__name__, text, exc_info=None if known else error
+                )
+                self._state.mailbox.put(events.CommandFailed(command, text))
 
     def _look_for_room(self, now: float) -> None:
         """Have the tasks run again whose results could not be written, when there is room. The pause doubles: what can
         be written here may be refused elsewhere."""
-        waiting = self._controller.without_room
+        waiting = self._controller.queue.without_room
         if not waiting:
             return
         if self._room_at is None:
-            log.error("%d task(s) wait for room: %s", len(waiting), waiting[0].attempts[-1].reason)
+            log.error("%d task(s) wait for room: %s", len(waiting), next(iter(waiting)).attempts[-1].reason)
             self._room_at = now + min(ROOM_SECONDS * 2.0**self._times_full, MOST_ROOM_SECONDS)
             self._times_full += 1
         elif now >= self._room_at:
             self._room_at = now + ROOM_SECONDS
             spool = self._state.spool
-            if spool.has_room(self._controller.lacks_room):
+            if spool.has_room(max(waiting.values())):
                 log.warning("there is room in %s again: %d task(s) run again", spool.folder, len(waiting))
                 self._room_at = None
                 self._feed(events.RoomSeen())
@@ -300,7 +312,7 @@ class ManagerLoop:
     def _status(self) -> Status:
         rows = []
         for pilot in list(self._state.pilots.values()):
-            known, note = self._controller.pilots.get(pilot.id), ""
+            known, note = self._controller.pilots.by_id.get(pilot.id), ""
             if pilot.state is PilotState.FAILED:
                 note = pilot.reason
             elif pilot.state in (PilotState.NEW, PilotState.QUEUED):
@@ -357,14 +369,7 @@ class ManagerLoop:
         state, id = self._state, command.pilot
         self._agents.unreported.discard(id)
         wanted = state.pilots[id].description
-        try:
-            job, mark = state.jobs.describe(id, wanted)
-        except Exception as error:  # else it would be queued for ever
-            known = isinstance(error, errors.PilotError)  # its message says all
-            log.error("pilot %s cannot be started: %s", id, error, exc_info=None if known else error)
-            reason = f"its job cannot be started: {error if known else f'{type(error).__name__}: {error}'}"
-            state.mailbox.put(events.PilotEnded(id, reason))
-            return
+        job, mark = state.jobs.describe(id, wanted)
         state.journal.put("pilots", (id, msgspec.msgpack.encode(wanted), mark))
         self._agents.expect(id, mark)
         state.jobs.submit(job, mark)
@@ -385,10 +390,10 @@ class ManagerLoop:
         self._state.jobs.stop(command.pilot)
 
     def _remove_nodes(self, command: events.RemoveNodes) -> None:
-        self._agents.send(command.pilot, messages.Shrink(command.count))
+        self._agents.send(command.pilot, messages.ReleaseNodes(command.count))
 
     def _send_cancel(self, command: events.SendCancel) -> None:
-        self._agents.send(command.pilot, messages.Cancel(command.tasks))
+        self._agents.send(command.pilot, messages.CancelTasks(command.tasks))
 
     def _pause_scaling(self, command: events.PauseScaling) -> None:
         log.error("autoscaling is paused: %s", command.reason)
@@ -396,7 +401,7 @@ class ManagerLoop:
         scaler.over = scaler.over or command.reason
         self._state.servable.clear()
 
-    def _tell_stranded(self, command: events.TellStranded) -> None:
+    def _warn_unservable(self, command: events.WarnUnservable) -> None:
         then = "" if command.seconds is None else f", for {command.seconds:g} s, then they fail"
         log.warning(
             "%d task(s) wait for another pilot%s: %s. Submit one that can serve them (submit_pilot); "

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from pilot.scheduling import events
-from pilot.scheduling.records import Entry
+from pilot.scheduling.records import TaskRecord
 
 _Answer = TypeVar("_Answer")
 
@@ -29,7 +29,7 @@ class Mailbox:
     """
 
     def __init__(self) -> None:
-        self._tasks: deque[Entry] = deque()
+        self._tasks: deque[TaskRecord] = deque()
         self._items: deque[Item] = deque()
         self._sleeping = False
         #: The pipe that ends the sleep of the thread that takes: it polls `descriptor`.
@@ -44,7 +44,7 @@ class Mailbox:
 
     # ---- any thread -------------------------------------------------------------------------------------------
 
-    def put_task(self, entry: Entry) -> None:
+    def put_task(self, entry: TaskRecord) -> None:
         """Leave a new task."""
         self._tasks.append(entry)
         if self._sleeping:
@@ -100,12 +100,12 @@ class Mailbox:
         with contextlib.suppress(BlockingIOError):
             os.read(self.descriptor, 4096)
 
-    def take_tasks(self) -> list[Entry]:
+    def take_tasks(self) -> list[TaskRecord]:
         """The new tasks, in order."""
         tasks = self._tasks
         return [tasks.popleft() for _ in range(len(tasks))] if tasks else []
 
-    def take_late_tasks(self) -> Iterator[Entry]:
+    def take_late_tasks(self) -> Iterator[TaskRecord]:
         """The same for several threads at once, each task to one of them."""
         with contextlib.suppress(IndexError):
             while True:

@@ -61,9 +61,9 @@ class PilotManager:
         Args:
             session_dir: folder for the journal, logs and large values; the hosts where pilots run must see it under
                 the same path. None: a private folder, removed by `close` unless a pilot failed, below
-                ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` where a resource
-                manager's client (sbatch, qsub, bsub, flux) is on PATH, or inside a Slurm job; else below the temporary
-                directory, which other hosts do not see.
+                ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` inside a resource
+                manager's job, or where its command for submitting jobs is on PATH; else below the temporary directory,
+                which other hosts do not see.
             policy: which of the pilots with room gets a task: a name of the group ``pilot.policies``.
             progress: show tasks, rates and pilots on the terminal.
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
@@ -176,7 +176,7 @@ class PilotManager:
         *,
         idle: float = 60.0,
         backlog: float = 30.0,
-        patience: float = 5.0,
+        delay: float = 5.0,
     ) -> Scaler:
         """Ask for pilots while much is queued, and give them back when they are idle. Does not block.
 
@@ -195,7 +195,7 @@ class PilotManager:
             backlog: seconds of measured work for each core of the pilots that fit: what is queued beyond that is a
                 reason to ask for another pilot. A task of a function that was not measured yet counts as one for each
                 of its cores.
-            patience: seconds that there must be too much queued first.
+            delay: seconds that there must be too much queued first.
 
         Raises:
             DescriptionError: a value that is not allowed, or a description with ``renewals``.
@@ -203,7 +203,7 @@ class PilotManager:
             SessionError: the manager is closed.
         """
         return self._requests.autoscale(
-            description, minimum=minimum, maximum=maximum, idle=idle, backlog=backlog, patience=patience
+            description, minimum=minimum, maximum=maximum, idle=idle, backlog=backlog, delay=delay
         )
 
     # ---- tasks ------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pilot.manager.clients import Clients
 from pilot.manager.handles import Keeper, wait_for
 from pilot.resources import QPUInfo
 from pilot.scheduling import events
-from pilot.scheduling.scalers import Scaling
+from pilot.scheduling.policies import Scaling
 from pilot.states import PilotState, is_final
 from pilot.wire.session import memory_of
 

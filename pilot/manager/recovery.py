@@ -17,8 +17,7 @@ from pilot.manager.handles import Failed
 from pilot.manager.journal import Journal, Recorded, WorkerRow
 from pilot.resources import Terms
 from pilot.results import Outcome
-from pilot.scheduling.controller import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY
-from pilot.scheduling.records import Entry, Function
+from pilot.scheduling.records import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY, FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ class RestoredPilot(NamedTuple):
 class RestoredTask(NamedTuple):
     """A task; one that has ended has an outcome or an error."""
 
-    entry: Entry
+    entry: TaskRecord
     outcome: Outcome | None = None
     error: Failed | None = None
 
@@ -64,7 +63,7 @@ class Restored(NamedTuple):
     """All that the journal knows."""
 
     #: Functions with their pickles, terms by id, and workers by name.
-    functions: list[tuple[Function, bytes]]
+    functions: list[tuple[FunctionRecord, bytes]]
     terms: dict[int, Terms]
     workers: dict[str, WorkerRow]
     #: In order of their numbers.
@@ -87,7 +86,7 @@ def read(journal: Journal, here: Path) -> Restored:
         journal: of the session.
         here: the session's folder.
     """
-    functions = [(Function(id, digest, name), code) for id, digest, name, code in journal.functions()]
+    functions = [(FunctionRecord(id, digest, name), code) for id, digest, name, code in journal.functions()]
     terms = journal.terms()
     session, last_task = journal.session(), journal.last_task()
     moved_from = _moved_from(session.get("path"), here)
@@ -206,11 +205,11 @@ def _ancestors(id: str, parents: dict[str, str], names: dict[str, str]) -> tuple
     return found
 
 
-def _read_tasks(journal: Journal, functions: dict[int, Function], terms: dict[int, Terms]) -> list[RestoredTask]:
+def _read_tasks(journal: Journal, functions: dict[int, FunctionRecord], terms: dict[int, Terms]) -> list[RestoredTask]:
     tasks = []
     attempts = journal.attempts()
     for row in journal.finished():
-        entry = Entry(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
+        entry = TaskRecord(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
         entry.state, entry.pilot, entry.worker, entry.bound = TaskState(row.state), row.pilot, row.worker, row.bound
         entry.attempts = tuple(attempts.get(row.id, ()))
         entry.reason = "it went there before this manager was attached"
@@ -221,7 +220,7 @@ def _read_tasks(journal: Journal, functions: dict[int, Function], terms: dict[in
             tasks.append(RestoredTask(entry, Recorded(row.id, row.status, row.started, row.seconds)))
     for open in journal.unfinished():
         function, one = functions[open.function], terms[open.terms]
-        entry = Entry(open.id, function, open.payload, one, open.name, open.submitted, open.needs)
+        entry = TaskRecord(open.id, function, open.payload, one, open.name, open.submitted, open.needs)
         entry.attempts = tuple(attempts.get(entry.id, ()))
         entry.retries = sum(attempt.reason == RAISED_REASON for attempt in entry.attempts)
         tasks.append(RestoredTask(entry))

@@ -16,7 +16,7 @@ from pilot.manager.pilots import Pilot, Scaler, pilot_asked
 from pilot.manager.state import SessionState
 from pilot.registry import devices
 from pilot.scheduling import events
-from pilot.scheduling.scalers import Scaling
+from pilot.scheduling.policies import Scaling
 from pilot.wire.addresses import hosts, is_loopback, listen_at
 from pilot.wire.channel import Server
 from pilot.wire.session import Connection, memory_of

@@ -12,7 +12,7 @@ from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of
 from pilot.manager.state import SessionState
 from pilot.manager.submitting import Submitter
 from pilot.results import Spooled, Value
-from pilot.scheduling.records import Entry
+from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 
 #: Seconds that the journal has to write down a task that was submitted just now.
@@ -25,7 +25,7 @@ class _Work:
 
     def __init__(self, arguments: Value, needs: dict[int, bool | int]) -> None:
         self.arguments = arguments
-        #: As in `Entry.needs`.
+        #: As in `TaskRecord.needs`.
         self.needs = needs
         #: For each of these, the first attempt: what stands for it is found by that.
         self.firsts: dict[int, int] = {}
@@ -118,7 +118,7 @@ class Resubmission:
             own = id if reference is True else reference  # by which the arguments refer to its result
             needs[stand[id].id] = reference if stand[id].id == id else own
         known = entry_of(old)
-        entry = Entry(
+        entry = TaskRecord(
             next(self._state.task_ids),
             known.function,
             work.arguments,

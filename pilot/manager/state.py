@@ -22,7 +22,7 @@ from pilot.manager.recovery import Restored
 from pilot.resources import Terms
 from pilot.results import CANCELLED, Outcome, TaskInfo, Value
 from pilot.scheduling import events
-from pilot.scheduling.records import Entry, Function
+from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import TaskState, is_final
 from pilot.wire.payload import Spool
 from pilot.wire.session import SessionFolder
@@ -67,7 +67,7 @@ class SessionState:
         self.pilots: dict[str, Pilot] = {}
         self.scalers: dict[str, Scaler] = {}
         #: By digest: what workers know a callable by, and its pickle.
-        self.functions: dict[str, Function] = {}
+        self.functions: dict[str, FunctionRecord] = {}
         self.codes: dict[str, bytes] = {}
         #: The workers of which an outcome came.
         self.workers: dict[str, WorkerRow] = {}
@@ -185,7 +185,7 @@ class SessionState:
         self.servable.clear()
         return pilot
 
-    def add_task(self, entry: Entry) -> Task:
+    def add_task(self, entry: TaskRecord) -> Task:
         """A new task, left for the manager's thread; cancelled at once when that has ended."""
         task = self.tasks[entry.id] = Task(self, entry)
         self.mailbox.put_task(entry)
@@ -200,7 +200,7 @@ class SessionState:
             self.spool.discard(entry.payload)  # it is in no journal
             self.end_task(entry, Outcome(entry.id, CANCELLED, 0.0, 0.0), None)
 
-    def end_task(self, entry: Entry, outcome: Outcome | None, failed: Failed | None) -> None:
+    def end_task(self, entry: TaskRecord, outcome: Outcome | None, failed: Failed | None) -> None:
         """A task has ended. Whatever goes wrong here concerns no other task."""
         entry.payload = None  # its file stays: a task that has failed may be submitted again
         self.finished += 1

@@ -17,7 +17,7 @@ import msgspec
 from pilot import registry
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, NoPilotError
-from pilot.interfaces import Offer, Prepared
+from pilot.interfaces import Offer, Prepared, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
 from pilot.manager.pilots import Pilot, Scaler
 from pilot.manager.state import SessionState
@@ -26,7 +26,7 @@ from pilot.resources import SLOT, Capacity, QPUInfo, Terms
 from pilot.results import Value
 from pilot.scheduling import events
 from pilot.scheduling.fitting import described, is_meant, unservable
-from pilot.scheduling.records import Entry, Function
+from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, is_final
 from pilot.wire import payload
 from pilot.wire.callables import Snapshot, is_immutable, name_of
@@ -45,7 +45,7 @@ class _Known(NamedTuple):
 
     work: weakref.ref[Any]
     snapshot: Snapshot
-    function: Function
+    function: FunctionRecord
 
 
 class Submitter:
@@ -56,7 +56,7 @@ class Submitter:
         #: By the id of a callable that is alive.
         self._known: dict[int, _Known] = {}
         #: Of objects that never change.
-        self._constants: dict[Any, Function] = {}
+        self._constants: dict[Any, FunctionRecord] = {}
         #: Digests of the large functions that were logged.
         self._large: set[str] = set()
 
@@ -64,7 +64,7 @@ class Submitter:
 
     def submit(
         self,
-        work: Callable[..., Any] | Function,
+        work: Callable[..., Any] | FunctionRecord,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         terms: Terms,
@@ -86,7 +86,7 @@ class Submitter:
         state = self._state
         if state.is_closed or terms not in state.servable:
             self.check_servable(terms)
-        function = work if isinstance(work, Function) else self.function(work)
+        function = work if isinstance(work, FunctionRecord) else self.function(work)
         value: Value = None
         needs: dict[int, bool | int] | None = None
         if args or kwargs:
@@ -96,7 +96,7 @@ class Submitter:
         if after:
             needs = {task.id: False for task in after} | (needs or {})
         id = next(state.task_ids)
-        return state.add_task(Entry(id, function, value, terms, name, time.time(), needs, weight=weight))
+        return state.add_task(TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight))
 
     def submit_described(self, wanted: TaskDescription) -> Task:
         """The task of a description."""
@@ -149,7 +149,7 @@ class Submitter:
             self.submit(part.function, part.args, {}, terms, f"{name} {number}", after, part.weight)
             for number, part in enumerate(prepared.parts)
         ]
-        combined = msgspec.structs.replace(plain, resources=SLOT, walltime=None, timeout=None)
+        combined = msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None)
         whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, combined, name)
         self.join(whole, parts)
         return whole
@@ -177,7 +177,7 @@ class Submitter:
 
     # ---- functions --------------------------------------------------------------------------------------------
 
-    def function(self, work: Callable[..., Any]) -> Function:
+    def function(self, work: Callable[..., Any]) -> FunctionRecord:
         """What the workers know this callable by, as it is now."""
         known = self._known.get(id(work))
         if known is not None and known.work() is work and known.snapshot.holds(work):
@@ -195,13 +195,13 @@ class Submitter:
             all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
         return function
 
-    def _register(self, work: Callable[..., Any], code: bytes) -> Function:
+    def _register(self, work: Callable[..., Any], code: bytes) -> FunctionRecord:
         state, digest = self._state, hashlib.blake2b(code, digest_size=16).hexdigest()
         with state.lock:
             function = state.functions.get(digest)
             if function is None:
-                function = Function(len(state.functions) + 1, digest, name_of(work))
-                if getattr(type(work), "weighs_seconds", False):
+                function = FunctionRecord(len(state.functions) + 1, digest, name_of(work))
+                if isinstance(work, WorkFunction) and work.weighs_seconds:
                     function.seconds = 1.0
                 state.codes[digest] = code
                 state.functions[digest] = function

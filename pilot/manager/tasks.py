@@ -17,7 +17,7 @@ from pilot.manager.state import SessionState
 from pilot.resources import Terms
 from pilot.results import CANCELLED, OK, Attempt, Spooled, Value
 from pilot.scheduling import events
-from pilot.scheduling.records import Entry
+from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def _failed(link: events.Link) -> Failed:
     return Failed(errors.DependencyFailed, link.reason, link.cause, link.first, link.links)
 
 
-def _failed_row(entry: Entry, failed: Failed) -> tuple[Any, ...]:
+def _failed_row(entry: TaskRecord, failed: Failed) -> tuple[Any, ...]:
     error = msgspec.json.encode((failed.kind.__name__, *failed[1:])).decode()
     where = (entry.pilot, entry.worker, entry.bound)
     return (entry.id, "failed", None, *where, None, None, None, None, None, error)
@@ -45,10 +45,10 @@ class TaskRecorder:
         #: Ids of the `Terms` in the journal.
         self.terms: dict[Terms, int] = {}
 
-    def take(self, entries: list[Entry]) -> list[Entry]:
+    def take(self, entries: list[TaskRecord]) -> list[TaskRecord]:
         """Record new tasks. Those that depend on a task that has failed end here; the others are returned."""
         self._record(entries)
-        new: list[Entry] = []
+        new: list[TaskRecord] = []
         failed: list[events.Link] = []
         for entry in entries:
             if entry.needs and (link := self._resolve(entry)) is not None:
@@ -60,7 +60,7 @@ class TaskRecorder:
             self._record_dependents(failed)
         return new
 
-    def _resolve(self, entry: Entry) -> events.Link | None:
+    def _resolve(self, entry: TaskRecord) -> events.Link | None:
         """Look up the tasks that a new one needs; how it fails when one of them did."""
         for id, reference in (entry.needs or {}).items():
             task = self._state.tasks[id]
@@ -108,9 +108,11 @@ class TaskRecorder:
         """End tasks with an error."""
         log.warning("%d task(s) failed: %s: %s", len(command.entries), command.error, command.reason)
         failed = Failed(getattr(errors, command.error), command.reason)
-        for entry in command.entries:
+        # some have ended when this command stands for one that could not be carried out to its end
+        entries = [entry for entry in command.entries if not self._state.tasks[entry.id].done()]
+        for entry in entries:
             self._state.end_task(entry, None, failed)
-        self._journal.extend("results", [_failed_row(entry, failed) for entry in command.entries])
+        self._journal.extend("results", [_failed_row(entry, failed) for entry in entries])
 
     def fail_dependents(self, command: events.FailDependents) -> None:
         """End tasks with those that they depend on."""
@@ -138,7 +140,7 @@ class TaskRecorder:
         row = (entry.id, number, attempt.pilot, attempt.worker, attempt.reason, attempt.ended, attempt.batch)
         self._journal.put("attempts", row)
 
-    def _record(self, entries: list[Entry]) -> None:
+    def _record(self, entries: list[TaskRecord]) -> None:
         rows = []
         for entry in entries:
             terms = self.terms.get(entry.terms)

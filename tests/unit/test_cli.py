@@ -78,7 +78,7 @@ def test_help_shows_meaning_and_default(capsys):
         (["--grid-size", "x"], "--grid-size: 'x' given. Expected `int`"),
         (["--grid-size", "0"], "--grid-size: '0' given. Expected `int` >= 1"),
         (["--method", "slow"], "--method: 'slow' given"),
-        (["--gird-size", "3"], "did you mean --grid-size?"),
+        (["--gird-size", "3"], "did you mean '--grid-size'?"),
     ],
 )
 def test_a_wrong_flag_is_named_with_what_is_allowed(flags, message, capsys):
@@ -92,7 +92,7 @@ def test_a_wrong_flag_is_named_with_what_is_allowed(flags, message, capsys):
 
 def test_an_unknown_miniapp_gets_the_nearest_name(capsys):
     assert cli.main(["run", "sampel"]) == 2
-    assert "did you mean sample?" in capsys.readouterr().err
+    assert "did you mean 'sample'?" in capsys.readouterr().err
 
 
 def test_without_a_name_the_miniapps_are_listed(capsys):

@@ -24,7 +24,7 @@ from pilot.manager.handles import Failed, Task, call_back, entry_of, first_cause
 from pilot.manager.pilots import Pilot, change_pilot, update_pilot
 from pilot.resources import PLAIN, QPUInfo
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome, Spooled, TaskInfo
-from pilot.scheduling.records import Entry, Function
+from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState
 from pilot.wire.payload import Spool, dump_exception
 
@@ -58,7 +58,7 @@ def make() -> Callable[..., Any]:
         if count is not None:
             return [make() for _ in range(count)]
         terms = TaskDescription(function=len, **wishes).terms() if wishes else PLAIN
-        entry = Entry(len(keeper.tasks) + 1, Function(1, "d", "work"), None, terms, None, 0.0)
+        entry = TaskRecord(len(keeper.tasks) + 1, FunctionRecord(1, "d", "work"), None, terms, None, 0.0)
         task = keeper.tasks[entry.id] = Task(keeper, entry)  # type: ignore[arg-type]
         return task
 
