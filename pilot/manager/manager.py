@@ -27,7 +27,7 @@ import msgspec
 from pilot import registry
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, SessionError
-from pilot.interfaces import Job, Offer, Prepared
+from pilot.interfaces import Job, Offer, Policy, Prepared
 from pilot.manager.handles import Pilot, Scaler, Task, tasks_of
 from pilot.manager.jobs import Fleet
 from pilot.manager.journal import Journal, Reader
@@ -99,7 +99,7 @@ class PilotManager:
         self,
         session_dir: str | os.PathLike[str] | None = None,
         *,
-        policy: str = "balanced",
+        policy: str | Policy = "balanced",
         progress: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,
@@ -113,7 +113,8 @@ class PilotManager:
                 ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` where a resource
                 manager's client (sbatch, qsub, bsub, flux) is on PATH, or inside a Slurm job; else below the temporary
                 directory, which other hosts do not see.
-            policy: which of the pilots with room gets a task: a name of the group ``pilot.policies``.
+            policy: which task is next, and which of the pilots with room gets it: a name of the group
+                ``pilot.policies``, "package.module:Class", or a `pilot.interfaces.Policy` object.
             progress: show tasks, rates and pilots on the terminal.
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
                 it has, from the first pilot on whose jobs run on other hosts; until then loopback only.
@@ -127,7 +128,7 @@ class PilotManager:
             DescriptionError: ``wait_for_pilot`` is no such number.
             SessionError: the folder cannot be used, or holds a session already (`attach` opens it again); the address
                 is not this host's, or all ports are taken.
-            PluginError: no policy of this name.
+            PluginError: there is no such policy.
         """
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
@@ -147,7 +148,7 @@ class PilotManager:
         cls,
         session_dir: str | os.PathLike[str],
         *,
-        policy: str = "balanced",
+        policy: str | Policy = "balanced",
         progress: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,
@@ -190,7 +191,7 @@ class PilotManager:
     def _open(
         self,
         folder: SessionFolder,
-        policy: str,
+        policy: str | Policy,
         progress: bool,
         before: Connection,
         address: str | None,
@@ -200,7 +201,7 @@ class PilotManager:
         self._folder = folder
         self._spool = payload.Spool(folder.spool)
         try:
-            controller = Controller(registry.load("pilot.policies", policy)(), wait_for_pilot)
+            controller = Controller(registry.policy(policy), wait_for_pilot)
             self._connection, server = listen(before, address, ports)
         except BaseException:
             folder.release()

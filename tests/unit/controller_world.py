@@ -10,7 +10,7 @@ import msgspec
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.interfaces import JobState, Policy
 from pilot.resources import Node, QPUInfo
-from pilot.results import OK, Outcome
+from pilot.results import CANCELLED, OK, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
 from pilot.scheduling.events import AskPilot, Command, Fail, FailDependents, Link, SendBatch, Settle
@@ -157,6 +157,12 @@ class World:
     ) -> list[Command]:
         self.batches.pop(pilot, None)
         return self.feed(events.PilotEnded(pilot, reason, how))
+
+    def cancel(self, task: int) -> None:
+        """A user cancels a task, and what a pilot has of it ends."""
+        self.feed(events.CancelAsked([task]))
+        if self.state(task) in (TaskState.BOUND, TaskState.RUNNING):
+            self.finish([task], status=CANCELLED)
 
     # ---- what is the case
 
