@@ -217,7 +217,8 @@ class Placer:
         self, lane: deque[TaskRecord], terms: Terms, fitting: list[PilotRecord], now: float, commands: list[Command]
     ) -> None:
         """Batches off the front of a lane, as long as these pilots have credit."""
-        cores, failed, why = -1.0, list[TaskRecord](), ""
+        cores, why = -1.0, ""
+        failed: list[TaskRecord] = []
         while lane and fitting:
             try:
                 choice = self._choose(lane[0], terms, fitting, now)
@@ -273,7 +274,8 @@ class Placer:
         """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
         share = -(-len(lane) // max(1, int(2 * slots)))
         slowness = pilot.slowness * option.slowness
-        total, records = 0.0, list[TaskRecord]()
+        total = 0.0
+        records: list[TaskRecord] = []
         while lane and len(records) < most:
             record = lane[0]
             seconds = record.seconds
@@ -315,7 +317,8 @@ class Placer:
         if device.queue < CHEAP_WAIT * share * rate:
             share /= 2
         most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
-        weight, records = 0.0, list[TaskRecord]()
+        weight = 0.0
+        records: list[TaskRecord] = []
         while lane and len(records) < most:
             record = lane[0]
             if records and (weight + record.weight / 2 > share or record.suspect or records[0].suspect):

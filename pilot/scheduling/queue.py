@@ -75,7 +75,7 @@ class TaskQueue:
             self._cancel_all(event.entries, commands)
             return
         tasks, lanes = self.tasks, self.lanes
-        terms, lane = None, deque[TaskRecord]()
+        terms, lane = None, None
         for record in event.entries:
             tasks[record.id] = record
             record.arrived = now
@@ -86,10 +86,12 @@ class TaskQueue:
                 continue
             if record.terms is not terms:
                 terms = record.terms
-                lane = lanes.setdefault(terms, deque())
+                lane = lanes.get(terms)
+                if lane is None:
+                    lane = lanes[terms] = deque()
                 if terms.resources.qpu:
                     self.last_arrivals[terms] = now
-            lane.append(record)
+            lane.append(record)  # type: ignore[union-attr]
 
     def started(self, event: events.TaskStarted, now: float, commands: list[Command]) -> None:
         """A task runs."""
