@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
+import logging
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import DescriptionError, PluginError
-from pilot.interfaces import QPU, Policy
+from pilot.errors import DescriptionError, PluginError, did_you_mean
+from pilot.interfaces import QPU, JobEnvironment, Policy
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -52,8 +54,8 @@ def load(group: str, name: str) -> Any:
     """The plugin of this name, imported now.
 
     Args:
-        group: ``pilot.launchers``, ``pilot.engines``, ``pilot.qpus``, ``pilot.kinds``, ``pilot.policies`` or
-            ``pilot.miniapps``.
+        group: ``pilot.launchers``, ``pilot.engines``, ``pilot.qpus``, ``pilot.kinds``, ``pilot.policies``,
+            ``pilot.environments`` or ``pilot.miniapps``.
         name: as registered.
 
     Raises:
@@ -104,8 +106,7 @@ def policy(chosen: str | Policy, **settings: Any) -> Policy:
 def _entry(group: str, name: str) -> EntryPoint:
     entry = _group(group).get(name)
     if entry is None:
-        near = difflib.get_close_matches(name, names(group), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(name, names(group))
         known = ", ".join(names(group)) or "none; is quantum-pilot installed?"
         raise PluginError(f"no {_kind(group)} is called {name!r}{hint}; there are: {known}", group=group, name=name)
     return entry
@@ -114,6 +115,23 @@ def _entry(group: str, name: str) -> EntryPoint:
 def _kind(group: str) -> str:
     kind = group.rpartition(".")[2]
     return {"policies": "policy", "qpus": "QPU", "kinds": "kind of task"}.get(kind, kind.removesuffix("s"))
+
+
+@cache
+def job_environments() -> tuple[JobEnvironment, ...]:
+    """One of each kind that is registered."""
+    found = []
+    for name in names("pilot.environments"):
+        try:
+            found.append(load("pilot.environments", name)())
+        except Exception as error:  # a plugin for another site must not keep a session from starting
+            log.warning("jobs of %s are not recognized: %s", name, error)
+    return tuple(found)
+
+
+def job_environment() -> JobEnvironment:
+    """That of the job which this process is in; outside of any job a plain `JobEnvironment`."""
+    return next((one for one in job_environments() if one.is_here()), JobEnvironment())
 
 
 #: The group of entry points.

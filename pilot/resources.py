@@ -95,8 +95,8 @@ class Terms(msgspec.Struct, frozen=True):
     pilots: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     priority: int = 0
-    #: Seconds.
-    walltime: float | None = None
+    #: Seconds that it is expected to run at most.
+    duration: float | None = None
     #: Seconds.
     timeout: float | None = None
     retries: int = 0

@@ -1,5 +1,5 @@
-"""The process inside the placeholder job: takes batches from the manager, has its crew run them, and keeps what came
-out until the manager has it in its journal.
+"""The process inside the placeholder job: takes batches from the manager, has workers run them, and keeps the outcomes
+until the manager has them in its journal.
 
 Started as ``python -m pilot.agent SESSION PILOT MARK``. It goes on without a manager for a set time, so that one can
 attach; it takes its engine and all its processes down with it.
@@ -23,18 +23,20 @@ import msgspec
 import zmq
 
 from pilot import registry
+from pilot.agent.dispatcher import Dispatcher
 from pilot.agent.gpus import lacks_gpus
 from pilot.agent.node import NodeProcess, describe, outward_address, own_mark, own_rank
-from pilot.agent.workers import Crew
+from pilot.agent.workers import WorkerPool
 from pilot.errors import SessionError
 from pilot.interfaces import Allocation
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import candidates, reach, split, usable
 from pilot.wire.channel import Client, Frame, Server
-from pilot.wire.link import Line
+from pilot.wire.folders import make_folders, remove_folders
+from pilot.wire.link import Link
 from pilot.wire.messages import Message
-from pilot.wire.processes import MARK, allow_files, end_marked, end_with_me, make_folders, remove_folders
+from pilot.wire.processes import MARK, allow_files, end_marked, end_with_me
 from pilot.wire.session import (
     JOB,
     AgentAddress,
@@ -49,16 +51,16 @@ from pilot.wire.tunnel import Tunnel
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
-#: After so many seconds without the manager its address is read again.
+#: After so many seconds without a beat of the manager, which comes each second, its address is read again.
 SILENT_SECONDS = 5.0
 #: After so many seconds a new connection is made to the same address: the old one may lead nowhere without saying so,
 #: and the manager gives the pilot up after 30.
 RECONNECT_SECONDS = 15.0
 #: Seconds between two rounds of the loop when nothing happens.
 ROUND_SECONDS = 0.25
-#: The file in the pilot's folder by which a batch script tells that the job's end is near.
+#: The file in the pilot's folder into which a batch script writes the signals that announce the job's end.
 EXPIRING = "expiring"
-#: Of Slurm's signal, besides `drain`: what the launcher asks for (30 s) and what Slurm may add to that (60 s).
+#: How early SIGUSR1 may come, besides `drain`: what the launcher asks for (30 s) and what is added to that (60 s).
 SIGNAL_EARLY_SECONDS = 90.0
 
 
@@ -105,18 +107,19 @@ class Agent:
         )
         self._engine = registry.load("pilot.engines", settings.engine)(allocation)
         keys = self._connection.keys
-        self._crew = Crew(self._engine, home, self._server, keys, settings, folder.spool, self._report, self._wake)
+        self._pool = WorkerPool(self._engine, home, self._server, keys, settings, folder.spool, self._wake)
+        self._dispatcher = Dispatcher(self._pool, self._server, self._report)
         if not Path(settings.working_directory).is_dir():
-            self._crew.broken = (
+            self._pool.broken = (
                 f"its working directory {settings.working_directory} does not exist on {platform.node()}"
             )
         elif (lacking := lacks_gpus(home, settings.gpus)) is not None:
-            self._crew.broken = f"its {lacking}"
-        self._line = Line(lambda message, frames: self._manager.send(message, frames))
+            self._pool.broken = f"its {lacking}"
+        self._line = Link(lambda message, frames: self._manager.send(message, frames))
         self._heard = time.monotonic()
         self._ready_said = False
-        #: Of the crew's nodes, as the manager knows them.
-        self._changes = 0
+        #: Counts of the changes that the manager knows of, of nodes and of devices.
+        self._changes = (0, 0)
         self._ends = find_end(settings)
         self._draining = self._expiring = False
         self._over: str | None = None
@@ -153,7 +156,7 @@ class Agent:
         signal.signal(signal.SIGTERM, self._terminated)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._hello()
-        self._crew.start()
+        self._pool.start()
         poller = zmq.Poller()
         poller.register(self._server.socket, zmq.POLLIN)
         poller.register(self._wake_reader, zmq.POLLIN)
@@ -168,7 +171,7 @@ class Agent:
                     self._received(*received)
                 except Exception:
                     log.exception("a message of the manager's cannot be taken in")
-            self._crew.attend()
+            self._dispatcher.attend()
             self._check()
             if (now := time.monotonic()) >= next_beat:
                 next_beat = now + BEAT_SECONDS
@@ -179,30 +182,30 @@ class Agent:
 
     def _received(self, message: Message, frames: list[bytes]) -> None:
         self._heard = time.monotonic()
-        if isinstance(message, messages.Numbered):
+        if isinstance(message, messages.Envelope):
             if self._line.take(message):
                 self._line.done(message.seq)
                 self._received(messages.decode(frames[0]), frames[1:])
-        elif isinstance(message, messages.Run):
-            self._crew.add(message, frames)
+        elif isinstance(message, messages.RunBatch):
+            self._dispatcher.add(message, frames)
         elif isinstance(message, messages.Ack):
             if message.sender == self._line.stream:
                 self._line.free(message.seq)
-        elif isinstance(message, messages.Beat):
+        elif isinstance(message, messages.Heartbeat):
             if message.sender != self._line.stream:
                 self._hello()
             self._line.hear(message)
-        elif isinstance(message, messages.Again):
+        elif isinstance(message, messages.Resend):
             self._line.repeat(message)
         elif isinstance(message, messages.Welcome):
             self._welcomed(message)
-        elif isinstance(message, messages.Cancel):
-            self._crew.cancel(message.tasks)
-        elif isinstance(message, messages.Shrink):
-            self._crew.shrink(message.count)
+        elif isinstance(message, messages.CancelTasks):
+            self._dispatcher.cancel(message.tasks)
+        elif isinstance(message, messages.ReleaseNodes):
+            self._pool.nodes.release(message.count)
         elif isinstance(message, messages.Drain):
             self._draining = True
-            self._crew.drain()
+            self._dispatcher.drain()
         elif isinstance(message, messages.Stop):
             self._over = "the manager said so"
         elif isinstance(message, messages.Refused):
@@ -214,62 +217,66 @@ class Agent:
     def _welcomed(self, message: messages.Welcome) -> None:
         """A manager that knows us: a new one gets what no manager has acknowledged, then what we still have."""
         if message.sender != self._line.stream:
-            self._line.start(message.sender, stale=(messages.Ready,))
+            self._line.start(message.sender, stale=(messages.AgentReady,))
             self._ready_said = False
 
     def _report(self, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Send to the manager; what it must not miss is kept until it has acknowledged it."""
-        if isinstance(message, messages.Started | messages.Broken):
+        if isinstance(message, messages.TaskStarted | messages.Broken):
             self._manager.send(message, frames)
         else:
             self._line.send(message, frames)
 
     def _check(self) -> None:
-        if self._crew.broken is not None:
-            self._report(messages.Broken(self._crew.broken))
-            self._over = self._crew.broken
+        if self._pool.broken is not None:
+            self._report(messages.Broken(self._pool.broken))
+            self._over = self._pool.broken
             return
-        if self._crew.started and self._line.stream:
+        if self._pool.started and self._line.stream:
             if not self._ready_said:
                 self._ready_said = True
-                self._say_ready(self._crew.held())
-            elif self._crew.changes != self._changes:
+                self._say_ready(self._dispatcher.held())
+            elif self._changes != (self._pool.nodes.changes, self._pool.devices.changes):
                 self._say_ready({})
-        if self._draining and self._crew.is_idle() and self._line.is_clear():
+        if self._draining and self._dispatcher.is_idle() and self._line.is_clear():
             self._over = "drained"
 
     def _say_ready(self, batches: dict[int, list[int]]) -> None:
-        self._changes = self._crew.changes
+        self._changes = self._pool.nodes.changes, self._pool.devices.changes
         left = None if self._ends is None else self._ends - time.time()
-        self._report(messages.Ready(self._crew.nodes, batches, self._engine.client(), left, self._crew.qpus))
+        self._report(
+            messages.AgentReady(
+                self._pool.nodes.facts(), batches, self._engine.client(), left, self._pool.devices.infos
+            )
+        )
 
     def _beat(self, poller: zmq.Poller) -> None:
         self._manager.send(self._line.beat())
         self._server.look_out()
-        self._crew.beat()
+        self._pool.beat()
         self._look_for_signals()
         silent = time.monotonic() - self._heard
-        if silent > self._settings.orphan_timeout:
+        if silent > max(self._settings.orphan_timeout, SILENT_SECONDS):
             self._over = f"no manager for {silent:.0f} s"
         elif silent > SILENT_SECONDS or (self._tunnel is not None and not self._tunnel.is_up()):
             self._look_for_manager()
         self._take_way(poller)
 
     def _look_for_signals(self) -> None:
-        """What the batch script was told: SIGTERM ends the job soon. SIGUSR1 comes early by up to a minute (sbatch(1),
-        ``--signal``): it only says that the end is no later than that, for a limit may be cut while the job runs."""
+        """The signals that the batch script got. After SIGTERM the job ends soon. SIGUSR1 may come a minute too early:
+        it only says that the end is no later than that, for a limit may be shortened while the job runs."""
         try:
-            told = (self._pilot_folder / EXPIRING).read_text().split()
+            signals = (self._pilot_folder / EXPIRING).read_text().split()
         except OSError:
             return
-        if set(told) == {"USR1"} and self._ends is not None:
+        if set(signals) == {"USR1"} and self._ends is not None:
             latest = time.time() + self._settings.drain + SIGNAL_EARLY_SECONDS
             if latest < self._ends:
                 self._ends = latest
                 self._say_ready({})
         elif not self._expiring:
             self._expiring = True
-            self._report(messages.Expiring("the resource manager says that the job's end is near"))
+            self._report(messages.JobExpiring("the resource manager says that the job's end is near"))
 
     def _look_for_manager(self) -> None:
         """Have a thread find out how the manager can be reached now."""
@@ -316,7 +323,7 @@ class Agent:
 
     def _end(self) -> int:
         log.info("ends: %s", self._over)
-        self._crew.stop()
+        self._pool.stop()
         end_marked(self._settings.mark, grace=0.2)
         self._server.close()
         self._manager.close()
@@ -325,14 +332,14 @@ class Agent:
             self._tunnel.close()
         self._context.term()
         remove_folders()
-        return 1 if self._crew.broken else 0
+        return 1 if self._pool.broken else 0
 
 
 def find_end(settings: AgentSettings) -> float | None:
-    """Wall clock of the job's end: Slurm's word (``SLURM_JOB_END_TIME``, sbatch(1)) or the walltime from now on."""
-    if (told := os.environ.get("SLURM_JOB_END_TIME")) and "SLURM_JOB_ID" in os.environ and settings.walltime:
-        return float(told)
-    return None if settings.walltime is None else time.time() + settings.walltime
+    """When the job ends (seconds since 1970): as its environment says, else the walltime from now on; None: never."""
+    if settings.walltime is None:
+        return None
+    return registry.job_environment().end() or time.time() + settings.walltime
 
 
 def main() -> None:

@@ -30,10 +30,11 @@ from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import hosts, is_loopback, reach, split
 from pilot.wire.channel import Client
+from pilot.wire.folders import remove_folders
 from pilot.wire.messages import Message
-from pilot.wire.processes import end_left, end_marked, remove_folders
+from pilot.wire.processes import end_left, end_marked
 from pilot.wire.session import JOB, AgentAddress, AgentSettings, Connection, SessionFolder, agent_path
-from pilot.worker.rank import told_rank
+from pilot.worker.rank import given_rank
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +48,18 @@ DOUBT_SECONDS, SILENT_SECONDS = 3.0, 30.0
 
 
 def own_rank() -> int:
-    """This process's number among those of its job step, 0 when nothing says so."""
-    return told_rank(srun=True) or 0
+    """This process's number among those that its job has started together, 0 when it has none."""
+    return given_rank(registry.job_environment().rank_variables) or 0
 
 
 def describe(settings: AgentSettings) -> Node:
     """The node where this is called, as far as the pilot may use it.
 
-    Its name is Slurm's (``SLURMD_NODENAME``, srun(1)), otherwise the host's; with the number of its job when that was
-    added later, for it may share a node with an earlier one.
+    Its name is that of its job environment, or the host's when the pilot has this host alone; with the number of its
+    job when that was added later, for it may share a node with an earlier one.
     """
     host = platform.node()
-    name = os.environ.get("SLURMD_NODENAME", host) if settings.remote else host
+    name = registry.job_environment().node() if settings.remote else host
     job = os.environ.get(JOB, "").rstrip("-")
     name = f"{name}+{job}" if job else name
     names, variables = gpu_facts(settings.gpus, believe=not settings.remote)
@@ -92,7 +93,7 @@ class NodeProcess:
         threading.Thread(target=self._run_calls, name="pilot-engine", daemon=True).start()
         client = Client(self._context, connection.keys, address, f"node:{self._node.name}", watched=True)
         client.send(messages.Hello(self._node.name, os.getpid(), self._node.host, versions()))
-        client.send(messages.Join(self._node, address))
+        client.send(messages.JoinNode(self._node, address))
         next_beat = 0.0
         while self._over is None:
             received = client.receive(timeout_ms=100)
@@ -103,7 +104,7 @@ class NodeProcess:
                 client.send(self._outbox.get())
             if (now := time.monotonic()) >= next_beat:
                 next_beat = now + BEAT_SECONDS
-                client.send(messages.Beat())
+                client.send(messages.Heartbeat())
                 self._doubt(now - self._heard)
             if client.is_broken():  # an order to start a worker, or word that one is gone, may be lost
                 self._over = "the connection to the agent broke"
@@ -142,12 +143,12 @@ class NodeProcess:
         return registry.load("pilot.engines", self._settings.engine)(allocation)
 
     def _received(self, message: Message) -> None:
-        if isinstance(message, messages.Enter):
+        if isinstance(message, messages.EnterCluster):
             self._calls.put(lambda: self._enter(message.client))
-        elif isinstance(message, messages.Spawn):
+        elif isinstance(message, messages.StartWorker):
             spec = message.spec
             self._calls.put(lambda: self._engine.spawn(spec, functools.partial(self._gone, spec.name)))
-        elif isinstance(message, messages.Kill):
+        elif isinstance(message, messages.KillWorker):
             self._calls.put(lambda: self._kill(message))
         elif isinstance(message, messages.Stop):
             self._over = "the agent said so"
@@ -156,12 +157,12 @@ class NodeProcess:
 
     def _enter(self, client: dict[str, str]) -> None:
         self._engine.join(client, self._broke)
-        self._outbox.put(messages.Entered())
+        self._outbox.put(messages.NodeReady())
 
     def _gone(self, worker: str, reason: str, blameless: bool = False) -> None:
-        self._outbox.put(messages.Gone(worker, reason, blameless))
+        self._outbox.put(messages.WorkerGone(worker, reason, blameless))
 
-    def _kill(self, message: messages.Kill) -> None:
+    def _kill(self, message: messages.KillWorker) -> None:
         self._engine.kill(message.worker)
         if message.pid:
             end_left(own_mark(self._settings.mark), message.worker, message.pid)

@@ -1,11 +1,23 @@
-"""The nodes of a pilot as its crew sees them: what is free on each, and where an MPI task's ranks go."""
+"""The nodes of a pilot as its agent sees them: which have joined, what is free on each, where MPI ranks go."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from pilot.agent.gpus import lacks_gpus
 from pilot.resources import ROUNDING, Node, Resources
+from pilot.version import versions
+from pilot.wire import messages
+from pilot.wire.channel import Server
+
+log = logging.getLogger(__name__)
+
+#: A node whose process sends nothing for this number of seconds, or cannot be reached by this number of heartbeats in
+#: a row, is gone.
+NODE_SILENT_SECONDS = 20.0
+NODE_UNREACHED = 3
 
 
 class Place:
@@ -28,16 +40,16 @@ class Place:
         self.memory = node.memory
         self.gpus = dict.fromkeys(range(len(node.gpus)), 0.0)
         #: Its part of the engine is up.
-        self.entered = False
+        self.ready = False
         #: It is given back when nothing runs there any more.
         self.leaving = False
-        #: It was told how to enter the engine's cluster.
+        #: It got the engine's address.
         self.invited = False
-        #: Its workers of the slots' shape; how many in a row ended before they had reported.
+        #: Its workers of the slots' shape; how many in a row ended before they had connected.
         self.slots = 0
         self.failed_starts = 0
         self.heard = time.monotonic()
-        #: Beats in a row that could not be sent to it.
+        #: Heartbeats in a row that could not be sent to it.
         self.unreached = 0
 
     def has_room(self, needs: Resources) -> bool:
@@ -45,7 +57,7 @@ class Place:
         return needs.num_cpus <= self.cores + ROUNDING and needs.memory <= self.memory
 
     def take(self, needs: Resources, processes: int = 1) -> None:
-        """Set aside what so many processes need; a negative number gives it back."""
+        """Set aside what this number of processes needs; a negative number gives it back."""
         self.cores -= needs.num_cpus * processes
         self.memory -= needs.memory * processes
 
@@ -63,10 +75,10 @@ class Place:
         """Give these shares to a worker, or (``sign`` -1) take them back."""
         for index, share in gpus.items():
             used = self.gpus[index] + sign * share
-            self.gpus[index] = used if used > ROUNDING else 0.0  # sums of fractions leave crumbs
+            self.gpus[index] = used if used > ROUNDING else 0.0  # sums of fractions are not exact
 
     def pick_rank_gpus(self, wanted: float, ranks: int) -> list[dict[int, float]]:
-        """What `pick_gpus` finds for each of so many ranks, for which there must be room."""
+        """What `pick_gpus` finds for each of this number of ranks, for which there must be room."""
         picked: list[dict[int, float]] = []
         for _ in range(ranks):
             gpus = self.pick_gpus(wanted)
@@ -90,6 +102,131 @@ class Place:
         if wanted < 1:
             return sum(int((1 - used) / wanted + ROUNDING) for used in self.gpus.values())
         return int(sum(used <= ROUNDING for used in self.gpus.values()) // wanted)
+
+
+class Nodes:
+    """The nodes that have joined, and the connections to their processes. For the agent's thread."""
+
+    def __init__(self, home: Node, server: Server, gpus: int, on_broken: Callable[[str], None]) -> None:
+        """Make it.
+
+        Args:
+            home: the agent's own node.
+            server: where the other nodes' processes connect to.
+            gpus: that each node must have.
+            on_broken: called when a node lacks what each node of the pilot must have.
+        """
+        self._server = server
+        self._gpus = gpus
+        self._on_broken = on_broken
+        self.home = Place(home, None, server.address.replace("//0.0.0.0:", "//127.0.0.1:"))
+        self._places = {home.name: self.home}
+        #: Counts how often a node became ready, was released or was lost.
+        self.changes = 0
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self._places.values())
+
+    def get(self, name: str) -> Place | None:
+        """The node of this name; None when it has never joined, or is gone."""
+        return self._places.get(name)
+
+    def ready(self) -> list[Place]:
+        """The nodes where workers can run now."""
+        return [place for place in self._places.values() if place.ready]
+
+    def facts(self) -> list[Node]:
+        """What the pilot may use of each of them."""
+        return [place.node for place in self._places.values() if place.ready]
+
+    def for_ranks(self) -> list[Place]:
+        """Those of them where ranks of MPI tasks can run: nodes that were added later are of another job."""
+        return [place for place in self._places.values() if place.ready and not place.node.job]
+
+    def has_room(self, needs: Resources) -> bool:
+        """True when there is a node with free cores and memory for one process."""
+        return any(place.ready and place.has_room(needs) for place in self._places.values())
+
+    def pick_rank_gpus(self, wanted: float, hosts: Mapping[str, int]) -> dict[str, list[dict[int, float]]]:
+        """Node → the GPUs of each of its ranks, for which there must be room."""
+        return {name: self._places[name].pick_rank_gpus(wanted, ranks) for name, ranks in hosts.items()}
+
+    def gpu_names(self, rank_gpus: Mapping[str, list[dict[int, float]]]) -> dict[str, list[str]]:
+        """Node → the names of its ranks' GPUs; empty when they have none."""
+        names = {
+            name: [self._places[name].node.gpus[index] for gpus in ranks for index in gpus]
+            for name, ranks in rank_gpus.items()
+        }
+        return names if any(names.values()) else {}
+
+    def received(self, peer: bytes, message: messages.Message) -> Place | None:
+        """Take in what a node's process sends before it has joined, and what is about the node alone; the node, when
+        it has joined before."""
+        place = next((one for one in self._places.values() if one.peer == peer), None)
+        if isinstance(message, messages.Hello) and message.versions != versions():
+            reason = f"it runs Python and quantum-pilot {message.versions}, the agent {versions()}"
+            log.warning("node %s is refused: %s", message.host, reason)
+            self._server.send(peer, messages.Refused(reason))
+        elif isinstance(message, messages.JoinNode):
+            self._join(peer, message)
+        elif place is not None:
+            place.heard = time.monotonic()
+            if isinstance(message, messages.NodeReady):
+                place.ready = True
+                self.changes += 1
+                log.info("node %s (%s) is up: %d cores", place.name, place.node.host, place.node.cores)
+        return place
+
+    def _join(self, peer: bytes, message: messages.JoinNode) -> None:
+        node = message.node
+        if node.name in self._places:
+            self._server.send(peer, messages.Refused(f"this pilot has a node {node.name} already"))
+        elif (lacking := lacks_gpus(node, self._gpus)) is not None:
+            log.warning("node %s is refused: %s", node.name, lacking)
+            self._server.send(peer, messages.Refused(lacking))
+            if not node.job:
+                self._on_broken(f"its {lacking}")
+        else:
+            self._places[node.name] = Place(node, peer, message.address)
+
+    def invite(self, client: Callable[[], dict[str, str]]) -> None:
+        """Have new nodes join the engine's cluster, whose ``client`` this is."""
+        for place in self._places.values():
+            if place.peer is not None and not place.invited:
+                place.invited = self._server.send(place.peer, messages.EnterCluster(client()))
+
+    def release(self, count: int) -> None:
+        """Start no more work on this number of nodes, those that joined last first; each is to be removed when it has
+        finished what it runs."""
+        for place in [place for place in self.ready() if place.peer is not None][-count:]:
+            place.ready = False
+            place.leaving = True
+            self.changes += 1
+
+    def remove(self, place: Place, reason: str) -> None:
+        """A node is gone or is given back; its process ends, if there is one still."""
+        log.warning("node %s %s", place.name, reason)
+        del self._places[place.name]
+        self.changes += 1
+        self._server.send(place.peer, messages.Stop())  # type: ignore[arg-type]
+
+    def beat(self, now: float) -> list[Place]:
+        """Send a heartbeat to each node; the nodes that are gone."""
+        lost = []
+        for place in self._places.values():
+            if place.peer is None:
+                continue
+            reached = self._server.send(place.peer, messages.Heartbeat())
+            place.unreached = 0 if reached else place.unreached + 1
+            if place.unreached >= NODE_UNREACHED or now - place.heard > NODE_SILENT_SECONDS:
+                lost.append(place)
+        return lost
+
+    def stop(self) -> None:
+        """End the processes of all nodes."""
+        for place in self._places.values():
+            if place.peer is not None:
+                self._server.send(place.peer, messages.Stop())
 
 
 def spread(places: Iterable[Place], needs: Resources) -> dict[str, int] | None:

@@ -507,8 +507,8 @@ def _misfits(pilot: PilotDescription, partitions: list[_Partition]) -> Iterator[
         if asked > there:
             yield f"{field} = {asked}", f"at most {there}"
     longest = max(rows, key=lambda row: _seconds(row.most)).most
-    if isinstance(pilot.walltime, timedelta) and pilot.walltime.total_seconds() > _seconds(longest):
-        yield f"walltime = {pilot.walltime}", f"at most {longest}"
+    if pilot.seconds is not None and pilot.seconds > _seconds(longest):
+        yield f"walltime = {timedelta(seconds=pilot.seconds)}", f"at most {longest}"
     features = {feature for row in rows for feature in row.features.split(",")}
     for feature in re.findall(r"[\w.-]+", re.sub(r"\*\d+", "", pilot.constraint or "")):
         if feature not in features:

@@ -36,7 +36,7 @@ from pilot.states import PilotState, TaskState, is_final
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.channel import Server
-from pilot.wire.link import Line
+from pilot.wire.link import Link
 from pilot.wire.messages import Message, Work
 from pilot.wire.payload import Spool
 
@@ -75,7 +75,7 @@ class _Agent:
         self.key = f"{pilot}/{mark}".encode()
         #: The process that is the agent; `key` until one has spoken.
         self.peer = self.key
-        self.line = Line(self._transmit, manager)
+        self.line = Link(self._transmit, manager)
         self._server = server
         self.joined = False
         self.heard = time.monotonic()
@@ -472,19 +472,19 @@ class Conductor:
         agent.heard = time.monotonic()
         if not agent.joined and not isinstance(message, messages.Hello):
             return  # meant for the manager before: all that it had not acknowledged is sent again after the Welcome
-        if isinstance(message, messages.Numbered):
+        if isinstance(message, messages.Envelope):
             if agent.line.take(message):
                 self._take_numbered(agent, message, frames)
-        elif isinstance(message, messages.Beat):
+        elif isinstance(message, messages.Heartbeat):
             agent.line.hear(message)
-        elif isinstance(message, messages.Again):
+        elif isinstance(message, messages.Resend):
             agent.line.repeat(message)
-        elif isinstance(message, messages.Outcomes):
+        elif isinstance(message, messages.OutcomesReport):
             outcomes = messages.decode_outcomes(frames[0])
             if message.worker not in self.workers:
                 self._met(agent, message)
             self._feed(events.OutcomesArrived(agent.pilot, message.batch, message.worker, outcomes))
-        elif isinstance(message, messages.Lost):
+        elif isinstance(message, messages.UnfinishedTasks):
             self._feed(
                 events.AttemptsLost(
                     agent.pilot,
@@ -496,11 +496,11 @@ class Conductor:
                     message.begun,
                 )
             )
-        elif isinstance(message, messages.Started):
+        elif isinstance(message, messages.TaskStarted):
             self._feed(events.TaskStarted(agent.pilot, message.worker, message.task))
         elif isinstance(message, messages.Hello):
             self._joined(agent, message)
-        elif isinstance(message, messages.Ready):
+        elif isinstance(message, messages.AgentReady):
             self.pilots[agent.pilot]._client = message.client
             self.pilots[agent.pilot].nodes = tuple(node.name for node in message.nodes)
             agent.hosts.update((node.name, node.host) for node in message.nodes)
@@ -508,13 +508,13 @@ class Conductor:
             self._feed(
                 events.PilotReady(agent.pilot, message.nodes, message.batches, message.seconds_left, message.qpus)
             )
-        elif isinstance(message, messages.Expiring):
+        elif isinstance(message, messages.JobExpiring):
             self._feed(events.PilotExpiring(agent.pilot, message.reason))
         elif isinstance(message, messages.Broken):
             self._job_ended(agent.pilot, agent.mark, message.reason)
             self.fleet.abandon(agent.pilot)
 
-    def _take_numbered(self, agent: _Agent, head: messages.Numbered, frames: list[bytes]) -> None:
+    def _take_numbered(self, agent: _Agent, head: messages.Envelope, frames: list[bytes]) -> None:
         """Take in what must not be missed. When that fails it is not acknowledged, and the agent sends it again; after
         `HANDLING_TRIES` its tasks count as lost, for an agent that drains waits until all is acknowledged."""
         message: Message | None = None
@@ -528,28 +528,32 @@ class Conductor:
             if agent.tries < HANDLING_TRIES:
                 agent.line.untake()
                 return
-            if isinstance(message, messages.Outcomes | messages.Lost):
+            if isinstance(message, messages.OutcomesReport | messages.UnfinishedTasks):
                 reason = f"{what} cannot be taken in: {type(error).__name__}: {error}"
                 self._lose_all(agent, message, frames[1:], reason)
         agent.tries = 0
         self.journal.mark((agent.peer, head.seq))
 
     def _lose_all(
-        self, agent: _Agent, message: messages.Outcomes | messages.Lost, frames: list[bytes], reason: str
+        self,
+        agent: _Agent,
+        message: messages.OutcomesReport | messages.UnfinishedTasks,
+        frames: list[bytes],
+        reason: str,
     ) -> None:
         """The tasks of a message that cannot be taken in are tried again; all of its batch that are open, when it does
         not say which they are."""
         pilot, batch = agent.pilot, message.batch
         sent = self.controller.pilots.by_id[pilot].sent.get(batch)
         tasks = list(sent.entries) if sent is not None else []
-        if isinstance(message, messages.Lost):
+        if isinstance(message, messages.UnfinishedTasks):
             tasks = message.tasks
         else:
             with contextlib.suppress(Exception):
                 tasks = [outcome.task for outcome in messages.decode_outcomes(frames[0])]
         self.post(events.AttemptsLost(pilot, batch, message.worker, tasks, reason, False, True, "PilotError"))
 
-    def _met(self, agent: _Agent, message: messages.Outcomes) -> None:
+    def _met(self, agent: _Agent, message: messages.OutcomesReport) -> None:
         """The first outcome of a worker: where it is goes into the record."""
         host = agent.hosts.get(message.node, agent.host or "")
         self.workers[message.worker] = WorkerRow(message.node, host, tuple(message.gpus), message.qpu or None)
@@ -650,7 +654,7 @@ class Conductor:
     def shrink(self, pilot: str, count: int) -> None:
         """Tell an agent to give nodes back."""
         if (agent := self._agents.get(pilot)) is not None:
-            agent.line.send(messages.Shrink(count))
+            agent.line.send(messages.ReleaseNodes(count))
 
     def _do_pause_scaling(self, command: events.PauseScaling) -> None:
         log.error("autoscaling is paused: %s", command.reason)
@@ -701,7 +705,7 @@ class Conductor:
             return  # it is gone; the event that says so is on its way
         unknown = [digest for digest in indices if digest not in agent.functions]
         tasks = [work.task for work in works]
-        head = messages.Run(
+        head = messages.RunBatch(
             command.batch,
             command.resources,
             tasks,
@@ -711,13 +715,13 @@ class Conductor:
             command.alone,
             limit,
         )
-        body = messages.encode(messages.Batch(works, values))
+        body = messages.encode(messages.BatchBody(works, values))
         agent.line.send(head, [body, *(self.codes[digest] for digest in unknown)])
         agent.functions.update(unknown)
 
     def _do_send_cancel(self, command: events.SendCancel) -> None:
         if (agent := self._agents.get(command.pilot)) is not None:
-            agent.line.send(messages.Cancel(command.tasks))
+            agent.line.send(messages.CancelTasks(command.tasks))
 
     def _do_settle(self, command: events.Settle) -> None:
         rows, spent = [], list[Value]()

@@ -27,7 +27,7 @@ import msgspec
 from pilot import registry
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, SessionError
-from pilot.interfaces import Job, Offer, Policy, Prepared
+from pilot.interfaces import Job, Offer, Policy, Prepared, WorkFunction
 from pilot.manager.handles import Pilot, Scaler, Task, tasks_of
 from pilot.manager.jobs import Fleet
 from pilot.manager.journal import Journal, Reader
@@ -110,9 +110,9 @@ class PilotManager:
         Args:
             session_dir: folder for the journal, logs and large values; the hosts where pilots run must see it under
                 the same path. None: a private folder, removed by `close` unless a pilot failed, below
-                ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` where a resource
-                manager's client (sbatch, qsub, bsub, flux) is on PATH, or inside a Slurm job; else below the temporary
-                directory, which other hosts do not see.
+                ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` inside a resource
+                manager's job, or where its command for submitting jobs is on PATH; else below the temporary directory,
+                which other hosts do not see.
             policy: which task is next, and which of the pilots with room gets it: a name of the group
                 ``pilot.policies``, "package.module:Class", or a `pilot.interfaces.Policy` object.
             progress: show tasks, rates and pilots on the terminal.
@@ -417,9 +417,9 @@ class PilotManager:
             devices=devices(wanted),
             environment=_environment(wanted),
             working_directory=wanted.working_directory or str(Path.cwd()),
-            orphan_timeout=wanted.orphan_timeout,
+            orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
             tunnel=wanted.tunnel,
-            walltime=None if wanted.walltime is None else wanted.walltime.total_seconds(),  # type: ignore[union-attr]
+            walltime=wanted.seconds,
             drain=wanted.drain_seconds,
             ports=wanted.ports,
             sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
@@ -588,7 +588,7 @@ class PilotManager:
             prepared.combine.function,
             (*prepared.combine.args, parts),
             {},
-            msgspec.structs.replace(plain, resources=SLOT, walltime=None, timeout=None),
+            msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None),
             name,
             (),
         )
@@ -745,7 +745,7 @@ class PilotManager:
             if function is None:
                 name = name_of(work)
                 function = FunctionRecord(len(self._functions) + 1, digest, name)
-                if getattr(type(work), "weighs_seconds", False):
+                if isinstance(work, WorkFunction) and work.weighs_seconds:
                     function.seconds = 1.0
                 self._conductor.codes[digest] = code
                 self._functions[digest] = function

@@ -280,7 +280,7 @@ class PilotRecord:
         if self._length is None:  # the site's limit
             self._length = seconds_left
             drain = self.description.drain
-            self.drain_seconds = min(60.0, seconds_left / 10) if drain is None else drain
+            self.drain_seconds = min(60.0, seconds_left / 10) if drain is None else drain  # type: ignore[assignment]
         self.ends_at = now + seconds_left
 
     def start_again(self, now: float) -> None:
@@ -334,18 +334,18 @@ class PilotRecord:
 
         A function that takes nearly all the time that such a pilot has may still start on a fresh one.
         """
-        if terms.walltime is not None:
-            return terms.walltime
+        if terms.duration is not None:
+            return terms.duration
         if seconds is None or self._length is None:
             return 0.0
         return min(TAKES_LONGER * seconds * self.slowness, FRESH * self._length)
 
     def has_ample_time(self, terms: Terms, now: float) -> bool:
         """True when such a task can be finished here even behind all that was sent already."""
-        if self.ends_at is None or terms.walltime is None:
+        if self.ends_at is None or terms.duration is None:
             return True
         ahead = GIVE_BACK_FACTOR * (self.expected / max(1, self.cores) + BATCH_SECONDS) + GIVE_BACK_SECONDS
-        return self.ends_at - now >= terms.walltime + ahead
+        return self.ends_at - now >= terms.duration + ahead
 
     def is_free(self, terms: Terms, needs: Resources, seconds: float | None, now: float) -> bool:
         """True when a batch may be sent now: there is credit for it, and time enough to finish it."""

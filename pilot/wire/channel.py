@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 Frame = bytes | memoryview
 Keys = tuple[bytes, bytes]
+#: Added to a worker's name: the second connection of a worker, of its main thread, which only sends.
+MAIN = "~"
 
 _HEARTBEAT_MS = 5000
 #: A connection that takes longer to be made, or to show its key, is tried again.

@@ -1,13 +1,13 @@
-"""The talk with one peer: whatever connections break, each message is taken in once, and in order.
+"""The conversation with one peer: whatever connections break, each message is taken in once, and in order.
 
-ZeroMQ makes a broken connection again by itself, but what was on its way is gone. So both ends number what they send
-and keep it until the other has done with it. The receiver takes only the next number. It knows that something is lost
-when a later number comes, or a `Beat` that says that more was sent: what is on one connection comes in order. Then it
-asks (`Again`), and all after the last one taken is sent again.
+ZeroMQ makes a broken connection again by itself, but the messages in transit are lost. So both ends number what they
+send and keep it until the other end has finished with it. The receiver takes only the next number. One connection
+keeps the order, so it notices a loss by a later number, or by a `Heartbeat` that says that more was sent. Then it asks
+(`Resend`), and everything after the last message taken is sent again.
 
 Nothing is sent again because time passes: on a slow network that would add to what waits already. Each time it is sent
-is a *round*. Whoever asks says what round it has heard of; a question about an earlier round is answered already. So
-what waits for a peer is at most twice what is kept for it, and that is bounded by the pilot's credit.
+is a *round*. Whoever asks names the round that it has heard of; a question about an earlier round is answered already.
+So what waits for a peer is at most twice what is kept for it, and that is bounded by the pilot's credit.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from pilot.wire import messages
-from pilot.wire.messages import Again, Beat, Message, Numbered
+from pilot.wire.messages import Envelope, Heartbeat, Message, Resend
 
 Frames = Sequence[bytes | memoryview]
 
 
-class Line:
+class Link:
     """One end of it. For one thread."""
 
     def __init__(self, transmit: Callable[[Message, Frames], object], stream: int = 0) -> None:
@@ -59,12 +59,12 @@ class Line:
         self._send(self._sent, message, frames)
 
     def _send(self, seq: int, message: Message, frames: Frames) -> None:
-        head = Numbered(self.stream, seq, self._round, self._done)
+        head = Envelope(self.stream, seq, self._round, self._done)
         self._transmit(head, [messages.encode(message), *frames])
 
-    def beat(self) -> Beat:
-        """A `Beat` that says how far the talk is."""
-        return Beat(self.stream, self._sent, self._round, self._done)
+    def beat(self) -> Heartbeat:
+        """A `Heartbeat` that says how far the talk is."""
+        return Heartbeat(self.stream, self._sent, self._round, self._done)
 
     def free(self, done: int) -> None:
         """The peer has done with everything up to this number."""
@@ -77,7 +77,7 @@ class Line:
 
     # ---- what comes in ----------------------------------------------------------------------------------------
 
-    def take(self, head: Numbered) -> bool:
+    def take(self, head: Envelope) -> bool:
         """True for the next one in order; one that was taken already, or is too early, is dropped."""
         if head.stream != self.stream:
             return False
@@ -98,8 +98,8 @@ class Line:
         """The peer may forget everything up to this one; it is told by whatever is sent next."""
         self._done = max(self._done, seq)
 
-    def hear(self, beat: Beat) -> None:
-        """Take in a `Beat`: ask again for what is lost."""
+    def hear(self, beat: Heartbeat) -> None:
+        """Take in a `Heartbeat`: ask again for what is lost."""
         if beat.sender != self.stream:
             return
         self.free(beat.done)
@@ -108,10 +108,10 @@ class Line:
 
     def _ask(self, round: int) -> None:
         self._asked = round
-        self._transmit(Again(self.stream, self._taken, round), ())
+        self._transmit(Resend(self.stream, self._taken, round), ())
 
-    def repeat(self, again: Again) -> None:
-        """Answer an `Again`: send what the peer lost."""
+    def repeat(self, again: Resend) -> None:
+        """Answer a `Resend`: send what the peer lost."""
         if again.stream != self.stream or again.round != self._round:
             return
         self._round += 1

@@ -1,9 +1,9 @@
-"""The words that manager, agent and worker exchange. Each is the first frame of a message; work and outcomes follow
-as frames of their own, which the agent hands on unread.
+"""The messages between manager, agent and worker. Each is the first frame of a transmission; work and outcomes follow
+as frames of their own, which the agent passes on without decoding them.
 
-Between manager and agent most travel inside a `Numbered`, so that none is lost with a connection (see ``link.py``). Not
-so those that begin the talk, those that are repeated, and those whose loss does no harm (`Started`; a lost `Stop` or
-`Broken` shows in the job's end).
+Between manager and agent most travel inside an `Envelope`, so that none is lost with a connection (see ``link.py``).
+The exceptions are those that open a conversation, those that are repeated anyway, and those whose loss does no harm
+(`TaskStarted`; a lost `Stop` or `Broken` shows in the end of the job).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One task of a batch: ``function`` is an index into the digests of its `Run`."""
+    """One task of a batch: ``function`` is an index into the digests of its `RunBatch`."""
 
     task: int
     function: int
     payload: Value
     timeout: float | None = None
-    #: What its arguments refer to, when not the values of its `Batch`.
+    #: What its arguments refer to, when not the values of its `BatchBody`.
     values: dict[int, Value] | None = None
 
 
-class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """The frame behind a `Run`: the work, and the results (by task id) that its arguments refer to."""
+class BatchBody(msgspec.Struct, frozen=True, array_like=True):
+    """The frame behind a `RunBatch`: the work, and the results (by task id) that its arguments refer to."""
 
     works: list[Work]
     values: dict[int, Value]
@@ -40,7 +40,7 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
 # ---- manager ↔ agent ------------------------------------------------------------------------------------------
 
 
-class Numbered(Message, frozen=True, array_like=True):
+class Envelope(Message, frozen=True, array_like=True):
     """Both ways: the next frame is a message, the ones behind it are its own.
 
     ``stream`` is the `Welcome`'s ``sender``, and numbers begin at 1 with each; ``round`` counts how often the sender
@@ -53,8 +53,8 @@ class Numbered(Message, frozen=True, array_like=True):
     done: int
 
 
-class Again(Message, frozen=True, array_like=True):
-    """Both ways: what came after this number is lost; ``round`` is the last one heard of."""
+class Resend(Message, frozen=True, array_like=True):
+    """Both ways: everything after this number was lost, send it again. ``round``: the last one that was seen."""
 
     stream: int
     after: int
@@ -62,7 +62,7 @@ class Again(Message, frozen=True, array_like=True):
 
 
 class Hello(Message, frozen=True, array_like=True):
-    """Agent or worker to its server, first thing."""
+    """Agent, node or worker to its server: the first message on a connection."""
 
     name: str
     pid: int
@@ -78,13 +78,13 @@ class Welcome(Message, frozen=True, array_like=True):
 
 
 class Refused(Message, frozen=True, array_like=True):
-    """Manager to an agent that it does not want; the agent ends."""
+    """Manager to an agent, or agent to a node, that it does not accept: it ends."""
 
     reason: str
 
 
-class Ready(Message, frozen=True, array_like=True):
-    """Agent to manager: the engine is up on the first node, on one more or one less, or the manager is back."""
+class AgentReady(Message, frozen=True, array_like=True):
+    """Agent to manager: the engine is up on the first node, nodes or devices have changed, or a manager is back."""
 
     nodes: list[Node]
     #: The work that the agent still has: open tasks by batch.
@@ -97,20 +97,21 @@ class Ready(Message, frozen=True, array_like=True):
     qpus: list[QPUInfo] = []
 
 
-class Device(Message, frozen=True, array_like=True):
-    """Worker to agent: the QPU that it has says this of itself."""
+class DeviceReport(Message, frozen=True, array_like=True):
+    """Worker to agent: the state and the properties of its QPU."""
 
     info: QPUInfo
 
 
-class Expiring(Message, frozen=True, array_like=True):
-    """Agent to manager: the resource manager says that the job's end is near."""
+class JobExpiring(Message, frozen=True, array_like=True):
+    """Agent to manager: the resource manager has announced that the job ends soon."""
 
     reason: str
 
 
-class Run(Message, frozen=True, array_like=True):
-    """Manager to agent to worker: run a `Batch` (next frame). Functions follow as frames, one per ``sent`` digest."""
+class RunBatch(Message, frozen=True, array_like=True):
+    """Manager to agent to worker: run the `BatchBody` in the next frame. Functions follow as frames, one per ``sent``
+    digest."""
 
     batch: int
     resources: Resources
@@ -118,8 +119,8 @@ class Run(Message, frozen=True, array_like=True):
     functions: list[str]
     sent: list[str]
     #: Seconds after which the worker gives back what it has not begun.
-    patience: float
-    #: Its worker must have nothing else: it may be the death of it.
+    give_back_seconds: float
+    #: Its worker must have nothing else: this batch may kill it.
     alone: bool
     #: The longest timeout of its tasks; 0 when they have none.
     limit: float
@@ -129,7 +130,7 @@ class Run(Message, frozen=True, array_like=True):
     gpus: dict[str, list[str]] = {}
 
 
-class Outcomes(Message, frozen=True, array_like=True):
+class OutcomesReport(Message, frozen=True, array_like=True):
     """Worker to agent to manager: ``count`` outcomes of a batch (next frame: a list of `Outcome`)."""
 
     batch: int
@@ -141,8 +142,8 @@ class Outcomes(Message, frozen=True, array_like=True):
     qpu: str = ""
 
 
-class Lost(Message, frozen=True, array_like=True):
-    """Agent to manager: these tasks of a batch ended without outcome.
+class UnfinishedTasks(Message, frozen=True, array_like=True):
+    """Worker to agent to manager: these tasks of a batch ended without an outcome, or were given back.
 
     ``blame``: one of them may have killed its worker. ``begun``: an attempt was lost; otherwise they were never begun.
     """
@@ -155,19 +156,19 @@ class Lost(Message, frozen=True, array_like=True):
     begun: bool = False
 
 
-class Started(Message, frozen=True, array_like=True):
-    """Worker to agent to manager: this task has begun (said of tasks that take longer than a moment)."""
+class TaskStarted(Message, frozen=True, array_like=True):
+    """Worker to agent to manager: this task has begun. Sent only for tasks that take longer than a moment."""
 
     batch: int
     worker: str
     task: int
 
 
-class Leaving(Message, frozen=True, array_like=True):
-    """Worker to agent: it ends itself as soon as all is said; it must get no more work."""
+class WorkerLeaving(Message, frozen=True, array_like=True):
+    """Worker to agent: it ends as soon as its last messages are sent; it must get no more work."""
 
 
-class Cancel(Message, frozen=True, array_like=True):
+class CancelTasks(Message, frozen=True, array_like=True):
     """Stop these tasks; each ends with an outcome, CANCELLED unless it was finished before."""
 
     tasks: list[int]
@@ -180,10 +181,10 @@ class Ack(Message, frozen=True, array_like=True):
     seq: int
 
 
-class Beat(Message, frozen=True, array_like=True):
-    """Both ways: still here. ``sender`` as in `Welcome`; from agents, of the manager that they know.
+class Heartbeat(Message, frozen=True, array_like=True):
+    """Both ways: the sender is alive. ``sender`` as in `Welcome`; from agents, that of the manager that they know.
 
-    ``sent`` is the number of the last `Numbered`; ``round`` and ``done`` are as there.
+    ``sent`` is the number of the last `Envelope`; ``round`` and ``done`` are as there.
     """
 
     sender: int = 0
@@ -193,11 +194,11 @@ class Beat(Message, frozen=True, array_like=True):
 
 
 class Drain(Message, frozen=True, array_like=True):
-    """Manager to agent: give back what was not begun; stop when the rest is done and acknowledged."""
+    """Manager to agent: give back what was not begun; end when the rest is done and acknowledged."""
 
 
-class Shrink(Message, frozen=True, array_like=True):
-    """Manager to agent: give back so many of the nodes that came last."""
+class ReleaseNodes(Message, frozen=True, array_like=True):
+    """Manager to agent: release this number of nodes, those that joined last first."""
 
     count: int
 
@@ -207,7 +208,7 @@ class Stop(Message, frozen=True, array_like=True):
 
 
 class Broken(Message, frozen=True, array_like=True):
-    """Agent to manager: it must end, and why."""
+    """Agent to manager, or node to agent: it cannot go on, and why."""
 
     reason: str
 
@@ -215,75 +216,75 @@ class Broken(Message, frozen=True, array_like=True):
 # ---- agent ↔ its other nodes -----------------------------------------------------------------------------------
 
 
-class Join(Message, frozen=True, array_like=True):
-    """Node to agent, after its Hello: what it has, and where it reaches the agent."""
+class JoinNode(Message, frozen=True, array_like=True):
+    """Node to agent, after its `Hello`: what it has, and by which address it reaches the agent."""
 
     node: Node
     address: str
 
 
-class Enter(Message, frozen=True, array_like=True):
+class EnterCluster(Message, frozen=True, array_like=True):
     """Agent to node: join the engine's cluster."""
 
     client: dict[str, str]
 
 
-class Entered(Message, frozen=True, array_like=True):
-    """Node to agent: the engine is up here."""
+class NodeReady(Message, frozen=True, array_like=True):
+    """Node to agent: the engine is up on this node."""
 
 
-class Spawn(Message, frozen=True, array_like=True):
+class StartWorker(Message, frozen=True, array_like=True):
     """Agent to node: start this worker."""
 
     spec: WorkerSpec
 
 
-class Kill(Message, frozen=True, array_like=True):
-    """Agent to node: end this worker at once, and what it has left behind when its process id is given."""
+class KillWorker(Message, frozen=True, array_like=True):
+    """Agent to node: kill this worker; with its process id, also the processes that it has left behind."""
 
     worker: str
     pid: int = 0
 
 
-class Gone(Message, frozen=True, array_like=True):
+class WorkerGone(Message, frozen=True, array_like=True):
     """Node to agent: this worker is gone."""
 
     worker: str
     reason: str
-    #: It is not the fault of the task that it ran.
+    #: The task that it ran is not the cause.
     blameless: bool = False
 
 
 AnyMessage = (
-    Numbered
-    | Again
+    Envelope
+    | Resend
     | Hello
     | Welcome
     | Refused
-    | Ready
-    | Device
-    | Expiring
-    | Run
-    | Outcomes
-    | Lost
-    | Started
-    | Leaving
-    | Cancel
+    | AgentReady
+    | DeviceReport
+    | JobExpiring
+    | RunBatch
+    | OutcomesReport
+    | UnfinishedTasks
+    | TaskStarted
+    | WorkerLeaving
+    | CancelTasks
     | Ack
-    | Beat
+    | Heartbeat
     | Drain
-    | Shrink
+    | ReleaseNodes
     | Stop
     | Broken
-    | Join
-    | Enter
-    | Entered
-    | Spawn
-    | Kill
-    | Gone
+    | JoinNode
+    | EnterCluster
+    | NodeReady
+    | StartWorker
+    | KillWorker
+    | WorkerGone
 )
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(AnyMessage).decode
-decode_batch = msgspec.msgpack.Decoder(Batch).decode
+decode_batch = msgspec.msgpack.Decoder(BatchBody).decode
 decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode

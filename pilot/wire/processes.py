@@ -1,15 +1,11 @@
-"""The processes of a pilot: how they are started, and how exactly these are ended, found by the mark that they inherit
-in their environment."""
+"""The processes of a pilot: how they are started, and how those, and only those, are ended. They are found by the mark
+that they inherit in their environment."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import logging
-import multiprocessing
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -18,9 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from pilot.errors import SessionError
-
-log = logging.getLogger(__name__)
+from pilot.wire.folders import remove_scratch
 
 #: Environment variable that carries a pilot's mark to every process below its agent.
 MARK = "PILOT_AGENT"
@@ -38,30 +32,8 @@ _THREADS = (
     "RAYON_NUM_THREADS",
 )
 
-#: Bytes of the longest path of a folder for sockets. The path of a socket may have 107 (unix(7)); Ray's
-#: ``ray/session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store`` takes the most of them.
-SOCKET_FOLDER_BYTES = 41
-
-#: Letters of a mark that is not below another one.
-MARK_LENGTH = 32
-
-#: Environment variable with the folder for sockets.
-SOCKETS = "PILOT_SOCKETS"
-
 #: Each worker has two connections to its agent; the limit that a shell gives is often 1024, what the site allows more.
 OPEN_FILES = 65536
-
-#: What a job step puts into the environment of its processes, and a step inside it must not take for its own options
-#: (srun(1), "INPUT ENVIRONMENT VARIABLES"); and what of that is about the whole job.
-_STEPS_OWN = ("SLURM_", "SRUN_", "PMI_", "PMI2_", "PMIX_", "OMPI_COMM_", "HYDI_", "HYDRA_")
-_KEPT = ("SLURM_JOB", "SLURM_CONF", "SLURM_CLUSTER_NAME", "SLURM_MPI_TYPE", "HYDRA_IFACE", "HYDRA_LAUNCHER_EXEC")
-
-
-def step_free_environment() -> dict[str, str]:
-    """This process's environment without what its own job step put there."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(_STEPS_OWN) or name.startswith(_KEPT)
-    }
 
 
 def with_threads(count: int, given: Mapping[str, str]) -> dict[str, str]:
@@ -103,79 +75,6 @@ def allow_files() -> None:
     most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def scratch(mark: str) -> Path:
-    """The folder for temporary files of the processes that carry the mark, on the host where this is called."""
-    return Path(tempfile.gettempdir()) / _folder_name(mark)
-
-
-def socket_folder(mark: str) -> Path:
-    """Where their sockets are: the same folder where its path is short enough, else one of that name elsewhere.
-
-    Raises:
-        SessionError: there is no folder with a path that is short enough.
-    """
-    folders = [scratch(mark), *_short_folders(mark)]
-    for folder in folders:
-        if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES and os.access(folder.parent, os.W_OK | os.X_OK):
-            return folder
-    raise SessionError(
-        f"the paths of sockets would be too long below {' and '.join(str(folder.parent) for folder in folders)}: set "
-        f"TMPDIR to a folder on this host with a path of at most {SOCKET_FOLDER_BYTES - len(folders[0].name) - 1} bytes"
-    )
-
-
-def _short_folders(mark: str) -> list[Path]:
-    parents = ("/tmp", os.environ.get("XDG_RUNTIME_DIR", ""))
-    return [Path(parent) / _folder_name(mark) for parent in parents if Path(parent).is_absolute()]
-
-
-def _folder_name(mark: str) -> str:
-    """It begins with the name for the mark above, and is short also where managers are in tasks of tasks."""
-    parts = mark.split(".")
-    last = max((index for index, part in enumerate(parts) if len(part) == MARK_LENGTH), default=0)
-    own = hashlib.sha256(".".join(parts[: last + 1]).encode()).hexdigest()
-    names = [parts[0][:8], *([own[:8]] if last else []), *parts[last + 1 :]]
-    return f"pilot-{'.'.join(names)}"
-
-
-def make_folders(mark: str) -> None:
-    """Make both, for this user alone; this process and those that it starts use the first as their TMPDIR, and the
-    other for the sockets of engines and of multiprocessing."""
-    temporary, short = scratch(mark), socket_folder(mark)
-    for folder in {temporary, short}:
-        folder.mkdir(mode=0o700)
-    if short != temporary:
-        log.warning("the path %s is too long for sockets: they are in %s", temporary, short)
-    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
-    os.environ[SOCKETS] = str(short)
-    use_socket_folder()
-
-
-def sockets() -> Path:
-    """The folder for sockets of the pilot that this process is of."""
-    return Path(os.environ[SOCKETS])
-
-
-def use_socket_folder() -> None:
-    """Have multiprocessing of this process use it as well; its processes take that over from their parents."""
-    config = multiprocessing.current_process()._config  # type: ignore[attr-defined]
-    if SOCKETS in os.environ and "tempdir" not in config:
-        config["tempdir"] = tempfile.mkdtemp(prefix="pymp-", dir=sockets())
-
-
-def remove_folders() -> None:
-    """Remove what `make_folders` has made."""
-    for path in (tempfile.gettempdir(), sockets()):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def remove_scratch(mark: str) -> None:
-    """Remove these folders, and those of the marks below the mark, if they are there."""
-    for folder in (scratch(mark), *_short_folders(mark)):
-        for path in (folder, *folder.parent.glob(f"{folder.name}.*")):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def marked(mark: str) -> list[psutil.Process]:

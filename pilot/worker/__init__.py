@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pilot.interfaces import WorkerSpec
 
-#: What the connection of a worker's main thread, which only sends, adds to its name.
-MAIN = "~"
-
 
 def serve(spec: WorkerSpec) -> None:
     """Work until the agent says stop. Blocks; an engine calls it in a process of its own for each worker."""
-    from pilot.worker import process  # the agent, which reads MAIN, does not load it
+    from pilot.worker import process  # who only imports the engine does not load it
 
     process.serve(spec)

@@ -31,12 +31,13 @@ from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Outcome
 from pilot.version import versions
 from pilot.wire import messages, payload
 from pilot.wire.callables import Snapshot, is_lasting, together
-from pilot.wire.channel import Client
+from pilot.wire.channel import MAIN, Client
 from pilot.wire.messages import Work
 from pilot.wire.pickles import forget_classes
 from pilot.wire.processes import end_below
-from pilot.worker import MAIN, device, mpi, programs, task_process
+from pilot.worker import device, mpi, programs, task_process
 from pilot.worker.capture import Capture
+from pilot.worker.launch import RankLayout
 
 #: Seconds after which a running batch sends what it has, and says which task it is at.
 FLUSH_SECONDS = 0.1
@@ -78,11 +79,11 @@ def _activate() -> None:
 class _Batch:
     """A batch in hand, shared by the two threads; whoever reads or writes its fields holds ``lock``."""
 
-    def __init__(self, run: messages.Run, batch: messages.Batch) -> None:
+    def __init__(self, run: messages.RunBatch, batch: messages.BatchBody) -> None:
         self.lock = threading.Lock()
         self.id = run.batch
         self.functions = run.functions
-        self.patience = run.patience
+        self.give_back_seconds = run.give_back_seconds
         self.resources = run.resources
         self.hosts = run.hosts
         self.gpus = run.gpus
@@ -162,7 +163,7 @@ class _Worker:
         if self._spec.resources.qpu:
             device.held = device.Held(self._spec.resources.qpu, Path(self._spec.folder).parent)
         while (batch := self._next(client)) is not None:
-            mpi.placement.set(mpi.Placement(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
+            mpi.layout.set(RankLayout(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
             index = batch.begin()
             with task_process.running():
                 while index is not None:
@@ -182,7 +183,7 @@ class _Worker:
         if device.held is None:
             return self._inbox.get()
         while True:
-            client.send(messages.Device(device.held.look()))
+            client.send(messages.DeviceReport(device.held.look()))
             with contextlib.suppress(queue.Empty):
                 return self._inbox.get(timeout=LOOK_SECONDS)
 
@@ -271,7 +272,7 @@ class _Worker:
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
     def _send_outcomes(self, client: Client, batch: _Batch, outcomes: list[Outcome]) -> None:
-        head = messages.Outcomes(batch.id, self._spec.name, len(outcomes))
+        head = messages.OutcomesReport(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
     def _arguments(self, batch: _Batch, work: Work) -> Any:
@@ -353,12 +354,12 @@ class _Worker:
         self._inbox.put(None)
 
     def _received(self, client: Client, message: messages.Message, frames: list[bytes]) -> None:
-        if isinstance(message, messages.Run):
+        if isinstance(message, messages.RunBatch):
             self._codes.update(zip(message.sent, frames[1:], strict=True))
             batch = _Batch(message, messages.decode_batch(frames[0]))
             self._batches.append(batch)
             self._inbox.put(batch)
-        elif isinstance(message, messages.Cancel):
+        elif isinstance(message, messages.CancelTasks):
             for batch in list(self._batches):
                 self._cancel(client, batch, message.tasks)
 
@@ -388,9 +389,9 @@ class _Worker:
                 self._send_outcomes(client, batch, outcomes)
             if at != batch.told and runs >= FLUSH_SECONDS / 2:
                 batch.told = at
-                client.send(messages.Started(batch.id, self._spec.name, work.task))
-            impatient = now - batch.began > batch.patience
-        if impatient:
+                client.send(messages.TaskStarted(batch.id, self._spec.name, work.task))
+            is_late = now - batch.began > batch.give_back_seconds
+        if is_late:
             self._give_back(client)
 
     def _cancel(self, client: Client, batch: _Batch, tasks: Sequence[int]) -> None:
@@ -409,12 +410,12 @@ class _Worker:
             with contextlib.nullcontext() if batch is held else batch.lock:
                 tasks = batch.give_back()
             if tasks:
-                client.send(messages.Lost(batch.id, self._spec.name, tasks, "given back, not begun", False))
+                client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, "given back, not begun", False))
 
     def _farewell(self, client: Client, batch: _Batch, at: int, status: int) -> None:
         """End the running task the only way that always works: with the process. Nothing else in hand is lost;
         the lock stays with this thread, so that the main one goes no further."""
-        client.send(messages.Leaving())
+        client.send(messages.WorkerLeaving())
         self._end_device()  # first: who is told that a task is cancelled may rely on it
         seconds = time.perf_counter() - batch.task_began
         stdout, stderr = self._capture.take()
@@ -424,7 +425,7 @@ class _Worker:
         assert batch.at is not None
         if mates := [one.task for one in batch.works[batch.at : batch.at + batch.together] if one.task != task]:
             reason = "given back: another task of the same job was ended"
-            client.send(messages.Lost(batch.id, self._spec.name, mates, reason, False))
+            client.send(messages.UnfinishedTasks(batch.id, self._spec.name, mates, reason, False))
         self._give_back(client, held=batch)
         self._end(client)
 

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pilot.wire import pickles
-from pilot.wire.processes import MARK, children_record, identify, use_socket_folder, worker_mark
+from pilot.wire.folders import use_socket_folder
+from pilot.wire.processes import MARK, children_record, identify, worker_mark
 
 #: Signals for which engines have handlers, and what a plain Python program has.
 _PLAIN: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}

@@ -37,7 +37,7 @@ def nap(path, seconds):
 
 def wanted(name, **wishes):
     return PilotDescription(
-        resource="slurm://", engine="process", name=name, walltime=5,
+        resource="slurm://", engine="process", name=name, walltime=300,
         **dict(dict(cores_per_node=1, orphan_timeout=60), **wishes),
     )
 

@@ -179,9 +179,9 @@ def test_garbage_from_a_peer_with_the_key_is_dropped(
         [messages.encode(["Outcomes"])],
         [messages.encode(["Outcomes", 1, 2])],
         [messages.encode({"a": 1})],
-        [messages.encode(messages.Outcomes(1, "w", 1))],
-        [messages.encode(messages.Outcomes(1, "w", 1)), b"\xc1"],
-        [messages.encode(messages.Lost(1, "w", [99], "x", True))],
+        [messages.encode(messages.OutcomesReport(1, "w", 1))],
+        [messages.encode(messages.OutcomesReport(1, "w", 1)), b"\xc1"],
+        [messages.encode(messages.UnfinishedTasks(1, "w", [99], "x", True))],
         [messages.encode(messages.Ack(1, 1))] * 50,
         [messages.encode(messages.Hello("\U0001f600", -1, "", ("", "")))],
     ]

@@ -209,17 +209,17 @@ def test_the_pilot_asked_for(world: World) -> None:
 
 
 def test_too_little_walltime(world: World) -> None:
-    world.pilot("short", walltime=1)
-    (task,) = world.submit(walltime=61)
+    world.pilot("short", walltime=60)
+    (task,) = world.submit(expected_duration=61)
     assert world.state(task) is TaskState.QUEUED
     world.tick()
     assert "short has 60 s of walltime left, 61 s are needed" in world.errors[task].reason
-    (fits,) = world.submit(walltime=59)
+    (fits,) = world.submit(expected_duration=59)
     assert world.pilot_of[fits] == "short"
 
 
 def test_walltime_runs_out(world: World) -> None:
-    world.pilot("short", walltime=1)
+    world.pilot("short", walltime=60)
     world.pilot("long")
     tasks = world.submit(10)
     world.tick(61)
@@ -675,7 +675,7 @@ def test_tasks_that_no_pilot_can_serve_any_more_wait_for_another(strand: str, wa
     world = World(wait)
     world.pilot(cores=1)
     world.submit()
-    queued = world.submit(3, walltime=100)
+    queued = world.submit(3, expected_duration=100)
     (after,) = world.submit(needs={queued[0]: True})
     STRANDS[strand](world)
     world.tick(1)
@@ -733,7 +733,7 @@ def test_a_wait_for_another_pilot_ends() -> None:
 
 def test_a_pilot_drains_before_its_walltime_is_over(world: World) -> None:
     """Ten minutes, of which it drains for one: what runs goes on until the end, and then elsewhere at no cost."""
-    world.pilot("short", walltime=10, cores=2)
+    world.pilot("short", walltime=600, cores=2)
     running, given = world.submit(2)
     world.pilot("long", cores=2)
     world.tick(539)
@@ -760,7 +760,7 @@ def test_a_pilot_drains_before_its_walltime_is_over(world: World) -> None:
 def test_walltimes_that_end_under_a_task_never_fail_it(world: World) -> None:
     (task,) = (world.pilot("keeps-it-hopeful", ready=False), world.submit())[1]
     for number in range(2 * queue.LOSSES):
-        world.pilot(f"p{number}", walltime=1)
+        world.pilot(f"p{number}", walltime=60)
         assert world.pilot_of[task] == f"p{number}"
         world.batches.clear()
         world.tick(61)
@@ -780,7 +780,7 @@ def test_the_agent_knows_best_how_much_time_is_left(world: World) -> None:
 
 
 def test_a_pilot_that_the_user_drains_ends_with_its_walltime_too(world: World) -> None:
-    world.pilot(walltime=1)
+    world.pilot(walltime=60)
     world.submit()
     world.feed(events.PilotStopAsked("p", drain=True))
     world.tick(61)
@@ -789,7 +789,7 @@ def test_a_pilot_that_the_user_drains_ends_with_its_walltime_too(world: World) -
 
 
 def test_walltime_begins_anew_when_a_pilot_is_started_again(world: World) -> None:
-    world.pilot(walltime=10)
+    world.pilot(walltime=600)
     world.tick(300)
     world.end()
     world.tick(1000)
@@ -800,7 +800,7 @@ def test_walltime_begins_anew_when_a_pilot_is_started_again(world: World) -> Non
 
 
 def test_an_announced_end_drains(world: World) -> None:
-    world.pilot(walltime=10)
+    world.pilot(walltime=600)
     world.tick(500)
     assert StopPilot("p", drain=True) in world.feed(events.PilotExpiring("p", "SIGUSR1"))
     world.end(how=JobState.TAKEN)
@@ -808,7 +808,7 @@ def test_an_announced_end_drains(world: World) -> None:
 
 
 @pytest.mark.parametrize("how", [JobState.TAKEN, JobState.ENDED])
-@pytest.mark.parametrize("walltime", [600, None])
+@pytest.mark.parametrize("walltime", [36000, None])
 def test_a_preemption_that_was_announced_is_no_end(world: World, how: JobState, walltime: int | None) -> None:
     world.pilot(walltime=walltime, restarts=0)
     world.feed(events.PilotExpiring("p", "SIGTERM"))
@@ -822,9 +822,9 @@ def test_a_preemption_that_was_announced_is_no_end(world: World, how: JobState, 
 
 def test_a_task_with_a_walltime_is_not_sent_ahead_when_time_is_short(world: World) -> None:
     """20 s are left and 19.9 are needed: it starts at once or nowhere, alone in its batch."""
-    world.pilot("short", walltime=10, cores=1, drain=1)
+    world.pilot("short", walltime=600, cores=1, drain=1)
     world.tick(580)
-    ids = world.submit(3, measured(0.01), walltime=19.9)
+    ids = world.submit(3, measured(0.01), expected_duration=19.9)
     assert world.sent("short") == [ids[:1]]
     (plain,) = world.submit(1, measured(0.01, 2), priority=1)
     world.tick(0.2)
@@ -833,13 +833,13 @@ def test_a_task_with_a_walltime_is_not_sent_ahead_when_time_is_short(world: Worl
 
 
 def test_with_ample_time_tasks_with_a_walltime_are_sent_ahead(world: World) -> None:
-    world.pilot(walltime=10, cores=1)
-    world.submit(100, measured(0.01), walltime=60)
+    world.pilot(walltime=600, cores=1)
+    world.submit(100, measured(0.01), expected_duration=60)
     assert [len(tasks) for tasks in world.sent()] == [5] * records.PREFETCH_DEPTH
 
 
 def test_the_measured_mean_serves_where_no_walltime_is_given(world: World) -> None:
-    world.pilot("short", walltime=10, cores=2, drain=1)
+    world.pilot("short", walltime=600, cores=2, drain=1)
     world.tick(500)
     (long,) = world.submit(1, measured(80.0))
     assert world.state(long) is TaskState.QUEUED
@@ -850,7 +850,7 @@ def test_the_measured_mean_serves_where_no_walltime_is_given(world: World) -> No
 
 
 def test_a_task_that_takes_nearly_all_of_a_walltime_starts_on_a_fresh_pilot(world: World) -> None:
-    world.pilot(walltime=10)
+    world.pilot(walltime=600)
     (task,) = world.submit(1, measured(550.0))
     assert world.state(task) is TaskState.BOUND
 
@@ -863,10 +863,10 @@ def test_no_task_starts_where_its_walltime_does_not_fit(world: World, seed: int)
     world.pilot("endless", cores=1)
     begun: dict[int, float] = {}
     for number in range(6):
-        world.pilot(f"p{number}", cores=1, walltime=dice.uniform(1, 4), drain=1)
+        world.pilot(f"p{number}", cores=1, walltime=dice.uniform(60, 240), drain=1)
         for seconds in dice.choices([1, 5, 20, 60], k=12):
             mean = 0.24 if seconds == 1 else seconds * 0.9
-            world.submit(dice.randint(1, 30 // seconds + 1), measured(mean, seconds), walltime=seconds)
+            world.submit(dice.randint(1, 30 // seconds + 1), measured(mean, seconds), expected_duration=seconds)
         for _ in range(400):
             world.tick(0.5)
             for pilot, batches in list(world.batches.items()):
@@ -876,7 +876,7 @@ def test_no_task_starts_where_its_walltime_does_not_fit(world: World, seed: int)
                     del world.batches[pilot]
                 elif batches:
                     first = next(iter(batches.values()))[0]
-                    seconds = world.tasks[first].terms.walltime or 0.0
+                    seconds = world.tasks[first].terms.duration or 0.0
                     if (
                         world.now >= begun.setdefault(first, world.now) + seconds - 0.5
                     ):  # it was there since the last step
@@ -890,7 +890,7 @@ def test_no_task_starts_where_its_walltime_does_not_fit(world: World, seed: int)
 
 def test_a_successor_is_asked_for_in_time_and_serves_the_family(world: World) -> None:
     """The pilot waited 100 s in the queue, drains for 60 s: its successor is asked for 210 s before its end."""
-    world.pilot("a", name="alpha", walltime=60, renewals=2, ready=False)
+    world.pilot("a", name="alpha", walltime=3600, renewals=2, ready=False)
     world.tick(100)
     world.ready("a")
     world.tick(3600 - 215)
@@ -923,7 +923,7 @@ def test_a_successor_is_asked_for_in_time_and_serves_the_family(world: World) ->
 
 def test_tasks_wait_for_a_successor_from_the_first_moment(world: World) -> None:
     """The job expires before anybody expected it: nothing fails while its successor is on its way."""
-    world.pilot("a", walltime=60, renewals=1)
+    world.pilot("a", walltime=3600, renewals=1)
     (task,) = world.submit()
     commands = world.end("a", "TIMEOUT", JobState.EXPIRED)
     kinds = [type(one) for one in commands]
@@ -938,10 +938,10 @@ def test_tasks_wait_for_a_successor_from_the_first_moment(world: World) -> None:
 
 
 def test_a_task_that_needs_more_time_than_is_left_waits_for_the_successor(world: World) -> None:
-    world.pilot("a", walltime=60, renewals=1)
+    world.pilot("a", walltime=3600, renewals=1)
     world.tick(3000)
-    (long,) = world.submit(walltime=3000)
-    (never,) = world.submit(walltime=3601)
+    (long,) = world.submit(expected_duration=3000)
+    (never,) = world.submit(expected_duration=3601)
     world.tick(1)
     assert world.state(long) is TaskState.QUEUED
     assert "a successor of a has 3600 s of walltime left, 3601 s are needed" in world.errors[never].reason
@@ -952,7 +952,7 @@ def test_a_task_that_needs_more_time_than_is_left_waits_for_the_successor(world:
 
 @pytest.mark.parametrize("end", ["failed", "cancelled", "drained", "job cancelled"])
 def test_who_ends_for_good_has_no_successor(world: World, end: str) -> None:
-    world.pilot(walltime=60, renewals=1, restarts=0)
+    world.pilot(walltime=3600, renewals=1, restarts=0)
     (task,) = world.submit()
     if end == "failed":
         world.end()
@@ -1188,7 +1188,7 @@ def test_rejoin_of_a_pilot_that_is_gone(world: World) -> None:
 
 
 def test_a_pilot_that_was_draining_drains_on(world: World) -> None:
-    wanted = PilotDescription(cores_per_node=1, walltime=60)
+    wanted = PilotDescription(cores_per_node=1, walltime=3600)
     world.feed(events.PilotAsked("p", wanted, 2**30, rejoins=True, draining=True))
     world.pilot("q", cores=1)
     has, other = world.submit(2)
@@ -1342,7 +1342,7 @@ def test_every_task_settles_exactly_once(world: World, seed: int) -> None:
             submit()
         elif move < 0.10 and others < 12:
             others += 1
-            walltime = dice.choice([None, None, 0.2, 1])
+            walltime = dice.choice([None, None, 12, 60])
             world.pilot(
                 f"p{others}", cores=dice.randint(1, 4), ready=False, restarts=dice.randint(0, 1), walltime=walltime
             )

@@ -14,32 +14,34 @@ from pilot.wire import messages
 from pilot.wire.messages import Message
 
 MESSAGES: list[Message] = [
-    messages.Numbered(2**62, 4, 1, 3),
-    messages.Again(2**62, 3, 1),
+    messages.Envelope(2**62, 4, 1, 3),
+    messages.Resend(2**62, 3, 1),
     messages.Hello("pilot-1.1", 4711, "host", ("3.12", "0.1")),
     messages.Welcome(2**62),
     messages.Refused("not expected"),
-    messages.Ready(
+    messages.AgentReady(
         [messages.Node("c1", "vm", 2, ["GPU-1"], 2**40)], {7: [1, 2], 8: []}, {"address": "tcp://127.0.0.1:1"}
     ),
-    messages.Device(QPUInfo(name="fake:kolkata", qubits=27, coupling=((0, 1),), calibrated=1.5, problem="it is busy")),
-    messages.Run(3, Resources(0.5, 1.0, 2**33), [1, 2], ["a", "b"], ["b"], 0.25, False, 1.5),
-    messages.Outcomes(3, "pilot-1.1", 2),
-    messages.Lost(3, "pilot-1.1", [1, 2], "was killed by signal 9", True),
-    messages.Leaving(),
-    messages.Started(3, "pilot-1.1", 2),
-    messages.Cancel([1, 2, 2**40]),
+    messages.DeviceReport(
+        QPUInfo(name="fake:kolkata", qubits=27, coupling=((0, 1),), calibrated=1.5, problem="it is busy")
+    ),
+    messages.RunBatch(3, Resources(0.5, 1.0, 2**33), [1, 2], ["a", "b"], ["b"], 0.25, False, 1.5),
+    messages.OutcomesReport(3, "pilot-1.1", 2),
+    messages.UnfinishedTasks(3, "pilot-1.1", [1, 2], "was killed by signal 9", True),
+    messages.WorkerLeaving(),
+    messages.TaskStarted(3, "pilot-1.1", 2),
+    messages.CancelTasks([1, 2, 2**40]),
     messages.Ack(1, 10),
-    messages.Beat(),
-    messages.Beat(2**62, 9, 1, 8),
+    messages.Heartbeat(),
+    messages.Heartbeat(2**62, 9, 1, 8),
     messages.Drain(),
     messages.Stop(),
     messages.Broken("the engine failed"),
-    messages.Expiring("Slurm sent SIGUSR1"),
-    messages.Join(messages.Node("c2", "vm", 4, [], 2**33), "tcp://10.0.0.1:4711"),
-    messages.Enter({"address": "tcp://127.0.0.1:1"}),
-    messages.Entered(),
-    messages.Spawn(
+    messages.JobExpiring("Slurm sent SIGUSR1"),
+    messages.JoinNode(messages.Node("c2", "vm", 4, [], 2**33), "tcp://10.0.0.1:4711"),
+    messages.EnterCluster({"address": "tcp://127.0.0.1:1"}),
+    messages.NodeReady(),
+    messages.StartWorker(
         WorkerSpec(
             name="pilot-1.2",
             node="c2",
@@ -53,9 +55,9 @@ MESSAGES: list[Message] = [
             environment={"A": "1"},
         )
     ),
-    messages.Shrink(2),
-    messages.Kill("pilot-1.2"),
-    messages.Gone("pilot-1.2", "was killed by signal 9"),
+    messages.ReleaseNodes(2),
+    messages.KillWorker("pilot-1.2"),
+    messages.WorkerGone("pilot-1.2", "was killed by signal 9"),
 ]
 
 
@@ -72,7 +74,7 @@ def test_every_message_is_tested() -> None:
 
 def test_batch_round_trip() -> None:
     works = [messages.Work(1, 0, None), messages.Work(2, 1, b"pickle", 0.5), messages.Work(3, 0, Spooled("/f", 2**33))]
-    batch = messages.Batch(works, {5: b"value", 6: None, 7: Spooled("/g", 1)})
+    batch = messages.BatchBody(works, {5: b"value", 6: None, 7: Spooled("/g", 1)})
     assert messages.decode_batch(messages.encode(batch)) == batch
 
 

@@ -22,7 +22,7 @@ from ray.exceptions import RayError
 from pilot.errors import PilotError
 from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
 from pilot.resources import SLOT
-from pilot.wire.processes import sockets
+from pilot.wire.folders import sockets
 
 #: Bytes of Ray's object store: values travel through the pilot's own channel, this is for users of the client.
 OBJECT_STORE = 256 * 2**20

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
-from pilot.wire.processes import end_marked, identify, is_alive, remove_scratch, start_apart
+from pilot.wire.folders import remove_scratch
+from pilot.wire.processes import end_marked, identify, is_alive, start_apart
 
 
 class LocalLauncher(Launcher):

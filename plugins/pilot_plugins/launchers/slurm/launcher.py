@@ -26,7 +26,8 @@ from pathlib import Path
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError, SessionError
 from pilot.interfaces import Job, JobState, Launcher
-from pilot.wire.processes import end_marked, remove_scratch
+from pilot.wire.folders import remove_scratch
+from pilot.wire.processes import end_marked
 from pilot_plugins.launchers.slurm.cluster import Cluster
 from pilot_plugins.launchers.slurm.hosts import SSH, Host, Runner, host_of, run
 from pilot_plugins.launchers.slurm.ids import SlurmId, name_of, unique_name

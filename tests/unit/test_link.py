@@ -1,4 +1,4 @@
-"""A `Line` over a network that loses whatever it likes, whenever a connection breaks."""
+"""A `Link` over a network that loses whatever it likes, whenever a connection breaks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from pilot.wire import messages
-from pilot.wire.link import Line
+from pilot.wire.link import Link
 from pilot.wire.messages import Message
 
 STREAM = 2**61
@@ -31,13 +31,13 @@ class End:
     """A line with what a manager or an agent does around it."""
 
     def __init__(self, out: Wire, into: Wire) -> None:
-        self.line = Line(out.send, STREAM)
+        self.line = Link(out.send, STREAM)
         self.out = out
         self.into = into
         self.got: list[int] = []
 
     def say(self, number: int) -> None:
-        self.line.send(messages.Cancel([number]))
+        self.line.send(messages.CancelTasks([number]))
 
     def beat(self) -> None:
         self.out.send(self.line.beat())
@@ -46,13 +46,13 @@ class End:
         while self.into.waiting and count:
             count -= 1
             message, frames = self.into.waiting.popleft()
-            if isinstance(message, messages.Numbered):
+            if isinstance(message, messages.Envelope):
                 if self.line.take(message):
                     self.line.done(message.seq)
                     self.got += messages.decode(frames[0]).tasks
-            elif isinstance(message, messages.Beat):
+            elif isinstance(message, messages.Heartbeat):
                 self.line.hear(message)
-            elif isinstance(message, messages.Again):
+            elif isinstance(message, messages.Resend):
                 self.line.repeat(message)
 
 
@@ -162,7 +162,7 @@ def test_taken_is_not_done(ends: tuple[End, End]) -> None:
     one, other = ends
     one.say(0)
     head, _ = other.into.waiting.popleft()
-    assert isinstance(head, messages.Numbered)
+    assert isinstance(head, messages.Envelope)
     assert other.line.take(head)
     assert not other.line.take(head)
     other.beat()
@@ -178,14 +178,14 @@ def test_another_manager_gets_what_is_kept_and_is_not_mistaken(ends: tuple[End, 
     agent, manager = ends
     for number in range(3):
         agent.say(number)
-    agent.line.send(messages.Ready([], {}, {}))
+    agent.line.send(messages.AgentReady([], {}, {}))
     manager.listen(1)
     agent.line.free(1)
     old = agent.line.beat()
     later, agent.out.waiting = list(agent.out.waiting), deque()
     new = End(manager.out, manager.into)
-    new.line = Line(manager.out.send, STREAM + 1)
-    agent.line.start(STREAM + 1, stale=(messages.Ready,))
+    new.line = Link(manager.out.send, STREAM + 1)
+    agent.line.start(STREAM + 1, stale=(messages.AgentReady,))
     new.listen()
     assert new.got == [1, 2]
     agent.out.waiting.extend(later)  # of the stream before

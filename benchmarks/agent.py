@@ -2,7 +2,7 @@
 
 Nothing runs: nodes, workers and the network are played by this script, so that 64 nodes of 128 cores fit on a laptop.
 
-    python benchmarks/crew.py
+    python benchmarks/agent.py
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from pilot.agent.workers import Crew
+from pilot.agent.dispatcher import Dispatcher
+from pilot.agent.workers import WorkerPool
 from pilot.resources import SLOT, Node
 from pilot.results import OK, Outcome
 from pilot.version import versions
@@ -35,16 +36,16 @@ class Server:
     def __init__(self) -> None:
         self.inbox: deque[tuple[bytes, Message, list[bytes]]] = deque()
         self.spawned: list[str] = []
-        self.running: deque[tuple[bytes, messages.Run, bytes]] = deque()
+        self.running: deque[tuple[bytes, messages.RunBatch, bytes]] = deque()
 
     def send(self, peer: bytes, message: Message, frames: Sequence[Any] = ()) -> bool:
         messages.encode(message)
-        if isinstance(message, messages.Spawn):
+        if isinstance(message, messages.StartWorker):
             self.spawned.append(message.spec.name)
-        elif isinstance(message, messages.Run):
+        elif isinstance(message, messages.RunBatch):
             self.running.append((peer, message, frames[0]))
-        elif isinstance(message, messages.Enter):
-            self.inbox.append((peer, messages.Entered(), []))
+        elif isinstance(message, messages.EnterCluster):
+            self.inbox.append((peer, messages.NodeReady(), []))
         return True
 
     def receive(self) -> tuple[bytes, Message, list[bytes]] | None:
@@ -59,7 +60,7 @@ class Server:
         """The batch that was begun first is done."""
         peer, run, body = self.running.popleft()
         outcomes = [Outcome(work.task, OK, 0.0, 0.0) for work in messages.decode_batch(body).works]
-        head = messages.Outcomes(run.batch, peer.decode(), len(outcomes))
+        head = messages.OutcomesReport(run.batch, peer.decode(), len(outcomes))
         self.inbox.append((peer, head, [messages.encode(outcomes)]))
 
 
@@ -88,47 +89,47 @@ def measure(nodes: int) -> tuple[float, float, float, float]:
         pilot="p", mark="mark", engine="process", remote=True, nodes=nodes + 1, cores=CORES, gpus=0, memory=1 << 40,
         walltime=None, drain=0.0, ports=None, sys_path=(), working_directory="/", environment={}, orphan_timeout=60.0,
     )  # fmt: skip
-    crew = Crew(Engine(), home, server, (b"", b""), settings, Path("/"), lambda *_: None, lambda: None)  # type: ignore[arg-type]
-    crew.started = True
+    pool = WorkerPool(Engine(), home, server, (b"", b""), settings, Path("/"), lambda: None)  # type: ignore[arg-type]
+    pool.started = True
+    dispatcher = Dispatcher(pool, server, lambda *_: None)  # type: ignore[arg-type]
     for number in range(nodes):
         node = Node(f"n{number}", f"n{number}", CORES, [], 1 << 40)
-        server.inbox.append((f"node:{number}".encode(), messages.Join(node, "tcp://10.0.0.1:1"), []))
-    crew.attend()
-    crew.attend()
+        server.inbox.append((f"node:{number}".encode(), messages.JoinNode(node, "tcp://10.0.0.1:1"), []))
+    dispatcher.attend()
+    dispatcher.attend()
     workers = len(server.spawned)
     assert workers == nodes * CORES
-    body = messages.encode(messages.Batch([messages.Work(1, 0, None)], {}))
+    body = messages.encode(messages.BatchBody([messages.Work(1, 0, None)], {}))
     count = 0
 
-    def add(patience: float) -> None:
+    def add(seconds: float) -> None:
         nonlocal count
         count += 1
-        crew.add(messages.Run(count, SLOT, [1], ["f"], [], patience, False, 0.0), [body])
+        dispatcher.add(messages.RunBatch(count, SLOT, [1], ["f"], ["f"], seconds, False, 0.0), [body, b""])
 
-    crew._codes["f"] = b""
     for _ in range(workers):
         add(10.0)
     began = time.perf_counter()
     for _ in range(workers):
         server.join()
-        crew.attend()
+        dispatcher.attend()
     joining = (time.perf_counter() - began) / workers * 1e6
     times = []
-    for patience in (0.2, 10.0):
+    for seconds in (0.2, 10.0):
         for _ in range(2 * workers):  # as many as the manager sends ahead
-            if patience < 1.0:
-                add(patience)
-        crew.attend()
+            if seconds < 1.0:
+                add(seconds)
+        dispatcher.attend()
         began = time.perf_counter()
         for _ in range(BATCHES):
             server.finish()
-            add(patience)
-            crew.attend()
+            add(seconds)
+            dispatcher.attend()
         times.append((time.perf_counter() - began) / BATCHES * 1e6)
     began = time.perf_counter()
-    crew.beat()
+    pool.beat()
     beat = time.perf_counter() - began
-    crew.stop()
+    pool.stop()
     return joining, times[0], times[1], beat
 
 

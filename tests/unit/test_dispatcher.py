@@ -1,4 +1,4 @@
-"""The crew with played nodes, workers and engine: who gets which batch, and that cores and GPUs are counted right."""
+"""Simulated nodes, workers and engine: which worker gets which batch, and that cores and GPUs are counted right."""
 
 import random
 from collections import deque
@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from pilot.agent import workers as crew_module
-from pilot.agent.workers import Crew
+from pilot.agent import batches, worker_processes, workers
+from pilot.agent.dispatcher import Dispatcher
+from pilot.agent.nodes import Place
+from pilot.agent.workers import WorkerPool
 from pilot.resources import SLOT, Node, Resources
 from pilot.results import OK, Outcome
 from pilot.version import versions
@@ -21,7 +23,7 @@ MEMORY = 1 << 30
 
 
 class World:
-    """Nodes ``n0``, ``n1``, … beside a home; it plays all that is outside of the crew."""
+    """Nodes ``n0``, ``n1``, … beside a home, workers and engine: all that a pool of workers talks to."""
 
     address = "tcp://127.0.0.1:1"
     central = False
@@ -32,6 +34,7 @@ class World:
         #: Workers that were started, those that have reported, and what each was given and has not finished.
         self.spawned: dict[str, Resources] = {}
         self.nodes_of: dict[str, bytes] = {}
+        self.exits: dict[str, Any] = {}
         self.joined: set[str] = set()
         self.given: dict[str, list[int]] = {}
         self.stopped: list[bytes] = []
@@ -45,22 +48,21 @@ class World:
         )  # fmt: skip
         home = Node("home", "home", CORES, self.gpus, MEMORY)
         world: Any = self
-        self.crew = Crew(world, home, world, (b"", b""), settings, Path("/"), self.report, lambda: None)
-        self.crew.start()
-        self.crew._calls.submit(bool).result()
+        self.pool = WorkerPool(world, home, world, (b"", b""), settings, Path("/"), lambda: None)
+        self.dispatcher = Dispatcher(self.pool, world, self.report)
+        self.pool.start()
         for number in range(nodes):
             node = Node(f"n{number}", f"n{number}", CORES, self.gpus, MEMORY)
-            self.inbox.append((f"node:n{number}".encode(), messages.Join(node, "tcp://10.0.0.1:1"), []))
+            self.inbox.append((f"node:n{number}".encode(), messages.JoinNode(node, "tcp://10.0.0.1:1"), []))
         self.attend()
 
     def attend(self) -> None:
         while True:
-            self.crew.attend()
-            self.crew._calls.submit(bool).result()
+            self.dispatcher.attend()
             if not self.inbox:
                 return
 
-    # ---- what the crew calls ----
+    # ---- what the pool calls ----
 
     def report(self, message: Any, frames: Any = ()) -> None:
         self.reports.append(message)
@@ -74,6 +76,7 @@ class World:
 
     def spawn(self, spec: Any, gone: Any) -> None:
         self.spawned[spec.name] = spec.resources
+        self.exits[spec.name] = gone
 
     def kill(self, worker: str) -> None:
         self.killed.append(worker)
@@ -83,12 +86,12 @@ class World:
 
     def send(self, peer: bytes, message: Any, frames: Any = ()) -> bool:
         name = peer.decode()
-        if isinstance(message, messages.Enter):
-            self.inbox.append((peer, messages.Entered(), []))
-        elif isinstance(message, messages.Spawn):
+        if isinstance(message, messages.EnterCluster):
+            self.inbox.append((peer, messages.NodeReady(), []))
+        elif isinstance(message, messages.StartWorker):
             self.spawned[message.spec.name] = message.spec.resources
             self.nodes_of[message.spec.name] = peer
-        elif isinstance(message, messages.Run):
+        elif isinstance(message, messages.RunBatch):
             assert name in self.joined
             self.given.setdefault(name, []).append(message.batch)
         elif isinstance(message, messages.Stop):
@@ -96,6 +99,22 @@ class World:
         return True
 
     # ---- what happens ----
+
+    def die(self, name: str) -> None:
+        """A worker is killed."""
+        reason = "was killed by signal 9"
+        if name in self.nodes_of:
+            self.inbox.append((self.nodes_of[name], messages.WorkerGone(name, reason), []))
+        else:
+            self.exits[name](reason)
+
+    def lose_node(self, name: str) -> None:
+        self.inbox.append((f"node:{name}".encode(), messages.Broken("is gone"), []))
+
+    def place(self, name: str) -> Place:
+        place = self.pool.nodes.get(name)
+        assert place is not None
+        return place
 
     def join(self, name: str) -> None:
         self.joined.add(name)
@@ -107,25 +126,38 @@ class World:
                 self.join(name)
             self.attend()
 
-    def run(self, batch: int, needs: Resources = SLOT, patience: float = 10.0) -> None:
-        work = messages.encode(messages.Batch([messages.Work(batch, 0, None)], {}))
+    def run(self, batch: int, needs: Resources = SLOT, give_back_seconds: float = 10.0) -> None:
+        work = messages.encode(messages.BatchBody([messages.Work(batch, 0, None)], {}))
         sent = [work, b""]
-        self.crew.add(messages.Run(batch, needs, [batch], ["f"], ["f"], patience, False, 0.0), sent)
+        self.dispatcher.add(messages.RunBatch(batch, needs, [batch], ["f"], ["f"], give_back_seconds, False, 0.0), sent)
 
     def finish(self, name: str) -> None:
         batch = self.given[name].pop(0)
         body = messages.encode([Outcome(batch, OK, 0.0, 0.0)])
-        self.inbox.append((name.encode(), messages.Outcomes(batch, name, 1), [body]))
+        self.inbox.append((name.encode(), messages.OutcomesReport(batch, name, 1), [body]))
 
     def busy(self) -> dict[str, list[int]]:
         return {name: batches for name, batches in self.given.items() if batches}
 
     def lost(self) -> list[int]:
-        return [task for one in self.reports if isinstance(one, messages.Lost) for task in one.tasks]
+        return [task for one in self.reports if isinstance(one, messages.UnfinishedTasks) for task in one.tasks]
+
+
+class Inline:
+    """An executor that makes each call at once."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def submit(self, function: Any, *args: Any) -> None:
+        function(*args)
+
+    def shutdown(self) -> None: ...
 
 
 @pytest.fixture
-def make_world() -> Any:
+def make_world(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(worker_processes, "ThreadPoolExecutor", Inline)
+    monkeypatch.setattr(workers, "ENFORCE_SECONDS", 0.0)
     worlds: list[World] = []
 
     def make(*args: Any, **settings: Any) -> World:
@@ -134,7 +166,7 @@ def make_world() -> Any:
 
     yield make
     for world in worlds:
-        world.crew.stop()
+        world.pool.stop()
 
 
 def test_each_core_has_a_worker_and_each_gets_a_batch(make_world: Any) -> None:
@@ -151,20 +183,18 @@ def test_each_core_has_a_worker_and_each_gets_a_batch(make_world: Any) -> None:
 def test_a_worker_that_takes_long_to_start_is_not_ended_as_idle(
     make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(batches, "IDLE_SECONDS", -1.0)
     world = make_world(0)
     world.join_all()
     pair = Resources(num_cpus=2)
     world.run(1, pair)
     for _ in range(3):
-        world.crew._next_enforce = 0.0
         world.attend()
     (late,) = [name for name, shape in world.spawned.items() if shape == pair]
     world.join(late)
     world.attend()
     assert world.busy() == {late: [1]}
     world.finish(late)
-    world.crew._next_enforce = 0.0
     world.attend()
     assert world.stopped == [late.encode()]
 
@@ -175,11 +205,11 @@ def test_an_mpi_task_that_fits_no_more_is_given_back(make_world: Any) -> None:
     world.run(1, Resources(ranks=3 * CORES))
     world.run(2)
     world.attend()
-    world.crew._lose_place(world.crew._places["n1"], "is gone")
+    world.lose_node("n1")
     world.attend()
     world.join_all()
     assert world.lost() == [1]
-    (lost,) = [one for one in world.reports if isinstance(one, messages.Lost)]
+    (lost,) = [one for one in world.reports if isinstance(one, messages.UnfinishedTasks)]
     assert not lost.blame and not lost.begun and "8 such ranks, 12 are needed" in lost.reason
     assert list(world.busy().values()) == [[2]]
 
@@ -188,29 +218,29 @@ def test_nothing_is_given_ahead_on_a_node_that_is_given_back(make_world: Any) ->
     world = make_world(1)
     world.join_all()
     for batch in range(2 * CORES):
-        world.run(batch, patience=0.2)
+        world.run(batch, give_back_seconds=0.2)
     world.attend()
-    world.crew.shrink(1)
+    world.pool.nodes.release(1)
     for batch in range(100, 108):
-        world.run(batch, patience=0.2)
+        world.run(batch, give_back_seconds=0.2)
     world.attend()
     far = [name for name in world.busy() if name in world.nodes_of]
     assert len(far) == CORES and all(len(world.given[name]) == 1 for name in far)
     for name in far:
         world.finish(name)
     world.attend()
-    assert "n0" not in world.crew._places and b"node:n0" in world.stopped
+    assert world.pool.nodes.get("n0") is None and b"node:n0" in world.stopped
 
 
 def test_nothing_is_given_ahead_to_a_worker_that_has_ended(make_world: Any) -> None:
     world = make_world(0)
     world.join_all()
     for batch in range(CORES):
-        world.run(batch, patience=0.2)
+        world.run(batch, give_back_seconds=0.2)
     world.attend()
     dead = next(iter(world.busy()))
-    world.crew._gone(dead, "was killed by signal 9")
-    world.run(10, patience=0.2)
+    world.die(dead)
+    world.run(10, give_back_seconds=0.2)
     world.attend()
     assert len(world.given[dead]) == 1
     assert [10] in [batches[1:] for batches in world.busy().values()]
@@ -227,10 +257,9 @@ def test_a_worker_that_leaves_is_gone_whatever_its_engine_says(
     world.run(1)
     world.attend()
     (name,) = world.busy()
-    for seconds in ("OBEY_SECONDS", "LEAVE_SECONDS", "ENFORCE_SECONDS", "EXIT_GRACE"):
-        monkeypatch.setattr(crew_module, seconds, 0.0)
-    world.crew._next_enforce = 0.0
-    world.inbox.append((name.encode(), messages.Leaving(), []))
+    for module, seconds in ((batches, "END_SECONDS"), (workers, "LEAVE_SECONDS"), (workers, "EXIT_GRACE")):
+        monkeypatch.setattr(module, seconds, 0.0)
+    world.inbox.append((name.encode(), messages.WorkerLeaving(), []))
     if ends:
         world.finish(name)
     for _ in range(4):
@@ -247,15 +276,15 @@ def test_workers_to_which_nothing_is_sent_hear_of_the_agent(make_world: Any, mon
     send = world.send
 
     def record(peer: bytes, message: Any, frames: Any = ()) -> bool:
-        if isinstance(message, messages.Beat):
+        if isinstance(message, messages.Heartbeat):
             beats.append(peer)
         return bool(send(peer, message, frames))
 
     monkeypatch.setattr(world, "send", record)
-    world.crew.beat()
+    world.pool.beat()
     assert beats == []
-    monkeypatch.setattr(crew_module, "WORKER_BEAT_SECONDS", 0.0)
-    world.crew.beat()
+    monkeypatch.setattr(workers, "WORKER_BEAT_SECONDS", 0.0)
+    world.pool.beat()
     assert sorted(beats) == sorted(name.encode() for name in world.joined)
 
 
@@ -276,7 +305,7 @@ def test_cores_and_gpus_are_counted_right_whatever_happens(
 ) -> None:
     """Random tasks, deaths, cancellations and a node that is lost: in the end each task is accounted for once, and all
     cores, memory and GPUs are free."""
-    monkeypatch.setattr(crew_module, "EXIT_GRACE", 0.0)
+    monkeypatch.setattr(workers, "EXIT_GRACE", 0.0)
     chance = random.Random(seed)
     world = make_world(3, gpus=2)
     world.join_all()
@@ -293,35 +322,36 @@ def test_cores_and_gpus_are_counted_right_whatever_happens(
         world.attend()
         if chance.random() < 0.1 and (busy := list(world.busy())):
             name = chance.choice(busy)
-            world.crew._gone(name, "was killed by signal 9")
+            world.die(name)
             world.given[name] = []
         if chance.random() < 0.05:
-            world.crew.cancel([chance.randrange(batch + 1)])
+            world.dispatcher.cancel([chance.randrange(batch + 1)])
         if batch == 100:
-            world.crew._lose_place(world.crew._places["n2"], "is gone")
+            world.lose_node("n2")
+            world.attend()
             for name in [name for name in world.nodes_of if world.nodes_of[name] == b"node:n2"]:
                 world.given[name] = []
         world.attend()
-        for name in [name for name in world.busy() if name not in world.crew._workers]:
+        for name in [name for name in world.busy() if name not in world.pool.workers]:
             world.given[name] = []  # ended with a node of its MPI task
-        for place in world.crew._places.values():
+        for place in world.pool.nodes:
             assert -1e-6 <= place.cores <= CORES + 1e-6
             assert 0 <= place.memory <= MEMORY
             assert all(-1e-6 <= share <= 1 + 1e-6 for share in place.gpus.values())
     world.attend()
-    while not world.crew.is_idle():
-        before = len(world.crew._batches)
+    while not world.dispatcher.is_idle():
+        before = len(world.dispatcher.held())
         world.join_all()
         for name in list(world.busy()):
             done.append(world.given[name][0])
             world.finish(name)
         world.attend()
-        assert len(world.crew._batches) < before
+        assert len(world.dispatcher.held()) < before
     assert sorted(done + world.lost()) == list(range(200))
-    for place in world.crew._places.values():
+    for place in world.pool.nodes:
         assert place.cores == pytest.approx(CORES) and place.memory == MEMORY
         assert place.slots == CORES
-    for worker in list(world.crew._idle.others(SLOT)):
-        world.crew._retire(worker)
-    for place in world.crew._places.values():
+    monkeypatch.setattr(batches, "IDLE_SECONDS", -1.0)
+    world.attend()
+    for place in world.pool.nodes:
         assert list(place.gpus.values()) == pytest.approx([0.0, 0.0])
