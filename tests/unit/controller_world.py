@@ -37,11 +37,16 @@ class World:
         self.links: dict[int, Link] = {}
         self.settled: Counter[int] = Counter()
         self.commands: list[Command] = []
-        self.taken = 0
+        #: Tasks are sent to pilots after so many events.
+        self.together = 1
+        self.fed = self.taken = 0
         #: Pilots that the controller wants and that `grant` has not granted yet.
         self.asked: list[AskPilot] = []
 
     def feed(self, event: events.Event) -> list[Command]:
+        self.fed += 1
+        if self.fed % self.together:
+            return self.take(self.controller.handle(event, self.now))
         return self.take(self.controller.step(event, self.now))
 
     def tick(self, seconds: float = 0.0) -> list[Command]:

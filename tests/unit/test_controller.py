@@ -1443,11 +1443,13 @@ def test_explain_counts_those_of_higher_priority(world: World) -> None:
 # ---- at random ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_every_task_settles_exactly_once(world: World, seed: int) -> None:
+@pytest.mark.parametrize("together", [1, 7])
+@pytest.mark.parametrize("seed", range(8))
+def test_every_task_settles_exactly_once(world: World, seed: int, together: int) -> None:
     """Workers and pilots die, tasks raise, are given back and cancelled, pilots join, drain and end; at the end one
     pilot lives on and works everything off."""
     dice = random.Random(seed)
+    world.together = together
     functions = [measured(0.002, 1), measured(0.05, 2), FunctionRecord(3, "d", "unknown"), measured(2.0, 4)]
     world.pilot("keeper", cores=2, restarts=10**6, gpus_per_node=1)
     others = 0
@@ -1504,6 +1506,7 @@ def test_every_task_settles_exactly_once(world: World, seed: int) -> None:
                 some = tasks[: dice.randint(1, len(tasks))]
                 status = dice.choice([OK] * 9 + [RAISED])
                 world.finish(some, dice.random() * 0.01, status)
+    world.together = 1
     for pilot in list(world.batches):
         if pilot != "keeper" and not is_final(world.pilot_state(pilot)):
             world.feed(events.PilotStopAsked(pilot, drain=False))
