@@ -4,8 +4,10 @@
 #   make test     make check, then every test; those on a real Slurm where it can be had (root on Debian)
 #   make test-slow   the tests that take minutes, with the extra `experiments` in .venv
 #   make test-busy   every test twice, with four busy processes beside it
-#   make check    format, lint, types, layers
-#   make bench    ours and the bare engines side by side, tables in runs/bench/
+#   make test-oldest   the tests with the oldest versions that pyproject.toml allows, in .venv-oldest
+#   make check    format, lint, types, layers, structure
+#   make docs     the pages and the reference, in docs/_build/html
+#   make bench    ours and the bare engines side by side; writes docs/performance.md
 #   make bench-cluster   the same on a private Slurm (root)
 #   make clean    removes what these targets made
 
@@ -13,16 +15,17 @@ BIN := .venv/bin
 READY := .venv/.ready
 BENCHMARKS := imports dispatch latency threads callables chains granularity memory balance circuits qpus cutting failures
 
+RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy check bench bench-cluster clean
+.PHONY: demo test test-slow test-busy test-oldest check docs bench bench-cluster clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --output runs/demo
 
 test: check
 	@scripts/setup_slurm
-	@$(BIN)/pytest --numprocesses 3 --dist loadfile
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile --cov --cov-report term
 
 test-slow: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,experiments]'
@@ -31,6 +34,13 @@ test-slow: $(READY)
 test-busy: $(READY)
 	@scripts/busy_test
 
+test-oldest:
+	@scripts/test_oldest
+
+docs: $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
 check: $(READY)
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
@@ -38,16 +48,16 @@ check: $(READY)
 	@$(BIN)/lint-imports --no-logo
 
 bench: $(READY)
-	@mkdir -p runs/bench
-	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json runs/bench/$$name.json; done
+	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
+	@$(BIN)/python scripts/performance.py $(RESULTS)
 
 bench-cluster: $(READY)
 	@scripts/setup_slurm
-	@mkdir -p runs/bench
-	@set -e; for name in $(CLUSTER_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json runs/bench/$$name.json; done
+	@set -e; for name in $(CLUSTER_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
+	@$(BIN)/python scripts/performance.py $(RESULTS)
 
 clean:
-	@rm -rf .venv build dist runs/demo runs/bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-oldest build dist docs/_build runs/demo .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

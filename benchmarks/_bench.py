@@ -141,9 +141,16 @@ def show(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
         table.add_row(*(figure(value) for value in row.values()))
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if file:
-        host = {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"title": title, "host": host, "rows": rows}, indent=2) + "\n")
+        _write(file, {"name": file.stem, "title": title, "figures": {}, "rows": rows})
+
+
+def _write(file: Path, content: dict[str, Any], reference: float | None = None) -> None:
+    """Writes a benchmark's results, with what they were measured on."""
+    host = {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()}
+    host["reference_ms"] = reference_ms() if reference is None else reference
+    file.parent.mkdir(parents=True, exist_ok=True)
+    content = {**content, "versions": _versions(), "host": host, "commit": _commit()}
+    file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
@@ -215,22 +222,8 @@ def report(
         state = "" if bar is None else f"   {entry['bar']} {bar.unit} {'met' if entry['met'] else 'MISSED'}"
         sys.stdout.write(f"{key} = {middle:.6g}{state}\n")
     if file:
-        content = {
-            "name": name,
-            "configuration": configuration,
-            "versions": _versions(),
-            "host": {
-                "cpus": os.cpu_count(),
-                "load": os.getloadavg()[0],
-                "python": platform.python_version(),
-                "reference_ms": reference,
-            },
-            "commit": _commit(),
-            "figures": written,
-            "rows": rows,
-        }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content, indent=2) + "\n")
+        content = {"name": name, "configuration": configuration, "figures": written, "rows": rows}
+        _write(file, content, reference)
     missed = [key for key, entry in written.items() if not entry.get("met", True)]
     if missed:
         sys.exit(f"{name}: the bar is missed: {', '.join(missed)}")

@@ -21,7 +21,7 @@ from qiskit.quantum_info import Operator, Pauli, random_pauli_list, random_state
 
 from pilot import TaskDescription
 from pilot.errors import PilotError
-from pilot.interfaces import QPU, Offer
+from pilot.interfaces import QPU, Offer, Run
 from pilot.quantum import cutting
 from pilot.quantum.aer import run_circuit
 from pilot.quantum.faces import PilotBackend, PilotEstimator, PilotSampler
@@ -332,14 +332,8 @@ class Noiseless(QPU):
     def target(self) -> Any:
         return self._backend.target
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Any]:
-        return [run_circuit(circuit, shots, seed) for circuit, seed in zip(circuits, seeds, strict=True)]
+    def run(self, run: Run) -> list[Any]:
+        return [run_circuit(circuit, run.shots, seed) for circuit, seed in zip(run.circuits, run.seeds, strict=True)]
 
 
 _NOISELESS = Noiseless()

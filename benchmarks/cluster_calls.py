@@ -45,7 +45,9 @@ def main() -> None:
             began = time.time()
             for _ in range(options.pilots):
                 manager.submit_pilot(
-                    PilotDescription(resource="slurm://", queue="all", engine="process", cores_per_node=1, walltime=20)
+                    PilotDescription(
+                        resource="slurm://", queue="all", engine="process", cores_per_node=1, walltime=1200
+                    )
                 )
             active = 0
             while time.time() - began < options.seconds:

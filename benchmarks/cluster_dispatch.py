@@ -48,7 +48,7 @@ def main() -> None:
                         engine=engine,
                         number_of_nodes=2,
                         cores_per_node=1,
-                        walltime=9,
+                        walltime=540,
                     )
                 )
                 manager.submit_task(noop, 0).result(120)

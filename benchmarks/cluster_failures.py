@@ -39,7 +39,7 @@ def work(number: int, seconds: float = SECONDS) -> int:
 def submit(manager: Any, engine: str, partition: str = "low", nodes: int = 2, **wishes: Any) -> Any:
     from pilot import PilotDescription
 
-    wishes = {"walltime": 10, **wishes}
+    wishes = {"walltime": 600, **wishes}
     return manager.submit_pilot(
         PilotDescription(
             resource="slurm://", engine=engine, queue=partition, number_of_nodes=nodes, cores_per_node=2, **wishes
@@ -142,7 +142,7 @@ class NodeDown(Blow):
 class Walltime(Blow):
     """walltime over (1 min), a successor takes over"""
 
-    wishes: ClassVar[dict[str, Any]] = {"walltime": 1, "renewals": 1}
+    wishes: ClassVar[dict[str, Any]] = {"walltime": 60, "renewals": 1}
     seconds = 4 * SECONDS
     patience = 120.0
 
@@ -245,7 +245,7 @@ def measure_schedule(cluster: Any, seed: int, count: int, others: list[str], fol
     try:
         with PilotManager(folder / "session") as manager:
             for number in range(2):  # in two jobs, or in one job array
-                submit(manager, "process", "cpu", 1, walltime=10 + number * (seed // 5 % 2), restarts=5,
+                submit(manager, "process", "cpu", 1, walltime=600 + 60 * number * (seed // 5 % 2), restarts=5,
                        scheduler_script_commands=lines)  # fmt: skip
             row = outcome([manager.submit_task(work, number, 2 * SECONDS) for number in range(count)])
             restarts = restarted(folder / "session/journal.sqlite")

@@ -47,7 +47,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder, PilotManager(folder) as manager:
                 pilot = manager.submit_pilot(
                     PilotDescription(
-                        resource="slurm://", engine=engine, number_of_nodes=2, cores_per_node=2, walltime=9
+                        resource="slurm://", engine=engine, number_of_nodes=2, cores_per_node=2, walltime=540
                     )
                 )
                 while len(pilot.nodes) < 2:

@@ -30,7 +30,7 @@ def our_start(engine: str, nodes: int) -> dict[str, float]:
         began = time.time()
         pilot = manager.submit_pilot(
             PilotDescription(
-                resource="slurm://", engine=engine, number_of_nodes=nodes, cores_per_node=_cluster.CORES, walltime=5
+                resource="slurm://", engine=engine, number_of_nodes=nodes, cores_per_node=_cluster.CORES, walltime=300
             )
         )
         manager.submit_task(first).result(120)

@@ -184,14 +184,17 @@ def honesty(asked: argparse.Namespace) -> None:
 
 def run_on(qpu: Any, circuit: Any, level: int, stage_names: list[str], seed: int) -> float:
     """The share of right outcomes, all 0 or all 1, of a circuit that is compiled at a level and planned by stages."""
+    from pilot.interfaces import Run
     from pilot.quantum.compilation import Compiler
+    from pilot.quantum.execution import run_on
     from pilot.quantum.mitigation import Device, stages
 
     compiler = Compiler(qpu)
     compiled = compiler.compile(circuit, level)
     about = Device(target=compiler.target, name=qpu.name, calibrated=compiler.calibrated)
     to_run = stages(stage_names).stage.plan([compiled], SNAPSHOT_SHOTS, about, seed)
-    (outcome,) = to_run.combine(qpu.run(list(to_run.circuits), SNAPSHOT_SHOTS, [seed] * len(to_run.circuits)))
+    run = Run(circuits=to_run.circuits, shots=SNAPSHOT_SHOTS, seeds=[seed] * len(to_run.circuits))
+    (outcome,) = to_run.combine(run_on(qpu, run))
     right = np.isin(outcome.bits().sum(axis=1), (0, circuit.num_clbits))
     return float(outcome.weights[right].sum() / outcome.weights.sum())
 

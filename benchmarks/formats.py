@@ -27,7 +27,8 @@ from pilot.quantum import load
 from pilot.quantum.aer import run_circuit
 from pilot.quantum.programs import sandbox
 from pilot.quantum.programs.definitions import opened
-from pilot.quantum.programs.program import TEXT_FORMATS, Program
+from pilot.quantum.programs.parsing import TEXT_FORMATS
+from pilot.quantum.programs.program import Program
 
 FORMATS = ("qiskit", "openqasm2", "openqasm3", "originir", "qir", "pennylane")
 MAX_UNITARY_QUBITS = 9

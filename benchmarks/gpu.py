@@ -20,13 +20,14 @@ def aer(width: int, shots: int, simulator: str) -> float:
     """Seconds of one sampled circuit."""
     from qiskit.circuit.library import quantum_volume
 
+    from pilot.interfaces import Run
     from pilot.worker.device import simulator as simulator_of
 
     circuit = quantum_volume(width, depth=DEPTH, seed=width)
     circuit.measure_all()
     device = simulator_of(simulator)
     began = perf_counter()
-    device.run([circuit], shots, [1])
+    device.run(Run(circuits=[circuit], shots=shots, seeds=[1]))
     return perf_counter() - began
 
 

@@ -16,8 +16,9 @@ from math import inf
 
 from qiskit import QuantumCircuit
 
-from pilot.quantum.aer import Simulator, run_circuit
-from pilot.quantum.costs import Estimate, choose, facts, predict
+from pilot.quantum.aer import run_circuit
+from pilot.quantum.aer_simulators import Simulator
+from pilot.quantum.costs import Estimate, choose, estimate, facts
 
 SHOTS = 1000
 WIDTHS = (8, 16, 20, 24, 40)
@@ -76,7 +77,7 @@ def main() -> None:
         begin = time.perf_counter()
         about = facts(circuit)
         looked = time.perf_counter() - begin
-        estimates = [one for one in predict(about, SHOTS) if one.bytes < 2**32]
+        estimates = [one for one in estimate(about, SHOTS) if one.bytes < 2**32]
         best = choose(estimates)
         times: dict[str, float] = {}
         for one in estimates:
@@ -117,7 +118,7 @@ def noise() -> None:
         about = facts(scheduled)
         about = replace(about, gates=about.gates + scheduled.count_ops().get("delay", 0))
         model = device.noise(scheduled, active)
-        for one in predict(about, SHOTS, noisy=True):
+        for one in estimate(about, SHOTS, noisy=True):
             simulator = AerSimulator(method=one.method, noise_model=model, max_parallel_threads=1)
             begin = time.perf_counter()
             simulator.run(scheduled, shots=SHOTS, seed_simulator=1).result()

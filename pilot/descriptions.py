@@ -5,22 +5,19 @@ Read next: ``interfaces.py`` (who serves these) and ``manager.py``.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any, ClassVar
 
 import msgspec
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, did_you_mean
 from pilot.fields import (
     Amount,
     AtLeastOne,
     Count,
     Description,
-    Duration,
     Fidelity,
     Level,
     Names,
@@ -30,19 +27,23 @@ from pilot.fields import (
     SomeNames,
     Text,
     Texts,
+    Time,
+    TimeOrZero,
     Words,
     checked_path,
     checked_variables,
     checked_words,
+    seconds_of,
     size_of,
 )
 from pilot.profiles import read_profile
 from pilot.resources import Option, Resources, Terms
 
-#: What makes texts of fields that say something of a command.
+#: What makes texts of fields that say something of a command, and seconds of times.
 _READERS = {
     **dict.fromkeys(("executable", "mpi", "container", "tunnel"), checked_words),
     **dict.fromkeys(("working_directory", "venv", "conda_environment"), checked_path),
+    **dict.fromkeys(("walltime", "drain", "orphan_timeout", "expected_duration", "timeout"), seconds_of),
     "environment": checked_variables,
 }
 
@@ -81,10 +82,10 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     gpus_per_node: Count = 0
     #: Main memory of each node that the pilot may use: bytes, or a text such as "8 GiB". Default: all of it.
     memory: int | str | None = None
-    #: When the pilot ends by itself: a timedelta, or minutes.
-    walltime: timedelta | float | None = None
+    #: When the pilot ends by itself: seconds, a timedelta, or a text such as "1:30:00". It is kept in seconds.
+    walltime: Time | None = None
     #: Seconds before its walltime is over from which on it starts nothing new. Default: a tenth of it, at most 60.
-    drain: Duration | None = None
+    drain: TimeOrZero | None = None
     #: Successor jobs: each is queued in time to take over when the one before it drains.
     renewals: Count = 0
 
@@ -136,7 +137,8 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     #: that the resource manager refuses is not submitted again.
     restarts: Count = 2
     #: Seconds that the agent goes on without a manager, for one to attach.
-    orphan_timeout: float = 600.0
+    #: Less than 5 s counts as 5 s.
+    orphan_timeout: Time = 600.0
 
     @classmethod
     def build(cls, given: PilotDescription | Mapping[str, Any]) -> PilotDescription:
@@ -170,8 +172,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
         if table is None and tables:
             raise DescriptionError(f"{where} has several tables: say which of {', '.join(tables)}", field="table")
         if table is not None and table not in tables:
-            near = difflib.get_close_matches(table, tables, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = did_you_mean(table, tables)
             listed = ", ".join(tables) or "no table"
             raise DescriptionError(f"{where} has no table {table!r}{hint}; it has {listed}", field="table", given=table)
         given: dict[str, Any] = {}
@@ -207,34 +208,30 @@ class PilotDescription(Description, frozen=True, kw_only=True):
         return cls.from_toml(file, table or None)
 
     def __post_init__(self) -> None:
-        if isinstance(self.walltime, int | float) and not isinstance(self.walltime, bool):
-            try:
-                msgspec.structs.force_setattr(self, "walltime", timedelta(minutes=self.walltime))
-            except (ValueError, OverflowError):  # not a number, or endless
-                raise self.wrong("walltime", "a timedelta above 0, or minutes above 0") from None
         super().__post_init__()
         if "://" not in self.resource:
             raise self.wrong("resource", "scheme://host, such as local://")
-        if isinstance(self.walltime, timedelta) and self.walltime <= timedelta(0):
-            raise self.wrong("walltime", "a timedelta above 0, or minutes above 0")
         if self.ports is not None and self.ports[0] > self.ports[1]:
             raise self.wrong("ports", "two ports from 1 to 65535, first and last")
         if self.renewals and self.walltime is None:
             raise self.wrong(
                 "renewals", "0 without a walltime: such a pilot has no end that a successor could wait for"
             )
-        if isinstance(self.walltime, timedelta) and self.drain_seconds >= self.walltime.total_seconds():
-            raise self.wrong("drain", f"less than the walltime ({self.walltime.total_seconds():g} s)")
-        if not self.orphan_timeout > 0:
-            raise self.wrong("orphan_timeout", "seconds above 0")
+        if self.seconds is not None and self.drain_seconds >= self.seconds:
+            raise self.wrong("drain", f"less than the walltime ({self.seconds:g} s)")
         msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
 
     @property
     def drain_seconds(self) -> float:
         """Seconds of `drain`, with the default filled in; 0 without a walltime."""
-        if not isinstance(self.walltime, timedelta):
+        if self.seconds is None:
             return 0.0
-        return min(60.0, self.walltime.total_seconds() / 10) if self.drain is None else self.drain
+        return min(60.0, self.seconds / 10) if self.drain is None else self.drain  # type: ignore[return-value]
+
+    @property
+    def seconds(self) -> float | None:
+        """The walltime in seconds; None: no end is known."""
+        return self.walltime  # type: ignore[return-value]  # seconds since it was built
 
     @property
     def cores(self) -> int:
@@ -365,10 +362,11 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     labels: Names = ()
     #: Higher goes first.
     priority: int = 0
-    #: How long it is expected to run at most; it starts only where that much walltime is left. Seconds or timedelta.
-    walltime: timedelta | float | None = None
-    #: How long it may run; then it is stopped and fails with TaskTimeout. Seconds or timedelta.
-    timeout: timedelta | float | None = None
+    #: How long it is expected to run at most; it starts only where that much walltime is left. Seconds, a timedelta, or
+    #: a text such as "1:30:00".
+    expected_duration: Time | None = None
+    #: How long it may run; then it is stopped and fails with TaskTimeout. As `expected_duration`.
+    timeout: Time | None = None
     #: How often it is tried again after it raised. Lost workers and pilots do not count.
     retries: Count = 0
     #: Tasks that must have succeeded before it starts.
@@ -377,10 +375,6 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     name: Text | None = None
 
     def __post_init__(self) -> None:
-        for field in ("walltime", "timeout"):
-            value = getattr(self, field)
-            if isinstance(value, timedelta):
-                msgspec.structs.force_setattr(self, field, value.total_seconds())
         super().__post_init__()
         works = (self.function is not None, bool(self.executable), bool(self.mpi), self.circuit is not None)
         if sum(works) != 1:
@@ -407,9 +401,6 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("args", "a tuple or list")
         if self.pilot is not None and self.pilots:
             raise self.wrong("pilots", "either pilot or pilots, not both")
-        for field in ("walltime", "timeout"):
-            if (value := getattr(self, field)) is not None and not value > 0:
-                raise self.wrong(field, "seconds above 0, or a timedelta")
         msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
 
     def _check_circuit_alone(self) -> None:
@@ -437,7 +428,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             pilots=(self.pilot,) if self.pilot else self.pilots,
             labels=self.labels,
             priority=self.priority,
-            walltime=self.walltime,  # type: ignore[arg-type]
+            duration=self.expected_duration,  # type: ignore[arg-type]
             timeout=self.timeout,  # type: ignore[arg-type]
             retries=self.retries,
             others=self._others(),

@@ -29,6 +29,7 @@ cause. Every error survives pickling with its data.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -151,3 +152,16 @@ class NotPicklable(TaskError):
 def error_text(error: Exception) -> str:
     """An error of a QPU's in words: this library's say all that is needed, others need their kind."""
     return str(error) if isinstance(error, PilotError) else f"{type(error).__name__}: {error}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like this one; "" if none is."""
+    import difflib  # where something is wrong, not in every process
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What a message about an unknown word goes on with: " (did you mean 'kolkata'?)", or nothing."""
+    near = nearest(word, known)
+    return f" (did you mean {near!r}?)" if near else ""

@@ -2,78 +2,49 @@
 
 from __future__ import annotations
 
-import difflib
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from numbers import Integral, Number, Real
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, did_you_mean
 
 _S = TypeVar("_S", bound="Description")
 
 
+#: What a field for a time takes.
+TIMES = 'seconds above 0, a timedelta, or a text such as "1:30:00" (hours:minutes:seconds) or "2-12" (days-hours)'
+
 AtLeastOne = Annotated[int, Meta(ge=1, description="a whole number of at least 1")]
-
-
 Count = Annotated[int, Meta(ge=0, description="a whole number of at least 0")]
-
-
 Amount = Annotated[float, Meta(ge=0, description="a number of at least 0; fractions are allowed")]
-
-
 Share = Annotated[float, Meta(gt=0, description="a number above 0; fractions are allowed")]
-
-
 Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
-
-
 Names = Annotated[tuple[Text, ...], Meta(description="a list of texts")]
-
-
 SomeNames = Annotated[tuple[Text, ...], Meta(min_length=1, description="a text, or a list of some")]
-
-
 Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
-
-
-Duration = Annotated[float, Meta(ge=0, description="seconds of at least 0")]
-
-
+if TYPE_CHECKING:
+    Time: TypeAlias = timedelta | float | str
+    TimeOrZero: TypeAlias = timedelta | float | str
+else:  # `seconds_of` has made a number of it
+    Time = Annotated[float, Meta(gt=0, description=TIMES)]
+    TimeOrZero = Annotated[float, Meta(ge=0, description=TIMES.replace("above", "of at least"))]
 Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
-
-
 Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
-
-
 Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at least 1, at most 2**62")]
-
-
 Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
-
-
 Words = tuple[str, ...]
 
-
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-_UNITS |= {
-    "KIB": 2**10,
-    "MIB": 2**20,
-    "GIB": 2**30,
-    "TIB": 2**40,
-    "K": 2**10,
-    "M": 2**20,
-    "G": 2**30,
-    "T": 2**40,
-}
-
-
+_PREFIXES = "KMGT"
+_UNITS = {"": 1, "B": 1}
+_UNITS |= {f"{prefix}B": 10 ** (3 * power) for power, prefix in enumerate(_PREFIXES, 1)}
+_UNITS |= {prefix + end: 2 ** (10 * power) for power, prefix in enumerate(_PREFIXES, 1) for end in ("", "IB")}
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
 
 
@@ -145,9 +116,8 @@ def _plain(value: Any) -> Any:
 
 
 def _unknown(cls: type[msgspec.Struct], key: str) -> str:
-    near = difflib.get_close_matches(key, cls.__struct_fields__, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{cls.__name__} has no field {key!r}{hint} It has: {', '.join(cls.__struct_fields__)}"
+    known = cls.__struct_fields__
+    return f"{cls.__name__} has no field {key!r}{did_you_mean(key, known)}; it has: {', '.join(known)}"
 
 
 _FIELDS: dict[type, tuple[msgspec.structs.FieldInfo, ...]] = {}
@@ -166,6 +136,40 @@ def _allowed(kind: Any) -> str:
             if isinstance(meta, Meta) and meta.description:
                 return meta.description
     return ""
+
+
+#: Times as batch systems write them: minutes:seconds, hours:minutes:seconds, days-hours, with minutes, with seconds.
+_TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+
+
+def seconds_of(given: Any) -> Any:
+    """Seconds from a number of seconds, a timedelta, or a text as Slurm has it, such as "1:30:00" or "2-12"; what is
+    none of these, and None, is left to who asks.
+
+    Raises:
+        ValueError: what is allowed.
+    """
+    if isinstance(given, timedelta):
+        return given.total_seconds()
+    seconds = _seconds_of_text(given) if isinstance(given, str) else given
+    if isinstance(seconds, Real) and not math.isfinite(seconds):
+        raise ValueError(TIMES)
+    return seconds
+
+
+def _seconds_of_text(text: str) -> float:
+    """NaN when the text says no time. A number alone would be minutes for Slurm and seconds here: it says none."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None or text.strip().isdecimal():
+        return math.nan
+    days, first, second, third = match.groups()
+    if days is not None:
+        hours, minutes, seconds = first, second or 0, third or 0
+    elif third is not None:
+        hours, minutes, seconds = first, second, third
+    else:
+        hours, minutes, seconds = 0, first, second
+    return 86400 * int(days or 0) + 3600 * int(hours) + 60 * int(minutes) + int(seconds)
 
 
 def size_of(description: Description, field: str) -> int | None:

@@ -1,7 +1,8 @@
 """The contracts of the plugins, all in one file: Launcher, JobEnvironment, Engine, QPU, Policy.
 
 A **launcher** gets a placeholder job, a **job environment** says what the processes of such a job can know about it, an
-**engine** runs workers inside it, a **QPU** runs circuits, a **policy** says which pilot gets work.
+**engine** runs workers inside it, a **QPU** runs circuits, a **policy** says which task is next and which pilot gets
+it.
 Each is registered as an entry point (``registry.py``) and passes the contract suite of its kind in
 ``tests/contract/``.
 """
@@ -13,18 +14,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
 from pilot.descriptions import PilotDescription
-from pilot.resources import SLOT, CircuitFacts, Option, QPUInfo, Resources, Terms
+from pilot.resources import SLOT, Candidate, CircuitFacts, Option, QPUEstimate, QPUInfo, QPUTable, Resources, Terms
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
-
-    from pilot.quantum.outcomes import Outcomes
 
 # ---- launchers ------------------------------------------------------------------------------------------------
 
@@ -347,6 +346,30 @@ class Engine(ABC):
 # ---- QPUs -----------------------------------------------------------------------------------------------------
 
 
+def _no_job(job: str) -> None:
+    """Nobody wants to know a job's native id."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a QPU."""
+
+    #: Compiled for `QPU.target`, at most `QPUInfo.max_circuits`.
+    circuits: Sequence[QuantumCircuit]
+    #: Of each circuit; None: exact probabilities (simulators only).
+    shots: int | None
+    #: One a circuit; used where results are computed, ignored by devices.
+    seeds: Sequence[int]
+    #: Called with the job's native id once it is submitted, when it has one.
+    on_job: Callable[[str], None] = _no_job
+
+
+class CircuitResult(Protocol):
+    """What one circuit gave: an `Outcomes` of `pilot.quantum.outcomes`."""
+
+    def get_counts(self) -> Mapping[str, float]:
+        """How often each bit string came, or how probable it is: as Qiskit's ``get_counts`` writes it."""
+
+
 class QPU(ABC):
     """Runs circuits: a device, a vendor's service, or a simulator of one.
 
@@ -387,23 +410,13 @@ class QPU(ABC):
         """What circuits are compiled for, of the calibration that `info` tells; None: it takes them as they are."""
 
     @abstractmethod
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> Sequence[CircuitResult | Mapping[str, float]]:
         """Run one job and wait for it.
 
-        Args:
-            circuits: compiled for `target`, at most `QPUInfo.max_circuits`.
-            shots: of each circuit; None: exact probabilities (simulators only).
-            seeds: one a circuit; used where results are computed, ignored by devices.
-            on_job: called with the job's native id once it is submitted, when it has one.
-
         Returns:
-            One `Outcomes` a circuit, with the circuit's registers, in order.
+            For each circuit in order its counts by bit string (bit 0 rightmost, registers set apart by a space, the
+            circuit's first rightmost: as Qiskit's ``get_counts``), or its probabilities where `Run.shots` is None; or
+            an `Outcomes`.
 
         Raises:
             QPUError: the job failed; the vendor's own words are in the message.
@@ -435,13 +448,46 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     gpus: int
 
 
+class WorkFunction:
+    """A function with settings, for `Part.function`: an object that never changes.
+
+    It travels to each worker once. Objects that are equal are the same function, so a class of these compares and
+    hashes them by their settings, as a frozen dataclass does.
+    """
+
+    #: The weights of its tasks are seconds, not units of its own.
+    weighs_seconds: ClassVar[bool] = False
+
+    def __call__(self, *args: Any) -> Any:
+        """Run one task."""
+        raise NotImplementedError
+
+
+class JointFunction(WorkFunction):
+    """A `WorkFunction` that a worker gives all tasks that wait for it, to be run together."""
+
+    def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run several tasks.
+
+        Args:
+            calls: the arguments of each.
+
+        Returns:
+            For each in order its result, or the exception that it fails with.
+        """
+        raise NotImplementedError
+
+    def __call__(self, *args: Any) -> Any:
+        (result,) = self.run_together([args])
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """One task that a description becomes."""
 
-    #: What a worker runs: ``function(*args)``. A class whose objects are the same function whenever they are equal sets
-    #: ``immutable``; one whose tasks are weighed in seconds that they are expected to take sets ``weighs_seconds``; one
-    #: that can run several tasks at once sets ``immutable`` and has ``run_together(list of args) -> list of results or
-    #: exceptions``.
+    #: What a worker runs: ``function(*args)``.
     function: Callable[..., Any]
     args: tuple[Any, ...]
     #: How long it takes, in units that are the same for all tasks of its function.
@@ -467,27 +513,96 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 # ---- policies -------------------------------------------------------------------------------------------------
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A pilot that fits and has room now, as a policy sees it."""
+class QueuedTask(Protocol):
+    """A queued task, as a policy sees it. Only to be read."""
 
-    id: str
-    name: str
-    cores: int
-    #: Cores that nothing has been sent for.
-    free_cores: float
-    #: Seconds of work that it has, by measured times, divided by its cores.
-    expected_wait: float
-    #: Its time for the same work against the mean of all pilots; 1 until measured.
-    slowness: float
-    #: Seconds that the next task is expected to run there, as far as that is known.
-    seconds: float = 0.0
-    #: What it would run with, where there is a choice.
-    option: Option = Option(SLOT)
+    @property
+    def id(self) -> int:
+        """Ids grow in order of submission."""
+
+    @property
+    def terms(self) -> Terms:
+        """What it needs, and its priority."""
+
+    @property
+    def arrived(self) -> float:
+        """When it was submitted, in seconds by the clock of ``now``."""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it is expected to run on an average pilot; None: not known yet."""
+
+    @property
+    def estimates(self) -> tuple[QPUEstimate, ...]:
+        """What is expected of its circuit on each QPU, as far as somebody has said so."""
 
 
-class Policy(ABC):
-    """Says which of the pilots with room gets the next batch."""
+class Policy:
+    """Says which task is next, and where it runs.
 
-    @abstractmethod
+    A policy overrides what it wants to be different; one that overrides nothing is "balanced". Its settings are the
+    arguments of its class: ``PilotManager(policy=ShortestFirst(unknown=60.0))``, or by name where the defaults do:
+    ``policy="package.module:ShortestFirst"``, or its entry point in the group ``pilot.policies``.
+
+        class ShortestFirst(Policy):
+            # tasks of unknown length count as so many seconds
+            def __init__(self, unknown: float = 1.0) -> None:
+                self.unknown = unknown
+
+            def order(self, task, now):
+                return self.unknown if task.seconds is None else task.seconds
+
+    All methods are called in the manager's thread, and nothing else happens there meanwhile: they must not block. Where
+    pilots have room for work, first `order` is called for each queued task, then `assign` once for all that want QPUs,
+    then `choose` for each batch of other tasks. Tasks, candidates and tables hold only during the call.
+
+    An error that a method raises, or an answer that makes no sense, fails the tasks that it was asked about with a
+    `PluginError` that names the policy. Everything else goes on.
+    """
+
+    def order(self, task: QueuedTask, now: float) -> Any:
+        """The task's place in the queue: what has the smallest key is next, among equals the one submitted first.
+
+        Called again each time that tasks are placed, so the key may change with time. That costs time for each queued
+        task; the default is built in and costs nothing.
+
+        Args:
+            task: one that a pilot could run now.
+            now: seconds by a clock that never steps.
+
+        Returns:
+            A key; those of all tasks can be compared with each other.
+        """
+        return -task.terms.priority, task.id
+
     def choose(self, terms: Terms, candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-        """One of ``candidates`` (never empty), and the reason in words."""
+        """The pilot that gets the next batch: the one that is expected to be finished with it first, by measured speed.
+
+        Args:
+            terms: of the tasks of the batch.
+            candidates: the pilots that fit and have room, never empty; where tasks can run with different resources or
+                on several QPUs, one for each of these.
+
+        Returns:
+            One of ``candidates``, and the reason in words, as `Task.explain` shows it.
+        """
+        best = min(candidates, key=lambda one: (one.expected_wait + one.seconds, one.slowness, -one.free_cores))
+        if len(candidates) == 1:
+            return best, f"{best.place} is the only pilot that fits and has room"
+        waits = ", ".join(f"{one.place} {one.expected_wait + one.seconds:.3f} s" for one in candidates)
+        return best, f"{best.place} is expected to finish first of the pilots with room ({waits})"
+
+    def assign(self, queue: Sequence[QueuedTask], table: QPUTable, now: float) -> Sequence[int]:
+        """Where tasks that run on QPUs go; a policy that does not override it has `choose` asked for them, too.
+
+        What is assigned to a QPU is sent there as long as it has room; the rest is asked about again.
+
+        Args:
+            queue: the next tasks, by `order`: at most 1,000.
+            table: what is known of them on each QPU.
+            now: seconds by a clock that never steps.
+
+        Returns:
+            For each task the number of a column of ``table``, one that fits; or -1: it waits.
+        """
+        raise NotImplementedError

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import DescriptionError, PluginError
+from pilot.errors import DescriptionError, PluginError, did_you_mean
 from pilot.interfaces import QPU, JobEnvironment
 
 if TYPE_CHECKING:
@@ -74,8 +73,7 @@ def load(group: str, name: str) -> Any:
 def _entry(group: str, name: str) -> EntryPoint:
     entry = _group(group).get(name)
     if entry is None:
-        near = difflib.get_close_matches(name, names(group), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        hint = did_you_mean(name, names(group))
         known = ", ".join(names(group)) or "none; is quantum-pilot installed?"
         raise PluginError(f"no {_kind(group)} is called {name!r}{hint}; there are: {known}", group=group, name=name)
     return entry

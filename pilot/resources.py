@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    pass
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Resources(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +67,26 @@ class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
     #: By device, for those that are known: the fidelity expected of the compiled circuit; None: it tells no errors.
     fidelities: tuple[tuple[str, float | None], ...] = ()
 
+    @property
+    def is_counted(self) -> bool:
+        """True when its gates were counted."""
+        return self.gates_1q + self.gates_2q + self.measurements > 0
+
+
+class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
+    """What is expected of one circuit on one QPU. None: not known."""
+
+    #: The QPU's name.
+    qpu: str
+    #: Of the compiled circuit.
+    fidelity: float | None = None
+    #: How long it runs, its wait not counted.
+    seconds: float | None = None
+    #: In the currency of whoever estimates it.
+    cost: float | None = None
+    #: When the calibration was taken that this is true for: wall clock, seconds since the epoch.
+    calibrated: float | None = None
+
 
 class Terms(msgspec.Struct, frozen=True):
     """Needs and wishes of a task without the work itself; tasks with equal terms queue together."""
@@ -74,8 +95,8 @@ class Terms(msgspec.Struct, frozen=True):
     pilots: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     priority: int = 0
-    #: Seconds.
-    walltime: float | None = None
+    #: Seconds that it is expected to run at most.
+    duration: float | None = None
     #: Seconds.
     timeout: float | None = None
     retries: int = 0
@@ -203,6 +224,49 @@ class Capacity(NamedTuple):
     qpus: Mapping[str, QPUInfo | None] = MappingProxyType({})
     #: Its simulators, by name.
     simulators: tuple[str, ...] = ()
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A pilot that fits and has room now, as a policy sees it."""
+
+    id: str
+    name: str
+    cores: int
+    #: Cores that nothing has been sent for.
+    free_cores: float
+    #: Seconds of work that it has, by measured times, divided by its cores.
+    expected_wait: float
+    #: Its time for the same work against the mean of all pilots; 1 until measured.
+    slowness: float
+    #: Seconds that the next task is expected to run there, as far as that is known.
+    seconds: float = 0.0
+    #: What it would run with, where there is a choice.
+    option: Option = Option(SLOT)
+
+    @property
+    def place(self) -> str:
+        """The pilot's name, and what the task would have there where that is not a slot."""
+        needs = self.option.resources
+        if needs.qpu:
+            return f"{needs.qpu} of {self.name}"
+        return f"{self.name} ({needs.num_gpus:g} GPUs)" if needs.num_gpus else self.name
+
+
+class QPUTable(NamedTuple):
+    """What is known of tasks on QPUs. Arrays are `(n_tasks, n_qpus)`, and NaN where something is not known."""
+
+    #: The name of the pilot and of the QPU, in the order of the columns.
+    qpus: tuple[tuple[str, str], ...]
+    #: True where this QPU can run this task at all.
+    fits: NDArray[np.bool_]
+    #: Between 0 and 1, of the compiled circuit.
+    fidelity: NDArray[np.float64]
+    #: How long the task runs there.
+    seconds: NDArray[np.float64]
+    #: Seconds until it would begin: what was sent there before it, and the QPU's own queue.
+    wait: NDArray[np.float64]
+    #: In the currency of whoever has estimated it.
+    cost: NDArray[np.float64]
 
 
 def shortage(needs: Resources, pilot: Capacity) -> str | None:

@@ -26,7 +26,7 @@ else:
 with manager:
     over = (PilotState.DONE, PilotState.FAILED, PilotState.CANCELLED)
     if all(pilot.state in over for pilot in manager.pilots):
-        wanted = {"resource": "slurm://", "engine": "dask", "number_of_nodes": 2, "cores_per_node": 2, "walltime": 10}
+        wanted = {"resource": "slurm://", "engine": "dask", "number_of_nodes": 2, "cores_per_node": 2, "walltime": 600}
         if site:
             file, _, table = site.partition(":")
             wanted = PilotDescription.from_toml(file, table or None)

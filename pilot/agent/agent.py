@@ -51,7 +51,7 @@ from pilot.wire.tunnel import Tunnel
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
-#: After so many seconds without the manager its address is read again.
+#: After so many seconds without a beat of the manager, which comes each second, its address is read again.
 SILENT_SECONDS = 5.0
 #: After so many seconds a new connection is made to the same address: the old one may lead nowhere without saying so,
 #: and the manager gives the pilot up after 30.
@@ -256,7 +256,7 @@ class Agent:
         self._pool.beat()
         self._look_for_signals()
         silent = time.monotonic() - self._heard
-        if silent > self._settings.orphan_timeout:
+        if silent > max(self._settings.orphan_timeout, SILENT_SECONDS):
             self._over = f"no manager for {silent:.0f} s"
         elif silent > SILENT_SECONDS or (self._tunnel is not None and not self._tunnel.is_up()):
             self._look_for_manager()

@@ -7,27 +7,22 @@
     pilot qpus [NAME ...]          what QPUs say of themselves
     pilot doctor [--json]          what works here, and what to do where it does not
 
-A mini-app is a class found by its entry point (group `pilot.miniapps`). Its settings are one frozen
-`msgspec.Struct`; the flags, their help and the checks on their values are derived from that, so a mini-app
-writes none of them.
+Each command is a module of this package.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import inspect
 import json
 import signal
 import sys
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 import msgspec.inspect
 
-from pilot import registry
-from pilot.cli import qpus, streams, submit
+from pilot.cli import qpus, run, streams, submit
 from pilot.cli.interruption import Interrupted, taken
 from pilot.errors import DescriptionError, PilotError
 
@@ -36,23 +31,10 @@ if TYPE_CHECKING:
 
     from pilot.cli.interruption import Interruption
 
-MINIAPPS = "pilot.miniapps"
+_EPILOG = "`pilot COMMAND --help` shows the arguments of a command."
 _SIGNS = {"ok": "✓", "absent": "–", "broken": "✗"}
 #: Exit status when nobody reads the output any more: 128 and SIGPIPE's number, as shells say it.
 _UNREAD = 128 + signal.SIGPIPE
-S = TypeVar("S", bound=msgspec.Struct)
-
-
-class MiniApp(Protocol):
-    """A whole workload: `Settings` says what can be chosen, `run` does it."""
-
-    Settings: ClassVar[type[msgspec.Struct]]
-
-    def __init__(self, settings: Any) -> None:
-        """`settings` is a `Settings`."""
-
-    def run(self) -> None:
-        """Do the work, show how it goes, and leave a report."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,26 +88,32 @@ def _coded(argv: list[str], interruption: Interruption) -> int:
 
 
 def _run(argv: list[str], interruption: Interruption) -> int:
-    parser = argparse.ArgumentParser(prog="pilot", description="Pilot jobs for quantum-HPC.", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"quantum-pilot {version('quantum-pilot')}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    commands.add_parser("run", help="run a mini-app")
-    send = commands.add_parser("submit", help="run circuits that are in files", allow_abbrev=False)
-    submit.add_flags(send)
-    ask = commands.add_parser("qpus", help="what QPUs say of themselves", allow_abbrev=False)
-    ask.add_argument("names", nargs="*", metavar="NAME", help="such as fake:kolkata; none: the kinds that there are")
-    ask.add_argument("--json", action="store_true", help="as JSON")
-    look = commands.add_parser("doctor", help="what works here, and what to do where it does not", allow_abbrev=False)
-    look.add_argument("--json", action="store_true", help="a list of findings as JSON")
-    look.add_argument("--site", metavar="FILE", help="check a site profile against this cluster instead")
-    send.set_defaults(call=lambda options: submit.submit(options, interruption))
-    ask.set_defaults(call=lambda options: qpus.show(options.names, options.json))
-    look.set_defaults(call=lambda options: examine(options.json, options.site))
-    if argv[:1] == ["run"]:  # its flags are the mini-app's, --help among them
-        return run_miniapp(argv[1:])
-    options = parser.parse_args(argv)
+    options = _parser(interruption).parse_args(argv)
     code: int = options.call(options)
     return code
+
+
+def _parser(interruption: Interruption) -> argparse.ArgumentParser:
+    """The command line: each command has a parser of its own, which sets ``call(options) -> exit status``."""
+    parser = argparse.ArgumentParser(
+        prog="pilot", description="Pilot jobs for quantum-HPC.", epilog=_EPILOG, allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"quantum-pilot {version('quantum-pilot')}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+
+    run.add_flags(add("run", "run a mini-app"))
+    sending = add("submit", "run circuits that are in files")
+    submit.add_flags(sending)
+    sending.set_defaults(call=lambda options: submit.submit(options, interruption))
+    qpus.add_flags(add("qpus", "show properties and status of QPUs"))
+    checking = add("doctor", "check this installation, or a cluster, and suggest fixes")
+    checking.add_argument("--json", action="store_true", help="print the findings as a JSON list")
+    checking.add_argument("--site", metavar="FILE", help="check a site profile against this cluster instead")
+    checking.set_defaults(call=lambda options: examine(options.json, options.site))
+    return parser
 
 
 def examine(as_json: bool, site: str | None) -> int:
@@ -143,109 +131,3 @@ def examine(as_json: bool, site: str | None) -> int:
         if finding.advice:
             print(f"  {'':<{width}}  → {finding.advice}")
     return 0 if good else 1
-
-
-def run_miniapp(argv: list[str]) -> int:
-    """`pilot run`: `argv` is the mini-app's name and its flags; without a name, the names are listed."""
-    names = sorted(registry.names(MINIAPPS))
-    listing = argparse.ArgumentParser(
-        prog="pilot run",
-        usage="pilot run NAME [--flag VALUE ...]",
-        description="Run a mini-app. There are: " + ", ".join(names) + ". `pilot run NAME --help` lists its flags.",
-    )
-    if not argv or argv[0] in {"-h", "--help"}:
-        listing.print_help()
-        return 0
-    name, *flags = argv
-    if name not in names:
-        raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{_nearest(name, names)}")
-    miniapp: type[MiniApp] = registry.load(MINIAPPS, name)
-    parser = settings_parser(miniapp.Settings, prog=f"pilot run {name}", description=inspect.getdoc(miniapp) or "")
-    work = miniapp(read_settings(miniapp.Settings, parser, flags))
-    with streams.lasting():
-        work.run()
-    return 0
-
-
-def settings_parser(settings: type[msgspec.Struct], *, prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser with one flag a field: `--subcircuit-size` for `subcircuit_size`.
-
-    A field's help is the `description` in its `msgspec.Meta`; a sequence's flag may be given again and again;
-    a boolean's is `--flag` and `--no-flag`. Values stay text here: `read_settings` checks them.
-    """
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    for field in msgspec.structs.fields(settings):
-        kind, help_text, choices = _described(field.type)
-        help_text += _default(field)
-        options: dict[str, Any] = {"dest": field.name, "help": help_text.replace("%", "%%")}
-        if kind is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options["metavar"] = "|".join(choices) or field.name.split("_")[-1].upper()
-            options["action"] = "append" if kind is tuple else "store"
-        parser.add_argument(_flag(field.name), **options)
-    return parser
-
-
-def read_settings(settings: type[S], parser: argparse.ArgumentParser, flags: list[str]) -> S:
-    """The settings that `flags` choose, checked.
-
-    Raises:
-        DescriptionError: a flag is unknown, or its value is not of the field's type or within its bounds.
-    """
-    chosen, unknown = parser.parse_known_args(flags)
-    if unknown:
-        known = [_flag(field.name) for field in msgspec.structs.fields(settings)]
-        raise DescriptionError(
-            f"unknown argument {unknown[0]!r}{_nearest(unknown[0].split('=')[0], known)}; {_help(parser)}"
-        )
-    values = vars(chosen)
-    try:
-        return msgspec.convert(values, settings, strict=False)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$.")
-        name = path.rstrip("`").split("[")[0]
-        if name:
-            reason = f"{_flag(name)}: {values[name]!r} given. {reason}"
-        raise DescriptionError(f"{reason}; {_help(parser)}") from None
-
-
-def _described(annotation: Any) -> tuple[type, str, list[str]]:
-    """Whether a field is bool, tuple (any sequence) or str (one value), its help, and its choices if any."""
-    info = msgspec.inspect.type_info(annotation)
-    help_text = ""
-    if isinstance(info, msgspec.inspect.Metadata):
-        help_text, info = (info.extra_json_schema or {}).get("description", ""), info.type
-    if isinstance(info, msgspec.inspect.LiteralType):
-        return str, help_text, [str(value) for value in info.values]
-    if isinstance(info, msgspec.inspect.BoolType):
-        return bool, help_text, []
-    if isinstance(info, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
-        return tuple, help_text, []
-    return str, help_text, []
-
-
-def _default(field: msgspec.structs.FieldInfo) -> str:
-    if field.default in (msgspec.NODEFAULT, None, ""):
-        return ""
-    shown = " ".join(field.default) if isinstance(field.default, tuple) else field.default
-    return f" (default: {shown})"
-
-
-def _flag(field_name: str) -> str:
-    return "--" + field_name.replace("_", "-")
-
-
-def _nearest(given: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
-
-
-def _help(parser: argparse.ArgumentParser) -> str:
-    return f"see `{parser.prog} --help`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -24,6 +25,13 @@ _ADDRESSES = {
     "qiskit": "a backend, or a provider and its backend: qiskit:module:object",
     "pennylane": "a device: pennylane:lightning.qubit",
 }
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `pilot qpus`."""
+    parser.add_argument("names", nargs="*", metavar="NAME", help="such as fake:kolkata; none: the kinds that there are")
+    parser.add_argument("--json", action="store_true", help="print them as a JSON list")
+    parser.set_defaults(call=lambda options: show(options.names, options.json))
 
 
 def show(names: Sequence[str], as_json: bool) -> int:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pilot.manager.manager import PilotManager
-    from pilot.scheduling.records import Entry
-    from pilot.scheduling.scalers import Scaling
+    from pilot.scheduling.policies import Scaling
+    from pilot.scheduling.records import TaskRecord
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Task(Future[Any]):
     #: The tasks that it puts together; they serve nothing else, and are cancelled with it. Not known after an attach.
     parts: tuple[Task, ...] = ()
 
-    def __init__(self, manager: PilotManager, entry: Entry) -> None:  # not Future.__init__: see above
+    def __init__(self, manager: PilotManager, entry: TaskRecord) -> None:  # not Future.__init__: see above
         self._manager = manager
         self._entry = entry
         self._state = PENDING

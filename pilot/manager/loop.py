@@ -31,7 +31,7 @@ from pilot.resources import Terms
 from pilot.results import CANCELLED, OK, Attempt, Outcome, Spooled, Value
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
-from pilot.scheduling.records import Entry
+from pilot.scheduling.records import TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 from pilot.version import versions
 from pilot.wire import messages
@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 BEAT_SECONDS = 1.0
+#: Messages that are taken in before tasks are sent to pilots again, and users' calls get their turn.
+MESSAGES_AT_ONCE = 16
 TICK_SECONDS = 0.1
 #: Seconds without a sign of an agent after which its pilot counts as lost.
 AGENT_SILENT_SECONDS = 30.0
@@ -120,7 +122,7 @@ def _failed(link: events.Link) -> Failed:
     return Failed(errors.DependencyFailed, link.reason, link.cause, link.first, link.links)
 
 
-def _failed_row(entry: Entry, failed: Failed) -> tuple[Any, ...]:
+def _failed_row(entry: TaskRecord, failed: Failed) -> tuple[Any, ...]:
     error = msgspec.json.encode((failed.kind.__name__, *failed[1:])).decode()
     where = (entry.pilot, entry.worker, entry.bound)
     return (entry.id, "failed", None, *where, None, None, None, None, None, error)
@@ -170,9 +172,11 @@ class Conductor:
         self._id = secrets.randbits(62) + 1
         self._agents: dict[str, _Agent] = {}
         self._marks: dict[bytes, _Agent] = {}
-        self._submitted: deque[Entry] = deque()
+        self._submitted: deque[TaskRecord] = deque()
         self._inbox: deque[Callable[[], None]] = deque()
         self._sleeping = False
+        #: An event was handled since tasks were sent to pilots last.
+        self._unscheduled = False
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
@@ -189,7 +193,7 @@ class Conductor:
             events.StartPilot: self._do_start_pilot,
             events.AskPilot: ask_pilot,
             events.PauseScaling: self._do_pause_scaling,
-            events.TellStranded: self._do_tell_stranded,
+            events.WarnUnservable: self._do_warn_unservable,
             events.StopPilot: self._do_stop_pilot,
             events.ChangePilot: self._do_change_pilot,
             events.SendBatch: self._do_send_batch,
@@ -207,7 +211,7 @@ class Conductor:
         self._thread.start()
         self._caller.start()
 
-    def submit(self, entry: Entry) -> None:
+    def submit(self, entry: TaskRecord) -> None:
         """Take a new task."""
         self._submitted.append(entry)
         if self._sleeping:
@@ -337,16 +341,16 @@ class Conductor:
     def _look_for_room(self, now: float) -> None:
         """Have the tasks run again whose results could not be written, when there is room. The pause doubles: what can
         be written here may be refused elsewhere."""
-        waiting = self.controller.without_room
+        waiting = self.controller.queue.without_room
         if not waiting:
             return
         if self._room_at is None:
-            log.error("%d task(s) wait for room: %s", len(waiting), waiting[0].attempts[-1].reason)
+            log.error("%d task(s) wait for room: %s", len(waiting), next(iter(waiting)).attempts[-1].reason)
             self._room_at = now + min(ROOM_SECONDS * 2.0**self._times_full, MOST_ROOM_SECONDS)
             self._times_full += 1
         elif now >= self._room_at:
             self._room_at = now + ROOM_SECONDS
-            if self._spool.has_room(self.controller.lacks_room):
+            if self._spool.has_room(max(waiting.values())):
                 log.warning("there is room in %s again: %d task(s) run again", self._spool.folder, len(waiting))
                 self._room_at = None
                 self._feed(events.RoomSeen())
@@ -359,12 +363,13 @@ class Conductor:
             self._take_submitted()  # the call may be about one of them
             call()
         self._take_submitted()
-        for _ in range(100):  # then the others get their turn
+        for _ in range(MESSAGES_AT_ONCE):
             if (received := self.server.receive()) is None:
                 break
             peer, message, frames = received
             if (agent := self._agent_of(peer, message)) is not None:
                 self._received(agent, message, frames)
+        self._schedule()
 
     def _agent_of(self, peer: bytes, message: Message) -> _Agent | None:
         """The agent that has sent this. A job that runs twice makes two of one pilot: the first one that was welcome
@@ -391,7 +396,7 @@ class Conductor:
             return
         entries = [self._submitted.popleft() for _ in range(len(self._submitted))]
         self._journal_tasks(entries)
-        new: list[Entry] = []
+        new: list[TaskRecord] = []
         failed: list[events.Link] = []
         for entry in entries:
             if entry.needs and (link := self._resolve(entry)) is not None:
@@ -403,7 +408,7 @@ class Conductor:
             self._record_dependents(failed)
         self._feed(events.TasksSubmitted(new))
 
-    def _resolve(self, entry: Entry) -> events.Link | None:
+    def _resolve(self, entry: TaskRecord) -> events.Link | None:
         """Look up the tasks that a new one needs; how it fails when one of them did."""
         for id, reference in (entry.needs or {}).items():
             task = self.tasks[id]
@@ -422,10 +427,21 @@ class Conductor:
 
     def _feed(self, event: events.Event) -> None:
         commands: list[events.Command] = []
+        self._unscheduled = True
         try:
             self.controller.handle(event, time.monotonic(), commands)
         finally:  # what was decided before an error holds
             self._execute(commands)
+
+    def _schedule(self) -> None:
+        """Send tasks to pilots, when something has happened since that was done last."""
+        if self._unscheduled:
+            self._unscheduled = False
+            commands: list[events.Command] = []
+            try:
+                self.controller.schedule(time.monotonic(), commands)
+            finally:
+                self._execute(commands)
 
     def _execute(self, commands: Sequence[events.Command]) -> None:
         """Carry commands out. One that cannot be keeps none of the others from it: the controller counts on them."""
@@ -528,7 +544,7 @@ class Conductor:
         """The tasks of a message that cannot be taken in are tried again; all of its batch that are open, when it does
         not say which they are."""
         pilot, batch = agent.pilot, message.batch
-        sent = self.controller.pilots[pilot].sent.get(batch)
+        sent = self.controller.pilots.by_id[pilot].sent.get(batch)
         tasks = list(sent.entries) if sent is not None else []
         if isinstance(message, messages.UnfinishedTasks):
             tasks = message.tasks
@@ -645,7 +661,7 @@ class Conductor:
         self.scalers[command.scaler]._pause(command.reason)
         self.servable.clear()
 
-    def _do_tell_stranded(self, command: events.TellStranded) -> None:
+    def _do_warn_unservable(self, command: events.WarnUnservable) -> None:
         then = "" if command.seconds is None else f", for {command.seconds:g} s, then they fail"
         log.warning(
             "%d task(s) wait for another pilot%s: %s. Submit one that can serve them (submit_pilot); "
@@ -690,7 +706,14 @@ class Conductor:
         unknown = [digest for digest in indices if digest not in agent.functions]
         tasks = [work.task for work in works]
         head = messages.RunBatch(
-            command.batch, command.resources, tasks, list(indices), unknown, command.patience, command.alone, limit
+            command.batch,
+            command.resources,
+            tasks,
+            list(indices),
+            unknown,
+            command.give_back_after,
+            command.alone,
+            limit,
         )
         body = messages.encode(messages.BatchBody(works, values))
         agent.line.send(head, [body, *(self.codes[digest] for digest in unknown)])
@@ -742,7 +765,7 @@ class Conductor:
         log.warning("%d task(s) failed with what they depend on: %s", len(failed), failed[0].reason)
         self.journal.extend("results", [_failed_row(link.entry, _failed(link)) for link in failed])
 
-    def _end_task(self, entry: Entry, outcome: Outcome | None, failed: Failed | None) -> None:
+    def _end_task(self, entry: TaskRecord, outcome: Outcome | None, failed: Failed | None) -> None:
         """A task is over. Whatever goes wrong here concerns no other task."""
         entry.payload = None  # its file stays: a task that has failed may be submitted again
         self.finished += 1
@@ -771,7 +794,7 @@ class Conductor:
 
     # ---- the journal --------------------------------------------------------------------------------------------
 
-    def _journal_tasks(self, entries: list[Entry]) -> None:
+    def _journal_tasks(self, entries: list[TaskRecord]) -> None:
         rows = []
         for entry in entries:
             terms = self.terms.get(entry.terms)

@@ -27,7 +27,7 @@ import msgspec
 from pilot import registry
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, SessionError
-from pilot.interfaces import Job, Offer, Prepared
+from pilot.interfaces import Job, Offer, Prepared, WorkFunction
 from pilot.manager.handles import Pilot, Scaler, Task, tasks_of
 from pilot.manager.jobs import Fleet
 from pilot.manager.journal import Journal, Reader
@@ -40,8 +40,8 @@ from pilot.results import Outcome, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
 from pilot.scheduling.fitting import described, is_meant, unservable
-from pilot.scheduling.records import Entry, Function
-from pilot.scheduling.scalers import Scaling
+from pilot.scheduling.policies import Scaling
+from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, is_final
 from pilot.wire import payload
 from pilot.wire.addresses import hosts, is_loopback, listen, listen_at
@@ -71,7 +71,7 @@ class _Known(NamedTuple):
 
     work: weakref.ref[Any]
     snapshot: Snapshot
-    function: Function
+    function: FunctionRecord
 
 
 _managers: weakref.WeakSet[PilotManager] = weakref.WeakSet()
@@ -225,11 +225,11 @@ class PilotManager:
             folder.release()
             raise
         self._reader = Reader(folder.journal_path)
-        self._functions: dict[str, Function] = {}
+        self._functions: dict[str, FunctionRecord] = {}
         #: By the id of a callable that is alive.
         self._known: dict[int, _Known] = {}
         #: Of objects that never change.
-        self._constants: dict[Any, Function] = {}
+        self._constants: dict[Any, FunctionRecord] = {}
         self._large: set[str] = set()
         self._task_ids = itertools.count(1)
         self._pilot_ids = itertools.count(1)
@@ -324,7 +324,7 @@ class PilotManager:
         *,
         idle: float = 60.0,
         backlog: float = 30.0,
-        patience: float = 5.0,
+        delay: float = 5.0,
     ) -> Scaler:
         """Ask for pilots while much is queued, and give them back when they are idle. Does not block.
 
@@ -343,7 +343,7 @@ class PilotManager:
             backlog: seconds of measured work for each core of the pilots that fit: what is queued beyond that is a
                 reason to ask for another pilot. A task of a function that was not measured yet counts as one for each
                 of its cores.
-            patience: seconds that there must be too much queued first.
+            delay: seconds that there must be too much queued first.
 
         Raises:
             DescriptionError: a value that is not allowed, or a description with ``renewals``.
@@ -357,7 +357,7 @@ class PilotManager:
             maximum=maximum,
             idle=idle,
             backlog=backlog,
-            patience=patience,
+            delay=delay,
         )
         scaler = Scaler(self, f"scaler-{next(self._scaler_ids)}", scaling)
         self._conductor.scalers[scaler.id] = scaler
@@ -416,9 +416,9 @@ class PilotManager:
             devices=devices(wanted),
             environment=_environment(wanted),
             working_directory=wanted.working_directory or str(Path.cwd()),
-            orphan_timeout=wanted.orphan_timeout,
+            orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
             tunnel=wanted.tunnel,
-            walltime=None if wanted.walltime is None else wanted.walltime.total_seconds(),  # type: ignore[union-attr]
+            walltime=wanted.seconds,
             drain=wanted.drain_seconds,
             ports=wanted.ports,
             sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
@@ -587,7 +587,7 @@ class PilotManager:
             prepared.combine.function,
             (*prepared.combine.args, parts),
             {},
-            msgspec.structs.replace(plain, resources=SLOT, walltime=None, timeout=None),
+            msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None),
             name,
             (),
         )
@@ -623,7 +623,7 @@ class PilotManager:
 
     def _submit(
         self,
-        work: Callable[..., Any] | Function,
+        work: Callable[..., Any] | FunctionRecord,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         terms: Terms,
@@ -632,7 +632,7 @@ class PilotManager:
         weight: float = 1.0,
     ) -> Task:
         self._check_terms(terms)
-        function = work if isinstance(work, Function) else self._function(work)
+        function = work if isinstance(work, FunctionRecord) else self._function(work)
         value: Value = None
         needs: dict[int, bool | int] | None = None
         if args or kwargs:
@@ -641,12 +641,14 @@ class PilotManager:
                 needs = dict.fromkeys(found, True)
         if after:
             needs = {task.id: False for task in after} | (needs or {})
-        return self._send(Entry(next(self._task_ids), function, value, terms, name, time.time(), needs, weight=weight))
+        return self._send(
+            TaskRecord(next(self._task_ids), function, value, terms, name, time.time(), needs, weight=weight)
+        )
 
     def _next_task(self) -> int:
         return next(self._task_ids)
 
-    def _send(self, entry: Entry) -> Task:
+    def _send(self, entry: TaskRecord) -> Task:
         task = self._conductor.tasks[entry.id] = Task(self, entry)
         self._conductor.submit(entry)
         return task
@@ -717,7 +719,7 @@ class PilotManager:
         known = {info.name: info for info in pilot.qpus}
         return capacity._replace(over=over, qpus={**capacity.qpus, **known})
 
-    def _function(self, work: Callable[..., Any]) -> Function:
+    def _function(self, work: Callable[..., Any]) -> FunctionRecord:
         """What the workers know this callable by, as it is now."""
         known = self._known.get(id(work))
         if known is not None and known.work() is work and known.snapshot.holds(work):
@@ -735,14 +737,14 @@ class PilotManager:
             all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
         return function
 
-    def _register(self, work: Callable[..., Any], code: bytes) -> Function:
+    def _register(self, work: Callable[..., Any], code: bytes) -> FunctionRecord:
         digest = hashlib.blake2b(code, digest_size=16).hexdigest()
         with self._lock:
             function = self._functions.get(digest)
             if function is None:
                 name = name_of(work)
-                function = Function(len(self._functions) + 1, digest, name)
-                if getattr(type(work), "weighs_seconds", False):
+                function = FunctionRecord(len(self._functions) + 1, digest, name)
+                if isinstance(work, WorkFunction) and work.weighs_seconds:
                     function.seconds = 1.0
                 self._conductor.codes[digest] = code
                 self._functions[digest] = function

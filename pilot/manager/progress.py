@@ -66,7 +66,7 @@ class Progress:
         return Group(line, self._pilots())
 
     def _pilots(self) -> RenderableType:
-        pilots = self._manager._conductor.controller.pilots
+        pilots = self._manager._conductor.controller.pilots.by_id
         bound = Counter(
             {id: sum(len(sent.entries) for sent in list(one.sent.values())) for id, one in list(pilots.items())}
         )

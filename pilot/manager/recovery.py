@@ -18,8 +18,7 @@ from pilot.registry import devices
 from pilot.resources import Terms
 from pilot.results import Outcome
 from pilot.scheduling import events
-from pilot.scheduling.controller import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY
-from pilot.scheduling.records import Entry, Function
+from pilot.scheduling.records import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY, FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 from pilot.wire.session import memory_of
 
@@ -40,9 +39,9 @@ class Recorded(Outcome, frozen=True, array_like=True, gc=False):
 def restore(manager: PilotManager) -> None:
     """Take over what the journal knows. Before the manager's thread runs."""
     conductor, journal = manager._conductor, manager._conductor.journal
-    functions: dict[int, Function] = {}
+    functions: dict[int, FunctionRecord] = {}
     for id, digest, name, code in journal.functions():
-        functions[id] = manager._functions[digest] = Function(id, digest, name)
+        functions[id] = manager._functions[digest] = FunctionRecord(id, digest, name)
         conductor.codes[digest] = code
     terms = journal.terms()
     conductor.workers = journal.workers()
@@ -147,12 +146,12 @@ def _restore_pilot(
 
 
 def _restore_tasks(
-    manager: PilotManager, journal: Journal, functions: dict[int, Function], terms: dict[int, Terms]
+    manager: PilotManager, journal: Journal, functions: dict[int, FunctionRecord], terms: dict[int, Terms]
 ) -> None:
     tasks: dict[int, Task] = {}
     attempts = journal.attempts()
     for row in journal.finished():
-        entry = Entry(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
+        entry = TaskRecord(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
         entry.state, entry.pilot, entry.worker, entry.bound = (
             TaskState(row.state),
             row.pilot,
@@ -169,7 +168,7 @@ def _restore_tasks(
             task._settle(Recorded(row.id, row.status, row.started, row.seconds), None)
     entries = []
     for unfinished in journal.unfinished():
-        entry = Entry(
+        entry = TaskRecord(
             unfinished.id,
             functions[unfinished.function],
             unfinished.payload,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pilot.errors import DescriptionError, SessionError
 from pilot.manager.handles import Task, tasks_of
 from pilot.results import Spooled, Value
-from pilot.scheduling.records import Entry
+from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class _Work:
 
     def __init__(self, arguments: Value, needs: dict[int, bool | int]) -> None:
         self.arguments = arguments
-        #: As in `Entry.needs`.
+        #: As in `TaskRecord.needs`.
         self.needs = needs
         #: For each of these, the first attempt: what stands for it is found by that.
         self.firsts: dict[int, int] = {}
@@ -110,7 +110,7 @@ class Resubmission:
         for id, reference in work.needs.items():
             own = id if reference is True else reference  # by which the arguments refer to its result
             needs[stand[id].id] = reference if stand[id].id == id else own
-        entry = Entry(
+        entry = TaskRecord(
             self._manager._next_task(),
             old._entry.function,
             work.arguments,

@@ -1,7 +1,7 @@
 """Circuits as tasks: how they travel and run, and what is built from many of them.
 
 Text and objects of others become circuits in `programs`. `tasks` makes tasks of a description with a circuit,
-`execution` is what workers run for them: on simulators (`circuits`, chosen by `simulation`; `deferral` moves
+`execution` is what workers run for them: on simulators (`aer`, by the method that `costs` finds; `deferral` moves
 measurements in the middle to the end) or on a device, for which `compilation` writes them and whose errors
 `mitigation` lessens. `outcomes` is what a circuit gives; `expectation` and `tomography` say which circuits to
 measure for more than that, and what their outcomes mean. `noise` simulates with a noise model of the user's own.

@@ -1,52 +1,38 @@
-"""How circuits are simulated in a worker.
+"""How circuits are simulated in a worker: their outcomes, and exact expectation values.
 
-A worker process keeps its simulator and its pass manager:
-building the second costs a hundred times what running it does. A circuit with few measured bits is simulated
-once for the exact probabilities of its outcomes, from which its counts are drawn: half the time of Aer's own
-sampling.
+A circuit with few measured bits is simulated once for the exact probabilities of its outcomes, from which its counts
+are drawn: half the time of Aer's own sampling. The simulators themselves are in `aer_simulators`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import Counter
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qiskit import QuantumCircuit, generate_preset_pass_manager
+from qiskit import QuantumCircuit
 from qiskit.circuit import (
     Barrier,
-    CircuitError,
     ClassicalRegister,
-    ControlFlowOp,
-    ControlledGate,
     Delay,
     Gate,
-    Instruction,
-    ParameterExpression,
 )
-from qiskit.circuit.library import IGate, Initialize, UnitaryGate
-from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
-from qiskit_aer import AerSimulator
 from qiskit_aer.library import SaveExpectationValue, SaveProbabilities
 
-from pilot.errors import DescriptionError, QPUError
+from pilot.errors import DescriptionError
 from pilot.quantum import costs, lightning
-from pilot.quantum.blocks import without_boxes
+from pilot.quantum.aer_simulators import AUTOMATIC, Simulator, data_of, data_of_sets, pass_manager
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
-from pilot.quantum.outcomes import Outcomes, registers_of
+from pilot.quantum.outcomes import Outcomes, draw_seeds, registers_of
 from pilot.quantum.packing import pack, unpack
-from pilot.quantum.programs.definitions import Change, changed, defined, expanded, is_library, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from qiskit.circuit import Clbit, Operation, Parameter, Qubit
-    from qiskit.transpiler import PassManager
+    from qiskit.circuit import Clbit, Parameter, Qubit
 
 #: Counts of up to this many measured bits are drawn from the exact probabilities of all their outcomes.
 MAX_LISTED_BITS = 14
@@ -63,25 +49,6 @@ MAX_STATE_VECTOR_QUBITS = 20
 _BIND_GATE = 5e-6
 
 
-class Simulator(NamedTuple):
-    """An Aer simulator of this process."""
-
-    #: Aer's name of the method; "automatic": as Aer decides, by the circuit (`costs.choose` knows better).
-    method: str = "automatic"
-    #: "CPU", or "GPU" where Aer was built for one.
-    device: str = "CPU"
-    #: A pilot has a worker for each of its slots: one each, unless the task has more cores.
-    threads: int = 1
-    #: Of amplitudes: "double", or "single".
-    precision: str = "double"
-
-
-AUTOMATIC = Simulator()
-#: Gates that Aer does not know are written as matrices up to so many qubits, for these methods.
-MAX_MATRIX_QUBITS = 4
-_TAKES_MATRICES = frozenset({"automatic", "statevector", "density_matrix"})
-#: What Aer 0.18 says where it has left out a qubit that only the body of a condition uses.
-_TRUNCATED = "unordered_map::at"
 #: Methods that draw shots faster than they list probabilities.
 _SAMPLED = frozenset({"matrix_product_state", "stabilizer"})
 
@@ -139,7 +106,7 @@ def run_sets(
     if not 0 < len(holder) <= MAX_LISTED_BITS or gates.num_qubits > MAX_STATE_VECTOR_QUBITS:
         return None
     gates.append(SaveProbabilities(len(holder)), list(holder.values()))
-    sets = _run_bound(gates, circuit.parameters, values, Simulator("statevector"))
+    sets = data_of_sets(gates, circuit.parameters, values, Simulator("statevector"))
     return [
         drawn(circuit, list(holder), data["probabilities"], shots, seed) for data, seed in zip(sets, seeds, strict=True)
     ]
@@ -185,7 +152,7 @@ def exact_values(
     """Expectation values in the state that the circuit's gates make, `(n_observables,)`.
 
     By PennyLane's lightning where it is installed and predicted to be fastest; else by Aer, with the state vector up to
-    20 qubits, above with what `simulation` predicts to be fastest. Measurements at the circuit's end are left out.
+    20 qubits, above with what `costs` predicts to be fastest. Measurements at the circuit's end are left out.
 
     Args:
         circuit: on as many qubits as the observables.
@@ -209,9 +176,9 @@ def exact_values(
         whole = observable.apply_layout(places, gates.num_qubits)
         gates.append(SaveExpectationValue(whole, label=label), gates.qubits)
     if values is None:
-        data = _run(gates, shots=1, seed=0, simulator=simulator)
+        data = data_of(gates, shots=1, seed=0, simulator=simulator)
         return np.array([data[label] for label in labels])
-    sets = _run_bound(gates, circuit.parameters, values, simulator)
+    sets = data_of_sets(gates, circuit.parameters, values, simulator)
     return np.array([[data[label] for label in labels] for data in sets])
 
 
@@ -247,52 +214,6 @@ def _without_probabilities(circuit: QuantumCircuit) -> DescriptionError:
     )
 
 
-def check_known(circuit: QuantumCircuit) -> None:
-    """Refuse variables, and operations that Aer does not know and that nothing says the meaning of, also inside others.
-
-    Raises:
-        DescriptionError: there is one; the message names it.
-    """
-    known = _gate_names(AUTOMATIC)
-    if _has_variables(circuit):
-        raise DescriptionError(
-            f"circuit {circuit.name!r} has variables, which simulators cannot follow: write what they hold into "
-            "classical registers by measurements, and act on these",
-            field="circuit",
-        )
-    if known.issuperset(_names(circuit)):
-        return
-    for entry in circuit.data:
-        operation = entry.operation
-        if isinstance(operation, ControlFlowOp):
-            for block in operation.blocks:
-                check_known(block)
-        elif entry.name not in known and not entry.is_standard_gate() and not isinstance(operation, Barrier | Delay):
-            base = getattr(operation, "base_op", operation)
-            made_of = opened(base)
-            if made_of is None and type(base) in (Gate, Instruction):
-                raise DescriptionError(
-                    f"circuit {circuit.name!r} has {base.name!r}, which simulators do not know, and nothing says what "
-                    "it is made of: give it a definition (QuantumCircuit.to_gate()), or name a QPU that knows it",
-                    field="circuit",
-                )
-            if made_of is not None and not is_library(base):
-                check_known(made_of)
-
-
-def _has_variables(circuit: QuantumCircuit) -> bool:
-    """Variables of Qiskit's (`add_var`), not bits that are set."""
-    if next(circuit.iter_vars(), None) is not None:
-        return True
-    blocks = [
-        block
-        for entry in circuit.data
-        if isinstance(entry.operation, ControlFlowOp)
-        for block in entry.operation.blocks
-    ]
-    return any(map(_has_variables, blocks))
-
-
 def _for_values(gates: QuantumCircuit, terms: int, values: NDArray[np.float64] | None) -> tuple[Simulator, float]:
     """Which of Aer's methods is best for expectation values, with the threads that this worker may have; and the
     seconds that it is predicted to take, for each set of values."""
@@ -302,7 +223,7 @@ def _for_values(gates: QuantumCircuit, terms: int, values: NDArray[np.float64] |
         seconds = costs.state_vector_seconds(gates.num_qubits, len(gates.data), sets=sets)
         return Simulator("statevector"), seconds + measuring
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    estimates = costs.predict(costs.facts(gates), None, cores=threads)
+    estimates = costs.estimate(costs.facts(gates), None, cores=threads)
     best = costs.choose(estimates) or estimates[0]
     measuring = measuring if best.method == "statevector" else 0.0
     return Simulator(best.method, threads=threads), best.seconds + measuring
@@ -343,7 +264,7 @@ def warm_up() -> int:
     circuit = QuantumCircuit(1, 1)
     circuit.measure(0, 0)
     run_circuits(pack(circuit), 1, [0])
-    _pass_manager(AUTOMATIC)
+    pass_manager(AUTOMATIC)
     return os.getpid()
 
 
@@ -361,7 +282,7 @@ def _deferred(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Clbit, Qubi
 def _probabilities(gates: QuantumCircuit, qubits: list[Qubit], simulator: Simulator) -> Any:
     """The probability of each outcome of `qubits`, `(2 ** len(qubits),)`; `qubits[0]` is the lowest bit."""
     gates.append(SaveProbabilities(len(qubits)), qubits)
-    return _run(gates, shots=1, seed=0, simulator=simulator)["probabilities"]
+    return data_of(gates, shots=1, seed=0, simulator=simulator)["probabilities"]
 
 
 def _normalised(given: Any) -> NDArray[np.float64]:
@@ -386,12 +307,12 @@ def _sample(
 ) -> tuple[list[int], NDArray[np.int64]]:
     """Outcomes and counts by Aer's own sampling; bit `j` of an outcome is the circuit's classical bit `j`."""
     counts: Counter[str] = Counter(
-        _run(circuit, shots=min(shots, SHOTS_AT_ONCE), seed=seed, simulator=simulator)["counts"]
+        data_of(circuit, shots=min(shots, SHOTS_AT_ONCE), seed=seed, simulator=simulator)["counts"]
     )
     for number, first in enumerate(range(SHOTS_AT_ONCE, shots, SHOTS_AT_ONCE), start=1):
-        fresh = int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1)
+        fresh = draw_seeds([seed, number], 1)[0]
         part = min(SHOTS_AT_ONCE, shots - first)
-        counts.update(_run(circuit, shots=part, seed=fresh, simulator=simulator)["counts"])
+        counts.update(data_of(circuit, shots=part, seed=fresh, simulator=simulator)["counts"])
     return [int(outcome, 16) for outcome in counts], np.array(list(counts.values()), dtype=np.int64)
 
 
@@ -410,169 +331,3 @@ def _digits(outcomes: list[int], width: int) -> NDArray[np.uint8]:
     size = (width + 7) // 8
     octets = np.frombuffer(b"".join(outcome.to_bytes(size, "little") for outcome in outcomes), dtype=np.uint8)
     return np.unpackbits(octets.reshape(len(outcomes), size), axis=1, count=width, bitorder="little")
-
-
-def _run(circuit: QuantumCircuit, *, shots: int, seed: int, simulator: Simulator) -> dict[str, Any]:
-    """Aer's data for one circuit."""
-    if simulator.method == "automatic" and circuit.num_qubits > _widest(simulator):
-        simulator = simulator._replace(method="matrix_product_state")
-    known = _known(circuit, simulator)
-    options: dict[str, Any] = {"shots": shots, "seed_simulator": seed}
-    if "store" in _names(known):  # Aer 0.18 ends the process where shots branch in a circuit that sets bits
-        options["shot_branching_enable"] = False
-    result = _simulator(simulator).run(known, **options).result()
-    if not result.success and _TRUNCATED in str(result.status):
-        result = _simulator(simulator).run(known, **options, enable_truncation=False).result()
-    return _data(result, 0)
-
-
-def _run_bound(
-    circuit: QuantumCircuit, parameters: Iterable[Parameter], values: NDArray[np.float64], simulator: Simulator
-) -> list[dict[str, Any]]:
-    """Aer's data for each set of values of the parameters."""
-    parameters = list(parameters)
-    try:
-        known = _bindable(_known(circuit, simulator))
-        if _names(known) - _gate_names(simulator):
-            known = _bindable(_pass_manager(simulator).run(known))
-    except (QiskitError, TypeError):  # a gate has no definition before it has its values, such as HamiltonianGate
-        sets = [dict(zip(parameters, row, strict=True)) for row in values.tolist()]
-        bound = [_known(circuit.assign_parameters(one, strict=False), simulator) for one in sets]
-        result = _simulator(simulator).run(bound, shots=1).result()
-        return [_data(result, number) for number in range(len(values))]
-    free = set(known.parameters)
-    binds = {
-        parameter: column.tolist() for parameter, column in zip(parameters, values.T, strict=True) if parameter in free
-    }
-    if not binds:  # no gate that is left depends on them
-        return [_data(_simulator(simulator).run(known, shots=1).result(), 0)] * len(values)
-    result = _simulator(simulator).run(known, shots=1, parameter_binds=[binds]).result()
-    return [_data(result, number) for number in range(len(values))]
-
-
-def _bindable(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The circuit with free angles only where Aer puts values in.
-
-    Aer asks ``is_parameterized()``, which Qiskit 2.6 answers with False for controlled gates whose angles are those of
-    their base gate (qiskit-aer#2403). Such gates are written as what they are made of.
-    """
-    return expanded(circuit, lambda operation: operation.definition if _hides_parameters(operation) else None)
-
-
-def _hides_parameters(operation: Any) -> bool:
-    return isinstance(operation, ControlledGate) and any(
-        isinstance(value, ParameterExpression) and value.parameters for value in operation.params
-    )
-
-
-def _data(result: Any, number: int) -> dict[str, Any]:
-    """Aer's data of one experiment.
-
-    Raises:
-        QPUError: the run failed; with Aer's reason.
-    """
-    if not result.success:
-        reasons = [str(one.status) for one in result.results if not one.success] or [str(result.status)]
-        raise QPUError(f"the simulator failed: {reasons[0]}")
-    data: dict[str, Any] = result.data(number)
-    return data
-
-
-def _known(circuit: QuantumCircuit, simulator: Simulator) -> QuantumCircuit:
-    """The circuit, its gates rewritten where Aer does not know them.
-
-    Where a method takes any matrix, a narrow gate becomes one: its definition in known gates has up to forty of them,
-    and takes a third longer at 17 qubits.
-    """
-    names = _gate_names(simulator)
-    circuit = without_boxes(circuit)
-    if "delay" in _names(circuit):
-        circuit = changed(circuit, _Undelayed())
-    circuit = changed(circuit, _Prepared())
-    if names.issuperset(_names(circuit)):
-        return circuit
-    if simulator.method in _TAKES_MATRICES:
-        circuit = _with_matrices(circuit, names)
-        if names.issuperset(_names(circuit)):
-            return circuit
-    known: QuantumCircuit = _pass_manager(simulator).run(circuit)
-    return known
-
-
-class _Undelayed(Change):
-    """Without noise a delay does nothing; Qiskit's compiler does not take those in several units of time."""
-
-    def change(self, operation: Operation) -> Operation:
-        return IGate() if isinstance(operation, Delay) else operation
-
-
-class _Prepared(Change):
-    """Initialize as a reset and gates.
-
-    Aer 0.18 takes the other qubits' states wrong on a matrix product state, or hangs, and in branches of shots.
-    """
-
-    def change(self, operation: Operation) -> Operation:
-        if not isinstance(operation, Instruction) or isinstance(operation, Gate):
-            return operation
-        made_of = operation.definition
-        if made_of is None:
-            return operation
-        inner = changed(made_of, self)
-        return operation if inner is made_of and not isinstance(operation, Initialize) else defined(operation, inner)
-
-
-def _names(circuit: QuantumCircuit) -> set[str]:
-    """Of its instructions and those in the bodies of its control flow, but for barriers."""
-    names = set(circuit.count_ops()) - {"barrier"}
-    if circuit.has_control_flow_op():
-        for entry in circuit.data:
-            if isinstance(entry.operation, ControlFlowOp):
-                names.update(*map(_names, entry.operation.blocks))
-    return names
-
-
-def _with_matrices(circuit: QuantumCircuit, names: frozenset[str]) -> QuantumCircuit:
-    """The circuit with a matrix in the place of each narrow gate that has another name than these."""
-    rewritten = circuit.copy_empty_like()
-    for entry in circuit.data:
-        gate = entry.operation
-        if (
-            entry.name not in names
-            and isinstance(gate, Gate)
-            and gate.num_qubits <= MAX_MATRIX_QUBITS
-            and not any(isinstance(value, ParameterExpression) for value in gate.params)
-        ):
-            with contextlib.suppress(CircuitError):  # it has a definition only
-                # a copy: Aer 0.18 transposes matrices that are read-only, as those of some gates are
-                entry = entry.replace(operation=UnitaryGate(np.array(gate.to_matrix())))
-        rewritten._append(entry)
-    return rewritten
-
-
-@lru_cache(maxsize=8)
-def _simulator(simulator: Simulator) -> AerSimulator:
-    """This process's simulator."""
-    return AerSimulator(
-        method=simulator.method,
-        device=simulator.device,
-        precision=simulator.precision,
-        max_parallel_threads=simulator.threads,
-        shot_branching_enable=True,
-    )
-
-
-@lru_cache(maxsize=8)
-def _widest(simulator: Simulator) -> int:
-    """How many qubits it can have; Aer makes a list of all its gates each time that it is asked."""
-    return int(_simulator(simulator).num_qubits)
-
-
-@lru_cache(maxsize=8)
-def _gate_names(simulator: Simulator) -> frozenset[str]:
-    return frozenset(_simulator(simulator).operation_names)
-
-
-@lru_cache(maxsize=8)
-def _pass_manager(simulator: Simulator) -> PassManager:
-    return generate_preset_pass_manager(optimization_level=0, backend=_simulator(simulator))

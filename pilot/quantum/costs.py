@@ -1,6 +1,6 @@
 """What a circuit costs to simulate, by each method that could: predicted seconds and bytes.
 
-`facts` looks at a circuit once, `predict` turns the facts into one `Estimate` a method, `choose` takes the fastest
+`facts` looks at a circuit once, `estimate` turns the facts into one `Estimate` a method, `choose` takes the fastest
 that fits. The state vector costs 2^n whatever the circuit does; a matrix product state pays for entanglement, which
 is bounded here from the circuit's gates alone; the stabilizer tableau is for Clifford circuits.
 
@@ -101,7 +101,7 @@ _GPU_AMPLITUDE = 1.0e-11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class SimulationFacts:
     """What decides how a circuit is simulated best."""
 
     #: Qubits that something is done to.
@@ -141,12 +141,12 @@ class Estimate:
     bytes: float
 
 
-def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> Facts:
+def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> SimulationFacts:
     """Look at a circuit: time is linear in its gates, with minimum cuts from 12 qubits on (about 1 ms a bond).
 
     Args:
         circuit: any.
-        bonds: look for the bounds of a matrix product state too; without, `predict` leaves that out.
+        bonds: look for the bounds of a matrix product state too; without, `estimate` leaves that out.
     """
     used: set[int] = set()
     touched: list[tuple[tuple[int, ...], int]] = []
@@ -174,7 +174,7 @@ def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> Facts:
     order = {qubit: index for index, qubit in enumerate(sorted(used))}
     pairs = [(tuple(sorted(order[qubit] for qubit in qubits)), bits) for qubits, bits in touched]
     limits, work = _bonds(len(order), pairs) if bonds else ((), ())
-    return Facts(
+    return SimulationFacts(
         qubits=len(order),
         gates=gates,
         entangling=len(touched),
@@ -188,7 +188,7 @@ def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> Facts:
     )
 
 
-def counted(qubits: int, gates: int, measured: int = 0) -> Facts:
+def counted(qubits: int, gates: int, measured: int = 0) -> SimulationFacts:
     """Facts of a circuit of which nothing else is looked at: what a state vector or a density matrix is predicted from.
 
     Args:
@@ -196,7 +196,7 @@ def counted(qubits: int, gates: int, measured: int = 0) -> Facts:
         gates: how many.
         measured: classical bits.
     """
-    return Facts(
+    return SimulationFacts(
         qubits=qubits,
         gates=gates,
         entangling=0,
@@ -222,7 +222,9 @@ def state_vector_seconds(qubits: int, gates: int, *, sets: bool = False) -> floa
     return start + gates * (each + _AMPLITUDE * 2.0**qubits)
 
 
-def predict(about: Facts, shots: int | None, *, cores: int = 1, gpus: int = 0, noisy: bool = False) -> list[Estimate]:
+def estimate(
+    about: SimulationFacts, shots: int | None, *, cores: int = 1, gpus: int = 0, noisy: bool = False
+) -> list[Estimate]:
     """What each method that can run the circuit would take.
 
     Args:
@@ -286,7 +288,7 @@ def machine_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _product_state(about: Facts, shots: int | None, fresh: int, repeats: int, never: float) -> Estimate:
+def _product_state(about: SimulationFacts, shots: int | None, fresh: int, repeats: int, never: float) -> Estimate:
     """A matrix product state: gates by the bonds they cross, shots by all bonds. A fresh qubit adds a bit to a bond."""
     dimensions = np.exp2(np.minimum(np.array(about.bonds, dtype=float) + min(fresh, 30), 60.0))
     work = np.exp2(np.array([log for _, log in about.bond_work], dtype=float) + min(fresh, 30))

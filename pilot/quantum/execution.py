@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,10 +17,12 @@ import numpy as np
 from qiskit.circuit import Delay, ParameterExpression
 
 from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
+from pilot.interfaces import JointFunction, Run, WorkFunction
 from pilot.quantum.aer import exact_values, run_sets
 from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.expectation import Expectation
 from pilot.quantum.mitigation import Calibrations, Device, Planned, ZeroNoise, stages
+from pilot.quantum.outcomes import Outcomes, draw_seeds
 from pilot.quantum.packing import unpack
 from pilot.worker import device
 
@@ -28,13 +30,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
 
-    from pilot.interfaces import QPU
-    from pilot.quantum.outcomes import Outcomes
+    from pilot.interfaces import QPU, CircuitResult
 
 log = logging.getLogger(__name__)
 
 #: Makes a task's result of the outcomes of its circuits.
-Finish = Callable[[list["Outcomes"]], Any]
+Finish = Callable[[list[Outcomes]], Any]
 
 
 def only(outcomes: list[Outcomes]) -> Outcomes:
@@ -44,16 +45,15 @@ def only(outcomes: list[Outcomes]) -> Outcomes:
 
 
 @dataclass(frozen=True)
-class _Execution:
+class Execution(WorkFunction):
     """Circuits from QPY: those of each call or, where one program has many sets of values, that program's."""
 
-    immutable: ClassVar[bool] = True
     weighs_seconds: ClassVar[bool] = True
 
     #: QPY of circuits with free parameters; None: each call brings its own circuits.
     program: bytes | None = None
 
-    def _circuits(self, given: Any) -> Iterator[QuantumCircuit]:
+    def circuits(self, given: Any) -> Iterator[QuantumCircuit]:
         """The circuits of a call: for each set of values all those of the program."""
         if self.program is None:
             yield from unpack(given)
@@ -82,7 +82,7 @@ def bind(circuit: QuantumCircuit, values: NDArray[np.float64]) -> QuantumCircuit
 
 
 @dataclass(frozen=True)
-class Simulation(_Execution):
+class Simulation(Execution):
     """Samples circuits, or computes the probabilities of their outcomes, on this process's simulator."""
 
     #: Of each circuit; None: exact.
@@ -101,7 +101,7 @@ class Simulation(_Execution):
         outcomes = self._sets(given, seeds) if self.program is not None and not self.simulator else None
         if outcomes is None:
             simulator = device.simulator(self.simulator) if self.simulator else own_simulator()
-            outcomes = simulator.run(list(self._circuits(given)), self.shots, seeds)
+            outcomes = run_on(simulator, Run(circuits=list(self.circuits(given)), shots=self.shots, seeds=seeds))
         return outcomes if finish is None else finish(outcomes)
 
     def _sets(self, values: NDArray[np.float64], seeds: Sequence[int]) -> list[Outcomes] | None:
@@ -131,7 +131,7 @@ def own_simulator() -> QPU:
 
 
 @dataclass(frozen=True)
-class ExactValues(_Execution):
+class ExactValues(Execution):
     """Expectation values from the state itself, on this process's simulator."""
 
     def __call__(self, given: Any, observables: Sequence[Any]) -> NDArray[np.float64]:
@@ -156,7 +156,7 @@ class ExactValues(_Execution):
 
 
 @dataclass(frozen=True)
-class DeviceRun(_Execution):
+class DeviceRun(Execution, JointFunction):
     """Compiles circuits for the device that this worker has and runs them there, those of several tasks in one job."""
 
     shots: int = 1024
@@ -166,15 +166,8 @@ class DeviceRun(_Execution):
     #: That is expected of each circuit at least.
     min_fidelity: float = 0.0
 
-    def __call__(self, *call: Any) -> Any:
-        """Run one task: ``(given, seeds, finish)`` as for `Simulation`."""
-        (result,) = self.run_together([call])
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
     def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run several tasks in as few jobs as the device takes; a result or an exception for each."""
+        """Run several tasks in as few jobs as possible; each is ``(given, seeds, finish)`` as for `Simulation`."""
         assert device.held is not None, "a task for a device runs in that device's worker"
         qpu = device.held.open()
         compiler = compiler_of(qpu)
@@ -198,7 +191,7 @@ class DeviceRun(_Execution):
 
     def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
         program = self.program if self.program is None or _can_be_compiled(self.program) else None
-        bare = list(self._circuits(given)) if program is None else _program(program)
+        bare = list(self.circuits(given)) if program is None else _program(program)
         programs = [compiler.compile(circuit, self.level) for circuit in bare]
         if self.min_fidelity:
             self._check_fidelity(compiler, programs)
@@ -257,7 +250,7 @@ class DeviceRun(_Execution):
         seeds = [seed for job in jobs for seed in job.seeds]
         planned = mitigation.stage.plan(circuits, self.shots, about, seeds[0])
         if len(planned.circuits) != len(seeds):
-            seeds = (np.random.SeedSequence(seeds).generate_state(len(planned.circuits)) >> 1).tolist()
+            seeds = draw_seeds(seeds, len(planned.circuits))
         combined = planned.combine(_run_all(qpu, planned, seeds))
         found = (replace(one, noise_factor=factor) for one, factor in zip(combined, run, strict=True))
         return ([next(found) for _ in range(factors * len(job.circuits))] for job in jobs)
@@ -287,15 +280,36 @@ def _run_all(qpu: QPU, planned: Planned, seeds: Sequence[int]) -> list[Outcomes]
         most = info.max_circuits or len(same)
         for first in range(0, len(same), most):
             part = same[first : first + most]
-            circuits = [planned.circuits[place] for place in part]
+            run = Run(
+                circuits=[planned.circuits[place] for place in part],
+                shots=shots,
+                seeds=[seeds[place] for place in part],
+                on_job=device.held.job_began,
+            )
             try:
-                found = qpu.run(circuits, shots, [seeds[place] for place in part], device.held.job_began)
+                outcomes.update(zip(part, run_on(qpu, run), strict=True))
             finally:
                 device.held.job_ended()
-            if len(found) != len(circuits):
-                raise QPUError(f"{qpu.name} gave {len(found)} results for {len(circuits)} circuits", qpu=qpu.name)
-            outcomes.update(zip(part, found, strict=True))
     return [outcomes[place] for place in range(len(planned.circuits))]
+
+
+def run_on(qpu: QPU, run: Run) -> list[Outcomes]:
+    """What the QPU gives for a job, one for each circuit.
+
+    Raises:
+        QPUError: it gave another number of results, or counts that cannot be those of its circuit; or as `QPU.run`.
+    """
+    found = qpu.run(run)
+    if len(found) != len(run.circuits):
+        raise QPUError(f"{qpu.name} gave {len(found)} results for {len(run.circuits)} circuits", qpu=qpu.name)
+    return [
+        one if isinstance(one, Outcomes) else _from_counts(one, circuit, run.shots)
+        for one, circuit in zip(found, run.circuits, strict=True)
+    ]
+
+
+def _from_counts(given: CircuitResult | Mapping[str, float], circuit: QuantumCircuit, shots: int | None) -> Outcomes:
+    return Outcomes.from_counts(circuit, given if isinstance(given, Mapping) else given.get_counts(), shots)
 
 
 @lru_cache(maxsize=8)

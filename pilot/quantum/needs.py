@@ -1,16 +1,24 @@
-"""What a circuit's task takes of a pilot, and how long it is expected to run."""
+"""What a circuit takes of a pilot, how long it is expected to run, and how well a device is expected to run it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
+from typing import NamedTuple
 
+import msgspec
 from qiskit import QuantumCircuit
+from qiskit.transpiler import Target
 
 from pilot.descriptions import TaskDescription
 from pilot.interfaces import Offer
 from pilot.quantum import costs
+from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.deferral import WITHOUT_EFFECT
-from pilot.resources import SLOT, Option, Resources
+from pilot.quantum.targets import target_of
+from pilot.resources import ANY_QPU, SLOT, CircuitFacts, Option, QPUInfo, Resources
 
 #: Of circuits with no more qubits the state vector alone is predicted: anything else takes no longer.
 MAX_PLAIN_QUBITS = 20
@@ -22,43 +30,16 @@ LONG_SECONDS = 10.0
 ORDINARY_BYTES = 512 << 20
 
 
-def simulated(
-    circuit: QuantumCircuit, shots: int | None, offer: Offer, asked: Resources | None
-) -> tuple[Resources, tuple[Option, ...], float]:
-    """What a simulation takes, what it can take instead, and its seconds with the first.
+class Need(NamedTuple):
+    """What one circuit takes."""
 
-    What was ``asked`` for holds. Else one core each, since many circuits at a time use all of them; long ones alone get
-    all cores of a node. A GPU when it is twice as fast at least.
-    """
-    about = costs.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
-    estimates = costs.predict(about, shots)
-    best = costs.choose(estimates) or estimates[0]  # none is possible: the worker says why
-    if asked is not None:
-        return asked, (), best.seconds
-    if best.seconds > LONG_SECONDS and offer.cores_per_node > 1 and best.method == "statevector":
-        estimates = costs.predict(about, shots, cores=offer.cores_per_node)
-        best = costs.choose(estimates) or best
-        resources = _taking(best, cores=offer.cores_per_node)
-    else:
-        resources = _taking(best)
-    if offer.gpus:
-        on_gpu = [one for one in costs.predict(about, shots, gpus=1) if one.device == "GPU"]
-        if on_gpu and on_gpu[0].seconds < best.seconds / 2:
-            instead = Option(resources, best.seconds / on_gpu[0].seconds)
-            return Resources(num_gpus=1.0), (instead,), on_gpu[0].seconds
-    return resources, (), best.seconds
-
-
-def note(circuit: QuantumCircuit, shots: int | None, resources: Resources) -> str:
-    """What is predicted for a simulation that takes much memory, and what can be done when that is too much."""
-    if not resources.memory:
-        return ""
-    about = costs.facts(circuit)
-    possible = [one for one in costs.predict(about, shots) if one.seconds < inf]
-    told = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB" for one in possible)
-    what = f"to simulate {circuit.name!r} ({about.qubits} qubits) takes {told or 'more than any method can'}"
-    hint = "a number of shots takes less than exact probabilities; " if shots is None and about.measured else ""
-    return f"{what}; {hint}cut it (pilot.quantum.cutting.plan), or name a QPU that is wide enough"
+    resources: Resources
+    #: Expected, with these resources.
+    seconds: float
+    #: What it can take instead.
+    others: tuple[Option, ...] = ()
+    #: What else to say where no pilot has that.
+    note: str = ""
 
 
 def asked_for(description: TaskDescription) -> Resources | None:
@@ -69,6 +50,49 @@ def asked_for(description: TaskDescription) -> Resources | None:
     return None if asked == SLOT else asked
 
 
+def simulated(circuit: QuantumCircuit, shots: int | None, offer: Offer, asked: Resources | None) -> Need:
+    """What a simulation takes.
+
+    What was ``asked`` for holds. Else one core each, since many circuits at a time use all of them; long ones alone get
+    all cores of a node. A GPU when it is twice as fast at least.
+    """
+    about = costs.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
+    estimates = costs.estimate(about, shots)
+    best = costs.choose(estimates) or estimates[0]  # none is possible: the worker says why
+    cores = 1
+    if asked is None and best.seconds > LONG_SECONDS and offer.cores_per_node > 1 and best.method == "statevector":
+        cores = offer.cores_per_node
+        estimates = costs.estimate(about, shots, cores=cores)
+        best = costs.choose(estimates) or best
+    resources = _taking(best, cores) if asked is None else asked
+    note = _note(circuit, about, shots, estimates) if resources.memory else ""
+    if asked is None and offer.gpus:
+        on_gpu = [one for one in costs.estimate(about, shots, gpus=1) if one.device == "GPU"]
+        if on_gpu and on_gpu[0].seconds < best.seconds / 2:
+            instead = Option(resources, best.seconds / on_gpu[0].seconds)
+            return Need(Resources(num_gpus=1.0), on_gpu[0].seconds, (instead,))
+    return Need(resources, best.seconds, note=note)
+
+
+def with_noise(circuit: QuantumCircuit, shots: int, asked: Resources | None) -> Need:
+    """What a simulation with a noise model takes. Gates are counted, not looked at: each has noise."""
+    width = circuit.num_qubits
+    if width > MAX_SMALL_QUBITS:  # compiled for a device, perhaps; Aer leaves idle qubits out
+        active = (entry.qubits for entry in circuit.data if entry.name not in WITHOUT_EFFECT)
+        width = len({qubit for qubits in active for qubit in qubits})
+    about = costs.counted(width, len(circuit.data), circuit.num_clbits)
+    estimates = costs.estimate(about, shots, noisy=True)
+    best = costs.choose(estimates) or estimates[0]
+    return Need(asked or _taking(best), best.seconds)
+
+
+def on_devices(circuit: QuantumCircuit, shots: int, devices: Sequence[str]) -> Need:
+    """What a device takes for a circuit: each shot a millisecond at most, most of it for the reset."""
+    seconds = float(0.001 + shots * (250e-6 + 0.3e-6 * circuit.depth()))
+    first, *more = (Resources(num_cpus=0.0, qpu=name) for name in devices)
+    return Need(first, seconds, tuple(Option(one) for one in more))
+
+
 def _taking(estimate: costs.Estimate, cores: int = 1) -> Resources:
     memory = int(estimate.bytes) if estimate.bytes > ORDINARY_BYTES else 0
     if not memory and cores == 1:
@@ -76,18 +100,72 @@ def _taking(estimate: costs.Estimate, cores: int = 1) -> Resources:
     return Resources(num_cpus=float(cores), memory=1 << (memory - 1).bit_length() if memory else 0)
 
 
-def device_seconds(circuit: QuantumCircuit, shots: int) -> float:
-    """How long a device takes for a circuit: each shot a millisecond at most, most of it for the reset."""
-    return float(0.001 + shots * (250e-6 + 0.3e-6 * circuit.depth()))
+def _note(
+    circuit: QuantumCircuit, about: costs.SimulationFacts, shots: int | None, estimates: Sequence[costs.Estimate]
+) -> str:
+    """What is predicted for a simulation that takes much memory, and what can be done when that is too much."""
+    methods = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB" for one in estimates if one.seconds < inf)
+    what = f"to simulate {circuit.name!r} ({about.qubits} qubits) takes {methods or 'more than any method can'}"
+    hint = "a number of shots takes less than exact probabilities; " if shots is None and about.measured else ""
+    return f"{what}; {hint}cut it (pilot.quantum.cutting.plan), or name a QPU that is wide enough"
 
 
-def noisy(circuit: QuantumCircuit, shots: int, asked: Resources | None) -> tuple[Resources, float]:
-    """What a simulation with a noise model takes, and its seconds. Gates are counted, not looked at: each has noise."""
-    width = circuit.num_qubits
-    if width > MAX_SMALL_QUBITS:  # compiled for a device, perhaps; Aer leaves idle qubits out
-        active = (entry.qubits for entry in circuit.data if entry.name not in WITHOUT_EFFECT)
-        width = len({qubit for qubits in active for qubit in qubits})
-    about = costs.counted(width, len(circuit.data), circuit.num_clbits)
-    estimates = costs.predict(about, shots, noisy=True)
-    best = costs.choose(estimates) or estimates[0]
-    return asked or _taking(best), best.seconds
+# ---- on devices -----------------------------------------------------------------------------------------------
+
+
+def facts_of(
+    circuit: QuantumCircuit, first: QuantumCircuit, description: TaskDescription, devices: Sequence[str], offer: Offer
+) -> CircuitFacts:
+    """What a pilot is chosen by.
+
+    Args:
+        circuit: of the description.
+        first: of those that run for it.
+        description: with the fidelity that is asked for.
+        devices: names of those that may run it.
+        offer: what is known of them.
+    """
+    if description.min_fidelity is None:
+        return CircuitFacts(circuit.num_qubits, description.shots or 0)
+    sizes = [len(entry.qubits) for entry in circuit.data if not entry.clbits and entry.operation.name != "barrier"]
+    return CircuitFacts(
+        circuit.num_qubits,
+        description.shots or 0,
+        gates_1q=sum(size == 1 for size in sizes),
+        gates_2q=sum(3 ** (size - 2) for size in sizes if size > 1),
+        measurements=sum(bool(entry.clbits) for entry in circuit.data) or circuit.num_qubits,
+        fidelities=tuple(
+            (name, _fidelity(first, info, description.optimization_level))
+            for name, info in offer.devices.items()
+            if (name in devices or ANY_QPU in devices)
+            and info is not None
+            and info.calibration is not None
+            and info.qubits >= circuit.num_qubits
+        ),
+    )
+
+
+def _fidelity(circuit: QuantumCircuit, info: QPUInfo, level: int) -> float | None:
+    """What the device is expected to give for the circuit, compiled as its worker compiles it."""
+    lasting = msgspec.structs.replace(info, asked=None, accepts_jobs=None, expected_wait=None, problem="")
+    compiler = _compiler(lasting)
+    return expected_fidelity(compiler.compile(circuit, level), compiler.target)
+
+
+@dataclass(frozen=True)
+class _Reported:
+    """A device as it said what it is."""
+
+    name: str
+    its: QPUInfo
+
+    def info(self) -> QPUInfo:
+        return self.its
+
+    def target(self) -> Target:
+        return target_of(self.its)
+
+
+@lru_cache(maxsize=16)
+def _compiler(info: QPUInfo) -> Compiler:
+    return Compiler(_Reported(info.name, info))

@@ -13,22 +13,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from qiskit import generate_preset_pass_manager
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, PilotError, QPUError
+from pilot.interfaces import JointFunction
 from pilot.quantum.aer import drawn
+from pilot.quantum.aer_simulators import AUTOMATIC, gate_names, pass_manager
 from pilot.quantum.blocks import without_boxes
-from pilot.quantum.execution import _Execution
+from pilot.quantum.execution import Execution
 from pilot.quantum.noisy_probabilities import NoisyProbabilities
-from pilot.quantum.outcomes import Outcomes, registers_of
+from pilot.quantum.outcomes import Outcomes
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
-    from qiskit.transpiler import PassManager
 
 
 class PackedNoiseModel:
@@ -77,7 +76,7 @@ def packed_model(description: TaskDescription) -> bytes:
 
 
 @dataclass(frozen=True)
-class NoisySimulation(_Execution):
+class NoisySimulation(Execution, JointFunction):
     """Samples circuits with a noise model. Gates stay as they are named, as for ``AerSimulator(noise_model=…).run``."""
 
     shots: int = 1024
@@ -87,15 +86,8 @@ class NoisySimulation(_Execution):
     #: which tasks run together, so only tasks without a seed do that.
     together: bool = False
 
-    def __call__(self, *call: Any) -> Any:
-        """Run one task: ``(given, seeds, finish)`` as for `Simulation`."""
-        (result,) = self.run_together([call])
-        if isinstance(result, BaseException):
-            raise result
-        return result
-
     def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run several tasks; a result or an exception for each."""
+        """Run several tasks; each is ``(given, seeds, finish)`` as for `Simulation`."""
         results = self._results(calls)
         if len(calls) > 1 and any(isinstance(one, BaseException) for one in results):  # one may be to blame for all
             return [self._results([call])[0] for call in calls]
@@ -103,7 +95,7 @@ class NoisySimulation(_Execution):
 
     def _results(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         try:
-            circuits = [list(self._circuits(given)) for given, _, _ in calls]
+            circuits = [list(self.circuits(given)) for given, _, _ in calls]
             found = iter(self._outcomes(circuits, [seeds for _, seeds, _ in calls]))
             outcomes = [[next(found) for _ in its] for its in circuits]
             return [its if finish is None else finish(its) for its, (_, _, finish) in zip(outcomes, calls, strict=True)]
@@ -153,7 +145,7 @@ class NoisySimulation(_Execution):
             failed = next((one.status for one in result.results if not one.success), result.status)
             raise QPUError(f"Aer with a noise model: {failed}")
         counts = [result.data(number)["counts"] for number in range(len(work))]
-        return [_outcomes(one.circuit, its, self.shots) for one, its in zip(work, counts, strict=True)]
+        return [Outcomes.from_counts(one.circuit, its, self.shots) for one, its in zip(work, counts, strict=True)]
 
 
 class _Work(NamedTuple):
@@ -166,22 +158,12 @@ class _Work(NamedTuple):
     seed: int
 
 
-def _outcomes(circuit: QuantumCircuit, counts: dict[str, int], shots: int) -> Outcomes:
-    """From Aer's hexadecimal numbers, classical bit 0 lowest."""
-    size = -(-circuit.num_clbits // 8)
-    octets = b"".join(int(word, 16).to_bytes(size, "little") for word in counts)
-    rows = np.frombuffer(octets, dtype=np.uint8).reshape(len(counts), size)
-    bits = np.unpackbits(rows, axis=1, count=circuit.num_clbits, bitorder="little").astype(bool)
-    weights = np.array(list(counts.values()), dtype=np.int64)
-    return Outcomes.from_bits(bits, weights, registers=registers_of(circuit), shots=shots)
-
-
 def _known(circuit: QuantumCircuit) -> QuantumCircuit:
     """The circuit; where it has a gate that Aer does not know, that in gates which Aer knows."""
     circuit = without_boxes(circuit)
-    if _gate_names().issuperset(circuit.count_ops().keys() - {"barrier"}):
+    if gate_names(AUTOMATIC).issuperset(circuit.count_ops().keys() - {"barrier"}):
         return circuit
-    known: QuantumCircuit = _pass_manager().run(circuit)
+    known: QuantumCircuit = pass_manager(AUTOMATIC).run(circuit)
     return known
 
 
@@ -194,13 +176,3 @@ def _simulator(model: bytes) -> AerSimulator:
 @lru_cache(maxsize=4)
 def _probabilities(model: bytes) -> NoisyProbabilities:
     return NoisyProbabilities(pickle.loads(model))
-
-
-@lru_cache(maxsize=1)
-def _gate_names() -> frozenset[str]:
-    return frozenset(AerSimulator().operation_names)
-
-
-@lru_cache(maxsize=1)
-def _pass_manager() -> PassManager:
-    return generate_preset_pass_manager(optimization_level=0, backend=AerSimulator())

@@ -48,7 +48,7 @@ class NoisyProbabilities:
         used = {qubit for entry in circuit.data if entry.name not in WITHOUT_EFFECT for qubit in entry.qubits}
         if len(used) > _MAX_QUBITS:
             return False
-        estimates = costs.predict(costs.counted(len(used), len(circuit.data)), shots, noisy=True)
+        estimates = costs.estimate(costs.counted(len(used), len(circuit.data)), shots, noisy=True)
         seconds = {estimate.method: estimate.seconds for estimate in estimates}
         return seconds["density_matrix"] < seconds["statevector"] + _MODEL_SECONDS
 

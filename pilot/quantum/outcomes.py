@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, QPUError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
@@ -73,6 +73,39 @@ class Outcomes:
         """Pack `bits`, of shape `(n_outcomes, num_bits)`, one column a classical bit."""
         packed = np.packbits(bits, axis=1, bitorder="little")
         return cls(registers=registers, num_bits=bits.shape[1], packed=packed, weights=weights, shots=shots)
+
+    @classmethod
+    def from_counts(cls, circuit: QuantumCircuit, counts: Mapping[str, float], shots: int | None) -> Self:
+        """Outcomes of `circuit` from its counts, or from its probabilities where `shots` is None.
+
+        Args:
+            circuit: that ran.
+            counts: by bit string as Qiskit writes it (bit 0 rightmost, registers set apart by a space), or by
+                hexadecimal number (``0x1f``).
+            shots: how many times the circuit was sampled.
+
+        Raises:
+            QPUError: a key has other digits, or other than one for each classical bit; or a count is not whole.
+        """
+        bits = np.zeros((len(counts), circuit.num_clbits), dtype=bool)
+        registers = registers_of(circuit)
+        by_register = [place for register in registers for place in register.places]
+        for row, text in zip(bits, counts, strict=True):
+            if text.startswith("0x"):
+                octets = int(text, 16).to_bytes(-(-len(row) // 8), "little")
+                row[:] = np.unpackbits(np.frombuffer(octets, np.uint8), count=len(row), bitorder="little")
+                continue
+            digits = text.replace(" ", "")[::-1]
+            places = by_register if " " in text or len(digits) != len(row) else range(len(row))
+            if len(places) != len(digits) or not set(digits) <= {"0", "1"}:
+                raise QPUError(f"circuit {circuit.name!r} has {len(row)} bits, its counts have the key {text!r}")
+            row[list(places)] = [digit == "1" for digit in digits]
+        weights = np.array(list(counts.values()), np.float64)
+        if shots is not None and (weights % 1).any():
+            raise QPUError(f"circuit {circuit.name!r}: {shots} shots gave counts that are not whole numbers")
+        return cls.from_bits(
+            bits, weights if shots is None else weights.astype(np.int64), registers=registers, shots=shots
+        )
 
     def bits(self, register: str | None = None) -> NDArray[np.uint8]:
         """The outcomes as zeros and ones, `(n_outcomes, width)`: column `j` is bit `j` of the register.
@@ -228,18 +261,23 @@ def nearest_probabilities(weights: ArrayLike) -> NDArray[np.float64]:
     return probabilities
 
 
-def draw_seeds(seed: np.random.Generator | int | None, number: int) -> list[int]:
+def draw_seeds(seed: np.random.Generator | int | Sequence[int] | None, number: int) -> list[int]:
     """So many seeds of 31 bits, which is what Aer takes.
 
-    An integer gives the same ones at each call, a generator goes on from call to call, None is random.
+    An integer, or several, give the same ones at each call, a generator goes on from call to call, None is random.
 
     Raises:
         DescriptionError: the seed is another thing.
     """
     if isinstance(seed, np.random.Generator):
         return [int(one) for one in seed.integers(1 << 31, size=number)]
-    if seed is not None and (not isinstance(seed, Integral) or isinstance(seed, bool) or int(seed) < 0):
+    if not (seed is None or isinstance(seed, list | tuple) or is_whole(seed, 0)):
         raise DescriptionError(
             f"seed: {seed!r} was given; allowed: a whole number of at least 0, or None", field="seed", given=seed
         )
     return [int(one) for one in np.random.SeedSequence(seed).generate_state(number) >> 1]
+
+
+def is_whole(given: object, least: int = 1) -> bool:
+    """A whole number of at least ``least``."""
+    return isinstance(given, Integral) and not isinstance(given, bool) and int(given) >= least

@@ -39,7 +39,8 @@ from qiskit.synthesis import ProductFormula
 
 from pilot.errors import DescriptionError
 from pilot.quantum.blocks import with_qubits
-from pilot.quantum.programs.definitions import Change, changed, defined, opened, truly_named
+from pilot.quantum.programs.definitions import Change, changed, opened
+from pilot.quantum.programs.gate_names import defined, truly_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

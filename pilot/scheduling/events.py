@@ -5,19 +5,15 @@ The controller takes the ones and returns the others; the manager feeds it and c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
 from pilot.resources import Node, QPUInfo, Resources
 from pilot.results import Outcome
+from pilot.scheduling.policies import Scaling
+from pilot.scheduling.records import TaskRecord
 from pilot.states import PilotState
-
-if TYPE_CHECKING:
-    from pilot.scheduling.records import Entry
-    from pilot.scheduling.scalers import Scaling
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -86,7 +82,7 @@ class PilotExpiring(Event, frozen=True):
 class TasksSubmitted(Event, frozen=True):
     """New tasks, in the order of their ids."""
 
-    entries: list[Entry]
+    entries: list[TaskRecord]
 
 
 class OutcomesArrived(Event, frozen=True):
@@ -173,6 +169,14 @@ class Closed(Event, frozen=True):
     """The manager ends: every unfinished task is cancelled, every pilot stopped."""
 
 
+class CommandFailed(Event, frozen=True):
+    """A command could not be carried out."""
+
+    command: Command
+    #: What went wrong, such as "MemoryError: no room".
+    error: str
+
+
 class Command(msgspec.Struct, frozen=True):
     """Base of all commands."""
 
@@ -193,7 +197,7 @@ class AskPilot(Command, frozen=True):
     scaler: str | None = None
 
 
-class TellStranded(Command, frozen=True):
+class WarnUnservable(Command, frozen=True):
     """So many tasks wait for another pilot, since none can serve them any more: for so many seconds (None: for ever),
     then they fail. Said when the first ones begin to wait."""
 
@@ -230,9 +234,9 @@ class SendBatch(Command, frozen=True):
     pilot: str
     batch: int
     resources: Resources
-    entries: list[Entry]
+    entries: list[TaskRecord]
     #: Seconds after which a worker gives back what it has not begun.
-    patience: float
+    give_back_after: float
     #: Its worker must have nothing else.
     alone: bool
 
@@ -247,13 +251,13 @@ class SendCancel(Command, frozen=True):
 class Settle(Command, frozen=True):
     """These tasks are over: each with its outcome."""
 
-    pairs: list[tuple[Entry, Outcome]]
+    pairs: list[tuple[TaskRecord, Outcome]]
 
 
 class Fail(Command, frozen=True):
     """These tasks are over without an outcome: with an error of this class."""
 
-    entries: list[Entry]
+    entries: list[TaskRecord]
     error: str
     reason: str
 
@@ -261,7 +265,7 @@ class Fail(Command, frozen=True):
 class Link(msgspec.Struct, frozen=True, gc=False):
     """A task that fails since one that it depends on has failed or was cancelled."""
 
-    entry: Entry
+    entry: TaskRecord
     reason: str
     #: The task that it depends on itself; and the one whose end is the first cause, so many links away.
     cause: int
@@ -278,7 +282,7 @@ class FailDependents(Command, frozen=True):
 class RecordAttempt(Command, frozen=True):
     """An attempt ended without a result that counts."""
 
-    entry: Entry
+    entry: TaskRecord
     #: The pilot's name.
     pilot: str
     reason: str

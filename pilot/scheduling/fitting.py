@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 
 import msgspec
 
@@ -23,14 +22,12 @@ def described(
     one task at a time has."""
     node = Node("", "", description.cores, [""] * description.gpus_per_node, memory)
     nodes = [node] * description.number_of_nodes
-    walltime = description.walltime
-    seconds = walltime.total_seconds() if isinstance(walltime, timedelta) else None
     return Capacity(
         names,
         name,
         description.labels,
         nodes,
-        seconds,
+        description.seconds,
         qpus=dict.fromkeys(devices),
         simulators=tuple(name for name in description.qpus if name not in devices),
     )
@@ -61,9 +58,9 @@ def misfit(terms: Terms, pilot: Capacity) -> str | None:
         reasons.append(reason)
     else:
         return " and ".join(reasons)
-    if terms.walltime is not None and pilot.seconds is not None and pilot.seconds < terms.walltime:
+    if terms.duration is not None and pilot.seconds is not None and pilot.seconds < terms.duration:
         left = max(0.0, math.floor(10 * pilot.seconds) / 10)  # rounded up it could be as much as is needed
-        return f"{pilot.name} has {left:.10g} s of walltime left, {terms.walltime:.10g} s are needed"
+        return f"{pilot.name} has {left:.10g} s of walltime left, {terms.duration:.10g} s are needed"
     return None
 
 

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from operator import index, itemgetter
 
+from pilot.errors import PluginError
 from pilot.interfaces import Policy
-from pilot.resources import Option, Terms
+from pilot.resources import Candidate, Option, Terms
 from pilot.scheduling import events
+from pilot.scheduling.events import Command
 from pilot.scheduling.fitting import concrete, misfit
-from pilot.scheduling.records import BATCH_SECONDS, PATIENCE, PATIENCE_SECONDS, Entry, PilotLedger, Sent
+from pilot.scheduling.queue import TaskQueue
+from pilot.scheduling.records import (
+    BATCH_SECONDS,
+    GIVE_BACK_FACTOR,
+    GIVE_BACK_SECONDS,
+    PilotRecord,
+    SentBatch,
+    TaskRecord,
+)
 from pilot.states import TaskState
 
-#: Tasks in a batch at most.
+#: Tasks in a batch at most, and tasks that a policy is asked to assign at once.
 BATCH_TASKS = 1000
+ASSIGNED_TASKS = 1000
 #: The end of a lane is cut in batches of no less work than this (seconds), however many slots there are.
 SMALLEST_BATCH_SECONDS = 0.002
 #: A device gets half of its share of the work at a time while a job waits for less than this part of the time that
@@ -28,35 +39,40 @@ CHEAP_WAIT = 0.05
 #: most for so many.
 LINGER, LINGER_SECONDS = 0.1, 0.25
 #: A device gives back what it has not begun no sooner than this.
-DEVICE_PATIENCE_SECONDS = 60.0
+DEVICE_GIVE_BACK_SECONDS = 60.0
 
 
-class Placement:
-    """Cuts batches off lanes for pilots. It alone says where a task goes."""
+class Placer:
+    """Cuts batches off the lanes for pilots. It alone says where a task goes; the policy is asked.
 
-    def __init__(self, policy: Policy) -> None:
+    A policy that raises, or whose answer makes no sense, fails the tasks that it was asked about, and nothing else.
+    """
+
+    def __init__(self, policy: Policy, queue: TaskQueue) -> None:
         self._policy = policy
-        #: When a task for devices came last, by lane.
-        self._arrived: dict[Terms, float] = {}
+        self._queue = queue
+        self._has_order = type(policy).order is not Policy.order
+        self._assigns = type(policy).assign is not Policy.assign
         #: Number of the last batch.
         self.batch = 0
 
-    def arrived(self, terms: Terms, now: float) -> None:
-        """A new task is in this lane."""
-        if terms.resources.qpu:
-            self._arrived[terms] = now
-
-    def place(
-        self, lanes: dict[Terms, deque[Entry]], pilots: Sequence[PilotLedger], now: float, commands: list[Any]
-    ) -> None:
+    def place(self, pilots: Sequence[PilotRecord], now: float, commands: list[Command]) -> None:
         """Send batches as long as a lane has tasks and a pilot that fits has credit; lanes that run empty are removed.
 
         A lane that waits for cores keeps those behind it from taking them: short tasks, which are sent ahead, would
         leave no slot to a long one, and tasks of one core none to one of two. One that waits for GPUs does so to those
         that need GPUs. One that waits for a device keeps nobody from anything.
         """
-        waiting = [(terms, lane) for terms, lane in lanes.items() if lane]
-        waiting.sort(key=lambda item: (-item[0].priority, item[1][0].id))
+        lanes = self._queue.lanes
+        if self._has_order:
+            self._sort_lanes(now, commands)
+            waiting = list(lanes.items())
+        else:
+            waiting = [(terms, lane) for terms, lane in lanes.items() if lane]
+            waiting.sort(key=lambda item: (-item[0].priority, item[1][0].id))
+        if self._assigns:
+            self._assign([terms for terms, _ in waiting if terms.resources.qpu], pilots, now, commands)
+            waiting = [(terms, lane) for terms, lane in waiting if not terms.resources.qpu]
         active = list(pilots)
         promised: set[str] = set()  # pilots whose GPUs a lane waits for
         for terms, lane in waiting:
@@ -72,7 +88,7 @@ class Placement:
             self._send_off(lane, terms, fitting, now, commands)
             if not lane:
                 del lanes[terms]
-                self._arrived.pop(terms, None)
+                self._queue.last_arrivals.pop(terms, None)
                 continue
             if needs.qpu:
                 continue
@@ -87,20 +103,128 @@ class Placement:
                     waited_for = [max(waited_for, key=lambda pilot: pilot.cores - pilot.used_cores)]
                 active = [pilot for pilot in active if pilot not in waited_for]
 
-    def _gathers(self, terms: Terms, fitting: list[PilotLedger], now: float) -> bool:
+    # ---- the policy -----------------------------------------------------------------------------------------
+
+    def _sort_lanes(self, now: float, commands: list[Command]) -> None:
+        """Each lane in the policy's order, the lanes by their first tasks; empty ones are removed."""
+        lanes, failed, why = self._queue.lanes, list[TaskRecord](), ""
+        keyed = []
+        for number, lane in enumerate(lanes.values()):
+            for record in lane:
+                try:
+                    keyed.append((self._policy.order(record, now), record.id, number, record))
+                except Exception as error:
+                    failed.append(record)
+                    why = why or self._complaint("order", error)
+        try:
+            keyed.sort(key=itemgetter(0, 1))
+        except Exception as error:  # keys that cannot be compared
+            failed += [record for *_, record in keyed]
+            why, keyed = self._complaint("order", error), []
+        terms, ordered = list(lanes), dict[int, deque[TaskRecord]]()
+        for *_, number, record in keyed:
+            ordered.setdefault(number, deque()).append(record)
+        lanes.clear()
+        lanes.update((terms[number], lane) for number, lane in ordered.items())
+        if failed:
+            self._queue.fail(failed, "PluginError", why, commands)
+
+    def _ask(self, terms: Terms, candidates: list[Candidate]) -> tuple[Candidate, str]:
+        try:
+            choice, reason = self._policy.choose(terms, candidates)
+        except Exception as error:
+            raise PluginError(self._complaint("choose", error)) from error
+        if choice not in candidates:
+            raise PluginError(f"{self._complaint('choose')} returned {choice!r}, which is no candidate")
+        return choice, str(reason)
+
+    def _complaint(self, method: str, error: Exception | None = None) -> str:
+        what = f"the policy {type(self._policy).__name__}: {method}"
+        return what if error is None else f"{what} raised {type(error).__name__}: {error}"
+
+    def _assign(
+        self, all_terms: Sequence[Terms], pilots: Sequence[PilotRecord], now: float, commands: list[Command]
+    ) -> None:
+        """Send tasks for QPUs where the policy wants them, as far as there is room."""
+        from pilot.scheduling.assigning import Rows  # NumPy is loaded where such a policy is used only
+
+        records = [record for terms in all_terms for record in self._queue.lanes[terms]]
+        if not records or not any(device.has_room for pilot in pilots for device in pilot.devices.values()):
+            return
+        try:
+            records.sort(key=lambda record: (self._policy.order(record, now), record.id))
+            del records[ASSIGNED_TASKS:]
+            rows = Rows(records, pilots, now)
+            numbers = list(map(index, self._policy.assign(records, rows.table, now)))
+            if len(numbers) != len(records):
+                raise ValueError(f"{len(numbers)} numbers for {len(records)} tasks")
+        except Exception as error:
+            self._fail_queued(records, self._complaint("assign", error), commands)
+            return
+        groups: dict[tuple[int, Terms], deque[TaskRecord]] = {}
+        wrong = []
+        for number, record in zip(numbers, records, strict=True):
+            if number == -1:
+                continue
+            if 0 <= number < len(rows.columns) and rows.options(record.terms)[number] is not None:
+                groups.setdefault((number, record.terms), deque()).append(record)
+            else:
+                wrong.append(record)
+        if wrong:
+            reason = f"{self._complaint('assign')} returned QPUs that do not exist or cannot run the tasks"
+            self._fail_queued(wrong, reason, commands)
+        for (number, terms), group in groups.items():
+            pilot, name = rows.columns[number]
+            option = rows.options(terms)[number]
+            assert option is not None
+            reason = f"the policy {type(self._policy).__name__} chose {name} of {pilot.name}"
+            self._send_group(group, pilot, option, reason, now, commands)
+
+    def _send_group(
+        self,
+        group: deque[TaskRecord],
+        pilot: PilotRecord,
+        option: Option,
+        reason: str,
+        now: float,
+        commands: list[Command],
+    ) -> None:
+        """Batches of tasks that are meant for one QPU, as long as it has credit."""
+        device = pilot.devices[option.resources.qpu]
+        most = min(BATCH_TASKS, (device.info.max_circuits if device.info else None) or BATCH_TASKS)
+        while group and pilot.is_free(group[0].terms, option.resources, group[0].seconds, now):
+            records = [group.popleft()]
+            while group and len(records) < most and not records[0].suspect and not group[0].suspect:
+                records.append(group.popleft())
+            self._queue.remove([record.id for record in records])
+            expected = sum(record.weight for record in records) * (device.rate or 1.0)
+            commands.append(self._send(records, pilot, option, expected, reason))
+
+    def _fail_queued(self, failed: Sequence[TaskRecord], reason: str, commands: list[Command]) -> None:
+        self._queue.remove([record.id for record in failed])
+        self._queue.fail(failed, "PluginError", reason, commands)
+
+    # ---- lanes ----------------------------------------------------------------------------------------------
+
+    def _gathers(self, terms: Terms, fitting: list[PilotRecord], now: float) -> bool:
         """True while tasks for devices that queue their jobs still come in: they go out together then."""
         devices = (one.devices[way.resources.qpu] for one in fitting for way in concrete(terms, one.capacity(now)))
         waits = [device.queue for device in devices]
         linger = min(LINGER * max(waits, default=0.0), LINGER_SECONDS)
-        return now - self._arrived.get(terms, float("-inf")) < linger
+        return now - self._queue.last_arrivals.get(terms, float("-inf")) < linger
 
     def _send_off(
-        self, lane: deque[Entry], terms: Terms, fitting: list[PilotLedger], now: float, commands: list[Any]
+        self, lane: deque[TaskRecord], terms: Terms, fitting: list[PilotRecord], now: float, commands: list[Command]
     ) -> None:
         """Batches off the front of a lane, as long as these pilots have credit."""
-        cores = -1.0
+        cores, failed, why = -1.0, list[TaskRecord](), ""
         while lane and fitting:
-            choice = self._choose(lane[0], terms, fitting, now)
+            try:
+                choice = self._choose(lane[0], terms, fitting, now)
+            except PluginError as error:
+                failed.append(lane.popleft())
+                why = str(error)
+                continue
             if choice is None:
                 break
             pilot, option, reason = choice
@@ -112,18 +236,20 @@ class Placement:
             slots = cores / option.resources.cores
             most = 1 if option.resources.ranks or not pilot.has_ample_time(terms, now) else BATCH_TASKS
             commands.append(self._cut(lane, pilot, option, slots, most, reason))
+        if failed:
+            self._queue.fail(failed, "PluginError", why, commands)
 
     def _choose(
-        self, entry: Entry, terms: Terms, fitting: list[PilotLedger], now: float
-    ) -> tuple[PilotLedger, Option, str] | None:
+        self, record: TaskRecord, terms: Terms, fitting: list[PilotRecord], now: float
+    ) -> tuple[PilotRecord, Option, str] | None:
         """Where the next task of a lane goes now, and with what; None: it waits."""
-        seconds, needs = entry.seconds, terms.resources
+        seconds, needs = record.seconds, terms.resources
         if not terms.others and not needs.qpu:
             only = Option(needs)
             free = {pilot.id: pilot for pilot in fitting if pilot.is_free(terms, needs, seconds, now)}
             if not free:
                 return None
-            choice, reason = self._policy.choose(terms, [pilot.candidate(only, seconds) for pilot in free.values()])
+            choice, reason = self._ask(terms, [pilot.candidate(only, seconds) for pilot in free.values()])
             return free[choice.id], only, reason
         ways = [(pilot, option) for pilot in fitting for option in concrete(terms, pilot.capacity(now))]
         free = {pilot.id: pilot for pilot, _ in ways}
@@ -134,40 +260,40 @@ class Placement:
         ]
         if not candidates:
             return None
-        choice, reason = self._policy.choose(terms, candidates)
+        choice, reason = self._ask(terms, candidates)
         if terms.others and not needs.qpu and seconds is not None:
             everywhere = [pilot.candidate(option, seconds) for pilot, option in ways]
-            if self._policy.choose(terms, everywhere)[0] not in candidates:
+            if self._ask(terms, everywhere)[0] not in candidates:
                 return None  # what is busy now will still be done with it first
         return free[choice.id], choice.option, reason
 
     def _cut(
-        self, lane: deque[Entry], pilot: PilotLedger, option: Option, slots: float, most: int, reason: str
+        self, lane: deque[TaskRecord], pilot: PilotRecord, option: Option, slots: float, most: int, reason: str
     ) -> events.SendBatch:
         """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
         share = -(-len(lane) // max(1, int(2 * slots)))
         slowness = pilot.slowness * option.slowness
-        total, entries = 0.0, list[Entry]()
-        while lane and len(entries) < most:
-            entry = lane[0]
-            seconds = entry.seconds
-            if entries:
-                if seconds is None or entry.suspect or entries[0].suspect:
+        total, records = 0.0, list[TaskRecord]()
+        while lane and len(records) < most:
+            record = lane[0]
+            seconds = record.seconds
+            if records:
+                if seconds is None or record.suspect or records[0].suspect:
                     break  # alone: not known yet how long it takes, or its last worker died
                 after = (total + seconds) * slowness
-                if after > BATCH_SECONDS or (len(entries) >= share and after > SMALLEST_BATCH_SECONDS):
+                if after > BATCH_SECONDS or (len(records) >= share and after > SMALLEST_BATCH_SECONDS):
                     break
             total += seconds or 0.0
-            entries.append(lane.popleft())
-        return self._send(entries, pilot, option, total * slowness, reason)
+            records.append(lane.popleft())
+        return self._send(records, pilot, option, total * slowness, reason)
 
     def _cut_for_device(
         self,
-        lane: deque[Entry],
+        lane: deque[TaskRecord],
         terms: Terms,
-        pilot: PilotLedger,
+        pilot: PilotRecord,
         option: Option,
-        fitting: list[PilotLedger],
+        fitting: list[PilotRecord],
         reason: str,
         now: float,
     ) -> events.SendBatch:
@@ -185,31 +311,31 @@ class Placement:
         usual = sum(known) / len(known) if known else 1.0
         rate = device.rate or usual
         part = (1 / rate) / sum(1 / (one.rate or usual) for one in others)
-        share = part * (sum(entry.weight for entry in lane) + sum(one.weight for one in others)) - device.weight
+        share = part * (sum(record.weight for record in lane) + sum(one.weight for one in others)) - device.weight
         if device.queue < CHEAP_WAIT * share * rate:
             share /= 2
         most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
-        weight, entries = 0.0, list[Entry]()
-        while lane and len(entries) < most:
-            entry = lane[0]
-            if entries and (weight + entry.weight / 2 > share or entry.suspect or entries[0].suspect):
+        weight, records = 0.0, list[TaskRecord]()
+        while lane and len(records) < most:
+            record = lane[0]
+            if records and (weight + record.weight / 2 > share or record.suspect or records[0].suspect):
                 break
-            weight += entry.weight
-            entries.append(lane.popleft())
-        return self._send(entries, pilot, option, weight * rate, reason)
+            weight += record.weight
+            records.append(lane.popleft())
+        return self._send(records, pilot, option, weight * rate, reason)
 
     def _send(
-        self, entries: list[Entry], pilot: PilotLedger, option: Option, expected: float, reason: str
+        self, records: list[TaskRecord], pilot: PilotRecord, option: Option, expected: float, reason: str
     ) -> events.SendBatch:
         self.batch += 1
-        for entry in entries:
-            entry.state = TaskState.BOUND
-            entry.pilot = pilot.id
-            entry.batch = self.batch
-            entry.reason = reason
+        for record in records:
+            record.state = TaskState.BOUND
+            record.pilot = pilot.id
+            record.batch = self.batch
+            record.reason = reason
         needs = option.resources
-        pilot.put(self.batch, Sent({entry.id: entry for entry in entries}, needs, expected, option.slowness))
-        patience = max(PATIENCE * expected, PATIENCE_SECONDS)
+        pilot.put(self.batch, SentBatch({record.id: record for record in records}, needs, expected, option.slowness))
+        seconds = max(GIVE_BACK_FACTOR * expected, GIVE_BACK_SECONDS)
         if needs.qpu:
-            patience = max(patience, DEVICE_PATIENCE_SECONDS)
-        return events.SendBatch(pilot.id, self.batch, needs, entries, patience, entries[0].suspect)
+            seconds = max(seconds, DEVICE_GIVE_BACK_SECONDS)
+        return events.SendBatch(pilot.id, self.batch, needs, records, seconds, records[0].suspect)

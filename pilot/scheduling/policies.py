@@ -1,29 +1,187 @@
-"""Which of the pilots with room gets a batch."""
+"""Every policy of the library: which pilot gets a batch, and when to ask for pilots and give them back.
+
+Pure: the time comes with each question, and no policy keeps what it is asked about.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from pilot.interfaces import Candidate, Policy
-from pilot.resources import Terms
+import msgspec
+
+from pilot.descriptions import PilotDescription
+from pilot.errors import DescriptionError
+from pilot.interfaces import Policy
+
+#: So many pilots in a row that fail before they are active mean that none will be.
+FAILED_STARTS = 3
+#: After a pilot was given back, so many times the backlog is a reason not to wait.
+URGENT = 2.0
 
 
 class Balanced(Policy):
-    """The pilot on which the work is expected to be finished first, by measured speed."""
-
-    def choose(self, terms: Terms, candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-        """The one that is expected to finish first; between equals the faster pilot, then the one with more free
-        cores."""
-        best = min(candidates, key=lambda one: (one.expected_wait + one.seconds, one.slowness, -one.free_cores))
-        if len(candidates) == 1:
-            return best, f"{_called(best)} is the only pilot that fits and has room"
-        waits = ", ".join(f"{_called(one)} {one.expected_wait + one.seconds:.3f} s" for one in candidates)
-        return best, f"{_called(best)} is expected to finish first of the pilots with room ({waits})"
+    """By priority, then by submission; the pilot on which the work is expected to be finished first."""
 
 
-def _called(candidate: Candidate) -> str:
-    """The pilot's name, and what the task would have there where that is not a slot."""
-    needs = candidate.option.resources
-    if needs.qpu:
-        return f"{needs.qpu} of {candidate.name}"
-    return f"{candidate.name} ({needs.num_gpus:g} GPUs)" if needs.num_gpus else candidate.name
+# ---- autoscaling -----------------------------------------------------------------------------------------------
+
+
+class Scaling(msgspec.Struct, frozen=True, kw_only=True):
+    """What an autoscaler may do.
+
+    Raises:
+        DescriptionError: a value that is not allowed; the message says which.
+    """
+
+    #: What each of its pilots is.
+    description: PilotDescription
+    #: Pilots at least, also when there is nothing to do; and at most.
+    minimum: int = 0
+    maximum: int = 4
+    #: Seconds after which an idle pilot is given back.
+    idle: float = 60.0
+    #: Seconds of measured work for each core that may be queued before another pilot is a gain.
+    backlog: float = 30.0
+    #: Seconds that there must be too much queued before a pilot is asked for.
+    delay: float = 5.0
+
+    def __post_init__(self) -> None:
+        for field, fine, allowed in (
+            ("minimum", isinstance(self.minimum, int) and self.minimum >= 0, "a whole number of at least 0"),
+            ("maximum", isinstance(self.maximum, int) and self.maximum >= 1, "a whole number of at least 1"),
+            ("minimum", self.minimum <= self.maximum, f"at most maximum ({self.maximum})"),
+            ("idle", self.idle > 0, "seconds above 0"),
+            ("backlog", self.backlog > 0, "seconds above 0"),
+            ("delay", self.delay >= 0, "seconds of at least 0"),
+        ):
+            if not fine:
+                given = getattr(self, field)
+                message = f"autoscale: {field}: {given!r} was given; allowed: {allowed}"
+                raise DescriptionError(message, field=field, given=given)
+        if self.description.renewals:
+            raise self.description.wrong("renewals", "0 with autoscale, which asks for the next pilot itself")
+
+    @property
+    def cores(self) -> int:
+        """Cores of one of its pilots."""
+        return self.description.cores * self.description.number_of_nodes
+
+
+class Demand(NamedTuple):
+    """The queued tasks that a pilot of the template could run, and what there is for them."""
+
+    tasks: int = 0
+    #: Cores that those would take, all at once, of which it is known how long they take; and their core-seconds.
+    known: float = 0.0
+    work: float = 0.0
+    #: Cores that those would take of which it is not known yet.
+    unknown: float = 0.0
+    #: Cores of the pilots that fit and are active or on their way; and of the latter alone.
+    cores: float = 0.0
+    on_the_way: float = 0.0
+
+
+class Member(NamedTuple):
+    """A pilot that the autoscaler asked for and that nobody has told to end."""
+
+    id: str
+    active: bool
+    #: It has tasks.
+    busy: bool
+    #: Tasks that it has finished.
+    finished: int
+
+
+class Decision(NamedTuple):
+    """How many pilots to ask for, and which to give back."""
+
+    ask: int
+    drain: tuple[str, ...]
+
+
+class Autoscaler:
+    """Decides for one template. Ask it about once a second."""
+
+    def __init__(self, scaling: Scaling) -> None:
+        self.scaling = scaling
+        self._too_much_since: float | None = None
+        self._gave_back: float | None = None
+        #: Pilot → since when it is idle, and how many tasks it had finished then.
+        self._idle: dict[str, tuple[float, int]] = {}
+        self._failed_starts = 0
+
+    @property
+    def paused(self) -> bool:
+        """True when its pilots do not start: it asks for no more."""
+        return self._failed_starts >= FAILED_STARTS
+
+    def started(self) -> None:
+        """One of its pilots is active."""
+        self._failed_starts = 0
+
+    def failed(self) -> None:
+        """One of its pilots failed before it was active."""
+        self._failed_starts += 1
+
+    def decide(self, now: float, demand: Demand, members: Sequence[Member], asked: int = 0) -> Decision:
+        """What to do now.
+
+        Args:
+            now: seconds by a clock that never steps.
+            demand: what is queued.
+            members: its pilots.
+            asked: pilots that it decided to ask for and that are not among the members yet.
+        """
+        alive = len(members) + asked
+        idle = self._idle_for(now, members)
+        return Decision(self._ask(now, demand, alive), self._give_back(now, demand, alive, idle))
+
+    def _idle_for(self, now: float, members: Sequence[Member]) -> dict[str, float]:
+        known, self._idle = self._idle, {}
+        for one in members:
+            if one.active:
+                since, finished = known.get(one.id, (now, one.finished))
+                self._idle[one.id] = (now if one.busy or one.finished != finished else since, one.finished)
+        return {id: now - since for id, (since, _) in self._idle.items()}
+
+    def _ask(self, now: float, demand: Demand, alive: int) -> int:
+        wanted = self._wanted(demand)
+        if not wanted:
+            self._too_much_since = None
+        elif self._too_much_since is None:
+            self._too_much_since = now
+        if self.paused:
+            return 0
+        missing = max(0, self.scaling.minimum - alive)
+        if self._too_much_since is None or now - self._too_much_since < self.scaling.delay:
+            return missing
+        calm = self._gave_back is not None and now - self._gave_back < self.scaling.idle
+        if calm and not self._is_urgent(demand):
+            return missing
+        self._too_much_since = None
+        return max(missing, min(wanted, self.scaling.maximum - alive))
+
+    def _wanted(self, demand: Demand) -> int:
+        """How many more pilots the backlog is worth, whatever the maximum."""
+        if not demand.tasks:
+            return 0
+        unknown = max(0.0, demand.unknown - demand.on_the_way)
+        way = max(0.0, demand.on_the_way - demand.unknown)
+        known = min(demand.work / self.scaling.backlog - demand.cores, demand.known - way)
+        cores = unknown + max(0.0, known)
+        return max(-int(-cores // self.scaling.cores), 0 if demand.cores else 1)
+
+    def _is_urgent(self, demand: Demand) -> bool:
+        cores = max(demand.cores, self.scaling.cores)
+        much = demand.work > URGENT * self.scaling.backlog * cores
+        return much or demand.unknown - demand.on_the_way > URGENT * self.scaling.cores
+
+    def _give_back(self, now: float, demand: Demand, alive: int, idle: dict[str, float]) -> tuple[str, ...]:
+        if demand.tasks:
+            return ()
+        long = sorted((id for id, seconds in idle.items() if seconds >= self.scaling.idle), key=lambda id: -idle[id])
+        given = tuple(long[: max(0, alive - self.scaling.minimum)])
+        if given:
+            self._gave_back = now
+        return given

@@ -1,12 +1,11 @@
-"""What the controller knows of each function, task and pilot. It alone writes here; no decision is taken here."""
+"""What is known of each function, task, batch, QPU and pilot. Only scheduling writes here; nothing is decided here."""
 
 from __future__ import annotations
 
 import msgspec
 
 from pilot.descriptions import PilotDescription
-from pilot.interfaces import Candidate
-from pilot.resources import ROUNDING, Capacity, Node, Option, QPUInfo, Resources, Terms
+from pilot.resources import ROUNDING, Candidate, Capacity, Node, Option, QPUEstimate, QPUInfo, Resources, Terms
 from pilot.results import Attempt, Value
 from pilot.scheduling.fitting import described
 from pilot.states import PilotState, TaskState, is_final
@@ -22,7 +21,7 @@ NEWEST = 0.3
 #: Seconds of measured work that make a batch.
 BATCH_SECONDS = 0.05
 #: A worker gives back what it has not begun after this many times the expected time, and at least so many seconds.
-PATIENCE, PATIENCE_SECONDS = 4.0, 0.2
+GIVE_BACK_FACTOR, GIVE_BACK_SECONDS = 4.0, 0.2
 #: A task without a walltime starts when this many times the mean of its function is left of the pilot's walltime, or
 #: when the pilot has so much of it left that no other one would have more.
 TAKES_LONGER = 1.5
@@ -31,8 +30,14 @@ FRESH = 0.9
 QUEUES_LONGER, RENEWAL_SECONDS = 1.5, 30.0
 
 
-class Function:
-    """A function as the controller sees it: its digest and how long it takes."""
+#: Reasons that an attach reads back from the journal: of an attempt that counts as one of the user's retries, and how
+#: the reasons begin for which a pilot is queued again.
+RAISED_REASON = "it raised"
+STARTED_AGAIN, TAKEN_AWAY = "started again: ", "asked for again, the site took it: "
+
+
+class FunctionRecord:
+    """A function: its digest and how long it takes."""
 
     __slots__ = ("digest", "id", "name", "seconds")
 
@@ -48,15 +53,15 @@ class Function:
         self.seconds = seconds if self.seconds is None else self.seconds + NEWEST * (seconds - self.seconds)
 
 
-class Entry(msgspec.Struct, gc=False, eq=False):
-    """A task as the controller sees it. Lives on behind the user's handle, without its payload, for the record.
+class TaskRecord(msgspec.Struct, gc=False, eq=False):
+    """A task. It lives on behind the user's handle, without its payload.
 
     It is no part of any cycle, and the garbage collector need not look at it: with 200,000 tasks that takes a third of
     the time.
     """
 
     id: int
-    function: Function
+    function: FunctionRecord
     payload: Value
     terms: Terms
     name: str | None
@@ -85,6 +90,10 @@ class Entry(msgspec.Struct, gc=False, eq=False):
     values: dict[int, Value] | None = None
     #: How long it takes, in units that are the same for all tasks of its function.
     weight: float = 1.0
+    #: When it was submitted, by the clock of the events.
+    arrived: float = 0.0
+    #: What is known of its circuit on each QPU.
+    estimates: tuple[QPUEstimate, ...] = ()
 
     def take_value(self, task: int, value: Value) -> None:
         """A task that it needs is done."""
@@ -110,12 +119,14 @@ class Entry(msgspec.Struct, gc=False, eq=False):
         return None if seconds is None else seconds * self.weight
 
 
-class Sent:
-    """A batch on its way."""
+class SentBatch:
+    """A batch that was sent and is not over."""
 
     __slots__ = ("cores", "entries", "expected", "gpus", "qpu", "slowness", "weight")
 
-    def __init__(self, entries: dict[int, Entry], resources: Resources, expected: float, slowness: float = 1.0) -> None:
+    def __init__(
+        self, entries: dict[int, TaskRecord], resources: Resources, expected: float, slowness: float = 1.0
+    ) -> None:
         self.entries = entries
         self.cores = resources.cores
         self.gpus = resources.all_gpus
@@ -126,8 +137,8 @@ class Sent:
         self.slowness = slowness
 
 
-class Device:
-    """A QPU of a pilot as the controller sees it."""
+class DeviceRecord:
+    """A QPU of a pilot."""
 
     __slots__ = ("batches", "expected", "info", "rate", "weight")
 
@@ -151,6 +162,11 @@ class Device:
         return None
 
     @property
+    def has_room(self) -> bool:
+        """True when it takes another batch now."""
+        return self.closed is None and self.batches < DEVICE_DEPTH
+
+    @property
     def queue(self) -> float:
         """Seconds that a job waits before it runs, as far as it says."""
         return (self.info.expected_wait if self.info is not None else None) or 0.0
@@ -160,15 +176,15 @@ class Device:
         rate = max(seconds - self.queue, 0.1 * seconds) / weight
         self.rate = rate if self.rate is None else self.rate + NEWEST * (rate - self.rate)
 
-    def put(self, sent: Sent, sign: int = 1) -> None:
+    def put(self, sent: SentBatch, sign: int = 1) -> None:
         """It gets a batch, or (``sign`` -1) is done with it."""
         self.batches += sign
         self.expected = self.expected + sign * sent.expected if self.batches else 0.0
         self.weight = self.weight + sign * sent.weight if self.batches else 0.0
 
 
-class PilotLedger:
-    """A pilot as the controller sees it."""
+class PilotRecord:
+    """A pilot."""
 
     def __init__(
         self,
@@ -191,17 +207,17 @@ class PilotLedger:
         #: Why it is in its state.
         self.reason = ""
         #: Why its job is pending, in the resource manager's words.
-        self.words = ""
+        self.pending = ""
         #: What it has when all its nodes have joined, as described.
         self.described = described(description, memory, self.names, self.name, devices)
-        self.devices = {name: Device() for name in devices}
+        self.devices = {name: DeviceRecord() for name in devices}
         self._length = self.described.seconds
         self._most_nodes = 0
         self._seen(list(self.described.nodes))
         self.restarts = description.restarts
         #: How often the site took its job away.
         self.taken = 0
-        self.sent: dict[int, Sent] = {}
+        self.sent: dict[int, SentBatch] = {}
         self.used_cores = 0.0
         self.used_gpus = 0.0
         self.expected = 0.0
@@ -264,12 +280,12 @@ class PilotLedger:
         if self._length is None:  # the site's limit
             self._length = seconds_left
             drain = self.description.drain
-            self.drain_seconds = min(60.0, seconds_left / 10) if drain is None else drain
+            self.drain_seconds = min(60.0, seconds_left / 10) if drain is None else drain  # type: ignore[assignment]
         self.ends_at = now + seconds_left
 
     def start_again(self, now: float) -> None:
         """Its job is another one from now on."""
-        self.queued_at, self.ends_at, self.words = now, None, ""
+        self.queued_at, self.ends_at, self.pending = now, None, ""
         self.stopping = self.expiring = False
         self._most_nodes = 0
 
@@ -318,18 +334,18 @@ class PilotLedger:
 
         A function that takes nearly all the time that such a pilot has may still start on a fresh one.
         """
-        if terms.walltime is not None:
-            return terms.walltime
+        if terms.duration is not None:
+            return terms.duration
         if seconds is None or self._length is None:
             return 0.0
         return min(TAKES_LONGER * seconds * self.slowness, FRESH * self._length)
 
     def has_ample_time(self, terms: Terms, now: float) -> bool:
         """True when such a task can be finished here even behind all that was sent already."""
-        if self.ends_at is None or terms.walltime is None:
+        if self.ends_at is None or terms.duration is None:
             return True
-        ahead = PATIENCE * (self.expected / max(1, self.cores) + BATCH_SECONDS) + PATIENCE_SECONDS
-        return self.ends_at - now >= terms.walltime + ahead
+        ahead = GIVE_BACK_FACTOR * (self.expected / max(1, self.cores) + BATCH_SECONDS) + GIVE_BACK_SECONDS
+        return self.ends_at - now >= terms.duration + ahead
 
     def is_free(self, terms: Terms, needs: Resources, seconds: float | None, now: float) -> bool:
         """True when a batch may be sent now: there is credit for it, and time enough to finish it."""
@@ -366,7 +382,8 @@ class PilotLedger:
         """True when it is a GPU that such a batch has to wait for."""
         return needs.num_gpus > 0 and self.used_gpus + needs.all_gpus > self.gpus + ROUNDING
 
-    def put(self, batch: int, sent: Sent) -> None:
+    def put(self, batch: int, sent: SentBatch) -> None:
+        """It gets a batch."""
         self.sent[batch] = sent
         self.used_cores += sent.cores
         self.used_gpus += sent.gpus
@@ -375,7 +392,8 @@ class PilotLedger:
         else:
             self.expected += sent.expected
 
-    def take(self, batch: int) -> Sent | None:
+    def take(self, batch: int) -> SentBatch | None:
+        """It is done with a batch, or that is taken from it; None: it has no such batch."""
         sent = self.sent.pop(batch, None)
         if sent is not None:
             self.used_cores -= sent.cores
@@ -384,9 +402,27 @@ class PilotLedger:
                 device.put(sent, -1)
             else:
                 self.expected -= sent.expected
-            if not self.sent:  # sums of fractions leave crumbs
+            if not self.sent:  # sums of fractions are not exact
                 self.used_cores = self.used_gpus = self.expected = 0.0
         return sent
+
+    def validate(self) -> None:
+        """Raise AssertionError unless what it has in use is the sum over its batches."""
+        sent = list(self.sent.values())
+        on_slots = [batch for batch in sent if batch.qpu not in self.devices]
+        for what, have, parts in (
+            ("cores", self.used_cores, [batch.cores for batch in sent]),
+            ("GPUs", self.used_gpus, [batch.gpus for batch in sent]),
+            ("expected seconds", self.expected, [batch.expected for batch in on_slots]),
+        ):
+            assert abs(have - sum(parts)) < 1e-6, (
+                f"{self.name}: {have} {what} are in use, its batches have {sum(parts)}"
+            )
+        for name, device in self.devices.items():
+            mine = [batch for batch in sent if batch.qpu == name]
+            assert device.batches == len(mine), f"{name} of {self.name} has {device.batches} batches, not {len(mine)}"
+        for number, batch in self.sent.items():
+            assert batch.entries, f"{self.name}: batch {number} is empty"
 
     def candidate(self, option: Option, seconds: float | None) -> Candidate:
         """This pilot, as a policy sees it.

@@ -1,181 +1,125 @@
-"""When to ask for another pilot, and when to give one back. Pure: the time comes with each question.
-
-Slow to act on purpose: a backlog must last (`Scaling.patience`), a pilot must have been idle for long (`Scaling.idle`),
-one that is on its way counts as if it were there, and after giving one back only twice the backlog is a reason to ask
-again soon.
-"""
+"""The autoscalers: what each sees of tasks and pilots, and what becomes of its decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from pilot.resources import Capacity
+from pilot.scheduling import events
+from pilot.scheduling.events import Command
+from pilot.scheduling.fitting import described, misfit
+from pilot.scheduling.pilots import Pilots
+from pilot.scheduling.policies import FAILED_STARTS, Autoscaler, Demand, Member
+from pilot.scheduling.queue import TaskQueue
+from pilot.scheduling.records import PilotRecord
+from pilot.states import PilotState
 
-import msgspec
-
-from pilot.descriptions import PilotDescription
-from pilot.errors import DescriptionError
-
-#: So many pilots in a row that fail before they are active mean that none will be.
-FAILED_STARTS = 3
-#: After a pilot was given back, so many times the backlog is a reason not to wait.
-URGENT = 2.0
-
-
-class Scaling(msgspec.Struct, frozen=True, kw_only=True):
-    """What an autoscaler may do.
-
-    Raises:
-        DescriptionError: a value that is not allowed; the message says which.
-    """
-
-    #: What each of its pilots is.
-    description: PilotDescription
-    #: Pilots at least, also when there is nothing to do; and at most.
-    minimum: int = 0
-    maximum: int = 4
-    #: Seconds after which an idle pilot is given back.
-    idle: float = 60.0
-    #: Seconds of measured work for each core that may be queued before another pilot is a gain.
-    backlog: float = 30.0
-    #: Seconds that there must be too much queued before a pilot is asked for.
-    patience: float = 5.0
-
-    def __post_init__(self) -> None:
-        for field, fine, allowed in (
-            ("minimum", isinstance(self.minimum, int) and self.minimum >= 0, "a whole number of at least 0"),
-            ("maximum", isinstance(self.maximum, int) and self.maximum >= 1, "a whole number of at least 1"),
-            ("minimum", self.minimum <= self.maximum, f"at most maximum ({self.maximum})"),
-            ("idle", self.idle > 0, "seconds above 0"),
-            ("backlog", self.backlog > 0, "seconds above 0"),
-            ("patience", self.patience >= 0, "seconds of at least 0"),
-        ):
-            if not fine:
-                given = getattr(self, field)
-                message = f"autoscale: {field}: {given!r} was given; allowed: {allowed}"
-                raise DescriptionError(message, field=field, given=given)
-        if self.description.renewals:
-            raise self.description.wrong("renewals", "0 with autoscale, which asks for the next pilot itself")
-
-    @property
-    def cores(self) -> int:
-        """Cores of one of its pilots."""
-        return self.description.cores * self.description.number_of_nodes
+#: Seconds between two looks at what an autoscaler should do, and how many tasks of each lane it looks at.
+SCALING_SECONDS = 1.0
+SCALING_SAMPLE = 32
 
 
-class Demand(NamedTuple):
-    """The queued tasks that a pilot of the template could run, and what there is for them."""
+class _Scaler:
+    """An autoscaler, and what a pilot of its template has."""
 
-    tasks: int = 0
-    #: Cores that those would take, all at once, of which it is known how long they take; and their core-seconds.
-    known: float = 0.0
-    work: float = 0.0
-    #: Cores that those would take of which it is not known yet.
-    unknown: float = 0.0
-    #: Cores of the pilots that fit and are active or on their way; and of the latter alone.
-    cores: float = 0.0
-    on_the_way: float = 0.0
-
-
-class Member(NamedTuple):
-    """A pilot that the autoscaler asked for and that nobody has told to end."""
-
-    id: str
-    active: bool
-    #: It has tasks.
-    busy: bool
-    #: Tasks that it has finished.
-    finished: int
+    def __init__(self, event: events.ScalingAsked) -> None:
+        self.id = event.scaler
+        self.decider = Autoscaler(event.scaling)
+        name = event.scaling.description.name
+        self.names = (name,) if name else ()
+        self.template = described(
+            event.scaling.description, event.memory, self.names, f"another {name or 'pilot'}", event.devices
+        )
 
 
-class Decision(NamedTuple):
-    """How many pilots to ask for, and which to give back."""
+class Scalers:
+    """All autoscalers."""
 
-    ask: int
-    drain: tuple[str, ...]
+    def __init__(self, queue: TaskQueue, pilots: Pilots) -> None:
+        self._queue = queue
+        self._pilots = pilots
+        self._by_id: dict[str, _Scaler] = {}
+        self._next_look = float("-inf")
 
+    def capacities(self) -> list[Capacity]:
+        """What pilots have that they may ask for."""
+        return [scaler.template for scaler in self._by_id.values() if not scaler.decider.paused]
 
-class Autoscaler:
-    """Decides for one template. Ask it about once a second."""
+    def is_over(self, scaler: str | None) -> bool:
+        """True when this autoscaler was stopped."""
+        return scaler is not None and scaler not in self._by_id
 
-    def __init__(self, scaling: Scaling) -> None:
-        self.scaling = scaling
-        self._too_much_since: float | None = None
-        self._gave_back: float | None = None
-        #: Pilot → since when it is idle, and how many tasks it had finished then.
-        self._idle: dict[str, tuple[float, int]] = {}
-        self._failed_starts = 0
+    def asked(self, event: events.ScalingAsked, now: float, commands: list[Command]) -> None:
+        """An autoscaler is wanted."""
+        self._by_id[event.scaler] = _Scaler(event)
+        self._next_look = now
+        self.tick(now, commands)
 
-    @property
-    def paused(self) -> bool:
-        """True when its pilots do not start: it asks for no more."""
-        return self._failed_starts >= FAILED_STARTS
+    def stop(self, event: events.ScalingStopAsked, now: float, commands: list[Command]) -> None:
+        """The user ends an autoscaler."""
+        if self._by_id.pop(event.scaler, None) is not None and event.drain:
+            for pilot in list(self._pilots.by_id.values()):
+                if pilot.scaler == event.scaler:
+                    self._pilots.stop(events.PilotStopAsked(pilot.id, drain=True), now, commands)
 
-    def started(self) -> None:
-        """One of its pilots is active."""
-        self._failed_starts = 0
+    def close(self) -> None:
+        """End all of them."""
+        self._by_id.clear()
 
-    def failed(self) -> None:
-        """One of its pilots failed before it was active."""
-        self._failed_starts += 1
+    def pilot_started(self, pilot: PilotRecord) -> None:
+        """A pilot is active."""
+        if pilot.scaler in self._by_id:
+            self._by_id[pilot.scaler].decider.started()
 
-    def decide(self, now: float, demand: Demand, members: Sequence[Member], asked: int = 0) -> Decision:
-        """What to do now.
+    def start_failed(self, scaler: str | None, reason: str, commands: list[Command]) -> None:
+        """A pilot failed before it was active."""
+        if scaler not in self._by_id:
+            return
+        decider = self._by_id[scaler].decider
+        decider.failed()
+        if decider.paused:
+            reason = f"{FAILED_STARTS} of its pilots in a row did not start, the last one because {reason}"
+            commands.append(events.PauseScaling(scaler, reason))
 
-        Args:
-            now: seconds by a clock that never steps.
-            demand: what is queued.
-            members: its pilots.
-            asked: pilots that it decided to ask for and that are not among the members yet.
-        """
-        alive = len(members) + asked
-        idle = self._idle_for(now, members)
-        return Decision(self._ask(now, demand, alive), self._give_back(now, demand, alive, idle))
+    def tick(self, now: float, commands: list[Command]) -> None:
+        """Ask for pilots and give them back."""
+        if not self._by_id or now < self._next_look:
+            return
+        self._next_look = now + SCALING_SECONDS
+        for scaler in self._by_id.values():
+            members = [
+                Member(pilot.id, pilot.state is PilotState.ACTIVE, bool(pilot.sent), pilot.finished)
+                for pilot in self._pilots.by_id.values()
+                if pilot.scaler == scaler.id and pilot.over is None
+            ]
+            asked = sum(command.scaler == scaler.id for command, _ in self._pilots.coming)
+            decision = scaler.decider.decide(now, self._demand(scaler, asked, now), members, asked)
+            wanted = scaler.decider.scaling.description
+            for _ in range(decision.ask):
+                self._pilots.ask(wanted, wanted.name, scaler.names, scaler.template, commands, scaler=scaler.id)
+            for id in decision.drain:
+                reason = "it was idle, and the autoscaler gives it back"
+                self._pilots.drain(self._pilots.by_id[id], reason, commands)
 
-    def _idle_for(self, now: float, members: Sequence[Member]) -> dict[str, float]:
-        known, self._idle = self._idle, {}
-        for one in members:
-            if one.active:
-                since, finished = known.get(one.id, (now, one.finished))
-                self._idle[one.id] = (now if one.busy or one.finished != finished else since, one.finished)
-        return {id: now - since for id, (since, _) in self._idle.items()}
-
-    def _ask(self, now: float, demand: Demand, alive: int) -> int:
-        wanted = self._wanted(demand)
-        if not wanted:
-            self._too_much_since = None
-        elif self._too_much_since is None:
-            self._too_much_since = now
-        if self.paused:
-            return 0
-        missing = max(0, self.scaling.minimum - alive)
-        if self._too_much_since is None or now - self._too_much_since < self.scaling.patience:
-            return missing
-        calm = self._gave_back is not None and now - self._gave_back < self.scaling.idle
-        if calm and not self._is_urgent(demand):
-            return missing
-        self._too_much_since = None
-        return max(missing, min(wanted, self.scaling.maximum - alive))
-
-    def _wanted(self, demand: Demand) -> int:
-        """How many more pilots the backlog is worth, whatever the maximum."""
-        if not demand.tasks:
-            return 0
-        unknown = max(0.0, demand.unknown - demand.on_the_way)
-        way = max(0.0, demand.on_the_way - demand.unknown)
-        known = min(demand.work / self.scaling.backlog - demand.cores, demand.known - way)
-        cores = unknown + max(0.0, known)
-        return max(-int(-cores // self.scaling.cores), 0 if demand.cores else 1)
-
-    def _is_urgent(self, demand: Demand) -> bool:
-        cores = max(demand.cores, self.scaling.cores)
-        much = demand.work > URGENT * self.scaling.backlog * cores
-        return much or demand.unknown - demand.on_the_way > URGENT * self.scaling.cores
-
-    def _give_back(self, now: float, demand: Demand, alive: int, idle: dict[str, float]) -> tuple[str, ...]:
-        if demand.tasks:
-            return ()
-        long = sorted((id for id, seconds in idle.items() if seconds >= self.scaling.idle), key=lambda id: -idle[id])
-        given = tuple(long[: max(0, alive - self.scaling.minimum)])
-        if given:
-            self._gave_back = now
-        return given
+    def _demand(self, scaler: _Scaler, asked: int, now: float) -> Demand:
+        """The queued tasks that a pilot of the template could run, by a sample of each lane."""
+        wanted, cores = scaler.decider.scaling.description, scaler.decider.scaling.cores
+        gpus = wanted.gpus_per_node * wanted.number_of_nodes
+        tasks, known, work, unknown = 0, 0.0, 0.0, 0.0
+        fitting: dict[str, PilotRecord] = {}
+        for terms, lane in self._queue.lanes.items():
+            if not lane or misfit(terms, scaler.template) is not None:
+                continue
+            needs = terms.resources
+            weight = max(needs.cores, cores * needs.all_gpus / gpus if gpus else 0.0)
+            sample = [lane[at].seconds for at in range(0, len(lane), -(-len(lane) // SCALING_SAMPLE))]
+            times = [seconds for seconds in sample if seconds is not None]
+            tasks += len(lane)
+            known += weight * len(lane) * len(times) / len(sample)
+            work += weight * len(lane) * sum(times) / len(sample)
+            unknown += weight * len(lane) * (1 - len(times) / len(sample))
+            for pilot in self._pilots.by_id.values():
+                if misfit(terms, pilot.capacity_to_come(now)) is None and pilot.has_time(terms, sample[0], now):
+                    fitting[pilot.id] = pilot
+        there = sum(pilot.cores for pilot in fitting.values() if pilot.state is PilotState.ACTIVE)
+        way = sum(pilot.cores for pilot in fitting.values() if pilot.state is not PilotState.ACTIVE)
+        way += cores * asked
+        return Demand(tasks, known, work, unknown, there + way, way)

@@ -21,6 +21,7 @@ from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleT
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from pilot.interfaces import JointFunction, WorkFunction
 from pilot.wire.pickles import find, is_by_value, registered
 
 #: Types (not their subclasses) whose values never change.
@@ -89,16 +90,13 @@ def is_lasting(work: Any) -> bool:
 
 
 def is_immutable(work: Any) -> bool:
-    """True for an object of a class that says that its objects never change, and that compares and hashes them by what
-    they are: another library may call something else immutable."""
-    kind: Any = type(work)
-    by_value = kind.__eq__ is not object.__eq__ and kind.__hash__ not in (None, object.__hash__)
-    return by_value and getattr(kind, "immutable", False) is True
+    """True for a function that never changes, and that is compared and hashed by what it is."""
+    return isinstance(work, WorkFunction) and type(work).__hash__ not in (None, object.__hash__)
 
 
 def together(work: Any) -> Any:
-    """What runs several tasks of this callable at once (`interfaces.Part.function`); None: nothing."""
-    return work.run_together if hasattr(type(work), "run_together") and is_immutable(work) else None
+    """What runs several tasks of this callable at once; None: nothing."""
+    return work.run_together if isinstance(work, JointFunction) and is_immutable(work) else None
 
 
 def name_of(work: Any) -> str:

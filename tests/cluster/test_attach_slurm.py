@@ -37,7 +37,7 @@ def nap(path, seconds):
 
 def wanted(name, **wishes):
     return PilotDescription(
-        resource="slurm://", engine="process", name=name, walltime=5,
+        resource="slurm://", engine="process", name=name, walltime=300,
         **dict(dict(cores_per_node=1, orphan_timeout=60), **wishes),
     )
 
@@ -111,7 +111,7 @@ def test_attach_finds_jobs_agents_added_nodes_and_results(killed: Path, eventual
         assert twice <= {task.id - 2 for task in manager.tasks.values() if task.info.attempts}
 
         (left,) = squeue_left(wide.job)
-        ends_at = manager._conductor.controller.pilots[wide.id].ends_at
+        ends_at = manager._conductor.controller.pilots.by_id[wide.id].ends_at
         assert ends_at is not None
         assert ends_at - time.monotonic() == pytest.approx(left, abs=5)
 

@@ -36,7 +36,7 @@ def manager(tmp_path: Path) -> Iterator[PilotManager]:
 
 
 def ask(manager: PilotManager, **wishes: Any) -> Any:
-    defaults: dict[str, Any] = {"resource": "slurm://", "cores_per_node": 1, "walltime": 5, "qpus": ["fake:manila"]}
+    defaults: dict[str, Any] = {"resource": "slurm://", "cores_per_node": 1, "walltime": 300, "qpus": ["fake:manila"]}
     return manager.submit_pilot(PilotDescription(**{**defaults, **wishes}))
 
 

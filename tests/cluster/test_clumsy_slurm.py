@@ -33,7 +33,7 @@ def manager(tmp_path: Path) -> Iterator[PilotManager]:
 
 
 def ask(manager: PilotManager, **wishes: Any) -> Pilot:
-    defaults = {"resource": "slurm://", "engine": "process", "cores_per_node": 1, "walltime": 5}
+    defaults = {"resource": "slurm://", "engine": "process", "cores_per_node": 1, "walltime": 300}
     return manager.submit_pilot(PilotDescription(**{**defaults, **wishes}))
 
 
@@ -68,7 +68,7 @@ def test_a_refused_job_is_submitted_once(manager: PilotManager, wishes: dict[str
     "wishes, words",
     [
         ({"number_of_nodes": 3}, "number_of_nodes is above the partition's limit"),
-        ({"walltime": 120}, "walltime is above the partition's limit"),
+        ({"walltime": 7200}, "walltime is above the partition's limit"),
         ({"cores_per_node": 99}, "it asks for more nodes, cores, memory or time than the partition has"),
     ],
     ids=["nodes", "walltime", "cores"],
@@ -143,7 +143,7 @@ def test_a_folder_that_the_node_does_not_see(manager: PilotManager, idle_cluster
 
 
 def test_a_walltime_shorter_than_the_start(manager: PilotManager) -> None:
-    pilot = ask(manager, walltime=0.005)
+    pilot = ask(manager, walltime=0.3)
     task = manager.submit_task(time.sleep, 5)
     assert isinstance(task.exception(60), NoPilotError)
     assert "its walltime is over" in str(task.exception())
@@ -163,7 +163,7 @@ if __name__ == "__main__":
     with PilotManager() as manager:
         print(manager.session_dir, flush=True)
         pilot = manager.submit_pilot(
-            PilotDescription(resource="slurm://", engine="process", cores_per_node=1, walltime=5, number_of_nodes=2)
+            PilotDescription(resource="slurm://", engine="process", cores_per_node=1, walltime=300, number_of_nodes=2)
         )
         tasks = [manager.submit_task(nap) for _ in range(1000)]
         tasks[0].add_done_callback(lambda task: print("going", flush=True))

@@ -94,7 +94,7 @@ def test_a_profile_that_fits_and_one_that_does_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], findings: list[Finding]
 ) -> None:
     fits = tmp_path / "fits.toml"
-    fits.write_text('resource = "slurm://"\nwalltime = 1\n[plain]\n[device]\ngres = "qpu:1"\nqueue = "qpu"\n')
+    fits.write_text('resource = "slurm://"\nwalltime = 60\n[plain]\n[device]\ngres = "qpu:1"\nqueue = "qpu"\n')
     assert cli.main(["doctor", "--site", str(fits), "--json"]) == 0
     assert [line["state"] for line in json.loads(capsys.readouterr().out)] == ["ok", "ok"]
     wrong = tmp_path / "wrong.toml"

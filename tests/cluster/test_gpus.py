@@ -26,7 +26,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PilotMa
 
 
 def on_g1(manager: PilotManager, **wishes: Any) -> Pilot:
-    defaults = {"cores_per_node": 4, "gpus_per_node": 2, "queue": "gpu", "walltime": 5}
+    defaults = {"cores_per_node": 4, "gpus_per_node": 2, "queue": "gpu", "walltime": 300}
     return manager.submit_pilot(PilotDescription(resource="slurm://", **{**defaults, **wishes}))
 
 

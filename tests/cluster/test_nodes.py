@@ -33,7 +33,7 @@ def manager(tmp_path: Path) -> Iterator[PilotManager]:
 
 
 def on_nodes(manager: PilotManager, nodes: int = 2, **wishes: Any) -> Pilot:
-    defaults = {"engine": "process", "cores_per_node": 2, "walltime": 5}
+    defaults = {"engine": "process", "cores_per_node": 2, "walltime": 300}
     return manager.submit_pilot(PilotDescription(resource="slurm://", number_of_nodes=nodes, **{**defaults, **wishes}))
 
 

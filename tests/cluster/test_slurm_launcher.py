@@ -196,7 +196,7 @@ def test_slurms_signal_before_the_end(
     launcher: SlurmLauncher, make: Any, running: Any, ended: Any, cluster: Any
 ) -> None:
     """The agent sees the file, drains and ends: the pilot's time was over. Sent by hand: Slurm's clock is coarse."""
-    job = make("bash", "-c", "touch ready; until [ -e expiring ]; do sleep 0.05; done", walltime=5)
+    job = make("bash", "-c", "touch ready; until [ -e expiring ]; do sleep 0.05; done", walltime=300)
     id = running(job)
     cluster.run("scancel", "--signal=USR1", "--batch", number(id))
     assert ended(id, job)[0] is JobState.EXPIRED

@@ -26,7 +26,7 @@ def manager(cluster: Any, tmp_path: Path) -> Iterator[PilotManager]:
 @pytest.fixture
 def pilot(manager: PilotManager) -> Pilot:
     pilot = manager.submit_pilot(
-        PilotDescription(resource="slurm://", engine="process", cores_per_node=2, walltime=10, name="first")
+        PilotDescription(resource="slurm://", engine="process", cores_per_node=2, walltime=600, name="first")
     )
     assert pilot.wait(60) is PilotState.ACTIVE
     return pilot
@@ -40,7 +40,7 @@ def signal(pilot: Pilot, name: str) -> None:
 
 def test_an_early_signal_drains_nothing(manager: PilotManager, pilot: Pilot, eventually: Eventually) -> None:
     """SIGUSR1 says that the end is no later than in drain + 90 s: here in 150 s instead of 600."""
-    long = TaskDescription(function=time.sleep, args=(0.01,), walltime=300)
+    long = TaskDescription(function=time.sleep, args=(0.01,), expected_duration=300)
     manager.submit_task(long).result(60)
     signal(pilot, "USR1")
     folder = manager.session_dir / "pilots" / pilot.id

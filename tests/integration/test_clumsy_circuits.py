@@ -104,7 +104,8 @@ class Moody(QPU):
     def target(self):
         return None
 
-    def run(self, circuits, shots, seeds, on_job=lambda job: None):
+    def run(self, run):
+        circuits = run.circuits
         if self.kind == "run":
             raise ZeroDivisionError("half a qubit")
         if self.kind == "few":
@@ -114,10 +115,10 @@ class Moody(QPU):
         if self.kind == "order":
             with open("/" + self.notes, "a") as file:
                 file.write("".join(circuit.name + "\\n" for circuit in circuits))
-        on_job("job")
+        run.on_job("job")
         if self.ended.wait({"slow": 1, "waits": 60}.get(self.kind, 0)):
             raise QPUCancelled("it was cancelled", qpu=self.name)
-        return [run_circuit(circuit, shots, seed) for circuit, seed in zip(circuits, seeds)]
+        return [run_circuit(circuit, run.shots, seed) for circuit, seed in zip(circuits, run.seeds)]
 
     def cancel(self):
         self.ended.set()
@@ -467,11 +468,11 @@ def test_pilots_that_come_late_leave_and_have_too_little_time(tmp_path: Path, ev
         eventually(lambda: late.state in (PilotState.DRAINING, PilotState.DONE), SOON)
         with pytest.raises(NoPilotError, match=r"late is (draining|done)"):
             manager.submit_task(wanted).result(timeout=SOON)
-        short = PilotDescription(cores_per_node=1, name="short", qpus=["moody:fine"], walltime=5, drain=0)
+        short = PilotDescription(cores_per_node=1, name="short", qpus=["moody:fine"], walltime=300, drain=0)
         manager.submit_pilot(short)
         with pytest.raises(NoPilotError, match="short has 300 s of walltime left, 1000 s are needed"):
-            manager.submit_task(describe(bell(), shots=5, qpu="moody:fine", walltime=1000))
-        assert total(manager.submit_task(describe(bell(), shots=5, qpu="moody:fine", walltime=10))) == 5
+            manager.submit_task(describe(bell(), shots=5, qpu="moody:fine", expected_duration=1000))
+        assert total(manager.submit_task(describe(bell(), shots=5, qpu="moody:fine", expected_duration=10))) == 5
     with pytest.raises(DescriptionError, match=r"qpus: .* each one once"), PilotManager(tmp_path / "t") as manager:
         manager.submit_pilot(PilotDescription(qpus=["moody:fine", "moody:fine"]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -48,7 +49,9 @@ def test_a_stream_of_tasks_over_three_pilots(tmp_path: Path, eventually: Eventua
         def last_works() -> bool:
             """Keeps the pilots busy, until the last of them has had a task."""
             while sum(not task.done() for task in tasks) < 8:
-                work = TaskDescription(function=note, args=(str(notes), len(tasks), 0.1), pilot="relay", walltime=2)
+                work = TaskDescription(
+                    function=note, args=(str(notes), len(tasks), 0.1), pilot="relay", expected_duration=2
+                )
                 tasks.append(manager.submit_task(work))
             return any(task.done() and task.info.pilot == "relay.3" for task in tasks)
 
@@ -88,7 +91,7 @@ def test_from_no_pilot_to_two_and_back(eventually: Eventually) -> None:
 
     with PilotManager() as manager:
         wanted = PilotDescription(name="grown", cores_per_node=1)
-        scaler = manager.autoscale(wanted, maximum=2, idle=1.0, backlog=0.5, patience=0.2)
+        scaler = manager.autoscale(wanted, maximum=2, idle=1.0, backlog=0.5, delay=0.2)
         assert manager.pilots == []
         tasks = [manager.submit_task(time.sleep, 0.2) for _ in range(60)]
         most = 0
@@ -124,7 +127,7 @@ from pilot import PilotDescription, PilotManager
 if __name__ == "__main__":
     manager = PilotManager(sys.argv[1])
     if sys.argv[2] == "alone":
-        manager.submit_pilot(PilotDescription(name="old", cores_per_node=1, restarts=0, orphan_timeout=0.5))
+        manager.submit_pilot(PilotDescription(name="old", cores_per_node=1, restarts=0))
     else:
         manager.submit_pilot(
             PilotDescription(name="old", cores_per_node=1, walltime=timedelta(seconds=10), drain=1, renewals=1)
@@ -153,6 +156,9 @@ def test_after_an_attach_without_pilots_the_tasks_wait_for_one(
     tmp_path: Path, eventually: Eventually, leftovers: Callable[[], list[psutil.Process]]
 ) -> None:
     killed_manager(tmp_path / "session", "alone")
+    for process in leftovers():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     eventually(lambda: not leftovers(), timeout=60)
     with PilotManager.attach(tmp_path / "session") as manager:
         (old,) = manager.pilots

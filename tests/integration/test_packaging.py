@@ -1,4 +1,5 @@
-"""The wheel holds our three packages and nothing else, and every entry point in it can be loaded from it."""
+"""The wheel holds our three packages and nothing else, every entry point in it can be loaded from it, and wheel and
+sdist can be installed into an empty environment."""
 
 from __future__ import annotations
 
@@ -23,13 +24,48 @@ print(sys.modules[entry_point.module].__file__)
 """
 
 
+#: A program with the core alone: no extra is installed.
+PROGRAM = """
+import pilot
+from pilot import PilotDescription, PilotManager
+
+with PilotManager() as manager:
+    manager.submit_pilot(PilotDescription(cores_per_node=1))
+    print(pilot.__file__, manager.submit_task(pow, 2, 10).result(timeout=100))
+"""
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    built = subprocess.run(command, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return next(folder.glob("*.whl"))
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that is made from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    return next(built.glob("*.whl"))
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"], ids=["wheel", "sdist"])
+def test_a_user_installs_it_into_an_empty_environment(built: Path, kind: str, tmp_path: Path) -> None:
+    python = tmp_path / "environment/bin/python"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(sys.executable, "-m", "venv", tmp_path / "environment")
+    run(python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", next(built.glob(kind)))
+    path, value = run(python, "-c", PROGRAM).split()
+    assert (Path(path).is_relative_to(tmp_path), value) == (True, "1024")
+    assert "process" in run(tmp_path / "environment/bin/pilot", "doctor")
 
 
 def test_top_level_names(wheel: Path) -> None:

@@ -8,24 +8,24 @@ from typing import Any
 import msgspec
 
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.interfaces import JobState
+from pilot.interfaces import JobState, Policy
 from pilot.resources import Node, QPUInfo
 from pilot.results import OK, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
-from pilot.scheduling.events import AskPilot, Fail, FailDependents, Link, SendBatch, Settle
+from pilot.scheduling.events import AskPilot, Command, Fail, FailDependents, Link, SendBatch, Settle
 from pilot.scheduling.policies import Balanced
-from pilot.scheduling.records import Entry, Function
+from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 
 
 class World:
-    """Feeds a controller, and keeps what it said."""
+    """Feeds a controller, keeps its commands, and checks its state after every event; with many tasks, each 100th."""
 
-    def __init__(self, wait_for_pilot: float | None = 0.0) -> None:
-        self.controller = Controller(Balanced(), wait_for_pilot)
+    def __init__(self, wait_for_pilot: float | None = 0.0, policy: Policy | None = None) -> None:
+        self.controller = Controller(policy or Balanced(), wait_for_pilot)
         self.now = 1000.0
-        self.tasks: dict[int, Entry] = {}
+        self.tasks: dict[int, TaskRecord] = {}
         #: Batches under way by pilot: number → tasks that are open.
         self.batches: dict[str, dict[int, list[int]]] = {}
         self.sizes: list[int] = []
@@ -36,18 +36,19 @@ class World:
         #: Of tasks that failed with those that they depend on.
         self.links: dict[int, Link] = {}
         self.settled: Counter[int] = Counter()
-        self.said: list[Any] = []
+        self.commands: list[Command] = []
+        self.taken = 0
         #: Pilots that the controller wants and that `grant` has not granted yet.
         self.asked: list[AskPilot] = []
 
-    def feed(self, event: events.Event) -> list[Any]:
-        return self.take(self.controller.handle(event, self.now))
+    def feed(self, event: events.Event) -> list[Command]:
+        return self.take(self.controller.step(event, self.now))
 
-    def tick(self, seconds: float = 0.0) -> list[Any]:
+    def tick(self, seconds: float = 0.0) -> list[Command]:
         self.now += seconds
         return self.take(self.controller.tick(self.now))
 
-    def take(self, commands: list[Any]) -> list[Any]:
+    def take(self, commands: list[Command]) -> list[Command]:
         for command in commands:
             if isinstance(command, SendBatch):
                 ids = [entry.id for entry in command.entries]
@@ -71,7 +72,10 @@ class World:
                 for link in command.failed:
                     self.settled[link.entry.id] += 1
                     self.links[link.entry.id] = link
-        self.said += commands
+        self.commands += commands
+        self.taken += 1
+        if len(self.controller.queue.tasks) <= 300 or self.taken % 100 == 0:  # it looks at every task
+            self.controller.validate()
         return commands
 
     # ---- what happens
@@ -93,9 +97,9 @@ class World:
         nodes: list[Node] | None = None,
         left: float | None = None,
         qpus: list[QPUInfo] | None = None,
-    ) -> list[Any]:
+    ) -> list[Command]:
         self.feed(events.AgentJoined(id))
-        nodes = self.controller.pilots[id].nodes if nodes is None else nodes
+        nodes = self.controller.pilots.by_id[id].nodes if nodes is None else nodes
         return self.feed(events.PilotReady(id, nodes, batches or {}, left, qpus or []))
 
     def grant(self, id: str, ready: bool = True) -> str:
@@ -107,14 +111,14 @@ class World:
             self.ready(id)
         return id
 
-    def submit(self, count: int = 1, function: Function | None = None, **wishes: Any) -> list[int]:
+    def submit(self, count: int = 1, function: FunctionRecord | None = None, **wishes: Any) -> list[int]:
         """Tasks with these wishes; ``terms``: what is changed in their terms, ``weights``: of each task."""
         needs, changes, weights = wishes.pop("needs", None), wishes.pop("terms", {}), wishes.pop("weights", None)
         terms = msgspec.structs.replace(TaskDescription(function=len, **wishes).terms(), **changes)
-        function = function or Function(1, "digest", "work")
+        function = function or FunctionRecord(1, "digest", "work")
         entries = []
         for number in range(count):
-            entry = Entry(len(self.tasks) + 1, function, b"", terms, None, 0.0, needs)
+            entry = TaskRecord(len(self.tasks) + 1, function, b"", terms, None, 0.0, needs)
             entry.blockers = {id for id in needs if not is_final(self.tasks[id].state)} if needs else None
             entry.weight = weights[number] if weights else 1.0
             self.tasks[entry.id] = entry
@@ -122,7 +126,7 @@ class World:
         self.feed(events.TasksSubmitted(entries))
         return [entry.id for entry in entries]
 
-    def finish(self, tasks: list[int], seconds: float = 0.001, status: int = OK) -> list[Any]:
+    def finish(self, tasks: list[int], seconds: float = 0.001, status: int = OK) -> list[Command]:
         """Tasks of one batch have an outcome."""
         pilot, batch = self.where(tasks[0])
         for id in tasks:
@@ -132,14 +136,14 @@ class World:
         outcomes = [Outcome(id, status, 1.0, seconds, b"value") for id in tasks]
         return self.feed(events.OutcomesArrived(pilot, batch, "w", outcomes))
 
-    def finish_batch(self, seconds: float = 0.001, pilot: str = "p") -> list[Any]:
+    def finish_batch(self, seconds: float = 0.001, pilot: str = "p") -> list[Command]:
         return self.finish(list(next(iter(self.batches[pilot].values()))), seconds)
 
     def work_off(self, seconds: float = 0.001, pilot: str = "p") -> None:
         while self.batches.get(pilot):
             self.finish_batch(seconds, pilot)
 
-    def lose(self, task: int, blame: bool = True) -> list[Any]:
+    def lose(self, task: int, blame: bool = True) -> list[Command]:
         """The worker that has this task's batch died, or gave it back."""
         pilot, batch = self.where(task)
         tasks = self.batches[pilot].pop(batch)
@@ -150,7 +154,7 @@ class World:
         pilot: str = "p",
         reason: str = "the agent was killed by signal 9",
         how: JobState = JobState.ENDED,
-    ) -> list[Any]:
+    ) -> list[Command]:
         self.batches.pop(pilot, None)
         return self.feed(events.PilotEnded(pilot, reason, how))
 
@@ -166,13 +170,13 @@ class World:
         return self.tasks[task].state
 
     def pilot_state(self, pilot: str = "p") -> PilotState:
-        return self.controller.pilots[pilot].state
+        return self.controller.pilots.by_id[pilot].state
 
     def explain(self, task: int) -> str:
         return self.controller.explain(self.tasks[task], self.now)
 
 
-def measured(seconds: float, id: int = 1) -> Function:
-    function = Function(id, f"digest {id}", f"work {id}")
+def measured(seconds: float, id: int = 1) -> FunctionRecord:
+    function = FunctionRecord(id, f"digest {id}", f"work {id}")
     function.measured(seconds)
     return function

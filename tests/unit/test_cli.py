@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pilot import registry
-from pilot.cli import interruption
+from pilot.cli import interruption, run
 from pilot.cli import main as cli
 from pilot.errors import DescriptionError, PilotError
 
@@ -46,8 +46,8 @@ def only_the_sample(monkeypatch):
 
 
 def parsed(*flags):
-    parser = cli.settings_parser(Settings, prog="pilot run sample", description="")
-    return cli.read_settings(Settings, parser, list(flags))
+    parser = run.settings_parser(Settings, prog="pilot run sample", description="")
+    return run.read_settings(Settings, parser, list(flags))
 
 
 def test_every_field_is_a_flag():
@@ -78,7 +78,7 @@ def test_help_shows_meaning_and_default(capsys):
         (["--grid-size", "x"], "--grid-size: 'x' given. Expected `int`"),
         (["--grid-size", "0"], "--grid-size: '0' given. Expected `int` >= 1"),
         (["--method", "slow"], "--method: 'slow' given"),
-        (["--gird-size", "3"], "did you mean --grid-size?"),
+        (["--gird-size", "3"], "did you mean '--grid-size'?"),
     ],
 )
 def test_a_wrong_flag_is_named_with_what_is_allowed(flags, message, capsys):
@@ -92,7 +92,7 @@ def test_a_wrong_flag_is_named_with_what_is_allowed(flags, message, capsys):
 
 def test_an_unknown_miniapp_gets_the_nearest_name(capsys):
     assert cli.main(["run", "sampel"]) == 2
-    assert "did you mean sample?" in capsys.readouterr().err
+    assert "did you mean 'sample'?" in capsys.readouterr().err
 
 
 def test_without_a_name_the_miniapps_are_listed(capsys):

@@ -55,7 +55,7 @@ WRONG: dict[str, tuple[type[Description], dict[str, Any], str, str]] = {
     "priority as text": (TASK, {"priority": "high"}, "priority", "int"),
     "timeout 0": (TASK, {"timeout": 0}, "timeout", "above 0"),
     "timeout not a number": (TASK, {"timeout": float("nan")}, "timeout", "above 0"),
-    "negative walltime of a task": (TASK, {"walltime": timedelta(seconds=-1)}, "walltime", "above 0"),
+    "negative walltime of a task": (TASK, {"timeout": timedelta(seconds=-1)}, "timeout", "above 0"),
     "function is no function": (TASK, {"function": 3}, "function", "callable"),
     "args are one thing": (TASK, {"args": 3}, "args", "tuple or list"),
     "args are a text": (TASK, {"args": "abc"}, "args", "tuple or list"),
@@ -138,9 +138,9 @@ def test_words_are_texts_and_paths() -> None:
 
 UNKNOWN = {
     "pilot, near": (PILOT, {"core_per_node": 2}, "core_per_node", "did you mean 'cores_per_node'?"),
-    "pilot, far": (PILOT, {"zzz": 2}, "zzz", "It has: resource, engine"),
+    "pilot, far": (PILOT, {"zzz": 2}, "zzz", "it has: resource, engine"),
     "task, near": (TASK, {"function": len, "num_cpu": 2}, "num_cpu", "did you mean 'num_cpus'?"),
-    "task, far": (TASK, {"function": len, "zzz": 2}, "zzz", "It has: function, args"),
+    "task, far": (TASK, {"function": len, "zzz": 2}, "zzz", "it has: function, args"),
 }
 
 
@@ -183,23 +183,41 @@ def test_memory(given: int | str, size: int) -> None:
     assert TaskDescription(function=len, memory=given).terms().resources.memory == size
 
 
-WALLTIME = {
-    "minutes": (90, timedelta(minutes=90)),
-    "half a minute": (0.5, timedelta(seconds=30)),
-    "timedelta": (timedelta(hours=2), timedelta(hours=2)),
+TIMES: dict[str, tuple[Any, float | None]] = {
+    "seconds": (90, 90.0),
+    "part of a second": (0.5, 0.5),
+    "NumPy's seconds": (np.int64(90), 90.0),
+    "timedelta": (timedelta(hours=2), 7200.0),
+    "minutes and seconds": ("1:30", 90.0),
+    "hours, minutes and seconds": ("1:30:00", 5400.0),
+    "more than 24 hours": ("48:00:00", 172800.0),
+    "days and hours": ("1-12", 129600.0),
+    "days, hours and minutes": ("1-12:30", 131400.0),
+    "days, hours, minutes and seconds": ("1-12:30:15", 131415.0),
     "none": (None, None),
 }
 
 
-@pytest.mark.parametrize("given, walltime", WALLTIME.values(), ids=WALLTIME)
-def test_walltime_of_a_pilot_is_in_minutes(given: Any, walltime: timedelta | None) -> None:
-    assert PilotDescription(walltime=given).walltime == walltime
+@pytest.mark.parametrize("given, seconds", TIMES.values(), ids=TIMES)
+def test_times_are_seconds_everywhere(given: Any, seconds: float | None) -> None:
+    pilot = PilotDescription(walltime=given)
+    assert (pilot.walltime, pilot.seconds) == (seconds, seconds)
+    terms = TaskDescription(function=len, timeout=given, expected_duration=given).terms()
+    assert (terms.timeout, terms.duration) == (seconds, seconds)
+    if given is not None:
+        assert PilotDescription(walltime=10**6, drain=given, orphan_timeout=given).drain == seconds
+        assert PilotDescription(orphan_timeout=given).orphan_timeout == seconds
 
 
-@pytest.mark.parametrize("given", [90, 90.0, timedelta(minutes=1.5)], ids=["int", "float", "timedelta"])
-def test_times_of_a_task_are_in_seconds(given: Any) -> None:
-    terms = TaskDescription(function=len, timeout=given, walltime=given).terms()
-    assert (terms.timeout, terms.walltime) == (90.0, 90.0)
+@pytest.mark.parametrize(
+    "given", [0, -1, float("nan"), float("inf"), "60", "an hour", "1:", "1:2:3:4", "1-", True, [1]]
+)
+@pytest.mark.parametrize("field", ["walltime", "expected_duration", "timeout", "orphan_timeout"])
+def test_what_is_no_time(given: Any, field: str) -> None:
+    kind = PilotDescription if field in ("walltime", "orphan_timeout") else TaskDescription
+    work = {} if kind is PilotDescription else {"function": len}
+    with pytest.raises(DescriptionError, match=rf'{field}: .* was given; allowed: seconds above 0.*"1:30:00"'):
+        kind.build({field: given, **work})
 
 
 def test_type_is_taken_for_engine() -> None:

@@ -101,7 +101,7 @@ def test_a_device_gets_work_when_it_has_reported(world: World) -> None:
     assert "fake:manila of p has not reported yet" in world.explain(1)
     world.ready(qpus=[MANILA])
     assert world.sent() == [[1], [2]]  # one runs, one waits with the agent
-    assert world.controller.pilots["p"].used_cores == 0
+    assert world.controller.pilots.by_id["p"].used_cores == 0
 
 
 def test_a_device_that_takes_no_jobs_is_waited_for(world: World) -> None:
@@ -109,7 +109,7 @@ def test_a_device_that_takes_no_jobs_is_waited_for(world: World) -> None:
     world.pilot(qpus=[closed, KOLKATA])
     (named,) = world.submit(1, terms=device("fake:manila"))
     world.submit(4, terms=device())
-    assert {sent.qpu for sent in world.controller.pilots["p"].sent.values()} == {"fake:kolkata"}
+    assert {sent.qpu for sent in world.controller.pilots.by_id["p"].sent.values()} == {"fake:kolkata"}
     assert "fake:manila of p takes no jobs now (maintenance until noon)" in world.explain(named)
     world.ready(qpus=[MANILA])
     assert world.state(named).value == "bound"
@@ -177,7 +177,7 @@ def test_one_of_two_devices_by_name(world: World) -> None:
     world.pilot(qpus=[MANILA, KOLKATA, QPUInfo(name="fake:oslo", qubits=7)])
     some = (Option(Resources(num_cpus=0.0, qpu="fake:manila")),)
     world.submit(30, measured(0.1), terms=device("fake:kolkata", others=some))
-    used = {sent.qpu for sent in world.controller.pilots["p"].sent.values()}
+    used = {sent.qpu for sent in world.controller.pilots.by_id["p"].sent.values()}
     assert used == {"fake:kolkata", "fake:manila"}
 
 

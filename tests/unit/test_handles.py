@@ -23,7 +23,7 @@ from pilot.errors import PilotFailed, SessionError
 from pilot.manager.handles import Failed, Pilot, Task
 from pilot.resources import PLAIN, QPUInfo
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome, Spooled, TaskInfo
-from pilot.scheduling.records import Entry, Function
+from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState
 from pilot.wire.payload import Spool, dump_exception
 
@@ -57,7 +57,7 @@ def make() -> Callable[..., Any]:
         if count is not None:
             return [make() for _ in range(count)]
         terms = TaskDescription(function=len, **wishes).terms() if wishes else PLAIN
-        entry = Entry(len(manager.tasks) + 1, Function(1, "d", "work"), None, terms, None, 0.0)
+        entry = TaskRecord(len(manager.tasks) + 1, FunctionRecord(1, "d", "work"), None, terms, None, 0.0)
         task = manager.tasks[entry.id] = Task(manager, entry)  # type: ignore[arg-type]
         return task
 

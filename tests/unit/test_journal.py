@@ -50,7 +50,7 @@ def result(id: int, value: Any = b"value", error: str | None = None) -> tuple[An
 
 
 def fill(journal: Journal) -> None:
-    wanted = PilotDescription(cores_per_node=2, walltime=5)
+    wanted = PilotDescription(cores_per_node=2, walltime=300)
     journal.put("pilots", ("pilot-1", encode(wanted), ""))
     journal.put("pilots", ("pilot-1", encode(wanted), "mark"))
     journal.put("pilot_changes", ("pilot-1", "queued", "submitted", None, 1.0))
@@ -65,7 +65,7 @@ def fill(journal: Journal) -> None:
 
 
 def check(journal: Journal) -> None:
-    wanted = PilotDescription(cores_per_node=2, walltime=5)
+    wanted = PilotDescription(cores_per_node=2, walltime=300)
     assert list(journal.pilots()) == [("pilot-1", wanted, "mark", "active", "4711:1.00")]
     assert journal.functions() == [(1, "digest", "work", b"code")]
     assert journal.terms()[1] == PLAIN

@@ -24,7 +24,7 @@ from pilot_plugins.launchers.psij.launcher import PsijLauncher
 FIELDS: dict[str, Any] = {
     "cores_per_node": 6,
     "memory": "2 GiB",
-    "walltime": 90,
+    "walltime": 5400,
     "queue": "fast",
     "project": "m1234",
 }

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from pilot.descriptions import TaskDescription
-from pilot.interfaces import Candidate
-from pilot.resources import PLAIN, Capacity, Node, Terms
+from pilot.resources import PLAIN, Candidate, Capacity, Node, Terms
 from pilot.scheduling.fitting import misfit, unservable
 from pilot.scheduling.policies import Balanced
 
@@ -30,26 +29,30 @@ def terms(**wishes: Any) -> Terms:
 #: id: (wishes of the task, changes to the pilot, words of the reason or None where it fits)
 FITS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "plain": ({}, {}, None),
-    "all of it": ({"num_cpus": 4, "num_gpus": 1, "memory": "8 GiB", "walltime": 100}, {}, None),
+    "all of it": ({"num_cpus": 4, "num_gpus": 1, "memory": "8 GiB", "expected_duration": 100}, {}, None),
     "fractions": ({"num_cpus": 0.5, "num_gpus": 0.25}, {}, None),
     "by name": ({"pilot": "alpha"}, {}, None),
     "by id": ({"pilots": ["pilot-1", "other"]}, {}, None),
     "with label": ({"labels": ["cpu"]}, {}, None),
-    "no end known": ({"walltime": 1e6}, {"seconds": None}, None),
+    "no end known": ({"expected_duration": 1e6}, {"seconds": None}, None),
     "too many cores": ({"num_cpus": 5}, {}, "alpha has 4 cores, 5 are needed"),
     "too many GPUs": ({"num_gpus": 2}, {}, "alpha has 1 GPUs, 2 are needed"),
     "too much memory": ({"memory": "9 GiB"}, {}, "bytes of memory"),
     "another pilot": ({"pilot": "beta"}, {}, "alpha is not among the pilots asked for (beta)"),
     "no such label": ({"labels": ["cpu", "fast"]}, {}, "alpha lacks the label 'fast' (it has: cpu)"),
     "no label at all": ({"labels": ["x"]}, {"labels": ()}, "alpha lacks the label 'x' (it has: none)"),
-    "too little time": ({"walltime": 101}, {}, "alpha has 100 s of walltime left, 101 s are needed"),
-    "hardly too little time": ({"walltime": 9}, {"seconds": 8.999}, "alpha has 8.9 s of walltime left, 9 s are needed"),
+    "too little time": ({"expected_duration": 101}, {}, "alpha has 100 s of walltime left, 101 s are needed"),
+    "hardly too little time": (
+        {"expected_duration": 9},
+        {"seconds": 8.999},
+        "alpha has 8.9 s of walltime left, 9 s are needed",
+    ),
     "much time, not enough": (
-        {"walltime": 1234568},
+        {"expected_duration": 1234568},
         {"seconds": 1234567.99},
         "alpha has 1234567.9 s of walltime left, 1234568 s are needed",
     ),
-    "no time": ({"walltime": 1}, {"seconds": -3.0}, "alpha has 0 s of walltime left, 1 s are needed"),
+    "no time": ({"expected_duration": 1}, {"seconds": -3.0}, "alpha has 0 s of walltime left, 1 s are needed"),
     "over": ({}, {"over": "failed"}, "alpha is failed"),
     "by the name of the pilot before": ({"pilot": "old"}, {"names": ("pilot-2", "old.2", "pilot-1", "old")}, None),
     "on the larger node": ({"num_cpus": 8}, {"nodes": [node(), node(8)]}, None),

@@ -9,14 +9,14 @@ import pytest
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
-from pilot.scheduling.scalers import Autoscaler, Decision, Demand, Member, Scaling
+from pilot.scheduling.policies import Autoscaler, Decision, Demand, Member, Scaling
 
 NOTHING = Decision(0, ())
 TEMPLATE = PilotDescription(cores_per_node=4)
 
 
 def autoscaler(**settings: Any) -> Autoscaler:
-    return Autoscaler(Scaling(description=TEMPLATE, **{"maximum": 3, "patience": 5.0, **settings}))
+    return Autoscaler(Scaling(description=TEMPLATE, **{"maximum": 3, "delay": 5.0, **settings}))
 
 
 def idle(*names: str) -> list[Member]:
@@ -42,11 +42,11 @@ WORTH = {
 
 @pytest.mark.parametrize("demand, pilots", WORTH.values(), ids=WORTH)
 def test_what_a_backlog_is_worth(demand: Demand, pilots: int) -> None:
-    one = autoscaler(maximum=10_000, patience=0.0)
+    one = autoscaler(maximum=10_000, delay=0.0)
     assert one.decide(0.0, demand, []).ask == pilots
 
 
-def test_patience() -> None:
+def test_a_backlog_must_last() -> None:
     one = autoscaler()
     much = Demand(9, unknown=9)
     assert one.decide(0, much, []) == NOTHING
@@ -92,7 +92,7 @@ def test_nothing_is_given_back_while_tasks_are_queued() -> None:
 
 
 def test_after_a_pilot_was_given_back_only_much_work_is_urgent() -> None:
-    one = autoscaler(patience=0.0)
+    one = autoscaler(delay=0.0)
     one.decide(0, Demand(), idle("a"))
     assert one.decide(60, Demand(), idle("a")) == Decision(0, ("a",))
     little, much = Demand(4, unknown=4), Demand(9, unknown=9)
@@ -102,7 +102,7 @@ def test_after_a_pilot_was_given_back_only_much_work_is_urgent() -> None:
 
 
 def test_failed_starts_pause_it() -> None:
-    one = autoscaler(patience=0.0, minimum=1)
+    one = autoscaler(delay=0.0, minimum=1)
     one.failed()
     one.failed()
     one.started()
@@ -121,7 +121,7 @@ def test_failed_starts_pause_it() -> None:
         ({"maximum": 0}, "maximum: 0 was given"),
         ({"minimum": 4}, r"minimum: 4 was given; allowed: at most maximum \(3\)"),
         ({"idle": 0}, "idle: 0 was given; allowed: seconds above 0"),
-        ({"patience": -1}, "patience: -1"),
+        ({"delay": -1}, "delay: -1"),
         ({"description": PilotDescription(walltime=1, renewals=1)}, "renewals: 1 was given; allowed: 0 with autoscale"),
     ],
 )
@@ -181,4 +181,4 @@ def test_a_day_of_bursts_without_flapping(seed: int, every: float) -> None:
     assert 0 <= asks - drains <= maximum
     bound = maximum * (1 + 86_400 / max(every * 0.5, idle_seconds))
     assert asks <= (maximum if every < 60 else bound)
-    assert longest <= 300 + 5 + idle_seconds + 2  # its start, the patience, and the pause after one was given back
+    assert longest <= 300 + 5 + idle_seconds + 2  # its start, the delay, and the pause after one was given back

@@ -9,8 +9,9 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import Statevector, random_unitary
 
-from pilot.quantum.aer import Simulator, run_circuit
-from pilot.quantum.costs import Estimate, choose, facts, predict
+from pilot.quantum.aer import run_circuit
+from pilot.quantum.aer_simulators import Simulator
+from pilot.quantum.costs import Estimate, choose, estimate, facts
 
 METHODS = ("statevector", "matrix_product_state", "density_matrix", "stabilizer")
 
@@ -44,7 +45,7 @@ def test_probabilities_of_many_outcomes_take_a_tableau_long(qubits: int, measure
     for qubit in range(qubits // 2):
         circuit.cz(qubit, qubits - qubit - 1)
     circuit.measure(range(measured), range(measured))
-    best = choose(predict(facts(circuit), None), 2**36)
+    best = choose(estimate(facts(circuit), None), 2**36)
     assert best is not None
     assert best.method == method
 
@@ -74,7 +75,7 @@ def test_clifford_circuits(gate: str, clifford: bool) -> None:
     getattr(circuit, gate)(*range(2 if gate in ("ecr", "cs") else 1))
     circuit.measure_all()
     assert facts(circuit).clifford is clifford
-    assert ("stabilizer" in {one.method for one in predict(facts(circuit), 10)}) is clifford
+    assert ("stabilizer" in {one.method for one in estimate(facts(circuit), 10)}) is clifford
 
 
 def test_circuits_that_act_on_outcomes_have_no_exact_probabilities() -> None:
@@ -84,9 +85,9 @@ def test_circuits_that_act_on_outcomes_have_no_exact_probabilities() -> None:
     with circuit.if_test((circuit.clbits[0], 1)):
         circuit.x(1)
     assert facts(circuit).dynamic
-    assert all(one.seconds == inf for one in predict(facts(circuit), None))
-    assert choose(predict(facts(circuit), None)) is None
-    assert choose(predict(facts(circuit), 10)) is not None
+    assert all(one.seconds == inf for one in estimate(facts(circuit), None))
+    assert choose(estimate(facts(circuit), None)) is None
+    assert choose(estimate(facts(circuit), 10)) is not None
 
 
 def test_no_state_has_more_entanglement_than_its_bound() -> None:
@@ -143,12 +144,12 @@ def test_wide_circuits_are_looked_at_in_reasonable_time() -> None:
     ids=["10 wide, deep", "20 wide, deep", "24 wide, shallow", "50 wide, shallow", "GHZ 30", "GHZ 120"],
 )
 def test_the_method_follows_the_circuit(circuit: QuantumCircuit, method: str) -> None:
-    best = choose(predict(facts(circuit), 1000), memory=2**34)
+    best = choose(estimate(facts(circuit), 1000), memory=2**34)
     assert best is not None and best.method == method
 
 
 def test_nothing_is_chosen_that_does_not_fit() -> None:
-    estimates = predict(facts(bricks(40, 40)), 100)
+    estimates = estimate(facts(bricks(40, 40)), 100)
     by_method = {one.method: one for one in estimates}
     assert by_method["statevector"].bytes == 16 * 2.0**40
     assert choose(estimates, memory=2**30) is None
@@ -158,17 +159,17 @@ def test_nothing_is_chosen_that_does_not_fit() -> None:
 
 
 def test_a_gpu_pays_for_wide_circuits_alone() -> None:
-    small, wide = (choose(predict(facts(bricks(qubits, 30)), 1000, gpus=1)) for qubits in (12, 26))
+    small, wide = (choose(estimate(facts(bricks(qubits, 30)), 1000, gpus=1)) for qubits in (12, 26))
     assert small is not None and small.device == "CPU"
     assert wide is not None and wide.device == "GPU"
 
 
 def test_noise_is_followed_by_a_density_matrix_when_shots_are_many() -> None:
-    few, many = (choose(predict(facts(bricks(8, 8)), shots, noisy=True)) for shots in (10, 10_000))
+    few, many = (choose(estimate(facts(bricks(8, 8)), shots, noisy=True)) for shots in (10, 10_000))
     assert few is not None and few.method == "statevector"
     assert many is not None and many.method == "density_matrix"
-    assert choose(predict(facts(bricks(20, 4)), 1000, noisy=True)).method == "statevector"  # type: ignore[union-attr]
-    exact = choose(predict(facts(bricks(4, 4)), None, noisy=True))
+    assert choose(estimate(facts(bricks(20, 4)), 1000, noisy=True)).method == "statevector"  # type: ignore[union-attr]
+    exact = choose(estimate(facts(bricks(4, 4)), None, noisy=True))
     assert exact is not None and exact.method == "density_matrix"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -49,10 +48,10 @@ def test_the_three_ways_to_ask_for_a_qpu() -> None:
 
 
 def test_a_table_goes_before_what_is_common_and_changes_before_both(profile) -> None:  # type: ignore[no-untyped-def]
-    path = profile('walltime = 10\nqueue = "a"\n[cpu]\npartition = "b"\n[cpu.environment]\nA = "1"\n')
+    path = profile('walltime = 600\nqueue = "a"\n[cpu]\npartition = "b"\n[cpu.environment]\nA = "1"\n')
     pilot = PilotDescription.from_toml(path, "cpu")
-    assert (pilot.queue, pilot.walltime, pilot.environment) == ("b", timedelta(minutes=10), {"A": "1"})
-    assert PilotDescription.from_toml(path, "cpu", partition="c", walltime=5).queue == "c"
+    assert (pilot.queue, pilot.walltime, pilot.environment) == ("b", 600.0, {"A": "1"})
+    assert PilotDescription.from_toml(path, "cpu", partition="c", walltime=300).queue == "c"
     assert PilotDescription.from_toml(path).queue == "b"  # the only table
 
 
@@ -67,7 +66,7 @@ def test_no_table_at_all(profile) -> None:  # type: ignore[no-untyped-def]
     [
         ("[cpu]\n[gpu]\n", None, r"site.toml has several tables: say which of cpu, gpu"),
         ("[cpu]\n[gpu]\n", "cpus", r"no table 'cpus' \(did you mean 'cpu'\?\); it has cpu, gpu"),
-        ("walltime = 1\n", "cpu", "no table 'cpu'; it has no table"),
+        ("walltime = 60\n", "cpu", "no table 'cpu'; it has no table"),
         ("[cpu]\ncores = 4\n", "cpu", r"site.toml, table \[cpu\]: PilotDescription has no field 'cores'"),
         ("[cpu]\nwalltime = -1\n", "cpu", r"site.toml, table \[cpu\]: PilotDescription.walltime"),
         ("cores_per_node = 0\n", None, r"site.toml: PilotDescription.cores_per_node: 0 was given"),

@@ -18,19 +18,19 @@ Read next: `planning` (which sizes), `cuts` (where), `fragments` (what to run), 
 (what that gave), `reconstruction` and `distributions` (what it adds up to), `prediction` (whether it pays).
 """
 
-from pilot.quantum.cutting.costs import Candidate, Costs, Prediction, Workers, predict
+from pilot.quantum.cutting.costs import Costs, Workers, predict
 from pilot.quantum.cutting.cut_plan import CutPlan
 from pilot.quantum.cutting.cuts import Cut
-from pilot.quantum.cutting.distributions import Distribution, nearest
-from pilot.quantum.cutting.mapping import gather
+from pilot.quantum.cutting.distributions import nearest
 from pilot.quantum.cutting.planning import plan
 from pilot.quantum.cutting.prediction import Predictor
-from pilot.quantum.cutting.reconstruction import CutResult
+from pilot.quantum.cutting.results import CutCandidate, CutResult, Distribution, Prediction
+from pilot.quantum.runner import gather
 
 __all__ = [
-    "Candidate",
     "Costs",
     "Cut",
+    "CutCandidate",
     "CutPlan",
     "CutResult",
     "Distribution",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array
 
-from pilot.quantum.cutting.reconstruction import variance_of_draws
+from pilot.quantum.estimates import widening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +71,33 @@ def block_on_grid(
             _shot_variance(signed, choices, quasi, variances),
         )
     return Block(values=values, variances=variance)
+
+
+def variance_of_draws(
+    decomposition: Decomposition,
+    drawn: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    drawn_variance: NDArray[np.float64],
+    bounds: NDArray[np.float64] | float = 1.0,
+) -> NDArray[np.float64]:
+    """The variance of the sampled terms' share of each value: see `reconstruct`.
+
+    Args:
+        decomposition: all terms.
+        drawn: `Σ m_t s_t T_t`.
+        squares: `Σ m_t T_t²`.
+        drawn_variance: of `drawn`, by shots.
+        bounds: how large a product can be.
+    """
+    n, weight = int(decomposition.draws.sum()), decomposition.draw_weight
+    if n == 0:
+        return np.zeros_like(drawn)
+    if n == 1:  # one draw says nothing about its spread
+        bound: NDArray[np.float64] = np.full_like(drawn, weight**2) * np.square(bounds)
+        return bound
+    square_of_mean = (drawn**2 - drawn_variance) / n**2
+    variance: NDArray[np.float64] = n * weight**2 * (n / (n - 1) * (squares / n - square_of_mean)).clip(min=0)
+    return variance * widening(n - 1)
 
 
 def likely_outcomes(

@@ -1,4 +1,4 @@
-"""What running a plan takes: `simulation`'s estimates for its circuits, and a few constants measured on the pilots.
+"""What running a plan takes: estimates of `quantum.costs` for its circuits, and a few constants measured on the pilots.
 
 A circuit costs its way to a worker and back, what each simulation starts with, and the simulation itself. The
 last two are estimated for a reference machine: by state vector where that fits into memory, else by matrix
@@ -16,11 +16,12 @@ import numpy as np
 
 from pilot.quantum import costs
 from pilot.quantum.aer import MAX_DEFERRED_QUBITS, MAX_LISTED_BITS
+from pilot.quantum.cutting.results import Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pilot.quantum.costs import Estimate, Facts
+    from pilot.quantum.costs import Estimate, SimulationFacts
     from pilot.quantum.cutting.cut_plan import CutPlan
     from pilot.quantum.cutting.fragments import Fragment
 
@@ -57,42 +58,6 @@ class Workers:
         """How many circuits of so many bytes it runs side by side."""
         fitting = math.inf if math.isinf(self.memory) else self.memory // max(1.0, memory)
         return self.nodes * int(min(self.slots, fitting))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What a plan is expected to take."""
-
-    #: In all; infinite: it cannot run.
-    seconds: float
-    run_seconds: float
-    reconstruct_seconds: float
-    #: Bytes of the largest state.
-    memory: float
-    #: Why it cannot run; "" if it can.
-    problem: str = ""
-
-    def __str__(self) -> str:
-        return self.problem or f"{self.seconds:.3g} s"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One way to run the circuit that was considered."""
-
-    #: Most qubits of a piece that were allowed.
-    max_qubits: int
-    #: How many cuts; 0: not cut.
-    cuts: int
-    overhead: float
-    num_distinct: int
-    prediction: Prediction
-    #: Which limit it breaks; "" if none.
-    rejected: str = ""
-
-    def __str__(self) -> str:
-        what = f"pieces of at most {self.max_qubits} qubits" if self.cuts else "not cut"
-        return f"{what}: {self.rejected or self.prediction}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +128,7 @@ def loads_of(fragment: Fragment, shots: int | None) -> list[Load]:
         branches = 1.0
         if about.qubits + about.midway > MAX_DEFERRED_QUBITS:  # then the simulator follows the branches one by one
             about, branches = replace(about, midway=0), 2.0**about.midway
-        start, found = estimates(about, shots)
+        start, found = by_method(about, shots)
         vector, product = found["statevector"], found.get("matrix_product_state")
         loads.append(
             Load(
@@ -176,13 +141,13 @@ def loads_of(fragment: Fragment, shots: int | None) -> list[Load]:
     return loads
 
 
-def estimates(about: Facts, shots: int | None) -> tuple[float, dict[str, Estimate]]:
-    """`simulation`'s estimates by method, as `circuits.run_circuit` does it; and the start of each of them."""
+def by_method(about: SimulationFacts, shots: int | None) -> tuple[float, dict[str, Estimate]]:
+    """Estimates by method, of what `aer.run_circuit` does; and the start of each of them."""
     if about.measured <= MAX_LISTED_BITS:  # then counts are drawn from the exact probabilities
         shots = None
-    without_state = costs.predict(replace(about, qubits=0, midway=0, bonds=()), shots)
+    without_state = costs.estimate(replace(about, qubits=0, midway=0, bonds=()), shots)
     start = next(each.seconds for each in without_state if each.method == "statevector")
-    return start, {each.method: each for each in costs.predict(about, shots)}
+    return start, {each.method: each for each in costs.estimate(about, shots)}
 
 
 def _alone(loads: Sequence[Load], workers: Workers) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +10,13 @@ import numpy as np
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.quantum.aer import run_circuits
-from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Distribution, Readout, reconstruct_distribution
-from pilot.quantum.cutting.mapping import Mapper, Submitter, gather
-from pilot.quantum.cutting.reconstruction import CutResult, reconstruct_sums
+from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Readout, reconstruct_distribution
+from pilot.quantum.cutting.reconstruction import reconstruct_sums
+from pilot.quantum.cutting.results import CutCandidate, CutResult, Distribution, Prediction
 from pilot.quantum.mitigation import listed, stages
-from pilot.quantum.outcomes import Outcomes, draw_seeds
+from pilot.quantum.outcomes import Outcomes, draw_seeds, is_whole
 from pilot.quantum.packing import pack
+from pilot.quantum.runner import Runner, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.circuit import Qubit
 
-    from pilot.quantum.cutting.costs import Candidate, Prediction
     from pilot.quantum.cutting.cuts import Cut
     from pilot.quantum.cutting.decomposition import Decomposition
     from pilot.quantum.cutting.fragments import Fragment
@@ -68,7 +67,7 @@ class CutPlan:
     #: What it is expected to take.
     prediction: Prediction | None = None
     #: Everything that was considered, with its numbers.
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[CutCandidate, ...] = ()
 
     @property
     def num_terms(self) -> int:
@@ -191,7 +190,7 @@ class CutPlan:
         self,
         results: Sequence[Outcomes | list[Outcomes]],
         *,
-        manager: Mapper | None = None,
+        manager: Runner | None = None,
         project: bool = True,
         max_outcomes: int = MAX_OUTCOMES,
     ) -> CutResult:
@@ -220,7 +219,7 @@ class CutPlan:
 
     def run(
         self,
-        manager: Submitter,
+        manager: Runner,
         *,
         shots: int | None = 4096,
         total_shots: int | None = None,
@@ -290,7 +289,7 @@ class CutPlan:
             )
 
     def _distribution(
-        self, outcomes: Sequence[Sequence[Outcomes]], manager: Mapper | None, project: bool, max_outcomes: int
+        self, outcomes: Sequence[Sequence[Outcomes]], manager: Runner | None, project: bool, max_outcomes: int
     ) -> Distribution | None:
         if self.readout is None:
             return None
@@ -303,11 +302,6 @@ class CutPlan:
             project=project,
             max_outcomes=max_outcomes,
         )
-
-
-def is_whole(given: object, least: int = 1) -> bool:
-    """A whole number of at least ``least``."""
-    return isinstance(given, Integral) and not isinstance(given, bool) and int(given) >= least
 
 
 def _goes_on_after_measuring(circuit: QuantumCircuit) -> bool:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pilot.quantum.cutting.contraction import NOTHING, Block, block_on_grid, likely_outcomes
-from pilot.quantum.cutting.mapping import gather
 from pilot.quantum.cutting.reconstruction import PARALLEL_PRODUCTS, reconstruct
-from pilot.quantum.outcomes import Outcomes, Register, nearest_probabilities, registers_of
+from pilot.quantum.cutting.results import Distribution
+from pilot.quantum.outcomes import Register, nearest_probabilities, registers_of
+from pilot.quantum.runner import gather
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from pilot.quantum.cutting.decomposition import Decomposition
     from pilot.quantum.cutting.fragments import Readouts
-    from pilot.quantum.cutting.mapping import Mapper
+    from pilot.quantum.runner import Runner
 
 #: Outcomes that a distribution has at most, unless told otherwise: all of 20 bits.
 MAX_OUTCOMES = 1 << 20
@@ -39,35 +40,6 @@ MAX_OUTCOMES = 1 << 20
 _BLOCK_NUMBERS = 1 << 24
 #: Outcomes that are computed together one by one.
 _LIST = 1 << 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Distribution(Outcomes):
-    """How probable each outcome of the circuit's measurements is, with the error of that.
-
-    It is an `Outcomes` with the circuit's own registers and bit order: `get_counts()` gives a probability for
-    each bit string, `weights` are the probabilities, `shots` is None.
-    """
-
-    #: `(n_outcomes,)`: what the sum of the products gave; some may be below zero.
-    quasi: NDArray[np.float64]
-    #: `(n_outcomes,)`: one standard deviation of `quasi`.
-    standard_errors: NDArray[np.float64]
-    #: The quasi-probability of all outcomes that are not listed; 0 unless there are more than `max_outcomes`.
-    #: The probabilities of the listed ones add up to what it leaves of one.
-    missing: float
-
-    def get_counts(self, register: str | None = None) -> dict[str, float]:
-        """Probability by bit string, as `Outcomes.get_counts`; those of probability 0 are left out."""
-        # not super(): a dataclass with slots is made twice, and super() knows the first one
-        return {text: weight for text, weight in Outcomes.get_counts(self, register).items() if weight}
-
-    def get_quasi(self, register: str | None = None) -> dict[str, float]:
-        """Quasi-probability by bit string."""
-        quasi = Outcomes(
-            registers=self.registers, num_bits=self.num_bits, packed=self.packed, weights=self.quasi, shots=None
-        )
-        return quasi.get_counts(register)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +78,7 @@ def reconstruct_distribution(
     places: Sequence[tuple[int, int] | None],
     readout: Readout,
     *,
-    manager: Mapper | None = None,
+    manager: Runner | None = None,
     project: bool = True,
     max_outcomes: int = MAX_OUTCOMES,
 ) -> Distribution:
@@ -203,7 +175,7 @@ def _whole_grid(
     decomposition: Decomposition,
     quasi: list[NDArray[np.float64]],
     variances: list[NDArray[np.float64]],
-    manager: Mapper | None,
+    manager: Runner | None,
 ) -> Block:
     """Every combination of the fragments' outcomes, the last fragment's fastest."""
     shape = [each.shape[1] for each in quasi]
@@ -235,7 +207,7 @@ def _listed(
     quasi: list[NDArray[np.float64]],
     variances: list[NDArray[np.float64]],
     index: Sequence[NDArray[np.intp]],
-    manager: Mapper | None,
+    manager: Runner | None,
 ) -> Block:
     """The outcomes of these numbers: `index` has, for each fragment, `(n_listed,)` of them."""
     n_terms, n_listed = len(decomposition.coefficients), len(index[0])

@@ -12,15 +12,17 @@ import numpy as np
 from qiskit.quantum_info import PauliList
 
 from pilot.errors import DescriptionError
-from pilot.quantum.cutting.costs import Candidate, Prediction, predict
-from pilot.quantum.cutting.cut_plan import CutPlan, is_whole
+from pilot.quantum.cutting.costs import predict
+from pilot.quantum.cutting.cut_plan import CutPlan
 from pilot.quantum.cutting.cuts import gates_alone, is_marked, take_apart, with_cuts
 from pilot.quantum.cutting.decomposition import Decomposition, terms_of
 from pilot.quantum.cutting.distributions import Readout
 from pilot.quantum.cutting.fragments import Fragment
+from pilot.quantum.cutting.results import CutCandidate, Prediction
 from pilot.quantum.expectation import distinct_terms
 from pilot.quantum.observables import operators
-from pilot.quantum.programs.definitions import truly_named
+from pilot.quantum.outcomes import is_whole
+from pilot.quantum.programs.gate_names import truly_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,7 +80,7 @@ def plan(
     sizes = _sizes(max_qubits)
     _check(num_samples, max_overhead, max_subexperiments)
     maker = _Maker(circuit, observables, distribution, num_samples, wires=wires, seed=seed)
-    found: list[tuple[Candidate, CutPlan | None]] = []
+    found: list[tuple[CutCandidate, CutPlan | None]] = []
     for size in maker.sizes(sizes):
         try:
             made = maker.make(size)
@@ -231,21 +233,23 @@ def _is_number(given: object) -> bool:
     return isinstance(given, Real) and not isinstance(given, bool | np.bool_)
 
 
-def _impossible(size: int, problem: str) -> Candidate:
+def _impossible(size: int, problem: str) -> CutCandidate:
     """A size for which there is no plan."""
     nothing = Prediction(seconds=math.inf, run_seconds=math.inf, reconstruct_seconds=0.0, memory=0.0, problem=problem)
-    return Candidate(max_qubits=size, cuts=1, overhead=math.inf, num_distinct=0, prediction=nothing, rejected=problem)
+    return CutCandidate(
+        max_qubits=size, cuts=1, overhead=math.inf, num_distinct=0, prediction=nothing, rejected=problem
+    )
 
 
 def _candidate(
     made: CutPlan, size: int, prediction: Prediction, max_overhead: float | None, max_subexperiments: int | None
-) -> Candidate:
+) -> CutCandidate:
     broken = []
     if max_overhead is not None and made.overhead > max_overhead * (1 + 1e-9):
         broken.append(f"overhead {made.overhead:.4g}, above max_overhead={max_overhead:g}")
     if max_subexperiments is not None and made.num_distinct > max_subexperiments:
         broken.append(f"{made.num_distinct} subexperiments, above max_subexperiments={max_subexperiments}")
-    return Candidate(
+    return CutCandidate(
         max_qubits=size,
         cuts=len(made.cuts),
         overhead=made.overhead,
@@ -256,7 +260,7 @@ def _candidate(
 
 
 def _what_would_do(
-    maker: _Maker, candidates: Sequence[Candidate], max_overhead: float | None, max_subexperiments: int | None
+    maker: _Maker, candidates: Sequence[CutCandidate], max_overhead: float | None, max_subexperiments: int | None
 ) -> str:
     """The limits cannot be met: what was found, and what would do."""
     widest = max(candidate.max_qubits for candidate in candidates)
@@ -283,7 +287,7 @@ def _what_would_do(
     return f"no cut keeps to the limits: {'; '.join(map(str, candidates))}; what would: {', or '.join(hints)}"
 
 
-def _reason(maker: _Maker, made: CutPlan, best: Candidate, candidates: Sequence[Candidate]) -> str:
+def _reason(maker: _Maker, made: CutPlan, best: CutCandidate, candidates: Sequence[CutCandidate]) -> str:
     width = maker.gates.num_qubits
     if maker.marked:
         return "cut where the circuit is marked"

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import statistics
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit import QuantumCircuit
@@ -23,18 +24,18 @@ from pilot.errors import DescriptionError
 from pilot.quantum import costs as simulation
 from pilot.quantum.aer import exact_value, run_circuits, warm_up
 from pilot.quantum.cutting import costs
-from pilot.quantum.cutting.costs import Costs, Prediction, Workers, estimates
+from pilot.quantum.cutting.costs import Costs, Workers, by_method
 from pilot.quantum.cutting.cut_plan import CutPlan
 from pilot.quantum.cutting.decomposition import Decomposition
-from pilot.quantum.cutting.mapping import gather
 from pilot.quantum.cutting.planning import plan
 from pilot.quantum.cutting.reconstruction import reconstruct
+from pilot.quantum.cutting.results import Prediction
 from pilot.quantum.packing import pack
+from pilot.quantum.runner import Runner, gather
 from pilot.states import is_final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from concurrent.futures import Future
 
 #: Small circuits for each slot, whose time is mostly that of their way there and back; their qubits and layers; shots.
 _SMALL_CIRCUITS = 40
@@ -50,19 +51,6 @@ _TERMS, _VALUES = 2048, 64
 _SIZES = 4
 #: Narrower pieces than this are not looked for: their simulation costs no more than their way.
 _NARROWEST = 4
-
-
-class Pilots(Protocol):
-    """What is calibrated: `PilotManager`."""
-
-    @property
-    def pilots(self) -> Iterable[Any]:
-        """Its pilots: each with `name`, `state` and `description`."""
-        ...
-
-    def submit_tasks(self, descriptions: Iterable[TaskDescription], /) -> Sequence[Future[Any]]:
-        """Run each description, somewhere."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +73,7 @@ class Predictor:
     def __init__(self, workers: Iterable[Workers] = ()) -> None:
         self.workers = tuple(workers)
 
-    def calibrate(self, manager: Pilots) -> Predictor:
+    def calibrate(self, manager: Runner) -> Predictor:
         """Measure every pilot of the manager; blocks until they are active, and then for some seconds.
 
         Raises:
@@ -137,7 +125,7 @@ class Predictor:
             circuit,
             observables,
             [*pieces, width],
-            predict=lambda made: costs.predict(made, workers),
+            predict=partial(costs.predict, workers=workers),
             **options,
         )
 
@@ -174,7 +162,7 @@ def brickwork(num_qubits: int, layers: int, seed: int = 0) -> QuantumCircuit:
     return circuit
 
 
-def _measure(manager: Pilots, pilot: Any, per_product: float) -> Workers:
+def _measure(manager: Runner, pilot: Any, per_product: float) -> Workers:
     """One pilot: warm, and then its slots all at work."""
     described = pilot.description
     slots = described.cores * described.number_of_nodes
@@ -196,7 +184,7 @@ def _measure(manager: Pilots, pilot: Any, per_product: float) -> Workers:
         began = perf_counter()
         together(run_circuits, (payload, _SMALL_SHOTS, (1,)), _SMALL_CIRCUITS * slots)
         seconds.append((perf_counter() - began) / _SMALL_CIRCUITS)
-    start, found = estimates(simulation.facts(small), _SMALL_SHOTS)
+    start, found = by_method(simulation.facts(small), _SMALL_SHOTS)
     simulated = start + slowness * (found["statevector"].seconds - start)
     return Workers(
         name=pilot.name,
@@ -226,7 +214,7 @@ def _product_slowness() -> float:
 
 def _slowness(circuit: QuantumCircuit, shots: int | None, method: str, seconds: float) -> float:
     """How many times longer than on the reference machine `seconds` are, beyond the start."""
-    start, found = estimates(simulation.facts(circuit), shots)
+    start, found = by_method(simulation.facts(circuit), shots)
     return max(0.0, seconds - start) / (found[method].seconds - start)
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array
 
-from pilot.quantum.cutting.mapping import tree_sum
-from pilot.quantum.estimates import widening
+from pilot.quantum.cutting.contraction import variance_of_draws
+from pilot.quantum.cutting.results import CutResult
+from pilot.quantum.runner import tree_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,29 +20,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pilot.quantum.cutting.decomposition import Decomposition
-    from pilot.quantum.cutting.distributions import Distribution
-    from pilot.quantum.cutting.mapping import Mapper
     from pilot.quantum.cutting.samples import Samples
+    from pilot.quantum.runner import Runner
 
 #: Terms times values that are added up at once: 32 MiB for each fragment.
 _AT_ONCE = 1 << 22
 #: From so many terms times values times fragments on the sum is worth tasks of its own: two seconds of one core.
 PARALLEL_PRODUCTS = 1 << 27
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CutResult:
-    """Expectation values of the observables, in the order they were given, each `(n_observables,)`."""
-
-    values: NDArray[np.float64]
-    #: One standard deviation of `values`: shots and sampled terms together.
-    standard_errors: NDArray[np.float64]
-    #: The part from the finite number of shots.
-    shot_errors: NDArray[np.float64]
-    #: The part from taking a sample of the decomposition's terms; zero if all were taken.
-    sampling_errors: NDArray[np.float64]
-    #: How probable the outcomes of the circuit's measurements are; None: the plan was made without.
-    distribution: Distribution | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,7 +61,7 @@ def reconstruct(
     decomposition: Decomposition,
     means: Sequence[NDArray[np.float64]],
     variances: Sequence[NDArray[np.float64]],
-    manager: Mapper | None = None,
+    manager: Runner | None = None,
 ) -> CutResult:
     """Values and standard errors from the means of each fragment's subexperiments.
 
@@ -130,7 +115,7 @@ def reconstruct_sums(
     samples: Sequence[Samples],
     coefficients: NDArray[np.float64],
     constants: NDArray[np.float64],
-    manager: Mapper | None = None,
+    manager: Runner | None = None,
 ) -> CutResult:
     """Values and standard errors of sums of Pauli strings, the observables.
 
@@ -202,33 +187,6 @@ def variance_of(slopes: Sequence[NDArray[np.float64]], variances: Sequence[NDArr
     return total
 
 
-def variance_of_draws(
-    decomposition: Decomposition,
-    drawn: NDArray[np.float64],
-    squares: NDArray[np.float64],
-    drawn_variance: NDArray[np.float64],
-    bounds: NDArray[np.float64] | float = 1.0,
-) -> NDArray[np.float64]:
-    """The variance of the sampled terms' share of each value: see `reconstruct`.
-
-    Args:
-        decomposition: all terms.
-        drawn: `Σ m_t s_t T_t`.
-        squares: `Σ m_t T_t²`.
-        drawn_variance: of `drawn`, by shots.
-        bounds: how large a product can be.
-    """
-    n, weight = int(decomposition.draws.sum()), decomposition.draw_weight
-    if n == 0:
-        return np.zeros_like(drawn)
-    if n == 1:  # one draw says nothing about its spread
-        bound: NDArray[np.float64] = np.full_like(drawn, weight**2) * np.square(bounds)
-        return bound
-    square_of_mean = (drawn**2 - drawn_variance) / n**2
-    variance: NDArray[np.float64] = n * weight**2 * (n / (n - 1) * (squares / n - square_of_mean)).clip(min=0)
-    return variance * widening(n - 1)
-
-
 def sums_of(
     decomposition: Decomposition, means: Sequence[NDArray[np.float64]], variances: Sequence[NDArray[np.float64]]
 ) -> Sums:
@@ -249,7 +207,7 @@ def _all_sums(
     decomposition: Decomposition,
     means: Sequence[NDArray[np.float64]],
     variances: Sequence[NDArray[np.float64]],
-    manager: Mapper | None,
+    manager: Runner | None,
 ) -> Sums:
     n_terms, n_values = len(decomposition.coefficients), means[0].shape[1]
     tasks = n_terms * n_values * len(means) // (PARALLEL_PRODUCTS // 4)

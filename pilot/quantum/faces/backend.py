@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from qiskit.result import Result
 from qiskit.result.models import ExperimentResult, ExperimentResultData
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, did_you_mean
 from pilot.quantum.faces.jobs import PilotJob
-from pilot.quantum.faces.submission import Manager, check_gives_shots, measures, ran_on, shot_order, task_fields
-from pilot.quantum.faces.targets import known_info, target_of
+from pilot.quantum.faces.submission import check_gives_shots, measures, ran_on, shot_order, task_fields
 from pilot.quantum.noise import PackedNoiseModel
 from pilot.quantum.outcomes import draw_seeds
+from pilot.quantum.runner import Runner
 from pilot.quantum.simulator_instructions import refuse_simulator_instructions
+from pilot.quantum.targets import known_info, target_of
 
 if TYPE_CHECKING:
     from qiskit.transpiler import Target
@@ -50,7 +50,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
     """
 
     def __init__(
-        self, manager: Manager, qpu: str | None = None, *, shots: int = 1024, name: str | None = None, **options: Any
+        self, manager: Runner, qpu: str | None = None, *, shots: int = 1024, name: str | None = None, **options: Any
     ) -> None:
         """Make it; the QPU is looked up, and waited for, when its target is first asked for.
 
@@ -78,7 +78,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
         return Options(shots=1024, memory=False, seed_simulator=None, noise_model=None)
 
     @classmethod
-    def from_backend(cls, manager: Manager, backend: BackendV2, **settings: Any) -> PilotBackend:
+    def from_backend(cls, manager: Runner, backend: BackendV2, **settings: Any) -> PilotBackend:
         """A backend that simulates another one on the pilots' cores, with its target and its noise.
 
         Args:
@@ -192,8 +192,7 @@ def _check_option(key: str, value: Any) -> None:
     """Refuse an option that would change the result and that nothing is done with."""
     if key in _OPTIONS or value is None or value in _SAME_HERE.get(key, ()):
         return
-    near = difflib.get_close_matches(key, _OPTIONS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(key, _OPTIONS)
     if key in _SAME_HERE:
         hint = f" of {value!r}: here it is {_SAME_HERE[key][0]!r}"
     raise DescriptionError(

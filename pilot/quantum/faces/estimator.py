@@ -15,8 +15,9 @@ from qiskit.quantum_info import SparsePauliOp
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
-from pilot.quantum.faces.submission import Manager, coerced, submit_plans, task_fields
+from pilot.quantum.faces.submission import coerced, submit_plans, task_fields
 from pilot.quantum.outcomes import draw_seeds
+from pilot.quantum.runner import Runner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
 
     def __init__(
         self,
-        manager: Manager,
+        manager: Runner,
         *,
         qpu: str | None = None,
         default_precision: float | None = None,
@@ -178,7 +179,7 @@ def _parts(sets: NDArray[np.intp], observables: NDArray[np.intp], together: bool
 
 
 def mitiq_executor(
-    manager: Manager, observable: Any, *, qpu: str | None = None, precision: float | None = None, **options: Any
+    manager: Runner, observable: Any, *, qpu: str | None = None, precision: float | None = None, **options: Any
 ) -> Callable[[Sequence[QuantumCircuit]], list[float]]:
     """A batched executor for mitiq: ``execute_with_zne(circuit, mitiq_executor(manager, "ZZ", qpu="fake:kolkata"))``.
 

@@ -14,7 +14,6 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 from pilot.descriptions import TaskDescription
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
 from pilot.quantum.faces.submission import (
-    Manager,
     check_gives_shots,
     coerced,
     measures,
@@ -23,6 +22,7 @@ from pilot.quantum.faces.submission import (
     task_fields,
 )
 from pilot.quantum.outcomes import Outcomes, draw_seeds, registers_of
+from pilot.quantum.runner import Runner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
 
     def __init__(
         self,
-        manager: Manager,
+        manager: Runner,
         *,
         qpu: str | None = None,
         default_shots: int = 1024,
@@ -53,8 +53,8 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
             default_shots: of pubs and runs that do not say.
             seed: an integer gives the same counts at each run (on simulators), a generator goes on from run to run.
             **options: more fields of each `TaskDescription`: ``optimization_level``, ``min_fidelity``, ``mitigation``,
-                ``pilot``, ``pilots``, ``labels``, ``priority``, ``timeout``, ``walltime``, ``retries``, ``num_cpus``,
-                ``num_gpus``, ``memory``, ``name``.
+                ``pilot``, ``pilots``, ``labels``, ``priority``, ``timeout``, ``expected_duration``, ``retries``,
+                ``num_cpus``, ``num_gpus``, ``memory``, ``name``.
 
         Raises:
             DescriptionError: an option is unknown, or its value is not allowed.

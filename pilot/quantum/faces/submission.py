@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,9 +13,10 @@ from qiskit import QuantumCircuit
 from qiskit.primitives import PrimitiveResult, PubResult
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, did_you_mean
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
 from pilot.quantum.noise import PackedNoiseModel
+from pilot.quantum.runner import Runner
 from pilot.resources import ANY_QPU
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ TASK_FIELDS = (
     "pilots",
     "labels",
     "priority",
-    "walltime",
+    "expected_duration",
     "timeout",
     "retries",
     "name",
@@ -62,13 +62,6 @@ def coerced(kind: Any, pub: Any, default: float | None) -> Any:
             ) from error
 
 
-class Manager(Protocol):
-    """What runs tasks: a `PilotManager`, or anything that takes descriptions and gives futures."""
-
-    def submit_tasks(self, descriptions: Iterable[TaskDescription], /) -> Sequence[Future[Any]]:
-        """Send tasks on their way; does not block."""
-
-
 class Plan(Protocol):
     """The tasks of one pub."""
 
@@ -80,7 +73,7 @@ class Plan(Protocol):
         """What the pub gives, from its tasks' results in order."""
 
 
-def submit_plans(manager: Manager, plans: Sequence[Plan]) -> PilotPrimitiveJob:
+def submit_plans(manager: Runner, plans: Sequence[Plan]) -> PilotPrimitiveJob:
     """The job of all these pubs, whose tasks are submitted at once; does not block."""
     tasks = manager.submit_tasks([one for plan in plans for one in plan.descriptions])
     return PilotPrimitiveJob(tasks, partial(_finish, plans, tasks))
@@ -114,7 +107,7 @@ def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[s
     for name in given:
         if name not in TASK_FIELDS:
             raise DescriptionError(
-                f"{owner} has no option {name!r}{_instead(name)} It has: {', '.join(TASK_FIELDS)}",
+                f"{owner} has no option {name!r}{_instead(name)}. It has: {', '.join(TASK_FIELDS)}",
                 field=name,
                 given=given[name],
             )
@@ -143,10 +136,7 @@ _INSTEAD = {
 
 def _instead(name: str) -> str:
     """How to say what this option means elsewhere, or the nearest name."""
-    if name in _INSTEAD:
-        return f": {_INSTEAD[name]}."
-    near = difflib.get_close_matches(name, TASK_FIELDS, n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
+    return f": {_INSTEAD[name]}" if name in _INSTEAD else did_you_mean(name, TASK_FIELDS)
 
 
 def ran_on(tasks: Sequence[Future[Any]], fallback: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pilot.errors import DescriptionError
-from pilot.quantum.outcomes import Outcomes
+from pilot.quantum.outcomes import Outcomes, draw_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -108,7 +108,7 @@ class Chain(Stage):
         """What to run instead of `circuits`: each stage plans what the one before it planned."""
         planned = Planned(circuits=tuple(circuits), shots=each(shots, len(circuits)), merge=list)
         merges = []
-        for stage, its_seed in zip(self.stages, seeds(seed, len(self.stages)), strict=True):
+        for stage, its_seed in zip(self.stages, draw_seeds(seed, len(self.stages)), strict=True):
             planned = stage.plan(planned.circuits, planned.shots, device, its_seed)
             merges.append(planned.merge)
         return Planned(circuits=planned.circuits, shots=planned.shots, merge=partial(_unwind, merges))
@@ -131,12 +131,6 @@ def each(shots: int | Sequence[int | None] | None, number: int) -> tuple[int | N
     if len(shots) != number:
         raise DescriptionError(f"shots: {len(shots)} numbers given for {number} circuits; one each", field="shots")
     return tuple(shots)
-
-
-def seeds(seed: int | None, number: int) -> list[int]:
-    """Independent seeds below 2**63, the same ones for the same seed."""
-    numbers = np.random.SeedSequence(seed).generate_state(number, np.uint64) >> np.uint64(1)
-    return [int(entry) for entry in numbers]
 
 
 def merged(outcomes: Sequence[Outcomes]) -> Outcomes:

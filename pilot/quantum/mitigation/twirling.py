@@ -12,7 +12,8 @@ from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
 from pilot.errors import DescriptionError
-from pilot.quantum.mitigation.stage import Device, Planned, Stage, each, merged, seeds
+from pilot.quantum.mitigation.stage import Device, Planned, Stage, each, merged
+from pilot.quantum.outcomes import draw_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,7 @@ class Twirling(Stage):
         shares: list[int | None] = []
         numbers = []
         for circuit, its_shots, its_seed in zip(
-            circuits, each(shots, len(circuits)), seeds(seed, len(circuits)), strict=True
+            circuits, each(shots, len(circuits)), draw_seeds(seed, len(circuits)), strict=True
         ):
             number = self.num if its_shots is None else min(self.num, its_shots)
             twirls = _twirls(circuit, device, number, its_seed)

@@ -48,7 +48,7 @@ def main(memory: int) -> None:
 
 
 def _warm_up() -> None:
-    from pilot.quantum.programs.program import parse
+    from pilot.quantum.programs.parsing import parse
 
     for format, text in (
         ("openqasm2", 'OPENQASM 2.0;\ninclude "qelib1.inc";\nqreg q[1];\nh q[0];\n'),
@@ -77,8 +77,8 @@ def _end_with_parent(descriptor: int) -> None:
 
 def _answer(text: str, format: str, seconds: float) -> tuple[bytes, bytes]:
     from pilot.errors import DescriptionError, PilotError
+    from pilot.quantum.programs.parsing import parse
     from pilot.quantum.programs.problems import program_error
-    from pilot.quantum.programs.program import parse
 
     used = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]

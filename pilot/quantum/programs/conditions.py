@@ -1,7 +1,8 @@
-"""Qiskit's conditions: which bits they ask for, and whether they hold for given outcomes."""
+"""Qiskit's conditions: which bits they ask for, whether they hold for given outcomes, and how they are made."""
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any
 
 from qiskit.circuit import ClassicalRegister, Clbit
@@ -10,26 +11,47 @@ from qiskit.circuit.classical import expr, types
 from pilot.errors import DescriptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-_CALCULATIONS: dict[str, Any] = {
-    "BIT_AND": lambda a, b: a & b,
-    "BIT_OR": lambda a, b: a | b,
-    "BIT_XOR": lambda a, b: a ^ b,
-    "LOGIC_AND": lambda a, b: bool(a and b),
-    "LOGIC_OR": lambda a, b: bool(a or b),
-    "EQUAL": lambda a, b: a == b,
-    "NOT_EQUAL": lambda a, b: a != b,
-    "LESS": lambda a, b: a < b,
-    "LESS_EQUAL": lambda a, b: a <= b,
-    "GREATER": lambda a, b: a > b,
-    "GREATER_EQUAL": lambda a, b: a >= b,
-    "SHIFT_LEFT": lambda a, b: a << b,
-    "SHIFT_RIGHT": lambda a, b: a >> b,
-    "ADD": lambda a, b: a + b,
-    "SUB": lambda a, b: a - b,
-    "MUL": lambda a, b: a * b,
-    "DIV": lambda a, b: a // b if isinstance(a, int) and isinstance(b, int) else a / b,
+#: Operations on two numbers or truths, by their signs.
+OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "&": operator.and_,
+    "|": operator.or_,
+    "^": operator.xor,
+    "<<": operator.lshift,
+    ">>": operator.rshift,
+    "&&": lambda a, b: bool(a and b),
+    "||": lambda a, b: bool(a or b),
+}
+#: The signs of Qiskit's operations.
+_SIGNS = {
+    "BIT_AND": "&",
+    "BIT_OR": "|",
+    "BIT_XOR": "^",
+    "LOGIC_AND": "&&",
+    "LOGIC_OR": "||",
+    "EQUAL": "==",
+    "NOT_EQUAL": "!=",
+    "LESS": "<",
+    "LESS_EQUAL": "<=",
+    "GREATER": ">",
+    "GREATER_EQUAL": ">=",
+    "SHIFT_LEFT": "<<",
+    "SHIFT_RIGHT": ">>",
+    "ADD": "+",
+    "SUB": "-",
+    "MUL": "*",
+    "DIV": "/",
 }
 
 
@@ -63,6 +85,42 @@ def truth(condition: Any, outcomes: Mapping[Clbit, int]) -> bool:
     return bool(_number(target, outcomes) == int(value))
 
 
+def condition_of(bits: Sequence[Clbit], rows: Sequence[Any]) -> tuple[Clbit, bool] | expr.Expr:
+    """The condition that holds for some outcomes.
+
+    Args:
+        bits: that it asks for.
+        rows: `2**len(bits)` truths, one for each outcome; the first bit is the lowest one of a row's number.
+    """
+    if len(bits) == 1 and bool(rows[0]) != bool(rows[1]):
+        return bits[0], bool(rows[1])
+    return truth_of(bits, rows)
+
+
+def truth_of(bits: Sequence[Clbit], rows: Sequence[Any]) -> expr.Expr:
+    """`condition_of` as an expression."""
+    found = _split(bits, rows)
+    return expr.lift(found) if isinstance(found, bool) else found
+
+
+def _split(bits: Sequence[Clbit], rows: Sequence[Any]) -> bool | expr.Expr:
+    """Shannon's expansion by the last bit."""
+    if all(bool(row) == bool(rows[0]) for row in rows):
+        return bool(rows[0])
+    bit, half = expr.lift(bits[-1]), len(rows) // 2
+    low, high = _split(bits[:-1], rows[:half]), _split(bits[:-1], rows[half:])
+    if rows[:half] == rows[half:]:
+        return low
+    when_set = bit if high is True else None if high is False else expr.logic_and(bit, high)
+    clear = expr.logic_not(bit)
+    when_clear = clear if low is True else None if low is False else expr.logic_and(clear, low)
+    if when_set is None or when_clear is None:
+        found = when_set if when_clear is None else when_clear
+        assert found is not None
+        return found
+    return expr.logic_or(when_set, when_clear)
+
+
 def _number(register: ClassicalRegister, outcomes: Mapping[Clbit, int]) -> int:
     return sum(outcomes[bit] << place for place, bit in enumerate(register))
 
@@ -86,7 +144,9 @@ def _value(node: expr.Expr, outcomes: Mapping[Clbit, int]) -> Any:
                 return -value
             return not value if isinstance(node.type, types.Bool) else ~value % 2**node.type.width
         case expr.Binary():
-            value = _CALCULATIONS[node.op.name](_value(node.left, outcomes), _value(node.right, outcomes))
+            left, right = _value(node.left, outcomes), _value(node.right, outcomes)
+            divides = node.op is expr.Binary.Op.DIV and isinstance(left, int) and isinstance(right, int)
+            value = left // right if divides else OPERATIONS[_SIGNS[node.op.name]](left, right)
             return value % 2**node.type.width if isinstance(node.type, types.Uint) else value
         case expr.Index():
             return bool(_value(node.target, outcomes) >> _value(node.index, outcomes) & 1)

@@ -17,7 +17,9 @@ from qiskit.circuit.classical import expr
 
 from pilot.errors import DescriptionError
 from pilot.quantum.programs.conditions import bits_of, truth
-from pilot.quantum.programs.definitions import check_defined, plain, standard_gates, standardised, steps_of
+from pilot.quantum.programs.definitions import standard_gates, steps_of
+from pilot.quantum.programs.gate_names import standardised
+from pilot.quantum.programs.plain import check_defined, plain
 from pilot.quantum.programs.problems import end_of, place_of, program_error
 
 if TYPE_CHECKING:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit.circuit import ClassicalRegister, Clbit, Parameter, QuantumCircuit, QuantumRegister, library
-from qiskit.circuit.classical import expr
 
 from pilot.errors import DescriptionError
+from pilot.quantum.programs.conditions import condition_of
+from pilot.quantum.programs.pennylane_gates import GATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from qiskit.circuit import Gate
@@ -29,42 +30,6 @@ if TYPE_CHECKING:
 #: Gates without a decomposition are taken by their matrices up to this width.
 _MAX_MATRIX_QUBITS = 8
 _MAX_DEPTH = 64
-
-_GATES: dict[str, Callable[..., Gate]] = {
-    "Identity": library.IGate,
-    "Hadamard": library.HGate,
-    "PauliX": library.XGate,
-    "PauliY": library.YGate,
-    "PauliZ": library.ZGate,
-    "S": library.SGate,
-    "T": library.TGate,
-    "SX": library.SXGate,
-    "RX": library.RXGate,
-    "RY": library.RYGate,
-    "RZ": library.RZGate,
-    "PhaseShift": library.PhaseGate,
-    "U1": library.PhaseGate,
-    "U2": lambda phi, lam: library.UGate(np.pi / 2, phi, lam),
-    "U3": library.UGate,
-    "CNOT": library.CXGate,
-    "CY": library.CYGate,
-    "CZ": library.CZGate,
-    "CH": library.CHGate,
-    "SWAP": library.SwapGate,
-    "ISWAP": library.iSwapGate,
-    "ECR": library.ECRGate,
-    "CRX": library.CRXGate,
-    "CRY": library.CRYGate,
-    "CRZ": library.CRZGate,
-    "ControlledPhaseShift": library.CPhaseGate,
-    "CPhase": library.CPhaseGate,
-    "IsingXX": library.RXXGate,
-    "IsingYY": library.RYYGate,
-    "IsingZZ": library.RZZGate,
-    "Toffoli": library.CCXGate,
-    "CCZ": library.CCZGate,
-    "CSWAP": library.CSwapGate,
-}
 
 
 def is_pennylane(given: Any) -> bool:
@@ -197,8 +162,8 @@ class _Reader:
     def _known(self, operation: Any) -> Gate | None:
         """Qiskit's gate, also for the adjoint and the controlled of a known one."""
         ops = self._qml.ops.op_math
-        if operation.name in _GATES and is_pennylane(operation):
-            return _GATES[operation.name](*map(self._number, operation.data))
+        if operation.name in GATES and is_pennylane(operation):
+            return GATES[operation.name](*map(self._number, operation.data))
         if isinstance(operation, ops.Adjoint):
             base = self._known(operation.base)
             return None if base is None else base.inverse()
@@ -235,17 +200,10 @@ class _Reader:
     def _condition(self, value: Any) -> Any:
         """The outcomes for which it is true, as one condition."""
         bits = [self._middle[_identity(each)] for each in value.measurements]
-        rows = [outcome for outcome, result in value.items() if result]
-        if len(bits) == 1 and len(rows) == 1:
-            return bits[0], bool(rows[0][0])
-        condition: expr.Expr | None = None
-        for outcome in rows:
-            row: expr.Expr | None = None
-            for bit, digit in zip(bits, outcome, strict=True):
-                asked = expr.lift(bit) if digit else expr.logic_not(bit)
-                row = asked if row is None else expr.logic_and(row, asked)
-            condition = row if condition is None else expr.logic_or(condition, row)
-        return expr.lift(False) if condition is None else condition
+        rows = [False] * 2 ** len(bits)
+        for outcome, result in value.items():
+            rows[sum(int(digit) << place for place, digit in enumerate(outcome))] = bool(result)
+        return condition_of(bits, rows)
 
     def _final(self) -> None:
         kinds = self._qml.measurements

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qiskit.circuit import QuantumCircuit
 
 from pilot.errors import DescriptionError
-from pilot.quantum.programs.problems import NAMES, check_text, end_of, program_error
+from pilot.quantum.programs.parsing import TEXT_FORMATS, guess, parse
+from pilot.quantum.programs.problems import NAMES, end_of, program_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Formats that are texts.
-TEXT_FORMATS = ("openqasm2", "openqasm3", "originir", "qir")
 #: Characters of an untrusted program.
 MAX_CHARACTERS = 4 << 20
 
@@ -31,13 +29,6 @@ _SUFFIXES = {
     ".qir": "qir",
     ".txt": None,
 }
-_COMMENTS = re.compile(r"\A(?:\s+|//[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
-_HINTS = (
-    ("openqasm2", re.compile(r"OPENQASM\s+2|^\s*qreg\b|include\s+\"qelib1\.inc\"", re.MULTILINE)),
-    ("openqasm3", re.compile(r"OPENQASM\b|^\s*(?:qu)?bit\s*[\[\w]|include\s+\"stdgates\.inc\"", re.MULTILINE)),
-    ("originir", re.compile(r"^\s*(?:QINIT|CREG)\b", re.MULTILINE)),
-    ("qir", re.compile(r"__quantum__|^\s*; ModuleID|^\s*target triple|^define\b|^source_filename", re.MULTILINE)),
-)
 
 
 class Program:
@@ -108,7 +99,7 @@ def load(
     Raises:
         ProgramError: the text is wrong; `line`, `column` and `expected` say where and why. Also when an untrusted
             text takes too long or too much memory.
-        DescriptionError: the format is unknown or the object none that holds a circuit; or `definitions.truly_named`
+        DescriptionError: the format is unknown or the object none that holds a circuit; or `gate_names.truly_named`
             refuses a controlled gate.
     """
     if format is not None and format not in NAMES:
@@ -120,7 +111,7 @@ def load(
     if isinstance(program, Program):
         return program
     if isinstance(program, QuantumCircuit):
-        from pilot.quantum.programs.definitions import truly_named
+        from pilot.quantum.programs.gate_names import truly_named
 
         return Program(truly_named(_expected(program.copy(), format, "qiskit")), "qiskit")
     if isinstance(program, str | os.PathLike):
@@ -136,40 +127,6 @@ def load(
         f"{type(program).__name__} was given",
         given=program,
     )
-
-
-def parse(text: str, format: str, folder: str | None = None) -> QuantumCircuit:
-    """The circuit of a text in a known format; files that it includes are looked for in `folder` only."""
-    check_text(text, format)
-    if format == "openqasm2":
-        from pilot.quantum.programs import openqasm2
-
-        return openqasm2.loads(text, folder)
-    if format == "openqasm3":
-        from pilot.quantum.programs import openqasm3
-
-        return openqasm3.loads(text)
-    if format == "originir":
-        from pilot.quantum.programs import originir
-
-        return originir.loads(text)
-    if format == "qir":
-        from pilot.quantum.programs import qir
-
-        return qir.loads(text)
-    raise DescriptionError(f"{NAMES[format]} is no text; allowed: {', '.join(TEXT_FORMATS)}", field="format")
-
-
-def guess(text: str) -> str | None:
-    """The format of a text; None when nothing tells."""
-    begin = _COMMENTS.match(text)
-    rest = text[begin.end() :] if begin else text
-    if rest.startswith("OPENQASM"):
-        version = rest[8:].lstrip()
-        return "openqasm2" if version.startswith("2") else "openqasm3"
-    if rest.startswith("QINIT"):
-        return "originir"
-    return next((format for format, hint in _HINTS if hint.search(text)), None)
 
 
 def _guess(text: str, suggested: str | None) -> str:

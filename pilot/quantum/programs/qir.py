@@ -14,7 +14,7 @@ from qiskit.circuit import ClassicalRegister, Measure, QuantumCircuit, QuantumRe
 from qiskit.compiler import transpile
 
 from pilot.errors import DescriptionError, PluginError, ProgramError
-from pilot.quantum.programs.definitions import plain
+from pilot.quantum.programs.plain import plain
 from pilot.quantum.programs.problems import end_of, place_of, program_error
 
 if TYPE_CHECKING:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, did_you_mean
 
 #: Option → what makes its value from its text (raising ValueError), and what is allowed, in words.
 Options = Mapping[str, tuple[Callable[[str], Any], str]]
@@ -32,7 +31,7 @@ def parse(name: str, address: str, options: Options) -> tuple[str, dict[str, Any
         refuse(name, "options are written ?option=value&option=value", listing(options))
     for key, text in pairs:
         if key not in options:
-            refuse(name, f"there is no option {key!r}", nearest(key, options), listing(options))
+            refuse(name, f"there is no option {key!r}{did_you_mean(key, options)}", listing(options))
         if key in values:
             refuse(name, f"the option {key!r} is given twice")
         convert, allowed = options[key]
@@ -51,12 +50,6 @@ def refuse(name: str, *what: str) -> NoReturn:
 def listing(options: Options) -> str:
     """The options that there are, in words."""
     return "options: " + (", ".join(f"{key} ({allowed})" for key, (_, allowed) in options.items()) or "none")
-
-
-def nearest(given: str, known: Iterable[str]) -> str:
-    """``did you mean 'kolkata'?``, or nothing."""
-    near = difflib.get_close_matches(given, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def not_negative(text: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
 
+    from pilot.interfaces import Run
     from pilot.quantum.outcomes import Outcomes
 
 #: Not gates: nothing that an error of a gate says anything of.
@@ -84,17 +85,15 @@ def _numbers(properties: Any, *names: str) -> list[float | None]:
     return [None if value is None else float(value) for value in found]
 
 
-def check_job(
-    info: QPUInfo, circuits: Sequence[QuantumCircuit], shots: int | None, seeds: Sequence[int] | None = None
-) -> None:
+def check_job(info: QPUInfo, run: Run) -> None:
     """Raise QPUError when the QPU takes no such job: too many circuits, qubits or shots, or none of them."""
-    about = {"qpu": info.name}
+    about, circuits, shots = {"qpu": info.name}, run.circuits, run.shots
     if info.max_circuits is not None and len(circuits) > info.max_circuits:
         raise QPUError(
             f"{info.name} takes {info.max_circuits} circuits a job, not {len(circuits)}: split them", **about
         )
-    if seeds is not None and len(seeds) != len(circuits):
-        raise QPUError(f"{info.name}: {len(circuits)} circuits and {len(seeds)} seeds: one each is needed", **about)
+    if len(run.seeds) != len(circuits):
+        raise QPUError(f"{info.name}: {len(circuits)} circuits and {len(run.seeds)} seeds: one each is needed", **about)
     if shots is None and not info.simulator:
         raise QPUError(f"{info.name} has no exact probabilities: give a number of shots", **about)
     if shots is not None and shots < 1:
@@ -114,23 +113,19 @@ def check_job(
 
 
 def one_by_one(
-    name: str,
-    circuits: Sequence[QuantumCircuit],
-    seeds: Sequence[int],
-    run: Callable[[QuantumCircuit, int], Outcomes],
-    cancelled: Event,
+    name: str, run: Run, each: Callable[[QuantumCircuit, int], Outcomes], cancelled: Event
 ) -> list[Outcomes]:
-    """What ``run`` gives for each circuit and its seed.
+    """What ``each`` gives for every circuit and its seed.
 
     Raises:
         QPUCancelled: ``cancelled`` was set, seen before the next circuit.
     """
     found: list[Outcomes] = []
-    for circuit, seed in zip(circuits, seeds, strict=True):
+    for circuit, seed in zip(run.circuits, run.seeds, strict=True):
         time.sleep(0)  # lets who cancels in: a simulator may hold the interpreter's lock
         if cancelled.is_set():
-            raise QPUCancelled(f"{name}: cancelled after {len(found)} of {len(circuits)} circuits", qpu=name)
-        found.append(run(circuit, seed))
+            raise QPUCancelled(f"{name}: cancelled after {len(found)} of {len(run.circuits)} circuits", qpu=name)
+        found.append(each(circuit, seed))
     return found
 
 

@@ -66,28 +66,7 @@ def from_result(circuit: QuantumCircuit, result: Any, number: int, shots: int) -
     if not is_told(circuit):  # its text has the registers in the places of others
         raw = result.data(number).get("counts") or {}
         counts = raw if all(text.startswith("0x") for text in raw) and raw else counts
-    return from_counts(circuit, counts, shots)
-
-
-def from_counts(circuit: QuantumCircuit, counts: Mapping[str, float], shots: int | None) -> Outcomes:
-    """Outcomes from bit strings as Qiskit writes them (bit 0 rightmost, registers set apart by spaces) or from
-    hexadecimal numbers (``0x1f``), with their counts; or with their probabilities, when ``shots`` is None."""
-    bits = np.zeros((len(counts), circuit.num_clbits), dtype=bool)
-    order = _written_order(circuit)
-    for row, text in zip(bits, counts, strict=True):
-        if text.startswith("0x"):
-            number = int(text, 16)
-            row[:] = [number >> bit & 1 for bit in range(circuit.num_clbits)]
-        else:
-            digits = text.replace(" ", "")[::-1]
-            places = order if " " in text else range(circuit.num_clbits)
-            for place, digit in zip(places, digits, strict=False):
-                row[place] = digit == "1"
-    weights: NDArray[np.int64] | NDArray[np.float64]
-    weights = (
-        np.array(list(counts.values()), np.float64) if shots is None else np.array(list(counts.values()), np.int64)
-    )
-    return Outcomes.from_bits(bits, weights, registers=registers_of(circuit), shots=shots)
+    return Outcomes.from_counts(circuit, counts, shots)
 
 
 def from_samples(circuit: QuantumCircuit, samples: NDArray[Any]) -> Outcomes:
@@ -122,9 +101,3 @@ def from_sampler(circuits: Sequence[QuantumCircuit], result: Any) -> list[Outcom
     if len(result) != len(circuits):
         raise QPUError(f"the sampler gave {len(result)} results for {len(circuits)} circuits")
     return [from_registers(circuit, dict(pub.data.items())) for circuit, pub in zip(circuits, result, strict=True)]
-
-
-def _written_order(circuit: QuantumCircuit) -> list[int]:
-    """The classical bits from the right of a bit string with spaces to its left: register by register."""
-    place = {clbit: index for index, clbit in enumerate(circuit.clbits)}
-    return [place[bit] for register in circuit.cregs for bit in register] or list(range(circuit.num_clbits))

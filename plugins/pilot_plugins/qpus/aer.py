@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
 
-from pilot.errors import DescriptionError, PilotError, QPUError
-from pilot.interfaces import QPU
+from pilot.errors import DescriptionError, PilotError, QPUError, did_you_mean
+from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
-from pilot_plugins.qpus._addresses import Options, at_least_one, nearest, one_of, parse, refuse
+from pilot_plugins.qpus._addresses import Options, at_least_one, one_of, parse, refuse
 from pilot_plugins.qpus._qiskit import check_job, one_by_one
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
 
-    from pilot.quantum.aer import Simulator
+    from pilot.quantum.aer_simulators import Simulator
     from pilot.quantum.outcomes import Outcomes
 
 METHODS = ("statevector", "density_matrix", "matrix_product_state", "stabilizer", "tensor_network")
@@ -48,7 +48,9 @@ class AerQPU(QPU):
         super().__init__(name, address)
         self.method, options = parse(name, address, OPTIONS)
         if self.method and self.method not in METHODS:
-            refuse(name, f"no method {self.method!r}", nearest(self.method, METHODS), "one of " + ", ".join(METHODS))
+            refuse(
+                name, f"no method {self.method!r}{did_you_mean(self.method, METHODS)}", "one of " + ", ".join(METHODS)
+            )
         self.device: str = options.get("device", "CPU")
         if self.device == "GPU" and self.method not in ("", "statevector", "density_matrix", "tensor_network"):
             refuse(name, f"{self.method} runs on no GPU: take statevector, density_matrix or tensor_network")
@@ -93,23 +95,15 @@ class AerQPU(QPU):
     def target(self) -> Target | None:
         return None
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> list[Outcomes]:
         self._cancelled.clear()
-        check_job(self.info(), circuits, shots, seeds)
-        return one_by_one(
-            self.name, circuits, seeds, lambda circuit, seed: self._run(circuit, shots, seed), self._cancelled
-        )
+        check_job(self.info(), run)
+        return one_by_one(self.name, run, partial(self._run, run.shots), self._cancelled)
 
     def cancel(self) -> None:
         self._cancelled.set()
 
-    def _run(self, circuit: QuantumCircuit, shots: int | None, seed: int) -> Outcomes:
+    def _run(self, shots: int | None, circuit: QuantumCircuit, seed: int) -> Outcomes:
         from pilot.quantum.aer import run_circuit
 
         try:
@@ -127,16 +121,16 @@ class AerQPU(QPU):
         Raises:
             QPUError: no method has room for it.
         """
-        from pilot.quantum.aer import Simulator
-        from pilot.quantum.costs import choose, facts, machine_memory, predict
+        from pilot.quantum.aer_simulators import Simulator
+        from pilot.quantum.costs import choose, estimate, facts, machine_memory
 
         method, device = self.method or "automatic", self.device
         if not self.method and circuit.num_qubits > _SMALL:
             memory, gpus = machine_memory(), int(self.device == "GPU")
-            estimates = predict(facts(circuit, bonds=False), shots, cores=self.threads, gpus=gpus)
+            estimates = estimate(facts(circuit, bonds=False), shots, cores=self.threads, gpus=gpus)
             best = choose(estimates, memory)
             if best is None or best.seconds > _QUICK:  # then it pays to look closer
-                estimates = predict(facts(circuit), shots, cores=self.threads, gpus=gpus)
+                estimates = estimate(facts(circuit), shots, cores=self.threads, gpus=gpus)
                 best = choose(estimates, memory)
             if best is None:
                 told = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB, {one.seconds:.3g} s" for one in estimates)

@@ -6,19 +6,17 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import PilotError, QPUCancelled, QPUError
-from pilot.interfaces import QPU
+from pilot.errors import PilotError, QPUCancelled, QPUError, did_you_mean
+from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
-from pilot_plugins.qpus._addresses import Options, nearest, not_negative, parse, refuse
+from pilot_plugins.qpus._addresses import Options, not_negative, parse, refuse
 from pilot_plugins.qpus._qiskit import check_job, info_of
 from pilot_plugins.qpus.noise import NoisyDevice
 
 if TYPE_CHECKING:
-    from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
 
     from pilot.quantum.outcomes import Outcomes
@@ -56,8 +54,7 @@ class FakeQPU(QPU):
         if self.snapshot not in known:
             refuse(
                 self.name,
-                f"no snapshot {self.snapshot!r}",
-                nearest(self.snapshot, known),
+                f"no snapshot {self.snapshot!r}{did_you_mean(self.snapshot, known)}",
                 "there are " + ", ".join(known),
             )
         from qiskit_ibm_runtime import fake_provider
@@ -85,30 +82,24 @@ class FakeQPU(QPU):
     def target(self) -> Target | None:
         return self._opened()[0].target
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> list[Outcomes]:
         device, info = self._opened()
         self._cancelled.clear()
-        check_job(info, circuits, shots, seeds)
-        assert shots is not None  # checked
+        check_job(info, run)
+        assert run.shots is not None  # checked
         begin = time.monotonic()
         job = f"fake-{uuid.uuid4().hex[:12]}"
-        on_job(job)
+        run.on_job(job)
         found = []
-        for circuit, seed in zip(circuits, seeds, strict=True):
+        for circuit, seed in zip(run.circuits, run.seeds, strict=True):
             try:
-                found.append(device.run(circuit, shots, seed, lambda: self._going_on(job)))
+                found.append(device.run(circuit, run.shots, seed, lambda: self._going_on(job)))
             except PilotError as error:
                 error.data = {"qpu": self.name, "job": job, **error.data}
                 raise
             except Exception as error:
                 raise QPUError(f"{self.name}: circuit {circuit.name!r}: {error}", qpu=self.name, job=job) from error
-        takes = self.queue + len(circuits) * shots * self.shot_time
+        takes = self.queue + len(run.circuits) * run.shots * self.shot_time
         self._cancelled.wait(max(0.0, begin + takes - time.monotonic()))
         self._going_on(job)
         return found

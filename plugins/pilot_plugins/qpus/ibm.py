@@ -6,11 +6,10 @@ import contextlib
 import logging
 import time
 import warnings
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import QPUCancelled, QPUError
-from pilot.interfaces import QPU
+from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import Options, at_least_one, one_of, parse, refuse
 from pilot_plugins.qpus._jobs import Waiting, kept
@@ -117,29 +116,23 @@ class IbmQPU(QPU):
         target: Target = self._opened().target
         return target
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> list[Outcomes]:
         self._waiting.begin()
         backend = self._opened()
         known = info_of(self.name, backend.target, max_shots=getattr(backend.configuration(), "max_shots", None))
-        check_job(known, circuits, shots, seeds)
-        sent = [in_registers(circuit) for circuit in circuits]
+        check_job(known, run)
+        sent = [in_registers(circuit) for circuit in run.circuits]
         try:
-            job = self._submit(sent, shots)
+            job = self._submit(sent, run.shots)
         except Exception as error:
             raise kept(self.name, error, "submitting a job") from error
         native = job.job_id()
         self._job = job
-        on_job(native)
+        run.on_job(native)
         try:
             with self._waiting.attending(native, lambda: self._cancel(job)):
                 self._wait(job, native)
-                return as_of(circuits, from_sampler(sent, self._waiting.call(job.result, native)))
+                return as_of(run.circuits, from_sampler(sent, self._waiting.call(job.result, native)))
         finally:
             self._job = None
 

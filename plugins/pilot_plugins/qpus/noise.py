@@ -144,11 +144,11 @@ class NoisyDevice:
 
     def _estimate(self, scheduled: QuantumCircuit, active: Sequence[int], shots: int) -> Estimate:
         """What Aer would take, with the noise model that it has to be told."""
-        from pilot.quantum.costs import choose, facts, predict
+        from pilot.quantum.costs import choose, estimate, facts
 
         delays = scheduled.count_ops().get("delay", 0)
         about = facts(scheduled, bonds=False)
-        best = choose(predict(replace(about, gates=about.gates + delays), shots, noisy=True))
+        best = choose(estimate(replace(about, gates=about.gates + delays), shots, noisy=True))
         assert best is not None  # trajectories need least, and always can
         return replace(best, seconds=best.seconds + _TOLD * (delays + len(_places(scheduled, active))))
 
@@ -195,10 +195,9 @@ class NoisyDevice:
         going_on: Callable[[], None],
     ) -> Outcomes:
         """Counts from Aer, by the method of the estimate."""
-        import numpy as np
         from qiskit_aer import AerSimulator
 
-        from pilot_plugins.qpus._results import from_counts
+        from pilot.quantum.outcomes import Outcomes, draw_seeds
 
         parts = 1
         if estimate.method == "statevector":
@@ -206,15 +205,15 @@ class NoisyDevice:
         model = self.noise(scheduled, active)
         simulator = AerSimulator(method=estimate.method, noise_model=model, max_parallel_threads=1)
         counts: dict[str, int] = {}
-        for part, part_seed in enumerate(np.random.SeedSequence(seed).generate_state(parts)):
+        for part, part_seed in enumerate(draw_seeds(seed, parts)):
             going_on()
             part_shots = shots // parts + (part < shots % parts)
-            result = simulator.run(scheduled, shots=part_shots, seed_simulator=int(part_seed >> 1)).result()
+            result = simulator.run(scheduled, shots=part_shots, seed_simulator=part_seed).result()
             if not result.success:
                 raise QPUError(f"circuit {circuit.name!r}: {result.status}")
             for outcome, count in result.data(0)["counts"].items():
                 counts[outcome] = counts.get(outcome, 0) + count
-        return from_counts(circuit, counts, shots)
+        return Outcomes.from_counts(circuit, counts, shots)
 
     def noise(self, scheduled: QuantumCircuit, active: Sequence[int]) -> NoiseModel:
         """What the circuit's instructions do wrong, on its own qubit numbers."""

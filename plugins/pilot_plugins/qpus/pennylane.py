@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import math
 import time
-from collections.abc import Callable, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -13,7 +12,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from pilot.errors import QPUError
-from pilot.interfaces import QPU
+from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import refuse
 from pilot_plugins.qpus._jobs import kept
@@ -25,33 +24,6 @@ if TYPE_CHECKING:
 
     from pilot.quantum.outcomes import Outcomes
 
-#: Qiskit's gates → PennyLane's operations; the parameters are the same. Others are rewritten in these first.
-OPERATIONS = {
-    "id": "Identity",
-    "x": "PauliX",
-    "y": "PauliY",
-    "z": "PauliZ",
-    "h": "Hadamard",
-    "s": "S",
-    "t": "T",
-    "sx": "SX",
-    "rx": "RX",
-    "ry": "RY",
-    "rz": "RZ",
-    "p": "PhaseShift",
-    "cx": "CNOT",
-    "cy": "CY",
-    "cz": "CZ",
-    "swap": "SWAP",
-    "crx": "CRX",
-    "cry": "CRY",
-    "crz": "CRZ",
-    "cp": "ControlledPhaseShift",
-    "rxx": "IsingXX",
-    "ryy": "IsingYY",
-    "rzz": "IsingZZ",
-    "ccx": "Toffoli",
-}
 #: Devices that compute: exact probabilities, and as many wires as memory holds.
 _SIMULATORS = ("default.", "lightning.", "null.qubit", "reference.qubit")
 #: Probabilities of all outcomes are listed up to here; counts are drawn from them up to the second.
@@ -108,23 +80,17 @@ class PennylaneQPU(QPU):
     def target(self) -> Target | None:
         return None
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> list[Outcomes]:
         self._cancelled.clear()
-        check_job(self.info(), circuits, shots, seeds)
+        check_job(self.info(), run)
 
-        def run(circuit: QuantumCircuit, seed: int) -> Outcomes:
+        def each(circuit: QuantumCircuit, seed: int) -> Outcomes:
             try:
-                return self._run(circuit, shots, seed)
+                return self._run(circuit, run.shots, seed)
             except Exception as error:
                 raise kept(self.name, error, f"running circuit {circuit.name!r}") from error
 
-        return one_by_one(self.name, circuits, seeds, run, self._cancelled)
+        return one_by_one(self.name, run, each, self._cancelled)
 
     def cancel(self) -> None:
         self._cancelled.set()
@@ -181,8 +147,10 @@ class PennylaneQPU(QPU):
         import pennylane as qml
         from qiskit import generate_preset_pass_manager
 
-        if not OPERATIONS.keys() >= gates.count_ops().keys():
-            self._compile = self._compile or generate_preset_pass_manager(0, basis_gates=list(OPERATIONS))
+        from pilot.quantum.programs.pennylane_gates import NAMES
+
+        if not NAMES.keys() >= gates.count_ops().keys():
+            self._compile = self._compile or generate_preset_pass_manager(0, basis_gates=list(NAMES))
             gates = self._compile.run(gates)
         where = {qubit: index for index, qubit in enumerate(gates.qubits)}
         made = []
@@ -190,7 +158,7 @@ class PennylaneQPU(QPU):
             wires = [where[qubit] for qubit in instruction.qubits]
             if instruction.name == "barrier":
                 continue
-            operation = getattr(qml, OPERATIONS[instruction.name])
+            operation = getattr(qml, NAMES[instruction.name])
             made.append(operation(*(float(value) for value in instruction.params), wires=wires))
         return made
 

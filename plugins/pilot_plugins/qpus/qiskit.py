@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import QPUError, QPUUnavailable
-from pilot.interfaces import QPU
+from pilot.errors import QPUError, QPUUnavailable, did_you_mean
+from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
-from pilot_plugins.qpus._addresses import nearest, parse, refuse
+from pilot_plugins.qpus._addresses import parse, refuse
 from pilot_plugins.qpus._jobs import Waiting, kept
 from pilot_plugins.qpus._qiskit import check_job, info_of
 from pilot_plugins.qpus._results import as_of, from_result, from_sampler, in_registers
@@ -94,35 +94,29 @@ class QiskitQPU(QPU):
         target: Target | None = getattr(device, "target", None)
         return target
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> list[Outcomes]:
         self._waiting.begin()
         device = self._opened()
-        check_job(self.info(), circuits, shots, seeds)
-        assert shots is not None  # checked
+        check_job(self.info(), run)
+        assert run.shots is not None  # checked
         sampler = not hasattr(device, "target")
-        sent = [in_registers(circuit) for circuit in circuits]
+        sent = [in_registers(circuit) for circuit in run.circuits]
         try:
-            job = self._submit(device, sampler, sent, shots, seeds)
+            job = self._submit(device, sampler, sent, run.shots, run.seeds)
         except Exception as error:
             raise kept(self.name, error, "submitting a job") from error
         native = _id_of(job)
         self._job = job
         if native:
-            on_job(native)
+            run.on_job(native)
         try:
             with self._waiting.attending(native, lambda: _cancel(job)):
                 result = self._waiting.call(job.result, native)
                 if sampler:
-                    return as_of(circuits, from_sampler(sent, result))
+                    return as_of(run.circuits, from_sampler(sent, result))
                 if not getattr(result, "success", True):
                     raise QPUError(f"{self.name}: {_failure(result)}", qpu=self.name, job=native)
-                return as_of(circuits, [from_result(each, result, at, shots) for at, each in enumerate(sent)])
+                return as_of(run.circuits, [from_result(each, result, at, run.shots) for at, each in enumerate(sent)])
         finally:
             self._job = None
 
@@ -173,7 +167,7 @@ class QiskitQPU(QPU):
         made = self.object.endswith("()")
         for part in self.object.removesuffix("()").split("."):
             if not hasattr(found, part):
-                refuse(self.name, f"{self.module} has no {part!r}", nearest(part, dir(found)))
+                refuse(self.name, f"{self.module} has no {part!r}{did_you_mean(part, dir(found))}")
             found = getattr(found, part)
         if not made:
             return found
@@ -196,8 +190,7 @@ class QiskitQPU(QPU):
         if names and self.backend_name not in names:
             refuse(
                 self.name,
-                f"no backend {self.backend_name!r}",
-                nearest(self.backend_name, names),
+                f"no backend {self.backend_name!r}{did_you_mean(self.backend_name, names)}",
                 "there are " + ", ".join(names),
             )
         return get(self.backend_name)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
-from pilot.interfaces import QPU
+from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import parse, refuse
 from pilot_plugins.qpus._jobs import Waiting, kept
@@ -109,30 +109,24 @@ class QrmiQPU(QPU):
         self._opened()
         return self._target
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
+    def run(self, run: Run) -> list[Outcomes]:
         self._waiting.begin()
         device = self._opened()
         assert self._target is not None
-        check_job(info_of(self.name, self._target, **self._described), circuits, shots, seeds)
-        sent = [in_registers(circuit) for circuit in circuits]
-        payload = _package().Payload.QiskitPrimitive(input=_sampler_input(sent, shots), program_id="sampler")
+        check_job(info_of(self.name, self._target, **self._described), run)
+        sent = [in_registers(circuit) for circuit in run.circuits]
+        payload = _package().Payload.QiskitPrimitive(input=_sampler_input(sent, run.shots), program_id="sampler")
         try:
             task = self._ask(device.task_start, payload)
         except Exception as error:
             raise kept(self.name, error, "starting a task") from error
         self._task = task
-        on_job(task)
+        run.on_job(task)
         try:
             with self._waiting.attending(task, lambda: self._ask(device.task_stop, task)):
                 self._wait(device, task)
                 text = self._waiting.call(lambda: self._ask(device.task_result, task).value, task)
-                return as_of(circuits, from_sampler(sent, _decode(text)))
+                return as_of(run.circuits, from_sampler(sent, _decode(text)))
         finally:
             self._task = None
 

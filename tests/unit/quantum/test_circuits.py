@@ -24,9 +24,10 @@ from qiskit_aer import AerSimulator
 from pilot.errors import DescriptionError
 from pilot.quantum import aer as circuits
 from pilot.quantum.aer import exact_values, run_circuit, run_circuits, run_sets
+from pilot.quantum.aer_simulators import Simulator
 from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.packing import pack, unpack
-from pilot.quantum.programs.definitions import truly_named
+from pilot.quantum.programs.gate_names import truly_named
 
 
 def two_registers():
@@ -376,8 +377,8 @@ def test_a_state_set_in_the_middle_leaves_the_other_qubits_as_they_are(qubits):
     circuit.cx(1, 2)
     circuit.measure([0, 1, 2], [0, 1, 2])
     shots = 4000
-    found = run_circuit(circuit, shots, 1, circuits.Simulator("matrix_product_state")).get_counts()
-    expected = run_circuit(circuit, shots, 2, circuits.Simulator("statevector")).get_counts()
+    found = run_circuit(circuit, shots, 1, Simulator("matrix_product_state")).get_counts()
+    expected = run_circuit(circuit, shots, 2, Simulator("statevector")).get_counts()
     for outcome in {*found, *expected}:
         number = expected.get(outcome, 0)
         assert found.get(outcome, 0) == pytest.approx(number, abs=5 * (2 * number + 4) ** 0.5), outcome

@@ -10,7 +10,7 @@ from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliO
 
 from pilot.errors import DescriptionError
 from pilot.quantum.cutting import plan
-from pilot.quantum.cutting.reconstruction import variance_of_draws
+from pilot.quantum.cutting.contraction import variance_of_draws
 from pilot.quantum.observables import operators
 
 

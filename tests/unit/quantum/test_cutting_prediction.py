@@ -109,7 +109,7 @@ def test_slots_are_used_as_far_as_the_memory_goes():
     assert [workers(slots=8, memory=n * one_state).at_once(one_state) for n in (1, 3, 100)] == [1, 3, 8]
     assert workers(slots=8, nodes=2, memory=3 * one_state).at_once(one_state) == 6
     about = simulation.facts(next(planned.experiments()))  # 20 measured bits: sampled
-    (vector,) = [each for each in simulation.predict(about, 100) if each.method == "statevector"]
+    (vector,) = [each for each in simulation.estimate(about, 100) if each.method == "statevector"]
     start = 1e-3 + (about.gates + 20) * 1.6e-5 + 100e-6
     expected = 4e-3 + start + 2.0 * (vector.seconds - start)  # one circuit: on one slot
     assert predict(planned, [workers()], shots=100).run_seconds == pytest.approx(expected, rel=1e-3)

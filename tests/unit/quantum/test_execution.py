@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from qiskit import QuantumCircuit
-from qiskit.circuit import Gate, Parameter
+from qiskit.circuit import ClassicalRegister, Clbit, Gate, Parameter
 from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import Kraus, SparsePauliOp
 from qiskit.transpiler import InstructionProperties, Target
 
 from pilot.errors import DescriptionError, QPUCancelled, QPUError
-from pilot.interfaces import QPU
+from pilot.interfaces import QPU, Run
 from pilot.quantum import compilation
 from pilot.quantum.aer import run_circuit
 from pilot.quantum.compilation import Compiler, expected_fidelity, structure
-from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only
+from pilot.quantum.execution import DeviceRun, ExactValues, Simulation, compiler_of, only, run_on
 from pilot.quantum.outcomes import Outcomes
 from pilot.quantum.packing import pack
 from pilot.resources import QPUInfo
@@ -44,20 +43,14 @@ class Bench(QPU):
     def target(self) -> Any:
         return self.backend.target
 
-    def run(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | None,
-        seeds: Sequence[int],
-        on_job: Callable[[str], None] = lambda job: None,
-    ) -> list[Outcomes]:
-        self.jobs.append(([circuit.name for circuit in circuits], shots))
-        on_job("job 1")
+    def run(self, run: Run) -> list[Outcomes]:
+        self.jobs.append(([circuit.name for circuit in run.circuits], run.shots))
+        run.on_job("job 1")
         if self.error is not None:
             raise self.error
-        if any(circuit.num_clbits == 5 for circuit in circuits):
+        if any(circuit.num_clbits == 5 for circuit in run.circuits):
             raise QPUError("bench:5: the third gate is unknown")
-        return [run_circuit(circuit, shots, seed) for circuit, seed in zip(circuits, seeds, strict=True)]
+        return [run_circuit(circuit, run.shots, seed) for circuit, seed in zip(run.circuits, run.seeds, strict=True)]
 
 
 @pytest.fixture
@@ -276,7 +269,7 @@ def test_a_circuit_with_delays_of_its_own_is_scheduled() -> None:
     circuit.cx(0, 1)
     circuit.measure_all()
     compiled = Compiler(qpu).compile(circuit, 1)
-    (outcome,) = qpu.run([compiled], 2000, [1])
+    (outcome,) = run_on(qpu, Run(circuits=[compiled], shots=2000, seeds=[1]))
     assert outcome.get_counts().get("11", 0) < 1600  # the first qubit relaxes meanwhile
 
 
@@ -342,3 +335,61 @@ def test_delays_beside_conditions_are_compiled(monkeypatch: pytest.MonkeyPatch) 
         circuit.x(1)
     circuit.measure(1, 1)
     assert DeviceRun(shots=20)(*call(circuit)).get_counts() == {"11": 20}
+
+
+class Counting(QPU):
+    """A QPU as an outside package writes it: it gives counts."""
+
+    def __init__(self, counts: list[Any]) -> None:
+        super().__init__("counting", "")
+        self.counts = counts
+
+    def info(self) -> QPUInfo:
+        return QPUInfo(name=self.name, qubits=3)
+
+    def target(self) -> None: ...
+
+    def run(self, run: Run) -> list[Any]:
+        return self.counts
+
+
+def registers() -> QuantumCircuit:
+    """Two registers of two bits and one, and a bit between them that is in no register."""
+    first, bit, second = ClassicalRegister(2, "first"), Clbit(), ClassicalRegister(1, "second")
+    circuit = QuantumCircuit(3)
+    circuit.add_register(first)
+    circuit.add_bits([bit])
+    circuit.add_register(second)
+    circuit.measure([0, 1, 2], [*first, *second])
+    return circuit
+
+
+@pytest.mark.parametrize(
+    ("shots", "given", "shown"),
+    [
+        pytest.param(9, {"1 01": 6, "0 10": 3}, {"1 0 01": 6, "0 0 10": 3}, id="by registers"),
+        pytest.param(9, {"1101": 9}, {"1 1 01": 9}, id="all bits"),
+        pytest.param(9, {"0xd": 9.0}, {"1 1 01": 9}, id="hexadecimal"),
+        pytest.param(None, {"1 01": 0.25, "0 00": 0.75}, {"1 0 01": 0.25, "0 0 00": 0.75}, id="probabilities"),
+        pytest.param(9, SimpleNamespace(get_counts=lambda: {"0 11": 9}), {"0 0 11": 9}, id="an object with counts"),
+    ],
+)
+def test_a_qpu_may_give_counts(shots: int | None, given: Any, shown: dict[str, float]) -> None:
+    run = Run(circuits=[registers()], shots=shots, seeds=[1])
+    (outcomes,) = run_on(Counting([given]), run)
+    assert outcomes.get_counts() == shown
+    assert outcomes.shots == shots
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "gave 0 results for 1 circuits"),
+        ([{"0": 9}], "has 4 bits, its counts have the key '0'"),
+        ([{"0 0a": 9}], "the key '0 0a'"),
+        ([{"0 00": 0.5}], "not whole numbers"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(given: list[Any], message: str) -> None:
+    with pytest.raises(QPUError, match=message):
+        run_on(Counting(given), Run(circuits=[registers()], shots=9, seeds=[1]))

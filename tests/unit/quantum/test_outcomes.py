@@ -8,7 +8,9 @@ from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, generate_
 from qiskit.circuit import Clbit
 from qiskit.circuit.classical import expr
 
+from pilot.interfaces import Run
 from pilot.quantum.aer import run_circuit
+from pilot.quantum.execution import run_on
 from pilot.quantum.outcomes import Outcomes, Register
 
 
@@ -60,7 +62,7 @@ def odd_circuits():
 
 def on_device(qpu, circuit):
     compiled = generate_preset_pass_manager(optimization_level=0, target=qpu.target()).run(circuit)
-    (outcomes,) = qpu.run([compiled], 400, [1])
+    (outcomes,) = run_on(qpu, Run(circuits=[compiled], shots=400, seeds=[1]))
     return outcomes
 
 
@@ -79,7 +81,11 @@ def test_odd_registers_on_simulators_and_devices(circuit, text):
     qpus = [FakeQPU("fake:manila", "manila"), *(QiskitQPU(f"qiskit:{each}", each) for each in OBJECTS)]
     for qpu in qpus:
         qpu.open()
-        outcomes = on_device(qpu, circuit) if qpu.target() is not None else qpu.run([circuit], 400, [1])[0]
+        outcomes = (
+            on_device(qpu, circuit)
+            if qpu.target() is not None
+            else run_on(qpu, Run(circuits=[circuit], shots=400, seeds=[1]))[0]
+        )
         assert most(outcomes) == text, qpu.name
         assert outcomes.bits()[outcomes.weights.argmax()].tolist() == [0, 1, 1], qpu.name
         assert [register.name for register in outcomes.registers] == [register.name for register in circuit.cregs]
@@ -106,6 +112,6 @@ def test_branches_and_a_loose_bit(qpu):
     if qpu == "aer":
         outcomes = run_circuit(circuit, 100, 1)
     else:
-        (outcomes,) = QiskitQPU(f"qiskit:{qpu}", qpu).run([circuit], 100, [1])
+        (outcomes,) = QiskitQPU(f"qiskit:{qpu}", qpu).run(Run(circuits=[circuit], shots=100, seeds=[1]))
     assert outcomes.get_counts() == {"1 10": 100}
     assert outcomes.bits().tolist() == [[0, 1, 1]]

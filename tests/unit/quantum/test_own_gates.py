@@ -10,10 +10,12 @@ from qiskit.quantum_info import Operator, Pauli, Statevector
 from pilot import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer
-from pilot.quantum.aer import Simulator, run_circuit
+from pilot.quantum.aer import run_circuit
+from pilot.quantum.aer_simulators import Simulator
 from pilot.quantum.mitigation.folding import fold_global
 from pilot.quantum.programs import load
-from pilot.quantum.programs.definitions import inverse_of, truly_named
+from pilot.quantum.programs.definitions import inverse_of
+from pilot.quantum.programs.gate_names import truly_named
 from pilot.quantum.tasks import prepare
 
 #: Names of standard gates, of simulators' instructions, of what compilers synthesise, and of directives.

@@ -204,7 +204,7 @@ def test_options_are_fields_of_the_tasks(bell: QuantumCircuit) -> None:
 
 
 def test_unknown_and_wrong_options_are_refused() -> None:
-    with pytest.raises(DescriptionError, match="no option 'optimisation_level'; did you mean 'optimization_level'"):
+    with pytest.raises(DescriptionError, match="no option 'optimisation_level' \\(did you mean 'optimization_level'"):
         PilotSampler(Here(), optimisation_level=1)
     with pytest.raises(DescriptionError, match="optimization_level"):
         PilotSampler(Here(), optimization_level=7)

@@ -177,7 +177,7 @@ def test_what_is_not_supported_is_refused_in_words(weights: Any) -> None:
 
 
 def test_wrong_arguments_are_refused_in_words() -> None:
-    with pytest.raises(DescriptionError, match="no option 'prioritty'; did you mean 'priority'"):
+    with pytest.raises(DescriptionError, match="no option 'prioritty' \\(did you mean 'priority'"):
         PilotQubit(wires=1, manager=Here(), prioritty=3)
     with pytest.raises(DescriptionError, match=r"lightning\.qubits"):
         PilotQubit(wires=1, manager=Here(), simulator="lightning.qubits")

@@ -39,6 +39,7 @@ from pilot.quantum.faces.pennylane.shadows import Shadow
 from pilot.quantum.faces.pennylane.simulators import Plan
 from pilot.quantum.faces.submission import check_gives_shots, shot_order, task_fields
 from pilot.quantum.outcomes import draw_seeds
+from pilot.quantum.programs.pennylane_gates import GATES
 from pilot.quantum.programs.pennylane_tapes import circuit_on, is_pennylane
 
 if TYPE_CHECKING:
@@ -48,13 +49,7 @@ if TYPE_CHECKING:
     from pilot.quantum.faces.pennylane.readings import Reading
 
 #: Operations that circuits have, too; others are decomposed into these by PennyLane.
-GATES = frozenset(
-    """
-    Identity Hadamard PauliX PauliY PauliZ S T SX RX RY RZ PhaseShift U1 U2 U3 Adjoint(S) Adjoint(T) Adjoint(SX)
-    CNOT CY CZ CH SWAP ISWAP ECR CRX CRY CRZ ControlledPhaseShift IsingXX IsingYY IsingZZ Toffoli CCZ CSWAP
-    GlobalPhase Barrier
-    """.split()  # noqa: SIM905
-)
+_OPERATIONS = frozenset({*GATES, "Adjoint(S)", "Adjoint(T)", "Adjoint(SX)", "GlobalPhase", "Barrier"})
 _NAME = "pilot.qubit with a QPU"
 _ANALYTIC = (ExpectationMP, ProbabilityMP, VarianceMP)
 _SHADOWS = (ClassicalShadowMP, ShadowExpvalMP)
@@ -141,7 +136,7 @@ def _decomposed(tape: QuantumScript, wires: Wires | None) -> Any:
             stopping_condition=_is_gate,
             skip_initial_state_prep=False,
             device_wires=wires,
-            target_gates=set(GATES),
+            target_gates=set(_OPERATIONS),
             name=_NAME,
         )
     except Exception as error:
@@ -168,7 +163,7 @@ def _all_wires(tape: QuantumScript) -> Wires:
 
 
 def _is_gate(operation: Any) -> bool:
-    return operation.name in GATES and is_pennylane(operation)
+    return operation.name in _OPERATIONS and is_pennylane(operation)
 
 
 def _has_sets(tape: QuantumScript) -> bool:

@@ -17,8 +17,8 @@ from pilot.errors import DescriptionError
 from pilot.quantum.faces.jobs import Gathering
 from pilot.quantum.faces.pennylane.circuits import Circuits
 from pilot.quantum.faces.pennylane.simulators import Simulators
-from pilot.quantum.faces.submission import Manager
 from pilot.quantum.outcomes import draw_seeds
+from pilot.quantum.runner import Runner
 
 
 @simulator_tracking
@@ -37,7 +37,7 @@ class PilotQubit(Device):  # type: ignore[misc]
         wires: Any = None,
         shots: Any = None,
         *,
-        manager: Manager,
+        manager: Runner,
         qpu: str | None = None,
         simulator: str = "lightning.qubit",
         simulator_options: Mapping[str, Any] | None = None,

@@ -16,9 +16,11 @@ from qiskit.circuit.parametervector import ParameterVectorElement
 
 from pilot.errors import DescriptionError
 from pilot.quantum.blocks import without_empty_branches
-from pilot.quantum.programs.definitions import expanded, plain, standard_gates, standardised
+from pilot.quantum.programs.definitions import expanded, standard_gates
+from pilot.quantum.programs.gate_names import standardised
 from pilot.quantum.programs.openqasm3.converting import Converter
 from pilot.quantum.programs.openqasm3.reading import Located, tree_of
+from pilot.quantum.programs.plain import plain
 from pilot.quantum.programs.problems import program_error
 
 if TYPE_CHECKING:

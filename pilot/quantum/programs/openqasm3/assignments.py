@@ -11,9 +11,10 @@ from qiskit.circuit import Clbit
 from qiskit.circuit.classical import expr
 from qiskit_qasm3_import import types
 
+from pilot.quantum.programs.conditions import truth_of
 from pilot.quantum.programs.openqasm3 import arithmetic
 from pilot.quantum.programs.openqasm3.reading import refuse
-from pilot.quantum.programs.openqasm3.tables import Table, lifted, truth_of
+from pilot.quantum.programs.openqasm3.tables import Table, lifted
 from pilot.quantum.programs.openqasm3.values import Values
 from pilot.quantum.programs.openqasm3.variables import (
     Classical,
@@ -117,7 +118,7 @@ class Assignments(Classical):
             if isinstance(source, Clbit):
                 source = expr.lift(source)
             elif isinstance(source, Table):
-                source = truth_of(source)
+                source = truth_of(source.bits, source.rows)
             context.circuit.store(free, source)
             self.written[free] += 1
 

@@ -14,9 +14,10 @@ from qiskit_qasm3_import import types
 from qiskit_qasm3_import.exceptions import ConversionError
 from qiskit_qasm3_import.state import LocalScope
 
+from pilot.quantum.programs.conditions import condition_of
 from pilot.quantum.programs.openqasm3.assignments import Assignments
 from pilot.quantum.programs.openqasm3.reading import Located, refuse
-from pilot.quantum.programs.openqasm3.tables import MAX_BITS, Table, condition_of, lifted
+from pilot.quantum.programs.openqasm3.tables import MAX_BITS, Table, lifted
 from pilot.quantum.programs.openqasm3.values import symbols
 from pilot.quantum.programs.openqasm3.variables import Copy, Snapshot, State, Variable, bits_of, name_at
 from pilot.quantum.programs.openqasm3.wide import Wide
@@ -58,14 +59,18 @@ class Branches(Assignments):
         copies = [symbol for symbol in named if isinstance(symbol, Variable) and isinstance(symbol.data, Copy)]
         if (live or copies) and (simple := self._simple(node, context)) is not None:
             return simple
-        wide = sum(len(bits_of(symbol.data)) for symbol in live) + sum(len(bits_of(one.data.bits)) for one in copies)
-        if wide > MAX_BITS:
+        width = sum(len(bits_of(symbol.data)) for symbol in live) + sum(len(bits_of(one.data.bits)) for one in copies)
+        if width > MAX_BITS:
             try:
-                return Runtime(Wide(self, context).condition(node), self._condition_table(node, context))
+                wide = Wide(
+                    lambda part: self._resolve_generic(part, context, True)[0],
+                    lambda size: self._resolve_constant_int(size, context),
+                )
+                return Runtime(wide.condition(node), self._condition_table(node, context))
             except ConversionError:
                 pass
         value = lifted(bool, self._number(node, context)[0])
-        return Runtime(condition_of(value), value) if isinstance(value, Table) else bool(value)
+        return Runtime(condition_of(value.bits, value.rows), value) if isinstance(value, Table) else bool(value)
 
     def _condition_table(self, node: ast.Expression, context: State) -> Table | None:
         try:
@@ -206,7 +211,7 @@ class Branches(Assignments):
         (values, block), rest = cases[0], cases[1:]
         hit = lifted(lambda one: one in values, value)
         if isinstance(hit, Table):
-            condition = Runtime(condition_of(hit), hit)
+            condition = Runtime(condition_of(hit.bits, hit.rows), hit)
             self.either(
                 condition,
                 lambda: self._block(block.statements, context),
@@ -234,7 +239,9 @@ class Branches(Assignments):
             hit = lifted(lambda row, wanted=values: row == wanted, joint)
             for variable, value in zip(changing, values, strict=True):
                 variable.become(value)
-            branch = context.circuit.if_test(condition_of(hit)) if isinstance(hit, Table) else nullcontext()
+            branch = (
+                context.circuit.if_test(condition_of(hit.bits, hit.rows)) if isinstance(hit, Table) else nullcontext()
+            )
             with self._within(), branch:
                 try:
                     visit()

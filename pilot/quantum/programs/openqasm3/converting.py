@@ -22,7 +22,8 @@ from qiskit_qasm3_import import types
 from qiskit_qasm3_import.data import Scope, Symbol
 from qiskit_qasm3_import.exceptions import ConversionError, raise_from_node
 
-from pilot.quantum.programs.definitions import inverse_of, standard_gates, truly_named_operation
+from pilot.quantum.programs.definitions import inverse_of, standard_gates
+from pilot.quantum.programs.gate_names import truly_named_operation
 from pilot.quantum.programs.openqasm3 import arithmetic
 from pilot.quantum.programs.openqasm3.loops import Ended
 from pilot.quantum.programs.openqasm3.reading import Located, refuse, refuse_unknown, words_of

@@ -6,8 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qiskit.circuit.classical import expr
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -90,33 +88,3 @@ def sum_over_bits(table: Table) -> list[tuple[Clbit | None, float]] | None:
         if abs(total - value) > 1e-12 * max(1.0, abs(value)):
             return None
     return [(None, base), *parts] if base else [*parts]
-
-
-def condition_of(table: Table) -> tuple[Clbit, bool] | expr.Expr:
-    """What Qiskit tests: true where the row is."""
-    if len(table.bits) == 1:
-        return table.bits[0], bool(table.rows[1])
-    return truth_of(table)
-
-
-def truth_of(table: Table) -> expr.Expr:
-    found = _split(table.bits, table.rows)
-    return expr.lift(found) if isinstance(found, bool) else found
-
-
-def _split(bits: tuple[Clbit, ...], rows: tuple[Any, ...]) -> bool | expr.Expr:
-    """Shannon's expansion by the last bit."""
-    if all(bool(row) == bool(rows[0]) for row in rows):
-        return bool(rows[0])
-    bit, half = expr.lift(bits[-1]), len(rows) // 2
-    low, high = _split(bits[:-1], rows[:half]), _split(bits[:-1], rows[half:])
-    if rows[:half] == rows[half:]:
-        return low
-    when_set = bit if high is True else None if high is False else expr.logic_and(bit, high)
-    clear = expr.logic_not(bit)
-    when_clear = clear if low is True else None if low is False else expr.logic_and(clear, low)
-    if when_set is None or when_clear is None:
-        found = when_set if when_clear is None else when_clear
-        assert found is not None
-        return found
-    return expr.logic_or(when_set, when_clear)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from openqasm3 import ast
 from qiskit.circuit import ParameterExpression
@@ -16,23 +16,37 @@ from qiskit_qasm3_import.expression import ValueResolver
 
 from pilot.quantum.programs.openqasm3 import arithmetic
 from pilot.quantum.programs.openqasm3.reading import Located, refuse, refuse_unknown, words_of
-from pilot.quantum.programs.openqasm3.tables import Table, lifted
+from pilot.quantum.programs.openqasm3.tables import Table, Writes, lifted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qiskit_qasm3_import.state import State
 
-    from pilot.quantum.programs.openqasm3.variables import Classical
-
 #: A value and its type.
 Typed = tuple[Any, types.Type]
+
+
+class Visitor(Protocol):
+    """The visitor that a value is read for: it knows the variables and the subroutines."""
+
+    #: How often each bit was written.
+    written: Writes
+
+    def read(self, symbol: Symbol | None, node: ast.QASMNode) -> Typed | None:
+        """The value of a variable; None: the symbol is none."""
+
+    def is_subroutine(self, name: str) -> bool:
+        """The name is that of a subroutine of the program."""
+
+    def result_of(self, call: ast.FunctionCall, context: State) -> Typed:
+        """Run a subroutine, and what it returns."""
 
 
 class Values(ValueResolver):
     """The importer's resolver, with variables, all operations, functions, casts and the bits of integers."""
 
-    def __init__(self, visitor: Classical, context: State, strict: bool, is_angle: bool = False) -> None:
+    def __init__(self, visitor: Visitor, context: State, strict: bool, is_angle: bool = False) -> None:
         """`is_angle`: what is found becomes an angle, where an integer division is probably a mistake."""
         super().__init__(context, strict)
         self._visitor = visitor

@@ -11,7 +11,7 @@ from qiskit.circuit.classical import types as kinds
 from qiskit_qasm3_import.exceptions import ConversionError
 
 if TYPE_CHECKING:
-    from pilot.quantum.programs.openqasm3.variables import Classical
+    from collections.abc import Callable
 
 _JOINS: dict[str, Any] = {
     "&": expr.bit_and,
@@ -29,8 +29,9 @@ _JOINS: dict[str, Any] = {
 class Wide:
     """Comparisons, logic and bitwise operations; what else there is raises `ConversionError`."""
 
-    def __init__(self, visitor: Classical, context: Any) -> None:
-        self._visitor, self._context = visitor, context
+    def __init__(self, value_of: Callable[[ast.Expression], Any], size_of: Callable[[ast.Expression], int]) -> None:
+        """Args: what a part without operations is worth, and the number that a size is."""
+        self._value_of, self._size_of = value_of, size_of
 
     def condition(self, node: ast.Expression) -> expr.Expr:
         return _truth(self._expression(node))
@@ -47,7 +48,7 @@ class Wide:
                 return _truth(self._expression(node.argument))
             case ast.Cast() if isinstance(node.type, ast.BitType | ast.UintType):
                 return self._cast(node)
-        value, _ = self._visitor._resolve_generic(node, self._context, True)
+        value = self._value_of(node)
         if isinstance(value, bool | Clbit | ClassicalRegister):
             return expr.lift(value)
         if isinstance(value, list | tuple) and value and all(isinstance(bit, Clbit) for bit in value):
@@ -59,7 +60,7 @@ class Wide:
     def _cast(self, node: ast.Cast) -> expr.Expr:
         inner = self._expression(node.argument)
         size = getattr(node.type, "size", None)
-        width = 32 if size is None else self._visitor._resolve_constant_int(size, self._context)
+        width = 32 if size is None else self._size_of(size)
         if not isinstance(inner.type, kinds.Uint) or width < inner.type.width:
             raise ConversionError("a cast to fewer bits")
         return inner if width == inner.type.width else expr.cast(inner, kinds.Uint(width))

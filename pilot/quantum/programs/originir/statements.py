@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
+from pilot.quantum.programs.conditions import OPERATIONS
 from pilot.quantum.programs.problems import program_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pilot.errors import ProgramError
 
 
@@ -169,24 +168,8 @@ def calculate(sign: str, values: list[float], place: Place) -> float:
         ProgramError: a division by zero, or a result beyond all floats.
     """
     try:
-        return float(_CALCULATIONS[len(values), sign](*values))
+        if len(values) == 1:
+            return float(not values[0]) if sign == "!" else -values[0]
+        return float(OPERATIONS[sign](*values))
     except (ZeroDivisionError, OverflowError) as error:
         raise error_at(place, str(error)) from None
-
-
-_CALCULATIONS: dict[tuple[int, str], Callable[..., float]] = {
-    (1, "-"): lambda a: -a,
-    (1, "!"): lambda a: not a,
-    (2, "+"): lambda a, b: a + b,
-    (2, "-"): lambda a, b: a - b,
-    (2, "*"): lambda a, b: a * b,
-    (2, "/"): lambda a, b: a / b,
-    (2, "=="): lambda a, b: a == b,
-    (2, "!="): lambda a, b: a != b,
-    (2, "<"): lambda a, b: a < b,
-    (2, "<="): lambda a, b: a <= b,
-    (2, ">"): lambda a, b: a > b,
-    (2, ">="): lambda a, b: a >= b,
-    (2, "&&"): lambda a, b: bool(a and b),
-    (2, "||"): lambda a, b: bool(a or b),
-}

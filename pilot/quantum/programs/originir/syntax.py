@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from math import inf, pi
 from typing import NoReturn
 
+from pilot.errors import nearest
 from pilot.quantum.programs.originir import gates
 from pilot.quantum.programs.originir.lines import CLOSERS, ELSE, ENDS, KEYWORDS, Line, Token, lines_of
 from pilot.quantum.programs.originir.statements import (
@@ -322,9 +322,7 @@ class _Reader:
 
     def _unknown(self, token: Token) -> NoReturn:
         known = [*gates.GATES, *self._definitions, *KEYWORDS]
-        near = [token.text.upper()] if token.text.upper() in known else []
-        near = near or difflib.get_close_matches(token.text.upper(), known, n=1)
-        wrong(token.place, f"{token.text!r} is no gate", near[0] if near else "a gate or a keyword")
+        wrong(token.place, f"{token.text!r} is no gate", nearest(token.text.upper(), known) or "a gate or a keyword")
 
     def _operands(self, line: Line, qubits: list[Qubit], parameters: list[Expression], closer: str) -> None:
         """Qubits, then parameters: in one pair of brackets, or bare."""

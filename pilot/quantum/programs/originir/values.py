@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import product
 from math import isfinite
 from typing import TYPE_CHECKING
 
 from qiskit.circuit import ClassicalRegister, Clbit, QuantumCircuit, QuantumRegister
 from qiskit.circuit.classical import expr
 
+from pilot.quantum.programs.conditions import truth_of
 from pilot.quantum.programs.originir.statements import (
     Bit,
     Definition,
@@ -176,22 +176,11 @@ class Values:
             return join(*operands)
         if len(reads) > MAX_CONDITION_BITS:
             wrong(place, f"the condition calculates with {len(reads)} bits", f"at most {MAX_CONDITION_BITS}")
-        return self._table(expression, reads)
-
-    def _table(self, expression: Expression, reads: list[int]) -> expr.Expr:
-        """An expression that calculates, by the outcomes for which it is true."""
-        result: expr.Expr | None = None
-        for outcome in product((0, 1), repeat=len(reads)):
-            values = dict(zip(reads, outcome, strict=True))
-            if not self._value(expression, values):
-                continue
-            row: expr.Expr | None = None
-            for number, value in values.items():
-                bit = expr.lift(self._circuit.clbits[number])
-                bit = bit if value else expr.logic_not(bit)
-                row = bit if row is None else expr.logic_and(row, bit)
-            result = row if result is None else expr.logic_or(result, row)
-        return expr.lift(False) if result is None else result
+        rows = [
+            bool(self._value(expression, {bit: row >> place & 1 for place, bit in enumerate(reads)}))
+            for row in range(2 ** len(reads))
+        ]
+        return truth_of([self._circuit.clbits[bit] for bit in reads], rows)
 
 
 def _place_of(expression: Expression) -> Place:

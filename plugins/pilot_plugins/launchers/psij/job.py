@@ -57,8 +57,10 @@ def spec(job: Job, name: str, script: Path) -> psij.JobSpec:
         reservation_id=description.reservation,
         custom_attributes=custom,
     )
-    walltime = description.walltime
-    attributes.duration = walltime if isinstance(walltime, timedelta) else timedelta(0) if name == "flux" else None
+    if description.seconds is not None:
+        attributes.duration = timedelta(seconds=description.seconds)
+    else:
+        attributes.duration = timedelta(0) if name == "flux" else None
     program, *arguments = ["/bin/bash", str(script)]
     if name == "local":  # out of reach of the terminal's Ctrl-C
         program, arguments = "setsid", [program, *arguments]
@@ -137,7 +139,6 @@ def script(job: Job, name: str) -> str:
         setup.append(f". {shlex.quote(description.venv + '/bin/activate')} || exit")
     lines = directives(description, name)
     setup += [line for line in description.scheduler_script_commands if line not in lines]
-    walltime = description.walltime
     several = "${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-${FLUX_TASK_RANK:-0}}}}}"
     return _SCRIPT.format(
         pilot=job.pilot.replace("\n", " "),
@@ -145,7 +146,7 @@ def script(job: Job, name: str) -> str:
         log=shlex.quote(str(job.log_path)),
         folder=shlex.quote(str(job.folder)),
         rank=several if description.number_of_nodes > 1 else "0",
-        walltime=int(walltime.total_seconds()) if isinstance(walltime, timedelta) else 0,
+        walltime=int(description.seconds or 0),
         exports="\n".join(f"export {key}={shlex.quote(value)}" for key, value in job.environment.items()),
         setup="\n".join(setup),
         command=shlex.join((*description.container, *job.command)),

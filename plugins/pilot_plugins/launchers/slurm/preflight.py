@@ -89,8 +89,8 @@ def _sizes(pilot: PilotDescription, rows: Sequence[Partition], nodes: int) -> It
         if asked > there:
             yield Misfit(field, f"{asked}{unit}", f"at most {there}{unit}")
     longest = max(rows, key=lambda row: _seconds(row.most)).most
-    if isinstance(pilot.walltime, timedelta) and pilot.walltime.total_seconds() > _seconds(longest):
-        yield Misfit("walltime", str(pilot.walltime), f"at most {longest}")
+    if pilot.seconds is not None and pilot.seconds > _seconds(longest):
+        yield Misfit("walltime", str(timedelta(seconds=pilot.seconds)), f"at most {longest}")
 
 
 def _gres(pilot: PilotDescription, gres: str) -> Iterator[Misfit]:

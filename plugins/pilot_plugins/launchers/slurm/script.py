@@ -9,7 +9,6 @@ import shlex
 import string
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -140,8 +139,7 @@ def _options(wanted: PilotDescription) -> list[str]:
         options["gpus-per-node"] = wanted.gpus_per_node
     if isinstance(wanted.memory, int):
         options["mem"] = f"{math.ceil(wanted.memory / 2**20)}M"
-    if isinstance(wanted.walltime, timedelta):
-        seconds = wanted.walltime.total_seconds()
+    if (seconds := wanted.seconds) is not None:
         minutes = max(1, math.ceil(seconds / 60))
         early = math.ceil(wanted.drain_seconds)
         early += SIGNAL_MARGIN if early + SIGNAL_MARGIN < seconds else 0

@@ -1,4 +1,4 @@
-"""How work is handed to whatever runs it: a map of calls, and sums in a tree."""
+"""What runs tasks, how their results are waited for, and sums in a tree."""
 
 from __future__ import annotations
 
@@ -17,23 +17,21 @@ _T = TypeVar("_T")
 _FAN_IN = 8
 
 
-class Mapper(Protocol):
-    """What runs a plan: `PilotManager`, or anything else whose calls give futures.
+class Runner(Protocol):
+    """What runs tasks: a `PilotManager`, or another object with those of its methods that are called.
 
-    A future among the arguments, at any depth, stands for its result.
+    A future among the arguments of a function, at any depth, stands for its result.
     """
 
-    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> Sequence[Future[Any]]:
-        """Call `function` on each set of arguments, somewhere."""
-        ...
-
-
-class Submitter(Mapper, Protocol):
-    """A `Mapper` that takes descriptions too: for QPUs, and for options of where subexperiments go."""
+    @property
+    def pilots(self) -> Iterable[Any]:
+        """Its pilots: each with `name`, `state` and `description`."""
 
     def submit_tasks(self, descriptions: Iterable[TaskDescription], /) -> Sequence[Future[Any]]:
-        """Run each description, somewhere."""
-        ...
+        """Send tasks on their way; does not block."""
+
+    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> Sequence[Future[Any]]:
+        """Send a call of `function` for each set of arguments on its way; does not block."""
 
 
 def gather(futures: Sequence[Future[_T]]) -> list[_T]:
@@ -42,7 +40,7 @@ def gather(futures: Sequence[Future[_T]]) -> list[_T]:
     return [future.result() for future in futures]
 
 
-def tree_sum(manager: Mapper, add: Callable[[Sequence[_T]], _T], futures: Sequence[Future[_T]]) -> _T:
+def tree_sum(manager: Runner, add: Callable[[Sequence[_T]], _T], futures: Sequence[Future[_T]]) -> _T:
     """The sum of the futures' results, eight at a time by `add`, wherever the manager runs that.
 
     Nothing but the last sum comes here. Blocks; the first failure cancels what has not run and is raised.

@@ -1,0 +1,31 @@
+"""Sphinx builds the pages and the reference: `make docs`."""
+
+from importlib.metadata import version as installed
+
+project = "quantum-pilot"
+author = "the quantum-pilot developers"
+version = release = installed("quantum-pilot")
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "quantum-pilot"
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+#: Pages link to files of the repository, which are not pages.
+suppress_warnings = ["myst.xref_missing"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_google_docstring = True
+#: Names in single backquotes are names of Python objects, as docstrings here have them.
+default_role = "code"

@@ -1,0 +1,86 @@
+"""Why a task is where it is, for people."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from pilot.interfaces import Policy
+from pilot.resources import Capacity, Terms
+from pilot.scheduling.fitting import concrete, misfit, unservable
+from pilot.scheduling.pilots import Pilots
+from pilot.scheduling.queue import TaskQueue
+from pilot.scheduling.records import PilotRecord, TaskRecord
+from pilot.states import PilotState, TaskState
+
+
+class Explainer:
+    """Puts reasons into words. It decides nothing and changes nothing."""
+
+    def __init__(self, queue: TaskQueue, pilots: Pilots, policy: Policy) -> None:
+        self._queue = queue
+        self._pilots = pilots
+        self._policy = policy
+
+    def explain(self, record: TaskRecord, capacities: list[Capacity], now: float) -> str:
+        """Why this task is where it is; ``capacities``: what there is, and what may come."""
+        if record.state is TaskState.WAITING:
+            blockers = sorted(record.blockers or ())
+            more = "" if len(blockers) <= 5 else f" and {len(blockers) - 5} more"
+            return f"waits for the tasks that it depends on: {', '.join(map(str, islice(blockers, 5)))}{more}"
+        if record.state is not TaskState.QUEUED:
+            return record.reason
+        if self._pilots.hold_until is not None:
+            return "waits until the agents of before have reported what they have"
+        if record in self._queue.without_room:
+            return f"waits until there is room for its result: {record.attempts[-1].reason}"
+        if record.terms in self._queue.unservable_since:
+            return self._explain_unservable(record, capacities, now)
+        return self._explain_queued(record, now)
+
+    def _explain_queued(self, record: TaskRecord, now: float) -> str:
+        fits, others = list[str](), list[str]()
+        for pilot in self._pilots.by_id.values():
+            reason = _obstacle(record, pilot, now)
+            (others if reason else fits).append(reason or pilot.name)
+        key = self._policy.order(record, now)
+        ahead = sum(self._policy.order(other, now) < key for lane in self._queue.lanes.values() for other in lane)
+        if fits:
+            why = f"waits in the queue, {ahead} tasks before it: {', '.join(fits)} fit{'s' * (len(fits) == 1)}"
+            why += " and has" if len(fits) == 1 else " and have"
+            why += " as much work as is sent ahead"
+        else:
+            why = "waits: no active pilot fits yet"
+        return why + (f"; {'; '.join(others)}" if others else "")
+
+    def _explain_unservable(self, record: TaskRecord, capacities: list[Capacity], now: float) -> str:
+        reason = unservable(record.terms, capacities) or "a pilot that can has just been asked for"
+        wait = self._queue.wait_for_pilot
+        if wait is None:
+            return f"waits for another pilot: {reason}; submit one that can serve it (submit_pilot)"
+        left = max(0.0, self._queue.unservable_since[record.terms] + wait - now)
+        return f"waits for another pilot: {reason}; it fails in {left:.0f} s unless one is submitted (submit_pilot)"
+
+
+def _obstacle(record: TaskRecord, pilot: PilotRecord, now: float) -> str | None:
+    """Why a pilot cannot take this task now, work that it has aside."""
+    if (reason := misfit(record.terms, pilot.capacity(now))) is not None:
+        return reason
+    if pilot.state is not PilotState.ACTIVE:
+        pending = f" ({pilot.pending})" if pilot.pending and pilot.state is PilotState.QUEUED else ""
+        return f"{pilot.name} is {pilot.state.value}{pending}"
+    if (reason := _closed_devices(record.terms, pilot, now)) is not None:
+        return reason
+    if not pilot.has_time(record.terms, record.seconds, now):
+        return f"{pilot.name} has too little walltime left for it"
+    return None
+
+
+def _closed_devices(terms: Terms, pilot: PilotRecord, now: float) -> str | None:
+    """Why none of the pilot's devices that fit takes such a task now; None when one does, or none is needed."""
+    names = [way.resources.qpu for way in concrete(terms, pilot.capacity(now))]
+    if not all(names):
+        return None
+    reasons = [(name, pilot.devices[name].closed) for name in names]
+    if any(closed is None for _, closed in reasons):
+        return None
+    return "; ".join(f"{name} of {pilot.name} {closed}" for name, closed in reasons)

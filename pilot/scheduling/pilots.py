@@ -1,0 +1,386 @@
+"""The pilots: how they come and end, what they have, and what they were sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+import msgspec
+
+from pilot.descriptions import PilotDescription
+from pilot.interfaces import JobState
+from pilot.resources import Capacity
+from pilot.results import Outcome
+from pilot.scheduling import events
+from pilot.scheduling.events import Command
+from pilot.scheduling.queue import Loss, TaskQueue
+from pilot.scheduling.records import (
+    NEWEST,
+    STARTED_AGAIN,
+    TAKEN_AWAY,
+    FunctionRecord,
+    PilotRecord,
+    SentBatch,
+    TaskRecord,
+)
+from pilot.states import PilotState, advance, is_final
+
+#: Seconds that an attached manager waits for agents of before.
+REJOIN_SECONDS = 30.0
+#: Resource managers announce a job's end by so many seconds too early.
+EARLY_SECONDS = 60.0
+#: A pilot whose job the site took away is started again so often at no cost.
+TIMES_TAKEN = 20
+#: Reasons of pilots that end as their walltime does, and of the attempts that end with them.
+WALLTIME_OVER = "its walltime is over"
+ATTEMPT_OVER = "the pilot's walltime was over"
+
+_UP = (PilotState.ACTIVE, PilotState.DRAINING)
+
+
+class Pilots:
+    """All pilots, those that were asked for and do not exist yet included."""
+
+    def __init__(self, queue: TaskQueue) -> None:
+        self._queue = queue
+        self.by_id: dict[str, PilotRecord] = {}
+        #: Pilots that were asked for and are not among the pilots yet, and what they will have.
+        self.coming: list[tuple[events.AskPilot, Capacity]] = []
+        #: After an attach: until then nothing is placed, for agents of before may have the tasks.
+        self.hold_until: float | None = None
+        #: After an attach: until then tasks that no pilot can serve do not fail, for a pilot may be asked for.
+        self._wait_until = float("-inf")
+
+    # ---- what there is --------------------------------------------------------------------------------------
+
+    def to_place_on(self, now: float) -> list[PilotRecord]:
+        """The active pilots; none while agents of before are waited for."""
+        if self.hold_until is not None:
+            if now < self.hold_until:
+                return []
+            self.hold_until = None
+        return [pilot for pilot in self.by_id.values() if pilot.state is PilotState.ACTIVE]
+
+    def may_come(self, now: float) -> bool:
+        """True for a while after an attach: pilots that nobody knows yet may serve tasks."""
+        return self.hold_until is not None or now < self._wait_until
+
+    def capacities(self, now: float) -> list[Capacity]:
+        """What there is, and what may come: nodes that have not joined yet, successors, pilots that were asked for."""
+        pilots = self.by_id.values()
+        capacities = [pilot.capacity_to_come(now) for pilot in pilots]
+        capacities += [pilot.capacity_renewed() for pilot in pilots if pilot.can_be_renewed()]
+        return capacities + [capacity for _, capacity in self.coming]
+
+    # ---- pilots come ----------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        wanted: PilotDescription,
+        family: str | None,
+        ancestors: tuple[str, ...],
+        capacity: Capacity,
+        commands: list[Command],
+        *,
+        parent: str | None = None,
+        scaler: str | None = None,
+    ) -> None:
+        """Ask for a pilot: the successor of ``parent``, or one that an autoscaler wants.
+
+        Args:
+            wanted: what it is to be.
+            family: it is called this, with the next number that is free; None: it has no name.
+            ancestors: as in `events.PilotAsked`.
+            capacity: what it will have.
+            commands: where commands go.
+            parent: the pilot that it takes over from.
+            scaler: the autoscaler that wants it.
+        """
+        if family is not None:
+            taken = {name for pilot in self.by_id.values() for name in (pilot.id, pilot.name)}
+            taken |= {command.description.name or "" for command, _ in self.coming}
+            name = next(name for number in count(2) if (name := f"{family}.{number}") not in taken)
+            wanted = msgspec.structs.replace(wanted, name=name)
+        command = events.AskPilot(wanted, ancestors, parent, scaler)
+        self.coming.append((command, capacity))
+        commands.append(command)
+
+    def ask_failed(self, command: events.AskPilot) -> None:
+        """A pilot that was asked for will not come."""
+        self._drop(lambda one: one == command)
+
+    def asked(self, event: events.PilotAsked, over: str | None, now: float, commands: list[Command]) -> None:
+        """A pilot is wanted. ``over``: why it is not wanted any more."""
+        pilot = PilotRecord(event.id, event.description, event.memory, event.ancestors, now, event.devices)
+        self.by_id[event.id] = pilot
+        pilot.scaler, pilot.succeeded, pilot.drains_then = event.scaler, event.succeeded, event.draining
+        pilot.restarts = max(0, pilot.restarts - event.started_again)
+        pilot.taken = event.taken
+        made = (event.parent, event.scaler, event.description)
+        self._drop(lambda one: (one.parent, one.scaler, one.description) == made)
+        if over is not None:
+            self._change(pilot, PilotState.DONE, over, commands)
+        elif event.rejoins:
+            pilot.state = PilotState.QUEUED
+            if event.reported:  # else it cannot have any task
+                pilot.rejoins = True
+                self.hold_until = now + REJOIN_SECONDS
+            if not event.job_known:
+                pilot.report_by = now + REJOIN_SECONDS
+        else:
+            commands.append(events.StartPilot(pilot.id))
+            self._change(pilot, PilotState.QUEUED, "submitted", commands)
+
+    def _drop(self, is_meant: Callable[[events.AskPilot], bool]) -> None:
+        """The first pilot of those that were asked for is so no longer."""
+        at = next((at for at, (command, _) in enumerate(self.coming) if is_meant(command)), None)
+        if at is not None:
+            del self.coming[at]
+
+    def attached(self, now: float) -> None:
+        """All pilots and tasks of before are known."""
+        self._wait_until = now + REJOIN_SECONDS
+
+    def joined(self, event: events.AgentJoined, now: float, commands: list[Command]) -> None:
+        """An agent has reported."""
+        pilot = self.by_id[event.pilot]
+        pilot.report_by = None
+        if pilot.state is PilotState.QUEUED:
+            self._change(pilot, PilotState.STARTING, "the agent has reported", commands)
+
+    def job_seen(self, event: events.JobSeen, now: float, commands: list[Command]) -> None:
+        """A job is pending."""
+        self.by_id[event.pilot].pending = event.words
+
+    def ready(self, event: events.PilotReady, now: float, commands: list[Command]) -> None:
+        """An engine is up, or its nodes have changed."""
+        pilot = self.by_id[event.pilot]
+        if is_final(pilot.state):
+            return
+        pilot.set_nodes(event.nodes)
+        pilot.set_devices(event.qpus)
+        pilot.set_end(now, event.seconds_left)
+        if pilot.state is not PilotState.ACTIVE and not pilot.stopping:
+            self._change(pilot, PilotState.ACTIVE, f"{pilot.cores} slots", commands)
+            if pilot.queue_seconds is None:
+                pilot.queue_seconds = now - pilot.queued_at
+            if pilot.drains_then:
+                self.drain(pilot, "it was draining before this manager was attached", commands)
+        for batch, tasks in event.batches.items():  # after an attach: what its agent has already
+            if batch not in pilot.sent and (records := self._queue.reclaim(tasks, pilot.id, batch)):
+                needs = next(iter(records.values())).terms.resources
+                pilot.put(batch, SentBatch(records, needs, 0.0))
+        self._rejoined(pilot)
+
+    def _rejoined(self, pilot: PilotRecord) -> None:
+        """After an attach: this pilot has reported, or will not."""
+        pilot.rejoins = False
+        if not any(one.rejoins for one in self.by_id.values()):
+            self.hold_until = None
+
+    # ---- pilots end -----------------------------------------------------------------------------------------
+
+    def tick(self, now: float, commands: list[Command]) -> None:
+        """Ends that time alone brings."""
+        for pilot in self.by_id.values():
+            if pilot.ends_at is not None and pilot.state in _UP:
+                self._watch_walltime(pilot, now, commands)
+
+    def unreported(self, now: float) -> list[events.PilotEnded]:
+        """After an attach: the ends of pilots whose job nobody knows, and of which no agent has joined in time. An
+        agent that joins after all is told to end."""
+        reason = f"the id of its job was not recorded, and its agent has not joined for {REJOIN_SECONDS:.0f} s"
+        late = [one for one in self.by_id.values() if one.report_by is not None and now >= one.report_by]
+        return [events.PilotEnded(pilot.id, reason) for pilot in late]
+
+    def stop(self, event: events.PilotStopAsked, now: float, commands: list[Command]) -> None:
+        """The user ends a pilot."""
+        pilot = self.by_id[event.pilot]
+        if is_final(pilot.state):
+            return
+        if event.drain and pilot.state in _UP:
+            pilot.expiring = False  # it is the user's wish now
+            self.drain(pilot, "asked to drain", commands)
+            return
+        pilot.stopping = True
+        commands.append(events.StopPilot(pilot.id, drain=False))
+        if event.drain:
+            self._change(pilot, PilotState.DONE, "asked to drain", commands)
+        else:
+            self._change(pilot, PilotState.CANCELLED, "cancelled", commands)
+        if pilot.rejoins:
+            self._rejoined(pilot)
+        self._abandon(pilot, "the pilot was ended", Loss.COUNTED, commands)
+
+    def drain(self, pilot: PilotRecord, reason: str, commands: list[Command]) -> None:
+        """It finishes what it has begun, and gives the rest back."""
+        if pilot.state is PilotState.DRAINING:
+            return
+        pilot.stopping = True
+        self._change(pilot, PilotState.DRAINING, reason, commands)
+        commands.append(events.StopPilot(pilot.id, drain=True))
+
+    def expiring(self, event: events.PilotExpiring, now: float, commands: list[Command]) -> None:
+        """A job's end was announced."""
+        pilot = self.by_id[event.pilot]
+        if pilot.state is PilotState.ACTIVE:
+            pilot.expiring = True
+            if not self._is_cut_short(pilot, now):
+                self._renew(pilot, commands)
+            self.drain(pilot, event.reason, commands)
+
+    def _watch_walltime(self, pilot: PilotRecord, now: float, commands: list[Command]) -> None:
+        """In time before its walltime is over it drains; then it ends, with what it still runs."""
+        assert pilot.ends_at is not None
+        if now >= pilot.renew_at():
+            self._renew(pilot, commands)
+        if pilot.state is PilotState.ACTIVE and now >= pilot.ends_at - pilot.drain_seconds:
+            pilot.expiring = True
+            self.drain(pilot, f"its walltime is over in {max(0.0, pilot.ends_at - now):.0f} s", commands)
+        if now >= pilot.ends_at:
+            commands.append(events.StopPilot(pilot.id, drain=False))
+            self._change(pilot, PilotState.DONE, WALLTIME_OVER, commands)
+            self._abandon(pilot, ATTEMPT_OVER, Loss.FREE, commands)
+
+    def _renew(self, pilot: PilotRecord, commands: list[Command]) -> None:
+        """Ask for the pilot that takes over, once."""
+        if pilot.can_be_renewed():
+            pilot.succeeded = True
+            wanted = msgspec.structs.replace(pilot.description, renewals=pilot.description.renewals - 1)
+            ancestors = (*pilot.ancestors, pilot.id, pilot.name)
+            self.ask(wanted, pilot.family, ancestors, pilot.capacity_renewed(), commands, parent=pilot.id)
+
+    def ended(self, event: events.PilotEnded, now: float, commands: list[Command]) -> None:
+        """An agent or its job is gone."""
+        pilot, how = self.by_id[event.pilot], event.how
+        if is_final(pilot.state):
+            return
+        self._rejoined(pilot)
+        pilot.report_by = None
+        drained = pilot.state is PilotState.DRAINING or pilot.drains_then
+        if self._is_taken(pilot, how, drained, now) and pilot.taken < TIMES_TAKEN:
+            pilot.taken += 1
+            self._start_again(pilot, f"{TAKEN_AWAY}{event.reason}", now, commands)
+        elif drained:
+            over = how is JobState.EXPIRED
+            self._change(pilot, PilotState.DONE, WALLTIME_OVER if over else "drained", commands)
+        elif how is JobState.EXPIRED:
+            self._renew(pilot, commands)
+            self._change(pilot, PilotState.DONE, WALLTIME_OVER, commands)
+        elif how is JobState.CANCELLED:
+            self._change(pilot, PilotState.CANCELLED, event.reason, commands)
+        elif pilot.restarts > 0 and how is not JobState.REFUSED:
+            pilot.restarts -= 1
+            self._start_again(pilot, f"{STARTED_AGAIN}{event.reason}", now, commands)
+        else:
+            self._change(pilot, PilotState.FAILED, event.reason, commands)
+        reason = ATTEMPT_OVER if how is JobState.EXPIRED else event.reason
+        loss = Loss.FREE if how in (JobState.EXPIRED, JobState.TAKEN) else Loss.COUNTED
+        self._abandon(pilot, reason, loss, commands)
+
+    def _is_taken(self, pilot: PilotRecord, how: JobState, drained: bool, now: float) -> bool:
+        """True when the site took its job away. Warned in time, its agent may have ended by itself."""
+        if how is JobState.ENDED:
+            return drained and self._is_cut_short(pilot, now)
+        return how is JobState.TAKEN and (not drained or self._is_cut_short(pilot, now))
+
+    def _is_cut_short(self, pilot: PilotRecord, now: float) -> bool:
+        """True when its end was announced, and not because of its walltime."""
+        if not pilot.expiring:
+            return False
+        return pilot.ends_at is None or now < pilot.ends_at - pilot.drain_seconds - EARLY_SECONDS
+
+    def _start_again(self, pilot: PilotRecord, reason: str, now: float, commands: list[Command]) -> None:
+        pilot.start_again(now)
+        self._change(pilot, PilotState.QUEUED, reason, commands)
+        commands.append(events.StartPilot(pilot.id))
+
+    def _abandon(self, pilot: PilotRecord, reason: str, loss: Loss, commands: list[Command]) -> None:
+        """The tasks that a pilot had go elsewhere."""
+        for batch in reversed(list(pilot.sent)):  # each goes to the front of its lane
+            if (sent := pilot.take(batch)) is not None:
+                self._queue.lose(list(sent.entries.values()), pilot.name, batch, reason, loss, commands)
+
+    def close(self, commands: list[Command]) -> None:
+        """End all of them."""
+        for pilot in self.by_id.values():
+            if not is_final(pilot.state):
+                commands.append(events.StopPilot(pilot.id, drain=False))
+                self._change(pilot, PilotState.DONE, "the manager was closed", commands)
+
+    def _change(self, pilot: PilotRecord, state: PilotState, reason: str, commands: list[Command]) -> None:
+        pilot.state, pilot.reason = advance(pilot.id, pilot.state, state), reason
+        commands.append(events.ChangePilot(pilot.id, state, reason))
+
+    # ---- what they were sent --------------------------------------------------------------------------------
+
+    def outcomes_arrived(self, event: events.OutcomesArrived, now: float, commands: list[Command]) -> None:
+        """A worker has finished tasks."""
+        pilot = self.by_id[event.pilot]
+        sent = pilot.sent.get(event.batch)
+        counted = self._queue.take_outcomes(event, pilot.name, sent is not None, commands)
+        pilot.finished += len(event.outcomes)
+        if sent is not None:
+            for outcome in event.outcomes:
+                sent.entries.pop(outcome.task, None)
+            if not sent.entries:
+                pilot.take(event.batch)
+        _measure(pilot, sent, counted)
+
+    def attempts_lost(self, event: events.AttemptsLost, now: float, commands: list[Command]) -> None:
+        """Tasks of a batch ended without outcome."""
+        pilot = self.by_id[event.pilot]
+        sent = pilot.sent.get(event.batch)
+        if sent is None:
+            return  # the pilot was given up in the meantime, its tasks are elsewhere
+        lost = [record for id in event.tasks if (record := sent.entries.pop(id, None)) is not None]
+        if not sent.entries:
+            pilot.take(event.batch)
+        for record in lost:
+            record.worker = event.worker
+        loss = Loss.BLAMED if event.blame else Loss.COUNTED if event.begun else Loss.NOT_BEGUN
+        self._queue.lose(lost, pilot.name, event.batch, event.reason, loss, commands, event.error)
+
+    # ---- checks ---------------------------------------------------------------------------------------------
+
+    def validate(self) -> dict[int, tuple[str, int]]:
+        """Raise AssertionError unless batches and what is in use agree; each unfinished task that is in a batch, with
+        its pilot and batch."""
+        held: dict[int, tuple[str, int]] = {}
+        for id, pilot in self.by_id.items():
+            pilot.validate()
+            for batch, sent in pilot.sent.items():
+                for task, record in sent.entries.items():
+                    if self._queue.tasks.get(task) is not record:
+                        continue  # it ended in the meantime: by an attempt of before, say
+                    assert task not in held, f"task {task} is in two batches: {held[task]} and {(id, batch)}"
+                    assert not is_final(pilot.state), f"task {task} is with {id}, which is {pilot.state.value}"
+                    held[task] = (id, batch)
+        return held
+
+
+def _measure(pilot: PilotRecord, sent: SentBatch | None, counted: list[tuple[TaskRecord, Outcome]]) -> None:
+    """What these outcomes say of their functions and of the pilot, function by function."""
+    function, weight, seconds = None, 0.0, 0.0
+    for record, outcome in counted:
+        if record.function is not function:
+            _measure_one(pilot, sent, function, weight, seconds)
+            function, weight, seconds = record.function, 0.0, 0.0
+        weight += record.weight
+        seconds += outcome.seconds
+    _measure_one(pilot, sent, function, weight, seconds)
+
+
+def _measure_one(
+    pilot: PilotRecord, sent: SentBatch | None, function: FunctionRecord | None, weight: float, seconds: float
+) -> None:
+    if function is None or weight <= 0.0:
+        return
+    if sent is not None and sent.qpu in pilot.devices:
+        pilot.devices[sent.qpu].measured(seconds, weight)
+        return
+    mean = seconds / weight / (1.0 if sent is None else sent.slowness)
+    if function.seconds:
+        ratio = min(max(mean / function.seconds, 0.1), 10.0)
+        pilot.slowness += 0.1 * NEWEST * (ratio - pilot.slowness)
+    function.measured(mean / pilot.slowness)

@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""Writes docs/performance.md, and the table of figures in README.md, from the JSON files of the benchmarks.
+
+    python scripts/performance.py [FOLDER]
+
+FOLDER (default: benchmarks/results) has what the scripts in benchmarks/ and scripts/ write with ``--json``. No figure
+is typed by hand: one that has no file there is listed as not measured.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs/performance.md"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- figures: written by scripts/performance.py -->", "<!-- end of figures -->"
+#: Rows of a table that are shown.
+MOST_ROWS = 24
+
+#: The sections of the page, and their files in order.
+SECTIONS = {
+    "Tasks": (
+        *("dispatch", "dispatch.start", "latency", "granularity", "balance", "memory", "imports"),
+        *("threads", "callables", "chains", "failures", "events"),
+    ),
+    "Circuits": (
+        *("circuits", "circuits.ratios", "cutting", "cutting.exact", "qpus", "formats", "gates", "errors"),
+        *("mitigation", "simulation_costs", "gpu"),
+    ),
+    "On a private Slurm of four nodes, all on the same cores": (
+        *("cluster_start", "cluster_dispatch", "cluster_mpi", "cluster_calls", "cluster_failures"),
+    ),
+    "The source tree": ("structure", "compare", "busy_test", "plugins"),
+}
+
+#: What README.md shows: a question, the file, and where its figure is.
+SHOWN = (
+    ("no-op tasks a second on a Ray pilot, over bare Ray", "dispatch", ("engine", "ray", "ratio")),
+    ("the same on a Dask pilot, over bare Dask", "dispatch", ("engine", "dask", "ratio")),
+    ("two unequal pilots: makespan over its lower bound", "balance", ("", "", "makespan / bound")),
+    ("circuits of 2 to 12 qubits a second, over one Ray task each with `transpile`", "circuits", ("", "", "ratio")),
+    ("memory of the manager for a finished task, bytes", "memory", ("engine", "process", "bytes a task")),
+)
+
+
+def command(name: str) -> str:
+    script = name.partition(".")[0]
+    folder = "benchmarks" if (ROOT / "benchmarks" / f"{script}.py").exists() else "scripts"
+    return f"{folder}/{script}{'.py' if (ROOT / folder / f'{script}.py').exists() else ''}"
+
+
+def about(name: str) -> str:
+    """The first sentence of the script's docstring."""
+    path = ROOT / command(name)
+    text = ast.get_docstring(ast.parse(path.read_text())) if path.exists() else None
+    return " ".join((text or "").split("\n\n")[0].split())
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value).replace("|", "\\|")
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    lines += [f"| {' | '.join(shown(row.get(column, '')) for column in columns)} |" for row in rows[:MOST_ROWS]]
+    if len(rows) > MOST_ROWS:
+        lines += ["", f"{len(rows) - MOST_ROWS} more rows are in the file."]
+    return lines
+
+
+def figures(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row for each figure: its value, how it scattered, and whether it reaches its bar."""
+    rows = []
+    for key, one in found["figures"].items():
+        low, high = one.get("spread", (one["value"], one["value"]))
+        scatter = f"{shown(low)} to {shown(high)}, n = {one['n']}" if one.get("n", 1) > 1 else ""
+        bar = one.get("scaled_bar", one.get("bar", ""))
+        met = "" if "met" not in one else "met" if one["met"] else "**missed**"
+        rows.append({"figure": key, "value": one["value"], "spread": scatter, "bar": bar, "": met})
+    return rows
+
+
+def section(name: str, file: Path) -> list[str]:
+    if not file.exists():
+        return [f"### {name}", "", f"{about(name)} Not measured: `python {command(name)}`.", ""]
+    found = json.loads(file.read_text())
+    host = found["host"]
+    chosen = {key: value for key, value in found.get("configuration", {}).items() if value not in (None, [], False)}
+    settings = ", ".join(f"{key} {shown(value)}" for key, value in chosen.items())
+    where = f"{host['cpus']} cores, Python {host['python']}, load {host['load']:.1f}"
+    if "reference_ms" in host:
+        where += f", reference {host['reference_ms']:.0f} ms"
+    lines = [
+        f"### {name}",
+        "",
+        about(name),
+        "",
+        f"`python {command(name)}`{f' ({settings})' if settings else ''}; {where}",
+    ]
+    lines[-1] += f"; commit {found['commit'][:7]}." if found.get("commit") else "."
+    if found.get("figures"):
+        lines += ["", *table(figures(found))]
+    elif found.get("rows"):
+        lines += ["", *table(found["rows"])]
+    return [*lines, ""]
+
+
+def page(folder: Path) -> str:
+    lines = [
+        "# Performance",
+        "",
+        "Written by `make bench` from the JSON files in `benchmarks/results`. A script runs ours and the alternative",
+        "in the same run, in turn, each in a fresh process; figures are medians. A bar in seconds or per second is",
+        "scaled to the machine: it holds as written where the reference (15 rounds of a million stores, the least",
+        "time) is 40 ms.",
+        "",
+    ]
+    for title, names in SECTIONS.items():
+        lines += [f"## {title}", ""]
+        for name in names:
+            lines += section(name, folder / f"{name}.json")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def picked(folder: Path, name: str, where: tuple[str, str, str]) -> str:
+    """One figure of a file's rows: of the last row that has this value in this column."""
+    file = folder / f"{name}.json"
+    if not file.exists():
+        return "not measured"
+    column, value, key = where
+    rows = [row for row in json.loads(file.read_text())["rows"] if not column or row.get(column) == value]
+    return shown(rows[-1][key]) if rows and key in rows[-1] else "not measured"
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "benchmarks/results"
+    PAGE.write_text(page(folder))
+    rows = [
+        {"what": what, "command": f"`python {command(name)}`", "figure": picked(folder, name, where)}
+        for what, name, where in SHOWN
+    ]
+    before, _, rest = README.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text("\n".join([before + BEGIN, *table(rows), END + after]))
+
+
+if __name__ == "__main__":
+    main()

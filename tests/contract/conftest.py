@@ -1,0 +1,28 @@
+"""Fixtures of the suites of QPUs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # also how qiskit: finds `qpu_objects`
+
+if TYPE_CHECKING:
+    from qpu_server import QuantumService
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[QuantumService]:
+    from qpu_cases import environment
+    from qpu_server import QuantumService
+
+    service = QuantumService()
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in environment(service.address).items():
+            patch.setenv(key, value)
+        yield service
+    service.close()
