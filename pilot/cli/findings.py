@@ -52,7 +52,10 @@ def ask(*command: str, seconds: float | None = None) -> str:
     try:
         output, errors = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired as error:
-        for number, grace in ((signal.SIGINT, 1.0), (signal.SIGKILL, None)):  # srun ends its step when interrupted
+        for number, grace in (
+            (signal.SIGINT, 1.0),
+            (signal.SIGKILL, None),
+        ):  # a command that has a job step ends it when interrupted
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):

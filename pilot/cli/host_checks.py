@@ -67,7 +67,7 @@ def resources() -> Iterator[Finding]:
         topic="host",
         state="ok",
         what=f"{platform.node()}: {cores} of {all_cores} cores are this process's",
-        advice="" if cores == all_cores else "start it with more cores (taskset, srun -c) to use the others",
+        advice="" if cores == all_cores else "start it with more cores (taskset, or more of the job) to use the others",
     )
     memory = psutil.virtual_memory()
     low = memory.available < 1 << 30
