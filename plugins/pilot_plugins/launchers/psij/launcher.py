@@ -7,7 +7,7 @@ leaves three files in the job's folder:
 - ``expiring``: it got SIGTERM or SIGUSR1;
 - ``ended``: the exit code of the command.
 
-They are trusted first, then what PSI/J says (`PsijLauncher.status` has the rules). `psij_job` has the script.
+They are trusted first, then what PSI/J says (`PsijLauncher.status` has the rules). `job.py` has the script.
 """
 
 from __future__ import annotations

@@ -4,14 +4,14 @@
 calls them through ``ssh``, one connection for all calls, without a question to the terminal. The session folder must
 be there under the same path. QUANTUM_PILOT_SSH names another command than ``ssh``, such as ``ssh -F my_config``.
 
-What a job does stands in ``slurm_job.sh``, a template. It leaves three files in the pilot's folder: ``started``,
+What a job does stands in ``job.sh``, a template. It leaves three files in the pilot's folder: ``started``,
 ``expiring`` (a signal came: the end is near; the agent looks for it) and ``ended`` (with the agents' exit code). They
 are read at each `status`; ``squeue`` is asked once per `poll_interval` for all jobs, and ``sacct``, where there is
 one, for those that squeue does not know any more. Sources of commands, options, states and reasons: sbatch(1),
 squeue(1), srun(1), scancel(1), sacct(1).
 
-Read next: `slurm_script` (what is submitted), `slurm_cluster` (how Slurm is asked), `slurm_states` (what it says),
-`slurm_hosts` (where its commands run).
+Read next: ``script.py`` (what is submitted), ``cluster.py`` (how Slurm is asked), ``states.py`` (what it answers),
+``hosts.py`` (where its commands run).
 """
 
 from __future__ import annotations
