@@ -22,7 +22,7 @@ from pilot import registry
 from pilot.cli import host_checks
 from pilot.cli.findings import COMMAND_SECONDS, CommandFailed, Finding, ask
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError
+from pilot.errors import PilotError, PluginError
 from pilot.interfaces import Launcher
 from pilot.profiles import profile_tables
 
@@ -82,13 +82,13 @@ def _slurm() -> Iterator[Finding]:
         return
     for command in (("sbatch", "--version"), ("scontrol", "ping")):
         try:
-            said = ask(*command).strip()
+            output = ask(*command).strip()
         except CommandFailed as error:
             yield Finding(topic="slurm", state="broken", what=str(error), advice=_ASK_SLURM)
             continue
-        down = "DOWN" in said and " UP" not in said
+        down = "DOWN" in output and " UP" not in output
         advice = "jobs cannot be submitted until slurmctld is up" if down else ""
-        yield Finding(topic="slurm", state="broken" if down else "ok", what=said.replace("\n", "; "), advice=advice)
+        yield Finding(topic="slurm", state="broken" if down else "ok", what=output.replace("\n", "; "), advice=advice)
     yield from _partitions()
     yield from _licences()
     try:
@@ -166,7 +166,7 @@ def _step(kind: str) -> Finding:
         "--quit-on-interrupt",
     )
     try:
-        said = ask("srun", f"--mpi={kind}", *options, sys.executable, "-c", _RANKS, seconds=STEP_SECONDS)
+        output = ask("srun", f"--mpi={kind}", *options, sys.executable, "-c", _RANKS, seconds=STEP_SECONDS)
     except CommandFailed as error:
         with contextlib.suppress(CommandFailed):  # an srun that had to be killed leaves its job
             ask("scancel", f"--name={job}")
@@ -176,14 +176,14 @@ def _step(kind: str) -> Finding:
         return Finding(
             topic=topic, state="broken", what=str(error), advice="this MPI was not built for it; try the others"
         )
-    return _communicator(topic, said)
+    return _communicator(topic, output)
 
 
-def _communicator(topic: str, said: str) -> Finding:
-    sizes = re.findall(r"size (\d+)", said)
+def _communicator(topic: str, output: str) -> Finding:
+    sizes = re.findall(r"size (\d+)", output)
     if sizes == ["2"]:
         return Finding(topic=topic, state="ok", what="2 ranks form one communicator")
-    what = f"2 ranks do not form one communicator, but some of size {', '.join(sizes) or 'that is not said'}"
+    what = f"2 ranks do not form one communicator, but some of size {', '.join(sizes) or 'unknown'}"
     return Finding(topic=topic, state="broken", what=what, advice="do not use it: each rank would compute by itself")
 
 
@@ -226,23 +226,23 @@ def _mpi() -> Iterator[Finding]:
         )
         return
     try:
-        said = ask(program, "--version").strip()
+        output = ask(program, "--version").strip()
     except CommandFailed as error:
         yield Finding(topic="mpi", state="broken", what=str(error), advice="load another MPI, or pip install mpich")
         return
-    flavour = next((one for one in ("Open MPI", "HYDRA", "Intel") if one.lower() in said.lower()), said[:40])
-    release = re.search(r"\d+\.\d+[.\w]*", said)
+    flavour = next((one for one in ("Open MPI", "HYDRA", "Intel") if one.lower() in output.lower()), output[:40])
+    release = re.search(r"\d+\.\d+[.\w]*", output)
     flavour = {"HYDRA": "MPICH (Hydra)"}.get(flavour, flavour)
     yield Finding(topic="mpi", state="ok", what=f"{program}: {flavour} {release[0] if release else ''}".rstrip())
     if bindings:
         options = ("--oversubscribe", "--allow-run-as-root") if flavour == "Open MPI" else ()
         try:
-            said = ask(program, *options, "-n", "2", sys.executable, "-c", _RANKS, seconds=3 * COMMAND_SECONDS)
+            output = ask(program, *options, "-n", "2", sys.executable, "-c", _RANKS, seconds=3 * COMMAND_SECONDS)
         except CommandFailed as error:
             advice = "is mpi4py bound to another MPI than this mpiexec's?"
             yield Finding(topic="mpiexec", state="broken", what=str(error), advice=advice)
         else:
-            yield _communicator("mpiexec", said)
+            yield _communicator("mpiexec", output)
 
 
 def _ssh() -> Iterator[Finding]:
@@ -277,7 +277,8 @@ def examine_site(path: str) -> list[Finding]:
                 launchers[scheme] = registry.load("pilot.launchers", scheme)()
             misfits = launchers[scheme].preflight(pilot)
         except PilotError as error:
-            advice = "run this on a login node"
+            is_plugin = isinstance(error, PluginError)
+            advice = "correct the resource, or install its plugin" if is_plugin else "run this on a login node"
             found.append(Finding(topic=name, state="broken", what=str(error), advice=advice, needed=True))
             continue
         for field, asked, there in misfits:
