@@ -138,7 +138,7 @@ def _allowed(kind: Any) -> str:
     return ""
 
 
-#: Slurm's texts for times: minutes:seconds, hours:minutes:seconds, days-hours, with minutes, with seconds (sbatch(1)).
+#: Times as batch systems write them: minutes:seconds, hours:minutes:seconds, days-hours, with minutes, with seconds.
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 

@@ -1,18 +1,20 @@
-"""The contracts of the plugins, all in one file: Launcher, Engine, QPU, Policy.
+"""The contracts of the plugins, all in one file: Launcher, JobEnvironment, Engine, QPU, Policy.
 
-A **launcher** gets a placeholder job, an **engine** runs workers inside it, a **QPU** runs circuits, a **policy** says
-which task is next and which pilot gets it.
+A **launcher** gets a placeholder job, a **job environment** says what the processes of such a job can know about it, an
+**engine** runs workers inside it, a **QPU** runs circuits, a **policy** says which task is next and which pilot gets
+it.
 Each is registered as an entry point (``registry.py``) and passes the contract suite of its kind in
 ``tests/contract/``.
 """
 
 from __future__ import annotations
 
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
@@ -63,6 +65,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     log_path: Path
 
 
+class Misfit(NamedTuple):
+    """Something that a pilot asks for and that is not there."""
+
+    #: A field of PilotDescription.
+    field: str
+    asked: str
+    there: str
+
+
 class Launcher(ABC):
     """Gets placeholder jobs: three verbs, all of which may block; they are called from one thread at a time."""
 
@@ -74,6 +85,26 @@ class Launcher(ABC):
     @abstractmethod
     def check(self, description: PilotDescription) -> None:
         """Raise DescriptionError when this launcher can never start such a pilot."""
+
+    def preflight(self, description: PilotDescription) -> list[Misfit]:
+        """What of a pilot the resource manager would refuse, or never start, as it is configured now: queue, nodes,
+        memory, walltime. Nothing is submitted. Blocks; ``pilot doctor --site`` calls it.
+
+        Returns:
+            Empty when everything fits, or when the resource manager cannot say.
+
+        Raises:
+            PilotError: the resource manager could not be asked.
+
+        Example::
+
+            def preflight(self, description):
+                queues = self._queues()  # from the resource manager
+                if description.queue not in queues:
+                    return [Misfit("queue", str(description.queue), f"queues: {', '.join(queues)}")]
+                return []
+        """
+        return []
 
     def check_folder(self, folder: Path) -> None:
         """Raise SessionError when its jobs cannot work in a session folder of this name."""
@@ -116,6 +147,93 @@ class Launcher(ABC):
         """`cancel` for several jobs: native id → mark."""
         for native_id, mark in marks.items():
             self.cancel(native_id, mark)
+
+
+# ---- job environments -----------------------------------------------------------------------------------------
+
+
+class JobEnvironment:
+    """What a process inside a resource manager's job can find out about that job, and how it starts processes there.
+
+    Supplied by the launcher's plugin as an entry point of the group ``pilot.environments``; made without arguments.
+    `registry.job_environment` finds the one whose `is_here` is True, in the user's process, the agent, the processes of
+    its other nodes, and the workers. It goes by the environment, not by the launcher: a ``local://`` pilot inside a job
+    has that job's environment, too. This class itself is the environment of a process outside of any job.
+
+    Methods may be called in any thread. All but `end_ranks` only read ``os.environ`` and ``PATH``, and none raises.
+
+    Example::
+
+        class PbsEnvironment(JobEnvironment):
+            submit_command = "qsub"
+
+            def is_here(self):
+                return "PBS_JOBID" in os.environ
+
+            def end(self):
+                left = os.environ.get("PBS_WALLTIME")
+                return time.time() + float(left) if left else None
+    """
+
+    #: The command that submits jobs: on a host that has it, pilots may run on other hosts. Empty: none.
+    submit_command = ""
+    #: The program that starts MPI ranks, found by name in `PilotDescription.mpi`. Empty: ``mpiexec`` does it.
+    mpi_program = ""
+    #: Variables that tell a process its number among those that were started together, best first; read before those
+    #: that MPI libraries set.
+    rank_variables: tuple[str, ...] = ()
+    #: Variables that each MPI rank notes down for `end_ranks`.
+    step_variables: tuple[str, ...] = ()
+
+    def is_here(self) -> bool:
+        """True when this process is in a job of this resource manager."""
+        return False
+
+    def node(self) -> str:
+        """The name of this node, as `mpi_command` has to be told it; different from that of each other node."""
+        return socket.gethostname()
+
+    def end(self) -> float | None:
+        """When the job ends (seconds since 1970); None: not known."""
+        return None
+
+    def whole_allocation(self) -> str | None:
+        """A pilot on all nodes of this job, as `PilotDescription.from_text` reads it; None: one on this machine."""
+        return None
+
+    def clean(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """These variables without what the start of this process set for this process alone, and what a process
+        started from here must not take for its own."""
+        own = ("PMI_", "PMI2_", "PMIX_", "OMPI_COMM_", "HYDI_", "HYDRA_")
+        settings = ("HYDRA_IFACE", "HYDRA_LAUNCHER_EXEC")
+        return {
+            name: value for name, value in environment.items() if not name.startswith(own) or name.startswith(settings)
+        }
+
+    def mpi_candidates(self) -> Sequence[tuple[str, ...]]:
+        """Words to try for starting MPI ranks, best first, each with `mpi_program` as its program."""
+        return ()
+
+    def mpi_command(
+        self, words: Sequence[str], hosts: Mapping[str, int], needs: Resources, folder: Path
+    ) -> tuple[list[str], dict[str, str]]:
+        """The command that starts the ranks of an MPI task, before the program and its arguments; and variables for it.
+
+        Args:
+            words: `mpi_program` with the options that the user gave, or one of `mpi_candidates`.
+            hosts: ranks by node, in order; the nodes have the names that `node` gives there.
+            needs: of each rank. Cores, memory and GPUs are set aside already: the resource manager must let them be
+                shared with the pilot's own processes.
+            folder: private to the task, for files of the command; all nodes see it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} starts no MPI ranks")
+
+    def end_ranks(self, variables: Mapping[str, str | None]) -> None:
+        """Kill all ranks that `mpi_command` has started, on all nodes. Blocks for two seconds at most.
+
+        Args:
+            variables: of one of the ranks, those of `step_variables`; None: not set.
+        """
 
 
 # ---- engines --------------------------------------------------------------------------------------------------

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PluginError, did_you_mean
-from pilot.interfaces import QPU
+from pilot.interfaces import QPU, JobEnvironment, Policy
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -51,8 +54,8 @@ def load(group: str, name: str) -> Any:
     """The plugin of this name, imported now.
 
     Args:
-        group: ``pilot.launchers``, ``pilot.engines``, ``pilot.qpus``, ``pilot.kinds``, ``pilot.policies`` or
-            ``pilot.miniapps``.
+        group: ``pilot.launchers``, ``pilot.engines``, ``pilot.qpus``, ``pilot.kinds``, ``pilot.policies``,
+            ``pilot.environments`` or ``pilot.miniapps``.
         name: as registered.
 
     Raises:
@@ -60,11 +63,44 @@ def load(group: str, name: str) -> Any:
     """
     entry = _entry(group, name)
     check(group, name)
+    return _load(entry)
+
+
+def _load(entry: EntryPoint) -> Any:
     try:
         return entry.load()
     except Exception as error:
-        message = f"the {_kind(group)} {name!r} cannot be loaded: {type(error).__name__}: {error}"
-        raise PluginError(message, group=group, name=name) from error
+        message = f"the {_kind(entry.group)} {entry.name!r} cannot be loaded: {type(error).__name__}: {error}"
+        raise PluginError(message, group=entry.group, name=entry.name) from error
+
+
+def policy(chosen: str | Policy, **settings: Any) -> Policy:
+    """The policy that is meant.
+
+    Args:
+        chosen: an object of one, its name in the group ``pilot.policies``, or its class as "package.module:Class".
+        settings: what the class is called with; none with an object.
+
+    Raises:
+        PluginError: there is no such policy, it cannot be made with these settings, or it is something else.
+    """
+    from importlib.metadata import EntryPoint
+
+    if isinstance(chosen, Policy) and not settings:
+        return chosen
+    data = {"group": "pilot.policies", "name": str(chosen)}
+    if not isinstance(chosen, str):
+        wanted = "a name, 'package.module:Class' or an object of a Policy is wanted"
+        raise PluginError(f"policy: {chosen!r} was given; {wanted}", **data)
+    made = _load(EntryPoint(chosen, chosen, data["group"])) if ":" in chosen else load(data["group"], chosen)
+    try:
+        one = made(**settings)
+    except Exception as error:
+        message = f"the policy {chosen!r} cannot be made with the settings {settings}: {type(error).__name__}: {error}"
+        raise PluginError(message, **data) from error
+    if not isinstance(one, Policy):
+        raise PluginError(f"the policy {chosen!r} is no pilot.interfaces.Policy: it is {one!r}", **data)
+    return one
 
 
 def _entry(group: str, name: str) -> EntryPoint:
@@ -79,6 +115,23 @@ def _entry(group: str, name: str) -> EntryPoint:
 def _kind(group: str) -> str:
     kind = group.rpartition(".")[2]
     return {"policies": "policy", "qpus": "QPU", "kinds": "kind of task"}.get(kind, kind.removesuffix("s"))
+
+
+@cache
+def job_environments() -> tuple[JobEnvironment, ...]:
+    """One of each kind that is registered."""
+    found = []
+    for name in names("pilot.environments"):
+        try:
+            found.append(load("pilot.environments", name)())
+        except Exception as error:  # a plugin for another site must not keep a session from starting
+            log.warning("jobs of %s are not recognized: %s", name, error)
+    return tuple(found)
+
+
+def job_environment() -> JobEnvironment:
+    """That of the job which this process is in; outside of any job a plain `JobEnvironment`."""
+    return next((one for one in job_environments() if one.is_here()), JobEnvironment())
 
 
 #: The group of entry points.

@@ -36,6 +36,21 @@ THIRD_PARTY = {
     "_append": "of Qiskit's QuantumCircuit: appends without checking the instruction again, as `append` does",
     "_options": "of Qiskit's BackendV2: what its subclasses set",
     "_dtype": "of PennyLane's measurements: has no public name",
+    "_custom_noise_passes": "of Aer's NoiseModel: a copy of a model would lose them",
+    "_stack": "of openqasm3's symbol table: a subroutine has a scope of its own",
+    "_config": "of multiprocessing's processes: where a task's temporary files are",
+    "_parent_process": "of multiprocessing: a forked child of a task is no child of the pilot's process",
+    "_lru_cache_wrapper": "of functools: the type of cached functions",
+    "_value_": "of enum: public, the underscores keep it apart from members",
+    "_member_map_": "of enum: the same",
+    "_member_type_": "of enum: the same",
+    **dict.fromkeys(
+        (
+            *("_PICKLE_BY_VALUE_MODULES", "_DYNAMIC_CLASS_TRACKER_BY_ID", "_class_setstate", "_make_skeleton_class"),
+            *("_make_skeleton_enum", "_lookup_class_or_track", "_dynamic_class_reduce"),
+        ),
+        "of cloudpickle: classes of scripts stay the same class from task to task, which it has no option for",
+    ),
 }
 
 #: Commands and variables of Slurm.

@@ -58,9 +58,9 @@ SILENT_SECONDS = 5.0
 RECONNECT_SECONDS = 15.0
 #: Seconds between two rounds of the loop when nothing happens.
 ROUND_SECONDS = 0.25
-#: The file in the pilot's folder by which a batch script tells that the job's end is near.
+#: The file in the pilot's folder into which a batch script writes the signals that announce the job's end.
 EXPIRING = "expiring"
-#: Of Slurm's signal, besides `drain`: what the launcher asks for (30 s) and what Slurm may add to that (60 s).
+#: How early SIGUSR1 may come, besides `drain`: what the launcher asks for (30 s) and what is added to that (60 s).
 SIGNAL_EARLY_SECONDS = 90.0
 
 
@@ -207,7 +207,7 @@ class Agent:
             self._draining = True
             self._dispatcher.drain()
         elif isinstance(message, messages.Stop):
-            self._over = "the manager said so"
+            self._over = "the manager has ended it"
         elif isinstance(message, messages.Refused):
             self._over = f"the manager refused: {message.reason}"
 
@@ -263,13 +263,13 @@ class Agent:
         self._take_way(poller)
 
     def _look_for_signals(self) -> None:
-        """What the batch script was told: SIGTERM ends the job soon. SIGUSR1 comes early by up to a minute (sbatch(1),
-        ``--signal``): it only says that the end is no later than that, for a limit may be cut while the job runs."""
+        """The signals that the batch script got. After SIGTERM the job ends soon. SIGUSR1 may come a minute too early:
+        it only says that the end is no later than that, for a limit may be shortened while the job runs."""
         try:
-            told = (self._pilot_folder / EXPIRING).read_text().split()
+            signals = (self._pilot_folder / EXPIRING).read_text().split()
         except OSError:
             return
-        if set(told) == {"USR1"} and self._ends is not None:
+        if set(signals) == {"USR1"} and self._ends is not None:
             latest = time.time() + self._settings.drain + SIGNAL_EARLY_SECONDS
             if latest < self._ends:
                 self._ends = latest
@@ -336,10 +336,10 @@ class Agent:
 
 
 def find_end(settings: AgentSettings) -> float | None:
-    """Wall clock of the job's end: Slurm's word (``SLURM_JOB_END_TIME``, sbatch(1)) or the walltime from now on."""
-    if (told := os.environ.get("SLURM_JOB_END_TIME")) and "SLURM_JOB_ID" in os.environ and settings.walltime:
-        return float(told)
-    return None if settings.walltime is None else time.time() + settings.walltime
+    """When the job ends (seconds since 1970): as its environment says, else the walltime from now on; None: never."""
+    if settings.walltime is None:
+        return None
+    return registry.job_environment().end() or time.time() + settings.walltime
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The process that a pilot has on each node but the agent's: starts and ends the workers there as the agent says.
+"""The process that a pilot has on each node but the agent's: starts and ends the workers there for the agent.
 
 With several nodes the same command runs on all of them at once (see ``agent.main``): one becomes the agent, the others
 wait for its ``agent.json`` below the pilot's folder, connect, and join the engine's cluster. Nothing goes over ssh.
@@ -34,7 +34,7 @@ from pilot.wire.folders import remove_folders
 from pilot.wire.messages import Message
 from pilot.wire.processes import end_left, end_marked
 from pilot.wire.session import JOB, AgentAddress, AgentSettings, Connection, SessionFolder, agent_path
-from pilot.worker.rank import told_rank
+from pilot.worker.rank import given_rank
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +48,18 @@ DOUBT_SECONDS, SILENT_SECONDS = 3.0, 30.0
 
 
 def own_rank() -> int:
-    """This process's number among those of its job step, 0 when nothing says so."""
-    return told_rank(srun=True) or 0
+    """This process's number among those that its job has started together, 0 when it has none."""
+    return given_rank(registry.job_environment().rank_variables) or 0
 
 
 def describe(settings: AgentSettings) -> Node:
     """The node where this is called, as far as the pilot may use it.
 
-    Its name is Slurm's (``SLURMD_NODENAME``, srun(1)), otherwise the host's; with the number of its job when that was
-    added later, for it may share a node with an earlier one.
+    Its name is that of its job environment, or the host's when the pilot has this host alone; with the number of its
+    job when that was added later, for it may share a node with an earlier one.
     """
     host = platform.node()
-    name = os.environ.get("SLURMD_NODENAME", host) if settings.remote else host
+    name = registry.job_environment().node() if settings.remote else host
     job = os.environ.get(JOB, "").rstrip("-")
     name = f"{name}+{job}" if job else name
     names, variables = gpu_facts(settings.gpus, believe=not settings.remote)
@@ -151,7 +151,7 @@ class NodeProcess:
         elif isinstance(message, messages.KillWorker):
             self._calls.put(lambda: self._kill(message))
         elif isinstance(message, messages.Stop):
-            self._over = "the agent said so"
+            self._over = "the agent has ended it"
         elif isinstance(message, messages.Refused):
             self._over = f"the agent refused: {message.reason}"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 from itertools import zip_longest
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pilot import registry
 from pilot.cli import streams
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError
@@ -188,11 +188,8 @@ def _standard_input() -> str:
 
 
 def _usual() -> str:
-    """Inside a Slurm job its whole allocation, as far as all nodes have it; else this machine."""
-    if "SLURM_JOB_ID" not in os.environ:
-        return f"process:{len(os.sched_getaffinity(0))}"
-    granted = re.findall(r"(?:^|,)(\d+)", os.environ.get("SLURM_JOB_CPUS_PER_NODE", "1"))  # such as 4(x2),3
-    return f"srun://process:{min(map(int, granted))}:{os.environ.get('SLURM_JOB_NUM_NODES', '1')}"
+    """Inside a job its whole allocation; else this machine."""
+    return registry.job_environment().whole_allocation() or f"process:{len(os.sched_getaffinity(0))}"
 
 
 def _pilot(text: str, qpu: str | None) -> PilotDescription:

@@ -35,18 +35,6 @@ _THREADS = (
 #: Each worker has two connections to its agent; the limit that a shell gives is often 1024, what the site allows more.
 OPEN_FILES = 65536
 
-#: What a job step puts into the environment of its processes, and a step inside it must not take for its own options
-#: (srun(1), "INPUT ENVIRONMENT VARIABLES"); and what of that is about the whole job.
-_STEPS_OWN = ("SLURM_", "SRUN_", "PMI_", "PMI2_", "PMIX_", "OMPI_COMM_", "HYDI_", "HYDRA_")
-_KEPT = ("SLURM_JOB", "SLURM_CONF", "SLURM_CLUSTER_NAME", "SLURM_MPI_TYPE", "HYDRA_IFACE", "HYDRA_LAUNCHER_EXEC")
-
-
-def step_free_environment() -> dict[str, str]:
-    """This process's environment without what its own job step put there."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(_STEPS_OWN) or name.startswith(_KEPT)
-    }
-
 
 def with_threads(count: int, given: Mapping[str, str]) -> dict[str, str]:
     """The variables of ``given``, and those by which libraries use so many threads.

@@ -25,6 +25,7 @@ import msgspec
 import psutil
 import zmq
 
+from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
 from pilot.wire.folders import MARK_LENGTH
@@ -84,8 +85,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
 SESSIONS = "QUANTUM_PILOT_SESSIONS"
 #: Where these are on a cluster, below the home directory: the temporary directory is each host's own.
 _SHARED = Path(".quantum-pilot/sessions")
-#: Commands that submit to a resource manager (Slurm, PBS, LSF, Flux): jobs may run on other hosts.
-_CLIENTS = ("sbatch", "qsub", "bsub", "flux")
+#: Commands that submit to resource managers that have no `JobEnvironment` (PBS, LSF, Flux).
+_SUBMIT_COMMANDS = ("qsub", "bsub", "flux")
 
 
 def default_parent() -> Path:
@@ -96,8 +97,7 @@ def default_parent() -> Path:
         SessionError: the folder cannot be made.
     """
     named = os.environ.get(SESSIONS)
-    on_cluster = "SLURM_JOB_ID" in os.environ or any(shutil.which(client) for client in _CLIENTS)
-    if not named and not on_cluster:
+    if not named and not _on_cluster():
         return Path(tempfile.gettempdir())
     try:
         parent = Path(named).expanduser().absolute() if named else Path.home() / _SHARED
@@ -108,6 +108,13 @@ def default_parent() -> Path:
         hint = f"give PilotManager a session_dir that the compute nodes see, or set {SESSIONS}"
         raise SessionError(f"{where} a folder that cannot be made: {error}; {hint}", path=named) from error
     return parent
+
+
+def _on_cluster() -> bool:
+    """True where pilots may run on other hosts: in a job, or where one can be submitted."""
+    environments = registry.job_environments()
+    commands = (*(one.submit_command for one in environments if one.submit_command), *_SUBMIT_COMMANDS)
+    return any(one.is_here() for one in environments) or any(map(shutil.which, commands))
 
 
 class SessionFolder:

@@ -1,84 +1,45 @@
 """MPI tasks: all ranks of one communicator, started by the worker that has the task, which waits for them.
 
-`run_program` and `run_function` are what the worker runs. They start ``rank.py`` on every rank, with ``srun`` inside a
-Slurm allocation and ``mpiexec`` elsewhere, and read what it leaves in a folder that every node sees.
+`run_program` and `run_function` are what the worker runs. They start ``rank.py`` on every rank, as ``launch.py`` says,
+and read what it leaves in a folder that every node sees.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import json
 import os
-import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from pilot import registry
 from pilot.errors import MpiFailed
 from pilot.resources import Resources
 from pilot.results import MpiResult
 from pilot.wire import payload
-from pilot.wire.processes import MARK, step_free_environment
 from pilot.worker import gpus, rank
 from pilot.worker.capture import KEPT_BYTES, OUTPUT_KEPT
+from pilot.worker.launch import HINT, TRY_SECONDS, Launch, RankLayout, find_launch
 
-#: Environment variable with the words of ``PilotDescription.mpi``, quoted as a shell does.
-WORDS = "PILOT_MPI"
-#: Seconds that a launcher may take to form a communicator of two ranks when it is tried.
-TRY_SECONDS = 30.0
 #: Seconds that a launcher has to end the other ranks by itself when one has failed.
 ALONE_SECONDS = 0.5
-#: Seconds that it has to end all ranks when it is told to; less than a worker has to obey a cancellation.
+#: Seconds that it has to end all ranks on request; less than a worker has to carry out a cancellation.
 END_SECONDS = 2.0
 #: Seconds between two looks whether a rank has failed.
 LOOK_SECONDS = 0.25
 #: Status of a rank of a function that wrote down nothing.
 _NO_RESULT = -1
-_DEFAULT_HINT = (
-    "put an MPI into the environment that the pilot runs in (`pip install mpich mpi4py`), or set PilotDescription.mpi "
-    'to the words that start MPI programs here, such as ("srun", "--mpi=pmi2") or ("mpiexec",)'
-)
-
-
-class Placement(msgspec.Struct, frozen=True):
-    """What the agent set aside for the task that runs."""
-
-    resources: Resources
-    #: Ranks by Slurm's node name, or host name, in order. Empty: all on this host.
-    hosts: dict[str, int]
-    #: A folder that every node sees.
-    folder: str
-    #: By node, the GPUs of its ranks in their order, each as many. Empty: none.
-    gpus: dict[str, list[str]] = {}
-
-    def spread(self) -> dict[str, int]:
-        """The hosts, this one filled in."""
-        return self.hosts or {_here(): self.resources.ranks}
-
-    def gpus_by_rank(self) -> list[list[str]]:
-        """The GPUs of each rank: launchers number the ranks of a host one after the other, the hosts in order."""
-        ranks: list[list[str]] = []
-        for host, count in self.spread().items():
-            names = self.gpus.get(host, [])
-            each = len(names) // count
-            ranks += [names[at * each : (at + 1) * each] for at in range(count)]
-        return ranks
-
-
 #: Of the task that runs in this worker.
-placement: ContextVar[Placement] = ContextVar("placement")
+layout: ContextVar[RankLayout] = ContextVar("layout")
 
 
 def run_program(command: Sequence[str], environment: Mapping[str, str], working_directory: str | None) -> MpiResult:
@@ -92,8 +53,8 @@ def run_program(command: Sequence[str], environment: Mapping[str, str], working_
         MpiFailed: a rank returned another code than 0 or was killed; the others were ended then. Or the ranks could
             not be started.
     """
-    place = placement.get()
-    with _Task(place, _launch(place), list(command), environment, working_directory) as task:
+    here = layout.get()
+    with _Task(here, find_launch(here, try_out), list(command), environment, working_directory) as task:
         task.run()
         if task.failed is not None or len(task.codes) < task.ranks:
             raise task.failure()
@@ -112,9 +73,9 @@ def run_function(function: bytes, args: Sequence[Any], kwargs: Mapping[str, Any]
         MpiFailed: a rank was killed, or the ranks do not form one communicator.
     """
     if importlib.util.find_spec("mpi4py") is None:
-        raise MpiFailed(f"a function with ranks needs mpi4py, which {sys.executable} does not have: {_DEFAULT_HINT}")
-    place = placement.get()
-    with _Task(place, _launch(place), None, {}, None) as task:
+        raise MpiFailed(f"a function with ranks needs mpi4py, which {sys.executable} does not have: {HINT}")
+    here = layout.get()
+    with _Task(here, find_launch(here, try_out), None, {}, None) as task:
         spool = payload.Spool(task.folder)
         work = payload.dump_work(function, args, kwargs, spool)
         (task.folder / "work").write_bytes(work)
@@ -140,37 +101,40 @@ class _Task:
 
     def __init__(
         self,
-        place: Placement,
+        layout: RankLayout,
         launch: Launch,
         command: list[str] | None,
         environment: Mapping[str, str],
         working_directory: str | None,
     ) -> None:
-        self.ranks = place.resources.ranks
+        self.ranks = layout.resources.ranks
         self.name = "the function" if command is None else command[0]
         self._is_function = command is None
-        self.folder = Path(tempfile.mkdtemp(prefix="mpi-", dir=place.folder))
+        self.folder = Path(tempfile.mkdtemp(prefix="mpi-", dir=layout.folder))
         #: Exit codes of the ranks that ended by themselves.
         self.codes: dict[int, int] = {}
         #: The rank that failed first.
         self.failed: int | None = None
         self._launch = launch
-        self._place = place
+        self._layout = layout
+        self._environment = launch.environment()
         self._process: subprocess.Popen[bytes] | None = None
-        own = step_free_environment()
+        own = self._own_environment()
         variables = gpus.of_worker(own)
-        task = {
+        task: rank.Task = {
             "ranks": self.ranks,
             "command": command,
             "working_directory": working_directory or str(Path.cwd()),
             "sys_path": sys.path,
-            "environment": own,
-            "given": {name: own[name] for name in variables if name in own} | dict(environment),
-            "own": [
+            "defaults": own,
+            "overrides": {name: own[name] for name in variables if name in own} | dict(environment),
+            "of_rank": [
                 {name: value for name, value in gpus.assigned(variables, names).items() if name not in environment}
-                for names in place.gpus_by_rank()
+                for names in layout.gpus_by_rank()
                 if names
             ],
+            "rank_variables": self._environment.rank_variables,
+            "step_variables": self._environment.step_variables,
         }
         with os.fdopen(os.open(self.folder / "task.json", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             json.dump(task, file)
@@ -210,16 +174,19 @@ class _Task:
 
     def _start(self, log: Any) -> subprocess.Popen[bytes]:
         python = [sys.executable, "-P", rank.__file__]
-        words, more = self._launch.command(self._place, self.folder)
-        started = [*python, "--tied", str(os.getpid()), *words, *python, str(self.folder), self._launch.kind]
+        words, more = self._launch.command(self._layout, self.folder)
+        started = [*python, "--tied", str(os.getpid()), *words, *python, str(self.folder)]
         return subprocess.Popen(
             started,
-            env=step_free_environment() | more,
+            env=self._own_environment() | more,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
+
+    def _own_environment(self) -> dict[str, str]:
+        return self._environment.clean(registry.job_environment().clean(os.environ))
 
     def _ended(self, seconds: float) -> bool:
         assert self._process is not None
@@ -234,8 +201,7 @@ class _Task:
         process = self._process
         if process is None:
             return
-        if self._launch.kind == "srun":
-            self._end_step()
+        self._end_step()
         process.terminate()
         if not self._ended(END_SECONDS):
             with contextlib.suppress(ProcessLookupError):
@@ -243,14 +209,11 @@ class _Task:
             process.wait()
 
     def _end_step(self) -> None:
-        """``scancel --signal=KILL JOB.STEP`` (scancel(1)): also what ignores SIGTERM ends, on every node."""
+        """Have the resource manager kill the ranks that its own command has started."""
         for number in range(self.ranks):
-            with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+            with contextlib.suppress(OSError, ValueError):
                 claim = json.loads((self.folder / f"rank.{number}.claim").read_text())
-                if self._launch.kind != "srun" or not claim["SLURM_STEP_ID"]:
-                    return
-                step = f"{claim['SLURM_JOB_ID']}.{claim['SLURM_STEP_ID']}"
-                subprocess.run(["scancel", "--signal=KILL", step], capture_output=True, timeout=END_SECONDS)
+                self._environment.end_ranks(claim["variables"])
                 return
 
     # ---- what came of it ------------------------------------------------------------------------------------
@@ -260,7 +223,7 @@ class _Task:
         return tuple(_tail(self.folder / f"rank.{number}.{stream}", kept) for number in range(self.ranks))
 
     def show_outputs(self) -> None:
-        """Write what the ranks wrote to this process's streams, each line behind its rank, as ``srun --label``."""
+        """Write what the ranks wrote to this process's streams, each line behind its rank and a colon."""
         for stream, name in ((sys.stdout, "out"), (sys.stderr, "err")):
             for number, text in enumerate(self.outputs(name, KEPT_BYTES)):
                 stream.writelines(f"{number}: {line}\n" for line in text.splitlines())
@@ -277,7 +240,7 @@ class _Task:
         if status == rank.SEPARATE:
             return self._error(
                 f"{self.ranks} ranks were asked for, but separate communicators formed, rank {number}'s of size "
-                f"{value}: `{self._launch}` does not work with the MPI of mpi4py in {sys.executable}; {_DEFAULT_HINT}"
+                f"{value}: `{self._launch}` does not work with the MPI of mpi4py in {sys.executable}; {HINT}"
             )
         if status != rank.RAISED:
             return self.failure()
@@ -288,13 +251,13 @@ class _Task:
         if self.failed is not None:
             code = self.codes.get(self.failed, 1)
             how = f"was killed by signal {-code}" if code < 0 else f"returned {code}"
-            said = _lines(_tail(self.folder / f"rank.{self.failed}.err", OUTPUT_KEPT))
-            return self._error(f"rank {self.failed} of {self.ranks} ({self.name}) {how}{said}")
+            output = _lines(_tail(self.folder / f"rank.{self.failed}.err", OUTPUT_KEPT))
+            return self._error(f"rank {self.failed} of {self.ranks} ({self.name}) {how}{output}")
         returned = f"`{self._launch}` returned {self._process.returncode if self._process else None}"
         missing = [number for number in range(self.ranks) if not (self.folder / f"rank.{number}.claim").exists()]
         if missing:
-            said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
-            return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{said}")
+            output = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
+            return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{output}")
         done = [number for number, code in self.codes.items() if code == 0]
         if self._is_function and (gone := [number for number in done if self.result(number)[0] == _NO_RESULT]):
             return self._error(
@@ -302,9 +265,9 @@ class _Task:
                 f"anything, as by os._exit(0) or MPI_Abort(0); {returned}"
             )
         wrote = [(number, text) for number, text in enumerate(self.outputs("err")) if text.strip()]
-        said = "".join(f"; rank {number} wrote{_lines(text, 20)}" for number, text in wrote[:1])
+        output = "".join(f"; rank {number} wrote{_lines(text, 20)}" for number, text in wrote[:1])
         before = f"; ranks {done} had ended with code 0" if done else ""
-        why = f"were ended by their launcher, as by MPI_Abort{before}; {returned}{said}"
+        why = f"were ended by their launcher, as by MPI_Abort{before}; {returned}{output}"
         return self._error(f"the ranks of {self.name} {why}")
 
     def _error(self, message: str) -> MpiFailed:
@@ -329,147 +292,19 @@ def _lines(text: str, last: int = 5) -> str:
     return f": {tail}" if tail else ""
 
 
-def _here() -> str:
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-
-
-# ---- launch methods -------------------------------------------------------------------------------------------
-
-
-class Launch(msgspec.Struct, frozen=True):
-    """A way to start the ranks: words, and which family of launchers they belong to."""
-
-    words: tuple[str, ...]
-    #: ``srun``, ``hydra`` (MPICH, Intel MPI), ``openmpi``, or ``other``: only told ``-n``.
-    kind: str
-
-    def __str__(self) -> str:
-        return shlex.join(self.words)
-
-    def command(self, place: Placement, folder: Path) -> tuple[list[str], dict[str, str]]:
-        """The command line before the program, and variables to set for it."""
-        hosts, ranks = place.spread(), str(place.resources.ranks)
-        one = len(hosts) == 1
-        if self.kind == "srun":
-            return self._srun(place, hosts, folder)
-        if self.kind == "hydra":  # mpiexec -help
-            where = ["-launcher", "fork", "-rmk", "user", "-hosts", f"localhost:{ranks}"]
-            if not one:
-                where = ["-hosts", ",".join(f"{host}:{count}" for host, count in hosts.items())]
-            return [*self.words, *where, "-n", ranks], {}
-        if self.kind == "openmpi":  # mpirun(1); the agent has set the cores aside, so that nothing is to be bound here
-            root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
-            names = {"localhost": int(ranks)} if one else hosts
-            where = ["--host", ",".join(f"{host}:{count}" for host, count in names.items())]
-            return [*self.words, *root, "--oversubscribe", "--bind-to", "none", *where, "-n", ranks], {}
-        if not one:
-            raise MpiFailed(
-                f"`{self}` is neither srun nor the mpiexec of MPICH, Intel MPI or Open MPI: how to tell it "
-                f"{len(hosts)} hosts is not known; ask for nodes=1, or set PilotDescription.mpi to one of these"
-            )
-        return [*self.words, "-n", ranks], {}
-
-    def _srun(self, place: Placement, hosts: dict[str, int], folder: Path) -> tuple[list[str], dict[str, str]]:
-        """srun(1): ``--overlap --mem=0`` shares what the job has, which the agent has shared out already;
-        ``-m arbitrary`` places each rank as its hostfile says; ``-O`` since fractions may share a core."""
-        needs = place.resources
-        words = [*self.words, "--overlap", "--mem=0", "-O", f"-N{len(hosts)}", f"-n{needs.ranks}"]
-        words += ["--kill-on-bad-exit=1", "--quiet"]
-        if needs.num_cpus >= 2:
-            words.append(f"-c{int(needs.num_cpus)}")
-        if not needs.num_gpus:
-            words.append("--gres=none")
-        if not os.environ.get("SLURM_JOB_ID"):
-            return words, {}
-        path = folder / "hosts"
-        path.write_text("".join(f"{host}\n" * count for host, count in hosts.items()))
-        return [*words, "-m", "arbitrary"], {"SLURM_HOSTFILE": str(path)}
-
-
-def _launch(place: Placement) -> Launch:
-    """What PILOT_MPI says, or the first that forms one communicator here."""
-    if given := os.environ.get(WORDS):
-        return _launch_of(tuple(shlex.split(given)))
-    return _found(len(place.spread()) > 1, place)
-
-
-@functools.cache
-def _launch_of(words: tuple[str, ...]) -> Launch:
-    """The words with their family, by their name or what ``--version`` says.
-
-    Raises:
-        MpiFailed: there is no such program.
-    """
-    if shutil.which(words[0]) is None:
-        raise MpiFailed(f"PilotDescription.mpi: {words[0]} is not there; {_DEFAULT_HINT}")
-    if Path(words[0]).name == "srun":
-        return Launch(words, "srun")
-    try:
-        said = subprocess.run([words[0], "--version"], capture_output=True, text=True, timeout=TRY_SECONDS).stdout
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        said = ""
-    if "HYDRA" in said or "Intel(R) MPI" in said:
-        return Launch(words, "hydra")
-    return Launch(words, "openmpi" if "Open MPI" in said or "OpenRTE" in said or "PRRTE" in said else "other")
-
-
-# ---- which one works here -------------------------------------------------------------------------------------
-
-_works: dict[bool, Launch] = {}
-
-
-def candidates() -> Iterator[Launch]:
-    """The launchers that are there, those to be preferred first."""
-    if os.environ.get("SLURM_JOB_ID") and shutil.which("srun"):
-        for words in (("srun", "--mpi=pmi2"), ("srun", "--mpi=pmix"), ("srun",)):
-            yield Launch(words, "srun")
-    found = [shutil.which("mpiexec", path=str(Path(sys.executable).parent)), shutil.which("mpiexec")]
-    for path in dict.fromkeys(path for path in found if path):
-        yield _launch_of((path,))
-
-
-def _found(spread: bool, place: Placement) -> Launch:
-    """The first candidate that forms one communicator of two ranks, on two hosts if the task is spread.
-
-    Asked once for each worker, and once for each node of a pilot: the answer stands in its temporary folder.
-    Without mpi4py nothing can be tried, and the first candidate is taken.
-    """
-    if spread in _works:
-        return _works[spread]
-    kept = Path(tempfile.gettempdir()) / f"mpi-{'hosts' if spread else 'host'}.json" if MARK in os.environ else None
-    if kept is not None:
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
-            _works[spread] = msgspec.json.decode(kept.read_bytes(), type=Launch)
-            return _works[spread]
-    tried = []
-    for launch in candidates():
-        said = try_out(launch, place) if importlib.util.find_spec("mpi4py") is not None else None
-        if said is None:
-            _works[spread] = launch
-            if kept is not None:
-                with contextlib.suppress(OSError):
-                    part = kept.with_suffix(f".{os.getpid()}")
-                    part.write_bytes(msgspec.json.encode(launch))
-                    part.rename(kept)
-            return launch
-        tried.append(f"`{launch}`: {said}")
-    listed = "; ".join(tried) or "there is neither srun (with a Slurm job) nor mpiexec"
-    raise MpiFailed(f"no way to start MPI programs was found on {_here()}: {listed}. What to do: {_DEFAULT_HINT}")
-
-
-def try_out(launch: Launch, place: Placement) -> str | None:
-    """Start two ranks that say how many they are; None when that is two, else what they said. Blocks for seconds."""
-    hosts = list(place.spread())
+def try_out(launch: Launch, layout: RankLayout) -> str | None:
+    """Start two ranks that print how many they are; None when that is two, else the problem. Blocks for seconds."""
+    hosts = list(layout.filled())
     two = {hosts[0]: 1, hosts[1]: 1} if len(hosts) > 1 else {hosts[0]: 2}
-    place = Placement(Resources(num_cpus=0.5, ranks=2), two, place.folder)
+    layout = RankLayout(Resources(num_cpus=0.5, ranks=2), two, layout.folder)
     command = [sys.executable, "-c", "from mpi4py import MPI; print('size', MPI.COMM_WORLD.size)"]
     try:
-        with _Task(place, launch, command, {}, None) as task:
+        with _Task(layout, launch, command, {}, None) as task:
             task.run(TRY_SECONDS)
-            said = " ".join(task.outputs("out")).split()
-            if said == ["size", "2"] * 2:
+            printed = " ".join(task.outputs("out")).split()
+            if printed == ["size", "2"] * 2:
                 return None
-            if said == ["size", "1"] * 2:
+            if printed == ["size", "1"] * 2:
                 return "2 separate communicators of size 1"
             return str(task.failure())
     except (OSError, MpiFailed) as error:

@@ -1,14 +1,14 @@
-"""What each rank of an MPI task starts as: ``python -P rank.py FOLDER KIND``; the standard library only.
+"""What each rank of an MPI task starts as: ``python -P rank.py FOLDER``; the standard library only.
 
 It finds its number, sends stdout and stderr to ``rank.N.out`` and ``rank.N.err`` in the folder, empties its standard
 input, and forks: the child becomes the program, or calls the function, with the signals of a plain process. The parent
-waits, writes down how the child ended, and ends it when it is told to or when its launcher is gone. So no rank outlives
+waits, writes down how the child ended, and ends it on request or when its launcher is gone. So no rank outlives
 the task, however that ends.
 
 ``python -P rank.py --tied PID WORDS...`` becomes the command, which gets SIGTERM when the process PID, its parent, is
 gone.
 
-Files in the folder, which every node sees: ``task.json`` (what to run), ``work`` (a pickled function and its
+Files in the folder, which every node sees: ``task.json`` (a `Task`), ``work`` (a pickled function and its
 arguments) and, of each rank, ``.claim`` (written by whoever is rank N), ``.out``, ``.err``, ``.code`` and ``.result``
 (of a function); ``failed`` holds the number of the first rank that failed.
 """
@@ -23,9 +23,10 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypedDict
 
 #: Seconds between two looks whether the launcher is still there.
 LOOK_SECONDS = 1.0
@@ -35,7 +36,7 @@ GRACE_SECONDS = 1.0
 RETURNED, RAISED, SEPARATE = range(3)
 #: prctl(2).
 _PR_SET_PDEATHSIG = 1
-#: Where launchers tell a process its rank: Hydra and Slurm's PMI, PMIx, Open MPI, Flux, PALS, JSM.
+#: By which MPI libraries and their launchers tell a process its rank: PMI, PMIx, Open MPI, Flux, PALS, JSM.
 _RANKS = (
     "PMI_RANK",
     "PMIX_RANK",
@@ -49,12 +50,31 @@ _FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
 _WAITED = (*_ENDING, *_FORWARDED, signal.SIGCHLD)
 
 
+class Task(TypedDict):
+    """What the worker writes into ``task.json`` and each rank reads."""
+
+    ranks: int
+    #: The program; None: the function in ``work``.
+    command: list[str] | None
+    working_directory: str
+    sys_path: list[str]
+    #: Variables of the worker, for a rank that has no others of these names: not every launcher passes all on.
+    defaults: dict[str, str]
+    #: Variables that replace those which the launcher sets.
+    overrides: dict[str, str]
+    #: Further variables by rank. Empty: none.
+    of_rank: list[dict[str, str]]
+    #: Variables that tell a process its rank, before those of MPI libraries; and those to be noted in ``.claim``.
+    rank_variables: Sequence[str]
+    step_variables: Sequence[str]
+
+
 def main(arguments: list[str]) -> int:
     """Be one rank, or the launcher of all; the exit code."""
     if arguments[0] == "--tied":
         _tie(int(arguments[1]), signal.SIGTERM)
         _execute(arguments[2:])
-    return _run_rank(Path(arguments[0]), arguments[1])
+    return _run_rank(Path(arguments[0]))
 
 
 def _tie(parent: int, signum: int) -> None:
@@ -64,17 +84,16 @@ def _tie(parent: int, signum: int) -> None:
         os._exit(1)
 
 
-def _run_rank(folder: Path, kind: str) -> int:
-    task = json.loads((folder / "task.json").read_text())
-    for name, value in task["environment"].items():
-        os.environ.setdefault(name, value)  # not every launcher takes all variables along
-    os.environ.update(task["given"])
-    number = told_rank(srun=kind == "srun")
-    rank = _claim(folder, number, task["ranks"])
+def _run_rank(folder: Path) -> int:
+    task: Task = json.loads((folder / "task.json").read_text())
+    for name, value in task["defaults"].items():
+        os.environ.setdefault(name, value)
+    os.environ.update(task["overrides"])
+    rank = _claim(folder, given_rank(task["rank_variables"]), task)
     if rank is None:
         sys.stderr.write(f"more than the {task['ranks']} processes asked for were started\n")
         return 1
-    os.environ.update(task["own"][rank] if task["own"] else {})
+    os.environ.update(task["of_rank"][rank] if task["of_rank"] else {})
     _redirect(0, Path(os.devnull), os.O_RDONLY)  # not every launcher says that there is nothing
     for descriptor, name in ((1, "out"), (2, "err")):
         _redirect(descriptor, folder / f"rank.{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -85,7 +104,7 @@ def _run_rank(folder: Path, kind: str) -> int:
         _restore_signals()
         _tie(me, signal.SIGKILL)
         os.setpgid(0, 0)
-        return _call(folder, rank, task) if task["command"] is None else _become(task)
+        return _call(folder, rank, task) if task["command"] is None else _become(task, task["command"])
     code = _wait(child, launcher)
     if code is None:  # it was ended: its code says nothing
         return 1
@@ -110,24 +129,25 @@ def _restore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def told_rank(*, srun: bool) -> int | None:
+def given_rank(variables: Sequence[str]) -> int | None:
     """The rank that its launcher gave to this process, None when it gave none.
 
     Args:
-        srun: it may be srun. SLURM_PROCID is there below every other launcher in a Slurm job, too, and 0 for all.
+        variables: to look at first: those of the resource manager whose command is the launcher. Below another launcher
+            in its job they may be there as well, with the same value for all.
     """
-    names = ("SLURM_PROCID", *_RANKS) if srun else _RANKS
+    names = (*variables, *_RANKS)
     return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), None)
 
 
-def _claim(folder: Path, number: int | None, ranks: int) -> int | None:
+def _claim(folder: Path, number: int | None, task: Task) -> int | None:
     """The rank to be: the given number, unless another process is that already; None when all are taken.
 
-    Processes that form no communicator are all told 0, or nothing at all; what they write is kept apart all the same.
+    Processes that form no communicator all get number 0, or none at all; what they write is kept apart all the same.
     """
-    about = {"host": socket.gethostname(), "pid": os.getpid(), "told": number}
-    about |= {name: os.environ.get(name) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURMD_NODENAME")}
-    for rank in [*([] if number is None else [number]), *range(ranks)]:
+    about = {"host": socket.gethostname(), "pid": os.getpid(), "given": number}
+    about["variables"] = {name: os.environ.get(name) for name in task["step_variables"]}
+    for rank in [*([] if number is None else [number]), *range(task["ranks"])]:
         with contextlib.suppress(FileExistsError), (folder / f"rank.{rank}.claim").open("x") as file:
             json.dump(about, file)
             return int(rank)
@@ -167,9 +187,8 @@ def _signal(child: int, signum: int) -> None:
             os.kill(child, signum)
 
 
-def _become(task: dict[str, Any]) -> int:
+def _become(task: Task, command: list[str]) -> int:
     """Become the program; it inherits what its launcher gave: variables, open sockets."""
-    command: list[str] = task["command"]
     try:
         os.chdir(task["working_directory"])
         _execute(command)
@@ -186,7 +205,7 @@ def _execute(words: list[str]) -> NoReturn:
     os.execvp(words[0], words)
 
 
-def _call(folder: Path, rank: int, task: dict[str, Any]) -> int:
+def _call(folder: Path, rank: int, task: Task) -> int:
     """Call the function and write down what it returns or raises. The library is imported here, not before."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as every Python
         signal.signal(number, signal.SIG_IGN)

@@ -18,15 +18,17 @@ pytest.importorskip("mpi4py")
 Eventually = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
 
-#: Runs inside the allocation: one case, on a placement, in a folder; what comes of it goes to stdout as JSON.
+#: Runs inside the allocation: one case, on these hosts, in a folder; what comes of it goes to stdout as JSON.
 INSIDE = """
 import json, os, signal, sys
-from pilot import mpi, payload
-from pilot.descriptions import Resources
+from pilot.resources import Resources
+from pilot.wire import payload
+from pilot.worker import mpi
+from pilot.worker.launch import RankLayout
 
 case, folder, hosts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 ranks = sum(hosts.values())
-mpi.placement.set(mpi.Placement(Resources(num_cpus=0.5, ranks=ranks), hosts, folder))
+mpi.layout.set(RankLayout(Resources(num_cpus=0.5, ranks=ranks), hosts, folder))
 
 def add_up(mine):
     import os

@@ -1,8 +1,7 @@
-"""The examples and the README's Python run as they stand."""
+"""The examples run as they stand."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
-README = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
 
 
 def run(script: Path) -> str:
@@ -30,10 +28,3 @@ def test_example(example: Path) -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example_is_short(example: Path) -> None:
     assert len(example.read_text().splitlines()) <= 40
-
-
-@pytest.mark.parametrize("block", README, ids=lambda block: f"block {README.index(block) + 1}")
-def test_readme_block(block: str, tmp_path: Path) -> None:
-    script = tmp_path / "readme.py"
-    script.write_text(block)
-    assert run(script)

@@ -9,7 +9,7 @@ import pytest
 from pilot.agent.nodes import Place, spread
 from pilot.descriptions import DescriptionError, TaskDescription
 from pilot.resources import Node, Resources
-from pilot.worker.mpi import Placement
+from pilot.worker.launch import RankLayout
 
 
 def place(name: str = "g1", cores: int = 8, gpus: int = 2) -> Place:
@@ -63,11 +63,11 @@ def test_sums_of_fractions_leave_nothing() -> None:
 
 def test_each_rank_is_told_its_own() -> None:
     hosts, names = {"g2": 2, "g1": 1}, {"g2": ["a", "b", "c", "d"], "g1": ["e", "f"]}
-    placement = Placement(ranks(3, 2), hosts, "", names)
-    assert placement.gpus_by_rank() == [["a", "b"], ["c", "d"], ["e", "f"]]
-    shared = Placement(ranks(2, 0.5), {"g1": 2}, "", {"g1": ["a", "a"]})
+    layout = RankLayout(ranks(3, 2), hosts, "", names)
+    assert layout.gpus_by_rank() == [["a", "b"], ["c", "d"], ["e", "f"]]
+    shared = RankLayout(ranks(2, 0.5), {"g1": 2}, "", {"g1": ["a", "a"]})
     assert shared.gpus_by_rank() == [["a"], ["a"]]
-    assert Placement(ranks(2), {"g1": 2}, "").gpus_by_rank() == [[], []]
+    assert RankLayout(ranks(2), {"g1": 2}, "").gpus_by_rank() == [[], []]
 
 
 def test_ranks_have_whole_gpus_or_a_fraction() -> None:

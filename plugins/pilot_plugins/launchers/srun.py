@@ -11,7 +11,8 @@ from pathlib import Path
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.wire.folders import remove_scratch
-from pilot.wire.processes import end_marked, identify, is_alive, start_apart, step_free_environment
+from pilot.wire.processes import end_marked, identify, is_alive, start_apart
+from pilot_plugins.launchers.slurm.environment import SlurmEnvironment
 
 #: Seconds that srun has to end its step when it is asked to.
 END_SECONDS = 15.0
@@ -46,7 +47,7 @@ class SrunLauncher(Launcher):
         command = ["srun", "--overlap", "--mem=0", "--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node=1"]
         command += ["--cpus-per-task", str(job.description.cores_per_node), "--mpi=none", "--kill-on-bad-exit=0"]
         command += ["--no-kill", "--job-name", job.description.name or job.pilot]
-        environment = step_free_environment() | job.environment
+        environment = SlurmEnvironment().clean(os.environ) | job.environment
         step = start_apart([*command, *job.command], environment, job.folder, job.log_path)
         native_id = identify(step.pid)
         self._steps[native_id] = step
