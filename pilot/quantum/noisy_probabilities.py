@@ -1,6 +1,6 @@
 """Exact probabilities of the outcomes of circuits with a noise model, of many circuits in one run of Aer.
 
-A run of Aer has one seed, and takes tens of milliseconds to be told a noise model. With the probabilities, which need
+A run of Aer has one seed, and takes tens of milliseconds to take a noise model. With the probabilities, which need
 no seed, circuits share a run and are sampled each with its own. Readout errors are put in here: Aer's probabilities are
 those of the state.
 """

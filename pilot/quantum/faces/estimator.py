@@ -22,7 +22,7 @@ from pilot.quantum.runner import Runner
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Where results cannot be exact, and nothing is said: as Qiskit's ``BackendEstimatorV2``, 4,096 shots.
+#: Where results cannot be exact, the default: as Qiskit's ``BackendEstimatorV2``, 4,096 shots.
 DEFAULT_PRECISION = 1 / 64
 
 

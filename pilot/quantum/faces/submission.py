@@ -107,7 +107,7 @@ def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[s
     return fields
 
 
-#: What is said here instead of other primitives' options.
+#: What serves here in the place of other primitives' options.
 _INSTEAD = {
     "options": "give each option by its name, as docs/quantum.md lists them under 'Options of other primitives'",
     "mode": "give the manager first, and qpu='fake:kolkata' or another device",

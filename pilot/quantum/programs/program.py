@@ -92,7 +92,7 @@ def load(
         format: "openqasm2", "openqasm3", "originir", "qir", "qiskit" or "pennylane". Guessed when it is not given.
         args: what a QNode is called with.
         kwargs: what a QNode is called with by name.
-        untrusted: the text is a stranger's. It is never taken for a path, includes no files, and is parsed in
+        untrusted: the text is from somebody unknown. It is never taken for a path, includes no files, and is parsed in
             another process with limits on its time (4 s of a processor, 60 s by the clock) and memory (1 GiB more than
             an idle one). Blocks that long.
 
@@ -136,7 +136,7 @@ def _guess(text: str, suggested: str | None) -> str:
             raise program_error("openqasm3", "the program is empty", line=1, column=1, expected="a program")
         raise program_error(
             "a program",
-            "its format cannot be told",
+            "its format is not recognised",
             line=1,
             column=1,
             expected=f"OPENQASM 2, OPENQASM 3, QINIT or a QIR module; or say format=, one of {', '.join(TEXT_FORMATS)}",

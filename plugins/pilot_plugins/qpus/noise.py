@@ -44,7 +44,7 @@ _MAX_VALUES = 1 << 25
 #: Seconds of a step of `NoisyState` on several qubits, and for each value. Measured with numpy 2.2 on one core.
 _STEP = 5e-5
 _VALUE = 5e-9
-#: Seconds that Aer takes to be told of the error of a gate, or of a delay. Measured with Aer 0.18.2.
+#: Seconds that Aer takes for the error of a gate, or of a delay. Measured with Aer 0.18.2.
 _TOLD = 1e-3
 #: Steps of a state with more values take more than a millisecond.
 _SLOW_VALUES = 1 << 17
@@ -143,7 +143,7 @@ class NoisyDevice:
         return self._scheduler.schedule(small, active)
 
     def _estimate(self, scheduled: QuantumCircuit, active: Sequence[int], shots: int) -> Estimate:
-        """What Aer would take, with the noise model that it has to be told."""
+        """What Aer would take, with the noise model that it has to be given."""
         from pilot.quantum.costs import choose, estimate, facts
 
         delays = scheduled.count_ops().get("delay", 0)
