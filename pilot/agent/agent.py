@@ -25,10 +25,9 @@ import zmq
 from pilot import registry
 from pilot.agent.dispatcher import Dispatcher
 from pilot.agent.gpus import lacks_gpus
-from pilot.agent.node import NodeProcess, describe, outward_address, own_mark, own_rank
+from pilot.agent.node import NodeProcess, describe, make_engine, outward_address, own_mark, own_rank
 from pilot.agent.workers import WorkerPool
 from pilot.errors import SessionError
-from pilot.interfaces import Allocation
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import candidates, reach, split, usable
@@ -94,18 +93,7 @@ class Agent:
             listed = msgspec.structs.replace(self._connection, addresses=candidates(int(port)), host=platform.node())
             write_private(agent_path(self._pilot_folder), msgspec.json.encode(AgentAddress(settings.mark, listed)))
         home = describe(settings)
-        allocation = Allocation(
-            pilot=settings.pilot,
-            node=home.name,
-            nodes=settings.nodes,
-            address=address,
-            ports=settings.ports,
-            cores=home.cores,
-            gpus=len(home.gpus),
-            memory=home.memory,
-            folder=self._pilot_folder,
-        )
-        self._engine = registry.load("pilot.engines", settings.engine)(allocation)
+        self._engine = make_engine(settings, home, address, self._pilot_folder)
         keys = self._connection.keys
         self._pool = WorkerPool(self._engine, home, self._server, keys, settings, folder.spool, self._wake)
         self._dispatcher = Dispatcher(self._pool, self._server, self._report)
