@@ -10,7 +10,7 @@ Each is registered as an entry point (``registry.py``) and passes the contract s
 from __future__ import annotations
 
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
-from pilot.interfaces.kinds import JointFunction, Offer, Part, Prepared, WorkFunction
+from pilot.interfaces.kinds import JointFunction, Kind, Offer, Part, Prepared, WorkFunction
 from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit
 from pilot.interfaces.policies import Policy, QueuedTask
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
@@ -24,6 +24,7 @@ __all__ = [
     "JobEnvironment",
     "JobState",
     "JointFunction",
+    "Kind",
     "Launcher",
     "Misfit",
     "Offer",

@@ -1,12 +1,16 @@
-"""The contracts of kinds of tasks, and of what workers run for them."""
+"""The contracts of kinds of tasks, and of what workers run for them.
+
+A package adds a kind with an entry point of the group ``pilot.kinds``: a function as `Kind` describes it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from pilot.descriptions import TaskDescription
 from pilot.resources import SLOT, CircuitFacts, Option, QPUInfo, Resources
 
 
@@ -81,3 +85,22 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     facts: CircuitFacts | None = None
     #: What else to say where no pilot can serve it.
     note: str = ""
+
+
+class Kind(Protocol):
+    """Makes the tasks of a description whose ``kind`` is the name of its entry point.
+
+    It is called in the user's process and thread, before anything is sent; what it returns is pickled for the workers.
+    For example the sum of a function's values, a part for each::
+
+        def total(description: TaskDescription, offer: Offer) -> Prepared:
+            parts = tuple(Part(function=description.function, args=(one,)) for one in description.args)
+            return Prepared(name="total", parts=parts, combine=Part(function=sum, args=()))
+    """
+
+    def __call__(self, description: TaskDescription, offer: Offer, /) -> Prepared:
+        """The tasks.
+
+        Raises:
+            DescriptionError: a field has a value that this kind does not allow.
+        """

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError
+from pilot.interfaces import Policy
 from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_done
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.opening import Parts, open_parts
@@ -50,7 +51,7 @@ class PilotManager:
         self,
         session_dir: str | os.PathLike[str] | None = None,
         *,
-        policy: str = "balanced",
+        policy: str | Policy = "balanced",
         progress: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,
@@ -64,7 +65,8 @@ class PilotManager:
                 ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` inside a resource
                 manager's job, or where its command for submitting jobs is on PATH; else below the temporary directory,
                 which other hosts do not see.
-            policy: which of the pilots with room gets a task: a name of the group ``pilot.policies``.
+            policy: which task is next, and which of the pilots with room gets it: a name of the group
+                ``pilot.policies``, "package.module:Class", or a `pilot.interfaces.Policy` object.
             progress: show tasks, rates and pilots on the terminal.
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
                 it has, from the first pilot on whose jobs run on other hosts; until then loopback only.
@@ -78,7 +80,7 @@ class PilotManager:
             DescriptionError: ``wait_for_pilot`` is no such number.
             SessionError: the folder cannot be used, or holds a session already (`attach` opens it again); the address
                 is not this host's, or all ports are taken.
-            PluginError: no policy of this name.
+            PluginError: there is no such policy.
         """
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
@@ -97,7 +99,7 @@ class PilotManager:
         cls,
         session_dir: str | os.PathLike[str],
         *,
-        policy: str = "balanced",
+        policy: str | Policy = "balanced",
         progress: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from pilot import registry
+from pilot.interfaces import Policy
 from pilot.manager import recovery
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import Journal
@@ -33,7 +34,7 @@ def open_parts(
     folder: SessionFolder,
     new: Connection | None,
     *,
-    policy: str,
+    policy: str | Policy,
     address: str | None,
     ports: tuple[int, int] | None,
     wait_for_pilot: float | None,
@@ -48,7 +49,7 @@ def open_parts(
     with ExitStack() as undo:
         undo.callback(folder.release)
         before = folder.read_connection() if new is None else new
-        controller = Controller(registry.load("pilot.policies", policy)(), wait_for_pilot)
+        controller = Controller(registry.policy(policy), wait_for_pilot)
         connection, server = listen(before, address, ports)
         undo.callback(server.close)
         journal = Journal(folder.journal_path)

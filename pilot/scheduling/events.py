@@ -47,10 +47,11 @@ class PilotAsked(Event, frozen=True):
 
 
 class JobSeen(Event, frozen=True):
-    """The resource manager's own words for a pilot's job, such as why it is pending."""
+    """A pilot's job was looked at."""
 
     pilot: str
-    words: str
+    #: What the resource manager says of it, such as why it is pending.
+    reason: str
 
 
 class AgentJoined(Event, frozen=True):
@@ -200,7 +201,7 @@ class AskPilot(Command, frozen=True):
 
 class WarnUnservable(Command, frozen=True):
     """So many tasks wait for another pilot, since none can serve them any more: for so many seconds (None: for ever),
-    then they fail. Said when the first ones begin to wait."""
+    then they fail. Once, when the first ones begin to wait."""
 
     tasks: int
     reason: str

@@ -18,7 +18,7 @@ from pilot.states import TaskState
 
 #: A task whose worker died this often while it ran alone is held to be the cause.
 DEATHS_ALONE = 2
-#: A task whose attempts were lost this often, for whatever reason, fails.
+#: A task whose attempts were lost this often fails.
 LOSSES = 10
 #: Bits of a batch's number behind that of its manager in the session.
 GENERATION_BITS = 32
@@ -75,7 +75,7 @@ class TaskQueue:
             self._cancel_all(event.entries, commands)
             return
         tasks, lanes = self.tasks, self.lanes
-        terms, lane = None, deque[TaskRecord]()
+        terms, lane = None, None
         for record in event.entries:
             tasks[record.id] = record
             record.arrived = now
@@ -86,10 +86,12 @@ class TaskQueue:
                 continue
             if record.terms is not terms:
                 terms = record.terms
-                lane = lanes.setdefault(terms, deque())
+                lane = lanes.get(terms)
+                if lane is None:
+                    lane = lanes[terms] = deque()
                 if terms.resources.qpu:
                     self.last_arrivals[terms] = now
-            lane.append(record)
+            lane.append(record)  # type: ignore[union-attr]
 
     def started(self, event: events.TaskStarted, now: float, commands: list[Command]) -> None:
         """A task runs."""
@@ -112,6 +114,7 @@ class TaskQueue:
                 continue
             if record.state is TaskState.QUEUED and self.without_room.pop(record, None) is None:
                 self.lanes[record.terms].remove(record)
+                self._drop_empty(record.terms)
             del self.tasks[id]
             over.append(record)
         if over:
@@ -134,6 +137,12 @@ class TaskQueue:
             self.without_room.pop(self.tasks[id], None)
         for terms in {self.tasks[id].terms for id in gone} & self.lanes.keys():
             self.lanes[terms] = deque(record for record in self.lanes[terms] if record.id not in gone)
+            self._drop_empty(terms)
+
+    def _drop_empty(self, terms: Terms) -> None:
+        if not self.lanes[terms]:
+            del self.lanes[terms]
+            self.last_arrivals.pop(terms, None)
 
     def reclaim(self, tasks: Iterable[int], pilot: str, batch: int) -> dict[int, TaskRecord]:
         """After an attach: a pilot's agent has these tasks; those of them that are unfinished, by id."""
@@ -188,7 +197,7 @@ class TaskQueue:
             return False
         if self._is_stranger(record.id, batch):
             return True
-        if status == OK:  # right, whatever became of the attempt meanwhile
+        if status == OK:  # a result is right, though the attempt counts as lost
             return False
         return record.batch != 0 or any(attempt.batch == batch for attempt in record.attempts)
 
