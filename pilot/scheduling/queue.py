@@ -93,6 +93,12 @@ class TaskQueue:
                     self.last_arrivals[terms] = now
             lane.append(record)  # type: ignore[union-attr]
 
+    def estimated(self, event: events.CircuitsEstimated, now: float, commands: list[Command]) -> None:
+        """Keep what is expected of circuits, for the policy."""
+        for id, estimates in event.estimates.items():
+            if (record := self.tasks.get(id)) is not None:
+                record.estimates = estimates
+
     def started(self, event: events.TaskStarted, now: float, commands: list[Command]) -> None:
         """A task runs."""
         record = self.tasks.get(event.task)
