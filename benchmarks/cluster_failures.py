@@ -286,10 +286,10 @@ def restarted(journal: Path) -> list[str]:
 def measure_wrappers(options: Any) -> None:
     from pilot_plugins.launchers.slurm.launcher import SlurmLauncher
 
-    from pilot.manager import jobs as fleet
+    from pilot.manager import jobs
 
     SlurmLauncher.poll_interval /= 10
-    fleet.MISSING_SECONDS /= 10
+    jobs.MISSING_SECONDS /= 10
     rows = []
     with _cluster.slurm() as cluster:
         others = strangers(cluster)

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
         TaskError,
     )
     from pilot.manager.executor import PilotExecutor
-    from pilot.manager.handles import Pilot, Task
+    from pilot.manager.handles import Task
     from pilot.manager.manager import PilotManager
+    from pilot.manager.pilots import Pilot
     from pilot.results import MpiResult, TaskInfo
     from pilot.states import PilotState, TaskState
 
@@ -66,9 +67,10 @@ _HOMES = {
     **dict.fromkeys(("PilotDescription", "TaskDescription"), "descriptions"),
     **dict.fromkeys(("MpiResult", "TaskInfo"), "results"),
     **dict.fromkeys(("PilotState", "TaskState"), "states"),
-    **dict.fromkeys(("Pilot", "Task"), "manager.handles"),
+    "Pilot": "manager.pilots",
     "PilotExecutor": "manager.executor",
     "PilotManager": "manager.manager",
+    "Task": "manager.handles",
 }
 
 

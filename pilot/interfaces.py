@@ -87,8 +87,8 @@ class Launcher(ABC):
         """Raise DescriptionError when this launcher can never start such a pilot."""
 
     def preflight(self, description: PilotDescription) -> list[Misfit]:
-        """What of a pilot that passes `check` the resource manager would refuse, or never start, as it is configured
-        now: queues, nodes, memory, walltime. Nothing is submitted. Blocks; ``pilot doctor --site`` calls it.
+        """What of a pilot the resource manager would refuse, or never start, as it is configured now: queue, nodes,
+        memory, walltime. Nothing is submitted. Blocks; ``pilot doctor --site`` calls it.
 
         Returns:
             Empty when everything fits, or when the resource manager cannot say.

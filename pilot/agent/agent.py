@@ -207,7 +207,7 @@ class Agent:
             self._draining = True
             self._dispatcher.drain()
         elif isinstance(message, messages.Stop):
-            self._over = "the manager said so"
+            self._over = "the manager has ended it"
         elif isinstance(message, messages.Refused):
             self._over = f"the manager refused: {message.reason}"
 

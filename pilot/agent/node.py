@@ -1,4 +1,4 @@
-"""The process that a pilot has on each node but the agent's: starts and ends the workers there as the agent says.
+"""The process that a pilot has on each node but the agent's: starts and ends the workers there for the agent.
 
 With several nodes the same command runs on all of them at once (see ``agent.main``): one becomes the agent, the others
 wait for its ``agent.json`` below the pilot's folder, connect, and join the engine's cluster. Nothing goes over ssh.
@@ -151,7 +151,7 @@ class NodeProcess:
         elif isinstance(message, messages.KillWorker):
             self._calls.put(lambda: self._kill(message))
         elif isinstance(message, messages.Stop):
-            self._over = "the agent said so"
+            self._over = "the agent has ended it"
         elif isinstance(message, messages.Refused):
             self._over = f"the agent refused: {message.reason}"
 

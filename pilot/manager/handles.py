@@ -1,38 +1,23 @@
-"""What the caller holds: `Pilot` and `Task`."""
+"""What a user holds of a task: `Task`, a future. `pilots.py` has the handles of pilots."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from threading import Condition, Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from pilot import registry
-from pilot.descriptions import PilotDescription
-from pilot.errors import (
-    DescriptionError,
-    NotPicklable,
-    PilotError,
-    PilotFailed,
-    SessionError,
-    TaskTimeout,
-)
-from pilot.manager.clients import Clients
-from pilot.resources import QPUInfo
-from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo
-from pilot.states import PilotState, TaskState, is_final
+from pilot.errors import DescriptionError, NotPicklable, PilotError, SessionError, TaskTimeout
+from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
+from pilot.scheduling import events
+from pilot.scheduling.records import TaskRecord
+from pilot.states import TaskState
 from pilot.wire import payload
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pilot.manager.manager import PilotManager
-    from pilot.scheduling.policies import Scaling
-    from pilot.scheduling.records import TaskRecord
+from pilot.wire.exceptions import text_of
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +36,9 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-def _wait_for(condition: Condition, is_true: Callable[[], bool], timeout: float | None) -> bool:
-    """`Condition.wait_for`, in steps: Python calls handlers of signals in the main thread between two of its calls, so
-    one that sleeps without an end does not learn of a Ctrl-C that came just as it began to, or in another thread."""
+def wait_for(condition: Condition, is_true: Callable[[], bool], timeout: float | None) -> bool:
+    """`Condition.wait_for`, in steps: Python calls signal handlers in the main thread between two of its calls, so a
+    thread that sleeps without end may miss a Ctrl-C that came just before, or in another thread."""
     end = None if timeout is None else time.monotonic() + timeout
     while not condition.wait_for(is_true, STEP_SECONDS if end is None else min(STEP_SECONDS, end - time.monotonic())):
         if end is not None and time.monotonic() >= end:
@@ -70,6 +55,42 @@ class Failed(NamedTuple):
     cause: int | None = None
     first: int | None = None
     links: int = 1
+
+
+class Keeper(Protocol):
+    """What the handles ask of their session. Any thread may call it; only `wait_job_ended` blocks."""
+
+    @property
+    def tasks(self) -> Mapping[int, Task]:
+        """Every task by id."""
+
+    @property
+    def spool(self) -> payload.Spool:
+        """Where large values are."""
+
+    def check_process(self) -> None:
+        """Raise SessionError in a process that was forked from the manager's."""
+
+    def check_open(self) -> None:
+        """The same, and when the manager is closed."""
+
+    def post(self, item: events.Event | events.Command) -> None:
+        """Leave it for the manager's thread; SessionError as in `check_process`."""
+
+    def is_own_thread(self) -> bool:
+        """True in a thread that must not wait for the manager's."""
+
+    def info(self, task: Task) -> TaskInfo:
+        """The record of a task."""
+
+    def value(self, outcome: Outcome) -> Value:
+        """What the outcome of a task has, which may be in the journal only."""
+
+    def add_nodes(self, pilot: str, count: int) -> None:
+        """Ask for a further job of so many nodes."""
+
+    def wait_job_ended(self, pilot: str) -> None:
+        """Wait, for some seconds at most, until the pilot's job is gone."""
 
 
 class Task(Future[Any]):
@@ -91,8 +112,8 @@ class Task(Future[Any]):
     #: The tasks that it puts together; they serve nothing else, and are cancelled with it. Not known after an attach.
     parts: tuple[Task, ...] = ()
 
-    def __init__(self, manager: PilotManager, entry: TaskRecord) -> None:  # not Future.__init__: see above
-        self._manager = manager
+    def __init__(self, keeper: Keeper, entry: TaskRecord) -> None:  # not Future.__init__: see above
+        self._keeper = keeper
         self._entry = entry
         self._state = PENDING
         self._outcome: Outcome | None = None
@@ -101,7 +122,7 @@ class Task(Future[Any]):
     @property
     def _condition(self) -> Condition:  # type: ignore[override]
         if self._state in (PENDING, RUNNING):
-            self._manager._check_process()  # for `concurrent.futures.wait` and the like, which would wait for ever
+            self._keeper.check_process()  # for `concurrent.futures.wait` and the like, which would wait for ever
         if self._made_condition is None:
             with _making:
                 self._made_condition = self._made_condition or Condition()
@@ -139,7 +160,7 @@ class Task(Future[Any]):
     @property
     def info(self) -> TaskInfo:
         """Its record, as far as it is known now."""
-        return self._manager._info(self)
+        return self._keeper.info(self)
 
     def done(self) -> bool:
         """True when it is over, however it ended. Takes no lock."""
@@ -161,7 +182,12 @@ class Task(Future[Any]):
         Returns:
             True when it is cancelled; False when it had ended before.
         """
-        return self._manager._cancel(self)
+        if not self.done():
+            self._keeper.post(events.CancelAsked([*(part.id for part in self.parts), self.id]))
+            if self._keeper.is_own_thread():
+                return True
+            wait_done(self, None)
+        return self.cancelled()
 
     def result(self, timeout: float | None = None) -> Any:
         """Its result; blocks until there is one.
@@ -179,7 +205,7 @@ class Task(Future[Any]):
             SessionError: its result is large, and the session folder is gone; or this process is a fork of the one that
                 has the manager, and the task was not finished then.
         """
-        self._await(timeout)
+        wait_done(self, timeout)
         if self._state == FINISHED and self._outcome is not None and self._outcome.status == OK:
             return self._load(self._outcome)
         error = self.exception()
@@ -190,14 +216,14 @@ class Task(Future[Any]):
             del error  # no cycle through the traceback
 
     def _load(self, outcome: Outcome) -> Any:
-        value = self._manager._value(outcome)
+        value = self._keeper.value(outcome)
         try:
-            return payload.load(value, spool=self._manager._spool)
+            return payload.load(value, spool=self._keeper.spool)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # what a class does when it is unpickled, sys.exit() included
             what = f"the result of task {self.id} ({self.name})"
-            path = str(self._manager._spool.path(value)) if isinstance(value, Spooled) else None
+            path = str(self._keeper.spool.path(value)) if isinstance(value, Spooled) else None
             if isinstance(error, FileNotFoundError) and path is not None and error.filename == path:
                 raise SessionError(f"{what} is gone with its file {path}", path=path) from error
             message = f"{what} cannot be unpickled here: {type(error).__name__}: {error}"
@@ -213,7 +239,7 @@ class Task(Future[Any]):
             TimeoutError: it is not finished within that time.
             CancelledError: it was cancelled.
         """
-        self._await(timeout)
+        wait_done(self, timeout)
         if self._state == CANCELLED_AND_NOTIFIED:
             raise self._cancelled_error()
         if self._error is not None:
@@ -233,46 +259,7 @@ class Task(Future[Any]):
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.name!r} {self.state.value}>"
 
-    # ---- what the manager does --------------------------------------------------------------------------------
-
-    def _settle(self, outcome: Outcome | None, error: Failed | None) -> bool:
-        """It is over. True when there are callbacks to call."""
-        self._outcome, self._error = outcome, error
-        over = CANCELLED_AND_NOTIFIED if outcome is not None and outcome.status == CANCELLED else FINISHED
-        with _making:
-            if self._made_condition is None:
-                self._state = over
-                return False
-        with self._made_condition:
-            self._state = over
-            for waiter in self._made_waiters or ():
-                if over is CANCELLED_AND_NOTIFIED:
-                    waiter.add_cancelled(self)
-                elif error is None and outcome is not None and outcome.status == OK:
-                    waiter.add_result(self)
-                else:
-                    waiter.add_exception(self)
-            self._made_condition.notify_all()
-        return bool(self._made_callbacks)
-
-    def _call_back(self) -> None:
-        """Call the callbacks. Whatever one raises, ``SystemExit`` included, concerns none of the others."""
-        for callback in self._done_callbacks:
-            try:
-                callback(self)
-            except BaseException:
-                log.exception("a callback of task %d (%s) failed", self.id, self.name)
-
-    def _await(self, timeout: float | None) -> None:
-        if self._state in (PENDING, RUNNING):
-            with self._condition:
-                if not _wait_for(self._condition, lambda: self._state not in (PENDING, RUNNING), timeout):
-                    raise TimeoutError(f"task {self.id} ({self.name}) is {self.state.value} after {timeout} s")
-
-    def _first(self) -> tuple[int, int]:
-        """For what depends on it: the task whose end is the first cause of its own, and how many links away."""
-        error = self._error
-        return (self.id, 1) if error is None or error.first is None else (error.first, error.links + 1)
+    # ---- how it ended -----------------------------------------------------------------------------------------
 
     def _own_error(self, failed: Failed) -> BaseException:
         for part in self.parts:
@@ -283,7 +270,7 @@ class Task(Future[Any]):
         if failed.cause is None:
             return failed.kind(f"task {self.id} ({self.name}): {failed.reason}", task=self.id)
         first = failed.cause if failed.first is None else failed.first
-        other = self._manager.tasks.get(first)
+        other = self._keeper.tasks.get(first)
         text = failed.reason
         if failed.links > 1 and other is not None:
             how = "was cancelled" if other.cancelled() else "failed"
@@ -302,10 +289,93 @@ class Task(Future[Any]):
         if outcome.status == TIMED_OUT:
             limit = self._entry.terms.timeout
             return TaskTimeout(f"{where} ran longer than its timeout of {limit:g} s", task=self.id, seconds=limit)
-        value = self._manager._value(outcome)
+        value = self._keeper.value(outcome)
         assert isinstance(value, bytes)
         notes = [f"stderr: {outcome.stderr[-2000:].rstrip()}"] if outcome.stderr else []
         return payload.load_exception(value, where, where, *notes, task=self.id)
+
+
+# ---- what the manager does with a task ------------------------------------------------------------------------
+
+
+def settle(task: Task, outcome: Outcome | None, error: Failed | None) -> bool:
+    """A task has ended: its waiters go on. True when there are callbacks to call."""
+    task._outcome, task._error = outcome, error
+    ended = CANCELLED_AND_NOTIFIED if outcome is not None and outcome.status == CANCELLED else FINISHED
+    with _making:
+        if task._made_condition is None:
+            task._state = ended
+            return False
+    with task._made_condition:
+        task._state = ended
+        for waiter in task._made_waiters or ():
+            if ended is CANCELLED_AND_NOTIFIED:
+                waiter.add_cancelled(task)
+            elif error is None and outcome is not None and outcome.status == OK:
+                waiter.add_result(task)
+            else:
+                waiter.add_exception(task)
+        task._made_condition.notify_all()
+    return bool(task._made_callbacks)
+
+
+def call_back(task: Task) -> None:
+    """Call the callbacks of a task. Whatever one raises, ``SystemExit`` included, the others are called."""
+    for callback in task._done_callbacks:
+        try:
+            callback(task)
+        except BaseException:
+            log.exception("a callback of task %d (%s) failed", task.id, task.name)
+
+
+def wait_done(task: Task, timeout: float | None) -> None:
+    """Wait until a task has ended.
+
+    Raises:
+        TimeoutError: it has not within ``timeout`` seconds.
+        SessionError: this process was forked from the manager's, and the task had not ended then.
+    """
+    if not task.done():
+        with task._condition:
+            if not wait_for(task._condition, task.done, timeout):
+                raise TimeoutError(f"task {task.id} ({task.name}) is {task.state.value} after {timeout} s")
+
+
+def entry_of(task: Task) -> TaskRecord:
+    """What the controller knows of a task."""
+    return task._entry
+
+
+def outcome_of(task: Task) -> Outcome | None:
+    """The outcome of a task; None: it has not ended, or ended without one."""
+    return task._outcome
+
+
+def first_cause(task: Task) -> tuple[int, int]:
+    """For what depends on a failed task: the task whose end is the first cause of its own, and how many links away."""
+    error = task._error
+    return (task.id, 1) if error is None or error.first is None else (error.first, error.links + 1)
+
+
+def explain(task: Task, why: str) -> str:
+    """Why a task went where it went, or why it waits; ``why`` is what the controller says of it."""
+    info = task.info
+    text = [f"task {task.id} ({task.name}) is {task.state.value}", why]
+    if task.parts:
+        done = sum(part.done() for part in task.parts)
+        first, last = task.parts[0].id, task.parts[-1].id
+        text.append(f"it puts the results of tasks {first} to {last} together, {done} of {len(task.parts)} are over")
+    text += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
+    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        text.append(f"it ended with {type(error).__name__}: {text_of(error)}")
+    elif info.seconds is not None:
+        text.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
+    return "; ".join(part for part in text if part)
+
+
+def is_kept_by(task: Task, keeper: Keeper) -> bool:
+    """True for a task of this session."""
+    return task._keeper is keeper
 
 
 def tasks_of(method: str, given: Any) -> list[Task]:
@@ -320,163 +390,3 @@ def tasks_of(method: str, given: Any) -> list[Task]:
             f"{method}: {given!r} was given; allowed: tasks, as a list or another iterable: [task] for one", given=given
         )
     return tasks
-
-
-class Pilot:
-    """One pilot that was asked for."""
-
-    def __init__(self, manager: PilotManager, id: str, description: PilotDescription, log_path: Path) -> None:
-        self._manager = manager
-        self._changed = Condition()
-        self._state = PilotState.NEW
-        self.id = id
-        #: As it was asked for.
-        self.description = description
-        #: The agent's log.
-        self.log_path = log_path
-        #: Why it is in its state.
-        self.reason = ""
-        #: Names of the nodes where its workers run, as they come and go.
-        self.nodes: tuple[str, ...] = ()
-        #: What its devices say of themselves, as far as they have reported.
-        self.qpus: tuple[QPUInfo, ...] = ()
-        self._client: dict[str, str] = {}
-        self._clients = Clients()
-        self._job = ""
-        #: Wall clock of each state it was in first, seconds since the epoch.
-        self.times: dict[PilotState, float] = {}
-
-    @property
-    def name(self) -> str:
-        """What the description called it, or its id."""
-        return self.description.name or self.id
-
-    @property
-    def state(self) -> PilotState:
-        """Where it is now."""
-        return self._state
-
-    @property
-    def job(self) -> str:
-        """What the resource manager says of its job, such as "Slurm job 17: pending: Priority"; "" until it does.
-
-        A job that will never start as it was asked for says so, and what to change; it stays in the queue until the
-        pilot is cancelled. `PilotManager.explain` of a task and the progress display have the same words.
-        """
-        return self._job
-
-    def wait(self, timeout: float | None = None) -> PilotState:
-        """Block until it takes tasks and each of its devices has said what it is or why it cannot be used, or until it
-        is over.
-
-        Args:
-            timeout: seconds to wait at most; None: for ever.
-
-        Returns:
-            The state then; after a timeout the one it is in.
-
-        Raises:
-            PilotFailed: it failed; the message says why and names the log.
-        """
-        self._manager._check_process()
-        devices = set(registry.devices(self.description))
-        with self._changed:
-            _wait_for(self._changed, lambda: not self._is_starting(devices), timeout)
-        if self._state is PilotState.FAILED:
-            raise PilotFailed(
-                f"pilot {self.name} failed: {self.reason}; see {self.log_path}",
-                pilot=self.id,
-                log_path=str(self.log_path),
-            )
-        return self._state
-
-    def _is_starting(self, devices: set[str]) -> bool:
-        if self._state in (PilotState.NEW, PilotState.QUEUED, PilotState.STARTING):
-            return True
-        return self._state is PilotState.ACTIVE and not devices <= {info.name for info in self.qpus}
-
-    def _devices_said(self, qpus: tuple[QPUInfo, ...]) -> None:
-        with self._changed:
-            self.qpus = qpus
-            self._changed.notify_all()
-
-    def drain(self) -> None:
-        """Let it finish what runs, then end it; what was not begun goes to other pilots. Does not block."""
-        self._manager._stop_pilot(self, drain=True)
-
-    def add_nodes(self, count: int) -> None:
-        """Ask for a further job of so many nodes, which join this pilot as they come. Does not block.
-
-        They end with the pilot; its walltime is the agent's job's.
-
-        Raises:
-            DescriptionError: its launcher has no further nodes (local:// is one machine).
-        """
-        self._manager._add_nodes(self, count)
-
-    def remove_nodes(self, count: int) -> None:
-        """Give back so many nodes, those that came last first, each when it has finished what it runs. Does not block.
-
-        The agent's node always stays. A job ends, and costs nothing any more, when all of its nodes are given back.
-        """
-        self._manager._remove_nodes(self, count)
-
-    def cancel(self) -> None:
-        """End it now; its tasks go to other pilots. Blocks until its processes are gone."""
-        self._clients.close()
-        self._manager._stop_pilot(self, drain=False)
-
-    def get_client(self) -> Any:
-        """The engine's native client: a ``distributed.Client``, or the module ``ray``, connected. Blocks until active.
-
-        A Dask client is Dask's default until it is closed: collections, ``dask.delayed`` and joblib's backend "dask"
-        compute on the pilot. Of several the last one is; ``with client.as_current()`` takes another one. A process is
-        connected to one Ray cluster at a time.
-
-        This process is disconnected when the pilot ends, at the latest when its manager is closed.
-
-        Raises:
-            PilotFailed: the pilot failed.
-            PilotError: it has ended; or this process is connected to another Ray cluster.
-            NotImplementedError: the engine has no native client.
-        """
-        if is_final(state := self.wait()):
-            raise PilotError(f"pilot {self.name} is {state.value}: it has no client any more; submit another pilot")
-        return self._clients.open(registry.load("pilot.engines", self.description.engine), self._client)
-
-    def __repr__(self) -> str:
-        return f"<Pilot {self.name!r} {self.description.engine} {self.state.value}>"
-
-    def _change(self, state: PilotState, reason: str) -> None:
-        with self._changed:
-            self._state, self.reason = state, reason
-            self.times.setdefault(state, time.time())
-            self._changed.notify_all()
-        if state not in (PilotState.ACTIVE, PilotState.DRAINING):  # its cluster has ended
-            self._clients.close_soon()
-
-    def _wait_over(self, timeout: float) -> None:
-        with self._changed:
-            _wait_for(self._changed, lambda: is_final(self._state), timeout)
-
-
-class Scaler:
-    """An autoscaler: asks for pilots when much is queued, and gives them back when they are idle."""
-
-    def __init__(self, manager: PilotManager, id: str, scaling: Scaling) -> None:
-        self._manager = manager
-        self.id = id
-        #: As it was asked for.
-        self.scaling = scaling
-        #: Why it asks for no more pilots: it was stopped, or its pilots do not start. None while it works.
-        self.over: str | None = None
-
-    def stop(self, drain: bool = False) -> None:
-        """Ask for no more pilots; those that are there go on, or are drained. Does not block."""
-        self._manager._stop_scaler(self, drain)
-
-    def __repr__(self) -> str:
-        return f"<Scaler {self.id} {self.scaling.minimum} to {self.scaling.maximum} pilots>"
-
-    def _pause(self, reason: str) -> None:
-        self.over = self.over or reason

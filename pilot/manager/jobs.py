@@ -1,8 +1,11 @@
-"""The pilots' placeholder jobs: started, watched and ended through their launchers, in one background thread."""
+"""The pilots' placeholder jobs: described, started, watched and ended through their launchers, in one thread."""
 
 from __future__ import annotations
 
+import itertools
 import logging
+import shlex
+import sys
 import threading
 import time
 from collections import deque
@@ -10,12 +13,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Protocol
+
+import msgspec
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError
 from pilot.interfaces import Job, JobState, Launcher
+from pilot.registry import devices
+from pilot.wire.processes import MARK
+from pilot.wire.session import JOB as NODES_JOB
+from pilot.wire.session import AgentSettings, SessionFolder, memory_of, new_mark, write_private
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +41,76 @@ GATHER_SECONDS = 0.05
 _OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
 
 
+class JobObserver(Protocol):
+    """Who is told what becomes of the jobs, in the thread of `PlaceholderJobs`."""
+
+    def job_started(self, pilot: str, native_id: str) -> None:
+        """A job was submitted."""
+
+    def job_seen(self, pilot: str, text: str) -> None:
+        """What the resource manager says of a job has changed."""
+
+    def job_ended(self, pilot: str, mark: str, reason: str, how: JobState = JobState.ENDED) -> None:
+        """A job has ended or cannot be started; ``how``: ENDED, EXPIRED, TAKEN, CANCELLED or REFUSED."""
+
+    def is_heard(self, pilot: str) -> bool:
+        """True while the pilot's agent is connected: then its job runs, whatever the resource manager says."""
+
+
+def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote: bool) -> tuple[Job, str]:
+    """The placeholder job of a pilot, with a new mark; writes the settings that its agent reads."""
+    own, mark = folder.pilot(id), new_mark()
+    mpi = {"PILOT_MPI": shlex.join(wanted.mpi)} if wanted.mpi else {}  # read in ``worker/mpi.py``
+    settings = AgentSettings(
+        pilot=id,
+        mark=mark,
+        engine=wanted.engine,
+        remote=remote,
+        nodes=wanted.number_of_nodes,
+        cores=wanted.cores,
+        gpus=wanted.gpus_per_node,
+        memory=memory_of(wanted),
+        devices=devices(wanted),
+        environment=mpi | wanted.environment,
+        working_directory=wanted.working_directory or str(Path.cwd()),
+        orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
+        tunnel=wanted.tunnel,
+        walltime=wanted.seconds,
+        drain=wanted.drain_seconds,
+        ports=wanted.ports,
+        sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
+    )
+    write_private(own / "agent.json", msgspec.json.encode(settings))
+    job = Job(
+        pilot=id,
+        command=_command(folder, id, mark),
+        environment={**wanted.environment, MARK: mark},
+        description=wanted,
+        folder=own,
+        log_path=own / "agent.log",
+    )
+    return job, mark
+
+
+def _nodes_job(folder: SessionFolder, id: str, wanted: PilotDescription, number: int) -> tuple[Job, str]:
+    """The job of further nodes for a pilot that was started, with the mark of its agent."""
+    own = folder.pilot(id)
+    mark = msgspec.json.decode((own / "agent.json").read_bytes(), type=AgentSettings).mark
+    job = Job(
+        pilot=f"{id}+{number}",
+        command=_command(folder, id, mark),
+        environment={**wanted.environment, MARK: mark, NODES_JOB: f"{number}-"},
+        description=wanted,
+        folder=folder.pilot(f"{id}/nodes-{number}"),
+        log_path=own / f"nodes-{number}.log",
+    )
+    return job, mark
+
+
+def _command(folder: SessionFolder, pilot: str, mark: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "pilot.agent", str(folder.path), pilot, mark)
+
+
 class _Running:
     def __init__(self, launcher: Launcher, native_id: str, mark: str, folder: Path) -> None:
         self.launcher = launcher
@@ -40,19 +119,19 @@ class _Running:
         self.mark = mark
         self.stop_by: float | None = None
         self.missing_since: float | None = None
-        self.words = ""
+        self.text = ""
 
-    def is_overdue(self, state: JobState) -> bool:
+    def is_overdue(self, state: JobState, now: float) -> bool:
         """True when it was told to end, and did not, or has no agent yet that could."""
-        return self.stop_by is not None and (state is JobState.QUEUED or time.monotonic() > self.stop_by)
+        return self.stop_by is not None and (state is JobState.QUEUED or now > self.stop_by)
 
-    def is_gone(self, is_missing: bool) -> bool:
+    def is_gone(self, is_missing: bool, now: float) -> bool:
         """True when it has been missing for long enough; call this at each look."""
         if not is_missing:
             self.missing_since = None
         elif self.missing_since is None:
-            self.missing_since = time.monotonic()
-        return self.missing_since is not None and time.monotonic() - self.missing_since >= MISSING_SECONDS
+            self.missing_since = now
+        return self.missing_since is not None and now - self.missing_since >= MISSING_SECONDS
 
 
 class _Calls:
@@ -63,6 +142,8 @@ class _Calls:
         self._queue: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self.is_over = False
         self._thread = threading.Thread(target=self._run, name="pilot-launcher", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -74,7 +155,8 @@ class _Calls:
         """Blocks until all calls are made. May be called again, as after a Ctrl-C in it."""
         self.is_over = True
         self._queue.put(None)
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         while (call := self._queue.get()) is not None:
@@ -90,30 +172,19 @@ def _jobs_of(pilot: str, known: Iterable[str]) -> list[str]:
     return [one for one in list(known) if one == pilot or one.startswith(f"{pilot}+")]
 
 
-class Fleet:
-    """The jobs of one manager. Its methods return at once unless they say otherwise."""
+class PlaceholderJobs:
+    """The jobs of one session. Its methods return at once unless they say otherwise."""
 
-    def __init__(
-        self,
-        on_started: Callable[[str, str], None],
-        on_ended: Callable[[str, str, str, JobState], None],
-        on_seen: Callable[[str, str], None] = lambda pilot, words: None,
-        is_heard: Callable[[str], bool] = lambda pilot: False,
-    ) -> None:
-        """Make an empty fleet.
+    def __init__(self, folder: SessionFolder, clock: Callable[[], float] = time.monotonic) -> None:
+        """Make it; `begin` starts its thread.
 
         Args:
-            on_started: called with pilot and native id when a job was submitted.
-            on_ended: called with pilot, mark, reason, and how (ENDED, EXPIRED, TAKEN or CANCELLED; or REFUSED) when a
-                job has ended or cannot be started.
-            on_seen: called with pilot and the resource manager's words for its job when these have changed.
-            is_heard: asked whether the agent of a pilot is connected and sends its beats: then its job runs, whatever
-                the resource manager fails to say.
+            folder: where the files of the jobs go.
+            clock: seconds, by a clock that never steps.
         """
-        self._on_started = on_started
-        self._on_ended = on_ended
-        self._on_seen = on_seen
-        self._is_heard = is_heard
+        self._folder = folder
+        self._clock = clock
+        self._observer: JobObserver
         self._launchers: dict[str, Launcher] = {}
         self._jobs: dict[str, _Running] = {}
         self._waiting: deque[tuple[Job, str]] = deque()
@@ -123,6 +194,13 @@ class Fleet:
         self._closing = False
         self._next_look = 0.0
         self._looking = threading.Event()
+        #: Numbers of the jobs of further nodes.
+        self.numbers = itertools.count(1)
+
+    def begin(self, observer: JobObserver) -> None:
+        """Start the thread, which tells ``observer`` what becomes of the jobs."""
+        self._observer = observer
+        self._calls.start()
 
     def launcher(self, description: PilotDescription) -> Launcher:
         """The launcher that serves a description's ``resource``.
@@ -135,7 +213,28 @@ class Fleet:
             self._launchers[scheme] = registry.load("pilot.launchers", scheme)()
         return self._launchers[scheme]
 
-    def start(self, job: Job, mark: str) -> None:
+    def describe(self, pilot: str, wanted: PilotDescription) -> tuple[Job, str]:
+        """The placeholder job of a pilot, with a new mark; the settings that its agent reads are written.
+
+        Raises:
+            SessionError: they cannot be written.
+        """
+        return _agent_job(self._folder, pilot, wanted, self.launcher(wanted).remote)
+
+    def add_nodes(self, pilot: str, description: PilotDescription, count: int) -> None:
+        """Submit a job of further nodes for a pilot.
+
+        Raises:
+            DescriptionError: its launcher has no further nodes, or not so many.
+        """
+        wanted = msgspec.structs.replace(description, number_of_nodes=count)
+        launcher = self.launcher(wanted)
+        if not launcher.remote:
+            raise wanted.wrong("resource", "a cluster's: the nodes of a local:// pilot are this machine alone")
+        launcher.check(wanted)
+        self.submit(*_nodes_job(self._folder, pilot, wanted, next(self.numbers)))
+
+    def submit(self, job: Job, mark: str) -> None:
         """Submit a job; what is left of the pilot's last one is ended first."""
         self._unwanted.discard(job.pilot)
         self._starting.add(job.pilot)
@@ -151,7 +250,7 @@ class Fleet:
             job, mark = self._waiting.popleft()
             if self._closing or job.pilot in self._unwanted:
                 self._starting.discard(job.pilot)
-                self._on_ended(job.pilot, mark, "stopped before its job was submitted", JobState.CANCELLED)
+                self._observer.job_ended(job.pilot, mark, "stopped before its job was submitted", JobState.CANCELLED)
                 continue
             try:
                 self._end([job.pilot])
@@ -174,15 +273,17 @@ class Fleet:
             self._jobs[job.pilot] = running
             self._starting.discard(job.pilot)
             if job.pilot in self._unwanted:  # stopped while it was being submitted
-                running.stop_by = time.monotonic() + STOP_SECONDS
-            self._on_started(job.pilot, answer)
+                running.stop_by = self._clock() + STOP_SECONDS
+            self._observer.job_started(job.pilot, answer)
 
     def _failed(self, job: Job, mark: str, error: Exception) -> None:
         self._starting.discard(job.pilot)
-        known = isinstance(error, PilotError)  # its words say all
+        known = isinstance(error, PilotError)  # its message says all
         log.error("pilot %s cannot be started: %s", job.pilot, error, exc_info=None if known else error)
         reason = f"its job cannot be started: {error if known else f'{type(error).__name__}: {error}'}"
-        self._on_ended(job.pilot, mark, reason, JobState.REFUSED if isinstance(error, JobRefused) else JobState.ENDED)
+        self._observer.job_ended(
+            job.pilot, mark, reason, JobState.REFUSED if isinstance(error, JobRefused) else JobState.ENDED
+        )
 
     def adopt(self, pilot: str, description: PilotDescription, native_id: str, mark: str, folder: Path) -> None:
         """Watch a job that another manager started."""
@@ -200,7 +301,7 @@ class Fleet:
         """The agent was told to end: see to it that it does."""
         self._unwanted.update(_jobs_of(pilot, self._starting))
         for one in _jobs_of(pilot, self._jobs):
-            self._jobs[one].stop_by = time.monotonic() + STOP_SECONDS
+            self._jobs[one].stop_by = self._clock() + STOP_SECONDS
             self._next_look = 0.0
 
     def abandon(self, pilot: str) -> None:
@@ -215,7 +316,7 @@ class Fleet:
 
     def look(self) -> None:
         """Call this often: looks at the jobs' states when it is time to."""
-        now = time.monotonic()
+        now = self._clock()
         if now < self._next_look or self._looking.is_set() or not self._jobs:
             return
         self._looking.set()
@@ -239,20 +340,20 @@ class Fleet:
             self._looking.clear()
 
     def _seen(self, jobs: list[tuple[str, _Running]], states: Mapping[str, tuple[JobState, str]]) -> None:
-        over = []
+        over, now = [], self._clock()
         for pilot, job in jobs:
-            state, words = states.get(job.native_id, (JobState.UNKNOWN, "the resource manager does not know it"))
-            if words != job.words:
-                job.words = words
-                self._on_seen(pilot, words)
-            is_missing = state is JobState.MISSING and not self._is_heard(pilot.partition("+")[0])
-            if job.is_gone(is_missing):
+            state, text = states.get(job.native_id, (JobState.UNKNOWN, "the resource manager does not know it"))
+            if text != job.text:
+                job.text = text
+                self._observer.job_seen(pilot, text)
+            is_missing = state is JobState.MISSING and not self._observer.is_heard(pilot.partition("+")[0])
+            if job.is_gone(is_missing, now):
                 state = JobState.ENDED
-            if state in _OVER or job.is_overdue(state):
-                over.append((pilot, job, words, state if state in _OVER else JobState.ENDED))
+            if state in _OVER or job.is_overdue(state, now):
+                over.append((pilot, job, text, state if state in _OVER else JobState.ENDED))
         self._end([pilot for pilot, *_ in over])
-        for pilot, job, words, how in over:
-            self._on_ended(pilot, job.mark, words, how)
+        for pilot, job, text, how in over:
+            self._observer.job_ended(pilot, job.mark, text, how)
 
     def _end(self, pilots: Sequence[str]) -> None:
         """End what is left of these pilots' jobs."""

@@ -23,7 +23,7 @@ import msgspec
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
 from pilot.resources import Terms
-from pilot.results import Attempt, Spooled, Value
+from pilot.results import Attempt, Outcome, Spooled, Value
 
 log = logging.getLogger(__name__)
 
@@ -112,21 +112,20 @@ class WorkerRow(msgspec.Struct, frozen=True):
     qpu: str | None
 
 
+class Recorded(Outcome, frozen=True, array_like=True, gc=False):
+    """An outcome whose value and output are in the journal only."""
+
+
 class Journal:
     """Writes and reads the record of one session."""
 
-    def __init__(self, path: Path, on_commit: Callable[[list[Any]], None]) -> None:
-        """Open or make the journal, and start its thread.
-
-        Args:
-            path: the database file.
-            on_commit: called from the journal's thread with the marks (see `mark`) whose rows are committed.
+    def __init__(self, path: Path) -> None:
+        """Open or make the journal.
 
         Raises:
             SessionError: the file cannot be used.
         """
-        self.path = path
-        self._on_commit = on_commit
+        self.name = str(path)
         self._rows: dict[str, deque[tuple[Any, ...]]] = {table: deque() for table in _COLUMNS}
         self._marks: deque[Any] = deque()
         self._wake = threading.Event()
@@ -142,6 +141,16 @@ class Journal:
                     self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
         except sqlite3.Error as error:
             raise SessionError(f"the journal {path} cannot be used: {error}", path=str(path)) from error
+        self._reader = _Reader(path)
+        self._thread: threading.Thread | None = None
+
+    def start(self, on_commit: Callable[[list[Any]], None]) -> None:
+        """Start the thread that writes.
+
+        Args:
+            on_commit: called in that thread with the marks (see `mark`) whose rows are committed.
+        """
+        self._on_commit = on_commit
         self._thread = threading.Thread(target=self._run, name="pilot-journal", daemon=True)
         self._thread.start()
 
@@ -160,7 +169,8 @@ class Journal:
             self._wake.set()
 
     def mark(self, mark: Any) -> None:
-        """Hand over a mark: it comes back when every row before it is committed."""
+        """Hand over a mark: when every row before it is committed it is called in the journal's thread, if it can be
+        called, else handed to ``on_commit``."""
         self._marks.append(mark)
         self._wake.set()
 
@@ -168,15 +178,17 @@ class Journal:
         """Block until all that was handed over is committed; False when that takes longer. Not in the thread that
         `on_commit` waits for."""
         done = threading.Event()
-        self.mark((None, done.set))
+        self.mark(done.set)
         return done.wait(timeout)
 
     def close(self) -> None:
         """Commit what was handed over (one try) and close. Blocks."""
         self._closing = True
         self._wake.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._db.close()
+        self._reader.close()
 
     def _run(self) -> None:
         while True:
@@ -190,7 +202,11 @@ class Journal:
             while not self._commit(rows) and not self._closing:
                 time.sleep(RETRY_SECONDS)
             if marks and self._trouble is None:
-                self._on_commit(marks)
+                if others := [mark for mark in marks if not callable(mark)]:
+                    self._on_commit(others)
+                for mark in marks:
+                    if callable(mark):
+                        mark()
             if self._closing and not any(self._rows.values()):
                 return
 
@@ -210,13 +226,13 @@ class Journal:
             if self._trouble is None:
                 log.error(
                     "the journal %s cannot be written (%s): results are kept in memory until it can",
-                    self.path,
+                    self.name,
                     error,
                 )
             self._trouble = str(error)
             return False
         if self._trouble is not None:
-            log.warning("the journal %s can be written again", self.path)
+            log.warning("the journal %s can be written again", self.name)
         self._trouble = None
         return True
 
@@ -316,9 +332,34 @@ class Journal:
         """The highest id given to a task."""
         return int(self._db.execute("SELECT coalesce(max(id), 0) FROM tasks").fetchone()[0])
 
+    # ---- reading single rows, from any thread -----------------------------------------------------------------
 
-class Reader:
-    """Reads single values of a journal, from any thread, beside the one that writes."""
+    def value(self, task: int) -> Value:
+        """The value of a finished task.
+
+        Raises:
+            SessionError: the journal cannot be read, also in `output` and `work`.
+        """
+        row = self._reader.fetch("SELECT value FROM results WHERE task = ?", task)
+        return unpack(row[0]) if row else None
+
+    def output(self, task: int) -> tuple[str, str]:
+        """What a finished task wrote: stdout, stderr."""
+        row = self._reader.fetch("SELECT stdout, stderr FROM results WHERE task = ?", task)
+        return (row[0] or "", row[1] or "") if row else ("", "")
+
+    def work(self, task: int) -> tuple[Value, dict[int, bool | int]] | None:
+        """The arguments of a task, and what it needs, as in `TaskRow`; None when it is not committed."""
+        row = self._reader.fetch("SELECT payload, needs FROM tasks WHERE id = ?", task)
+        return (unpack(row[0]), _decode_needs(row[1]) if row[1] else {}) if row else None
+
+    def forked(self) -> None:
+        """In a forked child, which must not use a connection of before (sqlite.org, How To Corrupt, 2.6)."""
+        self._reader.forked()
+
+
+class _Reader:
+    """Reads single rows, from any thread, over a connection of its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -330,26 +371,10 @@ class Reader:
         return sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
 
     def forked(self) -> None:
-        """In a forked child, which must not use a connection of before (sqlite.org, How To Corrupt, 2.6)."""
         self._lock = threading.Lock()
         self._inherited, self._db = self._db, None  # not closed either
 
-    def value(self, task: int) -> Value:
-        """The value of a finished task."""
-        row = self._fetch("SELECT value FROM results WHERE task = ?", task)
-        return unpack(row[0]) if row else None
-
-    def output(self, task: int) -> tuple[str, str]:
-        """What a finished task wrote: stdout, stderr."""
-        row = self._fetch("SELECT stdout, stderr FROM results WHERE task = ?", task)
-        return (row[0] or "", row[1] or "") if row else ("", "")
-
-    def work(self, task: int) -> tuple[Value, dict[int, bool | int]] | None:
-        """The arguments of a task, and what it needs, as in `TaskRow`; None when it is not committed."""
-        row = self._fetch("SELECT payload, needs FROM tasks WHERE id = ?", task)
-        return (unpack(row[0]), _decode_needs(row[1]) if row[1] else {}) if row else None
-
-    def _fetch(self, sql: str, task: int) -> Any:
+    def fetch(self, sql: str, task: int) -> Any:
         try:
             with self._lock:
                 self._db = self._db or self._connect()
@@ -359,7 +384,6 @@ class Reader:
             raise SessionError(f"task {task} cannot be read from the journal {path}: {error}", path=path) from error
 
     def close(self) -> None:
-        """Close the file."""
         with self._lock:
             if self._db is not None:
                 self._db.close()

@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import atexit
-import hashlib
-import itertools
 import logging
 import math
 import numbers
 import os
 import platform
-import shlex
-import sys
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from pilot import registry
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError, NoPilotError, SessionError
-from pilot.interfaces import Job, Offer, Policy, Prepared, WorkFunction
-from pilot.manager.handles import Pilot, Scaler, Task, tasks_of
-from pilot.manager.jobs import Fleet
-from pilot.manager.journal import Journal, Reader
-from pilot.manager.loop import Conductor
-from pilot.manager.recovery import Recorded, restore
-from pilot.manager.resubmission import Resubmission
-from pilot.registry import devices
-from pilot.resources import PLAIN, SLOT, Capacity, QPUInfo, Terms
-from pilot.results import Outcome, TaskInfo, Value
+from pilot.errors import DescriptionError
+from pilot.interfaces import Policy
+from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_done
+from pilot.manager.loop import ManagerLoop
+from pilot.manager.opening import Parts, open_parts
+from pilot.manager.pilots import Pilot, Scaler, close_clients
+from pilot.resources import PLAIN, QPUInfo
 from pilot.scheduling import events
-from pilot.scheduling.controller import Controller
-from pilot.scheduling.fitting import described, is_meant, unservable
-from pilot.scheduling.policies import Scaling
-from pilot.scheduling.records import FunctionRecord, TaskRecord
-from pilot.states import PilotState, is_final
-from pilot.wire import payload
-from pilot.wire.addresses import hosts, is_loopback, listen, listen_at
-from pilot.wire.callables import Snapshot, is_immutable, name_of
-from pilot.wire.exceptions import text_of
-from pilot.wire.processes import MARK
-from pilot.wire.session import JOB as NODES_JOB
-from pilot.wire.session import AgentSettings, Connection, SessionFolder, memory_of, new_keys, new_mark, write_private
-from pilot.worker import mpi
-from pilot.worker.programs import run_executable
+from pilot.states import PilotState
+from pilot.wire.session import Connection, SessionFolder, new_keys
 
 if TYPE_CHECKING:
     from pilot.manager.progress import Progress
@@ -62,27 +35,6 @@ log = logging.getLogger(__name__)
 CLOSE_SECONDS = 10.0
 #: Seconds that queued tasks wait for another pilot when none can serve them any more.
 WAIT_FOR_PILOT = 60.0
-#: A function of so many bytes that is pickled again and again is told of.
-LARGE_FUNCTION = 1 << 20
-
-
-class _Known(NamedTuple):
-    """A callable that was submitted, and need not be pickled again while its snapshot holds."""
-
-    work: weakref.ref[Any]
-    snapshot: Snapshot
-    function: FunctionRecord
-
-
-_managers: weakref.WeakSet[PilotManager] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    for manager in list(_managers):
-        manager._forked()
-
-
-os.register_at_fork(after_in_child=_forked)
 
 
 class PilotManager:
@@ -134,14 +86,13 @@ class PilotManager:
         folder = SessionFolder.create(session_dir)
         public, secret = new_keys()
         try:
-            self._open(folder, policy, progress, Connection((), platform.node(), public, secret), address, ports, wait)
-            self._temporary = session_dir is None
-            self._conductor.journal.put("session", ("path", str(folder.path)))
-            self._begin()
+            new = Connection((), platform.node(), public, secret)
+            parts = open_parts(folder, new, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         except BaseException:  # Ctrl-C, too
             if session_dir is None:
                 folder.remove()
             raise
+        self._start(parts, progress, temporary=session_dir is None)
 
     @classmethod
     def attach(
@@ -170,83 +121,16 @@ class PilotManager:
         """
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.open(session_dir)
+        parts = open_parts(folder, None, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         manager = cls.__new__(cls)
-        try:
-            before = folder.read_connection()
-        except BaseException:
-            folder.release()
-            raise
-        manager._open(folder, policy, progress, before, address, ports, wait)
-        manager._temporary = False
-        try:
-            restore(manager)
-        except BaseException:  # the folder is free again, also for this process
-            manager._conductor.discard()
-            manager._reader.close()
-            folder.release()
-            raise
-        manager._begin()
+        manager._start(parts, progress, temporary=False)
         return manager
 
-    def _open(
-        self,
-        folder: SessionFolder,
-        policy: str | Policy,
-        progress: bool,
-        before: Connection,
-        address: str | None,
-        ports: tuple[int, int] | None,
-        wait_for_pilot: float | None,
-    ) -> None:
-        self._folder = folder
-        self._spool = payload.Spool(folder.spool)
-        try:
-            controller = Controller(registry.policy(policy), wait_for_pilot)
-            self._connection, server = listen(before, address, ports)
-        except BaseException:
-            folder.release()
-            raise
-        try:
-            self._conductor = Conductor(
-                controller,
-                server,
-                lambda commit: Journal(folder.journal_path, commit),
-                self._spool,
-                self._start_pilot,
-                self._ask_pilot,
-            )
-        except BaseException:  # the port and the folder are free again, also for this process
-            server.close()
-            folder.release()
-            raise
-        try:
-            folder.write_connection(self._connection)
-        except BaseException:
-            self._conductor.discard()
-            folder.release()
-            raise
-        self._reader = Reader(folder.journal_path)
-        self._functions: dict[str, FunctionRecord] = {}
-        #: By the id of a callable that is alive.
-        self._known: dict[int, _Known] = {}
-        #: Of objects that never change.
-        self._constants: dict[Any, FunctionRecord] = {}
-        self._large: set[str] = set()
-        self._task_ids = itertools.count(1)
-        self._pilot_ids = itertools.count(1)
-        self._jobs = itertools.count(1)
-        self._scaler_ids = itertools.count(1)
-        #: Pilot → ids and names of those that it takes over from, oldest first.
-        self._ancestors: dict[str, tuple[str, ...]] = {}
-        self._lock = threading.Lock()
-        self._closed = False
-        self._resubmission, self._resubmitting = Resubmission(self), threading.Lock()
-        self._is_foreign = False
-        _managers.add(self)
-        self._progress = _progress(self) if progress else None
-
-    def _begin(self) -> None:
-        self._conductor.start()
+    def _start(self, parts: Parts, progress: bool, temporary: bool) -> None:
+        self._state, self._loop, self._requests, self._submitter, self._resubmission = parts
+        self._temporary = temporary
+        self._progress = _progress(self._loop) if progress else None
+        self._loop.start()
         if self._progress is not None:
             self._progress.start()
         atexit.register(self.close)
@@ -256,17 +140,17 @@ class PilotManager:
     @property
     def session_dir(self) -> Path:
         """The session's folder."""
-        return self._folder.path
+        return self._state.folder.path
 
     @property
     def pilots(self) -> list[Pilot]:
         """Every pilot that was asked for, in that order."""
-        return list(self._conductor.pilots.values())
+        return list(self._state.pilots.values())
 
     @property
     def tasks(self) -> Mapping[int, Task]:
         """Every task by id, in the order of submission; read only."""
-        return MappingProxyType(self._conductor.tasks)
+        return MappingProxyType(self._state.tasks)
 
     @property
     def qpus(self) -> dict[str, QPUInfo]:
@@ -284,38 +168,7 @@ class PilotManager:
             PluginError: no launcher for its ``resource``, or an engine that is not installed.
             SessionError: the manager is closed.
         """
-        self._check_open()
-        wanted = self._build_pilot(description)
-        with self._lock:
-            if any(wanted.name in (pilot.name, pilot.id) for pilot in self.pilots if not is_final(pilot.state)):
-                raise wanted.wrong("name", "a name that no other pilot of this manager has")
-            pilot = self._add_pilot(f"pilot-{next(self._pilot_ids)}", wanted)
-        self._conductor.journal.put("pilots", (pilot.id, msgspec.msgpack.encode(wanted), ""))
-        self._conductor.post(events.PilotAsked(pilot.id, wanted, memory_of(wanted), devices=devices(wanted)))
-        return pilot
-
-    def _listen_outwards(self) -> None:
-        """From now on agents on other hosts may connect; they read in connection.json where."""
-        with self._lock:
-            if any(not is_loopback(one) for one in self._connection.addresses):
-                return
-            near = self._connection.address
-            added = self._conductor.ask(lambda: listen_at(self._conductor.server, hosts(), (near,)))
-            self._connection = msgspec.structs.replace(self._connection, addresses=(*added, near))
-            self._folder.write_connection(self._connection)
-
-    def _build_pilot(self, description: PilotDescription | Mapping[str, Any]) -> PilotDescription:
-        wanted = PilotDescription.build(description)
-        launcher = self._conductor.fleet.launcher(wanted)
-        launcher.check(wanted)
-        launcher.check_folder(self._folder.path)
-        registry.check("pilot.engines", wanted.engine)
-        devices(wanted)
-        if wanted.working_directory is None:
-            _check_folder(wanted)
-        if launcher.remote and not wanted.tunnel:
-            self._listen_outwards()
-        return wanted
+        return self._requests.submit(description)
 
     def autoscale(
         self,
@@ -351,130 +204,9 @@ class PilotManager:
             PluginError: no launcher for its ``resource``, or an engine that is not installed.
             SessionError: the manager is closed.
         """
-        self._check_open()
-        scaling = Scaling(
-            description=self._build_pilot(description),
-            minimum=minimum,
-            maximum=maximum,
-            idle=idle,
-            backlog=backlog,
-            delay=delay,
+        return self._requests.autoscale(
+            description, minimum=minimum, maximum=maximum, idle=idle, backlog=backlog, delay=delay
         )
-        scaler = Scaler(self, f"scaler-{next(self._scaler_ids)}", scaling)
-        self._conductor.scalers[scaler.id] = scaler
-        self._conductor.post(
-            events.ScalingAsked(scaler.id, scaling, memory_of(scaling.description), devices(scaling.description))
-        )
-        return scaler
-
-    def _stop_scaler(self, scaler: Scaler, drain: bool) -> None:
-        self._check_process()
-        scaler.over = "it was stopped"
-        if not self._closed:
-            self._conductor.servable.clear()
-            self._conductor.post(events.ScalingStopAsked(scaler.id, drain))
-
-    def _ask_pilot(self, command: events.AskPilot) -> None:
-        """A pilot that the controller wants. In the manager's thread."""
-        wanted = command.description
-        with self._lock:
-            pilot = self._add_pilot(f"pilot-{next(self._pilot_ids)}", wanted, command.ancestors)
-        self._conductor.journal.put("pilots", (pilot.id, msgspec.msgpack.encode(wanted), ""))
-        if command.parent is not None:
-            self._conductor.journal.put("pilot_parents", (pilot.id, command.parent))
-        self._conductor.post(
-            events.PilotAsked(
-                pilot.id,
-                wanted,
-                memory_of(wanted),
-                devices=devices(wanted),
-                ancestors=command.ancestors,
-                parent=command.parent,
-                scaler=command.scaler,
-            )
-        )
-
-    def _add_pilot(self, id: str, description: PilotDescription, ancestors: tuple[str, ...] = ()) -> Pilot:
-        self._ancestors[id] = ancestors
-        pilot = Pilot(self, id, description, self._folder.path / "pilots" / id / "agent.log")
-        self._conductor.pilots[id] = pilot
-        self._conductor.servable.clear()
-        return pilot
-
-    def _start_pilot(self, id: str, fleet: Fleet) -> str:
-        """Submit the placeholder job of a pilot, with a new mark (which is returned). In the manager's thread."""
-        wanted = self._conductor.pilots[id].description
-        folder, mark = self._folder.pilot(id), new_mark()
-        settings = AgentSettings(
-            pilot=id,
-            mark=mark,
-            engine=wanted.engine,
-            remote=fleet.launcher(wanted).remote,
-            nodes=wanted.number_of_nodes,
-            cores=wanted.cores,
-            gpus=wanted.gpus_per_node,
-            memory=memory_of(wanted),
-            devices=devices(wanted),
-            environment=_environment(wanted),
-            working_directory=wanted.working_directory or str(Path.cwd()),
-            orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
-            tunnel=wanted.tunnel,
-            walltime=wanted.seconds,
-            drain=wanted.drain_seconds,
-            ports=wanted.ports,
-            sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
-        )
-        write_private(folder / "agent.json", msgspec.json.encode(settings))
-        job = Job(
-            pilot=id,
-            command=self._command(id, mark),
-            environment={**wanted.environment, MARK: mark},
-            description=wanted,
-            folder=folder,
-            log_path=folder / "agent.log",
-        )
-        self._conductor.journal.put("pilots", (id, msgspec.msgpack.encode(wanted), mark))
-        fleet.start(job, mark)
-        return mark
-
-    def _add_nodes(self, pilot: Pilot, count: int) -> None:
-        self._check_open()
-        conductor, wanted = self._conductor, pilot.description
-        wanted = msgspec.structs.replace(wanted, number_of_nodes=count)
-        launcher = conductor.fleet.launcher(wanted)
-        if not launcher.remote:
-            raise wanted.wrong("resource", "a cluster's: the nodes of a local:// pilot are this machine alone")
-        launcher.check(wanted)
-        folder = self._folder.pilot(pilot.id)
-        settings = msgspec.json.decode((folder / "agent.json").read_bytes(), type=AgentSettings)
-        job = next(self._jobs)
-        environment = {**wanted.environment, MARK: settings.mark, NODES_JOB: f"{job}-"}
-        further = Job(
-            pilot=f"{pilot.id}+{job}",
-            command=self._command(pilot.id, settings.mark),
-            environment=environment,
-            description=wanted,
-            folder=self._folder.pilot(f"{pilot.id}/nodes-{job}"),
-            log_path=folder / f"nodes-{job}.log",
-        )
-        conductor.fleet.start(further, settings.mark)
-
-    def _remove_nodes(self, pilot: Pilot, count: int) -> None:
-        self._check_open()
-        self._conductor.call(lambda: self._conductor.shrink(pilot.id, count))
-
-    def _command(self, pilot: str, mark: str) -> tuple[str, ...]:
-        return (sys.executable, "-m", "pilot.agent", str(self._folder.path), pilot, mark)
-
-    def _stop_pilot(self, pilot: Pilot, drain: bool) -> None:
-        self._check_process()
-        if self._closed:
-            return  # it was ended with the manager
-        self._conductor.servable.clear()
-        self._conductor.post(events.PilotStopAsked(pilot.id, drain))
-        if not drain and not self._conductor.is_here():
-            pilot._wait_over(CLOSE_SECONDS)
-            self._conductor.fleet.wait_ended(pilot.id, CLOSE_SECONDS)
 
     # ---- tasks ------------------------------------------------------------------------------------------------
 
@@ -503,8 +235,8 @@ class PilotManager:
         if isinstance(work, TaskDescription | Mapping):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
-            return self._submit_described(TaskDescription.build(work))
-        return self._submit(work, args, kwargs, PLAIN, None, ())
+            return self._submitter.submit_described(TaskDescription.build(work))
+        return self._submitter.submit(work, args, kwargs, PLAIN)
 
     def submit_tasks(
         self, descriptions: Iterable[TaskDescription | Mapping[str, Any] | Callable[[], Any]]
@@ -520,8 +252,8 @@ class PilotManager:
                 tasks.append(self.submit_task(one))
         except BaseException:
             for task in tasks:
-                self._end_parts(task)
-            self._conductor.post(events.CancelAsked([task.id for task in tasks]))
+                self._submitter.cancel_parts(task)
+            self._state.post(events.CancelAsked([task.id for task in tasks]))
             raise
         return tasks
 
@@ -530,129 +262,9 @@ class PilotManager:
 
         The function is taken once, as it is now.
         """
-        self._check_open()
-        work = self._function(function)
-        return [self._submit(work, args, {}, PLAIN, None, ()) for args in zip(*iterables, strict=False)]
-
-    def _submit_described(self, wanted: TaskDescription) -> Task:
-        after = self._dependencies(wanted)
-        if wanted.circuit is not None:
-            return self._submit_circuit(wanted, after)
-        function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
-        if wanted.executable:
-            function = run_executable
-            args = (wanted.executable, wanted.environment, wanted.working_directory)
-            name = name or Path(wanted.executable[0]).name
-        elif wanted.mpi:
-            function = mpi.run_program
-            args = (wanted.mpi, wanted.environment, wanted.working_directory)
-            name = name or Path(wanted.mpi[0]).name
-        elif wanted.ranks:
-            name = name or name_of(function)
-            args, kwargs = (payload.dump_function(function), args, kwargs), {}
-            function = mpi.run_function
-        return self._submit(function, args, kwargs, wanted.terms(), name, after)
-
-    def _dependencies(self, wanted: TaskDescription) -> Sequence[Task]:
-        after: Sequence[Any] = [wanted.depends_on] if isinstance(wanted.depends_on, Task) else wanted.depends_on
-        for task in after:
-            if not isinstance(task, Task):
-                raise wanted.wrong("depends_on", "tasks of this manager")
-            if task._manager is not self:
-                raise DescriptionError(f"depends_on: task {task.id} is another manager's")
-        return after
-
-    def _submit_circuit(self, wanted: TaskDescription, after: Sequence[Task]) -> Task:
-        """One task for each part of the circuit's work and, when there are several, one that puts them together."""
-        prepared: Prepared = _kind("circuit")(wanted, self._offer(wanted.terms()))
-        plain = wanted.terms()
-        terms = msgspec.structs.replace(
-            plain,
-            resources=prepared.resources,
-            others=prepared.others,
-            simulator=prepared.simulator,
-            facts=prepared.facts,
-            min_fidelity=wanted.min_fidelity or 0.0,
-        )
-        if terms not in self._conductor.servable:
-            self._check_servable(terms, prepared.note)
-        name = wanted.name or prepared.name
-        if prepared.combine is None:
-            (part,) = prepared.parts
-            return self._submit(part.function, part.args, {}, terms, name, after, part.weight)
-        parts = [
-            self._submit(part.function, part.args, {}, terms, f"{name} {number}", after, part.weight)
-            for number, part in enumerate(prepared.parts)
-        ]
-        whole = self._submit(
-            prepared.combine.function,
-            (*prepared.combine.args, parts),
-            {},
-            msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None),
-            name,
-            (),
-        )
-        self._join(whole, parts)
-        return whole
-
-    def _join(self, whole: Task, parts: Sequence[Task]) -> None:
-        whole.parts = tuple(parts)
-        whole.add_done_callback(self._end_parts)
-
-    def _end_parts(self, whole: Future[Any]) -> None:
-        """What is left of a task that has failed serves nobody."""
-        assert isinstance(whole, Task)
-        left = [part.id for part in whole.parts if not part.done()]
-        if left:
-            self._conductor.post(events.CancelAsked(left))
-
-    def _offer(self, terms: Terms) -> Offer:
-        """What the pilots that are not over and may run such a task have, as far as it is known."""
-        pilots = [pilot for pilot in self.pilots if not is_final(pilot.state)]
-        pilots = [pilot for pilot in pilots if is_meant(terms, self._names(pilot), pilot.description.labels)]
-        scaled = [one.scaling.description for one in list(self._conductor.scalers.values()) if one.over is None]
-        scaled = [one for one in scaled if is_meant(terms, (one.name,) if one.name else (), one.labels)]
-        wanted = [pilot.description for pilot in pilots] + scaled
-        known: dict[str, QPUInfo | None] = {name: None for one in wanted for name in devices(one)}
-        known.update({name: info for name, info in self.qpus.items() if name in known})
-        return Offer(
-            devices=known,
-            cores=sum(one.cores * one.number_of_nodes for one in wanted),
-            cores_per_node=max((one.cores for one in wanted), default=1),
-            gpus=sum(one.gpus_per_node * one.number_of_nodes for one in wanted),
-        )
-
-    def _submit(
-        self,
-        work: Callable[..., Any] | FunctionRecord,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        terms: Terms,
-        name: str | None,
-        after: Sequence[Task],
-        weight: float = 1.0,
-    ) -> Task:
-        self._check_terms(terms)
-        function = work if isinstance(work, FunctionRecord) else self._function(work)
-        value: Value = None
-        needs: dict[int, bool | int] | None = None
-        if args or kwargs:
-            value, found = self._dump_arguments(args, kwargs, function.name)
-            if found:
-                needs = dict.fromkeys(found, True)
-        if after:
-            needs = {task.id: False for task in after} | (needs or {})
-        return self._send(
-            TaskRecord(next(self._task_ids), function, value, terms, name, time.time(), needs, weight=weight)
-        )
-
-    def _next_task(self) -> int:
-        return next(self._task_ids)
-
-    def _send(self, entry: TaskRecord) -> Task:
-        task = self._conductor.tasks[entry.id] = Task(self, entry)
-        self._conductor.submit(entry)
-        return task
+        self._state.check_open()
+        work = self._submitter.function(function)
+        return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
 
     def resubmit(self, tasks: Iterable[Task]) -> list[Task]:
         """Give tasks that failed or were cancelled another attempt, also after an `attach`. Does not wait for it.
@@ -673,92 +285,7 @@ class PilotManager:
             NoPilotError: no pilot, present or asked for, could ever serve one of them; no task is submitted then.
             SessionError: the manager is closed, or arguments cannot be read from the session folder.
         """
-        self._check_open()
-        with self._resubmitting:
-            return self._resubmission.resubmit(tasks)
-
-    def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
-        with payload.collecting() as found:
-            value = payload.dump((args, kwargs), self._spool, f"an argument of {name}")
-        for task in found.values():
-            if task._manager is not self:
-                self._spool.discard(value)
-                raise DescriptionError(f"task {task.id} among the arguments of {name} is another manager's")
-        return value, found
-
-    def _check_terms(self, terms: Terms) -> None:
-        if self._closed or terms not in self._conductor.servable:
-            self._check_servable(terms)
-
-    def _check_servable(self, terms: Terms, note: str = "") -> None:
-        self._check_open()
-        capacities = [self._capacity(pilot) for pilot in self.pilots]
-        for scaler in list(self._conductor.scalers.values()):
-            if scaler.over is None:
-                wanted = scaler.scaling.description
-                names = (wanted.name,) if wanted.name else ()
-                capacities.append(
-                    described(wanted, memory_of(wanted), names, f"another {wanted.name or 'pilot'}", devices(wanted))
-                )
-        reason = unservable(terms, capacities)
-        if reason is not None:
-            raise NoPilotError(f"no pilot could ever serve this task: {reason}" + (f"; {note}" if note else ""))
-        self._conductor.servable.add(terms)
-
-    def _names(self, pilot: Pilot) -> tuple[str, ...]:
-        """Those by which tasks can ask for it."""
-        return (pilot.id, pilot.name, *self._ancestors[pilot.id])
-
-    def _capacity(self, pilot: Pilot) -> Capacity:
-        """What was asked for, as far as a user's thread can know it."""
-        state, names = pilot.state, self._names(pilot)
-        over = state.value if is_final(state) or state is PilotState.DRAINING else None
-        if is_final(state) and pilot.reason not in ("", state.value):
-            over = f"{over} ({pilot.reason})"
-        wanted = pilot.description
-        capacity = described(wanted, memory_of(wanted), names, pilot.name, devices(wanted))
-        known = {info.name: info for info in pilot.qpus}
-        return capacity._replace(over=over, qpus={**capacity.qpus, **known})
-
-    def _function(self, work: Callable[..., Any]) -> FunctionRecord:
-        """What the workers know this callable by, as it is now."""
-        known = self._known.get(id(work))
-        if known is not None and known.work() is work and known.snapshot.holds(work):
-            return known.function
-        if is_immutable(work):
-            if (constant := self._constants.get(work)) is None:
-                constant = self._constants[work] = self._register(work, payload.dump_function(work))
-            return constant
-        if not callable(work):
-            raise DescriptionError(f"a callable or a TaskDescription is wanted, {work!r} was given", given=work)
-        snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
-        function = self._register(work, payload.dump_function(work))
-        if snapshot is not None:
-            key, all_known = id(work), self._known
-            all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
-        return function
-
-    def _register(self, work: Callable[..., Any], code: bytes) -> FunctionRecord:
-        digest = hashlib.blake2b(code, digest_size=16).hexdigest()
-        with self._lock:
-            function = self._functions.get(digest)
-            if function is None:
-                name = name_of(work)
-                function = FunctionRecord(len(self._functions) + 1, digest, name)
-                if isinstance(work, WorkFunction) and work.weighs_seconds:
-                    function.seconds = 1.0
-                self._conductor.codes[digest] = code
-                self._functions[digest] = function
-                self._conductor.journal.put("functions", (function.id, digest, name, code))
-            elif len(code) > LARGE_FUNCTION and digest not in self._large:
-                self._large.add(digest)
-                log.warning(
-                    "function %s takes %s bytes along and is pickled at each submission, since it reads what can "
-                    "change in place: give large data as an argument, or submit all calls at once with map",
-                    function.name,
-                    f"{len(code):,}",
-                )
-        return function
+        return self._resubmission.resubmit(tasks)
 
     # ---- waiting and asking -----------------------------------------------------------------------------------
 
@@ -777,11 +304,11 @@ class PilotManager:
         Raises:
             DescriptionError: it is no list of tasks.
         """
-        waited = list(self._conductor.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
+        waited = list(self._state.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
         deadline = None if timeout is None else time.monotonic() + timeout
         for task in waited:
             try:
-                task._await(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 break
         done: list[Task] = []
@@ -802,68 +329,13 @@ class PilotManager:
             DescriptionError: it is no task, or another manager's.
             SessionError: this process was forked from the manager's.
         """
-        self._check_process()
-        task = self._conductor.tasks[task] if isinstance(task, int) else task
-        if not isinstance(task, Task) or task._manager is not self:
+        self._state.check_process()
+        task = self._state.tasks[task] if isinstance(task, int) else task
+        if not isinstance(task, Task) or not is_kept_by(task, self._state):
             raise DescriptionError(
                 f"explain: {task!r} was given; allowed: a task of this manager, or its id", given=task
             )
-        controller, entry = self._conductor.controller, task._entry
-        why = self._conductor.ask(lambda: controller.explain(entry, time.monotonic()))
-        info = task.info
-        words = [f"task {task.id} ({task.name}) is {task.state.value}", why]
-        if task.parts:
-            done = sum(part.done() for part in task.parts)
-            first, last = task.parts[0].id, task.parts[-1].id
-            words.append(
-                f"it puts the results of tasks {first} to {last} together, {done} of {len(task.parts)} are over"
-            )
-        words += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
-        if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-            words.append(f"it ended with {type(error).__name__}: {text_of(error)}")
-        elif info.seconds is not None:
-            words.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
-        return "; ".join(word for word in words if word)
-
-    def _info(self, task: Task) -> TaskInfo:
-        entry, outcome = task._entry, task._outcome
-        pilot = self._conductor.pilots.get(entry.pilot or "")
-        known = outcome is not None and outcome.started > 0
-        where = self._conductor.workers.get(entry.worker or "")
-        stdout, stderr = (outcome.stdout, outcome.stderr) if outcome is not None else (None, None)
-        if stdout is None and stderr is None and isinstance(outcome, Recorded):
-            stdout, stderr = self._reader.output(task.id)
-        return TaskInfo(
-            id=entry.id,
-            name=task.name,
-            state=entry.state.value,
-            pilot=pilot.name if pilot is not None else None,
-            host=where.host if where is not None else None,
-            node=where.node if where is not None else None,
-            gpus=where.gpus if where is not None else (),
-            qpu=where.qpu if where is not None else None,
-            worker=entry.worker,
-            submitted=entry.submitted,
-            bound=entry.bound or None,
-            started=outcome.started if known and outcome is not None else None,
-            finished=outcome.started + outcome.seconds if known and outcome is not None else None,
-            seconds=outcome.seconds if known and outcome is not None else None,
-            attempts=entry.attempts,
-            stdout=stdout or "",
-            stderr=stderr or "",
-        )
-
-    def _value(self, outcome: Outcome) -> Value:
-        return self._reader.value(outcome.task) if isinstance(outcome, Recorded) else outcome.value
-
-    def _cancel(self, task: Task) -> bool:
-        if not task.done():
-            self._check_process()
-            self._conductor.post(events.CancelAsked([*(part.id for part in task.parts), task.id]))
-            if self._conductor.is_here():
-                return True
-            task._await(None)
-        return task.cancelled()
+        return explain(task, self._loop.explain(entry_of(task)))
 
     # ---- the end ----------------------------------------------------------------------------------------------
 
@@ -872,30 +344,30 @@ class PilotManager:
 
         Nothing happens the second time.
         """
-        if self._is_foreign:  # the pilots are not this process's own
+        state = self._state
+        if state.is_foreign:  # the pilots are not this process's own
             return
-        with self._lock:
-            if self._closed:
+        with state.lock:
+            if state.is_closed:
                 return
-            self._closed = True
+            state.is_closed = True
         atexit.unregister(self.close)
-        unfinished = [task for task in list(self._conductor.tasks.values()) if not task.done()]
+        unfinished = [task for task in list(state.tasks.values()) if not task.done()]
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
         for pilot in self.pilots:
-            pilot._clients.close()
+            close_clients(pilot)
         try:
-            self._conductor.close(CLOSE_SECONDS)
+            self._loop.close(CLOSE_SECONDS)
             if self._progress is not None:
                 self._progress.stop()
         finally:
-            self._reader.close()
-            self._folder.release()
+            state.folder.release()
             if unfinished:
                 log.info("%d unfinished tasks were cancelled", len(unfinished))
             if self._temporary and not failed:
-                self._folder.remove()
+                state.folder.remove()
             elif failed:
-                log.warning("a pilot failed: its logs are kept in %s", self._folder.path)
+                log.warning("a pilot failed: its logs are kept in %s", state.folder.path)
 
     def __reduce__(self) -> Any:
         raise TypeError("a PilotManager cannot be pickled: a task cannot take its manager along")
@@ -912,36 +384,6 @@ class PilotManager:
         finally:
             self.close()
 
-    def _forked(self) -> None:
-        """In a forked child: it has none of the manager's threads, and must not keep the session from others."""
-        self._is_foreign = True
-        self._conductor.servable = set()  # the next submit looks closer
-        self._lock = threading.Lock()
-        self._reader.forked()
-        self._folder.release()
-
-    def _check_process(self) -> None:
-        if self._is_foreign:
-            raise SessionError(
-                "this process was forked from the one that has the manager: only that one can use it. Submit and wait "
-                "there, or make a manager of its own here",
-                path=str(self.session_dir),
-            )
-
-    def _check_open(self) -> None:
-        self._check_process()
-        if self._closed:
-            raise SessionError(
-                "the manager is closed: make a new one, or attach to the session", path=str(self.session_dir)
-            )
-
-
-@cache
-def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
-    """What prepares tasks of this kind; to look it up takes as long as to submit ten tasks."""
-    found: Callable[[TaskDescription, Offer], Prepared] = registry.load("pilot.kinds", name)
-    return found
-
 
 def _check_wait(seconds: float | None) -> float | None:
     if seconds is None:
@@ -955,21 +397,7 @@ def _check_wait(seconds: float | None) -> float | None:
     return float(seconds)
 
 
-def _progress(manager: PilotManager) -> Progress:
+def _progress(loop: ManagerLoop) -> Progress:
     from pilot.manager.progress import Progress  # brings rich: a fifth of the library's import time
 
-    return Progress(manager)
-
-
-def _check_folder(wanted: PilotDescription) -> None:
-    """Its workers start where this process is."""
-    try:
-        Path.cwd()
-    except OSError:
-        raise wanted.wrong("working_directory", "a folder: the current one, the default, was removed") from None
-
-
-def _environment(description: PilotDescription) -> dict[str, str]:
-    """Of the workers; how MPI tasks are started travels in it (``mpi.py``)."""
-    mpi = {"PILOT_MPI": shlex.join(description.mpi)} if description.mpi else {}
-    return mpi | description.environment
+    return Progress(loop.status)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,11 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pilot.states import PilotState
-
-if TYPE_CHECKING:
-    from pilot.manager.handles import Pilot
-    from pilot.manager.manager import PilotManager
+from pilot.manager.loop import PilotStatus, Status
 
 _SECONDS = 0.25
 
@@ -25,8 +20,13 @@ _SECONDS = 0.25
 class Progress:
     """A live display; quiet when the output is no terminal."""
 
-    def __init__(self, manager: PilotManager) -> None:
-        self._manager = manager
+    def __init__(self, status: Callable[[], Status]) -> None:
+        """Make it.
+
+        Args:
+            status: asked four times a second, from the display's own thread.
+        """
+        self._status = status
         self._console = Console(stderr=True)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pilot-progress", daemon=True)
@@ -52,41 +52,23 @@ class Progress:
             live.update(self._show(), refresh=True)
 
     def _show(self) -> RenderableType:
-        conductor = self._manager._conductor
-        total, finished = len(conductor.tasks), conductor.finished
+        status = self._status()
+        total, finished = status.tasks, status.finished
         now = time.monotonic()
         then, before = self._last
         if now - then >= 1.0 or not before:
             self._rate = (finished - before) / max(now - then, 1e-9)
             self._last = (now, finished)
         bar = ProgressBar(total=max(total, 1), completed=finished, width=40)
-        words = Text(f" {finished}/{total} tasks  {self._rate:,.0f}/s  {now - self._began:.0f} s")
+        text = Text(f" {finished}/{total} tasks  {self._rate:,.0f}/s  {now - self._began:.0f} s")
         line = Table.grid()
-        line.add_row(bar, words)
-        return Group(line, self._pilots())
-
-    def _pilots(self) -> RenderableType:
-        pilots = self._manager._conductor.controller.pilots.by_id
-        bound = Counter(
-            {id: sum(len(sent.entries) for sent in list(one.sent.values())) for id, one in list(pilots.items())}
-        )
-        table = Table.grid(padding=(0, 2))
-        for pilot in self._manager.pilots:
-            known = pilots.get(pilot.id)
-            done = known.finished if known is not None else 0
-            table.add_row(
-                f"  {pilot.name}",
-                pilot.description.engine,
-                pilot.state.value,
-                f"{done} done",
-                f"{bound[pilot.id]} sent",
-                _words(pilot),
-            )
-        return table
+        line.add_row(bar, text)
+        return Group(line, _pilots(status.pilots))
 
 
-def _words(pilot: Pilot) -> str:
-    """Why a pilot is not active: what the resource manager says of its job, or why it failed."""
-    if pilot.state is PilotState.FAILED:
-        return pilot.reason
-    return pilot.job if pilot.state in (PilotState.NEW, PilotState.QUEUED) else ""
+def _pilots(pilots: list[PilotStatus]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for one in pilots:
+        done, sent = f"{one.finished} done", f"{one.sent} sent"
+        table.add_row(f"  {one.name}", one.engine, one.state.value, done, sent, one.note)
+    return table

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING
 
 from pilot.errors import DescriptionError, SessionError
-from pilot.manager.handles import Task, tasks_of
+from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of
+from pilot.manager.state import SessionState
+from pilot.manager.submitting import Submitter
 from pilot.results import Spooled, Value
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
-
-if TYPE_CHECKING:
-    from pilot.manager.manager import PilotManager
 
 #: Seconds that the journal has to write down a task that was submitted just now.
 WRITE_SECONDS = 10.0
@@ -33,38 +32,45 @@ class _Work:
 
 
 class Resubmission:
-    """What was submitted again in one session. One call at a time.
+    """What was submitted again in one session. Any thread may call it; one call runs at a time.
 
     A task and its later attempts are one thing here, named by the first of them: it is read again from the journal
     as it was described then, and what depends on it gets the newest attempt.
     """
 
-    def __init__(self, manager: PilotManager) -> None:
-        self._manager = manager
+    def __init__(self, state: SessionState, submitter: Submitter) -> None:
+        self._state = state
+        self._submitter = submitter
+        self._lock = threading.Lock()
         #: A later attempt → the first one; and the first → the newest one.
         self._first: dict[int, int] = {}
         self._newest: dict[int, int] = {}
 
     def resubmit(self, tasks: Iterable[Task]) -> list[Task]:
         """As `PilotManager.resubmit`."""
+        self._state.check_open()
+        with self._lock:
+            return self._resubmit(tasks)
+
+    def _resubmit(self, tasks: Iterable[Task]) -> list[Task]:
         given = tasks_of("resubmit", tasks)
         for task in given:
             self._check(task)
         wanted = [self._first.get(task.id, task.id) for task in given]
         works = self._gather(wanted)
-        for id in works:
-            self._manager._check_terms(self._manager.tasks[id]._entry.terms)
+        for terms in {entry_of(self._state.tasks[id]).terms for id in works}:
+            self._submitter.check_servable(terms)
         self._copy_all(works)
         before = {id: [one for one in work.firsts.values() if one in works] for id, work in works.items()}
         new: dict[int, Task] = {}
         for id in TopologicalSorter(before).static_order():  # those that others depend on first
-            new[id] = self._submit(self._manager.tasks[id], works[id], new)
+            new[id] = self._submit(self._state.tasks[id], works[id], new)
         for id, task in new.items():
             self._first[task.id], self._newest[id] = id, task.id
         return [new[id] for id in wanted]
 
     def _check(self, task: Task) -> None:
-        if task._manager is not self._manager:
+        if not is_kept_by(task, self._state):
             raise DescriptionError(f"resubmit: task {task.id} is another manager's", given=task)
         if not task.done() or task.state not in _OVER:
             raise DescriptionError(
@@ -91,17 +97,18 @@ class Resubmission:
         return works
 
     def _stands_for(self, first: int) -> Task:
-        return self._manager.tasks[self._newest.get(first, first)]
+        return self._state.tasks[self._newest.get(first, first)]
 
     def _read(self, id: int) -> _Work:
         """From the journal, which alone has it: a task that is over keeps neither in memory."""
-        manager = self._manager
-        found = manager._reader.work(id)
-        if found is None and manager._conductor.journal.flush(WRITE_SECONDS):
-            found = manager._reader.work(id)
+        journal = self._state.journal
+        found = journal.work(id)
+        if found is None and journal.flush(WRITE_SECONDS):
+            found = journal.work(id)
         if found is None:
-            path = str(manager._folder.journal_path)
-            raise SessionError(f"task {id} is not in the journal {path}, so it cannot be submitted again", path=path)
+            raise SessionError(
+                f"task {id} is not in the journal {journal.name}, so it cannot be submitted again", path=journal.name
+            )
         return _Work(*found)
 
     def _submit(self, old: Task, work: _Work, new: dict[int, Task]) -> Task:
@@ -110,24 +117,25 @@ class Resubmission:
         for id, reference in work.needs.items():
             own = id if reference is True else reference  # by which the arguments refer to its result
             needs[stand[id].id] = reference if stand[id].id == id else own
+        known = entry_of(old)
         entry = TaskRecord(
-            self._manager._next_task(),
-            old._entry.function,
+            next(self._state.task_ids),
+            known.function,
             work.arguments,
-            old._entry.terms,
-            old._entry.name,
+            known.terms,
+            known.name,
             time.time(),
             needs or None,
-            weight=old._entry.weight,
+            weight=known.weight,
         )
-        task = self._manager._send(entry)
+        task = self._state.add_task(entry)
         if old.parts:
-            self._manager._join(task, [stand[part.id] for part in old.parts])
+            self._submitter.join(task, [stand[part.id] for part in old.parts])
         return task
 
     def _copy_all(self, works: dict[int, _Work]) -> None:
         """Arguments that are in a file get one for the new task: all of them, or none."""
-        spool, copied = self._manager._spool, list[Spooled]()
+        spool, copied = self._state.spool, list[Spooled]()
         for id, work in works.items():
             old = work.arguments
             if not isinstance(old, Spooled):
@@ -138,7 +146,7 @@ class Resubmission:
             except OSError as error:
                 for one in copied:
                     spool.discard(one)
-                name, path = self._manager.tasks[id].name, str(spool.path(old))
+                name, path = self._state.tasks[id].name, str(spool.path(old))
                 raise SessionError(
                     f"the arguments of task {id} ({name}) cannot be read again from {path}: {error}", path=path
                 ) from error

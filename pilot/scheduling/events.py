@@ -115,7 +115,8 @@ class AttemptsLost(Event, frozen=True):
     pilot: str
     batch: int
     worker: str
-    tasks: list[int]
+    #: None: all of the batch.
+    tasks: list[int] | None
     reason: str
     blame: bool
     begun: bool = False
@@ -246,6 +247,13 @@ class SendBatch(Command, frozen=True):
     give_back_after: float
     #: Its worker must have nothing else.
     alone: bool
+
+
+class RemoveNodes(Command, frozen=True):
+    """Tell the agent to give so many nodes back. A user's command, which needs no decision."""
+
+    pilot: str
+    count: int
 
 
 class SendCancel(Command, frozen=True):

@@ -333,7 +333,8 @@ class Pilots:
         sent = pilot.sent.get(event.batch)
         if sent is None:
             return  # the pilot was given up in the meantime, its tasks are elsewhere
-        lost = [record for id in event.tasks if (record := sent.entries.pop(id, None)) is not None]
+        tasks = list(sent.entries) if event.tasks is None else event.tasks
+        lost = [record for id in tasks if (record := sent.entries.pop(id, None)) is not None]
         if not sent.entries:
             pilot.take(event.batch)
         for record in lost:

@@ -111,7 +111,7 @@ def test_attach_finds_jobs_agents_added_nodes_and_results(killed: Path, eventual
         assert twice <= {task.id - 2 for task in manager.tasks.values() if task.info.attempts}
 
         (left,) = squeue_left(wide.job)
-        ends_at = manager._conductor.controller.pilots.by_id[wide.id].ends_at
+        ends_at = manager._loop._controller.pilots.by_id[wide.id].ends_at
         assert ends_at is not None
         assert ends_at - time.monotonic() == pytest.approx(left, abs=5)
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,8 +29,9 @@ from pilot_plugins.launchers.slurm.submission import Loose
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PilotError
 from pilot.interfaces import Job, JobState
-from pilot.manager.jobs import Fleet
+from pilot.manager.jobs import PlaceholderJobs
 from pilot.wire.processes import MARK, marked
+from pilot.wire.session import SessionFolder
 
 Eventually = Callable[..., Any]
 
@@ -163,7 +165,7 @@ def test_status_and_cancel_in_another_process(launcher: SlurmLauncher, make: Any
     job = make(*SLEEP)
     id = running(job)
     code = (
-        "import sys; from pathlib import Path; from pilot_plugins.slurm_launcher import SlurmLauncher as L\n"
+        "import sys; from pathlib import Path; from pilot_plugins.launchers.slurm.launcher import SlurmLauncher as L\n"
         "id, folder, mark = sys.argv[1:]; one = L(); print(one.status({id: Path(folder)})[id]); one.cancel(id, mark)"
     )
     command = [sys.executable, "-c", code, id, str(job.folder), job.environment[MARK]]
@@ -278,7 +280,7 @@ def test_refused_in_sbatchs_own_words(cluster: Any, launcher: SlurmLauncher, mak
 def test_a_job_that_slurm_does_not_know(
     cluster: Any, launcher: SlurmLauncher, make: Any, eventually: Eventually
 ) -> None:
-    """It is missing; whether it is over the fleet decides, which hears its agent, or not."""
+    """It is missing; whether it is over the manager decides, which hears its agent, or not."""
     job = make("true")
     eventually(lambda: look(launcher, "999999", job)[0] is JobState.MISSING, 60)
     assert "does not know" in look(launcher, "999999", job)[1]
@@ -340,32 +342,40 @@ def test_twenty_pilots_one_squeue_per_interval(
 
 
 @pytest.mark.usefixtures("idle_cluster")
-def test_the_fleet_submits_together_and_says_what_is_seen(
-    launcher: SlurmLauncher, make: Any, runner: Counted, eventually: Eventually
+def test_jobs_are_submitted_together_and_what_is_seen_is_told(
+    launcher: SlurmLauncher, make: Any, runner: Counted, tmp_path: Path, eventually: Eventually
 ) -> None:
     started: dict[str, str] = {}
     over: list[tuple[str, JobState]] = []
     seen: dict[str, str] = {}
-    fleet = Fleet(started.__setitem__, lambda pilot, mark, reason, how: over.append((pilot, how)), seen.__setitem__)
-    fleet._launchers["slurm"] = launcher
+    all_jobs = PlaceholderJobs(SessionFolder(tmp_path))
+    all_jobs.begin(
+        SimpleNamespace(
+            job_started=started.__setitem__,
+            job_ended=lambda pilot, mark, reason, how: over.append((pilot, how)),
+            job_seen=seen.__setitem__,
+            is_heard=lambda pilot: False,
+        )
+    )
+    all_jobs._launchers["slurm"] = launcher
     jobs = [make(*SLEEP, cores_per_node=4, name=f"p{number}") for number in range(3)]
     for job in jobs:
-        fleet.start(job, job.environment[MARK])
+        all_jobs.submit(job, job.environment[MARK])
     eventually(lambda: len(started) == 3)
     assert runner.count("sbatch") == 1
 
     def looked() -> bool:
-        fleet.look()
+        all_jobs.look()
         return sum("RUNNING on" in words for words in seen.values()) == 2 and any(
             "pending: " in words for words in seen.values()
         )
 
     eventually(looked, complaint=lambda: str(seen))
     waiting = next(pilot for pilot, words in seen.items() if "pending" in words)
-    fleet.stop(waiting)
-    eventually(lambda: (fleet.look(), over)[1])
+    all_jobs.stop(waiting)
+    eventually(lambda: (all_jobs.look(), over)[1])
     assert over == [(waiting, JobState.ENDED)]
-    fleet.close(0.0)
+    all_jobs.close(0.0)
     assert [process for job in jobs for process in marked(job.environment[MARK])] == []
 
 

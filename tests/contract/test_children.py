@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pilot import Pilot, PilotDescription, PilotManager, PilotState, Task, TaskDescription, TaskState
+from pilot import PilotDescription, PilotManager, PilotState, Task, TaskDescription, TaskState
 from pilot.errors import TaskTimeout
 
 Eventually = Callable[..., Any]
@@ -209,7 +209,7 @@ def of_script(source: str, name: str) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="module", params=["process", "ray", "dask"])
-def pilot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pilot]:
+def manager(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PilotManager]:
     """Its temporary folder has a path that is too long for sockets."""
     long = tmp_path_factory.mktemp("t" * 80)
     with pytest.MonkeyPatch.context() as patch, PilotManager(tmp_path_factory.mktemp(request.param)) as manager:
@@ -217,15 +217,15 @@ def pilot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         patch.setattr(tempfile, "tempdir", None)
         pilot = manager.submit_pilot(PilotDescription(engine=request.param, cores_per_node=1))
         assert pilot.wait(timeout=60) is PilotState.ACTIVE
-        yield pilot
-        short = run(pilot, of_script("import os\ndef of():\n    return os.environ['PILOT_SOCKETS']", "of")).result(60)
+        yield manager
+        short = run(manager, of_script("import os\ndef of():\n    return os.environ['PILOT_SOCKETS']", "of")).result(60)
         manager.close()
         assert not Path(short).exists()
         assert not list(long.iterdir())
 
 
-def run(pilot: Pilot, function: Callable[..., Any], *args: Any, **wishes: Any) -> Task:
-    return pilot._manager.submit_task(TaskDescription(function=function, args=args, **wishes))
+def run(manager: PilotManager, function: Callable[..., Any], *args: Any, **wishes: Any) -> Task:
+    return manager.submit_task(TaskDescription(function=function, args=args, **wishes))
 
 
 @pytest.fixture(scope="module")
@@ -244,35 +244,37 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(map(str, case)))
-def test_a_task_starts_what_a_plain_program_starts(pilot: Pilot, expected: dict[str, str], case: tuple[Any]) -> None:
-    if case[0] == "interrupt_oneself" and pilot.description.engine == "dask":
+def test_a_task_starts_what_a_plain_program_starts(
+    manager: PilotManager, expected: dict[str, str], case: tuple[Any]
+) -> None:
+    if case[0] == "interrupt_oneself" and manager.pilots[0].description.engine == "dask":
         pytest.skip("tasks on Dask run beside the main thread, which gets the signals of the process")
     name, *args = case
-    assert repr(run(pilot, of_script(PROGRAM, name), *args, timeout=60).result(timeout=120)) == expected[repr(case)]
+    assert repr(run(manager, of_script(PROGRAM, name), *args, timeout=60).result(timeout=120)) == expected[repr(case)]
 
 
-def test_a_long_temporary_folder(pilot: Pilot) -> None:
+def test_a_long_temporary_folder(manager: PilotManager) -> None:
     """Temporary files stay there; sockets are elsewhere, and the agent says so."""
-    folder = run(pilot, tempfile.gettempdir).result(timeout=60)
+    folder = run(manager, tempfile.gettempdir).result(timeout=60)
     assert Path(folder).parent == Path(os.environ["TMPDIR"])
-    assert f"the path {folder} is too long for sockets: they are in /" in pilot.log_path.read_text()
+    assert f"the path {folder} is too long for sockets: they are in /" in manager.pilots[0].log_path.read_text()
 
 
-def test_a_child_leaves_what_it_wrote_in_the_output(pilot: Pilot) -> None:
-    task = run(pilot, of_script(PROGRAM, "leave"), "raise", timeout=60)
+def test_a_child_leaves_what_it_wrote_in_the_output(manager: PilotManager) -> None:
+    task = run(manager, of_script(PROGRAM, "leave"), "raise", timeout=60)
     assert task.result(timeout=120) == 1
     assert "LookupError: in the child" in (task.info.stderr or "")
-    assert run(pilot, of_script(PROGRAM, "leave"), "interrupt", timeout=60).result(timeout=120) == -signal.SIGINT
-    assert run(pilot, of_script(PROGRAM, "leave"), "return", timeout=60).result(timeout=120) == 0
+    assert run(manager, of_script(PROGRAM, "leave"), "interrupt", timeout=60).result(timeout=120) == -signal.SIGINT
+    assert run(manager, of_script(PROGRAM, "leave"), "return", timeout=60).result(timeout=120) == 0
 
 
 @pytest.mark.parametrize("how", ["cancel", "timeout", "death"])
 def test_children_end_with_their_task_and_the_slot_is_free(
-    pilot: Pilot, how: str, tmp_path: Path, eventually: Eventually
+    manager: PilotManager, how: str, tmp_path: Path, eventually: Eventually
 ) -> None:
     notes = tmp_path / "notes"
     notes.touch()
-    task = run(pilot, of_script(FAMILY, "family"), str(notes), timeout=1.5 if how == "timeout" else None)
+    task = run(manager, of_script(FAMILY, "family"), str(notes), timeout=1.5 if how == "timeout" else None)
     eventually(lambda: len(notes.read_text().split()) == 8 or task.done(), 60)
     family = those_there(notes)
     if how == "cancel":
@@ -285,7 +287,7 @@ def test_children_end_with_their_task_and_the_slot_is_free(
     else:
         with pytest.raises(TaskTimeout):
             task.result(timeout=60)
-    assert run(pilot, abs, -2).result(timeout=60) == 2
+    assert run(manager, abs, -2).result(timeout=60) == 2
     eventually(lambda: not [one for one in family if is_there(one)], 60)
     assert task.state in (TaskState.CANCELLED, TaskState.FAILED)
 
@@ -306,31 +308,33 @@ def is_there(process: psutil.Process) -> bool:
         return False
 
 
-def test_the_terminal_does_not_reach_workers(pilot: Pilot) -> None:
+def test_the_terminal_does_not_reach_workers(manager: PilotManager) -> None:
     """Ctrl-C is for the process group of the terminal's session."""
     session, group = run(
-        pilot, of_script("import os\ndef ids():\n    return os.getsid(0), os.getpgid(0)", "ids")
+        manager, of_script("import os\ndef ids():\n    return os.getsid(0), os.getpgid(0)", "ids")
     ).result(timeout=60)
     assert session != os.getsid(0)
     assert group != os.getpgid(0)
 
 
-def test_a_signal_between_tasks_harms_nothing(pilot: Pilot) -> None:
-    if pilot.description.engine == "dask":
+def test_a_signal_between_tasks_harms_nothing(manager: PilotManager) -> None:
+    if manager.pilots[0].description.engine == "dask":
         pytest.skip("a worker of Dask's ends at SIGINT")
-    worker = run(pilot, os.getpid).result(timeout=60)
+    worker = run(manager, os.getpid).result(timeout=60)
     os.kill(worker, signal.SIGINT)
-    assert run(pilot, os.getpid).result(timeout=60) == worker
+    assert run(manager, os.getpid).result(timeout=60) == worker
 
 
-def test_a_module_that_workers_do_not_find_says_where_they_look(pilot: Pilot) -> None:
-    task = run(pilot, of_script("def find():\n    import no_such_module_anywhere", "find"))
+def test_a_module_that_workers_do_not_find_says_where_they_look(manager: PilotManager) -> None:
+    task = run(manager, of_script("def find():\n    import no_such_module_anywhere", "find"))
     with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere") as caught:
         task.result(timeout=60)
     assert any("extend sys.path or PYTHONPATH before that" in note for note in caught.value.__notes__)
 
 
-def test_what_a_returned_task_leaves_ends_with_its_worker(pilot: Pilot, tmp_path: Path, eventually: Eventually) -> None:
+def test_what_a_returned_task_leaves_ends_with_its_worker(
+    manager: PilotManager, tmp_path: Path, eventually: Eventually
+) -> None:
     """A worker of a shape that nobody wants any more ends, and does not wait for children or their locks."""
     source = """
 import multiprocessing, os, time
@@ -343,8 +347,8 @@ def leave():
 def pid(_):
     return os.getpid()
 """
-    pids = run(pilot, of_script(source, "leave"), num_cpus=0.5).result(timeout=60)
+    pids = run(manager, of_script(source, "leave"), num_cpus=0.5).result(timeout=60)
     family = [psutil.Process(pid) for pid in set(pids)]
     assert all(is_there(one) for one in family)
-    assert run(pilot, abs, -1, num_cpus=0.75).result(timeout=60) == 1
+    assert run(manager, abs, -1, num_cpus=0.75).result(timeout=60) == 1
     eventually(lambda: not [one for one in family if is_there(one)], 60)

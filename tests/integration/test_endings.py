@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
+import platform
 import random
 import signal
 import sqlite3
@@ -22,10 +24,11 @@ import zmq
 
 from pilot import PilotDescription, PilotManager, TaskDescription, TaskState
 from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError, SessionError
-from pilot.manager.loop import HANDLING_TRIES
+from pilot.manager.agents import HANDLING_TRIES
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.channel import Client
+from pilot.wire.session import SessionFolder
 
 Eventually = Callable[..., Any]
 LARGE = 2 << 20
@@ -103,7 +106,7 @@ def test_an_argument_is_kept_until_the_result_is_in_the_journal(manager: PilotMa
     spool = manager.session_dir / "spool"
     assert manager.submit_task(length, bytes(LARGE)).result(60) == LARGE
     eventually(lambda: not list(spool.iterdir()), 60)
-    manager._conductor.journal.flush(60)
+    manager._state.journal.flush(60)
     blocker = sqlite3.connect(manager.session_dir / "journal.sqlite", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")  # nobody else can write
     assert manager.submit_task(length, bytes(LARGE)).result(60) == LARGE
@@ -148,7 +151,7 @@ class Flaky(dict[str, bytes]):
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_batch_that_could_not_be_sent_is_sent_again(manager: PilotManager, times: int) -> None:
-    codes = manager._conductor.codes = Flaky(manager._conductor.codes)
+    codes = manager._state.codes = Flaky(manager._state.codes)
     codes.times = times
     task = manager.submit_task(abs, -3)
     others = [manager.submit_task(abs, -number) for number in range(5)]
@@ -157,7 +160,7 @@ def test_a_batch_that_could_not_be_sent_is_sent_again(manager: PilotManager, tim
 
 
 def test_a_batch_that_can_never_be_sent_fails(manager: PilotManager) -> None:
-    codes = manager._conductor.codes = Flaky(manager._conductor.codes)
+    codes = manager._state.codes = Flaky(manager._state.codes)
     codes.times = 1 << 30
     error = manager.submit_task(abs, -3).exception(60)
     assert isinstance(error, PilotError)
@@ -167,24 +170,25 @@ def test_a_batch_that_can_never_be_sent_fails(manager: PilotManager) -> None:
 
 
 @pytest.mark.parametrize("times", [1, HANDLING_TRIES - 1, HANDLING_TRIES])
-def test_a_message_that_could_not_be_taken_in_comes_again(
-    manager: PilotManager, monkeypatch: pytest.MonkeyPatch, times: int
-) -> None:
-    left, met = [times], manager._conductor._met
+def test_a_message_that_could_not_be_handled_comes_again(manager: PilotManager, times: int) -> None:
+    left = [times]
 
-    def fail(*args: Any) -> None:
-        if left[0]:
-            left[0] -= 1
-            raise MemoryError("no room")
-        met(*args)
+    class Workers(dict[str, Any]):
+        """The first ones cannot be written down."""
 
-    monkeypatch.setattr(manager._conductor, "_met", fail)
+        def __setitem__(self, key: str, value: Any) -> None:
+            if left[0]:
+                left[0] -= 1
+                raise MemoryError("no room")
+            super().__setitem__(key, value)
+
+    manager._state.workers = Workers()
     tasks = [manager.submit_task(abs, -number) for number in range(50)]
     assert manager.get_results(tasks) == list(range(50))
     assert left == [0]
     lost = [one.reason for task in tasks for one in task.info.attempts]
     assert bool(lost) == (times == HANDLING_TRIES)
-    assert all("Outcomes cannot be taken in: MemoryError" in reason for reason in lost)
+    assert all("cannot be handled: MemoryError" in reason for reason in lost)
 
 
 # ---- forked processes and callbacks ---------------------------------------------------------------------------
@@ -203,7 +207,7 @@ done = manager.submit_task(abs, -5)
 large = manager.submit_task(bytes, 3 << 20)
 assert (done.result(60), len(large.result(60))) == (5, 3 << 20)
 pending = manager.submit_task(time.sleep, 600)
-assert manager._conductor.ask(lambda: True) and manager._conductor.journal.flush(60)
+assert manager._loop.status() and manager._state.journal.flush(60)
 calls = {
     "submit_task": lambda: manager.submit_task(abs, -1),
     "map": lambda: manager.map(abs, [1]),
@@ -284,14 +288,15 @@ def test_a_callback_that_exits_keeps_nobody_from_their_turn(manager: PilotManage
 def test_a_second_agent_of_a_pilot_is_refused_by_name(manager: PilotManager, caplog: pytest.LogCaptureFixture) -> None:
     """As the copy of a job on another node: it has the same mark."""
     assert manager.submit_task(abs, -1).result(60) == 1
-    connection, agent = manager._connection, manager._conductor._agents["pilot-1"]
+    connection = SessionFolder(manager.session_dir).read_connection()
+    mark = json.loads((manager.session_dir / "pilots/pilot-1/agent.json").read_text())["mark"]
     context = zmq.Context()
-    copy = Client(context, connection.keys, connection.address, f"pilot-1/{agent.mark}/copy")
+    copy = Client(context, connection.keys, connection.address, f"pilot-1/{mark}/copy")
     copy.send(messages.Hello("pilot-1", 1, "other-host", versions()))
     answer = copy.receive(timeout_ms=60_000)
     assert answer is not None
     assert isinstance(answer[0], messages.Refused)
-    assert f"pilot pilot-1 has an agent already, on {agent.host}: its job runs twice" in answer[0].reason
+    assert f"pilot pilot-1 has an agent already, on {platform.node()}: its job runs twice" in answer[0].reason
     assert "an agent on other-host is refused: pilot pilot-1 has an agent already" in caplog.text
     assert manager.get_results(manager.map(abs, range(50))) == list(range(50))
     copy.close()
@@ -447,7 +452,7 @@ if __name__ == "__main__":
     assert len(manager.submit_task(large, 3 << 20).result(60)) == 3 << 20
     for number in range(3):
         manager.submit_task(length, bytes((2 << 20) + number), gate)
-    assert manager._conductor.ask(lambda: True) and manager._conductor.journal.flush(60)
+    assert manager._loop.status() and manager._state.journal.flush(60)
     print("under way", flush=True)
     time.sleep(600)
 """

@@ -26,7 +26,6 @@ import zmq
 
 from pilot import PilotManager, TaskDescription
 from pilot.errors import PilotError, PilotFailed, SessionError, TaskTimeout
-from pilot.manager.handles import Pilot
 from pilot.wire import messages
 from pilot.wire.session import SessionFolder
 
@@ -57,12 +56,12 @@ def pilot_goes_on(manager: PilotManager) -> Iterator[None]:
 MARKER = b"from a stranger"
 
 
-def port_of_agent(pilot: Pilot) -> int:
-    """Where the pilot's agent listens for its workers."""
+def port_of_agent(manager: PilotManager) -> int:
+    """Where the agent of its pilot listens for its workers."""
     for process in psutil.Process().children():
         with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
             words = process.cmdline()
-            if "pilot.agent" in words and str(pilot._manager.session_dir) in words:
+            if "pilot.agent" in words and str(manager.session_dir) in words:
                 listening = (one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN)
                 return next(one.laddr.port for one in listening)
     raise AssertionError("no agent")
@@ -72,7 +71,7 @@ def port_of_agent(pilot: Pilot) -> int:
 def port(request: pytest.FixtureRequest, manager: PilotManager) -> int:
     """Where a manager listens for agents, or an agent for workers."""
     if request.param == "agent":
-        return port_of_agent(manager.pilots[0])
+        return port_of_agent(manager)
     return int(SessionFolder(manager.session_dir).read_connection().address.rpartition(":")[2])
 
 
@@ -304,8 +303,8 @@ with PilotManager() as manager:
 def test_more_ctrl_c_while_the_manager_closes(script: Callable[[str], subprocess.Popen[str]]) -> None:
     process = script(
         """
-from pilot.fleet import Fleet
-close = Fleet.close
+from pilot.manager.jobs import PlaceholderJobs
+close = PlaceholderJobs.close
 
 def slow(self, timeout):
     if timeout:
@@ -314,7 +313,7 @@ def slow(self, timeout):
     print("ending", flush=True)
     close(self, timeout)
 
-Fleet.close = slow
+PlaceholderJobs.close = slow
 with PilotManager() as manager:
     manager.submit_pilot({"cores_per_node": 2})
     tasks = manager.map(time.sleep, [60] * 10)

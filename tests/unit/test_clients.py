@@ -11,7 +11,7 @@ import pytest
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Engine
 from pilot.manager.clients import Clients
-from pilot.manager.handles import Pilot
+from pilot.manager.pilots import Pilot, change_pilot
 from pilot.states import PilotState
 
 Eventually = Callable[..., Any]
@@ -51,9 +51,9 @@ def test_clients_are_closed_once_the_last_one_first() -> None:
 @pytest.mark.parametrize("state", [PilotState.QUEUED, PilotState.FAILED, PilotState.DONE, PilotState.CANCELLED])
 def test_clients_are_closed_when_the_cluster_ends(state: PilotState, tmp_path: Path, eventually: Eventually) -> None:
     pilot = Pilot(None, "pilot-1", PilotDescription(cores_per_node=1), tmp_path)  # type: ignore[arg-type]
-    pilot._change(PilotState.ACTIVE, "")
+    change_pilot(pilot, PilotState.ACTIVE, "")
     pilot._clients.open(Cluster, {"address": "a"})
-    pilot._change(PilotState.DRAINING, "")
+    change_pilot(pilot, PilotState.DRAINING, "")
     assert said == [("connected", "a")]
-    pilot._change(state, "")
+    change_pilot(pilot, state, "")
     eventually(lambda: said[1:] == [("disconnected", "a")], 60)

@@ -20,7 +20,8 @@ import pytest
 from pilot import errors
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import PilotFailed, SessionError
-from pilot.manager.handles import Failed, Pilot, Task
+from pilot.manager.handles import Failed, Task, call_back, entry_of, first_cause, settle
+from pilot.manager.pilots import Pilot, change_pilot, update_pilot
 from pilot.resources import PLAIN, QPUInfo
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome, Spooled, TaskInfo
 from pilot.scheduling.records import FunctionRecord, TaskRecord
@@ -28,37 +29,37 @@ from pilot.states import PilotState, TaskState
 from pilot.wire.payload import Spool, dump_exception
 
 
-class FakeManager:
-    """What a Task asks of its manager."""
+class FakeKeeper:
+    """What a Task asks of its session."""
 
     def __init__(self) -> None:
         self.tasks: dict[int, Task] = {}
         self.is_foreign = False
-        self._spool = Spool(Path("/nowhere"))
+        self.spool = Spool(Path("/nowhere"))
 
-    def _info(self, task: Task) -> TaskInfo:
+    def info(self, task: Task) -> TaskInfo:
         return TaskInfo(id=task.id, name=task.name, state=task.state.value, pilot="p", worker="w")
 
-    def _value(self, outcome: Outcome) -> Any:
+    def value(self, outcome: Outcome) -> Any:
         if isinstance(outcome.value, Exception):  # the journal cannot be read
             raise outcome.value
         return outcome.value
 
-    def _check_process(self) -> None:
+    def check_process(self) -> None:
         if self.is_foreign:
             raise SessionError("forked")
 
 
 @pytest.fixture
 def make() -> Callable[..., Any]:
-    manager = FakeManager()
+    keeper = FakeKeeper()
 
     def make(count: int | None = None, **wishes: Any) -> Any:
         if count is not None:
             return [make() for _ in range(count)]
         terms = TaskDescription(function=len, **wishes).terms() if wishes else PLAIN
-        entry = TaskRecord(len(manager.tasks) + 1, FunctionRecord(1, "d", "work"), None, terms, None, 0.0)
-        task = manager.tasks[entry.id] = Task(manager, entry)  # type: ignore[arg-type]
+        entry = TaskRecord(len(keeper.tasks) + 1, FunctionRecord(1, "d", "work"), None, terms, None, 0.0)
+        task = keeper.tasks[entry.id] = Task(keeper, entry)  # type: ignore[arg-type]
         return task
 
     return make
@@ -67,10 +68,10 @@ def make() -> Callable[..., Any]:
 def finish(task: Task, value: Any = None, status: int = OK, stderr: str | None = None) -> None:
     """As the manager's thread does it."""
     states = {OK: TaskState.DONE, CANCELLED: TaskState.CANCELLED}
-    task._entry.state = states.get(status, TaskState.FAILED)
+    entry_of(task).state = states.get(status, TaskState.FAILED)
     data = dump_exception(value) if status == RAISED else pickle.dumps(value)
-    if task._settle(Outcome(task.id, status, 1.0, 0.5, data, None, stderr), None):
-        task._call_back()
+    if settle(task, Outcome(task.id, status, 1.0, 0.5, data, None, stderr), None):
+        call_back(task)
 
 
 def later(*calls: Callable[[], None]) -> threading.Thread:
@@ -137,7 +138,7 @@ def test_cancelled(make: Any) -> None:
 def test_dependency_failed_chains_the_cause(make: Any) -> None:
     first, after = make(), make()
     finish(first, ValueError("bad"), RAISED)
-    after._settle(None, Failed(errors.DependencyFailed, "it depends on task 1", 1))
+    settle(after, None, Failed(errors.DependencyFailed, "it depends on task 1", 1))
     with pytest.raises(errors.DependencyFailed, match="it depends on task 1") as caught:
         after.result()
     assert caught.value.dependency == 1
@@ -152,7 +153,7 @@ def test_the_error_of_the_last_link_has_the_first_cause(make: Any, links: int, h
     finish(head, ValueError("bad"), RAISED if how == "failed" else CANCELLED)
     for before, task in itertools.pairwise([head, *chain]):
         reason = f"it depends on task {before.id} (work), which failed"
-        task._settle(None, Failed(errors.DependencyFailed, reason, before.id, *before._first()))
+        settle(task, None, Failed(errors.DependencyFailed, reason, before.id, *first_cause(before)))
     error = chain[-1].exception()
     assert isinstance(error, errors.DependencyFailed)
     assert (error.task, error.dependency, error.first) == (links + 1, links, 1)
@@ -230,8 +231,8 @@ def test_await_ends_as_result_does(make: Any, end: str) -> None:
     status, value, wanted = ENDS[end]
 
     def over(task: Task) -> None:
-        if task._settle(Outcome(task.id, status, 1.0, 0.5, value, None, "complaint"), None):
-            task._call_back()
+        if settle(task, Outcome(task.id, status, 1.0, 0.5, value, None, "complaint"), None):
+            call_back(task)
 
     async def wait(task: Task) -> Any:
         asyncio.get_running_loop().call_soon(over, task)
@@ -260,7 +261,7 @@ def test_an_unfinished_task_of_a_forked_process_raises(make: Any) -> None:
     """Nobody could settle it there; one that was finished before has its result."""
     done, task = make(2)
     finish(done, 5)
-    task._manager.is_foreign = True
+    task._keeper.is_foreign = True
     for wait in (
         task.result,
         task.exception,
@@ -385,15 +386,15 @@ def test_repr(make: Any) -> None:
 
 def test_a_pilot_is_waited_for_until_its_devices_have_said_what_they_are(tmp_path: Path) -> None:
     described = PilotDescription(cores_per_node=1, qpus=["fake:manila", "aer"])
-    pilot = Pilot(FakeManager(), "pilot-1", described, tmp_path)  # type: ignore[arg-type]
+    pilot = Pilot(FakeKeeper(), "pilot-1", described, tmp_path)  # type: ignore[arg-type]
     assert pilot.wait(timeout=0.01) is PilotState.NEW
-    pilot._change(PilotState.ACTIVE, "")
+    change_pilot(pilot, PilotState.ACTIVE, "")
     assert pilot._is_starting({"fake:manila"})
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(pilot.wait)
-        pilot._devices_said((QPUInfo(name="fake:manila", qubits=0, problem="no key"),))  # has failed: is known
+        update_pilot(pilot, {}, (), (QPUInfo(name="fake:manila", qubits=0, problem="no key"),))  # has failed: is known
         assert waiting.result(timeout=60) is PilotState.ACTIVE
-    pilot._devices_said(())
-    pilot._change(PilotState.FAILED, "lost")
+    update_pilot(pilot, {}, (), ())
+    change_pilot(pilot, PilotState.FAILED, "lost")
     with pytest.raises(PilotFailed, match="lost"):
         pilot.wait()

@@ -13,7 +13,7 @@ import pytest
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import SessionError
 from pilot.manager import journal as journal_module
-from pilot.manager.journal import Journal, Reader, pack, unpack
+from pilot.manager.journal import Journal, pack, unpack
 from pilot.resources import PLAIN
 from pilot.results import OK, Spooled
 
@@ -26,7 +26,8 @@ class Book:
 
     def __init__(self, path: Path) -> None:
         self.marks: list[Any] = []
-        self.journal = Journal(path, self.marks.extend)
+        self.journal = Journal(path)
+        self.journal.start(self.marks.extend)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def check(journal: Journal) -> None:
 def test_rows_come_back(path: Path, book: Book) -> None:
     fill(book.journal)
     book.journal.close()
-    again = Journal(path, lambda marks: None)
+    again = Journal(path)
     check(again)
     again.close()
 
@@ -93,22 +94,24 @@ def test_rows_are_there_without_close(path: Path, book: Book, eventually: Eventu
     fill(book.journal)
     book.journal.mark("all")
     eventually(lambda: book.marks == ["all"])
-    second = Journal(path, lambda marks: None)  # as after kill -9: the first one is still open
+    second = Journal(path)  # as after kill -9: the first one is still open
     check(second)
     second.close()
 
 
-def test_values_and_output_are_read_beside_the_writer(path: Path, book: Book, eventually: Eventually) -> None:
+def test_single_rows_are_read_beside_the_writer(book: Book, eventually: Eventually) -> None:
     fill(book.journal)
     book.journal.mark("all")
     eventually(lambda: book.marks)
-    reader = Reader(path)
-    assert reader.value(1) == b"value"
-    assert reader.value(4) == Spooled("/g", 5)
-    assert reader.value(99) is None
-    assert reader.output(1) == ("out", "err")
-    assert reader.output(99) == ("", "")
-    reader.close()
+    journal = book.journal
+    assert journal.value(1) == b"value"
+    assert journal.value(4) == Spooled("/g", 5)
+    assert journal.value(99) is None
+    assert journal.output(1) == ("out", "err")
+    assert journal.output(99) == ("", "")
+    assert journal.work(2) == (Spooled("/f", 2**33), {})
+    assert journal.work(3) == (None, {1: True, 2: False})
+    assert journal.work(99) is None
 
 
 @pytest.mark.parametrize("value", [None, b"", b"pickle", Spooled("/ä/f", 2**40)], ids=repr)
@@ -120,7 +123,7 @@ def test_pack(value: Any) -> None:
 def test_any_number_of_rows(path: Path, book: Book, count: int) -> None:
     book.journal.extend("tasks", [task(id) for id in range(1, count + 1)])
     book.journal.close()
-    again = Journal(path, lambda marks: None)
+    again = Journal(path)
     assert [row.id for row in again.unfinished()] == list(range(1, count + 1))
     again.close()
 
@@ -206,5 +209,5 @@ def test_a_name_that_is_no_unicode_stops_nothing(book: Book, eventually: Eventua
 def test_what_is_no_journal(path: Path) -> None:
     path.write_bytes(b"something else entirely" * 100)
     with pytest.raises(SessionError, match=r"the journal .* cannot be used") as caught:
-        Journal(path, lambda marks: None)
+        Journal(path)
     assert caught.value.path == str(path)

@@ -1,24 +1,25 @@
-"""What the fleet makes of what launchers say. No process: a launcher that says what it is told to."""
+"""What becomes of placeholder jobs when launchers report their states. No process: a launcher that reports what the
+test says."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
-from pilot.manager.jobs import Fleet
+from pilot.manager.jobs import PlaceholderJobs
+from pilot.wire.session import SessionFolder
 
 Eventually = Callable[..., Any]
 
 
-class Told(Launcher):
-    """Says of every job what the test has written down."""
+class FakeLauncher(Launcher):
+    """Reports of every job what the test has written down."""
 
     poll_interval = 0.01
 
@@ -53,7 +54,9 @@ class Told(Launcher):
             raise self.trouble
 
 
-class Heard:
+class Observer:
+    """Writes down what it is told."""
+
     def __init__(self) -> None:
         self.started: list[str] = []
         self.ended: list[tuple[str, str, JobState]] = []
@@ -61,45 +64,61 @@ class Heard:
         #: Pilots whose agent is connected.
         self.agents: set[str] = set()
 
+    def job_started(self, pilot: str, native_id: str) -> None:
+        self.started.append(pilot)
+
+    def job_seen(self, pilot: str, text: str) -> None:
+        self.seen.append(text)
+
+    def job_ended(self, pilot: str, mark: str, reason: str, how: JobState = JobState.ENDED) -> None:
+        self.ended.append((pilot, reason, how))
+
+    def is_heard(self, pilot: str) -> bool:
+        return pilot in self.agents
+
 
 @pytest.fixture
-def launcher() -> Told:
-    return Told()
+def launcher() -> FakeLauncher:
+    return FakeLauncher()
 
 
 @pytest.fixture
-def heard() -> Heard:
-    return Heard()
+def heard() -> Observer:
+    return Observer()
 
 
 @pytest.fixture
-def fleet(launcher: Told, heard: Heard) -> Iterator[Fleet]:
-    one = Fleet(
-        lambda pilot, id: heard.started.append(pilot),
-        lambda pilot, mark, reason, how: heard.ended.append((pilot, reason, how)),
-        lambda pilot, words: heard.seen.append(words),
-        lambda pilot: pilot in heard.agents,
-    )
+def clock() -> list[Callable[[], float]]:
+    """The clock that is looked at."""
+    return [time.monotonic]
+
+
+@pytest.fixture
+def jobs(
+    launcher: FakeLauncher, heard: Observer, clock: list[Callable[[], float]], tmp_path: Path
+) -> Iterator[PlaceholderJobs]:
+    one = PlaceholderJobs(SessionFolder(tmp_path), lambda: clock[0]())
+    one.begin(heard)
     one._launchers["told"] = launcher
     yield one
     one.close(0.0)
 
 
 @pytest.fixture
-def start(fleet: Fleet, tmp_path: Path) -> Callable[..., None]:
+def start(jobs: PlaceholderJobs, tmp_path: Path) -> Callable[..., None]:
     def start(*pilots: str) -> None:
         for pilot in pilots:
             wanted = PilotDescription(resource="told://")
             job = Job(
                 pilot=pilot, command=(), environment={}, description=wanted, folder=tmp_path, log_path=tmp_path / "log"
             )
-            fleet.start(job, f"mark of {pilot}")
+            jobs.submit(job, f"mark of {pilot}")
 
     return start
 
 
 def test_jobs_asked_for_together_are_submitted_together(
-    start: Any, launcher: Told, heard: Heard, eventually: Eventually
+    start: Any, launcher: FakeLauncher, heard: Observer, eventually: Eventually
 ) -> None:
     launcher.refused = {"b"}
     start("a", "b", "c")
@@ -112,11 +131,11 @@ def test_jobs_asked_for_together_are_submitted_together(
     "trouble", [(JobState.UNKNOWN, "no controller"), OSError("no controller")], ids=["said", "raised"]
 )
 def test_what_is_not_known_ends_no_pilot(
-    trouble: Any, start: Any, fleet: Fleet, launcher: Told, heard: Heard, eventually: Eventually
+    trouble: Any, start: Any, jobs: PlaceholderJobs, launcher: FakeLauncher, heard: Observer, eventually: Eventually
 ) -> None:
     launcher.says = trouble
     start("a")
-    eventually(lambda: (fleet.look(), launcher.asked > 10)[1])
+    eventually(lambda: (jobs.look(), launcher.asked > 10)[1])
     assert heard.ended == [] and launcher.cancelled == []
     assert heard.seen == ["no controller"]
 
@@ -125,9 +144,9 @@ def test_what_is_not_known_ends_no_pilot(
 def test_a_missing_job_does_not_end_a_pilot_that_is_heard(
     pilot: str,
     start: Any,
-    fleet: Fleet,
-    launcher: Told,
-    heard: Heard,
+    jobs: PlaceholderJobs,
+    launcher: FakeLauncher,
+    heard: Observer,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -135,10 +154,10 @@ def test_a_missing_job_does_not_end_a_pilot_that_is_heard(
     launcher.says = (JobState.MISSING, "not known any more")
     heard.agents = {"a"}
     start(pilot)
-    eventually(lambda: (fleet.look(), launcher.asked > 10)[1])
+    eventually(lambda: (jobs.look(), launcher.asked > 10)[1])
     assert heard.ended == [] and launcher.cancelled == []
     heard.agents = set()
-    eventually(lambda: (fleet.look(), heard.ended)[1])
+    eventually(lambda: (jobs.look(), heard.ended)[1])
     assert heard.ended == [(pilot, "not known any more", JobState.ENDED)]
 
 
@@ -146,19 +165,20 @@ def test_a_missing_job_does_not_end_a_pilot_that_is_heard(
 def test_a_job_is_missing_anew_after_it_was_seen(
     state: JobState,
     start: Any,
-    fleet: Fleet,
-    launcher: Told,
-    heard: Heard,
+    jobs: PlaceholderJobs,
+    launcher: FakeLauncher,
+    heard: Observer,
     eventually: Eventually,
-    monkeypatch: pytest.MonkeyPatch,
+    clock: list[Callable[[], float]],
 ) -> None:
+
     now = [0.0]
-    monkeypatch.setattr("pilot.manager.jobs.time", SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep))
+    clock[0] = lambda: now[0]
 
     def looked(says: JobState) -> None:
         launcher.says, asked = (says, says.value), launcher.asked
         now[0] += 40.0
-        eventually(lambda: (fleet.look(), launcher.asked > asked and not fleet._looking.is_set())[1])
+        eventually(lambda: (jobs.look(), launcher.asked > asked and not jobs._looking.is_set())[1])
 
     start("a")
     eventually(lambda: heard.started)
@@ -171,50 +191,50 @@ def test_a_job_is_missing_anew_after_it_was_seen(
 
 @pytest.mark.parametrize("how", [JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED])
 def test_how_a_job_ended_is_handed_on_once(
-    how: JobState, start: Any, fleet: Fleet, launcher: Told, heard: Heard, eventually: Eventually
+    how: JobState, start: Any, jobs: PlaceholderJobs, launcher: FakeLauncher, heard: Observer, eventually: Eventually
 ) -> None:
     launcher.says = (how, "words")
     start("a")
-    eventually(lambda: (fleet.look(), heard.ended)[1])
-    fleet.look()
-    fleet.close(1.0)
+    eventually(lambda: (jobs.look(), heard.ended)[1])
+    jobs.look()
+    jobs.close(1.0)
     assert heard.ended == [("a", "words", how)]
     assert launcher.cancelled == ["job of a"]
 
 
 def test_an_end_is_handed_on_even_if_the_rest_cannot_be_cancelled(
-    start: Any, fleet: Fleet, launcher: Told, heard: Heard, eventually: Eventually
+    start: Any, jobs: PlaceholderJobs, launcher: FakeLauncher, heard: Observer, eventually: Eventually
 ) -> None:
     launcher.says, launcher.trouble = (JobState.TAKEN, "preempted"), OSError("scancel failed")
     start("a")
-    eventually(lambda: (fleet.look(), heard.ended)[1])
+    eventually(lambda: (jobs.look(), heard.ended)[1])
     assert heard.ended == [("a", "preempted", JobState.TAKEN)]
 
 
 def test_words_are_told_when_they_change(
-    start: Any, fleet: Fleet, launcher: Told, heard: Heard, eventually: Eventually
+    start: Any, jobs: PlaceholderJobs, launcher: FakeLauncher, heard: Observer, eventually: Eventually
 ) -> None:
     start("a")
-    eventually(lambda: (fleet.look(), launcher.asked > 3)[1])
+    eventually(lambda: (jobs.look(), launcher.asked > 3)[1])
     launcher.says = (JobState.RUNNING, "on c1")
-    eventually(lambda: (fleet.look(), len(heard.seen) > 1)[1])
+    eventually(lambda: (jobs.look(), len(heard.seen) > 1)[1])
     assert heard.seen == ["pending", "on c1"]
 
 
 def test_a_queued_job_that_is_stopped_is_cancelled_at_once(
-    start: Any, fleet: Fleet, heard: Heard, eventually: Eventually
+    start: Any, jobs: PlaceholderJobs, heard: Observer, eventually: Eventually
 ) -> None:
     """It has no agent yet that could end by itself."""
     start("a")
     eventually(lambda: heard.started)
-    fleet.stop("a")
-    eventually(lambda: (fleet.look(), heard.ended)[1], timeout=60)
+    jobs.stop("a")
+    eventually(lambda: (jobs.look(), heard.ended)[1], timeout=60)
 
 
 def test_a_job_that_is_stopped_before_it_was_submitted(
-    start: Any, fleet: Fleet, launcher: Told, heard: Heard, eventually: Eventually
+    start: Any, jobs: PlaceholderJobs, launcher: FakeLauncher, heard: Observer, eventually: Eventually
 ) -> None:
     start("a")
-    fleet.stop("a")
-    eventually(lambda: (fleet.look(), heard.ended)[1], timeout=60)
+    jobs.stop("a")
+    eventually(lambda: (jobs.look(), heard.ended)[1], timeout=60)
     assert launcher.submitted == [] or launcher.cancelled == ["job of a"]

@@ -1,0 +1,71 @@
+"""How the parts of a manager are put together, for a new session and for one that is opened again."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from pilot import registry
+from pilot.interfaces import Policy
+from pilot.manager import recovery
+from pilot.manager.jobs import PlaceholderJobs
+from pilot.manager.journal import Journal
+from pilot.manager.loop import ManagerLoop
+from pilot.manager.requests import PilotRequests
+from pilot.manager.resubmission import Resubmission
+from pilot.manager.state import SessionState
+from pilot.manager.submitting import Submitter
+from pilot.scheduling.controller import Controller
+from pilot.wire.addresses import listen
+from pilot.wire.session import Connection, SessionFolder
+
+
+class Parts(NamedTuple):
+    """What a manager consists of."""
+
+    state: SessionState
+    loop: ManagerLoop
+    requests: PilotRequests
+    submitter: Submitter
+    resubmission: Resubmission
+
+
+def open_parts(
+    folder: SessionFolder,
+    new: Connection | None,
+    *,
+    policy: str | Policy,
+    address: str | None,
+    ports: tuple[int, int] | None,
+    wait_for_pilot: float | None,
+) -> Parts:
+    """The parts of a manager; its loop is still to be started. When one fails, the folder and the port are free again.
+
+    Args:
+        folder: of the session.
+        new: the keys of a new session; None: the session in the folder is opened again.
+        policy: as for `PilotManager`, and so are the others.
+    """
+    with ExitStack() as undo:
+        undo.callback(folder.release)
+        before = folder.read_connection() if new is None else new
+        controller = Controller(registry.policy(policy), wait_for_pilot)
+        connection, server = listen(before, address, ports)
+        undo.callback(server.close)
+        journal = Journal(folder.journal_path)
+        undo.callback(journal.close)
+        state = SessionState(folder, journal, PlaceholderJobs(folder))
+        undo.callback(state.mailbox.close)
+        undo.callback(state.jobs.leave)
+        loop = ManagerLoop(state, controller, server)
+        folder.write_connection(connection)
+        if new is None:
+            restored = recovery.read(journal, folder.path)
+            recovery.record(journal, restored, folder.path)
+            loop.take_over(restored)
+        else:
+            journal.put("session", ("path", str(folder.path)))
+        submitter = Submitter(state)
+        parts = Parts(state, loop, PilotRequests(state, server, connection), submitter, Resubmission(state, submitter))
+        undo.pop_all()
+    return parts

@@ -1,0 +1,233 @@
+"""What the user's threads and the manager's thread both see of a session."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import threading
+import weakref
+
+import msgspec
+
+from pilot.descriptions import PilotDescription
+from pilot.errors import SessionError
+from pilot.manager.callbacks import Callbacks
+from pilot.manager.handles import Failed, Task, entry_of, outcome_of, settle
+from pilot.manager.jobs import PlaceholderJobs
+from pilot.manager.journal import Journal, Recorded, WorkerRow
+from pilot.manager.mailbox import Mailbox
+from pilot.manager.pilots import Pilot, Scaler, change_pilot
+from pilot.manager.recovery import Restored
+from pilot.resources import Terms
+from pilot.results import CANCELLED, Outcome, TaskInfo, Value
+from pilot.scheduling import events
+from pilot.scheduling.records import FunctionRecord, TaskRecord
+from pilot.states import TaskState, is_final
+from pilot.wire.payload import Spool
+from pilot.wire.session import SessionFolder
+
+log = logging.getLogger(__name__)
+
+#: Seconds that `Pilot.cancel` waits until the pilot's job is gone.
+JOB_SECONDS = 10.0
+
+
+_sessions: weakref.WeakSet[SessionState] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for state in list(_sessions):
+        state.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+class SessionState:
+    """The tables of one session; the `Keeper` of its handles.
+
+    The rule of the lock: one operation on one table (look up, add, ``list(...)``) is atomic and needs none. Who looks
+    and then writes what must be there once (a pilot's name, a function's number) holds `lock` meanwhile. The
+    manager's thread takes it too, so who holds it must not wait for that thread.
+
+    Who writes: the user's threads add tasks, pilots, scalers, functions and codes; the manager's thread adds pilots
+    and workers, ends tasks, and changes pilots and scalers.
+    """
+
+    def __init__(self, folder: SessionFolder, journal: Journal, jobs: PlaceholderJobs) -> None:
+        self.folder = folder
+        self.journal = journal
+        self.jobs = jobs
+        self.spool = Spool(folder.spool)
+        self.mailbox = Mailbox()
+        self.callbacks = Callbacks()
+        self.lock = threading.Lock()
+        self.tasks: dict[int, Task] = {}
+        self.pilots: dict[str, Pilot] = {}
+        self.scalers: dict[str, Scaler] = {}
+        #: By digest: what workers know a callable by, and its pickle.
+        self.functions: dict[str, FunctionRecord] = {}
+        self.codes: dict[str, bytes] = {}
+        #: The workers of which an outcome came.
+        self.workers: dict[str, WorkerRow] = {}
+        #: Terms that some pilot can serve, as far as is known; emptied whenever that may have changed.
+        self.servable: set[Terms] = set()
+        #: How many tasks have ended since the manager was made or attached.
+        self.finished = 0
+        self.task_ids = itertools.count(1)
+        self.pilot_ids = itertools.count(1)
+        self.is_closed = False
+        #: True in a process that was forked from the manager's.
+        self.is_foreign = False
+        _sessions.add(self)
+
+    # ---- may it be used -----------------------------------------------------------------------------------------
+
+    def check_process(self) -> None:
+        """Raise SessionError in a process that was forked from the manager's: none of its threads are here."""
+        if self.is_foreign:
+            raise SessionError(
+                "this process was forked from the one that has the manager: only that one can use it. Submit and wait "
+                "there, or make a manager of its own here",
+                path=str(self.folder.path),
+            )
+
+    def check_open(self) -> None:
+        """The same, and when the manager is closed."""
+        self.check_process()
+        if self.is_closed:
+            raise SessionError(
+                "the manager is closed: make a new one, or attach to the session", path=str(self.folder.path)
+            )
+
+    def forked(self) -> None:
+        """In a forked child, which must not keep the session from others."""
+        self.is_foreign = True
+        self.servable = set()  # the next submit looks closer
+        self.lock = threading.Lock()
+        self.journal.forked()
+        self.folder.release()
+
+    # ---- what handles ask ---------------------------------------------------------------------------------------
+
+    def post(self, item: events.Event | events.Command) -> None:
+        """Leave it for the manager's thread; not in a forked process."""
+        self.check_process()
+        if not isinstance(item, events.CancelAsked):
+            self.servable.clear()
+        self.mailbox.put(item)
+
+    def is_own_thread(self) -> bool:
+        """True in a thread that must not wait for the manager's."""
+        return self.mailbox.is_own_thread()
+
+    def value(self, outcome: Outcome) -> Value:
+        """What the outcome of a task has, which may be in the journal only."""
+        return self.journal.value(outcome.task) if isinstance(outcome, Recorded) else outcome.value
+
+    def info(self, task: Task) -> TaskInfo:
+        """The record of a task."""
+        entry, outcome = entry_of(task), outcome_of(task)
+        pilot, worker = self.pilots.get(entry.pilot or ""), self.workers.get(entry.worker or "")
+        stdout, stderr = (outcome.stdout, outcome.stderr) if outcome is not None else (None, None)
+        if stdout is None and stderr is None and isinstance(outcome, Recorded):
+            stdout, stderr = self.journal.output(task.id)
+        ran = outcome if outcome is not None and outcome.started > 0 else None
+        return TaskInfo(
+            id=entry.id,
+            name=task.name,
+            state=entry.state.value,
+            pilot=pilot.name if pilot is not None else None,
+            host=worker.host if worker is not None else None,
+            node=worker.node if worker is not None else None,
+            gpus=worker.gpus if worker is not None else (),
+            qpu=worker.qpu if worker is not None else None,
+            worker=entry.worker,
+            submitted=entry.submitted,
+            bound=entry.bound or None,
+            started=ran.started if ran is not None else None,
+            finished=ran.started + ran.seconds if ran is not None else None,
+            seconds=ran.seconds if ran is not None else None,
+            attempts=entry.attempts,
+            stdout=stdout or "",
+            stderr=stderr or "",
+        )
+
+    def add_nodes(self, pilot: str, count: int) -> None:
+        """Ask for a further job of so many nodes, which join this pilot. Does not block."""
+        self.check_open()
+        self.jobs.add_nodes(pilot, self.pilots[pilot].description, count)
+
+    def wait_job_ended(self, pilot: str) -> None:
+        """Wait, for some seconds at most, until the pilot's job is gone."""
+        self.jobs.wait_ended(pilot, JOB_SECONDS)
+
+    # ---- tasks and pilots ---------------------------------------------------------------------------------------
+
+    def new_pilot(self, wanted: PilotDescription, ancestors: tuple[str, ...] = (), *, by_user: bool = False) -> Pilot:
+        """A pilot with a new id, written into the journal. `PilotAsked` is still to be posted.
+
+        Raises:
+            DescriptionError: the user asks for it (``by_user``), and another pilot that is not over has its name.
+        """
+        with self.lock:
+            present = (pilot for pilot in self.pilots.values() if not is_final(pilot.state))
+            if by_user and any(wanted.name in (pilot.name, pilot.id) for pilot in present):
+                raise wanted.wrong("name", "a name that no other pilot of this manager has")
+            pilot = self._add_pilot(f"pilot-{next(self.pilot_ids)}", wanted, ancestors)
+        self.journal.put("pilots", (pilot.id, msgspec.msgpack.encode(wanted), ""))
+        return pilot
+
+    def _add_pilot(self, id: str, description: PilotDescription, ancestors: tuple[str, ...]) -> Pilot:
+        log_path = self.folder.path / "pilots" / id / "agent.log"
+        pilot = self.pilots[id] = Pilot(self, id, description, log_path, ancestors)
+        self.servable.clear()
+        return pilot
+
+    def add_task(self, entry: TaskRecord) -> Task:
+        """A new task, left for the manager's thread; cancelled at once when that has ended."""
+        task = self.tasks[entry.id] = Task(self, entry)
+        self.mailbox.put_task(entry)
+        if self.mailbox.is_over:
+            self.cancel_late_tasks()
+        return task
+
+    def cancel_late_tasks(self) -> None:
+        """Cancel the tasks that were submitted while the manager was being closed."""
+        for entry in self.mailbox.take_late_tasks():
+            entry.state = TaskState.CANCELLED
+            self.spool.discard(entry.payload)  # it is in no journal
+            self.end_task(entry, Outcome(entry.id, CANCELLED, 0.0, 0.0), None)
+
+    def end_task(self, entry: TaskRecord, outcome: Outcome | None, failed: Failed | None) -> None:
+        """A task has ended. Whatever goes wrong here concerns no other task."""
+        entry.payload = None  # its file stays: a task that has failed may be submitted again
+        self.finished += 1
+        try:
+            task = self.tasks[entry.id]
+            if settle(task, outcome, failed):
+                self.callbacks.add(task)
+        except Exception:
+            log.exception("the end of task %d cannot be told", entry.id)
+
+    # ---- an attached session ------------------------------------------------------------------------------------
+
+    def take_over(self, restored: Restored) -> None:
+        """Take over what the journal of the manager before says. Before the manager's thread runs."""
+        for function, code in restored.functions:
+            self.functions[function.digest] = function
+            self.codes[function.digest] = code
+        self.workers = restored.workers
+        self.pilot_ids = itertools.count(len(restored.pilots) + 1)
+        self.task_ids = itertools.count(restored.last_task + 1)
+        self.jobs.numbers = itertools.count(restored.last_job + 1)
+        for pilot in restored.pilots:
+            handle = self._add_pilot(pilot.id, pilot.description, pilot.ancestors)
+            change_pilot(handle, pilot.state, pilot.reason)
+        for entry, outcome, failed in restored.tasks:
+            task = self.tasks[entry.id] = Task(self, entry)
+            if outcome is not None or failed is not None:
+                settle(task, outcome, failed)
+            else:
+                self.mailbox.put_task(entry)

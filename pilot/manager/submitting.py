@@ -1,0 +1,274 @@
+"""From a callable or a description to submitted tasks: checked, pickled, with what they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pilot import registry
+from pilot.descriptions import TaskDescription
+from pilot.errors import DescriptionError, NoPilotError
+from pilot.interfaces import Offer, Prepared, WorkFunction
+from pilot.manager.handles import Task, is_kept_by
+from pilot.manager.pilots import Pilot, Scaler
+from pilot.manager.state import SessionState
+from pilot.registry import devices
+from pilot.resources import SLOT, Capacity, QPUInfo, Terms
+from pilot.results import Value
+from pilot.scheduling import events
+from pilot.scheduling.fitting import described, is_meant, unservable
+from pilot.scheduling.records import FunctionRecord, TaskRecord
+from pilot.states import PilotState, is_final
+from pilot.wire import payload
+from pilot.wire.callables import Snapshot, is_immutable, name_of
+from pilot.wire.session import memory_of
+from pilot.worker import mpi
+from pilot.worker.programs import run_executable
+
+log = logging.getLogger(__name__)
+
+#: A warning is logged when a function of so many bytes is pickled again and again.
+LARGE_FUNCTION = 1 << 20
+
+
+class _Known(NamedTuple):
+    """A callable that was submitted, and need not be pickled again while its snapshot holds."""
+
+    work: weakref.ref[Any]
+    snapshot: Snapshot
+    function: FunctionRecord
+
+
+class Submitter:
+    """Makes tasks of one session, and knows the callables that were submitted. Any thread may call it."""
+
+    def __init__(self, state: SessionState) -> None:
+        self._state = state
+        #: By the id of a callable that is alive.
+        self._known: dict[int, _Known] = {}
+        #: Of objects that never change.
+        self._constants: dict[Any, FunctionRecord] = {}
+        #: Digests of the large functions that were logged.
+        self._large: set[str] = set()
+
+    # ---- tasks ------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        work: Callable[..., Any] | FunctionRecord,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        terms: Terms,
+        name: str | None = None,
+        after: Sequence[Task] = (),
+        weight: float = 1.0,
+    ) -> Task:
+        """One task: ``work(*args, **kwargs)``.
+
+        Args:
+            work: a callable, or what `function` returned for one.
+            args: its arguments, tasks among them at any depth.
+            kwargs: the same, by name.
+            terms: what it takes.
+            name: of the task; None: the function's.
+            after: tasks that have to end first.
+            weight: how long it takes, in units that are the same for all tasks of the function.
+        """
+        state = self._state
+        if state.is_closed or terms not in state.servable:
+            self.check_servable(terms)
+        function = work if isinstance(work, FunctionRecord) else self.function(work)
+        value: Value = None
+        needs: dict[int, bool | int] | None = None
+        if args or kwargs:
+            value, found = self._dump_arguments(args, kwargs, function.name)
+            if found:
+                needs = dict.fromkeys(found, True)
+        if after:
+            needs = {task.id: False for task in after} | (needs or {})
+        id = next(state.task_ids)
+        return state.add_task(TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight))
+
+    def submit_described(self, wanted: TaskDescription) -> Task:
+        """The task of a description."""
+        after = self._dependencies(wanted)
+        if wanted.circuit is not None:
+            return self._submit_circuit(wanted, after)
+        function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
+        if wanted.executable:
+            function = run_executable
+            args = (wanted.executable, wanted.environment, wanted.working_directory)
+            name = name or Path(wanted.executable[0]).name
+        elif wanted.mpi:
+            function = mpi.run_program
+            args = (wanted.mpi, wanted.environment, wanted.working_directory)
+            name = name or Path(wanted.mpi[0]).name
+        elif wanted.ranks:
+            name = name or name_of(function)
+            args, kwargs = (payload.dump_function(function), args, kwargs), {}
+            function = mpi.run_function
+        return self.submit(function, args, kwargs, wanted.terms(), name, after)
+
+    def _dependencies(self, wanted: TaskDescription) -> Sequence[Task]:
+        after: Sequence[Any] = [wanted.depends_on] if isinstance(wanted.depends_on, Task) else wanted.depends_on
+        for task in after:
+            if not isinstance(task, Task):
+                raise wanted.wrong("depends_on", "tasks of this manager")
+            if not is_kept_by(task, self._state):
+                raise DescriptionError(f"depends_on: task {task.id} is another manager's")
+        return after
+
+    def _submit_circuit(self, wanted: TaskDescription, after: Sequence[Task]) -> Task:
+        """One task for each part of the circuit's work and, when there are several, one that combines them."""
+        plain = wanted.terms()
+        prepared: Prepared = _kind("circuit")(wanted, self._offer(plain))
+        terms = msgspec.structs.replace(
+            plain,
+            resources=prepared.resources,
+            others=prepared.others,
+            simulator=prepared.simulator,
+            facts=prepared.facts,
+            min_fidelity=wanted.min_fidelity or 0.0,
+        )
+        if terms not in self._state.servable:
+            self.check_servable(terms, prepared.note)
+        name = wanted.name or prepared.name
+        if prepared.combine is None:
+            (part,) = prepared.parts
+            return self.submit(part.function, part.args, {}, terms, name, after, part.weight)
+        parts = [
+            self.submit(part.function, part.args, {}, terms, f"{name} {number}", after, part.weight)
+            for number, part in enumerate(prepared.parts)
+        ]
+        combined = msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None)
+        whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, combined, name)
+        self.join(whole, parts)
+        return whole
+
+    def join(self, whole: Task, parts: Sequence[Task]) -> None:
+        """The parts serve nothing but this task: they are cancelled when it ends without them."""
+        whole.parts = tuple(parts)
+        whole.add_done_callback(self.cancel_parts)
+
+    def cancel_parts(self, whole: Future[Any]) -> None:
+        """Cancel the parts of a task that have not ended."""
+        assert isinstance(whole, Task)
+        if left := [part.id for part in whole.parts if not part.done()]:
+            self._state.post(events.CancelAsked(left))
+
+    def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
+        spool = self._state.spool
+        with payload.collecting() as found:
+            value = payload.dump((args, kwargs), spool, f"an argument of {name}")
+        for task in found.values():
+            if not is_kept_by(task, self._state):
+                spool.discard(value)
+                raise DescriptionError(f"task {task.id} among the arguments of {name} is another manager's")
+        return value, found
+
+    # ---- functions --------------------------------------------------------------------------------------------
+
+    def function(self, work: Callable[..., Any]) -> FunctionRecord:
+        """What the workers know this callable by, as it is now."""
+        known = self._known.get(id(work))
+        if known is not None and known.work() is work and known.snapshot.holds(work):
+            return known.function
+        if is_immutable(work):
+            if (constant := self._constants.get(work)) is None:
+                constant = self._constants[work] = self._register(work, payload.dump_function(work))
+            return constant
+        if not callable(work):
+            raise DescriptionError(f"a callable or a TaskDescription is wanted, {work!r} was given", given=work)
+        snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
+        function = self._register(work, payload.dump_function(work))
+        if snapshot is not None:
+            key, all_known = id(work), self._known
+            all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
+        return function
+
+    def _register(self, work: Callable[..., Any], code: bytes) -> FunctionRecord:
+        state, digest = self._state, hashlib.blake2b(code, digest_size=16).hexdigest()
+        with state.lock:
+            function = state.functions.get(digest)
+            if function is None:
+                function = FunctionRecord(len(state.functions) + 1, digest, name_of(work))
+                if isinstance(work, WorkFunction) and work.weighs_seconds:
+                    function.seconds = 1.0
+                state.codes[digest] = code
+                state.functions[digest] = function
+                state.journal.put("functions", (function.id, digest, function.name, code))
+            elif len(code) > LARGE_FUNCTION and digest not in self._large:
+                self._large.add(digest)
+                log.warning(
+                    "function %s takes %s bytes along and is pickled at each submission, since it reads what can "
+                    "change in place: give large data as an argument, or submit all calls at once with map",
+                    function.name,
+                    f"{len(code):,}",
+                )
+        return function
+
+    # ---- what the pilots have ---------------------------------------------------------------------------------
+
+    def check_servable(self, terms: Terms, note: str = "") -> None:
+        """Raise NoPilotError, with the ``note``, when no pilot, present or asked for, could ever serve such a task.
+
+        Raises:
+            SessionError: the manager is closed, or this process was forked from the manager's.
+        """
+        state = self._state
+        state.check_open()
+        capacities = [_capacity(pilot) for pilot in list(state.pilots.values())]
+        for scaler in self._scalers():
+            wanted = scaler.scaling.description
+            names = (wanted.name,) if wanted.name else ()
+            title = f"another {wanted.name or 'pilot'}"
+            capacities.append(described(wanted, memory_of(wanted), names, title, devices(wanted)))
+        reason = unservable(terms, capacities)
+        if reason is not None:
+            raise NoPilotError(f"no pilot could ever serve this task: {reason}" + (f"; {note}" if note else ""))
+        state.servable.add(terms)
+
+    def _scalers(self) -> list[Scaler]:
+        return [scaler for scaler in list(self._state.scalers.values()) if scaler.over is None]
+
+    def _offer(self, terms: Terms) -> Offer:
+        """What the pilots that are not over and may run such a task have, as far as it is known."""
+        pilots = [pilot for pilot in list(self._state.pilots.values()) if not is_final(pilot.state)]
+        wanted = [one.description for one in pilots if is_meant(terms, one.names, one.description.labels)]
+        scaled = [scaler.scaling.description for scaler in self._scalers()]
+        wanted += [one for one in scaled if is_meant(terms, (one.name,) if one.name else (), one.labels)]
+        known: dict[str, QPUInfo | None] = {name: None for one in wanted for name in devices(one)}
+        active = (pilot for pilot in pilots if pilot.state is PilotState.ACTIVE)
+        known.update({info.name: info for pilot in active for info in pilot.qpus if info.name in known})
+        return Offer(
+            devices=known,
+            cores=sum(one.cores * one.number_of_nodes for one in wanted),
+            cores_per_node=max((one.cores for one in wanted), default=1),
+            gpus=sum(one.gpus_per_node * one.number_of_nodes for one in wanted),
+        )
+
+
+def _capacity(pilot: Pilot) -> Capacity:
+    """What was asked for, as far as a user's thread can know it."""
+    state, wanted = pilot.state, pilot.description
+    over = state.value if is_final(state) or state is PilotState.DRAINING else None
+    if is_final(state) and pilot.reason not in ("", state.value):
+        over = f"{over} ({pilot.reason})"
+    capacity = described(wanted, memory_of(wanted), pilot.names, pilot.name, devices(wanted))
+    return capacity._replace(over=over, qpus={**capacity.qpus, **{info.name: info for info in pilot.qpus}})
+
+
+@cache
+def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
+    """What prepares tasks of this kind; to look it up takes as long as to submit ten tasks."""
+    found: Callable[[TaskDescription, Offer], Prepared] = registry.load("pilot.kinds", name)
+    return found

@@ -1,0 +1,152 @@
+"""Tasks on the manager's side: new ones are recorded and their dependencies looked up, and they are ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from pilot import errors
+from pilot.manager.handles import Failed, first_cause, outcome_of
+from pilot.manager.journal import pack
+from pilot.manager.state import SessionState
+from pilot.resources import Terms
+from pilot.results import CANCELLED, OK, Attempt, Spooled, Value
+from pilot.scheduling import events
+from pilot.scheduling.records import TaskRecord
+from pilot.states import TaskState
+
+log = logging.getLogger(__name__)
+
+_STATES = {OK: "done", CANCELLED: "cancelled"}
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def _failed(link: events.Link) -> Failed:
+    return Failed(errors.DependencyFailed, link.reason, link.cause, link.first, link.links)
+
+
+def _failed_row(entry: TaskRecord, failed: Failed) -> tuple[Any, ...]:
+    error = msgspec.json.encode((failed.kind.__name__, *failed[1:])).decode()
+    where = (entry.pilot, entry.worker, entry.bound)
+    return (entry.id, "failed", None, *where, None, None, None, None, None, error)
+
+
+class TaskRecorder:
+    """Writes tasks into the journal as they come and as they end. For the manager's thread."""
+
+    def __init__(self, state: SessionState) -> None:
+        self._state = state
+        self._journal = state.journal
+        #: Ids of the `Terms` in the journal.
+        self.terms: dict[Terms, int] = {}
+
+    def take(self, entries: list[TaskRecord]) -> list[TaskRecord]:
+        """Record new tasks. Those that depend on a task that has failed end here; the others are returned."""
+        self._record(entries)
+        new: list[TaskRecord] = []
+        failed: list[events.Link] = []
+        for entry in entries:
+            if entry.needs and (link := self._resolve(entry)) is not None:
+                self._state.end_task(entry, None, _failed(link))  # now, for those behind it may depend on it
+                failed.append(link)
+            else:
+                new.append(entry)
+        if failed:
+            self._record_dependents(failed)
+        return new
+
+    def _resolve(self, entry: TaskRecord) -> events.Link | None:
+        """Look up the tasks that a new one needs; how it fails when one of them did."""
+        for id, reference in (entry.needs or {}).items():
+            task = self._state.tasks[id]
+            outcome = outcome_of(task)
+            if not task.done():
+                entry.blockers = entry.blockers or set()
+                entry.blockers.add(id)
+            elif outcome is None or outcome.status != OK:
+                entry.state = TaskState.FAILED
+                how = "was cancelled" if task.cancelled() else "failed"
+                reason = f"it depends on task {id} ({task.name}), which {how} before"
+                return events.Link(entry, reason, id, *first_cause(task))
+            elif reference:
+                entry.take_value(id, self._state.value(outcome))
+        return None
+
+    def settle(self, command: events.Settle) -> None:
+        """End tasks with their outcomes."""
+        rows, spent = [], list[Value]()
+        for entry, outcome in command.pairs:
+            if outcome.status == OK and isinstance(entry.payload, Spooled):
+                spent.append(entry.payload)
+            self._state.end_task(entry, outcome, None)
+            rows.append(
+                (
+                    entry.id,
+                    _STATES.get(outcome.status, "failed"),
+                    outcome.status,
+                    entry.pilot,
+                    entry.worker,
+                    entry.bound,
+                    outcome.started,
+                    outcome.seconds,
+                    pack(outcome.value),
+                    outcome.stdout,
+                    outcome.stderr,
+                    None,
+                )
+            )
+        self._journal.extend("results", rows)
+        for value in spent:  # not before the result is safe: until then the task may have to run again
+            self._journal.mark(partial(self._state.spool.discard, value))
+
+    def fail(self, command: events.Fail) -> None:
+        """End tasks with an error."""
+        log.warning("%d task(s) failed: %s: %s", len(command.entries), command.error, command.reason)
+        failed = Failed(getattr(errors, command.error), command.reason)
+        # some have ended when this command stands for one that could not be carried out to its end
+        entries = [entry for entry in command.entries if not self._state.tasks[entry.id].done()]
+        for entry in entries:
+            self._state.end_task(entry, None, failed)
+        self._journal.extend("results", [_failed_row(entry, failed) for entry in entries])
+
+    def fail_dependents(self, command: events.FailDependents) -> None:
+        """End tasks with those that they depend on."""
+        for link in command.failed:
+            self._state.end_task(link.entry, None, _failed(link))
+        self._record_dependents(command.failed)
+
+    def _record_dependents(self, failed: Sequence[events.Link]) -> None:
+        log.warning("%d task(s) failed with what they depend on: %s", len(failed), failed[0].reason)
+        self._journal.extend("results", [_failed_row(link.entry, _failed(link)) for link in failed])
+
+    def record_attempt(self, command: events.RecordAttempt) -> None:
+        """An attempt did not count."""
+        entry = command.entry
+        number = len(entry.attempts) + 1
+        attempt = Attempt(
+            number=number,
+            pilot=command.pilot,
+            worker=entry.worker or "",
+            reason=command.reason,
+            ended=time.time(),
+            batch=command.batch,
+        )
+        entry.attempts = (*entry.attempts, attempt)
+        row = (entry.id, number, attempt.pilot, attempt.worker, attempt.reason, attempt.ended, attempt.batch)
+        self._journal.put("attempts", row)
+
+    def _record(self, entries: list[TaskRecord]) -> None:
+        rows = []
+        for entry in entries:
+            terms = self.terms.get(entry.terms)
+            if terms is None:
+                terms = self.terms[entry.terms] = len(self.terms) + 1
+                self._journal.put("terms", (terms, _encode(entry.terms)))
+            needs = _encode(entry.needs) if entry.needs else None
+            rows.append((entry.id, entry.function.id, pack(entry.payload), terms, entry.name, entry.submitted, needs))
+        self._journal.extend("tasks", rows)

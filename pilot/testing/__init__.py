@@ -1,0 +1,1 @@
+"""Runs in the tests of plugins: contract suites to subclass. Needs pytest."""
