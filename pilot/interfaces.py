@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
-from pilot.descriptions import PilotDescription
+from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.resources import SLOT, Candidate, CircuitFacts, Option, QPUEstimate, QPUInfo, QPUTable, Resources, Terms
 
 if TYPE_CHECKING:
@@ -435,6 +435,8 @@ class QPU(ABC):
 
 
 # ---- kinds of tasks -------------------------------------------------------------------------------------------
+#
+# A package adds a kind with an entry point of the group ``pilot.kinds``: a function as `Kind` describes it.
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -508,6 +510,25 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     facts: CircuitFacts | None = None
     #: What else to say where no pilot can serve it.
     note: str = ""
+
+
+class Kind(Protocol):
+    """Makes the tasks of a description whose ``kind`` is the name of its entry point.
+
+    It is called in the user's process and thread, before anything is sent; what it returns is pickled for the workers.
+    For example the sum of a function's values, a part for each::
+
+        def total(description: TaskDescription, offer: Offer) -> Prepared:
+            parts = tuple(Part(function=description.function, args=(one,)) for one in description.args)
+            return Prepared(name="total", parts=parts, combine=Part(function=sum, args=()))
+    """
+
+    def __call__(self, description: TaskDescription, offer: Offer, /) -> Prepared:
+        """The tasks.
+
+        Raises:
+            DescriptionError: a field has a value that this kind does not allow.
+        """
 
 
 # ---- policies -------------------------------------------------------------------------------------------------
