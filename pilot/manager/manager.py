@@ -335,6 +335,18 @@ class PilotManager:
             )
         return explain(task, self._loop.explain(entry_of(task)))
 
+    def write_events(self, path: str | os.PathLike[str]) -> None:
+        """Write the last events of the session to a file, for the report of a fault. Blocks.
+
+        They tell of pilots, tasks and when they ran, without arguments and results. After an error of the manager's
+        own they are written by themselves, to ``events-1.msgpack`` in `session_dir`.
+
+        Raises:
+            SessionError: it cannot be written.
+        """
+        self._state.check_process()
+        self._loop.write_events(Path(path))
+
     # ---- the end ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
