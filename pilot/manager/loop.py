@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import zmq
@@ -25,6 +25,7 @@ from pilot.manager.faults import EventRing
 from pilot.manager.pilots import change_pilot, pilot_asked
 from pilot.manager.recovery import Restored, RestoredPilot
 from pilot.manager.state import SessionState
+from pilot.manager.status import Status, status_of
 from pilot.manager.tasks import TaskRecorder
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
@@ -44,27 +45,6 @@ ROOM_SECONDS, MOST_ROOM_SECONDS = 1.0, 60.0
 MOST_FAULTS = 5
 #: Lines, and bytes at most, of the log of an agent that has never reported.
 TAIL_LINES, TAIL_BYTES = 4, 800
-
-
-class PilotStatus(NamedTuple):
-    """A pilot, for the display."""
-
-    name: str
-    engine: str
-    state: PilotState
-    #: Tasks that ended there, and those that it has now.
-    finished: int
-    sent: int
-    #: Why it is not active: what the resource manager says of its job, or why it failed.
-    note: str
-
-
-class Status(NamedTuple):
-    """A session, for the display."""
-
-    tasks: int
-    finished: int
-    pilots: list[PilotStatus]
 
 
 @contextlib.contextmanager
@@ -153,7 +133,7 @@ class ManagerLoop:
 
     def status(self) -> Status:
         """Tasks and pilots now."""
-        return self._state.mailbox.ask(self._status)
+        return self._state.mailbox.ask(lambda: status_of(self._state, self._controller))
 
     def close(self, timeout: float) -> None:
         """Cancel every task, tell every agent to end, see to it that they do, and end. Blocks."""
@@ -337,19 +317,6 @@ class ManagerLoop:
                 log.warning("there is room in %s again: %d task(s) run again", spool.folder, len(waiting))
                 self._room_at = None
                 self._feed(events.RoomSeen())
-
-    def _status(self) -> Status:
-        rows = []
-        for pilot in list(self._state.pilots.values()):
-            known, note = self._controller.pilots.by_id.get(pilot.id), ""
-            if pilot.state is PilotState.FAILED:
-                note = pilot.reason
-            elif pilot.state in (PilotState.NEW, PilotState.QUEUED):
-                note = pilot.job
-            finished = known.finished if known is not None else 0
-            sent = sum(len(one.entries) for one in known.sent.values()) if known is not None else 0
-            rows.append(PilotStatus(pilot.name, pilot.description.engine, pilot.state, finished, sent, note))
-        return Status(len(self._state.tasks), self._state.finished, rows)
 
     # ---- what jobs do (in the thread of the jobs) ---------------------------------------------------------------
 

@@ -159,7 +159,7 @@ def test_a_batch_that_could_not_be_sent_is_sent_again(manager: PilotManager, tim
     assert (task.result(60), manager.get_results(others)) == (3, list(range(5)))
     assert [one.reason for one in task.info.attempts] == ["it could not be sent: MemoryError: no room"] * times
     kept = [type(event).__name__ for _, event in read(manager.session_dir / "events-1.msgpack")]
-    assert kept[0] == "PilotAsked" and "TasksSubmitted" in kept
+    assert {"PilotAsked", "PilotReady", "TasksSubmitted"} <= set(kept)
     manager.write_events(manager.session_dir / "asked.msgpack")
     assert len(read(manager.session_dir / "asked.msgpack")) > len(kept)
 
