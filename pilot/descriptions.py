@@ -1,6 +1,6 @@
 """What is wanted: pilots and tasks, checked when they are built.
 
-Read next: ``interfaces.py`` (who serves these) and ``manager.py``.
+Read next: ``interfaces/`` (who serves these) and ``manager.py``.
 """
 
 from __future__ import annotations

@@ -36,17 +36,8 @@ class WorkerProcesses:
         wake: Callable[[], None],
         on_broken: Callable[[str], None],
     ) -> None:
-        """Make it.
-
-        Args:
-            engine: where the workers run.
-            server: where the other nodes' processes are connected.
-            keys: of the session.
-            settings: of the agent.
-            spool: folder for large results.
-            wake: makes the agent's thread look at `exits`; any thread may call it.
-            on_broken: called in any thread when the engine cannot go on.
-        """
+        """Make it; the arguments are those of `WorkerPool`, and ``on_broken`` is called in any thread when the engine
+        cannot go on."""
         self._engine = engine
         self._server = server
         self._keys = keys

@@ -52,10 +52,8 @@ def ask(*command: str, seconds: float | None = None) -> str:
     try:
         output, errors = child.communicate(timeout=seconds)
     except subprocess.TimeoutExpired as error:
-        for number, grace in (
-            (signal.SIGINT, 1.0),
-            (signal.SIGKILL, None),
-        ):  # a command that has a job step ends it when interrupted
+        # interrupted first: a command that has started a job step ends it then
+        for number, grace in ((signal.SIGINT, 1.0), (signal.SIGKILL, None)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
