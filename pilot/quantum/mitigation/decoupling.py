@@ -21,7 +21,7 @@ from qiskit.transpiler.passes import (
 
 from pilot.errors import DescriptionError
 from pilot.quantum.durations import timed
-from pilot.quantum.mitigation.stage import Device, Planned, Stage, each
+from pilot.quantum.mitigation.stage import Device, Planned, Shots, Stage, each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,11 +88,7 @@ class DynamicalDecoupling(Stage):
             )
 
     def plan(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | Sequence[int | None] | None,
-        device: Device,
-        seed: int | None = None,
+        self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None
     ) -> Planned:
         """As many circuits, padded.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,12 @@ class Program:
             DescriptionError: there is no such format, or it cannot express the circuit: the message names the
                 instruction.
         """
-        text: str = _writer(format or self._format)(self._circuit)
+        format = format or self._format
+        if format not in TEXT_FORMATS:
+            raise DescriptionError(
+                f"format: {format!r} was given; allowed: {', '.join(TEXT_FORMATS)}", field="format", given=format
+            )
+        text: str = import_module(f"pilot.quantum.programs.{format}").dumps(self._circuit)
         return text
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -197,19 +203,3 @@ def _load_untrusted(program: Any, format: str | None) -> Program:
     from pilot.quantum.programs.sandbox import parse_apart
 
     return Program(parse_apart(text, format), format)
-
-
-def _writer(format: str) -> Any:
-    if format == "openqasm2":
-        from pilot.quantum.programs.openqasm2 import dumps
-    elif format == "openqasm3":
-        from pilot.quantum.programs.openqasm3 import dumps
-    elif format == "originir":
-        from pilot.quantum.programs.originir import dumps
-    elif format == "qir":
-        from pilot.quantum.programs.qir import dumps
-    else:
-        raise DescriptionError(
-            f"format: {format!r} was given; allowed: {', '.join(TEXT_FORMATS)}", field="format", given=format
-        )
-    return dumps
