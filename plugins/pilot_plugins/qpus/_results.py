@@ -30,6 +30,7 @@ def in_registers(circuit: QuantumCircuit) -> QuantumCircuit:
     from qiskit.circuit import ClassicalRegister, ControlFlowOp
 
     from pilot.quantum.expectation import free_name
+    from pilot.quantum.programs.definitions import append
 
     if tells_all_bits(circuit):
         return circuit
@@ -45,9 +46,7 @@ def in_registers(circuit: QuantumCircuit) -> QuantumCircuit:
     register = ClassicalRegister(circuit.num_clbits, free_name(circuit, "c"))
     result.add_register(*circuit.qregs, register)
     new = dict(zip(circuit.clbits, register, strict=True))
-    for entry in circuit.data:
-        result._append(entry.replace(clbits=[new[bit] for bit in entry.clbits]))
-    return result
+    return append(result, (entry.replace(clbits=[new[bit] for bit in entry.clbits]) for entry in circuit.data))
 
 
 def tells_all_bits(circuit: QuantumCircuit) -> bool:

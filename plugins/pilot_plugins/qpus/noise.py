@@ -106,6 +106,8 @@ class NoisyDevice:
         from qiskit import QuantumCircuit
         from qiskit.circuit import Qubit
 
+        from pilot.quantum.programs.definitions import append
+
         place = {qubit: index for index, qubit in enumerate(circuit.qubits)}
         used: set[int] = set()
         for instruction in circuit.data:
@@ -134,7 +136,7 @@ class NoisyDevice:
             if len(kept) < len(instruction.qubits) or (instruction.name in _UNTOUCHED and kept[0] not in begun):
                 continue
             begun.update(kept)
-            small._append(instruction.replace(qubits=kept))
+            append(small, [instruction.replace(qubits=kept)])
         return small, active
 
     def schedule(self, small: QuantumCircuit, active: Sequence[int]) -> QuantumCircuit:
