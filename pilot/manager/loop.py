@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import zmq
@@ -21,9 +21,11 @@ import zmq
 from pilot import errors
 from pilot.interfaces import JobState
 from pilot.manager.agents import Agents
+from pilot.manager.faults import EventRing
 from pilot.manager.pilots import change_pilot, pilot_asked
 from pilot.manager.recovery import Restored, RestoredPilot
 from pilot.manager.state import SessionState
+from pilot.manager.status import Status, status_of
 from pilot.manager.tasks import TaskRecorder
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
@@ -39,29 +41,10 @@ TICK_SECONDS = 0.1
 
 #: Seconds between two looks whether there is room for results, and at most before the first one.
 ROOM_SECONDS, MOST_ROOM_SECONDS = 1.0, 60.0
+#: Files with the events before an error of the manager's own that are written at most.
+MOST_FAULTS = 5
 #: Lines, and bytes at most, of the log of an agent that has never reported.
 TAIL_LINES, TAIL_BYTES = 4, 800
-
-
-class PilotStatus(NamedTuple):
-    """A pilot, for the display."""
-
-    name: str
-    engine: str
-    state: PilotState
-    #: Tasks that ended there, and those that it has now.
-    finished: int
-    sent: int
-    #: Why it is not active: what the resource manager says of its job, or why it failed.
-    note: str
-
-
-class Status(NamedTuple):
-    """A session, for the display."""
-
-    tasks: int
-    finished: int
-    pilots: list[PilotStatus]
 
 
 @contextlib.contextmanager
@@ -108,6 +91,9 @@ class ManagerLoop:
         self._clock = clock
         self._agents = Agents(state, server, self._feed, self.job_ended, clock)
         self._tasks = TaskRecorder(state)
+        self._events = EventRing()
+        #: Errors of the manager's own.
+        self._faults = 0
         #: When to look next whether there is room for large results; None: all could be written.
         self._room_at: float | None = None
         self._times_full = 0
@@ -147,7 +133,7 @@ class ManagerLoop:
 
     def status(self) -> Status:
         """Tasks and pilots now."""
-        return self._state.mailbox.ask(self._status)
+        return self._state.mailbox.ask(lambda: status_of(self._state, self._controller))
 
     def close(self, timeout: float) -> None:
         """Cancel every task, tell every agent to end, see to it that they do, and end. Blocks."""
@@ -239,6 +225,7 @@ class ManagerLoop:
                     self._agents.beat()
             except Exception:
                 log.exception("the manager's thread goes on after an error of its own")
+                self._write_fault()
 
     def _round(self) -> None:
         mailbox = self._state.mailbox
@@ -261,9 +248,10 @@ class ManagerLoop:
             self._feed(events.TasksSubmitted(self._tasks.take(entries)))
 
     def _feed(self, event: events.Event) -> None:
-        commands: list[events.Command] = []
+        now, commands = self._clock(), list[events.Command]()
+        self._events.add(event, now)
         try:
-            self._controller.handle(event, self._clock(), commands)
+            self._controller.handle(event, now, commands)
         finally:  # what was decided before an error holds
             self._execute(commands)
         self._unscheduled = True
@@ -290,6 +278,27 @@ class ManagerLoop:
                     "%s cannot be carried out: %s", type(command).__name__, text, exc_info=None if known else error
                 )
                 self._state.mailbox.put(events.CommandFailed(command, text))
+                if not known:
+                    self._write_fault()
+
+    def _write_fault(self) -> None:
+        """Write the events that led to an error of the manager's own; the first errors of a session show most."""
+        self._faults += 1
+        if self._faults <= MOST_FAULTS:
+            try:
+                path = self._state.folder.path / f"events-{self._faults}.msgpack"
+                self._events.write(path, list(self._state.functions.values()))
+                log.error("the events before this error are in %s", path)
+            except Exception:
+                log.exception("the events before this error cannot be written")
+
+    def write_events(self, path: Path) -> None:
+        """Write the last events to a file. Blocks; `faults.read` reads it.
+
+        Raises:
+            SessionError: it cannot be written.
+        """
+        self._state.mailbox.ask(lambda: self._events.write(path, list(self._state.functions.values())))
 
     def _look_for_room(self, now: float) -> None:
         """Have the tasks run again whose results could not be written, when there is room. The pause doubles: what can
@@ -308,19 +317,6 @@ class ManagerLoop:
                 log.warning("there is room in %s again: %d task(s) run again", spool.folder, len(waiting))
                 self._room_at = None
                 self._feed(events.RoomSeen())
-
-    def _status(self) -> Status:
-        rows = []
-        for pilot in list(self._state.pilots.values()):
-            known, note = self._controller.pilots.by_id.get(pilot.id), ""
-            if pilot.state is PilotState.FAILED:
-                note = pilot.reason
-            elif pilot.state in (PilotState.NEW, PilotState.QUEUED):
-                note = pilot.job
-            finished = known.finished if known is not None else 0
-            sent = sum(len(one.entries) for one in known.sent.values()) if known is not None else 0
-            rows.append(PilotStatus(pilot.name, pilot.description.engine, pilot.state, finished, sent, note))
-        return Status(len(self._state.tasks), self._state.finished, rows)
 
     # ---- what jobs do (in the thread of the jobs) ---------------------------------------------------------------
 

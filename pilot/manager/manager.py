@@ -7,7 +7,6 @@ import logging
 import math
 import numbers
 import os
-import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from pilot.manager.pilots import Pilot, Scaler, close_clients
 from pilot.resources import PLAIN, QPUInfo
 from pilot.scheduling import events
 from pilot.states import PilotState
-from pilot.wire.session import Connection, SessionFolder, new_keys
+from pilot.wire.session import SessionFolder
 
 if TYPE_CHECKING:
     from pilot.manager.progress import Progress
@@ -84,15 +83,9 @@ class PilotManager:
         """
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
-        public, secret = new_keys()
-        try:
-            new = Connection((), platform.node(), public, secret)
-            parts = open_parts(folder, new, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
-        except BaseException:  # Ctrl-C, too
-            if session_dir is None:
-                folder.remove()
-            raise
-        self._start(parts, progress, temporary=session_dir is None)
+        own = session_dir is None
+        parts = open_parts(folder, temporary=own, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
+        self._start(parts, progress, temporary=own)
 
     @classmethod
     def attach(
@@ -121,7 +114,7 @@ class PilotManager:
         """
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.open(session_dir)
-        parts = open_parts(folder, None, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
+        parts = open_parts(folder, attach=True, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         manager = cls.__new__(cls)
         manager._start(parts, progress, temporary=False)
         return manager
@@ -336,6 +329,17 @@ class PilotManager:
                 f"explain: {task!r} was given; allowed: a task of this manager, or its id", given=task
             )
         return explain(task, self._loop.explain(entry_of(task)))
+
+    def write_events(self, path: str | os.PathLike[str]) -> None:
+        """Write the last events of the session, without arguments and results, to a file for the report of a fault.
+
+        After an error of the manager's own they are in ``events-1.msgpack`` in `session_dir`. Blocks.
+
+        Raises:
+            SessionError: it cannot be written.
+        """
+        self._state.check_process()
+        self._loop.write_events(Path(path))
 
     # ---- the end ----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from pilot.manager.state import SessionState
 from pilot.manager.submitting import Submitter
 from pilot.scheduling.controller import Controller
 from pilot.wire.addresses import listen
-from pilot.wire.session import Connection, SessionFolder
+from pilot.wire.session import Connection, SessionFolder, new_keys
 
 
 class Parts(NamedTuple):
@@ -32,8 +33,9 @@ class Parts(NamedTuple):
 
 def open_parts(
     folder: SessionFolder,
-    new: Connection | None,
     *,
+    attach: bool = False,
+    temporary: bool = False,
     policy: str | Policy,
     address: str | None,
     ports: tuple[int, int] | None,
@@ -43,12 +45,15 @@ def open_parts(
 
     Args:
         folder: of the session.
-        new: the keys of a new session; None: the session in the folder is opened again.
+        attach: the session in the folder is opened again.
+        temporary: the folder is removed when something fails.
         policy: as for `PilotManager`, and so are the others.
     """
     with ExitStack() as undo:
+        if temporary:
+            undo.callback(folder.remove)
         undo.callback(folder.release)
-        before = folder.read_connection() if new is None else new
+        before = folder.read_connection() if attach else Connection((), platform.node(), *new_keys())
         controller = Controller(registry.policy(policy), wait_for_pilot)
         connection, server = listen(before, address, ports)
         undo.callback(server.close)
@@ -59,7 +64,7 @@ def open_parts(
         undo.callback(state.jobs.leave)
         loop = ManagerLoop(state, controller, server)
         folder.write_connection(connection)
-        if new is None:
+        if attach:
             restored = recovery.read(journal, folder.path)
             recovery.record(journal, restored, folder.path)
             loop.take_over(restored)

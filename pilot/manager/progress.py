@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pilot.manager.loop import PilotStatus, Status
+from pilot.manager.status import PilotStatus, Status
 
 _SECONDS = 0.25
 

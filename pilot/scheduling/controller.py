@@ -45,6 +45,7 @@ class Controller:
         self._explainer = Explainer(self.queue, self.pilots, policy)
         self._handlers: dict[type[Event], Callable[[Any, float, list[Command]], None]] = {
             events.TasksSubmitted: self.queue.submitted,
+            events.CircuitsEstimated: self.queue.estimated,
             events.TaskStarted: self.queue.started,
             events.RoomSeen: self.queue.room_seen,
             events.CancelAsked: self.queue.cancel,

@@ -9,7 +9,7 @@ import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
-from pilot.resources import Node, QPUInfo, Resources
+from pilot.resources import Node, QPUEstimate, QPUInfo, Resources
 from pilot.results import Outcome
 from pilot.scheduling.policies import Scaling
 from pilot.scheduling.records import TaskRecord
@@ -84,6 +84,12 @@ class TasksSubmitted(Event, frozen=True):
     """New tasks, in the order of their ids."""
 
     entries: list[TaskRecord]
+
+
+class CircuitsEstimated(Event, frozen=True):
+    """What is expected of the circuits of these tasks is known, or known better: after a new calibration, say."""
+
+    estimates: dict[int, tuple[QPUEstimate, ...]]
 
 
 class OutcomesArrived(Event, frozen=True):

@@ -406,24 +406,6 @@ class PilotRecord:
                 self.used_cores = self.used_gpus = self.expected = 0.0
         return sent
 
-    def validate(self) -> None:
-        """Raise AssertionError unless what it has in use is the sum over its batches."""
-        sent = list(self.sent.values())
-        on_slots = [batch for batch in sent if batch.qpu not in self.devices]
-        for what, have, parts in (
-            ("cores", self.used_cores, [batch.cores for batch in sent]),
-            ("GPUs", self.used_gpus, [batch.gpus for batch in sent]),
-            ("expected seconds", self.expected, [batch.expected for batch in on_slots]),
-        ):
-            assert abs(have - sum(parts)) < 1e-6, (
-                f"{self.name}: {have} {what} are in use, its batches have {sum(parts)}"
-            )
-        for name, device in self.devices.items():
-            mine = [batch for batch in sent if batch.qpu == name]
-            assert device.batches == len(mine), f"{name} of {self.name} has {device.batches} batches, not {len(mine)}"
-        for number, batch in self.sent.items():
-            assert batch.entries, f"{self.name}: batch {number} is empty"
-
     def candidate(self, option: Option, seconds: float | None) -> Candidate:
         """This pilot, as a policy sees it.
 

@@ -18,6 +18,7 @@ from pilot.errors import PluginError
 from pilot.interfaces import Policy, QueuedTask
 from pilot.resources import ANY_QPU, Candidate, CircuitFacts, QPUEstimate, QPUInfo, QPUTable, Resources, Terms
 from pilot.results import CANCELLED, OK
+from pilot.scheduling import events
 from pilot.scheduling.policies import Balanced
 from pilot.states import TaskState
 
@@ -226,8 +227,8 @@ def test_what_the_table_has() -> None:
     world.pilot("a", qpus=[SMALL, LARGE])
     first, second = circuits(world, 2, qubits=3)
     (wide,) = circuits(world, 1, qubits=9)
-    world.tasks[second].estimates = (QPUEstimate("fake:large", fidelity=0.9, seconds=7.0, cost=3.0),)
-    world.tick()
+    better = (QPUEstimate("fake:large", fidelity=0.9, seconds=7.0, cost=3.0),)
+    world.feed(events.CircuitsEstimated({second: better, 99: better}))  # one of them is over
     assert [world.state(id) for id in (first, second, wide)] == [TaskState.QUEUED] * 3
     table = tables[-1]
     assert table.qpus == (("a", "fake:small"), ("a", "fake:large"))

@@ -25,6 +25,7 @@ import zmq
 from pilot import PilotDescription, PilotManager, TaskDescription, TaskState
 from pilot.errors import DependencyFailed, DescriptionError, NoPilotError, PilotError, SessionError
 from pilot.manager.agents import HANDLING_TRIES
+from pilot.manager.faults import read
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.channel import Client
@@ -157,6 +158,10 @@ def test_a_batch_that_could_not_be_sent_is_sent_again(manager: PilotManager, tim
     others = [manager.submit_task(abs, -number) for number in range(5)]
     assert (task.result(60), manager.get_results(others)) == (3, list(range(5)))
     assert [one.reason for one in task.info.attempts] == ["it could not be sent: MemoryError: no room"] * times
+    kept = [type(event).__name__ for _, event in read(manager.session_dir / "events-1.msgpack")]
+    assert {"PilotAsked", "PilotReady", "TasksSubmitted"} <= set(kept)
+    manager.write_events(manager.session_dir / "asked.msgpack")
+    assert len(read(manager.session_dir / "asked.msgpack")) > len(kept)
 
 
 def test_a_batch_that_can_never_be_sent_fails(manager: PilotManager) -> None:
