@@ -1,4 +1,4 @@
-"""Which pilot fits, and which one is chosen: pure functions, in words."""
+"""Whether a pilot fits, and which one is chosen: pure functions, in words."""
 
 from __future__ import annotations
 
