@@ -22,6 +22,7 @@ from pilot import errors
 from pilot.interfaces import JobState
 from pilot.manager.agents import Agents
 from pilot.manager.faults import EventRing
+from pilot.manager.journal import PilotChangeRow, PilotParentRow, PilotRow
 from pilot.manager.pilots import change_pilot, pilot_asked
 from pilot.manager.recovery import Restored, RestoredPilot
 from pilot.manager.state import SessionState
@@ -366,7 +367,7 @@ class ManagerLoop:
         self._agents.unreported.discard(id)
         wanted = state.pilots[id].description
         job, mark = state.jobs.describe(id, wanted)
-        state.journal.put("pilots", (id, msgspec.msgpack.encode(wanted), mark))
+        state.journal.put(PilotRow(id, msgspec.msgpack.encode(wanted), mark))
         self._agents.expect(id, mark)
         state.jobs.submit(job, mark)
 
@@ -374,7 +375,7 @@ class ManagerLoop:
         """A pilot that the controller wants."""
         pilot = self._state.new_pilot(command.description, command.ancestors)
         if command.parent is not None:
-            self._state.journal.put("pilot_parents", (pilot.id, command.parent))
+            self._state.journal.put(PilotParentRow(pilot.id, command.parent))
         asked = msgspec.structs.replace(pilot_asked(pilot), parent=command.parent, scaler=command.scaler)
         self._state.mailbox.put(asked)
 
@@ -417,4 +418,4 @@ class ManagerLoop:
             log.error("pilot %s failed: %s", command.pilot, command.reason)
 
     def _record_change(self, pilot: str, state: PilotState, reason: str, native_id: str | None = None) -> None:
-        self._state.journal.put("pilot_changes", (pilot, state.value, reason, native_id, time.time()))
+        self._state.journal.put(PilotChangeRow(pilot, state.value, reason, native_id, time.time()))
