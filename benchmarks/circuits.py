@@ -114,14 +114,15 @@ class Here:
     def submit_tasks(self, descriptions: Any) -> list[Any]:
         from concurrent.futures import Future
 
-        from pilot.interfaces import Offer
+        from pilot.interfaces import JointFunction, Offer
         from pilot.quantum.tasks import prepare
 
         offer = Offer(devices={}, cores=1, cores_per_node=1, gpus=0)
         prepared = [prepare(described, offer) for described in descriptions]
         parts = [part for one in prepared for part in one.parts]
         functions = {part.function for part in parts}
-        together = getattr(parts[0].function, "run_together", None) if len(functions) == 1 else None
+        first = parts[0].function
+        together = first.run_together if isinstance(first, JointFunction) and len(functions) == 1 else None
         if together is not None:
             results = together([part.args for part in parts])
         else:

@@ -9,11 +9,10 @@ a calibration of some seconds; medians of `--repeat` runs. `chosen` marks what t
 
 from __future__ import annotations
 
-import importlib.util
 import statistics
+import sys
 from pathlib import Path
 from time import perf_counter
-from types import ModuleType
 from typing import Any
 
 import _bench
@@ -24,36 +23,16 @@ SHOTS = 1000
 TIMED = [(8, 2), (12, 2), (16, 2), (20, 2), (24, 2)]
 
 
-def test_circuits() -> ModuleType:
-    """The test's module, for its circuits."""
-    path = Path(__file__).parents[1] / "tests/unit/quantum/test_cutting_exact.py"
-    spec = importlib.util.spec_from_file_location("test_cutting_exact", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Here:
-    """Runs each call where it is made."""
-
-    def map(self, function: Any, /, *iterables: Any) -> list[Any]:
-        from concurrent.futures import Future
-
-        futures = []
-        for arguments in zip(*iterables, strict=True):
-            futures.append(Future())
-            futures[-1].set_result(function(*arguments))
-        return futures
-
-
 def exact(seeds: int) -> list[dict[str, Any]]:
     """A row for each kind of cut and each number of qubits."""
     from qiskit.quantum_info import SparsePauliOp, Statevector
 
+    sys.path += [f"{Path(__file__).parents[1]}/tests/unit", f"{Path(__file__).parents[1]}/tests/unit/quantum"]
+    import test_cutting_exact as made
+    from here import Here
+
     from pilot.quantum.cutting import plan
 
-    made = test_circuits()
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for kind, make in (("gate", made.joined_by_a_gate), ("wire", made.joined_by_a_wire)):
         for seed in range(seeds):

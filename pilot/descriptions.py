@@ -1,6 +1,6 @@
 """What is wanted: pilots and tasks, checked when they are built.
 
-Read next: ``interfaces.py`` (who serves these) and ``manager.py``.
+Read next: ``interfaces/`` (who serves these) and ``manager.py``.
 """
 
 from __future__ import annotations
@@ -266,7 +266,8 @@ _NOT_OF_CIRCUITS: dict[str, tuple[Any, str]] = {
 
 
 class TaskDescription(Description, frozen=True, kw_only=True):
-    """One unit of work: exactly one of ``function``, ``executable``, ``mpi`` and ``circuit``, what it needs and wishes.
+    """One unit of work: exactly one of ``function``, ``executable``, ``mpi`` and ``circuit``, what it needs and wishes;
+    or a ``kind`` of another package's, which says itself what it is made of.
 
     Raises:
         DescriptionError: a field has a value that is not allowed; the message names both.
@@ -339,6 +340,10 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: Of sampling, where that is computed.
     seed: Count | None = None
 
+    #: A kind of task that a package defines (entry point ``pilot.kinds``, see `interfaces.Kind`): it makes the tasks of
+    #: this description, and may read any field for that. Default: "circuit" with a circuit.
+    kind: Text | None = None
+
     #: Ranks: so many processes make up the communicator of the MPI program. A function with ranks runs on each of
     #: them (with mpi4py); its result is the list of what each rank returned, in their order.
     ranks: AtLeastOne | None = None
@@ -377,13 +382,13 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         works = (self.function is not None, bool(self.executable), bool(self.mpi), self.circuit is not None)
-        if sum(works) != 1:
+        if sum(works) > 1 or not (sum(works) or self.kind):
             raise DescriptionError(
                 "TaskDescription: exactly one of function, executable, mpi and circuit must be given"
             )
-        if self.circuit is None:
+        if self.kind is None and self.circuit is None:
             self._check_no_circuit()
-        else:
+        elif self.kind in (None, "circuit"):
             self._check_circuit_alone()
         if self.executable and self.ranks:
             raise self.wrong("ranks", "none with an executable: give the program as mpi")
@@ -437,11 +442,11 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     def _others(self) -> tuple[Option, ...]:
         allowed = (
             "a list of mappings with num_cpus, num_gpus, memory and slowness, such as [{'num_gpus': 1}]; "
-            "not for MPI tasks and circuits"
+            "not for MPI tasks, circuits and other kinds"
         )
         if not isinstance(self.alternatives, Sequence) or isinstance(self.alternatives, str):
             raise self.wrong("alternatives", allowed)
-        if self.alternatives and (self.ranks or self.circuit is not None):
+        if self.alternatives and (self.ranks or self.kind or self.circuit is not None):
             raise self.wrong("alternatives", allowed)
         others = []
         for one in self.alternatives:

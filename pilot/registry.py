@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PluginError, did_you_mean
-from pilot.interfaces import QPU, JobEnvironment
+from pilot.interfaces import QPU, JobEnvironment, Policy
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -63,11 +63,44 @@ def load(group: str, name: str) -> Any:
     """
     entry = _entry(group, name)
     check(group, name)
+    return _load(entry)
+
+
+def _load(entry: EntryPoint) -> Any:
     try:
         return entry.load()
     except Exception as error:
-        message = f"the {_kind(group)} {name!r} cannot be loaded: {type(error).__name__}: {error}"
-        raise PluginError(message, group=group, name=name) from error
+        message = f"the {_kind(entry.group)} {entry.name!r} cannot be loaded: {type(error).__name__}: {error}"
+        raise PluginError(message, group=entry.group, name=entry.name) from error
+
+
+def policy(chosen: str | Policy, **settings: Any) -> Policy:
+    """The policy that is meant.
+
+    Args:
+        chosen: an object of one, its name in the group ``pilot.policies``, or its class as "package.module:Class".
+        settings: what the class is called with; none with an object.
+
+    Raises:
+        PluginError: there is no such policy, it cannot be made with these settings, or it is something else.
+    """
+    from importlib.metadata import EntryPoint
+
+    if isinstance(chosen, Policy) and not settings:
+        return chosen
+    data = {"group": "pilot.policies", "name": str(chosen)}
+    if not isinstance(chosen, str):
+        wanted = "a name, 'package.module:Class' or an object of a Policy is wanted"
+        raise PluginError(f"policy: {chosen!r} was given; {wanted}", **data)
+    made = _load(EntryPoint(chosen, chosen, data["group"])) if ":" in chosen else load(data["group"], chosen)
+    try:
+        one = made(**settings)
+    except Exception as error:
+        message = f"the policy {chosen!r} cannot be made with the settings {settings}: {type(error).__name__}: {error}"
+        raise PluginError(message, **data) from error
+    if not isinstance(one, Policy):
+        raise PluginError(f"the policy {chosen!r} is no pilot.interfaces.Policy: it is {one!r}", **data)
+    return one
 
 
 def _entry(group: str, name: str) -> EntryPoint:

@@ -56,15 +56,15 @@ class Option(msgspec.Struct, frozen=True, array_like=True):
 
 
 class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
-    """What has to be known of a circuit to tell which devices can run it, and how well. Gate counts are 0 when nobody
-    asks for that."""
+    """What has to be known of a circuit to tell which devices can run it, and how well. Gate counts are 0 when
+    they are not asked for."""
 
     qubits: int
     shots: int = 0
     gates_1q: int = 0
     gates_2q: int = 0
     measurements: int = 0
-    #: By device, for those that are known: the fidelity expected of the compiled circuit; None: it tells no errors.
+    #: By device, where it is known: the fidelity expected of the compiled circuit; None: the device reports no errors.
     fidelities: tuple[tuple[str, float | None], ...] = ()
 
     @property
@@ -89,7 +89,7 @@ class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """Needs and wishes of a task without the work itself; tasks with equal terms queue together."""
+    """What a task needs, without the work itself; tasks with equal terms queue together."""
 
     resources: Resources = Resources()
     pilots: tuple[str, ...] = ()

@@ -25,10 +25,9 @@ import zmq
 from pilot import registry
 from pilot.agent.dispatcher import Dispatcher
 from pilot.agent.gpus import lacks_gpus
-from pilot.agent.node import NodeProcess, describe, outward_address, own_mark, own_rank
+from pilot.agent.node import NodeProcess, describe, make_engine, outward_address, own_mark, own_rank
 from pilot.agent.workers import WorkerPool
 from pilot.errors import SessionError
-from pilot.interfaces import Allocation
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import candidates, reach, split, usable
@@ -78,7 +77,7 @@ class Agent:
         self._searches = ThreadPoolExecutor(1, thread_name_prefix="pilot-search")
         self._search: Future[tuple[Connection, str]] | None = None
         self._next_search = 0.0
-        self._address = self._way_to(self._connection)
+        self._address = self._manager_address(self._connection)
         self._manager = self._connect()
         address = outward_address() if settings.remote else "127.0.0.1"
         bind = "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1"
@@ -94,18 +93,7 @@ class Agent:
             listed = msgspec.structs.replace(self._connection, addresses=candidates(int(port)), host=platform.node())
             write_private(agent_path(self._pilot_folder), msgspec.json.encode(AgentAddress(settings.mark, listed)))
         home = describe(settings)
-        allocation = Allocation(
-            pilot=settings.pilot,
-            node=home.name,
-            nodes=settings.nodes,
-            address=address,
-            ports=settings.ports,
-            cores=home.cores,
-            gpus=len(home.gpus),
-            memory=home.memory,
-            folder=self._pilot_folder,
-        )
-        self._engine = registry.load("pilot.engines", settings.engine)(allocation)
+        self._engine = make_engine(settings, home, address, self._pilot_folder)
         keys = self._connection.keys
         self._pool = WorkerPool(self._engine, home, self._server, keys, settings, folder.spool, self._wake)
         self._dispatcher = Dispatcher(self._pool, self._server, self._report)
@@ -115,9 +103,9 @@ class Agent:
             )
         elif (lacking := lacks_gpus(home, settings.gpus)) is not None:
             self._pool.broken = f"its {lacking}"
-        self._line = Link(lambda message, frames: self._manager.send(message, frames))
+        self._link = Link(lambda message, frames: self._manager.send(message, frames))
         self._heard = time.monotonic()
-        self._ready_said = False
+        self._ready_sent = False
         #: Counts of the changes that the manager knows of, of nodes and of devices.
         self._changes = (0, 0)
         self._ends = find_end(settings)
@@ -128,7 +116,7 @@ class Agent:
         name = f"{self._settings.pilot}/{self._settings.mark}/{self._incarnation}"
         return Client(self._context, self._connection.keys, self._address, name)
 
-    def _way_to(self, connection: Connection) -> str:
+    def _manager_address(self, connection: Connection) -> str:
         """The address by which a manager is to be reached; the best guess when it does not answer. May take seconds.
 
         Raises:
@@ -183,20 +171,20 @@ class Agent:
     def _received(self, message: Message, frames: list[bytes]) -> None:
         self._heard = time.monotonic()
         if isinstance(message, messages.Envelope):
-            if self._line.take(message):
-                self._line.done(message.seq)
+            if self._link.take(message):
+                self._link.done(message.seq)
                 self._received(messages.decode(frames[0]), frames[1:])
         elif isinstance(message, messages.RunBatch):
             self._dispatcher.add(message, frames)
         elif isinstance(message, messages.Ack):
-            if message.sender == self._line.stream:
-                self._line.free(message.seq)
+            if message.sender == self._link.stream:
+                self._link.free(message.seq)
         elif isinstance(message, messages.Heartbeat):
-            if message.sender != self._line.stream:
+            if message.sender != self._link.stream:
                 self._hello()
-            self._line.hear(message)
+            self._link.hear(message)
         elif isinstance(message, messages.Resend):
-            self._line.repeat(message)
+            self._link.repeat(message)
         elif isinstance(message, messages.Welcome):
             self._welcomed(message)
         elif isinstance(message, messages.CancelTasks):
@@ -207,7 +195,7 @@ class Agent:
             self._draining = True
             self._dispatcher.drain()
         elif isinstance(message, messages.Stop):
-            self._over = "the manager said so"
+            self._over = "the manager has ended it"
         elif isinstance(message, messages.Refused):
             self._over = f"the manager refused: {message.reason}"
 
@@ -216,32 +204,32 @@ class Agent:
 
     def _welcomed(self, message: messages.Welcome) -> None:
         """A manager that knows us: a new one gets what no manager has acknowledged, then what we still have."""
-        if message.sender != self._line.stream:
-            self._line.start(message.sender, stale=(messages.AgentReady,))
-            self._ready_said = False
+        if message.sender != self._link.stream:
+            self._link.start(message.sender, stale=(messages.AgentReady,))
+            self._ready_sent = False
 
     def _report(self, message: Message, frames: Sequence[Frame] = ()) -> None:
         """Send to the manager; what it must not miss is kept until it has acknowledged it."""
         if isinstance(message, messages.TaskStarted | messages.Broken):
             self._manager.send(message, frames)
         else:
-            self._line.send(message, frames)
+            self._link.send(message, frames)
 
     def _check(self) -> None:
         if self._pool.broken is not None:
             self._report(messages.Broken(self._pool.broken))
             self._over = self._pool.broken
             return
-        if self._pool.started and self._line.stream:
-            if not self._ready_said:
-                self._ready_said = True
-                self._say_ready(self._dispatcher.held())
+        if self._pool.started and self._link.stream:
+            if not self._ready_sent:
+                self._ready_sent = True
+                self._send_ready(self._dispatcher.held())
             elif self._changes != (self._pool.nodes.changes, self._pool.devices.changes):
-                self._say_ready({})
-        if self._draining and self._dispatcher.is_idle() and self._line.is_clear():
+                self._send_ready({})
+        if self._draining and self._dispatcher.is_idle() and self._link.is_clear():
             self._over = "drained"
 
-    def _say_ready(self, batches: dict[int, list[int]]) -> None:
+    def _send_ready(self, batches: dict[int, list[int]]) -> None:
         self._changes = self._pool.nodes.changes, self._pool.devices.changes
         left = None if self._ends is None else self._ends - time.time()
         self._report(
@@ -251,7 +239,7 @@ class Agent:
         )
 
     def _beat(self, poller: zmq.Poller) -> None:
-        self._manager.send(self._line.beat())
+        self._manager.send(self._link.beat())
         self._server.look_out()
         self._pool.beat()
         self._look_for_signals()
@@ -260,7 +248,7 @@ class Agent:
             self._over = f"no manager for {silent:.0f} s"
         elif silent > SILENT_SECONDS or (self._tunnel is not None and not self._tunnel.is_up()):
             self._look_for_manager()
-        self._take_way(poller)
+        self._reconnect(poller)
 
     def _look_for_signals(self) -> None:
         """The signals that the batch script got. After SIGTERM the job ends soon. SIGUSR1 may come a minute too early:
@@ -273,7 +261,7 @@ class Agent:
             latest = time.time() + self._settings.drain + SIGNAL_EARLY_SECONDS
             if latest < self._ends:
                 self._ends = latest
-                self._say_ready({})
+                self._send_ready({})
         elif not self._expiring:
             self._expiring = True
             self._report(messages.JobExpiring("the resource manager says that the job's end is near"))
@@ -288,9 +276,9 @@ class Agent:
         now = time.monotonic()
         if self._search is None and (connection != self._connection or now >= self._next_search):
             self._next_search = now + SILENT_SECONDS
-            self._search = self._searches.submit(lambda: (connection, self._way_to(connection)))
+            self._search = self._searches.submit(lambda: (connection, self._manager_address(connection)))
 
-    def _take_way(self, poller: zmq.Poller) -> None:
+    def _reconnect(self, poller: zmq.Poller) -> None:
         """Connect anew when the manager was found elsewhere, or was silent for long."""
         if self._search is None or not self._search.done():
             return

@@ -73,7 +73,7 @@ class Worker:
         #: It has announced its end: it gets no more work, and is gone by then whatever its engine says.
         self.leaving = False
         self.leave_by = 0.0
-        #: The engine was told to kill it.
+        #: The engine has got the order to kill it.
         self.killed = False
         #: No task is the cause of its end.
         self.blameless = False

@@ -1,4 +1,4 @@
-"""The process that a pilot has on each node but the agent's: starts and ends the workers there as the agent says.
+"""The process that a pilot has on each node but the agent's: starts and ends the workers there for the agent.
 
 With several nodes the same command runs on all of them at once (see ``agent.main``): one becomes the agent, the others
 wait for its ``agent.json`` below the pilot's folder, connect, and join the engine's cluster. Nothing goes over ssh.
@@ -17,6 +17,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ import zmq
 
 from pilot import registry
 from pilot.agent.gpus import gpu_facts
-from pilot.interfaces import Allocation
+from pilot.interfaces import Allocation, Engine
 from pilot.resources import Node
 from pilot.version import versions
 from pilot.wire import messages
@@ -66,6 +67,30 @@ def describe(settings: AgentSettings) -> Node:
     return Node(name, host, settings.cores, names, settings.memory, job, variables)
 
 
+def make_engine(settings: AgentSettings, node: Node, address: str, folder: Path) -> Engine:
+    """The pilot's engine on this node.
+
+    Args:
+        settings: of the agent.
+        node: what the pilot may use of it.
+        address: to listen on.
+        folder: of the pilot.
+    """
+    allocation = Allocation(
+        pilot=settings.pilot,
+        node=node.name,
+        nodes=settings.nodes,
+        address=address,
+        ports=settings.ports,
+        cores=node.cores,
+        gpus=len(node.gpus),
+        memory=node.memory,
+        folder=folder,
+    )
+    engine: Engine = registry.load("pilot.engines", settings.engine)(allocation)
+    return engine
+
+
 class NodeProcess:
     """One node's process; `run` is its life."""
 
@@ -89,7 +114,7 @@ class NodeProcess:
             log.error("no agent has appeared in %s within %.0f s", self._pilot_folder, AGENT_SECONDS)
             return 1
         self._agent_address = address
-        self._engine = self._make_engine()
+        self._engine = make_engine(self._settings, self._node, outward_address(address), self._pilot_folder)
         threading.Thread(target=self._run_calls, name="pilot-engine", daemon=True).start()
         client = Client(self._context, connection.keys, address, f"node:{self._node.name}", watched=True)
         client.send(messages.Hello(self._node.name, os.getpid(), self._node.host, versions()))
@@ -128,20 +153,6 @@ class NodeProcess:
         log.error("the agent on %s does not answer at any of %s", connection.host, ", ".join(connection.addresses))
         return None
 
-    def _make_engine(self) -> Any:
-        allocation = Allocation(
-            pilot=self._settings.pilot,
-            node=self._node.name,
-            nodes=self._settings.nodes,
-            address=outward_address(self._agent_address),
-            ports=self._settings.ports,
-            cores=self._node.cores,
-            gpus=len(self._node.gpus),
-            memory=self._node.memory,
-            folder=self._pilot_folder,
-        )
-        return registry.load("pilot.engines", self._settings.engine)(allocation)
-
     def _received(self, message: Message) -> None:
         if isinstance(message, messages.EnterCluster):
             self._calls.put(lambda: self._enter(message.client))
@@ -151,7 +162,7 @@ class NodeProcess:
         elif isinstance(message, messages.KillWorker):
             self._calls.put(lambda: self._kill(message))
         elif isinstance(message, messages.Stop):
-            self._over = "the agent said so"
+            self._over = "the agent has ended it"
         elif isinstance(message, messages.Refused):
             self._over = f"the agent refused: {message.reason}"
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pilot.agent.batches import Worker
 from pilot.interfaces import Engine, WorkerSpec
@@ -20,14 +20,6 @@ from pilot.wire.session import AgentSettings
 from pilot.worker import gpus as gpu_variables
 
 log = logging.getLogger(__name__)
-
-
-class Exit(NamedTuple):
-    """The end of a worker, as its engine reports it."""
-
-    worker: str
-    reason: str
-    blameless: bool
 
 
 class WorkerProcesses:
@@ -44,17 +36,8 @@ class WorkerProcesses:
         wake: Callable[[], None],
         on_broken: Callable[[str], None],
     ) -> None:
-        """Make it.
-
-        Args:
-            engine: where the workers run.
-            server: where the other nodes' processes are connected.
-            keys: of the session.
-            settings: of the agent.
-            spool: folder for large results.
-            wake: makes the agent's thread look at `exits`; any thread may call it.
-            on_broken: called in any thread when the engine cannot go on.
-        """
+        """Make it; the arguments are those of `WorkerPool`, and ``on_broken`` is called in any thread when the engine
+        cannot go on."""
         self._engine = engine
         self._server = server
         self._keys = keys
@@ -66,8 +49,8 @@ class WorkerProcesses:
         self._stopping = False
         #: Files of the workers' output are here.
         self.folder = engine.allocation.folder / "workers"
-        #: Ends of workers that nobody has looked at.
-        self.exits: deque[Exit] = deque()
+        #: Ends of workers that are not taken in yet: name, reason, and whether no task is the cause.
+        self.exits: deque[tuple[str, str, bool]] = deque()
 
     def start_engine(self, on_started: Callable[[], None]) -> None:
         """Start the engine, then call ``on_started``, in the engine's thread."""
@@ -122,7 +105,7 @@ class WorkerProcesses:
 
     def gone(self, name: str, reason: str, blameless: bool = False) -> None:
         """Take in that a worker is gone. Any thread may call it."""
-        self.exits.append(Exit(name, reason, blameless))
+        self.exits.append((name, reason, blameless))
         self._wake()
 
     def stop(self) -> None:

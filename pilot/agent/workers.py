@@ -125,7 +125,7 @@ class WorkerPool:
         waited = {worker.name for worker in self.workers.values() if worker.shape.qpu and worker.joined}
         while waited and time.monotonic() < deadline:
             while self._processes.exits:
-                waited.discard(self._processes.exits.popleft().worker)
+                waited.discard(self._processes.exits.popleft()[0])
             time.sleep(0.02)
 
     def keep(self) -> None:

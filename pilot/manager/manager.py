@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError
+from pilot.interfaces import Policy
 from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_done
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.opening import Parts, open_parts
@@ -49,7 +50,7 @@ class PilotManager:
         self,
         session_dir: str | os.PathLike[str] | None = None,
         *,
-        policy: str = "balanced",
+        policy: str | Policy = "balanced",
         progress: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,
@@ -63,7 +64,8 @@ class PilotManager:
                 ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` inside a resource
                 manager's job, or where its command for submitting jobs is on PATH; else below the temporary directory,
                 which other hosts do not see.
-            policy: which of the pilots with room gets a task: a name of the group ``pilot.policies``.
+            policy: which task is next, and which of the pilots with room gets it: a name of the group
+                ``pilot.policies``, "package.module:Class", or a `pilot.interfaces.Policy` object.
             progress: show tasks, rates and pilots on the terminal.
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
                 it has, from the first pilot on whose jobs run on other hosts; until then loopback only.
@@ -77,7 +79,7 @@ class PilotManager:
             DescriptionError: ``wait_for_pilot`` is no such number.
             SessionError: the folder cannot be used, or holds a session already (`attach` opens it again); the address
                 is not this host's, or all ports are taken.
-            PluginError: no policy of this name.
+            PluginError: there is no such policy.
         """
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
@@ -90,7 +92,7 @@ class PilotManager:
         cls,
         session_dir: str | os.PathLike[str],
         *,
-        policy: str = "balanced",
+        policy: str | Policy = "balanced",
         progress: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from pilot import registry
+from pilot.interfaces import Policy
 from pilot.manager import recovery
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import SCHEMA, SessionRow
@@ -36,7 +37,7 @@ def open_parts(
     *,
     attach: bool = False,
     temporary: bool = False,
-    policy: str,
+    policy: str | Policy,
     address: str | None,
     ports: tuple[int, int] | None,
     wait_for_pilot: float | None,
@@ -54,7 +55,7 @@ def open_parts(
             undo.callback(folder.remove)
         undo.callback(folder.release)
         before = folder.read_connection() if attach else Connection((), platform.node(), *new_keys())
-        controller = Controller(registry.load("pilot.policies", policy)(), wait_for_pilot)
+        controller = Controller(registry.policy(policy), wait_for_pilot)
         connection, server = listen(before, address, ports)
         undo.callback(server.close)
         journal = SqliteJournal(folder.journal_path)

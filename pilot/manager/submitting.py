@@ -17,7 +17,7 @@ import msgspec
 from pilot import registry
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, NoPilotError
-from pilot.interfaces import Offer, Prepared, WorkFunction
+from pilot.interfaces import Kind, Offer, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
 from pilot.manager.journal import FunctionRow
 from pilot.manager.pilots import Pilot, Scaler
@@ -102,8 +102,8 @@ class Submitter:
     def submit_described(self, wanted: TaskDescription) -> Task:
         """The task of a description."""
         after = self._dependencies(wanted)
-        if wanted.circuit is not None:
-            return self._submit_circuit(wanted, after)
+        if kind := wanted.kind or ("circuit" if wanted.circuit is not None else ""):
+            return self._submit_kind(kind, wanted, after)
         function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
         if wanted.executable:
             function = run_executable
@@ -128,10 +128,10 @@ class Submitter:
                 raise DescriptionError(f"depends_on: task {task.id} is another manager's")
         return after
 
-    def _submit_circuit(self, wanted: TaskDescription, after: Sequence[Task]) -> Task:
-        """One task for each part of the circuit's work and, when there are several, one that combines them."""
+    def _submit_kind(self, kind: str, wanted: TaskDescription, after: Sequence[Task]) -> Task:
+        """One task for each part of the work and, when there are several, one that combines them."""
         plain = wanted.terms()
-        prepared: Prepared = _kind("circuit")(wanted, self._offer(plain))
+        prepared = _kind(kind)(wanted, self._offer(plain))
         terms = msgspec.structs.replace(
             plain,
             resources=prepared.resources,
@@ -269,7 +269,7 @@ def _capacity(pilot: Pilot) -> Capacity:
 
 
 @cache
-def _kind(name: str) -> Callable[[TaskDescription, Offer], Prepared]:
+def _kind(name: str) -> Kind:
     """What prepares tasks of this kind; to look it up takes as long as to submit ten tasks."""
-    found: Callable[[TaskDescription, Offer], Prepared] = registry.load("pilot.kinds", name)
+    found: Kind = registry.load("pilot.kinds", name)
     return found

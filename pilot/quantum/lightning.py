@@ -16,6 +16,7 @@ from qiskit.circuit.library import CUGate, IGate, UnitaryGate
 from qiskit.quantum_info import Operator
 
 from pilot.quantum.programs.definitions import opened
+from pilot.quantum.programs.pennylane_gates import NAMES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,30 +35,11 @@ _MAX_WIDE_MATRIX_QUBITS = 4
 _SUMMED_FROM = 14
 
 #: Lightning's names of Qiskit's standard gates, and whether it is the inverse.
+_SAME = "x y z h s t sx rx ry rz p swap rxx ryy rzz cx cy cz cp"
 _NAMES = {
-    "x": ("PauliX", False),
-    "y": ("PauliY", False),
-    "z": ("PauliZ", False),
-    "h": ("Hadamard", False),
-    "s": ("S", False),
-    "sdg": ("S", True),
-    "t": ("T", False),
-    "tdg": ("T", True),
-    "sx": ("SX", False),
-    "sxdg": ("SX", True),
-    "rx": ("RX", False),
-    "ry": ("RY", False),
-    "rz": ("RZ", False),
-    "p": ("PhaseShift", False),
-    "u1": ("PhaseShift", False),
-    "swap": ("SWAP", False),
-    "rxx": ("IsingXX", False),
-    "ryy": ("IsingYY", False),
-    "rzz": ("IsingZZ", False),
-    "cx": ("CNOT", False),
-    "cy": ("CY", False),
-    "cz": ("CZ", False),
-    "cp": ("ControlledPhaseShift", False),
+    **{name: (NAMES[name], False) for name in _SAME.split()},
+    **{name: (NAMES[inverse], True) for name, inverse in (("sdg", "s"), ("tdg", "t"), ("sxdg", "sx"))},
+    "u1": (NAMES["p"], False),
 }
 #: Where Qiskit's own controlled gates are, which are what their base gate says.
 _HOME = "qiskit.circuit.library.standard_gates"

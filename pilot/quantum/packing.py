@@ -20,19 +20,7 @@ from qiskit.circuit import (
     ParameterExpression,
     Reset,
     Store,
-)
-from qiskit.circuit.library import (
-    DiagonalGate,
-    Initialize,
-    LinearFunction,
-    PauliEvolutionGate,
-    PauliGate,
-    PauliProductMeasurement,
-    PauliProductRotationGate,
-    PermutationGate,
-    QFTGate,
-    UGate,
-    UnitaryGate,
+    library,
 )
 from qiskit.quantum_info import Clifford
 from qiskit.synthesis import ProductFormula
@@ -51,8 +39,15 @@ if TYPE_CHECKING:
 #: definitions: of some it loses arguments, others it cannot read again.
 _KEPT = (
     *(Barrier, BreakLoopOp, ContinueLoopOp, Measure, Reset, Store),
-    *(Clifford, DiagonalGate, Initialize, LinearFunction, PauliGate, PauliProductMeasurement),
-    *(PauliProductRotationGate, PermutationGate, QFTGate, UnitaryGate),
+    *(
+        Clifford,
+        library.DiagonalGate,
+        library.Initialize,
+        library.LinearFunction,
+        library.PauliGate,
+        library.PauliProductMeasurement,
+    ),
+    *(library.PauliProductRotationGate, library.PermutationGate, library.QFTGate, library.UnitaryGate),
 )
 #: QPY keeps no unit of a delay: one in another unit than "dt" travels as an instruction whose name tells it.
 _DELAY = "delay in "
@@ -141,7 +136,7 @@ class _Travelling(Change):
 
 def _comes_back(operation: Operation) -> bool:
     kind = getattr(operation, "base_class", type(operation))
-    if kind is PauliEvolutionGate:
+    if kind is library.PauliEvolutionGate:
         return isinstance(operation.synthesis, ProductFormula)  # QPY knows no other
     return kind in _KEPT or str(kind.__module__).startswith("qiskit.circuit.library.standard_gates.")
 
@@ -149,7 +144,7 @@ def _comes_back(operation: Operation) -> bool:
 def _base_comes_back(operation: Operation) -> bool:
     """Of a controlled gate, what is controlled; QPY mistakes the arguments of a `CUGate` for those of its base."""
     base = getattr(operation, "base_gate", None)
-    return base is None or (_comes_back(base) and not isinstance(base, UGate))
+    return base is None or (_comes_back(base) and not isinstance(base, library.UGate))
 
 
 class _Arrived(Change):

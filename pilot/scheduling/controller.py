@@ -2,7 +2,7 @@
 
 The state stands in parts, each of which owns its own: `queue` (tasks), `pilots` (pilots and what they were sent) and
 `scalers` (autoscalers). Tasks with equal `Terms` queue in one *lane*. A batch is cut off the front of a lane only when
-a pilot has *credit* for it (late binding), so a slow or late pilot never hoards tasks.
+a pilot has *credit* for it (late binding), so a slow or late pilot never keeps tasks from others.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Controller:
         self._explainer = Explainer(self.queue, self.pilots, policy)
         self._handlers: dict[type[Event], Callable[[Any, float, list[Command]], None]] = {
             events.TasksSubmitted: self.queue.submitted,
+            events.CircuitsEstimated: self.queue.estimated,
             events.TaskStarted: self.queue.started,
             events.RoomSeen: self.queue.room_seen,
             events.CancelAsked: self.queue.cancel,
@@ -92,7 +93,7 @@ class Controller:
         return self.schedule(now, self.handle(event, now))
 
     def tick(self, now: float) -> list[Command]:
-        """Call this now and then: ends of walltimes, autoscaling, tasks that nobody can serve; then `schedule`."""
+        """Call this now and then: ends of walltimes, autoscaling, tasks that no pilot can serve; then `schedule`."""
         commands: list[Command] = []
         self.pilots.tick(now, commands)
         for event in self.pilots.unreported(now):
@@ -172,7 +173,7 @@ class Controller:
     def _end(self, records: list[TaskRecord], event: events.CommandFailed, commands: list[Command]) -> None:
         self.queue.fail(records, "PilotError", f"its end could not be recorded: {event.error}", commands)
 
-    # ---- tasks that nobody can serve ------------------------------------------------------------------------
+    # ---- tasks that no pilot can serve ----------------------------------------------------------------------
 
     def _fail_unservable(self, now: float, commands: list[Command]) -> None:
         if not self.pilots.may_come(now):

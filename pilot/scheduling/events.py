@@ -9,7 +9,7 @@ import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
-from pilot.resources import Node, QPUInfo, Resources
+from pilot.resources import Node, QPUEstimate, QPUInfo, Resources
 from pilot.results import Outcome
 from pilot.scheduling.policies import Scaling
 from pilot.scheduling.records import TaskRecord
@@ -47,10 +47,11 @@ class PilotAsked(Event, frozen=True):
 
 
 class JobSeen(Event, frozen=True):
-    """The resource manager's own words for a pilot's job, such as why it is pending."""
+    """A pilot's job was looked at."""
 
     pilot: str
-    words: str
+    #: What the resource manager says of it, such as why it is pending.
+    reason: str
 
 
 class AgentJoined(Event, frozen=True):
@@ -83,6 +84,12 @@ class TasksSubmitted(Event, frozen=True):
     """New tasks, in the order of their ids."""
 
     entries: list[TaskRecord]
+
+
+class CircuitsEstimated(Event, frozen=True):
+    """What is expected of the circuits of these tasks is known, or known better: after a new calibration, say."""
+
+    estimates: dict[int, tuple[QPUEstimate, ...]]
 
 
 class OutcomesArrived(Event, frozen=True):
@@ -200,7 +207,7 @@ class AskPilot(Command, frozen=True):
 
 class WarnUnservable(Command, frozen=True):
     """So many tasks wait for another pilot, since none can serve them any more: for so many seconds (None: for ever),
-    then they fail. Said when the first ones begin to wait."""
+    then they fail. Once, when the first ones begin to wait."""
 
     tasks: int
     reason: str

@@ -1,8 +1,4 @@
-"""Which pilot gets a task, and the reason in words.
-
-Whether a pilot *fits* is a fact (`misfit`, and `unservable` for all of them); which one of those with room is
-*chosen* is a policy.
-"""
+"""Whether a pilot fits a task at all, and why not: `misfit` for one pilot, `unservable` for all of them."""
 
 from __future__ import annotations
 
@@ -101,9 +97,9 @@ def _unfit_device(name: str, terms: Terms, pilot: Capacity) -> str | None:
 
 def expected_fidelity(facts: CircuitFacts, info: QPUInfo) -> float | None:
     """The product of the success probabilities of all gates and measurements, by the medians of the device's
-    calibration; None when it tells none.
+    calibration; None when it has none.
 
-    For devices that tell no more than that; others are judged by the compiled circuit (`CircuitFacts.fidelities`), by
+    For devices that report medians only; others are judged by the compiled circuit (`CircuitFacts.fidelities`), by
     their worker where they had not reported yet. Before the circuit is compiled: where only neighbours interact, each
     gate on two qubits is taken to need a third of a swap (three gates) more on average.
     """

@@ -62,7 +62,7 @@ class Pilots:
         return [pilot for pilot in self.by_id.values() if pilot.state is PilotState.ACTIVE]
 
     def may_come(self, now: float) -> bool:
-        """True for a while after an attach: pilots that nobody knows yet may serve tasks."""
+        """True for a while after an attach: a pilot that is not known yet may serve tasks."""
         return self.hold_until is not None or now < self._wait_until
 
     def capacities(self, now: float) -> list[Capacity]:
@@ -150,7 +150,7 @@ class Pilots:
 
     def job_seen(self, event: events.JobSeen, now: float, commands: list[Command]) -> None:
         """A job is pending."""
-        self.by_id[event.pilot].pending = event.words
+        self.by_id[event.pilot].pending = event.reason
 
     def ready(self, event: events.PilotReady, now: float, commands: list[Command]) -> None:
         """An engine is up, or its nodes have changed."""
@@ -187,8 +187,8 @@ class Pilots:
                 self._watch_walltime(pilot, now, commands)
 
     def unreported(self, now: float) -> list[events.PilotEnded]:
-        """After an attach: the ends of pilots whose job nobody knows, and of which no agent has joined in time. An
-        agent that joins after all is told to end."""
+        """After an attach: the ends of pilots whose job is not known, and whose agent has not joined in time. An agent
+        that joins later is refused."""
         reason = f"the id of its job was not recorded, and its agent has not joined for {REJOIN_SECONDS:.0f} s"
         late = [one for one in self.by_id.values() if one.report_by is not None and now >= one.report_by]
         return [events.PilotEnded(pilot.id, reason) for pilot in late]
@@ -349,7 +349,7 @@ class Pilots:
         its pilot and batch."""
         held: dict[int, tuple[str, int]] = {}
         for id, pilot in self.by_id.items():
-            pilot.validate()
+            _validate(pilot)
             for batch, sent in pilot.sent.items():
                 for task, record in sent.entries.items():
                     if self._queue.tasks.get(task) is not record:
@@ -385,3 +385,20 @@ def _measure_one(
         ratio = min(max(mean / function.seconds, 0.1), 10.0)
         pilot.slowness += 0.1 * NEWEST * (ratio - pilot.slowness)
     function.measured(mean / pilot.slowness)
+
+
+def _validate(pilot: PilotRecord) -> None:
+    """Raise AssertionError unless what it has in use is the sum over its batches."""
+    sent = list(pilot.sent.values())
+    on_slots = [batch for batch in sent if batch.qpu not in pilot.devices]
+    for what, have, parts in (
+        ("cores", pilot.used_cores, [batch.cores for batch in sent]),
+        ("GPUs", pilot.used_gpus, [batch.gpus for batch in sent]),
+        ("expected seconds", pilot.expected, [batch.expected for batch in on_slots]),
+    ):
+        assert abs(have - sum(parts)) < 1e-6, f"{pilot.name}: {have} {what} are in use, its batches have {sum(parts)}"
+    for name, device in pilot.devices.items():
+        mine = [batch for batch in sent if batch.qpu == name]
+        assert device.batches == len(mine), f"{name} of {pilot.name} has {device.batches} batches, not {len(mine)}"
+    for number, batch in pilot.sent.items():
+        assert batch.entries, f"{pilot.name}: batch {number} is empty"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from operator import index, itemgetter
+from typing import TYPE_CHECKING
 
 from pilot.errors import PluginError
 from pilot.interfaces import Policy
@@ -26,6 +27,9 @@ from pilot.scheduling.records import (
     TaskRecord,
 )
 from pilot.states import TaskState
+
+if TYPE_CHECKING:
+    from pilot.scheduling.assigning import Rows
 
 #: Tasks in a batch at most, and tasks that a policy is asked to assign at once.
 BATCH_TASKS = 1000
@@ -52,7 +56,12 @@ class Placer:
         self._policy = policy
         self._queue = queue
         self._has_order = type(policy).order is not Policy.order
-        self._assigns = type(policy).assign is not Policy.assign
+        #: Makes the table for `Policy.assign`; None: the policy has none, and NumPy is not needed.
+        self._rows: type[Rows] | None = None
+        if type(policy).assign is not Policy.assign:
+            from pilot.scheduling.assigning import Rows
+
+            self._rows = Rows
         #: Number of the last batch.
         self.batch = 0
 
@@ -70,8 +79,8 @@ class Placer:
         else:
             waiting = [(terms, lane) for terms, lane in lanes.items() if lane]
             waiting.sort(key=lambda item: (-item[0].priority, item[1][0].id))
-        if self._assigns:
-            self._assign([terms for terms, _ in waiting if terms.resources.qpu], pilots, now, commands)
+        if self._rows is not None:
+            self._assign(self._rows, pilots, now, commands)
             waiting = [(terms, lane) for terms, lane in waiting if not terms.resources.qpu]
         active = list(pilots)
         promised: set[str] = set()  # pilots whose GPUs a lane waits for
@@ -143,18 +152,20 @@ class Placer:
         return what if error is None else f"{what} raised {type(error).__name__}: {error}"
 
     def _assign(
-        self, all_terms: Sequence[Terms], pilots: Sequence[PilotRecord], now: float, commands: list[Command]
+        self, make_rows: type[Rows], pilots: Sequence[PilotRecord], now: float, commands: list[Command]
     ) -> None:
         """Send tasks for QPUs where the policy wants them, as far as there is room."""
-        from pilot.scheduling.assigning import Rows  # NumPy is loaded where such a policy is used only
-
-        records = [record for terms in all_terms for record in self._queue.lanes[terms]]
+        records = [record for terms, lane in self._queue.lanes.items() if terms.resources.qpu for record in lane]
         if not records or not any(device.has_room for pilot in pilots for device in pilot.devices.values()):
             return
         try:
             records.sort(key=lambda record: (self._policy.order(record, now), record.id))
-            del records[ASSIGNED_TASKS:]
-            rows = Rows(records, pilots, now)
+        except Exception as error:
+            self._fail_queued(records, self._complaint("order", error), commands)
+            return
+        del records[ASSIGNED_TASKS:]
+        rows = make_rows(records, pilots, now)
+        try:
             numbers = list(map(index, self._policy.assign(records, rows.table, now)))
             if len(numbers) != len(records):
                 raise ValueError(f"{len(numbers)} numbers for {len(records)} tasks")
@@ -217,7 +228,8 @@ class Placer:
         self, lane: deque[TaskRecord], terms: Terms, fitting: list[PilotRecord], now: float, commands: list[Command]
     ) -> None:
         """Batches off the front of a lane, as long as these pilots have credit."""
-        cores, failed, why = -1.0, list[TaskRecord](), ""
+        cores, why = -1.0, ""
+        failed: list[TaskRecord] = []
         while lane and fitting:
             try:
                 choice = self._choose(lane[0], terms, fitting, now)
@@ -273,7 +285,8 @@ class Placer:
         """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
         share = -(-len(lane) // max(1, int(2 * slots)))
         slowness = pilot.slowness * option.slowness
-        total, records = 0.0, list[TaskRecord]()
+        total = 0.0
+        records: list[TaskRecord] = []
         while lane and len(records) < most:
             record = lane[0]
             seconds = record.seconds
@@ -315,7 +328,8 @@ class Placer:
         if device.queue < CHEAP_WAIT * share * rate:
             share /= 2
         most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
-        weight, records = 0.0, list[TaskRecord]()
+        weight = 0.0
+        records: list[TaskRecord] = []
         while lane and len(records) < most:
             record = lane[0]
             if records and (weight + record.weight / 2 > share or record.suspect or records[0].suspect):

@@ -83,7 +83,7 @@ class Demand(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A pilot that the autoscaler asked for and that nobody has told to end."""
+    """A pilot that the autoscaler asked for, and that is not to end."""
 
     id: str
     active: bool
@@ -163,7 +163,7 @@ class Autoscaler:
         return max(missing, min(wanted, self.scaling.maximum - alive))
 
     def _wanted(self, demand: Demand) -> int:
-        """How many more pilots the backlog is worth, whatever the maximum."""
+        """How many more pilots the backlog is worth, the maximum not counted."""
         if not demand.tasks:
             return 0
         unknown = max(0.0, demand.unknown - demand.on_the_way)

@@ -18,7 +18,7 @@ from pilot.states import TaskState
 
 #: A task whose worker died this often while it ran alone is held to be the cause.
 DEATHS_ALONE = 2
-#: A task whose attempts were lost this often, for whatever reason, fails.
+#: A task whose attempts were lost this often fails.
 LOSSES = 10
 #: Bits of a batch's number behind that of its manager in the session.
 GENERATION_BITS = 32
@@ -64,8 +64,7 @@ class TaskQueue:
         self.closed = False
         #: As `events.Attached` says.
         self.firsts: tuple[int, ...] = (1,)
-        #: Id of a task → those that wait for it.
-        self._dependents: dict[int, list[TaskRecord]] = {}
+        self._dependents = _Dependents()
 
     # ---- tasks come and go ----------------------------------------------------------------------------------
 
@@ -75,21 +74,28 @@ class TaskQueue:
             self._cancel_all(event.entries, commands)
             return
         tasks, lanes = self.tasks, self.lanes
-        terms, lane = None, deque[TaskRecord]()
+        terms, lane = None, None
         for record in event.entries:
             tasks[record.id] = record
             record.arrived = now
             if record.blockers:  # the tasks among its needs that are not finished
                 record.state = TaskState.WAITING
-                for id in record.blockers:
-                    self._dependents.setdefault(id, []).append(record)
+                self._dependents.add(record)
                 continue
             if record.terms is not terms:
                 terms = record.terms
-                lane = lanes.setdefault(terms, deque())
+                lane = lanes.get(terms)
+                if lane is None:
+                    lane = lanes[terms] = deque()
                 if terms.resources.qpu:
                     self.last_arrivals[terms] = now
-            lane.append(record)
+            lane.append(record)  # type: ignore[union-attr]
+
+    def estimated(self, event: events.CircuitsEstimated, now: float, commands: list[Command]) -> None:
+        """Keep what is expected of circuits, for the policy."""
+        for id, estimates in event.estimates.items():
+            if (record := self.tasks.get(id)) is not None:
+                record.estimates = estimates
 
     def started(self, event: events.TaskStarted, now: float, commands: list[Command]) -> None:
         """A task runs."""
@@ -112,6 +118,7 @@ class TaskQueue:
                 continue
             if record.state is TaskState.QUEUED and self.without_room.pop(record, None) is None:
                 self.lanes[record.terms].remove(record)
+                self._drop_empty(record.terms)
             del self.tasks[id]
             over.append(record)
         if over:
@@ -124,7 +131,7 @@ class TaskQueue:
         unfinished = list(self.tasks.values())
         for each in (self.tasks, self.lanes, self.last_arrivals, self.unservable_since, self.without_room):
             each.clear()
-        self._dependents.clear()
+        self._dependents = _Dependents()
         self._cancel_all(unfinished, commands)
 
     def remove(self, tasks: Iterable[int]) -> None:
@@ -134,6 +141,12 @@ class TaskQueue:
             self.without_room.pop(self.tasks[id], None)
         for terms in {self.tasks[id].terms for id in gone} & self.lanes.keys():
             self.lanes[terms] = deque(record for record in self.lanes[terms] if record.id not in gone)
+            self._drop_empty(terms)
+
+    def _drop_empty(self, terms: Terms) -> None:
+        if not self.lanes[terms]:
+            del self.lanes[terms]
+            self.last_arrivals.pop(terms, None)
 
     def reclaim(self, tasks: Iterable[int], pilot: str, batch: int) -> dict[int, TaskRecord]:
         """After an attach: a pilot's agent has these tasks; those of them that are unfinished, by id."""
@@ -188,7 +201,7 @@ class TaskQueue:
             return False
         if self._is_stranger(record.id, batch):
             return True
-        if status == OK:  # right, whatever became of the attempt meanwhile
+        if status == OK:  # a result is right, though the attempt counts as lost
             return False
         return record.batch != 0 or any(attempt.batch == batch for attempt in record.attempts)
 
@@ -304,46 +317,23 @@ class TaskQueue:
             record.state = _STATES.get(outcome.status, TaskState.FAILED)
             record.values = None
         commands.append(events.Settle(pairs))
-        if not self._dependents:
+        if not self._dependents.by_blocker:
             return
         for record, outcome in pairs:
-            if outcome.status == OK and record.id in self._dependents:
-                self._release(record, outcome)
+            if outcome.status == OK and record.id in self._dependents.by_blocker:
+                for dependent in self._dependents.release(record, outcome):
+                    self._enqueue(dependent)
         self._fail_dependents([record for record, outcome in pairs if outcome.status != OK], commands)
 
-    def _release(self, record: TaskRecord, outcome: Outcome) -> None:
-        """The tasks that waited for this one, which is done, go on."""
-        for dependent in self._dependents.pop(record.id):
-            if dependent.state is not TaskState.WAITING:
-                continue
-            assert dependent.blockers is not None
-            dependent.take_value(record.id, outcome.value)
-            dependent.blockers.discard(record.id)
-            if not dependent.blockers:
-                self._enqueue(dependent)
+    def _fail_dependents(self, ended: Sequence[TaskRecord], commands: list[Command]) -> None:
+        if failed := self._dependents.fail(ended):
+            for link in failed:
+                self.tasks.pop(link.entry.id, None)
+            commands.append(events.FailDependents(failed))
 
     def _enqueue(self, record: TaskRecord) -> None:
         record.state, record.batch = TaskState.QUEUED, 0
         self.lanes.setdefault(record.terms, deque()).append(record)
-
-    def _fail_dependents(self, ended: Sequence[TaskRecord], commands: list[Command]) -> None:
-        """All that waits for these tasks fails with them, the nearest first; a loop, for chains may be long."""
-        failed: list[events.Link] = []
-        open = deque((record, record.id, 1) for record in ended if record.id in self._dependents)
-        while open:
-            record, first, links = open.popleft()
-            reason = f"it depends on task {record.id} ({record.title}), which {_ENDED[record.state]}"
-            for dependent in self._dependents.pop(record.id):
-                if dependent.state is not TaskState.WAITING:
-                    continue
-                self.tasks.pop(dependent.id, None)
-                dependent.state = TaskState.FAILED
-                dependent.values = dependent.blockers = None
-                failed.append(events.Link(dependent, reason, record.id, first, links))
-                if dependent.id in self._dependents:
-                    open.append((dependent, first, links + 1))
-        if failed:
-            commands.append(events.FailDependents(failed))
 
     # ---- checks ---------------------------------------------------------------------------------------------
 
@@ -355,7 +345,8 @@ class TaskQueue:
         """
         queued = [record for lane in self.lanes.values() for record in lane] + list(self.without_room)
         ids = {record.id for record in queued}
-        known = {(blocker, record.id) for blocker, records in self._dependents.items() for record in records}
+        waiting = self._dependents.by_blocker
+        known = {(blocker, record.id) for blocker, records in waiting.items() for record in records}
         assert len(ids) == len(queued), "a task is queued twice"
         for record in queued:
             assert self.tasks.get(record.id) is record, f"task {record.id} is queued and over"
@@ -373,5 +364,47 @@ class TaskQueue:
                 assert record.blockers, f"{what} waits for nothing"
                 for blocker in record.blockers:
                     assert (blocker, id) in known, f"{what} is not known to wait for {blocker}"
-        over = self._dependents.keys() - self.tasks.keys()
+        over = waiting.keys() - self.tasks.keys()
         assert not over, f"tasks are known to wait for {over}, which are over"
+
+
+class _Dependents:
+    """Tasks that wait for others."""
+
+    def __init__(self) -> None:
+        #: Id of a task → those that wait for it.
+        self.by_blocker: dict[int, list[TaskRecord]] = {}
+
+    def add(self, record: TaskRecord) -> None:
+        """A task waits for its blockers."""
+        for id in record.blockers or ():
+            self.by_blocker.setdefault(id, []).append(record)
+
+    def release(self, record: TaskRecord, outcome: Outcome) -> list[TaskRecord]:
+        """A task is done: those that wait for nothing more."""
+        released = []
+        for dependent in self.by_blocker.pop(record.id):
+            if dependent.state is TaskState.WAITING:
+                assert dependent.blockers is not None
+                dependent.take_value(record.id, outcome.value)
+                dependent.blockers.discard(record.id)
+                if not dependent.blockers:
+                    released.append(dependent)
+        return released
+
+    def fail(self, ended: Sequence[TaskRecord]) -> list[events.Link]:
+        """All that waits for these tasks fails with them, the nearest first; a loop, for chains may be long."""
+        failed: list[events.Link] = []
+        open = deque((record, record.id, 1) for record in ended)
+        while open:
+            record, first, links = open.popleft()
+            if (dependents := self.by_blocker.pop(record.id, None)) is None:
+                continue
+            reason = f"it depends on task {record.id} ({record.title}), which {_ENDED[record.state]}"
+            for dependent in dependents:
+                if dependent.state is TaskState.WAITING:
+                    dependent.state = TaskState.FAILED
+                    dependent.values = dependent.blockers = None
+                    failed.append(events.Link(dependent, reason, record.id, first, links))
+                    open.append((dependent, first, links + 1))
+        return failed

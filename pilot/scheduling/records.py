@@ -74,7 +74,7 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     worker: str | None = None
     batch: int = 0
     bound: float = 0.0
-    #: Why it went to its pilot, in words.
+    #: Why it went to its pilot.
     reason: str = ""
     attempts: tuple[Attempt, ...] = ()
     #: How often it was tried again after it had raised.
@@ -114,7 +114,7 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
 
     @property
     def seconds(self) -> float | None:
-        """How long it is expected to take on a pilot of slowness 1; None: nobody knows yet."""
+        """How long it is expected to take on a pilot of slowness 1; None: not known yet."""
         seconds = self.function.seconds
         return None if seconds is None else seconds * self.weight
 
@@ -143,7 +143,7 @@ class DeviceRecord:
     __slots__ = ("batches", "expected", "info", "rate", "weight")
 
     def __init__(self) -> None:
-        #: What it says of itself; None: it has not reported yet.
+        #: What it has reported; None: nothing yet.
         self.info: QPUInfo | None = None
         #: Batches that it has, their expected seconds, and the weight of their tasks.
         self.batches = 0
@@ -206,7 +206,7 @@ class PilotRecord:
         self.state = PilotState.NEW
         #: Why it is in its state.
         self.reason = ""
-        #: Why its job is pending, in the resource manager's words.
+        #: What the resource manager says of its job, such as why it is pending.
         self.pending = ""
         #: What it has when all its nodes have joined, as described.
         self.described = described(description, memory, self.names, self.name, devices)
@@ -405,24 +405,6 @@ class PilotRecord:
             if not self.sent:  # sums of fractions are not exact
                 self.used_cores = self.used_gpus = self.expected = 0.0
         return sent
-
-    def validate(self) -> None:
-        """Raise AssertionError unless what it has in use is the sum over its batches."""
-        sent = list(self.sent.values())
-        on_slots = [batch for batch in sent if batch.qpu not in self.devices]
-        for what, have, parts in (
-            ("cores", self.used_cores, [batch.cores for batch in sent]),
-            ("GPUs", self.used_gpus, [batch.gpus for batch in sent]),
-            ("expected seconds", self.expected, [batch.expected for batch in on_slots]),
-        ):
-            assert abs(have - sum(parts)) < 1e-6, (
-                f"{self.name}: {have} {what} are in use, its batches have {sum(parts)}"
-            )
-        for name, device in self.devices.items():
-            mine = [batch for batch in sent if batch.qpu == name]
-            assert device.batches == len(mine), f"{name} of {self.name} has {device.batches} batches, not {len(mine)}"
-        for number, batch in self.sent.items():
-            assert batch.entries, f"{self.name}: batch {number} is empty"
 
     def candidate(self, option: Option, seconds: float | None) -> Candidate:
         """This pilot, as a policy sees it.

@@ -1,1 +1,1 @@
-"""For tests of programs and plugins that use the library: parts of it that need no process and no file."""
+"""Runs in the tests of plugins and programs: contract suites to subclass (they need pytest), and parts in memory."""

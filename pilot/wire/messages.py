@@ -8,6 +8,11 @@ The exceptions are those that open a conversation, those that are repeated anywa
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 
 from pilot.interfaces import WorkerSpec
@@ -255,36 +260,10 @@ class WorkerGone(Message, frozen=True, array_like=True):
     blameless: bool = False
 
 
-AnyMessage = (
-    Envelope
-    | Resend
-    | Hello
-    | Welcome
-    | Refused
-    | AgentReady
-    | DeviceReport
-    | JobExpiring
-    | RunBatch
-    | OutcomesReport
-    | UnfinishedTasks
-    | TaskStarted
-    | WorkerLeaving
-    | CancelTasks
-    | Ack
-    | Heartbeat
-    | Drain
-    | ReleaseNodes
-    | Stop
-    | Broken
-    | JoinNode
-    | EnterCluster
-    | NodeReady
-    | StartWorker
-    | KillWorker
-    | WorkerGone
-)
+#: Any of the messages above.
+AnyMessage: Any = functools.reduce(operator.or_, Message.__subclasses__())
 
 encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(AnyMessage).decode
+decode: Callable[[bytes | memoryview], Message] = msgspec.msgpack.Decoder(AnyMessage).decode
 decode_batch = msgspec.msgpack.Decoder(BatchBody).decode
 decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode

@@ -66,7 +66,7 @@ class Launch(msgspec.Struct, frozen=True):
     """A way to start the ranks: words, and which family of launchers they belong to."""
 
     words: tuple[str, ...]
-    #: ``hydra`` (MPICH, Intel MPI), ``openmpi``, ``other`` (only told ``-n``), or the ``mpi_program`` of a
+    #: ``hydra`` (MPICH, Intel MPI), ``openmpi``, ``other`` (gets ``-n`` only), or the ``mpi_program`` of a
     #: `JobEnvironment`.
     kind: str
 
@@ -130,12 +130,12 @@ def _launch_of(words: tuple[str, ...]) -> Launch:
     if _environment_of(program := Path(words[0]).name).mpi_program:
         return Launch(words, program)
     try:
-        said = subprocess.run([words[0], "--version"], capture_output=True, text=True, timeout=TRY_SECONDS).stdout
+        version = subprocess.run([words[0], "--version"], capture_output=True, text=True, timeout=TRY_SECONDS).stdout
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        said = ""
-    if "HYDRA" in said or "Intel(R) MPI" in said:
+        version = ""
+    if "HYDRA" in version or "Intel(R) MPI" in version:
         return Launch(words, "hydra")
-    return Launch(words, "openmpi" if "Open MPI" in said or "OpenRTE" in said or "PRRTE" in said else "other")
+    return Launch(words, "openmpi" if "Open MPI" in version or "OpenRTE" in version or "PRRTE" in version else "other")
 
 
 def _candidates() -> Iterator[Launch]:

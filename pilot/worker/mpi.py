@@ -32,7 +32,7 @@ from pilot.worker.launch import HINT, TRY_SECONDS, Launch, RankLayout, find_laun
 
 #: Seconds that a launcher has to end the other ranks by itself when one has failed.
 ALONE_SECONDS = 0.5
-#: Seconds that it has to end all ranks when it is told to; less than a worker has to obey a cancellation.
+#: Seconds that it has to end all ranks on request; less than a worker has to carry out a cancellation.
 END_SECONDS = 2.0
 #: Seconds between two looks whether a rank has failed.
 LOOK_SECONDS = 0.25
@@ -251,13 +251,13 @@ class _Task:
         if self.failed is not None:
             code = self.codes.get(self.failed, 1)
             how = f"was killed by signal {-code}" if code < 0 else f"returned {code}"
-            said = _lines(_tail(self.folder / f"rank.{self.failed}.err", OUTPUT_KEPT))
-            return self._error(f"rank {self.failed} of {self.ranks} ({self.name}) {how}{said}")
+            output = _lines(_tail(self.folder / f"rank.{self.failed}.err", OUTPUT_KEPT))
+            return self._error(f"rank {self.failed} of {self.ranks} ({self.name}) {how}{output}")
         returned = f"`{self._launch}` returned {self._process.returncode if self._process else None}"
         missing = [number for number in range(self.ranks) if not (self.folder / f"rank.{number}.claim").exists()]
         if missing:
-            said = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
-            return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{said}")
+            output = _lines(_tail(self.folder / "launcher", OUTPUT_KEPT))
+            return self._error(f"of {self.ranks} ranks {missing} did not start; {returned}{output}")
         done = [number for number, code in self.codes.items() if code == 0]
         if self._is_function and (gone := [number for number in done if self.result(number)[0] == _NO_RESULT]):
             return self._error(
@@ -265,9 +265,9 @@ class _Task:
                 f"anything, as by os._exit(0) or MPI_Abort(0); {returned}"
             )
         wrote = [(number, text) for number, text in enumerate(self.outputs("err")) if text.strip()]
-        said = "".join(f"; rank {number} wrote{_lines(text, 20)}" for number, text in wrote[:1])
+        output = "".join(f"; rank {number} wrote{_lines(text, 20)}" for number, text in wrote[:1])
         before = f"; ranks {done} had ended with code 0" if done else ""
-        why = f"were ended by their launcher, as by MPI_Abort{before}; {returned}{said}"
+        why = f"were ended by their launcher, as by MPI_Abort{before}; {returned}{output}"
         return self._error(f"the ranks of {self.name} {why}")
 
     def _error(self, message: str) -> MpiFailed:
@@ -293,7 +293,7 @@ def _lines(text: str, last: int = 5) -> str:
 
 
 def try_out(launch: Launch, layout: RankLayout) -> str | None:
-    """Start two ranks that say how many they are; None when that is two, else what they said. Blocks for seconds."""
+    """Start two ranks that print how many they are; None when that is two, else the problem. Blocks for seconds."""
     hosts = list(layout.filled())
     two = {hosts[0]: 1, hosts[1]: 1} if len(hosts) > 1 else {hosts[0]: 2}
     layout = RankLayout(Resources(num_cpus=0.5, ranks=2), two, layout.folder)
@@ -301,10 +301,10 @@ def try_out(launch: Launch, layout: RankLayout) -> str | None:
     try:
         with _Task(layout, launch, command, {}, None) as task:
             task.run(TRY_SECONDS)
-            said = " ".join(task.outputs("out")).split()
-            if said == ["size", "2"] * 2:
+            printed = " ".join(task.outputs("out")).split()
+            if printed == ["size", "2"] * 2:
                 return None
-            if said == ["size", "1"] * 2:
+            if printed == ["size", "1"] * 2:
                 return "2 separate communicators of size 1"
             return str(task.failure())
     except (OSError, MpiFailed) as error:

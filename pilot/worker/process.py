@@ -1,9 +1,9 @@
 """The process that runs tasks: one batch at a time, on one slot of a pilot.
 
-Two threads. The main one runs the tasks of a batch and sends their outcomes. The *lifeline* takes what comes from the
-agent, also the next batch while one runs, and keeps the agent's hand on the worker meanwhile: it sends what is finished
-when a batch takes long, gives back what was not begun, and carries out cancellations and timeouts by sending all that
-is known and ending the process; no task can refuse that.
+Two threads. The main thread runs the tasks of a batch and sends their outcomes. The *control thread* receives the
+agent's messages, among them the next batch while one runs. While a batch takes long it sends what is finished and gives
+back what was not begun. It carries out cancellations and timeouts by sending all that is known and ending the process,
+which no task can refuse.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from pilot.worker.launch import RankLayout
 FLUSH_SECONDS = 0.1
 #: Seconds without a sign of the agent after which a worker ends.
 AGENT_SILENT_SECONDS = 30.0
-#: Seconds between two looks at what an idle device says of itself.
+#: Seconds between two reports on an idle device.
 LOOK_SECONDS = 60.0
 #: Seconds that a device has to end its job and its session when its worker ends.
 DEVICE_END_SECONDS = 5.0
@@ -76,7 +76,7 @@ def _activate() -> None:
             os.environ["PATH"] = os.pathsep.join((here, path))
 
 
-class _Batch:
+class _HeldBatch:
     """A batch in hand, shared by the two threads; whoever reads or writes its fields holds ``lock``."""
 
     def __init__(self, run: messages.RunBatch, batch: messages.BatchBody) -> None:
@@ -99,8 +99,8 @@ class _Batch:
         #: How many tasks, from `at` on, run together.
         self.together = 1
         self.skip: set[int] = set()
-        #: Index of the last task of which the agent was told that it runs.
-        self.told = -1
+        #: Index of the last task whose start was reported.
+        self.reported = -1
 
     def begin(self) -> int | None:
         """Index of the first task, which begins now; None when all were given back."""
@@ -151,15 +151,15 @@ class _Worker:
         self._functions: dict[str, Any] = {}
         #: Others, with what tells whether they are still as they were loaded; None: not asked for a second time yet.
         self._copies: dict[str, tuple[Any, Snapshot] | None] = {}
-        #: From the lifeline to the main thread; None: stop.
-        self._inbox: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        #: From the control thread to the main thread; None: stop.
+        self._inbox: queue.SimpleQueue[_HeldBatch | None] = queue.SimpleQueue()
         #: What is in hand, the running one first.
-        self._batches: deque[_Batch] = deque()
+        self._batches: deque[_HeldBatch] = deque()
         self._context = zmq.Context()
 
     def run(self) -> None:
         client = self._connect(self._spec.name + MAIN)
-        threading.Thread(target=self._lifeline, args=(client,), name="pilot-lifeline", daemon=True).start()
+        threading.Thread(target=self._control, args=(client,), name="pilot-control", daemon=True).start()
         if self._spec.resources.qpu:
             device.held = device.Held(self._spec.resources.qpu, Path(self._spec.folder).parent)
         while (batch := self._next(client)) is not None:
@@ -178,8 +178,8 @@ class _Worker:
             self._context.destroy(linger=2000)
             os._exit(0)
 
-    def _next(self, client: Client) -> _Batch | None:
-        """The next batch; None: stop. Meanwhile the agent is told what the device says of itself."""
+    def _next(self, client: Client) -> _HeldBatch | None:
+        """The next batch; None: stop. Meanwhile the state of the device is reported to the agent."""
         if device.held is None:
             return self._inbox.get()
         while True:
@@ -189,7 +189,7 @@ class _Worker:
 
     # ---- the main thread ------------------------------------------------------------------------------------
 
-    def _advance(self, batch: _Batch, index: int) -> int | None:
+    def _advance(self, batch: _HeldBatch, index: int) -> int | None:
         """Run the task at this index, and those behind it where its function runs several together."""
         works = [batch.works[index]]
         if works[0].task in batch.skip:
@@ -209,7 +209,7 @@ class _Worker:
             following = batch.step(outcome)
         return following
 
-    def _run_together(self, batch: _Batch, function: Any, works: list[Work]) -> list[Outcome]:
+    def _run_together(self, batch: _HeldBatch, function: Any, works: list[Work]) -> list[Outcome]:
         """Run tasks of one function at once; each gets an equal part of the time."""
         wall, began = batch.task_wall, batch.task_began
         arguments: list[tuple[Any, Any]] = []
@@ -262,7 +262,7 @@ class _Worker:
                 raise
             return UNWRITTEN, unwritten
 
-    def _run_work(self, batch: _Batch, work: Work, function: Any) -> Outcome:
+    def _run_work(self, batch: _HeldBatch, work: Work, function: Any) -> Outcome:
         wall, began = batch.task_wall, batch.task_began
         status, value = self._run_task(batch, work, function)
         seconds = time.perf_counter() - began
@@ -271,11 +271,11 @@ class _Worker:
         os.fchdir(self._home)
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
-    def _send_outcomes(self, client: Client, batch: _Batch, outcomes: list[Outcome]) -> None:
+    def _send_outcomes(self, client: Client, batch: _HeldBatch, outcomes: list[Outcome]) -> None:
         head = messages.OutcomesReport(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
-    def _arguments(self, batch: _Batch, work: Work) -> Any:
+    def _arguments(self, batch: _HeldBatch, work: Work) -> Any:
         try:
             return payload.load(work.payload, batch.values if work.values is None else work.values, self._spool)
         except OSError as error:
@@ -284,7 +284,7 @@ class _Worker:
             path = str(error.filename)  # not the function's own error
             raise SessionError(f"an argument cannot be read from {path}: {error.strerror}", path=path) from error
 
-    def _run_task(self, batch: _Batch, work: Work, function: Any) -> tuple[int, Any]:
+    def _run_task(self, batch: _HeldBatch, work: Work, function: Any) -> tuple[int, Any]:
         try:
             args, kwargs = ((), {}) if work.payload is None else self._arguments(batch, work)
             result = task_process.call(function, args, kwargs)
@@ -324,12 +324,12 @@ class _Worker:
             self._copies[digest] = function, snapshot
         return function
 
-    # ---- the lifeline ---------------------------------------------------------------------------------------
+    # ---- the control thread ---------------------------------------------------------------------------------
 
     def _connect(self, name: str) -> Client:
         return Client(self._context, self._spec.keys, self._spec.address, name, watched=True)
 
-    def _lifeline(self, main: Client) -> None:
+    def _control(self, main: Client) -> None:
         client = self._connect(self._spec.name)
         client.send(messages.Hello(self._spec.name, os.getpid(), platform.node(), versions()))
         heard = time.monotonic()
@@ -347,7 +347,7 @@ class _Worker:
             elif time.monotonic() - heard > AGENT_SILENT_SECONDS:
                 self._end(client)
             if client.is_broken() or main.is_broken():
-                self._end(client)  # a batch or its outcome may be lost, and nobody would know: a death is noticed
+                self._end(client)  # a batch or its outcome may be lost unnoticed; the end of a process is noticed
             with contextlib.suppress(IndexError):  # the main thread has just finished it
                 self._watch(client, self._batches[0])
         client.close()
@@ -356,7 +356,7 @@ class _Worker:
     def _received(self, client: Client, message: messages.Message, frames: list[bytes]) -> None:
         if isinstance(message, messages.RunBatch):
             self._codes.update(zip(message.sent, frames[1:], strict=True))
-            batch = _Batch(message, messages.decode_batch(frames[0]))
+            batch = _HeldBatch(message, messages.decode_batch(frames[0]))
             self._batches.append(batch)
             self._inbox.put(batch)
         elif isinstance(message, messages.CancelTasks):
@@ -374,7 +374,7 @@ class _Worker:
                 pause = min(pause, batch.task_began + timeout - time.perf_counter())
         return int(max(pause, 0.001) * 1000)
 
-    def _watch(self, client: Client, batch: _Batch) -> None:
+    def _watch(self, client: Client, batch: _HeldBatch) -> None:
         """Send what is finished, give back what waits too long, end a task that runs too long."""
         with batch.lock:
             at, now = batch.at, time.perf_counter()
@@ -382,19 +382,19 @@ class _Worker:
                 return
             work, runs = batch.works[at], now - batch.task_began
             if work.timeout is not None and runs >= work.timeout:
-                self._farewell(client, batch, at, TIMED_OUT)
+                self._end_task(client, batch, at, TIMED_OUT)
             if now - batch.began < FLUSH_SECONDS:
                 return
             if outcomes := batch.take():
                 self._send_outcomes(client, batch, outcomes)
-            if at != batch.told and runs >= FLUSH_SECONDS / 2:
-                batch.told = at
+            if at != batch.reported and runs >= FLUSH_SECONDS / 2:
+                batch.reported = at
                 client.send(messages.TaskStarted(batch.id, self._spec.name, work.task))
             is_late = now - batch.began > batch.give_back_seconds
         if is_late:
             self._give_back(client)
 
-    def _cancel(self, client: Client, batch: _Batch, tasks: Sequence[int]) -> None:
+    def _cancel(self, client: Client, batch: _HeldBatch, tasks: Sequence[int]) -> None:
         with batch.lock:
             batch.skip.update(tasks)
             at = batch.at
@@ -402,9 +402,9 @@ class _Worker:
                 return
             for index in range(at, at + batch.together):
                 if batch.works[index].task in tasks:
-                    self._farewell(client, batch, index, CANCELLED)
+                    self._end_task(client, batch, index, CANCELLED)
 
-    def _give_back(self, client: Client, held: _Batch | None = None) -> None:
+    def _give_back(self, client: Client, held: _HeldBatch | None = None) -> None:
         """Give back whatever was not begun; the lock of ``held`` is held."""
         for batch in list(self._batches):
             with contextlib.nullcontext() if batch is held else batch.lock:
@@ -412,20 +412,20 @@ class _Worker:
             if tasks:
                 client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, "given back, not begun", False))
 
-    def _farewell(self, client: Client, batch: _Batch, at: int, status: int) -> None:
+    def _end_task(self, client: Client, batch: _HeldBatch, at: int, status: int) -> None:
         """End the running task the only way that always works: with the process. Nothing else in hand is lost;
         the lock stays with this thread, so that the main one goes no further."""
         client.send(messages.WorkerLeaving())
-        self._end_device()  # first: who is told that a task is cancelled may rely on it
+        self._end_device()  # first: a task that is reported as cancelled runs nowhere any more
         seconds = time.perf_counter() - batch.task_began
         stdout, stderr = self._capture.take()
         task = batch.works[at].task
         batch.done.append(Outcome(task, status, batch.task_wall, seconds, None, stdout, stderr))
         self._send_outcomes(client, batch, batch.take())
         assert batch.at is not None
-        if mates := [one.task for one in batch.works[batch.at : batch.at + batch.together] if one.task != task]:
+        if others := [one.task for one in batch.works[batch.at : batch.at + batch.together] if one.task != task]:
             reason = "given back: another task of the same job was ended"
-            client.send(messages.UnfinishedTasks(batch.id, self._spec.name, mates, reason, False))
+            client.send(messages.UnfinishedTasks(batch.id, self._spec.name, others, reason, False))
         self._give_back(client, held=batch)
         self._end(client)
 

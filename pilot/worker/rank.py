@@ -2,7 +2,7 @@
 
 It finds its number, sends stdout and stderr to ``rank.N.out`` and ``rank.N.err`` in the folder, empties its standard
 input, and forks: the child becomes the program, or calls the function, with the signals of a plain process. The parent
-waits, writes down how the child ended, and ends it when it is told to or when its launcher is gone. So no rank outlives
+waits, writes down how the child ended, and ends it on request or when its launcher is gone. So no rank outlives
 the task, however that ends.
 
 ``python -P rank.py --tied PID WORDS...`` becomes the command, which gets SIGTERM when the process PID, its parent, is

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from pilot.cli import main as cli
-from pilot.cli.doctor import Finding, examine, examine_site
+from pilot.cli.doctor import examine, examine_site
+from pilot.cli.findings import Finding
 
 SITES = Path(__file__).parents[2] / "slurm" / "sites"
 
@@ -98,25 +99,26 @@ def test_a_profile_that_fits_and_one_that_does_not(
     assert [line["state"] for line in json.loads(capsys.readouterr().out)] == ["ok", "ok"]
     wrong = tmp_path / "wrong.toml"
     wrong.write_text(
-        "[nowhere]\nqueue = 'nowhere'\n[big]\nnumber_of_nodes = 999\ncores_per_node = 999\nmemory = '99 TiB'\n"
+        "resource = 'slurm://'\n[nowhere]\nqueue = 'nowhere'\n"
+        "[big]\nnumber_of_nodes = 999\ncores_per_node = 999\nmemory = '99 TiB'\n"
         "walltime = 99999999\nconstraint = 'marble'\ngres = 'qpu:9'\nlicenses = 'qpu_ibm:99'\n"
         "scheduler_script_commands = ['#SBATCH --qpu=a', '#SBATCH --nice=1']\n"
     )
     assert cli.main(["doctor", "--site", str(wrong)]) == 1
     said = capsys.readouterr().out
     for word in (
-        "partition nowhere",
+        "queue = nowhere",
         "number_of_nodes = 999",
         "cores_per_node = 999",
-        "memory in MiB",
-        "constraint marble",
+        "memory = 103809024 MiB",
+        "constraint = marble",
     ):
         assert word in said
-    for word in ("gres qpu:9", "licence qpu_ibm:99", "no option --qpu"):
+    for word in ("gres = qpu:9", "licenses = qpu_ibm:99", "scheduler_script_commands = --qpu"):
         assert word in said
     assert "--nice" not in said
 
 
 def test_the_profile_of_another_site(findings: list[Finding]) -> None:
     found = examine_site(str(SITES / "perlmutter.toml"))
-    assert any(finding.what == "constraint hbm80g" and finding.topic == "gpu80" for finding in found)
+    assert any(finding.what == "constraint = hbm80g" and finding.topic == "gpu80" for finding in found)

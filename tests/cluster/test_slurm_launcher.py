@@ -165,7 +165,7 @@ def test_status_and_cancel_in_another_process(launcher: SlurmLauncher, make: Any
     job = make(*SLEEP)
     id = running(job)
     code = (
-        "import sys; from pathlib import Path; from pilot_plugins.slurm_launcher import SlurmLauncher as L\n"
+        "import sys; from pathlib import Path; from pilot_plugins.launchers.slurm.launcher import SlurmLauncher as L\n"
         "id, folder, mark = sys.argv[1:]; one = L(); print(one.status({id: Path(folder)})[id]); one.cancel(id, mark)"
     )
     command = [sys.executable, "-c", code, id, str(job.folder), job.environment[MARK]]

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # also how qiskit: finds `qpu_objects`
 
 if TYPE_CHECKING:
     from qpu_server import QuantumService

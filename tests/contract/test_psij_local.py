@@ -1,4 +1,4 @@
-"""What every launcher promises, of psij://local; and what is its own: its script, its files, its words."""
+"""What psij://local adds to the contract of launchers: its script, its files, its words."""
 
 from __future__ import annotations
 
@@ -49,15 +49,6 @@ def words(launcher: PsijLauncher, id: str, one: Job) -> str:
     return launcher.status({id: one.folder})[id][1]
 
 
-def test_a_job_runs_and_ends(launcher: PsijLauncher, job: Any, eventually: Eventually) -> None:
-    one = job(sys.executable, "-c", "import os; print(os.environ['WORD'], os.getcwd())", WORD='it\'s "so" $HOME')
-    id = launcher.submit(one)
-    eventually(lambda: state(launcher, id, one) is JobState.ENDED)
-    assert one.log_path.read_text() == f'it\'s "so" $HOME {one.folder}\n'
-    assert words(launcher, id, one) == "the agent ended with code 0"
-    launcher.cancel(id, one.environment[MARK])
-
-
 def test_the_script_is_private_and_psij_writes_into_our_folder(
     launcher: PsijLauncher, job: Any, eventually: Eventually
 ) -> None:
@@ -73,18 +64,6 @@ def test_the_script_is_private_and_psij_writes_into_our_folder(
     assert not [path for path in others if "s3cret" in path.read_text()]
 
 
-def test_cancel_takes_the_children_along(launcher: PsijLauncher, job: Any, eventually: Eventually) -> None:
-    one = job("sh", "-c", "sleep 60 & setsid sleep 60 & wait")
-    id = launcher.submit(one)
-    mark = one.environment[MARK]
-    eventually(lambda: len(marked(mark)) == 3)
-    assert state(launcher, id, one) is JobState.RUNNING
-    launcher.cancel(id, mark)
-    assert marked(mark) == []
-    assert state(launcher, id, one) is JobState.ENDED
-    launcher.cancel(id, mark)  # nothing happens the second time
-
-
 def test_cancel_while_the_script_prepares(launcher: PsijLauncher, job: Any, eventually: Eventually) -> None:
     description = PilotDescription(resource="psij://local", scheduler_script_commands=("sleep 61",))
     one = job("sleep", "60", description=description)
@@ -96,33 +75,12 @@ def test_cancel_while_the_script_prepares(launcher: PsijLauncher, job: Any, even
     assert state(launcher, id, one) is JobState.ENDED
 
 
-def test_cancel_leaves_others_alone(launcher: PsijLauncher, job: Any) -> None:
-    one, other = job("sleep", "60"), job("sleep", "60")
-    ids = [launcher.submit(one), launcher.submit(other)]
-    launcher.cancel(ids[0], one.environment[MARK])
-    both = {ids[0]: one.folder, ids[1]: other.folder}
-    assert [state for state, _ in launcher.status(both).values()] == [JobState.ENDED, JobState.RUNNING]
-    launcher.cancel(ids[1], other.environment[MARK])
-    assert [state for state, _ in launcher.status(both).values()] == [JobState.ENDED, JobState.ENDED]
-
-
-def test_status_in_another_process(launcher: PsijLauncher, job: Any, eventually: Eventually) -> None:
-    """As after an attach: the id and the folder say which job it is."""
-    one = job("sleep", "60")
-    id = launcher.submit(one)
-    another = PsijLauncher()
-    eventually(lambda: state(another, id, one) is JobState.RUNNING)
-    another.cancel(id, one.environment[MARK])
-    assert state(another, id, one) is JobState.ENDED
-    launcher.cancel(id, one.environment[MARK])
-
-
 SUBMIT = """
 import os, sys
 from pathlib import Path
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
-from pilot_plugins.psij_launcher import PsijLauncher
+from pilot_plugins.launchers.psij.launcher import PsijLauncher
 folder = Path(sys.argv[1])
 job = Job(pilot="p", command=("sh", "-c", "while [ ! -e stop ]; do sleep 0.05; done; exit 4"),
           environment={"PILOT_AGENT": sys.argv[2]}, description=PilotDescription(resource="psij://local"),
@@ -151,14 +109,6 @@ def test_the_exit_code_survives_an_attach(launcher: PsijLauncher, job: Any, even
     eventually(lambda: (one.folder / "ended").exists())
     another = PsijLauncher()
     assert another.status({id: one.folder})[id] == (JobState.ENDED, "the agent ended with code 3")
-    launcher.cancel(id, one.environment[MARK])
-
-
-def test_a_job_that_died(launcher: PsijLauncher, job: Any, eventually: Eventually) -> None:
-    one = job("sh", "-c", "kill -9 $$")
-    id = launcher.submit(one)
-    eventually(lambda: state(launcher, id, one) is JobState.ENDED)
-    assert "killed by signal 9" in words(launcher, id, one)
     launcher.cancel(id, one.environment[MARK])
 
 
@@ -294,6 +244,9 @@ def test_an_executor_that_cannot_be_loaded(launcher: PsijLauncher, job: Any) -> 
 
 
 def test_sigchld_is_left_to_the_program() -> None:
-    check = "import signal, pilot_plugins.psij_launcher; assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL"
+    check = (
+        "import signal, pilot_plugins.launchers.psij.launcher; "
+        "assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL"
+    )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

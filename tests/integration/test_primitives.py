@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from circuit_cases import bell, random_midway, state
 from primitive_cases import ansatz, estimator_pubs, same_distribution, sampler_pubs
 from qiskit import QuantumCircuit, transpile
 from qiskit.primitives import BackendSamplerV2, StatevectorEstimator, StatevectorSampler
@@ -15,7 +17,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, depolarizing_error
 
 from pilot import PilotDescription, PilotManager
-from pilot.errors import DescriptionError, NoPilotError
+from pilot.errors import DescriptionError, NoPilotError, PilotError, SessionError
 from pilot.quantum.faces import PilotBackend, PilotEstimator, PilotSampler
 
 
@@ -132,3 +134,20 @@ def test_a_job_is_cancelled_where_it_runs(manager: PilotManager, eventually: Any
     assert job.cancelled()
     assert job.in_final_state()
     assert PilotSampler(manager, qpu="aer").run([sampler_pubs()[0]]).result()[0].data.shape == ()
+
+
+def test_primitives_misused(manager: PilotManager, tmp_path: Path) -> None:
+    closed = PilotManager(tmp_path / "s")
+    closed.close()
+    with pytest.raises((SessionError, PilotError), match="closed"):
+        PilotSampler(closed).run([bell()], shots=5).result()
+    with pytest.raises((SessionError, PilotError), match="closed"):
+        PilotEstimator(closed).run([(state, "ZZ")]).result()
+    with pytest.raises(DescriptionError, match="no option 'qubits'"):
+        PilotSampler(manager, qubits=5)
+    job = PilotSampler(manager, qpu="aer").run([bell()], shots=2**40)
+    job.cancel()
+    assert job.in_final_state()
+    with pytest.raises(DescriptionError, match="no exact expectation values"):
+        PilotEstimator(manager, qpu="aer").run([(state, "ZZ"), (random_midway(), "Z")])
+    assert PilotEstimator(manager).run([(state, "ZZ")]).result()[0].data.evs == pytest.approx(1.0, abs=0.2)

@@ -10,7 +10,7 @@ import msgspec
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.interfaces import JobState, Policy
 from pilot.resources import Node, QPUInfo
-from pilot.results import OK, Outcome
+from pilot.results import CANCELLED, OK, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
 from pilot.scheduling.events import AskPilot, Command, Fail, FailDependents, Link, SendBatch, Settle
@@ -37,11 +37,16 @@ class World:
         self.links: dict[int, Link] = {}
         self.settled: Counter[int] = Counter()
         self.commands: list[Command] = []
-        self.taken = 0
+        #: Tasks are sent to pilots after so many events.
+        self.together = 1
+        self.fed = self.taken = 0
         #: Pilots that the controller wants and that `grant` has not granted yet.
         self.asked: list[AskPilot] = []
 
     def feed(self, event: events.Event) -> list[Command]:
+        self.fed += 1
+        if self.fed % self.together:
+            return self.take(self.controller.handle(event, self.now))
         return self.take(self.controller.step(event, self.now))
 
     def tick(self, seconds: float = 0.0) -> list[Command]:
@@ -157,6 +162,12 @@ class World:
     ) -> list[Command]:
         self.batches.pop(pilot, None)
         return self.feed(events.PilotEnded(pilot, reason, how))
+
+    def cancel(self, task: int) -> None:
+        """A user cancels a task, and what a pilot has of it ends."""
+        self.feed(events.CancelAsked([task]))
+        if self.state(task) in (TaskState.BOUND, TaskState.RUNNING):
+            self.finish([task], status=CANCELLED)
 
     # ---- what is the case
 

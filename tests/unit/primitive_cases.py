@@ -13,38 +13,6 @@ from qiskit.quantum_info import Pauli, SparsePauliOp
 from qiskit.transpiler import CouplingMap
 
 from pilot.descriptions import TaskDescription
-from pilot.interfaces import Offer, Part, Prepared
-from pilot.quantum.tasks import prepare
-
-OFFER = Offer(devices={}, cores=2, cores_per_node=2, gpus=0)
-
-
-class Here:
-    """A manager whose tasks are run, as workers would run them, before ``submit_tasks`` returns."""
-
-    def __init__(self) -> None:
-        self.submitted: list[TaskDescription] = []
-
-    def submit_tasks(self, descriptions: Iterable[TaskDescription]) -> list[Future[Any]]:
-        wanted = list(descriptions)
-        self.submitted += wanted
-        return [self._run(one) for one in wanted]
-
-    def _run(self, wanted: TaskDescription) -> Future[Any]:
-        if wanted.circuit is None:
-            prepared = Prepared(name="", parts=(Part(function=wanted.function, args=tuple(wanted.args)),))
-        else:
-            prepared = prepare(wanted, OFFER)  # what it refuses is refused when it is submitted
-        future: Future[Any] = Future()
-        try:
-            results = [self._call(part) for part in prepared.parts]
-            future.set_result(results[0] if prepared.combine is None else self._call(prepared.combine, results))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    def _call(self, part: Part, *more: Any) -> Any:
-        return part.function(*part.args, *more)
 
 
 class Later:

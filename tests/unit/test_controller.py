@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -1273,6 +1273,136 @@ def test_who_does_not_rejoin_is_not_waited_for_for_ever(world: World) -> None:
     assert world.sent("here")
 
 
+# ---- commands that cannot be carried out ----------------------------------------------------------------------
+
+
+def fail(world: World, kind: type[events.Command], error: str = "MemoryError: no room") -> list[events.Command]:
+    """The last command of this kind could not be carried out."""
+    command = next(one for one in reversed(world.commands) if isinstance(one, kind))
+    return world.feed(events.CommandFailed(command, error))
+
+
+def test_a_batch_that_could_not_be_sent_is_tried_again_and_fails_in_the_end(world: World) -> None:
+    world.pilot(cores=1)
+    (task,) = world.submit()
+    for number in range(queue.LOSSES):
+        assert world.sent() == [[task]], number
+        world.batches.clear()
+        fail(world, SendBatch)
+    assert world.errors[task].error == "PilotError"
+    assert world.errors[task].reason == "it could not be sent: MemoryError: no room"
+    assert world.settled == {task: 1}
+    assert fail(world, SendBatch) == []
+
+
+def test_a_pilot_whose_job_could_not_be_made_is_tried_again_and_fails_in_the_end(world: World) -> None:
+    world.pilot(ready=False, restarts=1)
+    (task,) = world.submit()
+    fail(world, StartPilot)
+    assert world.pilot_state() is PilotState.QUEUED
+    commands = fail(world, StartPilot)
+    reason = "its job cannot be started: MemoryError: no room"
+    assert events.ChangePilot("p", PilotState.FAILED, reason) in commands
+    assert world.errors[task].error == "NoPilotError"
+    assert fail(world, StartPilot) == []
+
+
+@pytest.mark.parametrize("scaled", [False, True], ids=["a successor", "an autoscaler's"])
+def test_a_pilot_that_could_not_be_asked_for_is_not_waited_for(world: World, scaled: bool) -> None:
+    if scaled:
+        scale(world, delay=0)
+        (task,) = world.submit()
+        for _ in range(3):  # then the autoscaler is paused
+            world.tick(1)
+            world.tick(1)
+            fail(world, AskPilot)
+        assert [one for one in world.commands if isinstance(one, events.PauseScaling)]
+    else:
+        world.pilot(walltime=60, renewals=1)
+        (task,) = world.submit()
+        world.end("p", "TIMEOUT", JobState.EXPIRED)
+        assert world.state(task) is TaskState.QUEUED
+        fail(world, AskPilot)
+    assert world.errors[task].error == "NoPilotError"
+
+
+def test_tasks_whose_end_could_not_be_recorded_fail(world: World) -> None:
+    world.pilot(cores=1)
+    first, second = world.submit(2)
+    (after,) = world.submit(needs={first: False})
+    world.finish([first])
+    commands = fail(world, events.Settle)
+    assert commands == [events.Fail([world.tasks[first]], "PilotError", commands[0].reason)]  # type: ignore[attr-defined]
+    assert "its end could not be recorded: MemoryError: no room" in world.errors[first].reason
+    assert fail(world, events.Fail) == []  # no end of it
+    world.work_off()
+    assert {id: world.outcomes.get(id) for id in (second, after)} == {second: OK, after: OK}
+
+
+def test_dependents_whose_end_could_not_be_recorded_fail(world: World) -> None:
+    world.pilot(cores=1)
+    chain = chain_of(world, 3)
+    world.finish(chain[:1], status=RAISED)
+    fail(world, events.FailDependents)
+    assert set(world.errors) == set(chain[1:])
+
+
+@pytest.mark.parametrize("kind", [StopPilot, events.ChangePilot, SendCancel, RecordAttempt, events.WarnUnservable])
+def test_what_no_task_hangs_on_is_only_lost(kind: type[events.Command]) -> None:
+    world = World(60.0)
+    world.pilot(cores=1)
+    world.submit(2, retries=1)
+    world.finish([1], status=RAISED)
+    world.feed(events.CancelAsked([2]))
+    world.feed(events.PilotStopAsked("p", drain=False))
+    world.tick(1)
+    assert fail(world, kind) == []
+
+
+# ---- events and placing ----------------------------------------------------------------------------------------
+
+
+def test_events_are_handled_together_and_tasks_are_sent_once(world: World) -> None:
+    world.pilot(cores=2)
+    tasks = world.submit(4, measured(1.0))
+    commands: list[events.Command] = []
+    for batch, ids in world.batches["p"].items():
+        outcomes = [Outcome(id, OK, 1.0, 1.0) for id in ids]
+        world.controller.handle(events.OutcomesArrived("p", batch, "w", outcomes), world.now, commands)
+    assert [type(one) for one in commands] == [events.Settle] * 2
+    sent = world.controller.schedule(world.now)
+    assert [[one.id for one in command.entries] for command in sent if isinstance(command, SendBatch)] == [[3], [4]]
+    assert world.controller.schedule(world.now) == []
+    assert [world.state(id) for id in tasks[2:]] == [TaskState.BOUND] * 2
+
+
+#: What breaks the state of a controller, and what `validate` says.
+BROKEN: dict[str, tuple[Callable[[World], object], str]] = {
+    "twice in a lane": (lambda world: lane(world).append(lane(world)[0]), "queued twice"),
+    "in no lane": (lambda world: lane(world).pop(), "is in no lane"),
+    "in no batch": (lambda world: world.controller.pilots.by_id["p"].take(1), "not its batch"),
+    "over and queued": (lambda world: world.controller.queue.tasks.pop(3), "is queued and over"),
+    "cores in use": (lambda world: setattr(world.controller.pilots.by_id["p"], "used_cores", 7), "7 cores are in use"),
+    "waits for nothing": (lambda world: setattr(world.tasks[4], "blockers", set()), "waits for nothing"),
+    "an empty batch": (lambda world: world.controller.pilots.by_id["p"].sent[1].entries.clear(), "batch 1 is empty"),
+}
+
+
+def lane(world: World) -> deque[records.TaskRecord]:
+    return next(iter(world.controller.queue.lanes.values()))
+
+
+@pytest.mark.parametrize("breaks, words", BROKEN.values(), ids=BROKEN)
+def test_a_state_that_cannot_be_is_noticed(world: World, breaks: Callable[[World], object], words: str) -> None:
+    world.pilot(cores=2)
+    world.submit(3)
+    world.submit(needs={1: True})
+    world.controller.validate()
+    breaks(world)
+    with pytest.raises(AssertionError, match=words):
+        world.controller.validate()
+
+
 # ---- words ----------------------------------------------------------------------------------------------------
 
 
@@ -1313,11 +1443,13 @@ def test_explain_counts_those_of_higher_priority(world: World) -> None:
 # ---- at random ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_every_task_settles_exactly_once(world: World, seed: int) -> None:
+@pytest.mark.parametrize("together", [1, 7])
+@pytest.mark.parametrize("seed", range(8))
+def test_every_task_settles_exactly_once(world: World, seed: int, together: int) -> None:
     """Workers and pilots die, tasks raise, are given back and cancelled, pilots join, drain and end; at the end one
     pilot lives on and works everything off."""
     dice = random.Random(seed)
+    world.together = together
     functions = [measured(0.002, 1), measured(0.05, 2), FunctionRecord(3, "d", "unknown"), measured(2.0, 4)]
     world.pilot("keeper", cores=2, restarts=10**6, gpus_per_node=1)
     others = 0
@@ -1374,6 +1506,7 @@ def test_every_task_settles_exactly_once(world: World, seed: int) -> None:
                 some = tasks[: dice.randint(1, len(tasks))]
                 status = dice.choice([OK] * 9 + [RAISED])
                 world.finish(some, dice.random() * 0.01, status)
+    world.together = 1
     for pilot in list(world.batches):
         if pilot != "keeper" and not is_final(world.pilot_state(pilot)):
             world.feed(events.PilotStopAsked(pilot, drain=False))

@@ -10,9 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pilot.cli import doctor
+from pilot.cli import doctor, host_checks
 from pilot.cli import main as cli
-from pilot.cli.doctor import CommandFailed, Finding, ask, examine
+from pilot.cli.doctor import examine
+from pilot.cli.findings import CommandFailed, Finding, ask
 
 Command = Callable[[str, str], None]
 
@@ -59,7 +60,8 @@ def test_json(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
 def test_commands_that_hang_cost_their_limit(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
-    monkeypatch.setattr(doctor, "COMMAND_SECONDS", 0.3)
+    monkeypatch.setattr("pilot.cli.findings.COMMAND_SECONDS", 0.3)
+    monkeypatch.setattr("pilot.cli.doctor.COMMAND_SECONDS", 0.3)
     command("sbatch", "echo slurm 99.9")
     for name in ("sinfo", "scontrol", "srun", "sacct", "nvidia-smi", "ssh"):
         command(name, f'trap "" INT; sleep 61 & echo $! >{tmp_path}/{name}.pid; wait; sleep 61')
@@ -74,7 +76,7 @@ def test_commands_that_hang_cost_their_limit(
 
 
 def test_a_session_folder_that_cannot_be_written(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.tempfile, "gettempdir", lambda: "/proc")
+    monkeypatch.setattr(host_checks.tempfile, "gettempdir", lambda: "/proc")
     findings = examine()
     assert [finding.state for finding in of(findings, "session")] == ["broken"]
     assert cli.main(["doctor"]) == 1

@@ -25,22 +25,11 @@ if TYPE_CHECKING:
     from pilot.quantum.outcomes import Outcomes
 
 #: Fields of `TaskDescription` that a primitive's tasks can be given.
-TASK_FIELDS = (
-    "min_fidelity",
-    "mitigation",
-    "noise_model",
-    "optimization_level",
-    "num_cpus",
-    "num_gpus",
-    "memory",
-    "pilot",
-    "pilots",
-    "labels",
-    "priority",
-    "expected_duration",
-    "timeout",
-    "retries",
-    "name",
+TASK_FIELDS = tuple(
+    """
+    min_fidelity mitigation noise_model optimization_level num_cpus num_gpus memory pilot pilots labels priority
+    expected_duration timeout retries name
+    """.split()  # noqa: SIM905 - fifteen strings in quotes are no better to read
 )
 
 

@@ -34,7 +34,7 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "||": lambda a, b: bool(a or b),
 }
 #: The signs of Qiskit's operations.
-_SIGNS = {
+SIGNS = {
     "BIT_AND": "&",
     "BIT_OR": "|",
     "BIT_XOR": "^",
@@ -146,7 +146,7 @@ def _value(node: expr.Expr, outcomes: Mapping[Clbit, int]) -> Any:
         case expr.Binary():
             left, right = _value(node.left, outcomes), _value(node.right, outcomes)
             divides = node.op is expr.Binary.Op.DIV and isinstance(left, int) and isinstance(right, int)
-            value = left // right if divides else OPERATIONS[_SIGNS[node.op.name]](left, right)
+            value = left // right if divides else OPERATIONS[SIGNS[node.op.name]](left, right)
             return value % 2**node.type.width if isinstance(node.type, types.Uint) else value
         case expr.Index():
             return bool(_value(node.target, outcomes) >> _value(node.index, outcomes) & 1)

@@ -10,48 +10,29 @@ import re
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from qiskit.circuit import ClassicalRegister, Measure, QuantumCircuit, QuantumRegister, Reset, library
+from qiskit.circuit import ClassicalRegister, Measure, QuantumCircuit, QuantumRegister, Reset
 from qiskit.compiler import transpile
 
 from pilot.errors import DescriptionError, PluginError, ProgramError
+from pilot.quantum.programs.definitions import standard_gates
 from pilot.quantum.programs.plain import plain
 from pilot.quantum.programs.problems import end_of, place_of, program_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
-    from qiskit.circuit import Gate
 
 #: Qubits, and results, of a program.
 MAX_BITS = 100_000
 
-#: Functions of the quantum instruction set: how many angles come first, how many qubits then, and the gate.
-_GATES: dict[str, tuple[int, int, Callable[..., Gate]]] = {
-    "h__body": (0, 1, library.HGate),
-    "x__body": (0, 1, library.XGate),
-    "y__body": (0, 1, library.YGate),
-    "z__body": (0, 1, library.ZGate),
-    "i__body": (0, 1, library.IGate),
-    "s__body": (0, 1, library.SGate),
-    "s__adj": (0, 1, library.SdgGate),
-    "t__body": (0, 1, library.TGate),
-    "t__adj": (0, 1, library.TdgGate),
-    "sx__body": (0, 1, library.SXGate),
-    "sx__adj": (0, 1, library.SXdgGate),
-    "rx__body": (1, 1, library.RXGate),
-    "ry__body": (1, 1, library.RYGate),
-    "rz__body": (1, 1, library.RZGate),
-    "cnot__body": (0, 2, library.CXGate),
-    "cx__body": (0, 2, library.CXGate),
-    "cy__body": (0, 2, library.CYGate),
-    "cz__body": (0, 2, library.CZGate),
-    "swap__body": (0, 2, library.SwapGate),
-    "rxx__body": (1, 2, library.RXXGate),
-    "ryy__body": (1, 2, library.RYYGate),
-    "rzz__body": (1, 2, library.RZZGate),
-    "ccx__body": (0, 3, library.CCXGate),
-    "ccnot__body": (0, 3, library.CCXGate),
+#: Functions of the quantum instruction set, and Qiskit's gates: angles come first, then qubits.
+_BODIES = "h x y z s t sx rx ry rz cx cy cz swap rxx ryy rzz ccx"
+_GATES = {
+    **{f"{name}__body": name for name in _BODIES.split()},
+    **{f"{name}__adj": f"{name}dg" for name in ("s", "t", "sx")},
+    "i__body": "id",
+    "cnot__body": "cx",
+    "ccnot__body": "ccx",
 }
 _MEASUREMENTS = {"m__body", "mz__body", "mresetz__body"}
 #: What only says how results are shown.
@@ -233,12 +214,12 @@ class _Reader:
             self._refuse("the adaptive profile's reading of results is not supported", where, occurrence)
         if function not in _GATES:
             self._refuse(f"the function {name} is unknown", where, occurrence, "a gate of the instruction set")
-        num_angles, num_qubits, gate = _GATES[function]
-        angles = [self._angle(each, where, occurrence) for each in call.args[:num_angles]]
-        qubits = self._pointers(call.args[num_angles:], num_qubits, where, occurrence, name)
+        gate = standard_gates()[_GATES[function]]
+        angles = [self._angle(each, where, occurrence) for each in call.args[: len(gate.params)]]
+        qubits = self._pointers(call.args[len(angles) :], gate.num_qubits, where, occurrence, name)
         if len(set(qubits)) < len(qubits):
             self._refuse(f"{name} acts twice on one qubit", where, occurrence, "different qubits")
-        return [(gate(*angles), qubits, [])]
+        return [(gate.base_class(*angles), qubits, [])]
 
     def _angle(self, value: Any, where: str, occurrence: int) -> float:
         if not isinstance(value, self._pyqir.FloatConstant):

@@ -17,6 +17,9 @@ class LocalLauncher(Launcher):
     """``local://``: the agent is a process of its own session here, out of reach of the terminal's Ctrl-C."""
 
     poll_interval = 0.2
+    #: What runs, in the words of `status`, and that it runs.
+    what = "agent"
+    running = "running"
 
     def __init__(self) -> None:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -28,8 +31,19 @@ class LocalLauncher(Launcher):
         if description.resource not in ("local://", "local://localhost"):
             raise description.wrong("resource", "local:// or local://localhost")
 
+    def command(self, job: Job) -> list[str]:
+        """What is started for a job."""
+        return list(job.command)
+
+    def environment(self) -> dict[str, str]:
+        """Its variables, besides the job's own."""
+        return dict(os.environ)
+
+    def end(self, child: subprocess.Popen[bytes]) -> None:
+        """Ask a process that is to be ended to end its own processes elsewhere. Blocks."""
+
     def submit(self, job: Job) -> str:
-        child = start_apart(job.command, {**os.environ, **job.environment}, job.folder, job.log_path)
+        child = start_apart(self.command(job), self.environment() | job.environment, job.folder, job.log_path)
         native_id = identify(child.pid)
         self._children[native_id] = child
         return native_id
@@ -42,14 +56,16 @@ class LocalLauncher(Launcher):
         code = child.poll() if child is not None else None
         if code is not None:
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            return JobState.ENDED, f"the agent {how}"
+            return JobState.ENDED, f"the {self.what} {how}"
         if child is not None or is_alive(native_id):
-            return JobState.RUNNING, "running"
-        return JobState.ENDED, "the agent is gone"
+            return JobState.RUNNING, self.running
+        return JobState.ENDED, f"the {self.what} is gone"
 
     def cancel(self, native_id: str, mark: str) -> None:
+        child = self._children.pop(native_id, None)
+        if child is not None:
+            self.end(child)
         end_marked(mark)
         remove_scratch(mark)
-        child = self._children.pop(native_id, None)
         if child is not None:
             child.wait()

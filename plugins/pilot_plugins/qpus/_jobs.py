@@ -1,4 +1,4 @@
-"""Waiting for a vendor's job, so that it can be cancelled, and a vendor's errors as the library's."""
+"""QPUs whose jobs run at a vendor's: waiting so that it can be cancelled, and a vendor's errors as the library's."""
 
 from __future__ import annotations
 
@@ -6,10 +6,22 @@ import contextlib
 import logging
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
+from pilot.interfaces import QPU, Run
+from pilot_plugins.qpus._qiskit import check_job
+from pilot_plugins.qpus._results import as_of, in_registers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qiskit import QuantumCircuit
+
+    from pilot.quantum.outcomes import Outcomes
+    from pilot.resources import QPUInfo
 
 T = TypeVar("T")
 
@@ -171,3 +183,53 @@ class Waiting:
 def kept(name: str, error: Exception, doing: str, job: str | None = None) -> PilotError:
     """`translate`, but an error of the library's own stays what it is."""
     return error if isinstance(error, PilotError) else translate(name, error, doing, job)
+
+
+class JobQPU(QPU):
+    """A QPU that submits jobs to a vendor, waits for them and stops them; a subclass says how."""
+
+    def __init__(self, name: str, address: str) -> None:
+        super().__init__(name, address)
+        self._waiting = Waiting(name)
+        #: The vendor's job that `run` waits for.
+        self._job: Any = None
+
+    def _limits(self) -> QPUInfo:
+        """What a job is checked by."""
+        return self.info()
+
+    @abstractmethod
+    def _submit(self, circuits: Sequence[QuantumCircuit], run: Run) -> tuple[Any, str]:
+        """The vendor's job, and its native id; "" if it has none. `circuits` are those of `run`, their bits in
+        registers."""
+
+    @abstractmethod
+    def _results(self, job: Any, native: str, circuits: Sequence[QuantumCircuit], run: Run) -> list[Outcomes]:
+        """Wait for the job's end, and what it gave for each of `circuits`."""
+
+    @abstractmethod
+    def _stop(self, job: Any) -> object:
+        """Ask for the job's end. Nothing happens when it is over."""
+
+    def run(self, run: Run) -> list[Outcomes]:
+        self._waiting.begin()
+        check_job(self._limits(), run)
+        sent = [in_registers(circuit) for circuit in run.circuits]
+        try:
+            job, native = self._submit(sent, run)
+        except Exception as error:
+            raise kept(self.name, error, "submitting a job") from error
+        self._job = job
+        if native:
+            run.on_job(native)
+        try:
+            with self._waiting.attending(native, lambda: self._stop(job)):
+                return as_of(run.circuits, self._results(job, native, sent, run))
+        finally:
+            self._job = None
+
+    def cancel(self) -> None:
+        job = self._job
+        self._waiting.cancel()
+        if job is not None:
+            self._stop(job)

@@ -9,17 +9,19 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import QPUCancelled, QPUError
-from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import Options, at_least_one, one_of, parse, refuse
-from pilot_plugins.qpus._jobs import Waiting, kept
-from pilot_plugins.qpus._qiskit import check_job, info_of
-from pilot_plugins.qpus._results import as_of, from_sampler, in_registers
+from pilot_plugins.qpus._jobs import JobQPU, kept
+from pilot_plugins.qpus._qiskit import info_of
+from pilot_plugins.qpus._results import from_sampler
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
 
+    from pilot.interfaces import Run
     from pilot.quantum.outcomes import Outcomes
 
 _log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ _CREDENTIALS = (
 _FRESH = 600.0
 
 
-class IbmQPU(QPU):
+class IbmQPU(JobQPU):
     """``ibm:ibm_fez``, ``ibm:ibm_fez?mode=session&instance=my-instance``.
 
     Jobs go through one batch (or session, which IBM's open plan has not; or each by itself, ``mode=job``), opened with
@@ -57,11 +59,9 @@ class IbmQPU(QPU):
         if "account" in options:
             options["name"] = options.pop("account")
         self._account = options
-        self._waiting = Waiting(name)
         self._service: Any = None
         self._backend: Any = None
         self._session: Any = None
-        self._job: Any = None
         self._asked = 0.0
 
     def open(self) -> None:
@@ -116,35 +116,14 @@ class IbmQPU(QPU):
         target: Target = self._opened().target
         return target
 
-    def run(self, run: Run) -> list[Outcomes]:
-        self._waiting.begin()
+    def _limits(self) -> QPUInfo:
         backend = self._opened()
-        known = info_of(self.name, backend.target, max_shots=getattr(backend.configuration(), "max_shots", None))
-        check_job(known, run)
-        sent = [in_registers(circuit) for circuit in run.circuits]
-        try:
-            job = self._submit(sent, run.shots)
-        except Exception as error:
-            raise kept(self.name, error, "submitting a job") from error
-        native = job.job_id()
-        self._job = job
-        run.on_job(native)
-        try:
-            with self._waiting.attending(native, lambda: self._cancel(job)):
-                self._wait(job, native)
-                return as_of(run.circuits, from_sampler(sent, self._waiting.call(job.result, native)))
-        finally:
-            self._job = None
-
-    def cancel(self) -> None:
-        self._waiting.cancel()
-        if (job := self._job) is not None:
-            self._cancel(job)
+        return info_of(self.name, backend.target, max_shots=getattr(backend.configuration(), "max_shots", None))
 
     def cancel_job(self, job: str) -> None:
         self._opened()
         try:
-            self._cancel(self._service.job(job))
+            self._stop(self._service.job(job))
         except Exception as error:
             raise kept(self.name, error, f"cancelling the job {job}", job) from error
 
@@ -173,17 +152,18 @@ class IbmQPU(QPU):
             f"{self.name}: this account has no backend {self.backend_name!r}; it has: {listed}", qpu=self.name
         )
 
-    def _submit(self, circuits: list[QuantumCircuit], shots: int | None) -> Any:
+    def _submit(self, circuits: Sequence[QuantumCircuit], run: Run) -> tuple[Any, str]:
         """Submit in the session; once more in a new one when the service has closed it. Not given up when it is
         cancelled: the job could not be named any more."""
         try:
-            return self._sampler().run(circuits, shots=shots)
+            job = self._sampler().run(circuits, shots=run.shots)
         except Exception as error:
             if self._session is None or "closed" not in str(error).lower():
                 raise
             _log.info("%s: the %s was closed, a new one is opened: %s", self.name, self.mode, error)
             self._session = None
-            return self._sampler().run(circuits, shots=shots)
+            job = self._sampler().run(circuits, shots=run.shots)
+        return job, job.job_id()
 
     def _sampler(self) -> Any:
         from qiskit_ibm_runtime import Batch, Session
@@ -199,15 +179,15 @@ class IbmQPU(QPU):
                 from qiskit_ibm_runtime.executor_sampler import Sampler  # its successor
             return Sampler(mode=self._session or self._backend)
 
-    def _wait(self, job: Any, native: str) -> None:
-        """Until the job has ended well."""
+    def _results(self, job: Any, native: str, circuits: Sequence[QuantumCircuit], run: Run) -> list[Outcomes]:
         status = self._waiting.until(("DONE", "CANCELLED", "ERROR"), job.status, native)
         if status == "CANCELLED":
             raise QPUCancelled(f"{self.name}: the job {native} was cancelled at IBM's", qpu=self.name, job=native)
         if status == "ERROR":
             raise QPUError(f"{self.name}: the job {native} failed: {job.error_message()}", qpu=self.name, job=native)
+        return from_sampler(circuits, self._waiting.call(job.result, native))
 
-    def _cancel(self, job: Any) -> None:
+    def _stop(self, job: Any) -> None:
         """Ask for it; a job that is over already is no error."""
         from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
 

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import QPUError, QPUUnavailable, did_you_mean
-from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import parse, refuse
-from pilot_plugins.qpus._jobs import Waiting, kept
-from pilot_plugins.qpus._qiskit import check_job, info_of
-from pilot_plugins.qpus._results import as_of, from_result, from_sampler, in_registers
+from pilot_plugins.qpus._jobs import JobQPU, kept
+from pilot_plugins.qpus._qiskit import info_of
+from pilot_plugins.qpus._results import from_result, from_sampler
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
 
+    from pilot.interfaces import Run
     from pilot.quantum.outcomes import Outcomes
 
 _ALLOWED = "qiskit:module:object, qiskit:module:function(), or qiskit:module:provider:backend"
@@ -26,7 +26,7 @@ _ALLOWED = "qiskit:module:object, qiskit:module:function(), or qiskit:module:pro
 _UNKNOWN = 10_000
 
 
-class QiskitQPU(QPU):
+class QiskitQPU(JobQPU):
     """``qiskit:module:object``: an object of a module that can be imported where the pilot runs.
 
     The object is a `BackendV2`; or a provider, whose ``get_backend(name)`` gives one, with the backend's name behind a
@@ -44,9 +44,7 @@ class QiskitQPU(QPU):
             refuse(name, "no module and object", f"write {_ALLOWED}")
         self.module, self.object = parts[:2]
         self.backend_name = parts[2] if len(parts) > 2 else ""
-        self._waiting = Waiting(name)
         self._device: Any = None
-        self._job: Any = None
 
     def open(self) -> None:
         from qiskit.primitives import BaseSamplerV2
@@ -94,38 +92,6 @@ class QiskitQPU(QPU):
         target: Target | None = getattr(device, "target", None)
         return target
 
-    def run(self, run: Run) -> list[Outcomes]:
-        self._waiting.begin()
-        device = self._opened()
-        check_job(self.info(), run)
-        assert run.shots is not None  # checked
-        sampler = not hasattr(device, "target")
-        sent = [in_registers(circuit) for circuit in run.circuits]
-        try:
-            job = self._submit(device, sampler, sent, run.shots, run.seeds)
-        except Exception as error:
-            raise kept(self.name, error, "submitting a job") from error
-        native = _id_of(job)
-        self._job = job
-        if native:
-            run.on_job(native)
-        try:
-            with self._waiting.attending(native, lambda: _cancel(job)):
-                result = self._waiting.call(job.result, native)
-                if sampler:
-                    return as_of(run.circuits, from_sampler(sent, result))
-                if not getattr(result, "success", True):
-                    raise QPUError(f"{self.name}: {_failure(result)}", qpu=self.name, job=native)
-                return as_of(run.circuits, [from_result(each, result, at, run.shots) for at, each in enumerate(sent)])
-        finally:
-            self._job = None
-
-    def cancel(self) -> None:
-        job = self._job
-        self._waiting.cancel()
-        if job is not None:
-            _cancel(job)
-
     def cancel_job(self, job: str) -> None:
         retrieve = getattr(self._opened(), "retrieve_job", None)
         if retrieve is None:
@@ -146,15 +112,25 @@ class QiskitQPU(QPU):
             self.open()
         return self._device
 
-    def _submit(
-        self, device: Any, sampler: bool, circuits: list[QuantumCircuit], shots: int, seeds: Sequence[int]
-    ) -> Any:
-        if sampler:
-            return device.run(circuits, shots=shots)
-        options: dict[str, Any] = {"shots": shots}
-        if hasattr(device.options, "seed_simulator"):
-            options["seed_simulator"] = seeds[0]
-        return device.run(circuits, **options)
+    def _submit(self, circuits: Sequence[QuantumCircuit], run: Run) -> tuple[Any, str]:
+        device = self._opened()
+        options: dict[str, Any] = {"shots": run.shots}
+        if hasattr(device, "target") and hasattr(device.options, "seed_simulator"):
+            options["seed_simulator"] = run.seeds[0]
+        job = device.run(circuits, **options)
+        return job, _id_of(job)
+
+    def _results(self, job: Any, native: str, circuits: Sequence[QuantumCircuit], run: Run) -> list[Outcomes]:
+        result = self._waiting.call(job.result, native)
+        if not hasattr(self._opened(), "target"):
+            return from_sampler(circuits, result)
+        if not getattr(result, "success", True):
+            raise QPUError(f"{self.name}: {_failure(result)}", qpu=self.name, job=native)
+        assert run.shots is not None  # checked
+        return [from_result(each, result, at, run.shots) for at, each in enumerate(circuits)]
+
+    def _stop(self, job: Any) -> None:
+        _cancel(job)
 
     def _named(self) -> Any:
         """The module's object, made where parentheses follow its name."""

@@ -17,17 +17,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import QPUCancelled, QPUError, QPUUnavailable
-from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import parse, refuse
-from pilot_plugins.qpus._jobs import Waiting, kept
-from pilot_plugins.qpus._qiskit import check_job, info_of
-from pilot_plugins.qpus._results import as_of, from_sampler, in_registers
+from pilot_plugins.qpus._jobs import JobQPU, kept
+from pilot_plugins.qpus._qiskit import info_of
+from pilot_plugins.qpus._results import from_sampler
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
 
+    from pilot.interfaces import Run
     from pilot.quantum.outcomes import Outcomes
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _RENAMED = {"IBM_QCS": "IBM_QRS", "IBM_QRS": "IBM_QCS"}
 _NEEDED = ("ENDPOINT", "IAM_ENDPOINT", "IAM_APIKEY", "SERVICE_CRN")
 
 
-class QrmiQPU(QPU):
+class QrmiQPU(JobQPU):
     """``qrmi:ibm_fez``: a resource by the name that Slurm's plugin gives it.
 
     `open` acquires it and `close` releases it, unless the job holds it already (``<name>_QRMI_JOB_ACQUISITION_TOKEN``):
@@ -59,12 +59,10 @@ class QrmiQPU(QPU):
         self.resource, _ = parse(name, address, {})
         if not self.resource:
             refuse(name, "which resource? Write qrmi:ibm_fez, or another name that the job was given with --qpu")
-        self._waiting = Waiting(name)
         self._device: Any = None
         self._token: str | None = None
         self._target: Target | None = None
         self._described: dict[str, Any] = {}
-        self._task: str | None = None
         self._lock = threading.Lock()  # QRMI's object refuses a second call while one is under way
 
     def open(self) -> None:
@@ -109,32 +107,15 @@ class QrmiQPU(QPU):
         self._opened()
         return self._target
 
-    def run(self, run: Run) -> list[Outcomes]:
-        self._waiting.begin()
-        device = self._opened()
+    def _limits(self) -> QPUInfo:
+        self._opened()
         assert self._target is not None
-        check_job(info_of(self.name, self._target, **self._described), run)
-        sent = [in_registers(circuit) for circuit in run.circuits]
-        payload = _package().Payload.QiskitPrimitive(input=_sampler_input(sent, run.shots), program_id="sampler")
-        try:
-            task = self._ask(device.task_start, payload)
-        except Exception as error:
-            raise kept(self.name, error, "starting a task") from error
-        self._task = task
-        run.on_job(task)
-        try:
-            with self._waiting.attending(task, lambda: self._ask(device.task_stop, task)):
-                self._wait(device, task)
-                text = self._waiting.call(lambda: self._ask(device.task_result, task).value, task)
-                return as_of(run.circuits, from_sampler(sent, _decode(text)))
-        finally:
-            self._task = None
+        return info_of(self.name, self._target, **self._described)
 
-    def cancel(self) -> None:
-        task = self._task
-        self._waiting.cancel()
-        if task is not None:
-            self.cancel_job(task)
+    def _submit(self, circuits: Sequence[QuantumCircuit], run: Run) -> tuple[Any, str]:
+        payload = _package().Payload.QiskitPrimitive(input=_sampler_input(circuits, run.shots), program_id="sampler")
+        task: str = self._ask(self._opened().task_start, payload)
+        return task, task
 
     def cancel_job(self, job: str) -> None:
         try:
@@ -237,18 +218,23 @@ class QrmiQPU(QPU):
             "calibrated": properties.last_update_date.timestamp() if properties is not None else None,
         }
 
-    def _wait(self, device: Any, task: str) -> None:
-        """Until the task has ended well."""
+    def _results(self, job: Any, native: str, circuits: Sequence[QuantumCircuit], run: Run) -> list[Outcomes]:
+        device = self._opened()
         known = _package().TaskStatus
         over = (known.Completed, known.Cancelled, known.Failed)
-        status = self._waiting.until(over, lambda: self._ask(device.task_status, task), task)
+        status = self._waiting.until(over, lambda: self._ask(device.task_status, job), native)
         if status == known.Cancelled:
-            raise QPUCancelled(f"{self.name}: the task {task} was cancelled", qpu=self.name, job=task)
+            raise QPUCancelled(f"{self.name}: the task {native} was cancelled", qpu=self.name, job=native)
         if status == known.Failed:
             words = "no reason is known"
             with contextlib.suppress(Exception):
-                words = self._ask(device.task_logs, task).strip() or words
-            raise QPUError(f"{self.name}: the task {task} failed: {words}", qpu=self.name, job=task)
+                words = self._ask(device.task_logs, job).strip() or words
+            raise QPUError(f"{self.name}: the task {native} failed: {words}", qpu=self.name, job=native)
+        text = self._waiting.call(lambda: self._ask(device.task_result, job).value, native)
+        return from_sampler(circuits, _decode(text))
+
+    def _stop(self, job: Any) -> None:
+        self.cancel_job(job)
 
 
 def _package() -> Any:

@@ -222,9 +222,9 @@ def test_a_failed_subexperiment_fails_the_value(here):
     calls = []
 
     class Flaky(type(here)):
-        def _call(self, fn, arguments):
+        def call(self, fn, arguments):
             calls.append(arguments)
-            return super()._call(self.fail if len(calls) == 3 else fn, arguments)
+            return super().call(self.fail if len(calls) == 3 else fn, arguments)
 
         def fail(self, *_):
             raise RuntimeError("the third one broke")

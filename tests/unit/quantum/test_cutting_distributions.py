@@ -230,9 +230,9 @@ def test_much_work_is_done_in_tasks(here, monkeypatch, max_outcomes):
     calls = []
 
     class Counting(type(here)):
-        def _call(self, fn, arguments):
+        def call(self, fn, arguments):
             calls.append(fn.__name__)
-            return super()._call(self._fail if failing and len(calls) == 3 else fn, arguments)
+            return super().call(self._fail if failing and len(calls) == 3 else fn, arguments)
 
         def _fail(self, *_):
             raise RuntimeError("the third block broke")

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from primitive_cases import OFFER, Here, ansatz
+from here import OFFER, Here
+from primitive_cases import ansatz
 from qiskit import ClassicalRegister, QuantumCircuit, transpile
 from qiskit.circuit import Clbit, Qubit
 from qiskit.quantum_info import DensityMatrix, SparsePauliOp

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from primitive_cases import Here
+from here import Here
 
 from pilot.errors import DescriptionError, PilotError
 

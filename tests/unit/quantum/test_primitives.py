@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from primitive_cases import Here, Later, ansatz, estimator_pubs, same_distribution, sampler_pubs
+from here import Here
+from primitive_cases import Later, ansatz, estimator_pubs, same_distribution, sampler_pubs
 from qiskit import QuantumCircuit
 from qiskit.primitives import StatevectorEstimator, StatevectorSampler
 from qiskit.providers import JobStatus

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from here import Here
 from pilot_plugins.qpus.fake import FakeQPU
-from primitive_cases import Here, Later, ansatz
+from primitive_cases import Later, ansatz
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, transpile
 from qiskit.circuit.random import random_circuit
 from qiskit.exceptions import QiskitError

@@ -7,7 +7,6 @@ The language: https://openqasm.com/versions/3.1/language/types.html
 from __future__ import annotations
 
 import math
-import operator
 from typing import TYPE_CHECKING, Any
 
 from openqasm3 import ast
@@ -15,6 +14,7 @@ from qiskit.circuit import ParameterExpression
 from qiskit_qasm3_import import types
 from qiskit_qasm3_import.expression import join_integer_types, join_numeric_types
 
+from pilot.quantum.programs.conditions import OPERATIONS
 from pilot.quantum.programs.openqasm3.reading import refuse
 
 if TYPE_CHECKING:
@@ -230,14 +230,7 @@ def _shifted(left: int, right: int, whole: bool) -> int:
     return left << right
 
 
-COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
+COMPARISONS = {sign: OPERATIONS[sign] for sign in ("==", "!=", "<", "<=", ">", ">=")}
 _OPERATIONS: dict[str, Callable[[Any, Any, bool], Any]] = {
     "+": lambda a, b, whole: a + b,
     "-": lambda a, b, whole: a - b,

@@ -15,6 +15,7 @@ from qiskit.circuit.library import MCPhaseGate, PhaseGate
 
 from pilot.quantum.programs.definitions import inverse_of
 from pilot.quantum.programs.originir import gates
+from pilot.quantum.programs.originir.operands import MAX_DEPTH
 from pilot.quantum.programs.originir.statements import (
     Apply,
     Assign,
@@ -35,7 +36,7 @@ from pilot.quantum.programs.originir.statements import (
     error_at,
     wrong,
 )
-from pilot.quantum.programs.originir.syntax import MAX_DEPTH, read
+from pilot.quantum.programs.originir.syntax import read
 from pilot.quantum.programs.originir.values import Scope, Values
 
 if TYPE_CHECKING:

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-from math import inf, pi
 from typing import NoReturn
 
 from pilot.errors import nearest
 from pilot.quantum.programs.originir import gates
 from pilot.quantum.programs.originir.lines import CLOSERS, ELSE, ENDS, KEYWORDS, Line, Token, lines_of
+from pilot.quantum.programs.originir.operands import MAX_DEPTH, Operands
 from pilot.quantum.programs.originir.statements import (
     Apply,
     Assign,
     Barrier,
-    Bit,
     Control,
     Dagger,
     Definition,
-    Expression,
     If,
     Measure,
-    Name,
     Number,
-    Operation,
     Place,
     Qubit,
     Reset,
     Source,
     Statement,
     While,
-    calculate,
     wrong,
 )
 
-#: Blocks in blocks, and operations in an expression.
-MAX_DEPTH = 64
 #: Begin another branch of a QIF.
 ELSES = (*ELSE, "QELSEIF")
-
-_PRECEDENCE = {
-    "||": 1,
-    "&&": 2,
-    "==": 3,
-    "!=": 3,
-    "<": 4,
-    "<=": 4,
-    ">": 4,
-    ">=": 4,
-    "+": 5,
-    "-": 5,
-    "*": 6,
-    "/": 6,
-}
 
 
 def read(text: str) -> Source:
@@ -67,8 +45,7 @@ class _Reader:
         self._lines = lines_of(text)
         self._next = 0
         self._definitions: dict[str, Definition] = {}
-        self._names: list[str] = []
-        self._parameters: list[str] = []
+        self._operands = Operands()
         last = text.rstrip().count("\n") + 1
         self._end = Place(last, len(text.rstrip().split("\n")[-1]) + 1)
 
@@ -137,14 +114,14 @@ class _Reader:
             line.end()
             return statement
         if token.text in ("QGATE", "DEF"):
-            if depth or self._names or self._parameters:
+            if depth or self._operands.are_named:
                 wrong(token.place, f"{token.text} stands inside a block", f"{token.text} outside all blocks")
             self._define(line, line.take())
             return None
         if token.text == "c" and line.peek(1).text == "[":
-            bit = self._bit(line)
+            bit = self._operands.bit(line)
             line.expect("=")
-            value = self._expression(line)
+            value = self._operands.expression(line)
             line.end()
             return Assign(token.place, bit, value)
         if token.text in ("QINIT", "CREG"):
@@ -165,13 +142,13 @@ class _Reader:
         return Dagger(opener.place, body)
 
     def _control(self, line: Line, opener: Token, depth: int) -> Statement:
-        qubits = self._qubits(line)
+        qubits = self._operands.qubits(line)
         line.end()
         body = self._block(opener, depth)
         closing = self._close(opener)
         if closing.peek().kind != "end":
             place = closing.peek().place
-            if sorted(_spelled(each) for each in self._qubits(closing)) != sorted(map(_spelled, qubits)):
+            if sorted(_spelled(each) for each in self._operands.qubits(closing)) != sorted(map(_spelled, qubits)):
                 wrong(place, "ENDCONTROL has other qubits than its CONTROL", "the same qubits, or none")
             closing.end()
         return Control(opener.place, qubits, body)
@@ -184,7 +161,7 @@ class _Reader:
     def _branch(self, line: Line, opener: Token, depth: int) -> Statement:
         """A condition and its block, and the branches that follow: QELSEIF is an `If` in the other branch."""
         place = line.peek().place
-        condition = self._condition(line)
+        condition = self._operands.condition(line)
         then = self._block(opener, depth)
         otherwise: list[Statement] = []
         if self._lines[self._next].peek().text == "QELSEIF":
@@ -202,36 +179,27 @@ class _Reader:
                 wrong(self._lines[self._next].peek().place, "a second ELSE", "ENDQIF")
         return If(opener.place, condition, then, otherwise)
 
-    def _condition(self, line: Line) -> Expression:
-        """An expression; Origin's SDK also lists bits, all of which have to be 1."""
-        condition = self._expression(line)
-        while line.at(","):
-            sign = line.take()
-            condition = self._operation(sign._replace(text="&&"), condition, self._expression(line))
-        line.end()
-        return condition
-
     def _while(self, line: Line, opener: Token, depth: int) -> Statement:
-        condition = self._condition(line)
+        condition = self._operands.condition(line)
         body = self._block(opener, depth)
         self._close(opener)
         return While(opener.place, condition, body)
 
     def _measure(self, line: Line, place: Place) -> Statement:
-        qubit = self._qubit(line)
+        qubit = self._operands.qubit(line)
         line.expect(",")
         if line.at("c") and line.peek(1).text != "[":
             line.take()
             return Measure(place, qubit, None)
         if not line.at("c"):
             line.refuse("a classical bit, c[...]")
-        return Measure(place, qubit, self._bit(line))
+        return Measure(place, qubit, self._operands.bit(line))
 
     def _barrier(self, line: Line, place: Place) -> Statement:
-        return Barrier(place, self._qubits(line))
+        return Barrier(place, self._operands.qubits(line))
 
     def _reset(self, line: Line, place: Place) -> Statement:
-        return Reset(place, self._qubit(line))
+        return Reset(place, self._operands.qubit(line))
 
     def _define(self, line: Line, opener: Token) -> None:
         place = line.peek().place
@@ -246,9 +214,9 @@ class _Reader:
         for each in (qubits, parameters):
             if len(set(each)) != len(each):
                 wrong(place, f"{name!r} has two operands of one name", "different names")
-        self._names, self._parameters = (qubits if opener.text == "QGATE" else []), parameters
+        self._operands = Operands(qubits if opener.text == "QGATE" else (), parameters)
         body = self._block(opener, 1)
-        self._names, self._parameters = [], []
+        self._operands = Operands()
         self._close(opener)
         self._definitions[name] = Definition(opener.place, opener.text, name, qubits, parameters, body)
 
@@ -294,24 +262,14 @@ class _Reader:
         token = line.take()
         if gates.find(token.text) is None and token.text not in self._definitions:
             self._unknown(token)
-        qubits: list[Qubit] = []
-        parameters: list[Expression] = []
-        if line.skip("("):  # functional: NAME(q[0], 0.1), NAME(q[0]) (0.1)
-            self._operands(line, qubits, parameters, ")")
-            line.expect(")")
-            line.skip(",")
-            if line.at("("):
-                self._group(line, parameters)
-        else:
-            self._operands(line, qubits, parameters, "")
-        statement = Apply(token.place, token.text, qubits, parameters)
+        statement = Apply(token.place, token.text, *self._operands.of_gate(line))
         while line.peek().kind == "name":
             suffix = line.peek()
             if line.skip("dagger"):
                 statement.dagger = not statement.dagger
             elif line.skip("controlled_by"):
                 line.expect("(")
-                statement.controls += self._qubits(line)
+                statement.controls += self._operands.qubits(line)
                 line.expect(")")
             else:
                 wrong(
@@ -323,124 +281,6 @@ class _Reader:
     def _unknown(self, token: Token) -> NoReturn:
         known = [*gates.GATES, *self._definitions, *KEYWORDS]
         wrong(token.place, f"{token.text!r} is no gate", nearest(token.text.upper(), known) or "a gate or a keyword")
-
-    def _operands(self, line: Line, qubits: list[Qubit], parameters: list[Expression], closer: str) -> None:
-        """Qubits, then parameters: in one pair of brackets, or bare."""
-        while not (closer and line.at(closer)) and line.peek().kind != "end":
-            if self._at_qubit(line):
-                if parameters:
-                    line.refuse("a parameter")
-                qubits.append(self._qubit(line))
-            elif line.at("(") and self._is_group(line):
-                self._group(line, parameters)
-                return
-            elif line.peek().text in ("dagger", "controlled_by") and qubits:
-                return
-            else:
-                parameters.append(self._expression(line))
-            if line.skip(","):
-                if line.peek().kind == "end":
-                    line.refuse("a qubit or a parameter")
-            elif parameters:
-                break
-            elif self._at_qubit(line):
-                line.refuse("',', dagger or the end of the line")
-        if not qubits:
-            line.refuse("a qubit, q[...]")
-
-    def _is_group(self, line: Line) -> bool:
-        """Whether the bracket here holds all parameters, or begins one of them."""
-        depth = ahead = 0
-        while line.peek(ahead).kind != "end":
-            text = line.peek(ahead).text
-            depth += {"(": 1, ")": -1}.get(text, 0)
-            if not depth:
-                after = line.peek(ahead + 1)
-                return after.text not in _PRECEDENCE and after.text != ","
-            ahead += 1
-        return True
-
-    def _group(self, line: Line, parameters: list[Expression]) -> None:
-        line.expect("(")
-        while not line.at(")"):
-            parameters.append(self._expression(line))
-            if not line.skip(","):
-                break
-        line.expect(")")
-
-    def _at_qubit(self, line: Line) -> bool:
-        token = line.peek()
-        return token.kind == "name" and (token.text == "q" or token.text in self._names)
-
-    def _qubits(self, line: Line) -> list[Qubit]:
-        qubits = [self._qubit(line)]
-        while line.skip(","):
-            qubits.append(self._qubit(line))
-        return qubits
-
-    def _qubit(self, line: Line) -> Qubit:
-        if not self._at_qubit(line):
-            line.refuse(" or ".join(self._names) if self._names else "a qubit, q[...]")
-        token = line.take()
-        if token.text in self._names:
-            return Qubit(token.place, name=token.text)
-        if self._names:
-            wrong(token.place, "a QGATE acts on its own operands only", " or ".join(self._names))
-        if not line.skip("["):
-            return Qubit(token.place)
-        index = self._expression(line)
-        line.expect("]")
-        return Qubit(token.place, index=index)
-
-    def _bit(self, line: Line) -> Bit:
-        place = line.expect("c").place
-        line.expect("[")
-        index = self._expression(line)
-        line.expect("]")
-        return Bit(index, place)
-
-    def _expression(self, line: Line, binding: int = 1) -> Expression:
-        left = self._operand(line)
-        while (precedence := _PRECEDENCE.get(line.peek().text, 0)) >= binding and line.peek().kind == "symbol":
-            sign = line.take()
-            right = self._expression(line, precedence + 1)
-            left = self._operation(sign, left, right)
-        return left
-
-    def _operand(self, line: Line) -> Expression:
-        signs = []
-        while line.peek().kind == "symbol" and line.peek().text in "+-!":
-            signs.append(line.take())
-        token = line.peek()
-        if line.skip("("):
-            value = self._expression(line)
-            line.expect(")")
-        elif token.kind == "number":
-            value = Number(float(line.take().text))
-            if value.value == inf:
-                wrong(token.place, "the number is too large", "at most 1.79e308")
-        elif token.text in ("PI", "pi") and token.text not in self._parameters:
-            line.take()
-            value = Number(pi)
-        elif token.text in self._parameters:
-            line.take()
-            value = Name(token.text, token.place)
-        elif token.text == "c" and token.kind == "name":
-            value = self._bit(line)
-        else:
-            line.refuse("a number, PI, a classical bit or a bracket")
-        for sign in reversed(signs):
-            if sign.text != "+":
-                value = self._operation(sign, value)
-        return value
-
-    def _operation(self, sign: Token, *operands: Expression) -> Expression:
-        if all(isinstance(each, Number) for each in operands):
-            return Number(calculate(sign.text, [each.value for each in operands], sign.place))  # type: ignore[union-attr]
-        depth = 1 + max(each.depth if isinstance(each, Operation) else 0 for each in operands)
-        if depth > MAX_DEPTH:
-            wrong(sign.place, "the expression is too long", f"at most {MAX_DEPTH} operations in one another")
-        return Operation(sign.text, operands, sign.place, depth)
 
 
 def _spelled(qubit: Qubit) -> str:

@@ -26,6 +26,7 @@ from qiskit.circuit import (
 from qiskit.circuit.classical import expr, types
 
 from pilot.errors import DescriptionError
+from pilot.quantum.programs.conditions import SIGNS
 from pilot.quantum.programs.definitions import is_library, one_qubit_angles, opened, steps_of
 
 if TYPE_CHECKING:
@@ -411,28 +412,12 @@ class _Words:
         return f"({2**node.type.width - 1}-{inner})"
 
     def _binary(self, node: expr.Binary) -> str:
-        sign = _SIGNS.get(node.op.name)
-        if sign is None and isinstance(node.type, types.Bool):
-            sign = {"BIT_AND": "&&", "BIT_OR": "||", "BIT_XOR": "!="}.get(node.op.name)
-        if sign is None:
+        sign = SIGNS[node.op.name]
+        if isinstance(node.type, types.Bool):
+            sign = {"&": "&&", "|": "||", "^": "!="}.get(sign, sign)
+        if sign in ("&", "|", "^", "<<", ">>"):
             raise _refuse("a condition", f"it has no words for {node.op.name} of numbers")
         return f"({self.visit(node.left)}{sign}{self.visit(node.right)})"
-
-
-_SIGNS = {
-    "LOGIC_AND": "&&",
-    "LOGIC_OR": "||",
-    "EQUAL": "==",
-    "NOT_EQUAL": "!=",
-    "LESS": "<",
-    "LESS_EQUAL": "<=",
-    "GREATER": ">",
-    "GREATER_EQUAL": ">=",
-    "ADD": "+",
-    "SUB": "-",
-    "MUL": "*",
-    "DIV": "/",
-}
 
 
 def _joined(terms: Sequence[str], sign: str) -> str:

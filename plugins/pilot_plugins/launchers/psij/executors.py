@@ -4,9 +4,9 @@ What is wrong with `SlurmJobExecutor` of psij-python 0.9.11, and is put right he
 
 - ``squeue``'s table is split at blanks: one job of the user's with a reason of several words ("Nodes required for job
   are DOWN...") stops all news for ever; so does a state or reason that is in no table, such as ``None`` of a preempted
-  job. Here: `slurm_cluster.Cluster` asks, and unknown words are passed on as they are.
+  job. Here: `slurm.cluster.Cluster` asks, and unknown words are passed on as they are.
 - A job that ``squeue`` does not show counts as completed. Here: it is missing, which is no end.
-- The last word that ``sbatch`` prints is the job's number. Here: `slurm_submission.submit` submits, and ``scancel`` is
+- The last word that ``sbatch`` prints is the job's number. Here: `slurm.submission.submit` submits, and ``scancel`` is
   given the job's name too.
 - Pending reasons, requeues, and why a job ended are lost. Here: `SlurmExecutor.reports` has Slurm's last words.
 - Two polls that ``slurmctld`` does not answer make all jobs FAILED. Here: no number of them does.

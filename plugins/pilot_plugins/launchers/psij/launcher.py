@@ -7,7 +7,7 @@ leaves three files in the job's folder:
 - ``expiring``: it got SIGTERM or SIGUSR1;
 - ``ended``: the exit code of the command.
 
-They are trusted first, then what PSI/J says (`PsijLauncher.status` has the rules). `psij_job` has the script.
+They are trusted first, then what PSI/J says (`PsijLauncher.status` has the rules). `job.py` has the script.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import psutil
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError
-from pilot.interfaces import Job, JobState, Launcher
+from pilot.interfaces import Job, JobState, Launcher, Misfit
 from pilot.wire.folders import remove_scratch
 from pilot.wire.processes import end_marked, identify, is_alive
 from pilot_plugins.launchers.psij import executors
@@ -34,6 +34,8 @@ from pilot_plugins.launchers.psij.executors import (  # imported there first, wi
     psij,
 )
 from pilot_plugins.launchers.psij.job import LAUNCHERS, OPTIONS, directives, job_name, script, spec
+from pilot_plugins.launchers.slurm.hosts import Host, run
+from pilot_plugins.launchers.slurm.preflight import Site
 from pilot_plugins.launchers.slurm.script import check_options, clusters_of
 from pilot_plugins.launchers.slurm.states import STATES
 
@@ -74,6 +76,7 @@ class PsijLauncher(Launcher):
         self._jobs: dict[str, psij.Job] = {}
         self._folders: dict[str, Path] = {}
         self._checked: set[str] = set()
+        self._site: Site | None = None
         #: When a job was first seen in a condition (`time.monotonic`), by native id and the condition's name.
         self._since: dict[tuple[str, str], float] = {}
 
@@ -104,6 +107,13 @@ class PsijLauncher(Launcher):
             self.remote, self.poll_interval = False, 0.5
         else:
             self.remote, self.poll_interval = True, float(executors.POLL_SECONDS)
+
+    def preflight(self, description: PilotDescription) -> list[Misfit]:
+        """As `Launcher.preflight`; only Slurm can be asked."""
+        if self._name(description) != "slurm":
+            return []
+        self._site = self._site or Site(Host("", run))
+        return self._site.misfits(description)
 
     def _name(self, description: PilotDescription) -> str:
         name = description.resource.partition("://")[2].rstrip("/")

@@ -4,14 +4,14 @@
 calls them through ``ssh``, one connection for all calls, without a question to the terminal. The session folder must
 be there under the same path. QUANTUM_PILOT_SSH names another command than ``ssh``, such as ``ssh -F my_config``.
 
-What a job does stands in ``slurm_job.sh``, a template. It leaves three files in the pilot's folder: ``started``,
+What a job does stands in ``job.sh``, a template. It leaves three files in the pilot's folder: ``started``,
 ``expiring`` (a signal came: the end is near; the agent looks for it) and ``ended`` (with the agents' exit code). They
 are read at each `status`; ``squeue`` is asked once per `poll_interval` for all jobs, and ``sacct``, where there is
 one, for those that squeue does not know any more. Sources of commands, options, states and reasons: sbatch(1),
 squeue(1), srun(1), scancel(1), sacct(1).
 
-Read next: `slurm_script` (what is submitted), `slurm_cluster` (how Slurm is asked), `slurm_states` (what it says),
-`slurm_hosts` (where its commands run).
+Read next: ``script.py`` (what is submitted), ``cluster.py`` (how Slurm is asked), ``states.py`` (what it answers),
+``hosts.py`` (where its commands run).
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError, SessionError
-from pilot.interfaces import Job, JobState, Launcher
+from pilot.interfaces import Job, JobState, Launcher, Misfit
 from pilot.wire.folders import remove_scratch
 from pilot.wire.processes import end_marked
 from pilot_plugins.launchers.slurm.cluster import Cluster
 from pilot_plugins.launchers.slurm.hosts import SSH, Host, Runner, host_of, run
 from pilot_plugins.launchers.slurm.ids import SlurmId, name_of, unique_name
+from pilot_plugins.launchers.slurm.preflight import Site
 from pilot_plugins.launchers.slurm.script import check_options, clusters_of, script, write
 from pilot_plugins.launchers.slurm.submission import Loose, find, submit
 
@@ -53,6 +54,7 @@ class SlurmLauncher(Launcher):
         self._hosts: dict[str, tuple[Host, Loose]] = {}
         self._clusters: dict[tuple[str, str], Cluster] = {}
         self._folders: dict[str, Path] = {}
+        self._sites: dict[str, Site] = {}
 
     # ---- the three verbs ----------------------------------------------------------------------------------------
 
@@ -82,6 +84,13 @@ class SlurmLauncher(Launcher):
             raise description.wrong("resource", f"{description.resource} where {program} is on PATH: {hint}")
         if not host and (conf := os.environ.get("SLURM_CONF")) and not Path(conf).is_file():  # sbatch tries for 60 s
             raise description.wrong("resource", f"{description.resource} where SLURM_CONF is a file: {conf} is none")
+
+    def preflight(self, description: PilotDescription) -> list[Misfit]:
+        """As `Launcher.preflight`, by what Slurm said when it was first asked."""
+        host = host_of(description)
+        if host not in self._sites:
+            self._sites[host] = Site(self._host(host)[0])
+        return self._sites[host].misfits(description)
 
     def check_folder(self, folder: Path) -> None:
         """A name that sbatch reads as it is written: a backslash in ``--output`` switches off what stands for numbers

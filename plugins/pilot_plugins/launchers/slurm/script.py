@@ -1,4 +1,4 @@
-"""The batch script of a pilot's placeholder job, or of a job array for several: ``slurm_job.sh``, filled in."""
+"""The batch script of a pilot's placeholder job, or of a job array for several: ``job.sh``, filled in."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A job is submitted: ``sbatch``, its answer, and where that is no plain number, the job found by its name.
 
 A site's own ``sbatch`` may print lines before and behind the number, with numbers in them, or fail after Slurm took the
-job; Slurm may take a job and be too slow to say so. The name of a job is like no other's (`slurm_ids.unique_name`), so
+job; Slurm may take a job and be too slow to say so. The name of a job is like no other's (`ids.unique_name`), so
 ``squeue --name`` says what became of it. What appears later than that is found by the next polls (`Loose`).
 """
 

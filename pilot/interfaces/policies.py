@@ -1,0 +1,103 @@
+"""The contract of policies, which say which task is next and which pilot gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pilot.resources import Candidate, QPUEstimate, QPUTable, Terms
+
+
+class QueuedTask(Protocol):
+    """A queued task, as a policy sees it. Only to be read."""
+
+    @property
+    def id(self) -> int:
+        """Ids grow in order of submission."""
+
+    @property
+    def terms(self) -> Terms:
+        """What it needs, and its priority."""
+
+    @property
+    def arrived(self) -> float:
+        """When it was submitted, in seconds by the clock of ``now``."""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it is expected to run on an average pilot; None: not known yet."""
+
+    @property
+    def estimates(self) -> tuple[QPUEstimate, ...]:
+        """What is expected of its circuit on each QPU, as far as somebody has said so."""
+
+
+class Policy:
+    """Says which task is next, and where it runs.
+
+    A policy overrides what it wants to be different; one that overrides nothing is "balanced". Its settings are the
+    arguments of its class: ``PilotManager(policy=ShortestFirst(unknown=60.0))``, or by name where the defaults do:
+    ``policy="package.module:ShortestFirst"``, or its entry point in the group ``pilot.policies``.
+
+        class ShortestFirst(Policy):
+            # tasks of unknown length count as so many seconds
+            def __init__(self, unknown: float = 1.0) -> None:
+                self.unknown = unknown
+
+            def order(self, task, now):
+                return self.unknown if task.seconds is None else task.seconds
+
+    All methods are called in the manager's thread, and nothing else happens there meanwhile: they must not block. Where
+    pilots have room for work, first `order` is called for each queued task, then `assign` once for all that want QPUs,
+    then `choose` for each batch of other tasks. Tasks, candidates and tables hold only during the call.
+
+    An error that a method raises, or an answer that makes no sense, fails the tasks that it was asked about with a
+    `PluginError` that names the policy. Everything else goes on.
+    """
+
+    def order(self, task: QueuedTask, now: float) -> Any:
+        """The task's place in the queue: what has the smallest key is next, among equals the one submitted first.
+
+        Called again each time that tasks are placed, so the key may change with time. That costs time for each queued
+        task; the default is built in and costs nothing.
+
+        Args:
+            task: one that a pilot could run now.
+            now: seconds by a clock that never steps.
+
+        Returns:
+            A key; those of all tasks can be compared with each other.
+        """
+        return -task.terms.priority, task.id
+
+    def choose(self, terms: Terms, candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
+        """The pilot that gets the next batch: the one that is expected to be finished with it first, by measured speed.
+
+        Args:
+            terms: of the tasks of the batch.
+            candidates: the pilots that fit and have room, never empty; where tasks can run with different resources or
+                on several QPUs, one for each of these.
+
+        Returns:
+            One of ``candidates``, and the reason in words, as `Task.explain` shows it.
+        """
+        best = min(candidates, key=lambda one: (one.expected_wait + one.seconds, one.slowness, -one.free_cores))
+        if len(candidates) == 1:
+            return best, f"{best.place} is the only pilot that fits and has room"
+        waits = ", ".join(f"{one.place} {one.expected_wait + one.seconds:.3f} s" for one in candidates)
+        return best, f"{best.place} is expected to finish first of the pilots with room ({waits})"
+
+    def assign(self, queue: Sequence[QueuedTask], table: QPUTable, now: float) -> Sequence[int]:
+        """Where tasks that run on QPUs go; a policy that does not override it has `choose` asked for them, too.
+
+        What is assigned to a QPU is sent there as long as it has room; the rest is asked about again.
+
+        Args:
+            queue: the next tasks, by `order`: at most 1,000.
+            table: what is known of them on each QPU.
+            now: seconds by a clock that never steps.
+
+        Returns:
+            For each task the number of a column of ``table``, one that fits; or -1: it waits.
+        """
+        raise NotImplementedError

@@ -1,0 +1,103 @@
+"""The contract of QPUs, which run circuits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from pilot.resources import QPUInfo
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+    from qiskit.transpiler import Target
+
+
+def _no_job(job: str) -> None:
+    """Nobody wants to know a job's native id."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """One job of a QPU."""
+
+    #: Compiled for `QPU.target`, at most `QPUInfo.max_circuits`.
+    circuits: Sequence[QuantumCircuit]
+    #: Of each circuit; None: exact probabilities (simulators only).
+    shots: int | None
+    #: One a circuit; used where results are computed, ignored by devices.
+    seeds: Sequence[int]
+    #: Called with the job's native id once it is submitted, when it has one.
+    on_job: Callable[[str], None] = _no_job
+
+
+class CircuitResult(Protocol):
+    """What one circuit gave: an `Outcomes` of `pilot.quantum.outcomes`."""
+
+    def get_counts(self) -> Mapping[str, float]:
+        """How often each bit string came, or how probable it is: as Qiskit's ``get_counts`` writes it."""
+
+
+class QPU(ABC):
+    """Runs circuits: a device, a vendor's service, or a simulator of one.
+
+    One object in one worker process, which opens it once and runs job after job on it. All methods may block; all but
+    `cancel` are called from one thread. A job is a list of circuits with one number of shots.
+    """
+
+    #: True: a device; one worker at a time has it. False: each worker may have one (a simulator on the pilot's cores).
+    exclusive = True
+
+    def __init__(self, name: str, address: str) -> None:
+        """Make it; nothing is asked or opened yet.
+
+        Args:
+            name: as in ``PilotDescription.qpus``: "fake:kolkata".
+            address: what is behind the colon ("kolkata"), a query included ("kolkata?queue=2"); "" without colon.
+
+        Raises:
+            DescriptionError: there can be no such address; the message says what is allowed.
+        """
+        self.name = name
+        self.address = address
+
+    def open(self) -> None:  # noqa: B027 - nothing to do is right for many
+        """Connect, and open a session where there is such a thing.
+
+        Raises:
+            QPUUnavailable: it cannot be reached; in its own words, and what to look at next.
+            QPUError: it refuses for good.
+        """
+
+    @abstractmethod
+    def info(self) -> QPUInfo:
+        """What it says of itself now. After `open`."""
+
+    @abstractmethod
+    def target(self) -> Target | None:
+        """What circuits are compiled for, of the calibration that `info` tells; None: it takes them as they are."""
+
+    @abstractmethod
+    def run(self, run: Run) -> Sequence[CircuitResult | Mapping[str, float]]:
+        """Run one job and wait for it.
+
+        Returns:
+            For each circuit in order its counts by bit string (bit 0 rightmost, registers set apart by a space, the
+            circuit's first rightmost: as Qiskit's ``get_counts``), or its probabilities where `Run.shots` is None; or
+            an `Outcomes`.
+
+        Raises:
+            QPUError: the job failed; the vendor's own words are in the message.
+            QPUUnavailable: a new try may help.
+            QPUCancelled: `cancel` ended it.
+        """
+
+    def cancel(self) -> None:  # noqa: B027
+        """Called from another thread: end the job that `run` waits for, at the vendor too. Returns once asked."""
+
+    def cancel_job(self, job: str) -> None:  # noqa: B027
+        """End a job whose process died, by the native id that `on_job` was given. Nothing happens when it is over."""
+
+    def close(self) -> None:  # noqa: B027
+        """End the session."""

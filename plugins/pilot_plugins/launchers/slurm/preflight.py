@@ -1,0 +1,133 @@
+"""Whether a pilot fits a Slurm as it is configured now: partition, nodes, cores, memory, walltime, gres, licences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+from pilot.descriptions import PilotDescription
+from pilot.errors import PilotError
+from pilot.interfaces import Misfit
+from pilot_plugins.launchers.slurm.hosts import Host, in_one_line
+
+
+class Partition(NamedTuple):
+    """A row of sinfo(1): nodes of one kind in a partition."""
+
+    name: str
+    nodes: str
+    cores: str
+    memory: str
+    most: str
+    features: str
+    gres: str
+
+
+class Site:
+    """What a Slurm has."""
+
+    def __init__(self, host: Host) -> None:
+        """Ask it. Blocks.
+
+        Raises:
+            PilotError: it cannot be asked.
+        """
+        rows = _ask(host, "sinfo", "--noheader", "--format=%P|%D|%c|%m|%l|%f|%G").strip().splitlines()
+        self._partitions = [Partition(*row.split("|", 6)) for row in rows]
+        licences = _ask(host, "scontrol", "--oneliner", "show", "lic")
+        self._licences = dict(re.findall(r"LicenseName=(\S+) Total=(\d+)", licences))
+        self._options = _ask(host, "sbatch", "--help")
+
+    def misfits(self, pilot: PilotDescription) -> list[Misfit]:
+        """What of a pilot does not fit."""
+        return [*self._partition(pilot), *self._licence(pilot), *self._option(pilot)]
+
+    def _partition(self, pilot: PilotDescription) -> Iterator[Misfit]:
+        """Without a queue it is the default partition, or any where a constraint or a qos chooses it."""
+        names = {row.name.rstrip("*") for row in self._partitions}
+        wanted = {row.name[:-1] for row in self._partitions if row.name[-1] == "*"}
+        if pilot.queue:
+            wanted = set(pilot.queue.split(","))
+        elif pilot.constraint or pilot.qos:
+            wanted = names
+        rows = [row for row in self._partitions if row.name.rstrip("*") in wanted]
+        if not rows:
+            yield Misfit("queue", pilot.queue or "the default partition", f"partitions: {', '.join(sorted(names))}")
+            return
+        yield from _sizes(pilot, rows, max(sum(_nodes(rows, name)) for name in wanted))
+        features = {feature for row in rows for feature in row.features.split(",")} - {"(null)"}
+        for feature in re.findall(r"[\w.-]+", re.sub(r"\*\d+", "", pilot.constraint or "")):
+            if feature not in features:
+                there = f"features of these nodes: {', '.join(sorted(features)) or 'none'}"
+                yield Misfit("constraint", feature, there)
+        yield from _gres(pilot, ",".join(row.gres for row in rows))
+
+    def _licence(self, pilot: PilotDescription) -> Iterator[Misfit]:
+        there = ", ".join(f"{name}:{total}" for name, total in self._licences.items()) or "none"
+        for one in filter(None, re.split("[,;]", pilot.licenses or "")):
+            name, _, count = one.partition(":")
+            if int(count or 1) > int(self._licences.get(name, 0)):
+                yield Misfit("licenses", one, f"licences: {there}")
+
+    def _option(self, pilot: PilotDescription) -> Iterator[Misfit]:
+        """Options of sbatch that only a site's SPANK plugin gives it."""
+        for line in pilot.scheduler_script_commands:
+            match = re.match(r"#SBATCH\s+(--[\w-]+)", line)
+            if match and not re.search(rf"{match[1]}\b", self._options):
+                there = "sbatch has no such option, its SPANK plugin is not installed here: remove the line"
+                yield Misfit("scheduler_script_commands", match[1], there)
+
+
+def _sizes(pilot: PilotDescription, rows: Sequence[Partition], nodes: int) -> Iterator[Misfit]:
+    for field, asked, there, unit in (
+        ("number_of_nodes", pilot.number_of_nodes, nodes, ""),
+        ("cores_per_node", pilot.cores_per_node or 0, max(_number(row.cores) for row in rows), ""),
+        ("memory", _mebibytes(pilot.memory), max(_number(row.memory) for row in rows), " MiB"),
+    ):
+        if asked > there:
+            yield Misfit(field, f"{asked}{unit}", f"at most {there}{unit}")
+    longest = max(rows, key=lambda row: _seconds(row.most)).most
+    if pilot.seconds is not None and pilot.seconds > _seconds(longest):
+        yield Misfit("walltime", str(timedelta(seconds=pilot.seconds)), f"at most {longest}")
+
+
+def _gres(pilot: PilotDescription, gres: str) -> Iterator[Misfit]:
+    asked = [("gres", one) for one in (pilot.gres or "").split(",") if one]
+    if pilot.gpus_per_node:
+        asked.insert(0, ("gpus_per_node", f"gpu:{pilot.gpus_per_node}"))
+    for field, one in asked:
+        kind, _, count = one.rpartition(":") if one[-1:].isdigit() else (one, "", "1")
+        have = [int(number) for number in re.findall(rf"\b{re.escape(kind)}(?::[a-z]\w*)?:(\d+)", gres)]
+        if int(count) > max(have, default=0):
+            yield Misfit(field, one, f"generic resources of these nodes: {gres.replace('(null)', 'none')}")
+
+
+def _ask(host: Host, *command: str) -> str:
+    code, output, errors = host.call(command)
+    if code:
+        raise PilotError(f"Slurm cannot be asked: {in_one_line(errors) or f'{command[0]} ended with code {code}'}")
+    return output
+
+
+def _nodes(rows: Sequence[Partition], name: str) -> list[int]:
+    return [_number(row.nodes) for row in rows if row.name.rstrip("*") == name]
+
+
+def _mebibytes(memory: int | str | None) -> int:
+    return memory >> 20 if isinstance(memory, int) else 0
+
+
+def _number(text: str) -> int:
+    """``4``, or ``4+`` where nodes differ."""
+    return int(text.rstrip("+") or 0)
+
+
+def _seconds(limit: str) -> float:
+    """sinfo's ``days-hours:minutes:seconds``, ``infinite`` among them."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
+    if match is None:
+        return float("inf")
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(86400 * days + 3600 * hours + 60 * minutes + seconds)

@@ -1,0 +1,64 @@
+"""What every launcher promises (`LauncherContract`), of those that need Slurm: slurm, psij://slurm and srun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pilot_plugins.launchers.slurm.launcher import SlurmLauncher
+from pilot_plugins.launchers.srun import SrunLauncher
+
+from pilot.descriptions import PilotDescription
+from pilot.interfaces import Launcher
+from pilot.testing.launchers import LauncherContract
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+class TestSlurm(LauncherContract):
+    @pytest.fixture
+    def launcher(self, monkeypatch: pytest.MonkeyPatch) -> Launcher:
+        monkeypatch.setattr(SlurmLauncher, "poll_interval", 0.5)
+        return SlurmLauncher()
+
+    @pytest.fixture
+    def description(self) -> PilotDescription:
+        return PilotDescription(resource="slurm://", cores_per_node=1)
+
+
+class TestPsijSlurm(LauncherContract):
+    @pytest.fixture
+    def launcher(self, monkeypatch: pytest.MonkeyPatch) -> Launcher:
+        pytest.importorskip("psij", reason="psij-python is not installed: pip install 'quantum-pilot[psij]'")
+        from pilot_plugins.launchers.psij import executors
+        from pilot_plugins.launchers.psij.launcher import PsijLauncher
+
+        monkeypatch.setattr(executors, "POLL_SECONDS", 1)
+        return PsijLauncher()
+
+    @pytest.fixture
+    def description(self) -> PilotDescription:
+        return PilotDescription(resource="psij://slurm", cores_per_node=1)
+
+
+@pytest.fixture(scope="module")
+def allocation(cluster: Any) -> Iterator[dict[str, str]]:
+    """The variables of a job of one node, in which nothing runs."""
+    command = ("salloc", "--no-shell", "--nodes=1", "--ntasks=3", "--mem=300", "--job-name=contract")
+    granted = cluster.run(*command)
+    number = next(word for word in (granted.stdout + granted.stderr).split() if word.isdecimal())
+    yield {"SLURM_JOB_ID": number, "SLURM_JOB_NUM_NODES": "1"}
+    cluster.run("scancel", number)
+
+
+class TestSrun(LauncherContract):
+    @pytest.fixture
+    def launcher(self, allocation: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Launcher:
+        for name, value in allocation.items():
+            monkeypatch.setenv(name, value)
+        return SrunLauncher()
+
+    @pytest.fixture
+    def description(self) -> PilotDescription:
+        return PilotDescription(resource="srun://", cores_per_node=1)
