@@ -70,6 +70,8 @@ class PilotChangeRow(Row, frozen=True, gc=False):
     native_id: str | None
     #: Wall clock, seconds since the epoch.
     time: float
+    #: A number of `records.Change`.
+    change: int = 0
 
 
 class PilotParentRow(Row, frozen=True, gc=False):
@@ -122,7 +124,9 @@ class AttemptRow(Row, frozen=True, gc=False):
     worker: str
     reason: str
     ended: float
-    batch: int | None = None
+    batch: int = 0
+    #: A number of `records.Change`.
+    change: int = 0
 
 
 class WorkerRow(Row, frozen=True, gc=False):
@@ -191,10 +195,11 @@ def unpack_needs(column: bytes | None) -> Needs:
 
 
 class Journal(ABC):
-    """Keeps the rows of one session. Rows are handed over without waiting, and committed soon in a thread of its own.
+    """Keeps the rows of one session. A new journal has one row: the `SCHEMA`.
 
-    Rows are committed in the order in which they refer to each other: no result without its task, no task without its
-    function. While nothing can be committed, rows are kept and tried again.
+    Rows are handed over without waiting, and committed soon in a thread of its own, in the order in which they refer to
+    each other: no result without its task, no task without its function. While nothing can be committed, rows are kept
+    and tried again.
     """
 
     #: How messages call it.

@@ -10,7 +10,7 @@ from pilot import registry
 from pilot.interfaces import Policy
 from pilot.manager import recovery
 from pilot.manager.jobs import PlaceholderJobs
-from pilot.manager.journal import SCHEMA, SessionRow
+from pilot.manager.journal import SessionRow
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.requests import PilotRequests
 from pilot.manager.resubmission import Resubmission
@@ -70,7 +70,6 @@ def open_parts(
             recovery.record(journal, restored, folder.path)
             loop.take_over(restored)
         else:
-            journal.put(SessionRow("schema", str(SCHEMA)))
             journal.put(SessionRow("path", str(folder.path)))
         submitter = Submitter(state)
         parts = Parts(state, loop, PilotRequests(state, server, connection), submitter, Resubmission(state, submitter))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
 from pilot.manager.handles import Failed
 from pilot.manager.journal import (
+    SCHEMA,
     AttemptRow,
     FunctionRow,
     Journal,
@@ -30,7 +32,7 @@ from pilot.manager.journal import (
 )
 from pilot.resources import Terms
 from pilot.results import Attempt, Outcome
-from pilot.scheduling.records import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY, FunctionRecord, TaskRecord
+from pilot.scheduling.records import Change, FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 
 log = logging.getLogger(__name__)
@@ -98,8 +100,12 @@ def read(journal: Journal, here: Path) -> Restored:
     Args:
         journal: of the session.
         here: the session's folder.
+
+    Raises:
+        SessionError: another version of the library has made it, which keeps other things in it.
     """
     session = {row.key: row.value for row in journal.rows(SessionRow)}
+    _check_schema(int(session.get("schema", 0)), here)
     functions = [(FunctionRecord(row.id, row.digest, row.name), row.code) for row in journal.rows(FunctionRow)]
     terms = {row.id: msgspec.msgpack.decode(row.terms, type=Terms) for row in journal.rows(TermsRow)}
     tasks = _read_tasks(journal, {function.id: function for function, _ in functions}, terms)
@@ -144,6 +150,20 @@ def record(journal: Journal, restored: Restored, here: Path) -> None:
         raise SessionError(
             f"the journal {journal.name} cannot be written: make room in its file system and attach again",
             path=journal.name,
+        )
+
+
+def _check_schema(schema: int, here: Path) -> None:
+    if schema > SCHEMA:
+        raise SessionError(
+            f"the session {here} was made by a later version of quantum-pilot: attach to it with that version",
+            path=str(here),
+        )
+    if schema < SCHEMA:
+        raise SessionError(
+            f"the session {here} was made by an earlier version of quantum-pilot: `pilot sessions migrate {here}` "
+            "prepares it for this one",
+            path=str(here),
         )
 
 
@@ -198,7 +218,7 @@ def _with_changes(pilot: RestoredPilot, mark: str, changes: list[PilotChangeRow]
     submitted again, unless it was about to end."""
     native_id, draining, reported = None, False, False  # of its last job
     for change in changes:
-        if change.reason.startswith((STARTED_AGAIN, TAKEN_AWAY)):
+        if change.change in (Change.RESTART, Change.TAKEN):
             native_id, draining, reported = None, False, False
         native_id = change.native_id or native_id
         draining = draining or change.state == PilotState.DRAINING.value
@@ -215,8 +235,8 @@ def _with_changes(pilot: RestoredPilot, mark: str, changes: list[PilotChangeRow]
         native_id=native_id,
         draining=draining,
         reported=reported,
-        started_again=sum(change.reason.startswith(STARTED_AGAIN) for change in changes),
-        taken=sum(change.reason.startswith(TAKEN_AWAY) for change in changes),
+        started_again=sum(change.change == Change.RESTART for change in changes),
+        taken=sum(change.change == Change.TAKEN for change in changes),
     )
 
 
@@ -231,14 +251,16 @@ def _ancestors(id: str, parents: dict[str, str], names: dict[str, str]) -> tuple
 
 def _read_tasks(journal: Journal, functions: dict[int, FunctionRecord], terms: dict[int, Terms]) -> list[RestoredTask]:
     attempts: dict[int, list[Attempt]] = {}
-    for one in journal.rows(AttemptRow):
+    attempt_rows = journal.rows(AttemptRow)
+    retries = Counter(row.task for row in attempt_rows if row.change == Change.RETRY)
+    for one in attempt_rows:
         attempt = Attempt(
             number=one.number,
             pilot=one.pilot,
             worker=one.worker,
             reason=one.reason,
             ended=one.ended,
-            batch=one.batch or 0,
+            batch=one.batch,
         )
         attempts.setdefault(one.task, []).append(attempt)
     results = {row.task: row for row in journal.results()}
@@ -249,7 +271,7 @@ def _read_tasks(journal: Journal, functions: dict[int, FunctionRecord], terms: d
         result = results.get(row.id)
         if result is None:
             entry.payload, entry.needs = unpack(row.payload), unpack_needs(row.needs) or None
-            entry.retries = sum(attempt.reason == RAISED_REASON for attempt in entry.attempts)
+            entry.retries = retries.get(row.id, 0)
             tasks.append(RestoredTask(entry))
             continue
         entry.state, entry.bound = TaskState(result.state), result.bound

@@ -21,7 +21,19 @@ from typing import Any, get_args
 from msgspec.structs import astuple, fields
 
 from pilot.errors import SessionError
-from pilot.manager.journal import KINDS, AnyRow, Journal, Needs, ResultRow, Row, TaskRow, unpack, unpack_needs
+from pilot.manager.journal import (
+    KINDS,
+    SCHEMA,
+    AnyRow,
+    Journal,
+    Needs,
+    ResultRow,
+    Row,
+    SessionRow,
+    TaskRow,
+    unpack,
+    unpack_needs,
+)
 from pilot.results import Value
 
 log = logging.getLogger(__name__)
@@ -50,7 +62,7 @@ class SqliteJournal(Journal):
     """A `Journal` in a file."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the file; tables and columns that it lacks are added.
+        """Open or make the file.
 
         Raises:
             SessionError: the file cannot be used.
@@ -65,23 +77,23 @@ class SqliteJournal(Journal):
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=10000"):
                 self._db.execute(f"PRAGMA {pragma}")
-            for kind in KINDS:
-                self._make_table(kind.table, _columns(kind), kind.keyed)
+            present = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            if not present >= {kind.table for kind in KINDS}:
+                self._make_tables(is_new=not present)
         except sqlite3.Error as error:
             raise SessionError(f"the journal {path} cannot be used: {error}", path=self.name) from error
         self._reader = _Reader(path)
         self._thread: threading.Thread | None = None
 
-    def _make_table(self, table: str, columns: dict[str, str], keyed: bool) -> None:
-        present = {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}
-        if not present:
-            lines = [f"{name} {kind}" for name, kind in columns.items()]
-            lines[0] += " PRIMARY KEY" * keyed
-            self._db.execute(f"CREATE TABLE {table} ({', '.join(lines)})")
-            return
-        for name, kind in columns.items():  # the session may be of a version that did not have them
-            if name not in present:
-                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
+    def _make_tables(self, is_new: bool) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        for kind in KINDS:
+            key = " PRIMARY KEY" if kind.keyed else ""
+            first, *others = (f"{name} {type}" for name, type in _columns(kind).items())
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS {kind.table} ({', '.join([first + key, *others])})")
+        if is_new:
+            self._insert(SessionRow, [SessionRow("schema", str(SCHEMA))])
+        self._db.execute("COMMIT")
 
     def start(self, on_commit: Callable[[list[Any]], None]) -> None:
         self._on_commit = on_commit

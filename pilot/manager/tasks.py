@@ -135,7 +135,16 @@ class TaskRecorder:
         )
         entry.attempts = (*entry.attempts, attempt)
         self._journal.put(
-            AttemptRow(entry.id, number, attempt.pilot, attempt.worker, attempt.reason, attempt.ended, attempt.batch)
+            AttemptRow(
+                entry.id,
+                number,
+                attempt.pilot,
+                attempt.worker,
+                attempt.reason,
+                attempt.ended,
+                attempt.batch,
+                int(command.change),
+            )
         )
 
     def _record(self, entries: list[TaskRecord]) -> None:

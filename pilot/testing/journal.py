@@ -7,7 +7,19 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
-from pilot.manager.journal import KINDS, AnyRow, Journal, Needs, ResultRow, Row, TaskRow, unpack, unpack_needs
+from pilot.manager.journal import (
+    KINDS,
+    SCHEMA,
+    AnyRow,
+    Journal,
+    Needs,
+    ResultRow,
+    Row,
+    SessionRow,
+    TaskRow,
+    unpack,
+    unpack_needs,
+)
 from pilot.results import Value
 
 
@@ -20,6 +32,7 @@ class MemoryJournal(Journal):
         self._rows: dict[type[Row], dict[object, Row]] = {kind: {} for kind in KINDS}
         self._marks: list[Any] = []
         self._on_commit: Callable[[list[Any]], None] | None = None
+        self.put(SessionRow("schema", str(SCHEMA)))
 
     def start(self, on_commit: Callable[[list[Any]], None]) -> None:
         self._on_commit = on_commit

@@ -57,7 +57,7 @@ WANTED = PilotDescription(cores_per_node=2, walltime=300)
 PAIR = TaskDescription(function=len, num_cpus=2, labels=["a"]).terms()
 #: One list for each kind of row; a later row with the same key takes the place of the first.
 ROWS: list[list[Row]] = [
-    [SessionRow("path", "/before"), SessionRow("path", "/here")],
+    [SessionRow("schema", "1"), SessionRow("path", "/before"), SessionRow("path", "/here")],
     [PilotRow("pilot-1", encode(WANTED)), PilotRow("pilot-1", encode(WANTED), "mark")],
     [
         PilotChangeRow("pilot-1", "queued", "submitted", None, 1.0),
@@ -71,7 +71,7 @@ ROWS: list[list[Row]] = [
     [FunctionRow(1, "digest", "work", b"code")],
     [TermsRow(1, encode(PLAIN)), TermsRow(2, encode(PAIR))],
     [task(1), task(2, Spooled("f", 2**33)), task(3, None, {1: True, 2: False}), task(4)],
-    [AttemptRow(4, 1, "pilot-1", "w", "worker w died", 2.0), AttemptRow(4, 2, "pilot-1", "w", "it raised", 2.5, 7)],
+    [AttemptRow(4, 1, "pilot-1", "w", "worker w died", 2.0), AttemptRow(4, 2, "pilot-1", "w", "it raised", 2.5, 7, 3)],
     [WorkerRow("w", "node-0", "host", "0 1", None)],
     [result(1), result(4, Spooled("g", 5))],
 ]

@@ -11,7 +11,7 @@ import pytest
 
 from pilot.errors import SessionError
 from pilot.manager import sqlite as journal_module
-from pilot.manager.journal import AttemptRow, TaskRow, pack, unpack
+from pilot.manager.journal import SCHEMA, SessionRow, TaskRow, pack, unpack
 from pilot.manager.sqlite import SqliteJournal
 from pilot.results import Spooled
 
@@ -41,6 +41,12 @@ def book(path: Path) -> Iterator[Book]:
 
 def task(id: int, name: str | None = None) -> TaskRow:
     return TaskRow(id, 1, b"payload", 1, name, 1.5)
+
+
+def test_a_new_file_has_the_schema_at_once(path: Path, book: Book) -> None:
+    second = SqliteJournal(path)  # as after kill -9
+    assert second.rows(SessionRow) == [SessionRow("schema", str(SCHEMA))]
+    second.close()
 
 
 def test_rows_are_there_without_close(path: Path, book: Book, eventually: Eventually) -> None:
@@ -149,14 +155,3 @@ def test_what_is_no_journal(path: Path) -> None:
     with pytest.raises(SessionError, match=r"the journal .* cannot be used") as caught:
         SqliteJournal(path)
     assert caught.value.path == str(path)
-
-
-def test_a_file_of_an_earlier_version_gets_what_it_lacks(path: Path) -> None:
-    db = sqlite3.connect(path)
-    db.execute("CREATE TABLE attempts (task INTEGER, number INTEGER, pilot TEXT, worker TEXT, reason TEXT, ended REAL)")
-    db.execute("INSERT INTO attempts VALUES (1, 1, 'pilot-1', 'w', 'it raised', 2.0)")
-    db.commit()
-    db.close()
-    journal = SqliteJournal(path)
-    assert journal.rows(AttemptRow) == [AttemptRow(1, 1, "pilot-1", "w", "it raised", 2.0, None)]
-    journal.close()
