@@ -16,8 +16,7 @@ from pilot.scheduling.events import Command
 from pilot.scheduling.queue import Loss, TaskQueue
 from pilot.scheduling.records import (
     NEWEST,
-    STARTED_AGAIN,
-    TAKEN_AWAY,
+    Change,
     FunctionRecord,
     PilotRecord,
     SentBatch,
@@ -251,7 +250,7 @@ class Pilots:
         drained = pilot.state is PilotState.DRAINING or pilot.drains_then
         if self._is_taken(pilot, how, drained, now) and pilot.taken < TIMES_TAKEN:
             pilot.taken += 1
-            self._start_again(pilot, f"{TAKEN_AWAY}{event.reason}", now, commands)
+            self._start_again(pilot, "asked for again, the site took it", event, Change.TAKEN, now, commands)
         elif drained:
             over = how is JobState.EXPIRED
             self._change(pilot, PilotState.DONE, WALLTIME_OVER if over else "drained", commands)
@@ -262,7 +261,7 @@ class Pilots:
             self._change(pilot, PilotState.CANCELLED, event.reason, commands)
         elif pilot.restarts > 0 and how is not JobState.REFUSED:
             pilot.restarts -= 1
-            self._start_again(pilot, f"{STARTED_AGAIN}{event.reason}", now, commands)
+            self._start_again(pilot, "started again", event, Change.RESTART, now, commands)
         else:
             self._change(pilot, PilotState.FAILED, event.reason, commands)
         reason = ATTEMPT_OVER if how is JobState.EXPIRED else event.reason
@@ -281,9 +280,17 @@ class Pilots:
             return False
         return pilot.ends_at is None or now < pilot.ends_at - pilot.drain_seconds - EARLY_SECONDS
 
-    def _start_again(self, pilot: PilotRecord, reason: str, now: float, commands: list[Command]) -> None:
+    def _start_again(
+        self,
+        pilot: PilotRecord,
+        how: str,
+        event: events.PilotEnded,
+        change: Change,
+        now: float,
+        commands: list[Command],
+    ) -> None:
         pilot.start_again(now)
-        self._change(pilot, PilotState.QUEUED, reason, commands)
+        self._change(pilot, PilotState.QUEUED, f"{how}: {event.reason}", commands, change)
         commands.append(events.StartPilot(pilot.id))
 
     def _abandon(self, pilot: PilotRecord, reason: str, loss: Loss, commands: list[Command]) -> None:
@@ -299,9 +306,16 @@ class Pilots:
                 commands.append(events.StopPilot(pilot.id, drain=False))
                 self._change(pilot, PilotState.DONE, "the manager was closed", commands)
 
-    def _change(self, pilot: PilotRecord, state: PilotState, reason: str, commands: list[Command]) -> None:
+    def _change(
+        self,
+        pilot: PilotRecord,
+        state: PilotState,
+        reason: str,
+        commands: list[Command],
+        change: Change = Change.OTHER,
+    ) -> None:
         pilot.state, pilot.reason = advance(pilot.id, pilot.state, state), reason
-        commands.append(events.ChangePilot(pilot.id, state, reason))
+        commands.append(events.ChangePilot(pilot.id, state, reason, change))
 
     # ---- what they were sent --------------------------------------------------------------------------------
 

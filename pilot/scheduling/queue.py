@@ -13,7 +13,7 @@ from pilot.results import CANCELLED, OK, RAISED, UNWRITTEN, Outcome, unwritten
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
 from pilot.scheduling.fitting import unservable
-from pilot.scheduling.records import RAISED_REASON, TaskRecord
+from pilot.scheduling.records import Change, TaskRecord
 from pilot.states import TaskState
 
 #: A task whose worker died this often while it ran alone is held to be the cause.
@@ -180,7 +180,7 @@ class TaskQueue:
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED if record.cancelling else RAISED)
             elif outcome.status == RAISED and record.retries < record.terms.retries and not record.cancelling:
                 record.retries += 1
-                commands.append(events.RecordAttempt(record, pilot, RAISED_REASON, event.batch))
+                commands.append(events.RecordAttempt(record, pilot, "it raised", event.batch, Change.RETRY))
                 self._enqueue(record)
                 continue
             del self.tasks[outcome.task]
