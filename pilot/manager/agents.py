@@ -219,9 +219,9 @@ class Agents:
     def _record_worker(self, agent: _Agent, message: messages.OutcomesReport) -> None:
         """The first outcome of a worker has come: where the worker is goes into the record."""
         host = agent.hosts.get(message.node, agent.host or "")
-        self._state.workers[message.worker] = WorkerRow(message.node, host, tuple(message.gpus), message.qpu or None)
-        row = (message.worker, message.node, host, " ".join(message.gpus), message.qpu or None)
-        self._state.journal.put("workers", row)
+        row = WorkerRow(message.worker, message.node, host, " ".join(message.gpus), message.qpu or None)
+        self._state.workers[message.worker] = row
+        self._state.journal.put(row)
 
     def _joined(self, agent: _Agent, hello: messages.Hello) -> None:
         if hello.versions != versions():

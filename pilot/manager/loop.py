@@ -22,6 +22,7 @@ from pilot import errors
 from pilot.interfaces import JobState
 from pilot.manager.agents import Agents
 from pilot.manager.faults import EventRing
+from pilot.manager.journal import PilotChangeRow, PilotParentRow, PilotRow
 from pilot.manager.pilots import change_pilot, pilot_asked
 from pilot.manager.recovery import Restored, RestoredPilot
 from pilot.manager.state import SessionState
@@ -29,7 +30,7 @@ from pilot.manager.status import Status, status_of
 from pilot.manager.tasks import TaskRecorder
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
-from pilot.scheduling.records import TaskRecord
+from pilot.scheduling.records import Change, TaskRecord
 from pilot.states import PilotState, is_final
 from pilot.wire import messages
 from pilot.wire.channel import Server
@@ -366,7 +367,7 @@ class ManagerLoop:
         self._agents.unreported.discard(id)
         wanted = state.pilots[id].description
         job, mark = state.jobs.describe(id, wanted)
-        state.journal.put("pilots", (id, msgspec.msgpack.encode(wanted), mark))
+        state.journal.put(PilotRow(id, msgspec.msgpack.encode(wanted), mark))
         self._agents.expect(id, mark)
         state.jobs.submit(job, mark)
 
@@ -374,7 +375,7 @@ class ManagerLoop:
         """A pilot that the controller wants."""
         pilot = self._state.new_pilot(command.description, command.ancestors)
         if command.parent is not None:
-            self._state.journal.put("pilot_parents", (pilot.id, command.parent))
+            self._state.journal.put(PilotParentRow(pilot.id, command.parent))
         asked = msgspec.structs.replace(pilot_asked(pilot), parent=command.parent, scaler=command.scaler)
         self._state.mailbox.put(asked)
 
@@ -410,11 +411,18 @@ class ManagerLoop:
     def _change_pilot(self, command: events.ChangePilot) -> None:
         state = command.state
         log.info("pilot %s: %s (%s)", command.pilot, state.value, command.reason)
-        self._record_change(command.pilot, state, command.reason)
+        self._record_change(command.pilot, state, command.reason, change=command.change)
         change_pilot(self._state.pilots[command.pilot], state, command.reason)
         self._state.servable.clear()
         if state is PilotState.FAILED:
             log.error("pilot %s failed: %s", command.pilot, command.reason)
 
-    def _record_change(self, pilot: str, state: PilotState, reason: str, native_id: str | None = None) -> None:
-        self._state.journal.put("pilot_changes", (pilot, state.value, reason, native_id, time.time()))
+    def _record_change(
+        self,
+        pilot: str,
+        state: PilotState,
+        reason: str,
+        native_id: str | None = None,
+        change: Change = Change.OTHER,
+    ) -> None:
+        self._state.journal.put(PilotChangeRow(pilot, state.value, reason, native_id, time.time(), int(change)))

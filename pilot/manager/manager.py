@@ -332,7 +332,6 @@ class PilotManager:
 
     def write_events(self, path: str | os.PathLike[str]) -> None:
         """Write the last events of the session, without arguments and results, to a file for the report of a fault.
-
         After an error of the manager's own they are in ``events-1.msgpack`` in `session_dir`. Blocks.
 
         Raises:

@@ -10,10 +10,11 @@ from pilot import registry
 from pilot.interfaces import Policy
 from pilot.manager import recovery
 from pilot.manager.jobs import PlaceholderJobs
-from pilot.manager.journal import Journal
+from pilot.manager.journal import SessionRow
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.requests import PilotRequests
 from pilot.manager.resubmission import Resubmission
+from pilot.manager.sqlite import SqliteJournal
 from pilot.manager.state import SessionState
 from pilot.manager.submitting import Submitter
 from pilot.scheduling.controller import Controller
@@ -57,7 +58,7 @@ def open_parts(
         controller = Controller(registry.policy(policy), wait_for_pilot)
         connection, server = listen(before, address, ports)
         undo.callback(server.close)
-        journal = Journal(folder.journal_path)
+        journal = SqliteJournal(folder.journal_path)
         undo.callback(journal.close)
         state = SessionState(folder, journal, PlaceholderJobs(folder))
         undo.callback(state.mailbox.close)
@@ -69,7 +70,7 @@ def open_parts(
             recovery.record(journal, restored, folder.path)
             loop.take_over(restored)
         else:
-            journal.put("session", ("path", str(folder.path)))
+            journal.put(SessionRow("path", str(folder.path)))
         submitter = Submitter(state)
         parts = Parts(state, loop, PilotRequests(state, server, connection), submitter, Resubmission(state, submitter))
         undo.pop_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +15,24 @@ from pilot import errors
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
 from pilot.manager.handles import Failed
-from pilot.manager.journal import Journal, Recorded, WorkerRow
+from pilot.manager.journal import (
+    SCHEMA,
+    AttemptRow,
+    FunctionRow,
+    Journal,
+    PilotChangeRow,
+    PilotParentRow,
+    PilotRow,
+    Recorded,
+    SessionRow,
+    TermsRow,
+    WorkerRow,
+    unpack,
+    unpack_needs,
+)
 from pilot.resources import Terms
-from pilot.results import Outcome
-from pilot.scheduling.records import RAISED_REASON, STARTED_AGAIN, TAKEN_AWAY, FunctionRecord, TaskRecord
+from pilot.results import Attempt, Outcome
+from pilot.scheduling.records import Change, FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 
 log = logging.getLogger(__name__)
@@ -85,18 +100,24 @@ def read(journal: Journal, here: Path) -> Restored:
     Args:
         journal: of the session.
         here: the session's folder.
+
+    Raises:
+        SessionError: another version of the library has made it, which keeps other things in it.
     """
-    functions = [(FunctionRecord(id, digest, name), code) for id, digest, name, code in journal.functions()]
-    terms = journal.terms()
-    session, last_task = journal.session(), journal.last_task()
+    session = {row.key: row.value for row in journal.rows(SessionRow)}
+    _check_schema(int(session.get("schema", 0)), here)
+    functions = [(FunctionRecord(row.id, row.digest, row.name), row.code) for row in journal.rows(FunctionRow)]
+    terms = {row.id: msgspec.msgpack.decode(row.terms, type=Terms) for row in journal.rows(TermsRow)}
+    tasks = _read_tasks(journal, {function.id: function for function, _ in functions}, terms)
+    last_task = tasks[-1].entry.id if tasks else 0
     moved_from = _moved_from(session.get("path"), here)
     pilots, last_job = _read_pilots(journal, moved_from is not None)
     return Restored(
         functions=functions,
         terms=terms,
-        workers=journal.workers(),
+        workers={row.worker: row for row in journal.rows(WorkerRow)},
         pilots=pilots,
-        tasks=_read_tasks(journal, {function.id: function for function, _ in functions}, terms),
+        tasks=tasks,
         firsts=(*map(int, session.get("firsts", "1").split()), last_task + 1),
         last_task=last_task,
         last_job=last_job,
@@ -120,15 +141,29 @@ def record(journal: Journal, restored: Restored, here: Path) -> None:
             restored.moved_from,
             here,
         )
-        journal.put("session", ("path", str(here)))
+        journal.put(SessionRow("path", str(here)))
         for pilot in restored.pilots:
             if pilot.draining and is_final(pilot.state):
-                journal.put("pilot_changes", (pilot.id, pilot.state.value, pilot.reason, None, time.time()))
-    journal.put("session", ("firsts", " ".join(map(str, restored.firsts))))
+                journal.put(PilotChangeRow(pilot.id, pilot.state.value, pilot.reason, None, time.time()))
+    journal.put(SessionRow("firsts", " ".join(map(str, restored.firsts))))
     if not journal.flush(WRITE_SECONDS):
         raise SessionError(
             f"the journal {journal.name} cannot be written: make room in its file system and attach again",
             path=journal.name,
+        )
+
+
+def _check_schema(schema: int, here: Path) -> None:
+    if schema > SCHEMA:
+        raise SessionError(
+            f"the session {here} was made by a later version of quantum-pilot: attach to it with that version",
+            path=str(here),
+        )
+    if schema < SCHEMA:
+        raise SessionError(
+            f"the session {here} was made by an earlier version of quantum-pilot: `pilot sessions migrate {here}` "
+            "prepares it for this one",
+            path=str(here),
         )
 
 
@@ -144,41 +179,50 @@ def _moved_from(before: str | None, here: Path) -> str | None:
 
 def _read_pilots(journal: Journal, moved: bool) -> tuple[list[RestoredPilot], int]:
     """Every pilot, and the highest number of a job of further nodes."""
-    rows = sorted(journal.pilots(), key=lambda row: int(row[0].rpartition("-")[2]))
-    names = {id: description.name or id for id, description, *_ in rows}
-    parents = journal.parents()
-    pilots, last_job = [], 0
-    for id, description, mark, state, _ in rows:
-        ancestors = _ancestors(id, parents, names)
-        if is_final(PilotState(state)):
-            reason = "before this manager was attached"
-            pilots.append(RestoredPilot(id, description, PilotState(state), reason, ancestors))
+    rows = sorted(journal.rows(PilotRow), key=lambda row: int(row.id.rpartition("-")[2]))
+    descriptions = {row.id: msgspec.msgpack.decode(row.description, type=PilotDescription) for row in rows}
+    names = {id: description.name or id for id, description in descriptions.items()}
+    parents = {row.pilot: row.parent for row in journal.rows(PilotParentRow)}
+    changes: dict[str, list[PilotChangeRow]] = {row.id: [] for row in rows}
+    further: dict[str, dict[int, str]] = {row.id: {} for row in rows}
+    last_job = 0
+    for change in journal.rows(PilotChangeRow):
+        id, _, number = change.pilot.partition("+")
+        if not number:
+            changes[id].append(change)
             continue
-        further = {int(job.rpartition("+")[2]): native for job, native in journal.further_jobs(id).items()}
-        last_job = max(last_job, *further) if further else last_job
+        last_job = max(last_job, int(number))
+        further[id].pop(int(number), None)
+        if change.native_id is not None:  # else it has ended
+            further[id][int(number)] = change.native_id
+    pilots = []
+    for row in rows:
+        id = row.id
         pilot = RestoredPilot(
             id,
-            description,
-            PilotState.NEW,
-            "",
-            ancestors,
+            descriptions[id],
+            PilotState(changes[id][-1].state) if changes[id] else PilotState.NEW,
+            "before this manager was attached",
+            _ancestors(id, parents, names),
             succeeded=id in parents.values(),
-            further_jobs={number: native for number, native in further.items() if native is not None},
+            further_jobs=further[id],
         )
-        pilots.append(_with_changes(pilot, "" if moved else mark, journal.changes(id)))
+        if not is_final(pilot.state):
+            pilot = _with_changes(pilot, "" if moved else row.mark, changes[id])
+        pilots.append(pilot)
     return pilots, last_job
 
 
-def _with_changes(pilot: RestoredPilot, mark: str, changes: list[tuple[str, str, str | None]]) -> RestoredPilot:
+def _with_changes(pilot: RestoredPilot, mark: str, changes: list[PilotChangeRow]) -> RestoredPilot:
     """A pilot that was not over, with what became of it: its agent may join again. Without one (no ``mark``) it is
     submitted again, unless it was about to end."""
     native_id, draining, reported = None, False, False  # of its last job
-    for change, why, native in changes:
-        if why.startswith((STARTED_AGAIN, TAKEN_AWAY)):
+    for change in changes:
+        if change.change in (Change.RESTART, Change.TAKEN):
             native_id, draining, reported = None, False, False
-        native_id = native or native_id
-        draining = draining or change == PilotState.DRAINING.value
-        reported = reported or change in (PilotState.STARTING.value, PilotState.ACTIVE.value)
+        native_id = change.native_id or native_id
+        draining = draining or change.state == PilotState.DRAINING.value
+        reported = reported or change.state in (PilotState.STARTING.value, PilotState.ACTIVE.value)
     state, reason = PilotState.NEW, ""
     if mark:
         state, reason = PilotState.QUEUED, "waits for its agent to join again"
@@ -191,8 +235,8 @@ def _with_changes(pilot: RestoredPilot, mark: str, changes: list[tuple[str, str,
         native_id=native_id,
         draining=draining,
         reported=reported,
-        started_again=sum(why.startswith(STARTED_AGAIN) for _, why, _ in changes),
-        taken=sum(why.startswith(TAKEN_AWAY) for _, why, _ in changes),
+        started_again=sum(change.change == Change.RESTART for change in changes),
+        taken=sum(change.change == Change.TAKEN for change in changes),
     )
 
 
@@ -206,22 +250,37 @@ def _ancestors(id: str, parents: dict[str, str], names: dict[str, str]) -> tuple
 
 
 def _read_tasks(journal: Journal, functions: dict[int, FunctionRecord], terms: dict[int, Terms]) -> list[RestoredTask]:
+    attempts: dict[int, list[Attempt]] = {}
+    attempt_rows = journal.rows(AttemptRow)
+    retries = Counter(row.task for row in attempt_rows if row.change == Change.RETRY)
+    for one in attempt_rows:
+        attempt = Attempt(
+            number=one.number,
+            pilot=one.pilot,
+            worker=one.worker,
+            reason=one.reason,
+            ended=one.ended,
+            batch=one.batch,
+        )
+        attempts.setdefault(one.task, []).append(attempt)
+    results = {row.task: row for row in journal.results()}
     tasks = []
-    attempts = journal.attempts()
-    for row in journal.finished():
+    for row in journal.tasks():
         entry = TaskRecord(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
-        entry.state, entry.pilot, entry.worker, entry.bound = TaskState(row.state), row.pilot, row.worker, row.bound
         entry.attempts = tuple(attempts.get(row.id, ()))
+        result = results.get(row.id)
+        if result is None:
+            entry.payload, entry.needs = unpack(row.payload), unpack_needs(row.needs) or None
+            entry.retries = retries.get(row.id, 0)
+            tasks.append(RestoredTask(entry))
+            continue
+        entry.state, entry.bound = TaskState(result.state), result.bound
+        entry.pilot, entry.worker = result.pilot, result.worker
         entry.reason = "it went there before this manager was attached"
-        if row.error is not None:
-            name, *rest = msgspec.json.decode(row.error)
+        if result.error is not None:
+            name, *rest = msgspec.json.decode(result.error)
             tasks.append(RestoredTask(entry, error=Failed(getattr(errors, name), *rest)))
         else:
-            tasks.append(RestoredTask(entry, Recorded(row.id, row.status, row.started, row.seconds)))
-    for open in journal.unfinished():
-        function, one = functions[open.function], terms[open.terms]
-        entry = TaskRecord(open.id, function, open.payload, one, open.name, open.submitted, open.needs)
-        entry.attempts = tuple(attempts.get(entry.id, ()))
-        entry.retries = sum(attempt.reason == RAISED_REASON for attempt in entry.attempts)
-        tasks.append(RestoredTask(entry))
-    return sorted(tasks, key=lambda task: task.entry.id)
+            assert result.status is not None and result.started is not None and result.seconds is not None
+            tasks.append(RestoredTask(entry, Recorded(row.id, result.status, result.started, result.seconds)))
+    return tasks

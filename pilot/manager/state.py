@@ -15,7 +15,7 @@ from pilot.errors import SessionError
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.handles import Failed, Task, entry_of, outcome_of, settle
 from pilot.manager.jobs import PlaceholderJobs
-from pilot.manager.journal import Journal, Recorded, WorkerRow
+from pilot.manager.journal import Journal, PilotRow, Recorded, WorkerRow
 from pilot.manager.mailbox import Mailbox
 from pilot.manager.pilots import Pilot, Scaler, change_pilot
 from pilot.manager.recovery import Restored
@@ -23,7 +23,7 @@ from pilot.resources import Terms
 from pilot.results import CANCELLED, Outcome, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import FunctionRecord, TaskRecord
-from pilot.states import TaskState, is_final
+from pilot.states import PilotState, TaskState, is_final
 from pilot.wire.payload import Spool
 from pilot.wire.session import SessionFolder
 
@@ -141,7 +141,7 @@ class SessionState:
             pilot=pilot.name if pilot is not None else None,
             host=worker.host if worker is not None else None,
             node=worker.node if worker is not None else None,
-            gpus=worker.gpus if worker is not None else (),
+            gpus=tuple(worker.gpus.split()) if worker is not None else (),
             qpu=worker.qpu if worker is not None else None,
             worker=entry.worker,
             submitted=entry.submitted,
@@ -176,7 +176,7 @@ class SessionState:
             if by_user and any(wanted.name in (pilot.name, pilot.id) for pilot in present):
                 raise wanted.wrong("name", "a name that no other pilot of this manager has")
             pilot = self._add_pilot(f"pilot-{next(self.pilot_ids)}", wanted, ancestors)
-        self.journal.put("pilots", (pilot.id, msgspec.msgpack.encode(wanted), ""))
+        self.journal.put(PilotRow(pilot.id, msgspec.msgpack.encode(wanted)))
         return pilot
 
     def _add_pilot(self, id: str, description: PilotDescription, ancestors: tuple[str, ...]) -> Pilot:
@@ -224,7 +224,8 @@ class SessionState:
         self.jobs.numbers = itertools.count(restored.last_job + 1)
         for pilot in restored.pilots:
             handle = self._add_pilot(pilot.id, pilot.description, pilot.ancestors)
-            change_pilot(handle, pilot.state, pilot.reason)
+            if pilot.state is not PilotState.NEW:
+                change_pilot(handle, pilot.state, pilot.reason)
         for entry, outcome, failed in restored.tasks:
             task = self.tasks[entry.id] = Task(self, entry)
             if outcome is not None or failed is not None:

@@ -19,6 +19,7 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, NoPilotError
 from pilot.interfaces import Kind, Offer, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
+from pilot.manager.journal import FunctionRow
 from pilot.manager.pilots import Pilot, Scaler
 from pilot.manager.state import SessionState
 from pilot.registry import devices
@@ -205,7 +206,7 @@ class Submitter:
                     function.seconds = 1.0
                 state.codes[digest] = code
                 state.functions[digest] = function
-                state.journal.put("functions", (function.id, digest, function.name, code))
+                state.journal.put(FunctionRow(function.id, digest, function.name, code))
             elif len(code) > LARGE_FUNCTION and digest not in self._large:
                 self._large.add(digest)
                 log.warning(

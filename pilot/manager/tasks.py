@@ -6,13 +6,12 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 
 from pilot import errors
 from pilot.manager.handles import Failed, first_cause, outcome_of
-from pilot.manager.journal import pack
+from pilot.manager.journal import AttemptRow, ResultRow, TaskRow, TermsRow, pack
 from pilot.manager.state import SessionState
 from pilot.resources import Terms
 from pilot.results import CANCELLED, OK, Attempt, Spooled, Value
@@ -30,10 +29,9 @@ def _failed(link: events.Link) -> Failed:
     return Failed(errors.DependencyFailed, link.reason, link.cause, link.first, link.links)
 
 
-def _failed_row(entry: TaskRecord, failed: Failed) -> tuple[Any, ...]:
+def _failed_row(entry: TaskRecord, failed: Failed) -> ResultRow:
     error = msgspec.json.encode((failed.kind.__name__, *failed[1:])).decode()
-    where = (entry.pilot, entry.worker, entry.bound)
-    return (entry.id, "failed", None, *where, None, None, None, None, None, error)
+    return ResultRow(entry.id, "failed", None, entry.pilot, entry.worker, entry.bound, error=error)
 
 
 class TaskRecorder:
@@ -85,7 +83,7 @@ class TaskRecorder:
                 spent.append(entry.payload)
             self._state.end_task(entry, outcome, None)
             rows.append(
-                (
+                ResultRow(
                     entry.id,
                     _STATES.get(outcome.status, "failed"),
                     outcome.status,
@@ -97,10 +95,9 @@ class TaskRecorder:
                     pack(outcome.value),
                     outcome.stdout,
                     outcome.stderr,
-                    None,
                 )
             )
-        self._journal.extend("results", rows)
+        self._journal.extend(rows)
         for value in spent:  # not before the result is safe: until then the task may have to run again
             self._journal.mark(partial(self._state.spool.discard, value))
 
@@ -112,7 +109,7 @@ class TaskRecorder:
         entries = [entry for entry in command.entries if not self._state.tasks[entry.id].done()]
         for entry in entries:
             self._state.end_task(entry, None, failed)
-        self._journal.extend("results", [_failed_row(entry, failed) for entry in entries])
+        self._journal.extend([_failed_row(entry, failed) for entry in entries])
 
     def fail_dependents(self, command: events.FailDependents) -> None:
         """End tasks with those that they depend on."""
@@ -122,7 +119,7 @@ class TaskRecorder:
 
     def _record_dependents(self, failed: Sequence[events.Link]) -> None:
         log.warning("%d task(s) failed with what they depend on: %s", len(failed), failed[0].reason)
-        self._journal.extend("results", [_failed_row(link.entry, _failed(link)) for link in failed])
+        self._journal.extend([_failed_row(link.entry, _failed(link)) for link in failed])
 
     def record_attempt(self, command: events.RecordAttempt) -> None:
         """An attempt did not count."""
@@ -137,8 +134,18 @@ class TaskRecorder:
             batch=command.batch,
         )
         entry.attempts = (*entry.attempts, attempt)
-        row = (entry.id, number, attempt.pilot, attempt.worker, attempt.reason, attempt.ended, attempt.batch)
-        self._journal.put("attempts", row)
+        self._journal.put(
+            AttemptRow(
+                entry.id,
+                number,
+                attempt.pilot,
+                attempt.worker,
+                attempt.reason,
+                attempt.ended,
+                attempt.batch,
+                int(command.change),
+            )
+        )
 
     def _record(self, entries: list[TaskRecord]) -> None:
         rows = []
@@ -146,7 +153,8 @@ class TaskRecorder:
             terms = self.terms.get(entry.terms)
             if terms is None:
                 terms = self.terms[entry.terms] = len(self.terms) + 1
-                self._journal.put("terms", (terms, _encode(entry.terms)))
+                self._journal.put(TermsRow(terms, _encode(entry.terms)))
             needs = _encode(entry.needs) if entry.needs else None
-            rows.append((entry.id, entry.function.id, pack(entry.payload), terms, entry.name, entry.submitted, needs))
-        self._journal.extend("tasks", rows)
+            payload = pack(entry.payload)
+            rows.append(TaskRow(entry.id, entry.function.id, payload, terms, entry.name, entry.submitted, needs))
+        self._journal.extend(rows)

@@ -12,7 +12,7 @@ from pilot.interfaces import JobState
 from pilot.resources import Node, QPUEstimate, QPUInfo, Resources
 from pilot.results import Outcome
 from pilot.scheduling.policies import Scaling
-from pilot.scheduling.records import TaskRecord
+from pilot.scheduling.records import Change, TaskRecord
 from pilot.states import PilotState
 
 
@@ -234,6 +234,7 @@ class ChangePilot(Command, frozen=True):
     pilot: str
     state: PilotState
     reason: str
+    change: Change = Change.OTHER
 
 
 class SendBatch(Command, frozen=True):
@@ -302,3 +303,4 @@ class RecordAttempt(Command, frozen=True):
     pilot: str
     reason: str
     batch: int
+    change: Change = Change.OTHER

@@ -16,8 +16,7 @@ from pilot.scheduling.events import Command
 from pilot.scheduling.queue import Loss, TaskQueue
 from pilot.scheduling.records import (
     NEWEST,
-    STARTED_AGAIN,
-    TAKEN_AWAY,
+    Change,
     FunctionRecord,
     PilotRecord,
     SentBatch,
@@ -85,17 +84,8 @@ class Pilots:
         parent: str | None = None,
         scaler: str | None = None,
     ) -> None:
-        """Ask for a pilot: the successor of ``parent``, or one that an autoscaler wants.
-
-        Args:
-            wanted: what it is to be.
-            family: it is called this, with the next number that is free; None: it has no name.
-            ancestors: as in `events.PilotAsked`.
-            capacity: what it will have.
-            commands: where commands go.
-            parent: the pilot that it takes over from.
-            scaler: the autoscaler that wants it.
-        """
+        """Ask for the successor of ``parent``, or a pilot that an autoscaler wants. It is named after its ``family``,
+        with the next number that is free; None: it has no name."""
         if family is not None:
             taken = {name for pilot in self.by_id.values() for name in (pilot.id, pilot.name)}
             taken |= {command.description.name or "" for command, _ in self.coming}
@@ -260,7 +250,7 @@ class Pilots:
         drained = pilot.state is PilotState.DRAINING or pilot.drains_then
         if self._is_taken(pilot, how, drained, now) and pilot.taken < TIMES_TAKEN:
             pilot.taken += 1
-            self._start_again(pilot, f"{TAKEN_AWAY}{event.reason}", now, commands)
+            self._start_again(pilot, "asked for again, the site took it", event, Change.TAKEN, now, commands)
         elif drained:
             over = how is JobState.EXPIRED
             self._change(pilot, PilotState.DONE, WALLTIME_OVER if over else "drained", commands)
@@ -271,7 +261,7 @@ class Pilots:
             self._change(pilot, PilotState.CANCELLED, event.reason, commands)
         elif pilot.restarts > 0 and how is not JobState.REFUSED:
             pilot.restarts -= 1
-            self._start_again(pilot, f"{STARTED_AGAIN}{event.reason}", now, commands)
+            self._start_again(pilot, "started again", event, Change.RESTART, now, commands)
         else:
             self._change(pilot, PilotState.FAILED, event.reason, commands)
         reason = ATTEMPT_OVER if how is JobState.EXPIRED else event.reason
@@ -290,9 +280,17 @@ class Pilots:
             return False
         return pilot.ends_at is None or now < pilot.ends_at - pilot.drain_seconds - EARLY_SECONDS
 
-    def _start_again(self, pilot: PilotRecord, reason: str, now: float, commands: list[Command]) -> None:
+    def _start_again(
+        self,
+        pilot: PilotRecord,
+        how: str,
+        event: events.PilotEnded,
+        change: Change,
+        now: float,
+        commands: list[Command],
+    ) -> None:
         pilot.start_again(now)
-        self._change(pilot, PilotState.QUEUED, reason, commands)
+        self._change(pilot, PilotState.QUEUED, f"{how}: {event.reason}", commands, change)
         commands.append(events.StartPilot(pilot.id))
 
     def _abandon(self, pilot: PilotRecord, reason: str, loss: Loss, commands: list[Command]) -> None:
@@ -308,9 +306,16 @@ class Pilots:
                 commands.append(events.StopPilot(pilot.id, drain=False))
                 self._change(pilot, PilotState.DONE, "the manager was closed", commands)
 
-    def _change(self, pilot: PilotRecord, state: PilotState, reason: str, commands: list[Command]) -> None:
+    def _change(
+        self,
+        pilot: PilotRecord,
+        state: PilotState,
+        reason: str,
+        commands: list[Command],
+        change: Change = Change.OTHER,
+    ) -> None:
         pilot.state, pilot.reason = advance(pilot.id, pilot.state, state), reason
-        commands.append(events.ChangePilot(pilot.id, state, reason))
+        commands.append(events.ChangePilot(pilot.id, state, reason, change))
 
     # ---- what they were sent --------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from pilot.results import CANCELLED, OK, RAISED, UNWRITTEN, Outcome, unwritten
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
 from pilot.scheduling.fitting import unservable
-from pilot.scheduling.records import RAISED_REASON, TaskRecord
+from pilot.scheduling.records import Change, TaskRecord
 from pilot.states import TaskState
 
 #: A task whose worker died this often while it ran alone is held to be the cause.
@@ -162,14 +162,8 @@ class TaskQueue:
     def take_outcomes(
         self, event: events.OutcomesArrived, pilot: str, is_sent: bool, commands: list[Command]
     ) -> list[tuple[TaskRecord, Outcome]]:
-        """End tasks, or queue them again; what is left of the outcomes without those that say nothing new.
-
-        Args:
-            event: the outcomes.
-            pilot: the pilot's name.
-            is_sent: False when an agent of before this manager was attached had the batch.
-            commands: where commands go.
-        """
+        """End tasks, or queue them again; the outcomes without those that say nothing new. ``pilot``: its name;
+        ``is_sent``: False when an agent of before this manager was attached had the batch."""
         counted: list[tuple[TaskRecord, Outcome]] = []
         for outcome in event.outcomes:
             record = self.tasks.get(outcome.task)  # None: finished already, a result that was sent twice
@@ -186,7 +180,7 @@ class TaskQueue:
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED if record.cancelling else RAISED)
             elif outcome.status == RAISED and record.retries < record.terms.retries and not record.cancelling:
                 record.retries += 1
-                commands.append(events.RecordAttempt(record, pilot, RAISED_REASON, event.batch))
+                commands.append(events.RecordAttempt(record, pilot, "it raised", event.batch, Change.RETRY))
                 self._enqueue(record)
                 continue
             del self.tasks[outcome.task]
@@ -246,12 +240,8 @@ class TaskQueue:
         nothing else, which shows the one that kills workers.
 
         Args:
-            lost: the tasks, in the order in which they were queued.
+            lost: the tasks of one batch, in the order in which they were queued.
             pilot: the pilot's name.
-            batch: their batch.
-            reason: why.
-            loss: what it means for them.
-            commands: where commands go.
             error: of a task that is lost too often.
         """
         cancelled, failed = [], []

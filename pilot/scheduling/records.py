@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import msgspec
 
 from pilot.descriptions import PilotDescription
-from pilot.resources import ROUNDING, Candidate, Capacity, Node, Option, QPUEstimate, QPUInfo, Resources, Terms
+from pilot.interfaces import Candidate
+from pilot.resources import ROUNDING, Capacity, Node, Option, QPUEstimate, QPUInfo, Resources, Terms
 from pilot.results import Attempt, Value
 from pilot.scheduling.fitting import described
 from pilot.states import PilotState, TaskState, is_final
@@ -30,10 +33,16 @@ FRESH = 0.9
 QUEUES_LONGER, RENEWAL_SECONDS = 1.5, 30.0
 
 
-#: Reasons that an attach reads back from the journal: of an attempt that counts as one of the user's retries, and how
-#: the reasons begin for which a pilot is queued again.
-RAISED_REASON = "it raised"
-STARTED_AGAIN, TAKEN_AWAY = "started again: ", "asked for again, the site took it: "
+class Change(IntEnum):
+    """What a pilot's new state, or an attempt that did not count, means for later ones; an attach counts them."""
+
+    OTHER = 0
+    RESTART = 1
+    """The pilot's job ended, and it is queued again: one of its restarts."""
+    TAKEN = 2
+    """The site took the pilot's job, and it is queued again at no cost."""
+    RETRY = 3
+    """The task raised, and runs again: one of its retries."""
 
 
 class FunctionRecord:

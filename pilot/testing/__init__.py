@@ -1,1 +1,1 @@
-"""Runs in the tests of plugins: contract suites to subclass. Needs pytest."""
+"""Runs in the tests of plugins and programs: contract suites to subclass (they need pytest), and parts in memory."""

@@ -486,7 +486,7 @@ def interrupt():
         frames = traceback.walk_stack(sys._current_frames()[threading.main_thread().ident])
         return [frame.f_code.co_name for frame, _ in frames]
 
-    while not (where()[0] == "wait" and "_await" in where()):
+    while not (where()[0] == "wait" and "wait_done" in where()):
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""The journal: what is handed over comes back, also after a crash, and a full disk loses nothing."""
+"""The journal in a file: what is handed over is there after a crash, and a full disk loses nothing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import SessionError
-from pilot.manager import journal as journal_module
-from pilot.manager.journal import Journal, pack, unpack
-from pilot.resources import PLAIN
-from pilot.results import OK, Spooled
+from pilot.manager import sqlite as journal_module
+from pilot.manager.journal import SCHEMA, SessionRow, TaskRow, pack, unpack
+from pilot.manager.sqlite import SqliteJournal
+from pilot.results import Spooled
 
 Eventually = Callable[..., object]
-encode = msgspec.msgpack.encode
 
 
 class Book:
@@ -26,7 +23,7 @@ class Book:
 
     def __init__(self, path: Path) -> None:
         self.marks: list[Any] = []
-        self.journal = Journal(path)
+        self.journal = SqliteJournal(path)
         self.journal.start(self.marks.extend)
 
 
@@ -42,76 +39,23 @@ def book(path: Path) -> Iterator[Book]:
     book.journal.close()
 
 
-def task(id: int, payload: Any = b"payload", needs: dict[int, bool] | None = None) -> tuple[Any, ...]:
-    return (id, 1, pack(payload), 1, None, 1.5, encode(needs) if needs else None)
+def task(id: int, name: str | None = None) -> TaskRow:
+    return TaskRow(id, 1, b"payload", 1, name, 1.5)
 
 
-def result(id: int, value: Any = b"value", error: str | None = None) -> tuple[Any, ...]:
-    return (id, "done", OK, "pilot-1", "w", 2.0, 3.0, 0.5, pack(value), "out", "err", error)
-
-
-def fill(journal: Journal) -> None:
-    wanted = PilotDescription(cores_per_node=2, walltime=300)
-    journal.put("pilots", ("pilot-1", encode(wanted), ""))
-    journal.put("pilots", ("pilot-1", encode(wanted), "mark"))
-    journal.put("pilot_changes", ("pilot-1", "queued", "submitted", None, 1.0))
-    journal.put("pilot_changes", ("pilot-1", "queued", "submitted", "4711:1.00", 1.0))
-    journal.put("pilot_changes", ("pilot-1", "active", "2 slots", None, 2.0))
-    journal.put("functions", (1, "digest", "work", b"code"))
-    journal.put("terms", (1, encode(PLAIN)))
-    journal.put("terms", (2, encode(TaskDescription(function=len, num_cpus=2, labels=["a"]).terms())))
-    journal.extend("tasks", [task(1), task(2, Spooled("/f", 2**33)), task(3, None, {1: True, 2: False}), task(4)])
-    journal.put("attempts", (4, 1, "pilot-1", "w", "worker w died", 2.0))
-    journal.extend("results", [result(1), result(4, Spooled("/g", 5))])
-
-
-def check(journal: Journal) -> None:
-    wanted = PilotDescription(cores_per_node=2, walltime=300)
-    assert list(journal.pilots()) == [("pilot-1", wanted, "mark", "active", "4711:1.00")]
-    assert journal.functions() == [(1, "digest", "work", b"code")]
-    assert journal.terms()[1] == PLAIN
-    assert journal.terms()[2].labels == ("a",)
-    unfinished = journal.unfinished()
-    assert [row.id for row in unfinished] == [2, 3]
-    assert [row.payload for row in unfinished] == [Spooled("/f", 2**33), None]
-    assert [row.needs for row in unfinished] == [None, {1: True, 2: False}]
-    assert [(row.id, row.pilot, row.state) for row in journal.finished()] == [
-        (1, "pilot-1", "done"),
-        (4, "pilot-1", "done"),
-    ]
-    assert journal.last_task() == 4
-
-
-def test_rows_come_back(path: Path, book: Book) -> None:
-    fill(book.journal)
-    book.journal.close()
-    again = Journal(path)
-    check(again)
-    again.close()
-
-
-def test_rows_are_there_without_close(path: Path, book: Book, eventually: Eventually) -> None:
-    fill(book.journal)
-    book.journal.mark("all")
-    eventually(lambda: book.marks == ["all"])
-    second = Journal(path)  # as after kill -9: the first one is still open
-    check(second)
+def test_a_new_file_has_the_schema_at_once(path: Path, book: Book) -> None:
+    second = SqliteJournal(path)  # as after kill -9
+    assert second.rows(SessionRow) == [SessionRow("schema", str(SCHEMA))]
     second.close()
 
 
-def test_single_rows_are_read_beside_the_writer(book: Book, eventually: Eventually) -> None:
-    fill(book.journal)
+def test_rows_are_there_without_close(path: Path, book: Book, eventually: Eventually) -> None:
+    book.journal.extend([task(1), task(2)])
     book.journal.mark("all")
-    eventually(lambda: book.marks)
-    journal = book.journal
-    assert journal.value(1) == b"value"
-    assert journal.value(4) == Spooled("/g", 5)
-    assert journal.value(99) is None
-    assert journal.output(1) == ("out", "err")
-    assert journal.output(99) == ("", "")
-    assert journal.work(2) == (Spooled("/f", 2**33), {})
-    assert journal.work(3) == (None, {1: True, 2: False})
-    assert journal.work(99) is None
+    eventually(lambda: book.marks == ["all"])
+    second = SqliteJournal(path)  # as after kill -9: the first one is still open
+    assert second.tasks() == [task(1), task(2)]
+    second.close()
 
 
 @pytest.mark.parametrize("value", [None, b"", b"pickle", Spooled("/ä/f", 2**40)], ids=repr)
@@ -121,10 +65,10 @@ def test_pack(value: Any) -> None:
 
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 255, 256, 257, 1000], ids=str)
 def test_any_number_of_rows(path: Path, book: Book, count: int) -> None:
-    book.journal.extend("tasks", [task(id) for id in range(1, count + 1)])
+    book.journal.extend([task(id) for id in range(1, count + 1)])
     book.journal.close()
-    again = Journal(path)
-    assert [row.id for row in again.unfinished()] == list(range(1, count + 1))
+    again = SqliteJournal(path)
+    assert [row.id for row in again.tasks()] == list(range(1, count + 1))
     again.close()
 
 
@@ -151,10 +95,10 @@ def test_a_full_disk_is_tried_again_and_nothing_is_acknowledged_before(
     monkeypatch.setattr(journal_module, "RETRY_SECONDS", 0.01)
     full = Full(book.journal._db, tries=10**9)
     book.journal._db = full  # type: ignore[assignment]
-    book.journal.put("tasks", task(1))
+    book.journal.put(task(1))
     book.journal.mark("first")
     eventually(lambda: full.tries < 10**9 - 2)
-    book.journal.put("tasks", task(2))
+    book.journal.put(task(2))
     book.journal.mark("second")
     eventually(lambda: full.tries < 10**9 - 4)
     assert book.marks == []
@@ -180,10 +124,10 @@ def test_trouble_with_the_rollback_too(book: Book, eventually: Eventually, monke
             return super().execute(sql, *args)
 
     book.journal._db = Gone(book.journal._db, tries=10)  # type: ignore[assignment]
-    book.journal.put("tasks", task(1))
+    book.journal.put(task(1))
     book.journal.mark("first")
     eventually(lambda: book.marks == ["first"])
-    assert [row.id for row in book.journal.unfinished()] == [1]
+    assert [row.id for row in book.journal.tasks()] == [1]
 
 
 def test_close_does_not_wait_for_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +135,7 @@ def test_close_does_not_wait_for_a_full_disk(path: Path, monkeypatch: pytest.Mon
     book = Book(path)
     full = Full(book.journal._db, tries=10**9)
     book.journal._db = full  # type: ignore[assignment]
-    book.journal.put("tasks", task(1))
+    book.journal.put(task(1))
     book.journal.mark("first")
     book.journal.close()
     assert book.marks == []
@@ -199,15 +143,15 @@ def test_close_does_not_wait_for_a_full_disk(path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_name_that_is_no_unicode_stops_nothing(book: Book, eventually: Eventually) -> None:
-    book.journal.put("tasks", (2, 1, None, 1, "caf\udce9", 1.5, None))
-    book.journal.put("tasks", task(1))
+    book.journal.put(task(2, "caf\udce9"))
+    book.journal.put(task(1))
     book.journal.mark("first")
     eventually(lambda: book.marks == ["first"])
-    assert book.journal.last_task() == 1
+    assert [row.id for row in book.journal.tasks()] == [1]
 
 
 def test_what_is_no_journal(path: Path) -> None:
     path.write_bytes(b"something else entirely" * 100)
     with pytest.raises(SessionError, match=r"the journal .* cannot be used") as caught:
-        Journal(path)
+        SqliteJournal(path)
     assert caught.value.path == str(path)

@@ -1,0 +1,260 @@
+"""The journal of a session in an SQLite file.
+
+One thread writes, and commits at most `COMMIT_SECONDS` after a row was handed over; others hand rows over without
+waiting. Rows go in by statements of many rows: one that takes them one by one gives the interpreter lock back for each.
+A full disk stops no task: the rows are kept and tried again, and what they would acknowledge is not acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, get_args
+
+from msgspec.structs import astuple, fields
+
+from pilot.errors import SessionError
+from pilot.manager.journal import (
+    KINDS,
+    SCHEMA,
+    AnyRow,
+    Journal,
+    Needs,
+    ResultRow,
+    Row,
+    SessionRow,
+    TaskRow,
+    unpack,
+    unpack_needs,
+)
+from pilot.results import Value
+
+log = logging.getLogger(__name__)
+
+#: Rows wait this long at most for others to be committed with.
+COMMIT_SECONDS = 0.03
+#: Seconds between two tries when the disk is full.
+RETRY_SECONDS = 1.0
+#: Rows of one statement.
+_CHUNKS = (256, 32, 1)
+#: What a row raises that no second try will write.
+_NEVER = (UnicodeError, OverflowError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
+
+
+def _columns(kind: type[Row]) -> dict[str, str]:
+    """Name and SQL type of each column."""
+    columns = {}
+    for field in fields(kind):
+        kinds = get_args(field.type) or (field.type,)
+        columns[field.name] = "BLOB" if bytes in kinds else _TYPES[kinds[0]]
+    return columns
+
+
+class SqliteJournal(Journal):
+    """A `Journal` in a file."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file.
+
+        Raises:
+            SessionError: the file cannot be used.
+        """
+        self.name = str(path)
+        self._rows: dict[type[Row], deque[Row]] = {kind: deque() for kind in KINDS}
+        self._marks: deque[Any] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._trouble: str | None = None
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=10000"):
+                self._db.execute(f"PRAGMA {pragma}")
+            present = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            if not present >= {kind.table for kind in KINDS}:
+                self._make_tables(is_new=not present)
+        except sqlite3.Error as error:
+            raise SessionError(f"the journal {path} cannot be used: {error}", path=self.name) from error
+        self._reader = _Reader(path)
+        self._thread: threading.Thread | None = None
+
+    def _make_tables(self, is_new: bool) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        for kind in KINDS:
+            key = " PRIMARY KEY" if kind.keyed else ""
+            first, *others = (f"{name} {type}" for name, type in _columns(kind).items())
+            self._db.execute(f"CREATE TABLE IF NOT EXISTS {kind.table} ({', '.join([first + key, *others])})")
+        if is_new:
+            self._insert(SessionRow, [SessionRow("schema", str(SCHEMA))])
+        self._db.execute("COMMIT")
+
+    def start(self, on_commit: Callable[[list[Any]], None]) -> None:
+        self._on_commit = on_commit
+        self._thread = threading.Thread(target=self._run, name="pilot-journal", daemon=True)
+        self._thread.start()
+
+    # ---- writing --------------------------------------------------------------------------------------------
+
+    def put(self, row: Row) -> None:
+        self._rows[type(row)].append(row)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def extend(self, rows: Sequence[Row]) -> None:
+        if rows:
+            self._rows[type(rows[0])].extend(rows)
+            if not self._wake.is_set():
+                self._wake.set()
+
+    def mark(self, mark: Any) -> None:
+        self._marks.append(mark)
+        self._wake.set()
+
+    def flush(self, timeout: float) -> bool:
+        done = threading.Event()
+        self.mark(done.set)
+        return done.wait(timeout)
+
+    def close(self) -> None:
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._db.close()
+        self._reader.close()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            if not self._closing:
+                time.sleep(COMMIT_SECONDS)
+            self._wake.clear()
+            marks = [self._marks.popleft() for _ in range(len(self._marks))]
+            # results before tasks before functions: others go on handing over, and no row may come before its parent
+            rows = {kind: _drain(queue) for kind, queue in reversed(self._rows.items()) if queue}
+            while not self._commit(rows) and not self._closing:
+                time.sleep(RETRY_SECONDS)
+            if marks and self._trouble is None:
+                if others := [mark for mark in marks if not callable(mark)]:
+                    self._on_commit(others)
+                for mark in marks:
+                    if callable(mark):
+                        mark()
+            if self._closing and not any(self._rows.values()):
+                return
+
+    def _commit(self, rows: dict[type[Row], list[Row]]) -> bool:
+        try:
+            if rows:
+                if self._db.in_transaction:  # the roll-back failed as well
+                    self._db.execute("ROLLBACK")
+                self._db.execute("BEGIN")
+                for kind, values in rows.items():
+                    self._insert(kind, values)
+                self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                with contextlib.suppress(sqlite3.Error):  # the next try says what is wrong
+                    self._db.execute("ROLLBACK")
+            if self._trouble is None:
+                log.error(
+                    "the journal %s cannot be written (%s): results are kept in memory until it can", self.name, error
+                )
+            self._trouble = str(error)
+            return False
+        if self._trouble is not None:
+            log.warning("the journal %s can be written again", self.name)
+        self._trouble = None
+        return True
+
+    def _insert(self, kind: type[Row], rows: list[Row]) -> None:
+        names = kind.__struct_fields__
+        at, one = 0, f"({','.join('?' * len(names))})"
+        for size in _CHUNKS:
+            sql = f"INSERT OR REPLACE INTO {kind.table} ({','.join(names)}) VALUES {','.join([one] * size)}"
+            while len(rows) - at >= size:
+                try:
+                    self._db.execute(sql, tuple(chain.from_iterable(map(astuple, rows[at : at + size]))))
+                except _NEVER as error:
+                    if size > 1:
+                        break  # one of them is it
+                    log.error("a row of %s cannot be written and is left out: %s", kind.table, error)
+                at += size
+
+    # ---- reading --------------------------------------------------------------------------------------------
+
+    def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
+        return self._select(kind, kind.__struct_fields__, "rowid")
+
+    def tasks(self) -> list[TaskRow]:
+        payload = "CASE WHEN id IN (SELECT task FROM results) THEN NULL ELSE payload END"
+        columns = [payload if name == "payload" else name for name in TaskRow.__struct_fields__]
+        return self._select(TaskRow, columns, "id")
+
+    def results(self) -> list[ResultRow]:
+        large = ("value", "stdout", "stderr")
+        columns = ["NULL" if name in large else name for name in ResultRow.__struct_fields__]
+        return self._select(ResultRow, columns, "task")
+
+    def _select(self, kind: type[AnyRow], columns: Sequence[str], order: str) -> list[AnyRow]:
+        return [
+            kind(*row) for row in self._db.execute(f"SELECT {','.join(columns)} FROM {kind.table} ORDER BY {order}")
+        ]
+
+    def value(self, task: int) -> Value:
+        row = self._reader.fetch("SELECT value FROM results WHERE task = ?", task)
+        return unpack(row[0]) if row else None
+
+    def output(self, task: int) -> tuple[str, str]:
+        row = self._reader.fetch("SELECT stdout, stderr FROM results WHERE task = ?", task)
+        return (row[0] or "", row[1] or "") if row else ("", "")
+
+    def work(self, task: int) -> tuple[Value, Needs] | None:
+        row = self._reader.fetch("SELECT payload, needs FROM tasks WHERE id = ?", task)
+        return (unpack(row[0]), unpack_needs(row[1])) if row else None
+
+    def forked(self) -> None:
+        self._reader.forked()
+
+
+class _Reader:
+    """Reads single rows, from any thread, over a connection of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = self._connect()
+        self._inherited: sqlite3.Connection | None = None
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
+
+    def forked(self) -> None:
+        """A child must not use, nor close, a connection of its parent (sqlite.org, How To Corrupt, 2.6)."""
+        self._lock = threading.Lock()
+        self._inherited, self._db = self._db, None
+
+    def fetch(self, sql: str, task: int) -> Any:
+        try:
+            with self._lock:
+                self._db = self._db or self._connect()
+                return self._db.execute(sql, (task,)).fetchone()
+        except sqlite3.Error as error:
+            path = str(self._path)
+            raise SessionError(f"task {task} cannot be read from the journal {path}: {error}", path=path) from error
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+
+
+def _drain(queue: deque[Row]) -> list[Row]:
+    return [queue.popleft() for _ in range(len(queue))]
