@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 class Resources(msgspec.Struct, frozen=True, array_like=True):
@@ -224,49 +220,6 @@ class Capacity(NamedTuple):
     qpus: Mapping[str, QPUInfo | None] = MappingProxyType({})
     #: Its simulators, by name.
     simulators: tuple[str, ...] = ()
-
-
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A pilot that fits and has room now, as a policy sees it."""
-
-    id: str
-    name: str
-    cores: int
-    #: Cores that nothing has been sent for.
-    free_cores: float
-    #: Seconds of work that it has, by measured times, divided by its cores.
-    expected_wait: float
-    #: Its time for the same work against the mean of all pilots; 1 until measured.
-    slowness: float
-    #: Seconds that the next task is expected to run there, as far as that is known.
-    seconds: float = 0.0
-    #: What it would run with, where there is a choice.
-    option: Option = Option(SLOT)
-
-    @property
-    def place(self) -> str:
-        """The pilot's name, and what the task would have there where that is not a slot."""
-        needs = self.option.resources
-        if needs.qpu:
-            return f"{needs.qpu} of {self.name}"
-        return f"{self.name} ({needs.num_gpus:g} GPUs)" if needs.num_gpus else self.name
-
-
-class QPUTable(NamedTuple):
-    """What is known of tasks on QPUs. Arrays are `(n_tasks, n_qpus)`, and NaN where something is not known."""
-
-    #: The name of the pilot and of the QPU, in the order of the columns.
-    qpus: tuple[tuple[str, str], ...]
-    #: True where this QPU can run this task at all.
-    fits: NDArray[np.bool_]
-    #: Between 0 and 1, of the compiled circuit.
-    fidelity: NDArray[np.float64]
-    #: How long the task runs there.
-    seconds: NDArray[np.float64]
-    #: Seconds until it would begin: what was sent there before it, and the QPU's own queue.
-    wait: NDArray[np.float64]
-    #: In the currency of whoever has estimated it.
-    cost: NDArray[np.float64]
 
 
 def shortage(needs: Resources, pilot: Capacity) -> str | None:

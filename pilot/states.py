@@ -1,6 +1,6 @@
 """States of pilots and tasks, and the steps that are allowed between them.
 
-Read next: ``descriptions.py`` (what is wanted) and ``controller.py`` (who takes these steps).
+Read next: ``descriptions`` (what is wanted) and ``scheduling``  (who takes these steps).
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ THIRD_PARTY = {
 #: Commands and variables of Slurm.
 SLURM = re.compile(r"\b(SLURM[A-Z_]*|sbatch|squeue|sacct|scancel|scontrol|sinfo|srun|salloc)\b")
 #: Where these may stand: fields of the description that a batch system has, and what `pilot doctor` prints of it.
-SLURM_PLACES = ("pilot/descriptions.py", "pilot/cli/doctor.py")
+SLURM_PLACES = ("pilot/descriptions/pilots.py", "pilot/cli/doctor.py")
 
 #: What did not exist at the base: interfaces for users and authors of plugins.
 NEW = ("pilot/testing/", "pilot/manager/observers.py")

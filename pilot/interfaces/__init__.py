@@ -12,12 +12,13 @@ from __future__ import annotations
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
 from pilot.interfaces.kinds import JointFunction, Kind, Offer, Part, Prepared, WorkFunction
 from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit
-from pilot.interfaces.policies import Policy, QueuedTask
+from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
 
 __all__ = [
     "QPU",
     "Allocation",
+    "Candidate",
     "CircuitResult",
     "Engine",
     "Job",
@@ -32,6 +33,7 @@ __all__ = [
     "Part",
     "Policy",
     "Prepared",
+    "QPUTable",
     "QueuedTask",
     "Run",
     "WorkFunction",

@@ -28,7 +28,7 @@ from qiskit_aer import AerSimulator
 
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.blocks import without_boxes
-from pilot.quantum.programs.definitions import Change, changed, expanded, is_library, opened
+from pilot.quantum.programs.definitions import Change, append, changed, expanded, is_library, opened
 from pilot.quantum.programs.gate_names import defined
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _with_matrices(circuit: QuantumCircuit, names: frozenset[str]) -> QuantumCir
             with contextlib.suppress(CircuitError):  # it has a definition only
                 # a copy: Aer 0.18 transposes matrices that are read-only, as those of some gates are
                 entry = entry.replace(operation=UnitaryGate(np.array(gate.to_matrix())))
-        rewritten._append(entry)
+        append(rewritten, [entry])
     return rewritten
 
 

@@ -199,7 +199,7 @@ def estimate(
     """What each method that can run the circuit would take.
 
     Args:
-        about: what `facts` said.
+        about: as `facts` gives it.
         shots: samples; None: exact probabilities.
         cores: threads of the simulator. The state vector gains from them above 14 qubits.
         gpus: a GPU is there: the state vector is predicted for it as well (from its memory's bandwidth, not measured).

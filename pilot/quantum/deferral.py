@@ -16,7 +16,7 @@ from qiskit import QuantumCircuit
 from qiskit.circuit import BoxOp, CircuitInstruction, ControlFlowOp, Delay, ForLoopOp, Gate, Instruction, Qubit
 from qiskit.circuit.library import CXGate
 
-from pilot.quantum.programs.definitions import expanded, opened, steps_of
+from pilot.quantum.programs.definitions import append, expanded, opened, steps_of
 
 if TYPE_CHECKING:
     from qiskit.circuit import Clbit, Operation
@@ -73,7 +73,7 @@ def defer_measurements(circuit: QuantumCircuit, *, keep_qubits: bool = False) ->
             holder[clbit] = wire[qubit]
             if last_use[qubit] > position:
                 holder[clbit] = fresh()
-                deferred._append(CircuitInstruction(_CX, (wire[qubit], holder[clbit])))
+                append(deferred, [CircuitInstruction(_CX, (wire[qubit], holder[clbit]))])
         elif operation.name == "reset":
             (qubit,) = qubits
             if qubit not in untouched and last_use[qubit] > position:
@@ -81,7 +81,7 @@ def defer_measurements(circuit: QuantumCircuit, *, keep_qubits: bool = False) ->
                 untouched.add(qubit)
             continue
         elif isinstance(operation, Gate):
-            deferred._append(CircuitInstruction(operation, [wire[qubit] for qubit in qubits]))
+            append(deferred, [CircuitInstruction(operation, [wire[qubit] for qubit in qubits])])
         else:
             return None
         untouched.difference_update(qubits)
@@ -117,8 +117,7 @@ def _unrolled(loop: ForLoopOp) -> QuantumCircuit | None:
     rounds.global_phase = 0
     for step in steps_of(loop):
         rounds.global_phase += step.global_phase
-        for entry in step.data:
-            rounds._append(entry)
+        append(rounds, step.data)
     return rounds
 
 
@@ -154,6 +153,4 @@ def without_final_measurements(circuit: QuantumCircuit) -> QuantumCircuit:
         bare = QuantumCircuit(circuit.qubits, name=circuit.name, global_phase=circuit.global_phase)
         for register in circuit.qregs:
             bare.add_register(register)
-    for instruction in reversed(kept):
-        bare._append(instruction)
-    return bare
+    return append(bare, reversed(kept))

@@ -154,7 +154,7 @@ def _fidelity(circuit: QuantumCircuit, info: QPUInfo, level: int) -> float | Non
 
 @dataclass(frozen=True)
 class _Reported:
-    """A device as it said what it is."""
+    """A device as it described itself."""
 
     name: str
     its: QPUInfo

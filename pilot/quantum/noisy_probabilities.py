@@ -1,6 +1,6 @@
 """Exact probabilities of the outcomes of circuits with a noise model, of many circuits in one run of Aer.
 
-A run of Aer has one seed, and takes tens of milliseconds to be told a noise model. With the probabilities, which need
+A run of Aer has one seed, and takes tens of milliseconds to take a noise model. With the probabilities, which need
 no seed, circuits share a run and are sampled each with its own. Readout errors are put in here: Aer's probabilities are
 those of the state.
 """
@@ -18,6 +18,7 @@ from qiskit_aer.library import SaveProbabilities
 from pilot.errors import QPUError
 from pilot.quantum import costs
 from pilot.quantum.deferral import WITHOUT_EFFECT
+from pilot.quantum.programs.definitions import append
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,9 +117,6 @@ def _finally_measured(circuit: QuantumCircuit) -> dict[int, int] | None:
 
 def _with_probabilities(circuit: QuantumCircuit, places: dict[int, int]) -> QuantumCircuit:
     """The circuit without its measurements, and with the probabilities of their outcomes saved."""
-    gates: QuantumCircuit = circuit.copy_empty_like()
-    for entry in circuit.data:
-        if not entry.clbits:
-            gates._append(entry)
+    gates = append(circuit.copy_empty_like(), (entry for entry in circuit.data if not entry.clbits))
     gates.append(SaveProbabilities(len(places)), list(places.values()))
     return gates

@@ -17,7 +17,7 @@ from pilot.errors import PilotFailed, QPUUnavailable
 from pilot.resources import ANY_QPU, Calibration, QPUInfo
 from pilot.worker import device
 
-#: What every target has, whether it is told or not.
+#: What every target has, whether it is listed or not.
 _ALWAYS = ("measure", "reset", "delay")
 _CONTROL_FLOW = {
     "if_else": IfElseOp,
@@ -69,8 +69,8 @@ def _missing(manager: Any, qpu: str, seconds: float) -> str:
     pilots = getattr(manager, "pilots", ())
     having = [one for one in pilots if qpu in one.description.qpus]
     if having:
-        told = ", ".join(f"{one.name} is {one.state.value}" + (f" ({one.job})" if one.job else "") for one in having)
-        return f"{qpu} has not said what it is after {seconds:g} s: {told}; its log is {having[0].log_path}"
+        states = ", ".join(f"{one.name} is {one.state.value}" + (f" ({one.job})" if one.job else "") for one in having)
+        return f"{qpu} has not described itself after {seconds:g} s: {states}; its log is {having[0].log_path}"
     others = ", ".join(dict.fromkeys(name for one in pilots for name in one.description.qpus)) or "no QPU"
     return f"no pilot has {qpu}: the manager's pilots have {others}; submit a pilot with it among its qpus"
 

@@ -7,7 +7,8 @@ from math import nan
 
 import numpy as np
 
-from pilot.resources import Option, QPUTable, Terms
+from pilot.interfaces import QPUTable
+from pilot.resources import Option, Terms
 from pilot.scheduling.fitting import concrete, expected_fidelity, misfit
 from pilot.scheduling.records import PilotRecord, TaskRecord
 

@@ -84,17 +84,8 @@ class Pilots:
         parent: str | None = None,
         scaler: str | None = None,
     ) -> None:
-        """Ask for a pilot: the successor of ``parent``, or one that an autoscaler wants.
-
-        Args:
-            wanted: what it is to be.
-            family: it is called this, with the next number that is free; None: it has no name.
-            ancestors: as in `events.PilotAsked`.
-            capacity: what it will have.
-            commands: where commands go.
-            parent: the pilot that it takes over from.
-            scaler: the autoscaler that wants it.
-        """
+        """Ask for the successor of ``parent``, or a pilot that an autoscaler wants. It is named after its ``family``,
+        with the next number that is free; None: it has no name."""
         if family is not None:
             taken = {name for pilot in self.by_id.values() for name in (pilot.id, pilot.name)}
             taken |= {command.description.name or "" for command, _ in self.coming}

@@ -12,8 +12,8 @@ from operator import index, itemgetter
 from typing import TYPE_CHECKING
 
 from pilot.errors import PluginError
-from pilot.interfaces import Policy
-from pilot.resources import Candidate, Option, Terms
+from pilot.interfaces import Candidate, Policy
+from pilot.resources import Option, Terms
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
 from pilot.scheduling.fitting import concrete, misfit

@@ -162,14 +162,8 @@ class TaskQueue:
     def take_outcomes(
         self, event: events.OutcomesArrived, pilot: str, is_sent: bool, commands: list[Command]
     ) -> list[tuple[TaskRecord, Outcome]]:
-        """End tasks, or queue them again; what is left of the outcomes without those that say nothing new.
-
-        Args:
-            event: the outcomes.
-            pilot: the pilot's name.
-            is_sent: False when an agent of before this manager was attached had the batch.
-            commands: where commands go.
-        """
+        """End tasks, or queue them again; the outcomes without those that say nothing new. ``pilot``: its name;
+        ``is_sent``: False when an agent of before this manager was attached had the batch."""
         counted: list[tuple[TaskRecord, Outcome]] = []
         for outcome in event.outcomes:
             record = self.tasks.get(outcome.task)  # None: finished already, a result that was sent twice
@@ -246,12 +240,8 @@ class TaskQueue:
         nothing else, which shows the one that kills workers.
 
         Args:
-            lost: the tasks, in the order in which they were queued.
+            lost: the tasks of one batch, in the order in which they were queued.
             pilot: the pilot's name.
-            batch: their batch.
-            reason: why.
-            loss: what it means for them.
-            commands: where commands go.
             error: of a task that is lost too often.
         """
         cancelled, failed = [], []

@@ -7,7 +7,8 @@ from enum import IntEnum
 import msgspec
 
 from pilot.descriptions import PilotDescription
-from pilot.resources import ROUNDING, Candidate, Capacity, Node, Option, QPUEstimate, QPUInfo, Resources, Terms
+from pilot.interfaces import Candidate
+from pilot.resources import ROUNDING, Capacity, Node, Option, QPUEstimate, QPUInfo, Resources, Terms
 from pilot.results import Attempt, Value
 from pilot.scheduling.fitting import described
 from pilot.states import PilotState, TaskState, is_final

@@ -15,8 +15,8 @@ from controller_world import World, measured
 from pilot import PilotManager, registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import PluginError
-from pilot.interfaces import Policy, QueuedTask
-from pilot.resources import ANY_QPU, Candidate, CircuitFacts, QPUEstimate, QPUInfo, QPUTable, Resources, Terms
+from pilot.interfaces import Candidate, Policy, QPUTable, QueuedTask
+from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, QPUInfo, Resources, Terms
 from pilot.results import CANCELLED, OK
 from pilot.scheduling import events
 from pilot.scheduling.policies import Balanced

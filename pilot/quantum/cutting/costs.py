@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pilot.quantum.cutting.cut_plan import CutPlan
     from pilot.quantum.cutting.fragments import Fragment
 
-#: Samples of a circuit when nothing is said: as `CutPlan.run`.
+#: Samples of a circuit by default: as `CutPlan.run`.
 _SHOTS = 4096
 
 

@@ -18,6 +18,7 @@ from qiskit_addon_cutting.qpd import TwoQubitQPDGate
 
 from pilot.errors import DescriptionError
 from pilot.quantum.deferral import without_final_measurements
+from pilot.quantum.programs.definitions import append
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,10 +84,7 @@ def gates_alone(circuit: QuantumCircuit) -> QuantumCircuit:
             f"circuit: {sorted(unsuitable)} in the middle of it cannot be cut; "
             "give a circuit of gates, measured at its end"
         )
-    bare = QuantumCircuit(gates.qubits)
-    for entry in gates.data:
-        if entry.operation.name != "barrier":
-            bare._append(entry)
+    bare = append(QuantumCircuit(gates.qubits), (entry for entry in gates.data if entry.operation.name != "barrier"))
     if not bare.data:
         raise DescriptionError("circuit: it has no gates")
     if set(bare.count_ops()) - {*_KNOWN_GATES, *_MARKED_CUTS}:
@@ -109,10 +107,10 @@ def _in_known_gates(circuit: QuantumCircuit) -> QuantumCircuit:
     for entry in circuit.data:
         if entry.operation.name in _MARKED_CUTS:
             add(between_cuts)
-            rewritten._append(entry)
+            append(rewritten, [entry])
             between_cuts = QuantumCircuit(circuit.qubits)
         else:
-            between_cuts._append(entry)
+            append(between_cuts, [entry])
     add(between_cuts)
     return rewritten
 

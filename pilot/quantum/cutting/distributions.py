@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pilot.quantum.cutting.fragments import Readouts
     from pilot.quantum.runner import Runner
 
-#: Outcomes that a distribution has at most, unless told otherwise: all of 20 bits.
+#: Outcomes that a distribution has at most by default: all of 20 bits.
 MAX_OUTCOMES = 1 << 20
 #: Numbers that a block of outcomes may take while it is computed: 128 MiB for each array.
 _BLOCK_NUMBERS = 1 << 24

@@ -15,6 +15,7 @@ from qiskit_addon_cutting.utils.observable_grouping import CommutingObservableGr
 from scipy.sparse import csr_array
 
 from pilot.quantum.cutting.samples import Sample, Samples
+from pilot.quantum.programs.definitions import append
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -258,25 +259,25 @@ def _experiment(circuit: QuantumCircuit, choice: list[int], group: CommutingObse
     to_reset: set[Qubit] = set()
     touched: set[Qubit] = set()
 
-    def append(operation: Instruction, qubits: Sequence[Qubit], clbits: Sequence[object] = ()) -> None:
+    def add(operation: Instruction, qubits: Sequence[Qubit], clbits: Sequence[object] = ()) -> None:
         for qubit in to_reset.intersection(qubits):
             experiment.reset(qubit)
             to_reset.discard(qubit)
-        experiment._append(CircuitInstruction(operation, qubits, clbits))
+        append(experiment, [CircuitInstruction(operation, qubits, clbits)])
         touched.update(qubits)
 
     for operation, qubits in operations:
         if operation.name == "qpd_measure":
-            append(_MEASURE, qubits, (next(free_bits),))
+            add(_MEASURE, qubits, (next(free_bits),))
         elif operation.name == "reset":
             to_reset.update(touched.intersection(qubits))
         else:
-            append(operation, qubits)
+            add(operation, qubits)
     for bit, index in zip(observable_bits, measured, strict=True):
         qubit = (experiment.qubits[index],)
         for rotation in _to_z_basis(group, index):
-            append(rotation, qubit)
-        append(_MEASURE, qubit, (bit,))
+            add(rotation, qubit)
+        add(_MEASURE, qubit, (bit,))
     return experiment
 
 

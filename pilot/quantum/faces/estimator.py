@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +16,14 @@ from qiskit.quantum_info import SparsePauliOp
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
-from pilot.quantum.faces.submission import coerced, submit_plans, task_fields
+from pilot.quantum.faces.submission import coerced, submit_pubs, task_fields
 from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.runner import Runner
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Where results cannot be exact, and nothing is said: as Qiskit's ``BackendEstimatorV2``, 4,096 shots.
+#: Where results cannot be exact, the default: as Qiskit's ``BackendEstimatorV2``, 4,096 shots.
 DEFAULT_PRECISION = 1 / 64
 
 
@@ -91,11 +92,7 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
         """
         default = self._default_precision if precision is None else precision
         checked = [coerced(EstimatorPub, pub, default) for pub in pubs]
-        plans = [
-            _plan(pub, seed, self._fields)
-            for pub, seed in zip(checked, draw_seeds(self._seed, len(checked)), strict=True)
-        ]
-        return submit_plans(self._manager, plans)
+        return submit_pubs(self._manager, partial(_plan, self._fields), checked, self._seed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,7 +122,7 @@ class _Plan:
         return PubResult(DataBin(evs=evs, stds=stds, shape=self.pub.shape), metadata=metadata)
 
 
-def _plan(pub: EstimatorPub, seed: int, fields: dict[str, Any]) -> _Plan:
+def _plan(fields: dict[str, Any], pub: EstimatorPub, seed: int) -> _Plan:
     shots = math.ceil(1 / pub.precision**2) if pub.precision else None
     operators, numbers = _distinct(pub.observables.sparse_observables_array())
     indices = np.arange(pub.parameter_values.size).reshape(pub.parameter_values.shape)

@@ -161,7 +161,7 @@ class PilotJob(JobV1):  # type: ignore[misc]
     def wait_for_final_state(
         self, timeout: float | None = None, wait: float = 5, callback: Callable[..., None] | None = None
     ) -> None:
-        """Block until it is over. Unlike Qiskit's own, it is told, and does not look every few seconds.
+        """Block until it is over. Unlike Qiskit's own, it waits for the end instead of asking every few seconds.
 
         Args:
             timeout: seconds to wait at most; None: for ever.

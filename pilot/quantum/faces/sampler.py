@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pilot.quantum.faces.submission import (
     coerced,
     measures,
     shot_order,
-    submit_plans,
+    submit_pubs,
     task_fields,
 )
 from pilot.quantum.outcomes import Outcomes, draw_seeds, registers_of
@@ -99,11 +100,7 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
                     UserWarning,
                     stacklevel=2,
                 )
-        plans = [
-            _plan(pub, seed, self._fields)
-            for pub, seed in zip(checked, draw_seeds(self._seed, len(checked)), strict=True)
-        ]
-        return submit_plans(self._manager, plans)
+        return submit_pubs(self._manager, partial(_plan, self._fields), checked, self._seed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,7 +129,7 @@ class _Plan:
         return SamplerPubResult(DataBin(**data, shape=shape), metadata=metadata)
 
 
-def _plan(pub: SamplerPub, seed: int, fields: dict[str, Any]) -> _Plan:
+def _plan(fields: dict[str, Any], pub: SamplerPub, seed: int) -> _Plan:
     descriptions: list[TaskDescription] = []
     if pub.size and measures(pub.circuit):
         common = {"circuit": pub.circuit, "shots": int(pub.shots), **fields}

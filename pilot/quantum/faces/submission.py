@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, did_you_mean
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
 from pilot.quantum.noise import PackedNoiseModel
+from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.runner import Runner
 from pilot.resources import ANY_QPU
 
@@ -62,8 +63,18 @@ class Plan(Protocol):
         """What the pub gives, from its tasks' results in order."""
 
 
-def submit_plans(manager: Runner, plans: Sequence[Plan]) -> PilotPrimitiveJob:
-    """The job of all these pubs, whose tasks are submitted at once; does not block."""
+def submit_pubs(
+    manager: Runner, plan: Callable[[Any, int], Plan], pubs: Sequence[Any], seed: np.random.Generator | int | None
+) -> PilotPrimitiveJob:
+    """The job of all these pubs, whose tasks are submitted at once; does not block.
+
+    Args:
+        manager: runs the tasks.
+        plan: makes the tasks of a pub, with a seed of its own.
+        pubs: checked.
+        seed: of all.
+    """
+    plans = [plan(pub, its_seed) for pub, its_seed in zip(pubs, draw_seeds(seed, len(pubs)), strict=True)]
     tasks = manager.submit_tasks([one for plan in plans for one in plan.descriptions])
     return PilotPrimitiveJob(tasks, partial(_finish, plans, tasks))
 
@@ -107,7 +118,7 @@ def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[s
     return fields
 
 
-#: What is said here instead of other primitives' options.
+#: What serves here in the place of other primitives' options.
 _INSTEAD = {
     "options": "give each option by its name, as docs/quantum.md lists them under 'Options of other primitives'",
     "mode": "give the manager first, and qpu='fake:kolkata' or another device",

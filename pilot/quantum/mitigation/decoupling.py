@@ -21,7 +21,8 @@ from qiskit.transpiler.passes import (
 
 from pilot.errors import DescriptionError
 from pilot.quantum.durations import timed
-from pilot.quantum.mitigation.stage import Device, Planned, Stage, each
+from pilot.quantum.mitigation.stage import Device, Planned, Shots, Stage, each
+from pilot.quantum.programs.definitions import append
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,11 +89,7 @@ class DynamicalDecoupling(Stage):
             )
 
     def plan(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | Sequence[int | None] | None,
-        device: Device,
-        seed: int | None = None,
+        self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None
     ) -> Planned:
         """As many circuits, padded.
 
@@ -181,5 +178,5 @@ def _padded(circuit: QuantumCircuit, passes: PassManager, unit: float | None) ->
             operation = entry.operation
             if unit is not None and isinstance(operation, Delay):
                 operation = Delay(operation.duration * unit, "s")
-            result._append(CircuitInstruction(operation, qubits, clbits))
+            append(result, [CircuitInstruction(operation, qubits, clbits)])
     return result

@@ -13,7 +13,7 @@ from qiskit.exceptions import QiskitError
 from qiskit.transpiler import PassManager
 
 from pilot.errors import DescriptionError
-from pilot.quantum.programs.definitions import inverse_of
+from pilot.quantum.programs.definitions import append, inverse_of
 
 if TYPE_CHECKING:
     from qiskit.circuit import Qubit
@@ -97,24 +97,23 @@ class _Folding:
         self._inverses: dict[int, tuple[Gate, QuantumCircuit]] = {}
 
     def add(self, entries: Iterable[CircuitInstruction]) -> None:
-        for entry in entries:
-            self._result._append(entry)
+        append(self._result, entries)
 
     def add_folded(self, entries: Sequence[CircuitInstruction]) -> None:
         """The inverse of `entries` and then themselves, between barriers."""
         qubits = sorted({qubit for entry in entries for qubit in entry.qubits}, key=self._result.qubits.index)
         barrier = CircuitInstruction(Barrier(len(qubits)), qubits)
-        self._result._append(barrier)
+        append(self._result, [barrier])
         for entry in reversed(entries):
             if not isinstance(entry.operation, Gate):
-                self._result._append(entry)
+                append(self._result, [entry])
                 continue
             inverse = self._inverse(entry.operation)
             self._result.global_phase += inverse.global_phase
             for part in inverse.data:
-                places = [inverse.find_bit(qubit).index for qubit in part.qubits]
-                self._result._append(CircuitInstruction(part.operation, [entry.qubits[place] for place in places]))
-        self._result._append(barrier)
+                acted_on = [entry.qubits[inverse.find_bit(qubit).index] for qubit in part.qubits]
+                append(self._result, [CircuitInstruction(part.operation, acted_on)])
+        append(self._result, [barrier])
         self.add(entries)
 
     def finish(self) -> QuantumCircuit:

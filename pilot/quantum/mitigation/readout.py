@@ -11,7 +11,7 @@ from qiskit import QuantumCircuit, generate_preset_pass_manager
 from qiskit.circuit import ClassicalRegister
 
 from pilot.errors import DescriptionError, PluginError
-from pilot.quantum.mitigation.stage import Device, Planned, Stage, each
+from pilot.quantum.mitigation.stage import Device, Planned, Shots, Stage, each
 from pilot.quantum.outcomes import Outcomes, QuasiOutcomes, nearest_probabilities
 
 if TYPE_CHECKING:
@@ -102,11 +102,7 @@ class Readout(Stage):
             raise DescriptionError(f"readout: shots={self.shots} given, at least 1 allowed", field="mitigation")
 
     def plan(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | Sequence[int | None] | None,
-        device: Device,
-        seed: int | None = None,
+        self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None
     ) -> Planned:
         """The circuits themselves, and then those that calibrate.
 

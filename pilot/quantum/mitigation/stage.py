@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,10 +14,12 @@ from pilot.errors import DescriptionError
 from pilot.quantum.outcomes import Outcomes, draw_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
+
+
+#: Of all circuits, or of each; None: exact.
+Shots = int | Sequence[int | None] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +71,13 @@ class Stage(ABC):
 
     @abstractmethod
     def plan(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | Sequence[int | None] | None,
-        device: Device,
-        seed: int | None = None,
+        self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None
     ) -> Planned:
         """What to run instead of `circuits`.
 
         Args:
             circuits: compiled for `device`, qubit `i` its qubit `i`, measured.
-            shots: of all circuits, or of each; None: exact.
+            shots: of the circuits.
             device: where they will run.
             seed: of what is drawn; None: another each time.
 
@@ -99,11 +98,7 @@ class Chain(Stage):
         return "+".join(stage.name for stage in self.stages)
 
     def plan(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | Sequence[int | None] | None,
-        device: Device,
-        seed: int | None = None,
+        self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None
     ) -> Planned:
         """What to run instead of `circuits`: each stage plans what the one before it planned."""
         planned = Planned(circuits=tuple(circuits), shots=each(shots, len(circuits)), merge=list)
@@ -120,7 +115,7 @@ def compose(stages: Iterable[Stage]) -> Stage:
     return given[0] if len(given) == 1 else Chain(given)
 
 
-def each(shots: int | Sequence[int | None] | None, number: int) -> tuple[int | None, ...]:
+def each(shots: Shots, number: int) -> tuple[int | None, ...]:
     """The shots of each of `number` circuits.
 
     Raises:

@@ -12,7 +12,7 @@ from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
 from pilot.errors import DescriptionError
-from pilot.quantum.mitigation.stage import Device, Planned, Stage, each, merged
+from pilot.quantum.mitigation.stage import Device, Planned, Shots, Stage, each, merged
 from pilot.quantum.outcomes import draw_seeds
 
 if TYPE_CHECKING:
@@ -47,11 +47,7 @@ class Twirling(Stage):
             raise DescriptionError(f"twirling: num={self.num} given, at least 1 allowed", field="mitigation")
 
     def plan(
-        self,
-        circuits: Sequence[QuantumCircuit],
-        shots: int | Sequence[int | None] | None,
-        device: Device,
-        seed: int | None = None,
+        self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None
     ) -> Planned:
         """`num` copies of each circuit; a circuit without two-qubit gates stays one.
 

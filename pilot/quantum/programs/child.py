@@ -1,4 +1,4 @@
-"""The process that parses strangers' programs: one after another, each with limits.
+"""The process that parses untrusted programs: one after another, each with limits.
 
 Its first byte on standard output says that it is ready. A request on standard input is a length (4 bytes) and
 JSON with ``text``, ``format`` and ``seconds``; the answer a byte ("Q": QPY, "E": an error as JSON, "M": out of

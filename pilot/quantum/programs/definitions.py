@@ -32,7 +32,7 @@ from qiskit.transpiler.passes import HighLevelSynthesis
 from pilot.errors import DescriptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from qiskit.circuit import CircuitInstruction, Operation
 
@@ -182,6 +182,16 @@ def _controls_cu(operation: Operation) -> bool:
     return type(operation) is ControlledGate and operation.base_gate.name == "u"
 
 
+def append(circuit: QuantumCircuit, entries: Iterable[CircuitInstruction]) -> QuantumCircuit:
+    """The circuit with these entries at its end, whose bits are its own.
+
+    They are not checked: Qiskit's public `append` checks each, and takes tens of times longer.
+    """
+    for entry in entries:
+        circuit._append(entry)
+    return circuit
+
+
 def expanded(circuit: QuantumCircuit, contents: Callable[[Operation], QuantumCircuit | None]) -> QuantumCircuit:
     """The circuit with operations replaced by what they are made of, again and again.
 
@@ -200,13 +210,13 @@ def expanded(circuit: QuantumCircuit, contents: Callable[[Operation], QuantumCir
     for place, entry in enumerate(circuit.data):
         inner = found.get(place)
         if inner is None:
-            result._append(entry)
+            append(result, [entry])
             continue
         result.global_phase += inner.global_phase
         for part in inner.data:
             qubits = [entry.qubits[inner.find_bit(qubit).index] for qubit in part.qubits]
             clbits = [entry.clbits[inner.find_bit(clbit).index] for clbit in part.clbits]
-            result._append(part.replace(qubits=qubits, clbits=clbits))
+            append(result, [part.replace(qubits=qubits, clbits=clbits)])
     return result
 
 
@@ -234,10 +244,7 @@ def changed(circuit: QuantumCircuit, change: Any) -> QuantumCircuit:
         data.append(instruction)
     if not differs:
         return circuit
-    result: QuantumCircuit = circuit.copy_empty_like()
-    for instruction in data:
-        result._append(instruction)
-    return result
+    return append(circuit.copy_empty_like(), data)
 
 
 class Change:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pilot.errors import DescriptionError
@@ -11,7 +12,7 @@ from pilot.quantum.programs.problems import NAMES, check_text
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit
 
-#: Formats that are texts.
+#: Formats that are texts. A module of each name has `loads` and `dumps`.
 TEXT_FORMATS = ("openqasm2", "openqasm3", "originir", "qir")
 
 _COMMENTS = re.compile(r"\A(?:\s+|//[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
@@ -26,23 +27,11 @@ _HINTS = (
 def parse(text: str, format: str, folder: str | None = None) -> QuantumCircuit:
     """The circuit of a text in a known format; files that it includes are looked for in `folder` only."""
     check_text(text, format)
-    if format == "openqasm2":
-        from pilot.quantum.programs import openqasm2
-
-        return openqasm2.loads(text, folder)
-    if format == "openqasm3":
-        from pilot.quantum.programs import openqasm3
-
-        return openqasm3.loads(text)
-    if format == "originir":
-        from pilot.quantum.programs import originir
-
-        return originir.loads(text)
-    if format == "qir":
-        from pilot.quantum.programs import qir
-
-        return qir.loads(text)
-    raise DescriptionError(f"{NAMES[format]} is no text; allowed: {', '.join(TEXT_FORMATS)}", field="format")
+    if format not in TEXT_FORMATS:
+        raise DescriptionError(f"{NAMES[format]} is no text; allowed: {', '.join(TEXT_FORMATS)}", field="format")
+    parser = import_module(f"pilot.quantum.programs.{format}")
+    circuit: QuantumCircuit = parser.loads(text, folder) if format == "openqasm2" else parser.loads(text)
+    return circuit
 
 
 def guess(text: str) -> str | None:

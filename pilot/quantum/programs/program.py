@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,12 @@ class Program:
             DescriptionError: there is no such format, or it cannot express the circuit: the message names the
                 instruction.
         """
-        text: str = _writer(format or self._format)(self._circuit)
+        format = format or self._format
+        if format not in TEXT_FORMATS:
+            raise DescriptionError(
+                f"format: {format!r} was given; allowed: {', '.join(TEXT_FORMATS)}", field="format", given=format
+            )
+        text: str = import_module(f"pilot.quantum.programs.{format}").dumps(self._circuit)
         return text
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -92,7 +98,7 @@ def load(
         format: "openqasm2", "openqasm3", "originir", "qir", "qiskit" or "pennylane". Guessed when it is not given.
         args: what a QNode is called with.
         kwargs: what a QNode is called with by name.
-        untrusted: the text is a stranger's. It is never taken for a path, includes no files, and is parsed in
+        untrusted: the text is from somebody unknown. It is never taken for a path, includes no files, and is parsed in
             another process with limits on its time (4 s of a processor, 60 s by the clock) and memory (1 GiB more than
             an idle one). Blocks that long.
 
@@ -136,7 +142,7 @@ def _guess(text: str, suggested: str | None) -> str:
             raise program_error("openqasm3", "the program is empty", line=1, column=1, expected="a program")
         raise program_error(
             "a program",
-            "its format cannot be told",
+            "its format is not recognised",
             line=1,
             column=1,
             expected=f"OPENQASM 2, OPENQASM 3, QINIT or a QIR module; or say format=, one of {', '.join(TEXT_FORMATS)}",
@@ -197,19 +203,3 @@ def _load_untrusted(program: Any, format: str | None) -> Program:
     from pilot.quantum.programs.sandbox import parse_apart
 
     return Program(parse_apart(text, format), format)
-
-
-def _writer(format: str) -> Any:
-    if format == "openqasm2":
-        from pilot.quantum.programs.openqasm2 import dumps
-    elif format == "openqasm3":
-        from pilot.quantum.programs.openqasm3 import dumps
-    elif format == "originir":
-        from pilot.quantum.programs.originir import dumps
-    elif format == "qir":
-        from pilot.quantum.programs.qir import dumps
-    else:
-        raise DescriptionError(
-            f"format: {format!r} was given; allowed: {', '.join(TEXT_FORMATS)}", field="format", given=format
-        )
-    return dumps

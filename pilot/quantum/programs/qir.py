@@ -256,15 +256,15 @@ class _Reader:
         return circuit
 
     def _size(self, entry: Any, attribute: str, used: list[int]) -> int:
-        said = getattr(self._pyqir, attribute)(entry)
+        number = getattr(self._pyqir, attribute)(entry)
         needed = max(used, default=-1) + 1
-        if said is None:
+        if number is None:
             return needed
-        if said > MAX_BITS:
-            self._refuse(f"{attribute} is {said}", attribute, expected=f"at most {MAX_BITS}")
-        if needed > said:
-            self._refuse(f"{attribute} is {said}, and number {needed - 1} is used", attribute, expected=f"{needed}")
-        return int(said)
+        if number > MAX_BITS:
+            self._refuse(f"{attribute} is {number}", attribute, expected=f"at most {MAX_BITS}")
+        if needed > number:
+            self._refuse(f"{attribute} is {number}, and number {needed - 1} is used", attribute, expected=f"{needed}")
+        return int(number)
 
 
 _FEATURES = {

@@ -1,4 +1,4 @@
-"""Strangers' programs, parsed in another process: what a parser does wrong happens there.
+"""Untrusted programs, parsed in another process: faults of a parser stay there.
 
 A process is kept warm between calls, since starting Qiskit takes over a second; a second one is started when the
 first is busy. One that crashes, takes too long or too much memory is killed and replaced. All end with this
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit
 
 #: Seconds of processor time that parsing one program may take, and seconds by the clock, for one that does nothing.
-SECONDS, PATIENCE = 4.0, 60.0
+SECONDS, CLOCK_SECONDS = 4.0, 60.0
 #: Bytes that parsing may take on top of what the idle process has.
 MEMORY = 1 << 30
 #: Bytes of a parsed program.
@@ -43,13 +43,13 @@ MAX_CHILDREN = 2
 #: Seconds that a process may take to start.
 _START = 120.0
 
-#: What the process sees of the environment: a stranger's program shall find no secrets there.
+#: What the process sees of the environment: an untrusted program shall find no secrets there.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PILOT_AGENT")
 
 
 def parse_apart(text: str, format: str, *, seconds: float = SECONDS) -> QuantumCircuit:
-    """The circuit of a text that nobody vouches for. Blocks for as long as ``seconds`` of processor time take, at most
-    `PATIENCE` seconds, and while all processes are busy.
+    """The circuit of an untrusted text. Blocks for as long as ``seconds`` of processor time take, at most
+    `CLOCK_SECONDS` seconds, and while all processes are busy.
 
     Raises:
         ProgramError: the text is wrong; or parsing it takes too long, too much memory, or crashes the parser.
@@ -96,7 +96,7 @@ class _Child:
     def ask(self, text: str, format: str, seconds: float) -> Any:
         """A function that gives the circuit, or raises what is wrong with the text."""
         body = json.dumps({"text": text, "format": format, "seconds": seconds}).encode()
-        allowance = _Allowance(self.process.pid, seconds, PATIENCE)
+        allowance = _Allowance(self.process.pid, seconds, CLOCK_SECONDS)
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(REQUEST.pack(len(body)) + body)
@@ -156,11 +156,11 @@ class _Allowance:
     """What is left of the time that a process may take. It counts its processor time, so that one is not stopped since
     others keep the machine busy; and the clock, since one that waits for ever uses no processor."""
 
-    def __init__(self, pid: int, seconds: float, patience: float) -> None:
+    def __init__(self, pid: int, seconds: float, clock_seconds: float) -> None:
         self._process = psutil.Process(pid)
-        self._seconds, self._patience = seconds, patience
+        self._seconds, self._clock_seconds = seconds, clock_seconds
         self._used = self._processor_seconds()
-        self._end = monotonic() + patience
+        self._end = monotonic() + clock_seconds
 
     def left(self) -> float:
         """Seconds by the clock before which it cannot be used up.
@@ -170,9 +170,9 @@ class _Allowance:
         """
         if (seconds := self._seconds - self._processor_seconds() + self._used) <= 0:
             raise _TooLong(f"{self._seconds:g} s")
-        if (patience := self._end - monotonic()) <= 0:
-            raise _TooLong(f"{self._patience:g} s by the clock")
-        return max(0.01, min(seconds, patience))
+        if (clock_seconds := self._end - monotonic()) <= 0:
+            raise _TooLong(f"{self._clock_seconds:g} s by the clock")
+        return max(0.01, min(seconds, clock_seconds))
 
     def _processor_seconds(self) -> float:
         times = self._process.cpu_times()

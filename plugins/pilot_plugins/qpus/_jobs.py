@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 #: Seconds between two looks at a job: at first, and at most.
 _LOOK, _LOOK_AT_MOST = 0.2, 5.0
 #: Seconds that the vendor may be away while a job runs there, before the job is given up.
-_PATIENCE = 300.0
+_LOST_SECONDS = 300.0
 
 #: Names of exceptions, of whatever library, that say that something cannot be reached now.
 _UNREACHABLE = frozenset(
@@ -103,8 +103,8 @@ class Waiting:
     def check(self, job: str | None = None) -> None:
         """Raise QPUCancelled when `cancel` was called."""
         if self._cancelled.is_set():
-            said = f"the job {job}" if job else "the job"
-            raise QPUCancelled(f"{self.name}: {said} was cancelled", qpu=self.name, job=job)
+            which = f"the job {job}" if job else "the job"
+            raise QPUCancelled(f"{self.name}: {which} was cancelled", qpu=self.name, job=job)
 
     def pause(self, seconds: float, job: str | None = None) -> None:
         """Wait so long; QPUCancelled as soon as it is cancelled."""
@@ -135,11 +135,10 @@ class Waiting:
         return results[0]
 
     def until(self, over: Collection[T], ask: Callable[[], T], job: str) -> T:
-        """The first of the vendor's words for a job's state that is among these, which say that it is over. Outages of
-        a while are sat out: the job runs on without us.
+        """The state in which the job ended, in the vendor's words. Short outages are waited for: the job runs on.
 
         Args:
-            over: what to wait for.
+            over: states of a job that has ended.
             ask: what the vendor says now; called in a thread of its own.
             job: its native id.
 
@@ -151,15 +150,15 @@ class Waiting:
         pause, lost_since = _LOOK, None
         while True:
             try:
-                if (said := self.call(ask, job)) in over:
-                    return said
+                if (state := self.call(ask, job)) in over:
+                    return state
                 lost_since = None
             except QPUCancelled:
                 raise
             except Exception as error:
                 found = kept(self.name, error, f"asking for the job {job}", job)
                 lost_since = lost_since or time.monotonic()
-                if not found.transient or time.monotonic() - lost_since > _PATIENCE:
+                if not found.transient or time.monotonic() - lost_since > _LOST_SECONDS:
                     raise found from error
                 _log.warning("%s; asking again", found)
             self.pause(pause, job)

@@ -30,8 +30,9 @@ def in_registers(circuit: QuantumCircuit) -> QuantumCircuit:
     from qiskit.circuit import ClassicalRegister, ControlFlowOp
 
     from pilot.quantum.expectation import free_name
+    from pilot.quantum.programs.definitions import append
 
-    if is_told(circuit):
+    if tells_all_bits(circuit):
         return circuit
     if any(isinstance(entry.operation, ControlFlowOp) for entry in circuit.data) or circuit.num_identifiers:
         inside = {bit for register in circuit.cregs for bit in register}
@@ -45,12 +46,10 @@ def in_registers(circuit: QuantumCircuit) -> QuantumCircuit:
     register = ClassicalRegister(circuit.num_clbits, free_name(circuit, "c"))
     result.add_register(*circuit.qregs, register)
     new = dict(zip(circuit.clbits, register, strict=True))
-    for entry in circuit.data:
-        result._append(entry.replace(clbits=[new[bit] for bit in entry.clbits]))
-    return result
+    return append(result, (entry.replace(clbits=[new[bit] for bit in entry.clbits]) for entry in circuit.data))
 
 
-def is_told(circuit: QuantumCircuit) -> bool:
+def tells_all_bits(circuit: QuantumCircuit) -> bool:
     """Each classical bit is in one register, and the registers one after the other are in the bits' order."""
     return bool([bit for register in circuit.cregs for bit in register] == list(circuit.clbits))
 
@@ -63,7 +62,7 @@ def as_of(circuits: Sequence[QuantumCircuit], outcomes: Sequence[Outcomes]) -> l
 def from_result(circuit: QuantumCircuit, result: Any, number: int, shots: int) -> Outcomes:
     """Outcomes of one circuit from a backend's `Result`."""
     counts = result.get_counts(number)
-    if not is_told(circuit):  # its text has the registers in the places of others
+    if not tells_all_bits(circuit):  # its text has the registers in the places of others
         raw = result.data(number).get("counts") or {}
         counts = raw if all(text.startswith("0x") for text in raw) and raw else counts
     return Outcomes.from_counts(circuit, counts, shots)

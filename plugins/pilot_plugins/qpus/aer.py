@@ -133,9 +133,9 @@ class AerQPU(QPU):
                 estimates = estimate(facts(circuit), shots, cores=self.threads, gpus=gpus)
                 best = choose(estimates, memory)
             if best is None:
-                told = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB, {one.seconds:.3g} s" for one in estimates)
+                takes = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB, {one.seconds:.3g} s" for one in estimates)
                 raise QPUError(
-                    f"{self.name}: circuit {circuit.name!r} fits by no method ({memory / 2**30:.3g} GiB here): {told}",
+                    f"{self.name}: circuit {circuit.name!r} fits by no method ({memory / 2**30:.3g} GiB here): {takes}",
                     qpu=self.name,
                 )
             method, device = best.method, best.device

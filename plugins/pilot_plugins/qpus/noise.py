@@ -44,7 +44,7 @@ _MAX_VALUES = 1 << 25
 #: Seconds of a step of `NoisyState` on several qubits, and for each value. Measured with numpy 2.2 on one core.
 _STEP = 5e-5
 _VALUE = 5e-9
-#: Seconds that Aer takes to be told of the error of a gate, or of a delay. Measured with Aer 0.18.2.
+#: Seconds that Aer takes for the error of a gate, or of a delay. Measured with Aer 0.18.2.
 _TOLD = 1e-3
 #: Steps of a state with more values take more than a millisecond.
 _SLOW_VALUES = 1 << 17
@@ -106,6 +106,8 @@ class NoisyDevice:
         from qiskit import QuantumCircuit
         from qiskit.circuit import Qubit
 
+        from pilot.quantum.programs.definitions import append
+
         place = {qubit: index for index, qubit in enumerate(circuit.qubits)}
         used: set[int] = set()
         for instruction in circuit.data:
@@ -134,7 +136,7 @@ class NoisyDevice:
             if len(kept) < len(instruction.qubits) or (instruction.name in _UNTOUCHED and kept[0] not in begun):
                 continue
             begun.update(kept)
-            small._append(instruction.replace(qubits=kept))
+            append(small, [instruction.replace(qubits=kept)])
         return small, active
 
     def schedule(self, small: QuantumCircuit, active: Sequence[int]) -> QuantumCircuit:
@@ -143,7 +145,7 @@ class NoisyDevice:
         return self._scheduler.schedule(small, active)
 
     def _estimate(self, scheduled: QuantumCircuit, active: Sequence[int], shots: int) -> Estimate:
-        """What Aer would take, with the noise model that it has to be told."""
+        """What Aer would take, with the noise model that it has to be given."""
         from pilot.quantum.costs import choose, estimate, facts
 
         delays = scheduled.count_ops().get("delay", 0)

@@ -243,7 +243,7 @@ def _package() -> Any:
 
 
 def _words_of(status: Any) -> str:
-    reason = status.status_reason or "no reason is told"
+    reason = status.status_reason or "no reason is given"
     return f"{str(status.status).rpartition('.')[2].lower()}, {reason}"
 
 

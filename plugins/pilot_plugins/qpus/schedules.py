@@ -43,6 +43,8 @@ class Scheduler:
         """
         from qiskit.circuit import Delay
 
+        from pilot.quantum.programs.definitions import append
+
         if circuit.has_control_flow_op():
             return circuit
         place: dict[Bit, int] = dict(zip(circuit.qubits, places, strict=True))
@@ -57,7 +59,7 @@ class Scheduler:
                 if idle and supported[qubit]:
                     scheduled.append(Delay(idle, self._unit), [qubit], copy=False)
                 left[qubit] = end
-            scheduled._append(entry)
+            append(scheduled, [entry])
         return scheduled
 
     def seconds(self, delay: Delay) -> float:

@@ -115,7 +115,7 @@ def test_a_program_is_a_value():
         ("QINIT 1", "quil", "'quil' was given; allowed: openqasm2, openqasm3"),
         ("QINIT 1", "qiskit", "Qiskit is no text"),
         (QuantumCircuit(1), "originir", "object of Qiskit"),
-        ("hello", None, "line 1, column 1: its format cannot be told"),
+        ("hello", None, "line 1, column 1: its format is not recognised"),
         ("", None, "line 1, column 1: the program is empty"),
     ],
 )

@@ -341,7 +341,7 @@ class _Builder(Values):
         return found
 
     def _target(self, bit: Bit | None) -> set[int]:
-        """The bit, or all bits where it is all of them or cannot be told yet."""
+        """The bit, or all bits where it is all of them or is not known yet."""
         if bit is not None and isinstance(bit.index, Number):
             return {self._bit(bit)}
         return set(range(self._num_bits))

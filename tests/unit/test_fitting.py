@@ -1,4 +1,4 @@
-"""Which pilot fits, and which one is chosen: pure functions, in words."""
+"""Whether a pilot fits, and which one is chosen: pure functions, in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pilot.descriptions import TaskDescription
-from pilot.resources import PLAIN, Candidate, Capacity, Node, Terms
+from pilot.interfaces import Candidate
+from pilot.resources import PLAIN, Capacity, Node, Terms
 from pilot.scheduling.fitting import misfit, unservable
 from pilot.scheduling.policies import Balanced
 

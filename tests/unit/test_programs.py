@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from pilot.errors import ExecutableFailed
-from pilot.worker import programs as executables
+from pilot.worker import programs
 from pilot.worker.capture import OUTPUT_KEPT
 from pilot.worker.programs import run_executable
 
@@ -95,7 +95,7 @@ def test_only_the_end_of_the_output_is_kept_in_memory() -> None:
 
 @pytest.mark.parametrize("pidfd", [True, False], ids=["a descriptor tells the end", "an old kernel"])
 def test_it_ends_when_the_program_ends(monkeypatch: pytest.MonkeyPatch, eventually: Eventually, pidfd: bool) -> None:
-    monkeypatch.setattr(executables, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(programs, "GRACE_SECONDS", 0.05)
     if not pidfd:
         monkeypatch.setattr(os, "pidfd_open", lambda pid: (_ for _ in ()).throw(OSError(38, "not here")))
     done = run_executable(["sh", "-c", "sleep 600 & echo $!"], {}, None)
@@ -106,7 +106,7 @@ def test_it_ends_when_the_program_ends(monkeypatch: pytest.MonkeyPatch, eventual
 def test_a_child_that_writes_for_ever_does_not_keep_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, eventually: Eventually
 ) -> None:
-    monkeypatch.setattr(executables, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(programs, "GRACE_SECONDS", 0.05)
     apart = "setsid sh -c 'echo $$ > child; exec yes' & until [ -s child ]; do :; done"
     done = run_executable(["sh", "-c", apart], {}, str(tmp_path))
     assert set(done.stdout) <= set("y\n")
@@ -125,12 +125,12 @@ def test_it_is_ended_from_another_thread(eventually: Eventually) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    eventually(lambda: executables._groups, timeout=60)
+    eventually(lambda: programs._groups, timeout=60)
     while thread.is_alive():
-        executables.end_all()
+        programs.end_all()
         thread.join(0.05)
     assert caught[0].returncode == -9
-    assert not executables._groups
+    assert not programs._groups
 
 
 def test_no_descriptor_is_left_open() -> None:

@@ -1,0 +1,9 @@
+"""What is wanted: pilots and tasks, checked when they are built. Runs in the user's process.
+
+Read next: ``interfaces/`` (who serves these) and ``manager/manager.py``.
+"""
+
+from pilot.descriptions.pilots import PilotDescription
+from pilot.descriptions.tasks import TaskDescription
+
+__all__ = ["PilotDescription", "TaskDescription"]

@@ -1,0 +1,228 @@
+"""Pilots that are wanted."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from pilot.errors import DescriptionError, did_you_mean
+from pilot.fields import (
+    AtLeastOne,
+    Count,
+    Description,
+    Names,
+    Port,
+    Text,
+    Texts,
+    Time,
+    TimeOrZero,
+    Words,
+    checked_path,
+    checked_variables,
+    checked_words,
+    seconds_of,
+    size_of,
+)
+from pilot.profiles import read_profile
+
+_READERS = {
+    **dict.fromkeys(("mpi", "container", "tunnel"), checked_words),
+    **dict.fromkeys(("working_directory", "venv", "conda_environment"), checked_path),
+    **dict.fromkeys(("walltime", "drain", "orphan_timeout"), seconds_of),
+    "environment": checked_variables,
+}
+
+#: Fields of `PilotDescription` as others call them.
+_ALIASES = {"type": "engine", "account": "project", "partition": "queue"}
+
+
+_SHORT = re.compile(r"([a-z]+://)?(process|ray|dask):([1-9]\d*)(?::([1-9]\d*))?")
+
+
+class PilotDescription(Description, frozen=True, kw_only=True):
+    """A placeholder job, and the engine that its agent runs inside.
+
+    Raises:
+        DescriptionError: a field has a value that is not allowed; the message names both.
+    """
+
+    _readers = _READERS
+    #: What `from_text` takes, in words.
+    text_forms: ClassVar[str] = (
+        "[SCHEME://]ENGINE:CORES[:NODES], such as ray:2, srun://ray:4:2 or slurm://dask:8, with an engine of process, "
+        "ray and dask; or FILE.toml[:TABLE]"
+    )
+
+    #: Where the job runs: ``scheme://host``; the scheme names a launcher (``local``).
+    resource: Text = "local://"
+    #: What runs the tasks inside: ``process``, ``ray`` or ``dask``.
+    engine: Text = "process"
+    #: What people call it; also what ``TaskDescription.pilot`` may name. Default: its id.
+    name: Text | None = None
+    #: Nodes of the job.
+    number_of_nodes: AtLeastOne = 1
+    #: Cores of each node that the pilot may use: one worker each. Default with local://: all that this process may use.
+    cores_per_node: AtLeastOne | None = None
+    #: GPUs of each node that the pilot may use.
+    gpus_per_node: Count = 0
+    #: Main memory of each node that the pilot may use: bytes, or a text such as "8 GiB". Default: all of it.
+    memory: int | str | None = None
+    #: When the pilot ends by itself: seconds, a timedelta, or a text such as "1:30:00". It is kept in seconds.
+    walltime: Time | None = None
+    #: Seconds before its walltime is over from which on it starts nothing new. Default: a tenth of it, at most 60.
+    drain: TimeOrZero | None = None
+    #: Successor jobs: each is queued in time to take over when the one before it drains.
+    renewals: Count = 0
+
+    #: Partition (Slurm) or queue (PBS, LSF).
+    queue: Text | None = None
+    #: Quality of service (``sbatch --qos``).
+    qos: Text | None = None
+    #: Account that is charged (``sbatch --account``).
+    project: Text | None = None
+    #: ``sbatch --reservation``.
+    reservation: Text | None = None
+    #: Features that the nodes must have (``sbatch --constraint``).
+    constraint: Text | None = None
+    #: Generic resources of each node (``sbatch --gres``), such as "gpu:a100:4" or "qpu:1".
+    gres: Text | None = None
+    #: Licences of the cluster (``sbatch --licenses``), such as "qpu_ibm:1".
+    licenses: Text | None = None
+    #: Whole nodes for this pilot alone (``sbatch --exclusive``).
+    exclusive: bool = False
+    #: Environment modules to load.
+    modules: Names = ()
+    #: Folder of a virtual environment to activate, and name or folder of a conda environment.
+    venv: Text | None = None
+    conda_environment: Text | None = None
+    #: Words before the agent's command, such as ("apptainer", "exec", "image.sif"). Must share the session folder.
+    container: Words = ()
+    #: Lines for the batch script as they are: ``#SBATCH ...`` ones, and commands to run before the agent.
+    scheduler_script_commands: Names = ()
+    #: PSI/J's custom attributes, such as {"slurm.partition": "debug"}.
+    custom_attributes: Texts = {}
+    #: Ports to listen on, first and last; default: any. For the agent, its workers and its engine as far as that can.
+    ports: tuple[Port, Port] | None = None
+    #: Words of a command that leads to the manager's host, such as ("ssh", "-p", "2222", "login1"): the agent runs
+    #: ``ssh -N -L 127.0.0.1:port:127.0.0.1:port … -p 2222 login1`` (ssh(1)) and talks to the manager through it.
+    tunnel: Words = ()
+    #: QPUs that its agent reaches, simulated ones too, as ``scheme:address``; the scheme names a plugin: "aer",
+    #: "fake:kolkata", "ibm:ibm_fez", "qrmi:ibm_fez", "qiskit:module:object", "pennylane:lightning.qubit".
+    qpus: Names = ()
+    #: How MPI tasks are started: words such as ("srun", "--mpi=pmi2") or ("mpiexec",). Default: found out by trying.
+    mpi: Words = ()
+
+    #: Words that tasks can ask for.
+    labels: Names = ()
+    #: Environment variables of the agent and its workers.
+    environment: Texts = {}
+    #: Where tasks run. Default: where the manager was made.
+    working_directory: str | None = None
+    #: How often an agent that was lost, or never came up, is started again before the pilot counts as failed. A job
+    #: that the resource manager refuses is not submitted again.
+    restarts: Count = 2
+    #: Seconds that the agent goes on without a manager, for one to attach.
+    #: Less than 5 s counts as 5 s.
+    orphan_timeout: Time = 600.0
+
+    @classmethod
+    def build(cls, given: PilotDescription | Mapping[str, Any]) -> PilotDescription:
+        """As `Description.build`; other systems' names of a field are taken too: ``type`` (engine), ``account``
+        (project) and ``partition`` (queue)."""
+        if isinstance(given, Mapping):
+            given = {
+                (_ALIASES[key] if _ALIASES.get(key, key) not in given else key): value for key, value in given.items()
+            }
+        return super().build(given)
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], table: str | None = None, **changes: Any) -> PilotDescription:
+        """The pilot that a site profile describes: a TOML file with one table a kind of pilot, such as ``[cpu]``.
+
+        Keys are the fields' names, with those that `build` takes too; keys before the first table hold for all tables.
+
+        Args:
+            path: the file.
+            table: the table's name; may be left out when there is one table, or none.
+            **changes: fields that differ from the profile.
+
+        Raises:
+            DescriptionError: the file cannot be read or is no TOML (the line is named), there is no such table (those
+                there are are listed), or a key or value is wrong (file and table are named).
+        """
+        common, tables = read_profile(path)
+        where = os.fspath(path)
+        if table is None and len(tables) == 1:
+            table = next(iter(tables))
+        if table is None and tables:
+            raise DescriptionError(f"{where} has several tables: say which of {', '.join(tables)}", field="table")
+        if table is not None and table not in tables:
+            hint = did_you_mean(table, tables)
+            listed = ", ".join(tables) or "no table"
+            raise DescriptionError(f"{where} has no table {table!r}{hint}; it has {listed}", field="table", given=table)
+        given: dict[str, Any] = {}
+        for part in (common, tables[table] if table is not None else {}, changes):
+            given.update({_ALIASES.get(key, key): value for key, value in part.items()})
+        try:
+            return cls.build(given)
+        except DescriptionError as error:
+            place = f"{where}, table [{table}]" if table is not None else where
+            raise DescriptionError(f"{place}: {error}", **error.data) from None
+
+    @classmethod
+    def from_text(cls, text: str) -> PilotDescription:
+        """The pilot that a short text says, as command lines have it: ``ray:2`` (engine and cores), ``slurm://ray:4:2``
+        (4 cores on each of 2 nodes), ``site.toml:gpu`` (a table of a site profile).
+
+        Raises:
+            DescriptionError: it says no pilot; or as `from_toml`.
+        """
+        match = _SHORT.fullmatch(text)
+        if match is not None:
+            resource, engine, cores, nodes = match.groups()
+            return cls(
+                resource=resource or "local://",
+                engine=engine,
+                cores_per_node=int(cores),
+                number_of_nodes=int(nodes or 1),
+            )
+        file, _, table = text.partition(":")
+        if not file.endswith(".toml"):
+            message = f"pilot: {text!r} given; allowed: {cls.text_forms}"
+            raise DescriptionError(message, field="pilot", given=text)
+        return cls.from_toml(file, table or None)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if "://" not in self.resource:
+            raise self.wrong("resource", "scheme://host, such as local://")
+        if self.ports is not None and self.ports[0] > self.ports[1]:
+            raise self.wrong("ports", "two ports from 1 to 65535, first and last")
+        if self.renewals and self.walltime is None:
+            raise self.wrong(
+                "renewals", "0 without a walltime: such a pilot has no end that a successor could wait for"
+            )
+        if self.seconds is not None and self.drain_seconds >= self.seconds:
+            raise self.wrong("drain", f"less than the walltime ({self.seconds:g} s)")
+        msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
+
+    @property
+    def drain_seconds(self) -> float:
+        """Seconds of `drain`, with the default filled in; 0 without a walltime."""
+        if self.seconds is None:
+            return 0.0
+        return min(60.0, self.seconds / 10) if self.drain is None else self.drain  # type: ignore[return-value]
+
+    @property
+    def seconds(self) -> float | None:
+        """The walltime in seconds; None: no end is known."""
+        return self.walltime  # type: ignore[return-value]  # seconds since it was built
+
+    @property
+    def cores(self) -> int:
+        """Cores of each node, with the default of local:// filled in."""
+        return self.cores_per_node or len(os.sched_getaffinity(0))
