@@ -103,6 +103,11 @@ class Agents:
         agent = self._agents[pilot] = _Agent(pilot, mark, self._server, self._id, self._clock())
         self._by_key[agent.key] = agent
 
+    def submitted(self, pilot: str) -> None:
+        """The pilot's job was submitted; its agent may have joined before this is known."""
+        if not self.is_heard(pilot):
+            self.unreported.add(pilot)
+
     def forget(self, pilot: str, mark: str) -> bool:
         """Expect this agent no more; False when the pilot has another one by now, or none."""
         agent = self._agents.get(pilot)

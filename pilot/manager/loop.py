@@ -323,7 +323,7 @@ class ManagerLoop:
 
     def job_started(self, pilot: str, native_id: str) -> None:
         """A job was submitted."""
-        self._agents.unreported.add(pilot)
+        self._state.mailbox.put(lambda: self._agents.submitted(pilot))
         self._record_change(pilot, PilotState.QUEUED, "submitted", native_id)
 
     def job_seen(self, pilot: str, text: str) -> None:
