@@ -23,7 +23,7 @@ class PilotExecutor(Executor):
 
     def __init__(self, manager: PilotManager, **options: Any) -> None:
         self._manager = manager
-        self._options = wishes
+        self._options = options
         self._tasks: set[Task] = set()
         self._down = False
         if options:
