@@ -171,7 +171,7 @@ class Task(Future[Any]):
         return self._state == CANCELLED_AND_NOTIFIED
 
     def running(self) -> bool:
-        """True while a worker is known to run it (said of tasks that take longer than a moment)."""
+        """True while a worker is known to run it; short tasks are not reported."""
         return self._entry.state is TaskState.RUNNING
 
     def cancel(self) -> bool:
@@ -233,7 +233,7 @@ class Task(Future[Any]):
         """What ``result()`` would raise, None when it has a result. Blocks as ``result()`` does.
 
         A result that cannot be had here (`NotPicklable`, `SessionError`) counts, so this unpickles it, although the
-        task's state is "done". Who waits by ``await`` is told of every end.
+        task's state is "done". ``await`` ends with every end of the task.
 
         Raises:
             TimeoutError: it is not finished within that time.

@@ -42,7 +42,7 @@ _OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
 
 
 class JobObserver(Protocol):
-    """Who is told what becomes of the jobs, in the thread of `PlaceholderJobs`."""
+    """What becomes of the jobs; called in the thread of `PlaceholderJobs`."""
 
     def job_started(self, pilot: str, native_id: str) -> None:
         """A job was submitted."""
@@ -122,7 +122,7 @@ class _Running:
         self.text = ""
 
     def is_overdue(self, state: JobState, now: float) -> bool:
-        """True when it was told to end, and did not, or has no agent yet that could."""
+        """True when its agent was asked to end and did not, or there is no agent yet."""
         return self.stop_by is not None and (state is JobState.QUEUED or now > self.stop_by)
 
     def is_gone(self, is_missing: bool, now: float) -> bool:
@@ -298,7 +298,7 @@ class PlaceholderJobs:
             return None
 
     def stop(self, pilot: str) -> None:
-        """The agent was told to end: see to it that it does."""
+        """The agent was asked to end: end the job when it does not do so in time."""
         self._unwanted.update(_jobs_of(pilot, self._starting))
         for one in _jobs_of(pilot, self._jobs):
             self._jobs[one].stop_by = self._clock() + STOP_SECONDS

@@ -30,7 +30,7 @@ from pilot.manager.status import Status, status_of
 from pilot.manager.tasks import TaskRecorder
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
-from pilot.scheduling.records import Change, TaskRecord
+from pilot.scheduling.records import TaskRecord
 from pilot.states import PilotState, is_final
 from pilot.wire import messages
 from pilot.wire.channel import Server
@@ -411,18 +411,12 @@ class ManagerLoop:
     def _change_pilot(self, command: events.ChangePilot) -> None:
         state = command.state
         log.info("pilot %s: %s (%s)", command.pilot, state.value, command.reason)
-        self._record_change(command.pilot, state, command.reason, change=command.change)
+        row = PilotChangeRow(command.pilot, state.value, command.reason, None, time.time(), int(command.change))
+        self._state.journal.put(row)
         change_pilot(self._state.pilots[command.pilot], state, command.reason)
         self._state.servable.clear()
         if state is PilotState.FAILED:
             log.error("pilot %s failed: %s", command.pilot, command.reason)
 
-    def _record_change(
-        self,
-        pilot: str,
-        state: PilotState,
-        reason: str,
-        native_id: str | None = None,
-        change: Change = Change.OTHER,
-    ) -> None:
-        self._state.journal.put(PilotChangeRow(pilot, state.value, reason, native_id, time.time(), int(change)))
+    def _record_change(self, pilot: str, state: PilotState, reason: str, native_id: str | None = None) -> None:
+        self._state.journal.put(PilotChangeRow(pilot, state.value, reason, native_id, time.time()))
