@@ -8,7 +8,7 @@ from typing import Any
 
 from pilot.descriptions import TaskDescription
 from pilot.manager.handles import Task
-from pilot.manager.manager import PilotManager
+from pilot.manager.manager import P, PilotManager, R
 
 
 class PilotExecutor(Executor):
@@ -29,7 +29,7 @@ class PilotExecutor(Executor):
         if options:
             TaskDescription.build({"function": print, **options})  # a wrong one fails here
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
         """One task: ``fn(*args, **kwargs)``.
 
         Raises:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from threading import Condition, Lock
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
 from pilot.errors import DescriptionError, NotPicklable, PilotError, SessionError, TaskTimeout
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
@@ -18,6 +18,15 @@ from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 from pilot.wire import payload
 from pilot.wire.exceptions import text_of
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any)  # `Task` alone is `Task[Any]`
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +102,7 @@ class Keeper(Protocol):
         """Wait, for some seconds at most, until the pilot's job is gone."""
 
 
-class Task(Future[Any]):
+class Task(Future[R], Generic[R]):
     """One submitted task: a `concurrent.futures.Future` that knows where it is.
 
     ``result()`` unpickles anew at each call, in the calling thread. Callbacks run in a thread of the manager's that
@@ -119,8 +128,7 @@ class Task(Future[Any]):
         self._outcome: Outcome | None = None
         self._error: Failed | None = None
 
-    @property
-    def _condition(self) -> Condition:  # type: ignore[override]
+    def _get_condition(self) -> Condition:
         if self._state in (PENDING, RUNNING):
             self._keeper.check_process()  # for `concurrent.futures.wait` and the like, which would wait for ever
         if self._made_condition is None:
@@ -128,17 +136,20 @@ class Task(Future[Any]):
                 self._made_condition = self._made_condition or Condition()
         return self._made_condition
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override] # who asks holds the condition
+    def _get_waiters(self) -> list[Any]:  # who asks holds the condition
         if self._made_waiters is None:
             self._made_waiters = []
         return self._made_waiters
 
-    @property
-    def _done_callbacks(self) -> list[Any]:
+    def _get_callbacks(self) -> list[Any]:
         if self._made_callbacks is None:
             self._made_callbacks = []
         return self._made_callbacks
+
+    # typed as the attributes that they are of a Future, else type checkers let `as_completed` take no tasks
+    _condition: Condition = property(_get_condition)  # type: ignore[assignment]
+    _waiters: list[Any] = property(_get_waiters)  # type: ignore[assignment]
+    _done_callbacks: list[Any] = property(_get_callbacks)  # type: ignore[assignment]
 
     # ---- what the user asks -----------------------------------------------------------------------------------
 
@@ -189,7 +200,7 @@ class Task(Future[Any]):
             wait_done(self, None)
         return self.cancelled()
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> R:
         """Its result; blocks until there is one.
 
         Args:
@@ -207,7 +218,8 @@ class Task(Future[Any]):
         """
         wait_done(self, timeout)
         if self._state == FINISHED and self._outcome is not None and self._outcome.status == OK:
-            return self._load(self._outcome)
+            result: R = self._load(self._outcome)
+            return result
         error = self.exception()
         assert error is not None
         try:
@@ -341,6 +353,21 @@ def wait_done(task: Task, timeout: float | None) -> None:
                 raise TimeoutError(f"task {task.id} ({task.name}) is {task.state.value} after {timeout} s")
 
 
+def wait_all(tasks: Sequence[Task[R]], timeout: float | None) -> tuple[list[Task[R]], list[Task[R]]]:
+    """Wait until all of these tasks have ended; those that have, and those that have not within ``timeout`` seconds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for task in tasks:
+        try:
+            wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            break
+    done: list[Task[R]] = []
+    not_done: list[Task[R]] = []
+    for task in tasks:
+        (done if task.done() else not_done).append(task)
+    return done, not_done
+
+
 def entry_of(task: Task) -> TaskRecord:
     """What the controller knows of a task."""
     return task._entry
@@ -378,7 +405,7 @@ def is_kept_by(task: Task, keeper: Keeper) -> bool:
     return task._keeper is keeper
 
 
-def tasks_of(method: str, given: Any) -> list[Task]:
+def tasks_of(method: str, given: Iterable[Task[R]]) -> list[Task[R]]:
     """The list of tasks that a method was given.
 
     Raises:

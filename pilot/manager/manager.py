@@ -7,21 +7,19 @@ import logging
 import math
 import numbers
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Policy
-from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_done
+from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_all
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
 from pilot.resources import PLAIN, QPUInfo
-from pilot.scheduling import events
 from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
 
@@ -29,6 +27,14 @@ if TYPE_CHECKING:
     from pilot.manager.progress import Progress
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+Many: TypeAlias = Iterable[Any]
+#: An argument that tasks stand in.
+Needed: TypeAlias = "Task[Any] | Sequence[Task[Any]] | Mapping[str, Task[Any]]"
 
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
@@ -203,9 +209,15 @@ class PilotManager:
 
     # ---- tasks ------------------------------------------------------------------------------------------------
 
-    def submit_task(
-        self, work: Callable[..., Any] | TaskDescription | Mapping[str, Any], /, *args: Any, **kwargs: Any
-    ) -> Task:
+    @overload
+    def submit_task(self, work: TaskDescription | Mapping[str, Any], /) -> Task[Any]: ...
+    @overload
+    def submit_task(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
+    @overload  # a task stands for its result, which no type says
+    def submit_task(self, work: Callable[..., R], first: Needed, /, *args: Any, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
+    @overload
+    def submit_task(self, work: Callable[..., R], one: Any, two: Needed, /, *args: Any, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
+    def submit_task(self, work: Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Send one task on its way. Does not block.
 
         A callable runs as it is now, with the values that its globals, defaults and closure have now, however they
@@ -233,7 +245,7 @@ class PilotManager:
 
     def submit_tasks(
         self, descriptions: Iterable[TaskDescription | Mapping[str, Any] | Callable[[], Any]]
-    ) -> list[Task]:
+    ) -> list[Task[Any]]:
         """Send many tasks on their way: descriptions, dicts, or callables without arguments.
 
         Raises:
@@ -244,13 +256,21 @@ class PilotManager:
             for one in descriptions:
                 tasks.append(self.submit_task(one))
         except BaseException:
-            for task in tasks:
-                self._submitter.cancel_parts(task)
-            self._state.post(events.CancelAsked([task.id for task in tasks]))
+            self._submitter.cancel(tasks)
             raise
         return tasks
 
-    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task]:
+    @overload
+    def map(self, function: Callable[[A], R], first: Iterable[A | Task[A]], /) -> list[Task[R]]: ...
+    @overload
+    def map(
+        self, function: Callable[[A, B], R], first: Iterable[A | Task[A]], second: Iterable[B | Task[B]], /
+    ) -> list[Task[R]]: ...
+    @overload
+    def map(
+        self, function: Callable[..., R], first: Many, second: Many, third: Many, /, *others: Many
+    ) -> list[Task[R]]: ...
+    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task[Any]]:
         """One task for each tuple of arguments, as the built-in ``map`` makes them.
 
         The function is taken once, as it is now.
@@ -259,7 +279,7 @@ class PilotManager:
         work = self._submitter.function(function)
         return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
 
-    def resubmit(self, tasks: Iterable[Task]) -> list[Task]:
+    def resubmit(self, tasks: Iterable[Task[R]]) -> list[Task[R]]:
         """Give tasks that failed or were cancelled another attempt, also after an `attach`. Does not wait for it.
 
         For each there is a new task with the same function, arguments, requirements and name.
@@ -283,8 +303,8 @@ class PilotManager:
     # ---- waiting and asking -----------------------------------------------------------------------------------
 
     def wait_tasks(
-        self, tasks: Iterable[Task] | None = None, timeout: float | None = None
-    ) -> tuple[list[Task], list[Task]]:
+        self, tasks: Iterable[Task[R]] | None = None, timeout: float | None = None
+    ) -> tuple[list[Task[R]], list[Task[R]]]:
         """Block until the tasks are finished, however they end.
 
         Args:
@@ -298,19 +318,9 @@ class PilotManager:
             DescriptionError: it is no list of tasks.
         """
         waited = list(self._state.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for task in waited:
-            try:
-                wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                break
-        done: list[Task] = []
-        not_done: list[Task] = []
-        for task in waited:
-            (done if task.done() else not_done).append(task)
-        return done, not_done
+        return wait_all(waited, timeout)
 
-    def get_results(self, tasks: Iterable[Task]) -> list[Any]:
+    def get_results(self, tasks: Iterable[Task[R]]) -> list[R]:
         """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
         return [task.result() for task in tasks_of("get_results", tasks)]
 
@@ -325,9 +335,7 @@ class PilotManager:
         self._state.check_process()
         task = self._state.tasks[task] if isinstance(task, int) else task
         if not isinstance(task, Task) or not is_kept_by(task, self._state):
-            raise DescriptionError(
-                f"explain: {task!r} was given; allowed: a task of this manager, or its id", given=task
-            )
+            raise DescriptionError(f"explain: {task!r} given; allowed: a task of this manager, or its id", given=task)
         return explain(task, self._loop.explain(entry_of(task)))
 
     def write_events(self, path: str | os.PathLike[str]) -> None:
@@ -378,9 +386,7 @@ class PilotManager:
     def __enter__(self) -> PilotManager:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         try:
             if kind is None:
                 self.wait_tasks()
@@ -401,6 +407,6 @@ def _check_wait(seconds: float | None) -> float | None:
 
 
 def _progress(loop: ManagerLoop) -> Progress:
-    from pilot.manager.progress import Progress  # brings rich: a fifth of the library's import time
+    from pilot.manager.progress import Progress  # brings rich: a fifth of the library's
 
     return Progress(loop.status)
