@@ -32,6 +32,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from pilot.publishing import publish
+
 
 class PilotError(Exception):
     """Root of the tree: a message, and data as attributes."""
@@ -147,6 +149,9 @@ class MpiFailed(TaskError):
 
 class NotPicklable(TaskError):
     """Something cannot travel between processes; the message names it."""
+
+
+publish(*(one for one in list(vars().values()) if isinstance(one, type) and issubclass(one, PilotError)))
 
 
 def error_text(error: Exception) -> str:

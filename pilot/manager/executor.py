@@ -9,6 +9,7 @@ from typing import Any
 from pilot.descriptions import TaskDescription
 from pilot.manager.handles import Task
 from pilot.manager.manager import P, PilotManager, R
+from pilot.publishing import publish
 
 
 class PilotExecutor(Executor):
@@ -55,3 +56,6 @@ class PilotExecutor(Executor):
                 task.cancel()
         if wait:
             self._manager.wait_tasks(tasks)
+
+
+publish(PilotExecutor)

@@ -12,6 +12,7 @@ from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
 from pilot.errors import DescriptionError, NotPicklable, PilotError, SessionError, TaskTimeout
+from pilot.publishing import publish
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
@@ -305,6 +306,9 @@ class Task(Future[R], Generic[R]):
         assert isinstance(value, bytes)
         notes = [f"stderr: {outcome.stderr[-2000:].rstrip()}"] if outcome.stderr else []
         return payload.load_exception(value, where, where, *notes, task=self.id)
+
+
+publish(Task)
 
 
 # ---- what the manager does with a task ------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of,
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
+from pilot.publishing import publish
 from pilot.resources import PLAIN, QPUInfo
 from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
@@ -392,6 +393,9 @@ class PilotManager:
                 self.wait_tasks()
         finally:
             self.close()
+
+
+publish(PilotManager)
 
 
 def _check_wait(seconds: float | None) -> float | None:
