@@ -31,7 +31,7 @@ from pilot.manager.sqlite import SqliteJournal
 from pilot.resources import PLAIN
 from pilot.results import OK, Spooled
 from pilot.states import PilotState, TaskState
-from pilot.testing.journal import MemoryJournal
+from pilot.testing import MemoryJournal
 
 Eventually = Callable[..., Any]
 encode = msgspec.msgpack.encode

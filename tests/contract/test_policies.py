@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from controller_world import World, measured
 
 from pilot import PilotManager, registry
 from pilot.descriptions import PilotDescription
@@ -21,6 +20,7 @@ from pilot.results import CANCELLED, OK
 from pilot.scheduling import events
 from pilot.scheduling.policies import Balanced
 from pilot.states import TaskState
+from pilot.testing.world import World, measured
 
 SMALL = QPUInfo(name="fake:small", qubits=3, error_1q=1e-4, error_2q=1e-2, error_readout=1e-2, max_circuits=7)
 LARGE = QPUInfo(name="fake:large", qubits=9, error_1q=1e-4, error_2q=5e-2, error_readout=5e-2)

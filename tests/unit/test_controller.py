@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from controller_world import World, measured
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
@@ -22,6 +21,7 @@ from pilot.scheduling.events import AskPilot, RecordAttempt, SendBatch, SendCanc
 from pilot.scheduling.policies import Scaling
 from pilot.scheduling.records import FunctionRecord
 from pilot.states import PilotState, TaskState, is_final
+from pilot.testing.world import World, measured
 
 
 @pytest.fixture

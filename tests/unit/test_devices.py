@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from controller_world import World, measured
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.resources import ANY_QPU, Capacity, CircuitFacts, Node, Option, QPUInfo, Resources, Terms
 from pilot.scheduling.fitting import concrete, expected_fidelity, misfit
+from pilot.testing.world import World, measured
 
 GIB = 2**30
 KOLKATA = QPUInfo(
