@@ -16,7 +16,7 @@ from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import refuse
 from pilot_plugins.qpus._jobs import kept
-from pilot_plugins.qpus._qiskit import check_job, one_by_one
+from pilot_plugins.qpus._qiskit import one_by_one
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -82,7 +82,7 @@ class PennylaneQPU(QPU):
 
     def run(self, run: Run) -> list[Outcomes]:
         self._cancelled.clear()
-        check_job(self.info(), run)
+        run.check(self.info())
 
         def each(circuit: QuantumCircuit, seed: int) -> Outcomes:
             try:
