@@ -53,7 +53,7 @@ class EngineContract:
         assert task.result(timeout=60) == 1024
         info = task.info
         assert (info.state, info.pilot, info.attempts) == ("done", pilot.name, ())
-        assert info.worker is not None
+        assert info.worker is not None and info.started is not None and info.finished is not None
         assert info.submitted <= info.started <= info.finished <= time.time()
 
     def test_batches_on_warm_workers(self, manager: PilotManager) -> None:
@@ -128,7 +128,7 @@ class EngineContract:
     # ---- executables
 
     def test_executable(self, manager: PilotManager) -> None:
-        wanted = TaskDescription(executable=["sh", "-c", "echo $WORD; echo no >&2"], environment={"WORD": "yes"})
+        wanted = TaskDescription(executable=("sh", "-c", "echo $WORD; echo no >&2"), environment={"WORD": "yes"})
         done = manager.submit_task(wanted).result(timeout=60)
         assert (done.returncode, done.stdout, done.stderr) == (0, "yes\n", "no\n")
 

@@ -45,7 +45,7 @@ def result(id: int, value: Any = b"value", error: str | None = None) -> ResultRo
 
 
 WANTED = PilotDescription(cores_per_node=2, walltime=300)
-PAIR = TaskDescription(function=len, num_cpus=2, labels=["a"]).terms()
+PAIR = TaskDescription(function=len, num_cpus=2, labels=("a",)).terms()
 #: One list for each kind of row; a later row with the same key takes the place of the first.
 ROWS: list[list[Row]] = [
     [SessionRow("schema", "1"), SessionRow("path", "/before"), SessionRow("path", "/here")],

@@ -40,7 +40,7 @@ class KindContract:
     @pytest.fixture
     def kind(self) -> Kind:
         """What prepares the tasks."""
-        found: Kind = registry.load("pilot.kinds", self.description.kind)
+        found: Kind = registry.load("pilot.kinds", self.description.kind or "circuit")
         return found
 
     @pytest.fixture(scope="class")

@@ -117,9 +117,9 @@ class LauncherContract:
         assert self.wait(launcher, id, one, JobState.ENDED).endswith(("killed by signal 9", "code 137"))
 
     def test_cancel_takes_the_children_along(self, launcher: Launcher, job: MakeJob, submit: Submit) -> None:
-        one = job("sh", "-c", "sleep 60 & setsid sleep 60 & wait")
+        one = job("sh", "-c", "sleep 60 & setsid sleep 60 & PILOT_AGENT=$PILOT_AGENT.w setsid sleep 60 & wait")
         id, mark = submit(one), one.environment[MARK]
-        eventually(lambda: len(marked(mark)) >= 3, self.timeout)
+        eventually(lambda: len(marked(mark)) >= 4, self.timeout)
         self.wait(launcher, id, one, JobState.RUNNING)
         launcher.cancel(id, mark)
         assert marked(mark) == []
