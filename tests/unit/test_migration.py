@@ -53,10 +53,8 @@ def session(tmp_path: Path) -> Path:
         description = msgspec.msgpack.decode(encode(PilotDescription(cores_per_node=1)))
         description["walltime"] = "PT90S"
         db.execute("INSERT INTO pilots VALUES ('pilot-1', ?, 'mark')", (encode(description),))
-        for job in ("4712", "4713"):
-            db.execute(
-                "INSERT INTO pilot_changes VALUES ('pilot-1+' || ?, 'queued', 'submitted', ?, 1.0)", (job[3:], job)
-            )
+        for row in (("pilot-1+1", "4712"), ("pilot-1+2", "4713")):
+            db.execute("INSERT INTO pilot_changes VALUES (?, 'queued', 'submitted', ?, 1.0)", row)
         db.execute("INSERT INTO pilot_changes VALUES ('pilot-1+2', 'done', 'over', NULL, 2.0)")
         for reason in (
             "submitted",
