@@ -13,23 +13,18 @@ from pilot.worker import gpus
 
 log = logging.getLogger(__name__)
 
-
 #: Seconds that nvidia-smi has to answer; it takes some where the driver is not kept loaded.
 SMI_SECONDS = 20.0
 
 
-def gpu_names(count: int, believe: bool = True) -> list[str]:
-    """What to call the GPUs that this process may use, ``count`` at most.
-
-    ``CUDA_VISIBLE_DEVICES``, which Slurm sets for a job with GPUs, or AMD's variable says which these are; where none
-    is set, nvidia-smi does. They are called by their uuids where nvidia-smi tells these. Where neither says anything,
-    there are none, or (``believe``) as many as the user says: 0, 1, …
-    """
-    return gpu_facts(count, believe)[0]
-
-
 def gpu_facts(count: int, believe: bool = True) -> tuple[list[str], tuple[str, ...]]:
-    """The names of `gpu_names`, and the variables that say them to a process (`gpus.assigned`)."""
+    """The names of the GPUs that this process may use, ``count`` at most; and the variables that hold such names
+    (`gpus.assigned`).
+
+    ``CUDA_VISIBLE_DEVICES``, which resource managers set for a job with GPUs, or AMD's variable lists them; where none
+    is set, nvidia-smi does. They have their uuids as names where nvidia-smi knows these. Where neither knows any, there
+    are none, or (``believe``) as many as the user claims: 0, 1, …
+    """
     if not count:
         return [], (gpus.CUDA,)
     uuids = _uuids()

@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+from pilot.errors import ErrorCode
 from pilot.manager.journal import WorkerRow
 from pilot.manager.pilots import update_pilot
 from pilot.manager.state import SessionState
@@ -102,6 +103,11 @@ class Agents:
             self._remove(old)
         agent = self._agents[pilot] = _Agent(pilot, mark, self._server, self._id, self._clock())
         self._by_key[agent.key] = agent
+
+    def submitted(self, pilot: str) -> None:
+        """The pilot's job was submitted; its agent may have joined before this is known."""
+        if not self.is_heard(pilot):
+            self.unreported.add(pilot)
 
     def forget(self, pilot: str, mark: str) -> bool:
         """Expect this agent no more; False when the pilot has another one by now, or none."""
@@ -213,7 +219,9 @@ class Agents:
         else:
             with contextlib.suppress(Exception):
                 tasks = [outcome.task for outcome in messages.decode_outcomes(frames[0])]
-        lost = events.AttemptsLost(pilot, message.batch, message.worker, tasks, reason, False, True, "PilotError")
+        lost = events.AttemptsLost(
+            pilot, message.batch, message.worker, tasks, reason, False, True, ErrorCode.PILOT_ERROR
+        )
         self._state.mailbox.put(lost)
 
     def _record_worker(self, agent: _Agent, message: messages.OutcomesReport) -> None:

@@ -54,6 +54,7 @@ class EngineContract:
         info = task.info
         assert (info.state, info.pilot, info.attempts) == ("done", pilot.name, ())
         assert info.worker is not None and info.started is not None and info.finished is not None
+        assert info.submitted is not None
         assert info.submitted <= info.started <= info.finished <= time.time()
 
     def test_batches_on_warm_workers(self, manager: PilotManager) -> None:

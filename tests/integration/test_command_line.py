@@ -119,7 +119,7 @@ def test_no_command_ends_in_a_traceback(folder: Path, words: str, good: int) -> 
 def test_a_mini_app_goes_on_when_nobody_takes_what_it_shows(folder: Path, redirection: str, number: int) -> None:
     code = """
 import errno, sys
-from pilot import streams
+from pilot.cli import streams
 streams.prepare()
 try:
     with streams.lasting():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pilot.agent import batches, worker_processes, workers
+from pilot.agent import batches, devices, worker_processes, workers
 from pilot.agent.dispatcher import Dispatcher
 from pilot.agent.nodes import Place
 from pilot.agent.workers import WorkerPool
@@ -29,7 +29,7 @@ class World:
     central = False
     allocation = SimpleNamespace(folder=Path("/nonexistent"))
 
-    def __init__(self, nodes: int, gpus: int = 0) -> None:
+    def __init__(self, nodes: int, gpus: int = 0, devices: tuple[str, ...] = ()) -> None:
         self.inbox: deque[tuple[bytes, Any, list[bytes]]] = deque()
         #: Workers that were started, those that have reported, and what each was given and has not finished.
         self.spawned: dict[str, Resources] = {}
@@ -44,7 +44,7 @@ class World:
         settings = AgentSettings(
             pilot="p", mark="mark", engine="process", remote=True, nodes=nodes + 1, cores=CORES, gpus=gpus,
             memory=MEMORY, walltime=None, drain=0.0, ports=None, sys_path=(), working_directory="/", environment={},
-            orphan_timeout=60.0,
+            orphan_timeout=60.0, devices=devices,
         )  # fmt: skip
         home = Node("home", "home", CORES, self.gpus, MEMORY)
         world: Any = self
@@ -286,6 +286,24 @@ def test_workers_to_which_nothing_is_sent_hear_of_the_agent(make_world: Any, mon
     monkeypatch.setattr(workers, "WORKER_BEAT_SECONDS", 0.0)
     world.pool.beat()
     assert sorted(beats) == sorted(name.encode() for name in world.joined)
+
+
+def test_a_device_whose_workers_end_before_they_report_is_given_up(
+    make_world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "START_SECONDS", 0.0)
+    monkeypatch.setattr(workers, "DEVICES_STOP_SECONDS", 0.0)
+    world = make_world(0, devices=("fake:x", "fake:y"))
+    world.join_all()
+    world.run(1, Resources(num_cpus=0.0, qpu="fake:x"))
+    for attempt in range(devices.FAILED_STARTS):
+        assert world.lost() == [] and not world.pool.devices.infos, attempt
+        world.die(next(name for name, worker in world.pool.workers.items() if worker.shape.qpu == "fake:x"))
+        world.attend()
+    assert world.lost() == [1]
+    (info,) = world.pool.devices.infos
+    assert info.name == "fake:x" and "ended 3 times before it was open" in info.problem
+    assert [worker.shape.qpu for worker in world.pool.workers.values() if worker.shape.qpu] == ["fake:y"]
 
 
 SHAPES = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pilot.agent import gpus as agent_gpus
-from pilot.agent.gpus import gpu_facts, gpu_names, lacks_gpus
+from pilot.agent.gpus import gpu_facts, lacks_gpus
 from pilot.resources import Node
 from pilot.worker import gpus
 
@@ -52,16 +52,16 @@ def test_gpus_go_by_their_uuids(
     smi(UUIDS)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpu_names(2) == names
-    assert gpu_names(0) == []
+    assert gpu_facts(2)[0] == names
+    assert gpu_facts(0)[0] == []
 
 
 @pytest.mark.parametrize("script", [None, "exit 9", "echo 'No devices were found'"])
 def test_where_nothing_tells_the_user_is_believed_or_not(smi: Smi, script: str | None) -> None:
     if script is not None:
         smi(script)
-    assert gpu_names(2) == ["0", "1"]
-    assert gpu_names(2, believe=False) == []
+    assert gpu_facts(2)[0] == ["0", "1"]
+    assert gpu_facts(2, believe=False)[0] == []
 
 
 #: What a job has → the names of its GPUs, and what a task with the second one, and one without, finds.
@@ -149,14 +149,14 @@ def test_where_nvidia_has_gpus_the_variables_of_amd_mean_nothing(smi: Smi, monke
 
 def test_nvidia_smi_knows_fewer_than_asked(smi: Smi) -> None:
     smi(UUIDS)
-    assert gpu_names(4) == ["GPU-aaaa", "GPU-bbbb", "GPU-cccc"]
+    assert gpu_facts(4)[0] == ["GPU-aaaa", "GPU-bbbb", "GPU-cccc"]
 
 
 def test_a_hanging_nvidia_smi_is_not_waited_for(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_gpus, "SMI_SECONDS", 0.2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     smi("sleep 60; " + UUIDS)
-    assert gpu_names(1) == ["3"]  # what it would say after 60 s is not that
+    assert gpu_facts(1)[0] == ["3"]  # what it would say after 60 s is not that
 
 
 def test_too_few_are_named() -> None:

@@ -1,0 +1,117 @@
+"""The manager's loop on a clock and a launcher of the test's own, with a journal in memory: no pilot's process."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from pilot.testing.journal import MemoryJournal
+
+from pilot.descriptions import PilotDescription
+from pilot.interfaces import Job, JobState, Launcher
+from pilot.manager.agents import SILENT_SECONDS
+from pilot.manager.jobs import PlaceholderJobs
+from pilot.manager.journal import PilotChangeRow, ResultRow
+from pilot.manager.loop import ManagerLoop
+from pilot.manager.requests import PilotRequests
+from pilot.manager.state import SessionState
+from pilot.manager.submitting import Submitter
+from pilot.resources import PLAIN
+from pilot.scheduling.controller import Controller
+from pilot.scheduling.policies import Balanced
+from pilot.states import PilotState
+from pilot.version import versions
+from pilot.wire import messages
+from pilot.wire.addresses import listen
+from pilot.wire.channel import Client
+from pilot.wire.session import Connection, SessionFolder, new_keys
+
+Eventually = Callable[..., Any]
+WANTED = {"resource": "none://", "engine": "process", "cores_per_node": 1, "restarts": 0}
+
+
+class NoJobs(Launcher):
+    """Takes every job, and starts nothing."""
+
+    def check(self, description: PilotDescription) -> None: ...
+
+    def submit(self, job: Job) -> str:
+        return f"job of {job.pilot}"
+
+    def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
+        return dict.fromkeys(jobs, (JobState.RUNNING, "runs"))
+
+    def cancel(self, native_id: str, mark: str) -> None: ...
+
+
+class Session:
+    """A manager's parts, and what plays the agent of its first pilot."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 0.0
+        self.journal = MemoryJournal()
+        session = SessionFolder.create(folder)
+        jobs = PlaceholderJobs(session, lambda: self.now)
+        jobs._launchers["none"] = NoJobs()
+        self.state = SessionState(session, self.journal, jobs)
+        self.connection, server = listen(Connection((), platform.node(), *new_keys()), None, None)
+        self.loop = ManagerLoop(self.state, Controller(Balanced(), 60.0), server, lambda: self.now)
+        self.loop.start()
+        self.requests = PilotRequests(self.state, server, self.connection)
+        self.submitter = Submitter(self.state)
+        self.context = zmq.Context[zmq.Socket[bytes]]()
+
+    def join(self) -> Client:
+        """The agent of the first pilot joins."""
+        settings = json.loads((self.state.folder.pilot("pilot-1") / "agent.json").read_text())
+        name = f"pilot-1/{settings['mark']}/0"
+        client = Client(self.context, self.connection.keys, self.connection.address, name)
+        client.send(messages.Hello("pilot-1", 1, "host", versions()))
+        received = client.receive(timeout_ms=60_000)
+        assert received is not None and isinstance(received[0], messages.Welcome)
+        return client
+
+    def close(self) -> None:
+        self.state.is_closed = True
+        self.loop.close(0.0)
+        self.state.folder.release()
+        self.context.destroy(linger=0)
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    one = Session(tmp_path / "session")
+    yield one
+    one.close()
+
+
+def test_an_agent_that_sends_nothing_is_given_up_by_the_clock(session: Session, eventually: Eventually) -> None:
+    pilot = session.requests.submit(WANTED)
+    eventually((session.state.folder.pilot("pilot-1") / "agent.json").exists)
+    client = session.join()
+    eventually(lambda: pilot.state is PilotState.STARTING)
+    session.now += SILENT_SECONDS + 1
+    eventually(lambda: pilot.state is PilotState.FAILED)
+    assert pilot.reason == "its agent was silent for 30 s"
+    changes = [(row.state, row.reason) for row in session.journal.rows(PilotChangeRow)]
+    assert changes[-1] == ("failed", pilot.reason)
+    client.close()
+
+
+def test_a_task_waits_for_another_pilot_as_long_as_the_clock_says(session: Session, eventually: Eventually) -> None:
+    pilot = session.requests.submit(WANTED)
+    task = session.submitter.submit(abs, (-1,), {}, PLAIN)
+    pilot.drain()
+    assert session.loop.status().finished == 0  # both have been handled
+    session.now += 30.0
+    assert session.loop.status().finished == 0
+    session.now += 31.0
+    assert "no other pilot came within 60 s" in str(task.exception(60))
+    (row,) = session.journal.rows(ResultRow)
+    assert (row.state, row.status) == ("failed", None)
+    assert session.loop.status().tasks == session.loop.status().finished == 1
