@@ -39,9 +39,8 @@ def task(id: int, payload: Any = b"payload", needs: dict[int, bool] | None = Non
     return TaskRow(id, 1, pack(payload), 1, None, 1.5, encode(needs) if needs else None)
 
 
-def result(id: int, value: Any = b"value", error: str | None = None) -> ResultRow:
-    state = "done" if error is None else "failed"
-    return ResultRow(id, state, OK, "pilot-1", "w", 2.0, 3.0, 0.5, pack(value), "out", "err", error)
+def result(id: int, value: Any = b"value") -> ResultRow:
+    return ResultRow(id, "done", OK, "pilot-1", "w", 2.0, 3.0, 0.5, pack(value), "out", "err")
 
 
 WANTED = PilotDescription(cores_per_node=2, walltime=300)
