@@ -12,7 +12,7 @@ from functools import partial
 from threading import Condition, Lock
 from typing import Any, NamedTuple, Protocol
 
-from pilot.errors import DescriptionError, NotPicklable, PilotError, SessionError, TaskTimeout
+from pilot.errors import ERRORS, DescriptionError, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout
 from pilot.manager.callbacks import Callbacks
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
@@ -49,9 +49,9 @@ def wait_for(condition: Condition, is_true: Callable[[], bool], timeout: float |
 
 
 class Failed(NamedTuple):
-    """Why a task has no outcome."""
+    """Why a task has no outcome: an error, and why."""
 
-    kind: type[PilotError]
+    code: ErrorCode
     reason: str
     #: The task that it depends on and that failed; and the one whose end is the first cause, so many links away.
     cause: int | None = None
@@ -295,14 +295,16 @@ class Task(Future[Any]):
                 if its is not None:
                     return its
         if failed.cause is None:
-            return failed.kind(f"task {self.id} ({self.name}): {failed.reason}", task=self.id)
+            return ERRORS[failed.code](f"task {self.id} ({self.name}): {failed.reason}", task=self.id)
         first = failed.cause if failed.first is None else failed.first
         other = self._keeper.tasks.get(first)
         text = failed.reason
         if failed.links > 1 and other is not None:
             how = "was cancelled" if other.cancelled() else "failed"
             text += f"; the first cause, {failed.links} links back, is task {first} ({other.name}), which {how}"
-        error = failed.kind(f"task {self.id} ({self.name}): {text}", task=self.id, dependency=failed.cause, first=first)
+        error = ERRORS[failed.code](
+            f"task {self.id} ({self.name}): {text}", task=self.id, dependency=failed.cause, first=first
+        )
         if other is not None and other.done():  # not the links between: there may be 100,000 of them
             error.__cause__ = other._cancelled_error() if other.cancelled() else other.exception()
         return error

@@ -22,6 +22,7 @@ from pilot import errors
 from pilot.interfaces import JobState
 from pilot.manager.agents import Agents
 from pilot.manager.faults import EventRing
+from pilot.manager.jobs import job_name, pilot_of
 from pilot.manager.journal import PilotChangeRow, PilotParentRow, PilotRow
 from pilot.manager.pilots import change_pilot, pilot_asked
 from pilot.manager.recovery import Restored, RestoredPilot
@@ -186,7 +187,7 @@ class ManagerLoop:
             if native_id is not None:
                 jobs.adopt(id, description, native_id, pilot.mark, folder.pilot(id))
             for number, native in pilot.further_jobs.items():
-                jobs.adopt(f"{id}+{number}", description, native, pilot.mark, folder.pilot(f"{id}/nodes-{number}"))
+                jobs.adopt(job_name(id, number), description, native, pilot.mark, folder.pilot(f"{id}/nodes-{number}"))
         asked = msgspec.structs.replace(
             pilot_asked(self._state.pilots[id]),
             rejoins=bool(pilot.mark),
@@ -417,5 +418,6 @@ class ManagerLoop:
         if state is PilotState.FAILED:
             log.error("pilot %s failed: %s", command.pilot, command.reason)
 
-    def _record_change(self, pilot: str, state: PilotState, reason: str, native_id: str | None = None) -> None:
-        self._state.journal.put(PilotChangeRow(pilot, state.value, reason, native_id, time.time()))
+    def _record_change(self, job: str, state: PilotState, reason: str, native_id: str | None = None) -> None:
+        pilot, number = pilot_of(job)
+        self._state.journal.put(PilotChangeRow(pilot, state.value, reason, native_id, time.time(), job=number))
