@@ -212,7 +212,7 @@ done = manager.submit_task(abs, -5)
 large = manager.submit_task(bytes, 3 << 20)
 assert (done.result(60), len(large.result(60))) == (5, 3 << 20)
 pending = manager.submit_task(time.sleep, 600)
-assert manager._loop.status() and manager._state.journal.flush(60)
+manager.flush(60)
 calls = {
     "submit_task": lambda: manager.submit_task(abs, -1),
     "map": lambda: manager.map(abs, [1]),
@@ -457,7 +457,7 @@ if __name__ == "__main__":
     assert len(manager.submit_task(large, 3 << 20).result(60)) == 3 << 20
     for number in range(3):
         manager.submit_task(length, bytes((2 << 20) + number), gate)
-    assert manager._loop.status() and manager._state.journal.flush(60)
+    manager.flush(60)
     print("under way", flush=True)
     time.sleep(600)
 """
