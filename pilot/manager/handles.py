@@ -11,7 +11,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, 
 from threading import Condition, Lock
 from typing import Any, NamedTuple, Protocol
 
-from pilot.errors import DescriptionError, NotPicklable, PilotError, SessionError, TaskTimeout
+from pilot.errors import NotPicklable, PilotError, SessionError, TaskTimeout, invalid
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
@@ -386,7 +386,5 @@ def tasks_of(method: str, given: Any) -> list[Task]:
     """
     tasks: list[Any] = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(task, Task) for task in tasks):
-        raise DescriptionError(
-            f"{method}: {given!r} was given; allowed: tasks, as a list or another iterable: [task] for one", given=given
-        )
+        raise invalid(method, given, "a list of tasks or another iterable; for one task [task]")
     return tasks

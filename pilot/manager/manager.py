@@ -14,7 +14,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import Policy
 from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_done
 from pilot.manager.loop import ManagerLoop
@@ -325,9 +325,7 @@ class PilotManager:
         self._state.check_process()
         task = self._state.tasks[task] if isinstance(task, int) else task
         if not isinstance(task, Task) or not is_kept_by(task, self._state):
-            raise DescriptionError(
-                f"explain: {task!r} was given; allowed: a task of this manager, or its id", given=task
-            )
+            raise invalid("explain", task, "a task of this manager, or its id")
         return explain(task, self._loop.explain(entry_of(task)))
 
     def write_events(self, path: str | os.PathLike[str]) -> None:
@@ -392,11 +390,7 @@ def _check_wait(seconds: float | None) -> float | None:
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 <= seconds < math.inf:
-        raise DescriptionError(
-            f"wait_for_pilot: {seconds!r} was given; allowed: a number of seconds from 0 on, or None to wait for ever",
-            field="wait_for_pilot",
-            given=seconds,
-        )
+        raise invalid("wait_for_pilot", seconds, "a number of seconds from 0 on, or None to wait for ever")
     return float(seconds)
 
 
