@@ -30,6 +30,7 @@ cause. Every error survives pickling with its data.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import IntEnum
 from typing import Any, TypeVar
 
 _E = TypeVar("_E", bound="PilotError")
@@ -175,6 +176,25 @@ def nearest(word: str, known: Iterable[str]) -> str:
     import difflib  # where something is wrong, not in every process
 
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
+
+
+class ErrorCode(IntEnum):
+    """The errors with which a manager itself ends tasks; the numbers stand in journals."""
+
+    PILOT_ERROR = 1
+    NO_PILOT = 2
+    WORKER_DIED = 3
+    DEPENDENCY_FAILED = 4
+    PLUGIN_ERROR = 5
+
+
+ERRORS: dict[ErrorCode, type[PilotError]] = {
+    ErrorCode.PILOT_ERROR: PilotError,
+    ErrorCode.NO_PILOT: NoPilotError,
+    ErrorCode.WORKER_DIED: WorkerDied,
+    ErrorCode.DEPENDENCY_FAILED: DependencyFailed,
+    ErrorCode.PLUGIN_ERROR: PluginError,
+}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+from pilot.errors import ErrorCode
 from pilot.manager.journal import WorkerRow
 from pilot.manager.pilots import update_pilot
 from pilot.manager.state import SessionState
@@ -218,7 +219,9 @@ class Agents:
         else:
             with contextlib.suppress(Exception):
                 tasks = [outcome.task for outcome in messages.decode_outcomes(frames[0])]
-        lost = events.AttemptsLost(pilot, message.batch, message.worker, tasks, reason, False, True, "PilotError")
+        lost = events.AttemptsLost(
+            pilot, message.batch, message.worker, tasks, reason, False, True, ErrorCode.PILOT_ERROR
+        )
         self._state.mailbox.put(lost)
 
     def _record_worker(self, agent: _Agent, message: messages.OutcomesReport) -> None:

@@ -18,16 +18,16 @@ class PilotExecutor(Executor):
 
     Args:
         manager: who runs the tasks.
-        wishes: fields of `TaskDescription` for every task, such as ``num_cpus=2`` or ``pilot="gpu"``.
+        options: fields of `TaskDescription` for every task, such as ``num_cpus=2`` or ``pilot="gpu"``.
     """
 
-    def __init__(self, manager: PilotManager, **wishes: Any) -> None:
+    def __init__(self, manager: PilotManager, **options: Any) -> None:
         self._manager = manager
-        self._wishes = wishes
+        self._options = options
         self._tasks: set[Task] = set()
         self._down = False
-        if wishes:
-            TaskDescription.build({"function": print, **wishes})  # a wrong wish fails here
+        if options:
+            TaskDescription.build({"function": print, **options})  # a wrong one fails here
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
         """One task: ``fn(*args, **kwargs)``.
@@ -37,8 +37,8 @@ class PilotExecutor(Executor):
         """
         if self._down:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        if self._wishes:
-            wanted = TaskDescription(function=fn, args=args, kwargs=kwargs, **self._wishes)
+        if self._options:
+            wanted = TaskDescription(function=fn, args=args, kwargs=kwargs, **self._options)
             task = self._manager.submit_task(wanted)
         else:
             task = self._manager.submit_task(fn, *args, **kwargs)

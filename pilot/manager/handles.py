@@ -11,7 +11,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, 
 from threading import Condition, Lock
 from typing import Any, NamedTuple, Protocol
 
-from pilot.errors import NotPicklable, PilotError, SessionError, TaskTimeout, invalid
+from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
@@ -47,9 +47,9 @@ def wait_for(condition: Condition, is_true: Callable[[], bool], timeout: float |
 
 
 class Failed(NamedTuple):
-    """Why a task has no outcome."""
+    """Why a task has no outcome: an error, and why."""
 
-    kind: type[PilotError]
+    code: ErrorCode
     reason: str
     #: The task that it depends on and that failed; and the one whose end is the first cause, so many links away.
     cause: int | None = None
@@ -171,7 +171,7 @@ class Task(Future[Any]):
         return self._state == CANCELLED_AND_NOTIFIED
 
     def running(self) -> bool:
-        """True while a worker is known to run it (said of tasks that take longer than a moment)."""
+        """True while a worker is known to run it; short tasks are not reported."""
         return self._entry.state is TaskState.RUNNING
 
     def cancel(self) -> bool:
@@ -233,7 +233,7 @@ class Task(Future[Any]):
         """What ``result()`` would raise, None when it has a result. Blocks as ``result()`` does.
 
         A result that cannot be had here (`NotPicklable`, `SessionError`) counts, so this unpickles it, although the
-        task's state is "done". Who waits by ``await`` is told of every end.
+        task's state is "done". ``await`` ends with every end of the task.
 
         Raises:
             TimeoutError: it is not finished within that time.
@@ -268,14 +268,16 @@ class Task(Future[Any]):
                 if its is not None:
                     return its
         if failed.cause is None:
-            return failed.kind(f"task {self.id} ({self.name}): {failed.reason}", task=self.id)
+            return ERRORS[failed.code](f"task {self.id} ({self.name}): {failed.reason}", task=self.id)
         first = failed.cause if failed.first is None else failed.first
         other = self._keeper.tasks.get(first)
         text = failed.reason
         if failed.links > 1 and other is not None:
             how = "was cancelled" if other.cancelled() else "failed"
             text += f"; the first cause, {failed.links} links back, is task {first} ({other.name}), which {how}"
-        error = failed.kind(f"task {self.id} ({self.name}): {text}", task=self.id, dependency=failed.cause, first=first)
+        error = ERRORS[failed.code](
+            f"task {self.id} ({self.name}): {text}", task=self.id, dependency=failed.cause, first=first
+        )
         if other is not None and other.done():  # not the links between: there may be 100,000 of them
             error.__cause__ = other._cancelled_error() if other.cancelled() else other.exception()
         return error

@@ -42,7 +42,7 @@ _OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
 
 
 class JobObserver(Protocol):
-    """Who is told what becomes of the jobs, in the thread of `PlaceholderJobs`."""
+    """What becomes of the jobs; called in the thread of `PlaceholderJobs`."""
 
     def job_started(self, pilot: str, native_id: str) -> None:
         """A job was submitted."""
@@ -92,12 +92,23 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
     return job, mark
 
 
+def job_name(pilot: str, number: int) -> str:
+    """What a job of further nodes is called here, and in its name at the resource manager."""
+    return f"{pilot}+{number}"
+
+
+def pilot_of(job: str) -> tuple[str, int]:
+    """The pilot that a job belongs to, and its number among those of further nodes; 0: it is the pilot's own."""
+    pilot, _, number = job.partition("+")
+    return pilot, int(number or 0)
+
+
 def _nodes_job(folder: SessionFolder, id: str, wanted: PilotDescription, number: int) -> tuple[Job, str]:
     """The job of further nodes for a pilot that was started, with the mark of its agent."""
     own = folder.pilot(id)
     mark = msgspec.json.decode((own / "agent.json").read_bytes(), type=AgentSettings).mark
     job = Job(
-        pilot=f"{id}+{number}",
+        pilot=job_name(id, number),
         command=_command(folder, id, mark),
         environment={**wanted.environment, MARK: mark, NODES_JOB: f"{number}-"},
         description=wanted,
@@ -122,7 +133,7 @@ class _Running:
         self.text = ""
 
     def is_overdue(self, state: JobState, now: float) -> bool:
-        """True when it was told to end, and did not, or has no agent yet that could."""
+        """True when its agent was asked to end and did not, or there is no agent yet."""
         return self.stop_by is not None and (state is JobState.QUEUED or now > self.stop_by)
 
     def is_gone(self, is_missing: bool, now: float) -> bool:
@@ -298,7 +309,7 @@ class PlaceholderJobs:
             return None
 
     def stop(self, pilot: str) -> None:
-        """The agent was told to end: see to it that it does."""
+        """The agent was asked to end: end the job when it does not do so in time."""
         self._unwanted.update(_jobs_of(pilot, self._starting))
         for one in _jobs_of(pilot, self._jobs):
             self._jobs[one].stop_by = self._clock() + STOP_SECONDS
@@ -346,7 +357,7 @@ class PlaceholderJobs:
             if text != job.text:
                 job.text = text
                 self._observer.job_seen(pilot, text)
-            is_missing = state is JobState.MISSING and not self._observer.is_heard(pilot.partition("+")[0])
+            is_missing = state is JobState.MISSING and not self._observer.is_heard(pilot_of(pilot)[0])
             if job.is_gone(is_missing, now):
                 state = JobState.ENDED
             if state in _OVER or job.is_overdue(state, now):

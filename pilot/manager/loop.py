@@ -22,6 +22,7 @@ from pilot import errors
 from pilot.interfaces import JobState
 from pilot.manager.agents import Agents
 from pilot.manager.faults import EventRing
+from pilot.manager.jobs import job_name, pilot_of
 from pilot.manager.journal import PilotChangeRow, PilotParentRow, PilotRow
 from pilot.manager.pilots import change_pilot, pilot_asked
 from pilot.manager.recovery import Restored, RestoredPilot
@@ -30,7 +31,7 @@ from pilot.manager.status import Status, status_of
 from pilot.manager.tasks import TaskRecorder
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
-from pilot.scheduling.records import Change, TaskRecord
+from pilot.scheduling.records import TaskRecord
 from pilot.states import PilotState, is_final
 from pilot.wire import messages
 from pilot.wire.channel import Server
@@ -189,7 +190,7 @@ class ManagerLoop:
             if native_id is not None:
                 jobs.adopt(id, description, native_id, pilot.mark, folder.pilot(id))
             for number, native in pilot.further_jobs.items():
-                jobs.adopt(f"{id}+{number}", description, native, pilot.mark, folder.pilot(f"{id}/nodes-{number}"))
+                jobs.adopt(job_name(id, number), description, native, pilot.mark, folder.pilot(f"{id}/nodes-{number}"))
         asked = msgspec.structs.replace(
             pilot_asked(self._state.pilots[id]),
             rejoins=bool(pilot.mark),
@@ -411,18 +412,13 @@ class ManagerLoop:
     def _change_pilot(self, command: events.ChangePilot) -> None:
         state = command.state
         log.info("pilot %s: %s (%s)", command.pilot, state.value, command.reason)
-        self._record_change(command.pilot, state, command.reason, change=command.change)
+        row = PilotChangeRow(command.pilot, state.value, command.reason, None, time.time(), int(command.change))
+        self._state.journal.put(row)
         change_pilot(self._state.pilots[command.pilot], state, command.reason)
         self._state.servable.clear()
         if state is PilotState.FAILED:
             log.error("pilot %s failed: %s", command.pilot, command.reason)
 
-    def _record_change(
-        self,
-        pilot: str,
-        state: PilotState,
-        reason: str,
-        native_id: str | None = None,
-        change: Change = Change.OTHER,
-    ) -> None:
-        self._state.journal.put(PilotChangeRow(pilot, state.value, reason, native_id, time.time(), int(change)))
+    def _record_change(self, job: str, state: PilotState, reason: str, native_id: str | None = None) -> None:
+        pilot, number = pilot_of(job)
+        self._state.journal.put(PilotChangeRow(pilot, state.value, reason, native_id, time.time(), job=number))

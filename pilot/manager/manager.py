@@ -262,7 +262,7 @@ class PilotManager:
     def resubmit(self, tasks: Iterable[Task]) -> list[Task]:
         """Give tasks that failed or were cancelled another attempt, also after an `attach`. Does not wait for it.
 
-        For each there is a new task with the same function, arguments, wishes and name; the old one stays as it is.
+        For each there is a new task with the same function, arguments, requirements and name.
         Where one depends on a task that failed or was cancelled as well, that one gets another attempt with it, unless
         an earlier call has given it one already; the new tasks depend on each other as the old ones did. All is read
         from the journal; arguments above 1 MiB are kept in the session's folder for this until the task is done.
@@ -315,7 +315,7 @@ class PilotManager:
         return [task.result() for task in tasks_of("get_results", tasks)]
 
     def explain(self, task: Task | int) -> str:
-        """Why a task went where it went, or why it waits, in words.
+        """Why a task went where it went, or why it waits.
 
         Raises:
             KeyError: no task of this manager has this id.

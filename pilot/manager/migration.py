@@ -7,9 +7,12 @@ import io
 import os
 import pickle
 import sqlite3
+from datetime import timedelta
 from typing import Any
 
-from pilot.errors import SessionError
+import msgspec
+
+from pilot.errors import ERRORS, SessionError
 from pilot.manager.journal import SCHEMA
 from pilot.scheduling.records import Change
 from pilot.wire import payload
@@ -73,8 +76,42 @@ def _to_schema_1(db: sqlite3.Connection) -> None:
     for change, reason in ((Change.RESTART, _RESTART), (Change.TAKEN, _TAKEN)):
         db.execute("UPDATE pilot_changes SET change = ? WHERE reason LIKE ?", (int(change), reason))
     db.execute("UPDATE attempts SET change = ? WHERE reason = ?", (int(Change.RETRY), _RETRY))
+    db.execute("ALTER TABLE pilot_changes ADD COLUMN job INTEGER DEFAULT 0")
+    plus = "instr(pilot, '+')"
+    job, pilot = f"substr(pilot, {plus} + 1)", f"substr(pilot, 1, {plus} - 1)"
+    db.execute(f"UPDATE pilot_changes SET job = {job}, pilot = {pilot} WHERE {plus}")
+    _to_seconds(db)
+    _to_error_columns(db)
     for id, code in db.execute("SELECT id, code FROM functions").fetchall():
         if any(name.encode() in code and module.encode() in code for module, name in _MOVED):
             moved = payload.dump_function(_Unpickler(io.BytesIO(code)).load())
             db.execute("UPDATE functions SET code = ? WHERE id = ?", (moved, id))
     db.execute("INSERT INTO session VALUES ('schema', ?)", (str(SCHEMA),))
+
+
+def _to_seconds(db: sqlite3.Connection) -> None:
+    """Version 0 had walltimes as durations (ISO 8601), and called a task's expected duration its walltime."""
+    for id, encoded in db.execute("SELECT id, description FROM pilots").fetchall():
+        description = msgspec.msgpack.decode(encoded)
+        if isinstance(walltime := description.get("walltime"), str):
+            description["walltime"] = msgspec.convert(walltime, timedelta).total_seconds()
+            db.execute("UPDATE pilots SET description = ? WHERE id = ?", (msgspec.msgpack.encode(description), id))
+    for id, encoded in db.execute("SELECT id, terms FROM terms").fetchall():
+        terms = msgspec.msgpack.decode(encoded)
+        terms["duration"] = terms.pop("walltime", None)
+        db.execute("UPDATE terms SET terms = ? WHERE id = ?", (msgspec.msgpack.encode(terms), id))
+
+
+def _to_error_columns(db: sqlite3.Connection) -> None:
+    """Version 0 had errors as JSON: the name of the class, the reason, and where it came from."""
+    db.execute("ALTER TABLE results RENAME COLUMN error TO json")
+    for column in ("error INTEGER", "reason TEXT", "cause INTEGER", "first INTEGER", "links INTEGER"):
+        db.execute(f"ALTER TABLE results ADD COLUMN {column}")
+    for task, encoded in db.execute("SELECT task, json FROM results WHERE json IS NOT NULL").fetchall():
+        name, *rest = msgspec.json.decode(encoded)
+        code = next(code for code, kind in ERRORS.items() if kind.__name__ == name)
+        db.execute(
+            "UPDATE results SET error = ?, reason = ?, cause = ?, first = ?, links = ? WHERE task = ?",
+            (int(code), *rest, *(None, None, 1)[len(rest) - 1 :], task),
+        )
+    db.execute("ALTER TABLE results DROP COLUMN json")

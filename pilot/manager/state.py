@@ -209,7 +209,7 @@ class SessionState:
             if settle(task, outcome, failed):
                 self.callbacks.add(task)
         except Exception:
-            log.exception("the end of task %d cannot be told", entry.id)
+            log.exception("the end of task %d cannot be announced", entry.id)
 
     # ---- an attached session ------------------------------------------------------------------------------------
 

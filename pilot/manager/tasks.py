@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from pilot import errors
+from pilot.errors import ErrorCode
 from pilot.manager.handles import Failed, first_cause, outcome_of
 from pilot.manager.journal import AttemptRow, ResultRow, TaskRow, TermsRow, pack
 from pilot.manager.state import SessionState
@@ -26,12 +26,13 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def _failed(link: events.Link) -> Failed:
-    return Failed(errors.DependencyFailed, link.reason, link.cause, link.first, link.links)
+    return Failed(ErrorCode.DEPENDENCY_FAILED, link.reason, link.cause, link.first, link.links)
 
 
 def _failed_row(entry: TaskRecord, failed: Failed) -> ResultRow:
-    error = msgspec.json.encode((failed.kind.__name__, *failed[1:])).decode()
-    return ResultRow(entry.id, "failed", None, entry.pilot, entry.worker, entry.bound, error=error)
+    row = ResultRow(entry.id, "failed", None, entry.pilot, entry.worker, entry.bound)
+    code, reason, cause, first, links = failed
+    return msgspec.structs.replace(row, error=int(code), reason=reason, cause=cause, first=first, links=links)
 
 
 class TaskRecorder:
@@ -103,8 +104,8 @@ class TaskRecorder:
 
     def fail(self, command: events.Fail) -> None:
         """End tasks with an error."""
-        log.warning("%d task(s) failed: %s: %s", len(command.entries), command.error, command.reason)
-        failed = Failed(getattr(errors, command.error), command.reason)
+        log.warning("%d task(s) failed: %s: %s", len(command.entries), command.error.name, command.reason)
+        failed = Failed(command.error, command.reason)
         # some have ended when this command stands for one that could not be carried out to its end
         entries = [entry for entry in command.entries if not self._state.tasks[entry.id].done()]
         for entry in entries:

@@ -14,7 +14,7 @@ from controller_world import World, measured
 
 from pilot import PilotManager, registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import PluginError
+from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy, QPUTable, QueuedTask
 from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, QPUInfo, Resources, Terms
 from pilot.results import CANCELLED, OK
@@ -159,7 +159,7 @@ def test_faults_of_a_policy_end_its_tasks_and_nothing_else(name: str, seed: int)
     instance(world, random.Random(seed))
     assert world.errors
     for id, failed in world.errors.items():
-        assert failed.error == "PluginError"
+        assert failed.error == ErrorCode.PLUGIN_ERROR
         assert failed.reason.startswith("the policy Bad: ")
         assert words in failed.reason
         assert method != "assign" or world.tasks[id].terms.resources.qpu

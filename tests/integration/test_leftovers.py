@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from pilot import PilotManager
-from pilot.manager import manager
+from pilot.manager import opening
 
 
 def test_a_marked_process_is_seen_until_it_ends(
@@ -37,7 +37,7 @@ def test_a_manager_that_is_interrupted_while_it_opens_leaves_no_folder(
         raise KeyboardInterrupt
 
     monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(tmp_path))
-    monkeypatch.setattr(manager, "Controller", interrupted)
+    monkeypatch.setattr(opening, "Controller", interrupted)
     with pytest.raises(KeyboardInterrupt):
         PilotManager()
     assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
 from pilot.scheduling.policies import Balanced
 from pilot.scheduling.records import FunctionRecord, TaskRecord
+from pilot.testing.replay import replay
 
 
 class Session:
@@ -58,11 +59,8 @@ def test_events_that_were_written_do_the_same_again(tmp_path: Path) -> None:
     session.ring.write(path, session.functions)
     assert path.stat().st_mode & 0o077 == 0
     assert b"secret" not in path.read_bytes() and b"payload" not in path.read_bytes()
-    again, commands = Controller(Balanced()), []
-    for now, event in read(path):
-        commands += named(again.step(event, now))
-        again.validate()
-    assert commands == session.commands
+    again = Controller(Balanced())
+    assert named(replay(path, again)) == session.commands
     assert again.queue.tasks == {}
 
 

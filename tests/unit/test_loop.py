@@ -107,6 +107,7 @@ def test_a_task_waits_for_another_pilot_as_long_as_the_clock_says(session: Sessi
     pilot = session.requests.submit(WANTED)
     task = session.submitter.submit(abs, (-1,), {}, PLAIN)
     pilot.drain()
+    assert session.loop.status().finished == 0  # both have been handled
     session.now += 30.0
     assert session.loop.status().finished == 0
     session.now += 31.0
