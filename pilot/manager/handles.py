@@ -12,7 +12,7 @@ from functools import partial
 from threading import Condition, Lock
 from typing import Any, NamedTuple, Protocol
 
-from pilot.errors import ERRORS, DescriptionError, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout
+from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
 from pilot.manager.callbacks import Callbacks
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
@@ -423,7 +423,5 @@ def tasks_of(method: str, given: Any) -> list[Task]:
     """
     tasks: list[Any] = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(task, Task) for task in tasks):
-        raise DescriptionError(
-            f"{method}: {given!r} was given; allowed: tasks, as a list or another iterable: [task] for one", given=given
-        )
+        raise invalid(method, given, "a list of tasks or another iterable; for one task [task]")
     return tasks

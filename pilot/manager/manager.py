@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import Policy
 from pilot.manager.handles import Task
 from pilot.manager.opening import Parts, open_parts
@@ -308,11 +308,7 @@ def _check_wait(seconds: float | None) -> float | None:
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 <= seconds < math.inf:
-        raise DescriptionError(
-            f"wait_for_pilot: {seconds!r} was given; allowed: a number of seconds from 0 on, or None to wait for ever",
-            field="wait_for_pilot",
-            given=seconds,
-        )
+        raise invalid("wait_for_pilot", seconds, "a number of seconds from 0 on, or None to wait for ever")
     return float(seconds)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pilot.testing.journal import MemoryJournal
 
 from pilot.errors import SessionError
 from pilot.interfaces import (
@@ -25,7 +26,6 @@ from pilot.resources import PLAIN
 from pilot.results import OK, Attempt, Outcome
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import TaskState
-from pilot.testing.journal import MemoryJournal
 
 Subscribe = Callable[..., Subscription]
 
