@@ -128,7 +128,8 @@ class Launcher(ABC):
 
     @abstractmethod
     def cancel(self, native_id: str, mark: str) -> None:
-        """End the job and every process that carries ``mark`` as PILOT_AGENT, if any is left. Blocks until done."""
+        """End the job and every process whose variable PILOT_AGENT is ``mark``, or ``mark``, a dot and more, if any is
+        left. Blocks until done."""
 
     def cancel_many(self, marks: Mapping[str, str]) -> None:
         """`cancel` for several jobs: native id → mark."""

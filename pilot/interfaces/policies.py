@@ -86,7 +86,7 @@ class Policy:
 
     A policy overrides what it wants to be different; one that overrides nothing is "balanced". Its settings are the
     arguments of its class: ``PilotManager(policy=ShortestFirst(unknown=60.0))``, or by name where the defaults do:
-    ``policy="package.module:ShortestFirst"``, or its entry point in the group ``pilot.policies``.
+    ``policy="package.module:ShortestFirst"``, or its entry point in the group ``pilot.policies``::
 
         class ShortestFirst(Policy):
             # tasks of unknown length count as so many seconds

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from pilot.errors import QPUError
 from pilot.resources import QPUInfo
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
+else:
+    QuantumCircuit = Any  # help(Run) works without Qiskit, too
 
 
 def _no_job(job: str) -> None:
@@ -30,6 +33,37 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     seeds: Sequence[int]
     #: Called with the job's native id once it is submitted, when it has one.
     on_job: Callable[[str], None] = _no_job
+
+    def check(self, info: QPUInfo) -> None:
+        """For `QPU.run`: whether a QPU that says this of itself takes the job.
+
+        Raises:
+            QPUError: there are too many circuits, qubits or shots, or none; or a circuit measures nothing, or has
+                parameters without a value.
+        """
+        for wrong in self._faults(info):
+            raise QPUError(wrong, qpu=info.name)
+
+    def _faults(self, info: QPUInfo) -> Iterator[str]:
+        name, shots, number = info.name, self.shots, len(self.circuits)
+        if info.max_circuits is not None and number > info.max_circuits:
+            yield f"{name} takes {info.max_circuits} circuits a job, not {number}: split them"
+        if len(self.seeds) != number:
+            yield f"{name}: {number} circuits and {len(self.seeds)} seeds: one each is needed"
+        if shots is None and not info.simulator:
+            yield f"{name} has no exact probabilities: give a number of shots"
+        if shots is not None and shots < 1:
+            yield f"{name} takes 1 shot or more, not {shots}"
+        if shots is not None and info.max_shots is not None and shots > info.max_shots:
+            yield f"{name} takes {info.max_shots} shots a circuit, not {shots}: split them"
+        for circuit in self.circuits:
+            if circuit.num_qubits > info.qubits:
+                yield f"{name} has {info.qubits} qubits, circuit {circuit.name!r} has {circuit.num_qubits}"
+            if circuit.parameters:
+                names = ", ".join(parameter.name for parameter in circuit.parameters)
+                yield f"circuit {circuit.name!r} has parameters without a value: {names}"
+            if not any(instruction.clbits for instruction in circuit.data):
+                yield f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`"
 
 
 class CircuitResult(Protocol):

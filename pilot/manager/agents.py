@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+from pilot.errors import ErrorCode
 from pilot.manager.journal import WorkerRow
 from pilot.manager.pilots import update_pilot
 from pilot.manager.state import SessionState
@@ -174,11 +175,13 @@ class Agents:
             self._feed(events.AttemptsLost(pilot, *lost))
         elif isinstance(message, messages.TaskStarted):
             self._feed(events.TaskStarted(pilot, message.worker, message.task))
+            self._state.observers.started(message.task, pilot, message.worker)
         elif isinstance(message, messages.Hello):
             self._joined(agent, message)
         elif isinstance(message, messages.AgentReady):
             agent.hosts.update((node.name, node.host) for node in message.nodes)
             names = tuple(node.name for node in message.nodes)
+            self._state.observers.qpus_reported(self._state.pilots[pilot], message.qpus)
             update_pilot(self._state.pilots[pilot], message.client, names, tuple(message.qpus))
             ready = (message.nodes, message.batches, message.seconds_left, message.qpus)
             self._feed(events.PilotReady(pilot, *ready))
@@ -218,7 +221,9 @@ class Agents:
         else:
             with contextlib.suppress(Exception):
                 tasks = [outcome.task for outcome in messages.decode_outcomes(frames[0])]
-        lost = events.AttemptsLost(pilot, message.batch, message.worker, tasks, reason, False, True, "PilotError")
+        lost = events.AttemptsLost(
+            pilot, message.batch, message.worker, tasks, reason, False, True, ErrorCode.PILOT_ERROR
+        )
         self._state.mailbox.put(lost)
 
     def _record_worker(self, agent: _Agent, message: messages.OutcomesReport) -> None:
@@ -320,3 +325,4 @@ class Agents:
         body = messages.encode(messages.BatchBody(works, values))
         agent.link.send(head, [body, *(self._state.codes[digest] for digest in unknown)])
         agent.functions.update(unknown)
+        self._state.observers.sent(command.entries, command.pilot, now)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from functools import partial
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
-from pilot.errors import DescriptionError, NotPicklable, PilotError, SessionError, TaskTimeout
+from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
+from pilot.manager.callbacks import Callbacks
 from pilot.publishing import publish
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
@@ -57,9 +59,9 @@ def wait_for(condition: Condition, is_true: Callable[[], bool], timeout: float |
 
 
 class Failed(NamedTuple):
-    """Why a task has no outcome."""
+    """Why a task has no outcome: an error, and why."""
 
-    kind: type[PilotError]
+    code: ErrorCode
     reason: str
     #: The task that it depends on and that failed; and the one whose end is the first cause, so many links away.
     cause: int | None = None
@@ -95,6 +97,13 @@ class Keeper(Protocol):
 
     def value(self, outcome: Outcome) -> Value:
         """What the outcome of a task has, which may be in the journal only."""
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """The thread that calls what users give."""
+
+    def committed(self) -> Future[None]:
+        """Done when all that the manager's thread hears of before this is on disk. Callbacks must not block."""
 
     def add_nodes(self, pilot: str, count: int) -> None:
         """Ask for a further job of so many nodes."""
@@ -266,6 +275,24 @@ class Task(Future[R], Generic[R]):
             return error
         return None
 
+    def committed(self) -> Future[None]:
+        """A future that is done when the *submission* of the task is on disk: from then on the task survives an end of
+        this process (`PilotManager.attach`). Does not block.
+
+        It says nothing of the task's result; `PilotManager.flush` waits for results, too. The future's result is None,
+        and it cannot be cancelled; its callbacks run in the same thread as a task's. While the disk is full it waits.
+        When the manager is closed first, and what it had could not be written, its exception is a `SessionError`.
+
+        Raises:
+            SessionError: the manager is closed.
+        """
+        committed: Future[None] = Future()
+        committed.set_running_or_notify_cancel()
+        keeper = self._keeper
+        # the journal's thread must not wait for what the user calls
+        keeper.committed().add_done_callback(lambda done: keeper.callbacks.add(partial(_follow, committed, done)))
+        return committed
+
     def __reduce__(self) -> Any:
         return payload.refer(self.id, self)
 
@@ -281,14 +308,16 @@ class Task(Future[R], Generic[R]):
                 if its is not None:
                     return its
         if failed.cause is None:
-            return failed.kind(f"task {self.id} ({self.name}): {failed.reason}", task=self.id)
+            return ERRORS[failed.code](f"task {self.id} ({self.name}): {failed.reason}", task=self.id)
         first = failed.cause if failed.first is None else failed.first
         other = self._keeper.tasks.get(first)
         text = failed.reason
         if failed.links > 1 and other is not None:
             how = "was cancelled" if other.cancelled() else "failed"
             text += f"; the first cause, {failed.links} links back, is task {first} ({other.name}), which {how}"
-        error = failed.kind(f"task {self.id} ({self.name}): {text}", task=self.id, dependency=failed.cause, first=first)
+        error = ERRORS[failed.code](
+            f"task {self.id} ({self.name}): {text}", task=self.id, dependency=failed.cause, first=first
+        )
         if other is not None and other.done():  # not the links between: there may be 100,000 of them
             error.__cause__ = other._cancelled_error() if other.cancelled() else other.exception()
         return error
@@ -357,19 +386,12 @@ def wait_done(task: Task, timeout: float | None) -> None:
                 raise TimeoutError(f"task {task.id} ({task.name}) is {task.state.value} after {timeout} s")
 
 
-def wait_all(tasks: Sequence[Task[R]], timeout: float | None) -> tuple[list[Task[R]], list[Task[R]]]:
-    """Wait until all of these tasks have ended; those that have, and those that have not within ``timeout`` seconds."""
-    deadline = None if timeout is None else time.monotonic() + timeout
-    for task in tasks:
-        try:
-            wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
-        except TimeoutError:
-            break
-    done: list[Task[R]] = []
-    not_done: list[Task[R]] = []
-    for task in tasks:
-        (done if task.done() else not_done).append(task)
-    return done, not_done
+def _follow(future: Future[None], done: Future[None]) -> None:
+    """The future ends as the other one did."""
+    if error := done.exception():
+        future.set_exception(error)
+    else:
+        future.set_result(None)
 
 
 def entry_of(task: Task) -> TaskRecord:
@@ -417,7 +439,5 @@ def tasks_of(method: str, given: Iterable[Task[R]]) -> list[Task[R]]:
     """
     tasks: list[Any] = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(task, Task) for task in tasks):
-        raise DescriptionError(
-            f"{method}: {given!r} was given; allowed: tasks, as a list or another iterable: [task] for one", given=given
-        )
+        raise invalid(method, given, "a list of tasks or another iterable; for one task [task]")
     return tasks

@@ -92,12 +92,23 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
     return job, mark
 
 
+def job_name(pilot: str, number: int) -> str:
+    """What a job of further nodes is called here, and in its name at the resource manager."""
+    return f"{pilot}+{number}"
+
+
+def pilot_of(job: str) -> tuple[str, int]:
+    """The pilot that a job belongs to, and its number among those of further nodes; 0: it is the pilot's own."""
+    pilot, _, number = job.partition("+")
+    return pilot, int(number or 0)
+
+
 def _nodes_job(folder: SessionFolder, id: str, wanted: PilotDescription, number: int) -> tuple[Job, str]:
     """The job of further nodes for a pilot that was started, with the mark of its agent."""
     own = folder.pilot(id)
     mark = msgspec.json.decode((own / "agent.json").read_bytes(), type=AgentSettings).mark
     job = Job(
-        pilot=f"{id}+{number}",
+        pilot=job_name(id, number),
         command=_command(folder, id, mark),
         environment={**wanted.environment, MARK: mark, NODES_JOB: f"{number}-"},
         description=wanted,
@@ -346,7 +357,7 @@ class PlaceholderJobs:
             if text != job.text:
                 job.text = text
                 self._observer.job_seen(pilot, text)
-            is_missing = state is JobState.MISSING and not self._observer.is_heard(pilot.partition("+")[0])
+            is_missing = state is JobState.MISSING and not self._observer.is_heard(pilot_of(pilot)[0])
             if job.is_gone(is_missing, now):
                 state = JobState.ENDED
             if state in _OVER or job.is_overdue(state, now):

@@ -59,7 +59,7 @@ class PilotRow(Row, frozen=True, gc=False):
 
 
 class PilotChangeRow(Row, frozen=True, gc=False):
-    """A pilot's new state, or a job of its own or of further nodes (``PILOT+1``)."""
+    """A pilot's new state, or a job of its own or of further nodes."""
 
     table = "pilot_changes"
     keyed = False
@@ -72,6 +72,8 @@ class PilotChangeRow(Row, frozen=True, gc=False):
     time: float
     #: A number of `records.Change`.
     change: int = 0
+    #: Number of the job of further nodes; 0: the pilot's own.
+    job: int = 0
 
 
 class PilotParentRow(Row, frozen=True, gc=False):
@@ -155,8 +157,12 @@ class ResultRow(Row, frozen=True, gc=False):
     value: Packed = None
     stdout: str | None = None
     stderr: str | None = None
-    #: JSON: the class of the error, and the other fields of `Failed`.
-    error: str | None = None
+    #: A number of `errors.ErrorCode`, and the other fields of `Failed`.
+    error: int | None = None
+    reason: str | None = None
+    cause: int | None = None
+    first: int | None = None
+    links: int | None = None
 
 
 #: In the order in which rows refer to each other.

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from pilot import errors
 from pilot.interfaces import JobState
 from pilot.manager.agents import Agents
 from pilot.manager.faults import EventRing
+from pilot.manager.jobs import job_name, pilot_of
 from pilot.manager.journal import PilotChangeRow, PilotParentRow, PilotRow
 from pilot.manager.pilots import change_pilot, pilot_asked
 from pilot.manager.recovery import Restored, RestoredPilot
 from pilot.manager.state import SessionState
-from pilot.manager.status import Status, status_of
 from pilot.manager.tasks import TaskRecorder
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
@@ -132,10 +133,6 @@ class ManagerLoop:
         """Why a task is where it is."""
         return self._state.mailbox.ask(lambda: self._controller.explain(entry, self._clock()))
 
-    def status(self) -> Status:
-        """Tasks and pilots now."""
-        return self._state.mailbox.ask(lambda: status_of(self._state, self._controller))
-
     def close(self, timeout: float) -> None:
         """Cancel every task, tell every agent to end, see to it that they do, and end. Blocks."""
         closed = threading.Event()
@@ -165,7 +162,9 @@ class ManagerLoop:
         self._state.callbacks.close()
         mailbox.close()
         self._state.journal.close()
+        self._state.commits.close()
         self._server.close()
+        self._state.observers.close()
 
     # ---- an attached session (before `start`) -------------------------------------------------------------------
 
@@ -189,7 +188,7 @@ class ManagerLoop:
             if native_id is not None:
                 jobs.adopt(id, description, native_id, pilot.mark, folder.pilot(id))
             for number, native in pilot.further_jobs.items():
-                jobs.adopt(f"{id}+{number}", description, native, pilot.mark, folder.pilot(f"{id}/nodes-{number}"))
+                jobs.adopt(job_name(id, number), description, native, pilot.mark, folder.pilot(f"{id}/nodes-{number}"))
         asked = msgspec.structs.replace(
             pilot_asked(self._state.pilots[id]),
             rejoins=bool(pilot.mark),
@@ -283,12 +282,12 @@ class ManagerLoop:
                     self._write_fault()
 
     def _write_fault(self) -> None:
-        """Write the events that led to an error of the manager's own; the first errors of a session show most."""
+        """Write the events that led to the error that is being handled; the first errors of a session show most."""
         self._faults += 1
         if self._faults <= MOST_FAULTS:
             try:
                 path = self._state.folder.path / f"events-{self._faults}.msgpack"
-                self._events.write(path, list(self._state.functions.values()))
+                self._events.write(path, list(self._state.functions.values()), traceback.format_exc())
                 log.error("the events before this error are in %s", path)
             except Exception:
                 log.exception("the events before this error cannot be written")
@@ -331,6 +330,7 @@ class ManagerLoop:
         if pilot in self._state.pilots:  # else it is a job of nodes that were added to one
             self._state.pilots[pilot].job = text
             self._state.mailbox.put(events.JobSeen(pilot, text))
+            self._state.mailbox.put(lambda: self._state.observers.pilot_changed(self._state.pilots[pilot]))
 
     def job_ended(self, pilot: str, mark: str, reason: str, how: JobState = JobState.ENDED) -> None:
         """A job has ended or cannot be started."""
@@ -414,9 +414,11 @@ class ManagerLoop:
         row = PilotChangeRow(command.pilot, state.value, command.reason, None, time.time(), int(command.change))
         self._state.journal.put(row)
         change_pilot(self._state.pilots[command.pilot], state, command.reason)
+        self._state.observers.pilot_changed(self._state.pilots[command.pilot])
         self._state.servable.clear()
         if state is PilotState.FAILED:
             log.error("pilot %s failed: %s", command.pilot, command.reason)
 
-    def _record_change(self, pilot: str, state: PilotState, reason: str, native_id: str | None = None) -> None:
-        self._state.journal.put(PilotChangeRow(pilot, state.value, reason, native_id, time.time()))
+    def _record_change(self, job: str, state: PilotState, reason: str, native_id: str | None = None) -> None:
+        pilot, number = pilot_of(job)
+        self._state.journal.put(PilotChangeRow(pilot, state.value, reason, native_id, time.time(), job=number))

@@ -8,19 +8,18 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import Policy
-from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_all
-from pilot.manager.loop import ManagerLoop
+from pilot.manager.handles import Task
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
+from pilot.manager.session import Session
 from pilot.publishing import publish
-from pilot.resources import PLAIN, QPUInfo
+from pilot.resources import PLAIN
 from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
 
@@ -43,7 +42,7 @@ CLOSE_SECONDS = 10.0
 WAIT_FOR_PILOT = 60.0
 
 
-class PilotManager:
+class PilotManager(Session):
     """Gets pilots, and sends tasks to the pilot that will finish them best.
 
     As a context manager it waits, at the end of the block, until all tasks are finished, then ends its pilots. When
@@ -129,33 +128,11 @@ class PilotManager:
     def _start(self, parts: Parts, progress: bool, temporary: bool) -> None:
         self._state, self._loop, self._requests, self._submitter, self._resubmission = parts
         self._temporary = temporary
-        self._progress = _progress(self._loop) if progress else None
+        self._progress = _progress(self) if progress else None
         self._loop.start()
-        if self._progress is not None:
-            self._progress.start()
         atexit.register(self.close)
 
     # ---- pilots -----------------------------------------------------------------------------------------------
-
-    @property
-    def session_dir(self) -> Path:
-        """The session's folder."""
-        return self._state.folder.path
-
-    @property
-    def pilots(self) -> list[Pilot]:
-        """Every pilot that was asked for, in that order."""
-        return list(self._state.pilots.values())
-
-    @property
-    def tasks(self) -> Mapping[int, Task]:
-        """Every task by id, in the order of submission; read only."""
-        return MappingProxyType(self._state.tasks)
-
-    @property
-    def qpus(self) -> dict[str, QPUInfo]:
-        """What the devices of the active pilots say of themselves, by name, as far as they have reported."""
-        return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
 
     def submit_pilot(self, description: PilotDescription | Mapping[str, Any]) -> Pilot:
         """Ask for a pilot. Does not wait for it: `Pilot.wait` does.
@@ -225,6 +202,9 @@ class PilotManager:
         change later; each task has a copy of its own, so that no task sees what another one changed. Functions and
         classes of modules that can be imported are the exception: as in a process pool they travel by name, and a
         worker imports their module once (``cloudpickle.register_pickle_by_value(module)`` sends them by value).
+
+        Type checkers compare the arguments with the callable's, and accept a task (or a list or dict of tasks) in place
+        of the first or the second one; in other places they accept it in a `TaskDescription`.
 
         Args:
             work: a callable, or a description (or a dict with its keys).
@@ -301,54 +281,6 @@ class PilotManager:
         """
         return self._resubmission.resubmit(tasks)
 
-    # ---- waiting and asking -----------------------------------------------------------------------------------
-
-    def wait_tasks(
-        self, tasks: Iterable[Task[R]] | None = None, timeout: float | None = None
-    ) -> tuple[list[Task[R]], list[Task[R]]]:
-        """Block until the tasks are finished, however they end.
-
-        Args:
-            tasks: which; None: all of this manager's.
-            timeout: seconds to wait at most; None: for ever.
-
-        Returns:
-            The tasks that are done, and those that are not, each in the given order.
-
-        Raises:
-            DescriptionError: it is no list of tasks.
-        """
-        waited = list(self._state.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
-        return wait_all(waited, timeout)
-
-    def get_results(self, tasks: Iterable[Task[R]]) -> list[R]:
-        """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
-        return [task.result() for task in tasks_of("get_results", tasks)]
-
-    def explain(self, task: Task | int) -> str:
-        """Why a task went where it went, or why it waits.
-
-        Raises:
-            KeyError: no task of this manager has this id.
-            DescriptionError: it is no task, or another manager's.
-            SessionError: this process was forked from the manager's.
-        """
-        self._state.check_process()
-        task = self._state.tasks[task] if isinstance(task, int) else task
-        if not isinstance(task, Task) or not is_kept_by(task, self._state):
-            raise DescriptionError(f"explain: {task!r} given; allowed: a task of this manager, or its id", given=task)
-        return explain(task, self._loop.explain(entry_of(task)))
-
-    def write_events(self, path: str | os.PathLike[str]) -> None:
-        """Write the last events of the session, without arguments and results, to a file for the report of a fault.
-        After an error of the manager's own they are in ``events-1.msgpack`` in `session_dir`. Blocks.
-
-        Raises:
-            SessionError: it cannot be written.
-        """
-        self._state.check_process()
-        self._loop.write_events(Path(path))
-
     # ---- the end ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -387,7 +319,9 @@ class PilotManager:
     def __enter__(self) -> PilotManager:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None:
                 self.wait_tasks()
@@ -402,15 +336,11 @@ def _check_wait(seconds: float | None) -> float | None:
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 <= seconds < math.inf:
-        raise DescriptionError(
-            f"wait_for_pilot: {seconds!r} was given; allowed: a number of seconds from 0 on, or None to wait for ever",
-            field="wait_for_pilot",
-            given=seconds,
-        )
+        raise invalid("wait_for_pilot", seconds, "a number of seconds from 0 on, or None to wait for ever")
     return float(seconds)
 
 
-def _progress(loop: ManagerLoop) -> Progress:
+def _progress(session: Session) -> Progress:
     from pilot.manager.progress import Progress  # brings rich: a fifth of the library's
 
-    return Progress(loop.status)
+    return Progress(session)

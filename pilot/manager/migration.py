@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from pilot.errors import SessionError
+from pilot.errors import ERRORS, SessionError
 from pilot.manager.journal import SCHEMA, Packed, pack, unpack
 from pilot.results import RAISED, Failure, Spooled
 from pilot.scheduling.records import Change
@@ -81,6 +81,11 @@ def _to_schema_1(db: sqlite3.Connection, spool: Spool) -> None:
     for change, reason in ((Change.RESTART, _RESTART), (Change.TAKEN, _TAKEN)):
         db.execute("UPDATE pilot_changes SET change = ? WHERE reason LIKE ?", (int(change), reason))
     db.execute("UPDATE attempts SET change = ? WHERE reason = ?", (int(Change.RETRY), _RETRY))
+    db.execute("ALTER TABLE pilot_changes ADD COLUMN job INTEGER DEFAULT 0")
+    plus = "instr(pilot, '+')"
+    job, pilot = f"substr(pilot, {plus} + 1)", f"substr(pilot, 1, {plus} - 1)"
+    db.execute(f"UPDATE pilot_changes SET job = {job}, pilot = {pilot} WHERE {plus}")
+    _to_error_columns(db)
     _rewrite(db, "pilots", "description", _with_seconds)
     _rewrite(db, "terms", "terms", _with_duration)
     _rewrite(db, "functions", "code", _moved)
@@ -88,6 +93,21 @@ def _to_schema_1(db: sqlite3.Connection, spool: Spool) -> None:
     _rewrite(db, "results", "value", lambda value: _moved_value(value, spool), f"status IS NOT {RAISED}")
     _rewrite(db, "results", "value", _moved_failure, f"status = {RAISED}")
     db.execute("INSERT INTO session VALUES ('schema', ?)", (str(SCHEMA),))
+
+
+def _to_error_columns(db: sqlite3.Connection) -> None:
+    """Version 0 had errors as JSON: the name of the class, the reason, and where it came from."""
+    db.execute("ALTER TABLE results RENAME COLUMN error TO json")
+    for column in ("error INTEGER", "reason TEXT", "cause INTEGER", "first INTEGER", "links INTEGER"):
+        db.execute(f"ALTER TABLE results ADD COLUMN {column}")
+    for task, encoded in db.execute("SELECT task, json FROM results WHERE json IS NOT NULL").fetchall():
+        name, *rest = msgspec.json.decode(encoded)
+        code = next(code for code, kind in ERRORS.items() if kind.__name__ == name)
+        db.execute(
+            "UPDATE results SET error = ?, reason = ?, cause = ?, first = ?, links = ? WHERE task = ?",
+            (int(code), *rest, *(None, None, 1)[len(rest) - 1 :], task),
+        )
+    db.execute("ALTER TABLE results DROP COLUMN json")
 
 
 def _rewrite(

@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from pilot import errors
 from pilot.descriptions import PilotDescription
-from pilot.errors import SessionError
+from pilot.errors import ErrorCode, SessionError
 from pilot.manager.handles import Failed
 from pilot.manager.journal import (
     SCHEMA,
@@ -187,14 +186,14 @@ def _read_pilots(journal: Journal, moved: bool) -> tuple[list[RestoredPilot], in
     further: dict[str, dict[int, str]] = {row.id: {} for row in rows}
     last_job = 0
     for change in journal.rows(PilotChangeRow):
-        id, _, number = change.pilot.partition("+")
+        id, number = change.pilot, change.job
         if not number:
             changes[id].append(change)
             continue
-        last_job = max(last_job, int(number))
-        further[id].pop(int(number), None)
+        last_job = max(last_job, number)
+        further[id].pop(number, None)
         if change.native_id is not None:  # else it has ended
-            further[id][int(number)] = change.native_id
+            further[id][number] = change.native_id
     pilots = []
     for row in rows:
         id = row.id
@@ -278,8 +277,9 @@ def _read_tasks(journal: Journal, functions: dict[int, FunctionRecord], terms: d
         entry.pilot, entry.worker = result.pilot, result.worker
         entry.reason = "it went there before this manager was attached"
         if result.error is not None:
-            name, *rest = msgspec.json.decode(result.error)
-            tasks.append(RestoredTask(entry, error=Failed(getattr(errors, name), *rest)))
+            code, reason = ErrorCode(result.error), result.reason or ""
+            failed = Failed(code, reason, result.cause, result.first, result.links or 1)
+            tasks.append(RestoredTask(entry, error=failed))
         else:
             assert result.status is not None and result.started is not None and result.seconds is not None
             tasks.append(RestoredTask(entry, Recorded(row.id, result.status, result.started, result.seconds)))

@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from pilot import errors
+from pilot.errors import ErrorCode
 from pilot.manager.handles import Failed, first_cause, outcome_of
 from pilot.manager.journal import AttemptRow, ResultRow, TaskRow, TermsRow, pack
 from pilot.manager.state import SessionState
@@ -26,12 +26,13 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def _failed(link: events.Link) -> Failed:
-    return Failed(errors.DependencyFailed, link.reason, link.cause, link.first, link.links)
+    return Failed(ErrorCode.DEPENDENCY_FAILED, link.reason, link.cause, link.first, link.links)
 
 
 def _failed_row(entry: TaskRecord, failed: Failed) -> ResultRow:
-    error = msgspec.json.encode((failed.kind.__name__, *failed[1:])).decode()
-    return ResultRow(entry.id, "failed", None, entry.pilot, entry.worker, entry.bound, error=error)
+    row = ResultRow(entry.id, "failed", None, entry.pilot, entry.worker, entry.bound)
+    code, reason, cause, first, links = failed
+    return msgspec.structs.replace(row, error=int(code), reason=reason, cause=cause, first=first, links=links)
 
 
 class TaskRecorder:
@@ -46,6 +47,7 @@ class TaskRecorder:
     def take(self, entries: list[TaskRecord]) -> list[TaskRecord]:
         """Record new tasks. Those that depend on a task that has failed end here; the others are returned."""
         self._record(entries)
+        self._state.observers.submitted(entries)
         new: list[TaskRecord] = []
         failed: list[events.Link] = []
         for entry in entries:
@@ -98,18 +100,20 @@ class TaskRecorder:
                 )
             )
         self._journal.extend(rows)
+        self._state.observers.ended(command.pairs)
         for value in spent:  # not before the result is safe: until then the task may have to run again
             self._journal.mark(partial(self._state.spool.discard, value))
 
     def fail(self, command: events.Fail) -> None:
         """End tasks with an error."""
-        log.warning("%d task(s) failed: %s: %s", len(command.entries), command.error, command.reason)
-        failed = Failed(getattr(errors, command.error), command.reason)
+        log.warning("%d task(s) failed: %s: %s", len(command.entries), command.error.name, command.reason)
+        failed = Failed(command.error, command.reason)
         # some have ended when this command stands for one that could not be carried out to its end
         entries = [entry for entry in command.entries if not self._state.tasks[entry.id].done()]
         for entry in entries:
             self._state.end_task(entry, None, failed)
         self._journal.extend([_failed_row(entry, failed) for entry in entries])
+        self._state.observers.ended([(entry, None) for entry in entries])
 
     def fail_dependents(self, command: events.FailDependents) -> None:
         """End tasks with those that they depend on."""
@@ -120,6 +124,7 @@ class TaskRecorder:
     def _record_dependents(self, failed: Sequence[events.Link]) -> None:
         log.warning("%d task(s) failed with what they depend on: %s", len(failed), failed[0].reason)
         self._journal.extend([_failed_row(link.entry, _failed(link)) for link in failed])
+        self._state.observers.ended([(link.entry, None) for link in failed])
 
     def record_attempt(self, command: events.RecordAttempt) -> None:
         """An attempt did not count."""
@@ -134,6 +139,7 @@ class TaskRecorder:
             batch=command.batch,
         )
         entry.attempts = (*entry.attempts, attempt)
+        self._state.observers.attempt_ended(entry, attempt)
         self._journal.put(
             AttemptRow(
                 entry.id,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pilot.errors import ErrorCode
 from pilot.interfaces import Policy
 from pilot.resources import Capacity
 from pilot.scheduling import events
@@ -154,7 +155,7 @@ class Controller:
         match event.command:
             case events.SendBatch(pilot, batch, entries=records):
                 reason, tasks = f"it could not be sent: {event.error}", [record.id for record in records]
-                lost = events.AttemptsLost(pilot, batch, "", tasks, reason, False, True, "PilotError")
+                lost = events.AttemptsLost(pilot, batch, "", tasks, reason, False, True, ErrorCode.PILOT_ERROR)
                 self.pilots.attempts_lost(lost, now, commands)
             case events.StartPilot(pilot):
                 ended = events.PilotEnded(pilot, f"its job cannot be started: {event.error}")
@@ -167,11 +168,11 @@ class Controller:
                 self._end([record for record, _ in pairs], event, commands)
             case events.FailDependents(failed):
                 self._end([link.entry for link in failed], event, commands)
-            case events.Fail(records, error) if error != "PilotError":
+            case events.Fail(records, error) if error != ErrorCode.PILOT_ERROR:
                 self._end(records, event, commands)
 
     def _end(self, records: list[TaskRecord], event: events.CommandFailed, commands: list[Command]) -> None:
-        self.queue.fail(records, "PilotError", f"its end could not be recorded: {event.error}", commands)
+        self.queue.fail(records, ErrorCode.PILOT_ERROR, f"its end could not be recorded: {event.error}", commands)
 
     # ---- tasks that no pilot can serve ----------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from pilot.descriptions import PilotDescription
+from pilot.errors import ErrorCode
 from pilot.interfaces import JobState
 from pilot.resources import Node, QPUEstimate, QPUInfo, Resources
 from pilot.results import Outcome
@@ -121,7 +122,7 @@ class AttemptsLost(Event, frozen=True):
     blame: bool
     begun: bool = False
     #: The error of a task that was lost too often.
-    error: str = "WorkerDied"
+    error: ErrorCode = ErrorCode.WORKER_DIED
 
 
 class RoomSeen(Event, frozen=True):
@@ -274,7 +275,7 @@ class Fail(Command, frozen=True):
     """These tasks are over without an outcome: with an error of this class."""
 
     entries: list[TaskRecord]
-    error: str
+    error: ErrorCode
     reason: str
 
 

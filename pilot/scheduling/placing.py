@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from operator import index, itemgetter
 from typing import TYPE_CHECKING
 
-from pilot.errors import PluginError
+from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy
 from pilot.resources import Option, Terms
 from pilot.scheduling import events
@@ -136,7 +136,7 @@ class Placer:
         lanes.clear()
         lanes.update((terms[number], lane) for number, lane in ordered.items())
         if failed:
-            self._queue.fail(failed, "PluginError", why, commands)
+            self._queue.fail(failed, ErrorCode.PLUGIN_ERROR, why, commands)
 
     def _ask(self, terms: Terms, candidates: list[Candidate]) -> tuple[Candidate, str]:
         try:
@@ -213,7 +213,7 @@ class Placer:
 
     def _fail_queued(self, failed: Sequence[TaskRecord], reason: str, commands: list[Command]) -> None:
         self._queue.remove([record.id for record in failed])
-        self._queue.fail(failed, "PluginError", reason, commands)
+        self._queue.fail(failed, ErrorCode.PLUGIN_ERROR, reason, commands)
 
     # ---- lanes ----------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Placer:
             most = 1 if option.resources.ranks or not pilot.has_ample_time(terms, now) else BATCH_TASKS
             commands.append(self._cut(lane, pilot, option, slots, most, reason))
         if failed:
-            self._queue.fail(failed, "PluginError", why, commands)
+            self._queue.fail(failed, ErrorCode.PLUGIN_ERROR, why, commands)
 
     def _choose(
         self, record: TaskRecord, terms: Terms, fitting: list[PilotRecord], now: float

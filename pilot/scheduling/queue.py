@@ -8,6 +8,7 @@ from enum import Enum
 
 import msgspec
 
+from pilot.errors import ErrorCode
 from pilot.resources import Capacity, Terms
 from pilot.results import CANCELLED, OK, RAISED, UNWRITTEN, Outcome, unwritten
 from pilot.scheduling import events
@@ -232,7 +233,7 @@ class TaskQueue:
         reason: str,
         loss: Loss,
         commands: list[Command],
-        error: str = "WorkerDied",
+        error: ErrorCode = ErrorCode.WORKER_DIED,
     ) -> None:
         """Attempts ended without outcome: the tasks go back to the front of their lanes, or end here.
 
@@ -270,7 +271,7 @@ class TaskQueue:
 
     # ---- ends -----------------------------------------------------------------------------------------------
 
-    def fail(self, failed: Sequence[TaskRecord], error: str, reason: str, commands: list[Command]) -> None:
+    def fail(self, failed: Sequence[TaskRecord], error: ErrorCode, reason: str, commands: list[Command]) -> None:
         """End tasks with an error of this class, and with them all that depend on them. They are in no lane."""
         for record in failed:
             self.tasks.pop(record.id, None)
@@ -292,7 +293,7 @@ class TaskQueue:
             if wait is not None and now - since >= wait:
                 del self.lanes[terms]
                 waited = f"; no other pilot came within {wait:g} s" if wait else ""
-                self.fail(lane, "NoPilotError", reason + waited, commands)
+                self.fail(lane, ErrorCode.NO_PILOT, reason + waited, commands)
                 continue
             self.unservable_since[terms] = since
             waiting, why = waiting + len(lane), why or reason

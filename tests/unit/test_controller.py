@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from controller_world import World, measured
 
 from pilot.descriptions import PilotDescription
+from pilot.errors import ErrorCode
 from pilot.interfaces import JobState
 from pilot.resources import Node
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Attempt, Failure, Outcome
@@ -22,6 +22,7 @@ from pilot.scheduling.events import AskPilot, RecordAttempt, SendBatch, SendCanc
 from pilot.scheduling.policies import Scaling
 from pilot.scheduling.records import FunctionRecord
 from pilot.states import PilotState, TaskState, is_final
+from pilot.testing.world import World, measured
 
 
 @pytest.fixture
@@ -446,7 +447,7 @@ def test_tasks_of_a_dead_worker_run_alone_and_the_culprit_fails(world: World) ->
             world.lose(culprit)
         else:
             world.finish(list(batch))
-    assert world.errors[culprit].error == "WorkerDied"
+    assert world.errors[culprit].error == ErrorCode.WORKER_DIED
     assert world.tasks[culprit].deaths == queue.DEATHS_ALONE
     assert {id for id in tasks if world.outcomes.get(id) == OK} == set(tasks) - {culprit}
     assert set(world.settled.values()) == {1}
@@ -470,7 +471,7 @@ def test_a_task_whose_pilots_die_again_and_again_fails_in_the_end(world: World) 
         world.ready()
         assert world.state(task) is TaskState.BOUND
     world.end()
-    assert world.errors[task].error == "WorkerDied"
+    assert world.errors[task].error == ErrorCode.WORKER_DIED
 
 
 def test_tasks_of_a_dead_pilot_go_elsewhere_in_order(world: World) -> None:
@@ -478,7 +479,7 @@ def test_tasks_of_a_dead_pilot_go_elsewhere_in_order(world: World) -> None:
     tasks = world.submit(6)
     world.end("a")
     # the only pilot failed: no hope for the tasks
-    assert {world.errors[id].error for id in tasks} == {"NoPilotError"}
+    assert {world.errors[id].error for id in tasks} == {ErrorCode.NO_PILOT}
 
     world.pilot("b", cores=2, restarts=1)
     tasks = world.submit(6)
@@ -498,7 +499,7 @@ def test_a_pilot_that_cannot_start(world: World) -> None:
         assert world.state(task) is TaskState.QUEUED
         world.end(reason="its job cannot be started")
     assert world.pilot_state() is PilotState.FAILED
-    assert world.errors[task].error == "NoPilotError"
+    assert world.errors[task].error == ErrorCode.NO_PILOT
     assert "p is failed" in world.errors[task].reason
 
 
@@ -681,7 +682,7 @@ def test_tasks_that_no_pilot_can_serve_any_more_wait_for_another(strand: str, wa
     world.tick(1)
     waits = [one for one in world.commands if isinstance(one, events.WarnUnservable)]
     if wait == 0:
-        assert {world.errors[id].error for id in queued} == {"NoPilotError"}
+        assert {world.errors[id].error for id in queued} == {ErrorCode.NO_PILOT}
         assert world.links[after].first == queued[0]
         assert waits == []
         return
@@ -725,7 +726,7 @@ def test_a_wait_for_another_pilot_ends() -> None:
     world.tick(59)
     assert not world.errors
     world.tick(2)
-    assert {world.errors[id].error for id in queued} == {"NoPilotError"}
+    assert {world.errors[id].error for id in queued} == {ErrorCode.NO_PILOT}
     reason = world.errors[queued[0]].reason
     assert reason.startswith("p is cancelled; late is failed")
     assert reason.endswith("; no other pilot came within 60 s")
@@ -828,7 +829,7 @@ def test_a_task_with_a_walltime_is_not_sent_ahead_when_time_is_short(world: Worl
     assert world.sent("short") == [ids[:1]]
     (plain,) = world.submit(1, measured(0.01, 2), priority=1)
     world.tick(0.2)
-    assert {world.errors[id].error for id in ids[1:]} == {"NoPilotError"}
+    assert {world.errors[id].error for id in ids[1:]} == {ErrorCode.NO_PILOT}
     assert world.state(plain) is TaskState.BOUND
 
 
@@ -962,7 +963,7 @@ def test_who_ends_for_good_has_no_successor(world: World, end: str) -> None:
         world.feed(events.PilotStopAsked("p", drain=end == "drained"))
     world.tick(3601)
     assert world.asked == []
-    assert world.errors[task].error == "NoPilotError"
+    assert world.errors[task].error == ErrorCode.NO_PILOT
 
 
 # ---- autoscaling (when to do what: test_scaling.py) ---------------------------------------------------------------
@@ -1012,7 +1013,7 @@ def test_pilots_that_do_not_start_pause_the_autoscaler(world: World) -> None:
         world.end(f"p{number}", "no such partition")
     (paused,) = [one for one in world.commands if isinstance(one, events.PauseScaling)]
     assert "3 of its pilots in a row did not start, the last one because no such partition" in paused.reason
-    assert world.errors[task].error == "NoPilotError"
+    assert world.errors[task].error == ErrorCode.NO_PILOT
     world.tick(100)
     assert world.asked == []
 
@@ -1238,7 +1239,7 @@ def test_a_pilot_whose_job_is_not_known_has_time_to_report(world: World, joins: 
             for one in world.commands
             if isinstance(one, events.ChangePilot) and one.state is PilotState.FAILED
         )
-        assert world.errors[task].error == "NoPilotError"
+        assert world.errors[task].error == ErrorCode.NO_PILOT
 
 
 @pytest.mark.parametrize("comes", [True, False])
@@ -1289,7 +1290,7 @@ def test_a_batch_that_could_not_be_sent_is_tried_again_and_fails_in_the_end(worl
         assert world.sent() == [[task]], number
         world.batches.clear()
         fail(world, SendBatch)
-    assert world.errors[task].error == "PilotError"
+    assert world.errors[task].error == ErrorCode.PILOT_ERROR
     assert world.errors[task].reason == "it could not be sent: MemoryError: no room"
     assert world.settled == {task: 1}
     assert fail(world, SendBatch) == []
@@ -1303,7 +1304,7 @@ def test_a_pilot_whose_job_could_not_be_made_is_tried_again_and_fails_in_the_end
     commands = fail(world, StartPilot)
     reason = "its job cannot be started: MemoryError: no room"
     assert events.ChangePilot("p", PilotState.FAILED, reason) in commands
-    assert world.errors[task].error == "NoPilotError"
+    assert world.errors[task].error == ErrorCode.NO_PILOT
     assert fail(world, StartPilot) == []
 
 
@@ -1323,7 +1324,7 @@ def test_a_pilot_that_could_not_be_asked_for_is_not_waited_for(world: World, sca
         world.end("p", "TIMEOUT", JobState.EXPIRED)
         assert world.state(task) is TaskState.QUEUED
         fail(world, AskPilot)
-    assert world.errors[task].error == "NoPilotError"
+    assert world.errors[task].error == ErrorCode.NO_PILOT
 
 
 def test_tasks_whose_end_could_not_be_recorded_fail(world: World) -> None:
@@ -1332,7 +1333,7 @@ def test_tasks_whose_end_could_not_be_recorded_fail(world: World) -> None:
     (after,) = world.submit(needs={first: False})
     world.finish([first])
     commands = fail(world, events.Settle)
-    assert commands == [events.Fail([world.tasks[first]], "PilotError", commands[0].reason)]  # type: ignore[attr-defined]
+    assert commands == [events.Fail([world.tasks[first]], ErrorCode.PILOT_ERROR, commands[0].reason)]  # type: ignore[attr-defined]
     assert "its end could not be recorded: MemoryError: no room" in world.errors[first].reason
     assert fail(world, events.Fail) == []  # no end of it
     world.work_off()

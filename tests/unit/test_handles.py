@@ -19,7 +19,7 @@ import pytest
 
 from pilot import errors
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import PilotFailed, SessionError
+from pilot.errors import ErrorCode, PilotFailed, SessionError
 from pilot.manager.handles import Failed, Task, call_back, entry_of, first_cause, settle
 from pilot.manager.pilots import Pilot, change_pilot, update_pilot
 from pilot.resources import PLAIN, QPUInfo
@@ -138,7 +138,7 @@ def test_cancelled(make: Any) -> None:
 def test_dependency_failed_chains_the_cause(make: Any) -> None:
     first, after = make(), make()
     finish(first, ValueError("bad"), RAISED)
-    settle(after, None, Failed(errors.DependencyFailed, "it depends on task 1", 1))
+    settle(after, None, Failed(ErrorCode.DEPENDENCY_FAILED, "it depends on task 1", 1))
     with pytest.raises(errors.DependencyFailed, match="it depends on task 1") as caught:
         after.result()
     assert caught.value.dependency == 1
@@ -153,7 +153,7 @@ def test_the_error_of_the_last_link_has_the_first_cause(make: Any, links: int, h
     finish(head, ValueError("bad"), RAISED if how == "failed" else CANCELLED)
     for before, task in itertools.pairwise([head, *chain]):
         reason = f"it depends on task {before.id} (work), which failed"
-        settle(task, None, Failed(errors.DependencyFailed, reason, before.id, *first_cause(before)))
+        settle(task, None, Failed(ErrorCode.DEPENDENCY_FAILED, reason, before.id, *first_cause(before)))
     error = chain[-1].exception()
     assert isinstance(error, errors.DependencyFailed)
     assert (error.task, error.dependency, error.first) == (links + 1, links, 1)

@@ -11,7 +11,8 @@ import pytest
 
 from pilot import PilotManager
 from pilot.descriptions import PilotDescription
-from pilot.errors import SessionError
+from pilot.errors import ErrorCode, SessionError
+from pilot.manager.handles import Failed
 from pilot.manager.migration import migrate
 from pilot.manager.recovery import read
 from pilot.manager.sqlite import SqliteJournal
@@ -49,7 +50,12 @@ def session(tmp_path: Path) -> Path:
         db.executescript(TABLES)
         db.execute("INSERT INTO session VALUES ('path', ?)", (str(folder),))
         encode = msgspec.msgpack.encode
-        db.execute("INSERT INTO pilots VALUES ('pilot-1', ?, 'mark')", (encode(PilotDescription(cores_per_node=1)),))
+        description = msgspec.msgpack.decode(encode(PilotDescription(cores_per_node=1)))
+        description["walltime"] = "PT90S"
+        db.execute("INSERT INTO pilots VALUES ('pilot-1', ?, 'mark')", (encode(description),))
+        for row in (("pilot-1+1", "4712"), ("pilot-1+2", "4713")):
+            db.execute("INSERT INTO pilot_changes VALUES (?, 'queued', 'submitted', ?, 1.0)", row)
+        db.execute("INSERT INTO pilot_changes VALUES ('pilot-1+2', 'done', 'over', NULL, 2.0)")
         for reason in (
             "submitted",
             "started again: lost",
@@ -58,7 +64,13 @@ def session(tmp_path: Path) -> Path:
         ):
             db.execute("INSERT INTO pilot_changes VALUES ('pilot-1', 'queued', ?, NULL, 1.0)", (reason,))
         db.execute("INSERT INTO functions VALUES (1, 'digest', 'run_executable', ?)", (code,))
-        db.execute("INSERT INTO terms VALUES (1, ?)", (encode(PLAIN),))
+        terms = msgspec.msgpack.decode(encode(PLAIN))
+        terms.pop("duration")
+        db.execute("INSERT INTO terms VALUES (1, ?)", (encode({**terms, "walltime": 60.0}),))
+        for task, error in ((2, ("NoPilotError", "nobody")), (3, ("DependencyFailed", "it depends on 2", 2, 2, 1))):
+            db.execute("INSERT INTO tasks VALUES (?, 1, x'', 1, 'date', 1.5, NULL)", (task,))
+            row = (task, msgspec.json.encode(error).decode())
+            db.execute("INSERT INTO results VALUES (?, 'failed', NULL, '', '', 0, NULL, NULL, NULL, '', '', ?)", row)
         db.execute("INSERT INTO tasks VALUES (1, 1, x'', 1, 'date', 1.5, NULL)")
         for number, reason in enumerate(("it raised", "worker w died", "it raised"), 1):
             row = (number, reason, None if number == 1 else number)
@@ -78,8 +90,13 @@ def test_an_earlier_version_is_refused_until_it_is_migrated(session: Path) -> No
     journal = SqliteJournal(session / "journal.sqlite")
     restored = read(journal, session)
     journal.close()
-    (pilot,), (task,), ((function, code),) = restored.pilots, restored.tasks, restored.functions
+    (pilot,), (task, *failed), ((function, code),) = restored.pilots, restored.tasks, restored.functions
     assert (pilot.started_again, pilot.taken, pilot.mark) == (2, 1, "mark")
+    assert (pilot.description.walltime, pilot.further_jobs, task.entry.terms.duration) == (90.0, {1: "4712"}, 60.0)
+    assert [one.error for one in failed] == [
+        Failed(ErrorCode.NO_PILOT, "nobody"),
+        Failed(ErrorCode.DEPENDENCY_FAILED, "it depends on 2", 2, 2, 1),
+    ]
     assert (task.entry.retries, [one.batch for one in task.entry.attempts]) == (2, [0, 2, 3])
     assert (function.digest, payload.load(code)) == ("digest", run_executable)
 
