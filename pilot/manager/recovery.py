@@ -200,7 +200,7 @@ def _read_pilots(journal: Journal, moved: bool) -> tuple[list[RestoredPilot], in
         pilot = RestoredPilot(
             id,
             descriptions[id],
-            PilotState(changes[id][-1].state) if changes[id] else PilotState.NEW,
+            _last_state(changes[id]),
             "before this manager was attached",
             _ancestors(id, parents, names),
             succeeded=id in parents.values(),
@@ -210,6 +210,12 @@ def _read_pilots(journal: Journal, moved: bool) -> tuple[list[RestoredPilot], in
             pilot = _with_changes(pilot, "" if moved else row.mark, changes[id])
         pilots.append(pilot)
     return pilots, last_job
+
+
+def _last_state(changes: list[PilotChangeRow]) -> PilotState:
+    """Nothing follows a final state; that its job was submitted may have been recorded after it."""
+    states = [PilotState(change.state) for change in changes] or [PilotState.NEW]
+    return next(filter(is_final, states), states[-1])
 
 
 def _with_changes(pilot: RestoredPilot, mark: str, changes: list[PilotChangeRow]) -> RestoredPilot:
