@@ -105,7 +105,9 @@ def summary(path: Path) -> Summary:
                 schema=schema,
                 in_use=in_use,
                 started=db.execute(first).fetchone()[0],
-                changed=max(file.stat().st_mtime for file in folder.path.glob("journal.sqlite*")),
+                changed=max(
+                    file.stat().st_mtime for file in folder.path.glob("journal.sqlite*") if file.suffix != ".sqlite-shm"
+                ),
                 pilots=_pilots(db, schema),
                 tasks=_tasks(db),
                 errors=_errors(db),
