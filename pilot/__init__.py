@@ -27,13 +27,26 @@ from pilot.version import __version__
 if TYPE_CHECKING:
     from pilot.descriptions import PilotDescription, TaskDescription
     from pilot.errors import (
+        DependencyFailed,
         DescriptionError,
+        ExecutableFailed,
+        JobRefused,
         MpiFailed,
         NoPilotError,
+        NotPicklable,
         PilotError,
         PilotFailed,
+        PluginError,
+        ProgramError,
+        QPUCancelled,
+        QPUError,
+        QPUUnavailable,
         SessionError,
+        StateError,
         TaskError,
+        TaskExited,
+        TaskTimeout,
+        WorkerDied,
     )
     from pilot.manager.executor import PilotExecutor
     from pilot.manager.handles import Task
@@ -43,10 +56,14 @@ if TYPE_CHECKING:
     from pilot.states import PilotState, TaskState
 
 __all__ = [
+    "DependencyFailed",
     "DescriptionError",
+    "ExecutableFailed",
+    "JobRefused",
     "MpiFailed",
     "MpiResult",
     "NoPilotError",
+    "NotPicklable",
     "Pilot",
     "PilotDescription",
     "PilotError",
@@ -54,12 +71,21 @@ __all__ = [
     "PilotFailed",
     "PilotManager",
     "PilotState",
+    "PluginError",
+    "ProgramError",
+    "QPUCancelled",
+    "QPUError",
+    "QPUUnavailable",
     "SessionError",
+    "StateError",
     "Task",
     "TaskDescription",
     "TaskError",
+    "TaskExited",
     "TaskInfo",
     "TaskState",
+    "TaskTimeout",
+    "WorkerDied",
     "__version__",
 ]
 

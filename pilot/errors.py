@@ -33,6 +33,8 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any, TypeVar
 
+from pilot.publishing import publish
+
 _E = TypeVar("_E", bound="PilotError")
 
 
@@ -150,6 +152,9 @@ class MpiFailed(TaskError):
 
 class NotPicklable(TaskError):
     """Something cannot travel between processes; the message names it."""
+
+
+publish(*(one for one in list(vars().values()) if isinstance(one, type) and issubclass(one, PilotError)))
 
 
 def invalid(field: str, given: object, expected: str, kind: type[_E] = DescriptionError, *, shown: str = "") -> _E:  # type: ignore[assignment]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from pilot.publishing import publish
+
 
 class Spooled(msgspec.Struct, frozen=True, array_like=True):
     """A value too large for a message: a file of the session's spool (see ``payload.py``)."""
@@ -106,3 +108,6 @@ class MpiResult(msgspec.Struct, frozen=True, kw_only=True):
     #: Of each rank, in their order.
     stdout: tuple[str, ...]
     stderr: tuple[str, ...]
+
+
+publish(TaskInfo, MpiResult)

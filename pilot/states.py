@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TypeVar
 
 from pilot.errors import StateError
+from pilot.publishing import publish
 
 
 class PilotState(Enum):
@@ -51,6 +52,7 @@ class TaskState(Enum):
     """It was cancelled, and that is confirmed."""
 
 
+publish(PilotState, TaskState)
 _P, _T = PilotState, TaskState
 
 #: state → the states that may follow; a state with an empty row is final. A pilot whose agent was lost may be

@@ -5,5 +5,8 @@ Read next: ``interfaces/`` (who serves these) and ``manager/manager.py``.
 
 from pilot.descriptions.pilots import PilotDescription
 from pilot.descriptions.tasks import TaskDescription
+from pilot.publishing import publish
 
 __all__ = ["PilotDescription", "TaskDescription"]
+
+publish(PilotDescription, TaskDescription)
