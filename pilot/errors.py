@@ -3,7 +3,7 @@
 ::
 
     PilotError
-    ├── DescriptionError     a description says something impossible (also a ValueError)
+    ├── DescriptionError     a field of a description, or an argument, is not valid (also a ValueError)
     │   └── ProgramError         the text of a circuit is wrong: which line, which column, what was expected
     ├── PluginError          a launcher, engine, QPU, policy or mini-app is unknown or cannot be loaded
     ├── SessionError         the session folder or its journal cannot be used, or the manager is closed
@@ -31,7 +31,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
+
+_E = TypeVar("_E", bound="PilotError")
 
 
 class PilotError(Exception):
@@ -59,7 +61,7 @@ def _rebuild(cls: type[PilotError], args: tuple[Any, ...], data: dict[str, Any])
 
 
 class DescriptionError(PilotError, ValueError):
-    """A field of a description (``field``) has a value (``given``) that is not allowed."""
+    """A field (``field``) of a description, or an argument, has a value (``given``) that is not valid."""
 
 
 class ProgramError(DescriptionError):
@@ -150,13 +152,27 @@ class NotPicklable(TaskError):
     """Something cannot travel between processes; the message names it."""
 
 
+def invalid(field: str, given: object, expected: str, kind: type[_E] = DescriptionError, *, shown: str = "") -> _E:  # type: ignore[assignment]
+    """The error about a field or argument that has a wrong value, in the one form that all such messages have.
+
+    Args:
+        field: its name; behind a dot when what it belongs to is named as well.
+        given: the value.
+        expected: what goes on after "expected", such as "a number above 0".
+        kind: the error's class.
+        shown: how the value appears in the message; "": as its repr.
+    """
+    message = f"{field}: {shown or repr(given)} is not valid; expected {expected}"
+    return kind(message, field=field.rpartition(".")[2], given=given)
+
+
 def error_text(error: Exception) -> str:
-    """An error of a QPU's in words: this library's say all that is needed, others need their kind."""
+    """The text of a QPU's error; with its class, unless it is one of this library's errors."""
     return str(error) if isinstance(error, PilotError) else f"{type(error).__name__}: {error}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most like this one; "" if none is."""
+    """The known word that is most similar to this one; "" if none is similar."""
     import difflib  # where something is wrong, not in every process
 
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
@@ -182,6 +198,6 @@ ERRORS: dict[ErrorCode, type[PilotError]] = {
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """What a message about an unknown word goes on with: " (did you mean 'kolkata'?)", or nothing."""
+    """The part of a message about an unknown word that suggests another: " (did you mean 'kolkata'?)", or ""."""
     near = nearest(word, known)
     return f" (did you mean {near!r}?)" if near else ""

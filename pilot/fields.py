@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta
 
-from pilot.errors import DescriptionError, did_you_mean
+from pilot.errors import DescriptionError, did_you_mean, invalid
 
 _S = TypeVar("_S", bound="Description")
 
@@ -66,7 +66,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if isinstance(given, cls):
             return given
         if not isinstance(given, Mapping):
-            raise DescriptionError(f"{cls.__name__} wanted, or a dict with its keys; given: {given!r}", given=given)
+            raise invalid(cls.__name__, given, f"a {cls.__name__}, or a dict with its keys")
         for key in given:
             if key not in cls.__struct_fields__:
                 raise DescriptionError(_unknown(cls, str(key)), field=key, given=given[key])
@@ -96,11 +96,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         except (UnicodeEncodeError, OverflowError) as error:
             raise self.wrong(field, "Unicode text, and whole numbers of 64 bits") from error
 
-    def wrong(self, field: str, allowed: str) -> DescriptionError:
-        """The error that says which field is wrong, what was given and what is allowed."""
-        given = getattr(self, field)
-        message = f"{type(self).__name__}.{field}: {given!r} was given; allowed: {allowed}"
-        return DescriptionError(message, field=field, given=given)
+    def wrong(self, field: str, expected: str) -> DescriptionError:
+        """The error about this field's value, with what is expected."""
+        return invalid(f"{type(self).__name__}.{field}", getattr(self, field), expected)
 
 
 def _plain(value: Any) -> Any:

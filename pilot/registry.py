@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import DescriptionError, PluginError, did_you_mean
+from pilot.errors import DescriptionError, PluginError, did_you_mean, invalid
 from pilot.interfaces import QPU, JobEnvironment, Policy
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def policy(chosen: str | Policy, **settings: Any) -> Policy:
         return chosen
     data = {"group": "pilot.policies", "name": str(chosen)}
     if not isinstance(chosen, str):
-        wanted = "a name, 'package.module:Class' or an object of a Policy is wanted"
-        raise PluginError(f"policy: {chosen!r} was given; {wanted}", **data)
+        raise invalid("policy", chosen, "the name of a policy, 'package.module:Class', or a Policy", PluginError)
     made = _load(EntryPoint(chosen, chosen, data["group"])) if ":" in chosen else load(data["group"], chosen)
     try:
         one = made(**settings)
@@ -167,7 +166,7 @@ def devices(description: PilotDescription) -> tuple[str, ...]:
         DescriptionError, PluginError: as `make`.
     """
     if len(set(description.qpus)) < len(description.qpus):
-        raise description.wrong("qpus", "each one once")
+        raise description.wrong("qpus", "each name only once")
     try:
         return tuple(name for name in description.qpus if is_device(name))
     except DescriptionError as error:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from pilot.errors import DescriptionError, did_you_mean
+from pilot.errors import DescriptionError, did_you_mean, invalid
 from pilot.fields import (
     AtLeastOne,
     Count,
@@ -192,8 +192,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
             )
         file, _, table = text.partition(":")
         if not file.endswith(".toml"):
-            message = f"pilot: {text!r} given; allowed: {cls.text_forms}"
-            raise DescriptionError(message, field="pilot", given=text)
+            raise invalid("pilot", text, cls.text_forms)
         return cls.from_toml(file, table or None)
 
     def __post_init__(self) -> None:
@@ -203,9 +202,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
         if self.ports is not None and self.ports[0] > self.ports[1]:
             raise self.wrong("ports", "two ports from 1 to 65535, first and last")
         if self.renewals and self.walltime is None:
-            raise self.wrong(
-                "renewals", "0 without a walltime: such a pilot has no end that a successor could wait for"
-            )
+            raise self.wrong("renewals", "0 without a walltime: a pilot without an end needs no successor")
         if self.seconds is not None and self.drain_seconds >= self.seconds:
             raise self.wrong("drain", f"less than the walltime ({self.seconds:g} s)")
         msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))

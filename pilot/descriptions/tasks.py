@@ -190,9 +190,9 @@ class TaskDescription(Description, frozen=True, kw_only=True):
         elif self.kind in (None, "circuit"):
             self._check_circuit_alone()
         if self.executable and self.ranks:
-            raise self.wrong("ranks", "none with an executable: give the program as mpi")
+            raise self.wrong("ranks", "no ranks with an executable: give the program as mpi")
         if self.mpi and self.ranks is None:
-            raise self.wrong("ranks", "how many processes the MPI program is started as, at least 1")
+            raise self.wrong("ranks", "the number of processes of the MPI program, at least 1")
         if self.nodes and (not self.ranks or self.ranks % self.nodes):
             raise self.wrong("nodes", "a number that divides the ranks of an MPI task")
         if self.ranks and self.num_gpus > 1 and self.num_gpus % 1:
@@ -200,24 +200,24 @@ class TaskDescription(Description, frozen=True, kw_only=True):
         if self.function is not None and not callable(self.function):
             raise self.wrong("function", "a callable")
         if (self.executable or self.mpi) and (self.args or self.kwargs):
-            raise self.wrong("args", "none with a program: put them behind its name")
+            raise self.wrong("args", "no arguments with a program: put them after its name")
         if not isinstance(self.args, Sequence) or isinstance(self.args, str | bytes):
             raise self.wrong("args", "a tuple or list")
         if self.pilot is not None and self.pilots:
-            raise self.wrong("pilots", "either pilot or pilots, not both")
+            raise self.wrong("pilots", "either pilot or pilots, but not both")
         msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
 
     def _check_circuit_alone(self) -> None:
         """What is for functions and programs must not be said with a circuit."""
         for field, (default, why) in _NOT_OF_CIRCUITS.items():
             if (given := getattr(self, field)) is not default and given != default:
-                raise self.wrong(field, f"none with a circuit{why}")
+                raise self.wrong(field, f"nothing with a circuit{why}")
 
     def _check_no_circuit(self) -> None:
         """What is said of a circuit must not be said without one."""
         for field, default in _OF_CIRCUITS.items():
             if (given := getattr(self, field)) is not default and given != default:
-                raise self.wrong(field, "only with a circuit")
+                raise self.wrong(field, "nothing without a circuit")
 
     def terms(self) -> Terms:
         """What the controller has to know to place it."""
@@ -239,22 +239,22 @@ class TaskDescription(Description, frozen=True, kw_only=True):
         )
 
     def _others(self) -> tuple[Option, ...]:
-        allowed = (
+        expected = (
             "a list of mappings with num_cpus, num_gpus, memory and slowness, such as [{'num_gpus': 1}]; "
             "not for MPI tasks, circuits and other kinds"
         )
         if not isinstance(self.alternatives, Sequence) or isinstance(self.alternatives, str):
-            raise self.wrong("alternatives", allowed)
+            raise self.wrong("alternatives", expected)
         if self.alternatives and (self.ranks or self.kind or self.circuit is not None):
-            raise self.wrong("alternatives", allowed)
+            raise self.wrong("alternatives", expected)
         others = []
         for one in self.alternatives:
             if not isinstance(one, Mapping) or not set(one) <= {"num_cpus", "num_gpus", "memory", "slowness"}:
-                raise self.wrong("alternatives", allowed)
+                raise self.wrong("alternatives", expected)
             given = dict(one)
             slowness = given.pop("slowness", 1.0)
             if isinstance(slowness, bool) or not isinstance(slowness, int | float) or not slowness > 0:
-                raise self.wrong("alternatives", f"{allowed}; slowness is a number above 0")
+                raise self.wrong("alternatives", f"{expected}; slowness is a number above 0")
             needs = TaskDescription(function=_others, **given)
             memory = needs.memory or 0
             assert isinstance(memory, int)

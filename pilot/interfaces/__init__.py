@@ -1,4 +1,4 @@
-"""The contracts of the plugins, one file for each kind: Launcher, JobEnvironment, Engine, QPU, Policy.
+"""The contracts, one file for each kind: of plugins (Launcher, JobEnvironment, Engine, QPU, Policy) and observers.
 
 A **launcher** gets a placeholder job, a **job environment** says what the processes of such a job can know about it, an
 **engine** runs workers inside it, a **QPU** runs circuits, a **policy** says which task is next and which pilot gets
@@ -11,15 +11,29 @@ from __future__ import annotations
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
 from pilot.interfaces.kinds import JointFunction, Kind, Offer, Part, Prepared, WorkFunction
 from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit
+from pilot.interfaces.observers import (
+    AttemptEnded,
+    EventsDropped,
+    Observer,
+    PilotChanged,
+    QPUChanged,
+    SessionEvent,
+    TaskChanged,
+    TaskEnded,
+    TaskEvent,
+    TaskSubmitted,
+)
 from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
 
 __all__ = [
     "QPU",
     "Allocation",
+    "AttemptEnded",
     "Candidate",
     "CircuitResult",
     "Engine",
+    "EventsDropped",
     "Job",
     "JobEnvironment",
     "JobState",
@@ -27,14 +41,22 @@ __all__ = [
     "Kind",
     "Launcher",
     "Misfit",
+    "Observer",
     "Offer",
     "OnExit",
     "Part",
+    "PilotChanged",
     "Policy",
     "Prepared",
+    "QPUChanged",
     "QPUTable",
     "QueuedTask",
     "Run",
+    "SessionEvent",
+    "TaskChanged",
+    "TaskEnded",
+    "TaskEvent",
+    "TaskSubmitted",
     "WorkFunction",
     "WorkerSpec",
 ]

@@ -175,11 +175,13 @@ class Agents:
             self._feed(events.AttemptsLost(pilot, *lost))
         elif isinstance(message, messages.TaskStarted):
             self._feed(events.TaskStarted(pilot, message.worker, message.task))
+            self._state.observers.started(message.task, pilot, message.worker)
         elif isinstance(message, messages.Hello):
             self._joined(agent, message)
         elif isinstance(message, messages.AgentReady):
             agent.hosts.update((node.name, node.host) for node in message.nodes)
             names = tuple(node.name for node in message.nodes)
+            self._state.observers.qpus_reported(self._state.pilots[pilot], message.qpus)
             update_pilot(self._state.pilots[pilot], message.client, names, tuple(message.qpus))
             ready = (message.nodes, message.batches, message.seconds_left, message.qpus)
             self._feed(events.PilotReady(pilot, *ready))
@@ -323,3 +325,4 @@ class Agents:
         body = messages.encode(messages.BatchBody(works, values))
         agent.link.send(head, [body, *(self._state.codes[digest] for digest in unknown)])
         agent.functions.update(unknown)
+        self._state.observers.sent(command.entries, command.pilot, now)

@@ -1,12 +1,11 @@
-"""The thread that calls the callbacks of finished tasks, so that a slow one keeps no other thread waiting."""
+"""The thread that calls users' callbacks, so that a slow one keeps no other thread waiting."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-
-from pilot.manager.handles import Task, call_back
+from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
@@ -15,18 +14,20 @@ CLOSE_SECONDS = 5.0
 
 
 class Callbacks:
-    """Tasks whose callbacks are to be called, in order."""
+    """What is to be called, in order."""
 
     def __init__(self) -> None:
-        self._tasks: deque[Task] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
         self._wake = threading.Semaphore(0)
         self._is_over = False
         self.thread = threading.Thread(target=self._run, name="pilot-callbacks", daemon=True)
 
-    def add(self, task: Task) -> None:
-        """Have the callbacks of a finished task called."""
-        self._tasks.append(task)
+    def add(self, call: Callable[[], object]) -> None:
+        """Have this called; here, when the thread has ended."""
+        self._calls.append(call)
         self._wake.release()
+        if self._is_over and not self.thread.is_alive():
+            self._call_next()
 
     def close(self) -> None:
         """Wait until those are called that were added; not in a callback."""
@@ -38,11 +39,14 @@ class Callbacks:
     def _run(self) -> None:
         while True:
             self._wake.acquire()
-            if not self._tasks:
+            if not self._calls:
                 if self._is_over:
                     return
                 continue
-            try:
-                call_back(self._tasks.popleft())
-            except BaseException:
-                log.exception("the callbacks of a task cannot be called")
+            self._call_next()
+
+    def _call_next(self) -> None:
+        try:
+            self._calls.popleft()()
+        except BaseException:
+            log.exception("a callback cannot be called")

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from functools import partial
 from threading import Condition, Lock
 from typing import Any, NamedTuple, Protocol
 
-from pilot.errors import ERRORS, DescriptionError, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout
+from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
+from pilot.manager.callbacks import Callbacks
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
@@ -85,6 +87,13 @@ class Keeper(Protocol):
 
     def value(self, outcome: Outcome) -> Value:
         """What the outcome of a task has, which may be in the journal only."""
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """The thread that calls what users give."""
+
+    def committed(self) -> Future[None]:
+        """Done when all that the manager's thread hears of before this is on disk. Callbacks must not block."""
 
     def add_nodes(self, pilot: str, count: int) -> None:
         """Ask for a further job of so many nodes."""
@@ -253,6 +262,24 @@ class Task(Future[Any]):
             return error
         return None
 
+    def committed(self) -> Future[None]:
+        """A future that is done when the *submission* of the task is on disk: from then on the task survives an end of
+        this process (`PilotManager.attach`). Does not block.
+
+        It says nothing of the task's result; `PilotManager.flush` waits for results, too. The future's result is None,
+        and it cannot be cancelled; its callbacks run in the same thread as a task's. While the disk is full it waits.
+        When the manager is closed first, and what it had could not be written, its exception is a `SessionError`.
+
+        Raises:
+            SessionError: the manager is closed.
+        """
+        committed: Future[None] = Future()
+        committed.set_running_or_notify_cancel()
+        keeper = self._keeper
+        # the journal's thread must not wait for what the user calls
+        keeper.committed().add_done_callback(lambda done: keeper.callbacks.add(partial(_follow, committed, done)))
+        return committed
+
     def __reduce__(self) -> Any:
         return payload.refer(self.id, self)
 
@@ -343,6 +370,14 @@ def wait_done(task: Task, timeout: float | None) -> None:
                 raise TimeoutError(f"task {task.id} ({task.name}) is {task.state.value} after {timeout} s")
 
 
+def _follow(future: Future[None], done: Future[None]) -> None:
+    """The future ends as the other one did."""
+    if error := done.exception():
+        future.set_exception(error)
+    else:
+        future.set_result(None)
+
+
 def entry_of(task: Task) -> TaskRecord:
     """What the controller knows of a task."""
     return task._entry
@@ -388,7 +423,5 @@ def tasks_of(method: str, given: Any) -> list[Task]:
     """
     tasks: list[Any] = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(task, Task) for task in tasks):
-        raise DescriptionError(
-            f"{method}: {given!r} was given; allowed: tasks, as a list or another iterable: [task] for one", given=given
-        )
+        raise invalid(method, given, "a list of tasks or another iterable; for one task [task]")
     return tasks

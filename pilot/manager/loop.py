@@ -28,7 +28,6 @@ from pilot.manager.journal import PilotChangeRow, PilotParentRow, PilotRow
 from pilot.manager.pilots import change_pilot, pilot_asked
 from pilot.manager.recovery import Restored, RestoredPilot
 from pilot.manager.state import SessionState
-from pilot.manager.status import Status, status_of
 from pilot.manager.tasks import TaskRecorder
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
@@ -134,10 +133,6 @@ class ManagerLoop:
         """Why a task is where it is."""
         return self._state.mailbox.ask(lambda: self._controller.explain(entry, self._clock()))
 
-    def status(self) -> Status:
-        """Tasks and pilots now."""
-        return self._state.mailbox.ask(lambda: status_of(self._state, self._controller))
-
     def close(self, timeout: float) -> None:
         """Cancel every task, tell every agent to end, see to it that they do, and end. Blocks."""
         closed = threading.Event()
@@ -167,7 +162,9 @@ class ManagerLoop:
         self._state.callbacks.close()
         mailbox.close()
         self._state.journal.close()
+        self._state.commits.close()
         self._server.close()
+        self._state.observers.close()
 
     # ---- an attached session (before `start`) -------------------------------------------------------------------
 
@@ -333,6 +330,7 @@ class ManagerLoop:
         if pilot in self._state.pilots:  # else it is a job of nodes that were added to one
             self._state.pilots[pilot].job = text
             self._state.mailbox.put(events.JobSeen(pilot, text))
+            self._state.mailbox.put(lambda: self._state.observers.pilot_changed(self._state.pilots[pilot]))
 
     def job_ended(self, pilot: str, mark: str, reason: str, how: JobState = JobState.ENDED) -> None:
         """A job has ended or cannot be started."""
@@ -416,6 +414,7 @@ class ManagerLoop:
         row = PilotChangeRow(command.pilot, state.value, command.reason, None, time.time(), int(command.change))
         self._state.journal.put(row)
         change_pilot(self._state.pilots[command.pilot], state, command.reason)
+        self._state.observers.pilot_changed(self._state.pilots[command.pilot])
         self._state.servable.clear()
         if state is PilotState.FAILED:
             log.error("pilot %s failed: %s", command.pilot, command.reason)

@@ -7,20 +7,18 @@ import logging
 import math
 import numbers
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import Policy
-from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_done
-from pilot.manager.loop import ManagerLoop
+from pilot.manager.handles import Task
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
-from pilot.resources import PLAIN, QPUInfo
+from pilot.manager.session import Session
+from pilot.resources import PLAIN
 from pilot.scheduling import events
 from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
@@ -36,7 +34,7 @@ CLOSE_SECONDS = 10.0
 WAIT_FOR_PILOT = 60.0
 
 
-class PilotManager:
+class PilotManager(Session):
     """Gets pilots, and sends tasks to the pilot that will finish them best.
 
     As a context manager it waits, at the end of the block, until all tasks are finished, then ends its pilots. When
@@ -122,33 +120,11 @@ class PilotManager:
     def _start(self, parts: Parts, progress: bool, temporary: bool) -> None:
         self._state, self._loop, self._requests, self._submitter, self._resubmission = parts
         self._temporary = temporary
-        self._progress = _progress(self._loop) if progress else None
+        self._progress = _progress(self) if progress else None
         self._loop.start()
-        if self._progress is not None:
-            self._progress.start()
         atexit.register(self.close)
 
     # ---- pilots -----------------------------------------------------------------------------------------------
-
-    @property
-    def session_dir(self) -> Path:
-        """The session's folder."""
-        return self._state.folder.path
-
-    @property
-    def pilots(self) -> list[Pilot]:
-        """Every pilot that was asked for, in that order."""
-        return list(self._state.pilots.values())
-
-    @property
-    def tasks(self) -> Mapping[int, Task]:
-        """Every task by id, in the order of submission; read only."""
-        return MappingProxyType(self._state.tasks)
-
-    @property
-    def qpus(self) -> dict[str, QPUInfo]:
-        """What the devices of the active pilots say of themselves, by name, as far as they have reported."""
-        return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
 
     def submit_pilot(self, description: PilotDescription | Mapping[str, Any]) -> Pilot:
         """Ask for a pilot. Does not wait for it: `Pilot.wait` does.
@@ -280,66 +256,6 @@ class PilotManager:
         """
         return self._resubmission.resubmit(tasks)
 
-    # ---- waiting and asking -----------------------------------------------------------------------------------
-
-    def wait_tasks(
-        self, tasks: Iterable[Task] | None = None, timeout: float | None = None
-    ) -> tuple[list[Task], list[Task]]:
-        """Block until the tasks are finished, however they end.
-
-        Args:
-            tasks: which; None: all of this manager's.
-            timeout: seconds to wait at most; None: for ever.
-
-        Returns:
-            The tasks that are done, and those that are not, each in the given order.
-
-        Raises:
-            DescriptionError: it is no list of tasks.
-        """
-        waited = list(self._state.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for task in waited:
-            try:
-                wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                break
-        done: list[Task] = []
-        not_done: list[Task] = []
-        for task in waited:
-            (done if task.done() else not_done).append(task)
-        return done, not_done
-
-    def get_results(self, tasks: Iterable[Task]) -> list[Any]:
-        """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
-        return [task.result() for task in tasks_of("get_results", tasks)]
-
-    def explain(self, task: Task | int) -> str:
-        """Why a task went where it went, or why it waits.
-
-        Raises:
-            KeyError: no task of this manager has this id.
-            DescriptionError: it is no task, or another manager's.
-            SessionError: this process was forked from the manager's.
-        """
-        self._state.check_process()
-        task = self._state.tasks[task] if isinstance(task, int) else task
-        if not isinstance(task, Task) or not is_kept_by(task, self._state):
-            raise DescriptionError(
-                f"explain: {task!r} was given; allowed: a task of this manager, or its id", given=task
-            )
-        return explain(task, self._loop.explain(entry_of(task)))
-
-    def write_events(self, path: str | os.PathLike[str]) -> None:
-        """Write the last events of the session, without arguments and results, to a file for the report of a fault.
-        After an error of the manager's own they are in ``events-1.msgpack`` in `session_dir`. Blocks.
-
-        Raises:
-            SessionError: it cannot be written.
-        """
-        self._state.check_process()
-        self._loop.write_events(Path(path))
-
     # ---- the end ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -392,15 +308,11 @@ def _check_wait(seconds: float | None) -> float | None:
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 <= seconds < math.inf:
-        raise DescriptionError(
-            f"wait_for_pilot: {seconds!r} was given; allowed: a number of seconds from 0 on, or None to wait for ever",
-            field="wait_for_pilot",
-            given=seconds,
-        )
+        raise invalid("wait_for_pilot", seconds, "a number of seconds from 0 on, or None to wait for ever")
     return float(seconds)
 
 
-def _progress(loop: ManagerLoop) -> Progress:
-    from pilot.manager.progress import Progress  # brings rich: a fifth of the library's import time
+def _progress(session: Session) -> Progress:
+    from pilot.manager.progress import Progress  # brings rich: a fifth of the library's
 
-    return Progress(loop.status)
+    return Progress(session)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,31 +12,32 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pilot.manager.status import PilotStatus, Status
+from pilot.interfaces import SessionEvent, TaskChanged, TaskEnded, TaskSubmitted
+from pilot.manager.pilots import Pilot
+from pilot.manager.session import Session
+from pilot.states import PilotState
 
 _SECONDS = 0.25
 
 
 class Progress:
-    """A live display; quiet when the output is no terminal."""
+    """A live display of a session, from now until `stop`; nothing when the output is no terminal."""
 
-    def __init__(self, status: Callable[[], Status]) -> None:
-        """Make it.
-
-        Args:
-            status: asked four times a second, from the display's own thread.
-        """
-        self._status = status
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._console = Console(stderr=True)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pilot-progress", daemon=True)
         self._began = time.monotonic()
         self._last = (self._began, 0)
         self._rate = 0.0
-
-    def start(self) -> None:
-        """Show it from now on."""
+        tasks = list(session.tasks.values())
+        self._tasks, self._finished = len(tasks), sum(task.done() for task in tasks)
+        #: Pilot id → tasks that ended there. Task → pilot id, of tasks that were sent and have not ended.
+        self._ended: Counter[str] = Counter()
+        self._sent: dict[int, str] = {}
         if self._console.is_terminal:
+            session.subscribe(self._happened, kinds=(TaskSubmitted, TaskChanged, TaskEnded))
             self._thread.start()
 
     def stop(self) -> None:
@@ -45,6 +46,17 @@ class Progress:
         if self._thread.is_alive():
             self._thread.join()
 
+    def _happened(self, event: SessionEvent) -> None:
+        if isinstance(event, TaskSubmitted):
+            self._tasks += 1
+        elif isinstance(event, TaskChanged):
+            self._sent[event.task] = event.pilot
+        elif isinstance(event, TaskEnded):
+            self._finished += 1
+            self._sent.pop(event.task, None)
+            if event.pilot is not None:
+                self._ended[event.pilot] += 1
+
     def _run(self) -> None:
         with Live(self._show(), console=self._console, auto_refresh=False) as live:
             while not self._over.wait(_SECONDS):
@@ -52,8 +64,7 @@ class Progress:
             live.update(self._show(), refresh=True)
 
     def _show(self) -> RenderableType:
-        status = self._status()
-        total, finished = status.tasks, status.finished
+        total, finished = self._tasks, self._finished
         now = time.monotonic()
         then, before = self._last
         if now - then >= 1.0 or not before:
@@ -63,12 +74,19 @@ class Progress:
         text = Text(f" {finished}/{total} tasks  {self._rate:,.0f}/s  {now - self._began:.0f} s")
         line = Table.grid()
         line.add_row(bar, text)
-        return Group(line, _pilots(status.pilots))
+        return Group(line, self._pilots())
+
+    def _pilots(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        sent = Counter(self._sent.copy().values())
+        for pilot in self._session.pilots:
+            done, has = f"{self._ended[pilot.id]} done", f"{sent[pilot.id]} sent"
+            table.add_row(f"  {pilot.name}", pilot.description.engine, pilot.state.value, done, has, _note(pilot))
+        return table
 
 
-def _pilots(pilots: list[PilotStatus]) -> RenderableType:
-    table = Table.grid(padding=(0, 2))
-    for one in pilots:
-        done, sent = f"{one.finished} done", f"{one.sent} sent"
-        table.add_row(f"  {one.name}", one.engine, one.state.value, done, sent, one.note)
-    return table
+def _note(pilot: Pilot) -> str:
+    """Why it is not active: what the resource manager says of its job, or why it failed."""
+    if pilot.state is PilotState.FAILED:
+        return pilot.reason
+    return pilot.job if pilot.state in (PilotState.NEW, PilotState.QUEUED) else ""

@@ -7,16 +7,20 @@ import logging
 import os
 import threading
 import weakref
+from concurrent.futures import Future
+from functools import partial
 
 import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
 from pilot.manager.callbacks import Callbacks
-from pilot.manager.handles import Failed, Task, entry_of, outcome_of, settle
+from pilot.manager.commits import Commits
+from pilot.manager.handles import Failed, Task, call_back, entry_of, outcome_of, settle
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import Journal, PilotRow, Recorded, WorkerRow
 from pilot.manager.mailbox import Mailbox
+from pilot.manager.observers import Observers
 from pilot.manager.pilots import Pilot, Scaler, change_pilot
 from pilot.manager.recovery import Restored
 from pilot.resources import Terms
@@ -61,7 +65,9 @@ class SessionState:
         self.jobs = jobs
         self.spool = Spool(folder.spool)
         self.mailbox = Mailbox()
+        self.commits = Commits(journal)
         self.callbacks = Callbacks()
+        self.observers = Observers()
         self.lock = threading.Lock()
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
@@ -73,8 +79,6 @@ class SessionState:
         self.workers: dict[str, WorkerRow] = {}
         #: Terms that some pilot can serve, as far as is known; emptied whenever that may have changed.
         self.servable: set[Terms] = set()
-        #: How many tasks have ended since the manager was made or attached.
-        self.finished = 0
         self.task_ids = itertools.count(1)
         self.pilot_ids = itertools.count(1)
         self.is_closed = False
@@ -154,6 +158,13 @@ class SessionState:
             stderr=stderr or "",
         )
 
+    def committed(self) -> Future[None]:
+        """Done when all that the manager's thread hears of before this is on disk. Callbacks must not block."""
+        self.check_open()
+        commit = self.commits.new()
+        self.mailbox.put(partial(self.commits.mark, commit))
+        return commit
+
     def add_nodes(self, pilot: str, count: int) -> None:
         """Ask for a further job of so many nodes, which join this pilot. Does not block."""
         self.check_open()
@@ -198,16 +209,18 @@ class SessionState:
         for entry in self.mailbox.take_late_tasks():
             entry.state = TaskState.CANCELLED
             self.spool.discard(entry.payload)  # it is in no journal
-            self.end_task(entry, Outcome(entry.id, CANCELLED, 0.0, 0.0), None)
+            outcome = Outcome(entry.id, CANCELLED, 0.0, 0.0)
+            self.end_task(entry, outcome, None)
+            self.observers.submitted([entry])
+            self.observers.ended([(entry, outcome)])
 
     def end_task(self, entry: TaskRecord, outcome: Outcome | None, failed: Failed | None) -> None:
         """A task has ended. Whatever goes wrong here concerns no other task."""
         entry.payload = None  # its file stays: a task that has failed may be submitted again
-        self.finished += 1
         try:
             task = self.tasks[entry.id]
             if settle(task, outcome, failed):
-                self.callbacks.add(task)
+                self.callbacks.add(partial(call_back, task))
         except Exception:
             log.exception("the end of task %d cannot be announced", entry.id)
 
@@ -220,6 +233,7 @@ class SessionState:
             self.codes[function.digest] = code
         self.workers = restored.workers
         self.pilot_ids = itertools.count(len(restored.pilots) + 1)
+        self.observers.first_task = restored.last_task + 1
         self.task_ids = itertools.count(restored.last_task + 1)
         self.jobs.numbers = itertools.count(restored.last_job + 1)
         for pilot in restored.pilots:

@@ -16,7 +16,7 @@ import msgspec
 
 from pilot import registry
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, NoPilotError
+from pilot.errors import DescriptionError, NoPilotError, invalid
 from pilot.interfaces import Kind, Offer, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
 from pilot.manager.journal import FunctionRow
@@ -188,7 +188,7 @@ class Submitter:
                 constant = self._constants[work] = self._register(work, payload.dump_function(work))
             return constant
         if not callable(work):
-            raise DescriptionError(f"a callable or a TaskDescription is wanted, {work!r} was given", given=work)
+            raise invalid("submit_task", work, "a callable or a TaskDescription")
         snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
         function = self._register(work, payload.dump_function(work))
         if snapshot is not None:

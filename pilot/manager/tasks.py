@@ -47,6 +47,7 @@ class TaskRecorder:
     def take(self, entries: list[TaskRecord]) -> list[TaskRecord]:
         """Record new tasks. Those that depend on a task that has failed end here; the others are returned."""
         self._record(entries)
+        self._state.observers.submitted(entries)
         new: list[TaskRecord] = []
         failed: list[events.Link] = []
         for entry in entries:
@@ -99,6 +100,7 @@ class TaskRecorder:
                 )
             )
         self._journal.extend(rows)
+        self._state.observers.ended(command.pairs)
         for value in spent:  # not before the result is safe: until then the task may have to run again
             self._journal.mark(partial(self._state.spool.discard, value))
 
@@ -111,6 +113,7 @@ class TaskRecorder:
         for entry in entries:
             self._state.end_task(entry, None, failed)
         self._journal.extend([_failed_row(entry, failed) for entry in entries])
+        self._state.observers.ended([(entry, None) for entry in entries])
 
     def fail_dependents(self, command: events.FailDependents) -> None:
         """End tasks with those that they depend on."""
@@ -121,6 +124,7 @@ class TaskRecorder:
     def _record_dependents(self, failed: Sequence[events.Link]) -> None:
         log.warning("%d task(s) failed with what they depend on: %s", len(failed), failed[0].reason)
         self._journal.extend([_failed_row(link.entry, _failed(link)) for link in failed])
+        self._state.observers.ended([(link.entry, None) for link in failed])
 
     def record_attempt(self, command: events.RecordAttempt) -> None:
         """An attempt did not count."""
@@ -135,6 +139,7 @@ class TaskRecorder:
             batch=command.batch,
         )
         entry.attempts = (*entry.attempts, attempt)
+        self._state.observers.attempt_ended(entry, attempt)
         self._journal.put(
             AttemptRow(
                 entry.id,

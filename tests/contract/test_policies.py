@@ -226,7 +226,7 @@ UNKNOWN: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no class in it": ("pilot.scheduling.policies:Nothing", {}, "cannot be loaded: AttributeError"),
     "no policy": ("pilot.scheduling.queue:TaskQueue", {"wait_for_pilot": 0}, "is no pilot.interfaces.Policy"),
     "settings": ("balanced", {"speed": 3}, "cannot be made with the settings {'speed': 3}: TypeError"),
-    "a class": (ShortestFirst, {}, "an object of a Policy is wanted"),
+    "a class": (ShortestFirst, {}, "is not valid; expected the name of a policy"),
 }
 
 

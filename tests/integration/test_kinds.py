@@ -23,7 +23,7 @@ def test_fields_of_kinds() -> None:
     assert (described.shots, described.args) == (5, (1,))
     with pytest.raises(DescriptionError, match="exactly one of function"):
         TaskDescription(kind="bundle", function=len, circuit="OPENQASM 2.0;")
-    with pytest.raises(DescriptionError, match="none with a circuit"):
+    with pytest.raises(DescriptionError, match="nothing with a circuit"):
         TaskDescription(kind="circuit", circuit="OPENQASM 2.0;", args=(1,))
     with pytest.raises(DescriptionError, match="not for MPI tasks, circuits and other kinds"):
         TaskDescription(kind="bundle", alternatives=[{"num_gpus": 1}]).terms()

@@ -69,7 +69,7 @@ def test_no_table_at_all(profile) -> None:  # type: ignore[no-untyped-def]
         ("walltime = 60\n", "cpu", "no table 'cpu'; it has no table"),
         ("[cpu]\ncores = 4\n", "cpu", r"site.toml, table \[cpu\]: PilotDescription has no field 'cores'"),
         ("[cpu]\nwalltime = -1\n", "cpu", r"site.toml, table \[cpu\]: PilotDescription.walltime"),
-        ("cores_per_node = 0\n", None, r"site.toml: PilotDescription.cores_per_node: 0 was given"),
+        ("cores_per_node = 0\n", None, r"site.toml: PilotDescription.cores_per_node: 0 is not valid"),
         ("[cpu]\nqueue = cpu\n", "cpu", r"site.toml is no TOML: .*line 2"),
         ("[cpu]\n[cpu]\n", "cpu", r"site.toml is no TOML: .*line 2"),
     ],

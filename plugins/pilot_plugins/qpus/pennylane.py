@@ -51,7 +51,7 @@ class PennylaneQPU(QPU):
         self.options = {key: _literal(value) for key, value in pairs}
         wires = self.options.pop("wires", None)
         if not (wires is None or (type(wires) is int and wires > 0)):
-            refuse(name, f"the option wires={wires!r} is not allowed: give a whole number, at least 1")
+            refuse(name, f"the option wires={wires!r} is not valid; expected a whole number, at least 1")
         self.wires: int | None = wires
         self._devices: dict[int, Any] = {}
         self._compile: Any = None
@@ -175,7 +175,7 @@ class PennylaneQPU(QPU):
         try:
             device = qml.device(self.device_name, wires=count, **options)
         except TypeError as error:
-            refuse(self.name, f"an option is not allowed: {error}")
+            refuse(self.name, f"an option is not valid: {error}")
         except Exception as error:
             known = "" if "does not exist" not in str(error) else "; install its plugin where the pilot runs"
             raise QPUError(f"{self.name}: {error}{known}", qpu=self.name) from error

@@ -1,0 +1,177 @@
+"""`Session`: what is in a session, for whoever has it open. Read next: ``manager.py``, which puts something into it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pilot.errors import DescriptionError
+from pilot.interfaces import Observer, SessionEvent
+from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_done
+from pilot.manager.loop import ManagerLoop
+from pilot.manager.observers import KINDS, MOST_WAITING, Subscription
+from pilot.manager.pilots import Pilot
+from pilot.manager.state import SessionState
+from pilot.resources import QPUInfo
+from pilot.states import PilotState
+
+
+class Session:
+    """Pilots and tasks of an open session: to be looked at, waited for, observed and forgotten.
+
+    All methods may be called from any thread.
+    """
+
+    _state: SessionState
+    _loop: ManagerLoop
+
+    # ---- what there is ----------------------------------------------------------------------------------------
+
+    @property
+    def session_dir(self) -> Path:
+        """The session's folder."""
+        return self._state.folder.path
+
+    @property
+    def pilots(self) -> list[Pilot]:
+        """Every pilot that was asked for, in that order."""
+        return list(self._state.pilots.values())
+
+    @property
+    def tasks(self) -> Mapping[int, Task]:
+        """Every task by id, in the order of submission; read only."""
+        return MappingProxyType(self._state.tasks)
+
+    @property
+    def qpus(self) -> dict[str, QPUInfo]:
+        """What the devices of the active pilots say of themselves, by name, as far as they have reported."""
+        return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
+
+    # ---- waiting and asking -----------------------------------------------------------------------------------
+
+    def wait_tasks(
+        self, tasks: Iterable[Task] | None = None, timeout: float | None = None
+    ) -> tuple[list[Task], list[Task]]:
+        """Block until the tasks are finished, however they end.
+
+        Args:
+            tasks: which; None: all of this manager's.
+            timeout: seconds to wait at most; None: for ever.
+
+        Returns:
+            The tasks that are done, and those that are not, each in the given order.
+
+        Raises:
+            DescriptionError: it is no list of tasks.
+        """
+        waited = list(self._state.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for task in waited:
+            try:
+                wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                break
+        done: list[Task] = []
+        not_done: list[Task] = []
+        for task in waited:
+            (done if task.done() else not_done).append(task)
+        return done, not_done
+
+    def get_results(self, tasks: Iterable[Task]) -> list[Any]:
+        """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
+        return [task.result() for task in tasks_of("get_results", tasks)]
+
+    def explain(self, task: Task | int) -> str:
+        """Why a task went where it went, or why it waits.
+
+        Raises:
+            KeyError: no task of this manager has this id.
+            DescriptionError: it is no task, or another manager's.
+            SessionError: this process was forked from the manager's.
+        """
+        self._state.check_process()
+        task = self._state.tasks[task] if isinstance(task, int) else task
+        if not isinstance(task, Task) or not is_kept_by(task, self._state):
+            raise DescriptionError(
+                f"explain: {task!r} was given; allowed: a task of this manager, or its id", given=task
+            )
+        return explain(task, self._loop.explain(entry_of(task)))
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Block until all that has happened until now is on disk: what was submitted, and the results of tasks that are
+        done. An end of this process loses none of it (see `PilotManager.attach`).
+
+        Args:
+            timeout: seconds to wait at most; None: for ever, as when the disk is full.
+
+        Raises:
+            TimeoutError: it is not on disk within that time.
+            SessionError: the manager is closed, or was before all was on disk.
+        """
+        self._state.committed().result(timeout)
+
+    # ---- observing --------------------------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        observer: Observer,
+        *,
+        kinds: Iterable[type[SessionEvent]] | None = None,
+        tasks: Iterable[Task] | None = None,
+        limit: int = MOST_WAITING,
+    ) -> Subscription:
+        """Have an observer told, from now on, what happens to tasks, attempts, pilots and QPUs. Does not block.
+
+        `pilot.interfaces.Observer` says in which thread and order, and what becomes of errors.
+
+        Args:
+            observer: a callable; it gets one event at a time.
+            kinds: classes of events, of `pilot.interfaces`: ``[TaskEnded, PilotChanged]``, say. None: all.
+            tasks: of events about tasks only those about these; None: about all.
+            limit: events that wait for the observer at most. What comes then is left out, and counted in
+                `Subscription.dropped`; an `EventsDropped` says so.
+
+        Raises:
+            DescriptionError: an argument that is not allowed.
+            SessionError: the manager is closed.
+        """
+        self._state.check_open()
+        if not callable(observer):
+            raise DescriptionError(f"subscribe: {observer!r} was given; allowed: a callable", given=observer)
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 2:
+            raise DescriptionError(f"limit: {limit!r} was given; allowed: a number of events from 2 on", given=limit)
+        wanted = KINDS if kinds is None else frozenset(kinds)
+        if unknown := wanted - KINDS:
+            known = ", ".join(sorted(kind.__name__ for kind in KINDS))
+            raise DescriptionError(f"kinds: {sorted(map(repr, unknown))} were given; allowed: {known}", field="kinds")
+        ids = None if tasks is None else frozenset(task.id for task in tasks_of("subscribe", tasks))
+        subscription = Subscription(observer, wanted, ids, limit)
+        self._state.observers.add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Tell an observer nothing more.
+
+        What has happened until now it is still told: blocks until then, 5 s at most; not when the observer calls it.
+        Nothing happens the second time.
+        """
+        self._state.check_process()
+        # in the manager's thread: it has told of all that this thread knows of then
+        self._state.mailbox.ask(lambda: self._state.observers.remove(subscription))
+        subscription.close()
+
+    # ---- faults -----------------------------------------------------------------------------------------------
+
+    def write_events(self, path: str | os.PathLike[str]) -> None:
+        """Write the last events of the session, without arguments and results, to a file for the report of a fault.
+        After an error of the manager's own they are in ``events-1.msgpack`` in `session_dir`. Blocks.
+
+        Raises:
+            SessionError: it cannot be written.
+        """
+        self._state.check_process()
+        self._loop.write_events(Path(path))

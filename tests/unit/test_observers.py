@@ -1,0 +1,208 @@
+"""Subscriptions without a session: what is told, left out and logged. And futures for what is on disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pilot.testing.journal import MemoryJournal
+
+from pilot.errors import SessionError
+from pilot.interfaces import (
+    AttemptEnded,
+    EventsDropped,
+    Observer,
+    PilotChanged,
+    SessionEvent,
+    TaskChanged,
+    TaskEnded,
+    TaskSubmitted,
+)
+from pilot.manager.commits import Commits
+from pilot.manager.observers import KINDS, MOST_WAITING, Observers, Subscription
+from pilot.resources import PLAIN
+from pilot.results import OK, Attempt, Outcome
+from pilot.scheduling.records import FunctionRecord, TaskRecord
+from pilot.states import TaskState
+
+Subscribe = Callable[..., Subscription]
+
+
+@pytest.fixture
+def observers() -> Iterator[Observers]:
+    one = Observers()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def subscribe(observers: Observers) -> Subscribe:
+    def subscribe(
+        observer: Observer, *kinds: type[SessionEvent], tasks: set[int] | None = None, limit: int = MOST_WAITING
+    ) -> Subscription:
+        subscription = Subscription(observer, frozenset(kinds) or KINDS, tasks, limit)
+        observers.add(subscription)
+        return subscription
+
+    return subscribe
+
+
+def record(id: int) -> TaskRecord:
+    return TaskRecord(id, FunctionRecord(1, "d", "work"), None, PLAIN, None, 100.0 + id)
+
+
+def test_the_life_of_a_task_in_order(observers: Observers, subscribe: Subscribe) -> None:
+    seen: list[SessionEvent] = []
+    subscribe(seen.append)
+    task = record(1)
+    observers.submitted([task])
+    task.pilot, task.worker = "pilot-1", "w"
+    observers.sent([task], "pilot-1", 102.0)
+    observers.started(1, "pilot-1", "w")
+    lost = Attempt(number=1, pilot="one", worker="w", reason="it raised", ended=103.0)
+    task.attempts = (lost,)
+    observers.attempt_ended(task, lost)
+    task.state = TaskState.DONE
+    observers.ended([(task, Outcome(1, OK, 104.0, 0.5))])
+    observers.close()
+    assert [type(event) for event in seen] == [TaskSubmitted, TaskChanged, TaskChanged, AttemptEnded, TaskEnded]
+    submitted, sent, started, attempt, ended = seen
+    assert submitted == TaskSubmitted(101.0, 1, "work")
+    assert sent == TaskChanged(102.0, 1, TaskState.BOUND, "pilot-1")
+    assert isinstance(started, TaskChanged) and (started.state, started.worker) == (TaskState.RUNNING, "w")
+    assert attempt == AttemptEnded(103.0, 1, 1, "pilot-1", "w", "it raised")
+    expected = TaskEnded(ended.time, 1, "work", TaskState.DONE, "pilot-1", "w", 101.0, 104.0, 0.5, 1)
+    assert ended == expected
+
+
+def test_a_task_without_an_outcome_did_not_run(observers: Observers, subscribe: Subscribe) -> None:
+    seen: list[Any] = []
+    subscribe(seen.append)
+    task = record(1)
+    task.state = TaskState.FAILED
+    observers.ended([(task, None)])
+    observers.close()
+    assert (seen[0].state, seen[0].pilot, seen[0].started, seen[0].seconds) == (TaskState.FAILED, None, None, None)
+
+
+def test_only_the_wanted_kinds_and_tasks(observers: Observers, subscribe: Subscribe) -> None:
+    ends: list[Any] = []
+    some: list[Any] = []
+    subscribe(ends.append, TaskEnded)
+    subscribe(some.append, TaskSubmitted, TaskEnded, tasks={2})
+    tasks = [record(id) for id in (1, 2, 3)]
+    observers.submitted(tasks)
+    observers.ended([(task, Outcome(task.id, OK, 1.0, 1.0)) for task in tasks])
+    observers.close()
+    assert [event.task for event in ends] == [1, 2, 3]
+    assert [(type(event), event.task) for event in some] == [(TaskSubmitted, 2), (TaskEnded, 2)]
+
+
+def test_tasks_of_before_an_attach_are_not_new(observers: Observers, subscribe: Subscribe) -> None:
+    seen: list[Any] = []
+    subscribe(seen.append)
+    observers.first_task = 3
+    observers.submitted([record(2), record(3)])
+    observers.close()
+    assert [event.task for event in seen] == [3]
+
+
+def test_nothing_is_made_that_nobody_wants(observers: Observers, subscribe: Subscribe) -> None:
+    subscribe(print, PilotChanged)
+    observers.submitted([None])  # type: ignore[list-item] # not looked at
+    observers.ended([None])  # type: ignore[list-item]
+
+
+def test_a_full_queue_says_where_how_many_are_missing(observers: Observers, subscribe: Subscribe) -> None:
+    inside, gate = threading.Event(), threading.Event()
+    seen: list[Any] = []
+
+    def slow(event: SessionEvent) -> None:
+        seen.append(event)
+        inside.set()
+        gate.wait(60)
+
+    subscription = subscribe(slow, limit=4)
+    observers.submitted([record(1)])
+    assert inside.wait(60)
+    observers.submitted([record(id) for id in range(2, 10)])  # three of them, and there is room for one event
+    assert subscription.dropped == 5
+    gate.set()
+    for _ in range(600):
+        if len(seen) == 4:
+            break
+        threading.Event().wait(0.05)
+    observers.submitted([record(10)])
+    observers.close()
+    assert [event.task for event in seen if not isinstance(event, EventsDropped)] == [1, 2, 3, 4, 10]
+    assert isinstance(seen[4], EventsDropped) and seen[4].count == 5
+
+
+def test_what_is_missing_at_the_end_is_told_there(observers: Observers, subscribe: Subscribe) -> None:
+    seen: list[Any] = []
+    subscribe(seen.append, limit=2)
+    observers.submitted([record(id) for id in range(1, 6)])
+    observers.close()
+    assert len(seen) == 2 and seen[-1].count == 4
+
+
+def test_what_an_observer_raises_is_logged_once(
+    observers: Observers, subscribe: Subscribe, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+
+    def fail(event: SessionEvent) -> None:
+        seen.append(event)
+        raise SystemExit("no")
+
+    subscribe(fail)
+    observers.submitted([record(1), record(2)])
+    observers.close()
+    assert len(seen) == 2
+    assert [entry.message.partition(" at ")[0] for entry in caplog.records] == ["an observer failed"]
+
+
+def test_after_the_end_nothing_is_told(observers: Observers, subscribe: Subscribe) -> None:
+    seen: list[Any] = []
+    subscription = subscribe(seen.append)
+    observers.submitted([record(1)])
+    observers.remove(subscription)
+    subscription.close()
+    observers.submitted([record(2)])
+    assert [event.task for event in seen] == [1]
+    subscription.close()
+
+
+# ---- what is on disk --------------------------------------------------------------------------------------------
+
+
+class Paused(MemoryJournal):
+    """Commits nothing."""
+
+    def mark(self, mark: Any) -> None:
+        self.marks = [*getattr(self, "marks", []), mark]
+
+
+def test_a_commit_is_done_with_its_mark() -> None:
+    journal = Paused()
+    commits = Commits(journal)
+    commit = commits.new()
+    commits.mark(commit)
+    assert not commit.done() and not commit.cancel()
+    journal.marks[0]()
+    assert commit.result(0) is None
+
+
+def test_a_commit_that_is_open_at_the_end_fails() -> None:
+    journal = Paused()
+    commits = Commits(journal)
+    commit = commits.new()
+    commits.mark(commit)
+    commits.close()
+    late = commits.new()
+    journal.marks[0]()  # too late
+    for one in (commit, late):
+        with pytest.raises(SessionError, match="closed before the journal in memory could be written"):
+            one.result(0)
