@@ -13,6 +13,7 @@ The suites need pytest (``pip install 'quantum-pilot[testing]'``); the other nam
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,8 @@ def __getattr__(name: str) -> Any:
         import pytest
 
         module = f"{__name__}.{_SUITES[name]}"
-        pytest.register_assert_rewrite(module)  # what an assertion compared is shown, as in a test file
+        if module not in sys.modules:
+            pytest.register_assert_rewrite(module)  # what an assertion compared is shown, as in a test file
     elif name in _OTHERS:
         module = f"{__name__}.{_OTHERS[name]}"
     else:

@@ -93,7 +93,7 @@ def play(world: World, dice: random.Random) -> None:
                 world.finish(tasks[: dice.randint(1, len(tasks))], dice.random())
         else:
             world.tick(1.0)
-    for _ in range(10_000):
+    for _ in range(1000):
         if not any(world.batches.values()) and all(world.settled[id] for id in world.tasks):
             break
         world.tick(20.0)
