@@ -10,16 +10,26 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
 from threading import Condition, Lock
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
 from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
 from pilot.manager.callbacks import Callbacks
+from pilot.publishing import publish
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 from pilot.wire import payload
 from pilot.wire.exceptions import text_of
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any)  # `Task` alone is `Task[Any]`
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +112,7 @@ class Keeper(Protocol):
         """Wait, for some seconds at most, until the pilot's job is gone."""
 
 
-class Task(Future[Any]):
+class Task(Future[R], Generic[R]):
     """One submitted task: a `concurrent.futures.Future` that knows where it is.
 
     ``result()`` unpickles anew at each call, in the calling thread. Callbacks run in a thread of the manager's that
@@ -128,8 +138,7 @@ class Task(Future[Any]):
         self._outcome: Outcome | None = None
         self._error: Failed | None = None
 
-    @property
-    def _condition(self) -> Condition:  # type: ignore[override]
+    def _get_condition(self) -> Condition:
         if self._state in (PENDING, RUNNING):
             self._keeper.check_process()  # for `concurrent.futures.wait` and the like, which would wait for ever
         if self._made_condition is None:
@@ -137,17 +146,20 @@ class Task(Future[Any]):
                 self._made_condition = self._made_condition or Condition()
         return self._made_condition
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override] # who asks holds the condition
+    def _get_waiters(self) -> list[Any]:  # who asks holds the condition
         if self._made_waiters is None:
             self._made_waiters = []
         return self._made_waiters
 
-    @property
-    def _done_callbacks(self) -> list[Any]:
+    def _get_callbacks(self) -> list[Any]:
         if self._made_callbacks is None:
             self._made_callbacks = []
         return self._made_callbacks
+
+    # typed as the attributes that they are of a Future, else type checkers let `as_completed` take no tasks
+    _condition: Condition = property(_get_condition)  # type: ignore[assignment]
+    _waiters: list[Any] = property(_get_waiters)  # type: ignore[assignment]
+    _done_callbacks: list[Any] = property(_get_callbacks)  # type: ignore[assignment]
 
     # ---- what the user asks -----------------------------------------------------------------------------------
 
@@ -198,7 +210,7 @@ class Task(Future[Any]):
             wait_done(self, None)
         return self.cancelled()
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> R:
         """Its result; blocks until there is one.
 
         Args:
@@ -216,7 +228,8 @@ class Task(Future[Any]):
         """
         wait_done(self, timeout)
         if self._state == FINISHED and self._outcome is not None and self._outcome.status == OK:
-            return self._load(self._outcome)
+            result: R = self._load(self._outcome)
+            return result
         error = self.exception()
         assert error is not None
         try:
@@ -324,6 +337,9 @@ class Task(Future[Any]):
         return payload.load_exception(value, where, where, *notes, task=self.id)
 
 
+publish(Task)
+
+
 # ---- what the manager does with a task ------------------------------------------------------------------------
 
 
@@ -415,7 +431,7 @@ def is_kept_by(task: Task, keeper: Keeper) -> bool:
     return task._keeper is keeper
 
 
-def tasks_of(method: str, given: Any) -> list[Task]:
+def tasks_of(method: str, given: Iterable[Task[R]]) -> list[Task[R]]:
     """The list of tasks that a method was given.
 
     Raises:

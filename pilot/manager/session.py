@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TypeVar
 
 from pilot.errors import DescriptionError
 from pilot.interfaces import Observer, SessionEvent
@@ -18,6 +18,8 @@ from pilot.manager.pilots import Pilot
 from pilot.manager.state import SessionState
 from pilot.resources import QPUInfo
 from pilot.states import PilotState
+
+R = TypeVar("R")
 
 
 class Session:
@@ -54,8 +56,8 @@ class Session:
     # ---- waiting and asking -----------------------------------------------------------------------------------
 
     def wait_tasks(
-        self, tasks: Iterable[Task] | None = None, timeout: float | None = None
-    ) -> tuple[list[Task], list[Task]]:
+        self, tasks: Iterable[Task[R]] | None = None, timeout: float | None = None
+    ) -> tuple[list[Task[R]], list[Task[R]]]:
         """Block until the tasks are finished, however they end.
 
         Args:
@@ -75,13 +77,13 @@ class Session:
                 wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 break
-        done: list[Task] = []
-        not_done: list[Task] = []
+        done: list[Task[R]] = []
+        not_done: list[Task[R]] = []
         for task in waited:
             (done if task.done() else not_done).append(task)
         return done, not_done
 
-    def get_results(self, tasks: Iterable[Task]) -> list[Any]:
+    def get_results(self, tasks: Iterable[Task[R]]) -> list[R]:
         """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
         return [task.result() for task in tasks_of("get_results", tasks)]
 

@@ -166,6 +166,10 @@ class Submitter:
         if left := [part.id for part in whole.parts if not part.done()]:
             self._state.post(events.CancelAsked(left))
 
+    def cancel(self, tasks: Sequence[Task]) -> None:
+        """Cancel tasks, and their parts. Does not block."""
+        self._state.post(events.CancelAsked([one.id for task in tasks for one in (*task.parts, task)]))
+
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
         spool = self._state.spool
         with payload.collecting() as found:

@@ -221,10 +221,10 @@ def test_a_policy_by_name_by_class_and_as_an_object() -> None:
 
 #: id: (what was given, settings, words of the error)
 UNKNOWN: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "a name": ("balancd", {}, "no policy is called 'balancd' .did you mean 'balanced'"),
+    "a name": ("balancd", {}, "no policy 'balancd' .did you mean 'balanced'"),
     "a module": ("no.such:Policy", {}, "the policy 'no.such:Policy' cannot be loaded: ModuleNotFoundError"),
     "no class in it": ("pilot.scheduling.policies:Nothing", {}, "cannot be loaded: AttributeError"),
-    "no policy": ("pilot.scheduling.queue:TaskQueue", {"wait_for_pilot": 0}, "is no pilot.interfaces.Policy"),
+    "no policy": ("pilot.scheduling.queue:TaskQueue", {"wait_for_pilot": 0}, "is not a pilot.interfaces.Policy"),
     "settings": ("balanced", {"speed": 3}, "cannot be made with the settings {'speed': 3}: TypeError"),
     "a class": (ShortestFirst, {}, "is not valid; expected the name of a policy"),
 }
@@ -237,7 +237,7 @@ def test_no_such_policy(given: Any, settings: dict[str, Any], words: str) -> Non
 
 
 def test_a_manager_with_a_policy_of_ones_own() -> None:
-    with pytest.raises(PluginError, match="no policy is called"):
+    with pytest.raises(PluginError, match="no policy"):
         PilotManager(policy="balancd")
     with PilotManager(policy=bad("choose raises")) as manager:
         manager.submit_pilot(PilotDescription(cores_per_node=1))

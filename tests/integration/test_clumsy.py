@@ -160,8 +160,8 @@ def test_an_engine_that_cannot_be_imported_fails_the_pilot_with_the_cause(manage
     ("wanted", "words"),
     [
         ({"engine": "proces"}, "did you mean 'process'"),
-        ({"engine": "spark"}, "there are: .*dask.*process.*ray"),
-        ({"resource": "cloud://"}, "no launcher is called 'cloud'.*local"),
+        ({"engine": "spark"}, "known: .*dask.*process.*ray"),
+        ({"resource": "cloud://"}, "no launcher 'cloud'.*local"),
     ],
 )
 def test_an_unknown_plugin_is_named_with_those_that_there_are(

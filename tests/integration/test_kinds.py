@@ -13,7 +13,7 @@ from pilot.errors import DescriptionError, PluginError
 def test_a_kind_that_nobody_defines(tmp_path: Path) -> None:
     with PilotManager(tmp_path) as manager:
         manager.submit_pilot(PilotDescription(resource="local://", engine="process", cores_per_node=1))
-        with pytest.raises(PluginError, match=r"no kind of task is called .circiut. \(did you mean .circuit."):
+        with pytest.raises(PluginError, match=r"no kind of task .circiut. \(did you mean .circuit."):
             manager.submit_task(TaskDescription(kind="circiut"))
 
 
