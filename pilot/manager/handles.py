@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pilot.errors import ERRORS, DescriptionError, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout
 from pilot.manager.callbacks import Callbacks
+from pilot.manager.journal import Recorded
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
@@ -118,6 +119,8 @@ class Task(Future[Any]):
     _made_waiters: list[Any] | None = None
     _made_callbacks: list[Any] | None = None
 
+    #: What the user has called it by, so that it is submitted once.
+    key: str | None = None
     #: The tasks that it puts together; they serve nothing else, and are cancelled with it. Not known after an attach.
     parts: tuple[Task, ...] = ()
 
@@ -411,8 +414,20 @@ def explain(task: Task, why: str) -> str:
 
 
 def is_kept_by(task: Task, keeper: Keeper) -> bool:
-    """True for a task of this session."""
-    return task._keeper is keeper
+    """True for a task of this session that was not forgotten."""
+    return keeper.tasks.get(task.id) is task
+
+
+def is_kept_in_memory(task: Task) -> bool:
+    """True when the result of a finished task is with the handle, not in the session's folder."""
+    outcome = task._outcome
+    return outcome is None or (not isinstance(outcome, Recorded) and not isinstance(outcome.value, Spooled))
+
+
+def forget(task: Task) -> None:
+    """A finished task is forgotten: of its result the handle has what is in memory."""
+    if not is_kept_in_memory(task):
+        task._outcome, task._error = None, Failed(ErrorCode.SESSION_ERROR, "it was forgotten, and its result with it")
 
 
 def tasks_of(method: str, given: Any) -> list[Task]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pilot.errors import DescriptionError
 from pilot.interfaces import Observer, SessionEvent
+from pilot.manager.forgetting import Forgetter
 from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_done
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.observers import KINDS, MOST_WAITING, Subscription
@@ -28,6 +29,7 @@ class Session:
 
     _state: SessionState
     _loop: ManagerLoop
+    _forgetter: Forgetter
 
     # ---- what there is ----------------------------------------------------------------------------------------
 
@@ -113,6 +115,22 @@ class Session:
             SessionError: the manager is closed, or was before all was on disk.
         """
         self._state.committed().result(timeout)
+
+    def forget(self, tasks: Iterable[Task]) -> None:
+        """Remove finished tasks, and the parts that they put together, from the session, as if they had never been.
+
+        `tasks` does not have them any more, nor has a manager that attaches later; their keys may be given to others,
+        and files of their large values are removed. So a session may take any number of tasks with the same memory.
+        A handle that the caller still has keeps its state, and a result up to 1 MiB of a task that ended since the
+        manager was made or attached; asked for any other result, it raises a `SessionError`. Tasks that were forgotten
+        before are left out. Blocks for a moment; not in a task's callback.
+
+        Raises:
+            DescriptionError: a task is not over, another one that is not over depends on it, or it is another
+                manager's; none is forgotten then.
+            SessionError: the manager is closed, or the journal cannot be read.
+        """
+        self._forgetter.forget(tasks)
 
     # ---- observing --------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from pilot.manager.journal import (
     AttemptRow,
     FunctionRow,
     Journal,
+    KeyRow,
     PilotChangeRow,
     PilotParentRow,
     PilotRow,
@@ -107,6 +108,23 @@ def test_tasks_come_without_payload_when_they_are_over_and_results_without_value
     assert {(row.state, row.status, row.started) for row in filled.results()} == {("done", OK, 3.0)}
 
 
+def test_rows_of_forgotten_tasks_are_gone(journal: Journal) -> None:
+    journal.start(lambda marks: None)
+    fill(journal)
+    journal.put(KeyRow("mine", 1, b"digests"))
+    journal.put(result(2))
+    journal.forget([1, 2])  # after these rows
+    journal.forget([4])
+    assert journal.flush(60)
+    assert [row.id for row in journal.tasks()] == [3]
+    assert [journal.rows(kind) for kind in (ResultRow, AttemptRow, KeyRow)] == [[], [], []]
+    assert (journal.work(1), journal.value(4)) == (None, None)
+    journal.put(AttemptRow(3, 1, "pilot-1", "w", "it raised", 2.5))
+    journal.put(AttemptRow(3, 2, "pilot-1", "w", "it raised", 2.5))
+    assert journal.flush(60)
+    assert [row.number for row in journal.rows(AttemptRow)] == [1, 2]
+
+
 def test_single_values(filled: Journal) -> None:
     assert [filled.value(id) for id in (1, 4, 99)] == [b"value", Spooled("g", 5), None]
     assert [filled.output(id) for id in (1, 99)] == [("out", "err"), ("", "")]
@@ -137,7 +155,7 @@ def test_what_an_attached_manager_takes_over(filled: Journal, tmp_path: Path) ->
     filled.put(PilotChangeRow("pilot-2", "failed", "lost", None, 3.0))
     assert filled.flush(60)
     restored = read(filled, tmp_path)
-    assert [(function.id, function.name, code) for function, code in restored.functions] == [(1, "work", b"code")]
+    assert [(function.id, function.name, function.code) for function in restored.functions] == [(1, "work", b"code")]
     assert restored.terms == {1: PLAIN, 2: PAIR}
     assert restored.workers == {"w": WorkerRow("w", "node-0", "host", "0 1", None)}
     first, second = restored.pilots
