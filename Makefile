@@ -6,6 +6,7 @@
 #   make test-busy   every test twice, with four busy processes beside it
 #   make test-oldest   the tests with the oldest versions that pyproject.toml allows, in .venv-oldest
 #   make check    format, lint, types, layers, structure
+#   make plugins  the contract suites, over the plugins here and the examples of the guides
 #   make docs     the pages and the reference, in docs/_build/html
 #   make bench    ours and the bare engines side by side; writes docs/performance.md
 #   make bench-cluster   the same on a private Slurm (root)
@@ -18,7 +19,7 @@ BENCHMARKS := imports dispatch latency threads callables chains granularity memo
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy test-oldest check docs bench bench-cluster clean
+.PHONY: demo test test-slow test-busy test-oldest check plugins docs bench bench-cluster clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --output runs/demo
@@ -47,6 +48,10 @@ check: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/structure.py
+
+plugins: $(READY)
+	@scripts/setup_slurm
+	@$(BIN)/python benchmarks/plugins.py --json $(RESULTS)/plugins.json
 
 bench: $(READY)
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done

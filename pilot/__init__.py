@@ -5,16 +5,16 @@ The way of a task::
     description ─► manager ─► controller ─► policy ─► channel ══► agent ─► worker ══► channel ─► result
 
 1. `PilotManager.submit_task` checks the description, pickles the arguments and hands out a `Task`.
-2. The manager's thread writes it to the journal and tells the controller.
+2. The manager's thread writes it to the journal and gives the controller an event.
 3. The controller queues it; when a pilot that fits has credit, it cuts a batch off the queue.
-4. The policy says which pilot gets the batch, and why.
+4. The policy chooses the pilot that gets the batch, and gives the reason.
 5. The channel (ZeroMQ with CURVE) carries it to the agent in that pilot's placeholder job.
 6. The agent gives it to a warm worker in the engine's cluster, which runs its tasks one by one.
 7. Outcomes come back the same way, go to the journal, are acknowledged, and finish the `Task`.
 
-The folders say where their code runs: `manager` (the user's process) with `scheduling` (its decisions), `agent` (the
+The folders show where their code runs: `manager` (the user's process) with `scheduling` (its decisions), `agent` (the
 placeholder job), `worker` (the engine's processes), `wire` (between them), `cli` (the shell). The names below are
-loaded when they are asked for, so that a worker does not load the manager.
+loaded on first use, so that a worker does not load the manager.
 """
 
 from __future__ import annotations
@@ -27,13 +27,26 @@ from pilot.version import __version__
 if TYPE_CHECKING:
     from pilot.descriptions import PilotDescription, TaskDescription
     from pilot.errors import (
+        DependencyFailed,
         DescriptionError,
+        ExecutableFailed,
+        JobRefused,
         MpiFailed,
         NoPilotError,
+        NotPicklable,
         PilotError,
         PilotFailed,
+        PluginError,
+        ProgramError,
+        QPUCancelled,
+        QPUError,
+        QPUUnavailable,
         SessionError,
+        StateError,
         TaskError,
+        TaskExited,
+        TaskTimeout,
+        WorkerDied,
     )
     from pilot.manager.executor import PilotExecutor
     from pilot.manager.handles import Task
@@ -43,10 +56,14 @@ if TYPE_CHECKING:
     from pilot.states import PilotState, TaskState
 
 __all__ = [
+    "DependencyFailed",
     "DescriptionError",
+    "ExecutableFailed",
+    "JobRefused",
     "MpiFailed",
     "MpiResult",
     "NoPilotError",
+    "NotPicklable",
     "Pilot",
     "PilotDescription",
     "PilotError",
@@ -54,12 +71,21 @@ __all__ = [
     "PilotFailed",
     "PilotManager",
     "PilotState",
+    "PluginError",
+    "ProgramError",
+    "QPUCancelled",
+    "QPUError",
+    "QPUUnavailable",
     "SessionError",
+    "StateError",
     "Task",
     "TaskDescription",
     "TaskError",
+    "TaskExited",
     "TaskInfo",
     "TaskState",
+    "TaskTimeout",
+    "WorkerDied",
     "__version__",
 ]
 

@@ -3,18 +3,18 @@
 ::
 
     PilotError
-    ├── DescriptionError     a description says something impossible (also a ValueError)
+    ├── DescriptionError     a field of a description, or an argument, is not valid (also a ValueError)
     │   └── ProgramError         the text of a circuit is wrong: which line, which column, what was expected
     ├── PluginError          a launcher, engine, QPU, policy or mini-app is unknown or cannot be loaded
     ├── SessionError         the session folder or its journal cannot be used, or the manager is closed
-    ├── StateError           a step that the state tables do not know: a defect of the library
+    ├── StateError           a step that the state tables do not allow: a defect of the library
     ├── PilotFailed          a pilot ended by itself
-    ├── JobRefused           the resource manager does not take a pilot's job, and would not take it later
-    ├── NoPilotError         no pilot, present or asked for, could ever serve the task
+    ├── JobRefused           the resource manager refuses a pilot's job, and would refuse it later
+    ├── NoPilotError         no pilot, present or requested, can ever run the task
     └── TaskError            a task ended without a result and without an exception of its own
         ├── TaskTimeout          it ran longer than its timeout (also a TimeoutError)
         ├── TaskExited           it called sys.exit() or raised another exception meant for its interpreter
-        ├── WorkerDied           its worker died while it ran, again and again
+        ├── WorkerDied           its worker died while it ran, repeatedly
         ├── DependencyFailed     a task that it depends on failed; the cause is chained
         ├── ExecutableFailed     the executable returned a code other than 0
         ├── QPUError             a QPU refuses a job, or its job failed
@@ -31,7 +31,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar
+
+from pilot.publishing import publish
+
+_E = TypeVar("_E", bound="PilotError")
 
 
 class PilotError(Exception):
@@ -59,13 +63,13 @@ def _rebuild(cls: type[PilotError], args: tuple[Any, ...], data: dict[str, Any])
 
 
 class DescriptionError(PilotError, ValueError):
-    """A field of a description (``field``) has a value (``given``) that is not allowed."""
+    """A field (``field``) of a description, or an argument, has a value (``given``) that is not valid."""
 
 
 class ProgramError(DescriptionError):
-    """The text of a circuit (``format``) is wrong at ``line`` and ``column``, both from 1 on; None: not known where.
+    """The text of a circuit (``format``) is wrong at ``line`` and ``column``, both counted from 1; None: not known.
 
-    ``expected`` says what could stand there.
+    ``expected`` is what could stand there.
     """
 
 
@@ -88,11 +92,11 @@ class PilotFailed(PilotError):
 
 
 class JobRefused(PilotError):
-    """The resource manager does not take a job as it was asked for: it is not submitted again."""
+    """The resource manager refuses a job; it is not submitted again."""
 
 
 class NoPilotError(PilotError):
-    """No pilot, present or asked for, could ever serve the task."""
+    """No pilot, present or requested, can ever run the task."""
 
 
 class TaskError(PilotError):
@@ -125,7 +129,7 @@ class ExecutableFailed(TaskError):
 
 
 class QPUError(TaskError):
-    """The QPU (``qpu``) refuses a job, or its job (``job``) failed; its own words are in the message."""
+    """The QPU (``qpu``) refuses a job, or its job (``job``) failed; the message has its own error text."""
 
 
 class QPUUnavailable(QPUError):
@@ -142,7 +146,7 @@ class MpiFailed(TaskError):
     """A rank ended with a code other than 0 or was killed, or the ranks could not be started as one communicator.
 
     ``returncodes`` maps ranks to their exit codes, negative for signals; ranks that were ended since another one
-    failed are not in it. ``stdout`` and ``stderr`` hold the end of what each rank wrote, in their order.
+    failed are not included. ``stdout`` and ``stderr`` hold the end of what each rank wrote, in their order.
     """
 
 
@@ -150,13 +154,30 @@ class NotPicklable(TaskError):
     """Something cannot travel between processes; the message names it."""
 
 
+publish(*(one for one in list(vars().values()) if isinstance(one, type) and issubclass(one, PilotError)))
+
+
+def invalid(field: str, given: object, expected: str, kind: type[_E] = DescriptionError, *, shown: str = "") -> _E:  # type: ignore[assignment]
+    """The error about a field or argument that has a wrong value, in the one form that all such messages have.
+
+    Args:
+        field: its name; behind a dot when what it belongs to is named as well.
+        given: the value.
+        expected: what goes on after "expected", such as "a number above 0".
+        kind: the error's class.
+        shown: how the value appears in the message; "": as its repr.
+    """
+    message = f"{field}: {shown or repr(given)} is not valid; expected {expected}"
+    return kind(message, field=field.rpartition(".")[2], given=given)
+
+
 def error_text(error: Exception) -> str:
-    """An error of a QPU's in words: this library's say all that is needed, others need their kind."""
+    """The text of a QPU's error; with its class, unless it is one of this library's errors."""
     return str(error) if isinstance(error, PilotError) else f"{type(error).__name__}: {error}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most like this one; "" if none is."""
+    """The known word that is most similar to this one; "" if none is similar."""
     import difflib  # where something is wrong, not in every process
 
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
@@ -184,6 +205,6 @@ ERRORS: dict[ErrorCode, type[PilotError]] = {
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """What a message about an unknown word goes on with: " (did you mean 'kolkata'?)", or nothing."""
+    """The part of a message about an unknown word that suggests another: " (did you mean 'kolkata'?)", or ""."""
     near = nearest(word, known)
     return f" (did you mean {near!r}?)" if near else ""

@@ -1,4 +1,4 @@
-"""Fields of descriptions: how each is checked when a description is built, and what is said where it is wrong."""
+"""Fields of descriptions: how each is checked when a description is built, and the errors for invalid values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
 import msgspec
 from msgspec import Meta
 
-from pilot.errors import DescriptionError, did_you_mean
+from pilot.errors import DescriptionError, did_you_mean, invalid
 
 _S = TypeVar("_S", bound="Description")
 
@@ -27,7 +27,7 @@ Amount = Annotated[float, Meta(ge=0, description="a number of at least 0; fracti
 Share = Annotated[float, Meta(gt=0, description="a number above 0; fractions are allowed")]
 Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
 Names = Annotated[tuple[Text, ...], Meta(description="a list of texts")]
-SomeNames = Annotated[tuple[Text, ...], Meta(min_length=1, description="a text, or a list of some")]
+SomeNames = Annotated[tuple[Text, ...], Meta(min_length=1, description="a text, or a list of texts")]
 Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to texts")]
 if TYPE_CHECKING:
     Time: TypeAlias = timedelta | float | str
@@ -53,7 +53,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     #: Fields that travel as pickles; the others go into messages.
     _pickled: ClassVar[frozenset[str]] = frozenset()
-    #: Fields that say something of a command, and what makes texts of them.
+    #: Fields with commands, paths or variables, and the functions that check them and convert them to texts.
     _readers: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
 
     @classmethod
@@ -61,12 +61,12 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """The description itself, or the one that a mapping with the same keys describes.
 
         Raises:
-            DescriptionError: an unknown key (the nearest known one is named), or a value that is not allowed.
+            DescriptionError: an unknown key (the nearest known one is named), or a value that is not valid.
         """
         if isinstance(given, cls):
             return given
         if not isinstance(given, Mapping):
-            raise DescriptionError(f"{cls.__name__} wanted, or a dict with its keys; given: {given!r}", given=given)
+            raise invalid(cls.__name__, given, f"a {cls.__name__}, or a dict with its keys")
         for key in given:
             if key not in cls.__struct_fields__:
                 raise DescriptionError(_unknown(cls, str(key)), field=key, given=given[key])
@@ -82,7 +82,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 given = given if field.name in self._pickled else _plain(given)
                 checked = msgspec.convert(given, field.type)
             except msgspec.ValidationError as error:
-                raise self.wrong(field.name, _allowed(field.type) or str(error)) from None
+                raise self.wrong(field.name, _expected(field.type) or str(error)) from None
             except ValueError as error:
                 raise self.wrong(field.name, str(error)) from None
             if checked is not value:
@@ -96,11 +96,9 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         except (UnicodeEncodeError, OverflowError) as error:
             raise self.wrong(field, "Unicode text, and whole numbers of 64 bits") from error
 
-    def wrong(self, field: str, allowed: str) -> DescriptionError:
-        """The error that says which field is wrong, what was given and what is allowed."""
-        given = getattr(self, field)
-        message = f"{type(self).__name__}.{field}: {given!r} was given; allowed: {allowed}"
-        return DescriptionError(message, field=field, given=given)
+    def wrong(self, field: str, expected: str) -> DescriptionError:
+        """The error about this field's value, with what is expected."""
+        return invalid(f"{type(self).__name__}.{field}", getattr(self, field), expected)
 
 
 def _plain(value: Any) -> Any:
@@ -129,7 +127,7 @@ def _fields(cls: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
     return _FIELDS[cls]
 
 
-def _allowed(kind: Any) -> str:
+def _expected(kind: Any) -> str:
     """The description that the annotation carries, also inside a union."""
     for part in (kind, *getattr(kind, "__args__", ())):
         for meta in getattr(part, "__metadata__", ()):
@@ -143,11 +141,11 @@ _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 
 def seconds_of(given: Any) -> Any:
-    """Seconds from a number of seconds, a timedelta, or a text as Slurm has it, such as "1:30:00" or "2-12"; what is
-    none of these, and None, is left to who asks.
+    """Seconds from a number of seconds, a timedelta, or a text in Slurm's form, such as "1:30:00" or "2-12". None and
+    values of other types are returned unchanged.
 
     Raises:
-        ValueError: what is allowed.
+        ValueError: the text is not a time; the message says what is expected.
     """
     if isinstance(given, timedelta):
         return given.total_seconds()
@@ -158,7 +156,7 @@ def seconds_of(given: Any) -> Any:
 
 
 def _seconds_of_text(text: str) -> float:
-    """NaN when the text says no time. A number alone would be minutes for Slurm and seconds here: it says none."""
+    """NaN when the text is not a time. A number alone is not accepted: Slurm reads minutes, this library seconds."""
     match = _TIME.fullmatch(text.strip())
     if match is None or text.strip().isdecimal():
         return math.nan
@@ -187,7 +185,7 @@ def size_of(description: Description, field: str) -> int | None:
     return value  # type: ignore[no-any-return]
 
 
-_WORDS = "a list of words, the program first, each a text or a path"
+_WORDS = "a list of texts or paths, the program first"
 _VARIABLES = "a mapping from texts to texts"
 
 
@@ -195,11 +193,11 @@ def checked_words(given: Any) -> tuple[str, ...]:
     """A program and its arguments, as texts. An argument may be empty.
 
     Raises:
-        ValueError: what is allowed, and which word is not.
+        ValueError: what is expected, and which word is not valid.
     """
     if isinstance(given, str | bytes):
         text = os.fsdecode(given)
-        raise ValueError(f"{_WORDS}; shlex.split({text!r}) makes them of a text, as a shell does")
+        raise ValueError(f"{_WORDS}; shlex.split({text!r}) splits a text as a shell does")
     if not isinstance(given, list | tuple):
         raise ValueError(_WORDS)
     words = tuple(_word(word, _WORDS, f"word {place}") for place, word in enumerate(given))
@@ -209,19 +207,19 @@ def checked_words(given: Any) -> tuple[str, ...]:
 
 
 def checked_path(given: Any) -> Any:
-    """A path as a text; what is neither is left to who asks.
+    """A path as a text. Values of other types are returned unchanged.
 
     Raises:
-        ValueError: what is allowed.
+        ValueError: the path is not valid; the message says what is expected.
     """
     return _word(given, "a path", "it") if isinstance(given, str | os.PathLike) else given
 
 
 def checked_variables(given: Any) -> Any:
-    """Environment variables as texts; what is no mapping is left to who asks.
+    """Environment variables as texts. Values that are not mappings are returned unchanged.
 
     Raises:
-        ValueError: what is allowed, and which variable is not.
+        ValueError: what is expected, and which variable is not valid.
     """
     if not isinstance(given, Mapping):
         return given
@@ -233,17 +231,17 @@ def checked_variables(given: Any) -> Any:
     return variables
 
 
-def _word(word: Any, allowed: str, place: str) -> str:
+def _word(word: Any, expected: str, place: str) -> str:
     if isinstance(word, Number):
-        raise ValueError(f"{allowed}; {place} is {word!r}: use str({word!r})")
+        raise ValueError(f"{expected}; {place} is {word!r}: use str({word!r})")
     try:
         text = str.__str__(word) if isinstance(word, str) else os.fsdecode(word)
     except Exception as error:
-        raise ValueError(f"{allowed}; {place} is {word!r}") from error
+        raise ValueError(f"{expected}; {place} is {word!r}") from error
     if "\0" in text:
-        raise ValueError(f"{allowed}, without the NUL character; {place} is {text!r}")
+        raise ValueError(f"{expected}, without the NUL character; {place} is {text!r}")
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
-        raise ValueError(f"{allowed} that can be encoded; {place} is {text!r}") from None
+        raise ValueError(f"{expected} that can be encoded; {place} is {text!r}") from None
     return text

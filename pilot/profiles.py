@@ -18,12 +18,12 @@ def profile_tables(path: str | os.PathLike[str]) -> list[str]:
     return list(read_profile(path)[1])
 
 
-#: Fields that are mappings themselves, and so look like tables.
+#: Fields whose values are mappings, which look like tables.
 _MAPPINGS = ("environment", "custom_attributes")
 
 
 def read_profile(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What holds for all tables, and the tables."""
+    """The keys that hold for all tables, and the tables."""
     import tomllib  # only here
 
     try:
@@ -31,6 +31,6 @@ def read_profile(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     except OSError as error:
         raise DescriptionError(f"{os.fspath(path)} cannot be read: {error.strerror or error}", given=path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"{os.fspath(path)} is no TOML: {error}", given=path) from error
+        raise DescriptionError(f"{os.fspath(path)} is not valid TOML: {error}", given=path) from error
     tables = {key: value for key, value in data.items() if isinstance(value, dict) and key not in _MAPPINGS}
     return {key: value for key, value in data.items() if key not in tables}, tables

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import DescriptionError, PluginError, did_you_mean
+from pilot.errors import DescriptionError, PluginError, did_you_mean, invalid
 from pilot.interfaces import QPU, JobEnvironment, Policy
 
 if TYPE_CHECKING:
@@ -75,14 +75,14 @@ def _load(entry: EntryPoint) -> Any:
 
 
 def policy(chosen: str | Policy, **settings: Any) -> Policy:
-    """The policy that is meant.
+    """The policy that a user chose.
 
     Args:
-        chosen: an object of one, its name in the group ``pilot.policies``, or its class as "package.module:Class".
+        chosen: a policy object, its name in the group ``pilot.policies``, or its class as "package.module:Class".
         settings: what the class is called with; none with an object.
 
     Raises:
-        PluginError: there is no such policy, it cannot be made with these settings, or it is something else.
+        PluginError: there is no such policy, it cannot be made with these settings, or it is not a `Policy`.
     """
     from importlib.metadata import EntryPoint
 
@@ -90,8 +90,7 @@ def policy(chosen: str | Policy, **settings: Any) -> Policy:
         return chosen
     data = {"group": "pilot.policies", "name": str(chosen)}
     if not isinstance(chosen, str):
-        wanted = "a name, 'package.module:Class' or an object of a Policy is wanted"
-        raise PluginError(f"policy: {chosen!r} was given; {wanted}", **data)
+        raise invalid("policy", chosen, "the name of a policy, 'package.module:Class', or a Policy", PluginError)
     made = _load(EntryPoint(chosen, chosen, data["group"])) if ":" in chosen else load(data["group"], chosen)
     try:
         one = made(**settings)
@@ -99,7 +98,7 @@ def policy(chosen: str | Policy, **settings: Any) -> Policy:
         message = f"the policy {chosen!r} cannot be made with the settings {settings}: {type(error).__name__}: {error}"
         raise PluginError(message, **data) from error
     if not isinstance(one, Policy):
-        raise PluginError(f"the policy {chosen!r} is no pilot.interfaces.Policy: it is {one!r}", **data)
+        raise PluginError(f"the policy {chosen!r} is not a pilot.interfaces.Policy: it is {one!r}", **data)
     return one
 
 
@@ -108,7 +107,7 @@ def _entry(group: str, name: str) -> EntryPoint:
     if entry is None:
         hint = did_you_mean(name, names(group))
         known = ", ".join(names(group)) or "none; is quantum-pilot installed?"
-        raise PluginError(f"no {_kind(group)} is called {name!r}{hint}; there are: {known}", group=group, name=name)
+        raise PluginError(f"there is no {_kind(group)} {name!r}{hint}; known: {known}", group=group, name=name)
     return entry
 
 
@@ -130,7 +129,7 @@ def job_environments() -> tuple[JobEnvironment, ...]:
 
 
 def job_environment() -> JobEnvironment:
-    """That of the job which this process is in; outside of any job a plain `JobEnvironment`."""
+    """The environment of the job that this process is in; outside of any job a plain `JobEnvironment`."""
     return next((one for one in job_environments() if one.is_here()), JobEnvironment())
 
 
@@ -142,7 +141,7 @@ def make(name: str) -> QPU:
     """The QPU of this name, such as "fake:kolkata"; nothing is opened yet.
 
     Raises:
-        DescriptionError: there can be no such address.
+        DescriptionError: the address is not valid.
         PluginError: no plugin for its scheme, or a package that it needs is not installed.
     """
     scheme, _, address = name.partition(":")
@@ -152,7 +151,7 @@ def make(name: str) -> QPU:
 
 @cache
 def is_device(name: str) -> bool:
-    """True when one worker at a time has it, False for a simulator that every worker may have one of.
+    """True for a device, which one worker at a time uses; False for a simulator, which each worker may have.
 
     Raises:
         DescriptionError, PluginError: as `make`.
@@ -167,7 +166,7 @@ def devices(description: PilotDescription) -> tuple[str, ...]:
         DescriptionError, PluginError: as `make`.
     """
     if len(set(description.qpus)) < len(description.qpus):
-        raise description.wrong("qpus", "each one once")
+        raise description.wrong("qpus", "each name only once")
     try:
         return tuple(name for name in description.qpus if is_device(name))
     except DescriptionError as error:

@@ -36,7 +36,7 @@ class Resources(msgspec.Struct, frozen=True, array_like=True):
         return self.num_gpus * max(1, self.ranks)
 
 
-#: What a task takes unless it says otherwise; a pilot keeps a warm worker of this shape for each of its cores.
+#: What a task takes by default; a pilot keeps a warm worker of this shape for each of its cores.
 SLOT = Resources()
 
 
@@ -45,15 +45,15 @@ ANY_QPU = "*"
 
 
 class Option(msgspec.Struct, frozen=True, array_like=True):
-    """Resources that a task can also run with, and how much longer it takes then than with its first choice."""
+    """Resources that a task can also run with, and how much longer it takes with them than with its first choice."""
 
     resources: Resources
     slowness: float = 1.0
 
 
 class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
-    """What has to be known of a circuit to tell which devices can run it, and how well. Gate counts are 0 when
-    they are not asked for."""
+    """What decides which devices can run a circuit, and how well. Gate counts are 0 when
+    they were not requested."""
 
     qubits: int
     shots: int = 0
@@ -80,7 +80,7 @@ class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
     seconds: float | None = None
     #: In the currency of whoever estimates it.
     cost: float | None = None
-    #: When the calibration was taken that this is true for: wall clock, seconds since the epoch.
+    #: The time of the calibration that the estimate is for: wall clock, seconds since the epoch.
     calibrated: float | None = None
 
 
@@ -91,7 +91,7 @@ class Terms(msgspec.Struct, frozen=True):
     pilots: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     priority: int = 0
-    #: Seconds that it is expected to run at most.
+    #: The longest time that it is expected to run, in seconds.
     duration: float | None = None
     #: Seconds.
     timeout: float | None = None
@@ -114,7 +114,7 @@ PLAIN = Terms()
 
 
 class GateFacts(msgspec.Struct, frozen=True, array_like=True):
-    """One instruction on one place of a device, as its calibration says."""
+    """One instruction on given qubits of a device, from its calibration."""
 
     #: As Qiskit calls it.
     name: str
@@ -125,7 +125,7 @@ class GateFacts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class QubitFacts(msgspec.Struct, frozen=True, array_like=True):
-    """One qubit of a device, as its calibration says. None: not calibrated."""
+    """One qubit of a device, from its calibration. None: not calibrated."""
 
     #: Seconds.
     t1: float | None = None
@@ -135,10 +135,10 @@ class QubitFacts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a circuit can be compiled with: errors and times of each instruction on each place."""
+    """What circuits are compiled with: errors and times of each instruction on each group of qubits."""
 
     gates: tuple[GateFacts, ...] = ()
-    #: One a qubit, in order; empty: nothing is known.
+    #: One for each qubit, in order; empty: nothing is known.
     qubits: tuple[QubitFacts, ...] = ()
     #: Seconds of one sample, and the constraints of times in samples, as Qiskit's ``Target`` has them.
     dt: float | None = None
@@ -149,7 +149,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a QPU says of itself. None: it does not say, or there is no such thing."""
+    """The properties that a QPU reports. None: it reports none, or there is no such thing."""
 
     #: As in ``PilotDescription.qpus``: "fake:kolkata".
     name: str
@@ -168,34 +168,34 @@ class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     error_readout: float | None = None
     t1: float | None = None
     t2: float | None = None
-    #: All of the calibration; None: it does not say.
+    #: The whole calibration; None: not reported.
     calibration: Calibration | None = None
-    #: Does it take jobs now.
+    #: True when it takes jobs now.
     accepts_jobs: bool | None = None
     #: Seconds that a job waits before it runs.
     expected_wait: float | None = None
-    #: When these two were asked: wall clock.
+    #: When these two were read: wall clock.
     asked: float | None = None
     #: Limits of one job.
     max_shots: int | None = None
     max_circuits: int | None = None
-    #: Why it cannot be used now, in its own words; "": it can. Where that was so from the start, it has 0 ``qubits``.
+    #: Why it cannot be used now, as the QPU reports it; "": it can be used. ``qubits`` is 0 if it never could be used.
     problem: str = ""
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True):
-    """A node of a pilot, as far as the pilot may use it."""
+    """The part of a node that a pilot may use."""
 
     name: str
     host: str
     cores: int
-    #: What the first of ``gpu_variables`` calls each GPU, and the record: a uuid where the driver tells one.
+    #: The name of each GPU, in the first of ``gpu_variables`` and in records: a uuid where the driver reports one.
     gpus: list[str]
     #: Bytes.
     memory: int
-    #: Which of the jobs that were added later it is of; "": the pilot's own, in which MPI tasks can run.
+    #: The further job that it belongs to; "": the pilot's own job, in which MPI tasks can run.
     job: str = ""
-    #: The environment variables that say to a process which GPUs it has (`gpus.assigned`).
+    #: The environment variables that name the GPUs of a process (`gpus.assigned`).
     gpu_variables: tuple[str, ...] = ("CUDA_VISIBLE_DEVICES",)
 
 
@@ -208,22 +208,22 @@ class Capacity(NamedTuple):
 
     #: Its id and name, and those of the pilots that it takes over from.
     names: tuple[str, ...]
-    #: What people call it.
+    #: Display name.
     name: str
     labels: tuple[str, ...]
     nodes: Sequence[Node]
     #: Seconds of walltime left; None: no end is known.
     seconds: float | None
-    #: Its state, when that means that it takes nothing any more.
+    #: Its state, when it takes no more tasks.
     over: str | None = None
-    #: Its devices by name, and what they say of themselves; None: nothing yet.
+    #: Its devices by name, and the properties that they report; None: nothing yet.
     qpus: Mapping[str, QPUInfo | None] = MappingProxyType({})
     #: Its simulators, by name.
     simulators: tuple[str, ...] = ()
 
 
 def shortage(needs: Resources, pilot: Capacity) -> str | None:
-    """What this pilot has too little of, even when nothing else runs there; None when it has enough."""
+    """Which resource the pilot has too little of, even when nothing else runs there; None when it has enough."""
     return _too_few_ranks(needs, pilot) if needs.ranks else _too_small(needs, pilot)
 
 
@@ -240,7 +240,7 @@ def _too_small(needs: Resources, pilot: Capacity) -> str | None:
     ):
         if need > have:
             return f"{on} {have} {what}, {need:g} are needed"
-    return f"no node of {pilot.name} has the cores, GPUs and memory that are needed together"
+    return f"no node of {pilot.name} has the needed cores, GPUs and memory together"
 
 
 def _too_few_ranks(needs: Resources, pilot: Capacity) -> str | None:

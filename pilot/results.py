@@ -1,8 +1,10 @@
-"""What came out of a task: its outcome as it travels, and the record that a user reads."""
+"""The result of a task: its outcome, as it travels, and the record that a user reads."""
 
 from __future__ import annotations
 
 import msgspec
+
+from pilot.publishing import publish
 
 
 class Spooled(msgspec.Struct, frozen=True, array_like=True):
@@ -21,8 +23,8 @@ OK, RAISED, TIMED_OUT, CANCELLED, UNWRITTEN = range(5)
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How one attempt at a task ended. ``value`` is its result, or a `Failure` when ``status`` is RAISED, or UNWRITTEN:
-    the task returned, and there was no room for its result."""
+    """How one attempt at a task ended. ``value`` is its result, or a `Failure` when ``status`` is RAISED or UNWRITTEN.
+    UNWRITTEN: the task returned, and there was no room for its result."""
 
     task: int
     status: int
@@ -52,14 +54,14 @@ _decode_failure = msgspec.msgpack.Decoder(Failure).decode
 
 
 def unwritten(outcome: Outcome) -> tuple[str, int]:
-    """Of an UNWRITTEN one: what was wrong, and how many bytes there was no room for."""
+    """For an UNWRITTEN outcome: the error text, and the number of bytes that could not be written."""
     assert isinstance(outcome.value, bytes)
     failure = _decode_failure(outcome.value)
     return failure.message, failure.size
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One try at a task that did not count: where it was, and why it ended."""
+    """An attempt at a task that did not count: where it ran, and why it ended."""
 
     number: int
     pilot: str
@@ -67,7 +69,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     #: Wall clock, seconds since the epoch.
     ended: float
-    #: The number of what it was sent in.
+    #: The number of its batch.
     batch: int = 0
 
 
@@ -77,12 +79,12 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     name: str
     state: str
-    #: Name of the pilot that has or had it.
+    #: Name of the pilot that it was sent to.
     pilot: str | None = None
     #: Where it ran: the host, and the node of its pilot.
     host: str | None = None
     node: str | None = None
-    #: The GPUs that its worker had: uuids where the driver tells them.
+    #: The GPUs that its worker had: uuids where the driver reports them.
     gpus: tuple[str, ...] = ()
     #: The device that its worker had.
     qpu: str | None = None
@@ -100,9 +102,12 @@ class TaskInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MpiResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What an MPI program wrote whose ranks all returned 0; of each stream the last MiB."""
+    """The output of an MPI program whose ranks all returned 0: the last MiB of each stream."""
 
     ranks: int
-    #: Of each rank, in their order.
+    #: One for each rank, in order.
     stdout: tuple[str, ...]
     stderr: tuple[str, ...]
+
+
+publish(TaskInfo, MpiResult)

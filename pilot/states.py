@@ -1,6 +1,6 @@
 """States of pilots and tasks, and the steps that are allowed between them.
 
-Read next: ``descriptions`` (what is wanted) and ``scheduling``  (who takes these steps).
+Read next: ``descriptions`` (pilots and tasks) and ``scheduling`` (which takes these steps).
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from enum import Enum
 from typing import TypeVar
 
 from pilot.errors import StateError
+from pilot.publishing import publish
 
 
 class PilotState(Enum):
-    """Where a pilot is between being asked for and being over."""
+    """The state of a pilot, from its request to its end."""
 
     NEW = "new"
-    """Described; nothing has been asked of the resource manager yet."""
+    """Described; nothing was submitted to the resource manager yet."""
     QUEUED = "queued"
     """The placeholder job was submitted and its agent has not reported yet."""
     STARTING = "starting"
@@ -25,7 +26,7 @@ class PilotState(Enum):
     DRAINING = "draining"
     """It finishes what it has and takes nothing new."""
     DONE = "done"
-    """It ended as it was asked to."""
+    """It ended as requested."""
     FAILED = "failed"
     """It ended by itself; the reason and the log are in its error."""
     CANCELLED = "cancelled"
@@ -33,7 +34,7 @@ class PilotState(Enum):
 
 
 class TaskState(Enum):
-    """Where a task is between submission and its result."""
+    """The state of a task, from its submission to its end."""
 
     WAITING = "waiting"
     """It waits for the tasks that it depends on."""
@@ -48,9 +49,10 @@ class TaskState(Enum):
     FAILED = "failed"
     """It ended with an exception."""
     CANCELLED = "cancelled"
-    """It was cancelled, and that is confirmed."""
+    """It was cancelled, and this is confirmed."""
 
 
+publish(PilotState, TaskState)
 _P, _T = PilotState, TaskState
 
 #: state → the states that may follow; a state with an empty row is final. A pilot whose agent was lost may be

@@ -1,4 +1,4 @@
-"""The version of this library: the one place where it stands."""
+"""The version of this library, in one place."""
 
 import sys
 
@@ -6,5 +6,5 @@ __version__ = "0.1.0"
 
 
 def versions() -> tuple[str, str]:
-    """What manager, agents and workers must agree on: Python (major.minor), and this library."""
+    """The versions that manager, agents and workers must share: Python (major.minor), and this library."""
     return f"{sys.version_info[0]}.{sys.version_info[1]}", __version__

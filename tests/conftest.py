@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 import pytest
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
+from pilot.testing import polling
 from pilot.wire.processes import MARK, marked
-
-T = TypeVar("T")
 
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:  # as a shell starts what is to run in the background
@@ -30,7 +27,7 @@ SUITE_MARK = "PILOT_TEST_SUITE"
 @pytest.fixture(scope="session")
 def eventually() -> Callable[..., object]:
     """``eventually(condition, timeout=60)``: what the condition returns, as soon as that is true."""
-    return poll
+    return polling.eventually
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +41,7 @@ def no_process_left_behind() -> Iterator[None]:
     """Fails the run when an agent, or a process of an agent, outlives the last test by a minute."""
     os.environ[SUITE_MARK] = str(os.getpid())
     yield
-    poll(lambda: not agent_processes(), timeout=60, complaint=lambda: f"left behind: {agent_processes()}")
+    polling.eventually(lambda: not agent_processes(), timeout=60, complaint=lambda: f"left behind: {agent_processes()}")
 
 
 @pytest.fixture
@@ -72,21 +69,6 @@ def make_job(tmp_path: Path) -> Iterator[Callable[..., Job]]:
     yield make
     for job in made:
         assert not marked(job.environment[MARK])
-
-
-def poll(
-    condition: Callable[[], T],
-    timeout: float = 60.0,
-    *,
-    complaint: Callable[[], str] = lambda: "it did not come true",
-) -> T:
-    """Asks again and again until the answer is true, and fails after ``timeout`` seconds."""
-    end = time.monotonic() + timeout
-    while not (answer := condition()):
-        if time.monotonic() > end:
-            pytest.fail(f"waited {timeout:g} s: {complaint()}")
-        time.sleep(0.01)
-    return answer
 
 
 def agent_processes() -> list[psutil.Process]:

@@ -195,8 +195,8 @@ def read_problem(settings: Settings) -> tuple[QuantumCircuit, str]:
     observable = settings.observable or "Z" + "I" * (circuit.num_qubits - 1)
     if len(observable) != circuit.num_qubits or set(observable) - set("IXYZ"):
         raise DescriptionError(
-            f"--observable: {observable!r} given; {circuit.num_qubits} letters of I, X, Y and Z allowed, "
-            "one a qubit, qubit 0 last"
+            f"--observable: {observable!r} is not valid; expected {circuit.num_qubits} letters of I, X, Y and Z, "
+            "one for each qubit, qubit 0 last"
         )
     return circuit.remove_final_measurements(inplace=False), observable
 

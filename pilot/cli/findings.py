@@ -22,7 +22,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     #: What to do about it; empty when there is nothing to do.
     advice: str = ""
-    #: True when ``local://`` pilots need it.
+    #: True when what was asked about needs it: ``local://`` pilots, the site, or the session.
     needed: bool = False
 
 

@@ -111,16 +111,20 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     qpus.add_flags(add("qpus", "show properties and status of QPUs"))
     checking = add("doctor", "check this installation, or a cluster, and suggest fixes")
     checking.add_argument("--json", action="store_true", help="print the findings as a JSON list")
-    checking.add_argument("--site", metavar="FILE", help="check a site profile against this cluster instead")
-    checking.set_defaults(call=lambda options: examine(options.json, options.site))
+    subject = checking.add_mutually_exclusive_group()
+    subject.add_argument("--site", metavar="FILE", help="check a site profile against this cluster instead")
+    subject.add_argument("--session", metavar="DIR", help="show the errors of a session's manager instead")
+    checking.set_defaults(call=lambda options: examine(options.json, options.site, options.session))
     return parser
 
 
-def examine(as_json: bool, site: str | None) -> int:
-    """`pilot doctor`: 0 when everything is there that ``local://`` needs, or that the site profile asks for."""
+def examine(as_json: bool, site: str | None, session: str | None) -> int:
+    """`pilot doctor`: 0 when everything is there that ``local://`` needs, or that the site profile asks for, or when
+    the session's manager had no error of its own."""
     from pilot.cli import doctor
+    from pilot.cli.session_errors import examine_session
 
-    findings = doctor.examine_site(site) if site else doctor.examine()
+    findings = examine_session(session) if session else doctor.examine_site(site) if site else doctor.examine()
     good = doctor.works_locally(findings)
     if as_json:
         print(json.dumps(msgspec.to_builtins(findings), indent=2))

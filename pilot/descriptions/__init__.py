@@ -1,9 +1,12 @@
-"""What is wanted: pilots and tasks, checked when they are built. Runs in the user's process.
+"""Descriptions of pilots and tasks, checked when they are built. Runs in the user's process.
 
-Read next: ``interfaces/`` (who serves these) and ``manager/manager.py``.
+Read next: ``interfaces/`` (what starts and runs them) and ``manager/manager.py``.
 """
 
 from pilot.descriptions.pilots import PilotDescription
 from pilot.descriptions.tasks import TaskDescription
+from pilot.publishing import publish
 
 __all__ = ["PilotDescription", "TaskDescription"]
+
+publish(PilotDescription, TaskDescription)

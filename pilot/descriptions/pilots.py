@@ -1,4 +1,4 @@
-"""Pilots that are wanted."""
+"""Descriptions of pilots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from pilot.errors import DescriptionError, did_you_mean
+from pilot.errors import DescriptionError, did_you_mean, invalid
 from pilot.fields import (
     AtLeastOne,
     Count,
@@ -36,7 +36,7 @@ _READERS = {
     "environment": checked_variables,
 }
 
-#: Fields of `PilotDescription` as others call them.
+#: Other names of fields of `PilotDescription`.
 _ALIASES = {"type": "engine", "account": "project", "partition": "queue"}
 
 
@@ -47,11 +47,11 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     """A placeholder job, and the engine that its agent runs inside.
 
     Raises:
-        DescriptionError: a field has a value that is not allowed; the message names both.
+        DescriptionError: a field has a value that is not valid; the message has both.
     """
 
     _readers = _READERS
-    #: What `from_text` takes, in words.
+    #: The forms that `from_text` takes, for messages.
     text_forms: ClassVar[str] = (
         "[SCHEME://]ENGINE:CORES[:NODES], such as ray:2, srun://ray:4:2 or slurm://dask:8, with an engine of process, "
         "ray and dask; or FILE.toml[:TABLE]"
@@ -61,7 +61,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     resource: Text = "local://"
     #: What runs the tasks inside: ``process``, ``ray`` or ``dask``.
     engine: Text = "process"
-    #: What people call it; also what ``TaskDescription.pilot`` may name. Default: its id.
+    #: Display name, by which ``TaskDescription.pilot`` may ask for it. Default: its id.
     name: Text | None = None
     #: Nodes of the job.
     number_of_nodes: AtLeastOne = 1
@@ -71,9 +71,9 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     gpus_per_node: Count = 0
     #: Main memory of each node that the pilot may use: bytes, or a text such as "8 GiB". Default: all of it.
     memory: int | str | None = None
-    #: When the pilot ends by itself: seconds, a timedelta, or a text such as "1:30:00". It is kept in seconds.
+    #: How long the pilot lasts: seconds, a timedelta, or a text such as "1:30:00". It is kept in seconds.
     walltime: Time | None = None
-    #: Seconds before its walltime is over from which on it starts nothing new. Default: a tenth of it, at most 60.
+    #: It starts no new tasks in the last seconds of its walltime: so many. Default: a tenth of it, at most 60.
     drain: TimeOrZero | None = None
     #: Successor jobs: each is queued in time to take over when the one before it drains.
     renewals: Count = 0
@@ -99,33 +99,35 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     #: Folder of a virtual environment to activate, and name or folder of a conda environment.
     venv: Text | None = None
     conda_environment: Text | None = None
-    #: Words before the agent's command, such as ("apptainer", "exec", "image.sif"). Must share the session folder.
+    #: The start of the agent's command line, such as ("apptainer", "exec", "image.sif"). The container must see the
+    #: session folder.
     container: Words = ()
-    #: Lines for the batch script as they are: ``#SBATCH ...`` ones, and commands to run before the agent.
+    #: Lines that are copied into the batch script: ``#SBATCH ...`` lines, and commands to run before the agent.
     scheduler_script_commands: Names = ()
     #: PSI/J's custom attributes, such as {"slurm.partition": "debug"}.
     custom_attributes: Texts = {}
-    #: Ports to listen on, first and last; default: any. For the agent, its workers and its engine as far as that can.
+    #: Ports to listen on, first and last; default: any. For the agent, its workers, and its engine where it has a
+    #: setting for that.
     ports: tuple[Port, Port] | None = None
-    #: Words of a command that leads to the manager's host, such as ("ssh", "-p", "2222", "login1"): the agent runs
-    #: ``ssh -N -L 127.0.0.1:port:127.0.0.1:port … -p 2222 login1`` (ssh(1)) and talks to the manager through it.
+    #: A command that connects to the manager's host, such as ("ssh", "-p", "2222", "login1"): the agent runs
+    #: ``ssh -N -L 127.0.0.1:port:127.0.0.1:port … -p 2222 login1`` (ssh(1)) and reaches the manager through it.
     tunnel: Words = ()
     #: QPUs that its agent reaches, simulated ones too, as ``scheme:address``; the scheme names a plugin: "aer",
     #: "fake:kolkata", "ibm:ibm_fez", "qrmi:ibm_fez", "qiskit:module:object", "pennylane:lightning.qubit".
     qpus: Names = ()
-    #: How MPI tasks are started: words such as ("srun", "--mpi=pmi2") or ("mpiexec",). Default: found out by trying.
+    #: The command that starts MPI ranks, such as ("srun", "--mpi=pmi2") or ("mpiexec",). Default: found by trying.
     mpi: Words = ()
 
-    #: Words that tasks can ask for.
+    #: Labels that tasks can ask for.
     labels: Names = ()
     #: Environment variables of the agent and its workers.
     environment: Texts = {}
     #: Where tasks run. Default: where the manager was made.
     working_directory: str | None = None
-    #: How often an agent that was lost, or never came up, is started again before the pilot counts as failed. A job
+    #: How often the job is submitted again after its agent was lost, or never started, before the pilot fails. A job
     #: that the resource manager refuses is not submitted again.
     restarts: Count = 2
-    #: Seconds that the agent goes on without a manager, for one to attach.
+    #: Seconds that the agent continues without a manager, so that one can attach.
     #: Less than 5 s counts as 5 s.
     orphan_timeout: Time = 600.0
 
@@ -151,15 +153,15 @@ class PilotDescription(Description, frozen=True, kw_only=True):
             **changes: fields that differ from the profile.
 
         Raises:
-            DescriptionError: the file cannot be read or is no TOML (the line is named), there is no such table (those
-                there are are listed), or a key or value is wrong (file and table are named).
+            DescriptionError: the file cannot be read or is not valid TOML (with the line), there is no such table (with
+                the known ones), or a key or value is not valid (with file and table).
         """
         common, tables = read_profile(path)
         where = os.fspath(path)
         if table is None and len(tables) == 1:
             table = next(iter(tables))
         if table is None and tables:
-            raise DescriptionError(f"{where} has several tables: say which of {', '.join(tables)}", field="table")
+            raise DescriptionError(f"{where} has several tables: choose one of {', '.join(tables)}", field="table")
         if table is not None and table not in tables:
             hint = did_you_mean(table, tables)
             listed = ", ".join(tables) or "no table"
@@ -175,11 +177,11 @@ class PilotDescription(Description, frozen=True, kw_only=True):
 
     @classmethod
     def from_text(cls, text: str) -> PilotDescription:
-        """The pilot that a short text says, as command lines have it: ``ray:2`` (engine and cores), ``slurm://ray:4:2``
+        """The pilot that a short text describes, as on command lines: ``ray:2`` (engine and cores), ``slurm://ray:4:2``
         (4 cores on each of 2 nodes), ``site.toml:gpu`` (a table of a site profile).
 
         Raises:
-            DescriptionError: it says no pilot; or as `from_toml`.
+            DescriptionError: the text does not describe a pilot; or as `from_toml`.
         """
         match = _SHORT.fullmatch(text)
         if match is not None:
@@ -192,8 +194,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
             )
         file, _, table = text.partition(":")
         if not file.endswith(".toml"):
-            message = f"pilot: {text!r} given; allowed: {cls.text_forms}"
-            raise DescriptionError(message, field="pilot", given=text)
+            raise invalid("pilot", text, cls.text_forms)
         return cls.from_toml(file, table or None)
 
     def __post_init__(self) -> None:
@@ -203,9 +204,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
         if self.ports is not None and self.ports[0] > self.ports[1]:
             raise self.wrong("ports", "two ports from 1 to 65535, first and last")
         if self.renewals and self.walltime is None:
-            raise self.wrong(
-                "renewals", "0 without a walltime: such a pilot has no end that a successor could wait for"
-            )
+            raise self.wrong("renewals", "0 without a walltime: a pilot without an end needs no successor")
         if self.seconds is not None and self.drain_seconds >= self.seconds:
             raise self.wrong("drain", f"less than the walltime ({self.seconds:g} s)")
         msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))

@@ -1,4 +1,4 @@
-"""Tasks that are wanted."""
+"""Descriptions of tasks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _READERS = {
     "environment": checked_variables,
 }
 
-#: Fields of `TaskDescription` that say something of its circuit, and what they are without one.
+#: Fields of `TaskDescription` about its circuit, and their values without one.
 _OF_CIRCUITS: dict[str, Any] = {
     "shots": None,
     "observables": (),
@@ -53,7 +53,7 @@ _OF_CIRCUITS: dict[str, Any] = {
 }
 
 
-#: Fields that say something of functions and programs, what they are without, and what serves with a circuit instead.
+#: Fields about functions and programs, their values with a circuit, and what to use instead with a circuit.
 _NOT_OF_CIRCUITS: dict[str, tuple[Any, str]] = {
     "args": ((), ": its parameters have values in parameters"),
     "kwargs": ({}, ": its parameters have values in parameters"),
@@ -65,11 +65,11 @@ _NOT_OF_CIRCUITS: dict[str, tuple[Any, str]] = {
 
 
 class TaskDescription(Description, frozen=True, kw_only=True):
-    """One unit of work: exactly one of ``function``, ``executable``, ``mpi`` and ``circuit``, what it needs and wishes;
-    or a ``kind`` of another package's, which says itself what it is made of.
+    """One unit of work: exactly one of ``function``, ``executable``, ``mpi`` and ``circuit``, and what it needs;
+    or a ``kind`` that a package defines, which may read any field.
 
     Raises:
-        DescriptionError: a field has a value that is not allowed; the message names both.
+        DescriptionError: a field has a value that is not valid; the message has both.
     """
 
     _readers = _READERS
@@ -97,8 +97,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     function: Any = None
     args: Any = ()
     kwargs: dict[str, Any] = {}
-    #: A program and its arguments, texts and paths; no shell reads them. Its standard input is empty. What it leaves
-    #: behind ends with it, unless it was started by setsid(1); then with the pilot. Its result is a
+    #: A program and its arguments, texts and paths; no shell reads them. Its standard input is empty. Processes that it
+    #: leaves running end with it; those started by setsid(1) end with the pilot. Its result is a
     #: ``subprocess.CompletedProcess`` with text output.
     executable: Words = ()
     #: An MPI program and its arguments, started on every rank of one communicator; its result is an `MpiResult`.
@@ -114,29 +114,29 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: Samples of the circuit; of each group of observables, or setting of the tomography. Default: exact, which only
     #: simulators can be.
     shots: Shots | None = None
-    #: Pauli strings such as "ZZI" (qubit 0 last) or Qiskit's `SparsePauliOp`; their expectation values are wanted.
+    #: Pauli strings such as "ZZI" (qubit 0 last) or Qiskit's `SparsePauliOp`; the result is their expectation values.
     observables: Any = ()
-    #: The state that the circuit prepares is wanted: True for that of all its qubits, or a list of qubits.
+    #: The result is the state that the circuit prepares: of all its qubits (True), or of a list of qubits.
     tomography: Any = False
     #: Values for the circuit's free parameters: ``(n_parameters,)`` in the order of ``circuit.parameters``, or
-    #: ``(n_bindings, n_parameters)`` for one result each; a mapping from names to values or columns serves as well.
+    #: ``(n_bindings, n_parameters)`` for one result each; or a mapping from names to values or columns.
     parameters: Any = None
     #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; a list: one of these; "*": any device.
     #: Default: any device when there are shots and the pilots have some, else simulated on a core or GPU, as by "aer".
     qpu: Text | SomeNames | None = None
-    #: Only QPUs that are expected to run the circuit with at least this fidelity: compiled, on the qubits that it uses.
+    #: Use only QPUs with at least this expected fidelity of the compiled circuit, on the qubits that it uses.
     min_fidelity: Fidelity | None = None
-    #: Stages against errors, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
+    #: Stages of error mitigation, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
     #: `pilot.quantum.mitigation` themselves.
     mitigation: Any = ()
     #: A ``NoiseModel`` of qiskit_aer.noise: the circuit is simulated with it, on a core. Gates keep their names, so
-    #: compile the circuit first where the model speaks of a device's gates. Without a ``seed`` tasks of one model run
+    #: compile the circuit first where the model is for a device's gates. Without a ``seed`` tasks of one model run
     #: together, which is much faster for small circuits.
     noise_model: Any = None
     #: Qiskit's optimization level, 0 to 3, when it is compiled for a device. From 2 on the qubits with the least errors
     #: are taken; below, the first ones wherever they fit.
     optimization_level: Level = 2
-    #: Of sampling, where that is computed.
+    #: Seed of the sampling, where it is simulated.
     seed: Count | None = None
 
     #: A kind of task that a package defines (entry point ``pilot.kinds``, see `interfaces.Kind`): it makes the tasks of
@@ -154,8 +154,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     num_gpus: Amount = 0.0
     #: Main memory set aside, for each rank: bytes, or a text such as "8 GiB".
     memory: int | str | None = None
-    #: What it can run with instead, such as ``[{"num_gpus": 1}, {"num_cpus": 16, "slowness": 4}]``: the fields above by
-    #: name, and how many times longer it takes then. It goes where it is expected to be finished first.
+    #: Resources that it can run with instead, such as ``[{"num_gpus": 1}, {"num_cpus": 16, "slowness": 4}]``: the fields
+    #: above by name, and how many times longer it takes with them. It runs where it is expected to finish first.
     alternatives: Any = ()
 
     #: The name or id of the pilot that must run it.
@@ -166,8 +166,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     labels: Names = ()
     #: Higher goes first.
     priority: int = 0
-    #: How long it is expected to run at most; it starts only where that much walltime is left. Seconds, a timedelta, or
-    #: a text such as "1:30:00".
+    #: The longest time that it is expected to run; it starts only where that much walltime is left. Seconds, a
+    #: timedelta, or a text such as "1:30:00".
     expected_duration: Time | None = None
     #: How long it may run; then it is stopped and fails with TaskTimeout. As `expected_duration`.
     timeout: Time | None = None
@@ -178,7 +178,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: What the caller calls it, so that it is submitted once: another submission with the same key gives the same task,
     #: also after an attach. One that differs in any field is refused. `PilotManager.forget` frees the key.
     key: Text | None = None
-    #: What people call it. Default: the function's or program's name.
+    #: Display name. Default: the name of the function or program.
     name: Text | None = None
 
     def __post_init__(self) -> None:
@@ -193,9 +193,9 @@ class TaskDescription(Description, frozen=True, kw_only=True):
         elif self.kind in (None, "circuit"):
             self._check_circuit_alone()
         if self.executable and self.ranks:
-            raise self.wrong("ranks", "none with an executable: give the program as mpi")
+            raise self.wrong("ranks", "no ranks with an executable: give the program as mpi")
         if self.mpi and self.ranks is None:
-            raise self.wrong("ranks", "how many processes the MPI program is started as, at least 1")
+            raise self.wrong("ranks", "the number of processes of the MPI program, at least 1")
         if self.nodes and (not self.ranks or self.ranks % self.nodes):
             raise self.wrong("nodes", "a number that divides the ranks of an MPI task")
         if self.ranks and self.num_gpus > 1 and self.num_gpus % 1:
@@ -203,27 +203,27 @@ class TaskDescription(Description, frozen=True, kw_only=True):
         if self.function is not None and not callable(self.function):
             raise self.wrong("function", "a callable")
         if (self.executable or self.mpi) and (self.args or self.kwargs):
-            raise self.wrong("args", "none with a program: put them behind its name")
+            raise self.wrong("args", "no arguments with a program: put them after its name")
         if not isinstance(self.args, Sequence) or isinstance(self.args, str | bytes):
             raise self.wrong("args", "a tuple or list")
         if self.pilot is not None and self.pilots:
-            raise self.wrong("pilots", "either pilot or pilots, not both")
+            raise self.wrong("pilots", "either pilot or pilots, but not both")
         msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
 
     def _check_circuit_alone(self) -> None:
-        """What is for functions and programs must not be said with a circuit."""
+        """Refuse fields for functions and programs with a circuit."""
         for field, (default, why) in _NOT_OF_CIRCUITS.items():
             if (given := getattr(self, field)) is not default and given != default:
-                raise self.wrong(field, f"none with a circuit{why}")
+                raise self.wrong(field, f"nothing with a circuit{why}")
 
     def _check_no_circuit(self) -> None:
-        """What is said of a circuit must not be said without one."""
+        """Refuse fields for circuits without one."""
         for field, default in _OF_CIRCUITS.items():
             if (given := getattr(self, field)) is not default and given != default:
-                raise self.wrong(field, "only with a circuit")
+                raise self.wrong(field, "nothing without a circuit")
 
     def terms(self) -> Terms:
-        """What the controller has to know to place it."""
+        """What the controller needs to place it."""
         return Terms(
             resources=Resources(
                 self.num_cpus,
@@ -242,22 +242,22 @@ class TaskDescription(Description, frozen=True, kw_only=True):
         )
 
     def _others(self) -> tuple[Option, ...]:
-        allowed = (
+        expected = (
             "a list of mappings with num_cpus, num_gpus, memory and slowness, such as [{'num_gpus': 1}]; "
             "not for MPI tasks, circuits and other kinds"
         )
         if not isinstance(self.alternatives, Sequence) or isinstance(self.alternatives, str):
-            raise self.wrong("alternatives", allowed)
+            raise self.wrong("alternatives", expected)
         if self.alternatives and (self.ranks or self.kind or self.circuit is not None):
-            raise self.wrong("alternatives", allowed)
+            raise self.wrong("alternatives", expected)
         others = []
         for one in self.alternatives:
             if not isinstance(one, Mapping) or not set(one) <= {"num_cpus", "num_gpus", "memory", "slowness"}:
-                raise self.wrong("alternatives", allowed)
+                raise self.wrong("alternatives", expected)
             given = dict(one)
             slowness = given.pop("slowness", 1.0)
             if isinstance(slowness, bool) or not isinstance(slowness, int | float) or not slowness > 0:
-                raise self.wrong("alternatives", f"{allowed}; slowness is a number above 0")
+                raise self.wrong("alternatives", f"{expected}; slowness is a number above 0")
             needs = TaskDescription(function=_others, **given)
             memory = needs.memory or 0
             assert isinstance(memory, int)

@@ -3,8 +3,7 @@
 A **launcher** gets a placeholder job, a **job environment** says what the processes of such a job can know about it, an
 **engine** runs workers inside it, a **QPU** runs circuits, a **policy** says which task is next and which pilot gets
 it.
-Each is registered as an entry point (``registry.py``) and passes the contract suite of its kind in
-``tests/contract/``.
+Each is registered as an entry point (``registry.py``) and passes the contract suite of its kind in `pilot.testing`.
 """
 
 from __future__ import annotations

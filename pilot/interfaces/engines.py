@@ -33,7 +33,7 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a worker process has to know (see ``worker.py``)."""
+    """The settings of a worker process (see ``worker/process.py``)."""
 
     name: str
     #: The node that it runs on.
@@ -56,16 +56,16 @@ class OnExit(Protocol):
     """What an engine calls when a worker is gone."""
 
     def __call__(self, reason: str, blameless: bool = False) -> None:
-        """Tell why; ``blameless``: whatever it ran has nothing to do with that."""
+        """Report the reason; ``blameless``: the tasks that it ran are not the cause."""
 
 
 class Engine(ABC):
     """A cluster in which workers run. Its methods may block and are called from one thread at a time.
 
     There is one object on each node of the pilot: the agent's starts the cluster, those on other nodes join it.
-    A worker is a process of the engine's that calls ``pilot.worker.serve(spec)``, which connects to the agent and
-    returns when it is told to. Work does not pass through the engine: it places workers, tells when one is gone,
-    and is there for users who want its native client.
+    A worker is a process of the engine that calls ``pilot.worker.serve(spec)``, which connects to the agent and
+    returns when the agent ends it. Work does not pass through the engine: it places workers, reports when one is gone,
+    and gives users its native client.
     """
 
     #: True when `spawn` and `kill` are called on the agent's node for all nodes, False when on the worker's own.
@@ -92,7 +92,7 @@ class Engine(ABC):
 
     @abstractmethod
     def kill(self, name: str) -> None:
-        """End this worker at once, whatever it does. Nothing happens when it is gone already."""
+        """End this worker at once. Nothing happens when it is gone already."""
 
     @abstractmethod
     def stop(self) -> None:

@@ -15,9 +15,9 @@ from pilot.resources import SLOT, CircuitFacts, Option, QPUInfo, Resources
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the pilots have, as far as it is known, for who prepares a task."""
+    """What the pilots have, as far as it is known, when a task is prepared."""
 
-    #: Devices by name, and what they say of themselves; None: nothing yet.
+    #: Devices by name, and the properties that they report; None: nothing yet.
     devices: dict[str, QPUInfo | None]
     #: Of all pilots together; and of the largest node.
     cores: int
@@ -41,7 +41,7 @@ class WorkFunction:
 
 
 class JointFunction(WorkFunction):
-    """A `WorkFunction` that a worker gives all tasks that wait for it, to be run together."""
+    """A `WorkFunction` whose waiting tasks a worker runs together."""
 
     def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run several tasks.
@@ -72,8 +72,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """The tasks that a description becomes (entry points ``pilot.kinds``): parts that run anywhere and, when there are
-    several, what makes one result of theirs: ``combine.function(*combine.args, results)``, in their order."""
+    """The tasks that a description becomes (entry points ``pilot.kinds``): parts and, when there are several, the
+    function that makes one result of theirs: ``combine.function(*combine.args, results)``, in their order."""
 
     name: str
     parts: tuple[Part, ...]
@@ -83,7 +83,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[Option, ...] = ()
     simulator: str = ""
     facts: CircuitFacts | None = None
-    #: What else to say where no pilot can serve it.
+    #: Added to the error when no pilot can run it.
     note: str = ""
 
 

@@ -16,15 +16,15 @@ from pilot.resources import Resources
 
 
 class JobState(Enum):
-    """What a resource manager says of a placeholder job."""
+    """The state of a placeholder job, as its resource manager reports it."""
 
     UNKNOWN = "unknown"
-    """It cannot be asked now, or does not know the job yet."""
+    """The resource manager does not answer now, or does not know the job yet."""
     QUEUED = "queued"
     RUNNING = "running"
     MISSING = "missing"
-    """The resource manager says nothing of a job that it had, or as little as if that had never started. It may be
-    wrong: the job counts as ended when this lasts and its agent is not heard."""
+    """The resource manager no longer reports a job that it had, or reports it as if it had never started. It may be
+    wrong: the job counts as ended when this lasts and its agent sends nothing."""
     ENDED = "ended"
     """The agent ended by itself, or failed: the pilot is started again while it has restarts."""
     EXPIRED = "expired"
@@ -34,7 +34,7 @@ class JobState(Enum):
     CANCELLED = "cancelled"
     """Somebody ended the job from outside: the pilot is cancelled."""
     REFUSED = "refused"
-    """It was never taken, and would not be later: the pilot fails, whatever restarts it has. Not for `status`."""
+    """It was refused, and would be refused later: the pilot fails, also when it has restarts left. Not for `status`."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +53,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Misfit(NamedTuple):
-    """Something that a pilot asks for and that is not there."""
+    """Something that a pilot asks for and that the resource manager does not have."""
 
     #: A field of PilotDescription.
     field: str
@@ -102,12 +102,12 @@ class Launcher(ABC):
         """Submit the job; its native id, by which `status` and `cancel` know it, also in another process.
 
         Raises:
-            JobRefused: the resource manager does not take such a job; its own words are in the message.
-            PilotError: it could not be asked; another try may succeed.
+            JobRefused: the resource manager refuses such a job; the message has its output.
+            PilotError: it did not answer; another try may succeed.
         """
 
     def submit_many(self, jobs: Sequence[Job]) -> list[str | Exception]:
-        """`submit` for jobs that were asked for together: native ids, or what went wrong, in their order."""
+        """`submit` for several jobs at once: native ids, or exceptions, in their order."""
         answers: list[str | Exception] = []
         for job in jobs:
             try:
@@ -123,12 +123,13 @@ class Launcher(ABC):
 
     @abstractmethod
     def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
-        """State of each job (native id → its folder), and the resource manager's own words for it: the end's reason,
-        or why it is pending. May be called more often than the resource manager should be asked."""
+        """State of each job (native id → its folder), and the resource manager's text about it: why it ended, or why it
+        is pending. May be called more often than the resource manager should be asked."""
 
     @abstractmethod
     def cancel(self, native_id: str, mark: str) -> None:
-        """End the job and every process that carries ``mark`` as PILOT_AGENT, if any is left. Blocks until done."""
+        """End the job and every process whose variable PILOT_AGENT is ``mark``, or ``mark``, a dot and more, if any is
+        left. Blocks until done."""
 
     def cancel_many(self, marks: Mapping[str, str]) -> None:
         """`cancel` for several jobs: native id → mark."""
@@ -137,7 +138,7 @@ class Launcher(ABC):
 
 
 class JobEnvironment:
-    """What a process inside a resource manager's job can find out about that job, and how it starts processes there.
+    """What a process inside a resource manager's job knows about that job, and how it starts processes there.
 
     Supplied by the launcher's plugin as an entry point of the group ``pilot.environments``; made without arguments.
     `registry.job_environment` finds the one whose `is_here` is True, in the user's process, the agent, the processes of
@@ -163,7 +164,7 @@ class JobEnvironment:
     submit_command = ""
     #: The program that starts MPI ranks, found by name in `PilotDescription.mpi`. Empty: ``mpiexec`` does it.
     mpi_program = ""
-    #: Variables that tell a process its number among those that were started together, best first; read before those
+    #: Variables with the number of a process among those that were started together, best first; read before those
     #: that MPI libraries set.
     rank_variables: tuple[str, ...] = ()
     #: Variables that each MPI rank notes down for `end_ranks`.
@@ -174,7 +175,7 @@ class JobEnvironment:
         return False
 
     def node(self) -> str:
-        """The name of this node, as `mpi_command` has to be told it; different from that of each other node."""
+        """The name of this node, as `mpi_command` takes it; different for each node."""
         return socket.gethostname()
 
     def end(self) -> float | None:
@@ -186,8 +187,8 @@ class JobEnvironment:
         return None
 
     def clean(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """These variables without what the start of this process set for this process alone, and what a process
-        started from here must not take for its own."""
+        """These variables without those that the resource manager set for this process alone, which a process started
+        from here must not use."""
         own = ("PMI_", "PMI2_", "PMIX_", "OMPI_COMM_", "HYDI_", "HYDRA_")
         settings = ("HYDRA_IFACE", "HYDRA_LAUNCHER_EXEC")
         return {
@@ -195,7 +196,7 @@ class JobEnvironment:
         }
 
     def mpi_candidates(self) -> Sequence[tuple[str, ...]]:
-        """Words to try for starting MPI ranks, best first, each with `mpi_program` as its program."""
+        """Commands to try for starting MPI ranks, best first, each with `mpi_program` as its program."""
         return ()
 
     def mpi_command(

@@ -1,4 +1,4 @@
-"""The contract of policies, which say which task is next and which pilot gets it."""
+"""The contract of policies, which decide which task is next and which pilot gets it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A pilot that fits and has room now, as a policy sees it."""
+    """A pilot that can run the task and has room now, as a policy sees it."""
 
     id: str
     name: str
     cores: int
     #: Cores that nothing has been sent for.
     free_cores: float
-    #: Seconds of work that it has, by measured times, divided by its cores.
+    #: Seconds of work that it has, by measured times, divided by its number of cores.
     expected_wait: float
-    #: Its time for the same work against the mean of all pilots; 1 until measured.
+    #: Its time for the same work, divided by the mean of all pilots; 1 until measured.
     slowness: float
     #: Seconds that the next task is expected to run there, as far as that is known.
     seconds: float = 0.0
@@ -33,7 +33,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str:
-        """The pilot's name, and what the task would have there where that is not a slot."""
+        """The pilot's name, with the device or the GPUs that the task would have there."""
         needs = self.option.resources
         if needs.qpu:
             return f"{needs.qpu} of {self.name}"
@@ -78,15 +78,15 @@ class QueuedTask(Protocol):
 
     @property
     def estimates(self) -> tuple[QPUEstimate, ...]:
-        """What is expected of its circuit on each QPU, as far as somebody has said so."""
+        """What is expected of its circuit on each QPU, as far as it was estimated."""
 
 
 class Policy:
-    """Says which task is next, and where it runs.
+    """Decides which task is next, and where it runs.
 
-    A policy overrides what it wants to be different; one that overrides nothing is "balanced". Its settings are the
+    A policy overrides the methods that it changes; one that overrides nothing is "balanced". Its settings are the
     arguments of its class: ``PilotManager(policy=ShortestFirst(unknown=60.0))``, or by name where the defaults do:
-    ``policy="package.module:ShortestFirst"``, or its entry point in the group ``pilot.policies``.
+    ``policy="package.module:ShortestFirst"``, or its entry point in the group ``pilot.policies``::
 
         class ShortestFirst(Policy):
             # tasks of unknown length count as so many seconds
@@ -128,18 +128,18 @@ class Policy:
                 on several QPUs, one for each of these.
 
         Returns:
-            One of ``candidates``, and the reason in words, as `Task.explain` shows it.
+            One of ``candidates``, and the reason as a text, which `PilotManager.explain` shows.
         """
         best = min(candidates, key=lambda one: (one.expected_wait + one.seconds, one.slowness, -one.free_cores))
         if len(candidates) == 1:
-            return best, f"{best.place} is the only pilot that fits and has room"
+            return best, f"{best.place} was the only suitable pilot with room"
         waits = ", ".join(f"{one.place} {one.expected_wait + one.seconds:.3f} s" for one in candidates)
         return best, f"{best.place} is expected to finish first of the pilots with room ({waits})"
 
     def assign(self, queue: Sequence[QueuedTask], table: QPUTable, now: float) -> Sequence[int]:
-        """Where tasks that run on QPUs go; a policy that does not override it has `choose` asked for them, too.
+        """Where tasks for QPUs run. For a policy that does not override it, `choose` is called for them, too.
 
-        What is assigned to a QPU is sent there as long as it has room; the rest is asked about again.
+        Tasks are sent to their QPU as long as it has room; for the rest it is called again.
 
         Args:
             queue: the next tasks, by `order`: at most 1,000.

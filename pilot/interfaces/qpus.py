@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from pilot.errors import QPUError
 from pilot.resources import QPUInfo
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import Target
+else:
+    QuantumCircuit = Any  # help(Run) works without Qiskit, too
 
 
 def _no_job(job: str) -> None:
-    """Nobody wants to know a job's native id."""
+    """The native id of a job is not needed."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,17 +29,48 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     circuits: Sequence[QuantumCircuit]
     #: Of each circuit; None: exact probabilities (simulators only).
     shots: int | None
-    #: One a circuit; used where results are computed, ignored by devices.
+    #: One for each circuit; used by simulators, ignored by devices.
     seeds: Sequence[int]
     #: Called with the job's native id once it is submitted, when it has one.
     on_job: Callable[[str], None] = _no_job
 
+    def check(self, info: QPUInfo) -> None:
+        """For `QPU.run`: whether a QPU that says this of itself takes the job.
+
+        Raises:
+            QPUError: there are too many circuits, qubits or shots, or none; or a circuit measures nothing, or has
+                parameters without a value.
+        """
+        for wrong in self._faults(info):
+            raise QPUError(wrong, qpu=info.name)
+
+    def _faults(self, info: QPUInfo) -> Iterator[str]:
+        name, shots, number = info.name, self.shots, len(self.circuits)
+        if info.max_circuits is not None and number > info.max_circuits:
+            yield f"{name} takes {info.max_circuits} circuits a job, not {number}: split them"
+        if len(self.seeds) != number:
+            yield f"{name}: {number} circuits and {len(self.seeds)} seeds: one each is needed"
+        if shots is None and not info.simulator:
+            yield f"{name} has no exact probabilities: give a number of shots"
+        if shots is not None and shots < 1:
+            yield f"{name} takes 1 shot or more, not {shots}"
+        if shots is not None and info.max_shots is not None and shots > info.max_shots:
+            yield f"{name} takes {info.max_shots} shots a circuit, not {shots}: split them"
+        for circuit in self.circuits:
+            if circuit.num_qubits > info.qubits:
+                yield f"{name} has {info.qubits} qubits, circuit {circuit.name!r} has {circuit.num_qubits}"
+            if circuit.parameters:
+                names = ", ".join(parameter.name for parameter in circuit.parameters)
+                yield f"circuit {circuit.name!r} has parameters without a value: {names}"
+            if not any(instruction.clbits for instruction in circuit.data):
+                yield f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`"
+
 
 class CircuitResult(Protocol):
-    """What one circuit gave: an `Outcomes` of `pilot.quantum.outcomes`."""
+    """The result of one circuit: an `Outcomes` of `pilot.quantum.outcomes`."""
 
     def get_counts(self) -> Mapping[str, float]:
-        """How often each bit string came, or how probable it is: as Qiskit's ``get_counts`` writes it."""
+        """How often each bit string was measured, or its probability; in the form of Qiskit's ``get_counts``."""
 
 
 class QPU(ABC):
@@ -57,7 +91,7 @@ class QPU(ABC):
             address: what is behind the colon ("kolkata"), a query included ("kolkata?queue=2"); "" without colon.
 
         Raises:
-            DescriptionError: there can be no such address; the message says what is allowed.
+            DescriptionError: the address is not valid; the message says what is expected.
         """
         self.name = name
         self.address = address
@@ -66,17 +100,18 @@ class QPU(ABC):
         """Connect, and open a session where there is such a thing.
 
         Raises:
-            QPUUnavailable: it cannot be reached; in its own words, and what to look at next.
-            QPUError: it refuses for good.
+            QPUUnavailable: it cannot be reached; the message has its error text, and what to check next.
+            QPUError: it refuses, and will refuse later.
         """
 
     @abstractmethod
     def info(self) -> QPUInfo:
-        """What it says of itself now. After `open`."""
+        """Its properties now. Called after `open`."""
 
     @abstractmethod
     def target(self) -> Target | None:
-        """What circuits are compiled for, of the calibration that `info` tells; None: it takes them as they are."""
+        """The target for which circuits are compiled, from the calibration that `info` reports; None: circuits are not
+        compiled."""
 
     @abstractmethod
     def run(self, run: Run) -> Sequence[CircuitResult | Mapping[str, float]]:
@@ -88,16 +123,16 @@ class QPU(ABC):
             an `Outcomes`.
 
         Raises:
-            QPUError: the job failed; the vendor's own words are in the message.
-            QPUUnavailable: a new try may help.
+            QPUError: the job failed; the message has the vendor's error text.
+            QPUUnavailable: another try may succeed.
             QPUCancelled: `cancel` ended it.
         """
 
     def cancel(self) -> None:  # noqa: B027
-        """Called from another thread: end the job that `run` waits for, at the vendor too. Returns once asked."""
+        """End the job that `run` waits for, also at the vendor. Called from another thread; does not wait."""
 
     def cancel_job(self, job: str) -> None:  # noqa: B027
-        """End a job whose process died, by the native id that `on_job` was given. Nothing happens when it is over."""
+        """End a job whose process died, by the native id that `on_job` got. Nothing happens when it is over."""
 
     def close(self) -> None:  # noqa: B027
         """End the session."""

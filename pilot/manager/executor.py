@@ -8,7 +8,8 @@ from typing import Any
 
 from pilot.descriptions import TaskDescription
 from pilot.manager.handles import Task
-from pilot.manager.manager import PilotManager
+from pilot.manager.manager import P, PilotManager, R
+from pilot.publishing import publish
 
 
 class PilotExecutor(Executor):
@@ -29,7 +30,7 @@ class PilotExecutor(Executor):
         if options:
             TaskDescription.build({"function": print, **options})  # a wrong one fails here
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
         """One task: ``fn(*args, **kwargs)``.
 
         Raises:
@@ -55,3 +56,6 @@ class PilotExecutor(Executor):
                 task.cancel()
         if wait:
             self._manager.wait_tasks(tasks)
+
+
+publish(PilotExecutor)

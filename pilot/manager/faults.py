@@ -30,6 +30,8 @@ class _File(msgspec.Struct, frozen=True):
     versions: tuple[str, str]
     #: Wall clock when it was written.
     written: float
+    #: The traceback of what went wrong; empty when the file was asked for.
+    error: str
     #: How many earlier events are not in it.
     dropped: int
     #: Id, digest and name.
@@ -86,15 +88,21 @@ class EventRing:
             tasks.append((one.id, one.function.id, index, one.name, one.needs, one.weight))
         return tasks
 
-    def write(self, path: Path, functions: list[FunctionRecord]) -> None:
-        """Write what is kept to a file that only its owner can read.
+    def write(self, path: Path, functions: list[FunctionRecord], error: str = "") -> None:
+        """Write what is kept, and the traceback of an error, to a file that only its owner can read.
 
         Raises:
             SessionError: it cannot be written.
         """
         known = [(one.id, one.digest, one.name) for one in functions]
-        file = _File(versions(), time.time(), self._dropped, known, list(self._terms), list(self._events))
+        file = _File(versions(), time.time(), error, self._dropped, known, list(self._terms), list(self._events))
         write_private(path, msgspec.msgpack.encode(file))
+
+
+def read_error(path: Path) -> tuple[float, str]:
+    """When a file was written, by the wall clock, and the traceback of the error that it was written for."""
+    file = msgspec.msgpack.decode(path.read_bytes(), type=_File)
+    return file.written, file.error
 
 
 def read(path: Path) -> list[tuple[float, events.Event]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.manager.handles import Task, forget, is_kept_by, is_kept_in_memory, outcome_of, tasks_of
 from pilot.manager.journal import SessionRow
 from pilot.manager.resubmission import Resubmission
@@ -45,9 +45,7 @@ class Forgetter:
                 raise DescriptionError(f"forget: task {task.id} is another manager's", given=task)
             return
         if not task.done():
-            raise DescriptionError(
-                f"forget: task {task.id} ({task.name}) is {task.state.value}; allowed: tasks that are over", given=task
-            )
+            raise invalid("forget", task, "tasks that have ended")
         tasks[task.id] = task
         for part in task.parts:
             self._add(part, tasks)

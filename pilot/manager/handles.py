@@ -10,17 +10,26 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
 from threading import Condition, Lock
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
-from pilot.errors import ERRORS, DescriptionError, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout
+from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.journal import Recorded
+from pilot.publishing import publish
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 from pilot.wire import payload
-from pilot.wire.exceptions import text_of
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any)  # `Task` alone is `Task[Any]`
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +112,7 @@ class Keeper(Protocol):
         """Wait, for some seconds at most, until the pilot's job is gone."""
 
 
-class Task(Future[Any]):
+class Task(Future[R], Generic[R]):
     """One submitted task: a `concurrent.futures.Future` that knows where it is.
 
     ``result()`` unpickles anew at each call, in the calling thread. Callbacks run in a thread of the manager's that
@@ -131,8 +140,7 @@ class Task(Future[Any]):
         self._outcome: Outcome | None = None
         self._error: Failed | None = None
 
-    @property
-    def _condition(self) -> Condition:  # type: ignore[override]
+    def _get_condition(self) -> Condition:
         if self._state in (PENDING, RUNNING):
             self._keeper.check_process()  # for `concurrent.futures.wait` and the like, which would wait for ever
         if self._made_condition is None:
@@ -140,17 +148,20 @@ class Task(Future[Any]):
                 self._made_condition = self._made_condition or Condition()
         return self._made_condition
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override] # who asks holds the condition
+    def _get_waiters(self) -> list[Any]:  # who asks holds the condition
         if self._made_waiters is None:
             self._made_waiters = []
         return self._made_waiters
 
-    @property
-    def _done_callbacks(self) -> list[Any]:
+    def _get_callbacks(self) -> list[Any]:
         if self._made_callbacks is None:
             self._made_callbacks = []
         return self._made_callbacks
+
+    # typed as the attributes that they are of a Future, else type checkers let `as_completed` take no tasks
+    _condition: Condition = property(_get_condition)  # type: ignore[assignment]
+    _waiters: list[Any] = property(_get_waiters)  # type: ignore[assignment]
+    _done_callbacks: list[Any] = property(_get_callbacks)  # type: ignore[assignment]
 
     # ---- what the user asks -----------------------------------------------------------------------------------
 
@@ -201,7 +212,7 @@ class Task(Future[Any]):
             wait_done(self, None)
         return self.cancelled()
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> R:
         """Its result; blocks until there is one.
 
         Args:
@@ -219,7 +230,8 @@ class Task(Future[Any]):
         """
         wait_done(self, timeout)
         if self._state == FINISHED and self._outcome is not None and self._outcome.status == OK:
-            return self._load(self._outcome)
+            result: R = self._load(self._outcome)
+            return result
         error = self.exception()
         assert error is not None
         try:
@@ -327,6 +339,9 @@ class Task(Future[Any]):
         return payload.load_exception(value, where, where, *notes, task=self.id)
 
 
+publish(Task)
+
+
 # ---- what the manager does with a task ------------------------------------------------------------------------
 
 
@@ -397,22 +412,6 @@ def first_cause(task: Task) -> tuple[int, int]:
     return (task.id, 1) if error is None or error.first is None else (error.first, error.links + 1)
 
 
-def explain(task: Task, why: str) -> str:
-    """Why a task went where it went, or why it waits; ``why`` is what the controller says of it."""
-    info = task.info
-    text = [f"task {task.id} ({task.name}) is {task.state.value}", why]
-    if task.parts:
-        done = sum(part.done() for part in task.parts)
-        first, last = task.parts[0].id, task.parts[-1].id
-        text.append(f"it puts the results of tasks {first} to {last} together, {done} of {len(task.parts)} are over")
-    text += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
-    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-        text.append(f"it ended with {type(error).__name__}: {text_of(error)}")
-    elif info.seconds is not None:
-        text.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
-    return "; ".join(part for part in text if part)
-
-
 def is_kept_by(task: Task, keeper: Keeper) -> bool:
     """True for a task of this session that was not forgotten."""
     return keeper.tasks.get(task.id) is task
@@ -430,7 +429,7 @@ def forget(task: Task) -> None:
         task._outcome, task._error = None, Failed(ErrorCode.SESSION_ERROR, "it was forgotten, and its result with it")
 
 
-def tasks_of(method: str, given: Any) -> list[Task]:
+def tasks_of(method: str, given: Iterable[Task[R]]) -> list[Task[R]]:
     """The list of tasks that a method was given.
 
     Raises:
@@ -438,7 +437,5 @@ def tasks_of(method: str, given: Any) -> list[Task]:
     """
     tasks: list[Any] = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(task, Task) for task in tasks):
-        raise DescriptionError(
-            f"{method}: {given!r} was given; allowed: tasks, as a list or another iterable: [task] for one", given=given
-        )
+        raise invalid(method, given, "a list of tasks or another iterable; for one task [task]")
     return tasks

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -281,12 +282,12 @@ class ManagerLoop:
                     self._write_fault()
 
     def _write_fault(self) -> None:
-        """Write the events that led to an error of the manager's own; the first errors of a session show most."""
+        """Write the events that led to the error that is being handled; the first errors of a session show most."""
         self._faults += 1
         if self._faults <= MOST_FAULTS:
             try:
                 path = self._state.folder.path / f"events-{self._faults}.msgpack"
-                self._events.write(path, list(self._state.functions.values()))
+                self._events.write(path, list(self._state.functions.values()), traceback.format_exc())
                 log.error("the events before this error are in %s", path)
             except Exception:
                 log.exception("the events before this error cannot be written")

@@ -9,21 +9,21 @@ import logging
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
 import msgspec
 
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import Policy
 from pilot.manager.handles import Task
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
 from pilot.manager.session import Session
+from pilot.publishing import publish
 from pilot.resources import PLAIN
-from pilot.scheduling import events
 from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
 
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from pilot.manager.progress import Progress
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+Many: TypeAlias = Iterable[Any]
+#: An argument that tasks stand in.
+Needed: TypeAlias = "Task[Any] | Sequence[Task[Any]] | Mapping[str, Task[Any]]"
 
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
@@ -183,20 +191,26 @@ class PilotManager(Session):
 
     # ---- tasks ------------------------------------------------------------------------------------------------
 
-    def submit_task(
-        self,
-        work: Callable[..., Any] | TaskDescription | Mapping[str, Any],
-        /,
-        *args: Any,
-        key: str | None = None,
-        **kwargs: Any,
-    ) -> Task:
+    @overload
+    def submit_task(self, work: TaskDescription | Mapping[str, Any], /, *, key: str | None = None) -> Task[Any]: ...
+    @overload
+    def submit_task(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
+    @overload  # a task stands for its result, which no type says
+    def submit_task(self, work: Callable[..., R], first: Needed, /, *args: Any, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
+    @overload
+    def submit_task(self, work: Callable[..., R], one: Any, two: Needed, /, *args: Any, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
+    @overload
+    def submit_task(self, work: Callable[..., R], /, *args: Any, key: str, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
+    def submit_task(self, work: Any, /, *args: Any, key: Any = None, **kwargs: Any) -> Task[Any]:
         """Send one task on its way. Does not block.
 
         A callable runs as it is now, with the values that its globals, defaults and closure have now, however they
         change later; each task has a copy of its own, so that no task sees what another one changed. Functions and
         classes of modules that can be imported are the exception: as in a process pool they travel by name, and a
         worker imports their module once (``cloudpickle.register_pickle_by_value(module)`` sends them by value).
+
+        Type checkers compare the arguments with the callable's, and accept a task (or a list or dict of tasks) in place
+        of the first or the second one; in other places they accept it in a `TaskDescription`.
 
         Args:
             work: a callable, or a description (or a dict with its keys).
@@ -224,7 +238,7 @@ class PilotManager(Session):
 
     def submit_tasks(
         self, descriptions: Iterable[TaskDescription | Mapping[str, Any] | Callable[[], Any]]
-    ) -> list[Task]:
+    ) -> list[Task[Any]]:
         """Send many tasks on their way: descriptions, dicts, or callables without arguments.
 
         Raises:
@@ -235,13 +249,21 @@ class PilotManager(Session):
             for one in descriptions:
                 tasks.append(self.submit_task(one))
         except BaseException:
-            for task in tasks:
-                self._submitter.cancel_parts(task)
-            self._state.post(events.CancelAsked([task.id for task in tasks]))
+            self._submitter.cancel(tasks)
             raise
         return tasks
 
-    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task]:
+    @overload
+    def map(self, function: Callable[[A], R], first: Iterable[A | Task[A]], /) -> list[Task[R]]: ...
+    @overload
+    def map(
+        self, function: Callable[[A, B], R], first: Iterable[A | Task[A]], second: Iterable[B | Task[B]], /
+    ) -> list[Task[R]]: ...
+    @overload
+    def map(
+        self, function: Callable[..., R], first: Many, second: Many, third: Many, /, *others: Many
+    ) -> list[Task[R]]: ...
+    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task[Any]]:
         """One task for each tuple of arguments, as the built-in ``map`` makes them.
 
         The function is taken once, as it is now.
@@ -250,7 +272,7 @@ class PilotManager(Session):
         work = self._submitter.function(function)
         return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
 
-    def resubmit(self, tasks: Iterable[Task]) -> list[Task]:
+    def resubmit(self, tasks: Iterable[Task[R]]) -> list[Task[R]]:
         """Give tasks that failed or were cancelled another attempt, also after an `attach`. Does not wait for it.
 
         For each there is a new task with the same function, arguments, requirements and name.
@@ -319,6 +341,9 @@ class PilotManager(Session):
             self.close()
 
 
+publish(PilotManager)
+
+
 def _with_key(wanted: TaskDescription, key: str) -> TaskDescription:
     if wanted.key not in (None, key):
         raise wanted.wrong("key", f"the same as that of the call, {key!r}")
@@ -344,11 +369,7 @@ def _check_wait(seconds: float | None) -> float | None:
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 <= seconds < math.inf:
-        raise DescriptionError(
-            f"wait_for_pilot: {seconds!r} was given; allowed: a number of seconds from 0 on, or None to wait for ever",
-            field="wait_for_pilot",
-            given=seconds,
-        )
+        raise invalid("wait_for_pilot", seconds, "a number of seconds from 0 on, or None to wait for ever")
     return float(seconds)
 
 

@@ -3,41 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import pickle
+import pickletools
 import sqlite3
+import struct
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
 from pilot.errors import ERRORS, SessionError
-from pilot.manager.journal import SCHEMA
+from pilot.manager.journal import SCHEMA, Packed, pack, unpack
+from pilot.results import RAISED, Failure, Spooled
 from pilot.scheduling.records import Change
-from pilot.wire import payload
+from pilot.wire.payload import Spool
 from pilot.wire.session import SessionFolder
 
+#: In the session's folder: the journal as it was before.
+COPY = "journal.before-migration.sqlite"
 #: How the reasons began, or what they were, that version 0 counted.
 _RESTART, _TAKEN, _RETRY = "started again: %", "asked for again, the site took it: %", "it raised"
-#: Functions of the library in version 0, and their modules now.
-_MOVED = {
-    ("pilot.worker", "run_executable"): "pilot.worker.programs",
-    ("pilot.mpi", "run_program"): "pilot.worker.mpi",
-    ("pilot.mpi", "run_function"): "pilot.worker.mpi",
+#: Modules of version 0 that pickles name, and where their functions and classes are now.
+_MODULES = {
+    "pilot.callables": "pilot.wire.callables",
+    "pilot.exceptions": "pilot.wire.exceptions",
+    "pilot.executables": "pilot.worker.programs",
+    "pilot.mpi": "pilot.worker.mpi",
+    "pilot.payload": "pilot.wire.payload",
+    "pilot.pickles": "pilot.wire.pickles",
+    "pilot.quantum.quasi": "pilot.quantum.outcomes",
 }
-
-
-class _Unpickler(pickle.Unpickler):
-    """Finds functions of the library where they are now."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return super().find_class(_MOVED.get((module, name), module), name)
+_OLD_NAMES = [name.encode() for name in _MODULES]
+_LENGTH = struct.Struct("<I")
 
 
 def migrate(session_dir: str | os.PathLike[str]) -> bool:
-    """Bring a session's journal to the layout of this version. Its pilots must have ended, or end: their agents do not
-    join a manager of this version.
+    """Bring a session's journal to the layout of this version; `COPY` has it as it was. Its pilots must have ended, or
+    end: their agents do not join a manager of this version.
 
     Returns:
         False when nothing was to be done.
@@ -49,7 +52,6 @@ def migrate(session_dir: str | os.PathLike[str]) -> bool:
     folder = SessionFolder.open(session_dir)
     try:
         with contextlib.closing(sqlite3.connect(folder.journal_path, isolation_level=None)) as db:
-            db.execute("BEGIN IMMEDIATE")
             found = db.execute("SELECT value FROM session WHERE key = 'schema'").fetchone()
             schema = int(found[0]) if found else 0
             if schema > SCHEMA:
@@ -57,9 +59,12 @@ def migrate(session_dir: str | os.PathLike[str]) -> bool:
                     f"the session {folder.path} was made by a later version of quantum-pilot", path=str(folder.path)
                 )
             if schema < SCHEMA:
-                _to_schema_1(db)
-            db.execute("COMMIT")
-    except sqlite3.Error as error:
+                with contextlib.closing(sqlite3.connect(folder.path / COPY)) as copy:
+                    db.backup(copy)
+                db.execute("BEGIN IMMEDIATE")
+                _to_schema_1(db, Spool(folder.spool))
+                db.execute("COMMIT")
+    except (sqlite3.Error, OSError, ValueError) as error:
         path = str(folder.journal_path)
         raise SessionError(f"the journal {path} cannot be changed: {error}", path=path) from error
     finally:
@@ -67,7 +72,7 @@ def migrate(session_dir: str | os.PathLike[str]) -> bool:
     return schema < SCHEMA
 
 
-def _to_schema_1(db: sqlite3.Connection) -> None:
+def _to_schema_1(db: sqlite3.Connection, spool: Spool) -> None:
     if "batch" not in {row[1] for row in db.execute("PRAGMA table_info(attempts)")}:
         db.execute("ALTER TABLE attempts ADD COLUMN batch INTEGER DEFAULT 0")
     db.execute("UPDATE attempts SET batch = 0 WHERE batch IS NULL")
@@ -80,26 +85,14 @@ def _to_schema_1(db: sqlite3.Connection) -> None:
     plus = "instr(pilot, '+')"
     job, pilot = f"substr(pilot, {plus} + 1)", f"substr(pilot, 1, {plus} - 1)"
     db.execute(f"UPDATE pilot_changes SET job = {job}, pilot = {pilot} WHERE {plus}")
-    _to_seconds(db)
     _to_error_columns(db)
-    for id, code in db.execute("SELECT id, code FROM functions").fetchall():
-        if any(name.encode() in code and module.encode() in code for module, name in _MOVED):
-            moved = payload.dump_function(_Unpickler(io.BytesIO(code)).load())
-            db.execute("UPDATE functions SET code = ? WHERE id = ?", (moved, id))
+    _rewrite(db, "pilots", "description", _with_seconds)
+    _rewrite(db, "terms", "terms", _with_duration)
+    _rewrite(db, "functions", "code", _moved)
+    _rewrite(db, "tasks", "payload", lambda value: _moved_value(value, spool))
+    _rewrite(db, "results", "value", lambda value: _moved_value(value, spool), f"status IS NOT {RAISED}")
+    _rewrite(db, "results", "value", _moved_failure, f"status = {RAISED}")
     db.execute("INSERT INTO session VALUES ('schema', ?)", (str(SCHEMA),))
-
-
-def _to_seconds(db: sqlite3.Connection) -> None:
-    """Version 0 had walltimes as durations (ISO 8601), and called a task's expected duration its walltime."""
-    for id, encoded in db.execute("SELECT id, description FROM pilots").fetchall():
-        description = msgspec.msgpack.decode(encoded)
-        if isinstance(walltime := description.get("walltime"), str):
-            description["walltime"] = msgspec.convert(walltime, timedelta).total_seconds()
-            db.execute("UPDATE pilots SET description = ? WHERE id = ?", (msgspec.msgpack.encode(description), id))
-    for id, encoded in db.execute("SELECT id, terms FROM terms").fetchall():
-        terms = msgspec.msgpack.decode(encoded)
-        terms["duration"] = terms.pop("walltime", None)
-        db.execute("UPDATE terms SET terms = ? WHERE id = ?", (msgspec.msgpack.encode(terms), id))
 
 
 def _to_error_columns(db: sqlite3.Connection) -> None:
@@ -115,3 +108,70 @@ def _to_error_columns(db: sqlite3.Connection) -> None:
             (int(code), *rest, *(None, None, 1)[len(rest) - 1 :], task),
         )
     db.execute("ALTER TABLE results DROP COLUMN json")
+
+
+def _rewrite(
+    db: sqlite3.Connection, table: str, column: str, change: Callable[[Any], Any], condition: str = "TRUE"
+) -> None:
+    """Change the values of a column that are there, one at a time: they may be large, and many."""
+    wanted = f"SELECT rowid FROM {table} WHERE {column} IS NOT NULL AND {condition}"
+    for (row,) in db.execute(wanted).fetchall():
+        (before,) = db.execute(f"SELECT {column} FROM {table} WHERE rowid = ?", (row,)).fetchone()
+        after = change(before)
+        if after != before:
+            db.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (after, row))
+
+
+# ---- values ---------------------------------------------------------------------------------------------------------
+
+
+def _with_seconds(description: bytes) -> bytes:
+    """A pilot's walltime was a text of ISO 8601."""
+    fields = msgspec.msgpack.decode(description)
+    if isinstance(fields["walltime"], str):
+        fields["walltime"] = msgspec.convert(fields["walltime"], timedelta).total_seconds()
+    return msgspec.msgpack.encode(fields)
+
+
+def _with_duration(terms: bytes) -> bytes:
+    """A task's duration was called walltime."""
+    fields = msgspec.msgpack.decode(terms)
+    return msgspec.msgpack.encode({"duration" if name == "walltime" else name: fields[name] for name in fields})
+
+
+def _moved_value(value: Packed, spool: Spool) -> Packed:
+    """A pickle, or the file that has one. The copy of the journal still names the file as it was."""
+    if not isinstance(value, str):
+        return None if value is None else _moved(value)
+    file = unpack(value)
+    assert isinstance(file, Spooled)
+    if not spool.path(file).exists():
+        return value
+    data, *buffers = spool.read(file)
+    after = _moved(bytes(data))
+    return value if after == data else pack(spool.write([after, *buffers]))
+
+
+def _moved_failure(value: bytes) -> bytes:
+    failure = msgspec.msgpack.decode(value, type=Failure)
+    if failure.pickled is None:
+        return value
+    return msgspec.msgpack.encode(msgspec.structs.replace(failure, pickled=_moved(failure.pickled)))
+
+
+def _moved(data: bytes) -> bytes:
+    """A pickle that names the modules of now. Nothing of it is loaded."""
+    if not any(name in data for name in _OLD_NAMES):
+        return data
+    return b"".join(_parts(data))
+
+
+def _parts(data: bytes) -> Iterator[bytes]:
+    operations = [(code.name, argument, at or 0) for code, argument, at in pickletools.genops(data)]
+    ends = [at for _, _, at in operations[1:]] + [len(data)]
+    for (name, argument, at), end in zip(operations, ends, strict=True):
+        if name in ("SHORT_BINUNICODE", "BINUNICODE") and argument in _MODULES:
+            text = _MODULES[argument].encode()
+            yield b"X" + _LENGTH.pack(len(text)) + text
+        elif name != "FRAME":  # its length would not be right any more, and none is needed
+            yield data[at:end]

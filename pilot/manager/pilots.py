@@ -12,6 +12,7 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError, PilotFailed
 from pilot.manager.clients import Clients
 from pilot.manager.handles import Keeper, wait_for
+from pilot.publishing import publish
 from pilot.resources import QPUInfo
 from pilot.scheduling import events
 from pilot.scheduling.policies import Scaling
@@ -149,6 +150,9 @@ class Pilot:
 
     def __repr__(self) -> str:
         return f"<Pilot {self.name!r} {self.description.engine} {self.state.value}>"
+
+
+publish(Pilot)
 
 
 class Scaler:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterable
 from graphlib import TopologicalSorter
 
-from pilot.errors import DescriptionError, SessionError
+from pilot.errors import DescriptionError, SessionError, invalid
 from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of
 from pilot.manager.state import SessionState
 from pilot.manager.submitting import Submitter
@@ -81,11 +81,8 @@ class Resubmission:
         if not is_kept_by(task, self._state):
             raise DescriptionError(f"resubmit: task {task.id} is another manager's, or was forgotten", given=task)
         if not task.done() or task.state not in _OVER:
-            raise DescriptionError(
-                f"resubmit: task {task.id} ({task.name}) is {task.state.value}; allowed: tasks that failed or were "
-                "cancelled",
-                given=task,
-            )
+            shown = f"task {task.id} ({task.name}), which is {task.state.value},"
+            raise invalid("resubmit", task, "tasks that failed or were cancelled", shown=shown)
 
     def _gather(self, wanted: list[int]) -> dict[int, _Work]:
         """The work of these tasks, and of those that they depend on and that have no result either."""

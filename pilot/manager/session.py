@@ -7,18 +7,21 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TypeVar
 
-from pilot.errors import DescriptionError
+from pilot.errors import invalid
 from pilot.interfaces import Observer, SessionEvent
 from pilot.manager.forgetting import Forgetter
-from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_done
+from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of, wait_done
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.observers import KINDS, MOST_WAITING, Subscription
 from pilot.manager.pilots import Pilot
 from pilot.manager.state import SessionState
 from pilot.resources import QPUInfo
 from pilot.states import PilotState
+from pilot.wire.exceptions import text_of
+
+R = TypeVar("R")
 
 
 class Session:
@@ -56,8 +59,8 @@ class Session:
     # ---- waiting and asking -----------------------------------------------------------------------------------
 
     def wait_tasks(
-        self, tasks: Iterable[Task] | None = None, timeout: float | None = None
-    ) -> tuple[list[Task], list[Task]]:
+        self, tasks: Iterable[Task[R]] | None = None, timeout: float | None = None
+    ) -> tuple[list[Task[R]], list[Task[R]]]:
         """Block until the tasks are finished, however they end.
 
         Args:
@@ -77,13 +80,13 @@ class Session:
                 wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 break
-        done: list[Task] = []
-        not_done: list[Task] = []
+        done: list[Task[R]] = []
+        not_done: list[Task[R]] = []
         for task in waited:
             (done if task.done() else not_done).append(task)
         return done, not_done
 
-    def get_results(self, tasks: Iterable[Task]) -> list[Any]:
+    def get_results(self, tasks: Iterable[Task[R]]) -> list[R]:
         """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
         return [task.result() for task in tasks_of("get_results", tasks)]
 
@@ -98,10 +101,8 @@ class Session:
         self._state.check_process()
         task = self._state.tasks[task] if isinstance(task, int) else task
         if not isinstance(task, Task) or not is_kept_by(task, self._state):
-            raise DescriptionError(
-                f"explain: {task!r} was given; allowed: a task of this manager, or its id", given=task
-            )
-        return explain(task, self._loop.explain(entry_of(task)))
+            raise invalid("explain", task, "a task of this manager, or its id")
+        return _explain(task, self._loop.explain(entry_of(task)))
 
     def flush(self, timeout: float | None = None) -> None:
         """Block until all that has happened until now is on disk: what was submitted, and the results of tasks that are
@@ -159,13 +160,13 @@ class Session:
         """
         self._state.check_open()
         if not callable(observer):
-            raise DescriptionError(f"subscribe: {observer!r} was given; allowed: a callable", given=observer)
+            raise invalid("observer", observer, "a callable")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 2:
-            raise DescriptionError(f"limit: {limit!r} was given; allowed: a number of events from 2 on", given=limit)
+            raise invalid("limit", limit, "a number of events from 2 on")
         wanted = KINDS if kinds is None else frozenset(kinds)
         if unknown := wanted - KINDS:
             known = ", ".join(sorted(kind.__name__ for kind in KINDS))
-            raise DescriptionError(f"kinds: {sorted(map(repr, unknown))} were given; allowed: {known}", field="kinds")
+            raise invalid("kinds", unknown, f"classes of events: {known}")
         ids = None if tasks is None else frozenset(task.id for task in tasks_of("subscribe", tasks))
         subscription = Subscription(observer, wanted, ids, limit)
         self._state.observers.add(subscription)
@@ -193,3 +194,19 @@ class Session:
         """
         self._state.check_process()
         self._loop.write_events(Path(path))
+
+
+def _explain(task: Task, why: str) -> str:
+    """Why a task went where it went, or why it waits; ``why`` is what the controller says of it."""
+    info = task.info
+    text = [f"task {task.id} ({task.name}) is {task.state.value}", why]
+    if task.parts:
+        done = sum(part.done() for part in task.parts)
+        first, last = task.parts[0].id, task.parts[-1].id
+        text.append(f"it puts the results of tasks {first} to {last} together, {done} of {len(task.parts)} are over")
+    text += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
+    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        text.append(f"it ended with {type(error).__name__}: {text_of(error)}")
+    elif info.seconds is not None:
+        text.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
+    return "; ".join(part for part in text if part)

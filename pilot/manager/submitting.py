@@ -17,7 +17,7 @@ import msgspec
 
 from pilot import registry
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, NoPilotError, NotPicklable
+from pilot.errors import DescriptionError, NoPilotError, NotPicklable, invalid
 from pilot.interfaces import Kind, Offer, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
 from pilot.manager.journal import KeyRow
@@ -225,6 +225,10 @@ class Submitter:
         if left := [part.id for part in whole.parts if not part.done()]:
             self._state.post(events.CancelAsked(left))
 
+    def cancel(self, tasks: Sequence[Task]) -> None:
+        """Cancel tasks, and their parts. Does not block."""
+        self._state.post(events.CancelAsked([one.id for task in tasks for one in (*task.parts, task)]))
+
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
         spool = self._state.spool
         with payload.collecting() as found:
@@ -249,7 +253,7 @@ class Submitter:
                 constant = self._constants[work] = self._register(work, payload.dump_function(work))
             return constant
         if not callable(work):
-            raise DescriptionError(f"a callable or a TaskDescription is wanted, {work!r} was given", given=work)
+            raise invalid("submit_task", work, "a callable or a TaskDescription")
         snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
         function = self._register(work, payload.dump_function(work))
         if snapshot is not None:

@@ -17,7 +17,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, PilotError, QPUError
+from pilot.errors import PilotError, QPUError, invalid
 from pilot.interfaces import JointFunction
 from pilot.quantum.aer import drawn
 from pilot.quantum.aer_simulators import AUTOMATIC, gate_names, pass_manager
@@ -42,11 +42,7 @@ class PackedNoiseModel:
             DescriptionError: it is no noise model.
         """
         if not isinstance(model, NoiseModel):
-            raise DescriptionError(
-                f"noise_model: {model!r} was given; allowed: a NoiseModel of qiskit_aer.noise",
-                field="noise_model",
-                given=model,
-            )
+            raise invalid("noise_model", model, "a NoiseModel of qiskit_aer.noise")
         #: Its pickle.
         self.content = pickle.dumps(model)
 
@@ -64,14 +60,16 @@ def packed_model(description: TaskDescription) -> bytes:
     """
     packed = PackedNoiseModel.of(description.noise_model)
     if description.qpu not in (None, "aer"):
-        raise description.wrong("qpu", "'aer' or none with a noise model: it is simulated on the pilots' cores")
+        raise description.wrong("qpu", "'aer' or None with a noise model, which is simulated on the pilots' cores")
     if description.shots is None:
         raise description.wrong("shots", "a number with a noise model: exact results are without noise")
     if description.mitigation or description.min_fidelity is not None:
         field = "mitigation" if description.mitigation else "min_fidelity"
-        raise description.wrong(field, "none with a noise model: stages need a device's calibration; try a fake: QPU")
+        raise description.wrong(
+            field, "nothing with a noise model: stages need a device's calibration; try a fake: QPU"
+        )
     if description.num_gpus:
-        raise description.wrong("num_gpus", "0 with a noise model: it is simulated on cores")
+        raise description.wrong("num_gpus", "0 with a noise model, which is simulated on cores")
     return packed.content
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Pauli, PauliList, SparseObservable, SparsePauliOp
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 
 _LETTERS = re.compile(r"([+-]?)([IXYZ]+)")
 _NUMBERED = re.compile(r"[IXYZ]\d+(\s+[IXYZ]\d+)*")
@@ -161,7 +161,7 @@ def _coefficient(name: str, value: Any) -> float:
         value = value.real
     if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
         raise DescriptionError(
-            f"observables: coefficient {value!r} of {_short(name)}; a real, finite number is allowed",
+            f"observables: the coefficient {value!r} of {_short(name)} is not valid; expected a real, finite number",
             field="observables",
         )
     return float(value)
@@ -188,7 +188,7 @@ def _real(operator: SparsePauliOp, given: Any) -> SparsePauliOp:
 
 
 def _wrong(given: Any) -> DescriptionError:
-    return DescriptionError(f"observables: {_short(given)} given; allowed is {_FORMS}", field="observables")
+    return invalid("observables", given, _FORMS, shown=_short(given))
 
 
 def _width(shown: str, width: int, num_qubits: int) -> DescriptionError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pilot.errors import DescriptionError, QPUError
+from pilot.errors import QPUError, invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -272,9 +272,7 @@ def draw_seeds(seed: np.random.Generator | int | Sequence[int] | None, number: i
     if isinstance(seed, np.random.Generator):
         return [int(one) for one in seed.integers(1 << 31, size=number)]
     if not (seed is None or isinstance(seed, list | tuple) or is_whole(seed, 0)):
-        raise DescriptionError(
-            f"seed: {seed!r} was given; allowed: a whole number of at least 0, or None", field="seed", given=seed
-        )
+        raise invalid("seed", seed, "a whole number of at least 0, or None")
     return [int(one) for one in np.random.SeedSequence(seed).generate_state(number) >> 1]
 
 

@@ -52,7 +52,7 @@ class Request:
         if not isinstance(description.observables, Sized):
             raise description.wrong("observables", "a list of Pauli strings such as 'ZZI', or of Qiskit's operators")
         if description.tomography is not False and len(description.observables):
-            raise description.wrong("tomography", "not together with observables: give one of the two")
+            raise description.wrong("tomography", "nothing with observables: give one of the two")
         values, single = _values(description, circuit)
         refuse_simulator_instructions(circuit)
         noise = b"" if description.noise_model is None else packed_model(description)
@@ -108,7 +108,7 @@ def _check(circuit: QuantumCircuit) -> None:
             if isinstance(angle, float) and not isfinite(angle):
                 raise DescriptionError(
                     f"TaskDescription.circuit: circuit {name!r} has the gate {entry.name!r} with the angle {angle}; "
-                    "finite numbers are allowed",
+                    "expected a finite number",
                     field="circuit",
                 )
 
@@ -141,12 +141,12 @@ def _values(description: TaskDescription, circuit: QuantumCircuit) -> tuple[NDAr
         raise description.wrong("parameters", "real numbers: (n_parameters,) or (n_sets, n_parameters)") from None
     fits = array.ndim in (1, 2) and array.shape[-1] == len(names) and array.size and np.isfinite(array).all()
     if not names or not fits:
-        allowed = (
+        expected = (
             f"finite numbers of shape ({len(names)},) or (n_sets, {len(names)}), n_sets at least 1"
             if names
-            else "none: none are free"
+            else "nothing: the circuit has no free parameters"
         )
-        raise description.wrong("parameters", allowed)
+        raise description.wrong("parameters", expected)
     return np.atleast_2d(array), array.ndim == 1
 
 
@@ -161,8 +161,8 @@ def _by_name(description: TaskDescription, given: Mapping[Any, Any]) -> dict[str
             columns = np.moveaxis(_real(values), -1, 0)
             known.update((one.name, column) for one, column in zip(key, columns, strict=True))
         except (TypeError, ValueError):
-            allowed = f"for the vector {key.name} real numbers: ({len(key)},) or (n_sets, {len(key)})"
-            raise description.wrong("parameters", allowed) from None
+            expected = f"for the vector {key.name} real numbers: ({len(key)},) or (n_sets, {len(key)})"
+            raise description.wrong("parameters", expected) from None
     return known
 
 
@@ -189,7 +189,7 @@ def _where(description: TaskDescription, offer: Offer) -> tuple[tuple[str, ...],
         except DescriptionError as error:
             raise DescriptionError(f"TaskDescription.qpu: {error}", field="qpu", given=names) from error
         if simulators and len(found) > 1:
-            raise description.wrong("qpu", "one simulator, or devices: a simulator does not stand in for a device")
+            raise description.wrong("qpu", "one simulator, or devices, but not both")
         if simulators:
             found = ()
             names = simulators[0]
@@ -197,7 +197,7 @@ def _where(description: TaskDescription, offer: Offer) -> tuple[tuple[str, ...],
         raise description.wrong("shots", "a number: a device cannot give exact results (qpu='aer' can)")
     if not found and (description.mitigation or description.min_fidelity is not None):
         field = "mitigation" if description.mitigation else "min_fidelity"
-        raise description.wrong(field, "only for devices: a simulator without noise has no errors")
+        raise description.wrong(field, "nothing for a simulator: without noise it has no errors")
     if found or names is None or names == "aer":
         return found, ""
     assert isinstance(names, str)

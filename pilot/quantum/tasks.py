@@ -170,7 +170,7 @@ def _on_devices(request: Request, circuits: Sequence[QuantumCircuit], program: b
     description, shots = request.description, request.description.shots or 1
     if needs.asked_for(description) is not None:
         field = next(one for one in ("num_gpus", "memory", "num_cpus") if getattr(description, one))
-        raise description.wrong(field, "none for a device: its circuits take nothing of the pilot")
+        raise description.wrong(field, "nothing for a device: its circuits use no resources of the pilot")
     function = DeviceRun(
         program=program,
         shots=shots,
@@ -249,7 +249,7 @@ def _extrapolated(
     if zero_noise is None:
         return finish
     if not isinstance(planned, expectation.ExpectationPlan) or finish is None:
-        raise description.wrong("mitigation", "'zne' only with observables: it extrapolates their values")
+        raise description.wrong("mitigation", "no 'zne' without observables: it extrapolates their values")
     return functools.partial(without_noise, zero_noise, planned.constants, planned.norms, finish)
 
 

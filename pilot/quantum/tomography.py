@@ -25,7 +25,7 @@ from qiskit import QuantumCircuit
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import DensityMatrix, Statevector, state_fidelity
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.estimates import add_shifts, estimate
 from pilot.quantum.expectation import PAULI_LETTERS, Expectation, distinct_terms, free_name, measured
@@ -183,7 +183,7 @@ class TomographyPlan:
             DescriptionError: no such method.
         """
         if method not in ("mle", "projected"):
-            raise DescriptionError(f"method: {method!r} given, 'mle' or 'projected' allowed", field="method")
+            raise invalid("method", method, "'mle' or 'projected'")
         frequencies = np.array(
             [_frequencies(outcome, self.register) for _, outcome in zip(self.settings, outcomes, strict=True)]
         )
@@ -222,14 +222,11 @@ def plan(circuit: QuantumCircuit, qubits: Sequence[int] | None = None) -> Tomogr
     """
     chosen = tuple(range(circuit.num_qubits) if qubits is None else qubits)
     if len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(circuit.num_qubits)):
-        raise DescriptionError(
-            f"tomography: qubits {list(chosen)} given; different ones of 0 to {circuit.num_qubits - 1} are allowed",
-            field="tomography",
-        )
+        raise invalid("tomography", list(chosen), f"different qubits from 0 to {circuit.num_qubits - 1}")
     if not 1 <= len(chosen) <= MAX_QUBITS:
         raise DescriptionError(
-            f"tomography: {len(chosen)} qubits take 3**{len(chosen)} circuits; 1 to {MAX_QUBITS} are allowed, "
-            "name those whose state is wanted",
+            f"tomography: {len(chosen)} qubits take 3**{len(chosen)} circuits; expected 1 to {MAX_QUBITS}: "
+            "give the qubits whose state you need",
             field="tomography",
         )
     base = without_final_measurements(circuit)

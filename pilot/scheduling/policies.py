@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import DescriptionError
+from pilot.errors import invalid
 from pilot.interfaces import Policy
 
 #: So many pilots in a row that fail before they are active mean that none will be.
@@ -31,7 +31,7 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
     """What an autoscaler may do.
 
     Raises:
-        DescriptionError: a value that is not allowed; the message says which.
+        DescriptionError: a value is not valid; the message says which.
     """
 
     #: What each of its pilots is.
@@ -47,7 +47,7 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
     delay: float = 5.0
 
     def __post_init__(self) -> None:
-        for field, fine, allowed in (
+        for field, fine, expected in (
             ("minimum", isinstance(self.minimum, int) and self.minimum >= 0, "a whole number of at least 0"),
             ("maximum", isinstance(self.maximum, int) and self.maximum >= 1, "a whole number of at least 1"),
             ("minimum", self.minimum <= self.maximum, f"at most maximum ({self.maximum})"),
@@ -56,9 +56,7 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
             ("delay", self.delay >= 0, "seconds of at least 0"),
         ):
             if not fine:
-                given = getattr(self, field)
-                message = f"autoscale: {field}: {given!r} was given; allowed: {allowed}"
-                raise DescriptionError(message, field=field, given=given)
+                raise invalid(f"autoscale.{field}", getattr(self, field), expected)
         if self.description.renewals:
             raise self.description.wrong("renewals", "0 with autoscale, which asks for the next pilot itself")
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
+from pilot.testing.polling import eventually
 from pilot.wire.processes import MARK, marked
 
 OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
@@ -24,29 +25,26 @@ class LauncherContract:
     """What every launcher promises, as tests. A plugin's author subclasses it and says what is tested::
 
         class TestMyLauncher(LauncherContract):
-            @pytest.fixture
-            def launcher(self):
-                return MyLauncher()
-
-            @pytest.fixture
-            def description(self):
-                return PilotDescription(resource="mine://", cores_per_node=1)
+            resource = "mine://"
 
     Its jobs must run on this host, where the suite looks for their processes.
     """
 
+    #: Of pilots; what stands before ``://`` is the launcher's name in the group ``pilot.launchers``.
+    resource: str
     #: Seconds that a job may take to start, to end, and to be seen.
     timeout = 60.0
 
     @pytest.fixture
     def launcher(self) -> Launcher:
         """A new launcher."""
-        raise NotImplementedError
+        made: Launcher = registry.load("pilot.launchers", self.resource.partition("://")[0])()
+        return made
 
     @pytest.fixture
     def description(self) -> PilotDescription:
         """A pilot of one node that the launcher can start now."""
-        raise NotImplementedError
+        return PilotDescription(resource=self.resource, cores_per_node=1)
 
     @pytest.fixture
     def job(self, description: PilotDescription, tmp_path: Path) -> MakeJob:
@@ -84,19 +82,16 @@ class LauncherContract:
         assert not [process for _, job in submitted for process in marked(job.environment[MARK])]
 
     def wait(self, launcher: Launcher, id: str, job: Job, *states: JobState) -> str:
-        """Wait for one of these states; the launcher's words then."""
-        deadline = time.monotonic() + self.timeout
-        while (seen := launcher.status({id: job.folder})[id])[0] not in states:
-            assert time.monotonic() < deadline, f"{id} is {seen}: {_log(job)}"
-            time.sleep(0.05)
-        return seen[1]
+        """Wait for one of these states; the resource manager's words then."""
+        seen = JobState.UNKNOWN, ""
 
-    def wait_for(self, condition: Callable[[], object]) -> None:
-        """Wait until this is true."""
-        deadline = time.monotonic() + self.timeout
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        def reached() -> bool:
+            nonlocal seen
+            seen = launcher.status({id: job.folder})[id]
+            return seen[0] in states
+
+        eventually(reached, self.timeout, complaint=lambda: f"{id} is {seen}: {_log(job)}")
+        return seen[1]
 
     def test_it_takes_the_description(self, launcher: Launcher, description: PilotDescription) -> None:
         launcher.check(description)
@@ -109,7 +104,7 @@ class LauncherContract:
         id = submit(one)
         words = self.wait(launcher, id, one, JobState.ENDED)
         assert words.endswith("ended with code 0")
-        self.wait_for(lambda: _log(one) == f"{word} {one.folder}\n")
+        eventually(lambda: _log(one) == f"{word} {one.folder}\n", self.timeout)
 
     def test_a_job_that_fails(self, launcher: Launcher, job: MakeJob, submit: Submit) -> None:
         one = job("sh", "-c", "exit 3")
@@ -122,9 +117,9 @@ class LauncherContract:
         assert self.wait(launcher, id, one, JobState.ENDED).endswith(("killed by signal 9", "code 137"))
 
     def test_cancel_takes_the_children_along(self, launcher: Launcher, job: MakeJob, submit: Submit) -> None:
-        one = job("sh", "-c", "sleep 60 & setsid sleep 60 & wait")
+        one = job("sh", "-c", "sleep 60 & setsid sleep 60 & PILOT_AGENT=$PILOT_AGENT.w setsid sleep 60 & wait")
         id, mark = submit(one), one.environment[MARK]
-        self.wait_for(lambda: len(marked(mark)) >= 3)
+        eventually(lambda: len(marked(mark)) >= 4, self.timeout)
         self.wait(launcher, id, one, JobState.RUNNING)
         launcher.cancel(id, mark)
         assert marked(mark) == []
@@ -138,7 +133,7 @@ class LauncherContract:
             self.wait(launcher, id, each, JobState.RUNNING)
         launcher.cancel(ids[0], one.environment[MARK])
         self.wait(launcher, ids[0], one, *OVER)
-        self.wait_for(lambda: marked(other.environment[MARK]))
+        eventually(lambda: marked(other.environment[MARK]), self.timeout)
         assert launcher.status({ids[1]: other.folder})[ids[1]][0] is JobState.RUNNING
 
     def test_several_at_once(self, launcher: Launcher, job: MakeJob) -> None:

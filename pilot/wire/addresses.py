@@ -12,7 +12,7 @@ from contextlib import suppress
 import psutil
 import zmq
 
-from pilot.errors import SessionError
+from pilot.errors import SessionError, invalid
 from pilot.wire.channel import Keys, Server, event_of, secure
 from pilot.wire.session import Connection
 
@@ -117,7 +117,7 @@ def listen(before: Connection, address: str | None, ports: tuple[int, int] | Non
         SessionError: the address is not this host's, or all ports are taken.
     """
     if ports is not None and not 1 <= ports[0] <= ports[1] <= 65535:
-        raise SessionError(f"ports: {ports!r} was given, first and last from 1 to 65535 are wanted", ports=ports)
+        raise invalid("ports", ports, "two ports from 1 to 65535, first and last", SessionError)
     near = next((one for one in before.addresses if is_loopback(one)), "tcp://127.0.0.1")
     server = Server(before.keys, near, ports)
     try:
@@ -168,11 +168,11 @@ def _resolve(address: str) -> str:
     try:
         found = [str(info[4][0]) for info in socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)]
     except OSError as error:
-        raise SessionError(f"address: {address!r} was given, which is no address: {error}", address=address) from error
+        raise invalid("address", address, f"an address of this host: {error}", SessionError) from error
     own = [one for one in found if one in hosts() or is_loopback(endpoint(one, 1))]
     if not own:
-        has = ", ".join((*hosts(), "127.0.0.1"))
-        raise SessionError(f"address: {address!r} was given, this host's are wanted: {has}", address=address)
+        known = ", ".join((*hosts(), "127.0.0.1"))
+        raise invalid("address", address, f"an address of this host: {known}", SessionError)
     return own[0]
 
 

@@ -27,7 +27,7 @@ import zmq
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import SessionError
+from pilot.errors import SessionError, invalid
 from pilot.wire.folders import MARK_LENGTH
 from pilot.wire.processes import MARK
 
@@ -148,10 +148,13 @@ class SessionFolder:
                     path=str(folder.path),
                 )
             if folder.path.stat().st_mode & 0o077 and any(folder.path.iterdir()):  # /tmp, or a folder of a group's
-                raise SessionError(
-                    f"session_dir: {folder.path} was given, which has files in it and is open to others; allowed: a "
-                    "folder that is new or empty, or private (chmod 700): a session's is closed to others",
-                    path=str(folder.path),
+                shown = f"{folder.path}, which has files in it and is open to other users,"
+                raise invalid(
+                    "session_dir",
+                    path,
+                    "a folder that is new, empty, or private (chmod 700)",
+                    SessionError,
+                    shown=shown,
                 )
             folder.path.chmod(0o700)
             folder.spool.mkdir(mode=0o700, exist_ok=True)
@@ -235,7 +238,7 @@ def _given(path: str | os.PathLike[str]) -> Path:
             return Path(name).expanduser().absolute()
     except (TypeError, RuntimeError):  # RuntimeError: nobody's home directory
         pass
-    raise SessionError(f"session_dir: {path!r} was given; allowed: the path of a folder, as text or Path")
+    raise invalid("session_dir", path, "the path of a folder, as a text or a Path", SessionError)
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -92,11 +92,11 @@ def test_a_job_that_never_starts_says_so(
     [
         ({"cores_per_node": None}, {}, "cores_per_node"),
         ({"resource": "srun://"}, {}, "inside a Slurm allocation only"),
-        ({}, {"PATH": "/nonesuch"}, "sbatch is on PATH: run the manager on a login node"),
+        ({}, {"PATH": "/nonesuch"}, "sbatch on PATH: run the manager on a login node"),
         (
             {},
             {"SLURM_CONF": "/nonesuch/slurm.conf"},
-            "SLURM_CONF is a file: /nonesuch/slurm.conf is none",
+            "SLURM_CONF naming a file: /nonesuch/slurm.conf is not a file",
         ),
     ],
     ids=["cores", "srun", "no sbatch", "no slurm.conf"],

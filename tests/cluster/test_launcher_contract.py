@@ -7,39 +7,29 @@ from typing import Any
 
 import pytest
 from pilot_plugins.launchers.slurm.launcher import SlurmLauncher
-from pilot_plugins.launchers.srun import SrunLauncher
 
-from pilot.descriptions import PilotDescription
-from pilot.interfaces import Launcher
-from pilot.testing.launchers import LauncherContract
+from pilot.testing import LauncherContract
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
 class TestSlurm(LauncherContract):
-    @pytest.fixture
-    def launcher(self, monkeypatch: pytest.MonkeyPatch) -> Launcher:
-        monkeypatch.setattr(SlurmLauncher, "poll_interval", 0.5)
-        return SlurmLauncher()
+    resource = "slurm://"
 
-    @pytest.fixture
-    def description(self) -> PilotDescription:
-        return PilotDescription(resource="slurm://", cores_per_node=1)
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(SlurmLauncher, "poll_interval", 0.5)
 
 
 class TestPsijSlurm(LauncherContract):
-    @pytest.fixture
-    def launcher(self, monkeypatch: pytest.MonkeyPatch) -> Launcher:
+    resource = "psij://slurm"
+
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.importorskip("psij", reason="psij-python is not installed: pip install 'quantum-pilot[psij]'")
         from pilot_plugins.launchers.psij import executors
-        from pilot_plugins.launchers.psij.launcher import PsijLauncher
 
         monkeypatch.setattr(executors, "POLL_SECONDS", 1)
-        return PsijLauncher()
-
-    @pytest.fixture
-    def description(self) -> PilotDescription:
-        return PilotDescription(resource="psij://slurm", cores_per_node=1)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +43,9 @@ def allocation(cluster: Any) -> Iterator[dict[str, str]]:
 
 
 class TestSrun(LauncherContract):
-    @pytest.fixture
-    def launcher(self, allocation: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Launcher:
+    resource = "srun://"
+
+    @pytest.fixture(autouse=True)
+    def inside(self, allocation: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in allocation.items():
             monkeypatch.setenv(name, value)
-        return SrunLauncher()
-
-    @pytest.fixture
-    def description(self) -> PilotDescription:
-        return PilotDescription(resource="srun://", cores_per_node=1)

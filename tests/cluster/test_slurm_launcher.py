@@ -502,7 +502,7 @@ def test_what_it_cannot_start(fields: dict[str, Any], field: str) -> None:
 
 def test_no_sbatch_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(DescriptionError, match=r"sbatch is on PATH.*login node"):
+    with pytest.raises(DescriptionError, match=r"sbatch on PATH.*login node"):
         SlurmLauncher().check(PilotDescription(resource="slurm://", cores_per_node=1))
 
 

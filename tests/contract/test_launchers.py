@@ -15,34 +15,23 @@ from pilot_plugins.launchers.local import LocalLauncher
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
-from pilot.interfaces import Job, JobState, Launcher
-from pilot.testing.launchers import LauncherContract
+from pilot.interfaces import Job, JobState
+from pilot.testing import LauncherContract
 from pilot.wire.processes import MARK, marked
 
 HERE = PilotDescription(resource="local://")
 
 
 class TestLocal(LauncherContract):
-    @pytest.fixture
-    def launcher(self) -> Launcher:
-        return LocalLauncher()
-
-    @pytest.fixture
-    def description(self) -> PilotDescription:
-        return HERE
+    resource = "local://"
 
 
 class TestPsijLocal(LauncherContract):
-    @pytest.fixture
-    def launcher(self) -> Launcher:
+    resource = "psij://local"
+
+    @pytest.fixture(autouse=True)
+    def installed(self) -> None:
         pytest.importorskip("psij", reason="psij-python is not installed: pip install 'quantum-pilot[psij]'")
-        from pilot_plugins.launchers.psij.launcher import PsijLauncher
-
-        return PsijLauncher()
-
-    @pytest.fixture
-    def description(self) -> PilotDescription:
-        return PilotDescription(resource="psij://local")
 
 
 # ---- local:// alone ------------------------------------------------------------------------------------------------

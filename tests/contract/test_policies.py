@@ -10,20 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from controller_world import World, measured
 
 from pilot import PilotManager, registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy, QPUTable, QueuedTask
-from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, QPUInfo, Resources, Terms
-from pilot.results import CANCELLED, OK
+from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, Resources, Terms
+from pilot.results import OK
 from pilot.scheduling import events
 from pilot.scheduling.policies import Balanced
 from pilot.states import TaskState
-
-SMALL = QPUInfo(name="fake:small", qubits=3, error_1q=1e-4, error_2q=1e-2, error_readout=1e-2, max_circuits=7)
-LARGE = QPUInfo(name="fake:large", qubits=9, error_1q=1e-4, error_2q=5e-2, error_readout=5e-2)
+from pilot.testing import PolicyContract, World, measured
+from pilot.testing.policies import LARGE, SMALL, play
 
 
 class FirstComeFirstServed(Policy):
@@ -71,11 +69,6 @@ def raising(*args: Any) -> Any:
     raise ZeroDivisionError("a policy's own fault")
 
 
-GOOD: dict[str, Callable[[], Policy]] = {
-    **{name: lambda name=name: registry.policy(name) for name in registry.names("pilot.policies")},  # type: ignore[misc]
-    **{made.__name__: made for made in (FirstComeFirstServed, ShortestFirst, HighestResponseRatio, FewestCores)},
-    **{made.__name__: made for made in (BestFidelity, Waits)},
-}
 #: id: (method, what it does instead, words of the error)
 BAD: dict[str, tuple[str, Callable[..., Any], str]] = {
     "order raises": ("order", raising, "order raised ZeroDivisionError: a policy's own fault"),
@@ -99,56 +92,19 @@ def bad(name: str) -> Policy:
     return made()
 
 
-def instance(world: World, dice: random.Random) -> None:
-    """Two pilots, of which one has two QPUs; tasks come, end, are lost and cancelled, until all are over."""
-    world.pilot("p0", cores=2, gpus_per_node=1, qpus=[SMALL, LARGE], restarts=10**6)
-    world.pilot("p1", cores=dice.randint(1, 4), restarts=10**6)
-    functions = [measured(0.002, 1), measured(0.3, 2), measured(2.0, 3)]
-    for step in range(400):
-        world.now += dice.random()
-        move = dice.random()
-        if move < 0.15 and step < 200:
-            wishes: dict[str, Any] = {"num_cpus": dice.choice([1, 1, 0.5, 2]), "priority": dice.choice([0, 0, 3])}
-            if dice.random() < 0.5:
-                facts = CircuitFacts(dice.randint(2, 5), 100, 10, 10, 5)
-                qpu = dice.choice([ANY_QPU, ANY_QPU, LARGE.name])
-                wishes["terms"] = {"resources": Resources(num_cpus=0.0, qpu=qpu), "facts": facts}
-            elif dice.random() < 0.2:
-                wishes["num_gpus"] = 1
-            if world.tasks and dice.random() < 0.3:
-                wishes["needs"] = {dice.choice(sorted(world.tasks)): True}
-                if not all(world.state(id) in (TaskState.QUEUED, TaskState.BOUND) for id in wishes["needs"]):
-                    del wishes["needs"]
-            world.submit(dice.randint(1, 20), dice.choice(functions), **wishes)
-        elif move < 0.20 and world.tasks:
-            world.cancel(dice.choice(sorted(world.tasks)))
-        elif move < 0.24:
-            world.end(pilot := dice.choice(["p0", "p1"]))
-            world.ready(pilot, qpus=[SMALL, LARGE] if pilot == "p0" else [])
-        elif sent := [tasks for batches in world.batches.values() for tasks in batches.values()]:
-            tasks = dice.choice(sent)
-            if dice.random() < 0.1:
-                world.lose(tasks[0], blame=False)
-            else:
-                world.finish(tasks[: dice.randint(1, len(tasks))], dice.random())
-        else:
-            world.tick(1.0)
-    while any(world.batches.values()) or any(not world.settled[id] for id in world.tasks):
-        world.tick(20.0)
-        for pilot in ("p0", "p1"):
-            world.work_off(0.01, pilot)
-    assert world.settled == dict.fromkeys(world.tasks, 1)
-    assert not world.controller.queue.tasks
+class TestRegistered(PolicyContract):
+    @pytest.fixture(params=registry.names("pilot.policies"))
+    def chosen(self, request: pytest.FixtureRequest) -> Policy:
+        return registry.policy(request.param)
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("name", GOOD)
-def test_every_task_ends_once(name: str, seed: int) -> None:
-    world = World(policy=GOOD[name]())
-    instance(world, random.Random(seed))
-    assert len(world.tasks) > 100
-    assert not world.errors
-    assert set(world.outcomes.values()) <= {OK, CANCELLED}
+class TestOfATest(PolicyContract):
+    @pytest.fixture(
+        params=[FirstComeFirstServed, ShortestFirst, HighestResponseRatio, FewestCores, BestFidelity, Waits]
+    )
+    def chosen(self, request: pytest.FixtureRequest) -> Policy:
+        made: Policy = request.param()
+        return made
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -156,7 +112,7 @@ def test_every_task_ends_once(name: str, seed: int) -> None:
 def test_faults_of_a_policy_end_its_tasks_and_nothing_else(name: str, seed: int) -> None:
     method, _, words = BAD[name]
     world = World(policy=bad(name))
-    instance(world, random.Random(seed))
+    play(world, random.Random(seed))
     assert world.errors
     for id, failed in world.errors.items():
         assert failed.error == ErrorCode.PLUGIN_ERROR
@@ -265,12 +221,12 @@ def test_a_policy_by_name_by_class_and_as_an_object() -> None:
 
 #: id: (what was given, settings, words of the error)
 UNKNOWN: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "a name": ("balancd", {}, "no policy is called 'balancd' .did you mean 'balanced'"),
+    "a name": ("balancd", {}, "no policy 'balancd' .did you mean 'balanced'"),
     "a module": ("no.such:Policy", {}, "the policy 'no.such:Policy' cannot be loaded: ModuleNotFoundError"),
     "no class in it": ("pilot.scheduling.policies:Nothing", {}, "cannot be loaded: AttributeError"),
-    "no policy": ("pilot.scheduling.queue:TaskQueue", {"wait_for_pilot": 0}, "is no pilot.interfaces.Policy"),
+    "no policy": ("pilot.scheduling.queue:TaskQueue", {"wait_for_pilot": 0}, "is not a pilot.interfaces.Policy"),
     "settings": ("balanced", {"speed": 3}, "cannot be made with the settings {'speed': 3}: TypeError"),
-    "a class": (ShortestFirst, {}, "an object of a Policy is wanted"),
+    "a class": (ShortestFirst, {}, "is not valid; expected the name of a policy"),
 }
 
 
@@ -281,7 +237,7 @@ def test_no_such_policy(given: Any, settings: dict[str, Any], words: str) -> Non
 
 
 def test_a_manager_with_a_policy_of_ones_own() -> None:
-    with pytest.raises(PluginError, match="no policy is called"):
+    with pytest.raises(PluginError, match="no policy"):
         PilotManager(policy="balancd")
     with PilotManager(policy=bad("choose raises")) as manager:
         manager.submit_pilot(PilotDescription(cores_per_node=1))

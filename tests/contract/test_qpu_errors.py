@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from qpu_cases import (
-    bell,
-    compiled,
-    environment,
-    make,
-    run_job,
-)
+from qpu_cases import environment
 from qpu_server import QuantumService
 
 from pilot.errors import DescriptionError, QPUError, QPUUnavailable
+from pilot.registry import make
+from pilot.testing.qpus import bell, compiled, run_job
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 from pilot_plugins.qpus.aer import AerQPU
 from qiskit import QuantumCircuit
-from qpu_cases import (
-    make,
-    run,
-)
 
 from pilot.errors import QPUError
+from pilot.registry import make
+from pilot.testing.qpus import run
 
 
 def test_aer_takes_a_tableau_for_wide_clifford_circuits() -> None:

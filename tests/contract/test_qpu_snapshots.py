@@ -7,16 +7,10 @@ import time
 import pytest
 from pilot_plugins.qpus.fake import FakeQPU
 from qiskit import QuantumCircuit, generate_preset_pass_manager
-from qpu_cases import (
-    bell,
-    compiled,
-    run,
-    run_job,
-    share,
-)
 
 from pilot.errors import QPUError
 from pilot.interfaces import QPU
+from pilot.testing.qpus import bell, compiled, run, run_job, share
 
 
 def test_every_snapshot_has_a_name() -> None:

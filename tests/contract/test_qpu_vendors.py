@@ -6,17 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from qpu_cases import (
-    asymmetric,
-    bell,
-    environment,
-    make,
-    run,
-    share,
-)
+from qpu_cases import environment
 from qpu_server import BACKEND, QuantumService
 
 from pilot.errors import QPUError
+from pilot.registry import make
+from pilot.testing.qpus import asymmetric, bell, run, share
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("batch", "batch"), ("session", "dedicated"), ("job", None)])

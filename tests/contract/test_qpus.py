@@ -1,4 +1,4 @@
-"""What every QPU promises: one suite over aer, fake, ibm, qrmi, qiskit and pennylane.
+"""What every QPU promises (`QPUContract`): aer, fake, ibm, qrmi, qiskit and pennylane.
 
 IBM's service and QRMI's resource are a server on a loopback port that speaks their protocol (`qpu_server`); the clients
 are the vendors' own.
@@ -8,118 +8,52 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
-from qpu_cases import (
-    NOISY,
-    QPUS,
-    SEEDED,
-    WITH_JOBS,
-    asymmetric,
-    bell,
-    compiled,
-    make,
-    run,
-    run_job,
-    share,
-)
+from qpu_cases import ladder
 from qpu_server import QuantumService
 
-from pilot.errors import QPUCancelled, QPUError
-from pilot.interfaces import QPU
+from pilot.errors import QPUError
+from pilot.interfaces import QPU, Run
+from pilot.registry import make
+from pilot.resources import QPUInfo
+from pilot.testing import QPUContract
+from pilot.testing.qpus import bell, cancel_ends, compiled, run_job
+
+Job = tuple[Sequence[QuantumCircuit], int]
 
 
-@pytest.fixture(scope="module", params=QPUS)
-def qpu(request: pytest.FixtureRequest, service: QuantumService) -> Iterator[QPU]:
-    qpu = make(request.param)
-    qpu.open()
-    yield qpu
-    qpu.close()
+class TestAer(QPUContract):
+    name = "aer"
+    seeded = True
 
 
-def test_a_bell_state_is_correlated(qpu: QPU) -> None:
-    (outcomes,) = run(qpu, bell())
-    assert outcomes.shots == 400 and outcomes.weights.sum() == 400
-    assert share(outcomes, "00", "11") > (0.85 if qpu.name.startswith(NOISY) else 0.999)
-    assert 0.35 < share(outcomes, "00") < 0.65
-    assert set(outcomes.get_counts("meas")) <= {"00", "01", "10", "11"}
+class TestAerStatevector(QPUContract):
+    name = "aer:statevector"
+    seeded = True
+
+    def long_job(self) -> Job:
+        return [ladder(15)] * 2000, 100
 
 
-def test_registers_and_bits_are_in_qiskits_order(qpu: QPU) -> None:
-    """Also a qubit that is measured twice, into two bits."""
-    (outcomes,) = run(qpu, asymmetric())
-    least = 0.6 if qpu.name.startswith(NOISY) else 1.0
-    assert share(outcomes, "110 01") >= least
-    assert share(outcomes, "01", register="low") >= least
-    assert share(outcomes, "110", register="high") >= least
-    assert [register.name for register in outcomes.registers] == ["low", "high"]
-    assert outcomes.num_bits == 5
+class TestAerDensityMatrix(QPUContract):
+    name = "aer:density_matrix"
+    seeded = True
 
 
-def test_circuits_of_one_job_keep_their_order(qpu: QPU) -> None:
-    circuits = []
-    for number in range(3):
-        circuit = QuantumCircuit(2, 2)
-        for qubit in range(2):
-            if number >> qubit & 1:
-                circuit.x(qubit)
-        circuit.measure([0, 1], [0, 1])
-        circuits.append(circuit)
-    for number, outcomes in enumerate(run(qpu, *circuits)):
-        assert share(outcomes, f"{number:02b}") > 0.8
+class TestAerMatrixProductState(QPUContract):
+    name = "aer:matrix_product_state?threads=2"
+    seeded = True
 
 
-def test_measurements_in_the_middle(qpu: QPU) -> None:
-    """Measure a 1, reset it, measure a 0, and again a 1 that follows another qubit."""
-    circuit = QuantumCircuit(2, 3)
-    circuit.x([0, 1])
-    circuit.measure(0, 0)
-    circuit.reset(0)
-    circuit.measure(0, 1)
-    circuit.cx(1, 0)
-    circuit.measure(0, 2)
-    (outcomes,) = run(qpu, circuit)
-    assert share(outcomes, "101") > (0.7 if qpu.name.startswith(NOISY) else 0.999)
+class Calibrated(QPUContract):
+    """A device whose calibration is known."""
 
-
-def test_exact_probabilities_or_a_clear_no(qpu: QPU) -> None:
-    circuit = QuantumCircuit(1)
-    circuit.ry(1.0, 0)  # sin²(1/2) = 0.229849
-    circuit.measure_all()
-    if qpu.info().simulator:
-        (outcomes,) = run(qpu, circuit, shots=None)
-        assert outcomes.shots is None
-        assert outcomes.get_counts()["1"] == pytest.approx(0.22984884706593, abs=1e-12)
-    else:
-        with pytest.raises(QPUError, match="number of shots"):
-            run(qpu, circuit, shots=None)
-
-
-def test_the_same_seed_gives_the_same_counts(qpu: QPU) -> None:
-    if not qpu.name.startswith(SEEDED):
-        pytest.skip("what measures has no seed")
-    first, again, other = (run(qpu, bell(), seed=seed)[0].get_counts() for seed in (7, 7, 8))
-    assert first == again != other
-
-
-def test_jobs_have_names(qpu: QPU) -> None:
-    jobs: list[str] = []
-    run_job(qpu, [compiled(qpu, bell())], 10, [1], jobs.append)
-    assert len(jobs) == (1 if qpu.name.startswith(WITH_JOBS) else 0)
-    assert all(jobs)
-
-
-def test_what_it_says_of_itself(qpu: QPU) -> None:
-    info, target = qpu.info(), qpu.target()
-    assert info.name == qpu.name and info.qubits >= 5
-    assert info.asked is not None and abs(info.asked - time.time()) < 60
-    if target is not None and target.num_qubits is not None:
-        assert info.qubits == target.num_qubits
-        assert set(info.gates) == set(target.operation_names)
-    if qpu.name.startswith(("fake", "ibm", "qrmi")):
+    def test_calibration(self, qpu: QPU) -> None:
+        info = qpu.info()
         assert (0, 1) in (info.coupling or ())
         assert info.accepts_jobs is True
         assert info.calibrated is not None and 1.5e9 < info.calibrated < time.time()
@@ -129,90 +63,94 @@ def test_what_it_says_of_itself(qpu: QPU) -> None:
         assert info.max_shots
 
 
-def test_jobs_that_it_does_not_take(qpu: QPU) -> None:
-    info = qpu.info()
-    wide = QuantumCircuit(info.qubits + 1, 1)
-    wide.measure(0, 0)
-    with pytest.raises(QPUError, match=rf"{info.qubits} qubits.* has {info.qubits + 1}"):
-        run_job(qpu, [wide], 10, [1])
-    silent = QuantumCircuit(1)
-    with pytest.raises(QPUError, match="measures nothing"):
-        run_job(qpu, [silent], 10, [1])
-    free = QuantumCircuit(1)
-    free.rx(Parameter("theta"), 0)
-    free.measure_all()
-    with pytest.raises(QPUError, match="without a value: theta"):
-        run_job(qpu, [free], 10, [1])
-    with pytest.raises(QPUError, match="1 shot or more"):
-        run_job(qpu, [compiled(qpu, bell())], 0, [1])
-    if info.max_shots is not None:
-        with pytest.raises(QPUError, match=f"takes {info.max_shots} shots"):
-            run_job(qpu, [compiled(qpu, bell())], info.max_shots + 1, [1])
-    if info.max_circuits is not None:
-        many = [compiled(qpu, bell())] * (info.max_circuits + 1)
-        with pytest.raises(QPUError, match=f"takes {info.max_circuits} circuits"):
-            run_job(qpu, many, 10, [1] * len(many))
+class TestFake(Calibrated):
+    name = "fake:manila"
+    noisy = seeded = jobs_have_ids = True
 
 
-def test_closing_twice_and_opening_again(qpu: QPU) -> None:
-    qpu.close()
-    qpu.close()
-    qpu.open()
-    assert share(run(qpu, bell())[0], "00", "11") > 0.85
+class Service(Calibrated):
+    """One whose jobs are those of the server."""
+
+    jobs_have_ids = True
+
+    def long_job(self) -> Job:
+        return [bell()], 10
+
+    @pytest.fixture(autouse=True)
+    def held(self, service: QuantumService, request: pytest.FixtureRequest) -> Iterator[None]:
+        """Jobs that take long: the server holds them."""
+        if "cancel" in request.node.name:
+            service.held.set()
+        yield
+        service.held.clear()
+
+    def test_cancel_from_another_thread_ends_the_job(self, service: QuantumService) -> None:
+        super().test_cancel_from_another_thread_ends_the_job()
+        assert list(service.jobs.values())[-1]["status"] == "Cancelled"
 
 
-def ladder(qubits: int) -> QuantumCircuit:
-    circuit = QuantumCircuit(qubits)
-    for layer in range(10):
-        circuit.ry(0.1 + layer, range(qubits))
-        for qubit in range(layer % 2, qubits - 1, 2):
-            circuit.cx(qubit, qubit + 1)
-    circuit.measure_all()
-    return circuit
+@pytest.mark.usefixtures("service")
+class TestIbm(Service):
+    name = "ibm:ibm_manila"
 
 
-LONG: dict[str, Callable[[], tuple[list[QuantumCircuit], int]]] = {
-    "aer:statevector": lambda: ([ladder(15)] * 2000, 100),
-    "fake:manila?queue=60": lambda: ([bell()], 10),
-    "fake:manila?shot_time=0.1": lambda: ([bell()], 1000),
-    "fake:guadalupe": lambda: ([ladder(8)] * 200, 2000),
-    "ibm:ibm_manila": lambda: ([bell()], 10),
-    "qrmi:ibm_manila": lambda: ([bell()], 10),
-    "qiskit:qpu_objects:Provider():slow": lambda: ([bell()], 10),
-    "pennylane:lightning.qubit": lambda: ([ladder(12)] * 5000, 100),
-}
+@pytest.mark.usefixtures("service")
+class TestQrmi(Service):
+    name = "qrmi:ibm_manila"
 
 
-@pytest.mark.parametrize("name", LONG)
-def test_cancel_from_another_thread_ends_the_job(name: str, service: QuantumService) -> None:
+class TestQiskitBackend(QPUContract):
+    name = "qiskit:qpu_objects:generic()"
+    noisy = jobs_have_ids = True
+
+
+class TestQiskitAer(QPUContract):
+    name = "qiskit:qiskit_aer:AerSimulator()"
+    seeded = jobs_have_ids = True
+
+
+class TestQiskitSampler(QPUContract):
+    name = "qiskit:qpu_objects:sampler()"
+    jobs_have_ids = True
+
+
+class TestPennylaneDefault(QPUContract):
+    name = "pennylane:default.qubit"
+    seeded = True
+
+
+class TestPennylaneLightning(QPUContract):
+    name = "pennylane:lightning.qubit"
+    seeded = True
+
+    def long_job(self) -> Job:
+        return [ladder(12)] * 5000, 100
+
+
+# ---- further jobs that take long --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "circuits", "shots"),
+    [
+        ("fake:manila?queue=60", [bell()], 10),
+        ("fake:manila?shot_time=0.1", [bell()], 1000),
+        ("fake:guadalupe", [ladder(8)] * 200, 2000),
+    ],
+)
+def test_cancel_of_a_snapshot(name: str, circuits: list[QuantumCircuit], shots: int) -> None:
     qpu = make(name)
     qpu.open()
-    circuits, shots = LONG[name]()
-    first = compiled(qpu, circuits[0])
-    started, ended, found = threading.Event(), threading.Event(), []
+    cancel_ends(qpu, circuits, shots)
+    qpu.close()
 
-    def job() -> None:
-        try:
-            run_job(qpu, [first] * len(circuits), shots, list(range(len(circuits))), lambda job: started.set())
-        except BaseException as error:
-            found.append(error)
-        ended.set()
 
-    service.held.set()
-    try:
-        threading.Thread(target=job, daemon=True).start()
-        started.wait(0.5)  # not each has jobs with a name
-        assert not ended.wait(0.1), found
-        qpu.cancel()
-        assert ended.wait(60)
-        assert isinstance(found[0], QPUCancelled), found
-        if name.startswith(("ibm", "qrmi")):
-            assert list(service.jobs.values())[-1]["status"] == "Cancelled"
-        if "slow" in name:
-            assert all(job.asked_to_end.is_set() for job in qpu._device.jobs.values())  # type: ignore[attr-defined]
-    finally:
-        service.held.clear()
-        qpu.close()
+def test_cancel_of_a_vendors_job() -> None:
+    qpu = make("qiskit:qpu_objects:Provider():slow")
+    qpu.open()
+    cancel_ends(qpu, [bell()], 10)
+    assert all(job.asked_to_end.is_set() for job in qpu._device.jobs.values())  # type: ignore[attr-defined]
+    qpu.close()
 
 
 @pytest.mark.parametrize("name", ["ibm:ibm_manila", "qrmi:ibm_manila", "qiskit:qpu_objects:Provider():slow"])
@@ -246,3 +184,29 @@ def test_a_job_whose_process_died_is_cancelled_by_its_name(name: str, service: Q
         service.held.clear()
         first.close()
         other.close()
+
+
+def free() -> QuantumCircuit:
+    circuit = QuantumCircuit(1)
+    circuit.rx(Parameter("theta"), 0)
+    circuit.measure_all()
+    return circuit
+
+
+#: What a device of five qubits, 100 shots and two circuits is given, and what is wrong with that.
+WRONG: dict[str, tuple[list[QuantumCircuit], int | None, str]] = {
+    "qubits": ([QuantumCircuit(6, 1)], 10, "has 5 qubits, circuit .* has 6"),
+    "silent": ([QuantumCircuit(1)], 10, "measures nothing"),
+    "free": ([free()], 10, "without a value: theta"),
+    "exact": ([bell()], None, "give a number of shots"),
+    "no shots": ([bell()], 0, "takes 1 shot or more"),
+    "shots": ([bell()], 101, "takes 100 shots a circuit, not 101"),
+    "circuits": ([bell()] * 3, 10, "takes 2 circuits a job, not 3"),
+}
+
+
+@pytest.mark.parametrize(("circuits", "shots", "words"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_with_a_job(circuits: list[QuantumCircuit], shots: int | None, words: str) -> None:
+    run = Run(circuits=circuits, shots=shots, seeds=[1] * len(circuits))
+    with pytest.raises(QPUError, match=words):
+        run.check(QPUInfo(name="mine", qubits=5, max_shots=100, max_circuits=2))

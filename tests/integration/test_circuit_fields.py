@@ -24,35 +24,43 @@ wide = QuantumCircuit(10**6, 1)
 wide.measure(0, 0)
 
 
-#: The circuit, its fields, words of the error (with the field first, what was given and what is allowed).
+#: The circuit, its fields, a part of the error (first the field, then the value, then what is expected).
 WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "a number": (5, {}, "a circuit is wanted: .* int was given"),
-    "two circuits": ([bell(), bell()], {}, "a circuit is wanted: .* list was given"),
+    "a number": (5, {}, "circuit: int is not valid; expected a Qiskit circuit"),
+    "two circuits": ([bell(), bell()], {}, "circuit: list is not valid"),
     "an empty text": ("", {}, "the program is empty"),
     "no qubits": (QuantumCircuit(0), {"observables": [""]}, "circuit: circuit .* has no qubits"),
     "an angle that is none": (with_angle(float("nan")), {}, "circuit: .* gate 'rx' with the angle nan; finite"),
     "an endless angle": (with_angle(float("inf")), DEVICE, "circuit: .* the angle inf"),
     "a name that is no text": (named("caf\udce9"), {"shots": 5}, "circuit: its name .* no Unicode"),
-    "a free global phase": (two, {"shots": 5}, r"parameters: None was given; .* 2 free parameters"),
-    "half a shot": (bell(), {"shots": 1.5}, "shots: 1.5 was given"),
-    "shots below 0": (bell(), {"shots": -1}, "shots: -1 was given"),
-    "shots as text": (bell(), {"shots": "10"}, "shots: '10' was given"),
-    "more shots than numbers": (bell(), {"shots": 2**63}, r"shots: 9223372036854775808 was given; .* at most 2\*\*62"),
-    "observables that are no list": (state, {"observables": 5}, "observables: 5 was given; allowed: a list of Pauli"),
-    "no observables": (state, {"observables": None}, "observables: None was given"),
+    "a free global phase": (two, {"shots": 5}, r"parameters: None is not valid; .* 2 free parameters"),
+    "half a shot": (bell(), {"shots": 1.5}, "shots: 1.5 is not valid"),
+    "shots below 0": (bell(), {"shots": -1}, "shots: -1 is not valid"),
+    "shots as text": (bell(), {"shots": "10"}, "shots: '10' is not valid"),
+    "more shots than numbers": (
+        bell(),
+        {"shots": 2**63},
+        r"shots: 9223372036854775808 is not valid; .* at most 2\*\*62",
+    ),
+    "observables that are no list": (
+        state,
+        {"observables": 5},
+        "observables: 5 is not valid; expected a list of Pauli",
+    ),
+    "no observables": (state, {"observables": None}, "observables: None is not valid"),
     "an observable too wide": (state, {"observables": ["ZZZ"]}, "observables: 'ZZZ' is on 3 qubits, the circuit has 2"),
     "an imaginary one": (state, {"observables": [SparsePauliOp("ZZ", 1j)]}, "observables: .* not real and finite"),
     "a coefficient in words": (state, {"observables": [{"ZZ": "x"}]}, "observables: coefficient 'x' of 'ZZ'"),
-    "tomography of a number": (state, {"tomography": 1}, "tomography: 1 was given; allowed: True, or a list"),
-    "tomography by truth": (state, {"tomography": [True]}, r"tomography: \[True\] was given"),
-    "tomography of all": (state, {"tomography": "all"}, "tomography: 'all' was given"),
+    "tomography of a number": (state, {"tomography": 1}, "tomography: 1 is not valid; expected True, or a list"),
+    "tomography by truth": (state, {"tomography": [True]}, r"tomography: \[True\] is not valid"),
+    "tomography of all": (state, {"tomography": "all"}, "tomography: 'all' is not valid"),
     "a qubit twice": (state, {"tomography": [0, 0]}, r"tomography: qubits \[0, 0\] given"),
     "a qubit that is none": (state, {"tomography": [7]}, r"tomography: qubits \[7\] given; .* 0 to 1"),
     "tomography of nine": (QuantumCircuit(9), {"tomography": True}, r"tomography: 9 qubits take 3\*\*9 circuits"),
-    "ragged values": (free, {"parameters": [[1.0], [2.0, 3.0]]}, "parameters: .* was given; allowed: real numbers"),
+    "ragged values": (free, {"parameters": [[1.0], [2.0, 3.0]]}, "parameters: .* is not valid; expected real numbers"),
     "ragged columns": (two, {"parameters": {"t": [1, 2], "u": [1, 2, 3]}}, "parameters: .* as many numbers as"),
-    "values in words": (free, {"parameters": {"t": "x"}}, "parameters: {'t': 'x'} was given"),
-    "values that are none": (free, {"parameters": [float("nan")]}, r"parameters: \[nan\] was given; .* \(1,\)"),
+    "values in words": (free, {"parameters": {"t": "x"}}, "parameters: {'t': 'x'} is not valid"),
+    "values that are none": (free, {"parameters": [float("nan")]}, r"parameters: \[nan\] is not valid; .* \(1,\)"),
     "no sets": (free, {"parameters": np.zeros((0, 1))}, "parameters: .* n_sets at least 1"),
     "values without parameters": (bell(), {"parameters": [1.0]}, "parameters: .* none are free"),
     "a stage that is none": (state, {"observables": ["ZZ"], "mitigation": 5, **DEVICE}, r"mitigation: \[5\] given"),
@@ -61,14 +69,18 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"observables": ["ZZ"], "mitigation": [int], **DEVICE},
         "mitigation: .* none of them",
     ),
-    "no QPU": (bell(), {"shots": 5, "qpu": ""}, "qpu: '' was given"),
+    "no QPU": (bell(), {"shots": 5, "qpu": ""}, "qpu: '' is not valid"),
     "a QPU without a name": (bell(), {"shots": 5, "qpu": "fake:"}, "qpu: QPU 'fake:': which device"),
-    "a level": (bell(), {"optimization_level": 4, **DEVICE}, "optimization_level: 4 was given; allowed: 0, 1, 2 or 3"),
-    "a seed below 0": (bell(), {"seed": -1}, "seed: -1 was given"),
-    "a fidelity above 1": (bell(), {"shots": 5, "min_fidelity": 2}, "min_fidelity: 2 was given"),
-    "arguments": (bell(), {"args": (1,)}, r"args: \(1,\) was given; .* in parameters"),
-    "an environment": (bell(), {"environment": {"A": "b"}}, "environment: .* none with a circuit"),
-    "cores of a device": (bell(), {"num_cpus": 2, **DEVICE}, "num_cpus: .* none for a device"),
+    "a level": (
+        bell(),
+        {"optimization_level": 4, **DEVICE},
+        "optimization_level: 4 is not valid; expected 0, 1, 2 or 3",
+    ),
+    "a seed below 0": (bell(), {"seed": -1}, "seed: -1 is not valid"),
+    "a fidelity above 1": (bell(), {"shots": 5, "min_fidelity": 2}, "min_fidelity: 2 is not valid"),
+    "arguments": (bell(), {"args": (1,)}, r"args: \(1,\) is not valid; .* in parameters"),
+    "an environment": (bell(), {"environment": {"A": "b"}}, "environment: .* nothing with a circuit"),
+    "cores of a device": (bell(), {"num_cpus": 2, **DEVICE}, "num_cpus: .* nothing for a device"),
 }
 
 
@@ -85,7 +97,7 @@ def test_wrong_fields_are_named_where_they_are_submitted(
 @pytest.mark.parametrize("field", ["circuit", "parameters", "observables", "shots"])
 def test_a_task_is_no_value_of_a_circuits_fields(manager: PilotManager, field: str) -> None:
     task = manager.submit_task(pow, 2, 3)
-    with pytest.raises(DescriptionError, match=r"was given|given;"):
+    with pytest.raises(DescriptionError, match="is not valid"):
         manager.submit_task({"circuit": free, "shots": 5, field: task})
 
 

@@ -106,7 +106,7 @@ def test_what_is_no_list_of_tasks_is_refused(manager: PilotManager, method: str,
     task = manager.submit_task(abs, -1)
     given = {"one task alone": task, "its id": task.id, "ids": [task.id], "a function": abs}[kind]
     with pytest.raises(
-        DescriptionError, match=rf"^{method}: .* was given; allowed: tasks, as a list .*\[task\] for one"
+        DescriptionError, match=rf"^{method}: .* is not valid; expected a list of tasks .*\[task\] for one"
     ):
         getattr(manager, method)(given)
 
@@ -116,7 +116,7 @@ def test_only_a_task_of_the_manager_is_explained(manager: PilotManager, tmp_path
         other.submit_pilot(PilotDescription(cores_per_node=1))
         strangers = other.submit_task(abs, -1)
         for given in (strangers, "1", None):
-            with pytest.raises(DescriptionError, match=r"explain: .* allowed: a task of this manager, or its id"):
+            with pytest.raises(DescriptionError, match=r"explain: .* expected a task of this manager, or its id"):
                 manager.explain(given)  # type: ignore[arg-type]
 
 
@@ -160,8 +160,8 @@ def test_an_engine_that_cannot_be_imported_fails_the_pilot_with_the_cause(manage
     ("wanted", "words"),
     [
         ({"engine": "proces"}, "did you mean 'process'"),
-        ({"engine": "spark"}, "there are: .*dask.*process.*ray"),
-        ({"resource": "cloud://"}, "no launcher is called 'cloud'.*local"),
+        ({"engine": "spark"}, "known: .*dask.*process.*ray"),
+        ({"resource": "cloud://"}, "no launcher 'cloud'.*local"),
     ],
 )
 def test_an_unknown_plugin_is_named_with_those_that_there_are(

@@ -278,6 +278,7 @@ def test_the_current_folder_was_removed(folder: Path) -> None:
     )
     assert done.returncode == 2
     assert (
-        "working_directory: None was given; allowed: a folder: the current one, the default, was removed" in done.stderr
+        "working_directory: None is not valid; expected a folder: the current one, the default, was removed"
+        in done.stderr
     )
     assert done.stderr.count("\n") == 1

@@ -115,7 +115,10 @@ def test_pilots_that_come_late_leave_and_have_too_little_time(tmp_path: Path, ev
         with pytest.raises(NoPilotError, match="short has 300 s of walltime left, 1000 s are needed"):
             manager.submit_task(describe(bell(), shots=5, qpu="moody:fine", expected_duration=1000))
         assert total(manager.submit_task(describe(bell(), shots=5, qpu="moody:fine", expected_duration=10))) == 5
-    with pytest.raises(DescriptionError, match=r"qpus: .* each one once"), PilotManager(tmp_path / "t") as manager:
+    with (
+        pytest.raises(DescriptionError, match=r"qpus: .* each name only once"),
+        PilotManager(tmp_path / "t") as manager,
+    ):
         manager.submit_pilot(PilotDescription(qpus=["moody:fine", "moody:fine"]))
 
 

@@ -130,10 +130,10 @@ def test_a_manager_listens_on_loopback_until_it_is_told_otherwise() -> None:
 
 def test_an_address_that_is_not_this_hosts() -> None:
     with pytest.raises(
-        SessionError, match=r"address: '203\.0\.113\.9' was given, this host's are wanted: .*127\.0\.0\.1"
+        SessionError, match=r"address: '203\.0\.113\.9' is not valid; expected an address of this host: .*127\.0\.0\.1"
     ):
         listen(before(), "203.0.113.9", None)
-    with pytest.raises(SessionError, match=r"'no\.such\.invalid' was given, which is no address"):
+    with pytest.raises(SessionError, match=r"'no\.such\.invalid' is not valid; expected an address of this host"):
         listen(before(), "no.such.invalid", None)
 
 

@@ -33,7 +33,7 @@ def test_a_file_of_the_users(language, tmp_path):
     [
         ("OPENQASM 2.0;\nqubits 3;", "ZZ", "--circuit: .*: OpenQASM 2, line 2"),
         ("OPENQASM 3.0;\nqubit[2] q;\nnonsense", "ZZ", "--circuit: .*: OpenQASM 3, line 3"),
-        ("OPENQASM 2.0;\nqreg q[2];", "ZQ", "--observable: 'ZQ' given; 2 letters"),
+        ("OPENQASM 2.0;\nqreg q[2];", "ZQ", "--observable: 'ZQ' is not valid; expected 2 letters"),
         (None, "ZZ", "--circuit: .* cannot be read"),
     ],
 )
@@ -47,5 +47,5 @@ def test_a_wrong_file_or_observable_is_named(text, observable, message, tmp_path
 
 @pytest.mark.parametrize("pilot", ["slurm:1", "ray", "ray:0", "ray:two"])
 def test_a_wrong_pilot_is_named(pilot):
-    with pytest.raises(msgspec.ValidationError, match=f"pilot: '{pilot}' given; allowed: "):
+    with pytest.raises(msgspec.ValidationError, match=f"pilot: '{pilot}' is not valid; expected "):
         msgspec.convert({"pilot": [pilot]}, Settings)

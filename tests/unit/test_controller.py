@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from controller_world import World, measured
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import ErrorCode
@@ -23,6 +22,7 @@ from pilot.scheduling.events import AskPilot, RecordAttempt, SendBatch, SendCanc
 from pilot.scheduling.policies import Scaling
 from pilot.scheduling.records import FunctionRecord
 from pilot.states import PilotState, TaskState, is_final
+from pilot.testing.world import World, measured
 
 
 @pytest.fixture
@@ -1411,7 +1411,7 @@ def test_explain(world: World) -> None:
     world.pilot("a", cores=1)
     world.pilot("b", cores=1, ready=False)
     tasks = world.submit(4)
-    assert world.explain(tasks[0]) == "a is the only pilot that fits and has room"
+    assert world.explain(tasks[0]) == "a was the only suitable pilot with room"
     assert world.explain(tasks[2]) == (
         "waits in the queue, 1 tasks before it: a fits and has as much work as is sent ahead; b is queued"
     )
@@ -1420,7 +1420,7 @@ def test_explain(world: World) -> None:
         "waits: no active pilot fits yet; a is not among the pilots asked for (b); b is queued"
     )
     world.ready("b")
-    assert "only pilot" in world.explain(tasks[1])
+    assert "only suitable pilot" in world.explain(tasks[1])
 
 
 def test_explain_says_what_the_resource_manager_says(world: World) -> None:

@@ -61,10 +61,25 @@ WRONG: dict[str, tuple[type[Description], dict[str, Any], str, str]] = {
     "args are a text": (TASK, {"args": "abc"}, "args", "tuple or list"),
     "kwargs with numbers": (TASK, {"kwargs": {1: 2}}, "kwargs", "str"),
     "pilot and pilots": (TASK, {"pilot": "a", "pilots": ["b"]}, "pilots", "not both"),
-    "executable is one text": (TASK, {"function": None, "executable": "ls -l"}, "executable", "list of words"),
+    "executable is one text": (
+        TASK,
+        {"function": None, "executable": "ls -l"},
+        "executable",
+        "a list of texts or paths",
+    ),
     "executable is bytes": (TASK, {"function": None, "executable": b"ls -l"}, "executable", "shlex.split('ls -l')"),
-    "executable is a path": (TASK, {"function": None, "executable": Path("ls")}, "executable", "list of words"),
-    "executable is a set": (TASK, {"function": None, "executable": {"ls", "-l"}}, "executable", "list of words"),
+    "executable is a path": (
+        TASK,
+        {"function": None, "executable": Path("ls")},
+        "executable",
+        "a list of texts or paths",
+    ),
+    "executable is a set": (
+        TASK,
+        {"function": None, "executable": {"ls", "-l"}},
+        "executable",
+        "a list of texts or paths",
+    ),
     "mpi is one text": (TASK, {"function": None, "mpi": "a b", "ranks": 1}, "mpi", "shlex.split('a b')"),
     "container is one text": (PILOT, {"container": "apptainer exec"}, "container", "shlex.split('apptainer exec')"),
     "no program": (TASK, {"function": None, "executable": ["", "-l"]}, "executable", "the program (word 0) is empty"),
@@ -100,7 +115,7 @@ WRONG: dict[str, tuple[type[Description], dict[str, Any], str, str]] = {
         TASK,
         {"function": None, "executable": ["ls"], "args": [1]},
         "args",
-        "none with a program",
+        "no arguments with a program",
     ),
 }
 
@@ -116,8 +131,8 @@ def test_wrong(cls: type[Description], fields: dict[str, Any], field: str, allow
             cls.build(given)
     text = str(caught.value)
     assert f"{cls.__name__}.{field}: " in text
-    assert "was given; allowed: " in text
-    assert allowed in text.partition("allowed: ")[2]
+    assert "is not valid; expected " in text
+    assert allowed in text.partition("expected ")[2]
     assert caught.value.field == field
     back = pickle.loads(pickle.dumps(caught.value))
     assert str(back) == text
@@ -154,7 +169,9 @@ def test_unknown_key(cls: type[Description], given: dict[str, Any], key: str, wo
 
 
 def test_neither_description_nor_dict() -> None:
-    with pytest.raises(DescriptionError, match="PilotDescription wanted, or a dict with its keys; given: 3"):
+    with pytest.raises(
+        DescriptionError, match="PilotDescription: 3 is not valid; expected a PilotDescription, or a dict with its keys"
+    ):
         PilotDescription.build(3)  # type: ignore[arg-type]
 
 
@@ -216,7 +233,7 @@ def test_times_are_seconds_everywhere(given: Any, seconds: float | None) -> None
 def test_what_is_no_time(given: Any, field: str) -> None:
     kind = PilotDescription if field in ("walltime", "orphan_timeout") else TaskDescription
     work = {} if kind is PilotDescription else {"function": len}
-    with pytest.raises(DescriptionError, match=rf'{field}: .* was given; allowed: seconds above 0.*"1:30:00"'):
+    with pytest.raises(DescriptionError, match=rf'{field}: .* is not valid; expected seconds above 0.*"1:30:00"'):
         kind.build({field: given, **work})
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from controller_world import World, measured
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.resources import ANY_QPU, Capacity, CircuitFacts, Node, Option, QPUInfo, Resources, Terms
 from pilot.scheduling.fitting import concrete, expected_fidelity, misfit
+from pilot.testing.world import World, measured
 
 GIB = 2**30
 KOLKATA = QPUInfo(
@@ -236,9 +236,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown key": ({"alternatives": [{"gpus": 1}]}, "a list of mappings with num_cpus"),
     "no number": ({"alternatives": [{"num_gpus": "one"}]}, "num_gpus"),
     "slowness": ({"alternatives": [{"num_gpus": 1, "slowness": 0}]}, "slowness is a number above 0"),
-    "shots without circuit": ({"shots": 5}, "only with a circuit"),
-    "mitigation without circuit": ({"mitigation": ["zne"]}, "only with a circuit"),
-    "ranks with circuit": ({"circuit": "x", "ranks": 2, "function": None}, "none with a circuit"),
+    "shots without circuit": ({"shots": 5}, "nothing without a circuit"),
+    "mitigation without circuit": ({"mitigation": ["zne"]}, "nothing without a circuit"),
+    "ranks with circuit": ({"circuit": "x", "ranks": 2, "function": None}, "nothing with a circuit"),
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pilot.cli import main as cli
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.manager import faults
 from pilot.manager.faults import EventRing, read
@@ -15,7 +16,7 @@ from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
 from pilot.scheduling.policies import Balanced
 from pilot.scheduling.records import FunctionRecord, TaskRecord
-from pilot.testing.replay import replay
+from pilot.testing import replay
 
 
 class Session:
@@ -59,9 +60,10 @@ def test_events_that_were_written_do_the_same_again(tmp_path: Path) -> None:
     session.ring.write(path, session.functions)
     assert path.stat().st_mode & 0o077 == 0
     assert b"secret" not in path.read_bytes() and b"payload" not in path.read_bytes()
-    again = Controller(Balanced())
-    assert named(replay(path, again)) == session.commands
-    assert again.queue.tasks == {}
+    again = replay(path)
+    assert [step.error for step in again.steps] == [None] * 7
+    assert named([command for step in again.steps for command in step.commands]) == session.commands
+    assert again.controller.queue.tasks == {}
 
 
 @pytest.mark.parametrize("limit", ["KEPT", "MOST_BYTES"])
@@ -82,3 +84,27 @@ def test_a_command_that_failed_is_kept_by_its_name(tmp_path: Path) -> None:
     ring.write(path, [])
     assert b"StartPilot" in path.read_bytes() and b"MemoryError: no room" in path.read_bytes()
     assert read(path) == []
+
+
+def test_events_whose_pilot_is_not_known_are_errors_of_their_steps(tmp_path: Path) -> None:
+    ring, path = EventRing(), tmp_path / "events.msgpack"
+    ring.add(events.AgentJoined("pilot-1"), 1.0)
+    ring.add(events.CancelAsked([1]), 2.0)
+    ring.write(path, [])
+    lost, known = replay(path).steps
+    assert isinstance(lost.error, KeyError)
+    assert known.error is None
+
+
+def test_the_doctor_shows_the_errors_of_a_session(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--session", str(tmp_path)]) == 0
+    assert "its manager had no error of its own" in capsys.readouterr().out
+    EventRing().write(tmp_path / "events-1.msgpack", [], "Traceback (most recent call last):\n ...\nKeyError: 'p'\n")
+    (tmp_path / "events-2.msgpack").write_text("something else")
+    assert cli.main(["doctor", "--session", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "KeyError: 'p'" in shown
+    assert f"pilot.testing.replay('{tmp_path}/events-1.msgpack')" in shown
+    assert "events-2.msgpack cannot be read" in shown
+    assert cli.main(["doctor", "--session", str(tmp_path / "none")]) == 1
+    assert "is no folder" in capsys.readouterr().err

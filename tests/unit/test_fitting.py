@@ -61,7 +61,7 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "not on one node": (
         {"num_cpus": 8, "num_gpus": 2},
         {"nodes": [node(8, 1), node(4, 2)]},
-        "no node of alpha has the cores, GPUs and memory that are needed together",
+        "no node of alpha has the needed cores, GPUs and memory together",
     ),
     "no node": ({}, {"nodes": []}, "a node of alpha has at most 0 cores"),
     "ranks": ({"ranks": 4}, {}, None),
@@ -108,4 +108,4 @@ def test_balanced(candidates: list[Candidate], name: str) -> None:
     choice, reason = Balanced().choose(PLAIN, candidates)
     assert choice.name == name
     assert name in reason
-    assert ("only pilot" in reason) == (len(candidates) == 1)
+    assert ("only suitable pilot" in reason) == (len(candidates) == 1)

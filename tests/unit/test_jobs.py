@@ -4,54 +4,19 @@ test says."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pilot.descriptions import PilotDescription
-from pilot.interfaces import Job, JobState, Launcher
+from pilot.interfaces import Job, JobState
 from pilot.manager.jobs import PlaceholderJobs
+from pilot.testing import MemoryLauncher
 from pilot.wire.session import SessionFolder
 
 Eventually = Callable[..., Any]
-
-
-class FakeLauncher(Launcher):
-    """Reports of every job what the test has written down."""
-
-    poll_interval = 0.01
-
-    def __init__(self) -> None:
-        self.says: tuple[JobState, str] | Exception = (JobState.QUEUED, "pending")
-        self.asked = 0
-        self.submitted: list[list[str]] = []
-        self.refused: set[str] = set()
-        self.cancelled: list[str] = []
-        self.trouble: Exception | None = None
-
-    def check(self, description: PilotDescription) -> None: ...
-
-    def submit(self, job: Job) -> str:
-        if job.pilot in self.refused:
-            raise OSError("refused")
-        return f"job of {job.pilot}"
-
-    def submit_many(self, jobs: Sequence[Job]) -> list[str | Exception]:
-        self.submitted.append([job.pilot for job in jobs])
-        return super().submit_many(jobs)
-
-    def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
-        self.asked += 1
-        if isinstance(self.says, Exception):
-            raise self.says
-        return dict.fromkeys(jobs, self.says)
-
-    def cancel(self, native_id: str, mark: str) -> None:
-        self.cancelled.append(native_id)
-        if self.trouble:
-            raise self.trouble
 
 
 class Observer:
@@ -78,8 +43,8 @@ class Observer:
 
 
 @pytest.fixture
-def launcher() -> FakeLauncher:
-    return FakeLauncher()
+def launcher() -> MemoryLauncher:
+    return MemoryLauncher()
 
 
 @pytest.fixture
@@ -95,7 +60,7 @@ def clock() -> list[Callable[[], float]]:
 
 @pytest.fixture
 def jobs(
-    launcher: FakeLauncher, heard: Observer, clock: list[Callable[[], float]], tmp_path: Path
+    launcher: MemoryLauncher, heard: Observer, clock: list[Callable[[], float]], tmp_path: Path
 ) -> Iterator[PlaceholderJobs]:
     one = PlaceholderJobs(SessionFolder(tmp_path), lambda: clock[0]())
     one.begin(heard)
@@ -118,7 +83,7 @@ def start(jobs: PlaceholderJobs, tmp_path: Path) -> Callable[..., None]:
 
 
 def test_jobs_asked_for_together_are_submitted_together(
-    start: Any, launcher: FakeLauncher, heard: Observer, eventually: Eventually
+    start: Any, launcher: MemoryLauncher, heard: Observer, eventually: Eventually
 ) -> None:
     launcher.refused = {"b"}
     start("a", "b", "c")
@@ -131,9 +96,9 @@ def test_jobs_asked_for_together_are_submitted_together(
     "trouble", [(JobState.UNKNOWN, "no controller"), OSError("no controller")], ids=["said", "raised"]
 )
 def test_what_is_not_known_ends_no_pilot(
-    trouble: Any, start: Any, jobs: PlaceholderJobs, launcher: FakeLauncher, heard: Observer, eventually: Eventually
+    trouble: Any, start: Any, jobs: PlaceholderJobs, launcher: MemoryLauncher, heard: Observer, eventually: Eventually
 ) -> None:
-    launcher.says = trouble
+    launcher.report = trouble
     start("a")
     eventually(lambda: (jobs.look(), launcher.asked > 10)[1])
     assert heard.ended == [] and launcher.cancelled == []
@@ -145,13 +110,13 @@ def test_a_missing_job_does_not_end_a_pilot_that_is_heard(
     pilot: str,
     start: Any,
     jobs: PlaceholderJobs,
-    launcher: FakeLauncher,
+    launcher: MemoryLauncher,
     heard: Observer,
     eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pilot.manager.jobs.MISSING_SECONDS", 0.0)
-    launcher.says = (JobState.MISSING, "not known any more")
+    launcher.report = (JobState.MISSING, "not known any more")
     heard.agents = {"a"}
     start(pilot)
     eventually(lambda: (jobs.look(), launcher.asked > 10)[1])
@@ -166,7 +131,7 @@ def test_a_job_is_missing_anew_after_it_was_seen(
     state: JobState,
     start: Any,
     jobs: PlaceholderJobs,
-    launcher: FakeLauncher,
+    launcher: MemoryLauncher,
     heard: Observer,
     eventually: Eventually,
     clock: list[Callable[[], float]],
@@ -176,7 +141,7 @@ def test_a_job_is_missing_anew_after_it_was_seen(
     clock[0] = lambda: now[0]
 
     def looked(says: JobState) -> None:
-        launcher.says, asked = (says, says.value), launcher.asked
+        launcher.report, asked = (says, says.value), launcher.asked
         now[0] += 40.0
         eventually(lambda: (jobs.look(), launcher.asked > asked and not jobs._looking.is_set())[1])
 
@@ -191,9 +156,9 @@ def test_a_job_is_missing_anew_after_it_was_seen(
 
 @pytest.mark.parametrize("how", [JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED])
 def test_how_a_job_ended_is_handed_on_once(
-    how: JobState, start: Any, jobs: PlaceholderJobs, launcher: FakeLauncher, heard: Observer, eventually: Eventually
+    how: JobState, start: Any, jobs: PlaceholderJobs, launcher: MemoryLauncher, heard: Observer, eventually: Eventually
 ) -> None:
-    launcher.says = (how, "words")
+    launcher.report = (how, "words")
     start("a")
     eventually(lambda: (jobs.look(), heard.ended)[1])
     jobs.look()
@@ -203,20 +168,20 @@ def test_how_a_job_ended_is_handed_on_once(
 
 
 def test_an_end_is_handed_on_even_if_the_rest_cannot_be_cancelled(
-    start: Any, jobs: PlaceholderJobs, launcher: FakeLauncher, heard: Observer, eventually: Eventually
+    start: Any, jobs: PlaceholderJobs, launcher: MemoryLauncher, heard: Observer, eventually: Eventually
 ) -> None:
-    launcher.says, launcher.trouble = (JobState.TAKEN, "preempted"), OSError("scancel failed")
+    launcher.report, launcher.trouble = (JobState.TAKEN, "preempted"), OSError("scancel failed")
     start("a")
     eventually(lambda: (jobs.look(), heard.ended)[1])
     assert heard.ended == [("a", "preempted", JobState.TAKEN)]
 
 
 def test_words_are_told_when_they_change(
-    start: Any, jobs: PlaceholderJobs, launcher: FakeLauncher, heard: Observer, eventually: Eventually
+    start: Any, jobs: PlaceholderJobs, launcher: MemoryLauncher, heard: Observer, eventually: Eventually
 ) -> None:
     start("a")
     eventually(lambda: (jobs.look(), launcher.asked > 3)[1])
-    launcher.says = (JobState.RUNNING, "on c1")
+    launcher.report = (JobState.RUNNING, "on c1")
     eventually(lambda: (jobs.look(), len(heard.seen) > 1)[1])
     assert heard.seen == ["pending", "on c1"]
 
@@ -232,7 +197,7 @@ def test_a_queued_job_that_is_stopped_is_cancelled_at_once(
 
 
 def test_a_job_that_is_stopped_before_it_was_submitted(
-    start: Any, jobs: PlaceholderJobs, launcher: FakeLauncher, heard: Observer, eventually: Eventually
+    start: Any, jobs: PlaceholderJobs, launcher: MemoryLauncher, heard: Observer, eventually: Eventually
 ) -> None:
     start("a")
     jobs.stop("a")

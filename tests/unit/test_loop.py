@@ -24,7 +24,7 @@ from pilot.resources import PLAIN
 from pilot.scheduling.controller import Controller
 from pilot.scheduling.policies import Balanced
 from pilot.states import PilotState
-from pilot.testing.journal import MemoryJournal
+from pilot.testing import MemoryJournal
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import listen

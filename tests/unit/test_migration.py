@@ -45,7 +45,7 @@ def session(tmp_path: Path) -> Path:
     PilotManager(folder).close()
     for file in folder.glob("journal.sqlite*"):
         file.unlink()
-    code = b"\x80\x05\x8c\x0cpilot.worker\x8c\x0erun_executable\x93."
+    code = b"\x80\x05\x8c\x11pilot.executables\x8c\x0erun_executable\x93."
     with contextlib.closing(sqlite3.connect(folder / "journal.sqlite")) as db:
         db.executescript(TABLES)
         db.execute("INSERT INTO session VALUES ('path', ?)", (str(folder),))

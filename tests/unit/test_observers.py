@@ -25,7 +25,7 @@ from pilot.resources import PLAIN
 from pilot.results import OK, Attempt, Outcome
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import TaskState
-from pilot.testing.journal import MemoryJournal
+from pilot.testing import MemoryJournal
 
 Subscribe = Callable[..., Subscription]
 

@@ -42,10 +42,10 @@ UNKNOWN: dict[str, tuple[str, str, list[str]]] = {
     "near": (
         "pilot.engines",
         "goood",
-        ["no engine is called 'goood'", "did you mean 'good'?", "broken, good, missing"],
+        ["no engine 'goood'", "did you mean 'good'?", "broken, good, missing"],
     ),
-    "far": ("pilot.engines", "zzz", ["no engine is called 'zzz'; there are: broken, good, missing"]),
-    "a policy": ("pilot.policies", "zzz", ["no policy is called 'zzz'"]),
+    "far": ("pilot.engines", "zzz", ["there is no engine 'zzz'; known: broken, good, missing"]),
+    "a policy": ("pilot.policies", "zzz", ["no policy 'zzz'"]),
 }
 
 

@@ -117,12 +117,15 @@ def test_failed_starts_pause_it() -> None:
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"minimum": -1}, "minimum: -1 was given; allowed: a whole number of at least 0"),
-        ({"maximum": 0}, "maximum: 0 was given"),
-        ({"minimum": 4}, r"minimum: 4 was given; allowed: at most maximum \(3\)"),
-        ({"idle": 0}, "idle: 0 was given; allowed: seconds above 0"),
+        ({"minimum": -1}, "minimum: -1 is not valid; expected a whole number of at least 0"),
+        ({"maximum": 0}, "maximum: 0 is not valid"),
+        ({"minimum": 4}, r"minimum: 4 is not valid; expected at most maximum \(3\)"),
+        ({"idle": 0}, "idle: 0 is not valid; expected seconds above 0"),
         ({"delay": -1}, "delay: -1"),
-        ({"description": PilotDescription(walltime=1, renewals=1)}, "renewals: 1 was given; allowed: 0 with autoscale"),
+        (
+            {"description": PilotDescription(walltime=1, renewals=1)},
+            "renewals: 1 is not valid; expected 0 with autoscale",
+        ),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], words: str) -> None:

@@ -77,10 +77,10 @@ def test_a_folder_that_cannot_be_made_says_what_to_do(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("given", [None, 5, "", "a\0b", b"bytes", "~nobody-has-this-name/x"])
 def test_what_is_no_path_is_refused(given: object) -> None:
-    with pytest.raises(SessionError, match=r"session_dir: .* was given; allowed: the path of a folder"):
+    with pytest.raises(SessionError, match=r"session_dir: .* is not valid; expected the path of a folder"):
         PilotManager.attach(given)  # type: ignore[arg-type]
     if given is not None:
-        with pytest.raises(SessionError, match=r"session_dir: .* was given; allowed: the path of a folder"):
+        with pytest.raises(SessionError, match=r"session_dir: .* is not valid; expected the path of a folder"):
             PilotManager(given)  # type: ignore[arg-type]
 
 
@@ -92,7 +92,7 @@ def test_a_folder_that_others_use_stays_open_to_them(mode: int, files: int, refu
         (folder / str(number)).touch()
     folder.chmod(mode)
     if refused:
-        with pytest.raises(SessionError, match="has files in it and is open to others"):
+        with pytest.raises(SessionError, match="has files in it and is open to other users"):
             PilotManager(folder)
         assert [file.name for file in folder.iterdir()] == ["0"]
     else:

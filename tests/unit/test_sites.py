@@ -64,14 +64,14 @@ def test_no_table_at_all(profile) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize(
     ("text", "table", "said"),
     [
-        ("[cpu]\n[gpu]\n", None, r"site.toml has several tables: say which of cpu, gpu"),
+        ("[cpu]\n[gpu]\n", None, r"site.toml has several tables: choose one of cpu, gpu"),
         ("[cpu]\n[gpu]\n", "cpus", r"no table 'cpus' \(did you mean 'cpu'\?\); it has cpu, gpu"),
         ("walltime = 60\n", "cpu", "no table 'cpu'; it has no table"),
         ("[cpu]\ncores = 4\n", "cpu", r"site.toml, table \[cpu\]: PilotDescription has no field 'cores'"),
         ("[cpu]\nwalltime = -1\n", "cpu", r"site.toml, table \[cpu\]: PilotDescription.walltime"),
-        ("cores_per_node = 0\n", None, r"site.toml: PilotDescription.cores_per_node: 0 was given"),
-        ("[cpu]\nqueue = cpu\n", "cpu", r"site.toml is no TOML: .*line 2"),
-        ("[cpu]\n[cpu]\n", "cpu", r"site.toml is no TOML: .*line 2"),
+        ("cores_per_node = 0\n", None, r"site.toml: PilotDescription.cores_per_node: 0 is not valid"),
+        ("[cpu]\nqueue = cpu\n", "cpu", r"site.toml is not valid TOML: .*line 2"),
+        ("[cpu]\n[cpu]\n", "cpu", r"site.toml is not valid TOML: .*line 2"),
     ],
 )
 def test_what_is_wrong_is_named(profile, text: str, table: str | None, said: str) -> None:  # type: ignore[no-untyped-def]
@@ -83,5 +83,5 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DescriptionError, match=r"absent\.toml cannot be read: No such file"):
         PilotDescription.from_toml(tmp_path / "absent.toml")
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"\n')
-    with pytest.raises(DescriptionError, match=r"latin\.toml is no TOML"):
+    with pytest.raises(DescriptionError, match=r"latin\.toml is not valid TOML"):
         profile_tables(tmp_path / "latin.toml")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.quantum.aer import run_circuits
 from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Readout, reconstruct_distribution
 from pilot.quantum.cutting.reconstruction import reconstruct_sums
@@ -115,12 +115,8 @@ class CutPlan:
         """
         weights = self.weights
         if not is_whole(total, _FEWEST_SHOTS * len(weights)):
-            raise DescriptionError(
-                f"total_shots: {total!r} given, a whole number of at least {_FEWEST_SHOTS * len(weights)} allowed: "
-                f"two for each of the {len(weights)} subexperiments",
-                field="total_shots",
-                given=total,
-            )
+            least = f"a whole number of at least {_FEWEST_SHOTS * len(weights)}"
+            raise invalid("total_shots", total, f"{least}: two for each of the {len(weights)} subexperiments")
         spare = total - _FEWEST_SHOTS * len(weights)
         wanted = (total * weights / weights.sum() - _FEWEST_SHOTS).clip(min=0)
         wanted *= spare / wanted.sum() if wanted.sum() else 0.0
@@ -206,7 +202,8 @@ class CutPlan:
             DescriptionError: there are more or fewer results than subexperiments.
         """
         if len(results) != self.num_distinct:
-            raise DescriptionError(f"results: {len(results)} given, {self.num_distinct} wanted: one a subexperiment")
+            expected = f"{self.num_distinct}, one for each subexperiment"
+            raise invalid("results", results, expected, shown=f"a list of {len(results)}")
         outcomes = [each if isinstance(each, Outcomes) else each[0] for each in results]
         starts = np.cumsum([0, *(fragment.num_experiments for fragment in self.fragments)])
         samples = [
@@ -250,7 +247,7 @@ class CutPlan:
                 There is no result from a part of them.
         """
         if not is_whole(max_outcomes):
-            raise DescriptionError(f"max_outcomes: {max_outcomes!r} given, a whole number of at least 1 allowed")
+            raise invalid("max_outcomes", max_outcomes, "a whole number of at least 1")
         if qpu is None and not options:
             futures: Sequence[Future[Any]] = self.submit(manager.map, shots=shots, total_shots=total_shots, seed=seed)
         else:
@@ -265,11 +262,7 @@ class CutPlan:
         if shots is None:
             return [None] * self.num_distinct
         if not is_whole(shots, _FEWEST_SHOTS):
-            raise DescriptionError(
-                f"shots: {shots!r} given, a whole number of at least 2 allowed (one says nothing about the error)",
-                field="shots",
-                given=shots,
-            )
+            raise invalid("shots", shots, "a whole number of at least 2: one shot gives no standard error")
         return [int(shots)] * self.num_distinct
 
     def _check_mitigation(self, given: Any) -> None:

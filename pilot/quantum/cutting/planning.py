@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qiskit.quantum_info import PauliList
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.quantum.cutting.costs import predict
 from pilot.quantum.cutting.cut_plan import CutPlan
 from pilot.quantum.cutting.cuts import gates_alone, is_marked, take_apart, with_cuts
@@ -213,20 +213,17 @@ def _sizes(max_qubits: int | Sequence[int] | None) -> list[int]:
     several = isinstance(given, Iterable) and not isinstance(given, str)
     sizes = list(given) if several else [given]
     if not sizes or not all(is_whole(size) for size in sizes):
-        raise DescriptionError(
-            f"max_qubits: {max_qubits!r} given; a whole number, or several of them, each at least 1, is allowed",
-            field="max_qubits",
-        )
+        raise invalid("max_qubits", max_qubits, "a whole number of at least 1, or several of them")
     return [int(size) for size in sizes]
 
 
 def _check(num_samples: int | None, max_overhead: float | None, max_subexperiments: int | None) -> None:
     if num_samples is not None and not is_whole(num_samples):
-        raise DescriptionError(f"num_samples: {num_samples!r} given, at least 1 allowed, or None for all terms")
+        raise invalid("num_samples", num_samples, "at least 1, or None for all terms")
     if max_overhead is not None and not (_is_number(max_overhead) and max_overhead >= 1):
-        raise DescriptionError(f"max_overhead: {max_overhead!r} given, at least 1 allowed (1: no cuts)")
+        raise invalid("max_overhead", max_overhead, "at least 1 (1: no cuts)")
     if max_subexperiments is not None and not is_whole(max_subexperiments):
-        raise DescriptionError(f"max_subexperiments: {max_subexperiments!r} given, at least 1 allowed")
+        raise invalid("max_subexperiments", max_subexperiments, "at least 1")
 
 
 def _is_number(given: object) -> bool:

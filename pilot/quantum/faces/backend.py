@@ -15,7 +15,7 @@ from qiskit.result import Result
 from qiskit.result.models import ExperimentResult, ExperimentResultData
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, did_you_mean
+from pilot.errors import DescriptionError, did_you_mean, invalid
 from pilot.quantum.faces.jobs import PilotJob
 from pilot.quantum.faces.submission import check_gives_shots, measures, ran_on, shot_order, task_fields
 from pilot.quantum.noise import PackedNoiseModel
@@ -92,8 +92,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
                 not have.
         """
         if not isinstance(backend, BackendV2):
-            kind = type(backend).__name__
-            raise DescriptionError(f"from_backend takes a BackendV2; {kind} was given", field="backend", given=backend)
+            raise invalid("from_backend.backend", backend, "a BackendV2", shown=type(backend).__name__)
         from qiskit_aer import AerSimulator
         from qiskit_aer.noise import NoiseModel
 
@@ -207,7 +206,7 @@ def _checked(circuit: Any) -> bool:
         DescriptionError: it is no circuit, or has free parameters.
     """
     if not isinstance(circuit, QuantumCircuit):
-        raise DescriptionError(f"PilotBackend.run takes circuits; {type(circuit).__name__} was given", given=circuit)
+        raise invalid("PilotBackend.run", circuit, "a circuit, or several", shown=type(circuit).__name__)
     if circuit.parameters:
         names = ", ".join(parameter.name for parameter in circuit.parameters)
         raise DescriptionError(

@@ -13,7 +13,7 @@ from qiskit import QuantumCircuit
 from qiskit.primitives import PrimitiveResult, PubResult
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, did_you_mean
+from pilot.errors import DescriptionError, did_you_mean, invalid
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
 from pilot.quantum.noise import PackedNoiseModel
 from pilot.quantum.outcomes import draw_seeds
@@ -47,7 +47,7 @@ def coerced(kind: Any, pub: Any, default: float | None) -> Any:
             return kind.coerce(pub, default)
         except np.exceptions.ComplexWarning as error:
             raise DescriptionError(
-                "parameters: complex values were given; allowed: real numbers (values.real, where that is meant)",
+                "parameters: complex values are not valid; expected real numbers (values.real drops imaginary parts)",
                 field="parameters",
             ) from error
 
@@ -163,11 +163,12 @@ def check_gives_shots(owner: str, fields: Mapping[str, Any]) -> None:
     stages = fields.get("mitigation", ())
     names = [one if isinstance(one, str) else one.name for one in ([stages] if isinstance(stages, str) else stages)]
     if any("readout" in name.split("+") for name in names):
-        raise DescriptionError(
-            f"{owner}: mitigation {names!r} was given; allowed: all but 'readout', which gives weights instead of "
-            "shots. Take the counts of TaskDescription(circuit=…, mitigation=…), or an estimator's expectation values",
-            field="mitigation",
-            given=stages,
+        raise invalid(
+            f"{owner}.mitigation",
+            stages,
+            "all but 'readout', which gives weights instead of shots. Take the counts of "
+            "TaskDescription(circuit=…, mitigation=…), or an estimator's expectation values",
+            shown=repr(names),
         )
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.quantum.mitigation.decoupling import DynamicalDecoupling
 from pilot.quantum.mitigation.extrapolation import ZeroNoise
 from pilot.quantum.mitigation.folding import fold_global, fold_local
@@ -83,14 +83,14 @@ def stages(given: Iterable[str | Stage | ZeroNoise] | str, calibrations: Calibra
         elif isinstance(entry, str) and entry in _NAMED:
             chosen.append(_NAMED[entry](Calibrations() if calibrations is None else calibrations))
         else:
-            raise _refused(entries, f"{entry!r} is none of them")
+            raise _refused(entries, f"{entry!r} is not one of them")
     names = [stage.name for stage in chosen]
     for name in names:
         if names.count(name) > 1:
             raise _refused(entries, f"{name!r} comes twice")
     order = [list(_NAMED).index(name) for name in names if name in _NAMED]
     if order != sorted(order) or any(isinstance(stage, ZeroNoise) for stage in chosen[:-1]):
-        raise _refused(entries, "the order is another")
+        raise _refused(entries, "the order is wrong")
     plain = [stage for stage in chosen if isinstance(stage, Stage)]
     zero_noise = next((stage for stage in chosen if isinstance(stage, ZeroNoise)), None)
     return Mitigation(compose(plain), zero_noise)
@@ -105,13 +105,10 @@ def listed(given: Iterable[str | Stage | ZeroNoise] | str | Stage | ZeroNoise) -
     if isinstance(given, str | Stage | ZeroNoise):
         return (given,)
     if not isinstance(given, Iterable):
-        raise _refused((given,), "it is no list of stages")
+        raise _refused((given,), "it is not a list of stages")
     return tuple(given)
 
 
 def _refused(entries: Iterable[Any], reason: str) -> DescriptionError:
-    return DescriptionError(
-        f"mitigation: {list(entries)!r} given, but {reason}; allowed are, in this order, "
-        f"{', '.join(map(repr, _NAMED))}, or stages of pilot.quantum.mitigation",
-        field="mitigation",
-    )
+    forms = f"in this order, {', '.join(map(repr, _NAMED))}, or stages of pilot.quantum.mitigation"
+    return invalid("mitigation", list(entries), f"{forms}: {reason}")

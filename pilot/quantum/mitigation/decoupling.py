@@ -19,7 +19,7 @@ from qiskit.transpiler.passes import (
     TimeUnitConversion,
 )
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.quantum.durations import timed
 from pilot.quantum.mitigation.stage import Device, Planned, Shots, Stage, each
 from pilot.quantum.programs.definitions import append
@@ -84,9 +84,7 @@ class DynamicalDecoupling(Stage):
 
     def __post_init__(self) -> None:
         if self.sequence not in SEQUENCES:
-            raise DescriptionError(
-                f"dd: sequence {self.sequence!r} given; {', '.join(SEQUENCES)} are allowed", field="mitigation"
-            )
+            raise invalid("dd.sequence", self.sequence, f"one of {', '.join(SEQUENCES)}")
 
     def plan(
         self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pilot.errors import DescriptionError
+from pilot.errors import invalid
 from pilot.quantum.mitigation.folding import fold_global, fold_local, global_factor, local_factor
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ class ZeroNoise:
         factors = tuple(self.factors)
         object.__setattr__(self, "factors", factors)
         if len(factors) < 2 or any(not factor >= 1 or not math.isfinite(factor) for factor in factors):
-            raise _refused("factors", factors, "at least two numbers from 1 on")
+            raise invalid("zne.factors", factors, "at least two numbers from 1 on")
         if len(set(factors)) < len(factors):
-            raise _refused("factors", factors, "different numbers")
+            raise invalid("zne.factors", factors, "different numbers")
         if self.extrapolation not in _FORMS:
-            raise _refused("extrapolation", self.extrapolation, ", ".join(map(repr, _FORMS)))
+            raise invalid("zne.extrapolation", self.extrapolation, ", ".join(map(repr, _FORMS)))
         if self.folding not in ("global", "local"):
-            raise _refused("folding", self.folding, "'global' or 'local'")
+            raise invalid("zne.folding", self.folding, "'global' or 'local'")
 
     def scaled(self, circuits: Sequence[QuantumCircuit], device: Device | None = None) -> list[list[QuantumCircuit]]:
         """The circuits of each factor, in the order of `factors`.
@@ -79,8 +79,8 @@ class ZeroNoise:
         found = tuple(realised(circuit, factor) for factor in self.factors)
         if len(set(found)) < len(found):
             shown = ", ".join(f"{factor:.3g}" for factor in found)
-            raise _refused(
-                "factors",
+            raise invalid(
+                "zne.factors",
                 self.factors,
                 f"for circuit {circuit.name!r}, whose few gates would be run with "
                 f"the factors {shown}, odd numbers such as (1, 3, 5) are",
@@ -125,8 +125,8 @@ class ZeroNoise:
         errors = np.zeros_like(given) if standard_errors is None else np.asarray(standard_errors, dtype=np.float64)
         if given.ndim != 2 or len(given) != len(self.factors) or errors.shape != given.shape:
             raise ValueError(
-                f"values of shape {given.shape} and standard_errors of shape {errors.shape} given; "
-                f"({len(self.factors)}, n_observables) is wanted"
+                f"values of shape {given.shape} and standard_errors of shape {errors.shape} are not valid; expected "
+                f"({len(self.factors)}, n_observables)"
             )
         run = np.asarray(self.factors if factors is None else factors, dtype=np.float64)
         if self.extrapolation != "exponential":
@@ -244,7 +244,3 @@ def _moves(factors: NDArray[np.float64], rate: NDArray[np.float64]) -> tuple[NDA
     both, of_decay, of_slope = (decay * slope).sum(axis=0), (decay**2).sum(axis=0), (slope**2).sum(axis=0)
     determinant = of_decay * of_slope - both**2
     return (of_slope * decay - both * slope) / determinant, (of_decay * slope - both * decay) / determinant
-
-
-def _refused(field: str, given: object, allowed: str) -> DescriptionError:
-    return DescriptionError(f"zne: {field}={given!r} given; {allowed} allowed", field="mitigation")

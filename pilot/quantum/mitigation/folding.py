@@ -12,7 +12,7 @@ from qiskit.circuit import Barrier, CircuitInstruction, Delay, Gate
 from qiskit.exceptions import QiskitError
 from qiskit.transpiler import PassManager
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.quantum.programs.definitions import append, inverse_of
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class _Folding:
 
     def __init__(self, circuit: QuantumCircuit, factor: float, target: Target | None) -> None:
         if not factor >= 1 or not math.isfinite(factor):
-            raise DescriptionError(f"zne: factor {factor} given, at least 1 allowed", field="mitigation")
+            raise invalid("zne.factor", factor, "at least 1")
         self.body, self._measurements = _split(circuit)
         self._result = circuit.copy_empty_like()
         self._target = target

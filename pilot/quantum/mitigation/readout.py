@@ -10,7 +10,7 @@ import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager
 from qiskit.circuit import ClassicalRegister
 
-from pilot.errors import DescriptionError, PluginError
+from pilot.errors import DescriptionError, PluginError, invalid
 from pilot.quantum.mitigation.stage import Device, Planned, Shots, Stage, each
 from pilot.quantum.outcomes import Outcomes, QuasiOutcomes, nearest_probabilities
 
@@ -99,7 +99,7 @@ class Readout(Stage):
 
     def __post_init__(self) -> None:
         if self.shots < 1:
-            raise DescriptionError(f"readout: shots={self.shots} given, at least 1 allowed", field="mitigation")
+            raise invalid("readout.shots", self.shots, "at least 1")
 
     def plan(
         self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None

@@ -124,7 +124,9 @@ def each(shots: Shots, number: int) -> tuple[int | None, ...]:
     if shots is None or isinstance(shots, int | np.integer):
         return (shots,) * number
     if len(shots) != number:
-        raise DescriptionError(f"shots: {len(shots)} numbers given for {number} circuits; one each", field="shots")
+        raise DescriptionError(
+            f"shots: {len(shots)} numbers for {number} circuits are not valid; expected one for each", field="shots"
+        )
     return tuple(shots)
 
 

@@ -11,7 +11,7 @@ from qiskit.circuit import pauli_twirl_2q_gates
 from qiskit.transpiler import PassManager
 from qiskit.transpiler.passes import Optimize1qGatesDecomposition
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.quantum.mitigation.stage import Device, Planned, Shots, Stage, each, merged
 from pilot.quantum.outcomes import draw_seeds
 
@@ -44,7 +44,7 @@ class Twirling(Stage):
 
     def __post_init__(self) -> None:
         if self.num < 1:
-            raise DescriptionError(f"twirling: num={self.num} given, at least 1 allowed", field="mitigation")
+            raise invalid("twirling.num", self.num, "at least 1")
 
     def plan(
         self, circuits: Sequence[QuantumCircuit], shots: Shots, device: Device, seed: int | None = None

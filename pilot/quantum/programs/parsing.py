@@ -6,8 +6,8 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pilot.errors import DescriptionError
-from pilot.quantum.programs.problems import NAMES, check_text
+from pilot.errors import invalid
+from pilot.quantum.programs.problems import check_text
 
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit
@@ -28,7 +28,7 @@ def parse(text: str, format: str, folder: str | None = None) -> QuantumCircuit:
     """The circuit of a text in a known format; files that it includes are looked for in `folder` only."""
     check_text(text, format)
     if format not in TEXT_FORMATS:
-        raise DescriptionError(f"{NAMES[format]} is no text; allowed: {', '.join(TEXT_FORMATS)}", field="format")
+        raise invalid("format", format, f"a format of texts: {', '.join(TEXT_FORMATS)}")
     parser = import_module(f"pilot.quantum.programs.{format}")
     circuit: QuantumCircuit = parser.loads(text, folder) if format == "openqasm2" else parser.loads(text)
     return circuit

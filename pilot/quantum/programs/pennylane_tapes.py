@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qiskit.circuit import ClassicalRegister, Clbit, Parameter, QuantumCircuit, QuantumRegister, library
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.quantum.programs.conditions import condition_of
 from pilot.quantum.programs.pennylane_gates import GATES
 
@@ -63,7 +63,7 @@ def state_circuit(given: Any) -> QuantumCircuit:
 
 def _reader(qml: Any, tape: Any, wires: Sequence[Any]) -> _Reader:
     if not isinstance(tape, qml.tape.QuantumScript):
-        raise DescriptionError(f"PennyLane: a tape or QNode is wanted; {type(tape).__name__} was given", given=tape)
+        raise invalid("circuit", tape, "a tape or QNode of PennyLane", shown=type(tape).__name__)
     if tape.batch_size is not None:
         raise DescriptionError(
             f"PennyLane: the tape has {tape.batch_size} values for one parameter; give one tape for each value"
@@ -180,7 +180,7 @@ class _Reader:
         """A gate's angle; a free parameter for one with several values."""
         numbers = np.asarray(value)
         if np.iscomplexobj(numbers) and np.abs(numbers.imag).max(initial=0.0) > 1e-12:
-            raise DescriptionError(f"PennyLane: an angle is {value}; real numbers are allowed")
+            raise DescriptionError(f"PennyLane: the angle {value} is not valid; expected a real number")
         if numbers.ndim == 0:
             return float(numbers.real)
         parameter = Parameter(f"value{len(self.values)}")
@@ -262,7 +262,7 @@ def _qubits_of(wires: Any) -> dict[Any, int]:
     wrong = [wire for wire in numbers if not 0 <= wire < _MAX_QUBITS]
     if wrong:
         raise DescriptionError(
-            f"PennyLane: wire {wrong[0]} is no qubit; 0 to {_MAX_QUBITS - 1} are allowed: qml.map_wires renames wires"
+            f"PennyLane: wire {wrong[0]} is not valid; expected 0 to {_MAX_QUBITS - 1}: qml.map_wires renames wires"
         )
     taken = set(numbers.values())
     free = (number for number in count() if number not in taken)

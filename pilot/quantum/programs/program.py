@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qiskit.circuit import QuantumCircuit
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, invalid
 from pilot.quantum.programs.parsing import TEXT_FORMATS, guess, parse
 from pilot.quantum.programs.problems import NAMES, end_of, program_error
 
@@ -65,9 +65,7 @@ class Program:
         """
         format = format or self._format
         if format not in TEXT_FORMATS:
-            raise DescriptionError(
-                f"format: {format!r} was given; allowed: {', '.join(TEXT_FORMATS)}", field="format", given=format
-            )
+            raise invalid("format", format, f"one of {', '.join(TEXT_FORMATS)}")
         text: str = import_module(f"pilot.quantum.programs.{format}").dumps(self._circuit)
         return text
 
@@ -109,9 +107,7 @@ def load(
             refuses a controlled gate.
     """
     if format is not None and format not in NAMES:
-        raise DescriptionError(
-            f"format: {format!r} was given; allowed: {', '.join(NAMES)}", field="format", given=format
-        )
+        raise invalid("format", format, f"one of {', '.join(NAMES)}")
     if untrusted:
         return _load_untrusted(program, format)
     if isinstance(program, Program):
@@ -128,11 +124,8 @@ def load(
 
     if pennylane_tapes.is_pennylane(program):
         return Program(_expected(pennylane_tapes.loads(program, args, kwargs), format, "pennylane"), "pennylane")
-    raise DescriptionError(
-        f"a circuit is wanted: a Qiskit circuit, a PennyLane tape or QNode, a text or a path; "
-        f"{type(program).__name__} was given",
-        given=program,
-    )
+    forms = "a Qiskit circuit, a PennyLane tape or QNode, a text or a path"
+    raise invalid("circuit", program, forms, shown=type(program).__name__)
 
 
 def _guess(text: str, suggested: str | None) -> str:
@@ -180,13 +173,13 @@ def _clean(text: str) -> str:
 
 def _expected(circuit: QuantumCircuit, format: str | None, actual: str) -> QuantumCircuit:
     if format not in (None, actual):
-        raise DescriptionError(f"format: {format!r} was given with an object of {NAMES[actual]}", field="format")
+        raise invalid("format", format, f"{actual!r} for an object of {NAMES[actual]}")
     return circuit
 
 
 def _load_untrusted(program: Any, format: str | None) -> Program:
     if not isinstance(program, str):
-        raise DescriptionError(f"an untrusted program is a text; {type(program).__name__} was given", field="program")
+        raise invalid("program", program, "a text, since it is untrusted", shown=type(program).__name__)
     text = _clean(program)
     if len(text) > MAX_CHARACTERS:
         line, column = end_of(text[:MAX_CHARACTERS])
@@ -199,7 +192,7 @@ def _load_untrusted(program: Any, format: str | None) -> Program:
         )
     format = format or _guess(text, None)
     if format not in TEXT_FORMATS:
-        raise DescriptionError(f"format: {format!r} is no text; allowed: {', '.join(TEXT_FORMATS)}", field="format")
+        raise invalid("format", format, f"a format of texts: {', '.join(TEXT_FORMATS)}")
     from pilot.quantum.programs.sandbox import parse_apart
 
     return Program(parse_apart(text, format), format)

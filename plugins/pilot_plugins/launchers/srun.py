@@ -32,7 +32,7 @@ class SrunLauncher(LocalLauncher):
             raise description.wrong("resource", "srun://")
         if "SLURM_JOB_ID" not in os.environ or shutil.which("srun") is None:
             raise description.wrong(
-                "resource", "srun:// inside a Slurm allocation only (salloc, sbatch); else slurm://"
+                "resource", "srun:// inside a Slurm allocation only (salloc, sbatch); slurm:// elsewhere"
             )
         if description.number_of_nodes > (nodes := int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))):
             job = os.environ["SLURM_JOB_ID"]

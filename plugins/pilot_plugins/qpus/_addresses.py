@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from pilot.errors import DescriptionError, did_you_mean
 
-#: Option → what makes its value from its text (raising ValueError), and what is allowed, in words.
+#: Option → what makes its value from its text (raising ValueError), and the text that says what is expected.
 Options = Mapping[str, tuple[Callable[[str], Any], str]]
 
 
@@ -21,7 +21,7 @@ def parse(name: str, address: str, options: Options) -> tuple[str, dict[str, Any
         options: those that there are.
 
     Raises:
-        DescriptionError: an option that there is not, one given twice, or a value that is not allowed.
+        DescriptionError: an option that there is not, one given twice, or a value that is not valid.
     """
     path, mark, query = address.partition("?")
     values: dict[str, Any] = {}
@@ -34,11 +34,11 @@ def parse(name: str, address: str, options: Options) -> tuple[str, dict[str, Any
             refuse(name, f"there is no option {key!r}{did_you_mean(key, options)}", listing(options))
         if key in values:
             refuse(name, f"the option {key!r} is given twice")
-        convert, allowed = options[key]
+        convert, expected = options[key]
         try:
             values[key] = convert(text)
         except ValueError:
-            refuse(name, f"the option {key}={text!r} is not allowed: give {allowed}")
+            refuse(name, f"the option {key}={text!r} is not valid; expected {expected}")
     return path, values
 
 
@@ -48,8 +48,8 @@ def refuse(name: str, *what: str) -> NoReturn:
 
 
 def listing(options: Options) -> str:
-    """The options that there are, in words."""
-    return "options: " + (", ".join(f"{key} ({allowed})" for key, (_, allowed) in options.items()) or "none")
+    """The options that there are, as a text."""
+    return "options: " + (", ".join(f"{key} ({expected})" for key, (_, expected) in options.items()) or "none")
 
 
 def not_negative(text: str) -> float:
@@ -68,12 +68,12 @@ def at_least_one(text: str) -> int:
     return value
 
 
-def one_of(*allowed: str) -> tuple[Callable[[str], str], str]:
+def one_of(*values: str) -> tuple[Callable[[str], str], str]:
     """An option that has one of these values, as an entry of `Options`."""
 
     def convert(text: str) -> str:
-        if text not in allowed:
+        if text not in values:
             raise ValueError(text)
         return text
 
-    return convert, "one of " + ", ".join(allowed)
+    return convert, "one of " + ", ".join(values)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
 from pilot.interfaces import QPU, Run
-from pilot_plugins.qpus._qiskit import check_job
 from pilot_plugins.qpus._results import as_of, in_registers
 
 if TYPE_CHECKING:
@@ -212,7 +211,7 @@ class JobQPU(QPU):
 
     def run(self, run: Run) -> list[Outcomes]:
         self._waiting.begin()
-        check_job(self._limits(), run)
+        run.check(self._limits())
         sent = [in_registers(circuit) for circuit in run.circuits]
         try:
             job, native = self._submit(sent, run)

@@ -1,4 +1,4 @@
-"""What Qiskit says of a device, as `QPUInfo`; what every QPU checks of a job; and how those that compute run one."""
+"""What Qiskit says of a device, as `QPUInfo`; and how QPUs that compute run a job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from pilot.errors import QPUCancelled, QPUError
+from pilot.errors import QPUCancelled
 from pilot.resources import Calibration, GateFacts, QPUInfo, QubitFacts
 
 if TYPE_CHECKING:
@@ -83,33 +83,6 @@ def calibration_of(target: Target) -> Calibration:
 def _numbers(properties: Any, *names: str) -> list[float | None]:
     found = (getattr(properties, name, None) for name in names)
     return [None if value is None else float(value) for value in found]
-
-
-def check_job(info: QPUInfo, run: Run) -> None:
-    """Raise QPUError when the QPU takes no such job: too many circuits, qubits or shots, or none of them."""
-    about, circuits, shots = {"qpu": info.name}, run.circuits, run.shots
-    if info.max_circuits is not None and len(circuits) > info.max_circuits:
-        raise QPUError(
-            f"{info.name} takes {info.max_circuits} circuits a job, not {len(circuits)}: split them", **about
-        )
-    if len(run.seeds) != len(circuits):
-        raise QPUError(f"{info.name}: {len(circuits)} circuits and {len(run.seeds)} seeds: one each is needed", **about)
-    if shots is None and not info.simulator:
-        raise QPUError(f"{info.name} has no exact probabilities: give a number of shots", **about)
-    if shots is not None and shots < 1:
-        raise QPUError(f"{info.name} takes 1 shot or more, not {shots}", **about)
-    if shots is not None and info.max_shots is not None and shots > info.max_shots:
-        raise QPUError(f"{info.name} takes {info.max_shots} shots a circuit, not {shots}: split them", **about)
-    for circuit in circuits:
-        if circuit.num_qubits > info.qubits:
-            raise QPUError(
-                f"{info.name} has {info.qubits} qubits, circuit {circuit.name!r} has {circuit.num_qubits}", **about
-            )
-        if circuit.parameters:
-            names = ", ".join(parameter.name for parameter in circuit.parameters)
-            raise QPUError(f"circuit {circuit.name!r} has parameters without a value: {names}", **about)
-        if not any(instruction.clbits for instruction in circuit.data):
-            raise QPUError(f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`", **about)
 
 
 def one_by_one(

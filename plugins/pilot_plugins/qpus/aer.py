@@ -11,7 +11,7 @@ from pilot.errors import DescriptionError, PilotError, QPUError, did_you_mean
 from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import Options, at_least_one, one_of, parse, refuse
-from pilot_plugins.qpus._qiskit import check_job, one_by_one
+from pilot_plugins.qpus._qiskit import one_by_one
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -97,7 +97,7 @@ class AerQPU(QPU):
 
     def run(self, run: Run) -> list[Outcomes]:
         self._cancelled.clear()
-        check_job(self.info(), run)
+        run.check(self.info())
         return one_by_one(self.name, run, partial(self._run, run.shots), self._cancelled)
 
     def cancel(self) -> None:

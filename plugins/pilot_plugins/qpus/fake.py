@@ -13,7 +13,7 @@ from pilot.errors import PilotError, QPUCancelled, QPUError, did_you_mean
 from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import Options, not_negative, parse, refuse
-from pilot_plugins.qpus._qiskit import check_job, info_of
+from pilot_plugins.qpus._qiskit import info_of
 from pilot_plugins.qpus.noise import NoisyDevice
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class FakeQPU(QPU):
     def run(self, run: Run) -> list[Outcomes]:
         device, info = self._opened()
         self._cancelled.clear()
-        check_job(info, run)
+        run.check(info)
         assert run.shots is not None  # checked
         begin = time.monotonic()
         job = f"fake-{uuid.uuid4().hex[:12]}"

@@ -16,7 +16,7 @@ from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import refuse
 from pilot_plugins.qpus._jobs import kept
-from pilot_plugins.qpus._qiskit import check_job, one_by_one
+from pilot_plugins.qpus._qiskit import one_by_one
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
@@ -51,7 +51,7 @@ class PennylaneQPU(QPU):
         self.options = {key: _literal(value) for key, value in pairs}
         wires = self.options.pop("wires", None)
         if not (wires is None or (type(wires) is int and wires > 0)):
-            refuse(name, f"the option wires={wires!r} is not allowed: give a whole number, at least 1")
+            refuse(name, f"the option wires={wires!r} is not valid; expected a whole number, at least 1")
         self.wires: int | None = wires
         self._devices: dict[int, Any] = {}
         self._compile: Any = None
@@ -82,7 +82,7 @@ class PennylaneQPU(QPU):
 
     def run(self, run: Run) -> list[Outcomes]:
         self._cancelled.clear()
-        check_job(self.info(), run)
+        run.check(self.info())
 
         def each(circuit: QuantumCircuit, seed: int) -> Outcomes:
             try:
@@ -175,7 +175,7 @@ class PennylaneQPU(QPU):
         try:
             device = qml.device(self.device_name, wires=count, **options)
         except TypeError as error:
-            refuse(self.name, f"an option is not allowed: {error}")
+            refuse(self.name, f"an option is not valid: {error}")
         except Exception as error:
             known = "" if "does not exist" not in str(error) else "; install its plugin where the pilot runs"
             raise QPUError(f"{self.name}: {error}{known}", qpu=self.name) from error

@@ -237,20 +237,20 @@ def test_a_failed_subexperiment_fails_the_value(here):
     ("change", "message"),
     [
         ({"observables": "ZZ"}, "'ZZ' is on 2 qubits, the circuit has 4"),
-        ({"observables": "ZQZZ"}, "'ZQZZ' given; allowed is a Pauli string"),
+        ({"observables": "ZQZZ"}, "'ZQZZ' is not valid; expected a Pauli string"),
         ({"observables": []}, "observables: none given"),
         ({"observables": {"ZZZZ": 1j}}, "coefficient 1j of 'ZZZZ'"),
         ({"observables": SparsePauliOp("ZZZZ", 1j)}, "not real and finite"),
         ({"observables": Pauli("iZZZZ")}, "not real and finite"),
-        ({"observables": 3}, "observables: 3 given"),
-        ({"max_qubits": 0}, "max_qubits: 0 given"),
-        ({"max_qubits": "3"}, "max_qubits: '3' given; a whole number"),
-        ({"max_qubits": 2.5}, "max_qubits: 2.5 given"),
-        ({"max_qubits": True}, "max_qubits: True given"),
-        ({"max_qubits": [2, None]}, "max_qubits: .2, None. given"),
-        ({"max_qubits": np.float64(2)}, "max_qubits: np.float64.2.0. given"),
-        ({"num_samples": 0}, "num_samples: 0 given"),
-        ({"num_samples": 2.5}, "num_samples: 2.5 given"),
+        ({"observables": 3}, "observables: 3 is not valid"),
+        ({"max_qubits": 0}, "max_qubits: 0 is not valid"),
+        ({"max_qubits": "3"}, "max_qubits: '3' is not valid; expected a whole number"),
+        ({"max_qubits": 2.5}, "max_qubits: 2.5 is not valid"),
+        ({"max_qubits": True}, "max_qubits: True is not valid"),
+        ({"max_qubits": [2, None]}, "max_qubits: .2, None. is not valid"),
+        ({"max_qubits": np.float64(2)}, "max_qubits: np.float64.2.0. is not valid"),
+        ({"num_samples": 0}, "num_samples: 0 is not valid"),
+        ({"num_samples": 2.5}, "num_samples: 2.5 is not valid"),
         ({"circuit": QuantumCircuit(4)}, "no gates"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
@@ -275,5 +275,5 @@ def test_too_many_terms_and_too_few_shots_are_refused(here):
     deep = chain(4, seed=7, layers=8)
     with pytest.raises(DescriptionError, match="1,679,616 terms"):
         plan(deep, "ZIIZ", max_qubits=2, wires=False)
-    with pytest.raises(DescriptionError, match="shots: 1 given"):
+    with pytest.raises(DescriptionError, match="shots: 1 is not valid"):
         plan(chain(4, seed=7), "ZIIZ", max_qubits=2).run(here, shots=1)

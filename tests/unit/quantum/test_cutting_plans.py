@@ -114,13 +114,13 @@ def test_sizes_with_too_many_terms_are_passed_over():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"max_qubits": []}, r"max_qubits: \[\] given"),
-        ({"max_overhead": 0.5}, "max_overhead: 0.5 given, at least 1"),
-        ({"max_subexperiments": 0}, "max_subexperiments: 0 given, at least 1"),
+        ({"max_qubits": []}, r"max_qubits: \[\] is not valid"),
+        ({"max_overhead": 0.5}, "max_overhead: 0.5 is not valid; expected at least 1"),
+        ({"max_subexperiments": 0}, "max_subexperiments: 0 is not valid; expected at least 1"),
         ({"observables": None, "distribution": False}, "ask for one of both"),
         ({"observables": (), "distribution": False}, "observables: none given"),
-        ({"max_overhead": "9"}, "max_overhead: '9' given, at least 1"),
-        ({"max_subexperiments": True}, "max_subexperiments: True given, at least 1"),
+        ({"max_overhead": "9"}, "max_overhead: '9' is not valid; expected at least 1"),
+        ({"max_subexperiments": True}, "max_subexperiments: True is not valid; expected at least 1"),
     ],
     ids=lambda value: value if isinstance(value, str) else next(iter(value)),
 )
@@ -140,7 +140,7 @@ def test_shots_are_dealt_out_by_weight_to_the_last_one():
     assert np.all(np.abs(shots - 10_007 * weights / weights.sum()) < 1 + 2 * len(weights) / 10)
     assert len(set(weights.round(12))) > 1
     assert planned.shots(2 * planned.num_distinct).tolist() == [2] * planned.num_distinct
-    with pytest.raises(DescriptionError, match="total_shots: 19 given, a whole number of at least 20 allowed: two for"):
+    with pytest.raises(DescriptionError, match="total_shots: 19 is not valid; expected a whole number of at least 20"):
         planned.shots(19)
 
 
@@ -280,7 +280,7 @@ def test_a_failed_subexperiment_fails_the_result(distribution):
 def test_results_that_are_missing_are_not_made_up(here):
     planned = plan(chain(4), max_qubits=2)
     results = [future.result() for future in planned.submit(here.map, shots=10)]
-    with pytest.raises(DescriptionError, match="results: 9 given, 10 wanted"):
+    with pytest.raises(DescriptionError, match="results: a list of 9 is not valid; expected 10"):
         planned.combine(results[:-1])
 
 

@@ -127,17 +127,17 @@ def test_another_backend_is_simulated_with_its_noise_and_target(bell: QuantumCir
 def test_what_cannot_be_taken_from_a_simulator_is_refused() -> None:
     with pytest.raises(DescriptionError, match="method='matrix_product_state'"):
         PilotBackend.from_backend(Here(), AerSimulator(method="matrix_product_state"))
-    with pytest.raises(DescriptionError, match="takes a BackendV2; str was given"):
+    with pytest.raises(DescriptionError, match=r"from_backend\.backend: str is not valid; expected a BackendV2"):
         PilotBackend.from_backend(Here(), "aer")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"shots": None}, "shots: None was given; allowed: a number with a noise model"),
-        ({"qpu": "fake:manila"}, "'aer' or none with a noise model"),
-        ({"mitigation": ["readout"]}, "none with a noise model"),
-        ({"min_fidelity": 0.5}, "none with a noise model"),
+        ({"shots": None}, "shots: None is not valid; expected a number with a noise model"),
+        ({"qpu": "fake:manila"}, "'aer' or None with a noise model"),
+        ({"mitigation": ["readout"]}, "nothing with a noise model"),
+        ({"min_fidelity": 0.5}, "nothing with a noise model"),
         ({"num_gpus": 1}, "0 with a noise model"),
         ({"noise_model": {"cx": 0.1}}, "a NoiseModel of qiskit_aer.noise"),
     ],
@@ -179,7 +179,7 @@ def test_the_pieces_of_a_cut_circuit_have_the_noise() -> None:
 
 
 def test_a_noise_model_is_for_circuits_alone(model: NoiseModel) -> None:
-    with pytest.raises(DescriptionError, match=r"noise_model: .* only with a circuit"):
+    with pytest.raises(DescriptionError, match=r"noise_model: .* nothing without a circuit"):
         TaskDescription(function=print, noise_model=model)
 
 

@@ -223,11 +223,11 @@ def test_results_are_found_by_name_and_number(bell: QuantumCircuit) -> None:
 
 def test_what_is_no_circuit_or_not_bound_is_refused(bell: QuantumCircuit) -> None:
     backend = PilotBackend(Here())
-    with pytest.raises(DescriptionError, match="takes circuits; str was given"):
+    with pytest.raises(DescriptionError, match=r"PilotBackend\.run: str is not valid; expected a circuit"):
         backend.run(["h q[0]"])
-    with pytest.raises(DescriptionError, match="takes circuits; NoneType was given"):
+    with pytest.raises(DescriptionError, match=r"PilotBackend\.run: NoneType is not valid"):
         backend.run(None)
-    with pytest.raises(DescriptionError, match="seed: -1 was given"):
+    with pytest.raises(DescriptionError, match="seed: -1 is not valid"):
         backend.run(bell, seed_simulator=-1)
     with pytest.raises(DescriptionError, match=r"free parameters \(angle\[0\]"):
         backend.run(ansatz(2, 3))

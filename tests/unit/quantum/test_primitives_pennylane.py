@@ -170,7 +170,7 @@ def test_what_is_not_supported_is_refused_in_words(weights: Any) -> None:
         qml.QNode(lambda: qml.state(), circuits)()
     with pytest.raises(refused, match="does not support adjoint"):
         qml.grad(qml.QNode(one, circuits, diff_method="adjoint"))(weights)
-    with pytest.raises(refused, match="mcm_method='one-shot' was given; allowed: 'deferred'"):
+    with pytest.raises(refused, match="mcm_method: 'one-shot' is not valid; expected 'deferred'"):
         qml.set_shots(qml.QNode(lambda: qml.counts(), circuits, mcm_method="one-shot"), 5)()
     with pytest.raises(refused, match="does not support backprop"):
         qml.grad(qml.QNode(one, PilotQubit(wires=WIRES, manager=Here()), diff_method="backprop"))(weights)

@@ -111,9 +111,9 @@ def test_a_program_is_a_value():
 @pytest.mark.parametrize(
     ("given", "format", "words"),
     [
-        (3, None, "int was given"),
-        ("QINIT 1", "quil", "'quil' was given; allowed: openqasm2, openqasm3"),
-        ("QINIT 1", "qiskit", "Qiskit is no text"),
+        (3, None, "circuit: int is not valid"),
+        ("QINIT 1", "quil", "'quil' is not valid; expected one of openqasm2, openqasm3"),
+        ("QINIT 1", "qiskit", "'qiskit' is not valid; expected a format of texts"),
         (QuantumCircuit(1), "originir", "object of Qiskit"),
         ("hello", None, "line 1, column 1: its format is not recognised"),
         ("", None, "line 1, column 1: the program is empty"),
@@ -125,7 +125,7 @@ def test_what_is_no_program(given, format, words):
 
 
 def test_formats_that_cannot_be_written():
-    with pytest.raises(DescriptionError, match="'qiskit' was given; allowed"):
+    with pytest.raises(DescriptionError, match="'qiskit' is not valid; expected one of"):
         load(bell()).dumps()
 
 

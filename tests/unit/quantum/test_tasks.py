@@ -89,7 +89,7 @@ def test_what_is_asked_for_holds() -> None:
     asked = {"num_cpus": 2, "memory": "1 GiB"}
     prepared = prepare(TaskDescription(circuit=wide(26), shots=10, **asked), offer(gpus=1))
     assert (prepared.resources, prepared.others) == (Resources(2.0, 0.0, 1 << 30), ())
-    with pytest.raises(DescriptionError, match=r"memory: .* none for a device"):
+    with pytest.raises(DescriptionError, match=r"memory: .* nothing for a device"):
         prepare(TaskDescription(circuit=bell(), shots=10, qpu="*", memory="1 GiB"), offer())
 
 
@@ -145,7 +145,7 @@ def test_one_of_several_devices() -> None:
     described = TaskDescription(circuit=bell(), shots=10, qpu=["fake:manila", "fake:belem"])
     prepared = prepare(described, offer(devices=devices))
     assert [prepared.resources.qpu, *(one.resources.qpu for one in prepared.others)] == ["fake:manila", "fake:belem"]
-    with pytest.raises(DescriptionError, match="a simulator does not stand in"):
+    with pytest.raises(DescriptionError, match="one simulator, or devices, but not both"):
         prepare(TaskDescription(circuit=bell(), shots=10, qpu=["fake:manila", "aer"]), offer(devices=devices))
 
 

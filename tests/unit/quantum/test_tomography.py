@@ -208,18 +208,18 @@ def test_parameters_stay_free():
     assert planned.combine(outcomes).fidelity([0, 1]) == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize(("qubits", "words"), [([0, 0], "different ones"), ([3], "0 to 2"), ([], "0 qubits take")])
+@pytest.mark.parametrize(("qubits", "words"), [([0, 0], "different qubits"), ([3], "0 to 2"), ([], "0 qubits take")])
 def test_wrong_qubits_are_refused(qubits, words):
     with pytest.raises(DescriptionError, match=words):
         plan(QuantumCircuit(3), qubits)
 
 
 def test_too_many_qubits_are_refused():
-    with pytest.raises(DescriptionError, match=r"9 qubits take 3\*\*9 circuits; 1 to 8 are allowed"):
+    with pytest.raises(DescriptionError, match=r"9 qubits take 3\*\*9 circuits; expected 1 to 8"):
         plan(QuantumCircuit(9))
 
 
 def test_unknown_methods_are_refused():
     planned = plan(QuantumCircuit(1))
-    with pytest.raises(DescriptionError, match="'mle' or 'projected' allowed"):
+    with pytest.raises(DescriptionError, match="expected 'mle' or 'projected'"):
         planned.combine(run(planned, None), "linear")

@@ -32,6 +32,7 @@ from qiskit.circuit import ClassicalRegister
 from qiskit.quantum_info import SparsePauliOp
 
 from pilot.descriptions import TaskDescription
+from pilot.errors import invalid
 from pilot.quantum.expectation import Expectation
 from pilot.quantum.faces.pennylane.readings import groups, parts_of, reading
 from pilot.quantum.faces.pennylane.refusals import TapeRefused
@@ -80,7 +81,7 @@ class Circuits:
         """Measurements in the middle move to the end."""
         method = config.mcm_config.mcm_method
         if method not in (None, "deferred"):
-            raise TapeRefused(f"{_NAME}: mcm_method={str(method)!r} was given; allowed: 'deferred', the default")
+            raise invalid("pilot.qubit.mcm_method", str(method), "'deferred', the default", TapeRefused)
         return replace(config, mcm_config=replace(config.mcm_config, mcm_method="deferred"), convert_to_numpy=True)
 
     def transforms(self, config: ExecutionConfig) -> qml.CompilePipeline:

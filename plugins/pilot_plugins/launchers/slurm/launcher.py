@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError, SessionError
+from pilot.errors import PilotError, SessionError, invalid
 from pilot.interfaces import Job, JobState, Launcher, Misfit
 from pilot.wire.folders import remove_scratch
 from pilot.wire.processes import end_marked
@@ -81,9 +81,11 @@ class SlurmLauncher(Launcher):
             hint = f"install OpenSSH's client, or name another in {SSH}" if host else (
                 "run the manager on a login node of the cluster, or use slurm://user@login-node"
             )  # fmt: skip
-            raise description.wrong("resource", f"{description.resource} where {program} is on PATH: {hint}")
+            raise description.wrong("resource", f"{description.resource} on a host with {program} on PATH: {hint}")
         if not host and (conf := os.environ.get("SLURM_CONF")) and not Path(conf).is_file():  # sbatch tries for 60 s
-            raise description.wrong("resource", f"{description.resource} where SLURM_CONF is a file: {conf} is none")
+            raise description.wrong(
+                "resource", f"{description.resource} with SLURM_CONF naming a file: {conf} is not a file"
+            )
 
     def preflight(self, description: PilotDescription) -> list[Misfit]:
         """As `Launcher.preflight`, by what Slurm said when it was first asked."""
@@ -95,13 +97,10 @@ class SlurmLauncher(Launcher):
     def check_folder(self, folder: Path) -> None:
         """A name that sbatch reads as it is written: a backslash in ``--output`` switches off what stands for numbers
         there (sbatch(1), "FILENAME PATTERN"), and the options of a batch script are lines."""
-        words = str(folder)
-        if "\\" in words or _CONTROL.search(words) or not _is_text(words):
-            raise SessionError(
-                f"session_dir: {words!r} was given; allowed with slurm://: a path of UTF-8 without backslashes, line "
-                "ends and other control characters, which sbatch takes for something else: choose another folder",
-                path=words,
-            )
+        path = str(folder)
+        if "\\" in path or _CONTROL.search(path) or not _is_text(path):
+            expected = "with slurm:// a path in UTF-8 without backslashes and control characters, which sbatch misreads"
+            raise invalid("session_dir", path, expected, SessionError)
 
     def submit(self, job: Job) -> str:
         (answer,) = self.submit_many([job])

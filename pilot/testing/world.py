@@ -20,21 +20,32 @@ from pilot.states import PilotState, TaskState, is_final
 
 
 class World:
-    """Feeds a controller, keeps its commands, and checks its state after every event; with many tasks, each 100th."""
+    """Feeds events to a controller and keeps its commands.
+
+    The controller's state is checked after each event; after every hundredth where there are more than 300 tasks. The
+    clock stands at `now`, in seconds, and only a test moves it.
+    """
 
     def __init__(self, wait_for_pilot: float | None = 0.0, policy: Policy | None = None) -> None:
         self.controller = Controller(policy or Balanced(), wait_for_pilot)
         self.now = 1000.0
+        #: All tasks that were submitted, by id.
         self.tasks: dict[int, TaskRecord] = {}
         #: Batches under way by pilot: number → tasks that are open.
         self.batches: dict[str, dict[int, list[int]]] = {}
+        #: Tasks of each batch that was sent.
         self.sizes: list[int] = []
+        #: Tasks in the order in which they were sent.
         self.order: list[int] = []
+        #: The pilot that a task was sent to last.
         self.pilot_of: dict[int, str] = {}
+        #: Status of each task that has an outcome.
         self.outcomes: dict[int, int] = {}
+        #: Of tasks that failed without an outcome.
         self.errors: dict[int, Fail] = {}
         #: Of tasks that failed with those that they depend on.
         self.links: dict[int, Link] = {}
+        #: How often each task has ended.
         self.settled: Counter[int] = Counter()
         self.commands: list[Command] = []
         #: Tasks are sent to pilots after so many events.
@@ -44,16 +55,19 @@ class World:
         self.asked: list[AskPilot] = []
 
     def feed(self, event: events.Event) -> list[Command]:
+        """Give the controller an event; what it wants to be done then."""
         self.fed += 1
         if self.fed % self.together:
             return self.take(self.controller.handle(event, self.now))
         return self.take(self.controller.step(event, self.now))
 
     def tick(self, seconds: float = 0.0) -> list[Command]:
+        """So many seconds pass."""
         self.now += seconds
         return self.take(self.controller.tick(self.now))
 
     def take(self, commands: list[Command]) -> list[Command]:
+        """Keep what the controller wants to be done."""
         for command in commands:
             if isinstance(command, SendBatch):
                 ids = [entry.id for entry in command.entries]
@@ -86,7 +100,15 @@ class World:
     # ---- what happens
 
     def pilot(self, id: str = "p", cores: int = 2, ready: bool = True, rejoins: bool = False, **fields: Any) -> str:
-        """Its QPUs are devices; they report when it is ready."""
+        """A pilot of one node.
+
+        Args:
+            id: by which the other methods know it.
+            cores: of its node.
+            ready: its agent has joined.
+            rejoins: an agent of an earlier manager may still be there.
+            fields: of its `PilotDescription`; ``qpus`` are `QPUInfo`, of devices.
+        """
         qpus: list[QPUInfo] = fields.pop("qpus", [])
         names = tuple(info.name for info in qpus)
         wanted = PilotDescription(cores_per_node=cores, qpus=names, **fields)
@@ -108,7 +130,7 @@ class World:
         return self.feed(events.PilotReady(id, nodes, batches or {}, left, qpus or []))
 
     def grant(self, id: str, ready: bool = True) -> str:
-        """The manager makes the pilot that was asked for first."""
+        """The pilot that the controller asked for first is there."""
         one = self.asked.pop(0)
         wanted = one.description
         self.feed(events.PilotAsked(id, wanted, 2**30, ancestors=one.ancestors, parent=one.parent, scaler=one.scaler))
@@ -116,10 +138,20 @@ class World:
             self.ready(id)
         return id
 
-    def submit(self, count: int = 1, function: FunctionRecord | None = None, **wishes: Any) -> list[int]:
-        """Tasks with these wishes; ``terms``: what is changed in their terms, ``weights``: of each task."""
-        needs, changes, weights = wishes.pop("needs", None), wishes.pop("terms", {}), wishes.pop("weights", None)
-        terms = msgspec.structs.replace(TaskDescription(function=len, **wishes).terms(), **changes)
+    def submit(self, count: int = 1, function: FunctionRecord | None = None, **fields: Any) -> list[int]:
+        """Tasks of one function.
+
+        Args:
+            count: of tasks.
+            function: what runs; see `measured`.
+            fields: of `TaskDescription`; also ``terms`` (fields of `Terms` to change), ``weights`` (one for each task)
+                and ``needs`` (tasks to wait for, with True where their result is an argument).
+
+        Returns:
+            Their ids.
+        """
+        needs, changes, weights = fields.pop("needs", None), fields.pop("terms", {}), fields.pop("weights", None)
+        terms = msgspec.structs.replace(TaskDescription(function=len, **fields).terms(), **changes)
         function = function or FunctionRecord(1, "digest", "work")
         entries = []
         for number in range(count):
@@ -188,6 +220,7 @@ class World:
 
 
 def measured(seconds: float, id: int = 1) -> FunctionRecord:
+    """A function that is known to take so many seconds."""
     function = FunctionRecord(id, f"digest {id}", f"work {id}")
     function.measured(seconds)
     return function

@@ -1,13 +1,16 @@
-"""A journal that keeps its rows in memory."""
+"""A launcher, an engine and a journal without processes and files, for tests of what uses them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any, cast
 
 from msgspec.structs import replace
 
+from pilot.descriptions import PilotDescription
+from pilot.interfaces import Allocation, Engine, Job, JobState, Launcher, OnExit, WorkerSpec
 from pilot.manager.journal import (
     KINDS,
     OF_TASKS,
@@ -23,6 +26,82 @@ from pilot.manager.journal import (
     unpack_needs,
 )
 from pilot.results import Value
+
+
+class MemoryLauncher(Launcher):
+    """Takes every job and starts none: `status` reports what a test has set."""
+
+    poll_interval = 0.01
+
+    def __init__(self) -> None:
+        #: What `status` reports of every job; an exception is raised.
+        self.report: tuple[JobState, str] | Exception = (JobState.QUEUED, "pending")
+        #: Calls of `status`.
+        self.asked = 0
+        #: Names of pilots, a list for each call of `submit_many`.
+        self.submitted: list[list[str]] = []
+        #: Pilots whose jobs are refused.
+        self.refused: set[str] = set()
+        #: Native ids of the jobs that were cancelled.
+        self.cancelled: list[str] = []
+        #: What `cancel` raises.
+        self.trouble: Exception | None = None
+
+    def check(self, description: PilotDescription) -> None:
+        return
+
+    def submit(self, job: Job) -> str:
+        if job.pilot in self.refused:
+            raise OSError("refused")
+        return f"job of {job.pilot}"
+
+    def submit_many(self, jobs: Sequence[Job]) -> list[str | Exception]:
+        self.submitted.append([job.pilot for job in jobs])
+        return super().submit_many(jobs)
+
+    def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
+        self.asked += 1
+        if isinstance(self.report, Exception):
+            raise self.report
+        return dict.fromkeys(jobs, self.report)
+
+    def cancel(self, native_id: str, mark: str) -> None:
+        self.cancelled.append(native_id)
+        if self.trouble:
+            raise self.trouble
+
+
+class MemoryEngine(Engine):
+    """Starts no process: a worker is in `workers` until it is killed or a test calls `end`."""
+
+    def __init__(self, allocation: Allocation) -> None:
+        super().__init__(allocation)
+        self.workers: dict[str, WorkerSpec] = {}
+        self._on_exit: dict[str, OnExit] = {}
+        #: What `start` or `join` was given.
+        self.on_broken: Callable[[str], None] | None = None
+
+    def start(self, on_broken: Callable[[str], None]) -> None:
+        self.on_broken = on_broken
+
+    def join(self, client: Mapping[str, str], on_broken: Callable[[str], None]) -> None:
+        self.on_broken = on_broken
+
+    def spawn(self, spec: WorkerSpec, on_exit: OnExit) -> None:
+        self.workers[spec.name] = spec
+        self._on_exit[spec.name] = on_exit
+
+    def end(self, name: str, reason: str) -> None:
+        """The worker is gone; nothing happens when it was before."""
+        if self.workers.pop(name, None) is not None:
+            self._on_exit.pop(name)(reason)
+
+    def kill(self, name: str) -> None:
+        self.end(name, "was killed by signal 9")
+
+    def stop(self) -> None:
+        for name in list(self.workers):
+            self.kill(name)
 
 
 class MemoryJournal(Journal):
