@@ -104,7 +104,7 @@ def test_the_best_device_by_fidelity(manager: PilotManager, devices: None) -> No
         try:
             task = manager.submit_task(describe(circuit, shots=10, min_fidelity=float(low)))
         except NoPilotError as error:
-            assert "gives a fidelity of about" in str(error)
+            assert "has a fidelity of about" in str(error)
             continue
         task.result()
         fidelities[task.info.qpu] = low

@@ -190,9 +190,9 @@ def test_nothing_is_taken_before_the_first_pilot_or_after_the_end() -> None:
 @pytest.mark.parametrize(
     ("wishes", "words"),
     [
-        ({"pilot": "hoem"}, "home is not among the pilots asked for .hoem."),
-        ({"num_cpus": 3}, "home has 2 cores, 3 are needed"),
-        ({"num_gpus": 1}, "home has 0 GPUs, 1 are needed"),
+        ({"pilot": "hoem"}, "home is not among the requested pilots .hoem."),
+        ({"num_cpus": 3}, "home has 2 cores, but 3 are needed"),
+        ({"num_gpus": 1}, "home has 0 GPUs, but 1 are needed"),
         ({"memory": "64 TiB"}, "home has .* bytes of memory"),
         ({"labels": ["big"]}, "home lacks the label 'big'"),
     ],
@@ -211,7 +211,7 @@ def test_tasks_fail_when_the_only_pilot_that_fits_is_cancelled(manager: PilotMan
     after = manager.submit_task(TaskDescription(function=pow, args=(2, 3), num_cpus=3, depends_on=tasks[0]))
     large.cancel()
     for task in tasks:
-        with pytest.raises(NoPilotError, match=r"home has 2 cores, 3 are needed; .*large is cancelled"):
+        with pytest.raises(NoPilotError, match=r"home has 2 cores, but 3 are needed; .*large is cancelled"):
             task.result(timeout=SOON)
     with pytest.raises(TaskError, match="depends on task"):
         after.result(timeout=SOON)
@@ -312,7 +312,7 @@ def test_a_function_cannot_take_its_manager_or_a_task_along(manager: PilotManage
     task = manager.submit_task(pow, 2, 3)
     with pytest.raises(NotPicklable, match=r"PilotManager cannot|a PilotManager"):
         manager.submit_task(lambda: manager.submit_task(pow, 2, 3))
-    with pytest.raises(NotPicklable, match="a Task travels as an argument of a task only"):
+    with pytest.raises(NotPicklable, match="a Task can be pickled only as an argument of a task"):
         manager.submit_task(lambda: task)
     with pytest.raises(NotPicklable, match="an argument of print"):
         manager.submit_task(print, manager)

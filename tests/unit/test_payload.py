@@ -165,5 +165,5 @@ def test_a_result_that_refers_to_nothing_may_stand_among_references(spool: paylo
 
 
 def test_a_task_elsewhere_cannot_be_pickled(spool: payload.Spool) -> None:
-    with pytest.raises(NotPicklable, match="a Task travels as an argument of a task only"):
+    with pytest.raises(NotPicklable, match="a Task can be pickled only as an argument of a task"):
         payload.dump(FakeTask(1), spool, "the result")
