@@ -70,7 +70,8 @@ def check_shares(manager: PilotManager) -> list[Task]:
 
     mixed = [task for wanted in (2, 1, 0) for task in submit(manager, 1, wanted, 0.1)]
     seen = see(mixed)
-    assert [devices for devices, _, _ in seen] == ["0,1", seen[1][0], ""]
+    both, one, none = (devices for devices, _, _ in seen)
+    assert both == "0,1" and one in ("0", "1") and none == ""
     assert all(max(moment.values()) == 1 for moment in together([one for one in seen if one[0]]))
     return whole + half + mixed
 
