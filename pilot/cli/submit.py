@@ -1,7 +1,7 @@
 """`pilot submit`: circuit files from the command line or a batch script, on pilots of its own.
 
-A pilot is said as for the mini-apps (`PilotDescription.from_text`); without one it is this machine, or inside a Slurm
-job its allocation.
+A pilot is described as for the mini-apps (`PilotDescription.from_text`); without one it is this machine, or inside a
+Slurm job its allocation.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def submit(options: argparse.Namespace, interruption: Interruption) -> int:
     """Run the circuits, write the file that was asked for, and show what came out.
 
-    A signal that tells this process to end cancels what is not done; what is done is written and shown all the same.
+    A signal that ends this process cancels what is not done; what is done is still written and shown.
 
     Returns:
         0, or 1 when a circuit failed or the file cannot be written.
@@ -129,7 +129,7 @@ def _write(file: Path, text: str) -> bool:
 
 
 def _show_all(records: list[dict[str, Any]], written: bool) -> None:
-    """The table; whoever has the file may stop reading it."""
+    """The table; the reader of the file may stop reading it."""
     try:
         for record in records:
             _show(record)

@@ -18,7 +18,7 @@ from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
 
 #: Seconds that a new client waits for the first workers.
 WORKERS_SECONDS = 30
-#: Seconds that a client has to say goodbye to its scheduler.
+#: Seconds that a client has to leave its scheduler.
 CLOSE_SECONDS = 2
 
 
@@ -29,7 +29,7 @@ class DaskEngine(Engine):
     A worker's task leaves Dask's thread pool (``distributed.secede``), so the native client finds the workers free.
     """
 
-    #: What ``dask.config`` said before there was a client of ours.
+    #: The setting in ``dask.config`` before there was a client of ours.
     _scheduler_before: ClassVar[Any] = None
 
     def __init__(self, allocation: Allocation) -> None:
@@ -174,7 +174,7 @@ def _default_client_is_there() -> bool:
 
 
 def _serve(spec: WorkerSpec) -> None:
-    """In the Dask worker: leave its thread pool, work until told to stop, and end the process."""
+    """In the Dask worker: leave its thread pool, work until the agent ends it, and end the process."""
     from pilot.worker import serve
 
     secede()

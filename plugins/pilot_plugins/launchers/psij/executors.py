@@ -1,4 +1,4 @@
-"""PSI/J's executors as we use them: no work for its own signal handler, and a Slurm one that tells the truth.
+"""PSI/J's executors as we use them: no work for its own signal handler, and a Slurm one that reports states correctly.
 
 What is wrong with `SlurmJobExecutor` of psij-python 0.9.11, and is put right here:
 
@@ -8,7 +8,7 @@ What is wrong with `SlurmJobExecutor` of psij-python 0.9.11, and is put right he
 - A job that ``squeue`` does not show counts as completed. Here: it is missing, which is no end.
 - The last word that ``sbatch`` prints is the job's number. Here: `slurm.submission.submit` submits, and ``scancel`` is
   given the job's name too.
-- Pending reasons, requeues, and why a job ended are lost. Here: `SlurmExecutor.reports` has Slurm's last words.
+- Pending reasons, requeues, and why a job ended are lost. Here: `SlurmExecutor.reports` has Slurm's last report.
 - Two polls that ``slurmctld`` does not answer make all jobs FAILED. Here: no number of them does.
 - ``#SBATCH`` values are quoted twice, and options without a value cannot be given. Here: they are written as they are.
 """
@@ -62,7 +62,7 @@ class SlurmExecutor(SlurmJobExecutor):
     _VERSION_ = psij.__version__
 
     def __init__(self, config: SlurmExecutorConfig) -> None:
-        #: Slurm's last words by job id: state, reason, and when it was asked (`time.monotonic`).
+        #: Slurm's last report by job id: state, reason, and when it was asked (`time.monotonic`).
         self.reports: dict[str, tuple[str, str, float]] = {}
         #: Polls in a row that did not show a job, by its id.
         self.missing: dict[str, int] = {}

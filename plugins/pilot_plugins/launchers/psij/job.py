@@ -38,7 +38,7 @@ def spec(job: Job, name: str, script: Path) -> psij.JobSpec:
         exclusive_node_use=description.exclusive,
         memory=memory
         if isinstance(memory, int)
-        else None,  # PSI/J passes it on as each node's, whatever its documentation says
+        else None,  # PSI/J passes it on as each node's, unlike its documentation
     )
     custom: dict[str, object] = dict(description.custom_attributes)
     custom.pop("slurm.job-name", None)  # `job_name` has it

@@ -1,6 +1,6 @@
 """Placeholder jobs through PSI/J: ``psij://slurm``, ``psij://local``, ``psij://pbs``, ``psij://lsf``, …
 
-Whatever executor PSI/J has here can be named. The job runs a shell script of ours, on every node of the pilot, which
+Any executor that PSI/J has here can be named. The job runs a shell script of ours, on every node of the pilot, which
 leaves three files in the job's folder:
 
 - ``started``: seconds since 1970 when it started, and its walltime in seconds (0: none);
@@ -45,10 +45,10 @@ log = logging.getLogger(__name__)
 SETTLE_SECONDS = 15.0
 #: Seconds that `cancel` waits for the end of a job at most.
 CANCEL_SECONDS = 20.0
-#: So many seconds before its walltime is over an end counts as the walltime's, when nobody says why.
+#: So many seconds before its walltime is over an end counts as the walltime's, when no reason is known.
 EARLY_SECONDS = 60.0
 
-#: What Slurm, PBS and LSF say when they cannot take any job now.
+#: Messages of Slurm, PBS and LSF when they cannot take any job now.
 _BUSY = re.compile(r"contact|connect|timed out|temporarily|try again|busy", re.IGNORECASE)
 
 _JOBS = {
@@ -183,8 +183,8 @@ class PsijLauncher(Launcher):
         """As `Launcher.status`. In this order:
 
         1. ``ended`` is there: the job is over. Why, Slurm knows better when it ended the job itself (TIMEOUT,
-           PREEMPTED, CANCELLED, …); when the job was signalled and Slurm has not said why yet, it counts as running for
-           up to `SETTLE_SECONDS`, and then as EXPIRED if its walltime is about over.
+           PREEMPTED, CANCELLED, …); when the job was signalled and Slurm has not reported why yet, it counts as running
+           for up to `SETTLE_SECONDS`, and then as EXPIRED if its walltime is about over.
         2. PSI/J says that it is over, and ``ended`` is not there. What only Slurm can know is believed at once. All
            else is UNKNOWN for `SETTLE_SECONDS`, since the file may be on its way, then MISSING where PSI/J says it of
            every job that a queue does not show; and when PSI/J only failed to read
@@ -200,7 +200,7 @@ class PsijLauncher(Launcher):
         name, rest = self._parts(native_id)
         if name == "local" and not is_alive(rest) and not (folder / "ended").exists():
             return self._lost(native_id)
-        state, words = self._said(native_id, name, rest, folder)
+        state, words = self._reported(native_id, name, rest, folder)
         code = _read(folder / "ended")
         if code.lstrip("-").isdigit():
             return self._end(native_id, folder, int(code), state, words)
@@ -223,17 +223,17 @@ class PsijLauncher(Launcher):
         how = f"was killed by signal {code - 128}" if code > 128 else f"ended with code {code}"
         if state is not JobState.ENDED and (folder / "expiring").exists() and not native_id.startswith("local:"):
             if time.monotonic() - self._first(native_id, "signalled") < SETTLE_SECONDS:
-                return JobState.RUNNING, "it was told to end, and does"
+                return JobState.RUNNING, "it was asked to end, and is ending"
             if _is_late(folder):
                 return JobState.EXPIRED, f"its walltime is over; the agent {how}"
         return JobState.ENDED, f"the agent {how}"
 
     def _unmarked_end(self, native_id: str, folder: Path, state: JobState, words: str) -> tuple[JobState, str]:
-        """PSI/J says that it is over, and the job has not."""
+        """PSI/J reports its end, and the job has not."""
         if state is not JobState.ENDED:
             return state, words
         if time.monotonic() - self._first(native_id, "over") < SETTLE_SECONDS:
-            return JobState.UNKNOWN, f"PSI/J says that it is over ({words}); its own word is awaited"
+            return JobState.UNKNOWN, f"PSI/J reports its end ({words}); its own report is awaited"
         if _is_late(folder):
             return JobState.EXPIRED, f"its walltime is over ({words})"
         if not native_id.startswith(("slurm:", "local:")):  # PSI/J says this also of a job that the queue did not show
@@ -243,11 +243,11 @@ class PsijLauncher(Launcher):
     def _lost(self, native_id: str) -> tuple[JobState, str]:
         """A local job whose process is gone, without a word of its own."""
         if time.monotonic() - self._first(native_id, "over") < 1.0:
-            return JobState.UNKNOWN, "its process is gone; its own word is awaited"
+            return JobState.UNKNOWN, "its process is gone; its own report is awaited"
         return JobState.ENDED, "the agent is gone"
 
-    def _said(self, native_id: str, name: str, rest: str, folder: Path) -> tuple[JobState, str]:
-        """What PSI/J says, and Slurm through it."""
+    def _reported(self, native_id: str, name: str, rest: str, folder: Path) -> tuple[JobState, str]:
+        """The state that PSI/J reports, and Slurm through it."""
         job = self._attached(native_id, name, rest, folder)
         if job is None:
             return JobState.UNKNOWN, "PSI/J cannot find it"
@@ -405,7 +405,7 @@ def _read(path: Path) -> str:
 
 
 def _write_end(folder: Path) -> None:
-    """The job is over, and will not say so itself any more."""
+    """The job is over, and will not report that itself."""
     if not (folder / "ended").exists():
         with contextlib.suppress(OSError):
             (folder / "ended.new").write_text("143\n")

@@ -98,7 +98,7 @@ def is_busy(errors: str) -> bool:
 
 
 def in_one_line(errors: str) -> str:
-    """What a command said, in one line."""
+    """The output of a command, in one line."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     return "; ".join(re.sub("^(sbatch|squeue|scancel): error: ", "", line) for line in lines)
 
@@ -121,7 +121,7 @@ def connection(host: str, owner: object) -> tuple[str, ...]:
     """
     match = _HOST.fullmatch(host)
     if match is None:
-        raise PilotError(f"{host!r} is no host that ssh can be told: host, or user@host:port")
+        raise PilotError(f"{host!r} is not a valid host for ssh; expected host, or user@host:port")
     folder = tempfile.mkdtemp(prefix="pilot-ssh-")
     options = ("BatchMode=yes", "ControlMaster=auto", "ControlPersist=60", f"ControlPath={folder}/%C")
     command = [*shlex.split(os.environ.get(SSH, "ssh")), *(word for option in options for word in ("-o", option))]

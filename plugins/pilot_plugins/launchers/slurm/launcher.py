@@ -88,7 +88,7 @@ class SlurmLauncher(Launcher):
             )
 
     def preflight(self, description: PilotDescription) -> list[Misfit]:
-        """As `Launcher.preflight`, by what Slurm said when it was first asked."""
+        """As `Launcher.preflight`, by Slurm's first answer."""
         host = host_of(description)
         if host not in self._sites:
             self._sites[host] = Site(self._host(host)[0])

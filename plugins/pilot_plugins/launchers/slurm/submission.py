@@ -70,7 +70,7 @@ def submit(host: Host, loose: Loose, path: Path, name: str, clusters: Sequence[s
 
     Args:
         host: where sbatch runs.
-        loose: is told names that may have jobs that are not known.
+        loose: gets names that may have jobs that are not known.
         path: of the script.
         name: of the job; no other has it.
         clusters: where it may go; none: Slurm's own choice.
@@ -179,7 +179,7 @@ def on(cluster: str) -> tuple[str, ...]:
 
 
 def only(host: Host, name: str) -> tuple[str, ...]:
-    """Options with which scancel leaves a job alone that is not ours, whatever its number is."""
+    """Options with which scancel ends only our jobs, also when a number was given to another job."""
     user = host.name.rpartition("@")[0] if host.name else str(os.geteuid())
     return (*([f"--name={name}"] if name else ()), *([f"--user={user}"] if user else ()))
 
