@@ -4,6 +4,7 @@
     pilot run NAME --help          a mini-app's settings, as flags
     pilot run NAME [--flag VALUE]  run it
     pilot submit FILE --shots N    run circuits: OpenQASM 2 and 3, OriginIR, QIR
+    pilot sessions ls|show|attach|migrate   sessions: list, look into, go on with, bring up to date
     pilot qpus [NAME ...]          what QPUs say of themselves
     pilot doctor [--json]          what works here, and what to do where it does not
 
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import msgspec.inspect
 
-from pilot.cli import qpus, run, streams, submit
+from pilot.cli import qpus, run, sessions, streams, submit
 from pilot.cli.interruption import Interrupted, taken
 from pilot.errors import DescriptionError, PilotError
 
@@ -108,6 +109,7 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     sending = add("submit", "run circuits that are in files")
     submit.add_flags(sending)
     sending.set_defaults(call=lambda options: submit.submit(options, interruption))
+    sessions.add_flags(add("sessions", "list, show, take over and migrate sessions"), interruption)
     qpus.add_flags(add("qpus", "show properties and status of QPUs"))
     checking = add("doctor", "check this installation, or a cluster, and suggest fixes")
     checking.add_argument("--json", action="store_true", help="print the findings as a JSON list")

@@ -175,6 +175,9 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     retries: Count = 0
     #: Tasks that must have succeeded before it starts.
     depends_on: Any = ()
+    #: What the caller calls it, so that it is submitted once: another submission with the same key gives the same task,
+    #: also after an attach. One that differs in any field is refused. `PilotManager.forget` frees the key.
+    key: Text | None = None
     #: Display name. Default: the name of the function or program.
     name: Text | None = None
 

@@ -46,14 +46,15 @@ class Change(IntEnum):
 
 
 class FunctionRecord:
-    """A function: its digest and how long it takes."""
+    """A function: its digest, its pickle and how long it takes."""
 
-    __slots__ = ("digest", "id", "name", "seconds")
+    __slots__ = ("__weakref__", "code", "digest", "id", "name", "seconds")
 
-    def __init__(self, id: int, digest: str, name: str) -> None:
+    def __init__(self, id: int, digest: str, name: str, code: bytes = b"") -> None:
         self.id = id
         self.digest = digest
         self.name = name
+        self.code = code
         #: Mean seconds of a call of weight 1 on a pilot of slowness 1; None until measured.
         self.seconds: float | None = None
 

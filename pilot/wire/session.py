@@ -89,9 +89,12 @@ _SHARED = Path(".quantum-pilot/sessions")
 _SUBMIT_COMMANDS = ("qsub", "bsub", "flux")
 
 
-def default_parent() -> Path:
+def default_parent(*, make: bool = True) -> Path:
     """Where a session goes that was given no folder: QUANTUM_PILOT_SESSIONS; else, on a cluster,
     ``~/.quantum-pilot/sessions``, since compute nodes see the home directory; else the temporary directory.
+
+    Args:
+        make: make the folder if it is not there.
 
     Raises:
         SessionError: the folder cannot be made.
@@ -101,7 +104,7 @@ def default_parent() -> Path:
         return Path(tempfile.gettempdir())
     try:
         parent = Path(named).expanduser().absolute() if named else Path.home() / _SHARED
-        for folder in (parent.parent, parent):  # `parents` has no mode for all but the last
+        for folder in (parent.parent, parent) if make else ():  # `parents` has no mode for all but the last
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
         where = f"{SESSIONS} names" if named else "jobs on other hosts need"
@@ -125,6 +128,7 @@ class SessionFolder:
         self.connection_path = path / "connection.json"
         self.journal_path = path / "journal.sqlite"
         self.spool = path / "spool"
+        self._lock_path = path / "lock"
         self._lock: int | None = None
 
     @classmethod
@@ -166,21 +170,49 @@ class SessionFolder:
         return folder
 
     @classmethod
+    def find(cls, path: str | os.PathLike[str]) -> SessionFolder:
+        """The session in ``path``, without its lock.
+
+        Raises:
+            SessionError: there is none, or the folder cannot be read.
+        """
+        folder = cls(_given(path))
+        for file in (folder.connection_path, folder.journal_path):
+            try:
+                file.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                raise SessionError(f"{folder.path} holds no session (no {file.name})", path=str(folder.path)) from None
+            except OSError as error:
+                raise SessionError(f"{folder.path} cannot be read: {error.strerror}", path=str(folder.path)) from error
+        return folder
+
+    @classmethod
     def open(cls, path: str | os.PathLike[str]) -> SessionFolder:
         """The session in ``path``, for this manager alone.
 
         Raises:
-            SessionError: there is none, or a manager that still runs has it.
+            SessionError: there is none, the folder cannot be read, or a manager that still runs has it.
         """
-        folder = cls(_given(path))
-        for file in (folder.connection_path, folder.journal_path):
-            if not file.exists():
-                raise SessionError(f"{folder.path} holds no session (no {file.name})", path=str(folder.path))
+        folder = cls.find(path)
         folder._take_lock()
         return folder
 
+    def is_in_use(self) -> bool:
+        """True while a manager has the session."""
+        try:
+            lock = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
     def _take_lock(self) -> None:
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -1,0 +1,218 @@
+"""`pilot sessions`: the sessions on this machine; what is in one; to go on with one whose manager is gone."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pilot.cli import streams
+from pilot.cli.qpus import age
+from pilot.descriptions import PilotDescription
+from pilot.errors import SessionError
+from pilot.manager.journal import SCHEMA
+from pilot.manager.manager import PilotManager
+from pilot.manager.migration import COPY, migrate
+from pilot.manager.summary import Summary, find_sessions, summary
+from pilot.states import TaskState
+from pilot.wire.exceptions import text_of
+from pilot.wire.session import SESSIONS, default_parent
+
+if TYPE_CHECKING:
+    from pilot.cli.interruption import Interruption
+    from pilot.manager.handles import Task
+
+#: Failed tasks that are listed after `pilot sessions attach`.
+SHOWN = 10
+#: Seconds between two looks whether a signal has come.
+LOOK_SECONDS = 0.1
+
+
+def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> None:
+    """The commands of `pilot sessions`, with their arguments."""
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, text: str, call: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        description = f"{text[0].upper()}{text[1:]}."
+        command = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
+        command.set_defaults(call=call)
+        return command
+
+    listing = add("ls", "list sessions", lambda options: list_all(options.folders, options.json))
+    listing.add_argument(
+        "folders",
+        nargs="*",
+        metavar="DIR",
+        help=f"a session, or a folder with sessions, to list as well; where sessions are made (${SESSIONS}) is "
+        "always searched",
+    )
+    showing = add(
+        "show",
+        "show the pilots, tasks and last errors of a session",
+        lambda options: show(options.folder, options.json),
+    )
+    attaching = add(
+        "attach",
+        "take over a session whose manager is gone, and wait until its tasks have ended",
+        lambda options: attach(options.folder, options.pilot, interruption),
+    )
+    migrating = add(
+        "migrate",
+        "prepare a session of an earlier version of quantum-pilot for this one",
+        lambda options: prepare(options.folder),
+    )
+    for one in (showing, attaching, migrating):
+        one.add_argument("folder", metavar="DIR", help="the session's folder")
+    for one in (listing, showing):
+        one.add_argument("--json", action="store_true", help="print JSON")
+    attaching.add_argument(
+        "--pilot", action="append", default=[], help="a further pilot for its tasks, such as ray:4; may be repeated"
+    )
+
+
+# ---- ls and show ----------------------------------------------------------------------------------------------------
+
+
+def list_all(folders: Sequence[str], as_json: bool) -> int:
+    """List the sessions below the folder where they are made, and these.
+
+    Returns:
+        0, or 1 when there is no session in one of the folders, or one cannot be read.
+    """
+    problems: dict[str, str] = {}
+    paths = find_sessions(default_parent(make=False))
+    for folder in folders:
+        found = find_sessions(Path(folder).expanduser().absolute())
+        paths += [path for path in found if path not in paths]
+        if not found:
+            problems[folder] = "there is no session in it"
+    sessions = []
+    for path in paths:
+        try:
+            sessions.append(summary(path))
+        except SessionError as error:
+            problems[str(path)] = str(error)
+    if as_json:
+        print(json.dumps(msgspec.to_builtins({"sessions": sessions, "problems": problems}), indent=2))
+        return int(bool(problems))
+    _show_table(sessions)
+    for where, problem in problems.items():
+        streams.say(f"{where}: {problem}")
+    return int(bool(problems))
+
+
+def _show_table(sessions: Sequence[Summary]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not sessions:
+        print(f"no sessions in {default_parent(make=False)}")
+        return
+    table = Table("session", "started", "last written", "manager", "pilots", "tasks")
+    for one in sessions:
+        table.add_row(
+            one.path,
+            "" if one.started is None else _ago(one.started),
+            _ago(one.changed),
+            "runs" if one.in_use else "gone",
+            _counted(Counter(pilot.state for pilot in one.pilots)),
+            _counted(one.tasks),
+        )
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _ago(moment: float) -> str:
+    return f"{age(time.time() - moment)} ago"
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {state}" for state, number in counts.items()) or "none"
+
+
+def show(folder: str, as_json: bool) -> int:
+    """Show what is in a session. Changes nothing.
+
+    Raises:
+        SessionError: there is no session in the folder, or it cannot be read.
+    """
+    one = summary(Path(folder).expanduser().absolute())
+    if as_json:
+        print(json.dumps(msgspec.to_builtins(one), indent=2))
+        return 0
+    print(f"{one.path}: {'a manager uses it' if one.in_use else 'its manager is gone'}")
+    if one.schema < SCHEMA:
+        print(f"made by an earlier version: `pilot sessions migrate {one.path}` prepares it for this one")
+    if one.started is not None:
+        print(f"started {_ago(one.started)}, last written {_ago(one.changed)}")
+    print(f"tasks: {_counted(one.tasks)}")
+    print(f"spool: {one.spool_files} files, {one.spool_bytes / 2**20:.1f} MiB")
+    for pilot in one.pilots:
+        print(f"pilot {pilot.name}: {pilot.resource} {pilot.engine} {pilot.state}: {pilot.reason}".rstrip(": "))
+    for failed in one.errors:
+        print(f"task {failed.task} ({failed.name}) failed: {failed.error}")
+    return 0
+
+
+# ---- attach and migrate ---------------------------------------------------------------------------------------------
+
+
+def attach(folder: str, pilots: Sequence[str], interruption: Interruption) -> int:
+    """Take over a session, wait until its tasks have ended, and show how they ended. A signal that tells this process
+    to end cancels those that have not, and closes the session in order.
+
+    Returns:
+        0, or 1 when a task failed.
+
+    Raises:
+        DescriptionError: a text describes no pilot.
+        SessionError: the session cannot be taken over.
+        Interrupted: a signal came before all tasks had ended.
+    """
+    wanted = [PilotDescription.from_text(text) for text in pilots]
+    summary(Path(folder).expanduser().absolute())  # refuses what is no session before anything is changed
+    interruption.check()
+    with (
+        interruption.put_off(),
+        contextlib.closing(PilotManager.attach(folder, progress=sys.stderr.isatty())) as manager,
+    ):
+        for description in wanted:
+            manager.submit_pilot(description)
+        left = list(manager.tasks.values())
+        while left and interruption.number is None:
+            left = manager.wait_tasks(left, LOOK_SECONDS)[1]
+        tasks = [task for task in manager.tasks.values() if task.done()]
+        failed = [task for task in tasks if task.state is TaskState.FAILED]
+        text = _counted(Counter(task.state.value for task in tasks))
+        lines = [f"{manager.session_dir}: {text}", *map(_failure, failed[:SHOWN])]
+    if len(failed) > SHOWN:
+        lines.append(f"… and {len(failed) - SHOWN:,} more failed")
+    print("\n".join(lines))
+    interruption.check()
+    return int(bool(failed))
+
+
+def _failure(task: Task) -> str:
+    error = task.exception()
+    return f"task {task.id} ({task.name}) failed: {type(error).__name__}: {text_of(error) if error else ''}"
+
+
+def prepare(folder: str) -> int:
+    """Bring the journal of a session to the layout of this version.
+
+    Raises:
+        SessionError: as `migrate`.
+    """
+    path = Path(folder).expanduser().absolute()
+    if migrate(path):
+        print(f"{path} can be attached now; the journal as it was is in {path / COPY}")
+    else:
+        print(f"{path}: nothing to do, this version has made it")
+    return 0

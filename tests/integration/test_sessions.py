@@ -1,0 +1,269 @@
+"""`pilot sessions` with real sessions: running ones, those of managers that were killed, of an earlier version, and
+folders that hold none."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+from pilot import PilotDescription, PilotManager, TaskDescription
+from pilot.cli.main import main
+from pilot.manager.summary import Summary, summary
+
+pytestmark = pytest.mark.timeout(180)
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+#: A manager that is killed when some tasks have ended and others have not.
+KILLED = """
+import math, os, sys, time
+from pilot import PilotDescription, PilotManager, TaskDescription
+
+manager = PilotManager(sys.argv[1])
+manager.submit_pilot(PilotDescription(cores_per_node=1, name="small", orphan_timeout=float(sys.argv[2]))).wait()
+tasks = manager.map(math.sqrt, [4, 9])
+tasks.append(manager.submit_task(math.sqrt, -1))
+manager.wait_tasks(tasks)
+manager.submit_task(time.sleep, float(sys.argv[3]))
+manager.submit_task(math.factorial, 5)
+time.sleep(0.5)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(leftovers: Callable[[], list[psutil.Process]], eventually: Callable[..., Any]) -> Iterator[None]:
+    yield
+    eventually(lambda: not leftovers(), 60)
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Pilot = Callable[..., Done]
+
+
+@pytest.fixture
+def pilot(capsys: pytest.CaptureFixture[str]) -> Pilot:
+    """``pilot sessions WORDS``, in this process."""
+
+    def run(*words: str | Path) -> Done:
+        code = main(["sessions", *map(str, words)])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def killed(folder: Path, *, orphan: float = 60.0, seconds: float = 1.0) -> Path:
+    """The session of a manager that is gone; its agent waits ``orphan`` seconds, its tasks take ``seconds``."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(orphan), str(seconds)])
+    assert done.returncode == -signal.SIGKILL
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The session of a manager that was killed; its agent has ended, or does soon."""
+    return killed(tmp_path_factory.mktemp("made") / "gone", orphan=0.5)
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """The session of a manager of version 0 that was killed, see ``tests/data/make_session.py``."""
+    folder = tmp_path / "earlier"
+    with zipfile.ZipFile(DATA / "session_schema_0.zip") as file:
+        file.extractall(folder)
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---- ls and show ----------------------------------------------------------------------------------------------------
+
+
+def test_running_and_killed_sessions_are_listed(
+    tmp_path: Path, gone: Path, earlier: Path, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(gone.parent))
+    with PilotManager(tmp_path / "elsewhere/running") as manager:
+        manager.submit_pilot(PilotDescription(cores_per_node=1)).wait()
+        manager.submit_task(pow, 2, 3).result()
+        manager.flush()
+        (gone.parent / "empty").mkdir()
+        words = ("ls", manager.session_dir, earlier, tmp_path / "elsewhere")
+        shown = pilot(*words, "--json")
+        table = pilot(*words)
+    assert (shown.returncode, table.returncode, shown.stderr + table.stderr) == (0, 0, "")
+    first, second, third = json.loads(shown.stdout)["sessions"]
+    assert [first["path"], second["path"], third["path"]] == [str(gone), str(manager.session_dir), str(earlier)]
+    assert [one["in_use"] for one in (first, second, third)] == [False, True, False]
+    assert (first["schema"], third["schema"]) == (1, 0)
+    assert first["tasks"] == {"unfinished": 2, "done": 2, "failed": 1}
+    assert second["tasks"] == {"done": 1}
+    assert third["tasks"] == {"unfinished": 5, "done": 4, "failed": 3, "cancelled": 1}
+    for text in (str(gone), "2 unfinished, 2 done, 1 failed", "1 active", "runs", "gone"):
+        assert text in table.stdout
+
+
+def test_a_session_is_shown_without_changing_it(gone: Path, earlier: Path, pilot: Pilot) -> None:
+    for folder in (gone, earlier):
+        before = files(folder)
+        done = pilot("show", folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        found = json.loads(pilot("show", folder, "--json").stdout)
+        assert found["path"] == str(folder)
+        assert {name: data for name, data in files(folder).items() if not name.endswith("-shm")} == {
+            name: data for name, data in before.items() if not name.endswith("-shm")
+        }
+    assert f"{earlier}: its manager is gone" in done.stdout
+    assert f"`pilot sessions migrate {earlier}` prepares it" in done.stdout
+    assert "tasks: 5 unfinished, 4 done, 3 failed, 1 cancelled" in done.stdout
+    assert "spool: 1 files, 2.0 MiB" in done.stdout
+    assert "pilot one: local:// process active" in done.stdout
+    assert "task 3 (truediv) failed: ZeroDivisionError: division by zero" in done.stdout
+    assert "task 5 (abs) failed: DependencyFailed: it depends on task 3 (truediv), which failed" in done.stdout
+    assert "task 6 (sleep) failed: it ran longer than its timeout" in done.stdout
+
+
+def test_errors_of_the_manager_are_shown_while_it_runs(tmp_path: Path) -> None:
+    with PilotManager(tmp_path / "session", wait_for_pilot=0) as manager:
+        one = manager.submit_pilot(PilotDescription(cores_per_node=1))
+        one.wait()
+        failed = manager.submit_task(TaskDescription(executable=["false"], name="unlucky"))
+        failed.exception()
+        one.cancel()
+        manager.flush()
+        found: Summary = summary(manager.session_dir)
+        assert (found.in_use, found.tasks) == (True, {"failed": 1})
+        assert [(pilot.id, pilot.state) for pilot in found.pilots] == [("pilot-1", "cancelled")]
+        assert [(one.task, one.name) for one in found.errors] == [(1, "unlucky")]
+        assert found.errors[0].error.startswith("ExecutableFailed: ")
+
+
+# ---- attach and migrate ---------------------------------------------------------------------------------------------
+
+
+def test_a_session_is_taken_over_until_its_tasks_have_ended(tmp_path: Path, pilot: Pilot) -> None:
+    folder = killed(tmp_path / "session", seconds=3.0)
+    done = pilot("attach", folder, "--pilot", "process:1")
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{folder}: 4 done, 1 failed\ntask 3 (sqrt) failed: ValueError: ")
+    assert summary(folder).tasks == {"done": 4, "failed": 1}
+    first, second = summary(folder).pilots
+    assert (first.name, first.state, second.name, second.state) == ("small", "done", "pilot-2", "done")
+    with closing(PilotManager.attach(folder)) as manager:
+        assert [one.state.value for one in manager.pilots] == ["done", "done"]
+
+
+def test_ctrl_c_ends_the_session_in_order(tmp_path: Path, eventually: Callable[..., Any]) -> None:
+    folder = killed(tmp_path / "session", seconds=600.0)
+    command = [sys.executable, "-m", "pilot.cli", "sessions", "attach", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    eventually(lambda: summary(folder).in_use, 60)
+    eventually(lambda: summary(folder).pilots[0].state == "active", 60)
+    process.send_signal(signal.SIGINT)
+    shown, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert shown.startswith(f"{folder}: 2 done, 1 failed\n")
+    assert errors.endswith("pilot: stopped\n")
+    assert summary(folder).tasks == {"done": 2, "failed": 1, "cancelled": 2}
+
+
+def test_a_session_of_an_earlier_version_is_migrated_and_attached(earlier: Path, pilot: Pilot) -> None:
+    refused = pilot("attach", earlier)
+    assert refused.returncode == 1
+    assert f"was made by an earlier version of quantum-pilot: `pilot sessions migrate {earlier}` prepares" in (
+        refused.stderr
+    )
+    journal = (earlier / "journal.sqlite").read_bytes()
+    done = pilot("migrate", earlier)
+    copy = earlier / "journal.before-migration.sqlite"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{earlier} can be attached now; the journal as it was is in {copy}\n"
+    (earlier / "before.sqlite").write_bytes(journal)
+    with closing(sqlite3.connect(copy)) as kept, closing(sqlite3.connect(earlier / "before.sqlite")) as before:
+        assert list(kept.iterdump()) == list(before.iterdump())
+    again = pilot("migrate", earlier)
+    assert (again.returncode, again.stdout) == (0, f"{earlier}: nothing to do, this version has made it\n")
+    assert summary(earlier).tasks == {"unfinished": 5, "done": 4, "failed": 3, "cancelled": 1}
+
+    ended = pilot("attach", earlier)
+    assert ended.returncode == 1
+    assert f"{earlier}: 9 done, 3 failed, 1 cancelled\n" in ended.stdout
+    manager = PilotManager.attach(earlier)
+    with closing(manager):
+        tasks = manager.tasks
+        assert tasks[1].result() == 2432902008176640000
+        assert tasks[2].result() == b"x" * (2 << 20)
+        assert isinstance(tasks[3].exception(), ZeroDivisionError)
+        assert tasks[4].result().stdout == "hello\n"
+        assert tasks[5].exception().__cause__.args == tasks[3].exception().args
+        assert tasks[9].cancelled()
+        assert (tasks[8].result(), tasks[10].result(), tasks[11].result()) == (None, 5.0, 2432902008176640001)
+        assert tasks[12].result().stdout == "again\n"
+        assert tasks[7].result().get_counts() == tasks[13].result().get_counts()
+        assert manager.pilots[0].description.walltime == 3600.0
+
+
+# ---- what is refused ------------------------------------------------------------------------------------------------
+
+
+def test_a_session_in_use_is_not_taken_over_or_migrated(tmp_path: Path, pilot: Pilot) -> None:
+    with PilotManager(tmp_path / "session"):
+        for command in ("attach", "migrate"):
+            done = pilot(command, tmp_path / "session")
+            assert done.returncode == 1
+            assert done.stderr == f"pilot: another manager uses the session {tmp_path / 'session'}\n"
+
+
+def damaged(folder: Path, kind: str) -> None:
+    """Something that is no session of this version."""
+    journal = folder / "journal.sqlite"
+    if kind == "empty":
+        folder.mkdir()
+        return
+    PilotManager(folder).close()
+    if kind == "newer":
+        with closing(sqlite3.connect(journal)) as db:
+            db.execute("UPDATE session SET value = '99' WHERE key = 'schema'")
+            db.commit()
+    elif kind == "damaged":
+        journal.write_bytes(b"SQLite format 3\0" + bytes(5000))
+    elif kind == "truncated":
+        journal.write_bytes(journal.read_bytes()[:6000])
+    elif kind == "foreign":
+        journal.unlink()
+        with closing(sqlite3.connect(journal)) as db:
+            db.execute("CREATE TABLE songs (name TEXT)")
+
+
+@pytest.mark.parametrize("kind", ["empty", "missing", "newer", "damaged", "truncated", "foreign"])
+def test_what_is_no_session_is_refused_in_one_sentence(tmp_path: Path, kind: str, pilot: Pilot) -> None:
+    folder = tmp_path / "folder"
+    if kind != "missing":
+        damaged(folder, kind)
+    before = files(tmp_path)
+    expected = {"empty": "holds no session", "missing": "holds no session", "newer": "by a later version"}
+    for command in ("show", "attach", "migrate", "ls"):
+        done = pilot(command, folder)
+        assert (done.returncode, done.stdout if command != "ls" else "") == (1, ""), command
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert command == "ls" or expected.get(kind, "journal") in done.stderr
+        assert str(folder) in done.stderr
+    after = {name: data for name, data in files(tmp_path).items() if Path(name).name not in ("lock",)}
+    assert after == {name: data for name, data in before.items() if Path(name).name not in ("lock",)}
