@@ -191,6 +191,7 @@ class ErrorCode(IntEnum):
     WORKER_DIED = 3
     DEPENDENCY_FAILED = 4
     PLUGIN_ERROR = 5
+    SESSION_ERROR = 6
 
 
 ERRORS: dict[ErrorCode, type[PilotError]] = {
@@ -199,6 +200,7 @@ ERRORS: dict[ErrorCode, type[PilotError]] = {
     ErrorCode.WORKER_DIED: WorkerDied,
     ErrorCode.DEPENDENCY_FAILED: DependencyFailed,
     ErrorCode.PLUGIN_ERROR: PluginError,
+    ErrorCode.SESSION_ERROR: SessionError,
 }
 
 

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 SILENT_SECONDS = 30.0
 #: How often a message is asked for that cannot be handled.
 HANDLING_TRIES = 3
+#: Functions that an agent is known to have, at most.
+MOST_FUNCTIONS = 10_000
 #: Messages that are handled before tasks are sent to pilots again, and users' calls get their turn.
 READ_AT_ONCE = 16
 
@@ -323,6 +325,9 @@ class Agents:
             limit,
         )
         body = messages.encode(messages.BatchBody(works, values))
-        agent.link.send(head, [body, *(self._state.codes[digest] for digest in unknown)])
+        codes = {entry.function.digest: entry.function.code for entry in command.entries} if unknown else {}
+        agent.link.send(head, [body, *(codes[digest] for digest in unknown)])
+        if len(agent.functions) > MOST_FUNCTIONS:  # they are sent again
+            agent.functions.clear()
         agent.functions.update(unknown)
         self._state.observers.sent(command.entries, command.pilot, now)

@@ -19,6 +19,8 @@ from pilot.wire.session import write_private
 #: So many events are kept, of so many bytes in all at most.
 KEPT = 1000
 MOST_BYTES = 8 << 20
+#: Different `Terms` of tasks that are kept at most.
+MOST_TERMS = 10_000
 
 #: A task as it is kept: id, number of its function, index of its terms, name, needs and weight.
 _Task = tuple[int, int, int, str | None, dict[int, bool | int] | None, float]
@@ -54,6 +56,11 @@ class EventRing:
 
     def add(self, event: events.Event, now: float) -> None:
         """Keep a copy, without arguments and results of tasks."""
+        if len(self._terms) > MOST_TERMS:  # what was kept refers to them by their numbers
+            self._dropped += len(self._events)
+            self._events.clear()
+            self._terms.clear()
+            self._bytes = 0
         fields: Any = event
         if type(event) is events.OutcomesArrived:
             outcomes = [

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
 from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
 from pilot.manager.callbacks import Callbacks
+from pilot.manager.journal import Recorded
 from pilot.publishing import publish
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 from pilot.wire import payload
-from pilot.wire.exceptions import text_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -128,6 +128,8 @@ class Task(Future[R], Generic[R]):
     _made_waiters: list[Any] | None = None
     _made_callbacks: list[Any] | None = None
 
+    #: What the user has called it by, so that it is submitted once.
+    key: str | None = None
     #: The tasks that it puts together; they serve nothing else, and are cancelled with it. Not known after an attach.
     parts: tuple[Task, ...] = ()
 
@@ -410,25 +412,21 @@ def first_cause(task: Task) -> tuple[int, int]:
     return (task.id, 1) if error is None or error.first is None else (error.first, error.links + 1)
 
 
-def explain(task: Task, why: str) -> str:
-    """Why a task went where it went, or why it waits; ``why`` is what the controller says of it."""
-    info = task.info
-    text = [f"task {task.id} ({task.name}) is {task.state.value}", why]
-    if task.parts:
-        done = sum(part.done() for part in task.parts)
-        first, last = task.parts[0].id, task.parts[-1].id
-        text.append(f"it puts the results of tasks {first} to {last} together, {done} of {len(task.parts)} are over")
-    text += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
-    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-        text.append(f"it ended with {type(error).__name__}: {text_of(error)}")
-    elif info.seconds is not None:
-        text.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
-    return "; ".join(part for part in text if part)
-
-
 def is_kept_by(task: Task, keeper: Keeper) -> bool:
-    """True for a task of this session."""
-    return task._keeper is keeper
+    """True for a task of this session that was not forgotten."""
+    return keeper.tasks.get(task.id) is task
+
+
+def is_kept_in_memory(task: Task) -> bool:
+    """True when the result of a finished task is with the handle, not in the session's folder."""
+    outcome = task._outcome
+    return outcome is None or (not isinstance(outcome, Recorded) and not isinstance(outcome.value, Spooled))
+
+
+def forget(task: Task) -> None:
+    """A finished task is forgotten: of its result the handle has what is in memory."""
+    if not is_kept_in_memory(task):
+        task._outcome, task._error = None, Failed(ErrorCode.SESSION_ERROR, "it was forgotten, and its result with it")
 
 
 def tasks_of(method: str, given: Iterable[Task[R]]) -> list[Task[R]]:

@@ -42,7 +42,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionRow(Row, frozen=True, gc=False):
-    """Something about the session: ``schema``, ``path``, or ``firsts`` (the first task of each manager)."""
+    """Something about the session: ``schema``, ``path``, ``firsts`` (the first task of each manager), or ``forgotten``
+    (the last of the tasks that were forgotten)."""
 
     table = "session"
     key: str
@@ -100,6 +101,15 @@ class TermsRow(Row, frozen=True, gc=False):
     table = "terms"
     id: int
     terms: bytes
+
+
+class KeyRow(Row, frozen=True, gc=False):
+    """The key that a user gave a task, and what was submitted under it: digests by name, encoded."""
+
+    table = "keys"
+    key: str
+    task: int
+    digests: bytes
 
 
 class TaskRow(Row, frozen=True, gc=False):
@@ -173,11 +183,15 @@ KINDS: tuple[type[Row], ...] = (
     PilotParentRow,
     FunctionRow,
     TermsRow,
+    KeyRow,
     TaskRow,
     AttemptRow,
     WorkerRow,
     ResultRow,
 )
+
+#: Kinds of rows about one task, and the column that has its id.
+OF_TASKS: dict[type[Row], str] = {KeyRow: "task", TaskRow: "id", AttemptRow: "task", ResultRow: "task"}
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 
@@ -231,6 +245,11 @@ class Journal(ABC):
     def mark(self, mark: Any) -> None:
         """Hand over a mark: when every row before it is committed it is called in the journal's thread, if it can be
         called, else handed to ``on_commit``."""
+
+    @abstractmethod
+    def forget(self, tasks: Sequence[int]) -> None:
+        """Remove the rows about these tasks, those that were handed over before included. Marks that come after this
+        are handed back when that is committed. Any thread may call it."""
 
     @abstractmethod
     def flush(self, timeout: float) -> bool:

@@ -171,7 +171,7 @@ class ManagerLoop:
     def take_over(self, restored: Restored) -> None:
         """Take over what the manager before had: its agents may join again, and its jobs are watched."""
         self._state.take_over(restored)
-        self._tasks.terms = {terms: id for id, terms in restored.terms.items()}
+        self._tasks.take_over(restored.terms)
         for pilot in restored.pilots:
             if not is_final(pilot.state):
                 self._take_over_pilot(pilot)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import inspect
 import logging
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
+
+import msgspec
 
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, invalid
@@ -126,7 +130,7 @@ class PilotManager(Session):
         return manager
 
     def _start(self, parts: Parts, progress: bool, temporary: bool) -> None:
-        self._state, self._loop, self._requests, self._submitter, self._resubmission = parts
+        self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter = parts
         self._temporary = temporary
         self._progress = _progress(self) if progress else None
         self._loop.start()
@@ -188,14 +192,16 @@ class PilotManager(Session):
     # ---- tasks ------------------------------------------------------------------------------------------------
 
     @overload
-    def submit_task(self, work: TaskDescription | Mapping[str, Any], /) -> Task[Any]: ...
+    def submit_task(self, work: TaskDescription | Mapping[str, Any], /, *, key: str | None = None) -> Task[Any]: ...
     @overload
     def submit_task(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
     @overload  # a task stands for its result, which no type says
     def submit_task(self, work: Callable[..., R], first: Needed, /, *args: Any, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
     @overload
     def submit_task(self, work: Callable[..., R], one: Any, two: Needed, /, *args: Any, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
-    def submit_task(self, work: Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
+    @overload
+    def submit_task(self, work: Callable[..., R], /, *args: Any, key: str, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
+    def submit_task(self, work: Any, /, *args: Any, key: Any = None, **kwargs: Any) -> Task[Any]:
         """Send one task on its way. Does not block.
 
         A callable runs as it is now, with the values that its globals, defaults and closure have now, however they
@@ -210,10 +216,13 @@ class PilotManager(Session):
             work: a callable, or a description (or a dict with its keys).
             args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
                 result. Large arrays travel without a copy, and are read-only in the task.
-            kwargs: the same, by name.
+            key: a text that names the task, so that it is submitted once: the same key gives the same task, also after
+                `attach`, until it is forgotten. An argument of the callable's own that is called ``key`` can be given
+                in a description.
+            kwargs: the same as ``args``, by name.
 
         Raises:
-            DescriptionError: a key or value that is not allowed.
+            DescriptionError: a key or value that is not allowed; another task has this ``key``.
             NoPilotError: no pilot, present or asked for, could ever serve it; says why each one could not.
             NotPicklable: the function or an argument cannot be pickled, or only as a name of ``__main__``.
             SessionError: the manager is closed, or a large argument cannot be written to the session folder.
@@ -221,7 +230,10 @@ class PilotManager(Session):
         if isinstance(work, TaskDescription | Mapping):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
-            return self._submitter.submit_described(TaskDescription.build(work))
+            wanted = TaskDescription.build(work)
+            return self._submitter.submit_described(wanted if key is None else _with_key(wanted, key))
+        if key is not None:
+            return self._submitter.submit_described(_keyed(work, args, kwargs, key))
         return self._submitter.submit(work, args, kwargs, PLAIN)
 
     def submit_tasks(
@@ -330,6 +342,27 @@ class PilotManager(Session):
 
 
 publish(PilotManager)
+
+
+def _with_key(wanted: TaskDescription, key: str) -> TaskDescription:
+    if wanted.key not in (None, key):
+        raise wanted.wrong("key", f"the same as that of the call, {key!r}")
+    return msgspec.structs.replace(wanted, key=key)
+
+
+def _keyed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> TaskDescription:
+    """The description of a call with a key. One that the callable could want itself is not taken from it."""
+    own: Collection[str] = ()
+    with contextlib.suppress(TypeError, ValueError):  # it does not say what it takes
+        own = inspect.signature(work).parameters
+    if "key" in own:
+        raise DescriptionError(
+            f"key: {work!r} has an argument of this name itself; give a TaskDescription, with a key for the task and "
+            "kwargs for the function",
+            field="key",
+            given=key,
+        )
+    return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
 
 
 def _check_wait(seconds: float | None) -> float | None:

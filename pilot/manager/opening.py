@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pilot import registry
 from pilot.interfaces import Policy
 from pilot.manager import recovery
+from pilot.manager.forgetting import Forgetter
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import SessionRow
 from pilot.manager.loop import ManagerLoop
@@ -30,6 +31,7 @@ class Parts(NamedTuple):
     requests: PilotRequests
     submitter: Submitter
     resubmission: Resubmission
+    forgetter: Forgetter
 
 
 def open_parts(
@@ -72,6 +74,8 @@ def open_parts(
         else:
             journal.put(SessionRow("path", str(folder.path)))
         submitter = Submitter(state)
-        parts = Parts(state, loop, PilotRequests(state, server, connection), submitter, Resubmission(state, submitter))
+        resubmission = Resubmission(state, submitter)
+        requests, forgetter = PilotRequests(state, server, connection), Forgetter(state, resubmission)
+        parts = Parts(state, loop, requests, submitter, resubmission, forgetter)
         undo.pop_all()
     return parts

@@ -19,6 +19,7 @@ from pilot.manager.journal import (
     AttemptRow,
     FunctionRow,
     Journal,
+    KeyRow,
     PilotChangeRow,
     PilotParentRow,
     PilotRow,
@@ -76,18 +77,24 @@ class RestoredTask(NamedTuple):
 class Restored(NamedTuple):
     """All that the journal knows."""
 
-    #: Functions with their pickles, terms by id, and workers by name.
-    functions: list[tuple[FunctionRecord, bytes]]
+    #: Functions, terms by id, and workers by name.
+    functions: list[FunctionRecord]
     terms: dict[int, Terms]
     workers: dict[str, WorkerRow]
+    #: Those of tasks that are in the journal; and keys of tasks that never came into it.
+    keys: list[KeyRow]
+    lost_keys: list[str]
     #: In order of their numbers.
     pilots: list[RestoredPilot]
     #: In order of their ids.
     tasks: list[RestoredTask]
     #: The first task of each manager of the session, this one included.
     firsts: tuple[int, ...]
-    #: The highest id given to a task, and number given to a job of further nodes.
+    #: The highest id given to a function.
+    last_function: int
+    #: The highest id given to a task, and of a task that was forgotten; the highest number of a job of further nodes.
     last_task: int
+    last_forgotten: int
     last_job: int
     #: Where the session was, when it was moved since.
     moved_from: str | None
@@ -105,20 +112,27 @@ def read(journal: Journal, here: Path) -> Restored:
     """
     session = {row.key: row.value for row in journal.rows(SessionRow)}
     _check_schema(int(session.get("schema", 0)), here)
-    functions = [(FunctionRecord(row.id, row.digest, row.name), row.code) for row in journal.rows(FunctionRow)]
+    functions = {row.id: FunctionRecord(row.id, row.digest, row.name, row.code) for row in journal.rows(FunctionRow)}
     terms = {row.id: msgspec.msgpack.decode(row.terms, type=Terms) for row in journal.rows(TermsRow)}
-    tasks = _read_tasks(journal, {function.id: function for function, _ in functions}, terms)
-    last_task = tasks[-1].entry.id if tasks else 0
+    tasks = _read_tasks(journal, functions, terms)
+    last_forgotten = int(session.get("forgotten", 0))
+    last_task = max(tasks[-1].entry.id if tasks else 0, last_forgotten)
+    known = {task.entry.id for task in tasks}
+    keys = journal.rows(KeyRow)
     moved_from = _moved_from(session.get("path"), here)
     pilots, last_job = _read_pilots(journal, moved_from is not None)
     return Restored(
-        functions=functions,
+        functions=list(functions.values()),
+        last_function=max(functions, default=0),
         terms=terms,
         workers={row.worker: row for row in journal.rows(WorkerRow)},
+        keys=[row for row in keys if row.task in known],
+        lost_keys=[row.key for row in keys if row.task not in known],
         pilots=pilots,
         tasks=tasks,
         firsts=(*map(int, session.get("firsts", "1").split()), last_task + 1),
         last_task=last_task,
+        last_forgotten=last_forgotten,
         last_job=last_job,
         moved_from=moved_from,
     )
@@ -144,6 +158,8 @@ def record(journal: Journal, restored: Restored, here: Path) -> None:
         for pilot in restored.pilots:
             if pilot.draining and is_final(pilot.state):
                 journal.put(PilotChangeRow(pilot.id, pilot.state.value, pilot.reason, None, time.time()))
+    for key in restored.lost_keys:  # their ids are given to other tasks
+        journal.put(KeyRow(key, 0, b""))
     journal.put(SessionRow("firsts", " ".join(map(str, restored.firsts))))
     if not journal.flush(WRITE_SECONDS):
         raise SessionError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from graphlib import TopologicalSorter
 
 from pilot.errors import DescriptionError, SessionError, invalid
@@ -69,9 +69,17 @@ class Resubmission:
             self._first[task.id], self._newest[id] = id, task.id
         return [new[id] for id in wanted]
 
+    def forget(self, tasks: Collection[int]) -> None:
+        """These tasks are gone."""
+        with self._lock:
+            for known in (self._first, self._newest):
+                for one, other in list(known.items()):
+                    if one in tasks or other in tasks:
+                        del known[one]
+
     def _check(self, task: Task) -> None:
         if not is_kept_by(task, self._state):
-            raise DescriptionError(f"resubmit: task {task.id} is another manager's", given=task)
+            raise DescriptionError(f"resubmit: task {task.id} is another manager's, or was forgotten", given=task)
         if not task.done() or task.state not in _OVER:
             shown = f"task {task.id} ({task.name}), which is {task.state.value},"
             raise invalid("resubmit", task, "tasks that failed or were cancelled", shown=shown)
@@ -94,7 +102,10 @@ class Resubmission:
         return works
 
     def _stands_for(self, first: int) -> Task:
-        return self._state.tasks[self._newest.get(first, first)]
+        try:
+            return self._state.tasks[self._newest.get(first, first)]
+        except KeyError:
+            raise DescriptionError(f"resubmit: task {first}, which a task depends on, was forgotten") from None
 
     def _read(self, id: int) -> _Work:
         """From the journal, which alone has it: a task that is over keeps neither in memory."""

@@ -9,15 +9,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from pilot.errors import DescriptionError
+from pilot.errors import invalid
 from pilot.interfaces import Observer, SessionEvent
-from pilot.manager.handles import Task, entry_of, explain, is_kept_by, tasks_of, wait_done
+from pilot.manager.forgetting import Forgetter
+from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of, wait_done
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.observers import KINDS, MOST_WAITING, Subscription
 from pilot.manager.pilots import Pilot
 from pilot.manager.state import SessionState
 from pilot.resources import QPUInfo
 from pilot.states import PilotState
+from pilot.wire.exceptions import text_of
 
 R = TypeVar("R")
 
@@ -30,6 +32,7 @@ class Session:
 
     _state: SessionState
     _loop: ManagerLoop
+    _forgetter: Forgetter
 
     # ---- what there is ----------------------------------------------------------------------------------------
 
@@ -98,10 +101,8 @@ class Session:
         self._state.check_process()
         task = self._state.tasks[task] if isinstance(task, int) else task
         if not isinstance(task, Task) or not is_kept_by(task, self._state):
-            raise DescriptionError(
-                f"explain: {task!r} was given; allowed: a task of this manager, or its id", given=task
-            )
-        return explain(task, self._loop.explain(entry_of(task)))
+            raise invalid("explain", task, "a task of this manager, or its id")
+        return _explain(task, self._loop.explain(entry_of(task)))
 
     def flush(self, timeout: float | None = None) -> None:
         """Block until all that has happened until now is on disk: what was submitted, and the results of tasks that are
@@ -115,6 +116,22 @@ class Session:
             SessionError: the manager is closed, or was before all was on disk.
         """
         self._state.committed().result(timeout)
+
+    def forget(self, tasks: Iterable[Task]) -> None:
+        """Remove finished tasks, and the parts that they put together, from the session, as if they had never been.
+
+        `tasks` does not have them any more, nor has a manager that attaches later; their keys may be given to others,
+        and files of their large values are removed. So a session may take any number of tasks with the same memory.
+        A handle that the caller still has keeps its state, and a result up to 1 MiB of a task that ended since the
+        manager was made or attached; asked for any other result, it raises a `SessionError`. Tasks that were forgotten
+        before are left out. Blocks for a moment; not in a task's callback.
+
+        Raises:
+            DescriptionError: a task is not over, another one that is not over depends on it, or it is another
+                manager's; none is forgotten then.
+            SessionError: the manager is closed, or the journal cannot be read.
+        """
+        self._forgetter.forget(tasks)
 
     # ---- observing --------------------------------------------------------------------------------------------
 
@@ -143,13 +160,13 @@ class Session:
         """
         self._state.check_open()
         if not callable(observer):
-            raise DescriptionError(f"subscribe: {observer!r} was given; allowed: a callable", given=observer)
+            raise invalid("observer", observer, "a callable")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 2:
-            raise DescriptionError(f"limit: {limit!r} was given; allowed: a number of events from 2 on", given=limit)
+            raise invalid("limit", limit, "a number of events from 2 on")
         wanted = KINDS if kinds is None else frozenset(kinds)
         if unknown := wanted - KINDS:
             known = ", ".join(sorted(kind.__name__ for kind in KINDS))
-            raise DescriptionError(f"kinds: {sorted(map(repr, unknown))} were given; allowed: {known}", field="kinds")
+            raise invalid("kinds", unknown, f"classes of events: {known}")
         ids = None if tasks is None else frozenset(task.id for task in tasks_of("subscribe", tasks))
         subscription = Subscription(observer, wanted, ids, limit)
         self._state.observers.add(subscription)
@@ -177,3 +194,19 @@ class Session:
         """
         self._state.check_process()
         self._loop.write_events(Path(path))
+
+
+def _explain(task: Task, why: str) -> str:
+    """Why a task went where it went, or why it waits; ``why`` is what the controller says of it."""
+    info = task.info
+    text = [f"task {task.id} ({task.name}) is {task.state.value}", why]
+    if task.parts:
+        done = sum(part.done() for part in task.parts)
+        first, last = task.parts[0].id, task.parts[-1].id
+        text.append(f"it puts the results of tasks {first} to {last} together, {done} of {len(task.parts)} are over")
+    text += [f"attempt {one.number} on {one.pilot} did not count: {one.reason}" for one in info.attempts]
+    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        text.append(f"it ended with {type(error).__name__}: {text_of(error)}")
+    elif info.seconds is not None:
+        text.append(f"it ran for {info.seconds:.3f} s on worker {info.worker}")
+    return "; ".join(part for part in text if part)

@@ -16,13 +16,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from msgspec.structs import astuple, fields
 
 from pilot.errors import SessionError
 from pilot.manager.journal import (
     KINDS,
+    OF_TASKS,
     SCHEMA,
     AnyRow,
     Journal,
@@ -46,6 +47,7 @@ RETRY_SECONDS = 1.0
 _CHUNKS = (256, 32, 1)
 #: What a row raises that no second try will write.
 _NEVER = (UnicodeError, OverflowError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+_Item = TypeVar("_Item")
 _TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 
 
@@ -70,6 +72,8 @@ class SqliteJournal(Journal):
         self.name = str(path)
         self._rows: dict[type[Row], deque[Row]] = {kind: deque() for kind in KINDS}
         self._marks: deque[Any] = deque()
+        #: Tasks whose rows are to be removed.
+        self._forgotten: deque[int] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._trouble: str | None = None
@@ -80,6 +84,9 @@ class SqliteJournal(Journal):
             present = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             if not present >= {kind.table for kind in KINDS}:
                 self._make_tables(is_new=not present)
+            for kind, column in OF_TASKS.items():
+                if column == "task" and kind is not ResultRow:  # whose key it is
+                    self._db.execute(f"CREATE INDEX IF NOT EXISTS {kind.table}_of ON {kind.table} (task)")
         except sqlite3.Error as error:
             raise SessionError(f"the journal {path} cannot be used: {error}", path=self.name) from error
         self._reader = _Reader(path)
@@ -117,6 +124,10 @@ class SqliteJournal(Journal):
         self._marks.append(mark)
         self._wake.set()
 
+    def forget(self, tasks: Sequence[int]) -> None:
+        self._forgotten.extend(tasks)
+        self._wake.set()
+
     def flush(self, timeout: float) -> bool:
         done = threading.Event()
         self.mark(done.set)
@@ -136,10 +147,11 @@ class SqliteJournal(Journal):
             if not self._closing:
                 time.sleep(COMMIT_SECONDS)
             self._wake.clear()
-            marks = [self._marks.popleft() for _ in range(len(self._marks))]
+            marks = _drain(self._marks)
+            forgotten = _drain(self._forgotten)
             # results before tasks before functions: others go on handing over, and no row may come before its parent
             rows = {kind: _drain(queue) for kind, queue in reversed(self._rows.items()) if queue}
-            while not self._commit(rows) and not self._closing:
+            while not self._commit(rows, forgotten) and not self._closing:
                 time.sleep(RETRY_SECONDS)
             if marks and self._trouble is None:
                 if others := [mark for mark in marks if not callable(mark)]:
@@ -147,17 +159,18 @@ class SqliteJournal(Journal):
                 for mark in marks:
                     if callable(mark):
                         mark()
-            if self._closing and not any(self._rows.values()):
+            if self._closing and not (self._forgotten or any(self._rows.values())):
                 return
 
-    def _commit(self, rows: dict[type[Row], list[Row]]) -> bool:
+    def _commit(self, rows: dict[type[Row], list[Row]], forgotten: list[int]) -> bool:
         try:
-            if rows:
+            if rows or forgotten:
                 if self._db.in_transaction:  # the roll-back failed as well
                     self._db.execute("ROLLBACK")
                 self._db.execute("BEGIN")
                 for kind, values in rows.items():
                     self._insert(kind, values)
+                self._delete(forgotten)
                 self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
@@ -187,6 +200,12 @@ class SqliteJournal(Journal):
                         break  # one of them is it
                     log.error("a row of %s cannot be written and is left out: %s", kind.table, error)
                 at += size
+
+    def _delete(self, tasks: list[int]) -> None:
+        for at in range(0, len(tasks), _CHUNKS[0]):
+            chunk = tasks[at : at + _CHUNKS[0]]
+            for kind, column in OF_TASKS.items():
+                self._db.execute(f"DELETE FROM {kind.table} WHERE {column} IN ({','.join('?' * len(chunk))})", chunk)
 
     # ---- reading --------------------------------------------------------------------------------------------
 
@@ -256,5 +275,5 @@ class _Reader:
                 self._db.close()
 
 
-def _drain(queue: deque[Row]) -> list[Row]:
+def _drain(queue: deque[_Item]) -> list[_Item]:
     return [queue.popleft() for _ in range(len(queue))]

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Iterable
 from concurrent.futures import Future
 from functools import partial
 
@@ -18,7 +19,7 @@ from pilot.manager.callbacks import Callbacks
 from pilot.manager.commits import Commits
 from pilot.manager.handles import Failed, Task, call_back, entry_of, outcome_of, settle
 from pilot.manager.jobs import PlaceholderJobs
-from pilot.manager.journal import Journal, PilotRow, Recorded, WorkerRow
+from pilot.manager.journal import FunctionRow, Journal, KeyRow, PilotRow, Recorded, WorkerRow
 from pilot.manager.mailbox import Mailbox
 from pilot.manager.observers import Observers
 from pilot.manager.pilots import Pilot, Scaler, change_pilot
@@ -55,7 +56,7 @@ class SessionState:
     and then writes what must be there once (a pilot's name, a function's number) holds `lock` meanwhile. The
     manager's thread takes it too, so who holds it must not wait for that thread.
 
-    Who writes: the user's threads add tasks, pilots, scalers, functions and codes; the manager's thread adds pilots
+    Who writes: the user's threads add tasks, pilots, scalers and functions; the manager's thread adds pilots
     and workers, ends tasks, and changes pilots and scalers.
     """
 
@@ -72,13 +73,19 @@ class SessionState:
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
         self.scalers: dict[str, Scaler] = {}
-        #: By digest: what workers know a callable by, and its pickle.
-        self.functions: dict[str, FunctionRecord] = {}
-        self.codes: dict[str, bytes] = {}
+        #: By digest, while some task or the submitter has it.
+        self.functions: weakref.WeakValueDictionary[str, FunctionRecord] = weakref.WeakValueDictionary()
+        self.function_ids = itertools.count(1)
+        #: Task → how many unfinished tasks depend on it. For the manager's thread; others may look.
+        self.dependents: dict[int, int] = {}
+        #: By the key that a user gave: the task, and what was submitted.
+        self.keys: dict[str, KeyRow] = {}
         #: The workers of which an outcome came.
         self.workers: dict[str, WorkerRow] = {}
         #: Terms that some pilot can serve, as far as is known; emptied whenever that may have changed.
         self.servable: set[Terms] = set()
+        #: The last of the tasks that were forgotten: an attached manager gives none of their ids to others.
+        self.last_forgotten = 0
         self.task_ids = itertools.count(1)
         self.pilot_ids = itertools.count(1)
         self.is_closed = False
@@ -217,6 +224,8 @@ class SessionState:
     def end_task(self, entry: TaskRecord, outcome: Outcome | None, failed: Failed | None) -> None:
         """A task has ended. Whatever goes wrong here concerns no other task."""
         entry.payload = None  # its file stays: a task that has failed may be submitted again
+        if entry.needs:
+            self._release(entry.needs)
         try:
             task = self.tasks[entry.id]
             if settle(task, outcome, failed):
@@ -224,15 +233,31 @@ class SessionState:
         except Exception:
             log.exception("the end of task %d cannot be announced", entry.id)
 
+    def _release(self, needs: Iterable[int]) -> None:
+        """An unfinished task less depends on these."""
+        for id in needs:
+            left = self.dependents.get(id, 0) - 1  # a task that came too late was not counted
+            if left > 0:
+                self.dependents[id] = left
+            else:
+                self.dependents.pop(id, None)
+
+    def add_function(self, digest: str, name: str, code: bytes) -> FunctionRecord:
+        """A function that is new; who calls this holds the lock."""
+        function = self.functions[digest] = FunctionRecord(next(self.function_ids), digest, name, code)
+        self.journal.put(FunctionRow(function.id, digest, name, code))
+        return function
+
     # ---- an attached session ------------------------------------------------------------------------------------
 
     def take_over(self, restored: Restored) -> None:
         """Take over what the journal of the manager before says. Before the manager's thread runs."""
-        for function, code in restored.functions:
+        for function in restored.functions:
             self.functions[function.digest] = function
-            self.codes[function.digest] = code
+        self.function_ids = itertools.count(restored.last_function + 1)
         self.workers = restored.workers
         self.pilot_ids = itertools.count(len(restored.pilots) + 1)
+        self.last_forgotten = restored.last_forgotten
         self.observers.first_task = restored.last_task + 1
         self.task_ids = itertools.count(restored.last_task + 1)
         self.jobs.numbers = itertools.count(restored.last_job + 1)
@@ -246,3 +271,5 @@ class SessionState:
                 settle(task, outcome, failed)
             else:
                 self.mailbox.put_task(entry)
+        for row in restored.keys:
+            self.keys[row.key], self.tasks[row.task].key = row, row.key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -16,10 +17,10 @@ import msgspec
 
 from pilot import registry
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, NoPilotError, invalid
+from pilot.errors import DescriptionError, NoPilotError, NotPicklable, invalid
 from pilot.interfaces import Kind, Offer, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
-from pilot.manager.journal import FunctionRow
+from pilot.manager.journal import KeyRow
 from pilot.manager.pilots import Pilot, Scaler
 from pilot.manager.state import SessionState
 from pilot.registry import devices
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 #: A warning is logged when a function of so many bytes is pickled again and again.
 LARGE_FUNCTION = 1 << 20
+_encode = msgspec.msgpack.Encoder().encode
+_decode_digests = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
 class _Known(NamedTuple):
@@ -47,6 +50,13 @@ class _Known(NamedTuple):
     work: weakref.ref[Any]
     snapshot: Snapshot
     function: FunctionRecord
+
+
+class _Key(NamedTuple):
+    """The key of a new task, and the digests of its description's fields."""
+
+    name: str
+    digests: dict[str, bytes]
 
 
 class Submitter:
@@ -58,6 +68,8 @@ class Submitter:
         self._known: dict[int, _Known] = {}
         #: Of objects that never change.
         self._constants: dict[Any, FunctionRecord] = {}
+        #: Held while a task with a key is looked for and submitted.
+        self._keys = threading.Lock()
         #: Digests of the large functions that were logged.
         self._large: set[str] = set()
 
@@ -72,6 +84,7 @@ class Submitter:
         name: str | None = None,
         after: Sequence[Task] = (),
         weight: float = 1.0,
+        key: _Key | None = None,
     ) -> Task:
         """One task: ``work(*args, **kwargs)``.
 
@@ -83,6 +96,7 @@ class Submitter:
             name: of the task; None: the function's.
             after: tasks that have to end first.
             weight: how long it takes, in units that are the same for all tasks of the function.
+            key: what the caller calls it; nothing has this key yet.
         """
         state = self._state
         if state.is_closed or terms not in state.servable:
@@ -97,13 +111,58 @@ class Submitter:
         if after:
             needs = {task.id: False for task in after} | (needs or {})
         id = next(state.task_ids)
-        return state.add_task(TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight))
+        if key is not None:  # first, so that the task is never on disk without it
+            state.journal.put(KeyRow(key.name, id, _encode(key.digests)))
+        task = state.add_task(TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight))
+        if key is not None:
+            task.key, state.keys[key.name] = key.name, KeyRow(key.name, id, _encode(key.digests))
+        return task
 
     def submit_described(self, wanted: TaskDescription) -> Task:
-        """The task of a description."""
+        """The task of a description: a new one, or the one that has its key."""
+        if wanted.key is None:
+            return self._submit_described(wanted, None)
+        self._state.check_open()
+        digests = self._digests(wanted)
+        with self._keys:
+            known = self._state.keys.get(wanted.key)
+            task = self._state.tasks.get(known.task) if known is not None else None
+            if known is None or task is None:
+                return self._submit_described(wanted, _Key(wanted.key, digests))
+        before = _decode_digests(known.digests)
+        if differ := sorted(field for field in before | digests if before.get(field) != digests.get(field)):
+            raise DescriptionError(
+                f"key: {wanted.key!r} is the key of task {task.id} ({task.name}), which was submitted with a different "
+                f"value of {', '.join(differ)}",
+                field="key",
+                given=wanted.key,
+            )
+        return task
+
+    def _digests(self, wanted: TaskDescription) -> dict[str, bytes]:
+        """Of the fields of a description that are not as by default."""
+        digests: dict[str, bytes] = {}
+        for field, default in _default_digests().items():
+            value: Any = tuple(wanted.args) if field == "args" else getattr(wanted, field)
+            if field == "circuit" and hasattr(value, "copy_empty_like"):
+                value = value.copy(name="circuit")  # Qiskit numbers circuits: two that are equal have two names
+            if field == "function" and value is not None:
+                digests[field] = bytes.fromhex(self.function(value).digest)
+                continue
+            try:
+                with payload.collecting():  # tasks among them count by their ids
+                    digest = payload.digest(value)
+            except Exception as error:
+                text = f"{field} cannot be pickled, so that the task can have no key: {type(error).__name__}: {error}"
+                raise NotPicklable(text) from error
+            if digest != default:
+                digests[field] = digest
+        return digests
+
+    def _submit_described(self, wanted: TaskDescription, key: _Key | None) -> Task:
         after = self._dependencies(wanted)
         if kind := wanted.kind or ("circuit" if wanted.circuit is not None else ""):
-            return self._submit_kind(kind, wanted, after)
+            return self._submit_kind(kind, wanted, after, key)
         function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
         if wanted.executable:
             function = run_executable
@@ -117,7 +176,7 @@ class Submitter:
             name = name or name_of(function)
             args, kwargs = (payload.dump_function(function), args, kwargs), {}
             function = mpi.run_function
-        return self.submit(function, args, kwargs, wanted.terms(), name, after)
+        return self.submit(function, args, kwargs, wanted.terms(), name, after, key=key)
 
     def _dependencies(self, wanted: TaskDescription) -> Sequence[Task]:
         after: Sequence[Any] = [wanted.depends_on] if isinstance(wanted.depends_on, Task) else wanted.depends_on
@@ -125,10 +184,10 @@ class Submitter:
             if not isinstance(task, Task):
                 raise wanted.wrong("depends_on", "tasks of this manager")
             if not is_kept_by(task, self._state):
-                raise DescriptionError(f"depends_on: task {task.id} is another manager's")
+                raise DescriptionError(f"depends_on: task {task.id} is another manager's, or was forgotten")
         return after
 
-    def _submit_kind(self, kind: str, wanted: TaskDescription, after: Sequence[Task]) -> Task:
+    def _submit_kind(self, kind: str, wanted: TaskDescription, after: Sequence[Task], key: _Key | None) -> Task:
         """One task for each part of the work and, when there are several, one that combines them."""
         plain = wanted.terms()
         prepared = _kind(kind)(wanted, self._offer(plain))
@@ -145,13 +204,13 @@ class Submitter:
         name = wanted.name or prepared.name
         if prepared.combine is None:
             (part,) = prepared.parts
-            return self.submit(part.function, part.args, {}, terms, name, after, part.weight)
+            return self.submit(part.function, part.args, {}, terms, name, after, part.weight, key)
         parts = [
             self.submit(part.function, part.args, {}, terms, f"{name} {number}", after, part.weight)
             for number, part in enumerate(prepared.parts)
         ]
         combined = msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None)
-        whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, combined, name)
+        whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, combined, name, key=key)
         self.join(whole, parts)
         return whole
 
@@ -177,7 +236,9 @@ class Submitter:
         for task in found.values():
             if not is_kept_by(task, self._state):
                 spool.discard(value)
-                raise DescriptionError(f"task {task.id} among the arguments of {name} is another manager's")
+                raise DescriptionError(
+                    f"task {task.id} among the arguments of {name} is another manager's, or was forgotten"
+                )
         return value, found
 
     # ---- functions --------------------------------------------------------------------------------------------
@@ -205,12 +266,9 @@ class Submitter:
         with state.lock:
             function = state.functions.get(digest)
             if function is None:
-                function = FunctionRecord(len(state.functions) + 1, digest, name_of(work))
+                function = state.add_function(digest, name_of(work), code)
                 if isinstance(work, WorkFunction) and work.weighs_seconds:
                     function.seconds = 1.0
-                state.codes[digest] = code
-                state.functions[digest] = function
-                state.journal.put(FunctionRow(function.id, digest, function.name, code))
             elif len(code) > LARGE_FUNCTION and digest not in self._large:
                 self._large.add(digest)
                 log.warning(
@@ -224,7 +282,7 @@ class Submitter:
     # ---- what the pilots have ---------------------------------------------------------------------------------
 
     def check_servable(self, terms: Terms, note: str = "") -> None:
-        """Raise NoPilotError, with the ``note``, when no pilot, present or asked for, could ever serve such a task.
+        """Raise NoPilotError, with the ``note``, when no pilot, present or requested, can ever run such a task.
 
         Raises:
             SessionError: the manager is closed, or this process was forked from the manager's.
@@ -239,7 +297,7 @@ class Submitter:
             capacities.append(described(wanted, memory_of(wanted), names, title, devices(wanted)))
         reason = unservable(terms, capacities)
         if reason is not None:
-            raise NoPilotError(f"no pilot could ever serve this task: {reason}" + (f"; {note}" if note else ""))
+            raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
         state.servable.add(terms)
 
     def _scalers(self) -> list[Scaler]:
@@ -270,6 +328,14 @@ def _capacity(pilot: Pilot) -> Capacity:
         over = f"{over} ({pilot.reason})"
     capacity = described(wanted, memory_of(wanted), pilot.names, pilot.name, devices(wanted))
     return capacity._replace(over=over, qpus={**capacity.qpus, **{info.name: info for info in pilot.qpus}})
+
+
+@cache
+def _default_digests() -> dict[str, bytes]:
+    """By field, the digest of what it is in a description that does not name it."""
+    default = TaskDescription(kind="none")
+    fields = [field for field in default.__struct_fields__ if field not in ("key", "kind")]
+    return {**{field: payload.digest(getattr(default, field)) for field in fields}, "kind": payload.digest(None)}
 
 
 @cache

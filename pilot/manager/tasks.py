@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -22,6 +22,8 @@ from pilot.states import TaskState
 log = logging.getLogger(__name__)
 
 _STATES = {OK: "done", CANCELLED: "cancelled"}
+#: Different `Terms` whose ids are known, at most.
+MOST_TERMS = 10_000
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -42,7 +44,13 @@ class TaskRecorder:
         self._state = state
         self._journal = state.journal
         #: Ids of the `Terms` in the journal.
-        self.terms: dict[Terms, int] = {}
+        self._terms: dict[Terms, int] = {}
+        self._last_terms = 0
+
+    def take_over(self, terms: Mapping[int, Terms]) -> None:
+        """Use the ids of the manager before, and others for what is new."""
+        self._terms = {one: id for id, one in terms.items()}
+        self._last_terms = max(terms, default=0)
 
     def take(self, entries: list[TaskRecord]) -> list[TaskRecord]:
         """Record new tasks. Those that depend on a task that has failed end here; the others are returned."""
@@ -50,7 +58,10 @@ class TaskRecorder:
         self._state.observers.submitted(entries)
         new: list[TaskRecord] = []
         failed: list[events.Link] = []
+        dependents = self._state.dependents
         for entry in entries:
+            for id in entry.needs or ():
+                dependents[id] = dependents.get(id, 0) + 1
             if entry.needs and (link := self._resolve(entry)) is not None:
                 self._state.end_task(entry, None, _failed(link))  # now, for those behind it may depend on it
                 failed.append(link)
@@ -63,7 +74,10 @@ class TaskRecorder:
     def _resolve(self, entry: TaskRecord) -> events.Link | None:
         """Look up the tasks that a new one needs; how it fails when one of them did."""
         for id, reference in (entry.needs or {}).items():
-            task = self._state.tasks[id]
+            task = self._state.tasks.get(id)
+            if task is None:
+                entry.state = TaskState.FAILED
+                return events.Link(entry, f"it depends on task {id}, which was forgotten", id, id, 1)
             outcome = outcome_of(task)
             if not task.done():
                 entry.blockers = entry.blockers or set()
@@ -156,9 +170,12 @@ class TaskRecorder:
     def _record(self, entries: list[TaskRecord]) -> None:
         rows = []
         for entry in entries:
-            terms = self.terms.get(entry.terms)
+            terms = self._terms.get(entry.terms)
             if terms is None:
-                terms = self.terms[entry.terms] = len(self.terms) + 1
+                if len(self._terms) >= MOST_TERMS:
+                    self._terms.clear()
+                self._last_terms += 1
+                terms = self._terms[entry.terms] = self._last_terms
                 self._journal.put(TermsRow(terms, _encode(entry.terms)))
             needs = _encode(entry.needs) if entry.needs else None
             payload = pack(entry.payload)

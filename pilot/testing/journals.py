@@ -15,6 +15,7 @@ from pilot.manager.journal import (
     AttemptRow,
     FunctionRow,
     Journal,
+    KeyRow,
     PilotChangeRow,
     PilotParentRow,
     PilotRow,
@@ -102,6 +103,20 @@ class JournalContract:
         assert {(row.value, row.stdout, row.stderr) for row in filled.results()} == {(None, None, None)}
         assert {(row.state, row.status, row.started) for row in filled.results()} == {("done", OK, 3.0)}
 
+    def test_rows_of_forgotten_tasks_are_gone(self, filled: Journal) -> None:
+        filled.put(KeyRow("mine", 1, b"digests"))
+        filled.put(result(2))
+        filled.forget([1, 2])  # after these rows
+        filled.forget([4])
+        assert filled.flush(60)
+        assert [row.id for row in filled.tasks()] == [3]
+        gone = (ResultRow, AttemptRow, KeyRow)
+        assert not any(filled.rows(kind) for kind in gone)
+        assert (filled.work(1), filled.value(4)) == (None, None)
+        filled.extend([AttemptRow(3, number, "pilot-1", "w", "it raised", 2.5) for number in (1, 2)])
+        assert filled.flush(60)
+        assert [row.number for row in filled.rows(AttemptRow)] == [1, 2]
+
     def test_single_values(self, filled: Journal) -> None:
         assert [filled.value(id) for id in (1, 4, 99)] == [b"value", Spooled("g", 5), None]
         assert [filled.output(id) for id in (1, 99)] == [("out", "err"), ("", "")]
@@ -130,7 +145,8 @@ class JournalContract:
         filled.put(PilotChangeRow("pilot-2", "failed", "lost", None, 3.0))
         assert filled.flush(60)
         restored = read(filled, tmp_path)
-        assert [(function.id, function.name, code) for function, code in restored.functions] == [(1, "work", b"code")]
+        (function,) = restored.functions
+        assert (function.id, function.name, function.code) == (1, "work", b"code")
         assert restored.terms == {1: PLAIN, 2: PAIR}
         assert restored.workers == {"w": WorkerRow("w", "node-0", "host", "0 1", None)}
         first, second = restored.pilots

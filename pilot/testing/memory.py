@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from pilot.descriptions import PilotDescription
 from pilot.interfaces import Allocation, Engine, Job, JobState, Launcher, OnExit, WorkerSpec
 from pilot.manager.journal import (
     KINDS,
+    OF_TASKS,
     SCHEMA,
     AnyRow,
     Journal,
@@ -109,6 +111,7 @@ class MemoryJournal(Journal):
 
     def __init__(self) -> None:
         self._rows: dict[type[Row], dict[object, Row]] = {kind: {} for kind in KINDS}
+        self._numbers = count()
         self._marks: list[Any] = []
         self._on_commit: Callable[[list[Any]], None] | None = None
         self.put(SessionRow("schema", str(SCHEMA)))
@@ -121,7 +124,7 @@ class MemoryJournal(Journal):
     def put(self, row: Row) -> None:
         kind = type(row)
         rows = self._rows[kind]
-        rows[getattr(row, kind.__struct_fields__[0]) if kind.keyed else len(rows)] = row
+        rows[getattr(row, kind.__struct_fields__[0]) if kind.keyed else next(self._numbers)] = row
 
     def extend(self, rows: Sequence[Row]) -> None:
         for row in rows:
@@ -134,6 +137,11 @@ class MemoryJournal(Journal):
             self._marks.append(mark)
         else:
             self._on_commit([mark])
+
+    def forget(self, tasks: Sequence[int]) -> None:
+        gone = set(tasks)
+        for kind, column in OF_TASKS.items():
+            self._rows[kind] = {key: row for key, row in self._rows[kind].items() if getattr(row, column) not in gone}
 
     def flush(self, timeout: float) -> bool:
         return True

@@ -105,11 +105,11 @@ def test_what_no_pilot_has(manager: PilotManager) -> None:
     for wishes, words in (
         ({"qpu": "fake:oslo"}, "devices has no device 'fake:oslo' .it has: fake:manila."),
         ({"qpu": "fake:manila", "pilot": "cpu"}, "cpu has no device 'fake:manila'"),
-        ({"qpu": "fake:manila", "shots": 2**40}, "takes at most 100000 shots, 1099511627776 are asked for"),
+        ({"qpu": "fake:manila", "shots": 2**40}, "takes at most 100000 shots, but 1099511627776 are needed"),
     ):
         with pytest.raises(NoPilotError, match=words):
             manager.submit_task({"circuit": bell(), "shots": 5, **wishes})
-    with pytest.raises(NoPilotError, match="has 5 qubits, 1000000 are needed"):
+    with pytest.raises(NoPilotError, match="has 5 qubits, but 1000000 are needed"):
         manager.submit_task(describe(wide, **DEVICE))
     task = manager.submit_task(describe(bell(), shots=5, pilot="cpu"))
     assert total(task) == 5  # that pilot has no devices: it is simulated there

@@ -138,22 +138,27 @@ def test_an_argument_that_is_gone_is_no_error_of_the_function(manager: PilotMana
 # ---- errors of the manager's own ------------------------------------------------------------------------------
 
 
-class Flaky(dict[str, bytes]):
-    """Functions that cannot be read so many times."""
+class Flaky:
+    """Batches that cannot be made so many times."""
 
     times = 0
 
-    def __getitem__(self, key: str) -> bytes:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._made = messages.BatchBody
+        monkeypatch.setattr(messages, "BatchBody", self)
+
+    def __call__(self, *args: Any) -> messages.BatchBody:
         if self.times:
             self.times -= 1
             raise MemoryError("no room")
-        return super().__getitem__(key)
+        return self._made(*args)
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_batch_that_could_not_be_sent_is_sent_again(manager: PilotManager, times: int) -> None:
-    codes = manager._state.codes = Flaky(manager._state.codes)
-    codes.times = times
+def test_a_batch_that_could_not_be_sent_is_sent_again(
+    manager: PilotManager, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Flaky(monkeypatch).times = times
     task = manager.submit_task(abs, -3)
     others = [manager.submit_task(abs, -number) for number in range(5)]
     assert (task.result(60), manager.get_results(others)) == (3, list(range(5)))
@@ -164,13 +169,13 @@ def test_a_batch_that_could_not_be_sent_is_sent_again(manager: PilotManager, tim
     assert len(read(manager.session_dir / "asked.msgpack")) > len(kept)
 
 
-def test_a_batch_that_can_never_be_sent_fails(manager: PilotManager) -> None:
-    codes = manager._state.codes = Flaky(manager._state.codes)
-    codes.times = 1 << 30
+def test_a_batch_that_can_never_be_sent_fails(manager: PilotManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = Flaky(monkeypatch)
+    batches.times = 1 << 30
     error = manager.submit_task(abs, -3).exception(60)
     assert isinstance(error, PilotError)
     assert "it could not be sent: MemoryError: no room" in str(error)
-    codes.times = 0
+    batches.times = 0
     assert manager.submit_task(abs, -4).result(60) == 4
 
 

@@ -21,6 +21,7 @@ from pilot.interfaces import (
     TaskEnded,
     TaskSubmitted,
 )
+from pilot.manager.journal import OF_TASKS, AttemptRow, KeyRow, ResultRow, TaskRow
 
 SOON = 60.0
 ONE = PilotDescription(engine="process", cores_per_node=1, name="one")
@@ -105,10 +106,10 @@ def test_an_observer_may_use_the_manager_and_end_its_subscription(manager: Pilot
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"observer": 5}, "allowed: a callable"),
-        ({"kinds": [int]}, "allowed: AttemptEnded, PilotChanged"),
+        ({"observer": 5}, "expected a callable"),
+        ({"kinds": [int]}, "expected classes of events: AttemptEnded, PilotChanged"),
         ({"tasks": [5]}, "subscribe"),
-        ({"limit": 0}, "limit: 0 was given"),
+        ({"limit": 0}, "limit: 0 is not valid"),
     ],
 )
 def test_subscriptions_that_are_refused(manager: PilotManager, wrong: dict[str, Any], message: str) -> None:
@@ -157,3 +158,203 @@ def test_a_committed_task_is_in_the_journal(tmp_path: Path) -> None:
 def test_flush_that_takes_too_long(manager: PilotManager) -> None:
     with pytest.raises(TimeoutError):
         manager.flush(0)
+
+
+# ---- what is forgotten ------------------------------------------------------------------------------------------
+
+LARGE = 3 << 20
+
+
+def test_forgotten_tasks_are_nowhere(tmp_path: Path, eventually: Any) -> None:
+    manager = PilotManager(tmp_path / "s")
+    manager.submit_pilot(ONE)
+    spool = tmp_path / "s" / "spool"
+    small, large = manager.submit_task(abs, -1), manager.submit_task(bytes, LARGE)
+    failed = manager.submit_task(TaskDescription(function=divmod, args=(bytes(LARGE), 0), retries=1))
+    kept = manager.submit_task(abs, -2)
+    manager.wait_tasks(timeout=SOON)
+    assert len(list(spool.iterdir())) == 2
+    manager.forget([small, large, failed])
+    manager.forget([small])  # nothing happens
+    assert dict(manager.tasks) == {kept.id: kept}
+    eventually(lambda: not list(spool.iterdir()))
+    assert small.result() == 1 and small.done() and small.info.state == "done"
+    for read in (large.result, lambda: manager.submit_task(len, large)):
+        with pytest.raises((SessionError, DescriptionError), match="forgotten"):
+            read()
+    with pytest.raises(TypeError):
+        failed.result()
+    with pytest.raises(DescriptionError, match="forgotten"):
+        manager.resubmit([failed])
+    manager.flush(SOON)
+    for kind in (TaskRow, ResultRow, AttemptRow):
+        assert {getattr(row, OF_TASKS[kind]) for row in manager._state.journal.rows(kind)} <= {kept.id}
+    manager.forget([kept])
+    manager.close()
+    with PilotManager.attach(tmp_path / "s") as again:
+        again.submit_pilot(ONE)
+        assert not again.tasks
+        new = again.submit_task(abs, -3)
+        assert (new.id, new.result(SOON)) == (kept.id + 1, 3)
+
+
+def test_what_an_attached_manager_forgets(tmp_path: Path, eventually: Any) -> None:
+    with PilotManager(tmp_path / "s") as manager:
+        manager.submit_pilot(ONE)
+        manager.submit_task(bytes, LARGE)
+        manager.submit_task(abs, -1)
+    with PilotManager.attach(tmp_path / "s") as manager:
+        tasks = list(manager.tasks.values())
+        manager.forget(tasks)
+        eventually(lambda: not list((tmp_path / "s" / "spool").iterdir()))
+        for task in tasks:
+            with pytest.raises(SessionError, match="it was forgotten, and its result with it"):
+                task.result(0)
+
+
+def test_a_task_that_is_needed_is_not_forgotten(manager: PilotManager) -> None:
+    first = manager.submit_task(abs, -1)
+    first.result(SOON)
+    running = manager.submit_task(time.sleep, 1.0)
+    behind = manager.submit_task(TaskDescription(function=abs, args=(first,), depends_on=[running]))
+    with pytest.raises(DescriptionError, match=rf"1 task\(s\) that are not over depend on task {first.id} \(abs\)"):
+        manager.forget([first])
+    with pytest.raises(DescriptionError, match="expected tasks that have ended"):
+        manager.forget([first, behind])
+    assert first.id in manager.tasks
+    assert behind.result(SOON) == 1
+    manager.forget([first, behind, running])
+    assert not {first.id, behind.id, running.id} & manager.tasks.keys()
+
+
+def test_another_managers_task_cannot_be_forgotten(manager: PilotManager, tmp_path: Path) -> None:
+    mine = manager.submit_task(abs, -1)
+    mine.result(SOON)
+    with PilotManager(tmp_path / "s") as other:
+        other.submit_pilot(ONE)
+        other.wait_tasks(other.map(abs, range(mine.id)))
+        with pytest.raises(DescriptionError, match="another manager's"):
+            other.forget([mine])
+
+
+def test_a_callback_may_forget_its_task(manager: PilotManager, eventually: Any) -> None:
+    task = manager.submit_task(abs, -1)
+    task.add_done_callback(lambda done: manager.forget([done]))  # type: ignore[list-item]
+    eventually(lambda: task.id not in manager.tasks, 60)
+    manager.flush(SOON)
+    assert manager._state.journal.work(task.id) is None
+    assert task.result() == 1
+
+
+def test_resubmitted_tasks_may_be_forgotten(manager: PilotManager) -> None:
+    failed = manager.submit_task(divmod, 1, 0)
+    manager.wait_tasks([failed])
+    (again,) = manager.resubmit([failed])
+    manager.wait_tasks([again])
+    manager.forget([failed])
+    (third,) = manager.resubmit([again])
+    with pytest.raises(ZeroDivisionError):
+        third.result(SOON)
+
+
+def test_functions_go_with_their_tasks(manager: PilotManager, eventually: Any) -> None:
+    before = len(manager._state.functions)
+    tasks = [manager.submit_task(lambda number=number: number) for number in range(50)]
+    assert manager.get_results(tasks) == list(range(50))
+    manager.forget(tasks)
+    del tasks
+    eventually(lambda: len(manager._state.functions) <= before + 1, 60)
+
+
+# ---- tasks with keys --------------------------------------------------------------------------------------------
+
+
+def add(x: int, y: int = 1) -> int:
+    return x + y
+
+
+def keyed(*, key: str) -> str:
+    return key
+
+
+def test_the_same_key_is_the_same_task(manager: PilotManager) -> None:
+    task = manager.submit_task(add, 1, key="same")
+    assert task.key == "same"
+    assert manager.submit_task(add, 1, key="same") is task
+    assert manager.submit_task({"function": add, "args": [1]}, key="same") is task
+    assert manager.submit_task(TaskDescription(function=add, args=(1,), key="same")) is task
+    assert task.result(SOON) == 2
+    assert manager.submit_task(add, 1, key="same") is task
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        (TaskDescription(function=add, args=(2,)), "args"),
+        (TaskDescription(function=add, args=(1,), kwargs={"y": 2}), "kwargs"),
+        (TaskDescription(function=abs, args=(1,)), "function"),
+        (TaskDescription(function=add, args=(1,), priority=1, num_cpus=0.5), "num_cpus, priority"),
+        (TaskDescription(executable=["true"]), "args, executable, function"),
+    ],
+)
+def test_a_key_of_another_task_is_refused(manager: PilotManager, other: TaskDescription, differs: str) -> None:
+    task = manager.submit_task(add, 1, key="taken")
+    with pytest.raises(DescriptionError, match=rf"'taken' is the key of task {task.id} \(add\).* value of {differs}$"):
+        manager.submit_task(other, key="taken")
+
+
+def test_keys_that_are_refused(manager: PilotManager) -> None:
+    with pytest.raises(DescriptionError, match="has an argument of this name itself"):
+        manager.submit_task(keyed, key="k")
+    with pytest.raises(DescriptionError, match="key: 5 is not valid"):
+        manager.submit_task(add, 1, key=5)  # type: ignore[arg-type]
+    with pytest.raises(DescriptionError, match="the same as that of the call, 'b'"):
+        manager.submit_task(TaskDescription(function=add, key="a"), key="b")
+    wanted = TaskDescription(function=keyed, kwargs={"key": "its"}, key="mine")
+    assert manager.submit_task(wanted).result(SOON) == "its"
+
+
+def test_circuits_may_have_keys(manager: PilotManager) -> None:
+    from qiskit import QuantumCircuit
+
+    def bell(shots: int = 10) -> TaskDescription:
+        circuit = QuantumCircuit(2)
+        circuit.h(0)
+        circuit.cx(0, 1)
+        circuit.measure_all()
+        return TaskDescription(circuit=circuit, shots=shots, key="bell")
+
+    task = manager.submit_task(bell())
+    assert manager.submit_task(bell()) is task
+    with pytest.raises(DescriptionError, match="value of shots"):
+        manager.submit_task(bell(shots=11))
+    assert task.result(SOON).shots == 10
+
+
+def test_threads_that_submit_the_same_key_get_one_task(manager: PilotManager) -> None:
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(manager.submit_task(add, 5, key="once"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({task.id for task in found}) == 1
+
+
+def test_a_key_holds_after_an_attach_until_the_task_is_forgotten(tmp_path: Path) -> None:
+    with PilotManager(tmp_path / "s") as manager:
+        manager.submit_pilot(ONE)
+        first = manager.submit_task(add, 1, key="k")
+        manager._state.journal.put(KeyRow("lost", 2, b""))  # as after a crash: its task never came into the journal
+    with PilotManager.attach(tmp_path / "s") as manager:
+        manager.submit_pilot(ONE)
+        task = manager.submit_task(add, 1, key="k")
+        assert (task.id, task.key, task.result(SOON)) == (first.id, "k", 2)
+        with pytest.raises(DescriptionError, match="value of args"):
+            manager.submit_task(add, 3, key="k")
+        other = manager.submit_task(abs, -1, key="lost")
+        assert (other.id, other.result(SOON)) == (2, 1)
+        manager.forget([task])
+        assert manager.submit_task(add, 3, key="k").result(SOON) == 4
+    with PilotManager.attach(tmp_path / "s") as manager:
+        assert {task.key: task.id for task in manager.tasks.values()} == {"lost": 2, "k": 3}

@@ -48,6 +48,8 @@ def one_task(manager: PilotManager) -> None:
     assert_type(manager.submit_task(lambda: 3), Task[int])
     assert_type(manager.submit_task(TaskDescription(function=area, args=(2.0,))), Task[Any])
     assert_type(manager.submit_task({"executable": ["date"]}), Task[Any])
+    assert_type(manager.submit_task(area, 2.0, key="mine"), Task[float])
+    assert_type(manager.submit_task(TaskDescription(function=area, args=(2.0,)), key="mine"), Task[Any])
 
 
 def wrong_arguments(manager: PilotManager) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import zmq
-from pilot.testing.journal import MemoryJournal
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
@@ -25,6 +24,7 @@ from pilot.resources import PLAIN
 from pilot.scheduling.controller import Controller
 from pilot.scheduling.policies import Balanced
 from pilot.states import PilotState
+from pilot.testing import MemoryJournal
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import listen

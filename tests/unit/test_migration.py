@@ -90,7 +90,7 @@ def test_an_earlier_version_is_refused_until_it_is_migrated(session: Path) -> No
     journal = SqliteJournal(session / "journal.sqlite")
     restored = read(journal, session)
     journal.close()
-    (pilot,), (task, *failed), ((function, code),) = restored.pilots, restored.tasks, restored.functions
+    (pilot,), (task, *failed), (function,) = restored.pilots, restored.tasks, restored.functions
     assert (pilot.started_again, pilot.taken, pilot.mark) == (2, 1, "mark")
     assert (pilot.description.walltime, pilot.further_jobs, task.entry.terms.duration) == (90.0, {1: "4712"}, 60.0)
     assert [one.error for one in failed] == [
@@ -98,7 +98,7 @@ def test_an_earlier_version_is_refused_until_it_is_migrated(session: Path) -> No
         Failed(ErrorCode.DEPENDENCY_FAILED, "it depends on 2", 2, 2, 1),
     ]
     assert (task.entry.retries, [one.batch for one in task.entry.attempts]) == (2, [0, 2, 3])
-    assert (function.digest, payload.load(code)) == ("digest", run_executable)
+    assert (function.digest, payload.load(function.code)) == ("digest", run_executable)
 
 
 def test_a_later_version_is_refused(tmp_path: Path) -> None:

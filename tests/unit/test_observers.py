@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pilot.testing.journal import MemoryJournal
 
 from pilot.errors import SessionError
 from pilot.interfaces import (
@@ -26,6 +25,7 @@ from pilot.resources import PLAIN
 from pilot.results import OK, Attempt, Outcome
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import TaskState
+from pilot.testing import MemoryJournal
 
 Subscribe = Callable[..., Subscription]
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError
 from pilot.interfaces import JointFunction, Offer, Part, Prepared
 
 
@@ -30,11 +29,7 @@ class Midpoint(JointFunction):
 def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     """``args=(low, high)``, ``kwargs={"power": n, "parts": m}``; as many parts as there are cores by default."""
     if len(description.args) != 2 or not description.args[0] < description.args[1]:
-        raise DescriptionError(
-            f"TaskDescription.args: {description.args} was given; two ascending numbers are wanted",
-            field="args",
-            given=description.args,
-        )
+        raise description.wrong("args", "two ascending numbers")
     low, high = description.args
     number = description.kwargs.get("parts", offer.cores)
     edges = [low + (high - low) * place / number for place in range(number + 1)]

@@ -13,7 +13,7 @@ import msgspec
 from pilot import PilotDescription, PilotManager
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class PiSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be chosen: each field is a flag."""
 
     tasks: Annotated[int, msgspec.Meta(ge=1, description="how many tasks")] = 20
@@ -32,9 +32,9 @@ class EstimatePi:
     The report has the value, its standard error and how far it is from pi.
     """
 
-    Settings: ClassVar[type[msgspec.Struct]] = Settings
+    Settings: ClassVar[type[msgspec.Struct]] = PiSettings
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: PiSettings) -> None:
         self.settings = settings
 
     def run(self) -> None:
@@ -43,9 +43,9 @@ class EstimatePi:
         with PilotManager() as manager:
             manager.submit_pilot(PilotDescription.from_text(settings.pilot))
             seeds = range(settings.seed, settings.seed + settings.tasks)
-            hits = sum(manager.get_results(manager.map(count, [settings.points] * settings.tasks, seeds)))
+            hits = manager.get_results(manager.map(count, [settings.points] * settings.tasks, seeds))
         total = settings.tasks * settings.points
-        share = hits / total
+        share = sum(hits) / total
         error = 4 * math.sqrt(share * (1 - share) / total)
         folder = Path(settings.output)
         folder.mkdir(parents=True, exist_ok=True)

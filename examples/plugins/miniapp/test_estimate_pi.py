@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from estimate_pi import EstimatePi, Settings, count
+from estimate_pi import EstimatePi, PiSettings, count
 
 from pilot import DescriptionError
 from pilot.testing import MiniAppContract
@@ -13,7 +13,7 @@ class TestEstimatePi(MiniAppContract):
 
 
 def test_the_value_is_right(tmp_path):
-    EstimatePi(Settings(tasks=4, points=10_000, output=str(tmp_path))).run()
+    EstimatePi(PiSettings(tasks=4, points=10_000, output=str(tmp_path))).run()
     report = json.loads((tmp_path / "report.json").read_text())
     assert abs(report["difference"]) < 4 * report["standard_error"]
     assert report["value"] == 4 * sum(count(10_000, seed) for seed in range(1, 5)) / 40_000
@@ -21,4 +21,4 @@ def test_the_value_is_right(tmp_path):
 
 def test_a_wrong_pilot_is_refused_at_once():
     with pytest.raises(DescriptionError):
-        Settings(pilot="process:none")
+        PiSettings(pilot="process:none")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pilot.errors import DescriptionError, QPUError
+from pilot.errors import QPUError, invalid
 from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 
@@ -21,9 +21,7 @@ class LineQPU(QPU):
     def __init__(self, name: str, address: str) -> None:
         super().__init__(name, address)
         if not address.isdecimal() or int(address) < 2:
-            raise DescriptionError(
-                f"QPU {name!r}: write line:5, a number of qubits from 2 on", field="qpus", given=name
-            )
+            raise invalid("PilotDescription.qpus", name, "line:5, with a number of qubits from 2 on")
         self._qubits = int(address)
 
     def open(self) -> None:
