@@ -21,6 +21,7 @@ from pilot.interfaces import (
     TaskSubmitted,
 )
 from pilot.manager.pilots import Pilot
+from pilot.publishing import publish
 from pilot.resources import QPUInfo
 from pilot.results import Attempt, Outcome
 from pilot.scheduling.records import TaskRecord
@@ -117,6 +118,9 @@ class Subscription:
 
     def __repr__(self) -> str:
         return f"<Subscription of {self._observer!r}>"
+
+
+publish(Subscription)
 
 
 class Observers:

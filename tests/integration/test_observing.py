@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from pilot.interfaces import (
     TaskSubmitted,
 )
 from pilot.manager.journal import OF_TASKS, AttemptRow, KeyRow, ResultRow, TaskRow
+from pilot.manager.metrics import write_metrics
 
 SOON = 60.0
 ONE = PilotDescription(engine="process", cores_per_node=1, name="one")
@@ -129,6 +132,31 @@ def test_after_an_attach_only_what_is_new_is_told(tmp_path: Path) -> None:
         new = manager.submit_task(abs, -2)
         assert new.result(SOON) == 2
     assert {event.task for event in seen if isinstance(event, TaskSubmitted | TaskEnded)} == {new.id}
+
+
+def test_metrics_have_a_row_for_each_task(manager: PilotManager, tmp_path: Path) -> None:
+    with write_metrics(manager, tmp_path / "metrics.csv"):
+        good = manager.submit_task(TaskDescription(function=time.sleep, args=(0.1,), name="a, b"))
+        bad = manager.submit_task(TaskDescription(function=divmod, args=(1, 0), retries=1))
+        behind = manager.submit_task(abs, bad)
+        manager.wait_tasks([good, bad, behind])
+    manager.submit_task(abs, -1).result(SOON)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = {int(row["task"]): row for row in csv.DictReader(file)}
+    assert list(rows) == [good.id, bad.id, behind.id]
+    assert [(row["name"], row["state"], row["attempts"]) for row in rows.values()] == [
+        ("a, b", "done", "1"),
+        ("divmod", "failed", "2"),
+        ("abs", "failed", "0"),
+    ]
+    row, info = rows[good.id], good.info
+    assert (row["pilot"], row["worker"], float(row["seconds"])) == ("one", info.worker, info.seconds)
+    submitted, started, ended = (datetime.fromisoformat(row[of]) for of in ("submitted", "started", "ended"))
+    assert submitted.utcoffset() == timedelta(0)
+    assert abs(submitted.timestamp() - info.submitted) < 1e-5 and abs(started.timestamp() - info.started) < 1e-5
+    assert (ended - started).total_seconds() >= 0.1
+    assert (rows[behind.id]["pilot"], rows[behind.id]["started"], rows[behind.id]["seconds"]) == ("", "", "")
+    assert rows[behind.id]["ended"]
 
 
 # ---- what is on disk --------------------------------------------------------------------------------------------
