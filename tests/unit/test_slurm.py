@@ -259,7 +259,7 @@ def test_names_are_like_no_others() -> None:
 )
 def test_native_ids_are_read_as_they_were_written(id: SlurmId) -> None:
     assert SlurmId.read(str(id)) == id
-    with pytest.raises(ValueError, match="no job"):
+    with pytest.raises(ValueError, match="not a job"):
         SlurmId.read(f"x{id}")
 
 

@@ -30,7 +30,7 @@ OBJECT_STORE = 256 * 2**20
 JOIN_SECONDS = 90.0
 #: By these Ray finds its token (Ray's documentation, "Token authentication").
 _TOKEN, _MODE = _TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
-#: What a worker takes of its node's own resource, of which each node has 1: it says where the worker goes.
+#: What a worker takes of its node's own resource, of which each node has 1: it places the worker.
 PIN_SHARE = 0.0001
 
 

@@ -48,8 +48,8 @@ STATES = {
 }
 
 _PARTITION = "it asks for more nodes, cores, memory or time than the partition has or allows (scontrol show partition)"
-_HELD = "it is held: scontrol release {id}, by the one who holds it"
-#: Reasons for which a pending job waits for ever, and what to do.
+_HELD = "it is held: scontrol release {id}, by the user who holds it"
+#: Reasons for which a pending job never starts, and what to do.
 NEVER = {
     "AccountNotAllowed": "the partition does not take this project",
     "BadConstraints": "no node has what constraint, gres or cores_per_node ask for",
@@ -96,7 +96,7 @@ class WatchedJob:
             self._ended, self._seen_ended = words, time.monotonic()
 
     def _file(self, name: str) -> list[str] | None:
-        """The words behind the id; None when there is no such file, or it is about an earlier job of this pilot."""
+        """The words after the id; None when there is no such file, or it is about an earlier job of this pilot."""
         if self._folder is None:
             return None
         try:
@@ -106,7 +106,7 @@ class WatchedJob:
         return words if id == self._id.number else None
 
     def take(self, shown: Shown | None, asked: float, trouble: str) -> None:
-        """Take over what a poll says.
+        """Take over the answer of a poll.
 
         Args:
             shown: the job as squeue or sacct shows it; None: neither knows it.
@@ -131,7 +131,7 @@ class WatchedJob:
         return self._judge()[0] in (JobState.UNKNOWN, JobState.QUEUED, JobState.RUNNING, JobState.MISSING)
 
     def is_over(self) -> bool:
-        """True when nothing of it is left to be cancelled, as far as is known."""
+        """True when nothing remains to be cancelled, as far as is known."""
         self.read()
         if self._shown is not None and is_final(self._shown[0]):
             return True
@@ -148,7 +148,7 @@ class WatchedJob:
         return self._shown is not None and STATES.get(self._shown[0]) is JobState.QUEUED and self._is_shown_last()
 
     def _is_shown_last(self) -> bool:
-        """True when squeue was asked, with an answer, after all that its files say."""
+        """True when squeue answered after everything in its files."""
         return self._started is None or self._shown_at > self._seen_started
 
     def has_ended(self) -> bool:
@@ -157,7 +157,7 @@ class WatchedJob:
         return self._ended is not None
 
     def state(self) -> tuple[JobState, str]:
-        """Its state, and the words for it."""
+        """Its state, and a text about it."""
         state, words = self._judge()
         cluster = f" ({self._id.cluster})" if self._id.cluster else ""
         return state, f"Slurm job {self._id.number}{cluster}: {words}"
@@ -169,7 +169,7 @@ class WatchedJob:
         has_own_word = self._ended is not None and "TERM" not in self._ended
         if shown is not None and state in (JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED):
             return state, self._describe_end(shown)
-        if self._ended is not None and has_own_word:  # it knows better than Slurm with which signals it ended
+        if self._ended is not None and has_own_word:  # it shows better than Slurm with which signals it ended
             if "USR1" in self._ended:
                 return JobState.EXPIRED, "its walltime was nearly over, and the agents ended"
             return JobState.ENDED, f"the agents ended with code {self._ended[0]}"
