@@ -36,7 +36,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         "circuit: .* gate 'rx' with the angle nan; expected a finite number",
     ),
     "an endless angle": (with_angle(float("inf")), DEVICE, "circuit: .* the angle inf"),
-    "a name that is no text": (named("caf\udce9"), {"shots": 5}, "circuit: its name .* no Unicode"),
+    "a name that is no text": (named("caf\udce9"), {"shots": 5}, "circuit: its name .* not Unicode"),
     "a free global phase": (two, {"shots": 5}, r"parameters: None is not valid; .* 2 free parameters"),
     "half a shot": (bell(), {"shots": 1.5}, "shots: 1.5 is not valid"),
     "shots below 0": (bell(), {"shots": -1}, "shots: -1 is not valid"),
