@@ -54,7 +54,11 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no observables": (state, {"observables": None}, "observables: None is not valid"),
     "an observable too wide": (state, {"observables": ["ZZZ"]}, "observables: 'ZZZ' is on 3 qubits, the circuit has 2"),
     "an imaginary one": (state, {"observables": [SparsePauliOp("ZZ", 1j)]}, "observables: .* not real and finite"),
-    "a coefficient in words": (state, {"observables": [{"ZZ": "x"}]}, "observables: the coefficient 'x' of 'ZZ' is not valid"),
+    "a coefficient in words": (
+        state,
+        {"observables": [{"ZZ": "x"}]},
+        "observables: the coefficient 'x' of 'ZZ' is not valid",
+    ),
     "tomography of a number": (state, {"tomography": 1}, "tomography: 1 is not valid; expected True, or a list"),
     "tomography by truth": (state, {"tomography": [True]}, r"tomography: \[True\] is not valid"),
     "tomography of all": (state, {"tomography": "all"}, "tomography: 'all' is not valid"),
@@ -71,7 +75,11 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"parameters": [1.0]},
         "parameters: .* expected nothing: the circuit has no free parameters",
     ),
-    "a stage that is none": (state, {"observables": ["ZZ"], "mitigation": 5, **DEVICE}, r"mitigation: \[5\] is not valid"),
+    "a stage that is none": (
+        state,
+        {"observables": ["ZZ"], "mitigation": 5, **DEVICE},
+        r"mitigation: \[5\] is not valid",
+    ),
     "an object as stage": (
         state,
         {"observables": ["ZZ"], "mitigation": [int], **DEVICE},
