@@ -239,7 +239,7 @@ def _too_small(needs: Resources, pilot: Capacity) -> str | None:
         (needs.memory, max((node.memory for node in pilot.nodes), default=0), "bytes of memory"),
     ):
         if need > have:
-            return f"{on} {have} {what}, {need:g} are needed"
+            return f"{on} {have} {what}, but {need:g} are needed"
     return f"no node of {pilot.name} has the needed cores, GPUs and memory together"
 
 
@@ -249,12 +249,12 @@ def _too_few_ranks(needs: Resources, pilot: Capacity) -> str | None:
     if not needs.nodes:
         if sum(rooms) >= needs.ranks:
             return None
-        return f"{pilot.name} has room for {sum(rooms)} such ranks, {needs.ranks} are needed"
+        return f"{pilot.name} has room for {sum(rooms)} such ranks, but {needs.ranks} are needed"
     each = needs.ranks // needs.nodes
     wide = sum(room >= each for room in rooms)
     if wide >= needs.nodes:
         return None
-    return f"{pilot.name} has {wide} nodes with room for {each} such ranks, {needs.nodes} are needed"
+    return f"{pilot.name} has {wide} nodes with room for {each} such ranks, but {needs.nodes} are needed"
 
 
 def ranks_on(node: Node, needs: Resources) -> int:

@@ -58,8 +58,13 @@ SLURM = re.compile(r"\b(SLURM[A-Z_]*|sbatch|squeue|sacct|scancel|scontrol|sinfo|
 #: Where these may stand: fields of the description that a batch system has, and what `pilot doctor` prints of it.
 SLURM_PLACES = ("pilot/descriptions/pilots.py", "pilot/cli/doctor.py")
 
-#: What did not exist at the base: interfaces for users and authors of plugins.
-NEW = ("pilot/testing/", "pilot/manager/observers.py")
+#: What did not exist at the base: interfaces for users and authors of plugins, and what they bring.
+NEW = (
+    "pilot/testing/",
+    *("pilot/interfaces/observers.py", "pilot/manager/observers.py", "pilot/manager/metrics.py"),
+    *("pilot/interfaces/policies.py", "pilot/manager/forgetting.py"),
+    *("plugins/pilot_plugins/launchers/slurm/environment.py", "plugins/pilot_plugins/launchers/slurm/preflight.py"),
+)
 
 
 @dataclass

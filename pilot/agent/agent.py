@@ -1,8 +1,8 @@
 """The process inside the placeholder job: takes batches from the manager, has workers run them, and keeps the outcomes
 until the manager has them in its journal.
 
-Started as ``python -m pilot.agent SESSION PILOT MARK``. It goes on without a manager for a set time, so that one can
-attach; it takes its engine and all its processes down with it.
+Started as ``python -m pilot.agent SESSION PILOT MARK``. It continues without a manager for a set time, so that one can
+attach. When it ends, its engine and all its processes end.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from pilot.wire.tunnel import Tunnel
 log = logging.getLogger(__name__)
 
 BEAT_SECONDS = 1.0
-#: After so many seconds without a beat of the manager, which comes each second, its address is read again.
+#: After so many seconds without a heartbeat of the manager, which sends one each second, its address is read again.
 SILENT_SECONDS = 5.0
 #: After so many seconds a new connection is made to the same address: the old one may lead nowhere without saying so,
 #: and the manager gives the pilot up after 30.
@@ -64,12 +64,12 @@ SIGNAL_EARLY_SECONDS = 90.0
 
 
 class Agent:
-    """One pilot's agent; `run` is its life."""
+    """One pilot's agent; `run` does its work."""
 
     def __init__(self, folder: SessionFolder, settings: AgentSettings) -> None:
         self._folder = folder
         self._settings = settings
-        #: By which the manager tells this process from another one that was started as the same agent.
+        #: Distinguishes this process from another one that was started as the same agent.
         self._incarnation = secrets.token_hex(4)
         self._connection = folder.read_connection()
         self._context = zmq.Context()
@@ -140,7 +140,7 @@ class Agent:
         return reached or choice[0]
 
     def run(self) -> int:
-        """Work until told to stop, or until the manager was gone for too long; the exit code."""
+        """Work until the manager ends it, or until the manager was gone for too long; the exit code."""
         signal.signal(signal.SIGTERM, self._terminated)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._hello()
@@ -186,7 +186,7 @@ class Agent:
         elif isinstance(message, messages.Resend):
             self._link.repeat(message)
         elif isinstance(message, messages.Welcome):
-            self._welcomed(message)
+            self._accepted(message)
         elif isinstance(message, messages.CancelTasks):
             self._dispatcher.cancel(message.tasks)
         elif isinstance(message, messages.ReleaseNodes):
@@ -202,14 +202,15 @@ class Agent:
     def _hello(self) -> None:
         self._manager.send(messages.Hello(self._settings.pilot, os.getpid(), platform.node(), versions()))
 
-    def _welcomed(self, message: messages.Welcome) -> None:
-        """A manager that knows us: a new one gets what no manager has acknowledged, then what we still have."""
+    def _accepted(self, message: messages.Welcome) -> None:
+        """A manager that knows this agent: a new one gets what no manager has acknowledged, then the list of open
+        tasks."""
         if message.sender != self._link.stream:
             self._link.start(message.sender, stale=(messages.AgentReady,))
             self._ready_sent = False
 
     def _report(self, message: Message, frames: Sequence[Frame] = ()) -> None:
-        """Send to the manager; what it must not miss is kept until it has acknowledged it."""
+        """Send to the manager; messages that must not be lost are kept until it has acknowledged them."""
         if isinstance(message, messages.TaskStarted | messages.Broken):
             self._manager.send(message, frames)
         else:
@@ -264,7 +265,7 @@ class Agent:
                 self._send_ready({})
         elif not self._expiring:
             self._expiring = True
-            self._report(messages.JobExpiring("the resource manager says that the job's end is near"))
+            self._report(messages.JobExpiring("the resource manager has announced the end of the job"))
 
     def _look_for_manager(self) -> None:
         """Have a thread find out how the manager can be reached now."""
@@ -292,7 +293,7 @@ class Agent:
         if found == (self._connection, self._address) and silent < RECONNECT_SECONDS:
             return
         self._connection, self._address = found
-        log.info("connects to the manager at %s, silent for %.0f s", self._address, silent)
+        log.info("connecting to the manager at %s, which was silent for %.0f s", self._address, silent)
         poller.unregister(self._manager.socket)
         self._manager.close(linger_ms=0)
         self._manager = self._connect()

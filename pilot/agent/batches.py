@@ -1,4 +1,4 @@
-"""What the agent has in hand: batches, the workers that run them, and which workers have room. Data only."""
+"""Data of batches and of the workers that run them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pilot.agent.nodes import Place
 from pilot.resources import SLOT, Resources
 from pilot.wire import messages
 
-#: Batches that are given back after no more seconds than this are given ahead.
+#: Batches with at most so many seconds until they are given back may wait in a busy worker.
 SHORT_SECONDS = 1.0
 #: Seconds that a worker has to carry out a cancellation or a timeout itself.
 END_SECONDS = 3.0
@@ -32,7 +32,7 @@ class Batch:
         self.began = 0.0
 
     def is_short(self) -> bool:
-        """True for a batch of slots' tasks behind which another one may wait."""
+        """True for a batch of slots' tasks after which another one may wait."""
         return (
             self.run.resources == SLOT
             and not self.run.alone
@@ -70,10 +70,11 @@ class Worker:
         self.overdue = False
         #: When it counts as gone, and why.
         self.exit: tuple[float, str] | None = None
-        #: It has announced its end: it gets no more work, and is gone by then whatever its engine says.
+        #: It has announced its end: it gets no more work, and counts as gone by then, also without a report of its
+        #: engine.
         self.leaving = False
         self.leave_by = 0.0
-        #: The engine has got the order to kill it.
+        #: The engine was called to kill it.
         self.killed = False
         #: No task is the cause of its end.
         self.blameless = False
@@ -88,7 +89,7 @@ class Worker:
         return DEVICE_END_SECONDS if self.shape.qpu else END_SECONDS
 
     def may_have_more(self) -> bool:
-        """True when a short batch may wait behind the one that it runs."""
+        """True when a short batch may wait after the one that it runs."""
         if self.exit is not None or self.leaving or not self.place.ready or self.shape != SLOT:
             return False
         return len(self.batches) == 1 and self.batches[0].is_short()

@@ -1,9 +1,9 @@
 """Which worker runs which batch.
 
 A batch goes to an idle worker of its shape (its `Resources`) on a node with room; one is started when there is none.
-Batches start in the order in which they came. One that waits for cores keeps those behind it from taking them, one that
-waits for a GPU only those that need GPUs, one that waits for a device none. A short batch may also go to a worker that
-runs another short one.
+Batches start in the order in which they came. While one waits for cores, later batches do not take them; while one
+waits for a GPU, this applies only to batches that need GPUs; a batch that waits for a device stops no other. A short
+batch may also go to a worker that runs another short one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Report = Callable[[Message, Sequence[Frame]], None]
 
 
 class Dispatcher:
-    """Gives batches to the workers of a pool, and reports what comes of them. For the agent's thread."""
+    """Gives batches to the workers of a pool, and reports their outcomes. For the agent's thread."""
 
     def __init__(self, pool: WorkerPool, server: Server, report: Report) -> None:
         """Make it.
@@ -67,7 +67,7 @@ class Dispatcher:
         return {id: batch.missing() for id, batch in self._batches.items()}
 
     def cancel(self, tasks: Sequence[int]) -> None:
-        """Stop these tasks: what was not begun is given back at once, what runs is left to its worker to end."""
+        """Stop these tasks: those that have not begun are given back at once, the worker ends those that run."""
         wanted = set(tasks)
         queued, self._queue = self._queue, deque()
         for batch in queued:
@@ -82,7 +82,7 @@ class Dispatcher:
                 worker.end_by = worker.end_by or time.monotonic() + worker.end_seconds()
 
     def drain(self) -> None:
-        """Give back what was not begun."""
+        """Give back the batches that have not begun."""
         while self._queue:
             self._give_back(self._queue.popleft(), "given back, the pilot drains")
 
@@ -115,7 +115,7 @@ class Dispatcher:
                     self._queue.remove(batch)
                     self._give_back(batch, f"given back, not begun: {name} cannot be used")
 
-    # ---- what comes of the batches --------------------------------------------------------------------------
+    # ---- outcomes -------------------------------------------------------------------------------------------
 
     def _received(self, peer: bytes, message: Message, frames: list[bytes]) -> None:
         name = peer.decode("utf-8", "replace").removesuffix(MAIN)
@@ -173,7 +173,7 @@ class Dispatcher:
     def _lose_batch(self, worker: Worker, batch: Batch, reason: str) -> None:
         """Report the tasks that a dead worker leaves open.
 
-        In which of its batches it died is not known: outcomes of the first one may have died with it.
+        It is not known in which of its batches it died: outcomes of the first one may be lost with it.
         """
         tasks = batch.missing()
         if batch is worker.batches[0] and worker.overdue and len(tasks) == 1:
@@ -225,7 +225,7 @@ class Dispatcher:
                 self._give(worker, self._queue.popleft())
 
     def _shortage(self, needs: Resources) -> str | None:
-        """Why this can never run on the nodes that are there; None when it can."""
+        """Why this can never run on the present nodes; None when it can."""
         return shortage(needs, Capacity((), "the pilot", (), self._pool.nodes.facts(), None))
 
     def _waits_for_gpus(self, needs: Resources) -> bool:

@@ -1,4 +1,4 @@
-"""Which GPUs of its node a pilot may use, and what they are called."""
+"""Which GPUs of its node a pilot may use, and their names."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def gpu_facts(count: int, believe: bool = True) -> tuple[list[str], tuple[str, .
 
 
 def lacks_gpus(node: Node, asked: int) -> str | None:
-    """Why the node is not what the pilot's description says; None when it has all GPUs."""
+    """Which GPUs the node lacks, as a text; None when it has all that the pilot's description asks for."""
     if len(node.gpus) >= asked:
         return None
     listed = f" ({', '.join(node.gpus)})" if node.gpus else ""
     return (
-        f"node {node.name} has {len(node.gpus)} GPUs{listed} that the pilot may use, gpus_per_node={asked} asks for "
-        f"{asked}; {node.gpu_variables[0]}, else nvidia-smi, says there which they are"
+        f"node {node.name} has {len(node.gpus)} GPUs{listed} that the pilot may use, but gpus_per_node={asked}; "
+        f"they are those in {node.gpu_variables[0]}, or else those that nvidia-smi lists"
     )
 
 
@@ -62,7 +62,7 @@ def _uuids() -> dict[str, str]:
                 process.wait(1.0)
             assert process.stdout is not None
             process.stdout.close()
-            log.warning("nvidia-smi says nothing for %.0f s: GPUs go by their numbers", SMI_SECONDS)
+            log.warning("nvidia-smi did not answer for %.0f s: GPUs are named by their numbers", SMI_SECONDS)
     except OSError as error:
         log.info("no uuids of GPUs: %s", error)
     lines = (line.partition(",") for line in answer.splitlines())

@@ -42,9 +42,9 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0
 #: Seconds that a node waits for its agent at the start.
 AGENT_SECONDS = 120.0
-#: How often it tries to reach the agent, a few seconds each.
+#: How often it tries to reach the agent; each try takes a few seconds.
 REACH_TRIES = 10
-#: Seconds of silence after which a node looks whether its agent's port still answers, and after which it ends anyway.
+#: Seconds of silence after which a node checks whether its agent's port still answers, and after which it ends anyway.
 DOUBT_SECONDS, SILENT_SECONDS = 3.0, 30.0
 
 
@@ -54,10 +54,10 @@ def own_rank() -> int:
 
 
 def describe(settings: AgentSettings) -> Node:
-    """The node where this is called, as far as the pilot may use it.
+    """The part of this node that the pilot may use.
 
-    Its name is that of its job environment, or the host's when the pilot has this host alone; with the number of its
-    job when that was added later, for it may share a node with an earlier one.
+    Its name is that of its job environment, or the host's when the pilot has only this host; with the number of its
+    job when the job was added later, since it may share a node with an earlier one.
     """
     host = platform.node()
     name = registry.job_environment().node() if settings.remote else host
@@ -92,7 +92,7 @@ def make_engine(settings: AgentSettings, node: Node, address: str, folder: Path)
 
 
 class NodeProcess:
-    """One node's process; `run` is its life."""
+    """One node's process; `run` does its work."""
 
     def __init__(self, folder: SessionFolder, settings: AgentSettings, node: Node) -> None:
         self._pilot_folder = folder.pilot(settings.pilot)
@@ -105,7 +105,7 @@ class NodeProcess:
         self._heard = time.monotonic()
 
     def run(self) -> int:
-        """Work until the agent says stop, or is gone; the exit code."""
+        """Work until the agent ends it, or is gone; the exit code."""
         signal.signal(signal.SIGTERM, self._terminated)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         connection = self._find_agent()
@@ -130,8 +130,8 @@ class NodeProcess:
             if (now := time.monotonic()) >= next_beat:
                 next_beat = now + BEAT_SECONDS
                 client.send(messages.Heartbeat())
-                self._doubt(now - self._heard)
-            if client.is_broken():  # an order to start a worker, or word that one is gone, may be lost
+                self._check_agent(now - self._heard)
+            if client.is_broken():  # messages that start a worker, or report that one is gone, may be lost
                 self._over = "the connection to the agent broke"
         return self._end(client)
 
@@ -190,8 +190,8 @@ class NodeProcess:
                 log.exception("the engine failed")
                 self._broke(f"has an engine that failed: {type(error).__name__}: {error}")
 
-    def _doubt(self, silent: float) -> None:
-        """An agent whose port is closed has ended; one that cannot be reached may come back for a while."""
+    def _check_agent(self, silent: float) -> None:
+        """An agent whose port is closed has ended; one that cannot be reached may answer again."""
         if silent > SILENT_SECONDS:
             self._over = f"the agent was silent for {silent:.0f} s"
         elif silent > DOUBT_SECONDS:
@@ -218,8 +218,8 @@ class NodeProcess:
 
 
 def outward_address(peer: str = "") -> str:
-    """An address of this host that others can reach: the one on the way to ``peer``'s (nothing is sent there), else the
-    best of its own; loopback's when it has no other."""
+    """An address of this host that others can reach: the one of the route to ``peer`` (nothing is sent there), else the
+    best of its own; loopback when it has no other."""
     if peer and not is_loopback(peer):
         with socket.socket(socket.AF_INET6 if "[" in peer else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(split(peer))
@@ -228,5 +228,5 @@ def outward_address(peer: str = "") -> str:
 
 
 def own_mark(mark: str) -> str:
-    """The mark of the processes on this node, other than the agent's: one that ends with the pilot's, or alone."""
+    """The mark of the processes on this node. It is below the pilot's, so they end with the pilot, or by themselves."""
     return f"{mark}.{os.environ.get(JOB, '')}{own_rank()}"

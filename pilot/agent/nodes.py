@@ -41,7 +41,7 @@ class Place:
         self.gpus = dict.fromkeys(range(len(node.gpus)), 0.0)
         #: Its part of the engine is up.
         self.ready = False
-        #: It is given back when nothing runs there any more.
+        #: It is given back when nothing runs there.
         self.leaving = False
         #: It got the engine's address.
         self.invited = False
@@ -204,7 +204,7 @@ class Nodes:
             self.changes += 1
 
     def remove(self, place: Place, reason: str) -> None:
-        """A node is gone or is given back; its process ends, if there is one still."""
+        """A node is gone or is given back; its process ends, if it still runs."""
         log.warning("node %s %s", place.name, reason)
         del self._places[place.name]
         self.changes += 1

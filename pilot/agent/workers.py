@@ -43,7 +43,7 @@ FAILED_STARTS = 3
 
 
 class WorkerPool:
-    """Starts and ends workers, finds one for a batch, and notices when one is gone. For the agent's thread."""
+    """Starts and ends workers, finds one for a batch, and detects when one is gone. For the agent's thread."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class WorkerPool:
         self._processes.stop()
 
     def _let_devices_end(self) -> None:
-        """Their workers end the jobs that are under way and the sessions; wait for that, but not for ever."""
+        """Their workers end running jobs and sessions; wait for that, for a limited time."""
         deadline = time.monotonic() + DEVICES_STOP_SECONDS
         waited = {worker.name for worker in self.workers.values() if worker.shape.qpu and worker.joined}
         while waited and time.monotonic() < deadline:
@@ -129,7 +129,7 @@ class WorkerPool:
             time.sleep(0.02)
 
     def keep(self) -> None:
-        """Let new nodes in and released ones go; start the workers that cores and devices lack."""
+        """Add new nodes and remove released ones; start the workers that cores and devices lack."""
         self.nodes.invite(self._engine.client)
         self._remove_released()
         for place in self.nodes:
@@ -157,7 +157,7 @@ class WorkerPool:
             elif place.name in worker.hosts:
                 worker.blameless = True
                 self._processes.kill(worker)
-                self._processes.gone(worker.name, f"was ended: of its MPI task's nodes {place.name} {reason}")
+                self._processes.gone(worker.name, f"was ended: node {place.name} of its MPI task {reason}")
 
     # ---- messages of workers and nodes ----------------------------------------------------------------------
 
@@ -227,8 +227,8 @@ class WorkerPool:
                     place.bind_gpus(gpus, sign)
 
     def hosts(self, needs: Resources) -> dict[str, int] | None:
-        """Where the ranks of an MPI task have room now, nothing for other tasks; None when there is no room. Idle
-        workers that hold the GPUs for the ranks end."""
+        """The nodes where the ranks of an MPI task have room now, empty for other tasks; None when there is no room.
+        Idle workers that hold GPUs for the ranks end."""
         if not needs.ranks:
             return {} if self.nodes.has_room(needs) else None
         places = self.nodes.for_ranks()
@@ -247,10 +247,10 @@ class WorkerPool:
         return hosts
 
     def find(self, needs: Resources, hosts: dict[str, int]) -> Worker | None:
-        """One of this shape, on a node with room, whose ``hosts`` are these: rather one that is there than one that is
-        being started, rather that than a new one; None when no node has the GPUs.
+        """A worker of this shape, on a node with room, for these ``hosts``: an idle one, else one that is being
+        started, else a new one; None when no node has the GPUs.
 
-        The record has one list of GPUs for each worker: one whose ranks had others ends.
+        The record has one list of GPUs for each worker: a worker whose ranks had other GPUs ends.
         """
         rank_gpus = self.nodes.pick_rank_gpus(needs.num_gpus, hosts)
         worker = self._idle.find(needs)
@@ -298,7 +298,7 @@ class WorkerPool:
     # ---- ending workers -------------------------------------------------------------------------------------
 
     def enforce(self) -> None:
-        """Kill workers that do not end what they have to, and end those that nobody needs."""
+        """Kill workers that do not end their tasks in time, and end those that are not needed."""
         now = time.monotonic()
         if now < self._next_enforce:
             return
@@ -315,7 +315,7 @@ class WorkerPool:
 
     def _kill(self, worker: Worker) -> None:
         """Have the engine kill it. An engine may not notice that it is gone while children hold its connections: the
-        second time nobody waits for that any more."""
+        second call does not wait for the engine's report."""
         self._processes.kill(worker)
         if worker.killed:
             self._processes.gone(worker.name, "was killed")

@@ -5,7 +5,7 @@
     pilot run NAME [--flag VALUE]  run it
     pilot submit FILE --shots N    run circuits: OpenQASM 2 and 3, OriginIR, QIR
     pilot sessions ls|show|attach|migrate   sessions: list, look into, go on with, bring up to date
-    pilot qpus [NAME ...]          what QPUs say of themselves
+    pilot qpus [NAME ...]          properties and status of QPUs
     pilot doctor [--json]          what works here, and what to do where it does not
 
 Each command is a module of this package.

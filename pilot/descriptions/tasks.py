@@ -154,7 +154,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     num_gpus: Amount = 0.0
     #: Main memory set aside, for each rank: bytes, or a text such as "8 GiB".
     memory: int | str | None = None
-    #: Resources that it can run with instead, such as ``[{"num_gpus": 1}, {"num_cpus": 16, "slowness": 4}]``: fields
+    #: Resources to run with instead, such as ``[{"num_gpus": 1}, {"num_cpus": 16, "slowness": 4}]``: the fields
     #: above by name, and how many times longer it takes with them. It runs where it is expected to finish first.
     alternatives: Any = ()
 

@@ -282,7 +282,7 @@ class Submitter:
     # ---- what the pilots have ---------------------------------------------------------------------------------
 
     def check_servable(self, terms: Terms, note: str = "") -> None:
-        """Raise NoPilotError, with the ``note``, when no pilot, present or asked for, could ever serve such a task.
+        """Raise NoPilotError, with the ``note``, when no pilot, present or requested, can ever run such a task.
 
         Raises:
             SessionError: the manager is closed, or this process was forked from the manager's.
@@ -297,7 +297,7 @@ class Submitter:
             capacities.append(described(wanted, memory_of(wanted), names, title, devices(wanted)))
         reason = unservable(terms, capacities)
         if reason is not None:
-            raise NoPilotError(f"no pilot could ever serve this task: {reason}" + (f"; {note}" if note else ""))
+            raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
         state.servable.add(terms)
 
     def _scalers(self) -> list[Scaler]:

@@ -208,10 +208,10 @@ class DeviceRun(Execution, JointFunction):
         """Refuse circuits that the device is not expected to run well enough, on the qubits that they use."""
         for circuit in circuits:
             fidelity = expected_fidelity(circuit, compiler.target)
-            known = "says nothing of its errors" if fidelity is None else f"gives a fidelity of about {fidelity:.3f}"
+            known = "reports no errors" if fidelity is None else f"has a fidelity of about {fidelity:.3f}"
             if fidelity is None or fidelity < self.min_fidelity:
                 raise QPUError(
-                    f"{compiler.name} {known} for circuit {circuit.name!r}, {self.min_fidelity:g} is asked for: lower "
+                    f"{compiler.name} {known} for circuit {circuit.name!r}, but {self.min_fidelity:g} is needed: lower "
                     "min_fidelity, name another QPU, or cut the circuit (pilot.quantum.cutting)",
                     qpu=compiler.name,
                 )

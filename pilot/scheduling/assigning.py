@@ -36,7 +36,7 @@ class Rows:
         )
 
     def options(self, terms: Terms) -> list[Option | None]:
-        """What such a task runs with on each QPU; None: that cannot run it."""
+        """What such a task runs with on each QPU; None: the QPU cannot run it."""
         if (known := self._options.get(terms)) is None:
             known = self._options[terms] = []
             for pilot in self._pilots:

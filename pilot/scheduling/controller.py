@@ -1,8 +1,8 @@
-"""Decides: events in, commands out. No clock, no thread, no I/O; the time comes with each call.
+"""The decisions: events in, commands out. No clock, no thread, no I/O; the time comes with each call.
 
-The state stands in parts, each of which owns its own: `queue` (tasks), `pilots` (pilots and what they were sent) and
-`scalers` (autoscalers). Tasks with equal `Terms` queue in one *lane*. A batch is cut off the front of a lane only when
-a pilot has *credit* for it (late binding), so a slow or late pilot never keeps tasks from others.
+Each part owns its state: `queue` (tasks), `pilots` (pilots and what they were sent) and `scalers` (autoscalers). Tasks
+with equal `Terms` queue in one *lane*. A batch is cut off the front of a lane only when a pilot has *credit* for it
+(late binding), so a slow or late pilot holds no tasks that others could run.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from pilot.states import PilotState
 
 
 class Controller:
-    """Says what to do next about all pilots and unfinished tasks.
+    """Decides what to do next about all pilots and unfinished tasks.
 
-    `handle` takes in what happened, `schedule` sends tasks to pilots; whoever has several events handles them all and
-    schedules once. `tick` does what time alone brings.
+    `handle` takes in an event, `schedule` sends tasks to pilots; with several events, handle all of them and schedule
+    once. `tick` does what depends on time alone.
     """
 
     def __init__(self, policy: Policy, wait_for_pilot: float | None = 0.0) -> None:
         """Make it.
 
         Args:
-            policy: which task is next, and on which of the pilots with room.
-            wait_for_pilot: seconds that queued tasks wait for another pilot when none can serve them any more, before
+            policy: decides which task is next, and which of the pilots with room gets it.
+            wait_for_pilot: seconds that queued tasks wait for another pilot when none can run them any more, before
                 they fail; None: for ever.
         """
         self.queue = TaskQueue(wait_for_pilot)
@@ -72,7 +72,7 @@ class Controller:
         Args:
             event: what happened.
             now: seconds by a clock that never steps.
-            commands: where the commands go; what was decided before an error is there then.
+            commands: the commands are added here; after an error it has those that were decided before.
 
         Returns:
             What to do, in order.
@@ -94,7 +94,7 @@ class Controller:
         return self.schedule(now, self.handle(event, now))
 
     def tick(self, now: float) -> list[Command]:
-        """Call this now and then: ends of walltimes, autoscaling, tasks that no pilot can serve; then `schedule`."""
+        """Call this regularly: ends of walltimes, autoscaling, tasks that no pilot can run; then `schedule`."""
         commands: list[Command] = []
         self.pilots.tick(now, commands)
         for event in self.pilots.unreported(now):
@@ -104,11 +104,11 @@ class Controller:
         return self.schedule(now, commands)
 
     def explain(self, record: TaskRecord, now: float) -> str:
-        """Why a task is where it is, in words."""
+        """Why a task is where it is, as a text."""
         return self._explainer.explain(record, self._capacities(now), now)
 
     def validate(self) -> None:
-        """Raise AssertionError, with what is wrong, unless all parts agree. For tests: it looks at every task."""
+        """Raise AssertionError, with what is wrong, unless all parts agree. For tests: it checks every task."""
         self.queue.validate(self.pilots.validate())
 
     # ---- events that concern more than one part -------------------------------------------------------------
@@ -151,7 +151,7 @@ class Controller:
         self.pilots.close(commands)
 
     def _command_failed(self, event: events.CommandFailed, now: float, commands: list[Command]) -> None:
-        """What the command was about ends with its error, or is tried again; a second failure ends it for good."""
+        """The tasks or pilots of the command end with its error, or are tried again; a second failure ends them."""
         match event.command:
             case events.SendBatch(pilot, batch, entries=records):
                 reason, tasks = f"it could not be sent: {event.error}", [record.id for record in records]
@@ -162,7 +162,7 @@ class Controller:
                 self._pilot_ended(ended, now, commands)
             case events.AskPilot(scaler=scaler) as command:
                 self.pilots.ask_failed(command)
-                self.scalers.start_failed(scaler, f"it could not be asked for: {event.error}", commands)
+                self.scalers.start_failed(scaler, f"it could not be requested: {event.error}", commands)
                 self._fail_unservable(now, commands)
             case events.Settle(pairs):
                 self._end([record for record, _ in pairs], event, commands)
@@ -174,7 +174,7 @@ class Controller:
     def _end(self, records: list[TaskRecord], event: events.CommandFailed, commands: list[Command]) -> None:
         self.queue.fail(records, ErrorCode.PILOT_ERROR, f"its end could not be recorded: {event.error}", commands)
 
-    # ---- tasks that no pilot can serve ----------------------------------------------------------------------
+    # ---- tasks that no pilot can run ------------------------------------------------------------------------
 
     def _fail_unservable(self, now: float, commands: list[Command]) -> None:
         if not self.pilots.may_come(now):
@@ -182,5 +182,5 @@ class Controller:
             self.queue.fail_unservable(capacities, now, commands)
 
     def _capacities(self, now: float) -> list[Capacity]:
-        """What there is, and what may come."""
+        """What the pilots have, and what further pilots may have."""
         return self.pilots.capacities(now) + self.scalers.capacities()

@@ -1,6 +1,6 @@
-"""What happens (events, in the past tense) and what is to be done about it (commands, imperative).
+"""Events (what happened; past tense) and commands (what to do; imperative).
 
-The controller takes the ones and returns the others; the manager feeds it and carries its commands out.
+The controller takes events and returns commands; the manager feeds it and carries its commands out.
 """
 
 from __future__ import annotations
@@ -22,36 +22,37 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class PilotAsked(Event, frozen=True):
-    """The user wants a pilot. ``rejoins``: its agent may still run, from before this manager was attached."""
+    """A pilot was requested. ``rejoins``: its agent may still run, from before this manager was attached."""
 
     id: str
     description: PilotDescription
-    #: Bytes of memory of each node, for the capacity until the agent says better.
+    #: Bytes of memory of each node, used until the agent reports them.
     memory: int
     rejoins: bool = False
     #: Ids and names of the pilots that it takes over from, and the name of its family, oldest first.
     ancestors: tuple[str, ...] = ()
-    #: The pilot that it takes over from; the autoscaler that asked for it.
+    #: The pilot that it takes over from; the autoscaler that requested it.
     parent: str | None = None
     scaler: str | None = None
-    #: After an attach: it was draining, has a successor, was started again so often, and was taken away so often.
+    #: After an attach: whether it was draining, whether it has a successor, how often it was started again, and how
+    #: often the site took its job.
     draining: bool = False
     succeeded: bool = False
     started_again: int = 0
     taken: int = 0
-    #: After an attach: False when only its agent can tell whether its job exists.
+    #: After an attach: False when only its agent can show that its job exists.
     job_known: bool = True
     #: With `rejoins`: its agent had reported to the manager before, and may have tasks.
     reported: bool = True
-    #: Its QPUs that one task at a time has.
+    #: Its QPUs that one task at a time uses.
     devices: tuple[str, ...] = ()
 
 
 class JobSeen(Event, frozen=True):
-    """A pilot's job was looked at."""
+    """The state of a pilot's job was read."""
 
     pilot: str
-    #: What the resource manager says of it, such as why it is pending.
+    #: The resource manager's text about it, such as why it is pending.
     reason: str
 
 
@@ -75,7 +76,7 @@ class PilotReady(Event, frozen=True):
 
 
 class PilotExpiring(Event, frozen=True):
-    """The resource manager says that the job's end is near."""
+    """The resource manager has announced the end of the job."""
 
     pilot: str
     reason: str
@@ -88,7 +89,7 @@ class TasksSubmitted(Event, frozen=True):
 
 
 class CircuitsEstimated(Event, frozen=True):
-    """What is expected of the circuits of these tasks is known, or known better: after a new calibration, say."""
+    """The circuits of these tasks were estimated, or estimated again, as after a new calibration."""
 
     estimates: dict[int, tuple[QPUEstimate, ...]]
 
@@ -130,7 +131,7 @@ class RoomSeen(Event, frozen=True):
 
 
 class CancelAsked(Event, frozen=True):
-    """The user wants these tasks stopped."""
+    """The user cancels these tasks."""
 
     tasks: list[int]
 
@@ -151,24 +152,24 @@ class PilotEnded(Event, frozen=True):
 
 
 class ScalingAsked(Event, frozen=True):
-    """The user wants an autoscaler. ``memory``: bytes of each node of its pilots."""
+    """An autoscaler was requested. ``memory``: bytes of each node of its pilots."""
 
     scaler: str
     scaling: Scaling
     memory: int
-    #: Their QPUs that one task at a time has.
+    #: Their QPUs that one task at a time uses.
     devices: tuple[str, ...] = ()
 
 
 class ScalingStopAsked(Event, frozen=True):
-    """The user ends an autoscaler: its pilots go on, or (``drain``) are given back."""
+    """The user ends an autoscaler: its pilots continue, or (``drain``) are given back."""
 
     scaler: str
     drain: bool
 
 
 class Attached(Event, frozen=True):
-    """All pilots and tasks of before are known again."""
+    """All pilots and tasks of the previous manager are known again."""
 
     #: The id of the first task of each manager that the session had, in order; the last is this one's.
     firsts: tuple[int, ...] = (1, 1)
@@ -197,7 +198,7 @@ class StartPilot(Command, frozen=True):
 
 
 class AskPilot(Command, frozen=True):
-    """Ask for a pilot: the successor of ``parent``, or one that an autoscaler wants. `PilotAsked` follows."""
+    """Request a pilot: the successor of ``parent``, or one for an autoscaler. `PilotAsked` follows."""
 
     description: PilotDescription
     #: As in `PilotAsked`.
@@ -207,8 +208,8 @@ class AskPilot(Command, frozen=True):
 
 
 class WarnUnservable(Command, frozen=True):
-    """So many tasks wait for another pilot, since none can serve them any more: for so many seconds (None: for ever),
-    then they fail. Once, when the first ones begin to wait."""
+    """So many tasks wait for another pilot, since none can run them any more: for so many seconds (None: without
+    limit), then they fail. Sent once, when the first ones begin to wait."""
 
     tasks: int
     reason: str
@@ -216,7 +217,7 @@ class WarnUnservable(Command, frozen=True):
 
 
 class PauseScaling(Command, frozen=True):
-    """An autoscaler asks for no more pilots."""
+    """An autoscaler requests no more pilots."""
 
     scaler: str
     reason: str
@@ -252,7 +253,7 @@ class SendBatch(Command, frozen=True):
 
 
 class RemoveNodes(Command, frozen=True):
-    """Tell the agent to give so many nodes back. A user's command, which needs no decision."""
+    """Tell the agent to give back so many nodes. A command of the user, which needs no decision."""
 
     pilot: str
     count: int
@@ -280,18 +281,18 @@ class Fail(Command, frozen=True):
 
 
 class Link(msgspec.Struct, frozen=True, gc=False):
-    """A task that fails since one that it depends on has failed or was cancelled."""
+    """A task that fails because one that it depends on has failed or was cancelled."""
 
     entry: TaskRecord
     reason: str
-    #: The task that it depends on itself; and the one whose end is the first cause, so many links away.
+    #: The task that it depends on directly; and the one whose end is the first cause, so many links away.
     cause: int
     first: int
     links: int
 
 
 class FailDependents(Command, frozen=True):
-    """These tasks are over with those that they depend on, themselves or through others."""
+    """These tasks fail with those that they depend on, directly or through others."""
 
     failed: list[Link]
 

@@ -1,4 +1,4 @@
-"""Why a task is where it is, for people."""
+"""Why a task is where it is, as a text for users."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pilot.states import PilotState, TaskState
 
 
 class Explainer:
-    """Puts reasons into words. It decides nothing and changes nothing."""
+    """Makes texts of reasons. It decides nothing and changes nothing."""
 
     def __init__(self, queue: TaskQueue, pilots: Pilots, policy: Policy) -> None:
         self._queue = queue
@@ -30,7 +30,7 @@ class Explainer:
         if record.state is not TaskState.QUEUED:
             return record.reason
         if self._pilots.hold_until is not None:
-            return "waits until the agents of before have reported what they have"
+            return "waits until the agents of the previous manager have reported their tasks"
         if record in self._queue.without_room:
             return f"waits until there is room for its result: {record.attempts[-1].reason}"
         if record.terms in self._queue.unservable_since:
@@ -45,24 +45,23 @@ class Explainer:
         key = self._policy.order(record, now)
         ahead = sum(self._policy.order(other, now) < key for lane in self._queue.lanes.values() for other in lane)
         if fits:
-            why = f"waits in the queue, {ahead} tasks before it: {', '.join(fits)} fit{'s' * (len(fits) == 1)}"
-            why += " and has" if len(fits) == 1 else " and have"
-            why += " as much work as is sent ahead"
+            why = f"waits in the queue behind {ahead} task{'s' * (ahead != 1)}: {', '.join(fits)} can run it, but "
+            why += "has no room now" if len(fits) == 1 else "have no room now"
         else:
-            why = "waits: no active pilot fits yet"
+            why = "waits: no active pilot can run it now"
         return why + (f"; {'; '.join(others)}" if others else "")
 
     def _explain_unservable(self, record: TaskRecord, capacities: list[Capacity], now: float) -> str:
-        reason = unservable(record.terms, capacities) or "a pilot that can has just been asked for"
+        reason = unservable(record.terms, capacities) or "a suitable pilot has just been requested"
         wait = self._queue.wait_for_pilot
         if wait is None:
-            return f"waits for another pilot: {reason}; submit one that can serve it (submit_pilot)"
+            return f"waits for another pilot: {reason}; submit one that can run it (submit_pilot)"
         left = max(0.0, self._queue.unservable_since[record.terms] + wait - now)
         return f"waits for another pilot: {reason}; it fails in {left:.0f} s unless one is submitted (submit_pilot)"
 
 
 def _obstacle(record: TaskRecord, pilot: PilotRecord, now: float) -> str | None:
-    """Why a pilot cannot take this task now, work that it has aside."""
+    """Why a pilot cannot take this task now, apart from the work that it has."""
     if (reason := misfit(record.terms, pilot.capacity(now))) is not None:
         return reason
     if pilot.state is not PilotState.ACTIVE:
@@ -76,7 +75,7 @@ def _obstacle(record: TaskRecord, pilot: PilotRecord, now: float) -> str | None:
 
 
 def _closed_devices(terms: Terms, pilot: PilotRecord, now: float) -> str | None:
-    """Why none of the pilot's devices that fit takes such a task now; None when one does, or none is needed."""
+    """Why none of the pilot's suitable devices takes such a task now; None when one does, or none is needed."""
     names = [way.resources.qpu for way in concrete(terms, pilot.capacity(now))]
     if not all(names):
         return None

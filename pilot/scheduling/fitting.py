@@ -1,4 +1,4 @@
-"""Whether a pilot fits a task at all, and why not: `misfit` for one pilot, `unservable` for all of them."""
+"""Whether a pilot can ever run a task, and why not: `misfit` for one pilot, `unservable` for all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def described(
     description: PilotDescription, memory: int, names: tuple[str, ...], name: str, devices: Sequence[str] = ()
 ) -> Capacity:
     """What a pilot with this description will have; ``memory``: bytes of each node; ``devices``: those of its QPUs that
-    one task at a time has."""
+    one task at a time uses."""
     node = Node("", "", description.cores, [""] * description.gpus_per_node, memory)
     nodes = [node] * description.number_of_nodes
     return Capacity(
@@ -30,16 +30,16 @@ def described(
 
 
 def is_meant(terms: Terms, names: Sequence[str], labels: Sequence[str]) -> bool:
-    """True when the task does not ask for other pilots than one of these names and labels."""
+    """True when a pilot with these names and labels is among those that the task asks for."""
     return (not terms.pilots or any(name in terms.pilots for name in names)) and set(terms.labels) <= set(labels)
 
 
 def misfit(terms: Terms, pilot: Capacity) -> str | None:
-    """Why this pilot can never serve such a task; None when it can."""
+    """Why this pilot can never run such a task; None when it can."""
     if pilot.over is not None:
         return f"{pilot.name} is {pilot.over}"
     if terms.pilots and not any(name in terms.pilots for name in pilot.names):
-        return f"{pilot.name} is not among the pilots asked for ({', '.join(terms.pilots)})"
+        return f"{pilot.name} is not among the requested pilots ({', '.join(terms.pilots)})"
     if terms.labels:
         missing = [label for label in terms.labels if label not in pilot.labels]
         if missing:
@@ -56,12 +56,12 @@ def misfit(terms: Terms, pilot: Capacity) -> str | None:
         return " and ".join(reasons)
     if terms.duration is not None and pilot.seconds is not None and pilot.seconds < terms.duration:
         left = max(0.0, math.floor(10 * pilot.seconds) / 10)  # rounded up it could be as much as is needed
-        return f"{pilot.name} has {left:.10g} s of walltime left, {terms.duration:.10g} s are needed"
+        return f"{pilot.name} has {left:.10g} s of walltime left, but {terms.duration:.10g} s are needed"
     return None
 
 
 def _unfit(resources: Resources, terms: Terms, pilot: Capacity) -> str | None:
-    """Why this pilot cannot serve such a task with these resources."""
+    """Why this pilot cannot run such a task with these resources."""
     if not resources.qpu:
         return shortage(resources, pilot)
     names = list(pilot.qpus) if resources.qpu == ANY_QPU else [resources.qpu]
@@ -82,16 +82,18 @@ def _unfit_device(name: str, terms: Terms, pilot: Capacity) -> str | None:
     if info.problem and not info.qubits:
         return f"{name} of {pilot.name} cannot be used: {info.problem}"
     if facts.qubits > info.qubits:
-        return f"{name} of {pilot.name} has {info.qubits} qubits, {facts.qubits} are needed"
+        return f"{name} of {pilot.name} has {info.qubits} qubits, but {facts.qubits} are needed"
     if info.max_shots is not None and facts.shots > info.max_shots:
-        return f"{name} of {pilot.name} takes at most {info.max_shots} shots, {facts.shots} are asked for"
+        return f"{name} of {pilot.name} takes at most {info.max_shots} shots, but {facts.shots} are needed"
     compiled = dict(facts.fidelities)
     if terms.min_fidelity and (name in compiled or info.calibration is None):
         fidelity = compiled[name] if name in compiled else expected_fidelity(facts, info)
         if fidelity is None:
-            return f"{name} of {pilot.name} says nothing of its errors, a fidelity of {terms.min_fidelity:g} is wanted"
+            return f"{name} of {pilot.name} reports no errors, but a fidelity of {terms.min_fidelity:g} is needed"
         if fidelity < terms.min_fidelity:
-            return f"{name} of {pilot.name} gives a fidelity of about {fidelity:.3f}, {terms.min_fidelity:g} is wanted"
+            return (
+                f"{name} of {pilot.name} has a fidelity of about {fidelity:.3f}, but {terms.min_fidelity:g} is needed"
+            )
     return None
 
 
@@ -111,7 +113,7 @@ def expected_fidelity(facts: CircuitFacts, info: QPUInfo) -> float | None:
 
 
 def concrete(terms: Terms, pilot: Capacity) -> list[Option]:
-    """What such a task can run with on a pilot that fits: "*" stands for each device that can run it."""
+    """What such a task can run with on a suitable pilot: "*" stands for each device that can run it."""
     if not terms.others and not terms.resources.qpu:
         return [Option(terms.resources)]
     found = []
@@ -128,11 +130,11 @@ def concrete(terms: Terms, pilot: Capacity) -> list[Option]:
 
 
 def unservable(terms: Terms, pilots: Iterable[Capacity]) -> str | None:
-    """Why none of these pilots can ever serve such a task; None when one can."""
+    """Why none of these pilots can ever run such a task; None when one can."""
     reasons = []
     for pilot in pilots:
         reason = misfit(terms, pilot)
         if reason is None:
             return None
         reasons.append(reason)
-    return "; ".join(reasons) or "there is no pilot: call submit_pilot first"
+    return "; ".join(reasons) or "no pilot was submitted: call submit_pilot first"

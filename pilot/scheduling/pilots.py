@@ -1,4 +1,4 @@
-"""The pilots: how they come and end, what they have, and what they were sent."""
+"""The pilots: how they start and end, what they have, and what they were sent."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from pilot.scheduling.records import (
 )
 from pilot.states import PilotState, advance, is_final
 
-#: Seconds that an attached manager waits for agents of before.
+#: Seconds that an attached manager waits for the agents of the previous one.
 REJOIN_SECONDS = 30.0
-#: Resource managers announce a job's end by so many seconds too early.
+#: Resource managers may announce the end of a job so many seconds too early.
 EARLY_SECONDS = 60.0
-#: A pilot whose job the site took away is started again so often at no cost.
+#: A pilot whose job the site took away is started again so often without using its restarts.
 TIMES_TAKEN = 20
 #: Reasons of pilots that end as their walltime does, and of the attempts that end with them.
 WALLTIME_OVER = "its walltime is over"
@@ -38,22 +38,22 @@ _UP = (PilotState.ACTIVE, PilotState.DRAINING)
 
 
 class Pilots:
-    """All pilots, those that were asked for and do not exist yet included."""
+    """All pilots, with those that were requested and do not exist yet."""
 
     def __init__(self, queue: TaskQueue) -> None:
         self._queue = queue
         self.by_id: dict[str, PilotRecord] = {}
-        #: Pilots that were asked for and are not among the pilots yet, and what they will have.
+        #: Pilots that were requested and are not among the pilots yet, and what they will have.
         self.coming: list[tuple[events.AskPilot, Capacity]] = []
-        #: After an attach: until then nothing is placed, for agents of before may have the tasks.
+        #: After an attach: until then nothing is placed, since agents of the previous manager may have the tasks.
         self.hold_until: float | None = None
-        #: After an attach: until then tasks that no pilot can serve do not fail, for a pilot may be asked for.
+        #: After an attach: until then tasks that no pilot can run do not fail, since a pilot may be requested.
         self._wait_until = float("-inf")
 
     # ---- what there is --------------------------------------------------------------------------------------
 
     def to_place_on(self, now: float) -> list[PilotRecord]:
-        """The active pilots; none while agents of before are waited for."""
+        """The active pilots; none while agents of the previous manager are waited for."""
         if self.hold_until is not None:
             if now < self.hold_until:
                 return []
@@ -61,11 +61,11 @@ class Pilots:
         return [pilot for pilot in self.by_id.values() if pilot.state is PilotState.ACTIVE]
 
     def may_come(self, now: float) -> bool:
-        """True for a while after an attach: a pilot that is not known yet may serve tasks."""
+        """True for a while after an attach: a pilot that is not known yet may run tasks."""
         return self.hold_until is not None or now < self._wait_until
 
     def capacities(self, now: float) -> list[Capacity]:
-        """What there is, and what may come: nodes that have not joined yet, successors, pilots that were asked for."""
+        """What the pilots have and may have: nodes that have not joined yet, successors, pilots that were requested."""
         pilots = self.by_id.values()
         capacities = [pilot.capacity_to_come(now) for pilot in pilots]
         capacities += [pilot.capacity_renewed() for pilot in pilots if pilot.can_be_renewed()]
@@ -84,8 +84,8 @@ class Pilots:
         parent: str | None = None,
         scaler: str | None = None,
     ) -> None:
-        """Ask for the successor of ``parent``, or a pilot that an autoscaler wants. It is named after its ``family``,
-        with the next number that is free; None: it has no name."""
+        """Request the successor of ``parent``, or a pilot for an autoscaler. It is named after its ``family``,
+        with the next free number; None: it has no name."""
         if family is not None:
             taken = {name for pilot in self.by_id.values() for name in (pilot.id, pilot.name)}
             taken |= {command.description.name or "" for command, _ in self.coming}
@@ -96,11 +96,11 @@ class Pilots:
         commands.append(command)
 
     def ask_failed(self, command: events.AskPilot) -> None:
-        """A pilot that was asked for will not come."""
+        """A pilot that was requested cannot be made."""
         self._drop(lambda one: one == command)
 
     def asked(self, event: events.PilotAsked, over: str | None, now: float, commands: list[Command]) -> None:
-        """A pilot is wanted. ``over``: why it is not wanted any more."""
+        """A pilot was requested. ``over``: why it is not needed any more."""
         pilot = PilotRecord(event.id, event.description, event.memory, event.ancestors, now, event.devices)
         self.by_id[event.id] = pilot
         pilot.scaler, pilot.succeeded, pilot.drains_then = event.scaler, event.succeeded, event.draining
@@ -122,13 +122,13 @@ class Pilots:
             self._change(pilot, PilotState.QUEUED, "submitted", commands)
 
     def _drop(self, is_meant: Callable[[events.AskPilot], bool]) -> None:
-        """The first pilot of those that were asked for is so no longer."""
+        """Remove the first requested pilot that this is true for."""
         at = next((at for at, (command, _) in enumerate(self.coming) if is_meant(command)), None)
         if at is not None:
             del self.coming[at]
 
     def attached(self, now: float) -> None:
-        """All pilots and tasks of before are known."""
+        """All pilots and tasks of the previous manager are known."""
         self._wait_until = now + REJOIN_SECONDS
 
     def joined(self, event: events.AgentJoined, now: float, commands: list[Command]) -> None:
@@ -163,7 +163,7 @@ class Pilots:
         self._rejoined(pilot)
 
     def _rejoined(self, pilot: PilotRecord) -> None:
-        """After an attach: this pilot has reported, or will not."""
+        """After an attach: this pilot has reported, or will not report."""
         pilot.rejoins = False
         if not any(one.rejoins for one in self.by_id.values()):
             self.hold_until = None
@@ -171,7 +171,7 @@ class Pilots:
     # ---- pilots end -----------------------------------------------------------------------------------------
 
     def tick(self, now: float, commands: list[Command]) -> None:
-        """Ends that time alone brings."""
+        """Ends that depend on time alone."""
         for pilot in self.by_id.values():
             if pilot.ends_at is not None and pilot.state in _UP:
                 self._watch_walltime(pilot, now, commands)
@@ -189,7 +189,7 @@ class Pilots:
         if is_final(pilot.state):
             return
         if event.drain and pilot.state in _UP:
-            pilot.expiring = False  # it is the user's wish now
+            pilot.expiring = False  # now it is the user who ends it
             self.drain(pilot, "asked to drain", commands)
             return
         pilot.stopping = True
@@ -220,7 +220,7 @@ class Pilots:
             self.drain(pilot, event.reason, commands)
 
     def _watch_walltime(self, pilot: PilotRecord, now: float, commands: list[Command]) -> None:
-        """In time before its walltime is over it drains; then it ends, with what it still runs."""
+        """It drains before its walltime is over; at the end of its walltime it ends, with the tasks that it runs."""
         assert pilot.ends_at is not None
         if now >= pilot.renew_at():
             self._renew(pilot, commands)
@@ -250,7 +250,7 @@ class Pilots:
         drained = pilot.state is PilotState.DRAINING or pilot.drains_then
         if self._is_taken(pilot, how, drained, now) and pilot.taken < TIMES_TAKEN:
             pilot.taken += 1
-            self._start_again(pilot, "asked for again, the site took it", event, Change.TAKEN, now, commands)
+            self._start_again(pilot, "submitted again after the site took its job", event, Change.TAKEN, now, commands)
         elif drained:
             over = how is JobState.EXPIRED
             self._change(pilot, PilotState.DONE, WALLTIME_OVER if over else "drained", commands)
@@ -294,7 +294,7 @@ class Pilots:
         commands.append(events.StartPilot(pilot.id))
 
     def _abandon(self, pilot: PilotRecord, reason: str, loss: Loss, commands: list[Command]) -> None:
-        """The tasks that a pilot had go elsewhere."""
+        """The tasks of a pilot go elsewhere."""
         for batch in reversed(list(pilot.sent)):  # each goes to the front of its lane
             if (sent := pilot.take(batch)) is not None:
                 self._queue.lose(list(sent.entries.values()), pilot.name, batch, reason, loss, commands)
@@ -366,7 +366,7 @@ class Pilots:
 
 
 def _measure(pilot: PilotRecord, sent: SentBatch | None, counted: list[tuple[TaskRecord, Outcome]]) -> None:
-    """What these outcomes say of their functions and of the pilot, function by function."""
+    """Update the measured times of the functions and of the pilot with these outcomes."""
     function, weight, seconds = None, 0.0, 0.0
     for record, outcome in counted:
         if record.function is not function:

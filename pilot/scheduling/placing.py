@@ -1,6 +1,6 @@
-"""Which tasks go out now, where, and how many at a time.
+"""Which tasks are sent now, where, and how many at a time.
 
-Lanes are looked at by priority, then by their first task. A batch is cut off the front of one when a pilot that fits
+Lanes are taken by priority, then by their first task. A batch is cut off the front of one when a pilot that fits
 has credit for it. How many tasks make a batch follows from what they are expected to take.
 """
 
@@ -47,9 +47,9 @@ DEVICE_GIVE_BACK_SECONDS = 60.0
 
 
 class Placer:
-    """Cuts batches off the lanes for pilots. It alone says where a task goes; the policy is asked.
+    """Takes batches from the lanes for pilots. It alone decides where a task goes; it asks the policy.
 
-    A policy that raises, or whose answer makes no sense, fails the tasks that it was asked about, and nothing else.
+    A policy that raises, or returns something invalid, fails the tasks that it was asked about, and nothing else.
     """
 
     def __init__(self, policy: Policy, queue: TaskQueue) -> None:
@@ -68,9 +68,9 @@ class Placer:
     def place(self, pilots: Sequence[PilotRecord], now: float, commands: list[Command]) -> None:
         """Send batches as long as a lane has tasks and a pilot that fits has credit; lanes that run empty are removed.
 
-        A lane that waits for cores keeps those behind it from taking them: short tasks, which are sent ahead, would
-        leave no slot to a long one, and tasks of one core none to one of two. One that waits for GPUs does so to those
-        that need GPUs. One that waits for a device keeps nobody from anything.
+        While a lane waits for cores, later lanes do not take them: short tasks, which are sent ahead, would leave no
+        slot to a long one, and tasks of one core none to one of two. While a lane waits for GPUs, this applies to lanes
+        that need GPUs. A lane that waits for a device stops no other.
         """
         lanes = self._queue.lanes
         if self._has_order:
@@ -254,7 +254,7 @@ class Placer:
     def _choose(
         self, record: TaskRecord, terms: Terms, fitting: list[PilotRecord], now: float
     ) -> tuple[PilotRecord, Option, str] | None:
-        """Where the next task of a lane goes now, and with what; None: it waits."""
+        """Where the next task of a lane goes now, and with which resources; None: it waits."""
         seconds, needs = record.seconds, terms.resources
         if not terms.others and not needs.qpu:
             only = Option(needs)

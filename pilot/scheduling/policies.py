@@ -1,6 +1,6 @@
-"""Every policy of the library: which pilot gets a batch, and when to ask for pilots and give them back.
+"""The policies of the library: which pilot gets a batch, and when to request pilots and give them back.
 
-Pure: the time comes with each question, and no policy keeps what it is asked about.
+The time comes with each call, and no policy keeps tasks or pilots that it is asked about.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import invalid
 from pilot.interfaces import Policy
 
-#: So many pilots in a row that fail before they are active mean that none will be.
+#: After so many failures in a row of pilots that were not active yet, no more are requested.
 FAILED_STARTS = 3
-#: After a pilot was given back, so many times the backlog is a reason not to wait.
+#: After a pilot was given back, so many times the backlog is a reason to request one without waiting.
 URGENT = 2.0
 
 
@@ -34,9 +34,9 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
         DescriptionError: a value is not valid; the message says which.
     """
 
-    #: What each of its pilots is.
+    #: The description of each of its pilots.
     description: PilotDescription
-    #: Pilots at least, also when there is nothing to do; and at most.
+    #: The least number of pilots, also when there is nothing to do, and the largest.
     minimum: int = 0
     maximum: int = 4
     #: Seconds after which an idle pilot is given back.
@@ -67,7 +67,7 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Demand(NamedTuple):
-    """The queued tasks that a pilot of the template could run, and what there is for them."""
+    """The queued tasks that its pilots could run, and the cores that there are for them."""
 
     tasks: int = 0
     #: Cores that those would take, all at once, of which it is known how long they take; and their core-seconds.
@@ -81,7 +81,7 @@ class Demand(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A pilot that the autoscaler asked for, and that is not to end."""
+    """A pilot that the autoscaler requested, and that is not about to end."""
 
     id: str
     active: bool
@@ -92,14 +92,14 @@ class Member(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """How many pilots to ask for, and which to give back."""
+    """How many pilots to request, and which to give back."""
 
     ask: int
     drain: tuple[str, ...]
 
 
 class Autoscaler:
-    """Decides for one template. Ask it about once a second."""
+    """Decides for one description. Called about once a second."""
 
     def __init__(self, scaling: Scaling) -> None:
         self.scaling = scaling
@@ -111,7 +111,7 @@ class Autoscaler:
 
     @property
     def paused(self) -> bool:
-        """True when its pilots do not start: it asks for no more."""
+        """True when its pilots do not start: it requests no more."""
         return self._failed_starts >= FAILED_STARTS
 
     def started(self) -> None:
@@ -129,7 +129,7 @@ class Autoscaler:
             now: seconds by a clock that never steps.
             demand: what is queued.
             members: its pilots.
-            asked: pilots that it decided to ask for and that are not among the members yet.
+            asked: number of pilots that were requested and are not among the members yet.
         """
         alive = len(members) + asked
         idle = self._idle_for(now, members)
@@ -161,7 +161,7 @@ class Autoscaler:
         return max(missing, min(wanted, self.scaling.maximum - alive))
 
     def _wanted(self, demand: Demand) -> int:
-        """How many more pilots the backlog is worth, the maximum not counted."""
+        """How many more pilots the backlog is worth, without regard to the maximum."""
         if not demand.tasks:
             return 0
         unknown = max(0.0, demand.unknown - demand.on_the_way)

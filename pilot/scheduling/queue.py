@@ -1,4 +1,4 @@
-"""The tasks that are not over: those that wait for others, the queued ones, and how all of them end."""
+"""The unfinished tasks: those that wait for others, the queued ones, and how all of them end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pilot.scheduling.fitting import unservable
 from pilot.scheduling.records import Change, TaskRecord
 from pilot.states import TaskState
 
-#: A task whose worker died this often while it ran alone is held to be the cause.
+#: A task whose worker died this often while it ran alone is taken to be the cause.
 DEATHS_ALONE = 2
 #: A task whose attempts were lost this often fails.
 LOSSES = 10
@@ -49,7 +49,7 @@ class TaskQueue:
         """Make it.
 
         Args:
-            wait_for_pilot: seconds that queued tasks wait for another pilot when none can serve them any more, before
+            wait_for_pilot: seconds that queued tasks wait for another pilot when none can run them any more, before
                 they fail; None: for ever.
         """
         self.wait_for_pilot = wait_for_pilot
@@ -58,7 +58,7 @@ class TaskQueue:
         self.lanes: dict[Terms, deque[TaskRecord]] = {}
         #: When the last task for QPUs came, by lane.
         self.last_arrivals: dict[Terms, float] = {}
-        #: Since when no pilot can serve the tasks of these lanes.
+        #: Since when no pilot can run the tasks of these lanes.
         self.unservable_since: dict[Terms, float] = {}
         #: Tasks whose results there was no room for, and how many bytes these have. Not in the lanes.
         self.without_room: dict[TaskRecord, int] = {}
@@ -106,7 +106,7 @@ class TaskQueue:
             record.worker = event.worker
 
     def cancel(self, event: events.CancelAsked, now: float, commands: list[Command]) -> None:
-        """End tasks: at once those that no pilot has."""
+        """Cancel tasks: those that no pilot has at once."""
         over: list[TaskRecord] = []
         sends: dict[str, list[int]] = {}
         for id in event.tasks:
@@ -136,7 +136,7 @@ class TaskQueue:
         self._cancel_all(unfinished, commands)
 
     def remove(self, tasks: Iterable[int]) -> None:
-        """Take those of these tasks that are queued out of their lanes."""
+        """Remove these tasks from their lanes, if they are queued."""
         gone = {id for id in tasks if (record := self.tasks.get(id)) and record.state is TaskState.QUEUED}
         for id in gone:
             self.without_room.pop(self.tasks[id], None)
@@ -151,7 +151,7 @@ class TaskQueue:
 
     def reclaim(self, tasks: Iterable[int], pilot: str, batch: int) -> dict[int, TaskRecord]:
         """After an attach: a pilot's agent has these tasks; those of them that are unfinished, by id."""
-        known = [id for id in tasks if id in self.tasks and not self._is_stranger(id, batch)]
+        known = [id for id in tasks if id in self.tasks and not self._is_other_task(id, batch)]
         self.remove(known)
         records = {id: self.tasks[id] for id in known}
         for record in records.values():
@@ -163,8 +163,8 @@ class TaskQueue:
     def take_outcomes(
         self, event: events.OutcomesArrived, pilot: str, is_sent: bool, commands: list[Command]
     ) -> list[tuple[TaskRecord, Outcome]]:
-        """End tasks, or queue them again; the outcomes without those that say nothing new. ``pilot``: its name;
-        ``is_sent``: False when an agent of before this manager was attached had the batch."""
+        """End tasks, or queue them again; returns the outcomes without those that were known. ``pilot``: its name;
+        ``is_sent``: False when the batch was sent by a previous manager."""
         counted: list[tuple[TaskRecord, Outcome]] = []
         for outcome in event.outcomes:
             record = self.tasks.get(outcome.task)  # None: finished already, a result that was sent twice
@@ -191,25 +191,25 @@ class TaskQueue:
         return counted
 
     def _is_old(self, record: TaskRecord, batch: int, status: int) -> bool:
-        """True when an outcome says nothing of the task as it is now."""
+        """True when an outcome is of an earlier attempt."""
         if record.batch == batch:
             return False
-        if self._is_stranger(record.id, batch):
+        if self._is_other_task(record.id, batch):
             return True
         if status == OK:  # a result is right, though the attempt counts as lost
             return False
         return record.batch != 0 or any(attempt.batch == batch for attempt in record.attempts)
 
-    def _is_stranger(self, task: int, batch: int) -> bool:
-        """True when a manager of before gave this id to another task, which never came into the journal."""
+    def _is_other_task(self, task: int, batch: int) -> bool:
+        """True when a previous manager gave this id to another task, which never came into the journal."""
         following = (batch >> GENERATION_BITS) + 1
         return following < len(self.firsts) and task >= self.firsts[following]
 
     def _waits_for_room(
         self, record: TaskRecord, outcome: Outcome, pilot: str, batch: int, commands: list[Command]
     ) -> bool:
-        """Its result could not be written, which is not the task's fault: it runs again when there is room. False when
-        this goes on and on, or it is to be cancelled."""
+        """Its result could not be written, which is not the task's error: it runs again when there is room. False when
+        this happened too often, or it is to be cancelled."""
         record.losses += 1
         if record.cancelling or record.losses >= LOSSES:
             return False
@@ -237,8 +237,8 @@ class TaskQueue:
     ) -> None:
         """Attempts ended without outcome: the tasks go back to the front of their lanes, or end here.
 
-        The death of a worker is blamed on all that it had: these tasks run alone next, each in a worker that has
-        nothing else, which shows the one that kills workers.
+        Each task of a dead worker may be the cause: these tasks run alone next, each in a worker without other work,
+        which shows which task kills workers.
 
         Args:
             lost: the tasks of one batch, in the order in which they were queued.
@@ -281,7 +281,7 @@ class TaskQueue:
         self._fail_dependents(failed, commands)
 
     def fail_unservable(self, capacities: Sequence[Capacity], now: float, commands: list[Command]) -> None:
-        """Tasks that none of these can serve wait for another pilot, and fail when none comes in time."""
+        """Tasks that none of these pilots can run wait for another one, and fail when none comes in time."""
         before, self.unservable_since = self.unservable_since, {}
         wait, waiting, why = self.wait_for_pilot, 0, ""
         for terms in list(self.lanes):

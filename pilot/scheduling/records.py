@@ -25,22 +25,22 @@ NEWEST = 0.3
 BATCH_SECONDS = 0.05
 #: A worker gives back what it has not begun after this many times the expected time, and at least so many seconds.
 GIVE_BACK_FACTOR, GIVE_BACK_SECONDS = 4.0, 0.2
-#: A task without a walltime starts when this many times the mean of its function is left of the pilot's walltime, or
-#: when the pilot has so much of it left that no other one would have more.
+#: A task without an expected duration starts when this many times the mean of its function is left of the pilot's
+#: walltime, or when the pilot has almost all of its walltime left.
 TAKES_LONGER = 1.5
 FRESH = 0.9
-#: A successor is asked for so many times the queue wait of the pilot, and at least so many seconds, before it drains.
+#: A successor is requested so many times the queue wait of the pilot, and at least so many seconds, before it drains.
 QUEUES_LONGER, RENEWAL_SECONDS = 1.5, 30.0
 
 
 class Change(IntEnum):
-    """What a pilot's new state, or an attempt that did not count, means for later ones; an attach counts them."""
+    """Why a pilot is in a new state, or why an attempt did not count; an attached manager counts them."""
 
     OTHER = 0
     RESTART = 1
     """The pilot's job ended, and it is queued again: one of its restarts."""
     TAKEN = 2
-    """The site took the pilot's job, and it is queued again at no cost."""
+    """The site took the pilot's job, and it is queued again without using a restart."""
     RETRY = 3
     """The task raised, and runs again: one of its retries."""
 
@@ -64,10 +64,10 @@ class FunctionRecord:
 
 
 class TaskRecord(msgspec.Struct, gc=False, eq=False):
-    """A task. It lives on behind the user's handle, without its payload.
+    """A task. The user's handle keeps it after its end, without its payload.
 
-    It is no part of any cycle, and the garbage collector need not look at it: with 200,000 tasks that takes a third of
-    the time.
+    It is part of no reference cycle, so the garbage collector need not visit it: with 200,000 tasks visits would take a
+    third of the time.
     """
 
     id: int
@@ -208,15 +208,15 @@ class PilotRecord:
         self.id = id
         self.description = description
         self.name = description.name or id
-        #: All that tasks may call it: its id, its name, and those of the pilots that it takes over from.
+        #: The names by which tasks may ask for it: its id, its name, and those of the pilots that it takes over from.
         self.names = (id, self.name, *ancestors)
         self.ancestors = ancestors
-        #: What its successors are called, each with a number of its own.
+        #: The name of its successors, to which each adds a number.
         self.family = ancestors[1] if len(ancestors) > 1 else self.name
         self.state = PilotState.NEW
         #: Why it is in its state.
         self.reason = ""
-        #: What the resource manager says of its job, such as why it is pending.
+        #: The resource manager's text about its job, such as why it is pending.
         self.pending = ""
         #: What it has when all its nodes have joined, as described.
         self.described = described(description, memory, self.names, self.name, devices)
@@ -233,14 +233,14 @@ class PilotRecord:
         self.expected = 0.0
         self.slowness = 1.0
         self.finished = 0
-        #: It takes nothing new any more: the user, an autoscaler or its walltime ends it.
+        #: It takes no more tasks: the user, an autoscaler or its walltime ends it.
         self.stopping = False
         #: The resource manager has announced its end.
         self.expiring = False
         #: Its agent may still run, from before this manager was attached; what is to be done then.
         self.rejoins = False
         self.drains_then = False
-        #: When it must have reported, when nothing but its agent can tell whether its job exists.
+        #: When it must have reported, if only its agent can show that its job exists.
         self.report_by: float | None = None
         #: When its job was submitted, and how long it took until it was active for the first time.
         self.queued_at = now
@@ -248,15 +248,15 @@ class PilotRecord:
         #: When its walltime is over, and how many seconds before that it drains.
         self.ends_at: float | None = None
         self.drain_seconds = description.drain_seconds
-        #: A pilot that takes over from it was asked for.
+        #: A pilot that takes over from it was requested.
         self.succeeded = False
-        #: The autoscaler that asked for it.
+        #: The autoscaler that requested it.
         self.scaler: str | None = None
 
     # ---- what it has ----------------------------------------------------------------------------------------
 
     def set_nodes(self, nodes: list[Node]) -> None:
-        """What it has, as its agent says."""
+        """The nodes that its agent reports."""
         self._most_nodes = max(self._most_nodes, len(nodes))
         self._seen(nodes)
 
@@ -267,7 +267,7 @@ class PilotRecord:
         self._capacity = self._now(self._length)
 
     def set_devices(self, infos: list[QPUInfo]) -> None:
-        """What its devices say of themselves."""
+        """The properties that its devices report."""
         for info in infos:
             if info.name in self.devices:
                 self.devices[info.name].info = info
@@ -282,7 +282,7 @@ class PilotRecord:
         )
 
     def set_end(self, now: float, seconds_left: float | None) -> None:
-        """When its walltime is over: as its agent says, else so long after it was ready first as described."""
+        """When its walltime is over: as its agent reports, else the described walltime after it was ready first."""
         if seconds_left is None:
             if self.ends_at is not None or self._length is None:
                 return
@@ -294,14 +294,14 @@ class PilotRecord:
         self.ends_at = now + seconds_left
 
     def start_again(self, now: float) -> None:
-        """Its job is another one from now on."""
+        """Its job was submitted again."""
         self.queued_at, self.ends_at, self.pending = now, None, ""
         self.stopping = self.expiring = False
         self._most_nodes = 0
 
     @property
     def over(self) -> str | None:
-        """Its state, and why, when that means that it takes nothing any more."""
+        """Its state and the reason, when it takes no more tasks."""
         if is_final(self.state) and self.reason not in ("", self.state.value):
             return f"{self.state.value} ({self.reason})"
         return self.state.value if self.stopping or is_final(self.state) else None
@@ -326,7 +326,7 @@ class PilotRecord:
         return self.described._replace(name=f"a successor of {self.name}")
 
     def can_be_renewed(self) -> bool:
-        """True when a successor is still to be asked for."""
+        """True when a successor may still be requested."""
         if not self.description.renewals or self.succeeded or is_final(self.state):
             return False
         return not self.stopping or self.expiring
@@ -334,15 +334,15 @@ class PilotRecord:
     # ---- its time -------------------------------------------------------------------------------------------
 
     def renew_at(self) -> float:
-        """When a successor has to be asked for, to be there when this pilot drains. Only with an end."""
+        """When a successor has to be requested, to be active when this pilot drains. Only for pilots with an end."""
         assert self.ends_at is not None and self._length is not None
         lead = max(QUEUES_LONGER * (self.queue_seconds or 0.0), min(RENEWAL_SECONDS, self._length / 2))
         return self.ends_at - self.drain_seconds - lead
 
     def seconds_needed(self, terms: Terms, seconds: float | None) -> float:
-        """How much of its time a task should find left: its walltime, else more than the mean of its function.
+        """How much walltime must be left for a task: its expected duration, else more than the mean of its function.
 
-        A function that takes nearly all the time that such a pilot has may still start on a fresh one.
+        A function that takes nearly all of the walltime may still start on a new pilot.
         """
         if terms.duration is not None:
             return terms.duration
@@ -403,7 +403,7 @@ class PilotRecord:
             self.expected += sent.expected
 
     def take(self, batch: int) -> SentBatch | None:
-        """It is done with a batch, or that is taken from it; None: it has no such batch."""
+        """It has finished a batch, or the batch is taken from it; None: it has no such batch."""
         sent = self.sent.pop(batch, None)
         if sent is not None:
             self.used_cores -= sent.cores

@@ -1,4 +1,4 @@
-"""The autoscalers: what each sees of tasks and pilots, and what becomes of its decisions."""
+"""The autoscalers: what each sees of tasks and pilots, and how its decisions are carried out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pilot.scheduling.queue import TaskQueue
 from pilot.scheduling.records import PilotRecord
 from pilot.states import PilotState
 
-#: Seconds between two looks at what an autoscaler should do, and how many tasks of each lane it looks at.
+#: Seconds between two decisions of an autoscaler, and how many tasks of each lane it samples.
 SCALING_SECONDS = 1.0
 SCALING_SAMPLE = 32
 
@@ -40,7 +40,7 @@ class Scalers:
         self._next_look = float("-inf")
 
     def capacities(self) -> list[Capacity]:
-        """What pilots have that they may ask for."""
+        """What the pilots have that they may request."""
         return [scaler.template for scaler in self._by_id.values() if not scaler.decider.paused]
 
     def is_over(self, scaler: str | None) -> bool:
@@ -48,7 +48,7 @@ class Scalers:
         return scaler is not None and scaler not in self._by_id
 
     def asked(self, event: events.ScalingAsked, now: float, commands: list[Command]) -> None:
-        """An autoscaler is wanted."""
+        """An autoscaler was requested."""
         self._by_id[event.scaler] = _Scaler(event)
         self._next_look = now
         self.tick(now, commands)
@@ -80,7 +80,7 @@ class Scalers:
             commands.append(events.PauseScaling(scaler, reason))
 
     def tick(self, now: float, commands: list[Command]) -> None:
-        """Ask for pilots and give them back."""
+        """Request pilots and give them back."""
         if not self._by_id or now < self._next_look:
             return
         self._next_look = now + SCALING_SECONDS
@@ -96,7 +96,7 @@ class Scalers:
             for _ in range(decision.ask):
                 self._pilots.ask(wanted, wanted.name, scaler.names, scaler.template, commands, scaler=scaler.id)
             for id in decision.drain:
-                reason = "it was idle, and the autoscaler gives it back"
+                reason = "it was idle: the autoscaler gives it back"
                 self._pilots.drain(self._pilots.by_id[id], reason, commands)
 
     def _demand(self, scaler: _Scaler, asked: int, now: float) -> Demand:

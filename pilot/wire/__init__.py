@@ -1,1 +1,1 @@
-"""Runs in every process: what manager, agent and workers send each other, and how."""
+"""Runs in every process: the messages of manager, agent and workers, and how they travel."""

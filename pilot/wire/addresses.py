@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an address has to answer.
 PROBE_SECONDS = 2.0
-#: How the names of interfaces begin that lead nowhere but to containers and virtual machines of this host.
+#: Prefixes of interfaces that reach only containers and virtual machines of this host.
 _INWARD = ("docker", "br-", "veth", "virbr", "cni", "flannel", "podman")
-#: Seconds that the other probes have to finish their handshakes: one that breaks off looks like a stranger.
+#: Seconds that the other probes have to finish their handshakes: an interrupted one looks like a foreign connection.
 FINISH_SECONDS = 0.1
 _DEAD = (
     zmq.EVENT_CLOSED
@@ -35,8 +35,8 @@ _DEAD = (
 
 
 def hosts() -> tuple[str, ...]:
-    """This host's own addresses by which others may reach it, best first: IPv4 before IPv6, what the host's name means
-    before the rest, bridges to containers last. Not those of one link, nor loopback's."""
+    """This host's addresses by which others may reach it, best first: IPv4 before IPv6, addresses of the host's name
+    before others, bridges to containers last. Without link-local and loopback addresses."""
     named = set()
     with suppress(OSError):
         named = {str(info[4][0]) for info in socket.getaddrinfo(platform.node(), None)}
@@ -51,7 +51,7 @@ def hosts() -> tuple[str, ...]:
 
 
 def candidates(port: int) -> tuple[str, ...]:
-    """Where somebody who listens on all interfaces may be reached, best first, loopback last."""
+    """The addresses of a server that listens on all interfaces, best first, loopback last."""
     return tuple(endpoint(host, port) for host in (*hosts(), "127.0.0.1"))
 
 
@@ -61,7 +61,7 @@ def endpoint(host: str, port: int) -> str:
 
 
 def split(address: str) -> tuple[str, int]:
-    """What `endpoint` took."""
+    """Host and port of an `endpoint`."""
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     return host.strip("[]"), int(port)
 
@@ -72,7 +72,7 @@ def is_loopback(address: str) -> bool:
 
 
 def usable(addresses: Iterable[str], host: str) -> tuple[str, ...]:
-    """What of another's addresses makes sense here: loopback first when its ``host`` is ours, else not at all."""
+    """The addresses that can be used here: loopback first when ``host`` is this host, else without loopback."""
     near = [one for one in addresses if is_loopback(one)] if host == platform.node() else []
     return (*near, *(one for one in addresses if not is_loopback(one)))
 
@@ -81,7 +81,7 @@ def reach(addresses: Iterable[str], host: str, keys: Keys, timeout: float = PROB
     """The first of the addresses where a holder of the session's keys answers; None when there is none.
 
     All are tried at once; blocks ``timeout`` seconds at most. An open port is not enough, since a private address may
-    be somebody else's here: the handshake must succeed.
+    belong to another host here: the handshake must succeed.
 
     Args:
         addresses: as `candidates` returns them.
@@ -106,11 +106,11 @@ def reach(addresses: Iterable[str], host: str, keys: Keys, timeout: float = PROB
 
 
 def listen(before: Connection, address: str | None, ports: tuple[int, int] | None) -> tuple[Connection, Server]:
-    """A manager's server: on loopback, and at ``address`` or where the manager before listened, as far as can be.
+    """A manager's server: on loopback, and at ``address`` or the addresses of the previous manager, where possible.
 
     Args:
-        before: of the manager before, or one without addresses.
-        address: of this host, or a name of it; None: no more than before.
+        before: of the previous manager, or one without addresses.
+        address: of this host, or a name of it; None: no more than the previous manager.
         ports: first and last; None: any.
 
     Raises:
@@ -137,9 +137,9 @@ def listen(before: Connection, address: str | None, ports: tuple[int, int] | Non
 
 
 def listen_at(server: Server, wanted: Iterable[str], before: Sequence[str]) -> tuple[str, ...]:
-    """Listen at several hosts' addresses, as far as possible, on the ports of ``before`` when these are free.
+    """Listen at several addresses of this host, where possible, on the ports of ``before`` when these are free.
 
-    In the thread that uses the server.
+    Call it in the thread that uses the server.
 
     Raises:
         SessionError: it was possible at none.

@@ -1,4 +1,4 @@
-"""What a callable reads that could change: while nothing of it has, its pickle need not be made again.
+"""What a callable reads that can change: as long as none of it has changed, its pickle is used again.
 
 A manager keeps the pickle of a function, and a worker the loaded function, as long as its `Snapshot` holds. What reads
 something that can change in place has no snapshot: it is pickled at each submission and loaded for each task.
@@ -35,7 +35,7 @@ _IMMUTABLE = frozenset(
 )
 _MISSING = object()
 _ROOT = object()
-#: What else a function says of itself.
+#: Further attributes of a function.
 _texts = attrgetter("__name__", "__qualname__", "__module__", "__doc__")
 
 #: Code → names of the globals that it and the functions inside it read or set.
@@ -59,8 +59,8 @@ class Snapshot:
 
         Args:
             work: any callable.
-            owned: nobody but ``work`` uses its globals, as where it was loaded from a pickle. What it sets there under
-                names that its code does not show (``globals()``, ``exec``) is then a change as well.
+            owned: only ``work`` uses its globals, because it was loaded from a pickle. What it sets there under names
+                that its code does not show (``globals()``, ``exec``) is then a change as well.
         """
         if (named := _place(work)) is not None:
             return cls(named, (), None)
@@ -85,22 +85,22 @@ class Snapshot:
 
 
 def is_lasting(work: Any) -> bool:
-    """True for what travels by name, and for objects that say that they never change."""
+    """True for what travels by name, and for objects that are declared immutable."""
     return is_immutable(work) or _place(work) is not None
 
 
 def is_immutable(work: Any) -> bool:
-    """True for a function that never changes, and that is compared and hashed by what it is."""
+    """True for a function that never changes, and that is compared and hashed by its settings."""
     return isinstance(work, WorkFunction) and type(work).__hash__ not in (None, object.__hash__)
 
 
 def together(work: Any) -> Any:
-    """What runs several tasks of this callable at once; None: nothing."""
+    """The method that runs several tasks of this callable at once; None: it has none."""
     return work.run_together if isinstance(work, JointFunction) and is_immutable(work) else None
 
 
 def name_of(work: Any) -> str:
-    """How a callable is called, or else its class: an object may answer to any name, or to none."""
+    """The name of a callable, or else of its class: an object may have any attribute, or none."""
     try:
         name = work.__name__
     except Exception:
@@ -165,7 +165,7 @@ class _Read:
 
 
 class _Walk:
-    """Through all the functions that travel by value with one, each once."""
+    """Visits all functions that travel by value with one, each once."""
 
     def __init__(self, root: FunctionType, owned: bool) -> None:
         self._root = root

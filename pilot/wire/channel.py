@@ -1,7 +1,7 @@
 """Manager ↔ agent ↔ worker: ZeroMQ with CURVE. A message is one frame of ``messages.py``, and frames behind it.
 
 Each session has one key pair; whoever can read it is trusted. A peer without it is dropped in the handshake and
-logged: nothing that it sends is ever read.
+logged: nothing that it sends is read.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _BACKLOG = 4096
 
 
 class Server:
-    """The end that listens: the manager for its agents, an agent for its workers. For one thread."""
+    """The listening end: the manager for its agents, an agent for its workers. For one thread."""
 
     def __init__(self, keys: Keys, address: str, ports: tuple[int, int] | None = None) -> None:
         """Listen.
@@ -78,7 +78,7 @@ class Server:
         self._monitor.connect(monitor)
 
     def listen(self, address: str) -> str:
-        """Listen at one address more, as for the first one; what it came to be, with its port.
+        """Listen at a further address, as for the first one; returns the address with its port.
 
         Raises:
             SessionError: the address is not this host's, or all ports are taken.
@@ -124,7 +124,7 @@ class Server:
                 return peer, message, frames[1:]
 
     def look_out(self) -> None:
-        """Log the strangers of late. Call it every second: a handshake takes less."""
+        """Log the connections that were refused since the last call. Call it every second: a handshake takes less."""
         before = self._accepted
         while self._monitor.poll(0):
             if event_of(self._monitor) == zmq.EVENT_ACCEPTED:
@@ -147,7 +147,7 @@ class Server:
 
 
 class Client:
-    """The end that connects: an agent to its manager, a worker to its agent. For one thread."""
+    """The connecting end: an agent to its manager, a worker to its agent. For one thread."""
 
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys, address: str, name: str, watched: bool = False
@@ -159,7 +159,7 @@ class Client:
             keys: public and secret CURVE key of the session.
             address: ``tcp://host:port``.
             name: what the server sees as sender.
-            watched: `is_broken` is going to be asked, often.
+            watched: `is_broken` will be called, often.
         """
         self.socket = secure(_prepare(context.socket(zmq.DEALER)), keys, address)
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
@@ -172,8 +172,8 @@ class Client:
         self.socket.connect(address)
 
     def is_broken(self) -> bool:
-        """True once a connection that was made is gone: what was on its way, both ways, may be lost. Another one is
-        made all the same. One thread may ask this while another one sends and receives."""
+        """True once an established connection is gone: messages in transit, in both directions, may be lost. A new one
+        is made anyway. One thread may call this while another one sends and receives."""
         assert self._monitor is not None
         while not self._broken and self._monitor.poll(0):
             if event_of(self._monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -212,7 +212,7 @@ def event_of(monitor: zmq.Socket[bytes]) -> int:
 
 
 def secure(socket: zmq.Socket[bytes], keys: Keys, address: str) -> zmq.Socket[bytes]:
-    """A socket made fit to connect to a server of the session at this address."""
+    """The socket, prepared to connect to a server of the session at this address."""
     socket.curve_serverkey = keys[0]
     socket.curve_publickey, socket.curve_secretkey = keys
     socket.ipv6 = "[" in address
@@ -229,7 +229,7 @@ class _Session:
         """True when the peer has shown this key; the library has checked that it holds the secret one too."""
         admitted = key == self._public_key
         if not admitted:
-            log.warning("a stranger (CURVE key %s) was refused: it is not of this session", key.decode())
+            log.warning("a connection with the CURVE key %s, which is not of this session, was refused", key.decode())
         return admitted
 
 
@@ -237,7 +237,7 @@ def _decode(frames: list[bytes], sender: bytes) -> Message | None:
     try:
         message: Message = messages.decode(frames[0])
     except (IndexError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.warning("something that is no message was dropped, from %r: %s", sender[:100], error)
+        log.warning("an invalid message from %r was dropped: %s", sender[:100], error)
         return None
     return message
 

@@ -1,8 +1,8 @@
 """Exceptions as they come out of a pickle: the same class, arguments and text, or not at all.
 
 Python pickles an exception as its class, to be called with ``args``. Where a class makes its text in ``__init__`` the
-copy says something else, and where it wants other arguments there is no copy. Such an exception travels as what it is,
-without a call of its ``__init__``. A class with a ``__reduce__`` of its own decides by itself.
+copy has another text, and where it takes other arguments there is no copy. Such an exception travels with its
+attributes, without a call of its ``__init__``. A class with a ``__reduce__`` of its own decides by itself.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def text_of(error: BaseException) -> str:
 
 
 def explain(error: BaseException, cause: BaseException, notes: Sequence[str]) -> list[str]:
-    """Give the exception a cause and notes, whatever its class says about that.
+    """Give the exception a cause and notes, also when its class overrides how these are set.
 
     Returns:
         The notes that it does not take.
@@ -88,7 +88,7 @@ def _name(error: BaseException) -> tuple[str, str]:
 
 
 def _is_equal(one: Any, other: Any) -> bool:
-    """Equal, or alike as far as can be told: objects without ``==``, arrays, nan."""
+    """Equal, or similar as far as this can be decided: objects without ``==``, arrays, nan."""
     if type(one).__qualname__ != type(other).__qualname__:
         return False
     try:
@@ -100,7 +100,7 @@ def _is_equal(one: Any, other: Any) -> bool:
 
 
 def _is_alike(one: str, other: str) -> bool:
-    """Equal but for addresses of objects and, where a text tells a set, its order."""
+    """Equal apart from addresses of objects and the order of sets."""
     return one == other or sorted(_ADDRESS.sub("", one)) == sorted(_ADDRESS.sub("", other))
 
 
@@ -108,7 +108,7 @@ def _is_alike(one: str, other: str) -> bool:
 
 
 class _Whole(pickles.Pickler):
-    """Pickles exceptions as what they are, those in groups too."""
+    """Pickles exceptions with their attributes, those in groups too."""
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)

@@ -26,12 +26,12 @@ SOCKETS = "PILOT_SOCKETS"
 
 
 def scratch(mark: str) -> Path:
-    """The folder for temporary files of the processes that carry the mark, on the host where this is called."""
+    """The folder for temporary files of the processes with this mark, on this host."""
     return Path(tempfile.gettempdir()) / _folder_name(mark)
 
 
 def socket_folder(mark: str) -> Path:
-    """Where their sockets are: the same folder where its path is short enough, else one of that name elsewhere.
+    """The folder for their sockets: the same folder if its path is short enough, else one of that name elsewhere.
 
     Raises:
         SessionError: there is no folder with a path that is short enough.
@@ -52,7 +52,7 @@ def _short_folders(mark: str) -> list[Path]:
 
 
 def _folder_name(mark: str) -> str:
-    """It begins with the name for the mark above it, and stays short for managers in tasks of tasks."""
+    """It begins with the name for the mark above it, and stays short for nested managers."""
     parts = mark.split(".")
     last = max((index for index, part in enumerate(parts) if len(part) == MARK_LENGTH), default=0)
     own = hashlib.sha256(".".join(parts[: last + 1]).encode()).hexdigest()
@@ -61,8 +61,8 @@ def _folder_name(mark: str) -> str:
 
 
 def make_folders(mark: str) -> None:
-    """Make both, for this user alone; this process and those that it starts use the first as their TMPDIR, and the
-    other for the sockets of engines and of multiprocessing."""
+    """Make both, with access for this user only. This process and those that it starts use the first as their TMPDIR,
+    and the other for the sockets of engines and of multiprocessing."""
     temporary, short = scratch(mark), socket_folder(mark)
     for folder in {temporary, short}:
         folder.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""The conversation with one peer: whatever connections break, each message is taken in once, and in order.
+"""The conversation with one peer: each message is taken in once and in order, also when connections break.
 
 ZeroMQ makes a broken connection again by itself, but the messages in transit are lost. So both ends number what they
 send and keep it until the other end has finished with it. The receiver takes only the next number. One connection
@@ -6,7 +6,7 @@ keeps the order, so it notices a loss by a later number, or by a `Heartbeat` tha
 (`Resend`), and everything after the last message taken is sent again.
 
 Nothing is sent again because time passes: on a slow network that would add to what waits already. Each time it is sent
-is a *round*. Whoever asks names the round that it has heard of; a question about an earlier round is answered already.
+is a *round*. A `Resend` has the last round that its sender saw; one about an earlier round was answered before.
 So what waits for a peer is at most twice what is kept for it, and that is bounded by the pilot's credit.
 """
 
@@ -22,21 +22,21 @@ Frames = Sequence[bytes | memoryview]
 
 
 class Link:
-    """One end of it. For one thread."""
+    """One end of the conversation. For one thread."""
 
     def __init__(self, transmit: Callable[[Message, Frames], object], stream: int = 0) -> None:
         """Make it.
 
         Args:
             transmit: sends to the peer, or loses it.
-            stream: the number of the manager, by which messages to and from another one are told apart.
+            stream: the number of the manager, which distinguishes its messages from those of another one.
         """
         self._transmit = transmit
         self._begin(stream)
 
     def _begin(self, stream: int) -> None:
         self.stream = stream
-        #: What the peer has not done with, in order; the last one has the number `_sent`.
+        #: What the peer has not finished with, in order; the last one has the number `_sent`.
         self._kept: deque[tuple[Message, Frames]] = deque()
         self._sent = self._round = 0
         self._taken = self._done = 0
@@ -53,7 +53,7 @@ class Link:
     # ---- what goes out ----------------------------------------------------------------------------------------
 
     def send(self, message: Message, frames: Frames = ()) -> None:
-        """Send, and keep until the peer has done with it."""
+        """Send, and keep until the peer has finished with it."""
         self._sent += 1
         self._kept.append((message, frames))
         self._send(self._sent, message, frames)
@@ -63,16 +63,16 @@ class Link:
         self._transmit(head, [messages.encode(message), *frames])
 
     def beat(self) -> Heartbeat:
-        """A `Heartbeat` that says how far the talk is."""
+        """A `Heartbeat` with the numbers of the conversation."""
         return Heartbeat(self.stream, self._sent, self._round, self._done)
 
     def free(self, done: int) -> None:
-        """The peer has done with everything up to this number."""
+        """The peer has finished with everything up to this number."""
         while self._kept and self._sent - len(self._kept) < done:
             self._kept.popleft()
 
     def is_clear(self) -> bool:
-        """True when the peer has done with all that was sent."""
+        """True when the peer has finished with all that was sent."""
         return not self._kept
 
     # ---- what comes in ----------------------------------------------------------------------------------------
@@ -90,12 +90,12 @@ class Link:
         return False
 
     def untake(self) -> None:
-        """The last one that was taken could not be used: it is asked for again at the next sign of the peer."""
+        """The last message that was taken could not be handled: it is requested again when the peer sends something."""
         self._taken -= 1
         self._asked = -1
 
     def done(self, seq: int) -> None:
-        """The peer may forget everything up to this one; it is told by whatever is sent next."""
+        """The peer may forget everything up to this one; the next message to it says so."""
         self._done = max(self._done, seq)
 
     def hear(self, beat: Heartbeat) -> None:

@@ -83,7 +83,7 @@ class Welcome(Message, frozen=True, array_like=True):
 
 
 class Refused(Message, frozen=True, array_like=True):
-    """Manager to an agent, or agent to a node, that it does not accept: it ends."""
+    """Manager to an agent, or agent to a node, that is not accepted: the receiver ends."""
 
     reason: str
 
@@ -131,7 +131,7 @@ class RunBatch(Message, frozen=True, array_like=True):
     limit: float
     #: From agent to worker, for an MPI task: ranks by host, in order.
     hosts: dict[str, int] = {}
-    #: The same for GPUs: what their node calls them, by host, in the order of its ranks, each as many.
+    #: From agent to worker, for an MPI task: names of GPUs by host, in the order of its ranks, each rank as many.
     gpus: dict[str, list[str]] = {}
 
 

@@ -35,11 +35,11 @@ from pilot.wire.callables import name_of
 
 #: Above this many bytes a value goes through a file.
 SPOOL_BYTES = 1 << 20
-#: What the system says when there is no room, or the file system cannot be written just now: no task's fault.
+#: Errors of the system when there is no room or a file system cannot be written now: not the task's error.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
 #: Bytes that are written at most to see whether there is room.
 PROBE_BYTES = 1 << 20
-#: A function with all that it closes over may have so many bytes.
+#: The largest pickle of a function with all that it refers to, in bytes.
 FUNCTION_BYTES = 64 << 20
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Spool:
         return Spooled(path.name, size)
 
     def path(self, spooled: Spooled) -> Path:
-        """Where the file is now: the folder may be elsewhere than it was."""
+        """Where the file is now: the folder may have been moved."""
         return self.folder / spooled.path
 
     def read(self, spooled: Spooled) -> list[memoryview]:
@@ -90,7 +90,7 @@ class Spool:
         return frames
 
     def has_room(self, size: int) -> bool:
-        """True when so many bytes can be written, as far as a small file tells."""
+        """True when so many bytes can probably be written; tried with a small file."""
         probe = self.folder / f"{uuid.uuid4().hex}.part"
         try:
             stat = os.statvfs(self.folder)
@@ -120,7 +120,7 @@ class Spool:
         return Spooled(path.name, spooled.size)
 
     def discard(self, value: Value) -> None:
-        """Remove the file of a value that nobody reads any more. One that cannot be removed stays."""
+        """Remove the file of a value that is no longer needed. A file that cannot be removed stays."""
         if isinstance(value, Spooled):
             try:
                 self.path(value).unlink(missing_ok=True)
@@ -134,10 +134,10 @@ def dump(value: Any, spool: Spool, what: str) -> Value:
     Args:
         value: any picklable Python value.
         spool: where it goes when it is large.
-        what: how an error calls it, such as "the result".
+        what: its name in errors, such as "the result".
 
     Raises:
-        NotPicklable: it cannot be pickled; says what and why.
+        NotPicklable: it cannot be pickled; the message says what and why.
         SessionError: it is large and its file cannot be written.
     """
     if value is None:
@@ -250,7 +250,7 @@ def load_work(data: bytes, spool: Spool) -> tuple[Any, Any, Any]:
 
 
 def pack(status: int, value: int | Value) -> bytes:
-    """What became of a rank: a status, and what goes with it."""
+    """The result of a rank: a status, and its value."""
     return msgspec.msgpack.encode((status, value))
 
 
@@ -277,11 +277,11 @@ def refer(task_id: int, task: Any) -> tuple[Any, ...]:
     """What ``Task.__reduce__`` returns: a reference inside `collecting`.
 
     Raises:
-        TypeError: outside of it; a task means something to its own manager only.
+        TypeError: outside of it; a task is known to its own manager only.
     """
     found = getattr(_local, "found", None)
     if found is None:
-        raise TypeError("a Task travels as an argument of a task only: give it as one, submit_task(function, task)")
+        raise TypeError("a Task can be pickled only as an argument of a task: submit_task(function, task)")
     found[task_id] = task
     return _dereference, (task_id,)
 
@@ -309,7 +309,7 @@ class RemoteTraceback(Exception):
 
 
 def dump_exception(error: BaseException) -> bytes:
-    """An exception, ready to travel; as text alone when it does not come out of a pickle as it went in.
+    """An exception, ready to travel; as text only when its pickle does not restore it.
 
     What is no `Exception`, such as SystemExit, must not end the caller and travels as text.
     """
@@ -328,7 +328,7 @@ def dump_unwritten(error: SessionError) -> bytes | None:
 
 
 def load_exception(value: bytes, where: str, *notes: str, **data: Any) -> BaseException:
-    """The exception, if it can be had here, else the `TaskError` that says what it was; with the remote traceback as
+    """The exception, if it can be restored here, else a `TaskError` with its text; with the remote traceback as
     its cause, and notes.
 
     Args:
@@ -360,7 +360,7 @@ def _unpickled(data: bytes) -> Exception | None:
 
 
 def _unicode(text: str) -> str:
-    """Without what UTF-8 cannot say: half characters, as in file names that are not UTF-8."""
+    """Without what UTF-8 cannot express: surrogates, as in file names that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

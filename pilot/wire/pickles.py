@@ -1,7 +1,7 @@
 """Pickles that any process can load: by name what every process imports, by value what only the script has.
 
-A worker's ``__main__`` is empty. What the user's script defines, and whatever cloudpickle was told to take by value
-(``cloudpickle.register_pickle_by_value``), travels by value; what can only travel as a name of ``__main__`` is refused.
+A worker's ``__main__`` is empty. What the user's script defines, and what ``cloudpickle.register_pickle_by_value``
+registers, travels by value; what can only travel as a name of ``__main__`` is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import cloudpickle
 import msgspec
 from cloudpickle import cloudpickle as _internals
 
-#: What the script is called: as the first process, and in a child that multiprocessing has spawned.
+#: The module name of the script: in the first process, and in a child that multiprocessing has spawned.
 MAINS = ("__main__", "__mp_main__")
 
 #: Of a structure of msgspec's, what its class was made with.
@@ -227,7 +227,7 @@ def _make_class(
     if known is not None:
         return known
     resolved = resolve_bases(bases)
-    with _settling_one, _quiet(resolved):
+    with _settling_one, _without_hooks(resolved):
         if maker is metaclass:
             return _internals._make_skeleton_class(metaclass, name, bases, space, tracker, extra)  # type: ignore[no-any-return]
         space = {**space, "__orig_bases__": bases} if resolved is not bases else dict(space)
@@ -237,8 +237,8 @@ def _make_class(
 
 
 @contextlib.contextmanager
-def _quiet(bases: tuple[type, ...]) -> Iterator[None]:
-    """Within it, these classes are not told of subclasses, as far as their code is a script's."""
+def _without_hooks(bases: tuple[type, ...]) -> Iterator[None]:
+    """Within it, hooks for new subclasses that a script defines on these classes do not run."""
     hooks = {
         owner: vars(owner)["__init_subclass__"]
         for base in bases
@@ -246,7 +246,7 @@ def _quiet(bases: tuple[type, ...]) -> Iterator[None]:
         if "__init_subclass__" in vars(owner) and find(owner) is None
     }
     for owner in hooks:
-        type.__setattr__(owner, "__init_subclass__", classmethod(_say_nothing))
+        type.__setattr__(owner, "__init_subclass__", classmethod(_do_nothing))
     try:
         yield
     finally:
@@ -254,8 +254,8 @@ def _quiet(bases: tuple[type, ...]) -> Iterator[None]:
             type.__setattr__(owner, "__init_subclass__", hook)
 
 
-def _say_nothing(kind: Any, *args: Any) -> None:
-    """Instead of an ``__init_subclass__``, and of the ``__init__`` of an enumeration's members."""
+def _do_nothing(kind: Any, *args: Any) -> None:
+    """Does nothing, instead of an ``__init_subclass__`` or the ``__init__`` of an enumeration's members."""
 
 
 def _parts_of_struct(kind: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -281,7 +281,7 @@ def _make_struct(name: str, bases: Any, module: str, fields: Any, config: dict[s
     if known is not None:
         return known
     whole = [(field, annotation, msgspec.field(**how)) for field, annotation, how in fields]
-    with _settling_one, _quiet(bases):
+    with _settling_one, _without_hooks(bases):
         kind = msgspec.defstruct(name, whole, bases=bases, module=module, **config)
         return _internals._lookup_class_or_track(tracker, kind)  # type: ignore[no-any-return]
 
@@ -295,9 +295,9 @@ def _make_enum(
         return known
     metaclass: Any = type(bases[-1])
     space = metaclass.__prepare__(name, bases)
-    for key, value in {"__new__": _new_member, "__init__": _say_nothing, **members}.items():
+    for key, value in {"__new__": _new_member, "__init__": _do_nothing, **members}.items():
         space[key] = value
-    with _settling_one, _quiet(bases):
+    with _settling_one, _without_hooks(bases):
         kind = metaclass.__new__(metaclass, name, bases, space)
         for key in ("__init__", "__new_member__"):  # else they come with the attributes
             if key in vars(kind):

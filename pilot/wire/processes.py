@@ -1,5 +1,5 @@
-"""The processes of a pilot: how they are started, and how those, and only those, are ended. They are found by the mark
-that they inherit in their environment."""
+"""The processes of a pilot: how they are started, found and ended. They are found by the mark that they inherit in
+their environment."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ OPEN_FILES = 65536
 def with_threads(count: int, given: Mapping[str, str]) -> dict[str, str]:
     """The variables of ``given``, and those by which libraries use so many threads.
 
-    What is given counts. OMP_NUM_THREADS counts for all of them: the libraries go by it where their own variable is not
-    set. Of a list (one number a level, OpenMP API, "OMP_NUM_THREADS") they take the first number.
+    Given variables are kept. OMP_NUM_THREADS applies to all of them: the libraries use it where their own variable is
+    not set. Of a list (one number a level, OpenMP API, "OMP_NUM_THREADS") they take the first number.
     """
     outer = given.get(_OPENMP, "").split(",")[0].strip()
     return dict.fromkeys(_THREADS, outer if outer.isdecimal() and int(outer) else str(count)) | dict(given)
@@ -52,10 +52,10 @@ def start_apart(
     """Start a process in a session of its own, out of reach of the terminal's Ctrl-C.
 
     Args:
-        command: its words.
+        command: program and arguments.
         environment: all of its variables.
         folder: where it works.
-        log_path: what it writes is appended there.
+        log_path: its output is appended there.
     """
     with log_path.open("ab") as log_file:
         return subprocess.Popen(
@@ -78,7 +78,7 @@ def allow_files() -> None:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The processes of this user that carry the mark, or one below it (``MARK.1``), this one excepted."""
+    """The processes of this user with the mark, or one below it (``MARK.1``), without this process."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -93,7 +93,7 @@ def _carries(process: psutil.Process, mark: str) -> bool:
 
 
 def end_marked(mark: str, grace: float = 0.0) -> int:
-    """End all processes that carry the mark: asked first when there is a grace (seconds), then killed.
+    """End all processes with the mark: by SIGTERM first when there is a grace (seconds), then by SIGKILL.
 
     Returns:
         How many there were. Blocks until they are gone.
@@ -116,12 +116,12 @@ def end_marked(mark: str, grace: float = 0.0) -> int:
 
 
 def worker_mark(mark: str, name: str) -> str:
-    """What the processes carry that a worker starts, below the mark of its pilot on this node."""
+    """The mark of the processes that a worker starts, below the mark of its pilot on this node."""
     return f"{mark}.w{name.rpartition('.')[2]}"
 
 
 def children_record(name: str) -> Path:
-    """Where the children of a worker write down who they are (`identify`), one a line; on the worker's host."""
+    """The file to which the children of a worker write their identities (`identify`), one per line; on its host."""
     return Path(os.environ.get("TMPDIR", tempfile.gettempdir())) / f"{name}.children"
 
 
@@ -135,9 +135,9 @@ def end_below(pid: int) -> int:
 
 
 def end_left(mark: str, name: str, pid: int) -> None:
-    """Kill what a worker that is gone has left behind: processes of the pilot that carry its own mark, are of the
-    session or process group that it led, or on its record. One that has only been forked carries the mark that the
-    worker was born with.
+    """Kill the processes that remain of a worker that is gone: processes of the pilot with its own mark, in the
+    session or process group that it led, or in its record. A forked child that did not call exec has the mark with
+    which the worker started.
 
     Args:
         mark: of the pilot on this node.
@@ -174,8 +174,9 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
 def end_with_me(mark: str) -> None:
     """Fork a process that ends all marked ones, and removes their scratch folder, as soon as this process is gone.
 
-    For the case that nobody else does: ``kill -9`` of an agent whose manager is gone as well. Call it before the first
-    thread starts. The other end of the pipe closes with this process, however it ends; children do not inherit it.
+    For the case that no other process does it: ``kill -9`` of an agent whose manager is gone as well. Call it before
+    the first thread starts. The other end of the pipe closes with this process, however it ends; children do not
+    inherit it.
     """
     reader, writer = os.pipe()
     if os.fork():

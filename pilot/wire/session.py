@@ -1,4 +1,4 @@
-"""The session folder: what manager, agents and a manager that attaches later find each other by.
+"""The session folder, through which a manager, its agents, and a manager that attaches later find each other.
 
 ::
 
@@ -33,7 +33,7 @@ from pilot.wire.processes import MARK
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """What one has to know to talk to the manager. Whoever can read it is trusted."""
+    """What is needed to connect to the manager. Whoever can read it is trusted."""
 
     #: Where it listens (``tcp://host:port``), best first, loopback last.
     addresses: tuple[str, ...]
@@ -71,26 +71,26 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     working_directory: str
     orphan_timeout: float
-    #: Words of the command that leads to the manager's host.
+    #: The command that connects to the manager's host.
     tunnel: tuple[str, ...] = ()
     #: Seconds; None: no end is known.
     walltime: float | None
-    #: Seconds before that from which on nothing new is started.
+    #: It starts nothing new in the last seconds before that: so many.
     drain: float
     ports: tuple[int, int] | None
     sys_path: tuple[str, ...]
 
 
-#: Environment variable: the folder below which the sessions are that were given none of their own.
+#: Environment variable: the folder for sessions without a folder of their own.
 SESSIONS = "QUANTUM_PILOT_SESSIONS"
-#: Where these are on a cluster, below the home directory: the temporary directory is each host's own.
+#: The same on a cluster, below the home directory: each host has a temporary directory of its own.
 _SHARED = Path(".quantum-pilot/sessions")
 #: Commands that submit to resource managers that have no `JobEnvironment` (PBS, LSF, Flux).
 _SUBMIT_COMMANDS = ("qsub", "bsub", "flux")
 
 
 def default_parent(*, make: bool = True) -> Path:
-    """Where a session goes that was given no folder: QUANTUM_PILOT_SESSIONS; else, on a cluster,
+    """The folder for sessions without a folder of their own: QUANTUM_PILOT_SESSIONS; else, on a cluster,
     ``~/.quantum-pilot/sessions``, since compute nodes see the home directory; else the temporary directory.
 
     Args:
@@ -248,8 +248,8 @@ class SessionFolder:
         """What `write_connection` wrote.
 
         Raises:
-            OSError: it cannot be read.
-            SessionError: it is something else.
+            OSError: the file cannot be read.
+            SessionError: the file has other content.
         """
         data = self.connection_path.read_bytes()
         try:
@@ -260,10 +260,10 @@ class SessionFolder:
 
 
 def _given(path: str | os.PathLike[str]) -> Path:
-    """A session folder as it was given, absolute.
+    """The absolute path of a session folder.
 
     Raises:
-        SessionError: it is no path.
+        SessionError: it is not a path.
     """
     try:
         if (name := os.fspath(path)) and isinstance(name, str) and "\0" not in name:
@@ -296,25 +296,25 @@ def new_keys() -> tuple[str, str]:
 
 
 def new_mark() -> str:
-    """A word that nobody else marks processes with; in a task below the mark of what the task starts, so that a
-    manager of a task's own ends with the task."""
+    """A unique token for the processes of one pilot; in a task below the mark of the processes that the task starts, so
+    that pilots of a manager in a task end with the task."""
     own = secrets.token_hex(MARK_LENGTH // 2)
     return f"{os.environ[MARK]}.{own}" if MARK in os.environ else own
 
 
 def memory_of(description: PilotDescription) -> int:
-    """Bytes of main memory that a pilot may use on each of its nodes; where it does not say, all of this host's."""
+    """Bytes of main memory that a pilot may use on each of its nodes; by default all of this host's."""
     memory = description.memory or psutil.virtual_memory().total
     assert isinstance(memory, int)
     return memory
 
 
-#: In the environment of the nodes that were added later: which of the additional jobs they are of, and a dash.
+#: In the environment of nodes that were added later: the number of their job, and a dash.
 JOB = "PILOT_NODES"
 
 
 class AgentAddress(msgspec.Struct, frozen=True):
-    """Where a pilot's nodes find its agent: a 0600 file in the pilot's folder."""
+    """The address of a pilot's agent, for its nodes: a 0600 file in the pilot's folder."""
 
     mark: str
     connection: Connection

@@ -1,4 +1,5 @@
-"""A way from an agent to its manager where no direct one is: a port forwarded by OpenSSH's client (ssh(1), ``-L``)."""
+"""A connection from an agent to a manager that it cannot reach directly: a port forwarded by OpenSSH's client (ssh(1),
+``-L``)."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the command has to log in.
 OPEN_SECONDS = 30.0
-#: No question is asked; a port that cannot be forwarded, or a peer that is silent for 10 s, ends the command
-#: (ssh_config(5)). The pilot counts as lost after 30 s. These come first, since the first value of an option counts.
+#: ssh asks nothing, and ends when the port cannot be forwarded or the peer is silent for 10 s (ssh_config(5)). The
+#: pilot is lost after 30 s. These options come first, since ssh takes the first value of an option.
 OPTIONS = (
     *("-o", "BatchMode=yes"),
     *("-o", "ExitOnForwardFailure=yes"),
@@ -38,11 +39,11 @@ class Tunnel:
         """Make it; `open` opens it.
 
         Args:
-            words: of a command such as ("ssh", "-p", "2222", "login1"): ssh, its options, and the manager's host.
+            words: a command such as ("ssh", "-p", "2222", "login1"): ssh, its options, and the manager's host.
         """
         self._words = tuple(words)
         self._process: subprocess.Popen[bytes] | None = None
-        self._said: Path | None = None
+        self._output: Path | None = None
         self._target = self._port = 0
 
     def is_up(self) -> bool:
@@ -54,7 +55,7 @@ class Tunnel:
         blocks until it has logged in, ``timeout`` seconds at most. It is the same address each time where possible.
 
         Raises:
-            SessionError: it does not lead there; has the command and what that said.
+            SessionError: the connection cannot be made; the message has the command and its output.
         """
         if not self.is_up() or target != self._target:
             self.close()
@@ -71,7 +72,7 @@ class Tunnel:
 
     def _start(self, timeout: float) -> None:
         handle, name = tempfile.mkstemp(prefix="tunnel-")
-        self._said = Path(name)
+        self._output = Path(name)
         try:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, start_new_session=True
@@ -88,12 +89,12 @@ class Tunnel:
         log.info("the tunnel is open: %s", shlex.join(self.command()))
 
     def _failed(self, timeout: float) -> SessionError:
-        assert self._process is not None and self._said is not None
+        assert self._process is not None and self._output is not None
         code = self._process.poll()
         how = f"is not open after {timeout:.0f} s" if code is None else f"ended with code {code}"
-        said = self._said.read_text("utf-8", "replace").strip()
+        output = self._output.read_text("utf-8", "replace").strip()
         self.close()
-        return SessionError(f"the tunnel {shlex.join(self.command())} {how}: {said[-1000:] or 'it said nothing'}")
+        return SessionError(f"the tunnel {shlex.join(self.command())} {how}: {output[-1000:] or 'no output'}")
 
     def close(self) -> None:
         """End the command. Blocks for a moment."""
@@ -105,9 +106,9 @@ class Tunnel:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        if self._said is not None:
-            self._said.unlink(missing_ok=True)
-            self._said = None
+        if self._output is not None:
+            self._output.unlink(missing_ok=True)
+            self._output = None
 
 
 def _free_port() -> int:

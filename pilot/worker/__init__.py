@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def serve(spec: WorkerSpec) -> None:
-    """Work until the agent says stop. Blocks; an engine calls it in a process of its own for each worker."""
+    """Work until the agent ends it. Blocks; an engine calls it in a process of its own for each worker."""
     from pilot.worker import process  # who only imports the engine does not load it
 
     process.serve(spec)

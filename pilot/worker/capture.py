@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-#: Of what a task writes, so many bytes at the start and as many at the end are kept.
+#: Of the output of a task, so many bytes at the start and as many at the end are kept.
 KEPT_BYTES = 32 * 1024
 #: Bytes of a program's output that its result keeps of each stream.
 OUTPUT_KEPT = 1 << 20
@@ -31,12 +31,12 @@ class Capture:
         return self._out.take(), self._err.take()
 
     def restore(self) -> None:
-        """Undo what a task did to its streams: closed, replaced or redirected them."""
+        """Undo what a task did to its streams, such as closing, replacing or redirecting them."""
         sys.stdout, sys.stderr = self._out.whole(), self._err.whole()
 
 
-class _Patient(io.FileIO):
-    """No task fails since there is no room for what it prints."""
+class _Lossy(io.FileIO):
+    """Drops what cannot be written: a task must not fail because there is no room for its output."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -56,14 +56,14 @@ class _Stream:
         self._text = self._open()
 
     def whole(self) -> io.TextIOWrapper:
-        """The stream, made whole where it is not: for ``sys.stdout`` or ``sys.stderr``."""
+        """The stream, repaired if necessary: for ``sys.stdout`` or ``sys.stderr``."""
         os.dup2(self._file, self._descriptor)  # costs less than to ask whether it is needed
         if self._text.closed:
             self._text = self._open()
         return self._text
 
     def _open(self) -> io.TextIOWrapper:
-        raw = _Patient(self._descriptor, "wb", closefd=False)
+        raw = _Lossy(self._descriptor, "wb", closefd=False)
         return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
 
     def take(self) -> str | None:

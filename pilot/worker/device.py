@@ -1,6 +1,6 @@
-"""QPUs by name: which of a pilot's are devices, and the one that this worker process has.
+"""The QPU of this worker process.
 
-A worker of a device opens it when it starts, and has it until it ends. What runs circuits there asks for `held`.
+A worker of a device opens it when it starts, and has it until it ends. Functions that run circuits there use `held`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 
 class Held:
-    """The device of a worker process: opened when it is needed, again after it has failed."""
+    """The device of a worker process: opened when it is needed, and again after a failure."""
 
     def __init__(self, name: str, folder: Path) -> None:
         """Make it; nothing is opened yet.
 
         Args:
             name: as in ``PilotDescription.qpus``.
-            folder: where the id of the job that is under way is kept, for the worker after this one.
+            folder: where the id of the running job is kept, for the next worker of this device.
         """
         self.name = name
         self._note = folder / f"{name.replace('/', '_')}.job"
@@ -50,28 +50,28 @@ class Held:
             if self._qpu is None:
                 qpu = make(self.name)
                 qpu.open()
-                self._end_job_of_before(qpu)
+                self._end_previous_job(qpu)
                 self._qpu = qpu
             return self._qpu
 
     def look(self) -> QPUInfo:
-        """What it says of itself; where it cannot be asked, what it said last, and the problem. Blocks."""
+        """Its properties now; when they cannot be read, the last known ones with the problem. Blocks."""
         try:
             self._info = self.open().info()
-        except Exception as error:  # a plugin's own, and whatever its vendor's packages raise
+        except Exception as error:  # of a plugin or of its vendor's packages
             return unusable(self._info, error_text(error))
         return self._info
 
     def job_began(self, job: str) -> None:
-        """Keep the native id of the job that is under way."""
+        """Write down the native id of the running job."""
         self._note.write_text(job)
 
     def job_ended(self) -> None:
-        """No job is under way any more."""
+        """No job runs any more."""
         self._note.unlink(missing_ok=True)
 
     def end(self) -> None:
-        """End the job that is under way and the session, for good. From any thread."""
+        """End the running job and the session; the device stays closed. From any thread."""
         self._over = True
         qpu, self._qpu = self._qpu, None
         if qpu is not None:
@@ -79,8 +79,8 @@ class Held:
             self.job_ended()
             qpu.close()
 
-    def _end_job_of_before(self, qpu: QPU) -> None:
-        """End the job that a worker left under way when it died; where the QPU cannot, that is in the log."""
+    def _end_previous_job(self, qpu: QPU) -> None:
+        """End the job of the previous worker, if it died while the job ran; a failure is logged."""
         try:
             qpu.cancel_job(self._note.read_text())
         except FileNotFoundError:
@@ -89,7 +89,7 @@ class Held:
             qpu.close()
             raise
         except QPUError as error:
-            log.warning("a job of the worker before this one may go on: %s", error)
+            log.warning("a job of the previous worker may still run: %s", error)
         self.job_ended()
 
 
@@ -101,7 +101,7 @@ def unusable(info: QPUInfo, problem: str) -> QPUInfo:
 #: The device that this worker process has.
 held: Held | None = None
 
-#: Simulators of this process, opened when they are first asked for.
+#: Simulators of this process, opened on first use.
 _simulators: dict[str, QPU] = {}
 
 
@@ -118,8 +118,8 @@ def simulator(name: str) -> QPU:
     return _simulators[name]
 
 
-def within(seconds: float, what: Callable[[], None]) -> None:
-    """Call this in a thread of its own and wait so long for it at most."""
+def call_with_timeout(seconds: float, what: Callable[[], None]) -> None:
+    """Call this in a thread of its own, and wait at most so many seconds for it."""
     thread = threading.Thread(target=what, daemon=True)
     thread.start()
     thread.join(seconds)

@@ -1,4 +1,4 @@
-"""The environment variables that say which GPUs a process may use: NVIDIA's, and AMD's.
+"""The environment variables that name the GPUs of a process: NVIDIA's, and AMD's.
 
 Of AMD's, HIP's names count within those that ROCR's leaves (ROCm documentation, "GPU isolation techniques"), and HIP
 reads CUDA_VISIBLE_DEVICES where its own is not set or empty. So one variable is chosen, which names what a pilot has;
@@ -22,7 +22,7 @@ VARIABLES = "PILOT_GPU_VARIABLES"
 
 
 def chosen(environment: Mapping[str, str], nvidia: bool) -> tuple[str, ...]:
-    """The variable that says here which GPUs there are, and those that have to agree with it.
+    """The variable that names the GPUs here, and those that have to agree with it.
 
     Args:
         environment: the job's.
@@ -48,7 +48,7 @@ def visible(environment: Mapping[str, str], variable: str) -> list[str] | None:
 
 
 def assigned(variables: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """What the variables of `chosen` have to be for a process to use the GPUs that the first one calls so.
+    """The values of the variables of `chosen` for a process that uses the GPUs with these names.
 
     HIP takes an empty list for all GPUs, so none is -1 for it.
     """

@@ -28,8 +28,8 @@ WORDS = "PILOT_MPI"
 TRY_SECONDS = 30.0
 #: What to do where no launcher works.
 HINT = (
-    "put an MPI into the environment that the pilot runs in (`pip install mpich mpi4py`), or set PilotDescription.mpi "
-    'to the words that start MPI programs here, such as ("mpiexec",)'
+    "install an MPI in the pilot's environment (`pip install mpich mpi4py`), or set PilotDescription.mpi "
+    'to the command that starts MPI programs here, such as ("mpiexec",)'
 )
 
 
@@ -63,7 +63,7 @@ TryOut = Callable[["Launch", RankLayout], str | None]
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """A way to start the ranks: words, and which family of launchers they belong to."""
+    """A command that starts the ranks, and the family of launchers that it belongs to."""
 
     words: tuple[str, ...]
     #: ``hydra`` (MPICH, Intel MPI), ``openmpi``, ``other`` (gets ``-n`` only), or the ``mpi_program`` of a
@@ -108,7 +108,7 @@ def _environment_of(program: str) -> JobEnvironment:
 
 
 def find_launch(layout: RankLayout, try_out: TryOut) -> Launch:
-    """What PILOT_MPI says, or the first that forms one communicator here. Blocks, the first time for seconds.
+    """The command in PILOT_MPI, or the first one that forms one communicator here. Blocks, the first time for seconds.
 
     Raises:
         MpiFailed: there is none.
@@ -120,13 +120,13 @@ def find_launch(layout: RankLayout, try_out: TryOut) -> Launch:
 
 @functools.cache
 def _launch_of(words: tuple[str, ...]) -> Launch:
-    """The words with their family, by their name or what ``--version`` says.
+    """The command with its family, by its name or the output of ``--version``.
 
     Raises:
         MpiFailed: there is no such program.
     """
     if shutil.which(words[0]) is None:
-        raise MpiFailed(f"PilotDescription.mpi: {words[0]} is not there; {HINT}")
+        raise MpiFailed(f"PilotDescription.mpi: {words[0]} was not found; {HINT}")
     if _environment_of(program := Path(words[0]).name).mpi_program:
         return Launch(words, program)
     try:
@@ -139,7 +139,7 @@ def _launch_of(words: tuple[str, ...]) -> Launch:
 
 
 def _candidates() -> Iterator[Launch]:
-    """The launchers that are there, those to be preferred first."""
+    """The launchers that were found, the preferred ones first."""
     environment = registry.job_environment()
     for words in environment.mpi_candidates():
         yield Launch(words, environment.mpi_program)
@@ -178,6 +178,6 @@ def _found(layout: RankLayout, try_out: TryOut) -> Launch:
                     part.rename(kept)
             return launch
         tried.append(f"`{launch}`: {problem}")
-    listed = "; ".join(tried) or "there is neither a job whose resource manager starts them nor mpiexec"
+    listed = "; ".join(tried) or "there is no resource manager that starts them, and no mpiexec"
     here = registry.job_environment().node()
     raise MpiFailed(f"no way to start MPI programs was found on {here}: {listed}. What to do: {HINT}")

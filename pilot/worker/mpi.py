@@ -34,7 +34,7 @@ from pilot.worker.launch import HINT, TRY_SECONDS, Launch, RankLayout, find_laun
 ALONE_SECONDS = 0.5
 #: Seconds that it has to end all ranks on request; less than a worker has to carry out a cancellation.
 END_SECONDS = 2.0
-#: Seconds between two looks whether a rank has failed.
+#: Seconds between two checks whether a rank has failed.
 LOOK_SECONDS = 0.25
 #: Status of a rank of a function that wrote down nothing.
 _NO_RESULT = -1
@@ -97,7 +97,8 @@ def end_all() -> None:
 
 
 class _Task:
-    """One start of all ranks: its folder, its launcher, and what became of them. Its folder goes with the block."""
+    """One start of all ranks: its folder, its launcher, and how the ranks ended. Its folder is removed with the
+    block."""
 
     def __init__(
         self,
@@ -216,7 +217,7 @@ class _Task:
                 self._environment.end_ranks(claim["variables"])
                 return
 
-    # ---- what came of it ------------------------------------------------------------------------------------
+    # ---- results --------------------------------------------------------------------------------------------
 
     def outputs(self, stream: str, kept: int = OUTPUT_KEPT) -> tuple[str, ...]:
         """The end of what each rank wrote to its ``out`` or ``err``."""
@@ -239,7 +240,7 @@ class _Task:
         """The exception for a function whose rank failed first."""
         if status == rank.SEPARATE:
             return self._error(
-                f"{self.ranks} ranks were asked for, but separate communicators formed, rank {number}'s of size "
+                f"{self.ranks} ranks were requested, but separate communicators formed, rank {number}'s of size "
                 f"{value}: `{self._launch}` does not work with the MPI of mpi4py in {sys.executable}; {HINT}"
             )
         if status != rank.RAISED:

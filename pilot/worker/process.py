@@ -39,9 +39,9 @@ from pilot.worker import device, mpi, programs, task_process
 from pilot.worker.capture import Capture
 from pilot.worker.launch import RankLayout
 
-#: Seconds after which a running batch sends what it has, and says which task it is at.
+#: Seconds after which a running batch sends its outcomes, and reports which task runs.
 FLUSH_SECONDS = 0.1
-#: Seconds without a sign of the agent after which a worker ends.
+#: Seconds without a message of the agent after which a worker ends.
 AGENT_SILENT_SECONDS = 30.0
 #: Seconds between two reports on an idle device.
 LOOK_SECONDS = 60.0
@@ -49,13 +49,13 @@ LOOK_SECONDS = 60.0
 DEVICE_END_SECONDS = 5.0
 #: What is added to a ModuleNotFoundError.
 NOT_FOUND = (
-    "a worker looks where the manager's process looked when the pilot was submitted: extend sys.path or PYTHONPATH "
-    "before that, or have the module travel by value (cloudpickle.register_pickle_by_value)"
+    "a worker uses the sys.path that the manager's process had when the pilot was submitted: extend sys.path or "
+    "PYTHONPATH before that, or send the module by value (cloudpickle.register_pickle_by_value)"
 )
 
 
 def serve(spec: WorkerSpec) -> None:
-    """Work until the agent says stop. Blocks; the engine calls it in a process of its own for each worker."""
+    """Work until the agent ends it. Blocks; the engine calls it in a process of its own for each worker."""
     task_process.prepare(spec.name)
     os.environ.update(spec.environment)
     _activate()
@@ -299,14 +299,14 @@ class _Worker:
             return RAISED, payload.dump_exception(error)
 
     def _stay_one(self, error: BaseException | None = None) -> None:
-        """A child that the task has forked goes no further than the task's function."""
+        """A child that the task has forked ends with the task's function."""
         if os.getpid() != self._pid:
             task_process.end_child(error)
 
     def _function(self, digest: str) -> Any:
-        """The function as it was when its task was submitted, whatever the tasks before have done to it.
+        """The function as it was when its task was submitted, also when earlier tasks have changed it.
 
-        One that cannot be loaded becomes one that says why.
+        A function that cannot be loaded becomes one that raises the error.
         """
         if (function := self._functions.get(digest)) is not None:
             return function
@@ -405,7 +405,7 @@ class _Worker:
                     self._end_task(client, batch, index, CANCELLED)
 
     def _give_back(self, client: Client, held: _HeldBatch | None = None) -> None:
-        """Give back whatever was not begun; the lock of ``held`` is held."""
+        """Give back the tasks that have not begun; the lock of ``held`` is held."""
         for batch in list(self._batches):
             with contextlib.nullcontext() if batch is held else batch.lock:
                 tasks = batch.give_back()
@@ -413,8 +413,8 @@ class _Worker:
                 client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, "given back, not begun", False))
 
     def _end_task(self, client: Client, batch: _HeldBatch, at: int, status: int) -> None:
-        """End the running task the only way that always works: with the process. Nothing else in hand is lost;
-        the lock stays with this thread, so that the main one goes no further."""
+        """End the running task in the only way that always works: with the process. Nothing else is lost; this thread
+        keeps the lock, so that the main thread does not continue."""
         client.send(messages.WorkerLeaving())
         self._end_device()  # first: a task that is reported as cancelled runs nowhere any more
         seconds = time.perf_counter() - batch.task_began
@@ -432,7 +432,7 @@ class _Worker:
     def _end_device(self) -> None:
         """End the device's job and session, once."""
         if device.held is not None:
-            device.within(DEVICE_END_SECONDS, device.held.end)
+            device.call_with_timeout(DEVICE_END_SECONDS, device.held.end)
 
     def _end(self, client: Client) -> None:
         mpi.end_all()

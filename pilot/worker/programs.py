@@ -15,11 +15,11 @@ from typing import IO
 from pilot.errors import ExecutableFailed
 from pilot.worker.capture import OUTPUT_KEPT
 
-#: Seconds between two looks whether a program has ended, on systems that do not tell by a descriptor.
+#: Seconds between two checks whether a program has ended, on systems without pidfd.
 LOOK_SECONDS = 0.05
-#: Seconds in which what a program has left behind may still write, such as bash's ``> >(tee file)``.
+#: Seconds in which processes that a program left behind may still write, such as bash's ``> >(tee file)``.
 GRACE_SECONDS = 1.0
-#: Bytes that are read at once, as many as a pipe holds unless told otherwise (pipe(7)).
+#: Bytes that are read at once: the default capacity of a pipe (pipe(7)).
 CHUNK = 1 << 16
 
 #: Process groups of the programs that run.

@@ -36,7 +36,7 @@ GRACE_SECONDS = 1.0
 RETURNED, RAISED, SEPARATE = range(3)
 #: prctl(2).
 _PR_SET_PDEATHSIG = 1
-#: By which MPI libraries and their launchers tell a process its rank: PMI, PMIx, Open MPI, Flux, PALS, JSM.
+#: The variables in which MPI libraries and their launchers put the rank: PMI, PMIx, Open MPI, Flux, PALS, JSM.
 _RANKS = (
     "PMI_RANK",
     "PMIX_RANK",
@@ -130,20 +130,20 @@ def _restore_signals() -> None:
 
 
 def given_rank(variables: Sequence[str]) -> int | None:
-    """The rank that its launcher gave to this process, None when it gave none.
+    """The rank that the launcher gave to this process; None when it gave none.
 
     Args:
-        variables: to look at first: those of the resource manager whose command is the launcher. Below another launcher
-            in its job they may be there as well, with the same value for all.
+        variables: to read first: those of the resource manager whose command is the launcher. Under another launcher
+            in its job they may be set as well, with the same value for all.
     """
     names = (*variables, *_RANKS)
     return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdecimal()), None)
 
 
 def _claim(folder: Path, number: int | None, task: Task) -> int | None:
-    """The rank to be: the given number, unless another process is that already; None when all are taken.
+    """The rank of this process: the given number, unless another process has it already; None when all are taken.
 
-    Processes that form no communicator all get number 0, or none at all; what they write is kept apart all the same.
+    Processes that form no communicator all get number 0, or none; their output is kept apart anyway.
     """
     about = {"host": socket.gethostname(), "pid": os.getpid(), "given": number}
     about["variables"] = {name: os.environ.get(name) for name in task["step_variables"]}

@@ -1,7 +1,7 @@
-"""The process that runs tasks as a task finds it: as a plain Python program does, also in the children that it forks.
+"""Makes the process that runs tasks look like a plain Python process, also in the children that a task forks.
 
-The agent ignores Ctrl-C, the fork server and the engines have handlers, connections and settings of their own. A task
-and what it starts must not see them.
+The agent ignores Ctrl-C; the fork server and the engines have handlers, connections and settings of their own. A task
+and the processes that it starts must not see them.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _functions() -> Iterator[types.FunctionType]:
 
 
 def _within(work: Any) -> Any:
-    """The callable that this one calls, as far as Python's own tell; None: none."""
+    """The callable that this one calls, for Python's own wrappers; None: none."""
     if isinstance(work, types.FunctionType | type(functools.lru_cache(abs))):
         return vars(work).get("__wrapped__")
     if isinstance(work, types.MethodType | classmethod | staticmethod):

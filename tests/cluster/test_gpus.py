@@ -70,7 +70,8 @@ def check_shares(manager: PilotManager) -> list[Task]:
 
     mixed = [task for wanted in (2, 1, 0) for task in submit(manager, 1, wanted, 0.1)]
     seen = see(mixed)
-    assert [devices for devices, _, _ in seen] == ["0,1", seen[1][0], ""]
+    both, one, none = (devices for devices, _, _ in seen)
+    assert both == "0,1" and one in ("0", "1") and none == ""
     assert all(max(moment.values()) == 1 for moment in together([one for one in seen if one[0]]))
     return whole + half + mixed
 
@@ -80,7 +81,7 @@ def test_shares_on_slurm(cluster: Any, tmp_path: Path, manager: PilotManager, en
     # This setting of Ray's would have it hide every GPU from its actors, which are declared with none.
     pilot = on_g1(manager, engine=engine, name="gpus", environment={"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"})
     tasks = check_shares(manager)
-    with pytest.raises(NoPilotError, match="gpus has 2 GPUs, 3 are needed"):
+    with pytest.raises(NoPilotError, match="gpus has 2 GPUs, but 3 are needed"):
         submit(manager, 1, 3)
     assert pilot.nodes == ("g1",)
     if engine == "process":
@@ -117,7 +118,7 @@ def test_two_pilots_on_one_node_have_different_gpus(cluster: Any, manager: Pilot
 
 def test_fewer_gpus_than_asked_for(cluster: Any, manager: PilotManager) -> None:
     pilot = on_g1(manager, gres="gpu:1", restarts=0)
-    found = r"node g1 has 1 GPUs \(0\) that the pilot may use, gpus_per_node=2 asks for 2"
+    found = r"node g1 has 1 GPUs \(0\) that the pilot may use, but gpus_per_node=2"
     with pytest.raises(PilotFailed, match=found):
         pilot.wait(60)
 
@@ -156,5 +157,5 @@ def test_each_rank_has_its_own_gpu(cluster: Any, manager: PilotManager) -> None:
     task = manager.submit_task(TaskDescription(mpi=program, ranks=2, num_cpus=0.5))
     assert task.result(60).stdout == ("\n", "\n")
     assert task.info.gpus == ()
-    with pytest.raises(NoPilotError, match="room for 2 such ranks, 3 are needed"):
+    with pytest.raises(NoPilotError, match="room for 2 such ranks, but 3 are needed"):
         ranks(manager, 3, 1)

@@ -114,7 +114,7 @@ def test_a_task_of_many_cores_stays_on_one_node(manager: PilotManager, eventuall
     assert {info.node for info in infos(wide)} == {"c1", "c2"}
     assert all(task.result() for task in wide)
     infos(narrow)
-    with pytest.raises(Exception, match="2 cores, 3 are needed"):
+    with pytest.raises(Exception, match="2 cores, but 3 are needed"):
         manager.submit_task(TaskDescription(function=nap, num_cpus=3))
 
 

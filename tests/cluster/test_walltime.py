@@ -45,7 +45,7 @@ def test_an_early_signal_drains_nothing(manager: PilotManager, pilot: Pilot, eve
     signal(pilot, "USR1")
     folder = manager.session_dir / "pilots" / pilot.id
     eventually(lambda: (folder / "expiring").exists())
-    eventually(lambda: "s of walltime left, 300 s are needed" in str(manager.submit_task(long).exception(60)))
+    eventually(lambda: "s of walltime left, but 300 s are needed" in str(manager.submit_task(long).exception(60)))
     assert manager.submit_task(time.sleep, 0.01).result(60) is None
     assert pilot.state is PilotState.ACTIVE
 

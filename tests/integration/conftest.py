@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,19 @@ def pilots_go_on(request: pytest.FixtureRequest) -> Iterator[None]:
         manager: PilotManager = request.getfixturevalue("manager")
         assert manager.submit_task(pow, 2, 3).result(timeout=SOON) == 8
         assert total(manager.submit_task(describe(bell(), shots=7, qpu="fake:manila"))) == 7
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PilotManager]:
+    """A manager with one pilot, "home", of two cores; it does not wait for further pilots."""
+    with PilotManager(tmp_path_factory.mktemp("session"), wait_for_pilot=0) as manager:
+        manager.submit_pilot({"name": "home", "cores_per_node": 2})
+        yield manager
+
+
+@pytest.fixture
+def home_goes_on(home: PilotManager) -> Iterator[None]:
+    """After each mistake the pilot of `home` still takes tasks."""
+    yield
+    assert home.get_results(home.map(pow, [2] * 8, range(8))) == [2**n for n in range(8)]
+    assert not [thread for thread in threading.enumerate() if "journal" in thread.name and not thread.is_alive()]

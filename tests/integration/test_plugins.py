@@ -43,16 +43,20 @@ def suites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subpr
         shutil.copytree(EXAMPLES / kind, folder / kind, ignore=shutil.ignore_patterns("__pycache__"))
     options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check")
     call(str(python), "-m", "pip", "install", *options, *(str(folder / kind) for kind in KINDS))
-    command = [str(python), "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
     with contextlib.ExitStack() as stack:
-        yield {
-            kind: stack.enter_context(
-                subprocess.Popen(
-                    command, cwd=folder / kind, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-                )
-            )
-            for kind in KINDS
-        }
+        yield {kind: stack.enter_context(started(python, folder / kind)) for kind in KINDS}
+
+
+def started(python: Path, folder: Path) -> subprocess.Popen[str]:
+    """The tests of one example."""
+    options = ("-q", "-W", "error", "-p", "no:cacheprovider", f"--basetemp={folder}.tmp")
+    return subprocess.Popen(
+        [str(python), "-m", "pytest", *options],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def call(*command: str) -> None:

@@ -110,7 +110,7 @@ def test_results_name_their_qpu_and_noise_models_travel(manager: PilotManager) -
 def test_circuits_that_cannot_be_run_are_refused(manager: PilotManager) -> None:
     wide = QuantumCircuit(9)
     wide.measure_all()
-    with pytest.raises(NoPilotError, match="fake:manila of one has 5 qubits, 9 are needed"):
+    with pytest.raises(NoPilotError, match="fake:manila of one has 5 qubits, but 9 are needed"):
         PilotSampler(manager, qpu="fake:manila").run([wide])
     middle = QuantumCircuit(1, 1)
     middle.h(0)

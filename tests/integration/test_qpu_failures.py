@@ -112,7 +112,7 @@ def test_pilots_that_come_late_leave_and_have_too_little_time(tmp_path: Path, ev
             manager.submit_task(wanted).result(timeout=SOON)
         short = PilotDescription(cores_per_node=1, name="short", qpus=["moody:fine"], walltime=300, drain=0)
         manager.submit_pilot(short)
-        with pytest.raises(NoPilotError, match="short has 300 s of walltime left, 1000 s are needed"):
+        with pytest.raises(NoPilotError, match="short has 300 s of walltime left, but 1000 s are needed"):
             manager.submit_task(describe(bell(), shots=5, qpu="moody:fine", expected_duration=1000))
         assert total(manager.submit_task(describe(bell(), shots=5, qpu="moody:fine", expected_duration=10))) == 5
     with (

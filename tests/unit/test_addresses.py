@@ -6,12 +6,13 @@ import platform
 import socket
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pilot.errors import SessionError
-from pilot.wire import addresses
-from pilot.wire.addresses import candidates, endpoint, hosts, is_loopback, listen, reach, split, usable
+from pilot.wire.addresses import candidates, endpoint, hosts, is_loopback, listen, listen_at, reach, split, usable
 from pilot.wire.channel import Server
 from pilot.wire.session import Connection, new_keys
 
@@ -51,8 +52,22 @@ def test_candidates_are_others_first_and_loopback_last() -> None:
     found = candidates(4711)
     assert found[-1] == "tcp://127.0.0.1:4711"
     assert [is_loopback(one) for one in found] == [False] * len(hosts()) + [True]
-    six = ["[" in one for one in found[:-1]]
-    assert six == sorted(six) or any(name.startswith(addresses._INWARD) for _, name in socket.if_nameindex())
+
+
+def test_hosts_are_ipv4_first_and_bridges_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at(family: socket.AddressFamily, address: str) -> Any:
+        return SimpleNamespace(family=family, address=address)
+
+    found = {
+        "docker0": [at(socket.AF_INET, "172.17.0.1")],
+        "eth0": [at(socket.AF_INET6, "fd00::2"), at(socket.AF_INET, "10.0.0.1"), at(socket.AF_INET6, "fe80::1%eth0")],
+        "eth1": [at(socket.AF_INET, "10.0.0.2")],
+        "lo": [at(socket.AF_INET, "127.0.0.1")],
+    }
+    up = SimpleNamespace(isup=True)
+    monkeypatch.setattr("psutil.net_if_addrs", lambda: found)
+    monkeypatch.setattr("psutil.net_if_stats", lambda: dict.fromkeys(found, up) | {"eth1": SimpleNamespace(isup=False)})
+    assert hosts() == ("10.0.0.1", "fd00::2", "172.17.0.1")
 
 
 def test_loopback_counts_on_its_own_host_only() -> None:
@@ -165,13 +180,13 @@ def test_an_interface_whose_port_is_taken_gets_another_or_is_left_out(caplog: py
         server = Server(KEYS, f"tcp://127.0.0.1:{port}")
         assert split(server.address)[1] == port
         try:
-            found = addresses.listen_at(server, hosts()[:1], (server.address,))
+            found = listen_at(server, hosts()[:1], (server.address,))
             assert len(found) == 1 and split(found[0])[1] != port
         finally:
             server.close()
         server = Server(KEYS, "tcp://127.0.0.1", (port, port))
         try:
             with pytest.raises(SessionError, match=f"all ports from {port} to {port}"):
-                addresses.listen_at(server, hosts()[:1], (server.address,))
+                listen_at(server, hosts()[:1], (server.address,))
         finally:
             server.close()

@@ -214,7 +214,7 @@ def test_too_little_walltime(world: World) -> None:
     (task,) = world.submit(expected_duration=61)
     assert world.state(task) is TaskState.QUEUED
     world.tick()
-    assert "short has 60 s of walltime left, 61 s are needed" in world.errors[task].reason
+    assert "short has 60 s of walltime left, but 61 s are needed" in world.errors[task].reason
     (fits,) = world.submit(expected_duration=59)
     assert world.pilot_of[fits] == "short"
 
@@ -945,7 +945,7 @@ def test_a_task_that_needs_more_time_than_is_left_waits_for_the_successor(world:
     (never,) = world.submit(expected_duration=3601)
     world.tick(1)
     assert world.state(long) is TaskState.QUEUED
-    assert "a successor of a has 3600 s of walltime left, 3601 s are needed" in world.errors[never].reason
+    assert "a successor of a has 3600 s of walltime left, but 3601 s are needed" in world.errors[never].reason
     world.tick(510)
     world.grant("b")
     assert world.pilot_of[long] == "b"
@@ -980,7 +980,7 @@ def test_pilots_come_with_the_tasks_and_go_without(world: World) -> None:
     (never,) = world.submit(num_cpus=3)
     world.tick(4)
     assert world.asked == []
-    assert "another grown has 2 cores, 3 are needed" in world.errors[never].reason
+    assert "another grown has 2 cores, but 3 are needed" in world.errors[never].reason
     world.tick(5)
     world.tick(1)
     assert [one.description.name for one in world.asked] == ["grown.2", "grown.3"]
@@ -1080,7 +1080,7 @@ def test_nodes_that_are_lost_are_not_waited_for(world: World) -> None:
     world.ready(nodes=nodes(4))
     (wide,) = world.submit(ranks=8)
     world.tick()
-    assert "p has room for 4 such ranks, 8 are needed" in world.errors[wide].reason
+    assert "p has room for 4 such ranks, but 8 are needed" in world.errors[wide].reason
 
 
 # ---- attach ---------------------------------------------------------------------------------------------------
@@ -1094,7 +1094,7 @@ def test_rejoin_reclaims_and_nothing_runs_twice(world: World) -> None:
     world.feed(events.Attached((1, 13)))
     world.tick(1)
     assert world.order == []
-    assert "agents of before" in world.explain(tasks[0])
+    assert "agents of the previous manager" in world.explain(tasks[0])
     world.feed(events.AgentJoined("p"))
     early = [Outcome(id, OK, 1.0, 0.001, b"value") for id in tasks[:3]]
     world.feed(events.OutcomesArrived("p", 41, "w", early))
@@ -1413,11 +1413,11 @@ def test_explain(world: World) -> None:
     tasks = world.submit(4)
     assert world.explain(tasks[0]) == "a was the only suitable pilot with room"
     assert world.explain(tasks[2]) == (
-        "waits in the queue, 1 tasks before it: a fits and has as much work as is sent ahead; b is queued"
+        "waits in the queue behind 1 task: a can run it, but has no room now; b is queued"
     )
     (named,) = world.submit(pilot="b")
     assert world.explain(named) == (
-        "waits: no active pilot fits yet; a is not among the pilots asked for (b); b is queued"
+        "waits: no active pilot can run it now; a is not among the requested pilots (b); b is queued"
     )
     world.ready("b")
     assert "only suitable pilot" in world.explain(tasks[1])
@@ -1427,10 +1427,10 @@ def test_explain_says_what_the_resource_manager_says(world: World) -> None:
     world.pilot(ready=False)
     (task,) = world.submit()
     world.feed(events.JobSeen("p", "Priority"))
-    assert world.explain(task) == "waits: no active pilot fits yet; p is queued (Priority)"
+    assert world.explain(task) == "waits: no active pilot can run it now; p is queued (Priority)"
     world.ready()
     world.end()
-    assert world.explain(task) == "waits: no active pilot fits yet; p is queued"
+    assert world.explain(task) == "waits: no active pilot can run it now; p is queued"
 
 
 def test_explain_counts_those_of_higher_priority(world: World) -> None:
@@ -1438,7 +1438,7 @@ def test_explain_counts_those_of_higher_priority(world: World) -> None:
     world.submit(3)
     (low,) = world.submit(priority=-1)
     world.submit(5, priority=7)
-    assert "7 tasks before it" in world.explain(low)
+    assert "behind 7 tasks" in world.explain(low)
 
 
 # ---- at random ------------------------------------------------------------------------------------------------

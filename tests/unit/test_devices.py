@@ -52,23 +52,23 @@ FITS: dict[str, tuple[dict[str, Any], Capacity, str | None]] = {
     "not reported yet": (device("fake:manila"), pilot("fake:manila"), None),
     "another name": (device("fake:oslo"), pilot(MANILA), "alpha has no device 'fake:oslo' (it has: fake:manila)"),
     "no devices": (device(), pilot(), "alpha has no devices"),
-    "too narrow": (device(facts=CircuitFacts(6)), pilot(MANILA), "fake:manila of alpha has 5 qubits, 6 are needed"),
+    "too narrow": (device(facts=CircuitFacts(6)), pilot(MANILA), "fake:manila of alpha has 5 qubits, but 6 are needed"),
     "one is wide enough": (device(facts=CircuitFacts(6)), pilot(MANILA, KOLKATA), None),
     "too many shots": (
         device("fake:kolkata", facts=CircuitFacts(2, 10**6)),
         pilot(KOLKATA),
-        "takes at most 100000 shots, 1000000 are asked for",
+        "takes at most 100000 shots, but 1000000 are needed",
     ),
     "not good enough": (
         device(facts=CircuitFacts(5, 100, 10, 10, 5), min_fidelity=0.8),
         pilot(MANILA),
-        "fake:manila of alpha gives a fidelity of about 0.715, 0.8 is wanted",
+        "fake:manila of alpha has a fidelity of about 0.715, but 0.8 is needed",
     ),
     "good enough": (device(facts=CircuitFacts(5, 100, 10, 10, 5), min_fidelity=0.8), pilot(MANILA, KOLKATA), None),
     "errors unknown": (
         device(facts=CircuitFacts(2), min_fidelity=0.5),
         pilot(QPUInfo(name="x:y", qubits=9)),
-        "says nothing of its errors",
+        "reports no errors",
     ),
     "simulator": ({"simulator": "pennylane:lightning.qubit"}, pilot(simulators=("pennylane:lightning.qubit",)), None),
     "no such simulator": ({"simulator": "x:y"}, pilot(simulators=("aer",)), "alpha has no QPU 'x:y' (it has: aer)"),
@@ -226,8 +226,8 @@ def test_where_nothing_fits_every_choice_is_named(world: World) -> None:
     (task,) = world.submit(1, **GPU_OR_CORES)
     world.tick(1.0)
     reason = world.errors[task].reason
-    assert "cpu has 0 GPUs, 1 are needed" in reason
-    assert "cpu has 2 cores, 4 are needed" in reason
+    assert "cpu has 0 GPUs, but 1 are needed" in reason
+    assert "cpu has 2 cores, but 4 are needed" in reason
 
 
 #: id: (fields, words of the error)

@@ -210,7 +210,7 @@ def test_an_mpi_task_that_fits_no_more_is_given_back(make_world: Any) -> None:
     world.join_all()
     assert world.lost() == [1]
     (lost,) = [one for one in world.reports if isinstance(one, messages.UnfinishedTasks)]
-    assert not lost.blame and not lost.begun and "8 such ranks, 12 are needed" in lost.reason
+    assert not lost.blame and not lost.begun and "8 such ranks, but 12 are needed" in lost.reason
     assert list(world.busy().values()) == [[2]]
 
 

@@ -60,8 +60,8 @@ def test_json(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
 def test_commands_that_hang_cost_their_limit(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, eventually: Callable[..., object]
 ) -> None:
-    monkeypatch.setattr("pilot.cli.findings.COMMAND_SECONDS", 0.3)
-    monkeypatch.setattr("pilot.cli.doctor.COMMAND_SECONDS", 0.3)
+    monkeypatch.setattr("pilot.cli.findings.COMMAND_SECONDS", 1.0)
+    monkeypatch.setattr("pilot.cli.doctor.COMMAND_SECONDS", 1.0)
     command("sbatch", "echo slurm 99.9")
     for name in ("sinfo", "scontrol", "srun", "sacct", "nvidia-smi", "ssh"):
         command(name, f'trap "" INT; sleep 61 & echo $! >{tmp_path}/{name}.pid; wait; sleep 61')
@@ -69,7 +69,7 @@ def test_commands_that_hang_cost_their_limit(
     findings = [finding for finding in examine() if finding.topic in ("slurm", "gpu", "ssh", "srun --mpi")]
     assert time.monotonic() - began < 60  # four commands of Slurm's in turn, with a second of grace each
     assert [finding.what for finding in findings if finding.state == "ok"] == ["slurm 99.9"]
-    assert "sinfo gave no answer in 0.3 s" in " ".join(finding.what for finding in findings)
+    assert "sinfo gave no answer in 1 s" in " ".join(finding.what for finding in findings)
     for name in ("sinfo", "nvidia-smi"):
         pid = int((tmp_path / f"{name}.pid").read_text())
         eventually(lambda pid=pid: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
@@ -97,10 +97,10 @@ def test_gpus_of_amd_are_told(
     assert [(finding.state, finding.what) for finding in of(examine(), "gpu")] == [(state, what)]
 
 
-def test_tools_of_amd_are_told(command: Command) -> None:
+def test_tools_of_amd_are_reported(command: Command) -> None:
     command("rocm-smi", "exit 0")
     (found,) = of(examine(), "gpu")
-    assert found.what.startswith("AMD: rocm-smi is there, but neither HIP_VISIBLE_DEVICES nor")
+    assert found.what.startswith("AMD: rocm-smi is installed, but neither HIP_VISIBLE_DEVICES nor")
     assert "gpus_per_node" in found.advice
 
 

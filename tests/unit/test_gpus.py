@@ -137,7 +137,7 @@ def test_a_job_that_hides_all_gpus_of_amd_has_none(
     assert (names, variables) == ([], (variable,))
     said = lacks_gpus(Node("g1", "vm", 4, names, 0, "", variables), 2)
     assert said is not None
-    assert f"{variable}, else nvidia-smi" in said
+    assert f"{variable}, or else those that nvidia-smi lists" in said
 
 
 def test_where_nvidia_has_gpus_the_variables_of_amd_mean_nothing(smi: Smi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,4 +163,4 @@ def test_too_few_are_named() -> None:
     assert lacks_gpus(Node("g1", "vm", 4, ["GPU-a", "GPU-b"], 0), 2) is None
     said = lacks_gpus(Node("g1", "vm", 4, ["GPU-a"], 0), 2)
     assert said is not None
-    assert said.startswith("node g1 has 1 GPUs (GPU-a) that the pilot may use, gpus_per_node=2 asks for 2")
+    assert said.startswith("node g1 has 1 GPUs (GPU-a) that the pilot may use, but gpus_per_node=2")

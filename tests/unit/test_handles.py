@@ -380,7 +380,7 @@ def test_a_finished_task_that_nobody_waited_for_is_small(make: Any) -> None:
 def test_repr(make: Any) -> None:
     task = make()
     assert repr(task) == "<Task 1 'work' queued>"
-    with pytest.raises(TypeError, match="travels as an argument of a task only"):
+    with pytest.raises(TypeError, match="can be pickled only as an argument of a task"):
         pickle.dumps(task)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from pilot.agent.nodes import Place, spread
-from pilot.descriptions import DescriptionError, TaskDescription
+from pilot.descriptions import TaskDescription
+from pilot.errors import DescriptionError
 from pilot.resources import Node, Resources
 from pilot.worker.launch import RankLayout
 
