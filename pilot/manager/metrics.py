@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,8 +14,6 @@ from pilot.manager.session import Session
 
 #: The columns, in order.
 COLUMNS = ("task", "name", "pilot", "worker", "submitted", "started", "ended", "seconds", "state", "attempts")
-#: Rows are on disk after so many seconds, when others come.
-FLUSH_SECONDS = 1.0
 
 
 @contextmanager
@@ -36,18 +33,14 @@ def write_metrics(session: Session, path: str | os.PathLike[str]) -> Iterator[No
         SessionError: the manager is closed.
     """
     with Path(path).open("w", newline="") as file:
-        write, flushed = csv.writer(file).writerow, time.monotonic()
-        write(COLUMNS)
-
-        def ended(event: SessionEvent) -> None:
-            nonlocal flushed
-            assert isinstance(event, TaskEnded)
-            write(_row(event, names))
-            if time.monotonic() - flushed > FLUSH_SECONDS:
-                file.flush()
-                flushed = time.monotonic()
-
+        write = csv.writer(file).writerows
+        write([COLUMNS])
         names = _Names(session)
+
+        def ended(events: list[SessionEvent]) -> None:
+            write(_row(event, names) for event in events if isinstance(event, TaskEnded))
+            file.flush()
+
         subscription = session.subscribe(ended, kinds=[TaskEnded])
         try:
             yield

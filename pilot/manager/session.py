@@ -148,10 +148,10 @@ class Session:
         `pilot.interfaces.Observer` describes thread, order and errors.
 
         Args:
-            observer: a callable; it gets one event at a time.
+            observer: a callable; it gets lists of events.
             kinds: classes of events, of `pilot.interfaces`: ``[TaskEnded, PilotChanged]``, say. None: all.
             tasks: of events about tasks only those about these; None: about all.
-            limit: events that wait for the observer at most. What comes then is left out, and counted in
+            limit: when so many events wait for the observer, what comes is left out, and counted in
                 `Subscription.dropped`; an `EventsDropped` says so.
 
         Raises:
@@ -161,8 +161,8 @@ class Session:
         self._state.check_open()
         if not callable(observer):
             raise invalid("observer", observer, "a callable")
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 2:
-            raise invalid("limit", limit, "a number of events from 2 on")
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise invalid("limit", limit, "a number of events from 1 on")
         wanted = KINDS if kinds is None else frozenset(kinds)
         if unknown := wanted - KINDS:
             known = ", ".join(sorted(kind.__name__ for kind in KINDS))

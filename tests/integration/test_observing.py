@@ -45,7 +45,7 @@ def test_an_observer_sees_tasks_pilots_and_qpus(tmp_path: Path) -> None:
     seen: list[SessionEvent] = []
     began = time.time()
     with PilotManager(tmp_path / "s") as manager:
-        manager.subscribe(seen.append)
+        manager.subscribe(seen.extend)
         pilot = manager.submit_pilot(PilotDescription(cores_per_node=1, name="p", qpus=["fake:manila"]))
         done = manager.submit_task(abs, -1)
         failed = manager.submit_task(TaskDescription(function=divmod, args=(1, 0), retries=1, name="bad"))
@@ -77,11 +77,11 @@ def test_a_callback_that_blocks_or_raises_delays_only_itself(manager: PilotManag
     gate = threading.Event()
     seen: list[SessionEvent] = []
 
-    def fail(event: SessionEvent) -> None:
+    def fail(events: list[SessionEvent]) -> None:
         raise ValueError("no")
 
-    bad = [manager.subscribe(fail), manager.subscribe(lambda event: gate.wait(SOON))]
-    good = manager.subscribe(seen.append, kinds=[TaskEnded])
+    bad = [manager.subscribe(fail), manager.subscribe(lambda events: gate.wait(SOON))]
+    good = manager.subscribe(seen.extend, kinds=[TaskEnded])
     tasks = manager.map(abs, range(500))
     assert manager.get_results(tasks) == list(range(500))
     manager.unsubscribe(good)
@@ -95,7 +95,7 @@ def test_an_observer_may_use_the_manager_and_end_its_subscription(manager: Pilot
     found: list[Any] = []
     over = threading.Event()
 
-    def react(event: SessionEvent) -> None:
+    def react(events: list[SessionEvent]) -> None:
         found.append(manager.submit_task(abs, -7).result(SOON))
         manager.unsubscribe(subscription)
         over.set()
@@ -127,7 +127,7 @@ def test_after_an_attach_only_what_is_new_is_told(tmp_path: Path) -> None:
     assert first.submit_task(abs, -1).result(SOON) == 1
     first.close()
     with PilotManager.attach(tmp_path / "s") as manager:
-        manager.subscribe(seen.append)
+        manager.subscribe(seen.extend)
         manager.submit_pilot(ONE)
         new = manager.submit_task(abs, -2)
         assert new.result(SOON) == 2

@@ -26,8 +26,7 @@ manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=[{qpus}]))
 #: Pages whose blocks go on from one to the next, and what they start with. That of clusters.md runs on a real Slurm, in
 #: tests/cluster.
 PAGES = {
-    "tasks.md": MANAGER.format(qpus=""),
-    "observing.md": MANAGER.format(qpus=""),
+    **dict.fromkeys(("tasks.md", "observing.md"), MANAGER.format(qpus="")),
     "quantum.md": MANAGER.format(qpus="'fake:manila'"),
 }
 #: Names of a site, and what stands for them here.
