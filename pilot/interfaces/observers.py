@@ -114,8 +114,7 @@ class Observer(Protocol):
       ended no `TaskEnded`. What was before stands in `PilotManager.tasks` and `PilotManager.pilots`.
     - **Errors.** What it raises is logged, once for each subscription; it is called with the next events all the same.
     - **End.** What has happened before `PilotManager.unsubscribe` or `PilotManager.close` is still reported; they wait
-    some
-      seconds for that.
+      some seconds for that.
 
     Example, of one that counts how tasks end:
 

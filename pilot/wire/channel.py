@@ -237,7 +237,7 @@ def _decode(frames: list[bytes], sender: bytes) -> Message | None:
     try:
         message: Message = messages.decode(frames[0])
     except (IndexError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.warning("an invalid message from %r was dropped: %s", sender[:100], error)
+        log.warning("an invalid message was dropped, from %r: %s", sender[:100], error)
         return None
     return message
 
