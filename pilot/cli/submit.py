@@ -50,7 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mitigation", default="", metavar="NAMES", help="of readout,twirling,dd,zne; with commas, in this order"
     )
-    parser.add_argument("--optimization-level", type=int, default=1, help="0 to 3 (default: 1)")
+    parser.add_argument("--optimization-level", type=int, default=2, help="0 to 3 (default: 2)")
     parser.add_argument("--seed", type=int, help="of the samples, where they are computed")
     parser.add_argument("--pilot", action="append", default=[], help="such as ray:4, slurm://ray:4:2 or site.toml:cpu")
     parser.add_argument("--json", metavar="FILE", help="write all results there; - : to standard output")
