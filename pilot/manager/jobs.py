@@ -19,7 +19,7 @@ import msgspec
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import JobRefused, PilotError
+from pilot.errors import JobRefused, PilotError, PluginError
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.registry import devices
 from pilot.wire.processes import MARK
@@ -123,6 +123,10 @@ def _command(folder: SessionFolder, pilot: str, mark: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "pilot.agent", str(folder.path), pilot, mark)
 
 
+def _named(launcher: Launcher) -> str:
+    return f"the launcher {type(launcher).__name__}"
+
+
 class _Running:
     def __init__(self, launcher: Launcher, native_id: str, mark: str, folder: Path) -> None:
         self.launcher = launcher
@@ -175,7 +179,7 @@ class _Calls:
             answer, function, args = call
             try:
                 answer.set_result(function(*args))
-            except Exception as error:
+            except BaseException as error:  # SystemExit of a launcher included: the thread goes on
                 answer.set_exception(error)
 
 
@@ -267,19 +271,22 @@ class PlaceholderJobs:
             try:
                 self._end([job.pilot])
                 by_launcher.setdefault(self.launcher(job.description), []).append((job, mark))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._failed(job, mark, error)
         for launcher, pairs in by_launcher.items():
             self._submit(launcher, pairs)
 
     def _submit(self, launcher: Launcher, pairs: list[tuple[Job, str]]) -> None:
         try:
-            answers = launcher.submit_many([job for job, _ in pairs])
-        except Exception as error:
+            answers: Sequence[Any] = launcher.submit_many([job for job, _ in pairs])
+            if len(answers) != len(pairs):
+                raise PluginError(f"{_named(launcher)}.submit_many returned {len(answers)} ids for {len(pairs)} jobs")
+        except (Exception, SystemExit) as error:
             answers = [error] * len(pairs)
         for (job, mark), answer in zip(pairs, answers, strict=True):
-            if isinstance(answer, Exception):
-                self._failed(job, mark, answer)
+            if not isinstance(answer, str):
+                wrong = PluginError(f"{_named(launcher)}.submit returned {answer!r}, which is no id of a job")
+                self._failed(job, mark, answer if isinstance(answer, BaseException) else wrong)
                 continue
             running = _Running(launcher, answer, mark, job.folder)
             self._jobs[job.pilot] = running
@@ -288,7 +295,7 @@ class PlaceholderJobs:
                 running.stop_by = self._clock() + STOP_SECONDS
             self._observer.job_started(job.pilot, answer)
 
-    def _failed(self, job: Job, mark: str, error: Exception) -> None:
+    def _failed(self, job: Job, mark: str, error: BaseException) -> None:
         self._starting.discard(job.pilot)
         known = isinstance(error, PilotError)  # its message says all
         log.error("pilot %s cannot be started: %s", job.pilot, error, exc_info=None if known else error)
@@ -343,8 +350,9 @@ class PlaceholderJobs:
                 by_launcher.setdefault(job.launcher, []).append((pilot, job))
             for launcher, jobs in by_launcher.items():
                 try:
-                    states = launcher.status({job.native_id: job.folder for _, job in jobs})
-                except Exception as error:
+                    answer = launcher.status({job.native_id: job.folder for _, job in jobs})
+                    states = {id: (JobState(state), str(text)) for id, (state, text) in answer.items()}
+                except (Exception, SystemExit) as error:
                     log.exception("the states of the jobs cannot be read; trying again")
                     states = {job.native_id: (JobState.UNKNOWN, str(error)) for _, job in jobs}
                 self._seen(jobs, states)
@@ -377,7 +385,7 @@ class PlaceholderJobs:
         for launcher, some in marks.items():
             try:
                 launcher.cancel_many(some)
-            except Exception:
+            except (Exception, SystemExit):
                 log.exception("jobs may be left over: %s", ", ".join(some))
         for pilot in pilots:
             self._jobs.pop(pilot, None)

@@ -223,7 +223,7 @@ class ManagerLoop:
                 if now >= next_beat:
                     next_beat = now + BEAT_SECONDS
                     self._agents.beat()
-            except Exception:
+            except BaseException:  # SystemExit of a plugin included
                 log.exception("the manager's thread goes on after an error of its own")
                 self._write_fault()
 
@@ -271,7 +271,7 @@ class ManagerLoop:
         for command in commands:
             try:
                 self._carry_out[type(command)](command)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 known = isinstance(error, errors.PilotError)  # its message says all
                 text = str(error) if known else f"{type(error).__name__}: {error}"
                 log.error(

@@ -299,9 +299,15 @@ def run_on(qpu: QPU, run: Run) -> list[Outcomes]:
     Raises:
         QPUError: it gave another number of results, or counts that cannot be those of its circuit; or as `QPU.run`.
     """
-    found = qpu.run(run)
+    found: Any = qpu.run(run)
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        raise QPUError(f"{qpu.name} gave {type(found).__name__}; expected a list of results", qpu=qpu.name)
     if len(found) != len(run.circuits):
         raise QPUError(f"{qpu.name} gave {len(found)} results for {len(run.circuits)} circuits", qpu=qpu.name)
+    for one in found:
+        if not isinstance(one, Mapping) and not hasattr(one, "get_counts"):
+            what = f"{qpu.name} gave {one!r} for a circuit; expected counts by bit string"
+            raise QPUError(what, qpu=qpu.name)
     return [
         one if isinstance(one, Outcomes) else _from_counts(one, circuit, run.shots)
         for one, circuit in zip(found, run.circuits, strict=True)

@@ -69,9 +69,16 @@ def raising(*args: Any) -> Any:
     raise ZeroDivisionError("a policy's own fault")
 
 
+def exiting(*args: Any) -> Any:
+    raise SystemExit(3)
+
+
 #: id: (method, what it does instead, words of the error)
 BAD: dict[str, tuple[str, Callable[..., Any], str]] = {
     "order raises": ("order", raising, "order raised ZeroDivisionError: a policy's own fault"),
+    "order exits": ("order", exiting, "order raised SystemExit: 3"),
+    "choose exits": ("choose", exiting, "choose raised SystemExit: 3"),
+    "assign exits": ("assign", exiting, "assign raised SystemExit: 3"),
     "order raises for some": ("order", lambda task, now: 1 / (task.id % 3), "order raised ZeroDivisionError"),
     "keys cannot be compared": ("order", lambda task, now: task.id if task.id % 2 else "b", "order raised TypeError"),
     "choose raises": ("choose", raising, "choose raised ZeroDivisionError"),
