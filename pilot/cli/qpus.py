@@ -52,7 +52,7 @@ def show(names: Sequence[str], as_json: bool) -> int:
     for name in names:
         try:
             infos.append(_ask(name))
-        except Exception as error:  # whatever its vendor's packages raise
+        except Exception as error:  # of its vendor's packages
             problems[name] = error_text(error)
     if as_json:
         print(json.dumps(msgspec.to_builtins({"qpus": infos, "problems": problems}), indent=2))

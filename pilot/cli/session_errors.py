@@ -10,19 +10,20 @@ import msgspec
 from pilot.cli.findings import Finding
 from pilot.errors import SessionError
 from pilot.manager import faults
+from pilot.wire.session import SessionFolder
 
 
 def examine_session(session: str) -> list[Finding]:
     """One finding for each error that was written to the session's folder, oldest first.
 
     Raises:
-        SessionError: there is no such folder.
+        SessionError: there is no session in the folder.
     """
     folder = Path(session).resolve()
-    if not folder.is_dir():
-        raise SessionError(f"doctor --session: {folder} is no folder; give the session folder of a manager")
     files = sorted(folder.glob("events-*.msgpack"), key=lambda path: path.stat().st_mtime)
     if not files:
+        if not SessionFolder(folder).connection_path.exists():
+            raise SessionError(f"doctor --session: {folder} holds no session; give the session folder of a manager")
         return [Finding(topic="session", state="ok", what=f"{folder}: its manager had no error of its own")]
     return [_error(path) for path in files]
 

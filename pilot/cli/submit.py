@@ -70,9 +70,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--optimization-level",
         type=int,
-        default=1,
+        default=2,
         metavar="LEVEL",
-        help="how much the compiler optimizes the circuits, 0 to 3 (default: 1)",
+        help="how much the compiler optimizes the circuits, 0 to 3 (default: 2)",
     )
     parser.add_argument("--seed", type=int, help="seed of the random samples of simulators")
     parser.add_argument(

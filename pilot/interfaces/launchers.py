@@ -114,6 +114,8 @@ class Launcher(ABC):
                 answers.append(self.submit(job))
             except Exception as error:
                 answers.append(error)
+            except SystemExit as error:
+                answers.append(RuntimeError(f"it called sys.exit({error})"))
         return answers
 
     def find(self, description: PilotDescription, pilot: str, mark: str) -> str | None:

@@ -19,7 +19,7 @@ import msgspec
 
 from pilot import registry
 from pilot.descriptions import PilotDescription
-from pilot.errors import JobRefused, PilotError
+from pilot.errors import JobRefused, PilotError, PluginError
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.registry import devices
 from pilot.wire.processes import MARK
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an agent has to end by itself before its job is cancelled.
 STOP_SECONDS = 8.0
-#: Seconds between two looks at the jobs' states, at most: launchers have files to read that say more than their
-#: resource manager, which they ask less often.
+#: Seconds between two reads of the jobs' states, at most: launchers also read files, and ask their resource manager
+#: less often.
 LOOK_SECONDS = 0.25
 #: Seconds for which a job has to be missing, and its agent not heard, until it counts as ended.
 MISSING_SECONDS = 60.0
-#: Seconds in which jobs for a resource manager count as asked for together.
+#: Jobs for a resource manager that are requested within so many seconds are submitted together.
 GATHER_SECONDS = 0.05
 
 _OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
@@ -48,13 +48,14 @@ class JobObserver(Protocol):
         """A job was submitted."""
 
     def job_seen(self, pilot: str, text: str) -> None:
-        """What the resource manager says of a job has changed."""
+        """The resource manager's text about a job has changed."""
 
     def job_ended(self, pilot: str, mark: str, reason: str, how: JobState = JobState.ENDED) -> None:
         """A job has ended or cannot be started; ``how``: ENDED, EXPIRED, TAKEN, CANCELLED or REFUSED."""
 
     def is_heard(self, pilot: str) -> bool:
-        """True while the pilot's agent is connected: then its job runs, whatever the resource manager says."""
+        """True while the pilot's agent is connected: then its job runs, also when the resource manager reports
+        otherwise."""
 
 
 def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote: bool) -> tuple[Job, str]:
@@ -122,6 +123,10 @@ def _command(folder: SessionFolder, pilot: str, mark: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "pilot.agent", str(folder.path), pilot, mark)
 
 
+def _named(launcher: Launcher) -> str:
+    return f"the launcher {type(launcher).__name__}"
+
+
 class _Running:
     def __init__(self, launcher: Launcher, native_id: str, mark: str, folder: Path) -> None:
         self.launcher = launcher
@@ -174,7 +179,7 @@ class _Calls:
             answer, function, args = call
             try:
                 answer.set_result(function(*args))
-            except Exception as error:
+            except BaseException as error:  # SystemExit of a launcher included: the thread goes on
                 answer.set_exception(error)
 
 
@@ -209,12 +214,12 @@ class PlaceholderJobs:
         self.numbers = itertools.count(1)
 
     def begin(self, observer: JobObserver) -> None:
-        """Start the thread, which tells ``observer`` what becomes of the jobs."""
+        """Start the thread, which reports the jobs' starts, states and ends to ``observer``."""
         self._observer = observer
         self._calls.start()
 
     def launcher(self, description: PilotDescription) -> Launcher:
-        """The launcher that serves a description's ``resource``.
+        """The launcher for a description's ``resource``.
 
         Raises:
             PluginError: there is none for its scheme.
@@ -266,19 +271,22 @@ class PlaceholderJobs:
             try:
                 self._end([job.pilot])
                 by_launcher.setdefault(self.launcher(job.description), []).append((job, mark))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._failed(job, mark, error)
         for launcher, pairs in by_launcher.items():
             self._submit(launcher, pairs)
 
     def _submit(self, launcher: Launcher, pairs: list[tuple[Job, str]]) -> None:
         try:
-            answers = launcher.submit_many([job for job, _ in pairs])
-        except Exception as error:
+            answers: Sequence[Any] = launcher.submit_many([job for job, _ in pairs])
+            if len(answers) != len(pairs):
+                raise PluginError(f"{_named(launcher)}.submit_many returned {len(answers)} ids for {len(pairs)} jobs")
+        except (Exception, SystemExit) as error:
             answers = [error] * len(pairs)
         for (job, mark), answer in zip(pairs, answers, strict=True):
-            if isinstance(answer, Exception):
-                self._failed(job, mark, answer)
+            if not isinstance(answer, str):
+                wrong = PluginError(f"{_named(launcher)}.submit returned {answer!r}, which is no id of a job")
+                self._failed(job, mark, answer if isinstance(answer, BaseException) else wrong)
                 continue
             running = _Running(launcher, answer, mark, job.folder)
             self._jobs[job.pilot] = running
@@ -287,7 +295,7 @@ class PlaceholderJobs:
                 running.stop_by = self._clock() + STOP_SECONDS
             self._observer.job_started(job.pilot, answer)
 
-    def _failed(self, job: Job, mark: str, error: Exception) -> None:
+    def _failed(self, job: Job, mark: str, error: BaseException) -> None:
         self._starting.discard(job.pilot)
         known = isinstance(error, PilotError)  # its message says all
         log.error("pilot %s cannot be started: %s", job.pilot, error, exc_info=None if known else error)
@@ -342,8 +350,9 @@ class PlaceholderJobs:
                 by_launcher.setdefault(job.launcher, []).append((pilot, job))
             for launcher, jobs in by_launcher.items():
                 try:
-                    states = launcher.status({job.native_id: job.folder for _, job in jobs})
-                except Exception as error:
+                    answer = launcher.status({job.native_id: job.folder for _, job in jobs})
+                    states = {id: (JobState(state), str(text)) for id, (state, text) in answer.items()}
+                except (Exception, SystemExit) as error:
                     log.exception("the states of the jobs cannot be read; trying again")
                     states = {job.native_id: (JobState.UNKNOWN, str(error)) for _, job in jobs}
                 self._seen(jobs, states)
@@ -376,7 +385,7 @@ class PlaceholderJobs:
         for launcher, some in marks.items():
             try:
                 launcher.cancel_many(some)
-            except Exception:
+            except (Exception, SystemExit):
                 log.exception("jobs may be left over: %s", ", ".join(some))
         for pilot in pilots:
             self._jobs.pop(pilot, None)
@@ -387,8 +396,8 @@ class PlaceholderJobs:
         self._calls.shutdown()
 
     def close(self, timeout: float) -> None:
-        """End every job: those told to stop have ``timeout`` seconds to do so. Blocks until all are gone; does nothing
-        the second time."""
+        """End every job: those that were asked to stop have ``timeout`` seconds to do so. Blocks until all are gone;
+        does nothing the second time."""
         deadline = time.monotonic() + timeout
         self._closing = True
         if self._calls.is_over:

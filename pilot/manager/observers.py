@@ -1,4 +1,4 @@
-"""Who observes a session: each subscription has a queue and a thread. `interfaces.Observer` has the rules."""
+"""Observers of a session: each subscription has a queue and a thread. `interfaces.Observer` has the rules."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Subscription:
 
     def __init__(self, observer: Observer, kinds: frozenset[Kind], tasks: Collection[int] | None, limit: int) -> None:
         self._observer = observer
-        #: What it is told of.
+        #: The kinds of events and the tasks that it gets.
         self.kinds = kinds
         #: How many events were left out since too many waited.
         self.dropped = 0
@@ -145,7 +145,7 @@ class Observers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
-        #: Kinds of events that somebody wants.
+        #: Kinds of events that some subscription gets: no others are made.
         self._wanted: frozenset[Kind] = frozenset()
         #: The first task that is new to observers: those before are from before an attach.
         self.first_task = 1

@@ -87,7 +87,7 @@ class Progress:
 
 
 def _note(pilot: Pilot) -> str:
-    """Why it is not active: what the resource manager says of its job, or why it failed."""
+    """Why it is not active: the resource manager's text about its job, or why it failed."""
     if pilot.state is PilotState.FAILED:
         return pilot.reason
     return pilot.job if pilot.state in (PilotState.NEW, PilotState.QUEUED) else ""

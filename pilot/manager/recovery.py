@@ -149,7 +149,7 @@ def record(journal: Journal, restored: Restored, here: Path) -> None:
     """
     if restored.moved_from is not None:
         log.warning(
-            "the session was at %s and is at %s now: its pilots are asked for again; what still runs at the old place "
+            "the session was at %s and is at %s now: its pilots are requested again; what still runs at the old place "
             "ends by itself, and what it has done since the manager before was gone is done again",
             restored.moved_from,
             here,

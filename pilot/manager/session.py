@@ -43,7 +43,7 @@ class Session:
 
     @property
     def pilots(self) -> list[Pilot]:
-        """Every pilot that was asked for, in that order."""
+        """Every pilot that was requested, in that order."""
         return list(self._state.pilots.values())
 
     @property
@@ -53,7 +53,7 @@ class Session:
 
     @property
     def qpus(self) -> dict[str, QPUInfo]:
-        """What the devices of the active pilots say of themselves, by name, as far as they have reported."""
+        """The properties of the active pilots' devices, by name, as far as they have reported."""
         return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
 
     # ---- waiting and asking -----------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ class Session:
             The tasks that are done, and those that are not, each in the given order.
 
         Raises:
-            DescriptionError: it is no list of tasks.
+            DescriptionError: it is not a list of tasks.
         """
         waited = list(self._state.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -95,7 +95,7 @@ class Session:
 
         Raises:
             KeyError: no task of this manager has this id.
-            DescriptionError: it is no task, or another manager's.
+            DescriptionError: it is not a task, or it is another manager's.
             SessionError: this process was forked from the manager's.
         """
         self._state.check_process()
@@ -143,9 +143,9 @@ class Session:
         tasks: Iterable[Task] | None = None,
         limit: int = MOST_WAITING,
     ) -> Subscription:
-        """Have an observer told, from now on, what happens to tasks, attempts, pilots and QPUs. Does not block.
+        """Call an observer for events of tasks, attempts, pilots and QPUs from now on. Does not block.
 
-        `pilot.interfaces.Observer` says in which thread and order, and what becomes of errors.
+        `pilot.interfaces.Observer` describes thread, order and errors.
 
         Args:
             observer: a callable; it gets lists of events.
@@ -155,7 +155,7 @@ class Session:
                 `Subscription.dropped`; an `EventsDropped` says so.
 
         Raises:
-            DescriptionError: an argument that is not allowed.
+            DescriptionError: an argument is not valid.
             SessionError: the manager is closed.
         """
         self._state.check_open()
@@ -173,7 +173,7 @@ class Session:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Tell an observer nothing more.
+        """Stop calling an observer.
 
         What has happened until now it is still told: blocks until then, 5 s at most; not when the observer calls it.
         Nothing happens the second time.

@@ -179,7 +179,7 @@ class Submitter:
         return whole
 
     def join(self, whole: Task, parts: Sequence[Task]) -> None:
-        """The parts serve nothing but this task: they are cancelled when it ends without them."""
+        """The parts are needed by this task only: they are cancelled when it ends without them."""
         whole.parts = tuple(parts)
         whole.add_done_callback(self.cancel_parts)
 
@@ -285,7 +285,7 @@ class Submitter:
 
 
 def _capacity(pilot: Pilot) -> Capacity:
-    """What was asked for, as far as a user's thread can know it."""
+    """What was requested, as far as a user's thread can know it."""
     state, wanted = pilot.state, pilot.description
     over = state.value if is_final(state) or state is PilotState.DRAINING else None
     if is_final(state) and pilot.reason not in ("", state.value):

@@ -217,8 +217,8 @@ class DeviceRun(Execution, JointFunction):
                 )
 
     def _run(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[tuple[int, list[Outcomes] | Exception]]:
-        """Outcomes by task, or why there are none. When several tasks fail together, each is tried alone: one may be to
-        blame."""
+        """Outcomes by task, or why there are none. When several tasks fail together, each is tried alone: one may be
+        the cause."""
         if not jobs:
             return
         try:
@@ -236,7 +236,7 @@ class DeviceRun(Execution, JointFunction):
 
     def _outcomes(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[list[Outcomes]]:
         """Outcomes of each task: its circuits folded for each factor of the extrapolation (those of one circuit side by
-        side), and whatever else the stages add for all of them together."""
+        side), and the circuits that the stages add for all of them together."""
         about = Device(target=compiler.target, name=qpu.name, calibrated=compiler.calibrated)
         mitigation = stages(self.stages, _calibrations)
         circuits = [circuit for job in jobs for circuit in job.circuits]
@@ -299,9 +299,15 @@ def run_on(qpu: QPU, run: Run) -> list[Outcomes]:
     Raises:
         QPUError: it gave another number of results, or counts that cannot be those of its circuit; or as `QPU.run`.
     """
-    found = qpu.run(run)
+    found: Any = qpu.run(run)
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        raise QPUError(f"{qpu.name} gave {type(found).__name__}; expected a list of results", qpu=qpu.name)
     if len(found) != len(run.circuits):
         raise QPUError(f"{qpu.name} gave {len(found)} results for {len(run.circuits)} circuits", qpu=qpu.name)
+    for one in found:
+        if not isinstance(one, Mapping) and not hasattr(one, "get_counts"):
+            what = f"{qpu.name} gave {one!r} for a circuit; expected counts by bit string"
+            raise QPUError(what, qpu=qpu.name)
     return [
         one if isinstance(one, Outcomes) else _from_counts(one, circuit, run.shots)
         for one, circuit in zip(found, run.circuits, strict=True)

@@ -85,12 +85,13 @@ class Outcomes:
             shots: how many times the circuit was sampled.
 
         Raises:
-            QPUError: a key has other digits, or other than one for each classical bit; or a count is not whole.
+            QPUError: a key has other digits, or other than one for each classical bit; or a count is not whole or
+                negative, or all are 0.
         """
         bits = np.zeros((len(counts), circuit.num_clbits), dtype=bool)
         registers = registers_of(circuit)
         by_register = [place for register in registers for place in register.places]
-        for row, text in zip(bits, counts, strict=True):
+        for row, text in zip(bits, map(str, counts), strict=True):
             if text.startswith("0x"):
                 octets = int(text, 16).to_bytes(-(-len(row) // 8), "little")
                 row[:] = np.unpackbits(np.frombuffer(octets, np.uint8), count=len(row), bitorder="little")
@@ -101,8 +102,9 @@ class Outcomes:
                 raise QPUError(f"circuit {circuit.name!r} has {len(row)} bits, its counts have the key {text!r}")
             row[list(places)] = [digit == "1" for digit in digits]
         weights = np.array(list(counts.values()), np.float64)
-        if shots is not None and (weights % 1).any():
-            raise QPUError(f"circuit {circuit.name!r}: {shots} shots gave counts that are not whole numbers")
+        if shots is not None and ((weights % 1).any() or (weights < 0).any() or not weights.any()):
+            what = "counts that are not whole numbers of at least 0, or none"
+            raise QPUError(f"circuit {circuit.name!r}: {shots} shots gave {what}")
         return cls.from_bits(
             bits, weights if shots is None else weights.astype(np.int64), registers=registers, shots=shots
         )
@@ -125,7 +127,7 @@ class Outcomes:
         """Weight by bit string, as Qiskit's `get_counts` writes it: registers set apart by a space.
 
         Args:
-            register: count this register alone, whatever the others hold.
+            register: count this register alone, without regard to the others.
 
         Raises:
             KeyError: the circuit has no register of that name.

@@ -122,12 +122,12 @@ class Placer:
             for record in lane:
                 try:
                     keyed.append((self._policy.order(record, now), record.id, number, record))
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     failed.append(record)
                     why = why or self._complaint("order", error)
         try:
             keyed.sort(key=itemgetter(0, 1))
-        except Exception as error:  # keys that cannot be compared
+        except (Exception, SystemExit) as error:  # keys that cannot be compared
             failed += [record for *_, record in keyed]
             why, keyed = self._complaint("order", error), []
         terms, ordered = list(lanes), dict[int, deque[TaskRecord]]()
@@ -141,13 +141,13 @@ class Placer:
     def _ask(self, terms: Terms, candidates: list[Candidate]) -> tuple[Candidate, str]:
         try:
             choice, reason = self._policy.choose(terms, candidates)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise PluginError(self._complaint("choose", error)) from error
         if choice not in candidates:
             raise PluginError(f"{self._complaint('choose')} returned {choice!r}, which is no candidate")
         return choice, str(reason)
 
-    def _complaint(self, method: str, error: Exception | None = None) -> str:
+    def _complaint(self, method: str, error: BaseException | None = None) -> str:
         what = f"the policy {type(self._policy).__name__}: {method}"
         return what if error is None else f"{what} raised {type(error).__name__}: {error}"
 
@@ -160,7 +160,7 @@ class Placer:
             return
         try:
             records.sort(key=lambda record: (self._policy.order(record, now), record.id))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._fail_queued(records, self._complaint("order", error), commands)
             return
         del records[ASSIGNED_TASKS:]
@@ -169,7 +169,7 @@ class Placer:
             numbers = list(map(index, self._policy.assign(records, rows.table, now)))
             if len(numbers) != len(records):
                 raise ValueError(f"{len(numbers)} numbers for {len(records)} tasks")
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._fail_queued(records, self._complaint("assign", error), commands)
             return
         groups: dict[tuple[int, Terms], deque[TaskRecord]] = {}
@@ -205,7 +205,7 @@ class Placer:
         most = min(BATCH_TASKS, (device.info.max_circuits if device.info else None) or BATCH_TASKS)
         while group and pilot.is_free(group[0].terms, option.resources, group[0].seconds, now):
             records = [group.popleft()]
-            while group and len(records) < most and not records[0].suspect and not group[0].suspect:
+            while group and len(records) < most and not records[0].runs_alone and not group[0].runs_alone:
                 records.append(group.popleft())
             self._queue.remove([record.id for record in records])
             expected = sum(record.weight for record in records) * (device.rate or 1.0)
@@ -291,7 +291,7 @@ class Placer:
             record = lane[0]
             seconds = record.seconds
             if records:
-                if seconds is None or record.suspect or records[0].suspect:
+                if seconds is None or record.runs_alone or records[0].runs_alone:
                     break  # alone: not known yet how long it takes, or its last worker died
                 after = (total + seconds) * slowness
                 if after > BATCH_SECONDS or (len(records) >= share and after > SMALLEST_BATCH_SECONDS):
@@ -332,7 +332,7 @@ class Placer:
         records: list[TaskRecord] = []
         while lane and len(records) < most:
             record = lane[0]
-            if records and (weight + record.weight / 2 > share or record.suspect or records[0].suspect):
+            if records and (weight + record.weight / 2 > share or record.runs_alone or records[0].runs_alone):
                 break
             weight += record.weight
             records.append(lane.popleft())
@@ -352,4 +352,4 @@ class Placer:
         seconds = max(GIVE_BACK_FACTOR * expected, GIVE_BACK_SECONDS)
         if needs.qpu:
             seconds = max(seconds, DEVICE_GIVE_BACK_SECONDS)
-        return events.SendBatch(pilot.id, self.batch, needs, records, seconds, records[0].suspect)
+        return events.SendBatch(pilot.id, self.batch, needs, records, seconds, records[0].runs_alone)

@@ -35,7 +35,7 @@ class MemoryLauncher(Launcher):
 
     def __init__(self) -> None:
         #: What `status` reports of every job; an exception is raised.
-        self.report: tuple[JobState, str] | Exception = (JobState.QUEUED, "pending")
+        self.report: tuple[JobState, str] | BaseException = (JobState.QUEUED, "pending")
         #: Calls of `status`.
         self.asked = 0
         #: Names of pilots, a list for each call of `submit_many`.
@@ -45,7 +45,7 @@ class MemoryLauncher(Launcher):
         #: Native ids of the jobs that were cancelled.
         self.cancelled: list[str] = []
         #: What `cancel` raises.
-        self.trouble: Exception | None = None
+        self.trouble: BaseException | None = None
 
     def check(self, description: PilotDescription) -> None:
         return
@@ -61,7 +61,7 @@ class MemoryLauncher(Launcher):
 
     def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
         self.asked += 1
-        if isinstance(self.report, Exception):
+        if isinstance(self.report, BaseException):
             raise self.report
         return dict.fromkeys(jobs, self.report)
 

@@ -32,9 +32,9 @@ def manager(tmp_path: Path) -> Iterator[PilotManager]:
         manager.close()
 
 
-def on_nodes(manager: PilotManager, nodes: int = 2, **wishes: Any) -> Pilot:
+def on_nodes(manager: PilotManager, nodes: int = 2, **fields: Any) -> Pilot:
     defaults = {"engine": "process", "cores_per_node": 2, "walltime": 300}
-    return manager.submit_pilot(PilotDescription(resource="slurm://", number_of_nodes=nodes, **{**defaults, **wishes}))
+    return manager.submit_pilot(PilotDescription(resource="slurm://", number_of_nodes=nodes, **{**defaults, **fields}))
 
 
 def nap(seconds: float = 0.05) -> str:

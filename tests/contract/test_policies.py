@@ -69,9 +69,16 @@ def raising(*args: Any) -> Any:
     raise ZeroDivisionError("a policy's own fault")
 
 
+def exiting(*args: Any) -> Any:
+    raise SystemExit(3)
+
+
 #: id: (method, what it does instead, words of the error)
 BAD: dict[str, tuple[str, Callable[..., Any], str]] = {
     "order raises": ("order", raising, "order raised ZeroDivisionError: a policy's own fault"),
+    "order exits": ("order", exiting, "order raised SystemExit: 3"),
+    "choose exits": ("choose", exiting, "choose raised SystemExit: 3"),
+    "assign exits": ("assign", exiting, "assign raised SystemExit: 3"),
     "order raises for some": ("order", lambda task, now: 1 / (task.id % 3), "order raised ZeroDivisionError"),
     "keys cannot be compared": ("order", lambda task, now: task.id if task.id % 2 else "b", "order raised TypeError"),
     "choose raises": ("choose", raising, "choose raised ZeroDivisionError"),
@@ -123,14 +130,14 @@ def test_faults_of_a_policy_end_its_tasks_and_nothing_else(name: str, seed: int)
         assert OK in world.outcomes.values()
 
 
-def queue_up(world: World, *seconds: float, **wishes: Any) -> list[int]:
+def queue_up(world: World, *seconds: float, **fields: Any) -> list[int]:
     """Tasks of these lengths, queued behind one that has the only slot."""
     world.pilot(cores=1)
     world.submit(1, measured(100.0, 99))
     made = []
     for number, each in enumerate(seconds):
         world.now += 1
-        made += world.submit(1, measured(each, number), **wishes)
+        made += world.submit(1, measured(each, number), **fields)
     return made
 
 

@@ -36,7 +36,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         "circuit: .* gate 'rx' with the angle nan; expected a finite number",
     ),
     "an endless angle": (with_angle(float("inf")), DEVICE, "circuit: .* the angle inf"),
-    "a name that is no text": (named("caf\udce9"), {"shots": 5}, "circuit: its name .* no Unicode"),
+    "a name that is no text": (named("caf\udce9"), {"shots": 5}, "circuit: its name .* not Unicode"),
     "a free global phase": (two, {"shots": 5}, r"parameters: None is not valid; .* 2 free parameters"),
     "half a shot": (bell(), {"shots": 1.5}, "shots: 1.5 is not valid"),
     "shots below 0": (bell(), {"shots": -1}, "shots: -1 is not valid"),
@@ -54,7 +54,11 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no observables": (state, {"observables": None}, "observables: None is not valid"),
     "an observable too wide": (state, {"observables": ["ZZZ"]}, "observables: 'ZZZ' is on 3 qubits, the circuit has 2"),
     "an imaginary one": (state, {"observables": [SparsePauliOp("ZZ", 1j)]}, "observables: .* not real and finite"),
-    "a coefficient in words": (state, {"observables": [{"ZZ": "x"}]}, "observables: the coefficient 'x' of 'ZZ' is not valid"),
+    "a coefficient in words": (
+        state,
+        {"observables": [{"ZZ": "x"}]},
+        "observables: the coefficient 'x' of 'ZZ' is not valid",
+    ),
     "tomography of a number": (state, {"tomography": 1}, "tomography: 1 is not valid; expected True, or a list"),
     "tomography by truth": (state, {"tomography": [True]}, r"tomography: \[True\] is not valid"),
     "tomography of all": (state, {"tomography": "all"}, "tomography: 'all' is not valid"),
@@ -71,7 +75,11 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"parameters": [1.0]},
         "parameters: .* expected nothing: the circuit has no free parameters",
     ),
-    "a stage that is none": (state, {"observables": ["ZZ"], "mitigation": 5, **DEVICE}, r"mitigation: \[5\] is not valid"),
+    "a stage that is none": (
+        state,
+        {"observables": ["ZZ"], "mitigation": 5, **DEVICE},
+        r"mitigation: \[5\] is not valid",
+    ),
     "an object as stage": (
         state,
         {"observables": ["ZZ"], "mitigation": [int], **DEVICE},
@@ -110,13 +118,13 @@ def test_a_task_is_no_value_of_a_circuits_fields(manager: PilotManager, field: s
 
 
 def test_what_no_pilot_has(manager: PilotManager) -> None:
-    for wishes, words in (
+    for settings, words in (
         ({"qpu": "fake:oslo"}, "devices has no device 'fake:oslo' .it has: fake:manila."),
         ({"qpu": "fake:manila", "pilot": "cpu"}, "cpu has no device 'fake:manila'"),
         ({"qpu": "fake:manila", "shots": 2**40}, "takes at most 100000 shots, but 1099511627776 are needed"),
     ):
         with pytest.raises(NoPilotError, match=words):
-            manager.submit_task({"circuit": bell(), "shots": 5, **wishes})
+            manager.submit_task({"circuit": bell(), "shots": 5, **settings})
     with pytest.raises(NoPilotError, match="has 5 qubits, but 1000000 are needed"):
         manager.submit_task(describe(wide, **DEVICE))
     task = manager.submit_task(describe(bell(), shots=5, pilot="cpu"))
@@ -174,9 +182,9 @@ def fails() -> None:
 
 def test_a_circuit_that_fits_nowhere_says_what_it_takes(manager: PilotManager) -> None:
     large = random_circuit(40, 40, max_operands=2, seed=1)
-    for wishes in ({"observables": ["Z0"]}, {"tomography": [0], "shots": 5, "qpu": "aer"}):
+    for settings in ({"observables": ["Z0"]}, {"tomography": [0], "shots": 5, "qpu": "aer"}):
         with pytest.raises(NoPilotError, match=r"\(40 qubits\) takes statevector .* GiB.*; cut it .*cutting.plan"):
-            manager.submit_task(describe(large, **wishes))
+            manager.submit_task(describe(large, **settings))
     large.measure_all()
     with pytest.raises(
         DescriptionError, match="40 bits, the outcomes of 26 at most are listed; give a number of shots"

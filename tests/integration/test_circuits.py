@@ -47,8 +47,8 @@ def bell(measured: bool = True) -> QuantumCircuit:
     return circuit
 
 
-def describe(circuit: Any, **wishes: Any) -> TaskDescription:
-    return TaskDescription(circuit=circuit, **wishes)
+def describe(circuit: Any, **settings: Any) -> TaskDescription:
+    return TaskDescription(circuit=circuit, **settings)
 
 
 def registers() -> QuantumCircuit:
@@ -213,7 +213,12 @@ WRONG: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "unknown stage": (bell(), {"shots": 5, "mitigation": ["magic"]}, DescriptionError, "'magic' is not one of them"),
     "zne of counts": (bell(), {"shots": 5, "mitigation": ["zne"]}, DescriptionError, "no 'zne' without observables"),
     "wrong observable": (bell(False), {"observables": ["ZZZ"]}, DescriptionError, "observable"),
-    "two wishes": (bell(False), {"observables": ["ZZ"], "tomography": True}, DescriptionError, "expected nothing with observables"),
+    "two settings": (
+        bell(False),
+        {"observables": ["ZZ"], "tomography": True},
+        DescriptionError,
+        "expected nothing with observables",
+    ),
     "no program": ("QINIT 2\nH q[0\n", {"shots": 5}, ProgramError, "OriginIR, line 2"),
 }
 

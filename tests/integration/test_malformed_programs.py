@@ -1,4 +1,4 @@
-"""Strangers' programs: mutated ones, bombs, and the processes that parse them."""
+"""Untrusted programs: mutated ones, bombs, and the processes that parse them."""
 
 import importlib.util
 import os

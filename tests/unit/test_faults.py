@@ -97,6 +97,9 @@ def test_events_whose_pilot_is_not_known_are_errors_of_their_steps(tmp_path: Pat
 
 
 def test_the_doctor_shows_the_errors_of_a_session(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--session", str(tmp_path)]) == 1
+    assert "holds no session" in capsys.readouterr().err
+    (tmp_path / "connection.json").touch()
     assert cli.main(["doctor", "--session", str(tmp_path)]) == 0
     assert "its manager had no error of its own" in capsys.readouterr().out
     EventRing().write(tmp_path / "events-1.msgpack", [], "Traceback (most recent call last):\n ...\nKeyError: 'p'\n")
@@ -107,4 +110,4 @@ def test_the_doctor_shows_the_errors_of_a_session(tmp_path: Path, capsys: pytest
     assert f"pilot.testing.replay('{tmp_path}/events-1.msgpack')" in shown
     assert "events-2.msgpack cannot be read" in shown
     assert cli.main(["doctor", "--session", str(tmp_path / "none")]) == 1
-    assert "is no folder" in capsys.readouterr().err
+    assert "holds no session" in capsys.readouterr().err

@@ -93,6 +93,44 @@ def test_jobs_asked_for_together_are_submitted_together(
 
 
 @pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([], "returned 0 ids for 2 jobs"),
+        (["job of a"], "returned 1 ids for 2 jobs"),
+        (None, "TypeError: object of type 'NoneType' has no len()"),
+        ([None, 5], "which is no id of a job"),
+        (SystemExit(3), "SystemExit: 3"),
+    ],
+)
+def test_a_launcher_that_returns_no_ids_fails_its_pilots(
+    start: Any, launcher: Any, heard: Observer, eventually: Eventually, answer: Any, words: str
+) -> None:
+    def submit_many(jobs: object) -> Any:
+        if isinstance(answer, SystemExit):
+            raise answer
+        return answer
+
+    launcher.submit_many = submit_many
+    start("a", "b")
+    eventually(lambda: len(heard.ended) == 2)
+    assert not heard.started
+    assert all(words in reason for _, reason, _ in heard.ended)
+
+
+@pytest.mark.parametrize("report", [None, "x", (JobState.RUNNING,), ("running!", "x"), SystemExit(3)], ids=repr)
+def test_a_launcher_whose_answers_make_no_sense_ends_no_pilot(
+    start: Any, jobs: PlaceholderJobs, launcher: Any, heard: Observer, eventually: Eventually, report: Any
+) -> None:
+    launcher.report = report
+    start("a")
+    eventually(lambda: (jobs.look(), launcher.asked > 3)[1])
+    assert heard.ended == []
+    launcher.trouble = SystemExit(3)
+    jobs.close(0.1)
+    assert launcher.cancelled == ["job of a"]
+
+
+@pytest.mark.parametrize(
     "trouble", [(JobState.UNKNOWN, "no controller"), OSError("no controller")], ids=["said", "raised"]
 )
 def test_what_is_not_known_ends_no_pilot(

@@ -75,7 +75,7 @@ class AerQPU(QPU):
         if self.device not in simulator.available_devices():
             raise QPUError(
                 f"{self.name}: this Aer sees no GPU here (devices: {', '.join(simulator.available_devices())}): "
-                "install qiskit-aer-gpu, and look at what nvidia-smi says in the pilot's job",
+                "install qiskit-aer-gpu, and check nvidia-smi in the pilot's job",
                 qpu=self.name,
             )
 

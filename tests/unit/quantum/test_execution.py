@@ -388,6 +388,13 @@ def test_a_qpu_may_give_counts(shots: int | None, given: Any, shown: dict[str, f
         ([{"0": 9}], "has 4 bits, its counts have the key '0'"),
         ([{"0 0a": 9}], "the key '0 0a'"),
         ([{"0 00": 0.5}], "not whole numbers"),
+        ([{"0 00": -1, "0 11": 10}], "not whole numbers of at least 0"),
+        ([{}], "or none"),
+        ([{"0 00": 0}], "or none"),
+        ([{0: 9}], "the key '0'"),
+        ([None], "gave None for a circuit; expected counts by bit string"),
+        (None, "gave NoneType; expected a list of results"),
+        ({"0 00": 9}, "gave dict; expected a list of results"),
     ],
 )
 def test_counts_that_cannot_be_are_refused(given: list[Any], message: str) -> None:

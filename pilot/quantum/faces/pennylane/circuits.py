@@ -68,7 +68,7 @@ class Circuits:
             fields: of the tasks.
 
         Raises:
-            DescriptionError: an unknown field, or one that is not allowed.
+            DescriptionError: an unknown field, or one that is not valid.
         """
         self._wires = wires
         self._fields = task_fields("pilot.qubit", qpu, fields)
