@@ -158,7 +158,7 @@ def _write(file: Path, text: str) -> bool:
 
 
 def _show_all(records: list[dict[str, Any]], written: bool) -> None:
-    """The table; whoever has the file may stop reading it."""
+    """The table; the reader of the file may stop reading it."""
     try:
         for record in records:
             _show(record)

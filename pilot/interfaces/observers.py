@@ -31,7 +31,8 @@ class TaskSubmitted(TaskEvent, frozen=True, gc=False):
 
 
 class TaskChanged(TaskEvent, frozen=True, gc=False):
-    """A task was sent to a pilot (BOUND), or a worker runs it (RUNNING, said of tasks that take longer than a moment).
+    """A task was sent to a pilot (BOUND), or a worker runs it (RUNNING, reported for tasks that take longer than a
+    moment).
 
     A task that a pilot gives back before it has begun is sent again without another event between.
     """
@@ -109,11 +110,11 @@ class Observer(Protocol):
     - **Order.** Events come in the order in which the manager's thread has seen them happen: those of about 50 ms in
       one list, which is never empty, and belongs to the observer. When a task's `TaskEnded` comes, the task is done.
       Events that come while too many wait are left out; `EventsDropped` then says how many, where they would have been.
-    - **Attach.** Only what is new is told: tasks that were submitted before have no `TaskSubmitted`, those that had
+    - **Attach.** Only what is new is reported: tasks that were submitted before have no `TaskSubmitted`, those that had
       ended no `TaskEnded`. What was before stands in `PilotManager.tasks` and `PilotManager.pilots`.
     - **Errors.** What it raises is logged, once for each subscription; it is called with the next events all the same.
-    - **End.** What has happened before `PilotManager.unsubscribe` or `PilotManager.close` is still told; they wait some
-      seconds for that.
+    - **End.** What has happened before `PilotManager.unsubscribe` or `PilotManager.close` is still reported; they wait
+      some seconds for that.
 
     Example, of one that counts how tasks end:
 

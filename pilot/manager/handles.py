@@ -119,7 +119,7 @@ class Task(Future[R], Generic[R]):
     does nothing else.
 
     A plain Future makes its condition, its waiters and its callbacks when it is made, 1 kB in all; this one when
-    somebody waits. Under `_making` either a condition is made or a task without one is finished, never both at once.
+    a thread waits. Under `_making` either a condition is made or a task without one is finished, never both at once.
     """
 
     _result = None

@@ -59,7 +59,7 @@ class Subscription:
         self.dropped = 0
         self._tasks = tasks
         self._limit = limit
-        #: Held for a moment, by whoever touches the next three.
+        #: Held for a moment, to read or write the next three.
         self._lock = threading.Lock()
         self._batches: list[Make] = []
         self._waiting = 0
@@ -179,7 +179,7 @@ class Observers:
     def _tell_one(self, event: SessionEvent) -> None:
         self._tell(type(event), 1, lambda: [event])
 
-    # ---- what happens; a batch at a time. What is kept until an observer is told must not change any more -------
+    # ---- what happens; a batch at a time. What is kept for an observer must not change any more -------
 
     def submitted(self, entries: Sequence[TaskRecord]) -> None:
         """Tasks were submitted, or taken over from the manager before."""

@@ -63,7 +63,7 @@ class RestoredPilot(NamedTuple):
     started_again: int = 0
     taken: int = 0
     #: Jobs of further nodes that have not ended: number → native id.
-    further_jobs: dict[int, str] = {}  # noqa: RUF012 - nobody changes it
+    further_jobs: dict[int, str] = {}  # noqa: RUF012 - never changed
 
 
 class RestoredTask(NamedTuple):

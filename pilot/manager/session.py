@@ -1,4 +1,4 @@
-"""`Session`: what is in a session, for whoever has it open. Read next: ``manager.py``, which puts something into it."""
+"""`Session`: pilots and tasks of an open session. Read next: ``manager.py``, which adds them."""
 
 from __future__ import annotations
 
@@ -175,11 +175,11 @@ class Session:
     def unsubscribe(self, subscription: Subscription) -> None:
         """Stop calling an observer.
 
-        What has happened until now it is still told: blocks until then, 5 s at most; not when the observer calls it.
+        It still gets what has happened until now: blocks until then, 5 s at most; not when the observer calls it.
         Nothing happens the second time.
         """
         self._state.check_process()
-        # in the manager's thread: it has told of all that this thread knows of then
+        # in the manager's thread, which has then reported all that it knows
         self._state.mailbox.ask(lambda: self._state.observers.remove(subscription))
         subscription.close()
 

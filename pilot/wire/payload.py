@@ -4,7 +4,8 @@ Pickle protocol 5 throughout; ``pickles.py`` says what travels by name and what 
 written to a file below the session folder with its large buffers out of band, and read by mmap: its arrays are not
 copied. The arrays are read-only then.
 
-A `Task` among the arguments pickles as a `Reference` to its id; whoever loads the arguments supplies the results.
+A `Task` among the arguments pickles as a `Reference` to its id; the process that loads the arguments supplies the
+results.
 """
 
 from __future__ import annotations

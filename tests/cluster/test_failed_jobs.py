@@ -77,7 +77,7 @@ def test_a_job_that_never_starts_says_so(
     manager: PilotManager, fields: dict[str, Any], words: str, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
     pilot = ask(manager, **fields)
-    eventually(lambda: f"it will never start like this: {words}" in pilot.job, 60)
+    eventually(lambda: f"it can never start: {words}" in pilot.job, 60)
     assert pilot.state is PilotState.QUEUED
     assert words in manager.explain(manager.submit_task(len, "abc"))
     assert words in caplog.text

@@ -89,8 +89,7 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
 
         Raises:
             DescriptionError: it is not a backend, or it is a simulator with an option that changes results and that
-            pilots do
-                not have.
+                pilots do not have.
         """
         if not isinstance(backend, BackendV2):
             raise invalid("from_backend.backend", backend, "a BackendV2", shown=type(backend).__name__)

@@ -49,9 +49,9 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
             manager: who submits the tasks.
             qpu: what runs the circuits, as in ``TaskDescription.qpu``: "aer", "fake:kolkata", "*". Default: exact
                 values are simulated, others come from any device that the pilots have, else from a simulator.
-            default_precision: of pubs and runs without a precision: the standard error of one Pauli string that is
-            aimed
-                at. It takes ``ceil(1 / precision**2)`` shots of each group of terms; 0: exact, on simulators only.
+            default_precision: of pubs and runs without a precision: the target for the standard error of
+                one Pauli string. It takes ``ceil(1 / precision**2)`` shots of each group of terms; 0: exact, on
+                simulators only.
                 Default: 0 where ``qpu`` is not given or "aer", else 1/64.
             seed: an integer gives the same values at each run (on simulators), a generator goes on from run to run.
             **options: more fields of each `TaskDescription`, as for `PilotSampler`.

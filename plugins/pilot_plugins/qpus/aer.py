@@ -53,7 +53,7 @@ class AerQPU(QPU):
             )
         self.device: str = options.get("device", "CPU")
         if self.device == "GPU" and self.method not in ("", "statevector", "density_matrix", "tensor_network"):
-            refuse(name, f"{self.method} runs on no GPU: take statevector, density_matrix or tensor_network")
+            refuse(name, f"{self.method} does not run on a GPU; expected statevector, density_matrix or tensor_network")
         self.precision: str = options.get("precision", "double")
         self.threads: int = options.get("threads", 1)
         self._cancelled = Event()

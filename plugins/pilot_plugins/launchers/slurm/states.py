@@ -209,7 +209,7 @@ class WatchedJob:
         if reason in ("", "None"):
             return JobState.QUEUED, "pending"
         advice = NEVER.get(reason, "").format(id=self._id.number)
-        return JobState.QUEUED, f"pending: {reason}" + (f", it will never start like this: {advice}" if advice else "")
+        return JobState.QUEUED, f"pending: {reason}" + (f", it can never start: {advice}" if advice else "")
 
     def _was_signalled(self) -> bool:
         """True when its script has got a signal, or has ended: it does not run on."""
