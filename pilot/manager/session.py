@@ -48,7 +48,7 @@ class Session:
 
     @property
     def tasks(self) -> Mapping[int, Task]:
-        """Every task by id, in the order of submission; read only."""
+        """Every task that was not forgotten, by id, in the order of submission; read only."""
         return MappingProxyType(self._state.tasks)
 
     @property
