@@ -14,7 +14,7 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
-BENCHMARKS := imports dispatch latency threads callables chains granularity memory balance circuits qpus cutting failures
+BENCHMARKS := imports dispatch latency threads callables chains granularity memory balance circuits qpus cutting failures events
 
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
@@ -55,6 +55,8 @@ plugins: $(READY)
 
 bench: $(READY)
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
+	@$(BIN)/python benchmarks/memory.py --many 1000000 --forget --json $(RESULTS)/memory.forget.json
+	@$(BIN)/python benchmarks/imports.py --without zmq sqlite3 threading --json $(RESULTS)/imports.scheduling.json
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 
 bench-cluster: $(READY)

@@ -19,7 +19,7 @@ class BareRay:
         import ray
 
         ray.init(
-            address="local",  # never somebody else's cluster
+            address="local",  # never another user's cluster
             num_cpus=WORKERS,
             include_dashboard=False,
             log_to_driver=False,

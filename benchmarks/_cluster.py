@@ -84,11 +84,11 @@ def bare_start(cluster: Cluster, engine: str, nodes: int) -> dict[str, float]:
         began = time.time()
         output = f"{folder}/out"
         job = sbatch(f"-N{nodes}", f"-c{CORES}", "-t5", "-o", output, f"{folder}/job.sh")
-        said = wait_for(lambda: dict(line.split() for line in read(output) if line[:4] in ("firs", "all ")), "all")
+        lines = wait_for(lambda: dict(line.split() for line in read(output) if line[:4] in ("firs", "all ")), "all")
         subprocess.run(["scancel", job], check=True)
         while subprocess.run(["squeue", "-h", "-j", job], capture_output=True, text=True).stdout.strip():
             time.sleep(0.1)
-        return {name: float(said[name]) - began for name in ("first", "all")}
+        return {name: float(lines[name]) - began for name in ("first", "all")}
 
 
 def sbatch(*arguments: str) -> str:

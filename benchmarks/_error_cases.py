@@ -7,8 +7,8 @@ Every method runs on 2 to 16 qubits but for these limits:
 
 - Wide circuits are bricks of gates between neighbours: the values of a long chain vanish.
 - Noise under extrapolation multiplies all values, by .55 at the largest factor, so none is lost at any width. Strong
-  noise, .22, has bricks at every width and 1,000 shots at least: where values are small or shots few, no decay is told
-  from a line, and the line is a biased estimate of it.
+  noise, .22, has bricks at every width and 1,000 shots at least: where values are small or shots few, no decay can be
+  seen from a line, and the line is a biased estimate of it.
 - Twirled circuits are blocks of 4 qubits, measured together: 32 copies of 16 entangled qubits would take seconds.
 - Tomography is of up to 3 of the qubits: it takes `3**n` circuits.
 """

@@ -1,4 +1,4 @@
-"""Gates, the forms that they are given in, and the doors through which circuits come: what `gates.py` goes through.
+"""Gates, the forms that they are given in, and the entries through which circuits come: what `gates.py` goes through.
 
 Each door gives what it knows of a circuit as numbers, beside those of Qiskit's `Statevector`.
 """
@@ -308,7 +308,7 @@ def finish(prepared: Prepared) -> Any:
     """The result of a task's parts.
 
     Raises:
-        InWorker: whatever goes wrong from here on.
+        InWorker: any error from here on.
     """
     try:
         results = [part.function(*part.args) for part in prepared.parts]

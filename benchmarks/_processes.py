@@ -1,4 +1,4 @@
-"""Which processes a session runs, found from outside: the one place that knows how to tell them apart.
+"""Which processes a session runs, found from outside: the one place that distinguishes them.
 
 Agents mark every process they start with the environment variable PILOT_AGENT; PILOT_BENCHMARK is this
 script's own mark, so that other sessions on the machine are left alone. The worker is whichever process
@@ -24,7 +24,7 @@ def marked() -> list[psutil.Process]:
             ours = environment.get("PILOT_BENCHMARK") == os.environ["PILOT_BENCHMARK"]
             if ours and "PILOT_AGENT" in environment and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-        except psutil.Error:  # somebody else's, or gone meanwhile
+        except psutil.Error:  # another user's, or gone meanwhile
             continue
     return found
 

@@ -1,7 +1,7 @@
 """A site whose ``squeue`` and ``sbatch`` are scripts of its own: what they do to the answers is drawn from a seed.
 
 `Site` writes the commands into a folder for PATH. Each is this file, called as ``_site.py FOLDER NAME ARGUMENTS``: it
-calls the real command and changes what that says. `calls` tells what was done, for the table.
+calls the real command and changes its answer. `calls` is the record of the calls, for the table.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ BANNER = "*" * 40 + "\n* Welcome to cluster 25. Users: 1234 *\n" + "*" * 40 + "\
 class Site:
     """One schedule: the commands, and what they have done."""
 
-    def __init__(self, folder: Path, seed: int, strangers: list[str]) -> None:
+    def __init__(self, folder: Path, seed: int, foreign: list[str]) -> None:
         """Write the commands.
 
         Args:
             folder: for them; goes in front of PATH.
             seed: of what they do.
-            strangers: numbers of jobs that are not ours.
+            foreign: numbers of jobs that are not ours.
         """
         self.folder = folder
         #: How the jobs get to the other cluster, if they do: sbatch's own choice, the environment or the description.
         self.cluster_by = ("", "", "sbatch", "environment", "description")[seed % 5]
         real = {name: shutil.which(name) for name in COMMANDS}
-        settings = {"seed": seed, "real": real, "strangers": strangers, "cluster": OTHER if self.cluster_by else ""}
+        settings = {"seed": seed, "real": real, "foreign": foreign, "cluster": OTHER if self.cluster_by else ""}
         settings["sbatch"] = [way for way in SBATCH if self.cluster_by != "sbatch" or way not in SAY_NOTHING]
         settings |= {"begun": time.time(), "always": "empty" if seed % 4 == 3 else ""}
         (folder / "site.json").write_text(json.dumps(settings))
@@ -148,12 +148,12 @@ class Command:
         code, output, errors = self._answer()
         if not code and self._settings["cluster"]:
             output = f"{output.strip()};{OTHER}\n"
-        stranger = random.Random(f"{self._settings['seed']} stranger {number}").choice(self._settings["strangers"])
+        foreign_number = random.Random(f"{self._settings['seed']} foreign {number}").choice(self._settings["foreign"])
         answers = {
             "text behind": (0, f"{output} *** Remaining balance: low ***\n", ""),
-            "number behind": (0, f"{output}Core hours left in project demo: {stranger}\n", ""),
-            "number alone behind": (0, f"{output}{stranger}\n", ""),
-            "number alone before": (0, f"{stranger}\n{output}", ""),
+            "number behind": (0, f"{output}Core hours left in project demo: {foreign_number}\n", ""),
+            "number alone behind": (0, f"{output}{foreign_number}\n", ""),
+            "number alone before": (0, f"{foreign_number}\n{output}", ""),
             "banner before": (0, BANNER + output, ""),
             "words": (0, f"Submitted batch job {output.strip().replace(';', ' on cluster ')}\n", ""),
             "silent": (0, "", ""),

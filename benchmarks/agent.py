@@ -1,4 +1,4 @@
-"""What a batch costs the agent's thread, from the manager's `Run` to its outcome, by the number of workers.
+"""What a batch costs the agent's thread, from the manager's `RunBatch` to its outcome, by the number of workers.
 
 Nothing runs: nodes, workers and the network are played by this script, so that 64 nodes of 128 cores fit on a laptop.
 

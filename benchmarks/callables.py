@@ -278,19 +278,19 @@ def expected(work: Any, args: tuple[Any, ...]) -> str:
     child = os.fork()
     if not child:
         try:
-            said = repr(pickle.loads(copy)(*args))
+            answer = repr(pickle.loads(copy)(*args))
         except BaseException as error:
-            said = f"raised {type(error).__name__}: {error}"
-        os.write(writing, said.encode())
+            answer = f"raised {type(error).__name__}: {error}"
+        os.write(writing, answer.encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        said = pipe.read().decode()
+        answer = pipe.read().decode()
     os.waitpid(child, 0)
-    return said
+    return answer
 
 
-def said_by(task: Any) -> str:
+def answer_of(task: Any) -> str:
     """What became of a task, as text."""
     try:
         return repr(task.result(120))
@@ -312,8 +312,8 @@ def run_case(case: Case, manager: Any) -> None:
             waiting.append((change, engine, right, tasks))
     for change, engine, right, tasks in waiting:
         for task in tasks:
-            if (said := said_by(task)) != right:
-                case.differences.append(f"{engine}, after {change!r}: {said} instead of {right}")
+            if (answer := answer_of(task)) != right:
+                case.differences.append(f"{engine}, after {change!r}: {answer} instead of {right}")
 
 
 def main() -> None:

@@ -36,13 +36,13 @@ def work(number: int, seconds: float = SECONDS) -> int:
     return number
 
 
-def submit(manager: Any, engine: str, partition: str = "low", nodes: int = 2, **wishes: Any) -> Any:
+def submit(manager: Any, engine: str, partition: str = "low", nodes: int = 2, **fields: Any) -> Any:
     from pilot import PilotDescription
 
-    wishes = {"walltime": 600, **wishes}
+    fields = {"walltime": 600, **fields}
     return manager.submit_pilot(
         PilotDescription(
-            resource="slurm://", engine=engine, queue=partition, number_of_nodes=nodes, cores_per_node=2, **wishes
+            resource="slurm://", engine=engine, queue=partition, number_of_nodes=nodes, cores_per_node=2, **fields
         )
     )
 
@@ -80,8 +80,8 @@ class Blow:
     second = False
     #: Of each task: there must be some under way when the blow is noticed.
     seconds = SECONDS
-    wishes: ClassVar[dict[str, Any]] = {}
-    patience = 60.0
+    fields: ClassVar[dict[str, Any]] = {}
+    timeout = 60.0
 
     def __init__(self, cluster: Any, engine: str, folder: Path) -> None:
         self.cluster, self.engine, self.folder = cluster, engine, folder
@@ -142,9 +142,9 @@ class NodeDown(Blow):
 class Walltime(Blow):
     """walltime over (1 min), a successor takes over"""
 
-    wishes: ClassVar[dict[str, Any]] = {"walltime": 60, "renewals": 1}
+    fields: ClassVar[dict[str, Any]] = {"walltime": 60, "renewals": 1}
     seconds = 4 * SECONDS
-    patience = 120.0
+    timeout = 120.0
 
     def strike(self, manager: Any, pilot: Any) -> None:
         pass
@@ -161,7 +161,7 @@ class Preemption(Blow):
 class Requeue(Blow):
     """requeued by an operator"""
 
-    wishes: ClassVar[dict[str, Any]] = {"scheduler_script_commands": ["#SBATCH --requeue"]}
+    fields: ClassVar[dict[str, Any]] = {"scheduler_script_commands": ["#SBATCH --requeue"]}
 
     def strike(self, manager: Any, pilot: Any) -> None:
         self.cluster.run("scontrol", "requeue", slurm_id(pilot))
@@ -194,7 +194,7 @@ def measure_blow(kind: type[Blow], cluster: Any, engine: str, count: int, folder
 
     blow = kind(cluster, engine, folder)
     with PilotManager(folder) as manager:
-        pilot = submit(manager, engine, **blow.wishes)
+        pilot = submit(manager, engine, **blow.fields)
         wait_until(lambda: len(pilot.nodes) == 2, 60)
         tasks = [manager.submit_task(work, number, blow.seconds) for number in range(count)]
         tasks[count // 10].result(60)
@@ -202,7 +202,7 @@ def measure_blow(kind: type[Blow], cluster: Any, engine: str, count: int, folder
             submit(manager, engine, "all", 1, scheduler_script_commands=["#SBATCH --exclude=c1,c2"])
         struck = time.time()
         blow.strike(manager, pilot)
-        noticed = wait_until(lambda: blow.noticed(manager, pilot), blow.patience)
+        noticed = wait_until(lambda: blow.noticed(manager, pilot), blow.timeout)
         row = outcome(tasks)
         row["done after s"] = max(task.info.finished for task in tasks) - struck
     blow.clean()
@@ -219,7 +219,7 @@ def kill_manager(cluster: Any, engine: str, count: int, folder: Path) -> dict[st
 # ---- a site's own commands ------------------------------------------------------------------------------------------
 
 
-def strangers(cluster: Any) -> list[str]:
+def foreign(cluster: Any) -> list[str]:
     """Numbers of jobs that are not ours: one runs, one waits, one has the name of a pilot."""
     options = (["-p", "all", "-w", "q1"], ["--begin=now+1hour"], ["-p", "all", "-w", "g1", "--job-name=pilot-1"])
     return [_cluster.sbatch(*some, "-t60", "-o", "/dev/null", "--wrap", "sleep 3600") for some in options]
@@ -260,7 +260,7 @@ def measure_schedule(cluster: Any, seed: int, count: int, others: list[str], fol
         "lost": row["tasks"] - row["whole"],
         "lost attempts": row["lost attempts"],
         "restarts without cause": len(restarts),
-        "strangers cancelled": len({*others} - left) + len(site.astray()),
+        "foreign jobs cancelled": len({*others} - left) + len(site.astray()),
         "jobs left": len(left - {*others}),
         "done after s": row["done after s"],
         "why": "; ".join(restarts),
@@ -292,7 +292,7 @@ def measure_wrappers(options: Any) -> None:
     jobs.MISSING_SECONDS /= 10
     rows = []
     with _cluster.slurm() as cluster:
-        others = strangers(cluster)
+        others = foreign(cluster)
         for seed in range(options.schedules) if options.seed is None else [options.seed]:
             with tempfile.TemporaryDirectory(prefix="pilot-bench-") as root:
                 rows.append(measure_schedule(cluster, seed, options.tasks or 240, others, Path(root)))
@@ -303,7 +303,7 @@ def measure_wrappers(options: Any) -> None:
         {
             "lost": (sum(row["lost"] for row in rows), _bench.Bar("==", 0)),
             "restarts_without_cause": (sum(row["restarts without cause"] for row in rows), _bench.Bar("==", 0)),
-            "strangers_cancelled": (sum(row["strangers cancelled"] for row in rows), _bench.Bar("==", 0)),
+            "foreign_jobs_cancelled": (sum(row["foreign jobs cancelled"] for row in rows), _bench.Bar("==", 0)),
             "jobs_left": (sum(row["jobs left"] for row in rows), _bench.Bar("==", 0)),
             "lost_attempts": (sum(row["lost attempts"] for row in rows), None),
         },

@@ -1,4 +1,4 @@
-"""Whether error bars are right: (value - truth) / error over many repetitions, for all that makes errors.
+"""Whether standard errors are right: (value - truth) / error over many repetitions, for all that reports errors.
 
     python benchmarks/errors.py [--quick] [--json FILE]        # about twenty minutes on two cores
     python benchmarks/errors.py --snapshots [--json FILE]      # every snapshot of `fake:` runs, at the default level
@@ -224,7 +224,7 @@ def of_snapshot(name: str) -> Row:
         row["bell_level_2"] = run_on(qpu, pair, 2, [], 2)
         row["reset"] = run_on(qpu, again, default, [], 3)
         row["dd"] = run_on(qpu, pair, default, ["dd"], 4)
-    except Exception as error:  # whatever it is, the snapshot does not run
+    except Exception as error:  # of any kind: the snapshot does not run
         row["problem"] = f"{type(error).__name__}: {error}"[:200]
     return row
 

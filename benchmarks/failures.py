@@ -1,4 +1,4 @@
-"""kill -9 in the middle of 2,000 tasks: a worker, the engine's process, the agent, the manager.
+"""SIGKILL in the middle of 2,000 tasks: a worker, the engine's process, the agent, the manager.
 
 Each row is a session of its own. No task has a retry, so one that was charged for a lost attempt would
 fail. A task is whole when it ended with its own result, once; lost attempts are those that were made again.

@@ -1,4 +1,4 @@
-"""Every gate of Qiskit's library, in every form, through every door, beside Qiskit's own `Statevector`.
+"""Every gate of Qiskit's library, in every form, through every entry, beside Qiskit's own `Statevector`.
 
     python benchmarks/gates.py [--json FILE]                # about ten minutes
     python benchmarks/gates.py --random 1000 [--json FILE]  # circuits with own gates of taken names
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 
 def verdict(door: Callable[[Any], float | None], case: Any, tolerance: float) -> tuple[str, str] | None:
-    """What became of a case at a door, and what tells more of it; None: it is not for this door."""
+    """The result of a case at an entry, and its details; None: it is not for this entry."""
     try:
         error = door(case)
     except PilotError as problem:

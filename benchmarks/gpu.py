@@ -2,7 +2,7 @@
 
 Each width is one task through a pilot on each side: a quantum volume circuit for Aer, the adjoint gradient of strongly
 entangling layers for lightning. Needs a GPU, qiskit-aer-gpu in the place of qiskit-aer, and pennylane-lightning-gpu;
-what is missing is said, and its column stays empty.
+what is missing is named, and its column stays empty.
 """
 
 from __future__ import annotations

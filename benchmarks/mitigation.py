@@ -1,4 +1,4 @@
-"""What each stage against errors is worth: the mean error of expectation values on snapshots of devices."""
+"""What each stage of error mitigation gains: the mean error of expectation values on snapshots of devices."""
 
 from __future__ import annotations
 

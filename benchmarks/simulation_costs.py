@@ -84,11 +84,11 @@ def main() -> None:
             if one.seconds <= arguments.seconds:
                 times[one.method] = measured(circuit, one)
                 ratios.setdefault(one.method, []).append(times[one.method] / one.seconds)
-        told = "  ".join(
+        shown = "  ".join(
             f"{'*' * (one == best):1}{one.method.split('_')[0]}: {one.seconds:.3g} → {times.get(one.method, inf):.3g}"
             for one in estimates
         )
-        print(f"{name:22} {about.bond:5} {looked:8.4f}  {told}", flush=True)
+        print(f"{name:22} {about.bond:5} {looked:8.4f}  {shown}", flush=True)
         if best is not None and best.method in times:
             lost.append(times[best.method] / min(times.values()))
     print()

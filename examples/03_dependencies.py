@@ -25,7 +25,7 @@ with PilotManager() as manager:
     answer = manager.submit_task(report, words)
     print(answer.result())
 
-    # Where no value is passed on, the order is said outright.
+    # Where no value is passed on, depends_on gives the order.
     after = TaskDescription(function=print, args=["after everything else"], depends_on=[answer])
     task = manager.submit_task(after)
     task.result()

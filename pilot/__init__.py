@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from pilot.manager.executor import PilotExecutor
     from pilot.manager.handles import Task
     from pilot.manager.manager import PilotManager
+    from pilot.manager.metrics import write_metrics
+    from pilot.manager.observers import Subscription
     from pilot.manager.pilots import Pilot
     from pilot.results import MpiResult, TaskInfo
     from pilot.states import PilotState, TaskState
@@ -78,6 +80,7 @@ __all__ = [
     "QPUUnavailable",
     "SessionError",
     "StateError",
+    "Subscription",
     "Task",
     "TaskDescription",
     "TaskError",
@@ -87,6 +90,7 @@ __all__ = [
     "TaskTimeout",
     "WorkerDied",
     "__version__",
+    "write_metrics",
 ]
 
 _HOMES = {
@@ -96,7 +100,9 @@ _HOMES = {
     "Pilot": "manager.pilots",
     "PilotExecutor": "manager.executor",
     "PilotManager": "manager.manager",
+    "Subscription": "manager.observers",
     "Task": "manager.handles",
+    "write_metrics": "manager.metrics",
 }
 
 

@@ -78,7 +78,7 @@ class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
     fidelity: float | None = None
     #: How long it runs, its wait not counted.
     seconds: float | None = None
-    #: In the currency of whoever estimates it.
+    #: In the currency of the estimate.
     cost: float | None = None
     #: The time of the calibration that the estimate is for: wall clock, seconds since the epoch.
     calibrated: float | None = None

@@ -25,7 +25,7 @@ MOST_ROWS = 24
 #: The sections of the page, and their files in order.
 SECTIONS = {
     "Tasks": (
-        *("dispatch", "dispatch.start", "latency", "granularity", "balance", "memory", "imports"),
+        *("dispatch", "dispatch.start", "latency", "granularity", "balance", "memory", "memory.forget", "imports"),
         *("threads", "callables", "chains", "failures", "events"),
     ),
     "Circuits": (

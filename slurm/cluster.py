@@ -10,7 +10,7 @@
 
 For tests and for trying things out; it needs root, and on Debian ``apt-get install slurm-wlm munge``. `start` and
 `stop` may be called twice. Each ``slurmd -N NAME`` plays one node (a build with ``--enable-multiple-slurmd``, as
-Debian's); on every node ``hostname`` is this host's name, SLURMD_NODENAME tells them apart. See slurm.conf(5).
+Debian's); on every node ``hostname`` is this host's name, SLURMD_NODENAME distinguishes them. See slurm.conf(5).
 
 Nodes c1, c2 (partitions ``cpu``, the default, and ``low``, whose jobs are requeued when cpu wants the nodes),
 g1 (partition ``gpu``, ``--gres=gpu:2``, on device files that are clones of /dev/null), q1 (partition ``qpu``,
@@ -37,7 +37,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 NODES = ("c1", "c2", "g1", "q1")
-#: Of each node, whatever the host has.
+#: Of each node, for any host.
 CPUS, MEGABYTES = 4, 5000
 #: Ports from the base on: slurmctld, slurmdbd, MariaDB, and a slurmd for each node from 11 on.
 PORTS = (0, 2, 3, 11, 12, 13, 14)
@@ -343,7 +343,7 @@ class Cluster:
             wait_for(lambda: not is_alive(pid), 5)
 
     def stop_slurmctld(self) -> None:
-        """End the controller: until `start_slurmctld` nobody answers to sbatch and squeue; jobs go on."""
+        """End the controller: until `start_slurmctld` sbatch and squeue get no answer; jobs continue."""
         self._end(["slurmctld"], 10)
 
     def restart_slurmctld(self) -> None:
@@ -518,7 +518,7 @@ def free_ports(base: int) -> int:
 
 
 def is_free(port: int) -> bool:
-    """True when somebody could listen on this port."""
+    """True when this port is free to listen on."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -83,6 +83,6 @@ def agent_processes() -> list[psutil.Process]:
                 and process.status() != psutil.STATUS_ZOMBIE
             ):
                 found.append(process)
-        except psutil.Error:  # somebody else's, or gone meanwhile
+        except psutil.Error:  # another user's, or gone meanwhile
             continue
     return found

@@ -42,7 +42,7 @@ PILOT_QUANTUM_COLUMNS = (
     "task_id",
     "wait_time_secs",
 )
-#: What Pilot-Quantum does not say: the task's name, where it ran, and by which clock times (seconds since
+#: Columns that Pilot-Quantum does not have: the task's name, where it ran, and by which clock times (seconds since
 #: 1970).
 OUR_COLUMNS = ("name", "host", "worker", "started", "finished")
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds that the last messages of a worker may take to arrive after it has ended.
 EXIT_GRACE = 0.2
-#: Seconds after which a worker that was killed is gone, whatever the engine says.
+#: Seconds after which a worker that was killed counts as gone, also without a report of the engine.
 LEAVE_SECONDS = 1.0
 #: Seconds after which a worker to which nothing was sent gets a heartbeat; it ends after several times as many without
 #: one (`pilot.worker.process.AGENT_SILENT_SECONDS`).

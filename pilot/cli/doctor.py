@@ -31,7 +31,7 @@ STEP_SECONDS = 30.0
 #: Seconds after which a step that got no nodes gives up (``srun --immediate``).
 QUEUE_SECONDS = 8
 
-_ASK_SLURM = "is SLURM_CONF right, slurmctld up?"
+_ASK_SLURM = "check SLURM_CONF, and that slurmctld runs"
 #: The first rank of each communicator says its size: two that spoke at once might fall into each other's words.
 _RANKS = "from mpi4py import MPI; all = MPI.COMM_WORLD; all.rank or print('size', all.size, flush=True)"
 _EXECUTORS = """
@@ -63,7 +63,9 @@ def _careful(probe: Probe) -> list[Finding]:
     except Exception as error:
         topic = probe.__name__.strip("_")
         what = f"cannot be examined: {type(error).__name__}: {error}"
-        found.append(Finding(topic=topic, state="broken", what=what, advice="a defect of the doctor: please report it"))
+        found.append(
+            Finding(topic=topic, state="broken", what=what, advice="a bug in `pilot doctor`: please report it")
+        )
     return found
 
 
@@ -77,7 +79,7 @@ def works_locally(findings: Sequence[Finding]) -> bool:
 
 def _slurm() -> Iterator[Finding]:
     if shutil.which("sbatch") is None:
-        advice = "for slurm:// run this where sbatch is: a login node, or through slurm://user@host"
+        advice = "run this on a login node, or use slurm://user@host, to submit to Slurm"
         yield Finding(topic="slurm", state="absent", what="no sbatch on PATH", advice=advice)
         return
     for command in (("sbatch", "--version"), ("scontrol", "ping")):
@@ -95,7 +97,7 @@ def _slurm() -> Iterator[Finding]:
         ask("sacct", "--allocations", "--noheader", "--starttime=now")
         yield Finding(topic="slurm", state="ok", what="accounting: sacct answers")
     except CommandFailed as error:
-        advice = "not needed: the end of a job is then read from its own marker"
+        advice = "optional: without it the end of a job is read from a file that the job writes"
         yield Finding(topic="slurm", state="absent", what=f"accounting: {error}", advice=advice)
 
 
@@ -112,7 +114,9 @@ def _partitions() -> Iterator[Finding]:
         what = f"partition {name}: {nodes} nodes {state}, {cores} cores, {memory} MB each, at most {most}"
         what += f", gres {gres}" if gres != "(null)" else ""
         advice = (
-            "" if usable else f"no job starts there now; `sinfo --list-reasons --partition={name.rstrip('*')}` says why"
+            ""
+            if usable
+            else f"no job starts there now; `sinfo --list-reasons --partition={name.rstrip('*')}` shows why"
         )
         yield Finding(topic="slurm", state="ok" if usable else "broken", what=what, advice=advice)
 
@@ -174,7 +178,7 @@ def _step(kind: str) -> Finding:
             advice = f"no nodes in {QUEUE_SECONDS} s: the cluster is busy, or there is no default partition; try again"
             return Finding(topic=topic, state="absent", what=f"not known: {error}", advice=advice)
         return Finding(
-            topic=topic, state="broken", what=str(error), advice="this MPI was not built for it; try the others"
+            topic=topic, state="broken", what=str(error), advice="this MPI does not support it; try the other types"
         )
     return _communicator(topic, output)
 
@@ -184,7 +188,7 @@ def _communicator(topic: str, output: str) -> Finding:
     if sizes == ["2"]:
         return Finding(topic=topic, state="ok", what="2 ranks form one communicator")
     what = f"2 ranks do not form one communicator, but some of size {', '.join(sizes) or 'unknown'}"
-    return Finding(topic=topic, state="broken", what=what, advice="do not use it: each rank would compute by itself")
+    return Finding(topic=topic, state="broken", what=what, advice="do not use it: each rank would run on its own")
 
 
 def _psij() -> Iterator[Finding]:
@@ -206,7 +210,10 @@ def _psij() -> Iterator[Finding]:
     for name, _, missing in executors:
         if missing:
             yield Finding(
-                topic="psi/j", state="absent", what=f"executor {name}: {missing}", advice="needs its own package"
+                topic="psi/j",
+                state="absent",
+                what=f"executor {name}: {missing}",
+                advice="install the package that it needs",
             )
 
 
@@ -239,7 +246,7 @@ def _mpi() -> Iterator[Finding]:
         try:
             output = ask(program, *options, "-n", "2", sys.executable, "-c", _RANKS, seconds=3 * COMMAND_SECONDS)
         except CommandFailed as error:
-            advice = "is mpi4py bound to another MPI than this mpiexec's?"
+            advice = "mpi4py may be built with another MPI than that of mpiexec"
             yield Finding(topic="mpiexec", state="broken", what=str(error), advice=advice)
         else:
             yield _communicator("mpiexec", output)
@@ -247,7 +254,7 @@ def _mpi() -> Iterator[Finding]:
 
 def _ssh() -> Iterator[Finding]:
     if shutil.which("ssh") is None:
-        advice = "only slurm://user@host and tunnels need it: install OpenSSH's client"
+        advice = "install OpenSSH's client; only slurm://user@host and tunnels need it"
         yield Finding(topic="ssh", state="absent", what="no ssh on PATH", advice=advice)
         return
     try:
@@ -256,7 +263,7 @@ def _ssh() -> Iterator[Finding]:
         )
         yield Finding(topic="ssh", state="ok", what=(child.stderr or child.stdout).strip())
     except (OSError, subprocess.TimeoutExpired) as error:
-        yield Finding(topic="ssh", state="broken", what=str(error), advice="run `ssh -V` and see")
+        yield Finding(topic="ssh", state="broken", what=str(error), advice="run `ssh -V` to see the error")
 
 
 # ---- site profiles -------------------------------------------------------------------------------------------------

@@ -61,6 +61,6 @@ def ask(*command: str, seconds: float | None = None) -> str:
                 break
         raise CommandFailed(f"{command[0]} gave no answer in {seconds:g} s") from error
     if child.returncode:
-        said = (errors or output).strip().splitlines()
-        raise CommandFailed(f"{command[0]} ended with code {child.returncode}: {said[-1] if said else 'no words'}")
+        lines = (errors or output).strip().splitlines()
+        raise CommandFailed(f"{command[0]} ended with code {child.returncode}: {lines[-1] if lines else 'no output'}")
     return output

@@ -37,7 +37,9 @@ def python() -> Iterator[Finding]:
             yield Finding(topic="python", state="ok", what=f"{name} {version(name)}", needed=True)
         except PackageNotFoundError:
             advice = (
-                f"pip install {name}" if name != "quantum-pilot" else "pip install quantum-pilot: no plugin is found"
+                f"pip install {name}"
+                if name != "quantum-pilot"
+                else "pip install quantum-pilot: without it no plugin is found"
             )
             yield Finding(topic="python", state="broken", what=f"{name}: not installed", advice=advice, needed=True)
 
@@ -66,8 +68,8 @@ def resources() -> Iterator[Finding]:
     yield Finding(
         topic="host",
         state="ok",
-        what=f"{platform.node()}: {cores} of {all_cores} cores are this process's",
-        advice="" if cores == all_cores else "start it with more cores (taskset, or more of the job) to use the others",
+        what=f"{platform.node()}: this process may use {cores} of {all_cores} cores",
+        advice="" if cores == all_cores else "to use the others, start it with more cores (taskset, or a larger job)",
     )
     memory = psutil.virtual_memory()
     low = memory.available < 1 << 30
@@ -125,7 +127,9 @@ def gpus() -> Iterator[Finding]:
     try:
         listed = ask("nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader")
     except CommandFailed as error:
-        yield Finding(topic="gpu", state="broken", what=str(error), advice="is the driver loaded on this host?")
+        yield Finding(
+            topic="gpu", state="broken", what=str(error), advice="check that the driver is loaded on this host"
+        )
         return
     for line in listed.strip().splitlines():
         yield Finding(topic="gpu", state="ok", what=line)
@@ -142,6 +146,6 @@ def _amd_gpus() -> Iterator[Finding]:
             return
     tool = next(filter(shutil.which, ("amd-smi", "rocm-smi")), None)
     if tool is not None:
-        what = f"AMD: {tool} is there, but neither {HIP} nor {ROCR} is set: GPUs go by their numbers"
-        advice = f"in a job set {ROCR} to those of the job, and gpus_per_node to how many these are"
+        what = f"AMD: {tool} is installed, but neither {HIP} nor {ROCR} is set: GPUs are named by their numbers"
+        advice = f"in a job, set {ROCR} to the GPUs of the job, and gpus_per_node to their number"
         yield Finding(topic="gpu", state="ok", what=what, advice=advice)

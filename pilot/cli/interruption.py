@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """This process was told to end by a signal (``number``)."""
+    """This process was asked to end by a signal (``number``)."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")
@@ -23,7 +23,7 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """What the signals have said: the first one counts. It raises `Interrupted`, unless it is put off; for
+    """The signals that came: the first one counts. It raises `Interrupted`, unless it is put off; for
     `AGAIN_SECONDS` no other does, so that what has to be done at the end is not interrupted again."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def put_off(self) -> Iterator[None]:
-        """Within it a signal is only noted: `number` says so."""
+        """Within it a signal is only noted, in `number`."""
         before, self._put_off = self._put_off, True
         try:
             yield

@@ -5,7 +5,7 @@
     pilot run NAME [--flag VALUE]  run it
     pilot submit FILE --shots N    run circuits: OpenQASM 2 and 3, OriginIR, QIR
     pilot sessions ls|show|attach|migrate   sessions: list, look into, go on with, bring up to date
-    pilot qpus [NAME ...]          what QPUs say of themselves
+    pilot qpus [NAME ...]          properties and status of QPUs
     pilot doctor [--json]          what works here, and what to do where it does not
 
 Each command is a module of this package.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _EPILOG = "`pilot COMMAND --help` shows the arguments of a command."
 _SIGNS = {"ok": "✓", "absent": "–", "broken": "✗"}
-#: Exit status when nobody reads the output any more: 128 and SIGPIPE's number, as shells say it.
+#: Exit status when the output is no longer read: 128 and SIGPIPE's number, as in shells.
 _UNREAD = 128 + signal.SIGPIPE
 
 
@@ -43,14 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done, 1 failed, 2 wrong input, 128 and the signal's number when a signal ended it: 130 for
-        Ctrl-C, 143 for SIGTERM, 129 for SIGHUP; 141 when nobody reads its output any more, as of ``yes | head``.
+        Ctrl-C, 143 for SIGTERM, 129 for SIGHUP; 141 when its output is no longer read, as of ``yes | head``.
     """
     streams.prepare()
     with taken(for_good=argv is None) as interruption:
         try:
             code = _coded(list(sys.argv[1:] if argv is None else argv), interruption)
             streams.end()
-        except SystemExit as ended:  # argparse's, and rich's when nobody reads
+        except SystemExit as ended:  # argparse's, and rich's when the output is not read
             if not isinstance(ended.__context__, BrokenPipeError):
                 try:
                     streams.end()

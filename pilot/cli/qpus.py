@@ -1,4 +1,4 @@
-"""`pilot qpus`: what QPUs say of themselves, asked from here."""
+"""`pilot qpus`: the properties and the status of QPUs, asked from this machine."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ from pilot.errors import PluginError, error_text
 from pilot.registry import GROUP, make
 from pilot.resources import QPUInfo
 
-#: What may stand behind each scheme's colon.
+#: What may follow the colon of each scheme, with examples.
 _ADDRESSES = {
-    "aer": "a method, or nothing: aer, aer:matrix_product_state",
-    "fake": "a snapshot of IBM's: fake:kolkata, fake:manila?queue=2",
-    "ibm": "a QPU of IBM's cloud: ibm:ibm_fez",
-    "qrmi": "a resource that Slurm hands out: qrmi:ibm_fez",
-    "qiskit": "a backend, or a provider and its backend: qiskit:module:object",
-    "pennylane": "a device: pennylane:lightning.qubit",
+    "aer": "a simulation method, or nothing: aer, aer:matrix_product_state",
+    "fake": "a simulated copy of an IBM QPU: fake:kolkata, fake:manila?queue=2",
+    "ibm": "a QPU in IBM's cloud: ibm:ibm_fez",
+    "qrmi": "a QPU that Slurm allocates: qrmi:ibm_fez",
+    "qiskit": "a Qiskit backend, or a provider and a backend: qiskit:module:object",
+    "pennylane": "a PennyLane device: pennylane:lightning.qubit",
 }
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pilot qpus`."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="such as fake:kolkata; none: the kinds that there are")
-    parser.add_argument("--json", action="store_true", help="print them as a JSON list")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="address of a QPU, such as fake:kolkata (default: list the kinds of addresses)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(call=lambda options: show(options.names, options.json))
 
 
 def show(names: Sequence[str], as_json: bool) -> int:
-    """Ask each of these QPUs what it is, and show it; without names, show the kinds that there are.
+    """Show the properties and the status of each of these QPUs; without names, list the kinds of addresses.
 
     Returns:
         0, or 1 when one cannot be opened.
@@ -47,7 +52,7 @@ def show(names: Sequence[str], as_json: bool) -> int:
     for name in names:
         try:
             infos.append(_ask(name))
-        except Exception as error:  # whatever its vendor's packages raise
+        except Exception as error:  # of its vendor's packages
             problems[name] = error_text(error)
     if as_json:
         print(json.dumps(msgspec.to_builtins({"qpus": infos, "problems": problems}), indent=2))
@@ -75,7 +80,7 @@ def _show_kinds() -> int:
         except PluginError as error:
             state = f" ({error})"
         print(f"{scheme:<10} {_ADDRESSES.get(scheme, '')}{state}")
-    print("pilot qpus NAME ... shows what QPUs say of themselves.")
+    print("`pilot qpus NAME ...` shows the properties and the status of QPUs.")
     return 0
 
 
@@ -83,7 +88,7 @@ def _show_table(infos: Sequence[QPUInfo]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("QPU", "qubits", "error 1q", "error 2q", "readout", "T1", "T2", "calibrated", "jobs", "wait")
+    table = Table("QPU", "qubits", "error 1q", "error 2q", "readout", "T1", "T2", "calibrated", "takes jobs", "wait")
     for info in infos:
         table.add_row(
             info.name,
@@ -103,7 +108,7 @@ def _rate(rate: float | None) -> str:
 
 
 def age(seconds: float) -> str:
-    """A span in the unit that suits it."""
+    """A time span in a unit that fits it."""
     for unit, length in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: Failed tasks that are listed after `pilot sessions attach`.
 SHOWN = 10
-#: Seconds between two looks whether a signal has come.
+#: How often to check for a signal, in seconds.
 LOOK_SECONDS = 0.1
 
 

@@ -1,4 +1,4 @@
-"""The standard streams of the command `pilot`: whatever stands behind them, it ends in order and in words."""
+"""The standard streams of the command `pilot`: closed or broken ones end in an error message, not in a traceback."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def has_output() -> bool:
 
 
 def is_output(path: str) -> bool:
-    """True when this file is standard output, by whatever name."""
+    """True when this file is standard output, under any name."""
     try:
         return has_output() and os.path.samestat(Path(path).stat(), os.fstat(1))
     except OSError:  # it is not there yet
@@ -79,7 +79,7 @@ def lasting() -> Iterator[None]:
         OSError: at the end, where standard output took not all.
     """
     given = sys.stdout
-    if given is not sys.__stdout__ or given is None:  # somebody else's, or none
+    if given is not sys.__stdout__ or given is None:  # replaced by other code, or none
         yield
         return
     given.flush()

@@ -1,7 +1,7 @@
-"""`pilot submit`: circuit files from the command line or a batch script, on pilots of its own.
+"""`pilot submit`: runs circuit files from the command line or a batch script, on pilots of its own.
 
-A pilot is said as for the mini-apps (`PilotDescription.from_text`); without one it is this machine, or inside a Slurm
-job its allocation.
+A pilot is described as for the mini-apps (`PilotDescription.from_text`). The default is this machine, or inside a batch
+job the whole of its allocation.
 """
 
 from __future__ import annotations
@@ -29,31 +29,60 @@ if TYPE_CHECKING:
     from pilot.cli.interruption import Interruption
     from pilot.manager.handles import Task
 
-#: Outcomes that the table shows of each circuit.
+#: How many outcomes of each circuit are shown.
 SHOWN = 12
-#: Seconds between two looks whether a signal has come.
+#: How often to check for a signal, in seconds.
 LOOK_SECONDS = 0.1
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `pilot submit`."""
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="circuits: OpenQASM 2 or 3, OriginIR or QIR; - : stdin"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="circuits in OpenQASM 2, OpenQASM 3, OriginIR or QIR; - reads one from standard input",
     )
-    parser.add_argument("--format", help="openqasm2, openqasm3, originir or qir (default: as each file shows)")
-    parser.add_argument("--shots", type=int, help="samples of each circuit (default: exact, on a simulator)")
-    parser.add_argument("--qpu", help='such as fake:kolkata or ibm:ibm_fez; "aer": simulate (default)')
     parser.add_argument(
-        "--observable", action="append", default=[], metavar="PAULIS", help="such as ZZI, qubit 0 last; may be repeated"
+        "--format", help="format of the files: openqasm2, openqasm3, originir or qir (default: detected for each file)"
     )
-    parser.add_argument("--tomography", action="store_true", help="the state that each circuit prepares")
     parser.add_argument(
-        "--mitigation", default="", metavar="NAMES", help="of readout,twirling,dd,zne; with commas, in this order"
+        "--shots", type=int, help="number of samples of each circuit (default: exact results, from a simulator)"
     )
-    parser.add_argument("--optimization-level", type=int, default=2, help="0 to 3 (default: 2)")
-    parser.add_argument("--seed", type=int, help="of the samples, where they are computed")
-    parser.add_argument("--pilot", action="append", default=[], help="such as ray:4, slurm://ray:4:2 or site.toml:cpu")
-    parser.add_argument("--json", metavar="FILE", help="write all results there; - : to standard output")
+    parser.add_argument(
+        "--qpu", help="QPU that runs the circuits, such as fake:kolkata or ibm:ibm_fez (default: aer, a simulator)"
+    )
+    parser.add_argument(
+        "--observable",
+        action="append",
+        default=[],
+        metavar="PAULIS",
+        help="compute the expectation value of this Pauli string, such as ZZI (the last letter is for qubit 0); may be "
+        "repeated",
+    )
+    parser.add_argument("--tomography", action="store_true", help="reconstruct the state that each circuit prepares")
+    parser.add_argument(
+        "--mitigation",
+        default="",
+        metavar="NAMES",
+        help="error mitigation: names out of readout, twirling, dd and zne, separated by commas, in this order",
+    )
+    parser.add_argument(
+        "--optimization-level",
+        type=int,
+        default=2,
+        metavar="LEVEL",
+        help="how much the compiler optimizes the circuits, 0 to 3 (default: 2)",
+    )
+    parser.add_argument("--seed", type=int, help="seed of the random samples of simulators")
+    parser.add_argument(
+        "--pilot",
+        action="append",
+        default=[],
+        help="pilot that runs the circuits, such as ray:4, slurm://ray:4:2 or site.toml:cpu; may be repeated (default: "
+        "all cores of this machine; inside a batch job, all of the job)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all results to FILE; - writes them to standard output")
 
 
 def submit(options: argparse.Namespace, interruption: Interruption) -> int:
@@ -129,7 +158,7 @@ def _write(file: Path, text: str) -> bool:
 
 
 def _show_all(records: list[dict[str, Any]], written: bool) -> None:
-    """The table; whoever has the file may stop reading it."""
+    """The table; the reader of the file may stop reading it."""
     try:
         for record in records:
             _show(record)

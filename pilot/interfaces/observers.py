@@ -31,7 +31,8 @@ class TaskSubmitted(TaskEvent, frozen=True, gc=False):
 
 
 class TaskChanged(TaskEvent, frozen=True, gc=False):
-    """A task was sent to a pilot (BOUND), or a worker runs it (RUNNING, said of tasks that take longer than a moment).
+    """A task was sent to a pilot (BOUND), or a worker runs it (RUNNING, reported for tasks that take longer than a
+    moment).
 
     A task that a pilot gives back before it has begun is sent again without another event between.
     """
@@ -101,19 +102,19 @@ class EventsDropped(SessionEvent, frozen=True, gc=False):
 
 
 class Observer(Protocol):
-    """What `PilotManager.subscribe` takes: a callable that gets one event at a time.
+    """What `PilotManager.subscribe` takes: a callable that gets lists of events.
 
     - **Thread.** Each subscription has a thread of its own, in which the observer is called, and nothing else. It may
       block, and may use the manager and its tasks like any thread. One that blocks delays only itself: neither the
       manager nor other observers wait for it.
-    - **Order.** Events come in the order in which the manager's thread has seen them happen, some at a time, about
-      50 ms later. When a task's `TaskEnded` comes, the task is done. Events that come while the observer's queue is
-      full are left out; `EventsDropped` then says how many, where they would have been.
-    - **Attach.** Only what is new is told: tasks that were submitted before have no `TaskSubmitted`, those that had
+    - **Order.** Events come in the order in which the manager's thread has seen them happen: those of about 50 ms in
+      one list, which is never empty, and belongs to the observer. When a task's `TaskEnded` comes, the task is done.
+      Events that come while too many wait are left out; `EventsDropped` then says how many, where they would have been.
+    - **Attach.** Only what is new is reported: tasks that were submitted before have no `TaskSubmitted`, those that had
       ended no `TaskEnded`. What was before stands in `PilotManager.tasks` and `PilotManager.pilots`.
-    - **Errors.** What it raises is logged, once for each subscription; it is called with the next event all the same.
-    - **End.** What has happened before `PilotManager.unsubscribe` or `PilotManager.close` is still told; they wait some
-      seconds for that.
+    - **Errors.** What it raises is logged, once for each subscription; it is called with the next events all the same.
+    - **End.** What has happened before `PilotManager.unsubscribe` or `PilotManager.close` is still reported; they wait
+      some seconds for that.
 
     Example, of one that counts how tasks end:
 
@@ -121,12 +122,12 @@ class Observer(Protocol):
             def __init__(self):
                 self.count = Counter()
 
-            def __call__(self, event):
-                self.count[event.state] += 1
+            def __call__(self, events):
+                self.count.update(event.state for event in events)
 
         ends = Ends()
         manager.subscribe(ends, kinds=[TaskEnded])
     """
 
-    def __call__(self, event: SessionEvent, /) -> object:
-        """Something has happened."""
+    def __call__(self, events: list[SessionEvent], /) -> object:
+        """These have happened, in this order."""

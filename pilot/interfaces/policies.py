@@ -53,7 +53,7 @@ class QPUTable(NamedTuple):
     seconds: NDArray[np.float64]
     #: Seconds until it would begin: what was sent there before it, and the QPU's own queue.
     wait: NDArray[np.float64]
-    #: In the currency of whoever has estimated it.
+    #: In the currency of the estimate.
     cost: NDArray[np.float64]
 
 

@@ -1,1 +1,1 @@
-"""Runs in the user's process: `PilotManager`, its thread, its journal and what it hands out."""
+"""Runs in the user's process: `PilotManager`, its thread, its journal and the handles of tasks and pilots."""

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds without a message of an agent after which its pilot counts as lost.
 SILENT_SECONDS = 30.0
-#: How often a message is asked for that cannot be handled.
+#: How often a message that cannot be handled is requested again.
 HANDLING_TRIES = 3
 #: Functions that an agent is known to have, at most.
 MOST_FUNCTIONS = 10_000
@@ -140,7 +140,7 @@ class Agents:
 
     def _sender(self, peer: bytes, message: Message) -> _Agent | None:
         """The agent that has sent this. A job that runs twice makes two agents of one pilot: the one that joined first
-        stays, and the other is told to end."""
+        stays, and the other one is refused and ends."""
         agent = self._by_key.get(peer.rpartition(b"/")[0])
         if agent is None:
             self._server.send(peer, messages.Refused("this agent is not expected (any more)"))
@@ -271,7 +271,7 @@ class Agents:
     # ---- what is sent to them -----------------------------------------------------------------------------------
 
     def beat(self) -> None:
-        """Call this once a second: tell every agent how far its link is, and give up those that are silent."""
+        """Call this once a second: send every agent a heartbeat, and give up those that are silent."""
         self._server.look_out()
         now = self._clock()
         for agent in list(self._agents.values()):

@@ -30,7 +30,7 @@ class _File(msgspec.Struct, frozen=True):
     versions: tuple[str, str]
     #: Wall clock when it was written.
     written: float
-    #: The traceback of what went wrong; empty when the file was asked for.
+    #: The traceback of what went wrong; empty when the file was requested.
     error: str
     #: How many earlier events are not in it.
     dropped: int

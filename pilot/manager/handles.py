@@ -33,7 +33,7 @@ else:
 
 log = logging.getLogger(__name__)
 
-#: Seconds that whoever waits for a task or a pilot sleeps at a time.
+#: Seconds that a thread that waits for a task or a pilot sleeps at a time.
 STEP_SECONDS = 0.5
 
 _making = Lock()
@@ -119,7 +119,7 @@ class Task(Future[R], Generic[R]):
     does nothing else.
 
     A plain Future makes its condition, its waiters and its callbacks when it is made, 1 kB in all; this one when
-    somebody waits. Under `_making` either a condition is made or a task without one is finished, never both at once.
+    a thread waits. Under `_making` either a condition is made or a task without one is finished, never both at once.
     """
 
     _result = None
@@ -130,7 +130,7 @@ class Task(Future[R], Generic[R]):
 
     #: What the user has called it by, so that it is submitted once.
     key: str | None = None
-    #: The tasks that it puts together; they serve nothing else, and are cancelled with it. Not known after an attach.
+    #: The tasks whose results it combines; they are cancelled with it. Not known after an attach.
     parts: tuple[Task, ...] = ()
 
     def __init__(self, keeper: Keeper, entry: TaskRecord) -> None:  # not Future.__init__: see above

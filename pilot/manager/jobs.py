@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 #: Seconds that an agent has to end by itself before its job is cancelled.
 STOP_SECONDS = 8.0
-#: Seconds between two looks at the jobs' states, at most: launchers have files to read that say more than their
-#: resource manager, which they ask less often.
+#: Seconds between two reads of the jobs' states, at most: launchers also read files, and ask their resource manager
+#: less often.
 LOOK_SECONDS = 0.25
 #: Seconds for which a job has to be missing, and its agent not heard, until it counts as ended.
 MISSING_SECONDS = 60.0
-#: Seconds in which jobs for a resource manager count as asked for together.
+#: Jobs for a resource manager that are requested within so many seconds are submitted together.
 GATHER_SECONDS = 0.05
 
 _OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
@@ -48,13 +48,14 @@ class JobObserver(Protocol):
         """A job was submitted."""
 
     def job_seen(self, pilot: str, text: str) -> None:
-        """What the resource manager says of a job has changed."""
+        """The resource manager's text about a job has changed."""
 
     def job_ended(self, pilot: str, mark: str, reason: str, how: JobState = JobState.ENDED) -> None:
         """A job has ended or cannot be started; ``how``: ENDED, EXPIRED, TAKEN, CANCELLED or REFUSED."""
 
     def is_heard(self, pilot: str) -> bool:
-        """True while the pilot's agent is connected: then its job runs, whatever the resource manager says."""
+        """True while the pilot's agent is connected: then its job runs, also when the resource manager reports
+        otherwise."""
 
 
 def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote: bool) -> tuple[Job, str]:
@@ -213,12 +214,12 @@ class PlaceholderJobs:
         self.numbers = itertools.count(1)
 
     def begin(self, observer: JobObserver) -> None:
-        """Start the thread, which tells ``observer`` what becomes of the jobs."""
+        """Start the thread, which reports the jobs' starts, states and ends to ``observer``."""
         self._observer = observer
         self._calls.start()
 
     def launcher(self, description: PilotDescription) -> Launcher:
-        """The launcher that serves a description's ``resource``.
+        """The launcher for a description's ``resource``.
 
         Raises:
             PluginError: there is none for its scheme.
@@ -395,8 +396,8 @@ class PlaceholderJobs:
         self._calls.shutdown()
 
     def close(self, timeout: float) -> None:
-        """End every job: those told to stop have ``timeout`` seconds to do so. Blocks until all are gone; does nothing
-        the second time."""
+        """End every job: those that were asked to stop have ``timeout`` seconds to do so. Blocks until all are gone;
+        does nothing the second time."""
         deadline = time.monotonic() + timeout
         self._closing = True
         if self._calls.is_over:

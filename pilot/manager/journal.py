@@ -51,7 +51,7 @@ class SessionRow(Row, frozen=True, gc=False):
 
 
 class PilotRow(Row, frozen=True, gc=False):
-    """A pilot that was asked for, and the mark of its last job."""
+    """A pilot that was requested, and the mark of its last job."""
 
     table = "pilots"
     id: str

@@ -134,7 +134,7 @@ class ManagerLoop:
         return self._state.mailbox.ask(lambda: self._controller.explain(entry, self._clock()))
 
     def close(self, timeout: float) -> None:
-        """Cancel every task, tell every agent to end, see to it that they do, and end. Blocks."""
+        """Cancel every task, end every agent and its job, and end. Blocks."""
         closed = threading.Event()
 
         def closing() -> None:
@@ -326,7 +326,7 @@ class ManagerLoop:
         self._record_change(pilot, PilotState.QUEUED, "submitted", native_id)
 
     def job_seen(self, pilot: str, text: str) -> None:
-        """What the resource manager says of a job has changed."""
+        """The resource manager's text about a job has changed."""
         if pilot in self._state.pilots:  # else it is a job of nodes that were added to one
             self._state.pilots[pilot].job = text
             self._state.mailbox.put(events.JobSeen(pilot, text))
@@ -351,7 +351,7 @@ class ManagerLoop:
         return self._agents.is_heard(pilot)
 
     def _why_unreported(self, pilot: str) -> str:
-        """What there is to say of a job that has ended before its agent reported: the end of its log."""
+        """The end of the message about a job that has ended before its agent reported: the end of its log."""
         one = self._state.pilots[pilot]
         if text := _tail(one.log_path):
             return f" before its agent reported; its log ends with: {text}"
@@ -401,8 +401,8 @@ class ManagerLoop:
     def _warn_unservable(self, command: events.WarnUnservable) -> None:
         then = "" if command.seconds is None else f", for {command.seconds:g} s, then they fail"
         log.warning(
-            "%d task(s) wait for another pilot%s: %s. Submit one that can serve them (submit_pilot); "
-            "PilotManager(wait_for_pilot=) says how long they wait",
+            "%d task(s) wait for another pilot%s: %s. Submit one that can run them (submit_pilot); "
+            "PilotManager(wait_for_pilot=) sets how long they wait",
             command.tasks,
             then,
             command.reason,

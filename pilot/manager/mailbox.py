@@ -116,7 +116,7 @@ class Mailbox:
         return self._items.popleft() if self._items else None
 
     def close(self) -> None:
-        """Close the pipe: nobody takes any more."""
+        """Close the pipe: nothing is taken any more."""
         self._is_closed = True
         os.close(self.descriptor)
         os.close(self._writer)

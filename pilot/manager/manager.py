@@ -42,12 +42,12 @@ Needed: TypeAlias = "Task[Any] | Sequence[Task[Any]] | Mapping[str, Task[Any]]"
 
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
-#: Seconds that queued tasks wait for another pilot when none can serve them any more.
+#: Seconds that queued tasks wait for another pilot when none can run them any more.
 WAIT_FOR_PILOT = 60.0
 
 
 class PilotManager(Session):
-    """Gets pilots, and sends tasks to the pilot that will finish them best.
+    """Gets pilots, and sends each task to the pilot that is expected to finish it first.
 
     As a context manager it waits, at the end of the block, until all tasks are finished, then ends its pilots. When
     the block is left by an exception (Ctrl-C included) it ends them at once.
@@ -80,13 +80,13 @@ class PilotManager(Session):
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
                 it has, from the first pilot on whose jobs run on other hosts; until then loopback only.
             ports: first and last port to listen on. None: any.
-            wait_for_pilot: seconds that a queued task waits for another pilot when none can serve it any more (they are
+            wait_for_pilot: seconds that a queued task waits for another pilot when none can run it any more (they are
                 over, drain, or have too little walltime left), before it fails with `NoPilotError`. 0: it fails at
-                once; None: it waits until there is one. A task that no pilot could serve when it is submitted is
+                once; None: it waits until there is one. A task that no pilot can ever run is
                 refused there.
 
         Raises:
-            DescriptionError: ``wait_for_pilot`` is no such number.
+            DescriptionError: ``wait_for_pilot`` is not such a number.
             SessionError: the folder cannot be used, or holds a session already (`attach` opens it again); the address
                 is not this host's, or all ports are taken.
             PluginError: there is no such policy.
@@ -116,7 +116,7 @@ class PilotManager(Session):
         Listens where the manager before did, as far as these addresses and ports are this host's and free; ``address``,
         ``ports`` and ``wait_for_pilot`` as for a new session.
 
-        A folder that was moved is opened where it is: its pilots are asked for again, and what their agents had not
+        A folder that was moved is opened where it is: its pilots are requested again, and what their agents had not
         handed over is run again.
 
         Raises:
@@ -142,10 +142,10 @@ class PilotManager(Session):
         """Ask for a pilot. Does not wait for it: `Pilot.wait` does.
 
         Args:
-            description: what is wanted; a dict with the same keys serves as well.
+            description: of the pilot; or a dict with the same keys.
 
         Raises:
-            DescriptionError: a key or value that is not allowed, or a name that another pilot has.
+            DescriptionError: a key or value is not valid, or another pilot has this name.
             PluginError: no launcher for its ``resource``, or an engine that is not installed.
             SessionError: the manager is closed.
         """
@@ -164,15 +164,15 @@ class PilotManager(Session):
         """Ask for pilots while much is queued, and give them back when they are idle. Does not block.
 
         Only tasks that such a pilot could run count. One that is on its way counts as if it were there; none is given
-        back while tasks for it are queued. After one was given back, the next is asked for no sooner than ``idle``
+        back while tasks for it are queued. After one was given back, the next is requested no sooner than ``idle``
         seconds later, unless more than twice the backlog is queued. When three pilots in a row do not start, no more
-        are asked for (see `Scaler.over`).
+        are requested (see `Scaler.over`).
 
-        The journal keeps the pilots but not this wish: after `attach`, call it again.
+        The journal keeps the pilots but not the autoscaler: after `attach`, call it again.
 
         Args:
             description: what each of its pilots is; a name gets a number: ``name.2``, ``name.3``, …
-            minimum: pilots at least, asked for at once.
+            minimum: the least number of pilots; they are requested at once.
             maximum: pilots at most.
             idle: seconds after which an idle pilot is drained.
             backlog: seconds of measured work for each core of the pilots that fit: what is queued beyond that is a
@@ -181,7 +181,7 @@ class PilotManager(Session):
             delay: seconds that there must be too much queued first.
 
         Raises:
-            DescriptionError: a value that is not allowed, or a description with ``renewals``.
+            DescriptionError: a value is not valid, or the description has ``renewals``.
             PluginError: no launcher for its ``resource``, or an engine that is not installed.
             SessionError: the manager is closed.
         """
@@ -222,8 +222,8 @@ class PilotManager(Session):
             kwargs: the same as ``args``, by name.
 
         Raises:
-            DescriptionError: a key or value that is not allowed; another task has this ``key``.
-            NoPilotError: no pilot, present or asked for, could ever serve it; says why each one could not.
+            DescriptionError: a key or value is not valid; another task has this ``key``.
+            NoPilotError: no pilot, present or requested, can ever run it; the message says why for each one.
             NotPicklable: the function or an argument cannot be pickled, or only as a name of ``__main__``.
             SessionError: the manager is closed, or a large argument cannot be written to the session folder.
         """
@@ -288,7 +288,7 @@ class PilotManager(Session):
 
         Raises:
             DescriptionError: one has not failed, is not over, or is another manager's; no task is submitted then.
-            NoPilotError: no pilot, present or asked for, could ever serve one of them; no task is submitted then.
+            NoPilotError: no pilot, present or requested, can ever run one of them; no task is submitted then.
             SessionError: the manager is closed, or arguments cannot be read from the session folder.
         """
         return self._resubmission.resubmit(tasks)

@@ -1,12 +1,12 @@
-"""Who observes a session: each subscription has a queue and a thread. `interfaces.Observer` has the rules."""
+"""Observers of a session: each subscription has a queue and a thread. `interfaces.Observer` has the rules."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import repeat
 
 from pilot.interfaces import (
     AttemptEnded,
@@ -21,6 +21,7 @@ from pilot.interfaces import (
     TaskSubmitted,
 )
 from pilot.manager.pilots import Pilot
+from pilot.publishing import publish
 from pilot.resources import QPUInfo
 from pilot.results import Attempt, Outcome
 from pilot.scheduling.records import TaskRecord
@@ -28,10 +29,12 @@ from pilot.states import TaskState
 
 log = logging.getLogger(__name__)
 
-#: Events of one subscription that wait at most.
+#: Events of one subscription that wait at most, and those of one batch more.
 MOST_WAITING = 100_000
 #: Events wait this long for others, so that the thread wakes up seldom.
 PAUSE_SECONDS = 0.05
+#: An observer gets so many events at once, and those of one batch more.
+AT_ONCE = 1000
 #: Seconds that an observer has to take what waits, when its subscription or the manager ends.
 CLOSE_SECONDS = 5.0
 
@@ -40,50 +43,57 @@ Kind = type[SessionEvent]
 KINDS: frozenset[Kind] = frozenset({TaskSubmitted, TaskChanged, TaskEnded, AttemptEnded, PilotChanged, QPUChanged})
 
 
+#: Makes the events of a batch, in the thread of an observer: to make and keep them all would cost the manager's thread
+#: more than all else that it does for an observer.
+Make = Callable[[], list[SessionEvent]]
+
+
 class Subscription:
     """One observer of a session. `PilotManager.unsubscribe` ends it."""
 
     def __init__(self, observer: Observer, kinds: frozenset[Kind], tasks: Collection[int] | None, limit: int) -> None:
         self._observer = observer
-        #: What it is told of.
+        #: The kinds of events and the tasks that it gets.
         self.kinds = kinds
-        #: How many events were left out since the queue was full.
+        #: How many events were left out since too many waited.
         self.dropped = 0
         self._tasks = tasks
         self._limit = limit
-        self._events: deque[SessionEvent] = deque()
-        #: Left out since the last event that was taken.
+        #: Held for a moment, to read or write the next three.
+        self._lock = threading.Lock()
+        self._batches: list[Make] = []
+        self._waiting = 0
+        #: Left out since the last batch that was taken.
         self._missing = 0
         self._has_failed = self._is_over = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pilot-observer", daemon=True)
         self._thread.start()
 
-    def put(self, kind: Kind, events: Sequence[SessionEvent]) -> None:
-        """Leave events, all of one kind, for the observer. Does not block."""
-        if kind not in self.kinds:
+    def put(self, kind: Kind, count: int, make: Make) -> None:
+        """Leave so many events, all of one kind, for the observer. Does not block."""
+        if kind not in self.kinds or not count:
             return
         if self._tasks is not None and issubclass(kind, TaskEvent):
             tasks = self._tasks
-            events = [event for event in events if event.task in tasks]  # type: ignore[attr-defined]
-        room = self._limit - len(self._events)
-        if room < len(events) or self._missing:
-            events = self._with_gap(events, room)
-        self._events.extend(events)
+            events = [event for event in make() if event.task in tasks]  # type: ignore[attr-defined]
+            count, make = len(events), lambda: events
+        with self._lock:
+            if self._waiting >= self._limit:
+                self._missing += count
+                self.dropped += count
+                return
+            self._tell_missing()
+            self._batches.append(make)
+            self._waiting += count
         if not self._wake.is_set():
             self._wake.set()
 
-    def _with_gap(self, events: Sequence[SessionEvent], room: int) -> list[SessionEvent]:
-        """What there is room for; before it, how many are missing there."""
-        taken = list(events[: max(0, room - 1)])
-        if taken and self._missing:
-            taken.insert(0, EventsDropped(time.time(), self._missing))
+    def _tell_missing(self) -> None:
+        if self._missing:
+            gap: list[SessionEvent] = [EventsDropped(time.time(), self._missing)]
+            self._batches.append(lambda: gap)
             self._missing = 0
-        left = len(events) - max(0, room - 1)
-        if left > 0:
-            self._missing += left
-            self.dropped += left
-        return taken
 
     def close(self) -> None:
         """Tell the observer what waits, and nothing more. Blocks, some seconds at most; not in its thread."""
@@ -93,126 +103,147 @@ class Subscription:
             self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        events, call = self._events, self._call
-        while True:
+        is_over = False
+        while not is_over:
             self._wake.wait()
             if not self._is_over:
                 time.sleep(PAUSE_SECONDS)
             is_over = self._is_over
             self._wake.clear()
-            while events:
-                call(events.popleft())
-            if is_over:
-                if self._missing:
-                    call(EventsDropped(time.time(), self._missing))
-                return
+            with self._lock:
+                if is_over:
+                    self._tell_missing()
+                batches, self._batches = self._batches, []
+                self._waiting = 0
+            events: list[SessionEvent] = []
+            for make in batches:
+                events += make()
+                if len(events) >= AT_ONCE:
+                    self._call(events)
+                    events = []
+            if events:
+                self._call(events)
 
-    def _call(self, event: SessionEvent) -> None:
+    def _call(self, events: list[SessionEvent]) -> None:
         try:
-            self._observer(event)
-        except BaseException:  # SystemExit included: the next event comes all the same
+            self._observer(events)
+        except BaseException:  # SystemExit included: the next events come all the same
             if not self._has_failed:
-                log.exception("an observer failed at %s; what it raises from now on is not logged", event)
+                log.exception("%r failed; what it raises from now on is not logged", self)
             self._has_failed = True
 
     def __repr__(self) -> str:
         return f"<Subscription of {self._observer!r}>"
 
 
+publish(Subscription)
+
+
 class Observers:
-    """The subscriptions of one session. Any thread may call it; events come from the manager's thread."""
+    """The subscriptions of one session. Any thread may call it; what happens comes from the manager's thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
-        #: Kinds of events that somebody wants: no others are made.
+        #: Kinds of events that some subscription gets: no others are made.
         self._wanted: frozenset[Kind] = frozenset()
         #: The first task that is new to observers: those before are from before an attach.
         self.first_task = 1
 
     def add(self, subscription: Subscription) -> None:
         """Begin to tell it."""
-        self._set((*self._subscriptions, subscription))
+        with self._lock:
+            self._set((*self._subscriptions, subscription))
 
     def remove(self, subscription: Subscription) -> None:
         """Tell it nothing more."""
-        self._set(tuple(one for one in self._subscriptions if one is not subscription))
+        with self._lock:
+            self._set(tuple(one for one in self._subscriptions if one is not subscription))
 
     def _set(self, subscriptions: tuple[Subscription, ...]) -> None:
-        with self._lock:
-            self._subscriptions = subscriptions
-            self._wanted = frozenset[Kind]().union(*(one.kinds for one in subscriptions))
-
-    def _tell(self, kind: Kind, events: Sequence[SessionEvent]) -> None:
-        for one in self._subscriptions:
-            one.put(kind, events)
+        self._subscriptions = subscriptions
+        self._wanted = frozenset[Kind]().union(*(one.kinds for one in subscriptions))
 
     def close(self) -> None:
         """End all subscriptions. Blocks, some seconds at most."""
-        subscriptions = self._subscriptions
-        self._set(())
+        with self._lock:
+            subscriptions = self._subscriptions
+            self._set(())
         for one in subscriptions:
             one.close()
 
-    # ---- what happens; a batch at a time --------------------------------------------------------------------
+    def _tell(self, kind: Kind, count: int, make: Make) -> None:
+        for one in self._subscriptions:
+            one.put(kind, count, make)
+
+    def _tell_one(self, event: SessionEvent) -> None:
+        self._tell(type(event), 1, lambda: [event])
+
+    # ---- what happens; a batch at a time. What is kept for an observer must not change any more -------
 
     def submitted(self, entries: Sequence[TaskRecord]) -> None:
         """Tasks were submitted, or taken over from the manager before."""
         if TaskSubmitted in self._wanted:
             first = self.first_task
-            new = [TaskSubmitted(entry.submitted, entry.id, entry.title) for entry in entries if entry.id >= first]
-            self._tell(TaskSubmitted, new)
+            new = [entry for entry in entries if entry.id >= first]
+            self._tell(TaskSubmitted, len(new), lambda: [TaskSubmitted(e.submitted, e.id, e.title) for e in new])
 
     def sent(self, entries: Sequence[TaskRecord], pilot: str, now: float) -> None:
         """Tasks were sent to a pilot."""
         if TaskChanged in self._wanted:
-            self._tell(TaskChanged, [TaskChanged(now, entry.id, TaskState.BOUND, pilot) for entry in entries])
+            bound = TaskState.BOUND
+            self._tell(
+                TaskChanged, len(entries), lambda: [TaskChanged(now, entry.id, bound, pilot) for entry in entries]
+            )
 
     def started(self, task: int, pilot: str, worker: str) -> None:
         """A task has begun."""
         if TaskChanged in self._wanted:
-            self._tell(TaskChanged, [TaskChanged(time.time(), task, TaskState.RUNNING, pilot, worker)])
+            self._tell_one(TaskChanged(time.time(), task, TaskState.RUNNING, pilot, worker))
 
-    def ended(self, pairs: Iterable[tuple[TaskRecord, Outcome | None]]) -> None:
-        """Tasks are over; those that have no outcome failed without one."""
-        if TaskEnded not in self._wanted:
-            return
-        now, events = time.time(), []
-        for entry, outcome in pairs:
-            started, seconds = None, None
-            if outcome is not None and outcome.started > 0:
-                started, seconds = outcome.started, outcome.seconds
-            events.append(
-                TaskEnded(
-                    now,
-                    entry.id,
-                    entry.name or entry.function.name,
-                    entry.state,
-                    entry.pilot,
-                    entry.worker,
-                    entry.submitted,
-                    started,
-                    seconds,
-                    len(entry.attempts),
-                )
-            )
-        self._tell(TaskEnded, events)
+    def ended(self, pairs: Sequence[tuple[TaskRecord, Outcome]]) -> None:
+        """Tasks are over, each with an outcome."""
+        if TaskEnded in self._wanted:
+            now, entries = time.time(), [entry for entry, _ in pairs]
+            # not the outcomes, which have values; and no tuples, which would call the garbage collector more often
+            started, seconds = [one.started for _, one in pairs], [one.seconds for _, one in pairs]
+            self._tell(TaskEnded, len(entries), lambda: list(map(_ended, repeat(now), entries, started, seconds)))
+
+    def failed(self, entries: Sequence[TaskRecord]) -> None:
+        """Tasks are over without an outcome."""
+        if TaskEnded in self._wanted:
+            now = time.time()
+            self._tell(TaskEnded, len(entries), lambda: [_ended(now, entry, 0.0, 0.0) for entry in entries])
 
     def attempt_ended(self, entry: TaskRecord, attempt: Attempt) -> None:
         """An attempt did not count."""
         if AttemptEnded in self._wanted:
             pilot, worker = entry.pilot or "", attempt.worker
-            event = AttemptEnded(attempt.ended, entry.id, attempt.number, pilot, worker, attempt.reason)
-            self._tell(AttemptEnded, [event])
+            self._tell_one(AttemptEnded(attempt.ended, entry.id, attempt.number, pilot, worker, attempt.reason))
 
     def pilot_changed(self, pilot: Pilot) -> None:
         """A pilot is in a new state, or its job is."""
         if PilotChanged in self._wanted:
-            event = PilotChanged(time.time(), pilot.id, pilot.name, pilot.state, pilot.reason, pilot.job)
-            self._tell(PilotChanged, [event])
+            self._tell_one(PilotChanged(time.time(), pilot.id, pilot.name, pilot.state, pilot.reason, pilot.job))
 
     def qpus_reported(self, pilot: Pilot, infos: Sequence[QPUInfo]) -> None:
         """The QPUs of a pilot have reported; before `Pilot.qpus` is changed."""
         if QPUChanged in self._wanted:
-            new = [QPUChanged(time.time(), pilot.id, info) for info in infos if info not in pilot.qpus]
-            self._tell(QPUChanged, new)
+            for info in infos:
+                if info not in pilot.qpus:
+                    self._tell_one(QPUChanged(time.time(), pilot.id, info))
+
+
+def _ended(now: float, entry: TaskRecord, started: float, seconds: float) -> SessionEvent:
+    return TaskEnded(
+        now,
+        entry.id,
+        entry.name or entry.function.name,
+        entry.state,
+        entry.pilot,
+        entry.worker,
+        entry.submitted,
+        started or None,
+        seconds if started else None,
+        len(entry.attempts),
+    )

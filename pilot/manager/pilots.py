@@ -24,7 +24,7 @@ CANCEL_SECONDS = 10.0
 
 
 class Pilot:
-    """One pilot that was asked for."""
+    """One pilot that was requested."""
 
     def __init__(
         self, keeper: Keeper, id: str, description: PilotDescription, log_path: Path, ancestors: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Pilot:
         self._changed = Condition()
         self._state = PilotState.NEW
         self.id = id
-        #: As it was asked for.
+        #: As requested.
         self.description = description
         #: Ids and names of the pilots that it takes over from, oldest first.
         self.ancestors = ancestors
@@ -43,13 +43,13 @@ class Pilot:
         self.reason = ""
         #: Names of the nodes where its workers run, as they come and go.
         self.nodes: tuple[str, ...] = ()
-        #: What its devices say of themselves, as far as they have reported.
+        #: The properties of its devices, as far as they have reported.
         self.qpus: tuple[QPUInfo, ...] = ()
         self._client: dict[str, str] = {}
         self._clients = Clients()
-        #: What the resource manager says of its job, such as "Slurm job 17: pending: Priority"; "" until it does. A job
-        #: that will never start as it was asked for says so, and what to change; it stays in the queue until the pilot
-        #: is cancelled. `PilotManager.explain` of a task and the progress display have the same text.
+        #: The resource manager's text about its job, such as "Slurm job 17: pending: Priority"; "" until there is one.
+        #: For a job that can never start it says so, and what to change; the job stays in the queue until the pilot is
+        #: cancelled. `PilotManager.explain` of a task and the progress display have the same text.
         self.job = ""
         #: Wall clock of each state it was in first, seconds since the epoch.
         self.times: dict[PilotState, float] = {}
@@ -70,8 +70,8 @@ class Pilot:
         return self._state
 
     def wait(self, timeout: float | None = None) -> PilotState:
-        """Block until it takes tasks and each of its devices has said what it is or why it cannot be used, or until it
-        is over.
+        """Block until it takes tasks and each of its devices has reported its properties or why it cannot be used, or
+        until it is over.
 
         Args:
             timeout: seconds to wait at most; None: for ever.
@@ -164,7 +164,7 @@ class Scaler:
     def __init__(self, keeper: Keeper, id: str, scaling: Scaling) -> None:
         self._keeper = keeper
         self.id = id
-        #: As it was asked for.
+        #: As requested.
         self.scaling = scaling
         #: Why it asks for no more pilots: it was stopped, or its pilots do not start. None while it works.
         self.over: str | None = None
@@ -183,7 +183,7 @@ class Scaler:
 
 
 def pilot_asked(pilot: Pilot) -> events.PilotAsked:
-    """The event that tells the controller of a new pilot."""
+    """The event with which the controller takes in a new pilot."""
     wanted = pilot.description
     return events.PilotAsked(
         pilot.id, wanted, memory_of(wanted), devices=registry.devices(wanted), ancestors=pilot.ancestors

@@ -46,16 +46,17 @@ class Progress:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _happened(self, event: SessionEvent) -> None:
-        if isinstance(event, TaskSubmitted):
-            self._tasks += 1
-        elif isinstance(event, TaskChanged):
-            self._sent[event.task] = event.pilot
-        elif isinstance(event, TaskEnded):
-            self._finished += 1
-            self._sent.pop(event.task, None)
-            if event.pilot is not None:
-                self._ended[event.pilot] += 1
+    def _happened(self, events: list[SessionEvent]) -> None:
+        for event in events:
+            if isinstance(event, TaskSubmitted):
+                self._tasks += 1
+            elif isinstance(event, TaskChanged):
+                self._sent[event.task] = event.pilot
+            elif isinstance(event, TaskEnded):
+                self._finished += 1
+                self._sent.pop(event.task, None)
+                if event.pilot is not None:
+                    self._ended[event.pilot] += 1
 
     def _run(self) -> None:
         with Live(self._show(), console=self._console, auto_refresh=False) as live:
@@ -86,7 +87,7 @@ class Progress:
 
 
 def _note(pilot: Pilot) -> str:
-    """Why it is not active: what the resource manager says of its job, or why it failed."""
+    """Why it is not active: the resource manager's text about its job, or why it failed."""
     if pilot.state is PilotState.FAILED:
         return pilot.reason
     return pilot.job if pilot.state in (PilotState.NEW, PilotState.QUEUED) else ""

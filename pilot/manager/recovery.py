@@ -63,7 +63,7 @@ class RestoredPilot(NamedTuple):
     started_again: int = 0
     taken: int = 0
     #: Jobs of further nodes that have not ended: number → native id.
-    further_jobs: dict[int, str] = {}  # noqa: RUF012 - nobody changes it
+    further_jobs: dict[int, str] = {}  # noqa: RUF012 - never changed
 
 
 class RestoredTask(NamedTuple):
@@ -149,7 +149,7 @@ def record(journal: Journal, restored: Restored, here: Path) -> None:
     """
     if restored.moved_from is not None:
         log.warning(
-            "the session was at %s and is at %s now: its pilots are asked for again; what still runs at the old place "
+            "the session was at %s and is at %s now: its pilots are requested again; what still runs at the old place "
             "ends by itself, and what it has done since the manager before was gone is done again",
             restored.moved_from,
             here,

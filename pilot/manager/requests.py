@@ -29,7 +29,8 @@ class PilotRequests:
         self._state = state
         self._server = server
         self._connection = connection
-        #: Of whoever makes the manager listen at more addresses; not the state's, for this waits for the loop.
+        #: Held while the manager begins to listen at more addresses; not the state's lock, since this waits for the
+        #: loop.
         self._listening = threading.Lock()
         self._scaler_ids = itertools.count(1)
 
@@ -51,7 +52,7 @@ class PilotRequests:
         return scaler
 
     def _check(self, description: PilotDescription | Mapping[str, Any]) -> PilotDescription:
-        """What is asked for, when a launcher and an engine for it are there."""
+        """The description, after its launcher and its engine were found."""
         wanted = PilotDescription.build(description)
         launcher = self._state.jobs.launcher(wanted)
         launcher.check(wanted)

@@ -1,4 +1,4 @@
-"""`Session`: what is in a session, for whoever has it open. Read next: ``manager.py``, which puts something into it."""
+"""`Session`: pilots and tasks of an open session. Read next: ``manager.py``, which adds them."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class Session:
 
     @property
     def pilots(self) -> list[Pilot]:
-        """Every pilot that was asked for, in that order."""
+        """Every pilot that was requested, in that order."""
         return list(self._state.pilots.values())
 
     @property
     def tasks(self) -> Mapping[int, Task]:
-        """Every task by id, in the order of submission; read only."""
+        """Every task that was not forgotten, by id, in the order of submission; read only."""
         return MappingProxyType(self._state.tasks)
 
     @property
     def qpus(self) -> dict[str, QPUInfo]:
-        """What the devices of the active pilots say of themselves, by name, as far as they have reported."""
+        """The properties of the active pilots' devices, by name, as far as they have reported."""
         return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
 
     # ---- waiting and asking -----------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ class Session:
             The tasks that are done, and those that are not, each in the given order.
 
         Raises:
-            DescriptionError: it is no list of tasks.
+            DescriptionError: it is not a list of tasks.
         """
         waited = list(self._state.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -95,7 +95,7 @@ class Session:
 
         Raises:
             KeyError: no task of this manager has this id.
-            DescriptionError: it is no task, or another manager's.
+            DescriptionError: it is not a task, or it is another manager's.
             SessionError: this process was forked from the manager's.
         """
         self._state.check_process()
@@ -143,26 +143,26 @@ class Session:
         tasks: Iterable[Task] | None = None,
         limit: int = MOST_WAITING,
     ) -> Subscription:
-        """Have an observer told, from now on, what happens to tasks, attempts, pilots and QPUs. Does not block.
+        """Call an observer for events of tasks, attempts, pilots and QPUs from now on. Does not block.
 
-        `pilot.interfaces.Observer` says in which thread and order, and what becomes of errors.
+        `pilot.interfaces.Observer` describes thread, order and errors.
 
         Args:
-            observer: a callable; it gets one event at a time.
+            observer: a callable; it gets lists of events.
             kinds: classes of events, of `pilot.interfaces`: ``[TaskEnded, PilotChanged]``, say. None: all.
             tasks: of events about tasks only those about these; None: about all.
-            limit: events that wait for the observer at most. What comes then is left out, and counted in
+            limit: when so many events wait for the observer, what comes is left out, and counted in
                 `Subscription.dropped`; an `EventsDropped` says so.
 
         Raises:
-            DescriptionError: an argument that is not allowed.
+            DescriptionError: an argument is not valid.
             SessionError: the manager is closed.
         """
         self._state.check_open()
         if not callable(observer):
             raise invalid("observer", observer, "a callable")
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 2:
-            raise invalid("limit", limit, "a number of events from 2 on")
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise invalid("limit", limit, "a number of events from 1 on")
         wanted = KINDS if kinds is None else frozenset(kinds)
         if unknown := wanted - KINDS:
             known = ", ".join(sorted(kind.__name__ for kind in KINDS))
@@ -173,13 +173,13 @@ class Session:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """Tell an observer nothing more.
+        """Stop calling an observer.
 
-        What has happened until now it is still told: blocks until then, 5 s at most; not when the observer calls it.
+        It still gets what has happened until now: blocks until then, 5 s at most; not when the observer calls it.
         Nothing happens the second time.
         """
         self._state.check_process()
-        # in the manager's thread: it has told of all that this thread knows of then
+        # in the manager's thread, which has then reported all that it knows
         self._state.mailbox.ask(lambda: self._state.observers.remove(subscription))
         subscription.close()
 

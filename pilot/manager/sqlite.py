@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -151,6 +152,7 @@ class SqliteJournal(Journal):
             forgotten = _drain(self._forgotten)
             # results before tasks before functions: others go on handing over, and no row may come before its parent
             rows = {kind: _drain(queue) for kind, queue in reversed(self._rows.items()) if queue}
+            _leave_out(rows, forgotten)
             while not self._commit(rows, forgotten) and not self._closing:
                 time.sleep(RETRY_SECONDS)
             if marks and self._trouble is None:
@@ -159,6 +161,7 @@ class SqliteJournal(Journal):
                 for mark in marks:
                     if callable(mark):
                         mark()
+            rows, marks, forgotten = {}, [], []  # there may be 100,000 of them, and nothing may come for long
             if self._closing and not (self._forgotten or any(self._rows.values())):
                 return
 
@@ -273,6 +276,16 @@ class _Reader:
         with self._lock:
             if self._db is not None:
                 self._db.close()
+
+
+def _leave_out(rows: dict[type[Row], list[Row]], tasks: list[int]) -> None:
+    """Tasks that were forgotten before they were written: in a stream these are most."""
+    if tasks:
+        gone = set(tasks)
+        for kind, column in OF_TASKS.items():
+            if kind in rows:
+                id_of = attrgetter(column)
+                rows[kind] = [row for row in rows[kind] if id_of(row) not in gone]
 
 
 def _drain(queue: deque[_Item]) -> list[_Item]:

@@ -82,7 +82,7 @@ class SessionState:
         self.keys: dict[str, KeyRow] = {}
         #: The workers of which an outcome came.
         self.workers: dict[str, WorkerRow] = {}
-        #: Terms that some pilot can serve, as far as is known; emptied whenever that may have changed.
+        #: Terms that some pilot can run, as far as is known; emptied when that may have changed.
         self.servable: set[Terms] = set()
         #: The last of the tasks that were forgotten: an attached manager gives none of their ids to others.
         self.last_forgotten = 0
@@ -251,7 +251,7 @@ class SessionState:
     # ---- an attached session ------------------------------------------------------------------------------------
 
     def take_over(self, restored: Restored) -> None:
-        """Take over what the journal of the manager before says. Before the manager's thread runs."""
+        """Take over what the previous manager's journal has. Before the manager's thread runs."""
         for function in restored.functions:
             self.functions[function.digest] = function
         self.function_ids = itertools.count(restored.last_function + 1)

@@ -17,10 +17,10 @@ import msgspec
 
 from pilot import registry
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, NoPilotError, NotPicklable, PluginError, invalid
+from pilot.errors import DescriptionError, NoPilotError, PluginError, invalid
 from pilot.interfaces import Kind, Offer, Prepared, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
-from pilot.manager.journal import KeyRow
+from pilot.manager.keys import Key, check_same, digests_of
 from pilot.manager.pilots import Pilot, Scaler
 from pilot.manager.state import SessionState
 from pilot.registry import devices
@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 
 #: A warning is logged when a function of so many bytes is pickled again and again.
 LARGE_FUNCTION = 1 << 20
-_encode = msgspec.msgpack.Encoder().encode
-_decode_digests = msgspec.msgpack.Decoder(dict[str, bytes]).decode
 
 
 class _Known(NamedTuple):
@@ -50,13 +48,6 @@ class _Known(NamedTuple):
     work: weakref.ref[Any]
     snapshot: Snapshot
     function: FunctionRecord
-
-
-class _Key(NamedTuple):
-    """The key of a new task, and the digests of its description's fields."""
-
-    name: str
-    digests: dict[str, bytes]
 
 
 class Submitter:
@@ -84,7 +75,7 @@ class Submitter:
         name: str | None = None,
         after: Sequence[Task] = (),
         weight: float = 1.0,
-        key: _Key | None = None,
+        key: Key | None = None,
     ) -> Task:
         """One task: ``work(*args, **kwargs)``.
 
@@ -112,10 +103,10 @@ class Submitter:
             needs = {task.id: False for task in after} | (needs or {})
         id = next(state.task_ids)
         if key is not None:  # first, so that the task is never on disk without it
-            state.journal.put(KeyRow(key.name, id, _encode(key.digests)))
+            state.journal.put(key.row(id))
         task = state.add_task(TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight))
         if key is not None:
-            task.key, state.keys[key.name] = key.name, KeyRow(key.name, id, _encode(key.digests))
+            task.key, state.keys[key.name] = key.name, key.row(id)
         return task
 
     def submit_described(self, wanted: TaskDescription) -> Task:
@@ -123,43 +114,16 @@ class Submitter:
         if wanted.key is None:
             return self._submit_described(wanted, None)
         self._state.check_open()
-        digests = self._digests(wanted)
+        key = Key(wanted.key, digests_of(wanted, self.function))
         with self._keys:
             known = self._state.keys.get(wanted.key)
             task = self._state.tasks.get(known.task) if known is not None else None
             if known is None or task is None:
-                return self._submit_described(wanted, _Key(wanted.key, digests))
-        before = _decode_digests(known.digests)
-        if differ := sorted(field for field in before | digests if before.get(field) != digests.get(field)):
-            raise DescriptionError(
-                f"key: {wanted.key!r} is the key of task {task.id} ({task.name}), which was submitted with a different "
-                f"value of {', '.join(differ)}",
-                field="key",
-                given=wanted.key,
-            )
+                return self._submit_described(wanted, key)
+        check_same(task, known, key)
         return task
 
-    def _digests(self, wanted: TaskDescription) -> dict[str, bytes]:
-        """Of the fields of a description that are not as by default."""
-        digests: dict[str, bytes] = {}
-        for field, default in _default_digests().items():
-            value: Any = tuple(wanted.args) if field == "args" else getattr(wanted, field)
-            if field == "circuit" and hasattr(value, "copy_empty_like"):
-                value = value.copy(name="circuit")  # Qiskit numbers circuits: two that are equal have two names
-            if field == "function" and value is not None:
-                digests[field] = bytes.fromhex(self.function(value).digest)
-                continue
-            try:
-                with payload.collecting():  # tasks among them count by their ids
-                    digest = payload.digest(value)
-            except Exception as error:
-                text = f"{field} cannot be pickled, so that the task can have no key: {type(error).__name__}: {error}"
-                raise NotPicklable(text) from error
-            if digest != default:
-                digests[field] = digest
-        return digests
-
-    def _submit_described(self, wanted: TaskDescription, key: _Key | None) -> Task:
+    def _submit_described(self, wanted: TaskDescription, key: Key | None) -> Task:
         after = self._dependencies(wanted)
         if kind := wanted.kind or ("circuit" if wanted.circuit is not None else ""):
             return self._submit_kind(kind, wanted, after, key)
@@ -187,7 +151,7 @@ class Submitter:
                 raise DescriptionError(f"depends_on: task {task.id} is another manager's, or was forgotten")
         return after
 
-    def _submit_kind(self, kind: str, wanted: TaskDescription, after: Sequence[Task], key: _Key | None) -> Task:
+    def _submit_kind(self, kind: str, wanted: TaskDescription, after: Sequence[Task], key: Key | None) -> Task:
         """One task for each part of the work and, when there are several, one that combines them."""
         plain = wanted.terms()
         prepared: Any = _kind(kind)(wanted, self._offer(plain))
@@ -217,7 +181,7 @@ class Submitter:
         return whole
 
     def join(self, whole: Task, parts: Sequence[Task]) -> None:
-        """The parts serve nothing but this task: they are cancelled when it ends without them."""
+        """The parts are needed by this task only: they are cancelled when it ends without them."""
         whole.parts = tuple(parts)
         whole.add_done_callback(self.cancel_parts)
 
@@ -323,21 +287,13 @@ class Submitter:
 
 
 def _capacity(pilot: Pilot) -> Capacity:
-    """What was asked for, as far as a user's thread can know it."""
+    """What was requested, as far as a user's thread can know it."""
     state, wanted = pilot.state, pilot.description
     over = state.value if is_final(state) or state is PilotState.DRAINING else None
     if is_final(state) and pilot.reason not in ("", state.value):
         over = f"{over} ({pilot.reason})"
     capacity = described(wanted, memory_of(wanted), pilot.names, pilot.name, devices(wanted))
     return capacity._replace(over=over, qpus={**capacity.qpus, **{info.name: info for info in pilot.qpus}})
-
-
-@cache
-def _default_digests() -> dict[str, bytes]:
-    """By field, the digest of what it is in a description that does not name it."""
-    default = TaskDescription(kind="none")
-    fields = [field for field in default.__struct_fields__ if field not in ("key", "kind")]
-    return {**{field: payload.digest(getattr(default, field)) for field in fields}, "kind": payload.digest(None)}
 
 
 @cache

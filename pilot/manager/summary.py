@@ -1,4 +1,4 @@
-"""What a session's folder says of it, without a manager: `pilot sessions ls` and `show`."""
+"""Reads a session from its folder, without a manager: `pilot sessions ls` and `show`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _is_session(path: Path) -> bool:
 
 
 def summary(path: Path) -> Summary:
-    """What the journal of a session says. Changes nothing; a manager may use the session meanwhile.
+    """The content of a session's journal. Changes nothing; a manager may use the session at the same time.
 
     Raises:
         SessionError: there is no session in this folder, a later version has made it, or its journal cannot be read.

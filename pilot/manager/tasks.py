@@ -127,7 +127,7 @@ class TaskRecorder:
         for entry in entries:
             self._state.end_task(entry, None, failed)
         self._journal.extend([_failed_row(entry, failed) for entry in entries])
-        self._state.observers.ended([(entry, None) for entry in entries])
+        self._state.observers.failed(entries)
 
     def fail_dependents(self, command: events.FailDependents) -> None:
         """End tasks with those that they depend on."""
@@ -138,7 +138,7 @@ class TaskRecorder:
     def _record_dependents(self, failed: Sequence[events.Link]) -> None:
         log.warning("%d task(s) failed with what they depend on: %s", len(failed), failed[0].reason)
         self._journal.extend([_failed_row(link.entry, _failed(link)) for link in failed])
-        self._state.observers.ended([(link.entry, None) for link in failed])
+        self._state.observers.failed([link.entry for link in failed])
 
     def record_attempt(self, command: events.RecordAttempt) -> None:
         """An attempt did not count."""

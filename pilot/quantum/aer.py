@@ -59,7 +59,7 @@ def run_circuits(payload: bytes, shots: int | None, seeds: Sequence[int]) -> lis
     Args:
         payload: circuits as `pack` wrote them.
         shots: samples a circuit; None for the exact probabilities.
-        seeds: one a circuit. The same seed gives the same counts on whatever worker.
+        seeds: one a circuit. The same seed gives the same counts on every worker.
 
     Returns:
         One `Outcomes` a circuit, in order.
@@ -71,7 +71,7 @@ def run_circuits(payload: bytes, shots: int | None, seeds: Sequence[int]) -> lis
 
 
 def run_circuit(circuit: QuantumCircuit, shots: int | None, seed: int, simulator: Simulator = AUTOMATIC) -> Outcomes:
-    """Simulate one circuit: `run_circuits` without the journey, on the simulator that is wanted."""
+    """Simulate one circuit: `run_circuits` without the payload, on a given simulator."""
     if not any(instruction.clbits for instruction in circuit.data):
         raise DescriptionError(f"circuit {circuit.name!r} measures nothing: add `circuit.measure_all()`")
     sampled = shots is not None and simulator.method in _SAMPLED
@@ -269,7 +269,8 @@ def warm_up() -> int:
 
 
 def _deferred(circuit: QuantumCircuit) -> tuple[QuantumCircuit, dict[Clbit, Qubit]]:
-    """The circuit's gates and what holds its measured bits; the circuit and nothing where there is no way."""
+    """The circuit's gates, and the qubits that hold its measured bits; the circuit and nothing if this is not
+    possible."""
     deferred = defer_measurements(circuit)
     if deferred is None:
         return circuit, {}

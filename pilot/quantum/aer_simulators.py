@@ -56,12 +56,12 @@ AUTOMATIC = Simulator()
 #: Gates that Aer does not know are written as matrices up to so many qubits, for these methods.
 MAX_MATRIX_QUBITS = 4
 _TAKES_MATRICES = frozenset({"automatic", "statevector", "density_matrix"})
-#: What Aer 0.18 says where it has left out a qubit that only the body of a condition uses.
+#: Aer 0.18's error when it has left out a qubit that only the body of a condition uses.
 _TRUNCATED = "unordered_map::at"
 
 
 def check_known(circuit: QuantumCircuit) -> None:
-    """Refuse variables, and operations that Aer does not know and that nothing says the meaning of, also inside others.
+    """Refuse variables, and operations that Aer does not know and that have no definition, also inside others.
 
     Raises:
         DescriptionError: there is one; the message names it.
@@ -85,8 +85,8 @@ def check_known(circuit: QuantumCircuit) -> None:
             made_of = opened(base)
             if made_of is None and type(base) in (Gate, Instruction):
                 raise DescriptionError(
-                    f"circuit {circuit.name!r} has {base.name!r}, which simulators do not know, and nothing says what "
-                    "it is made of: give it a definition (QuantumCircuit.to_gate()), or name a QPU that knows it",
+                    f"circuit {circuit.name!r} has {base.name!r}, which simulators do not know, and it has no "
+                    "definition: give it one (QuantumCircuit.to_gate()), or name a QPU that knows it",
                     field="circuit",
                 )
             if made_of is not None and not is_library(base):

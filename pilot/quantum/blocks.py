@@ -76,7 +76,7 @@ class _Unboxed(Change):
 
 
 def without_empty_branches(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The circuit without branches that do nothing, whatever their condition says.
+    """The circuit without branches that do nothing, for every value of their condition.
 
     Returns:
         The circuit itself where there are none.

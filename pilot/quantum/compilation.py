@@ -38,7 +38,7 @@ class Compiled(Protocol):
         """As in ``PilotDescription.qpus``."""
 
     def info(self) -> QPUInfo:
-        """What it says of itself now."""
+        """Its properties now."""
 
     def target(self) -> Target | None:
         """Its gates and their errors; None: it takes circuits as they are."""
@@ -191,8 +191,8 @@ def _successes(circuit: QuantumCircuit, qubits: Sequence[int], target: Target) -
 
 
 def is_mixed(target: Target | None) -> bool:
-    """True when pairs of qubits differ in their gates: there Qiskit's translator (2.6) writes gates that a pair lacks,
-    and synthesis for each pair does not."""
+    """True when pairs of qubits differ in their gates: there Qiskit's translator (2.6) writes gates that a pair does
+    not have, and synthesis for each pair does not."""
     if target is None or target.num_qubits is None or target.num_qubits < 2:
         return False
     names = {name for name in target.operation_names if target.operation_from_name(name).num_qubits == 2}

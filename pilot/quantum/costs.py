@@ -1,14 +1,14 @@
 """What a circuit costs to simulate, by each method that could: predicted seconds and bytes.
 
 `facts` looks at a circuit once, `estimate` turns the facts into one `Estimate` a method, `choose` takes the fastest
-that fits. The state vector costs 2^n whatever the circuit does; a matrix product state pays for entanglement, which
+that fits. The state vector costs 2^n for every circuit; a matrix product state pays for entanglement, which
 is bounded here from the circuit's gates alone; the stabilizer tableau is for Clifford circuits.
 
 The bound is a minimum cut for each bond. The circuit is a tensor network: its wires have dimension 2, and a gate on
 two qubits is two tensors joined by an index of its operator Schmidt rank. log2 of the state's Schmidt rank across a
 bond is at most the capacity of the smallest cut between the qubits' ends on the left and those on the right, with
 log2 of the dimensions as capacities (Cui et al., J. Math. Phys. 57, 062206 (2016); for rank and entanglement, Vidal,
-Phys. Rev. Lett. 91, 147902 (2003)). A chain of gates that one qubit passes through costs 1, in whatever direction.
+Phys. Rev. Lett. 91, 147902 (2003)). A chain of gates that one qubit passes through costs 1, in either direction.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 CLIFFORD = frozenset({"id", "x", "y", "z", "h", "s", "sdg", "sx", "sxdg", "cx", "cy", "cz", "swap", "ecr", "pauli"})
 #: Gates of any size that simulators apply at once.
 _WHOLE = frozenset({"unitary", "diagonal", "pauli", "mcx", "mcx_gray", "mcp", "mcphase"})
-#: log2 of the operator Schmidt rank: 1 for these, whatever qubits are on which side; twice the smaller side for others.
+#: log2 of the operator Schmidt rank: 1 for these, for every partition of their qubits; twice the smaller side for
+#: others.
 _RANK_TWO = frozenset(  # exp(-i t P⊗Q), or controlled
     """
     cx cy cz ch cp crx cry crz cs csdg csx cu cu1 cu3 ecr rxx ryy rzz rzx ccx ccz mcx mcx_gray mcp mcphase mcz
@@ -51,7 +52,7 @@ _LISTED = 26
 # Measured with Aer 0.17.2 on one core of a server, double precision, layers of gates on one and two qubits;
 # `benchmarks/simulation_costs.py` measures again and compares.
 _START = 1.0e-3  #: seconds to start a run
-_GATE = 1.6e-5  #: seconds a gate, whatever its size: Qiskit's data becomes Aer's
+_GATE = 1.6e-5  #: seconds a gate of any size: Qiskit's data becomes Aer's
 _AMPLITUDE = 2.3e-9  #: seconds a gate and amplitude
 _SET = 1.0e-4  #: seconds for one of many sets of values, for which a run is started once
 _SET_GATE = 2.0e-6  #: the same, a gate
@@ -255,7 +256,7 @@ def choose(estimates: Iterable[Estimate], memory: float = inf) -> Estimate | Non
 
 
 def machine_memory() -> int:
-    """Bytes of main memory of the machine where this is called, whoever else uses it."""
+    """Bytes of main memory of this machine, without regard to other users."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

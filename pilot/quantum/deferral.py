@@ -46,7 +46,7 @@ def defer_measurements(circuit: QuantumCircuit, *, keep_qubits: bool = False) ->
 
     Args:
         circuit: nested instructions are opened.
-        keep_qubits: the qubits' states at the end are wanted, not only the measured bits.
+        keep_qubits: the qubits' states at the end are needed, not only the measured bits.
 
     Returns:
         None if the circuit acts on an outcome or does anything else than gates, measurements and resets: then only a

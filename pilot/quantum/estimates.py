@@ -124,7 +124,7 @@ def _with_scatter(
     """The variance with the scatter between random circuits in it.
 
     The mean of the copies' values has the variance of these divided by their number. It contains that of the shots,
-    which all copies together tell better: `pooled` is the least. What the scatter is above that is known from few
+    which all copies together show better: `pooled` is the least. What the scatter is above that is known from few
     copies only, and widened by Student's quantile.
     """
     each = []

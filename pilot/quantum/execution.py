@@ -217,8 +217,8 @@ class DeviceRun(Execution, JointFunction):
                 )
 
     def _run(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[tuple[int, list[Outcomes] | Exception]]:
-        """Outcomes by task, or why there are none. When several tasks fail together, each is tried alone: one may be to
-        blame."""
+        """Outcomes by task, or why there are none. When several tasks fail together, each is tried alone: one may be
+        the cause."""
         if not jobs:
             return
         try:
@@ -236,7 +236,7 @@ class DeviceRun(Execution, JointFunction):
 
     def _outcomes(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[list[Outcomes]]:
         """Outcomes of each task: its circuits folded for each factor of the extrapolation (those of one circuit side by
-        side), and whatever else the stages add for all of them together."""
+        side), and the circuits that the stages add for all of them together."""
         about = Device(target=compiler.target, name=qpu.name, calibrated=compiler.calibrated)
         mitigation = stages(self.stages, _calibrations)
         circuits = [circuit for job in jobs for circuit in job.circuits]

@@ -41,13 +41,13 @@ _NAMES = {
     **{name: (NAMES[inverse], True) for name, inverse in (("sdg", "s"), ("tdg", "t"), ("sxdg", "sx"))},
     "u1": (NAMES["p"], False),
 }
-#: Where Qiskit's own controlled gates are, which are what their base gate says.
+#: Where Qiskit's own controlled gates are, which are their base gate with controls.
 _HOME = "qiskit.circuit.library.standard_gates"
 
 # Measured with pennylane-lightning 0.45 on one core of a server, double precision;
 # `benchmarks/circuits.py --lightning` compares with Aer.
 _START = 1e-4  #: seconds to make a state
-_GATE = 1e-5  #: seconds a gate, whatever its size
+_GATE = 1e-5  #: seconds a gate of any size
 _NAMED_AMPLITUDE = 4e-10  #: seconds a gate that lightning knows and amplitude
 _CONTROLLED_AMPLITUDE = 1.5e-9  #: the same with controls
 _MATRIX_AMPLITUDE = (8e-10, 4e-9, 1.1e-8, 1.8e-8)  #: the same for matrices on 1 to 4 qubits

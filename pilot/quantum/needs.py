@@ -26,7 +26,7 @@ MAX_PLAIN_QUBITS = 20
 MAX_SMALL_QUBITS = 8
 #: Simulations of more seconds than this get all cores of a node.
 LONG_SECONDS = 10.0
-#: Simulations that need more bytes than this say so.
+#: Simulations that need more bytes than this ask for memory.
 ORDINARY_BYTES = 512 << 20
 
 
@@ -38,12 +38,12 @@ class Need(NamedTuple):
     seconds: float
     #: What it can take instead.
     others: tuple[Option, ...] = ()
-    #: What else to say where no pilot has that.
+    #: Added to the error when no pilot has that.
     note: str = ""
 
 
 def asked_for(description: TaskDescription) -> Resources | None:
-    """What the description says that a simulation takes; None when it says nothing."""
+    """The resources in the description; None when it has none."""
     memory = description.memory or 0
     assert isinstance(memory, int)
     asked = Resources(description.num_cpus, description.num_gpus, memory)

@@ -1,6 +1,6 @@
 """Circuits with a noise model of the user's own, on a worker's cores: as many as can be in one run of Aer.
 
-Aer takes tens of milliseconds for a noise model in each run, whatever the circuits are. Those on few qubits share a run
+Aer takes tens of milliseconds for a noise model in each run, for any circuits. Those on few qubits share a run
 that gives exact probabilities, from which each is sampled with its own seed; others share one where they have no seed.
 """
 
@@ -39,7 +39,7 @@ class PackedNoiseModel:
         """Make it; changes of ``model`` after that have no effect.
 
         Raises:
-            DescriptionError: it is no noise model.
+            DescriptionError: it is not a noise model.
         """
         if not isinstance(model, NoiseModel):
             raise invalid("noise_model", model, "a NoiseModel of qiskit_aer.noise")
@@ -56,7 +56,7 @@ def packed_model(description: TaskDescription) -> bytes:
     """The noise model of a task, as it travels.
 
     Raises:
-        DescriptionError: it is no noise model, or other fields do not go with it.
+        DescriptionError: it is not a noise model, or other fields do not go with it.
     """
     packed = PackedNoiseModel.of(description.noise_model)
     if description.qpu not in (None, "aer"):
@@ -135,7 +135,7 @@ class NoisySimulation(Execution, JointFunction):
         """One run of Aer, with the first one's seed.
 
         Raises:
-            QPUError: Aer's own words.
+            QPUError: with Aer's error text.
         """
         simulator = _simulator(self.model)
         result = simulator.run([one.known for one in work], shots=self.shots, seed_simulator=work[0].seed).result()

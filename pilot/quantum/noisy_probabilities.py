@@ -61,7 +61,7 @@ class NoisyProbabilities:
             circuits: that it takes, in gates that Aer knows.
 
         Raises:
-            QPUError: Aer's own words.
+            QPUError: with Aer's error text.
         """
         places = [_finally_measured(circuit) or {} for circuit in circuits]
         result = self._simulator.run(list(map(_with_probabilities, circuits, places)), shots=1).result()

@@ -39,7 +39,7 @@ def operators(observables: Any, num_qubits: int) -> list[SparsePauliOp]:
 
     Raises:
         DescriptionError: an observable is none of these, has another number of qubits, or a coefficient that is
-        not a real, finite number.
+            not a real, finite number.
     """
     if isinstance(observables, PauliList):
         observables = [observables[row] for row in range(len(observables))]
@@ -63,7 +63,7 @@ def hamiltonian(text: str | Mapping[str, float], num_qubits: int) -> SparsePauli
 
     Raises:
         DescriptionError: the text is not JSON; or a name has another letter, a qubit twice or one that does not
-        exist; or a value is not a finite number.
+            exist; or a value is not a finite number.
     """
     if isinstance(text, Mapping):
         pairs = list(text.items())

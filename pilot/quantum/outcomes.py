@@ -127,7 +127,7 @@ class Outcomes:
         """Weight by bit string, as Qiskit's `get_counts` writes it: registers set apart by a space.
 
         Args:
-            register: count this register alone, whatever the others hold.
+            register: count this register alone, without regard to the others.
 
         Raises:
             KeyError: the circuit has no register of that name.

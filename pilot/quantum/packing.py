@@ -49,7 +49,7 @@ _KEPT = (
     ),
     *(library.PauliProductRotationGate, library.PermutationGate, library.QFTGate, library.UnitaryGate),
 )
-#: QPY keeps no unit of a delay: one in another unit than "dt" travels as an instruction whose name tells it.
+#: QPY keeps no unit of a delay: one in another unit than "dt" travels as an instruction whose name has the unit.
 _DELAY = "delay in "
 
 

@@ -68,7 +68,7 @@ class Request:
         )
 
     def qubits(self) -> list[int] | None:
-        """Those whose state is wanted; None: all."""
+        """The qubits whose state is the result; None: all."""
         given = self.description.tomography
         if given is True:
             return None
@@ -102,7 +102,7 @@ def _check(circuit: QuantumCircuit) -> None:
     if not circuit.num_qubits:
         raise DescriptionError(f"TaskDescription.circuit: circuit {name!r} has no qubits", field="circuit")
     if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
-        raise DescriptionError(f"TaskDescription.circuit: its name {name!r} is no Unicode text", field="circuit")
+        raise DescriptionError(f"TaskDescription.circuit: its name {name!r} is not Unicode text", field="circuit")
     for entry in circuit.data:
         for angle in entry.params:
             if isinstance(angle, float) and not isfinite(angle):

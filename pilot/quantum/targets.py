@@ -1,4 +1,4 @@
-"""Qiskit's target of a QPU, from what the QPU says of itself; and how a manager's device is waited for."""
+"""Qiskit's target of a QPU, from the properties that the QPU reports; and waiting for a manager's device."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CONTROL_FLOW = {
 
 
 def known_info(manager: Any, qpu: str, seconds: float) -> QPUInfo:
-    """What a QPU of a manager's pilots says of itself; blocks while a pilot that has it is starting.
+    """The properties of a QPU of a manager's pilots; blocks while a pilot that has it is starting.
 
     Args:
         manager: with ``qpus`` and ``pilots``, as a `PilotManager`.
@@ -70,13 +70,13 @@ def _missing(manager: Any, qpu: str, seconds: float) -> str:
     having = [one for one in pilots if qpu in one.description.qpus]
     if having:
         states = ", ".join(f"{one.name} is {one.state.value}" + (f" ({one.job})" if one.job else "") for one in having)
-        return f"{qpu} has not described itself after {seconds:g} s: {states}; its log is {having[0].log_path}"
+        return f"{qpu} has not reported after {seconds:g} s: {states}; its log is {having[0].log_path}"
     others = ", ".join(dict.fromkeys(name for one in pilots for name in one.description.qpus)) or "no QPU"
     return f"no pilot has {qpu}: the manager's pilots have {others}; submit a pilot with it among its qpus"
 
 
 def target_of(info: QPUInfo) -> Target:
-    """Gates that Qiskit knows by name, on the QPU's qubits, with errors and times where it says them."""
+    """Gates that Qiskit knows by name, on the QPU's qubits, with errors and times where it reports them."""
     known = {**get_standard_gate_name_mapping(), **_CONTROL_FLOW}
     wanted = [*_ALWAYS, *(info.gates or known)]
     gates = [name for name in dict.fromkeys(wanted) if name in known]

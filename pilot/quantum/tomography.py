@@ -72,7 +72,7 @@ _DUALS: NDArray[np.complex128] = _PROJECTORS - np.eye(2) / 3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tomography:
-    """A state as its measurements tell it."""
+    """A state, reconstructed from measurements."""
 
     #: `(2**n, 2**n)`: Hermitian, positive semidefinite, of trace 1.
     density_matrix: NDArray[np.complex128]
@@ -110,7 +110,7 @@ class Tomography:
                 out.
 
         Raises:
-            DescriptionError: it is none of these, no state, or of another number of qubits.
+            DescriptionError: it is none of these, is not a state, or has another number of qubits.
         """
         state = _state(target)
         if state.num_qubits != self.num_qubits:
@@ -166,7 +166,7 @@ class TomographyPlan:
     settings: tuple[str, ...]
     #: The classical register that each circuit measures into, its last; bit `j` is the `j`-th of the qubits.
     register: str
-    #: The qubits whose state is wanted; the others are traced out.
+    #: The qubits whose state is reconstructed; the others are traced out.
     qubits: tuple[int, ...]
 
     def combine(self, outcomes: Sequence[Outcomes], method: Literal["mle", "projected"] = "mle") -> Tomography:
@@ -356,10 +356,10 @@ def _state(target: Any) -> Statevector | DensityMatrix:
         state = DensityMatrix(array) if array.ndim == 2 and array.shape[0] == array.shape[1] else Statevector(array)
     except (QiskitError, TypeError, ValueError) as error:
         raise DescriptionError(
-            f"target: a {type(target).__name__} that is no state ({error}); give a state vector, a density matrix "
+            f"target: a {type(target).__name__} that is not a state ({error}); give a state vector, a density matrix "
             "or a circuit of gates",
             field="target",
         ) from error
     if state.num_qubits is None:
-        raise DescriptionError(f"target: its dimension {state.dim} is no power of 2", field="target")
+        raise DescriptionError(f"target: its dimension {state.dim} is not a power of 2", field="target")
     return state

@@ -205,7 +205,7 @@ class Placer:
         most = min(BATCH_TASKS, (device.info.max_circuits if device.info else None) or BATCH_TASKS)
         while group and pilot.is_free(group[0].terms, option.resources, group[0].seconds, now):
             records = [group.popleft()]
-            while group and len(records) < most and not records[0].suspect and not group[0].suspect:
+            while group and len(records) < most and not records[0].runs_alone and not group[0].runs_alone:
                 records.append(group.popleft())
             self._queue.remove([record.id for record in records])
             expected = sum(record.weight for record in records) * (device.rate or 1.0)
@@ -291,7 +291,7 @@ class Placer:
             record = lane[0]
             seconds = record.seconds
             if records:
-                if seconds is None or record.suspect or records[0].suspect:
+                if seconds is None or record.runs_alone or records[0].runs_alone:
                     break  # alone: not known yet how long it takes, or its last worker died
                 after = (total + seconds) * slowness
                 if after > BATCH_SECONDS or (len(records) >= share and after > SMALLEST_BATCH_SECONDS):
@@ -332,7 +332,7 @@ class Placer:
         records: list[TaskRecord] = []
         while lane and len(records) < most:
             record = lane[0]
-            if records and (weight + record.weight / 2 > share or record.suspect or records[0].suspect):
+            if records and (weight + record.weight / 2 > share or record.runs_alone or records[0].runs_alone):
                 break
             weight += record.weight
             records.append(lane.popleft())
@@ -352,4 +352,4 @@ class Placer:
         seconds = max(GIVE_BACK_FACTOR * expected, GIVE_BACK_SECONDS)
         if needs.qpu:
             seconds = max(seconds, DEVICE_GIVE_BACK_SECONDS)
-        return events.SendBatch(pilot.id, self.batch, needs, records, seconds, records[0].suspect)
+        return events.SendBatch(pilot.id, self.batch, needs, records, seconds, records[0].runs_alone)

@@ -257,8 +257,8 @@ class TaskQueue:
                 commands.append(events.RecordAttempt(record, pilot, reason, batch))
                 record.losses += loss is not Loss.FREE
             if loss is Loss.BLAMED:
-                record.deaths += record.suspect
-                record.suspect = True
+                record.deaths += record.runs_alone
+                record.runs_alone = True
             if record.deaths >= DEATHS_ALONE or record.losses >= LOSSES:
                 failed.append(record)
                 continue

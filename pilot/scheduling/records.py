@@ -93,7 +93,7 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     losses: int = 0
     deaths: int = 0
     #: Its last worker died: it runs alone next.
-    suspect: bool = False
+    runs_alone: bool = False
     cancelling: bool = False
     #: Tasks that it still waits for; the results that it needs, as they come.
     blockers: set[int] | None = None

@@ -22,7 +22,7 @@ Submit = Callable[[Job], str]
 
 
 class LauncherContract:
-    """What every launcher promises, as tests. A plugin's author subclasses it and says what is tested::
+    """What every launcher promises, as tests. A plugin's author subclasses it and names the launcher::
 
         class TestMyLauncher(LauncherContract):
             resource = "mine://"

@@ -17,7 +17,7 @@ def eventually(
     Args:
         condition: called again and again, 100 times a second.
         timeout: seconds.
-        complaint: what to say when the time is over.
+        complaint: the error text when the time is over.
 
     Raises:
         AssertionError: the time is over.

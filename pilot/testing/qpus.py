@@ -125,7 +125,7 @@ class QPUContract:
             assert set(info.gates) == set(target.operation_names)
 
     def test_jobs_that_it_does_not_take(self, qpu: QPU) -> None:
-        """`Run.check` raises what is wanted here."""
+        """`Run.check` raises the errors that are tested here."""
         info, good = qpu.info(), compiled(qpu, bell())
         wide = QuantumCircuit(info.qubits + 1, 1)
         wide.measure(0, 0)

@@ -130,7 +130,7 @@ class World:
         return self.feed(events.PilotReady(id, nodes, batches or {}, left, qpus or []))
 
     def grant(self, id: str, ready: bool = True) -> str:
-        """The pilot that the controller asked for first is there."""
+        """The pilot that the controller requested first is there."""
         one = self.asked.pop(0)
         wanted = one.description
         self.feed(events.PilotAsked(id, wanted, 2**30, ancestors=one.ancestors, parent=one.parent, scaler=one.scaler))

@@ -1,7 +1,7 @@
 """Manager ↔ agent ↔ worker: ZeroMQ with CURVE. A message is one frame of ``messages.py``, and frames behind it.
 
-Each session has one key pair; whoever can read it is trusted. A peer without it is dropped in the handshake and
-logged: nothing that it sends is read.
+Each session has one key pair; every process that can read it is trusted. A peer without it is dropped in the handshake
+and logged: nothing that it sends is read.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def _decode(frames: list[bytes], sender: bytes) -> Message | None:
     try:
         message: Message = messages.decode(frames[0])
     except (IndexError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.warning("an invalid message from %r was dropped: %s", sender[:100], error)
+        log.warning("an invalid message was dropped, from %r: %s", sender[:100], error)
         return None
     return message
 

@@ -70,8 +70,8 @@ def explain(error: BaseException, cause: BaseException, notes: Sequence[str]) ->
 
 
 def is_usable(error: Any) -> bool:
-    """True for an exception that can be raised: its attributes can be read, which whoever catches it relies on, and it
-    is no StopIteration, which asyncio does not take."""
+    """True for an exception that can be raised: its attributes can be read, which code that catches it relies on, and
+    it is no StopIteration, which asyncio does not take."""
     try:
         return (
             isinstance(error, Exception)

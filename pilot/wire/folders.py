@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import multiprocessing
 import os
@@ -55,9 +54,12 @@ def _folder_name(mark: str) -> str:
     """It begins with the name for the mark above it, and stays short for nested managers."""
     parts = mark.split(".")
     last = max((index for index, part in enumerate(parts) if len(part) == MARK_LENGTH), default=0)
-    own = hashlib.sha256(".".join(parts[: last + 1]).encode()).hexdigest()
-    names = [parts[0][:8], *([own[:8]] if last else []), *parts[last + 1 :]]
-    return f"pilot-{'.'.join(names)}"
+    names = [parts[0][:8]]
+    if last:
+        import hashlib  # here, since it brings OpenSSL: 4 MiB in each worker
+
+        names.append(hashlib.sha256(".".join(parts[: last + 1]).encode()).hexdigest()[:8])
+    return f"pilot-{'.'.join([*names, *parts[last + 1 :]])}"
 
 
 def make_folders(mark: str) -> None:

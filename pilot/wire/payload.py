@@ -4,14 +4,14 @@ Pickle protocol 5 throughout; ``pickles.py`` says what travels by name and what 
 written to a file below the session folder with its large buffers out of band, and read by mmap: its arrays are not
 copied. The arrays are read-only then.
 
-A `Task` among the arguments pickles as a `Reference` to its id; whoever loads the arguments supplies the results.
+A `Task` among the arguments pickles as a `Reference` to its id; the process that loads the arguments supplies the
+results.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import logging
 import mmap
 import os
@@ -159,26 +159,10 @@ def dump(value: Any, spool: Spool, what: str) -> Value:
     return _pickle(value, None) if raws else data
 
 
-def digest(value: Any) -> bytes:
-    """The same for equal arguments, also in another process: each value in a list, tuple, dict or set counts by itself,
-    whatever other values it shares objects with. Other objects count by their pickles."""
-    kind, parts = type(value), list[bytes | memoryview]()
-    if kind is list or kind is tuple:
-        parts = [digest(one) for one in value]
-    elif kind is set or kind is frozenset:
-        parts += sorted(digest(one) for one in value)
-    elif kind is dict:
-        parts += sorted(digest(key) + digest(one) for key, one in value.items())
-    elif kind in (type(None), bool, int, float, str):
-        parts = [repr(value).encode()]
-    else:
-        buffers: list[pickle.PickleBuffer] = []
-        data = _pickle(value, buffers)
-        parts = [data, *(buffer.raw() for buffer in buffers)]
-    made = hashlib.blake2b(kind.__name__.encode(), digest_size=16)
-    for part in parts:
-        made.update(part)
-    return made.digest()
+def pieces(value: Any) -> list[bytes | memoryview]:
+    """The pickle of a value, and the large buffers beside it."""
+    buffers: list[pickle.PickleBuffer] = []
+    return [_pickle(value, buffers), *(buffer.raw() for buffer in buffers)]
 
 
 def load(value: Value, references: Mapping[int, Value] | None = None, spool: Spool | None = None) -> Any:

@@ -268,7 +268,7 @@ def _given(path: str | os.PathLike[str]) -> Path:
     try:
         if (name := os.fspath(path)) and isinstance(name, str) and "\0" not in name:
             return Path(name).expanduser().absolute()
-    except (TypeError, RuntimeError):  # RuntimeError: nobody's home directory
+    except (TypeError, RuntimeError):  # RuntimeError: no such user's home directory
         pass
     raise invalid("session_dir", path, "the path of a folder, as a text or a Path", SessionError)
 

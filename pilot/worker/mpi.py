@@ -164,7 +164,7 @@ class _Task:
                             self.end()
                         break
                 if self._process.returncode is not None and self._process.returncode < 0:
-                    self._end_step()  # somebody killed the launcher: its step may live on
+                    self._end_step()  # the launcher was killed: its step may still run
             finally:
                 _running.discard(self)
         for number in range(self.ranks):

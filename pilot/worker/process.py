@@ -77,7 +77,8 @@ def _activate() -> None:
 
 
 class _HeldBatch:
-    """A batch in hand, shared by the two threads; whoever reads or writes its fields holds ``lock``."""
+    """A batch that the worker has, shared by the two threads; a thread that reads or writes its fields holds
+    ``lock``."""
 
     def __init__(self, run: messages.RunBatch, batch: messages.BatchBody) -> None:
         self.lock = threading.Lock()

@@ -55,7 +55,7 @@ def run_executable(
     try:
         out, err = _read(process)
     finally:
-        _end(process.pid)  # while it was not waited for, its number is nobody else's
+        _end(process.pid)  # until it is waited for, no other process has its number
         _groups.discard(process.pid)
         process.wait()
     if process.returncode:

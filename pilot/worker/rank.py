@@ -9,8 +9,8 @@ the task, however that ends.
 gone.
 
 Files in the folder, which every node sees: ``task.json`` (a `Task`), ``work`` (a pickled function and its
-arguments) and, of each rank, ``.claim`` (written by whoever is rank N), ``.out``, ``.err``, ``.code`` and ``.result``
-(of a function); ``failed`` holds the number of the first rank that failed.
+arguments) and, of each rank, ``.claim`` (written by the process that is rank N), ``.out``, ``.err``, ``.code`` and
+``.result`` (of a function); ``failed`` holds the number of the first rank that failed.
 """
 
 from __future__ import annotations

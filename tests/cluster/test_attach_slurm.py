@@ -35,10 +35,10 @@ def nap(path, seconds):
     time.sleep(seconds)
     return "slept"
 
-def wanted(name, **wishes):
+def wanted(name, **fields):
     return PilotDescription(
         resource="slurm://", engine="process", name=name, walltime=300,
-        **dict(dict(cores_per_node=1, orphan_timeout=60), **wishes),
+        **dict(dict(cores_per_node=1, orphan_timeout=60), **fields),
     )
 
 def until(condition):

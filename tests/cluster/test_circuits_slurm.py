@@ -35,9 +35,9 @@ def manager(tmp_path: Path) -> Iterator[PilotManager]:
     manager.close()
 
 
-def ask(manager: PilotManager, **wishes: Any) -> Any:
+def ask(manager: PilotManager, **fields: Any) -> Any:
     defaults: dict[str, Any] = {"resource": "slurm://", "cores_per_node": 1, "walltime": 300, "qpus": ["fake:manila"]}
-    return manager.submit_pilot(PilotDescription(**{**defaults, **wishes}))
+    return manager.submit_pilot(PilotDescription(**{**defaults, **fields}))
 
 
 def test_a_pilot_job_with_a_device(manager: PilotManager, eventually: Eventually) -> None:

@@ -32,9 +32,9 @@ def manager(tmp_path: Path) -> Iterator[PilotManager]:
     manager.close()
 
 
-def ask(manager: PilotManager, **wishes: Any) -> Pilot:
+def ask(manager: PilotManager, **fields: Any) -> Pilot:
     defaults = {"resource": "slurm://", "engine": "process", "cores_per_node": 1, "walltime": 300}
-    return manager.submit_pilot(PilotDescription(**{**defaults, **wishes}))
+    return manager.submit_pilot(PilotDescription(**{**defaults, **fields}))
 
 
 def squeue() -> list[str]:
@@ -45,7 +45,7 @@ def squeue() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "wishes, words",
+    "fields, words",
     [
         ({"queue": "nonesuch"}, "invalid partition specified: nonesuch"),
         ({"gres": "fpga:1"}, r"Invalid generic resource \(gres\) specification"),
@@ -54,8 +54,8 @@ def squeue() -> list[str]:
     ],
     ids=["partition", "gres", "licence", "reservation"],
 )
-def test_a_refused_job_is_submitted_once(manager: PilotManager, wishes: dict[str, Any], words: str) -> None:
-    pilot = ask(manager, **wishes)
+def test_a_refused_job_is_submitted_once(manager: PilotManager, fields: dict[str, Any], words: str) -> None:
+    pilot = ask(manager, **fields)
     with pytest.raises(PilotFailed, match=f"its job cannot be started: sbatch refused the job: .*{words}"):
         pilot.wait(60)
     manager.close()
@@ -65,7 +65,7 @@ def test_a_refused_job_is_submitted_once(manager: PilotManager, wishes: dict[str
 
 
 @pytest.mark.parametrize(
-    "wishes, words",
+    "fields, words",
     [
         ({"number_of_nodes": 3}, "number_of_nodes is above the partition's limit"),
         ({"walltime": 7200}, "walltime is above the partition's limit"),
@@ -74,10 +74,10 @@ def test_a_refused_job_is_submitted_once(manager: PilotManager, wishes: dict[str
     ids=["nodes", "walltime", "cores"],
 )
 def test_a_job_that_never_starts_says_so(
-    manager: PilotManager, wishes: dict[str, Any], words: str, eventually: Eventually, caplog: pytest.LogCaptureFixture
+    manager: PilotManager, fields: dict[str, Any], words: str, eventually: Eventually, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pilot = ask(manager, **wishes)
-    eventually(lambda: f"it will never start like this: {words}" in pilot.job, 60)
+    pilot = ask(manager, **fields)
+    eventually(lambda: f"it can never start: {words}" in pilot.job, 60)
     assert pilot.state is PilotState.QUEUED
     assert words in manager.explain(manager.submit_task(len, "abc"))
     assert words in caplog.text
@@ -88,7 +88,7 @@ def test_a_job_that_never_starts_says_so(
 
 
 @pytest.mark.parametrize(
-    "wishes, variables, words",
+    "fields, variables, words",
     [
         ({"cores_per_node": None}, {}, "cores_per_node"),
         ({"resource": "srun://"}, {}, "inside a Slurm allocation only"),
@@ -104,14 +104,14 @@ def test_a_job_that_never_starts_says_so(
 def test_what_can_be_known_before_is_said_at_once(
     manager: PilotManager,
     monkeypatch: pytest.MonkeyPatch,
-    wishes: dict[str, Any],
+    fields: dict[str, Any],
     variables: dict[str, str],
     words: str,
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(DescriptionError, match=words):
-        ask(manager, **wishes)
+        ask(manager, **fields)
 
 
 def test_a_login_node_that_is_not_there(manager: PilotManager) -> None:

@@ -25,9 +25,9 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PilotMa
         manager.close()
 
 
-def on_g1(manager: PilotManager, **wishes: Any) -> Pilot:
+def on_g1(manager: PilotManager, **fields: Any) -> Pilot:
     defaults = {"cores_per_node": 4, "gpus_per_node": 2, "queue": "gpu", "walltime": 300}
-    return manager.submit_pilot(PilotDescription(resource="slurm://", **{**defaults, **wishes}))
+    return manager.submit_pilot(PilotDescription(resource="slurm://", **{**defaults, **fields}))
 
 
 def look(seconds: float = 0.3) -> Seen:
@@ -112,8 +112,8 @@ def test_uuids_are_what_tasks_and_the_record_have(
 def test_two_pilots_on_one_node_have_different_gpus(cluster: Any, manager: PilotManager) -> None:
     for name in ("one", "two"):
         on_g1(manager, name=name, cores_per_node=2, gpus_per_node=1, memory="1 GiB")
-    wishes = [TaskDescription(function=look, num_gpus=1, pilot=name) for name in ("one", "two")]
-    assert {devices for devices, _, _ in see([manager.submit_task(wish) for wish in wishes])} == {"0", "1"}
+    fields = [TaskDescription(function=look, num_gpus=1, pilot=name) for name in ("one", "two")]
+    assert {devices for devices, _, _ in see([manager.submit_task(wish) for wish in fields])} == {"0", "1"}
 
 
 def test_fewer_gpus_than_asked_for(cluster: Any, manager: PilotManager) -> None:

@@ -258,7 +258,7 @@ def test_an_end_is_seen_without_squeue(launcher: SlurmLauncher, make: Any, ended
 def test_why_a_job_is_pending(launcher: SlurmLauncher, make: Any, eventually: Eventually) -> None:
     fields = {"licenses": "qpu_ibm:1", "queue": "qpu", "gres": "qpu:1"}
     jobs = {"": make(*SLEEP, **fields), "pending: (Licenses|Resources)": make(*SLEEP, **fields)}
-    jobs["PartitionNodeLimit|PartitionConfig.*it will never start like this.*number_of_nodes"] = make(
+    jobs["PartitionNodeLimit|PartitionConfig.*it can never start.*number_of_nodes"] = make(
         "true", number_of_nodes=3, queue="cpu"
     )
     ids = {launcher.submit(job): (pattern, job) for pattern, job in jobs.items()}
@@ -418,7 +418,7 @@ def test_states_are_those_of_the_manual_page() -> None:
 def test_reasons_that_will_not_pass(reason: str, tmp_path: Path) -> None:
     launcher = SlurmLauncher(lambda command, input: (0, f"17|17|PENDING|p||{reason}", ""))
     state, words = launcher.status({"17": tmp_path})["17"]
-    assert state is JobState.QUEUED and f"pending: {reason}, it will never start like this: " in words
+    assert state is JobState.QUEUED and f"pending: {reason}, it can never start: " in words
 
 
 @pytest.mark.parametrize("reason", ["Resources", "Nodes required for job are DOWN, DRAINED or reserved for jobs"])

@@ -224,8 +224,8 @@ def manager(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         assert not list(long.iterdir())
 
 
-def run(manager: PilotManager, function: Callable[..., Any], *args: Any, **wishes: Any) -> Task:
-    return manager.submit_task(TaskDescription(function=function, args=args, **wishes))
+def run(manager: PilotManager, function: Callable[..., Any], *args: Any, **fields: Any) -> Task:
+    return manager.submit_task(TaskDescription(function=function, args=args, **fields))
 
 
 @pytest.fixture(scope="module")

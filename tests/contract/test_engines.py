@@ -29,11 +29,11 @@ class TestDask(EngineContract):
             assert client.submit(pow, 2, 5).result(timeout=60) == 32
             assert client.gather(client.map(abs, [-1, -2])) == [1, 2]
 
-    def test_strangers_are_refused(self, pilot: Pilot) -> None:
+    def test_foreign_connections_are_refused(self, pilot: Pilot) -> None:
         distributed = pytest.importorskip("distributed")
         client = pilot._client
-        stranger = distributed.Security.temporary()
-        for security in (stranger, None):
+        foreign = distributed.Security.temporary()
+        for security in (foreign, None):
             with pytest.raises((OSError, TimeoutError, RuntimeError, TypeError)):
                 distributed.Client(client["address"], security=security, timeout=2, set_as_default=False)
         assert {Path(client[one]).stat().st_mode & 0o077 for one in ("ca_file", "cert", "key")} == {0}
@@ -61,14 +61,14 @@ class TestRay(EngineContract):
         done = ray_client(pilot._client)
         assert "found 42" in done.stdout, done.stdout + done.stderr
 
-    def test_strangers_are_refused(self, pilot: Pilot) -> None:
+    def test_foreign_connections_are_refused(self, pilot: Pilot) -> None:
         command = [sys.executable, "-c", RAY_CLIENT, pilot._client["address"], "0" * 64]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as stranger:
-            assert stranger.stdout is not None
-            for line in stranger.stdout:  # Ray tries again for 20 s
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as foreign:
+            assert foreign.stdout is not None
+            for line in foreign.stdout:  # Ray tries again for 20 s
                 assert "found" not in line
                 if "InvalidAuthToken" in line:
                     break
             else:
                 pytest.fail("it was not refused")
-            stranger.kill()
+            foreign.kill()

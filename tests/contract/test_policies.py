@@ -130,14 +130,14 @@ def test_faults_of_a_policy_end_its_tasks_and_nothing_else(name: str, seed: int)
         assert OK in world.outcomes.values()
 
 
-def queue_up(world: World, *seconds: float, **wishes: Any) -> list[int]:
+def queue_up(world: World, *seconds: float, **fields: Any) -> list[int]:
     """Tasks of these lengths, queued behind one that has the only slot."""
     world.pilot(cores=1)
     world.submit(1, measured(100.0, 99))
     made = []
     for number, each in enumerate(seconds):
         world.now += 1
-        made += world.submit(1, measured(each, number), **wishes)
+        made += world.submit(1, measured(each, number), **fields)
     return made
 
 

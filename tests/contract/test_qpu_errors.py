@@ -20,7 +20,7 @@ from pilot.testing.qpus import bell, compiled, run_job
         ("aer:?threds=2", "did you mean 'threads'"),
         ("aer:?threads", "option=value"),
         ("aer:?threads=1&threads=2", "twice"),
-        ("aer:stabilizer?device=GPU", "runs on no GPU"),
+        ("aer:stabilizer?device=GPU", "does not run on a GPU"),
         ("fake:kolkatta", "did you mean 'kolkata'"),
         ("fake:", "which device"),
         ("fake:manila?queue=-1", "seconds that each job waits"),

@@ -29,8 +29,8 @@ def bell(measured: bool = True) -> QuantumCircuit:
     return circuit
 
 
-def describe(circuit: Any, **wishes: Any) -> TaskDescription:
-    return TaskDescription(circuit=circuit, **wishes)
+def describe(circuit: Any, **fields: Any) -> TaskDescription:
+    return TaskDescription(circuit=circuit, **fields)
 
 
 def total(task: Task) -> float:

@@ -47,8 +47,8 @@ def bell(measured: bool = True) -> QuantumCircuit:
     return circuit
 
 
-def describe(circuit: Any, **wishes: Any) -> TaskDescription:
-    return TaskDescription(circuit=circuit, **wishes)
+def describe(circuit: Any, **settings: Any) -> TaskDescription:
+    return TaskDescription(circuit=circuit, **settings)
 
 
 def registers() -> QuantumCircuit:
@@ -210,10 +210,15 @@ WRONG: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "no such device": (bell(), {"qpu": "fake:oslo", "shots": 5}, NoPilotError, "devices has no device 'fake:oslo'"),
     "too wide": (QuantumCircuit(6, 1), {"qpu": "fake:manila", "shots": 5}, DescriptionError, "measures nothing"),
     "stages without noise": (bell(), {"qpu": "aer", "shots": 5, "mitigation": ["dd"]}, DescriptionError, "mitigation"),
-    "unknown stage": (bell(), {"shots": 5, "mitigation": ["magic"]}, DescriptionError, "'magic' is none of them"),
+    "unknown stage": (bell(), {"shots": 5, "mitigation": ["magic"]}, DescriptionError, "'magic' is not one of them"),
     "zne of counts": (bell(), {"shots": 5, "mitigation": ["zne"]}, DescriptionError, "no 'zne' without observables"),
     "wrong observable": (bell(False), {"observables": ["ZZZ"]}, DescriptionError, "observable"),
-    "two wishes": (bell(False), {"observables": ["ZZ"], "tomography": True}, DescriptionError, "not together"),
+    "two settings": (
+        bell(False),
+        {"observables": ["ZZ"], "tomography": True},
+        DescriptionError,
+        "expected nothing with observables",
+    ),
     "no program": ("QINIT 2\nH q[0\n", {"shots": 5}, ProgramError, "OriginIR, line 2"),
 }
 

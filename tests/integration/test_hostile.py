@@ -1,4 +1,5 @@
-"""What the world does to a manager and its agents: strangers, full disks, Ctrl-C, clocks that jump, folders that go."""
+"""A manager and its agents in a hostile environment: foreign connections, full disks, Ctrl-C, clocks that jump, folders
+that go."""
 
 from __future__ import annotations
 
@@ -50,9 +51,9 @@ def pilot_goes_on(manager: PilotManager) -> Iterator[None]:
     assert [pilot.state.value for pilot in manager.pilots] == ["active"]
 
 
-# ---- strangers --------------------------------------------------------------------------------------------------
+# ---- foreign connections ----------------------------------------------------------------------------------------
 
-#: In everything that strangers send: whoever reads it gives himself away.
+#: In everything that foreign connections send: a process that reads it can be recognized.
 MARKER = b"from a stranger"
 
 

@@ -95,8 +95,8 @@ def test_what_is_no_list_of_tasks_is_refused(manager: PilotManager, method: str,
 def test_only_a_task_of_the_manager_is_explained(manager: PilotManager, tmp_path: Path) -> None:
     with PilotManager(tmp_path / "other") as other:
         other.submit_pilot(PilotDescription(cores_per_node=1))
-        strangers = other.submit_task(abs, -1)
-        for given in (strangers, "1", None):
+        foreign = other.submit_task(abs, -1)
+        for given in (foreign, "1", None):
             with pytest.raises(DescriptionError, match=r"explain: .* expected a task of this manager, or its id"):
                 manager.explain(given)  # type: ignore[arg-type]
 
@@ -169,7 +169,7 @@ def test_nothing_is_taken_before_the_first_pilot_or_after_the_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wishes", "words"),
+    ("fields", "words"),
     [
         ({"pilot": "hoem"}, "home is not among the requested pilots .hoem."),
         ({"num_cpus": 3}, "home has 2 cores, but 3 are needed"),
@@ -179,10 +179,10 @@ def test_nothing_is_taken_before_the_first_pilot_or_after_the_end() -> None:
     ],
 )
 def test_what_no_pilot_can_serve_fails_at_submit_and_names_each_pilot(
-    manager: PilotManager, wishes: dict[str, Any], words: str
+    manager: PilotManager, fields: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(NoPilotError, match=words):
-        manager.submit_task(TaskDescription(function=pow, args=(2, 3), **wishes))
+        manager.submit_task(TaskDescription(function=pow, args=(2, 3), **fields))
 
 
 def test_tasks_fail_when_the_only_pilot_that_fits_is_cancelled(manager: PilotManager) -> None:

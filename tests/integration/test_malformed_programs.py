@@ -1,4 +1,4 @@
-"""Strangers' programs: mutated ones, bombs, and the processes that parse them."""
+"""Untrusted programs: mutated ones, bombs, and the processes that parse them."""
 
 import importlib.util
 import os
@@ -172,7 +172,7 @@ def test_untrusted_text_is_no_path(tmp_path):
     path.write_text("QINIT 1")
     with pytest.raises(ProgramError, match="its format is not recognised"):
         load(str(path), untrusted=True)
-    with pytest.raises(DescriptionError, match="an untrusted program is a text"):
+    with pytest.raises(DescriptionError, match="expected a text, since it is untrusted"):
         load(path, untrusted=True)
     with pytest.raises(ProgramError, match="line 2, column 9: unable to find"):
         load(f'OPENQASM 2.0;\ninclude "{path}";', untrusted=True)

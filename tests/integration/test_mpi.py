@@ -290,7 +290,7 @@ def test_separate_communicators_are_noticed(tmp_path: Path) -> None:
     environment = {"PILOT_MPI": shlex.join([sys.executable, str(script)])}
     with PilotManager() as manager:
         manager.submit_pilot(PilotDescription(engine="process", cores_per_node=2, environment=environment))
-        with pytest.raises(MpiFailed, match=r"4 ranks were asked for.*size 1.*PilotDescription\.mpi"):
+        with pytest.raises(MpiFailed, match=r"4 ranks were requested.*size 1.*PilotDescription\.mpi"):
             submit(manager, 4, function=add_up, args=[1]).result(SOON)
         kept_apart = submit(manager, 2, mpi=[sys.executable, "-c", SIZE]).result(SOON)
         assert kept_apart.stdout == ("0 of 1\n",) * 2
@@ -301,7 +301,7 @@ def test_words_that_start_nothing() -> None:
         manager.submit_pilot(
             PilotDescription(engine="process", cores_per_node=1, environment={"PILOT_MPI": "no-such-launcher"})
         )
-        with pytest.raises(MpiFailed, match=r"PilotDescription\.mpi: no-such-launcher is not there"):
+        with pytest.raises(MpiFailed, match=r"PilotDescription\.mpi: no-such-launcher was not found"):
             submit(manager, 2, function=add_up, args=[1]).result(SOON)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from pilot.interfaces import (
     TaskSubmitted,
 )
 from pilot.manager.journal import OF_TASKS, AttemptRow, KeyRow, ResultRow, TaskRow
+from pilot.manager.metrics import write_metrics
 
 SOON = 60.0
 ONE = PilotDescription(engine="process", cores_per_node=1, name="one")
@@ -42,7 +45,7 @@ def test_an_observer_sees_tasks_pilots_and_qpus(tmp_path: Path) -> None:
     seen: list[SessionEvent] = []
     began = time.time()
     with PilotManager(tmp_path / "s") as manager:
-        manager.subscribe(seen.append)
+        manager.subscribe(seen.extend)
         pilot = manager.submit_pilot(PilotDescription(cores_per_node=1, name="p", qpus=["fake:manila"]))
         done = manager.submit_task(abs, -1)
         failed = manager.submit_task(TaskDescription(function=divmod, args=(1, 0), retries=1, name="bad"))
@@ -74,11 +77,11 @@ def test_a_callback_that_blocks_or_raises_delays_only_itself(manager: PilotManag
     gate = threading.Event()
     seen: list[SessionEvent] = []
 
-    def fail(event: SessionEvent) -> None:
+    def fail(events: list[SessionEvent]) -> None:
         raise ValueError("no")
 
-    bad = [manager.subscribe(fail), manager.subscribe(lambda event: gate.wait(SOON))]
-    good = manager.subscribe(seen.append, kinds=[TaskEnded])
+    bad = [manager.subscribe(fail), manager.subscribe(lambda events: gate.wait(SOON))]
+    good = manager.subscribe(seen.extend, kinds=[TaskEnded])
     tasks = manager.map(abs, range(500))
     assert manager.get_results(tasks) == list(range(500))
     manager.unsubscribe(good)
@@ -92,7 +95,7 @@ def test_an_observer_may_use_the_manager_and_end_its_subscription(manager: Pilot
     found: list[Any] = []
     over = threading.Event()
 
-    def react(event: SessionEvent) -> None:
+    def react(events: list[SessionEvent]) -> None:
         found.append(manager.submit_task(abs, -7).result(SOON))
         manager.unsubscribe(subscription)
         over.set()
@@ -124,11 +127,36 @@ def test_after_an_attach_only_what_is_new_is_told(tmp_path: Path) -> None:
     assert first.submit_task(abs, -1).result(SOON) == 1
     first.close()
     with PilotManager.attach(tmp_path / "s") as manager:
-        manager.subscribe(seen.append)
+        manager.subscribe(seen.extend)
         manager.submit_pilot(ONE)
         new = manager.submit_task(abs, -2)
         assert new.result(SOON) == 2
     assert {event.task for event in seen if isinstance(event, TaskSubmitted | TaskEnded)} == {new.id}
+
+
+def test_metrics_have_a_row_for_each_task(manager: PilotManager, tmp_path: Path) -> None:
+    with write_metrics(manager, tmp_path / "metrics.csv"):
+        good = manager.submit_task(TaskDescription(function=time.sleep, args=(0.1,), name="a, b"))
+        bad = manager.submit_task(TaskDescription(function=divmod, args=(1, 0), retries=1))
+        behind = manager.submit_task(abs, bad)
+        manager.wait_tasks([good, bad, behind])
+    manager.submit_task(abs, -1).result(SOON)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = {int(row["task"]): row for row in csv.DictReader(file)}
+    assert list(rows) == [good.id, bad.id, behind.id]
+    assert [(row["name"], row["state"], row["attempts"]) for row in rows.values()] == [
+        ("a, b", "done", "1"),
+        ("divmod", "failed", "2"),
+        ("abs", "failed", "0"),
+    ]
+    row, info = rows[good.id], good.info
+    assert (row["pilot"], row["worker"], float(row["seconds"])) == ("one", info.worker, info.seconds)
+    submitted, started, ended = (datetime.fromisoformat(row[of]) for of in ("submitted", "started", "ended"))
+    assert submitted.utcoffset() == timedelta(0)
+    assert abs(submitted.timestamp() - info.submitted) < 1e-5 and abs(started.timestamp() - info.started) < 1e-5
+    assert (ended - started).total_seconds() >= 0.1
+    assert (rows[behind.id]["pilot"], rows[behind.id]["started"], rows[behind.id]["seconds"]) == ("", "", "")
+    assert rows[behind.id]["ended"]
 
 
 # ---- what is on disk --------------------------------------------------------------------------------------------

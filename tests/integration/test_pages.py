@@ -25,7 +25,10 @@ manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=[{qpus}]))
 """
 #: Pages whose blocks go on from one to the next, and what they start with. That of clusters.md runs on a real Slurm, in
 #: tests/cluster.
-PAGES = {"tasks.md": MANAGER.format(qpus=""), "quantum.md": MANAGER.format(qpus="'fake:manila'")}
+PAGES = {
+    **dict.fromkeys(("tasks.md", "observing.md"), MANAGER.format(qpus="")),
+    "quantum.md": MANAGER.format(qpus="'fake:manila'"),
+}
 #: Names of a site, and what stands for them here.
 STANDS_FOR = {"ibm:ibm_fez?mode=session": "fake:manila"}
 

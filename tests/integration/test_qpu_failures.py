@@ -74,8 +74,8 @@ def test_devices_whose_jobs_go_wrong(tmp_path: Path, eventually: Eventually) -> 
         assert total(again) == 5
         # higher priorities first, and after what they depend on
         first = manager.submit_task(time.sleep, 1)
-        wishes: dict[str, Any] = {"shots": 5, "qpu": order, "depends_on": [first]}
-        tasks = [manager.submit_task(describe(named(f"p{level}"), priority=level, **wishes)) for level in (0, 2, 1)]
+        fields: dict[str, Any] = {"shots": 5, "qpu": order, "depends_on": [first]}
+        tasks = [manager.submit_task(describe(named(f"p{level}"), priority=level, **fields)) for level in (0, 2, 1)]
         last = manager.submit_task(describe(named("last"), shots=5, qpu=order, depends_on=tasks))
         assert total(last) == 5
         assert Path(f"{tmp_path}/order").read_text().split() == ["p2", "p1", "p0", "last"]

@@ -43,10 +43,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("bell.qasm --json ./bell.qasm", 2, "--json ./bell.qasm: this is a file to read"),
         ("bell.qasm --shots 0", 2, "shots: 0 is not valid"),
         ("bell.qasm --format foo", 2, "format: 'foo' is not valid"),
-        ("bell.qasm --pilot foo", 2, "pilot: 'foo' given"),
+        ("bell.qasm --pilot foo", 2, "pilot: 'foo' is not valid"),
         ("bell.qasm --qpu fake: --shots 5", 2, "which device"),
         ("bell.qasm --qpu nonesuch:x --shots 5", 1, "no QPU 'nonesuch'"),
-        ("bell.qasm --shots 5 --mitigation magic", 2, "'magic' is none of them"),
+        ("bell.qasm --shots 5 --mitigation magic", 2, "'magic' is not one of them"),
         ("bell.qasm state.qasm --pilot process:1", 2, "circuit 'state.qasm' measures nothing"),
     ],
 )

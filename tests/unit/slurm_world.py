@@ -92,8 +92,8 @@ NOTHING_OF_IT: dict[str, Callable[[Answer], Answer]] = {
     "a page of HTML": lambda answer: (0, "<html><body>502|Bad|Gateway</body></html>\n", ""),
     "half a line": lambda answer: (0, answer[1][:6], ""),
     "without a state": lambda answer: (0, re.sub(r"\|[A-Z]+\|", "||", answer[1]), ""),
-    "others' jobs": lambda answer: (0, "25|25|COMPLETED|strangers|c1|None\n", ""),
-    "our number, another's name": lambda answer: (0, "17|17|COMPLETED|strangers|c1|None\n", ""),
+    "others' jobs": lambda answer: (0, "25|25|COMPLETED|foreign|c1|None\n", ""),
+    "our number, another's name": lambda answer: (0, "17|17|COMPLETED|foreign|c1|None\n", ""),
     "a header": lambda answer: (0, "JOBID|ARRAY|STATE|NAME|NODES|REASON\n", ""),
     "in the queue again": lambda answer: (0, answer[1].replace("RUNNING", "PENDING"), ""),
 }

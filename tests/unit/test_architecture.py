@@ -11,7 +11,11 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/architecture.md").read_text()
 #: Title of a section with tables of files → the files and folders that the tables name.
 TABLES = {
-    folder: set(re.findall(r"^\| `([a-z_0-9]+(?:\.py|/))` \|", text, re.MULTILINE))
+    folder: {
+        name
+        for cell in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
+        for name in re.findall(r"`([a-z_0-9]+(?:\.py|/))`", cell)
+    }
     for folder, text in re.findall(r"^### `(pilot/[a-z]*/?)`[^\n]*\n(.*?)(?=^##)", PAGE, re.MULTILINE | re.DOTALL)
 }
 PACKAGES = [ROOT / "pilot", *sorted(path.parent for path in (ROOT / "pilot").glob("*/__init__.py"))]

@@ -1,14 +1,17 @@
 """Flags, their help and their checks come from a mini-app's settings; every wrong input is one line."""
 
 import contextlib
+import re
+import shlex
 import signal
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 import pytest
 
 from pilot import registry
-from pilot.cli import interruption, run
+from pilot.cli import interruption, qpus, run, sessions, submit
 from pilot.cli import main as cli
 from pilot.errors import DescriptionError, PilotError
 
@@ -139,3 +142,30 @@ def test_other_errors_are_not_hidden(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         cli.main(["run", "sample"])
     assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/command_line.md").read_text()
+LINES = re.findall(r"^ {4}(?:cat \S+ \| )?pilot ([^#|\n]*)", PAGE, re.MULTILINE)
+CALLS = [
+    *[(run, "run_miniapp"), (submit, "submit"), (qpus, "show"), (cli, "examine")],
+    *[(sessions, name) for name in ("list_all", "show", "attach", "prepare")],
+]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.split("  ")[0])
+def test_the_page_has_examples_that_are_accepted(line, monkeypatch):
+    called = []
+    for module, name in CALLS:
+        monkeypatch.setattr(module, name, lambda *arguments, name=name: called.append(name) or 0)
+    assert cli.main(shlex.split(line)) == 0
+    assert len(called) == 1
+
+
+def test_the_page_has_an_example_of_every_command(capsys):
+    for command in ([], ["sessions"]):
+        with pytest.raises(SystemExit):
+            cli.main([*command, "--help"])
+        names = re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.MULTILINE)
+        assert len(names) > 3
+        for name in names:
+            assert any(line.split()[: len(command) + 1] == [*command, name] for line in LINES), name

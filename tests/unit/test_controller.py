@@ -264,8 +264,8 @@ def test_a_failure_runs_down_the_chain(world: World) -> None:
     assert world.state(bystander) is TaskState.BOUND
 
 
-def chain_of(world: World, links: int, **wishes: Any) -> list[int]:
-    chain = world.submit(**wishes)
+def chain_of(world: World, links: int, **fields: Any) -> list[int]:
+    chain = world.submit(**fields)
     for _ in range(links):
         chain += world.submit(needs={chain[-1]: True})
     return chain
@@ -439,7 +439,7 @@ def test_tasks_of_a_dead_worker_run_alone_and_the_culprit_fails(world: World) ->
     culprit = victims[3]
     assert len(victims) > 5
     world.lose(culprit)
-    assert all(world.tasks[id].suspect for id in victims)
+    assert all(world.tasks[id].runs_alone for id in victims)
     while any(world.sent()):
         batch = world.sent()[0]
         assert len(batch) == 1 or not set(batch) & set(victims)
@@ -458,7 +458,7 @@ def test_what_was_given_back_is_not_blamed_and_goes_first(world: World) -> None:
     world.submit(400, measured(0.001))
     first = world.sent()[0]
     world.lose(first[0], blame=False)
-    assert not any(world.tasks[id].suspect or world.tasks[id].losses for id in first)
+    assert not any(world.tasks[id].runs_alone or world.tasks[id].losses for id in first)
     assert not [one for one in world.commands if isinstance(one, RecordAttempt)]
     assert world.sent()[-1][0] == first[0]
 
@@ -620,7 +620,7 @@ def test_a_pilot_that_the_site_takes_away_starts_again_at_no_cost(world: World) 
         assert world.pilot_state() is PilotState.QUEUED
         world.ready()
         assert world.state(task) is TaskState.BOUND
-    assert (world.tasks[task].losses, world.tasks[task].suspect) == (0, False)
+    assert (world.tasks[task].losses, world.tasks[task].runs_alone) == (0, False)
     attempts = [one for one in world.commands if isinstance(one, RecordAttempt)]
     assert [one.reason for one in attempts] == ["preempted"] * pilots.TIMES_TAKEN
     world.end(reason="preempted", how=JobState.TAKEN)
@@ -752,7 +752,7 @@ def test_a_pilot_drains_before_its_walltime_is_over(world: World) -> None:
     assert StopPilot("short", drain=False) in commands
     assert events.ChangePilot("short", PilotState.DONE, "its walltime is over") in commands
     entry = world.tasks[running]
-    assert (entry.losses, entry.retries, entry.suspect) == (0, 0, False)
+    assert (entry.losses, entry.retries, entry.runs_alone) == (0, 0, False)
     assert RecordAttempt(entry, "short", "the pilot's walltime was over", batch=1) in commands
     world.work_off(1.0, "long")
     assert world.settled == dict.fromkeys(world.tasks, 1)
@@ -1456,14 +1456,14 @@ def test_every_task_settles_exactly_once(world: World, seed: int, together: int)
     others = 0
 
     def submit() -> None:
-        wishes: dict[str, Any] = {"retries": dice.choice([0, 0, 2]), "priority": dice.choice([0, 0, 0, 3])}
-        wishes["num_cpus"] = dice.choice([1, 1, 1, 0.3, 2])
-        wishes["num_gpus"] = dice.choice([0, 0, 0, 0.5])
+        fields: dict[str, Any] = {"retries": dice.choice([0, 0, 2]), "priority": dice.choice([0, 0, 0, 3])}
+        fields["num_cpus"] = dice.choice([1, 1, 1, 0.3, 2])
+        fields["num_gpus"] = dice.choice([0, 0, 0, 0.5])
         if world.tasks and dice.random() < 0.3:
             chosen = dice.sample(sorted(world.tasks), min(3, len(world.tasks)))
             good = [id for id in chosen if not is_final(world.state(id))]
-            wishes["needs"] = dict.fromkeys(good, dice.random() < 0.5) or None
-        world.submit(dice.randint(1, 30), dice.choice(functions), **wishes)
+            fields["needs"] = dict.fromkeys(good, dice.random() < 0.5) or None
+        world.submit(dice.randint(1, 30), dice.choice(functions), **fields)
 
     for step in range(1500):
         world.now += dice.random() * 0.1

@@ -12,7 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FILES = [path for folder in ("pilot", "plugins", "miniapps") for path in sorted((ROOT / folder).rglob("*.py"))]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"pilot", "pilot_plugins", "pilot_miniapps"}
+#: Ours, and what type checkers bring with them.
+OURS = {"pilot", "pilot_plugins", "pilot_miniapps", "typing_extensions"}
 
 
 def imports(path: Path) -> set[str]:

@@ -97,10 +97,10 @@ def test_gpus_of_amd_are_told(
     assert [(finding.state, finding.what) for finding in of(examine(), "gpu")] == [(state, what)]
 
 
-def test_tools_of_amd_are_told(command: Command) -> None:
+def test_tools_of_amd_are_reported(command: Command) -> None:
     command("rocm-smi", "exit 0")
     (found,) = of(examine(), "gpu")
-    assert found.what.startswith("AMD: rocm-smi is there, but neither HIP_VISIBLE_DEVICES nor")
+    assert found.what.startswith("AMD: rocm-smi is installed, but neither HIP_VISIBLE_DEVICES nor")
     assert "gpus_per_node" in found.advice
 
 

@@ -56,3 +56,13 @@ def test_is_also_what_python_calls_it(cls: type[PilotError], builtin: type[Excep
 
 def test_those_that_may_pass_are_marked() -> None:
     assert {cls.__name__ for cls in CLASSES if cls.transient} == {"PilotFailed", "QPUUnavailable", "WorkerDied"}
+
+
+def test_an_invalid_value_is_named_in_one_form() -> None:
+    error = errors.invalid("PilotDescription.ports", (0, 1), "two ports from 1 to 65535, first and last")
+    assert (
+        str(error) == "PilotDescription.ports: (0, 1) is not valid; expected two ports from 1 to 65535, first and last"
+    )
+    assert (type(error), error.field, error.given) == (errors.DescriptionError, "ports", (0, 1))
+    other = errors.invalid("address", "x" * 99, "an address", errors.SessionError, shown="'x…'")
+    assert (type(other), str(other)) == (errors.SessionError, "address: 'x…' is not valid; expected an address")

@@ -23,11 +23,11 @@ def pilot(**changes: Any) -> Capacity:
     return Capacity(("pilot-1", "alpha"), "alpha", ("cpu",), [node()], 100.0)._replace(**changes)
 
 
-def terms(**wishes: Any) -> Terms:
-    return TaskDescription(function=len, **wishes).terms()
+def terms(**fields: Any) -> Terms:
+    return TaskDescription(function=len, **fields).terms()
 
 
-#: id: (wishes of the task, changes to the pilot, words of the reason or None where it fits)
+#: id: (fields of the task, changes to the pilot, words of the reason or None where it fits)
 FITS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
     "plain": ({}, {}, None),
     "all of it": ({"num_cpus": 4, "num_gpus": 1, "memory": "8 GiB", "expected_duration": 100}, {}, None),
@@ -81,9 +81,9 @@ FITS: dict[str, tuple[dict[str, Any], dict[str, Any], str | None]] = {
 }
 
 
-@pytest.mark.parametrize("wishes, changes, reason", FITS.values(), ids=FITS)
-def test_misfit(wishes: dict[str, Any], changes: dict[str, Any], reason: str | None) -> None:
-    said = misfit(terms(**wishes), pilot(**changes))
+@pytest.mark.parametrize("fields, changes, reason", FITS.values(), ids=FITS)
+def test_misfit(fields: dict[str, Any], changes: dict[str, Any], reason: str | None) -> None:
+    said = misfit(terms(**fields), pilot(**changes))
     assert said == reason if reason is None else said is not None and reason in said
 
 

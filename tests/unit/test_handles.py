@@ -54,10 +54,10 @@ class FakeKeeper:
 def make() -> Callable[..., Any]:
     keeper = FakeKeeper()
 
-    def make(count: int | None = None, **wishes: Any) -> Any:
+    def make(count: int | None = None, **fields: Any) -> Any:
         if count is not None:
             return [make() for _ in range(count)]
-        terms = TaskDescription(function=len, **wishes).terms() if wishes else PLAIN
+        terms = TaskDescription(function=len, **fields).terms() if fields else PLAIN
         entry = TaskRecord(len(keeper.tasks) + 1, FunctionRecord(1, "d", "work"), None, terms, None, 0.0)
         task = keeper.tasks[entry.id] = Task(keeper, entry)  # type: ignore[arg-type]
         return task

@@ -55,7 +55,7 @@ def record(id: int) -> TaskRecord:
 
 def test_the_life_of_a_task_in_order(observers: Observers, subscribe: Subscribe) -> None:
     seen: list[SessionEvent] = []
-    subscribe(seen.append)
+    subscribe(seen.extend)
     task = record(1)
     observers.submitted([task])
     task.pilot, task.worker = "pilot-1", "w"
@@ -79,10 +79,10 @@ def test_the_life_of_a_task_in_order(observers: Observers, subscribe: Subscribe)
 
 def test_a_task_without_an_outcome_did_not_run(observers: Observers, subscribe: Subscribe) -> None:
     seen: list[Any] = []
-    subscribe(seen.append)
+    subscribe(seen.extend)
     task = record(1)
     task.state = TaskState.FAILED
-    observers.ended([(task, None)])
+    observers.failed([task])
     observers.close()
     assert (seen[0].state, seen[0].pilot, seen[0].started, seen[0].seconds) == (TaskState.FAILED, None, None, None)
 
@@ -90,8 +90,8 @@ def test_a_task_without_an_outcome_did_not_run(observers: Observers, subscribe: 
 def test_only_the_wanted_kinds_and_tasks(observers: Observers, subscribe: Subscribe) -> None:
     ends: list[Any] = []
     some: list[Any] = []
-    subscribe(ends.append, TaskEnded)
-    subscribe(some.append, TaskSubmitted, TaskEnded, tasks={2})
+    subscribe(ends.extend, TaskEnded)
+    subscribe(some.extend, TaskSubmitted, TaskEnded, tasks={2})
     tasks = [record(id) for id in (1, 2, 3)]
     observers.submitted(tasks)
     observers.ended([(task, Outcome(task.id, OK, 1.0, 1.0)) for task in tasks])
@@ -102,7 +102,7 @@ def test_only_the_wanted_kinds_and_tasks(observers: Observers, subscribe: Subscr
 
 def test_tasks_of_before_an_attach_are_not_new(observers: Observers, subscribe: Subscribe) -> None:
     seen: list[Any] = []
-    subscribe(seen.append)
+    subscribe(seen.extend)
     observers.first_task = 3
     observers.submitted([record(2), record(3)])
     observers.close()
@@ -113,60 +113,66 @@ def test_nothing_is_made_that_nobody_wants(observers: Observers, subscribe: Subs
     subscribe(print, PilotChanged)
     observers.submitted([None])  # type: ignore[list-item] # not looked at
     observers.ended([None])  # type: ignore[list-item]
+    observers.failed([None])  # type: ignore[list-item]
 
 
 def test_a_full_queue_says_where_how_many_are_missing(observers: Observers, subscribe: Subscribe) -> None:
     inside, gate = threading.Event(), threading.Event()
     seen: list[Any] = []
 
-    def slow(event: SessionEvent) -> None:
-        seen.append(event)
+    def slow(events: list[SessionEvent]) -> None:
+        seen.extend(events)
         inside.set()
         gate.wait(60)
 
     subscription = subscribe(slow, limit=4)
     observers.submitted([record(1)])
     assert inside.wait(60)
-    observers.submitted([record(id) for id in range(2, 10)])  # three of them, and there is room for one event
-    assert subscription.dropped == 5
+    observers.submitted([record(id) for id in range(2, 7)])  # the last batch that there is room for
+    observers.submitted([record(id) for id in range(7, 10)])
+    assert subscription.dropped == 3
     gate.set()
     for _ in range(600):
-        if len(seen) == 4:
+        if len(seen) == 6:
             break
         threading.Event().wait(0.05)
     observers.submitted([record(10)])
     observers.close()
-    assert [event.task for event in seen if not isinstance(event, EventsDropped)] == [1, 2, 3, 4, 10]
-    assert isinstance(seen[4], EventsDropped) and seen[4].count == 5
+    assert [event.task for event in seen if not isinstance(event, EventsDropped)] == [1, 2, 3, 4, 5, 6, 10]
+    assert isinstance(seen[6], EventsDropped) and seen[6].count == 3
 
 
 def test_what_is_missing_at_the_end_is_told_there(observers: Observers, subscribe: Subscribe) -> None:
     seen: list[Any] = []
-    subscribe(seen.append, limit=2)
+    subscribe(seen.extend, limit=2)
     observers.submitted([record(id) for id in range(1, 6)])
+    observers.submitted([record(6)])
     observers.close()
-    assert len(seen) == 2 and seen[-1].count == 4
+    assert [event.task for event in seen[:-1]] == [1, 2, 3, 4, 5] and seen[-1].count == 1
 
 
 def test_what_an_observer_raises_is_logged_once(
     observers: Observers, subscribe: Subscribe, caplog: pytest.LogCaptureFixture
 ) -> None:
     seen: list[Any] = []
+    over = threading.Semaphore(0)
 
-    def fail(event: SessionEvent) -> None:
-        seen.append(event)
+    def fail(events: list[SessionEvent]) -> None:
+        seen.extend(events)
+        over.release()
         raise SystemExit("no")
 
     subscribe(fail)
-    observers.submitted([record(1), record(2)])
-    observers.close()
+    for id in (1, 2):
+        observers.submitted([record(id)])
+        assert over.acquire(timeout=60)
     assert len(seen) == 2
-    assert [entry.message.partition(" at ")[0] for entry in caplog.records] == ["an observer failed"]
+    assert ["failed; what it raises" in entry.message for entry in caplog.records] == [True]
 
 
 def test_after_the_end_nothing_is_told(observers: Observers, subscribe: Subscribe) -> None:
     seen: list[Any] = []
-    subscription = subscribe(seen.append)
+    subscription = subscribe(seen.extend)
     observers.submitted([record(1)])
     observers.remove(subscription)
     subscription.close()

@@ -28,7 +28,7 @@ OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
 
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> Played:
-    one = Played({"5": PlayedJob("strangers"), "25": PlayedJob("strangers", state="RUNNING")})
+    one = Played({"5": PlayedJob("foreign"), "25": PlayedJob("foreign", state="RUNNING")})
     monkeypatch.setattr(slurm_hosts, "BACK_OFF", (0.0, 0.0))
     monkeypatch.setattr(slurm_submission, "LOOKS", (0.0, 0.0))
     monkeypatch.setattr(psij_executors, "run", one)
@@ -95,10 +95,10 @@ def test_the_job_is_the_one_that_was_submitted(way: str, slurm: Played, launcher
     assert [slurm.jobs[number].state for number in ("5", "17", "25")] == ["PENDING", "CANCELLED", "RUNNING"]
 
 
-def test_a_strangers_job_with_our_number_is_left_alone(slurm: Played, launcher: PsijLauncher, make: Any) -> None:
+def test_a_foreign_job_with_our_number_is_left_alone(slurm: Played, launcher: PsijLauncher, make: Any) -> None:
     job = make()
     id = launcher.submit(job)
-    slurm.jobs["17"] = PlayedJob("strangers", state="RUNNING")
+    slurm.jobs["17"] = PlayedJob("foreign", state="RUNNING")
     assert not {*polled(launcher, id, job, 3)} & {*OVER, JobState.RUNNING}
     launcher.cancel(id, job.environment[MARK])
     assert slurm.jobs["17"].state == "RUNNING"

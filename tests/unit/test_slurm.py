@@ -32,7 +32,7 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Played:
     monkeypatch.setattr(slurm_cluster, "GRACE_SECONDS", 0.0)
     monkeypatch.delenv("SBATCH_CLUSTERS", raising=False)
     monkeypatch.delenv("SLURM_CLUSTERS", raising=False)
-    return Played({"5": PlayedJob("strangers"), "25": PlayedJob("strangers", state="RUNNING")})
+    return Played({"5": PlayedJob("foreign"), "25": PlayedJob("foreign", state="RUNNING")})
 
 
 @pytest.fixture
@@ -228,11 +228,11 @@ def test_a_busy_slurm_is_asked_again(slurm: Played, launcher: SlurmLauncher, mak
 # ---- whose job -------------------------------------------------------------------------------------------------------
 
 
-def test_a_strangers_job_with_our_number_is_left_alone(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+def test_a_foreign_job_with_our_number_is_left_alone(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
     """As after the numbers of a cluster began anew."""
     job = make()
     id = launcher.submit(job)
-    slurm.jobs["17"] = PlayedJob("strangers", state="RUNNING")
+    slurm.jobs["17"] = PlayedJob("foreign", state="RUNNING")
     states = [launcher.status({id: job.folder})[id][0] for _ in range(3)]
     assert not {*states} & {*OVER, JobState.RUNNING}, states
     launcher.cancel(id, job.environment[MARK])
@@ -259,7 +259,7 @@ def test_names_are_like_no_others() -> None:
 )
 def test_native_ids_are_read_as_they_were_written(id: SlurmId) -> None:
     assert SlurmId.read(str(id)) == id
-    with pytest.raises(ValueError, match="no job"):
+    with pytest.raises(ValueError, match="not a job"):
         SlurmId.read(f"x{id}")
 
 
@@ -297,7 +297,7 @@ def test_reasons_may_hold_the_separator() -> None:
 def test_another_cluster_is_asked_about_its_job(
     lines: tuple[str, ...], slurm: Played, launcher: SlurmLauncher, make: Any
 ) -> None:
-    slurm.jobs["17"] = PlayedJob("strangers", state="RUNNING")  # the same number here
+    slurm.jobs["17"] = PlayedJob("foreign", state="RUNNING")  # the same number here
     slurm.next, slurm.sbatch = 17, PRINTED["text behind"]
     job = make(scheduler_script_commands=lines)
     launcher_check(launcher, job)

@@ -69,7 +69,7 @@ def terms_of(
     if num_samples is None and number > MAX_TERMS:
         raise DescriptionError(
             f"num_samples: the {len(bases)} cuts have {number:,} terms, too many to take all; "
-            "say how many to sample, 1000 for example, or allow wider pieces (max_qubits)"
+            "give a number to sample, such as 1000, or allow wider pieces (max_qubits)"
         )
     state = np.random.get_state()
     np.random.seed(seed % 2**32)

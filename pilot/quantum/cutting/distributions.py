@@ -108,7 +108,7 @@ def reconstruct_distribution(
         index = likely_outcomes(decomposition, quasi, masses, max_outcomes)
         block = _listed(decomposition, quasi, variances, index, manager)
     listed = np.flatnonzero((np.abs(block.values) > NOTHING) | (block.variances > 0))
-    if not len(listed):  # cannot be with real outcomes, but a distribution without any outcome helps nobody
+    if not len(listed):  # cannot be with real outcomes, but a distribution without any outcome is useless
         listed = np.array([0])
     values, errors = block.values[listed], np.sqrt(block.variances[listed])
     bits = np.zeros((len(listed), readout.num_bits), dtype=bool)
@@ -159,7 +159,7 @@ def _pruned(
     fragment: int,
     limit: int,
 ) -> Readouts:
-    """The fragment's `limit` outcomes that are most probable whatever the other fragments give."""
+    """The fragment's `limit` outcomes that are most probable for any outcomes of the other fragments."""
     readout, choice = readouts[fragment], decomposition.choices[fragment]
     if readout.quasi.shape[1] <= limit:
         return readout

@@ -133,7 +133,7 @@ class _Maker:
     def _take(self, observables: Any, width: int, distribution: bool) -> None:
         """The terms that are measured, and what each observable has of them."""
         if observables is None and not distribution:
-            raise DescriptionError("observables: none given and distribution=False; ask for one of both")
+            raise DescriptionError("observables: none given, and distribution=False; ask for at least one of them")
         self.coefficients: NDArray[np.float64] = np.zeros((0, 0))
         self.constants: NDArray[np.float64] = np.zeros(0)
         codes: NDArray[np.int8] = np.zeros((0, width), dtype=np.int8)
@@ -281,7 +281,9 @@ def _what_would_do(
     if max_subexperiments is not None and made_at_all:
         hints.append(f"max_subexperiments={min(candidate.num_distinct for candidate in made_at_all)}")
         hints.append("num_samples, to draw fewer terms")
-    return f"no cut keeps to the limits: {'; '.join(map(str, candidates))}; what would: {', or '.join(hints)}"
+    return (
+        f"no plan meets the limits: {'; '.join(map(str, candidates))}; these limits can be met: {', or '.join(hints)}"
+    )
 
 
 def _reason(maker: _Maker, made: CutPlan, best: CutCandidate, candidates: Sequence[CutCandidate]) -> str:

@@ -55,7 +55,7 @@ _NARROWEST = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What one slot measured of itself: see `Costs`."""
+    """What one slot measured: see `Costs`."""
 
     vector_slowness: float
     product_slowness: float
@@ -232,7 +232,7 @@ def _seconds_per_product() -> float:
 
 
 def _least_seconds(work: Callable[[], object]) -> float:
-    """Of three calls; the first one makes whatever is made once, and others on the machine only add to it."""
+    """Of three calls; the first one makes what is made once, and others on the machine only add to it."""
     seconds = []
     for _ in range(3):
         began = perf_counter()

@@ -88,7 +88,7 @@ def reconstruct(
 
     The shots of one draw enter its square too and are counted above already, so the squares are estimated
     without them: `T_t²` by `∏_f (x² - var x)`, and the square of the mean less its own variance by shots.
-    Few draws tell their spread badly, so the interval is widened to Student's.
+    Few draws estimate their spread badly, so the interval is widened to Student's.
 
     Args:
         decomposition: coefficients and choices.

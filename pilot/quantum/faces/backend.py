@@ -38,7 +38,7 @@ _SAME_HERE: dict[str, tuple[Any, ...]] = {
     "meas_return": ("single", "avg"),  # of level 2 there is one kind
     "init_qubits": (True,),
 }
-#: Options of ``AerSimulator`` that say how fast, not what.
+#: Options of ``AerSimulator`` that change speed, not results.
 _ONLY_SPEED = ("max_parallel_threads", "max_parallel_experiments", "max_parallel_shots", "executor", "max_job_size")
 
 
@@ -57,13 +57,13 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
         Args:
             manager: who submits the tasks.
             qpu: as in ``TaskDescription.qpu``: "aer", "fake:kolkata". Default: simulators.
-            shots: of runs that do not say.
+            shots: of runs without a number of shots.
             name: what the backend is called. Default: the QPU's name, or "pilot".
             **options: more fields of each `TaskDescription`, as for `PilotSampler`. ``optimization_level`` is 0 unless
                 given: circuits stay on the qubits that they were written for.
 
         Raises:
-            DescriptionError: an option is unknown, or its value is not allowed.
+            DescriptionError: an option is unknown, or its value is not valid.
         """
         super().__init__(name=name or qpu or "pilot", description=f"circuits on {qpu or 'simulators'} through pilots")
         self._manager = manager
@@ -88,8 +88,8 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
             **settings: further arguments as for `PilotBackend`, but ``qpu``.
 
         Raises:
-            DescriptionError: it is no backend, or a simulator with an option that changes results and that pilots do
-                not have.
+            DescriptionError: it is not a backend, or it is a simulator with an option that changes results and that
+                pilots do not have.
         """
         if not isinstance(backend, BackendV2):
             raise invalid("from_backend.backend", backend, "a BackendV2", shown=type(backend).__name__)
@@ -152,10 +152,10 @@ class PilotBackend(BackendV2):  # type: ignore[misc]
         Args:
             run_input: one circuit or many, written for `target`, their parameters bound.
             **options: ``shots``, ``memory`` (the outcome of each shot, in random order), ``seed_simulator`` and
-                ``noise_model`` (of qiskit_aer.noise; not on a device). None: as the backend's own options say.
+                ``noise_model`` (of qiskit_aer.noise; not on a device). None: the backend's own options.
 
         Raises:
-            DescriptionError: something that is no circuit, a circuit with free parameters or with instructions that
+            DescriptionError: something that is not a circuit, a circuit with free parameters or with instructions that
                 save a simulator's state, or an option that this backend has not.
         """
         several = isinstance(run_input, Iterable) and not isinstance(run_input, QuantumCircuit)
@@ -203,7 +203,7 @@ def _checked(circuit: Any) -> bool:
     """Whether there is something to run.
 
     Raises:
-        DescriptionError: it is no circuit, or has free parameters.
+        DescriptionError: it is not a circuit, or has free parameters.
     """
     if not isinstance(circuit, QuantumCircuit):
         raise invalid("PilotBackend.run", circuit, "a circuit, or several", shown=type(circuit).__name__)

@@ -49,14 +49,15 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
             manager: who submits the tasks.
             qpu: what runs the circuits, as in ``TaskDescription.qpu``: "aer", "fake:kolkata", "*". Default: exact
                 values are simulated, others come from any device that the pilots have, else from a simulator.
-            default_precision: of pubs and runs that do not say: the standard error of one Pauli string that is aimed
-                at. It takes ``ceil(1 / precision**2)`` shots of each group of terms; 0: exact, on simulators only.
+            default_precision: of pubs and runs without a precision: the target for the standard error of
+                one Pauli string. It takes ``ceil(1 / precision**2)`` shots of each group of terms; 0: exact, on
+                simulators only.
                 Default: 0 where ``qpu`` is not given or "aer", else 1/64.
             seed: an integer gives the same values at each run (on simulators), a generator goes on from run to run.
             **options: more fields of each `TaskDescription`, as for `PilotSampler`.
 
         Raises:
-            DescriptionError: an option is unknown, or its value is not allowed.
+            DescriptionError: an option is unknown, or its value is not valid.
         """
         self._manager = manager
         self._fields = task_fields(type(self).__name__, qpu, options)
@@ -67,7 +68,7 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
 
     @property
     def default_precision(self) -> float:
-        """Precision of pubs and runs that do not say."""
+        """Precision of pubs and runs without one."""
         return self._default_precision
 
     @property
@@ -80,14 +81,14 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
 
         Args:
             pubs: tuples of circuit, observables, parameter values and precision.
-            precision: of the pubs that do not say.
+            precision: of pubs without one.
 
         Returns:
             A job. Each of its results has ``evs`` and ``stds``, of the pub's shape. ``stds`` are standard errors as the
             shots' scatter shows them; 0 for exact values.
 
         Raises:
-            TypeError, ValueError: a pub is none, as Qiskit says it.
+            TypeError, ValueError: a pub is not valid; Qiskit's errors.
             DescriptionError: a circuit or an option cannot be run; exact values of a device.
         """
         default = self._default_precision if precision is None else precision

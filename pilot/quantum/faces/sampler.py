@@ -33,7 +33,7 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
     """Samples circuits on a manager's pilots: ``BaseSamplerV2`` for Qiskit's algorithms and add-ons.
 
     A pub with many sets of parameter values travels as one circuit and one array. All pubs of a run are submitted at
-    once and run side by side on whatever pilots there are.
+    once and run side by side on all pilots.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
             manager: who submits the tasks.
             qpu: what runs the circuits, as in ``TaskDescription.qpu``: "aer", "fake:kolkata", "*". Default: any device
                 that the pilots have, else a simulator.
-            default_shots: of pubs and runs that do not say.
+            default_shots: of pubs and runs without a number of shots.
             seed: an integer gives the same counts at each run (on simulators), a generator goes on from run to run.
             **options: more fields of each `TaskDescription`: ``optimization_level``, ``min_fidelity``, ``mitigation``,
                 ``pilot``, ``pilots``, ``labels``, ``priority``, ``timeout``, ``expected_duration``, ``retries``,
                 ``num_cpus``, ``num_gpus``, ``memory``, ``name``.
 
         Raises:
-            DescriptionError: an option is unknown, or its value is not allowed.
+            DescriptionError: an option is unknown, or its value is not valid.
         """
         self._manager = manager
         self._fields = task_fields(type(self).__name__, qpu, options)
@@ -68,7 +68,7 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
 
     @property
     def default_shots(self) -> int:
-        """Shots of pubs and runs that do not say."""
+        """Shots of pubs and runs without a number of shots."""
         return self._default_shots
 
     @property
@@ -81,14 +81,14 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
 
         Args:
             pubs: circuits, or tuples of circuit, parameter values and shots.
-            shots: of the pubs that do not say.
+            shots: of pubs without a number of shots.
 
         Returns:
             A job. Each of its results has one ``BitArray`` a classical register, of the pub's shape, its shots in the
             same random order in all registers.
 
         Raises:
-            TypeError, ValueError: a pub is none, as Qiskit says it.
+            TypeError, ValueError: a pub is not valid; Qiskit's errors.
             DescriptionError: a circuit or an option cannot be run.
         """
         checked = [coerced(SamplerPub, pub, self._default_shots if shots is None else shots) for pub in pubs]

@@ -38,7 +38,7 @@ def coerced(kind: Any, pub: Any, default: float | None) -> Any:
     """A pub of Qiskit's, with its values for parameters.
 
     Raises:
-        TypeError, ValueError: it is none, as Qiskit says it.
+        TypeError, ValueError: it is not a pub; Qiskit's errors.
         DescriptionError: values are complex; Qiskit drops their imaginary parts with a warning.
     """
     with warnings.catch_warnings():
@@ -102,7 +102,7 @@ def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[s
         given: fields of `TASK_FIELDS` by name.
 
     Raises:
-        DescriptionError: an unknown name (the nearest known one is named), or a value that is not allowed.
+        DescriptionError: an unknown name (the nearest known one is named), or a value that is not valid.
     """
     for name in given:
         if name not in TASK_FIELDS:
@@ -135,7 +135,7 @@ _INSTEAD = {
 
 
 def _instead(name: str) -> str:
-    """How to say what this option means elsewhere, or the nearest name."""
+    """What to use instead of an option of other primitives, or the nearest name."""
     return f": {_INSTEAD[name]}" if name in _INSTEAD else did_you_mean(name, TASK_FIELDS)
 
 
@@ -144,7 +144,7 @@ def ran_on(tasks: Sequence[Future[Any]], fallback: str) -> str:
 
     Args:
         tasks: all over.
-        fallback: where a task does not tell.
+        fallback: for tasks without a record of it.
     """
     names = []
     for task in tasks:

@@ -1,4 +1,4 @@
-"""Mitigation: stages that lessen the errors of a QPU, each a pair of plan and combine.
+"""Error mitigation: stages that reduce the errors of a QPU, each a pair of plan and combine.
 
     mitigation = stages(["readout", "dd"])
     device = Device(target=target, name="fake:kolkata", calibrated=1.6e9)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: The pulses of each sequence: half turns about X, about X backwards, and about Y.
 SEQUENCES = {"XX": ("X", "X"), "XpXm": ("X", "-X"), "XY4": ("X", "Y", "X", "Y")}
 
-#: Seconds of the step of time for targets that say none: so short that no duration has to be rounded.
+#: Seconds of the step of time for targets without one: so short that no duration has to be rounded.
 _UNIT = 1e-15
 #: Ways to write a pulse in gates, the first that the target has. The turns about Z take no time on devices that
 #: have no other gate for it.
@@ -92,12 +92,12 @@ class DynamicalDecoupling(Stage):
         """As many circuits, padded.
 
         Raises:
-            DescriptionError: the device tells no durations or has no gates for the sequence, or a circuit cannot
+            DescriptionError: the device reports no durations or has no gates for the sequence, or a circuit cannot
             be scheduled: it has gates that the target does not know, or branches and loops.
         """
         if device.target is None or "delay" not in device.target.operation_names:
             raise DescriptionError(
-                f"dd: QPU {device.name!r} tells no durations of gates, or cannot wait; leave the stage out",
+                f"dd: QPU {device.name!r} reports no durations of gates, or cannot wait; leave the stage out",
                 field="mitigation",
             )
         target = timed(device.target)

@@ -1,4 +1,4 @@
-"""Zero-noise extrapolation: expectation values at several strengths of the noise, and what they say of none."""
+"""Zero-noise extrapolation: expectation values at several strengths of the noise, and an estimate without noise."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ZeroNoise:
             device: inverses are written in its gates.
 
         Raises:
-            DescriptionError: a circuit cannot be folded, or has too few gates to tell the factors apart.
+            DescriptionError: a circuit cannot be folded, or has too few gates to distinguish the factors.
         """
         for circuit in circuits:
             self.factors_of(circuit)
@@ -97,12 +97,12 @@ class ZeroNoise:
     ) -> Extrapolated:
         """Values without noise, their standard errors, and the form that each was fitted with.
 
-        Errors are those of the shots, carried through the fit; how wrong the fit's form is nobody knows.
-        All factors weigh the same in the fit, whatever their errors: estimated errors depend on the values, and
-        would draw the fit to them. A fitted decay is too large on average, since it is no linear function of the
-        values; what that is to second order in the errors is taken off.
+        Errors are those of the shots, carried through the fit; they do not contain the error of the fit's form.
+        All factors have the same weight in the fit, also when their errors differ: estimated errors depend on the
+        values, and would draw the fit to them. A fitted decay is too large on average, since it is no linear function
+        of the values; what that is to second order in the errors is taken off.
 
-        The linear form takes the place of the exponential one where values tell too little of a decay: the result's
+        The linear form takes the place of the exponential one where values show too little of a decay: the result's
         error is more than half of its distance from the constant or of the norm, the value is beyond the observable's
         norm, that of the least noise differs from the constant by less than three errors, values grow with the noise,
         or they have both signs (less the constant), by more than two errors. Where a value does differ from the
@@ -169,7 +169,7 @@ _FORMS = ("linear", "exponential", "richardson")
 
 #: The exponential form is kept where its error is at most this share of the value, and of the norm.
 _CERTAIN = 1 / 2
-#: Its bias is corrected by at most this share of the error: what is more, two orders do not tell.
+#: Its bias is corrected by at most this share of the error: beyond that, two orders are not enough.
 _TRUSTED = 1 / 5
 
 

@@ -29,7 +29,7 @@ _TRANSPARENT = frozenset({"barrier", "delay"})
 class Calibrations:
     """Readout matrices of qubits, kept while the QPU's calibration holds.
 
-    A QPU that does not say when it was calibrated is measured anew each time.
+    A QPU that does not report its calibration time is measured again each time.
     """
 
     #: `(QPU, calibration time, qubit)` to the matrix `P(read | prepared)`, `(2, 2)`: column 0 for the state 0.
@@ -83,8 +83,8 @@ class Readout(Stage):
     mthree.
 
     Outcomes come back as `QuasiOutcomes`: weights of sum `shots`, some of which may be negative. Expectation
-    values are made of the counts and the inverse matrices of the operator's own qubits, so they are unbiased whatever
-    the width; their errors contain the calibration's own. Weights of more than `MAX_INVERTED` bits are biased where
+    values are made of the counts and the inverse matrices of the operator's own qubits, so they are unbiased at every
+    width; their errors contain the calibration's own. Weights of more than `MAX_INVERTED` bits are biased where
     many strings differ: mthree puts what belongs to strings not seen on those that were.
     With `nearest` they are `Outcomes` instead, with the nearest weights that are not negative: counts to look at,
     slightly biased.

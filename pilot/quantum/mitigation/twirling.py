@@ -37,7 +37,7 @@ class Twirling(Stage):
     """
 
     #: Copies of each circuit, fewer where it has fewer shots. Standard errors contain the scatter between copies, which
-    #: few of them tell badly.
+    #: few of them estimate badly.
     num: int = 32
 
     name = "twirling"

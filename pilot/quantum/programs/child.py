@@ -33,7 +33,7 @@ def main(memory: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a parser prints is no answer
+    os.dup2(2, 1)  # output of a parser is not an answer
     _warm_up()
     threading.Thread(target=_end_with_parent, args=(requests.fileno(),), daemon=True).start()
     _limit(memory)

@@ -81,10 +81,10 @@ def _has_free_time(operation: Operation) -> bool:
 
 
 def _matrix_of(gate: Gate) -> UnitaryGate | None:
-    """The matrix of a class that says nothing else of what it does; None: it has none, or needs values for it."""
+    """The matrix of a class that has nothing but a matrix; None: it has none, or needs values for it."""
     try:
         return UnitaryGate(np.array(gate.to_matrix()))
-    except Exception:  # whatever a class of the user's raises
+    except Exception:  # of a class of the user's
         return None
 
 
@@ -137,7 +137,7 @@ def inverse_of(gate: Gate) -> Gate:
     but not to what its base gate is made of.
 
     Raises:
-        DescriptionError: nothing says what the gate is made of.
+        DescriptionError: the gate has no definition.
     """
     if not _controls_cu(gate):
         try:
@@ -150,7 +150,7 @@ def inverse_of(gate: Gate) -> Gate:
     made_of = opened(gate)
     if made_of is None:
         raise DescriptionError(
-            f"gate {gate.name!r} has no inverse: its class gives none, and nothing says what it is made of", given=gate
+            f"gate {gate.name!r} has no inverse: its class gives none, and it has no definition", given=gate
         )
     return _inverted(gate.name, made_of)
 

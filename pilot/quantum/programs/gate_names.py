@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 #: Gates up to this width are compared by their matrices.
 _MAX_COMPARED = 4
-#: Random states of up to this width tell two controlled gates apart.
+#: Random states of up to this width are used to compare two controlled gates.
 _MAX_COMPARED_STATE = 12
 #: Names, beside those of `standard_gates`, to which simulators, compilers and writers give a meaning, and Qiskit's
 #: classes of that name.
@@ -101,7 +101,7 @@ _TAKEN: dict[str, tuple[type, ...]] = {
 }
 #: Of Aer's instructions that save or set states.
 _AER_PREFIXES = ("save_", "set_")
-#: Classes that say nothing of what an operation does: its definition does.
+#: Classes without a meaning of their own: the definition says what the operation does.
 _GENERIC = (Gate, Instruction, ControlledGate)
 
 
@@ -137,7 +137,7 @@ def truly_named_operation(operation: Operation) -> Operation:
 
 
 def is_genuine(operation: Operation) -> bool:
-    """The operation is what its name says: one of Qiskit's classes under a name of that class."""
+    """True when the operation is what its name says: one of Qiskit's classes under a name of that class."""
     kind = getattr(operation, "base_class", type(operation))
     module = str(kind.__module__)
     if module.startswith("qiskit_aer."):

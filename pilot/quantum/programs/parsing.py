@@ -35,7 +35,7 @@ def parse(text: str, format: str, folder: str | None = None) -> QuantumCircuit:
 
 
 def guess(text: str) -> str | None:
-    """The format of a text; None when nothing tells."""
+    """The format of a text; None when it cannot be recognized."""
     begin = _COMMENTS.match(text)
     rest = text[begin.end() :] if begin else text
     if rest.startswith("OPENQASM"):

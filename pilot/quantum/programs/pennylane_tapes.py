@@ -126,7 +126,7 @@ class _Reader:
         name = operation.name
         if depth > _MAX_DEPTH:
             raise DescriptionError(f"PennyLane: the decomposition of {name} is nested deeper than {_MAX_DEPTH}")
-        if not is_pennylane(operation):  # the user's own, whatever its name
+        if not is_pennylane(operation):  # the user's own, also under a known name
             self._gate(operation, depth)
         elif _is_measurement(operation):
             self._measure(operation)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from qiskit.circuit import Operation
 
-#: Names from which Qiskit makes its own class, whatever has them: no gate of a text may have them.
+#: Names for which Qiskit always makes its own class: no gate of a text may have them.
 _BUILT_BY_NAME = frozenset({"pauli_product_rotation", "pauli_product_measurement"})
 
 
@@ -66,8 +66,8 @@ def check_defined(circuit: QuantumCircuit, language: str, known: Container[str])
             definition = getattr(operation, "definition", None)
             if definition is None:
                 raise DescriptionError(
-                    f"{language} cannot express {operation.name!r}: it has no such instruction, and nothing says what "
-                    "it is made of",
+                    f"{language} cannot express {operation.name!r}: it has no such instruction, and it has no "
+                    "definition",
                     instruction=operation.name,
                 )
             check_defined(definition, language, known)

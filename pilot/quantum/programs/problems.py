@@ -59,7 +59,7 @@ def check_text(text: str, format: str) -> None:
         raise program_error(format, "too many signs in a row", line=line, column=column)
     if match := _STRANGE.search(text):
         line, column = place_of(text, match.start())
-        raise program_error(format, f"the character {match[0]!r} is none of a text", line=line, column=column)
+        raise program_error(format, f"the character {match[0]!r} is not allowed in a text", line=line, column=column)
     depth = 0
     for match in _BRACKETS.finditer(text):
         if match[0] in _OPENING:

@@ -96,7 +96,7 @@ def load(
         format: "openqasm2", "openqasm3", "originir", "qir", "qiskit" or "pennylane". Guessed when it is not given.
         args: what a QNode is called with.
         kwargs: what a QNode is called with by name.
-        untrusted: the text is from somebody unknown. It is never taken for a path, includes no files, and is parsed in
+        untrusted: the text is not the user's own. It is never read as a path, includes no files, and is parsed in
             another process with limits on its time (4 s of a processor, 60 s by the clock) and memory (1 GiB more than
             an idle one). Blocks that long.
 
@@ -138,7 +138,7 @@ def _guess(text: str, suggested: str | None) -> str:
             "its format is not recognised",
             line=1,
             column=1,
-            expected=f"OPENQASM 2, OPENQASM 3, QINIT or a QIR module; or say format=, one of {', '.join(TEXT_FORMATS)}",
+            expected=f"OPENQASM 2, OPENQASM 3, QINIT or a QIR module; or format=, one of {', '.join(TEXT_FORMATS)}",
         )
     return format
 
@@ -153,7 +153,7 @@ def _read(program: str | os.PathLike[str]) -> tuple[str, str | None, str | None]
     except OSError as error:
         raise DescriptionError(f"{path} cannot be read: {error.strerror or error}", given=program) from error
     except UnicodeDecodeError as error:
-        raise DescriptionError(f"{path} is no text in UTF-8: {error}", given=program) from error
+        raise DescriptionError(f"{path} is not a text in UTF-8: {error}", given=program) from error
     return _clean(text), _SUFFIXES.get(path.suffix.lower()), str(path.parent)
 
 

@@ -35,7 +35,7 @@ _GATES = {
     "ccnot__body": "ccx",
 }
 _MEASUREMENTS = {"m__body", "mz__body", "mresetz__body"}
-#: What only says how results are shown.
+#: Instructions that only concern how results are shown.
 _RECORDS = {
     "initialize",
     "result_record_output",

@@ -149,7 +149,7 @@ class _Child:
 
 
 class _TooLong(Exception):
-    """The time is over; the words are how much there was."""
+    """The time is over; the argument is the limit."""
 
 
 class _Allowance:

@@ -18,18 +18,18 @@ from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
 
 #: Seconds that a new client waits for the first workers.
 WORKERS_SECONDS = 30
-#: Seconds that a client has to say goodbye to its scheduler.
+#: Seconds that a client has to leave its scheduler.
 CLOSE_SECONDS = 2
 
 
 class DaskEngine(Engine):
-    """The scheduler runs in the agent's process, each worker in one of its own on its node, all of them speak TLS with
+    """The scheduler runs in the agent's process, each worker in one of its own on its node, all of them use TLS with
     keys made here, which the nodes read from the pilot's folder.
 
     A worker's task leaves Dask's thread pool (``distributed.secede``), so the native client finds the workers free.
     """
 
-    #: What ``dask.config`` said before there was a client of ours.
+    #: The setting in ``dask.config`` before there was a client of ours.
     _scheduler_before: ClassVar[Any] = None
 
     def __init__(self, allocation: Allocation) -> None:
@@ -67,7 +67,7 @@ class DaskEngine(Engine):
                     dashboard_address=None,
                     silence_logs=False,
                 )
-            except RuntimeError:  # how it says that the port is taken
+            except RuntimeError:  # the port is taken
                 if port == last:
                     raise
         raise AssertionError("a range of ports is never empty")
@@ -88,7 +88,7 @@ class DaskEngine(Engine):
             "--memory-limit",
             "0",
         ]
-        # A name says where a task goes only once the worker is there; this one must never go elsewhere.
+        # A worker's name places a task only once the worker is there; this task must never go elsewhere.
         command += ["--resources", f"{spec.name}=1"]
         command += ["--host", self.allocation.address, "--local-directory", tempfile.gettempdir()]
         if self.allocation.ports is not None:
@@ -174,7 +174,7 @@ def _default_client_is_there() -> bool:
 
 
 def _serve(spec: WorkerSpec) -> None:
-    """In the Dask worker: leave its thread pool, work until told to stop, and end the process."""
+    """In the Dask worker: leave its thread pool, work until the agent ends it, and end the process."""
     from pilot.worker import serve
 
     secede()

@@ -28,7 +28,7 @@ _UNKNOWN = 255
 class ProcessEngine(Engine):
     """Workers are children of the standard library's fork server, which imported the library once.
 
-    They end with it: it alone can tell how they ended. The next worker starts another one.
+    They end with it: only it knows how they ended. The next worker starts another one.
     """
 
     def __init__(self, allocation: Allocation) -> None:
@@ -79,7 +79,7 @@ class ProcessEngine(Engine):
 
 
 def _serve(spec: WorkerSpec, engine: int) -> None:
-    """In the worker: end when the fork server does, and work until told to stop."""
+    """In the worker: end when the fork server does, and work until the agent ends it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if psutil.Process(os.getppid()).ppid() != engine:
         os._exit(_UNKNOWN)  # it has died before

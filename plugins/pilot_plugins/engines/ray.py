@@ -30,7 +30,7 @@ OBJECT_STORE = 256 * 2**20
 JOIN_SECONDS = 90.0
 #: By these Ray finds its token (Ray's documentation, "Token authentication").
 _TOKEN, _MODE = _TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
-#: What a worker takes of its node's own resource, of which each node has 1: it says where the worker goes.
+#: What a worker takes of its node's own resource, of which each node has 1: it places the worker.
 PIN_SHARE = 0.0001
 
 
@@ -87,9 +87,9 @@ class RayEngine(Engine):
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file
             )
         deadline = time.monotonic() + JOIN_SECONDS
-        while "Ray runtime started" not in (said := log_path.read_text()):
+        while "Ray runtime started" not in (output := log_path.read_text()):
             if self._raylet.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Ray did not start on node {self.allocation.node}: {said[-1000:]}")
+                raise RuntimeError(f"Ray did not start on node {self.allocation.node}: {output[-1000:]}")
             time.sleep(0.05)
         watch = threading.Thread(target=_watch, args=(self._raylet.pid, "raylet", on_broken), daemon=True)
         watch.start()
@@ -172,7 +172,8 @@ def _pin(node: str) -> str:
 
 
 def _watch(pid: int, name: str, on_broken: Callable[[str], None]) -> None:
-    """Without its raylet a cluster starts no more actors, and the old ones end after a while; Ray says nothing."""
+    """Without its raylet a cluster starts no more actors, and the old ones end after a while; Ray does not report
+    it."""
     descriptor = os.pidfd_open(pid)
     select.select([descriptor], [], [])
     os.close(descriptor)
@@ -200,4 +201,4 @@ def _why(served: Future[None]) -> str:
         served.result()
     except RayError as error:
         return f"ended ({type(error).__name__}: {str(error).splitlines()[0]})"
-    return "ended as it was told to"
+    return "ended as requested"

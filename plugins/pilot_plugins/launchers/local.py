@@ -17,7 +17,7 @@ class LocalLauncher(Launcher):
     """``local://``: the agent is a process of its own session here, out of reach of the terminal's Ctrl-C."""
 
     poll_interval = 0.2
-    #: What runs, in the words of `status`, and that it runs.
+    #: Texts of `status`: the name of what runs, and that it runs.
     what = "agent"
     running = "running"
 
@@ -25,7 +25,7 @@ class LocalLauncher(Launcher):
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def check(self, description: PilotDescription) -> None:
-        """One node; cores and GPUs are what the user says that they are."""
+        """One node; the numbers of cores and GPUs are those of the description."""
         if description.number_of_nodes != 1:
             raise description.wrong("number_of_nodes", "1 with local://, which is this machine")
         if description.resource not in ("local://", "local://localhost"):

@@ -17,7 +17,7 @@ END_SECONDS = 15.0
 
 class SrunLauncher(LocalLauncher):
     """For batch scripts whose program makes a manager and has the nodes already. No job is submitted: several pilots
-    share the allocation as their descriptions say (`number_of_nodes`, `cores_per_node`)."""
+    share the allocation by their descriptions (`number_of_nodes`, `cores_per_node`)."""
 
     remote = True
     what = "job step"

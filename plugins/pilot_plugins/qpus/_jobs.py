@@ -31,7 +31,7 @@ _LOOK, _LOOK_AT_MOST = 0.2, 5.0
 #: Seconds that the vendor may be away while a job runs there, before the job is given up.
 _LOST_SECONDS = 300.0
 
-#: Names of exceptions, of whatever library, that say that something cannot be reached now.
+#: Names of exceptions of any library which mean that something cannot be reached now.
 _UNREACHABLE = frozenset(
     {
         "ConnectionError",
@@ -45,7 +45,7 @@ _UNREACHABLE = frozenset(
         "gaierror",
     }
 )
-#: What a message has in it when the cause is a connection and the exception does not say so.
+#: Parts of messages about a failed connection, for exceptions of other classes.
 _WORDS = (
     "connection refused",
     "failed to establish a new connection",
@@ -58,7 +58,7 @@ _WORDS = (
 
 
 def translate(name: str, error: BaseException, doing: str, job: str | None = None) -> QPUError:
-    """The vendor's error as a `QPUError`, or `QPUUnavailable` when it could not be reached; its words are kept.
+    """The vendor's error as a `QPUError`, or `QPUUnavailable` when it could not be reached; with its error text.
 
     Args:
         name: of the QPU.
@@ -111,7 +111,8 @@ class Waiting:
         self.check(job)
 
     def call(self, function: Callable[[], T], job: str | None = None) -> T:
-        """``function()`` in a thread of its own; QPUCancelled as soon as it is cancelled, whatever the thread does."""
+        """``function()`` in a thread of its own; QPUCancelled as soon as it is cancelled, also while the thread still
+        runs."""
         results: list[T] = []
         errors: list[BaseException] = []
         over = threading.Event()
@@ -134,16 +135,16 @@ class Waiting:
         return results[0]
 
     def until(self, over: Collection[T], ask: Callable[[], T], job: str) -> T:
-        """The state in which the job ended, in the vendor's words. Short outages are waited for: the job runs on.
+        """The state in which the job ended, as the vendor reports it. Short outages are waited for: the job runs on.
 
         Args:
             over: states of a job that has ended.
-            ask: what the vendor says now; called in a thread of its own.
+            ask: reads the vendor's state; called in a thread of its own.
             job: its native id.
 
         Raises:
             QPUUnavailable: the vendor could not be reached for too long.
-            QPUError: it refuses to say.
+            QPUError: the vendor does not answer the question.
             QPUCancelled: `cancel` was called.
         """
         pause, lost_since = _LOOK, None
@@ -184,7 +185,7 @@ def kept(name: str, error: Exception, doing: str, job: str | None = None) -> Pil
 
 
 class JobQPU(QPU):
-    """A QPU that submits jobs to a vendor, waits for them and stops them; a subclass says how."""
+    """A QPU that submits jobs to a vendor, waits for them and stops them; a subclass implements these steps."""
 
     def __init__(self, name: str, address: str) -> None:
         super().__init__(name, address)

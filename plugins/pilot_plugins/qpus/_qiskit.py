@@ -1,4 +1,4 @@
-"""What Qiskit says of a device, as `QPUInfo`; and how QPUs that compute run a job."""
+"""A device of Qiskit's as `QPUInfo`; and how QPUs that compute run a job."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from pilot.interfaces import Run
     from pilot.quantum.outcomes import Outcomes
 
-#: Not gates: nothing that an error of a gate says anything of.
+#: Not gates: gate errors do not apply to them.
 _NO_GATES = frozenset({"measure", "reset", "delay", "id", "barrier"})
 
 
 def info_of(name: str, target: Target, **more: Any) -> QPUInfo:
-    """What a target says: qubits, gates, coupling, and its calibration with the medians of it.
+    """The properties in a target: qubits, gates, coupling, and its calibration with medians.
 
     Args:
         name: as in ``PilotDescription.qpus``.

@@ -1,6 +1,6 @@
 """What Qiskit's backends and primitives answer, as `Outcomes`: counts, single shots, and arrays a register.
 
-Neither tells of classical bits outside registers, and backends mix up registers that share bits or have them in another
+Neither has classical bits outside registers, and backends mix up registers that share bits or have them in another
 order than the circuit. Such circuits are sent in another form, `in_registers`; the bits of both have the same numbers.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def in_registers(circuit: QuantumCircuit) -> QuantumCircuit:
-    """The circuit in a form whose results tell all of its classical bits.
+    """The circuit in a form whose results have all of its classical bits.
 
     Registers that hold each bit once, in the circuit's order, stay. Otherwise all bits are in one register; where
     blocks or variables may refer to the registers, these stay, and the bits outside are in a register of their own.

@@ -53,7 +53,7 @@ class AerQPU(QPU):
             )
         self.device: str = options.get("device", "CPU")
         if self.device == "GPU" and self.method not in ("", "statevector", "density_matrix", "tensor_network"):
-            refuse(name, f"{self.method} runs on no GPU: take statevector, density_matrix or tensor_network")
+            refuse(name, f"{self.method} does not run on a GPU; expected statevector, density_matrix or tensor_network")
         self.precision: str = options.get("precision", "double")
         self.threads: int = options.get("threads", 1)
         self._cancelled = Event()
@@ -75,7 +75,7 @@ class AerQPU(QPU):
         if self.device not in simulator.available_devices():
             raise QPUError(
                 f"{self.name}: this Aer sees no GPU here (devices: {', '.join(simulator.available_devices())}): "
-                "install qiskit-aer-gpu, and look at what nvidia-smi says in the pilot's job",
+                "install qiskit-aer-gpu, and check nvidia-smi in the pilot's job",
                 qpu=self.name,
             )
 

@@ -141,7 +141,7 @@ class IbmQPU(JobQPU):
         return self._backend
 
     def _not_found(self) -> QPUError:
-        """Why the backend is not there: the service says the same of a name that it has not, and of an outage."""
+        """Why the backend is not there: the service answers the same for an unknown name and for an outage."""
         try:
             self._service.usage()
             listed = ", ".join(sorted(backend.name for backend in self._service.backends())) or "none"
@@ -188,7 +188,7 @@ class IbmQPU(JobQPU):
         return from_sampler(circuits, self._waiting.call(job.result, native))
 
     def _stop(self, job: Any) -> None:
-        """Ask for it; a job that is over already is no error."""
+        """Request it; a job that is over already is not an error."""
         from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
 
         with contextlib.suppress(RuntimeInvalidStateError):

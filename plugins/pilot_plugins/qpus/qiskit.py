@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pilot.quantum.outcomes import Outcomes
 
 _ALLOWED = "qiskit:module:object, qiskit:module:function(), or qiskit:module:provider:backend"
-#: Qubits of a sampler that says nothing of its device.
+#: Qubits of a sampler that does not describe its device.
 _UNKNOWN = 10_000
 
 
@@ -155,7 +155,7 @@ class QiskitQPU(JobQPU):
             raise kept(self.name, error, f"calling {self.object}") from error
 
     def _of_provider(self, provider: Any) -> Any:
-        """A provider's backend of this name; what is no provider is given back."""
+        """A provider's backend of this name; other objects are returned unchanged."""
         get = getattr(provider, "get_backend", None) or getattr(provider, "backend", None)
         if not callable(get):
             return provider
@@ -194,7 +194,7 @@ def _id_of(job: Any) -> str:
 
 
 def _cancel(job: Any) -> None:
-    """Ask for it; a job that is over, or that cannot be cancelled, is no error."""
+    """Request it; a job that is over, or that cannot be cancelled, is not an error."""
     try:
         job.cancel()
     except NotImplementedError:

@@ -1,6 +1,6 @@
 """``qrmi``: QPUs that a job of Slurm's was given, through the Quantum Resource Management Interface.
 
-Slurm's plugin for QPUs (``--qpu=``) says in the environment which resources a job has and how to reach them. See
+Slurm's plugin for QPUs (``--qpu=``) puts into the environment which resources a job has and how to reach them. See
 https://github.com/qiskit-community/spank-plugins for the variables, and https://github.com/qiskit-community/qrmi.
 """
 
@@ -144,7 +144,7 @@ class QrmiQPU(JobQPU):
             return method(*args)
 
     def _kind(self, environment: Mapping[str, str]) -> str:
-        """The type of the resource, as the job's environment says.
+        """The type of the resource, from the job's environment.
 
         Raises:
             QPUError: the job was not given it; what was looked for is in the message.

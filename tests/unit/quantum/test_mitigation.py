@@ -195,7 +195,7 @@ def test_decoupling_says_what_it_needs():
         circuit.x(0)
     with pytest.raises(DescriptionError, match="cannot be scheduled"):
         DynamicalDecoupling().plan([circuit], 1, DEVICE)
-    with pytest.raises(DescriptionError, match="QPU 'ideal' tells no durations"):
+    with pytest.raises(DescriptionError, match="QPU 'ideal' reports no durations"):
         DynamicalDecoupling().plan([circuit], 1, Device(name="ideal"))
     with pytest.raises(DescriptionError, match="'YY' is not valid; expected one of XX, XpXm, XY4"):
         DynamicalDecoupling("YY")

@@ -187,9 +187,9 @@ def test_targets():
     ("target", "words"),
     [
         ([1, 0], "1 qubits, tomography was of 2"),
-        ([1, 0, 0], "no power of 2|no state"),
+        ([1, 0, 0], "not a power of 2|not a state"),
         ([1, 1, 1, 1], "norm or trace 1"),
-        ("bell", "no state"),
+        ("bell", "not a state"),
     ],
 )
 def test_what_is_no_target_is_refused(target, words):

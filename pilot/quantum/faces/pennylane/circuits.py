@@ -1,7 +1,7 @@
 """Tapes as circuit tasks, for QPUs and the simulators of circuits.
 
-A tape whose measurements are all expectation values of Pauli sums is one task with observables, whatever they are and
-exact without shots. Any other is a task for each basis in which its wires are read off (`readings`), and classical
+A tape whose measurements are all expectation values of Pauli sums is one task with observables, for all kinds of them
+and exact without shots. Any other is a task for each basis in which its wires are read off (`readings`), and classical
 shadows (`shadows`) are tasks of their own. Several values for a parameter are sets of values of one task.
 """
 
@@ -68,7 +68,7 @@ class Circuits:
             fields: of the tasks.
 
         Raises:
-            DescriptionError: an unknown field, or one that is not allowed.
+            DescriptionError: an unknown field, or one that is not valid.
         """
         self._wires = wires
         self._fields = task_fields("pilot.qubit", qpu, fields)

@@ -58,7 +58,7 @@ class PilotQubit(Device):  # type: ignore[misc]
             **options: more fields of each `TaskDescription`, as for `PilotSampler`: ``num_cpus``, ``priority``, ….
 
         Raises:
-            DescriptionError: an option is unknown, its value is not allowed, or there is no such simulator.
+            DescriptionError: an option is unknown, its value is not valid, or there is no such simulator.
         """
         super().__init__(wires=wires, shots=shots)
         self._manager = manager
@@ -94,7 +94,7 @@ class PilotQubit(Device):  # type: ignore[misc]
         return self._kind.setup(config or ExecutionConfig(), circuit)
 
     def preprocess_transforms(self, execution_config: ExecutionConfig | None = None) -> qml.CompilePipeline:
-        """What makes tapes of any form ones that run as they are; it refuses what cannot, in words."""
+        """What makes tapes of any form ones that run as they are; it refuses what cannot, with an error text."""
         return self._kind.transforms(execution_config or ExecutionConfig())
 
     # ---- what it runs -----------------------------------------------------------------------------------------

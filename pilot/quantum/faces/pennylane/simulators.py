@@ -84,7 +84,7 @@ def refusal(simulator: str, error: Exception) -> TapeRefused:
 
 
 class Simulators:
-    """A simulator for each worker, and one here that says what it supports and never runs anything."""
+    """A simulator for each worker, and one here that shows what it supports and never runs anything."""
 
     def __init__(self, simulator: str, wires: Any, options: dict[str, Any], fields: Mapping[str, Any]) -> None:
         """Make it.
@@ -96,7 +96,7 @@ class Simulators:
             fields: of the tasks.
 
         Raises:
-            DescriptionError: an unknown field, or one that is not allowed.
+            DescriptionError: an unknown field, or one that is not valid.
             DeviceError, ImportError, TypeError: there is no such simulator, or it does not take the options.
         """
         self._here = qml.device(simulator, wires=wires, **options)

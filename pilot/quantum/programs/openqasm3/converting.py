@@ -270,7 +270,7 @@ class Converter(Subroutines):
         return context
 
     def _global_bits(self, name: str, size: int | None, context: State) -> Any:
-        """A register, of one bit for a single one, so that counts tell it by its name."""
+        """A register; a single bit is a register of one bit, so that counts have its name."""
         if size is None and _LOOSE_BIT.fullmatch(name):
             bit = Clbit()
             context.circuit.add_bits([bit])

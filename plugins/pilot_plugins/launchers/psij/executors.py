@@ -1,14 +1,14 @@
-"""PSI/J's executors as we use them: no work for its own signal handler, and a Slurm one that tells the truth.
+"""PSI/J's executors as we use them: no work for its own signal handler, and a Slurm one that reports states correctly.
 
-What is wrong with `SlurmJobExecutor` of psij-python 0.9.11, and is put right here:
+Faults of `SlurmJobExecutor` of psij-python 0.9.11 that are corrected here:
 
 - ``squeue``'s table is split at blanks: one job of the user's with a reason of several words ("Nodes required for job
-  are DOWN...") stops all news for ever; so does a state or reason that is in no table, such as ``None`` of a preempted
-  job. Here: `slurm.cluster.Cluster` asks, and unknown words are passed on as they are.
-- A job that ``squeue`` does not show counts as completed. Here: it is missing, which is no end.
+  are DOWN...") stops all further updates; so does a state or reason that is in no table, such as ``None`` of a
+  preempted job. Here: `slurm.cluster.Cluster` asks, and unknown states are passed on unchanged.
+- A job that ``squeue`` does not show counts as completed. Here: it is missing, which is not an end.
 - The last word that ``sbatch`` prints is the job's number. Here: `slurm.submission.submit` submits, and ``scancel`` is
   given the job's name too.
-- Pending reasons, requeues, and why a job ended are lost. Here: `SlurmExecutor.reports` has Slurm's last words.
+- Pending reasons, requeues, and why a job ended are lost. Here: `SlurmExecutor.reports` has Slurm's last report.
 - Two polls that ``slurmctld`` does not answer make all jobs FAILED. Here: no number of them does.
 - ``#SBATCH`` values are quoted twice, and options without a value cannot be given. Here: they are written as they are.
 """
@@ -51,18 +51,18 @@ __all__ = ["POLL_SECONDS", "LocalExecutor", "SlurmExecutor", "common", "make", "
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at a queue, for all its jobs together.
+#: Seconds between two polls of a queue, for all its jobs together.
 POLL_SECONDS = 5
 
 
 class SlurmExecutor(SlurmJobExecutor):
-    """PSI/J's Slurm executor with the repairs that the module's text lists."""
+    """PSI/J's Slurm executor with the corrections in the module's docstring."""
 
     _NAME_ = "slurm"
     _VERSION_ = psij.__version__
 
     def __init__(self, config: SlurmExecutorConfig) -> None:
-        #: Slurm's last words by job id: state, reason, and when it was asked (`time.monotonic`).
+        #: Slurm's last report by job id: state, reason, and when it was asked (`time.monotonic`).
         self.reports: dict[str, tuple[str, str, float]] = {}
         #: Polls in a row that did not show a job, by its id.
         self.missing: dict[str, int] = {}
@@ -76,7 +76,7 @@ class SlurmExecutor(SlurmJobExecutor):
         super().__init__(config=config)
 
     def _run_command(self, cmd: list[str]) -> str:
-        """PSI/J has all commands run here."""
+        """PSI/J runs all commands through this method."""
         program, *words = cmd
         if program == "sbatch":
             name, path = words
@@ -135,7 +135,7 @@ class SlurmExecutor(SlurmJobExecutor):
         return self.missing.get(native_id, 0) >= FORGOTTEN_POLLS and not is_final(state)
 
     def is_over(self, native_id: str) -> bool:
-        """True when Slurm says now that the job will never run (again), or does not know it."""
+        """True when Slurm reports that the job will never run (again), or does not know it."""
         try:
             self._ask([native_id])
         except subprocess.CalledProcessError as error:
@@ -178,7 +178,7 @@ def make(name: str, folder: Path | None) -> psij.JobExecutor:
     options: dict[str, Any] = {"queue_polling_interval": POLL_SECONDS, "initial_queue_polling_delay": 1}
     work = psij.JobExecutorConfig.DEFAULT_WORK_DIRECTORY if folder is None else folder / "psij"
     if shutil.which("bash") is None:
-        raise ValueError("PSI/J's launchers need bash, which is not there")
+        raise ValueError("PSI/J's launchers need bash, which was not found")
     if shlex.quote(str(work)) != str(work):  # its scripts do not quote their own path
         work = psij.JobExecutorConfig.DEFAULT_WORK_DIRECTORY
     work.mkdir(mode=0o700, parents=True, exist_ok=True)

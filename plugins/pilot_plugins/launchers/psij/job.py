@@ -1,4 +1,4 @@
-"""What PSI/J is given for a pilot's job: its `JobSpec`, lines for the batch scheduler, and the script that runs."""
+"""What PSI/J gets for a pilot's job: its `JobSpec`, lines for the batch scheduler, and the script that runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pilot.wire.processes import MARK
 from pilot_plugins.launchers.psij.executors import psij
 from pilot_plugins.launchers.slurm.ids import unique_name
 
-#: Fields that PSI/J has no name for, and each executor's own: custom attributes.
+#: Fields without a name in PSI/J, and the custom attribute of each executor for them.
 OPTIONS = ("constraint", "gres", "licenses", "qos")
 #: PSI/J asks these for as many cores as processes; so a pilot's cores are given as processes, and it has one node.
 _CORES_ARE_PROCESSES = frozenset({"pbs", "pbs_classic", "lsf"})
@@ -38,7 +38,7 @@ def spec(job: Job, name: str, script: Path) -> psij.JobSpec:
         exclusive_node_use=description.exclusive,
         memory=memory
         if isinstance(memory, int)
-        else None,  # PSI/J passes it on as each node's, whatever its documentation says
+        else None,  # PSI/J passes it on as each node's, unlike its documentation
     )
     custom: dict[str, object] = dict(description.custom_attributes)
     custom.pop("slurm.job-name", None)  # `job_name` has it

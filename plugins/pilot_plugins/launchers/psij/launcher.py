@@ -1,13 +1,13 @@
 """Placeholder jobs through PSI/J: ``psij://slurm``, ``psij://local``, ``psij://pbs``, ``psij://lsf``, …
 
-Whatever executor PSI/J has here can be named. The job runs a shell script of ours, on every node of the pilot, which
+Any executor that PSI/J has here can be named. The job runs a shell script of ours, on every node of the pilot, which
 leaves three files in the job's folder:
 
 - ``started``: seconds since 1970 when it started, and its walltime in seconds (0: none);
 - ``expiring``: it got SIGTERM or SIGUSR1;
 - ``ended``: the exit code of the command.
 
-They are trusted first, then what PSI/J says (`PsijLauncher.status` has the rules). `job.py` has the script.
+They come first, then the state that PSI/J reports (`PsijLauncher.status` has the rules). `job.py` has the script.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from pilot_plugins.launchers.slurm.states import STATES
 
 log = logging.getLogger(__name__)
 
-#: Seconds in which files written by the job's host are seen here, and Slurm says why a job that it signalled ends.
+#: Seconds in which files written by the job's host are seen here, and Slurm reports why a job that it signalled ends.
 SETTLE_SECONDS = 15.0
 #: Seconds that `cancel` waits for the end of a job at most.
 CANCEL_SECONDS = 20.0
-#: So many seconds before its walltime is over an end counts as the walltime's, when nobody says why.
+#: So many seconds before its walltime is over an end counts as the walltime's, when no reason is known.
 EARLY_SECONDS = 60.0
 
-#: What Slurm, PBS and LSF say when they cannot take any job now.
+#: Messages of Slurm, PBS and LSF when they cannot take any job now.
 _BUSY = re.compile(r"contact|connect|timed out|temporarily|try again|busy", re.IGNORECASE)
 
 _JOBS = {
@@ -59,7 +59,7 @@ _JOBS = {
     "FAILED": JobState.ENDED,
     "CANCELED": JobState.CANCELLED,
 }
-#: How a job is over that only Slurm knows; PSI/J just says that it has failed, or waits.
+#: Ends of jobs that only Slurm knows; PSI/J reports that the job has failed, or waits.
 _SLURMS_OWN = (JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
 _OVER = (JobState.ENDED, *_SLURMS_OWN)
 
@@ -83,7 +83,7 @@ class PsijLauncher(Launcher):
     # ---- what can be started ---------------------------------------------------------------------------------
 
     def check(self, description: PilotDescription) -> None:
-        """The executor must be one of PSI/J's, and what is asked for something that it can pass on."""
+        """The executor must be one of PSI/J's, and it must be able to pass on all that the pilot asks for."""
         name = self._name(description)
         if description.number_of_nodes > 1 and name not in LAUNCHERS:
             raise description.wrong(
@@ -183,15 +183,15 @@ class PsijLauncher(Launcher):
         """As `Launcher.status`. In this order:
 
         1. ``ended`` is there: the job is over. Why, Slurm knows better when it ended the job itself (TIMEOUT,
-           PREEMPTED, CANCELLED, …); when the job was signalled and Slurm has not said why yet, it counts as running for
-           up to `SETTLE_SECONDS`, and then as EXPIRED if its walltime is about over.
-        2. PSI/J says that it is over, and ``ended`` is not there. What only Slurm can know is believed at once. All
-           else is UNKNOWN for `SETTLE_SECONDS`, since the file may be on its way, then MISSING where PSI/J says it of
-           every job that a queue does not show; and when PSI/J only failed to read
-           the queue, which it reports as FAILED, for as long as that lasts.
+           PREEMPTED, CANCELLED, …); when the job was signalled and Slurm has not reported why yet, it counts as running
+           for up to `SETTLE_SECONDS`, and then as EXPIRED if its walltime is about over.
+        2. PSI/J reports its end, and ``ended`` is not there. What only Slurm can know is believed at once. All
+           else is UNKNOWN for `SETTLE_SECONDS`, since the file may be on its way, then MISSING where PSI/J reports it
+           for every job that a queue does not show; and when PSI/J only failed to read the queue, which it reports as
+           FAILED, for as long as that lasts.
         3. ``started`` is there: RUNNING, unless Slurm has put the job back into the queue (TAKEN; MISSING when nothing
-           else says so), or does not know it any more (MISSING).
-        4. What PSI/J says, with Slurm's reason for a pending job.
+           else shows it), or does not know it any more (MISSING).
+        4. The state that PSI/J reports, with Slurm's reason for a pending job.
         """
         return {native_id: self._state(native_id, folder) for native_id, folder in jobs.items()}
 
@@ -200,7 +200,7 @@ class PsijLauncher(Launcher):
         name, rest = self._parts(native_id)
         if name == "local" and not is_alive(rest) and not (folder / "ended").exists():
             return self._lost(native_id)
-        state, words = self._said(native_id, name, rest, folder)
+        state, words = self._reported(native_id, name, rest, folder)
         code = _read(folder / "ended")
         if code.lstrip("-").isdigit():
             return self._end(native_id, folder, int(code), state, words)
@@ -223,31 +223,33 @@ class PsijLauncher(Launcher):
         how = f"was killed by signal {code - 128}" if code > 128 else f"ended with code {code}"
         if state is not JobState.ENDED and (folder / "expiring").exists() and not native_id.startswith("local:"):
             if time.monotonic() - self._first(native_id, "signalled") < SETTLE_SECONDS:
-                return JobState.RUNNING, "it was told to end, and does"
+                return JobState.RUNNING, "it was asked to end, and is ending"
             if _is_late(folder):
                 return JobState.EXPIRED, f"its walltime is over; the agent {how}"
         return JobState.ENDED, f"the agent {how}"
 
     def _unmarked_end(self, native_id: str, folder: Path, state: JobState, words: str) -> tuple[JobState, str]:
-        """PSI/J says that it is over, and the job has not."""
+        """PSI/J reports its end, and the job has not."""
         if state is not JobState.ENDED:
             return state, words
         if time.monotonic() - self._first(native_id, "over") < SETTLE_SECONDS:
-            return JobState.UNKNOWN, f"PSI/J says that it is over ({words}); its own word is awaited"
+            return JobState.UNKNOWN, f"PSI/J reports its end ({words}); its own report is awaited"
         if _is_late(folder):
             return JobState.EXPIRED, f"its walltime is over ({words})"
-        if not native_id.startswith(("slurm:", "local:")):  # PSI/J says this also of a job that the queue did not show
+        if not native_id.startswith(
+            ("slurm:", "local:")
+        ):  # PSI/J reports this also for a job that the queue did not show
             return JobState.MISSING, words
         return state, words
 
     def _lost(self, native_id: str) -> tuple[JobState, str]:
-        """A local job whose process is gone, without a word of its own."""
+        """A local job whose process is gone, and that has written no exit code."""
         if time.monotonic() - self._first(native_id, "over") < 1.0:
-            return JobState.UNKNOWN, "its process is gone; its own word is awaited"
+            return JobState.UNKNOWN, "its process is gone; its own report is awaited"
         return JobState.ENDED, "the agent is gone"
 
-    def _said(self, native_id: str, name: str, rest: str, folder: Path) -> tuple[JobState, str]:
-        """What PSI/J says, and Slurm through it."""
+    def _reported(self, native_id: str, name: str, rest: str, folder: Path) -> tuple[JobState, str]:
+        """The state that PSI/J reports, and Slurm through it."""
         job = self._attached(native_id, name, rest, folder)
         if job is None:
             return JobState.UNKNOWN, "PSI/J cannot find it"
@@ -301,7 +303,7 @@ class PsijLauncher(Launcher):
         `CANCEL_SECONDS`.
 
         Raises:
-            PilotError: the resource manager did not take the order.
+            PilotError: the resource manager did not accept the cancellation.
         """
         name, rest = self._parts(native_id)
         folder = self._folders.get(native_id)
@@ -322,8 +324,8 @@ class PsijLauncher(Launcher):
         self._since = {key: when for key, when in self._since.items() if key[0] != native_id}
 
     def _cancel_local(self, identity: str, mark: str) -> None:
-        """The script ends with its command, and says so. If it does not, as it still prepares, it is killed: not by
-        PSI/J, whose thread that waits for processes dies when one is gone before it is killed."""
+        """The script ends with its command, and writes its exit code. If it does not, because it still prepares, it is
+        killed: not by PSI/J, whose thread that waits for processes dies when one is gone before it is killed."""
 
         def is_gone() -> bool:
             end_marked(mark)
@@ -344,7 +346,7 @@ class PsijLauncher(Launcher):
         known = self._jobs.get(native_id)
         if known is not None and known.status.final and folder is not None and (folder / "ended").exists():
             return
-        job = psij.Job()  # PSI/J refuses to cancel what it believes to be over: here is one of which it knows nothing
+        job = psij.Job()  # PSI/J refuses to cancel jobs that it believes to be over: a new object has no state
         deadline = time.monotonic() + CANCEL_SECONDS
         words = ""
         ordered = False
@@ -405,7 +407,7 @@ def _read(path: Path) -> str:
 
 
 def _write_end(folder: Path) -> None:
-    """The job is over, and will not say so itself any more."""
+    """The job is over, and will not report that itself."""
     if not (folder / "ended").exists():
         with contextlib.suppress(OSError):
             (folder / "ended.new").write_text("143\n")

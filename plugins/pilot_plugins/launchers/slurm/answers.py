@@ -1,4 +1,4 @@
-"""What Slurm's commands print, read strictly: a site's own lines among it are passed over.
+"""The output of Slurm's commands, read strictly: lines that a site adds are skipped.
 
 Sources: sbatch(1) ``--parsable``, squeue(1) ``--format``, sacct(1) ``--parsable2``, scontrol(1) ``show job -o``.
 """
@@ -39,12 +39,12 @@ def numbers(output: str) -> list[tuple[str, str]]:
 
 
 def clusters_named(output: str) -> list[str]:
-    """The clusters of which sbatch may say that the job is there: behind its number, or in words without --parsable."""
+    """The clusters that the output of sbatch may name: after the number, or in a sentence without --parsable."""
     return list(dict.fromkeys(number or word for number, word in _CLUSTER.findall(output)))
 
 
 def is_plain(output: str) -> bool:
-    """True when sbatch's line is all that there is."""
+    """True when the output is sbatch's line and nothing else."""
     return _NUMBER.fullmatch(output.strip()) is not None
 
 

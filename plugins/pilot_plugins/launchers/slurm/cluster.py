@@ -1,4 +1,4 @@
-"""One Slurm: its commands (sbatch(1), squeue(1), sacct(1), scancel(1)), and what is known of our jobs there."""
+"""One Slurm: its commands (sbatch(1), squeue(1), sacct(1), scancel(1)), and the states of our jobs there."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pilot_plugins.launchers.slurm.ids import SlurmId
 from pilot_plugins.launchers.slurm.states import Shown, WatchedJob, is_final
 from pilot_plugins.launchers.slurm.submission import Loose, on, only
 
-#: Seconds that `status` waits for an answer of squeue; after that it says what was known before.
+#: Seconds that `status` waits for an answer of squeue; after that it returns the last known states.
 STATUS_SECONDS = 2.0
 #: Seconds that a cancelled job has to end by itself, before SIGKILL (of Slurm's own, that takes 6 to 10 s).
 GRACE_SECONDS = 2.0
-#: Seconds until a cancelled job must be gone, and between two orders to end.
+#: Seconds until a cancelled job must be gone, and between two calls of scancel.
 CANCEL_SECONDS, REPEAT_SECONDS = 25.0, 5.0
 
 
 class Cluster:
-    """One Slurm: its commands, and what is known of our jobs there."""
+    """One Slurm: its commands, and the states of our jobs there."""
 
     def __init__(self, host: Host, loose: Loose, name: str = "") -> None:
-        """Talk to a cluster.
+        """Make it.
 
         Args:
             host: where its commands run.
@@ -53,7 +53,7 @@ class Cluster:
             self._watched[id].is_new = True
 
     def look(self, folders: Mapping[SlurmId, Path], interval: float) -> dict[SlurmId, tuple[JobState, str]]:
-        """What is known of these jobs; asks squeue when its last answer is older than ``interval`` seconds."""
+        """The states of these jobs; asks squeue when its last answer is older than ``interval`` seconds."""
         for id, folder in folders.items():
             self._watched.setdefault(id, WatchedJob(id, folder)).read()
         now = time.monotonic()
@@ -75,7 +75,7 @@ class Cluster:
     def ask(self, ids: Collection[SlurmId]) -> tuple[dict[SlurmId, Shown], str]:
         """What squeue, else sacct, else scontrol knows of these jobs; and what is wrong when squeue cannot be asked.
 
-        A job that only has the number of one of ours is not it.
+        A job with the number of one of ours and another name is not ours.
         """
         code, output, errors = self._call("squeue", *SQUEUE, f"--jobs={_list(ids)}")
         if code and "Invalid job id" not in errors:
@@ -104,7 +104,7 @@ class Cluster:
     # ---- cancel -------------------------------------------------------------------------------------------------
 
     def cancel(self, folders: Mapping[SlurmId, Path | None]) -> None:
-        """End these jobs; asks squeue only about those whose own file does not say that they have ended."""
+        """End these jobs; asks squeue only about those whose own file does not show that they have ended."""
         watched = {id: self._watched.get(id) or WatchedJob(id, folder) for id, folder in folders.items()}
         for id in watched:
             self._watched.pop(id, None)
@@ -125,27 +125,27 @@ class Cluster:
         self._wait_gone(stubborn | (left - started))
 
     def _wait_gone(self, left: set[SlurmId]) -> None:
-        """Block until Slurm shows none of these as unfinished. An order that did not reach it is given again."""
+        """Block until Slurm shows none of these as unfinished. A call of scancel that did not reach it is repeated."""
         begun = time.monotonic()
         orders = 1
         while left and (left := left & self._unfinished(left)):
             seconds = time.monotonic() - begun
             if seconds > CANCEL_SECONDS:
                 words = ", ".join(sorted(id.number for id in left))
-                raise PilotError(f"Slurm jobs {words} do not end: look at squeue, then scancel")
+                raise PilotError(f"Slurm jobs {words} do not end: check squeue, then use scancel")
             if seconds > orders * REPEAT_SECONDS:
                 orders += 1
                 self._scancel(left)
             time.sleep(0.5)
 
     def _scancel(self, ids: Iterable[SlurmId], *options: str) -> None:
-        """``scancel`` for jobs that have our number and our name: one order for each name."""
+        """``scancel`` for jobs that have our number and our name: one call for each name."""
         by_name: dict[str, list[str]] = {}
         for id in sorted(ids):
             by_name.setdefault(id.name, []).append(id.number)
         for name, some in by_name.items():
             command = ("scancel", *self._on, *only(self._host, name), *options, *some)
-            code, _, errors = self._host.call_patiently(command)
+            code, _, errors = self._host.call_with_retries(command)
             if code and not re.search("Invalid job id|already complet|not running", errors):
                 raise PilotError(f"scancel failed, these jobs may still run: {', '.join(some)}: {in_one_line(errors)}")
 
@@ -157,7 +157,7 @@ class Cluster:
 
 
 class _Poll:
-    """One question to squeue, asked in a thread: without a controller it takes 18 s to fail."""
+    """One call of squeue, in a thread: without a controller it takes 18 s to fail."""
 
     def __init__(self, cluster: Cluster, ids: Sequence[SlurmId]) -> None:
         self.ids = ids
@@ -183,7 +183,7 @@ def _list(ids: Iterable[SlurmId]) -> str:
 
 
 def _ours(ids: Iterable[SlurmId], lines: Iterable[Line]) -> dict[SlurmId, Shown]:
-    """What is shown of these jobs: by number, and by name where that is known."""
+    """The lines of these jobs: by number, and by name where that is known."""
     by_number = {id.number: id for id in ids}
     found = {}
     for line in lines:

@@ -59,7 +59,7 @@ class SlurmEnvironment(JobEnvironment):
     def mpi_command(
         self, words: Sequence[str], hosts: Mapping[str, int], needs: Resources, folder: Path
     ) -> tuple[list[str], dict[str, str]]:
-        """srun(1): ``--overlap --mem=0`` shares what the job has, which the agent has shared out already;
+        """srun(1): ``--overlap --mem=0`` shares what the job has, which the agent has distributed already;
         ``-m arbitrary`` places each rank as its hostfile says; ``-O`` since fractions may share a core."""
         command = [*words, "--overlap", "--mem=0", "-O", f"-N{len(hosts)}", f"-n{needs.ranks}"]
         command += ["--kill-on-bad-exit=1", "--quiet"]

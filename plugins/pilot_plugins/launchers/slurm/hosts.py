@@ -19,7 +19,7 @@ from pilot.errors import PilotError
 
 log = logging.getLogger(__name__)
 
-#: Environment variable: the words of the command that is used as ``ssh``.
+#: Environment variable: the command that is used as ``ssh``.
 SSH = "QUANTUM_PILOT_SSH"
 #: Seconds that one of Slurm's commands may take; without its controller they give up after 9 to 18 s by themselves.
 COMMAND_SECONDS = 60.0
@@ -34,7 +34,7 @@ _BUSY = re.compile(
     r"Transport endpoint|Zero Bytes were transmitted",
     re.IGNORECASE,
 )
-#: With these words nothing was sent to Slurm's controller.
+#: With this error nothing was sent to Slurm's controller.
 _NOT_REACHED = "Unable to contact slurm controller"
 _HOST = re.compile(r"(?:(?P<user>[A-Za-z0-9_][\w.-]*)@)?(?P<host>[A-Za-z0-9][\w.-]*)(?::(?P<port>\d+))?")
 
@@ -75,8 +75,8 @@ class Host:
         words = (*self._prefix, shlex.join(command)) if self.name else tuple(command)
         return self._runner(words, input)
 
-    def call_patiently(self, command: Sequence[str]) -> tuple[int, str, str]:
-        """`call`, again after a while when Slurm is too busy."""
+    def call_with_retries(self, command: Sequence[str]) -> tuple[int, str, str]:
+        """`call`, repeated after a pause when Slurm is too busy."""
         for seconds in (*BACK_OFF, None):
             code, output, errors = self.call(command)
             if not code or not is_busy(errors) or seconds is None:
@@ -93,12 +93,12 @@ class Host:
 
 
 def is_busy(errors: str) -> bool:
-    """True when Slurm says that it is too busy, or away."""
+    """True when Slurm reports that it is too busy, or does not answer."""
     return _BUSY.search(errors) is not None
 
 
 def in_one_line(errors: str) -> str:
-    """What a command said, in one line."""
+    """The output of a command, in one line."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     return "; ".join(re.sub("^(sbatch|squeue|scancel): error: ", "", line) for line in lines)
 
@@ -114,14 +114,14 @@ def host_of(description: PilotDescription) -> str:
 
 
 def connection(host: str, owner: object) -> tuple[str, ...]:
-    """Words of an ssh command line up to the remote command; the shared connection ends with ``owner``.
+    """An ssh command line up to the remote command; the shared connection ends with ``owner``.
 
     Raises:
         PilotError: ``host`` is not written as `host_of` has it.
     """
     match = _HOST.fullmatch(host)
     if match is None:
-        raise PilotError(f"{host!r} is no host that ssh can be told: host, or user@host:port")
+        raise PilotError(f"{host!r} is not a valid host for ssh; expected host, or user@host:port")
     folder = tempfile.mkdtemp(prefix="pilot-ssh-")
     options = ("BatchMode=yes", "ControlMaster=auto", "ControlPersist=60", f"ControlPath={folder}/%C")
     command = [*shlex.split(os.environ.get(SSH, "ssh")), *(word for option in options for word in ("-o", option))]

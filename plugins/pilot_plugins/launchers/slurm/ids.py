@@ -1,4 +1,4 @@
-"""Which job is ours: a native id says its number, cluster, host and name, and no other job has that name."""
+"""Native ids of jobs: number, cluster, host and name; no other job has that name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SlurmId(NamedTuple):
 
     #: ``17``, or ``17_3`` in a job array.
     number: str
-    #: As sbatch says it for another cluster than its own; "": that one.
+    #: As sbatch prints it for another cluster than its own; "": that one.
     cluster: str = ""
     #: Where Slurm's commands run, as `host_of` has it; "": here.
     host: str = ""
@@ -36,10 +36,10 @@ class SlurmId(NamedTuple):
         """The other way round.
 
         Raises:
-            ValueError: it is none of ours.
+            ValueError: it is not a native id of this launcher.
         """
         if (match := _ID.fullmatch(native_id)) is None:
-            raise ValueError(f"{native_id!r} is no job of Slurm's")
+            raise ValueError(f"{native_id!r} is not a job of Slurm")
         return cls(*match.groups(default=""))
 
 

@@ -4,10 +4,10 @@
 calls them through ``ssh``, one connection for all calls, without a question to the terminal. The session folder must
 be there under the same path. QUANTUM_PILOT_SSH names another command than ``ssh``, such as ``ssh -F my_config``.
 
-What a job does stands in ``job.sh``, a template. It leaves three files in the pilot's folder: ``started``,
-``expiring`` (a signal came: the end is near; the agent looks for it) and ``ended`` (with the agents' exit code). They
+The template ``job.sh`` has what a job does. It leaves three files in the pilot's folder: ``started``,
+``expiring`` (a signal came: the end is near; the agent reads it) and ``ended`` (with the agents' exit code). They
 are read at each `status`; ``squeue`` is asked once per `poll_interval` for all jobs, and ``sacct``, where there is
-one, for those that squeue does not know any more. Sources of commands, options, states and reasons: sbatch(1),
+one, for those that squeue no longer knows. Sources of commands, options, states and reasons: sbatch(1),
 squeue(1), srun(1), scancel(1), sacct(1).
 
 Read next: ``script.py`` (what is submitted), ``cluster.py`` (how Slurm is asked), ``states.py`` (what it answers),
@@ -56,7 +56,7 @@ class SlurmLauncher(Launcher):
         self._folders: dict[str, Path] = {}
         self._sites: dict[str, Site] = {}
 
-    # ---- the three verbs ----------------------------------------------------------------------------------------
+    # ---- launcher ------------------------------------------------------------------------------------------------
 
     def check(self, description: PilotDescription) -> None:
         """Where, with how many cores, and nothing that would break the lines of a batch script."""
@@ -88,15 +88,15 @@ class SlurmLauncher(Launcher):
             )
 
     def preflight(self, description: PilotDescription) -> list[Misfit]:
-        """As `Launcher.preflight`, by what Slurm said when it was first asked."""
+        """As `Launcher.preflight`, by Slurm's first answer."""
         host = host_of(description)
         if host not in self._sites:
             self._sites[host] = Site(self._host(host)[0])
         return self._sites[host].misfits(description)
 
     def check_folder(self, folder: Path) -> None:
-        """A name that sbatch reads as it is written: a backslash in ``--output`` switches off what stands for numbers
-        there (sbatch(1), "FILENAME PATTERN"), and the options of a batch script are lines."""
+        """The name must be one that sbatch does not change: a backslash in ``--output`` turns off replacement of
+        patterns (sbatch(1), "FILENAME PATTERN"), and the options of a batch script are lines."""
         path = str(folder)
         if "\\" in path or _CONTROL.search(path) or not _is_text(path):
             expected = "with slurm:// a path in UTF-8 without backslashes and control characters, which sbatch misreads"

@@ -26,13 +26,13 @@ class Partition(NamedTuple):
 
 
 class Site:
-    """What a Slurm has."""
+    """What a Slurm cluster has."""
 
     def __init__(self, host: Host) -> None:
-        """Ask it. Blocks.
+        """Read its configuration. Blocks.
 
         Raises:
-            PilotError: it cannot be asked.
+            PilotError: it does not answer.
         """
         rows = _ask(host, "sinfo", "--noheader", "--format=%P|%D|%c|%m|%l|%f|%G").strip().splitlines()
         self._partitions = [Partition(*row.split("|", 6)) for row in rows]
@@ -41,7 +41,7 @@ class Site:
         self._options = _ask(host, "sbatch", "--help")
 
     def misfits(self, pilot: PilotDescription) -> list[Misfit]:
-        """What of a pilot does not fit."""
+        """What the pilot asks for and the cluster does not have."""
         return [*self._partition(pilot), *self._licence(pilot), *self._option(pilot)]
 
     def _partition(self, pilot: PilotDescription) -> Iterator[Misfit]:

@@ -36,9 +36,9 @@ class _Template(string.Template):
 
 
 def script(jobs: Sequence[Job], *, plain: bool = False) -> str:
-    """The batch script for jobs that differ in nothing but pilot, mark and folder; as an array when there are several.
+    """The batch script for jobs that differ only in pilot, mark and folder; as an array when there are several.
 
-    ``plain``: without what they may differ in, to find out which ones are alike.
+    ``plain``: without the parts that may differ, to find equal ones.
     """
     wanted = jobs[0].description
     options = [] if plain else _identity(jobs)
@@ -165,7 +165,7 @@ def _option(option: str) -> str:
 
 
 def _step(wanted: PilotDescription) -> str:
-    """srun's options. All of them are given: from the job's environment it would take other ones."""
+    """srun's options. All of them are given: otherwise srun takes them from the job's environment."""
     nodes = wanted.number_of_nodes
     words = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={wanted.cores}"]
     words += ["--kill-on-bad-exit=0", "--wait=0", "--mpi=none", "--export=ALL", "--unbuffered"]

@@ -1,4 +1,4 @@
-"""What is known of one job: what squeue and sacct say of it, and what its own files do, as a `JobState`."""
+"""The state of one job, from squeue, sacct and its own files, as a `JobState`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 #: Polls that must not know a job before it counts as missing.
 FORGOTTEN_POLLS = 2
-#: Seconds in which Slurm says how a job ended that was told to end and has.
+#: Seconds in which Slurm reports how a job ended that was asked to end.
 SETTLE_SECONDS = 60.0
 
-#: Every state of squeue(1), "JOB STATE CODES". Not here, because it is no end yet: a job that is COMPLETING.
+#: Every state of squeue(1), "JOB STATE CODES". Not here, because it is not an end yet: a job that is COMPLETING.
 STATES = {
     "BOOT_FAIL": JobState.TAKEN,
     "CANCELLED": JobState.CANCELLED,
@@ -48,14 +48,14 @@ STATES = {
 }
 
 _PARTITION = "it asks for more nodes, cores, memory or time than the partition has or allows (scontrol show partition)"
-_HELD = "it is held: scontrol release {id}, by the one who holds it"
-#: Reasons for which a pending job waits for ever, and what to do.
+_HELD = "it is held: scontrol release {id}, by the user who holds it"
+#: Reasons for which a pending job never starts, and what to do.
 NEVER = {
     "AccountNotAllowed": "the partition does not take this project",
     "BadConstraints": "no node has what constraint, gres or cores_per_node ask for",
     "DependencyNeverSatisfied": "the job that it depends on has failed",
-    "InvalidAccount": "project is no account that you may use (sacctmgr show associations user=$USER)",
-    "InvalidQOS": "qos is none that you may use (sacctmgr show associations user=$USER)",
+    "InvalidAccount": "project is not an account that you may use (sacctmgr show associations user=$USER)",
+    "InvalidQOS": "qos is not one that you may use (sacctmgr show associations user=$USER)",
     "JobHeldAdmin": "an administrator holds it: ask there",
     "JobHeldUser": _HELD,
     "PartitionConfig": _PARTITION,
@@ -70,7 +70,7 @@ Shown = tuple[str, str, str]
 
 
 class WatchedJob:
-    """What is known of one job: what its own files say, and what squeue said last."""
+    """What is known of one job: from its own files, and from the last answer of squeue."""
 
     def __init__(self, id: SlurmId, folder: Path | None) -> None:
         self._id = id
@@ -96,7 +96,7 @@ class WatchedJob:
             self._ended, self._seen_ended = words, time.monotonic()
 
     def _file(self, name: str) -> list[str] | None:
-        """The words behind the id; None when there is no such file, or it is about an earlier job of this pilot."""
+        """The words after the id; None when there is no such file, or it is about an earlier job of this pilot."""
         if self._folder is None:
             return None
         try:
@@ -106,7 +106,7 @@ class WatchedJob:
         return words if id == self._id.number else None
 
     def take(self, shown: Shown | None, asked: float, trouble: str) -> None:
-        """Take over what a poll says.
+        """Take over the answer of a poll.
 
         Args:
             shown: the job as squeue or sacct shows it; None: neither knows it.
@@ -127,11 +127,11 @@ class WatchedJob:
 
     @property
     def open(self) -> bool:
-        """True while squeue has something to say that its files and it have not said yet."""
+        """True while squeue may report something that is not known yet."""
         return self._judge()[0] in (JobState.UNKNOWN, JobState.QUEUED, JobState.RUNNING, JobState.MISSING)
 
     def is_over(self) -> bool:
-        """True when nothing of it is left to be cancelled, as far as is known."""
+        """True when nothing remains to be cancelled, as far as is known."""
         self.read()
         if self._shown is not None and is_final(self._shown[0]):
             return True
@@ -144,11 +144,11 @@ class WatchedJob:
         return self._started is not None or (self._shown is not None and self._shown[0] == "RUNNING")
 
     def is_pending(self) -> bool:
-        """True when squeue said so after all that its files say."""
+        """True when squeue reported it after everything in its files."""
         return self._shown is not None and STATES.get(self._shown[0]) is JobState.QUEUED and self._is_shown_last()
 
     def _is_shown_last(self) -> bool:
-        """True when squeue was asked, with an answer, after all that its files say."""
+        """True when squeue answered after everything in its files."""
         return self._started is None or self._shown_at > self._seen_started
 
     def has_ended(self) -> bool:
@@ -157,7 +157,7 @@ class WatchedJob:
         return self._ended is not None
 
     def state(self) -> tuple[JobState, str]:
-        """Its state, and the words for it."""
+        """Its state, and a text about it."""
         state, words = self._judge()
         cluster = f" ({self._id.cluster})" if self._id.cluster else ""
         return state, f"Slurm job {self._id.number}{cluster}: {words}"
@@ -169,7 +169,7 @@ class WatchedJob:
         has_own_word = self._ended is not None and "TERM" not in self._ended
         if shown is not None and state in (JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED):
             return state, self._describe_end(shown)
-        if self._ended is not None and has_own_word:  # it knows better than Slurm with which signals it ended
+        if self._ended is not None and has_own_word:  # it shows better than Slurm with which signals it ended
             if "USR1" in self._ended:
                 return JobState.EXPIRED, "its walltime was nearly over, and the agents ended"
             return JobState.ENDED, f"the agents ended with code {self._ended[0]}"
@@ -185,7 +185,7 @@ class WatchedJob:
         if state is JobState.QUEUED and shown is not None:
             return self._judge_queued(shown)
         if self._ended is not None:
-            return JobState.RUNNING, "was told to end, and ends"
+            return JobState.RUNNING, "was asked to end, and is ending"
         if state is JobState.RUNNING and shown is not None:
             return state, f"{name} on {shown[1]}" if shown[1] else name
         if name:
@@ -194,7 +194,7 @@ class WatchedJob:
             return JobState.RUNNING, f"RUNNING on {' '.join(self._started)}"
         if self.is_new:
             return JobState.QUEUED, "submitted"
-        return JobState.UNKNOWN, "squeue has not said anything of it yet"
+        return JobState.UNKNOWN, "squeue has not reported it yet"
 
     def _judge_queued(self, shown: Shown) -> tuple[JobState, str]:
         name, nodes, reason = shown
@@ -209,7 +209,7 @@ class WatchedJob:
         if reason in ("", "None"):
             return JobState.QUEUED, "pending"
         advice = NEVER.get(reason, "").format(id=self._id.number)
-        return JobState.QUEUED, f"pending: {reason}" + (f", it will never start like this: {advice}" if advice else "")
+        return JobState.QUEUED, f"pending: {reason}" + (f", it can never start: {advice}" if advice else "")
 
     def _was_signalled(self) -> bool:
         """True when its script has got a signal, or has ended: it does not run on."""

@@ -1,8 +1,8 @@
 """A job is submitted: ``sbatch``, its answer, and where that is no plain number, the job found by its name.
 
-A site's own ``sbatch`` may print lines before and behind the number, with numbers in them, or fail after Slurm took the
-job; Slurm may take a job and be too slow to say so. The name of a job is like no other's (`ids.unique_name`), so
-``squeue --name`` says what became of it. What appears later than that is found by the next polls (`Loose`).
+A site's own ``sbatch`` may print lines before and after the number, with numbers in them, or fail after Slurm took the
+job; Slurm may take a job and answer too late. The name of a job is unique (`ids.unique_name`), so ``squeue --name``
+finds it. Jobs that appear later are found by the next polls (`Loose`).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from pilot_plugins.launchers.slurm.states import is_final
 
 log = logging.getLogger(__name__)
 
-#: Seconds between the looks for a job whose number is not known, and after which none is begun.
+#: Seconds between two searches for a job whose number is not known, and after which none is begun.
 LOOKS, LOOK_SECONDS = (1.0, 2.0, 4.0), 20.0
 #: Seconds in which a job may still appear whose submission was not answered.
 LOOSE_SECONDS = 900.0
 #: Code of our remote command for a folder that is not there (EX_NOINPUT of sysexits.h).
 _NOT_VISIBLE = 66
-#: sbatch's own words for a job that it does not take.
+#: Errors of sbatch for a job that it refuses.
 _REFUSED = re.compile(r"^sbatch: (error|fatal):", re.MULTILINE)
 
 #: A job's number, and its cluster when that is not Slurm's own choice.
@@ -70,14 +70,14 @@ def submit(host: Host, loose: Loose, path: Path, name: str, clusters: Sequence[s
 
     Args:
         host: where sbatch runs.
-        loose: is told names that may have jobs that are not known.
+        loose: gets names that may have jobs that are not known.
         path: of the script.
         name: of the job; no other has it.
         clusters: where it may go; none: Slurm's own choice.
 
     Raises:
-        JobRefused: Slurm does not take such a job.
-        PilotError: Slurm cannot be asked, or did not say what became of the job.
+        JobRefused: Slurm refuses such a job.
+        PilotError: Slurm does not answer, or it is not known whether it has the job.
     """
     command = ["sbatch", "--parsable", f"--job-name={name}"]
     if clusters:
@@ -154,7 +154,7 @@ def find(host: Host, name: str, clusters: Sequence[str], *, unfinished: bool = F
 
 
 def _find_by_scontrol(host: Host, name: str, clusters: Sequence[str]) -> list[Found]:
-    """As `find`, where squeue has nothing to say. A long answer on a large cluster: the last way to ask."""
+    """As `find`, when squeue shows nothing. On a large cluster the answer is long, so this comes last."""
     found: list[Found] = []
     for cluster in dict.fromkeys(clusters or ("",)):
         code, output, _ = host.call(("scontrol", *on(cluster), "--oneliner", "show", "job"))
@@ -179,7 +179,7 @@ def on(cluster: str) -> tuple[str, ...]:
 
 
 def only(host: Host, name: str) -> tuple[str, ...]:
-    """Options with which scancel leaves a job alone that is not ours, whatever its number is."""
+    """Options with which scancel ends only our jobs, also when a number was given to another job."""
     user = host.name.rpartition("@")[0] if host.name else str(os.geteuid())
     return (*([f"--name={name}"] if name else ()), *([f"--user={user}"] if user else ()))
 
@@ -196,7 +196,7 @@ def _refusal(host: Host, path: Path, name: str, answer: tuple[int, str, str]) ->
     if not code:
         return PilotError(
             f"sbatch{where} gave no job number but {output!r}, and squeue shows no job named {name}. `sbatch "
-            "--parsable` has to print the number on a line of its own: see what sbatch is there (type sbatch)"
+            "--parsable` has to print the number on a line of its own: check which sbatch is used (type sbatch)"
         )
     if is_busy(errors) or host.is_unanswered(code, errors):
         return PilotError(f"sbatch{where} cannot be asked: {words or f'it ended with code {code}'}")

@@ -1,0 +1,100 @@
+"""Keys that users give tasks, so that each is submitted once: what was submitted under a key, as digests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from pilot.descriptions import TaskDescription
+from pilot.errors import DescriptionError, NotPicklable
+from pilot.manager.handles import Task
+from pilot.manager.journal import KeyRow
+from pilot.scheduling.records import FunctionRecord
+from pilot.wire import payload
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(dict[str, bytes]).decode
+
+
+class Key(NamedTuple):
+    """The key of a task, and the digests of its description's fields."""
+
+    name: str
+    digests: dict[str, bytes]
+
+    def row(self, task: int) -> KeyRow:
+        """For the journal."""
+        return KeyRow(self.name, task, _encode(self.digests))
+
+
+def check_same(task: Task, known: KeyRow, key: Key) -> None:
+    """Raise DescriptionError, with what is different, unless the task was submitted like this."""
+    before, now = _decode(known.digests), key.digests
+    if different := sorted(field for field in before | now if before.get(field) != now.get(field)):
+        raise DescriptionError(
+            f"key: {key.name!r} is the key of task {task.id} ({task.name}), which was submitted with a different value "
+            f"of {', '.join(different)}",
+            field="key",
+            given=key.name,
+        )
+
+
+def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord]) -> dict[str, bytes]:
+    """By name, digests of the fields of a description that do not have their defaults.
+
+    Args:
+        wanted: the description.
+        register: gives what is known of a function.
+
+    Raises:
+        NotPicklable: a field cannot be pickled.
+    """
+    digests: dict[str, bytes] = {}
+    for field, default in _defaults().items():
+        value: Any = tuple(wanted.args) if field == "args" else getattr(wanted, field)
+        if field == "function" and value is not None:
+            digests[field] = bytes.fromhex(register(value).digest)
+            continue
+        if field == "circuit" and hasattr(value, "copy_empty_like"):
+            value = value.copy(name="circuit")  # Qiskit numbers circuits: two that are equal have two names
+        try:
+            with payload.collecting():  # tasks among them count by their ids
+                digest = _digest(value)
+        except Exception as error:
+            text = f"{field} cannot be pickled, so that the task can have no key: {type(error).__name__}: {error}"
+            raise NotPicklable(text) from error
+        if digest != default:
+            digests[field] = digest
+    return digests
+
+
+@cache
+def _defaults() -> dict[str, bytes]:
+    """By name, the digest of each field in a description that does not give it."""
+    default = TaskDescription(kind="none")
+    values = {field: getattr(default, field) for field in default.__struct_fields__ if field != "key"}
+    return {field: _digest(value) for field, value in {**values, "kind": None}.items()}
+
+
+def _digest(value: Any) -> bytes:
+    """The same for equal arguments, also in another process: each value in a list, tuple, dict or set counts by itself,
+    whatever other values it shares objects with. Other objects count by their pickles."""
+    kind, parts = type(value), list[bytes | memoryview]()
+    if kind is list or kind is tuple:
+        parts += [_digest(one) for one in value]
+    elif kind is set or kind is frozenset:
+        parts += sorted(_digest(one) for one in value)
+    elif kind is dict:
+        parts += sorted(_digest(key) + _digest(one) for key, one in value.items())
+    elif kind in (type(None), bool, int, float, str):
+        parts.append(repr(value).encode(errors="surrogatepass"))
+    else:
+        parts += payload.pieces(value)
+    digest = hashlib.blake2b(kind.__name__.encode(), digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
