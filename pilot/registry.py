@@ -89,7 +89,7 @@ def policy(chosen: str | Policy, **settings: Any) -> Policy:
     if isinstance(chosen, Policy) and not settings:
         return chosen
     data = {"group": "pilot.policies", "name": str(chosen)}
-    if not isinstance(chosen, str):
+    if not isinstance(chosen, str) or (":" in chosen and EntryPoint.pattern.match(chosen) is None):
         raise invalid("policy", chosen, "the name of a policy, 'package.module:Class', or a Policy", PluginError)
     made = _load(EntryPoint(chosen, chosen, data["group"])) if ":" in chosen else load(data["group"], chosen)
     try:

@@ -47,7 +47,7 @@ class QPUTable(NamedTuple):
     qpus: tuple[tuple[str, str], ...]
     #: True where this QPU can run this task at all.
     fits: NDArray[np.bool_]
-    #: Between 0 and 1, of the compiled circuit.
+    #: Between 0 and 1, of the compiled circuit. Known for circuits with ``min_fidelity`` (0 does).
     fidelity: NDArray[np.float64]
     #: How long the task runs there.
     seconds: NDArray[np.float64]

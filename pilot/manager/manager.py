@@ -28,6 +28,7 @@ from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
 
 if TYPE_CHECKING:
+    from pilot.fields import Time
     from pilot.manager.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -157,9 +158,9 @@ class PilotManager(Session):
         minimum: int = 0,
         maximum: int = 4,
         *,
-        idle: float = 60.0,
-        backlog: float = 30.0,
-        delay: float = 5.0,
+        idle: Time = 60.0,
+        backlog: Time = 30.0,
+        delay: Time = 5.0,
     ) -> Scaler:
         """Ask for pilots while much is queued, and give them back when they are idle. Does not block.
 
@@ -174,7 +175,8 @@ class PilotManager(Session):
             description: what each of its pilots is; a name gets a number: ``name.2``, ``name.3``, …
             minimum: the least number of pilots; they are requested at once.
             maximum: pilots at most.
-            idle: seconds after which an idle pilot is drained.
+            idle: seconds after which an idle pilot is drained. Here and for the next two a timedelta or a text such as
+                "0:10:00" will do, too.
             backlog: seconds of measured work for each core of the pilots that fit: what is queued beyond that is a
                 reason to ask for another pilot. A task of a function that was not measured yet counts as one for each
                 of its cores.

@@ -148,6 +148,9 @@ class Pilot:
             raise PilotError(f"pilot {self.name} is {state.value}: it has no client any more; submit another pilot")
         return self._clients.open(registry.load("pilot.engines", self.description.engine), self._client)
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a Pilot cannot be pickled: a task can take its name along")
+
     def __repr__(self) -> str:
         return f"<Pilot {self.name!r} {self.description.engine} {self.state.value}>"
 

@@ -17,8 +17,8 @@ import msgspec
 
 from pilot import registry
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, NoPilotError, invalid
-from pilot.interfaces import Kind, Offer, WorkFunction
+from pilot.errors import DescriptionError, NoPilotError, PluginError, invalid
+from pilot.interfaces import Kind, Offer, Prepared, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
 from pilot.manager.keys import Key, check_same, digests_of
 from pilot.manager.pilots import Pilot, Scaler
@@ -154,7 +154,9 @@ class Submitter:
     def _submit_kind(self, kind: str, wanted: TaskDescription, after: Sequence[Task], key: Key | None) -> Task:
         """One task for each part of the work and, when there are several, one that combines them."""
         plain = wanted.terms()
-        prepared = _kind(kind)(wanted, self._offer(plain))
+        prepared: Any = _kind(kind)(wanted, self._offer(plain))
+        if not isinstance(prepared, Prepared):
+            raise PluginError(f"the kind of task {kind!r} returned {prepared!r}; expected a Prepared")
         terms = msgspec.structs.replace(
             plain,
             resources=prepared.resources,

@@ -6,12 +6,14 @@ The time comes with each call, and no policy keeps tasks or pilots that it is as
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import invalid
+from pilot.fields import TIMES, seconds_of
 from pilot.interfaces import Policy
 
 #: After so many failures in a row of pilots that were not active yet, no more are requested.
@@ -47,16 +49,22 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True):
     delay: float = 5.0
 
     def __post_init__(self) -> None:
-        for field, fine, expected in (
-            ("minimum", isinstance(self.minimum, int) and self.minimum >= 0, "a whole number of at least 0"),
-            ("maximum", isinstance(self.maximum, int) and self.maximum >= 1, "a whole number of at least 1"),
-            ("minimum", self.minimum <= self.maximum, f"at most maximum ({self.maximum})"),
-            ("idle", self.idle > 0, "seconds above 0"),
-            ("backlog", self.backlog > 0, "seconds above 0"),
-            ("delay", self.delay >= 0, "seconds of at least 0"),
-        ):
-            if not fine:
-                raise invalid(f"autoscale.{field}", getattr(self, field), expected)
+        for field, least in (("minimum", 0), ("maximum", 1)):
+            number = getattr(self, field)
+            if not isinstance(number, int) or number < least:
+                raise invalid(f"autoscale.{field}", number, f"a whole number of at least {least}")
+        if self.minimum > self.maximum:
+            raise invalid("autoscale.minimum", self.minimum, f"at most maximum ({self.maximum})")
+        for field, expected in (("idle", TIMES), ("backlog", TIMES), ("delay", TIMES.replace("above", "of at least"))):
+            given = getattr(self, field)
+            try:
+                seconds = seconds_of(given)
+            except ValueError:
+                seconds = None
+            fine = isinstance(seconds, Real) and not isinstance(seconds, bool)
+            if not fine or seconds < 0 or (seconds == 0 and field != "delay"):
+                raise invalid(f"autoscale.{field}", given, expected)
+            msgspec.structs.force_setattr(self, field, float(seconds))
         if self.description.renewals:
             raise self.description.wrong("renewals", "0 with autoscale, which asks for the next pilot itself")
 

@@ -233,6 +233,8 @@ UNKNOWN: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no class in it": ("pilot.scheduling.policies:Nothing", {}, "cannot be loaded: AttributeError"),
     "no policy": ("pilot.scheduling.queue:TaskQueue", {"wait_for_pilot": 0}, "is not a pilot.interfaces.Policy"),
     "settings": ("balanced", {"speed": 3}, "cannot be made with the settings {'speed': 3}: TypeError"),
+    "two colons": ("a:b:c", {}, "'a:b:c' is not valid; expected the name of a policy"),
+    "no attribute": ("a:", {}, "'a:' is not valid; expected the name of a policy"),
     "a class": (ShortestFirst, {}, "is not valid; expected the name of a policy"),
 }
 

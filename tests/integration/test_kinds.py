@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 
-from pilot import PilotDescription, PilotManager, TaskDescription
+from pilot import PilotDescription, PilotManager, TaskDescription, registry
 from pilot.errors import DescriptionError, PluginError
 
 
@@ -15,6 +16,22 @@ def test_a_kind_that_nobody_defines(tmp_path: Path) -> None:
         manager.submit_pilot(PilotDescription(resource="local://", engine="process", cores_per_node=1))
         with pytest.raises(PluginError, match=r"no kind of task .circiut. \(did you mean .circuit."):
             manager.submit_task(TaskDescription(kind="circiut"))
+
+
+@pytest.mark.parametrize("answer", [None, [1]], ids=["nothing", "a list"])
+def test_a_kind_that_prepares_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
+    kind = f"of {type(answer).__name__}"
+    with PilotManager(tmp_path) as manager:
+        monkeypatch.setattr(registry, "load", lambda group, name: lambda description, offer: answer)
+        with pytest.raises(PluginError, match=f"the kind of task '{kind}' returned .*; expected a Prepared"):
+            manager.submit_task(TaskDescription(kind=kind))
+
+
+def test_a_pilot_cannot_be_pickled(tmp_path: Path) -> None:
+    with PilotManager(tmp_path) as manager:
+        pilot = manager.submit_pilot(PilotDescription(cores_per_node=1))
+        with pytest.raises(TypeError, match="a Pilot cannot be pickled: a task can take its name along"):
+            pickle.dumps(pilot)
 
 
 def test_fields_of_kinds() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -118,10 +119,14 @@ def test_failed_starts_pause_it() -> None:
     "settings, words",
     [
         ({"minimum": -1}, "minimum: -1 is not valid; expected a whole number of at least 0"),
+        ({"minimum": None}, "minimum: None is not valid; expected a whole number of at least 0"),
         ({"maximum": 0}, "maximum: 0 is not valid"),
         ({"minimum": 4}, r"minimum: 4 is not valid; expected at most maximum \(3\)"),
         ({"idle": 0}, "idle: 0 is not valid; expected seconds above 0"),
         ({"delay": -1}, "delay: -1"),
+        ({"delay": "soon"}, "delay: 'soon' is not valid; expected seconds of at least 0, a timedelta, or a text"),
+        ({"idle": None}, "idle: None is not valid; expected seconds above 0, a timedelta, or a text"),
+        ({"backlog": True}, "backlog: True is not valid"),
         (
             {"description": PilotDescription(walltime=1, renewals=1)},
             "renewals: 1 is not valid; expected 0 with autoscale",
@@ -131,6 +136,12 @@ def test_failed_starts_pause_it() -> None:
 def test_settings_that_make_no_sense(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(DescriptionError, match=words):
         Scaling(**{"description": TEMPLATE, "maximum": 3, **settings})
+
+
+def test_times_are_seconds_a_timedelta_or_a_text() -> None:
+    times: dict[str, Any] = {"idle": timedelta(minutes=2), "backlog": "0:01:00", "delay": 3}
+    made = Scaling(description=TEMPLATE, **times)
+    assert (made.idle, made.backlog, made.delay) == (120.0, 60.0, 3.0)
 
 
 @pytest.mark.parametrize("seed", range(4))
