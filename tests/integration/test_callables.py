@@ -422,7 +422,7 @@ def test_what_cannot_travel_is_refused_when_it_is_submitted(manager: PilotManage
 def test_tasks_and_futures_where_they_cannot_be_say_what_to_do(manager: PilotManager) -> None:
     task = manager.submit_task(int)
     for work in (functools.partial(abs, task), lambda: task):
-        with pytest.raises(NotPicklable, match="give it as one, submit_task"):
+        with pytest.raises(NotPicklable, match="only as an argument of a task: submit_task"):
             manager.submit_task(work)
     future: concurrent.futures.Future[int] = concurrent.futures.Future()
     with pytest.raises(NotPicklable, match="wait for it, give its result"):
