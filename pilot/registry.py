@@ -7,12 +7,13 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PluginError, did_you_mean, invalid
 from pilot.interfaces import QPU, JobEnvironment, Policy
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from pilot.descriptions import PilotDescription
 
 log = logging.getLogger(__name__)
 

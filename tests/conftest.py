@@ -14,7 +14,8 @@ import pytest
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
 from pilot.testing import polling
-from pilot.wire.processes import MARK, marked
+from pilot.wire.marks import MARK
+from pilot.wire.processes import marked
 
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:  # as a shell starts what is to run in the background

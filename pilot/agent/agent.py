@@ -34,8 +34,9 @@ from pilot.wire.addresses import candidates, reach, split, usable
 from pilot.wire.channel import Client, Frame, Server
 from pilot.wire.folders import make_folders, remove_folders
 from pilot.wire.link import Link
+from pilot.wire.marks import MARK
 from pilot.wire.messages import Message
-from pilot.wire.processes import MARK, allow_files, end_marked, end_with_me
+from pilot.wire.processes import allow_files, end_marked, end_with_me
 from pilot.wire.session import (
     JOB,
     AgentAddress,

@@ -6,12 +6,14 @@ A package adds a kind with an entry point of the group ``pilot.kinds``: a functi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
-from pilot.descriptions import TaskDescription
 from pilot.resources import SLOT, CircuitFacts, Option, QPUInfo, Resources
+
+if TYPE_CHECKING:
+    from pilot.descriptions import TaskDescription
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from pilot.descriptions import PilotDescription
 from pilot.resources import Resources
+
+if TYPE_CHECKING:
+    from pilot.descriptions import PilotDescription
 
 
 class JobState(Enum):

@@ -22,7 +22,7 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError, PluginError
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.registry import devices
-from pilot.wire.processes import MARK
+from pilot.wire.marks import MARK
 from pilot.wire.session import JOB as NODES_JOB
 from pilot.wire.session import AgentSettings, SessionFolder, memory_of, new_mark, write_private
 

@@ -13,7 +13,8 @@ from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.testing.polling import eventually
-from pilot.wire.processes import MARK, marked
+from pilot.wire.marks import MARK
+from pilot.wire.processes import marked
 
 OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
 

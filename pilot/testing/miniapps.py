@@ -12,7 +12,7 @@ import pytest
 
 from pilot import registry
 from pilot.cli.main import main
-from pilot.wire.processes import MARK
+from pilot.wire.marks import MARK
 
 
 class MiniAppContract:

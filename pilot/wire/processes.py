@@ -8,16 +8,13 @@ import os
 import resource
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from pilot.wire.folders import remove_scratch
-
-#: Environment variable that carries a pilot's mark to every process below its agent.
-MARK = "PILOT_AGENT"
+from pilot.wire.marks import MARK, children_record, identify, started, worker_mark
 
 #: How many threads a library may use, by the variables of OpenMP and of libraries that start threads of their own.
 #: They are read when the library is loaded.
@@ -115,16 +112,6 @@ def end_marked(mark: str, grace: float = 0.0) -> int:
     return total
 
 
-def worker_mark(mark: str, name: str) -> str:
-    """The mark of the processes that a worker starts, below the mark of its pilot on this node."""
-    return f"{mark}.w{name.rpartition('.')[2]}"
-
-
-def children_record(name: str) -> Path:
-    """The file to which the children of a worker write their identities (`identify`), one per line; on its host."""
-    return Path(os.environ.get("TMPDIR", tempfile.gettempdir())) / f"{name}.children"
-
-
 def end_below(pid: int) -> int:
     """Kill the descendants of a process; how many there were."""
     found: list[psutil.Process] = []
@@ -193,20 +180,10 @@ def end_with_me(mark: str) -> None:
         os._exit(0)
 
 
-def identify(pid: int) -> str:
-    """A process by pid and start time: no later process has the same."""
-    return f"{pid}:{_started(pid)}"
-
-
 def is_alive(identity: str) -> bool:
     """True when the process of `identify` runs."""
     pid, _, created = identity.partition(":")
     try:
-        return _started(int(pid)) == created and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+        return started(int(pid)) == created and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
     except (OSError, psutil.NoSuchProcess):
         return False
-
-
-def _started(pid: int) -> str:
-    """Clock ticks from the host's start to the process's (proc(5), /proc/pid/stat, field 22): no clock that steps."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -29,7 +29,7 @@ from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError, invalid
 from pilot.wire.folders import MARK_LENGTH
-from pilot.wire.processes import MARK
+from pilot.wire.marks import MARK
 
 
 class Connection(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from pilot import registry
 from pilot.errors import MpiFailed
 from pilot.interfaces import JobEnvironment
 from pilot.resources import Resources
-from pilot.wire.processes import MARK
+from pilot.wire.marks import MARK
 
 #: Environment variable with the words of ``PilotDescription.mpi``, quoted as a shell does.
 WORDS = "PILOT_MPI"

@@ -34,7 +34,6 @@ from pilot.wire.callables import Snapshot, is_lasting, together
 from pilot.wire.channel import MAIN, Client
 from pilot.wire.messages import Work
 from pilot.wire.pickles import forget_classes
-from pilot.wire.processes import end_below
 from pilot.worker import device, mpi, programs, task_process
 from pilot.worker.capture import Capture
 from pilot.worker.launch import RankLayout
@@ -74,6 +73,13 @@ def _activate() -> None:
         here, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
         if here not in path.split(os.pathsep):
             os.environ["PATH"] = os.pathsep.join((here, path))
+
+
+def _end_below(pid: int) -> int:
+    """End all processes below this one; how many there were."""
+    from pilot.wire.processes import end_below  # only here: it loads psutil, 1 MiB in each worker
+
+    return end_below(pid)
 
 
 class _HeldBatch:
@@ -175,7 +181,7 @@ class _Worker:
             if outcomes:
                 self._send_outcomes(client, batch, outcomes)
         client.close()
-        if end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
+        if _end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
             self._context.destroy(linger=2000)
             os._exit(0)
 
@@ -439,7 +445,7 @@ class _Worker:
         mpi.end_all()
         self._end_device()
         programs.end_all()
-        end_below(self._pid)
+        _end_below(self._pid)
         client.close(linger_ms=2000)
         self._context.destroy(linger=2000)  # blocks until the last messages have gone
         os._exit(0)

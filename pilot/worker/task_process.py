@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from pilot.wire import pickles
 from pilot.wire.folders import use_socket_folder
-from pilot.wire.processes import MARK, children_record, identify, worker_mark
+from pilot.wire.marks import MARK, children_record, identify, worker_mark
 
 #: Signals for which engines have handlers, and what a plain Python program has.
 _PLAIN: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}

@@ -30,7 +30,8 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PilotError
 from pilot.interfaces import Job, JobState
 from pilot.manager.jobs import PlaceholderJobs
-from pilot.wire.processes import MARK, marked
+from pilot.wire.marks import MARK
+from pilot.wire.processes import marked
 from pilot.wire.session import SessionFolder
 
 Eventually = Callable[..., Any]

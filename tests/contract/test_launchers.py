@@ -17,7 +17,8 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Job, JobState
 from pilot.testing import LauncherContract
-from pilot.wire.processes import MARK, marked
+from pilot.wire.marks import MARK
+from pilot.wire.processes import marked
 
 HERE = PilotDescription(resource="local://")
 

@@ -17,7 +17,8 @@ import pytest
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Job, JobState
-from pilot.wire.processes import MARK, marked
+from pilot.wire.marks import MARK
+from pilot.wire.processes import marked
 
 if importlib.util.find_spec("psij") is None:
     pytest.skip("psij-python is not installed: pip install 'quantum-pilot[psij]'", allow_module_level=True)

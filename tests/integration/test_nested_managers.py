@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from pilot import PilotDescription, PilotManager
-from pilot.wire.processes import MARK
+from pilot.wire.marks import MARK
 
 Eventually = Callable[..., Any]
 

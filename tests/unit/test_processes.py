@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pilot.wire.processes import MARK, with_threads
+from pilot.wire.marks import MARK
+from pilot.wire.processes import with_threads
 from pilot.wire.session import new_mark
 
 

@@ -14,7 +14,7 @@ from slurm_world import INVALID, NOTHING_OF_IT, PRINTED, Played, PlayedJob
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, JobRefused
 from pilot.interfaces import Job, JobState
-from pilot.wire.processes import MARK
+from pilot.wire.marks import MARK
 
 if importlib.util.find_spec("psij") is None:
     pytest.skip("psij-python is not installed: pip install 'quantum-pilot[psij]'", allow_module_level=True)

@@ -20,7 +20,7 @@ from pilot import PilotManager
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, JobRefused, PilotError, SessionError
 from pilot.interfaces import Job, JobState
-from pilot.wire.processes import MARK
+from pilot.wire.marks import MARK
 
 OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
 

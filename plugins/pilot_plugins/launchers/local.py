@@ -10,7 +10,8 @@ from pathlib import Path
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.wire.folders import remove_scratch
-from pilot.wire.processes import end_marked, identify, is_alive, start_apart
+from pilot.wire.marks import identify
+from pilot.wire.processes import end_marked, is_alive, start_apart
 
 
 class LocalLauncher(Launcher):

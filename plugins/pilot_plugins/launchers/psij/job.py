@@ -10,7 +10,7 @@ from typing import Any
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
-from pilot.wire.processes import MARK
+from pilot.wire.marks import MARK
 from pilot_plugins.launchers.psij.executors import psij
 from pilot_plugins.launchers.slurm.ids import unique_name
 

@@ -27,7 +27,8 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError
 from pilot.interfaces import Job, JobState, Launcher, Misfit
 from pilot.wire.folders import remove_scratch
-from pilot.wire.processes import end_marked, identify, is_alive
+from pilot.wire.marks import identify
+from pilot.wire.processes import end_marked, is_alive
 from pilot_plugins.launchers.psij import executors
 from pilot_plugins.launchers.psij.executors import (  # imported there first, with its signal handler put back
     SlurmExecutor,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pilot.interfaces import Job
-from pilot.wire.processes import MARK
+from pilot.wire.marks import MARK
 
 #: Characters of a pilot's name that a job's name keeps: squeue and scancel take lists with commas.
 _ODD = re.compile(r"[^A-Za-z0-9_.+-]+")

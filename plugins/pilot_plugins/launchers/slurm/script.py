@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
-from pilot.wire.processes import MARK
+from pilot.wire.marks import MARK
 from pilot_plugins.launchers.slurm.hosts import host_of
 
 #: Seconds before drain at which Slurm's warning comes: it looks at limits every 30 s or so.
