@@ -26,9 +26,10 @@ HEAVY = ("ray", "dask", "distributed", "qiskit", "qiskit_aer", "pennylane", "num
 #: Run by a task: what its worker has loaded, and its resident memory.
 WORKER = """
 def worker():
-    import sys
-    import psutil
-    return sorted(sys.modules), psutil.Process().memory_info().rss / 2**20
+    import resource, sys
+    with open("/proc/self/statm") as file:  # proc(5): pages, the second number is of those in memory
+        pages = int(file.read().split()[1])
+    return sorted(sys.modules), pages * resource.getpagesize() / 2**20
 """
 
 #: Imported where some modules cannot be: a controller, one pilot, and tasks that end as soon as they are sent.

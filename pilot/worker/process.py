@@ -34,9 +34,9 @@ from pilot.wire.callables import Snapshot, is_lasting, together
 from pilot.wire.channel import MAIN, Client
 from pilot.wire.messages import Work
 from pilot.wire.pickles import forget_classes
-from pilot.worker import device, mpi, programs, task_process
+from pilot.worker import device, programs, task_process
+from pilot.worker.batch import HeldBatch
 from pilot.worker.capture import Capture
-from pilot.worker.launch import RankLayout
 
 #: Seconds after which a running batch sends its outcomes, and reports which task runs.
 FLUSH_SECONDS = 0.1
@@ -82,66 +82,6 @@ def _end_below(pid: int) -> int:
     return end_below(pid)
 
 
-class _HeldBatch:
-    """A batch that the worker has, shared by the two threads; a thread that reads or writes its fields holds
-    ``lock``."""
-
-    def __init__(self, run: messages.RunBatch, batch: messages.BatchBody) -> None:
-        self.lock = threading.Lock()
-        self.id = run.batch
-        self.functions = run.functions
-        self.give_back_seconds = run.give_back_seconds
-        self.resources = run.resources
-        self.hosts = run.hosts
-        self.gpus = run.gpus
-        self.works = batch.works
-        self.values = batch.values
-        #: Index of the task that runs; None before the first and after the last.
-        self.at: int | None = None
-        #: Tasks from here on were given back.
-        self.end = len(batch.works)
-        self.began = self.task_began = 0.0
-        self.task_wall = 0.0
-        self.done: list[Outcome] = []
-        #: How many tasks, from `at` on, run together.
-        self.together = 1
-        self.skip: set[int] = set()
-        #: Index of the last task whose start was reported.
-        self.reported = -1
-
-    def begin(self) -> int | None:
-        """Index of the first task, which begins now; None when all were given back."""
-        with self.lock:
-            if self.end:
-                self.at = 0
-                self.began = self.task_began = time.perf_counter()
-                self.task_wall = time.time()
-            return self.at
-
-    def step(self, outcome: Outcome) -> int | None:
-        """The running task is over; index of the next one, which begins now."""
-        with self.lock:
-            self.done.append(outcome)
-            assert self.at is not None
-            self.together = max(1, self.together - 1)
-            self.at = self.at + 1 if self.at + 1 < self.end else None
-            self.task_began = time.perf_counter()
-            self.task_wall = time.time()
-            return self.at
-
-    def take(self) -> list[Outcome]:
-        """The outcomes that were not sent yet. The lock is held."""
-        outcomes, self.done = self.done, []
-        return outcomes
-
-    def give_back(self) -> list[int]:
-        """The tasks that were not begun, which never will be. The lock is held."""
-        first = 0 if self.at is None else self.at + self.together
-        tasks = [work.task for work in self.works[first : self.end]]
-        self.end = min(self.end, first)
-        return tasks
-
-
 def _raise(error: BaseException, *args: Any, **kwargs: Any) -> None:
     raise error
 
@@ -159,9 +99,9 @@ class _Worker:
         #: Others, with what tells whether they are still as they were loaded; None: not asked for a second time yet.
         self._copies: dict[str, tuple[Any, Snapshot] | None] = {}
         #: From the control thread to the main thread; None: stop.
-        self._inbox: queue.SimpleQueue[_HeldBatch | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[HeldBatch | None] = queue.SimpleQueue()
         #: What is in hand, the running one first.
-        self._batches: deque[_HeldBatch] = deque()
+        self._batches: deque[HeldBatch] = deque()
         self._context = zmq.Context()
 
     def run(self) -> None:
@@ -170,7 +110,8 @@ class _Worker:
         if self._spec.resources.qpu:
             device.held = device.Held(self._spec.resources.qpu, Path(self._spec.folder).parent)
         while (batch := self._next(client)) is not None:
-            mpi.layout.set(RankLayout(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
+            if batch.resources.ranks:
+                self._place_ranks(batch)
             index = batch.begin()
             with task_process.running():
                 while index is not None:
@@ -185,7 +126,13 @@ class _Worker:
             self._context.destroy(linger=2000)
             os._exit(0)
 
-    def _next(self, client: Client) -> _HeldBatch | None:
+    def _place_ranks(self, batch: HeldBatch) -> None:
+        from pilot.worker import mpi  # only here: 1 MiB that other workers do without
+        from pilot.worker.launch import RankLayout
+
+        mpi.layout.set(RankLayout(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
+
+    def _next(self, client: Client) -> HeldBatch | None:
         """The next batch; None: stop. Meanwhile the state of the device is reported to the agent."""
         if device.held is None:
             return self._inbox.get()
@@ -196,7 +143,7 @@ class _Worker:
 
     # ---- the main thread ------------------------------------------------------------------------------------
 
-    def _advance(self, batch: _HeldBatch, index: int) -> int | None:
+    def _advance(self, batch: HeldBatch, index: int) -> int | None:
         """Run the task at this index, and those behind it where its function runs several together."""
         works = [batch.works[index]]
         if works[0].task in batch.skip:
@@ -216,7 +163,7 @@ class _Worker:
             following = batch.step(outcome)
         return following
 
-    def _run_together(self, batch: _HeldBatch, function: Any, works: list[Work]) -> list[Outcome]:
+    def _run_together(self, batch: HeldBatch, function: Any, works: list[Work]) -> list[Outcome]:
         """Run tasks of one function at once; each gets an equal part of the time."""
         wall, began = batch.task_wall, batch.task_began
         arguments: list[tuple[Any, Any]] = []
@@ -269,7 +216,7 @@ class _Worker:
                 raise
             return UNWRITTEN, unwritten
 
-    def _run_work(self, batch: _HeldBatch, work: Work, function: Any) -> Outcome:
+    def _run_work(self, batch: HeldBatch, work: Work, function: Any) -> Outcome:
         wall, began = batch.task_wall, batch.task_began
         status, value = self._run_task(batch, work, function)
         seconds = time.perf_counter() - began
@@ -278,11 +225,11 @@ class _Worker:
         os.fchdir(self._home)
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
-    def _send_outcomes(self, client: Client, batch: _HeldBatch, outcomes: list[Outcome]) -> None:
+    def _send_outcomes(self, client: Client, batch: HeldBatch, outcomes: list[Outcome]) -> None:
         head = messages.OutcomesReport(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
-    def _arguments(self, batch: _HeldBatch, work: Work) -> Any:
+    def _arguments(self, batch: HeldBatch, work: Work) -> Any:
         try:
             return payload.load(work.payload, batch.values if work.values is None else work.values, self._spool)
         except OSError as error:
@@ -291,7 +238,7 @@ class _Worker:
             path = str(error.filename)  # not the function's own error
             raise SessionError(f"an argument cannot be read from {path}: {error.strerror}", path=path) from error
 
-    def _run_task(self, batch: _HeldBatch, work: Work, function: Any) -> tuple[int, Any]:
+    def _run_task(self, batch: HeldBatch, work: Work, function: Any) -> tuple[int, Any]:
         try:
             args, kwargs = ((), {}) if work.payload is None else self._arguments(batch, work)
             result = task_process.call(function, args, kwargs)
@@ -363,7 +310,7 @@ class _Worker:
     def _received(self, client: Client, message: messages.Message, frames: list[bytes]) -> None:
         if isinstance(message, messages.RunBatch):
             self._codes.update(zip(message.sent, frames[1:], strict=True))
-            batch = _HeldBatch(message, messages.decode_batch(frames[0]))
+            batch = HeldBatch(message, messages.decode_batch(frames[0]))
             self._batches.append(batch)
             self._inbox.put(batch)
         elif isinstance(message, messages.CancelTasks):
@@ -381,7 +328,7 @@ class _Worker:
                 pause = min(pause, batch.task_began + timeout - time.perf_counter())
         return int(max(pause, 0.001) * 1000)
 
-    def _watch(self, client: Client, batch: _HeldBatch) -> None:
+    def _watch(self, client: Client, batch: HeldBatch) -> None:
         """Send what is finished, give back what waits too long, end a task that runs too long."""
         with batch.lock:
             at, now = batch.at, time.perf_counter()
@@ -401,7 +348,7 @@ class _Worker:
         if is_late:
             self._give_back(client)
 
-    def _cancel(self, client: Client, batch: _HeldBatch, tasks: Sequence[int]) -> None:
+    def _cancel(self, client: Client, batch: HeldBatch, tasks: Sequence[int]) -> None:
         with batch.lock:
             batch.skip.update(tasks)
             at = batch.at
@@ -411,7 +358,7 @@ class _Worker:
                 if batch.works[index].task in tasks:
                     self._end_task(client, batch, index, CANCELLED)
 
-    def _give_back(self, client: Client, held: _HeldBatch | None = None) -> None:
+    def _give_back(self, client: Client, held: HeldBatch | None = None) -> None:
         """Give back the tasks that have not begun; the lock of ``held`` is held."""
         for batch in list(self._batches):
             with contextlib.nullcontext() if batch is held else batch.lock:
@@ -419,7 +366,7 @@ class _Worker:
             if tasks:
                 client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, "given back, not begun", False))
 
-    def _end_task(self, client: Client, batch: _HeldBatch, at: int, status: int) -> None:
+    def _end_task(self, client: Client, batch: HeldBatch, at: int, status: int) -> None:
         """End the running task in the only way that always works: with the process. Nothing else is lost; this thread
         keeps the lock, so that the main thread does not continue."""
         client.send(messages.WorkerLeaving())
@@ -442,7 +389,10 @@ class _Worker:
             device.call_with_timeout(DEVICE_END_SECONDS, device.held.end)
 
     def _end(self, client: Client) -> None:
-        mpi.end_all()
+        if self._spec.resources.ranks:
+            from pilot.worker import mpi  # as in `_place_ranks`
+
+            mpi.end_all()
         self._end_device()
         programs.end_all()
         _end_below(self._pid)

@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
-
-import psutil
+from pathlib import Path
 
 from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
 from pilot.worker import serve
@@ -81,6 +80,15 @@ class ProcessEngine(Engine):
 def _serve(spec: WorkerSpec, engine: int) -> None:
     """In the worker: end when the fork server does, and work until the agent ends it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if psutil.Process(os.getppid()).ppid() != engine:
+    if _parent(os.getppid()) != engine:
         os._exit(_UNKNOWN)  # it has died before
     serve(spec)
+
+
+def _parent(pid: int) -> int | None:
+    """The parent of this process (proc(5), /proc/pid/stat, field 4); None: there is no such process. In a worker, which
+    does without psutil."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None

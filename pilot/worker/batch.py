@@ -1,0 +1,69 @@
+"""The batch that a worker has."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from pilot.results import Outcome
+from pilot.wire import messages
+
+
+class HeldBatch:
+    """A batch that the worker has, shared by the two threads; a thread that reads or writes its fields holds
+    ``lock``."""
+
+    def __init__(self, run: messages.RunBatch, batch: messages.BatchBody) -> None:
+        self.lock = threading.Lock()
+        self.id = run.batch
+        self.functions = run.functions
+        self.give_back_seconds = run.give_back_seconds
+        self.resources = run.resources
+        self.hosts = run.hosts
+        self.gpus = run.gpus
+        self.works = batch.works
+        self.values = batch.values
+        #: Index of the task that runs; None before the first and after the last.
+        self.at: int | None = None
+        #: Tasks from here on were given back.
+        self.end = len(batch.works)
+        self.began = self.task_began = 0.0
+        self.task_wall = 0.0
+        self.done: list[Outcome] = []
+        #: How many tasks, from `at` on, run together.
+        self.together = 1
+        self.skip: set[int] = set()
+        #: Index of the last task whose start was reported.
+        self.reported = -1
+
+    def begin(self) -> int | None:
+        """Index of the first task, which begins now; None when all were given back."""
+        with self.lock:
+            if self.end:
+                self.at = 0
+                self.began = self.task_began = time.perf_counter()
+                self.task_wall = time.time()
+            return self.at
+
+    def step(self, outcome: Outcome) -> int | None:
+        """The running task is over; index of the next one, which begins now."""
+        with self.lock:
+            self.done.append(outcome)
+            assert self.at is not None
+            self.together = max(1, self.together - 1)
+            self.at = self.at + 1 if self.at + 1 < self.end else None
+            self.task_began = time.perf_counter()
+            self.task_wall = time.time()
+            return self.at
+
+    def take(self) -> list[Outcome]:
+        """The outcomes that were not sent yet. The lock is held."""
+        outcomes, self.done = self.done, []
+        return outcomes
+
+    def give_back(self) -> list[int]:
+        """The tasks that were not begun, which never will be. The lock is held."""
+        first = 0 if self.at is None else self.at + self.together
+        tasks = [work.task for work in self.works[first : self.end]]
+        self.end = min(self.end, first)
+        return tasks
