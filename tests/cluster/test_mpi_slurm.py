@@ -124,7 +124,7 @@ def test_ranks_have_an_empty_standard_input_and_ignore_no_signal(inside: Any) ->
 def test_four_communicators(inside: Any) -> None:
     kind, message, *_ = answer(inside("function", {"c1": 2, "c2": 2}, PILOT_MPI="srun --mpi=none"))
     assert kind == "MpiFailed"
-    assert "4 ranks were asked for" in message and "PilotDescription.mpi" in message
+    assert "4 ranks were requested" in message and "PilotDescription.mpi" in message
 
 
 @pytest.mark.parametrize("victim", ["worker", "srun"])
