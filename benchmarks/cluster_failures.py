@@ -303,7 +303,7 @@ def measure_wrappers(options: Any) -> None:
         {
             "lost": (sum(row["lost"] for row in rows), _bench.Bar("==", 0)),
             "restarts_without_cause": (sum(row["restarts without cause"] for row in rows), _bench.Bar("==", 0)),
-            "foreign_jobs_cancelled": (sum(row["foreign jobs cancelled"] for row in rows), _bench.Bar("==", 0)),
+            "strangers_cancelled": (sum(row["foreign jobs cancelled"] for row in rows), _bench.Bar("==", 0)),
             "jobs_left": (sum(row["jobs left"] for row in rows), _bench.Bar("==", 0)),
             "lost_attempts": (sum(row["lost attempts"] for row in rows), None),
         },
