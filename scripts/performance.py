@@ -43,7 +43,11 @@ SHOWN = (
     ("no-op tasks a second on a Ray pilot, over bare Ray", "dispatch", ("engine", "ray", "ratio")),
     ("the same on a Dask pilot, over bare Dask", "dispatch", ("engine", "dask", "ratio")),
     ("two unequal pilots: makespan over its lower bound", "balance", ("", "", "ratio")),
-    ("circuits of 2 to 12 qubits a second, over one Ray task each with `transpile`", "circuits", ("", "", "times faster")),
+    (
+        "circuits of 2 to 12 qubits a second, over one Ray task each with `transpile`",
+        "circuits",
+        ("", "", "times faster"),
+    ),
     ("memory of the manager for a finished task, bytes", "memory", ("engine", "process", "bytes a task")),
 )
 
