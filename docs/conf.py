@@ -2,6 +2,12 @@
 
 from importlib.metadata import version as installed
 
+from pilot import PilotDescription
+from pilot.interfaces import launchers
+
+#: For types only, so that workers do not load it; autodoc resolves the annotations of structs.
+launchers.PilotDescription = PilotDescription  # type: ignore[attr-defined]
+
 project = "quantum-pilot"
 author = "the quantum-pilot developers"
 version = release = installed("quantum-pilot")
