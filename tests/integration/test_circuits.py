@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from circuit_cases import bell, describe
 from qiskit import QuantumCircuit
 from qiskit.circuit import ClassicalRegister, Parameter, QuantumRegister
 from qiskit.quantum_info import SparsePauliOp, Statevector
 
-from pilot import DescriptionError, NoPilotError, PilotDescription, PilotManager, PilotState, TaskDescription
+from pilot import DescriptionError, NoPilotError, PilotDescription, PilotManager, PilotState
 from pilot.errors import DependencyFailed, ProgramError, QPUError, TaskTimeout
 
 pytestmark = pytest.mark.timeout(180)
@@ -36,19 +37,6 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PilotManager]:
 def devices(manager: PilotManager, eventually: Callable[..., Any]) -> None:
     """Both have reported."""
     eventually(lambda: len(manager.qpus) == 2, timeout=60)
-
-
-def bell(measured: bool = True) -> QuantumCircuit:
-    circuit = QuantumCircuit(2, name="bell")
-    circuit.h(0)
-    circuit.cx(0, 1)
-    if measured:
-        circuit.measure_all()
-    return circuit
-
-
-def describe(circuit: Any, **settings: Any) -> TaskDescription:
-    return TaskDescription(circuit=circuit, **settings)
 
 
 def registers() -> QuantumCircuit:
