@@ -56,6 +56,9 @@ SILENT_SECONDS = 5.0
 #: After so many seconds a new connection is made to the same address: the old one may lead nowhere without saying so,
 #: and the manager gives the pilot up after 30.
 RECONNECT_SECONDS = 15.0
+#: After so many seconds of silence an agent whose session folder was removed ends: no manager can find it any more. A
+#: manager on a busy machine may be silent for less.
+GONE_SECONDS = 30.0
 #: Seconds between two rounds of the loop when nothing happens.
 ROUND_SECONDS = 0.25
 #: The file in the pilot's folder into which a batch script writes the signals that announce the job's end.
@@ -270,12 +273,13 @@ class Agent:
 
     def _look_for_manager(self) -> None:
         """Have a thread find out how the manager can be reached now."""
+        now = time.monotonic()
         try:
             connection = self._folder.read_connection()
-        except OSError:
-            self._over = "the session folder is gone"
+        except OSError as error:  # a shared file system may also be away for a while
+            if isinstance(error, FileNotFoundError) and now - self._heard > GONE_SECONDS:
+                self._over = "the session folder is gone"
             return
-        now = time.monotonic()
         if self._search is None and (connection != self._connection or now >= self._next_search):
             self._next_search = now + SILENT_SECONDS
             self._search = self._searches.submit(lambda: (connection, self._manager_address(connection)))
