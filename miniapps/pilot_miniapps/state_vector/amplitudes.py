@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +118,7 @@ def _blocks(matrices: Mapping[int, Amplitudes], begin: int, end: int) -> Iterato
 def _ranges(begin: int, end: int) -> list[tuple[int, int]]:
     """The range in parts of nearly equal length, of `BLOCK_BITS` at most."""
     edges = np.linspace(begin, end, -(-(end - begin) // BLOCK_BITS) + 1).round().astype(int).tolist()
-    return [(first, last) for first, last in zip(edges[:-1], edges[1:], strict=True) if last > first]
+    return [(first, last) for first, last in pairwise(edges) if last > first]
 
 
 def overlaps(left: Amplitudes, right: Amplitudes, wanted: list[int]) -> Mapping[int, Amplitudes]:

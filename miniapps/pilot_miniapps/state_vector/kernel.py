@@ -54,7 +54,7 @@ class Ranks:
 
     def total(self, values: NDArray[Any]) -> NDArray[Any]:
         """The sum over the ranks. Blocks; collective."""
-        if self._comm is None:
+        if self.size == 1:
             return values
         result = np.empty_like(values)
         self._comm.Allreduce(values, result)

@@ -53,7 +53,7 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 def strongly_entangling(weights: NDArray[np.float64]) -> list[Layer]:
-    """PennyLane's ``StronglyEntanglingLayers``: layer l has CNOTs from each qubit i to i + r, with r = l mod (n - 1) + 1.
+    """PennyLane's ``StronglyEntanglingLayers``: layer l has a CNOT from each qubit i to i + r, r = l mod (n - 1) + 1.
 
     Args:
         weights: angles of shape ``(layers, qubits, 3)``.
