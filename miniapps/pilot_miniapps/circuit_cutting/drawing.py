@@ -66,8 +66,8 @@ def _bar(axes: Axes, place: float, width: float, row: Mapping[str, Any], seconds
         ideal = row["work"] / row["slots"]
         axes.plot([place - width / 2, place + width / 2], [ideal, ideal], color="black", linewidth=1.3)
     axes.plot(place, row["predicted"], **_diamond())
-    top = max(high, row["predicted"])
-    axes.annotate(f"{base:.2g}", (place, top), (0, 3), textcoords="offset points", ha="center", fontsize=6.5)
+    middle = row["plan"] + row["run"] / 2
+    axes.text(place, middle, f"{base:.2f}", ha="center", va="center", fontsize=6.5, color="white")
 
 
 def _look(number: int) -> dict[str, Any]:
@@ -106,13 +106,13 @@ def _by_width(axes: Axes, rows: Sequence[Mapping[str, Any]], curve: Sequence[Seq
     with plots.style():
         if curve:
             width, seconds = curve[-1]
-            text = f"{16 * 2**width / GIB:,.3g} GiB"
+            text = f"{16 * 2**width / GIB:,.3g} GiB of memory"
             axes.annotate(
                 text, (width, seconds), (-4, 0), textcoords="offset points", fontsize=6.5, ha="right", va="center"
             )
         axes.set_yscale("log")
         low, high = axes.get_ylim()
-        axes.set_ylim(low, high * (high / low) ** 0.45)
+        axes.set_ylim(low, high * (high / low) ** 0.6)
         axes.xaxis.get_major_locator().set_params(integer=True)
     plots.legend(axes, loc="upper left")
     plots.label(axes, x="qubits of the circuit", y="time to the value (s)", title="(b) whole, and in two pieces")
@@ -132,26 +132,27 @@ def _dotted(axes: Axes, points: Sequence[Sequence[float]], series: int) -> None:
 
 def _values(axes: Axes, rounds: Sequence[Mapping[str, Any]]) -> None:
     """The value of each round with one standard error, beside the exact one."""
+    slots = max(one["slots"] for one in rounds)
     sizes = sorted({one["piece"] for one in rounds}, reverse=True)
     exact = rounds[0]["exact"]
     with plots.style():
-        axes.axhline(exact, color="black", linewidth=0.9)
-        place = axes.get_yaxis_transform()
-        axes.text(0.99, exact, f"exact {exact:.4f}", transform=place, fontsize=6.5, ha="right", va="bottom")
+        line = axes.axhline(exact, color="black", linewidth=0.9, label=f"exact: {exact:.4f}".replace("-", "−"))
+        axes.legend(handles=[line], loc="lower left")
         for series, size in enumerate(sizes):
-            its = [one for one in rounds if one["piece"] == size]
-            pairs = [pair for one in its for pair in zip(one["values"], one["errors"], strict=True)]
-            values, errors = zip(*pairs, strict=True)
-            places = [series + 0.6 * ((number + 0.5) / len(pairs) - 0.5) for number in range(len(pairs))]
-            axes.errorbar(places, values, yerr=errors, fmt=plots.MARKERS[series], color=plots.COLOURS[series])
+            its = next(one for one in rounds if one["piece"] == size and one["slots"] == slots)
+            count = len(its["values"])
+            places = [series + 0.6 * ((number + 0.5) / count - 0.5) for number in range(count)]
+            axes.errorbar(
+                places, its["values"], yerr=its["errors"], fmt=plots.MARKERS[series], color=plots.COLOURS[series]
+            )
         axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
         axes.set_xlim(-0.6, len(sizes) - 0.4)
         axes.grid(visible=False, axis="x")
-    plots.label(axes, x="most qubits of a piece", y="expectation value", title="(c) value of each run")
+    plots.label(axes, x="most qubits of a piece", y="expectation value", title="(c) value of each round")
 
 
 def _caption(settings: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> str:
-    by_size = {one["piece"]: one for one in reversed(rounds)}
+    by_size = {one["piece"]: one for one in rounds}
     cuts = "; ".join(
         f"{size} qubits: {one['pieces']} pieces, {one['cuts']} cuts, overhead {one['overhead']:,.0f}, "
         f"{one['subexperiments']:,} subexperiments, {one['distinct']:,} of them distinct"
