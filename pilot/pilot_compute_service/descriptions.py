@@ -43,6 +43,8 @@ _REFUSED = {
 }
 #: What Pilot-Quantum assumes where a key is missing: one core, and an hour with a batch system.
 _CORES, _MINUTES = 1, 60
+#: Nobody attaches to a service: without its program a pilot is of no use.
+_ORPHAN_SECONDS = 30.0
 
 
 def pilot_description(given: Mapping[str, Any], engine: ExecutionEngine) -> PilotDescription:
@@ -66,6 +68,7 @@ def pilot_description(given: Mapping[str, Any], engine: ExecutionEngine) -> Pilo
     wanted = {key: value for key, value in wanted.items() if key not in dropped}
     wanted["resource"] = resource
     wanted.setdefault("cores_per_node", _CORES)
+    wanted.setdefault("orphan_timeout", _ORPHAN_SECONDS)
     if resource.startswith("slurm:"):
         wanted.setdefault("walltime", _MINUTES)
     if "walltime" in wanted:
