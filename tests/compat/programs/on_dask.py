@@ -57,7 +57,8 @@ def quick_start() -> None:
     seen["as completed"] = sorted(future.result() for future in distributed.as_completed(tasks))
     seen["isinstance"] = [isinstance(tasks[0], distributed.Future), isinstance(tasks[0], PilotFuture)]
     seen["own functions"] = client.submit(sum, [tasks[2], tasks[3]]).result()
-    seen["own future"] = [pcs.run(square, client.scatter(5)), pcs.run(sum, [client.scatter(5), tasks[3]])]
+    five = client.scatter(5)
+    seen["own future"] = [pcs.run(square, five), pcs.run(sum, [five, tasks[3]])]
     failed = one.submit_task(unstable, 0.5)
     for name, ask in (("gather failed", lambda: client.gather([failed])), ("result", failed.result)):
         try:
