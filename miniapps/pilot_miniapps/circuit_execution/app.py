@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     qpu_circuits: Annotated[
         Number, msgspec.Meta(description="circuits of each width on other QPUs; the paper ran 8 on IBM's")
     ] = 8
-    depth: Annotated[int, msgspec.Meta(ge=1, le=1000, description="layers of random gates on 1 and 2 qubits")] = 4
+    depth: Annotated[int, msgspec.Meta(ge=1, le=1000, description="layers of random gates on 1 and 2 qubits")] = 6
     size: Annotated[int, msgspec.Meta(ge=1, le=1000, description="random Pauli strings in an observable")] = 1
     shots: Annotated[
         Number | None,
@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 3
     checked: Annotated[
         int, msgspec.Meta(ge=1, description="circuits of each width that are compared with the oracle")
-    ] = 4
+    ] = 16
     seed: Annotated[int, msgspec.Meta(ge=0, description="of circuits, observables and shots")] = 1
 
     def __post_init__(self) -> None:
