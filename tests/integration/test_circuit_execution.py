@@ -51,7 +51,7 @@ def test_values_are_right_on_each_kind_of_device(service: QuantumService, tmp_pa
         )
         assert together == pytest.approx(alone, abs=1e-9) and named == pytest.approx(alone, abs=1e-9)
         assert max(map(abs, alone)) > 0.01
-    assert json.loads((tmp_path / "report.json").read_text())["figures"] == report["figures"]
+    assert json.loads((tmp_path / "report.json").read_text())["rows"] == rows
     assert (tmp_path / "circuit-execution.png").read_bytes().startswith(b"\x89PNG")
 
 
