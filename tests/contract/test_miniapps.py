@@ -12,4 +12,4 @@ class TestCircuitCutting(MiniAppContract):
 
 
 def test_every_one_is_here() -> None:
-    assert registry.names("pilot.miniapps") == ["circuit-cutting", "circuit-execution"]
+    assert registry.names("pilot.miniapps") == ["circuit-cutting", "circuit-execution", "variational"]
