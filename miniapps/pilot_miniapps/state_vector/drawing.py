@@ -16,6 +16,7 @@ def times(report: Mapping[str, Any]) -> Drawing:
     """Time to solution over qubits, without and with gradient, a line for each device and number of ranks."""
     figure, panels = plots.new(1, 2, width="double", height=2.9, sharey=True)
     rows = report["rows"]
+    qubits = sorted({row["qubits"] for row in rows})
     names = list(dict.fromkeys(_name(row) for row in rows))
     kinds = (("seconds", "values only"), ("gradient_seconds", "values and adjoint gradient"))
     for kind, (axes, (column, title)) in enumerate(zip(panels, kinds, strict=True)):
@@ -26,11 +27,12 @@ def times(report: Mapping[str, Any]) -> Drawing:
                 if _name(row) == name and spread[kind]
             ]
             if points:
-                qubits, seconds, least, greatest = zip(*sorted(points), strict=True)
-                plots.lines(axes, qubits, seconds, series=series, label=name, spread=(least, greatest))
+                sizes, seconds, least, greatest = zip(*sorted(points), strict=True)
+                plots.lines(axes, sizes, seconds, series=series, label=name, spread=(least, greatest))
         with plots.style():
             axes.set_yscale("log")
-            axes.set_xticks(sorted({row["qubits"] for row in rows}))
+            axes.set_xticks(qubits)
+            axes.set_xlim(qubits[0] - 0.5, qubits[-1] + 0.5)
         plots.label(axes, x="qubits", y="time to solution (s)" if axes is panels[0] else "", title=title)
     plots.legend(panels[0], loc="upper left")
     settings = report["configuration"]
