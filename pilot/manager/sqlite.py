@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 #: Rows wait this long at most for others to be committed with.
 COMMIT_SECONDS = 0.03
 #: The same, when something waits for the commit.
-SOON_SECONDS = 0.003
+SOON_SECONDS = 0.001
 #: Seconds between two tries when the disk is full.
 RETRY_SECONDS = 1.0
 #: Rows of one statement.
