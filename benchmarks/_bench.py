@@ -39,7 +39,7 @@ class Ours:
     """A manager with one pilot on this machine, spoken to like the bare engines."""
 
     def __init__(self, engine: str) -> None:
-        self._engine = engine
+        self.engine = engine
 
     def __enter__(self) -> Ours:
         from pilot import PilotDescription, PilotManager
@@ -47,7 +47,7 @@ class Ours:
         self._folder = tempfile.TemporaryDirectory(prefix="pilot-bench-")
         self.manager = PilotManager(self._folder.name)
         self.pilot = self.manager.submit_pilot(
-            PilotDescription(resource="local://", engine=self._engine, cores_per_node=WORKERS)
+            PilotDescription(resource="local://", engine=self.engine, cores_per_node=WORKERS)
         )
         self.submit = self.manager.submit_task
         return self
