@@ -51,6 +51,15 @@ def check(group: str, name: str) -> None:
             raise PluginError(message, group=group, name=name) from error
 
 
+def extras(group: str, name: str) -> tuple[str, ...]:
+    """The extras of its distribution that a plugin needs.
+
+    Raises:
+        PluginError: no such name in the group.
+    """
+    return tuple(_entry(group, name).extras)
+
+
 def load(group: str, name: str) -> Any:
     """The plugin of this name, imported now.
 

@@ -1,147 +1,221 @@
 """`pilot run`: a mini-app, with its settings as flags.
 
-A mini-app is a class found by its entry point (group `pilot.miniapps`). Its settings are one frozen
-`msgspec.Struct`; the flags, their help and the checks on their values are derived from that, so a mini-app
-writes none of them.
+A mini-app is a class found by its entry point (group `pilot.miniapps`), as `pilot.interfaces.RunnableMiniApp` describes
+it. The flags of its settings, their help and the checks on their values are derived from its `Settings`; those of the
+run (`Flags`) are the same for every mini-app.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import inspect
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+import shlex
+import time
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
-import msgspec.inspect
 
 from pilot import registry
 from pilot.cli import streams
-from pilot.errors import DescriptionError, did_you_mean
-
-if TYPE_CHECKING:
-    pass
+from pilot.cli.flags import add_settings, flag, new_parser, parse, read_settings
+from pilot.descriptions import PilotDescription
+from pilot.errors import DescriptionError, PluginError, did_you_mean
+from pilot.interfaces import RunnableMiniApp, RunRequest
+from pilot.interfaces.miniapps import Scaled
+from pilot.profiles import profile_tables
 
 #: The group of entry points.
 MINIAPPS = "pilot.miniapps"
-S = TypeVar("S", bound=msgspec.Struct)
+#: Where a value is from that was given on the command line.
+_FLAG = "--{}"
+EXIT_CODES = """\
+exit codes: 0 done; 1 the result is wrong, a bar is missed, or something failed; 2 wrong input, or a run that cannot be
+done here; 130 Ctrl-C, 143 SIGTERM (the same command with --resume continues)"""
 
 
-class MiniApp(Protocol):
-    """A whole workload: `Settings` says what can be chosen, `run` does it."""
+class Flags(msgspec.Struct, frozen=True, kw_only=True):
+    """The flags of a run, whatever the mini-app."""
 
-    Settings: ClassVar[type[msgspec.Struct]]
-
-    def __init__(self, settings: Any) -> None:
-        """`settings` is a `Settings`."""
-
-    def run(self) -> None:
-        """Do the work, show how it goes, and leave a report."""
+    preset: Annotated[
+        str | None, msgspec.Meta(description="a set of settings; flags and --config change single ones of them")
+    ] = None
+    config: Annotated[str | None, msgspec.Meta(description="TOML file with settings, named as the flags")] = None
+    pilot: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(description=f"a pilot: {PilotDescription.text_forms}; give it again for another"),
+    ] = ()
+    pilots: Annotated[
+        str | None, msgspec.Meta(description="TOML file with pilots: one for each of its tables (a site profile)")
+    ] = None
+    output: Annotated[
+        str | None, msgspec.Meta(description="folder for the report (default: a new one, runs/NAME-TIME)")
+    ] = None
+    resume: Annotated[
+        bool, msgspec.Meta(description="continue the run in --output, which was killed; give the same settings")
+    ] = False
+    scaling: Annotated[
+        str | None, msgspec.Meta(description="run it with so many times the pilots' slots: 1,2,4; see --scaling-of")
+    ] = None
+    scaling_of: Annotated[
+        Scaled | None,
+        msgspec.Meta(description="what --scaling counts (default: nodes on a cluster, slots on this machine)"),
+    ] = None
+    plan: Annotated[bool, msgspec.Meta(description="show what would run, and start nothing")] = False
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """The arguments of `pilot run`; those behind the name are the mini-app's own."""
+    parser.add_argument("--list", action="store_true", help="list the mini-apps, and what they do")
     parser.add_argument("name", nargs="?", metavar="NAME", help="the mini-app; without one, this help is shown")
     parser.add_argument(
         "flags", nargs=argparse.REMAINDER, metavar="--flag VALUE", help="its settings: `pilot run NAME --help`"
     )
-    parser.epilog = f"mini-apps: {', '.join(sorted(registry.names(MINIAPPS)))}"
-    parser.set_defaults(call=lambda options: run_miniapp(parser, options.name, options.flags))
+    parser.epilog = f"mini-apps: {', '.join(registry.names(MINIAPPS))}"
+    parser.set_defaults(
+        call=lambda options: list_all() if options.list else run_miniapp(parser, options.name, options.flags)
+    )
 
 
-def run_miniapp(parser: argparse.ArgumentParser, name: str | None, flags: list[str]) -> int:
+def list_all() -> int:
+    """`pilot run --list`: each mini-app with the first line of its docstring, or what it needs."""
+    names = registry.names(MINIAPPS)
+    width = max(map(len, names), default=0)
+    for name in names:
+        try:
+            about = (inspect.getdoc(registry.load(MINIAPPS, name)) or "").partition("\n")[0]
+        except PluginError as error:
+            about = f"cannot run here: {error}"
+        print(f"{name:<{width}}  {about}")
+    return 0
+
+
+def run_miniapp(parser: argparse.ArgumentParser, name: str | None, words: list[str]) -> int:
     """Run the mini-app of this name with these flags; without a name, show the parser's help.
 
     Raises:
         DescriptionError: there is no such mini-app, or a flag is wrong.
+        PluginError: it cannot be loaded.
     """
     if name is None:
         parser.print_help()
         return 0
-    names = sorted(registry.names(MINIAPPS))
+    names = registry.names(MINIAPPS)
     if name not in names:
         raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{did_you_mean(name, names)}")
-    miniapp: type[MiniApp] = registry.load(MINIAPPS, name)
-    own = settings_parser(miniapp.Settings, prog=f"pilot run {name}", description=inspect.getdoc(miniapp) or "")
-    work = miniapp(read_settings(miniapp.Settings, own, flags))
+    miniapp: type[RunnableMiniApp] = registry.load(MINIAPPS, name)
+    own = _parser(name, miniapp)
+    given = parse(own, words, [flag(one) for one in _fields(Flags) | _fields(miniapp.Settings)])
+    of_run = {key: given.pop(key) for key in _fields(Flags) & given.keys()}
+    chosen = read_settings(Flags, own, (_FLAG, of_run))
+    settings = read_settings(miniapp.Settings, own, _preset(miniapp, chosen), _config(chosen.config), (_FLAG, given))
+    request = _request(name, words, chosen)
+    _check_packages(name, miniapp)
     with streams.lasting():
-        work.run()
-    return 0
+        return miniapp(settings).run(request)
 
 
-def settings_parser(settings: type[msgspec.Struct], *, prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser with one flag a field: `--subcircuit-size` for `subcircuit_size`.
-
-    A field's help is the `description` in its `msgspec.Meta`; a sequence's flag may be given again and again;
-    a boolean's is `--flag` and `--no-flag`. Values stay text here: `read_settings` checks them.
-    """
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
-    for field in msgspec.structs.fields(settings):
-        kind, help_text, choices = _described(field.type)
-        help_text += _default(field)
-        options: dict[str, Any] = {"dest": field.name, "help": help_text.replace("%", "%%")}
-        if kind is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options["metavar"] = "|".join(choices) or field.name.split("_")[-1].upper()
-            options["action"] = "append" if kind is tuple else "store"
-        parser.add_argument(_flag(field.name), **options)
+def _parser(name: str, miniapp: type[RunnableMiniApp]) -> argparse.ArgumentParser:
+    if taken := sorted(_fields(miniapp.Settings) & _fields(Flags)):
+        raise PluginError(
+            f"the mini-app {name!r} has settings that are flags of `pilot run`: {', '.join(taken)}; rename them",
+            group=MINIAPPS,
+            name=name,
+        )
+    parser = new_parser(f"pilot run {name}", inspect.getdoc(miniapp) or "")
+    add_settings(parser, "settings", miniapp.Settings)
+    add_settings(parser, "the run", Flags, negatable=False)
+    parser.epilog = f"presets: {', '.join(miniapp.presets)}\n{EXIT_CODES}"
     return parser
 
 
-def read_settings(settings: type[S], parser: argparse.ArgumentParser, flags: list[str]) -> S:
-    """The settings that `flags` choose, checked.
+def _fields(struct: type[msgspec.Struct]) -> set[str]:
+    return {field.name for field in msgspec.structs.fields(struct)}
 
-    Raises:
-        DescriptionError: a flag is unknown, or its value is not of the field's type or within its bounds.
-    """
-    chosen, unknown = parser.parse_known_args(flags)
-    if unknown:
-        known = [_flag(field.name) for field in msgspec.structs.fields(settings)]
+
+def _preset(miniapp: type[RunnableMiniApp], chosen: Flags) -> tuple[str, Mapping[str, Any]]:
+    """The settings of the preset that was chosen, or is the usual one."""
+    presets = miniapp.presets
+    name = chosen.preset or ("scaling" if chosen.scaling and "scaling" in presets else "laptop")
+    if name not in presets and chosen.preset is not None:
         raise DescriptionError(
-            f"unknown argument {unknown[0]!r}{did_you_mean(unknown[0].split('=')[0], known)}; {_help(parser)}"
+            f"--preset: {name!r} given; there are {', '.join(presets)}{did_you_mean(name, presets)}", given=name
         )
-    values = vars(chosen)
+    return f"preset {name}, {{}}", presets.get(name, {})
+
+
+def _config(path: str | None) -> tuple[str, Mapping[str, Any]]:
+    """The settings in a TOML file."""
+    if path is None:
+        return "", {}
     try:
-        return msgspec.convert(values, settings, strict=False)
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$.")
-        name = path.rstrip("`").split("[")[0]
-        if name:
-            reason = f"{_flag(name)}: {values[name]!r} given. {reason}"
-        raise DescriptionError(f"{reason}; {_help(parser)}") from None
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DescriptionError(f"--config: {path} cannot be read: {error.strerror or error}", given=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DescriptionError(f"--config: {path} is not valid TOML: {error}", given=path) from error
+    return f"--config {path}, {{}}", {key.replace("-", "_"): value for key, value in values.items()}
 
 
-def _described(annotation: Any) -> tuple[type, str, list[str]]:
-    """Whether a field is bool, tuple (any sequence) or str (one value), its help, and its choices if any."""
-    info = msgspec.inspect.type_info(annotation)
-    help_text = ""
-    if isinstance(info, msgspec.inspect.Metadata):
-        help_text, info = (info.extra_json_schema or {}).get("description", ""), info.type
-    if isinstance(info, msgspec.inspect.LiteralType):
-        return str, help_text, [str(value) for value in info.values]
-    if isinstance(info, msgspec.inspect.BoolType):
-        return bool, help_text, []
-    if isinstance(info, msgspec.inspect.VarTupleType | msgspec.inspect.ListType):
-        return tuple, help_text, []
-    return str, help_text, []
+def _request(name: str, words: list[str], chosen: Flags) -> RunRequest:
+    if chosen.resume and chosen.output is None:
+        raise DescriptionError("--resume: it needs the --output of the run that it continues")
+    if chosen.scaling_of is not None and chosen.scaling is None:
+        raise DescriptionError("--scaling-of: it needs --scaling, such as --scaling 1,2,4")
+    output = chosen.output or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return RunRequest(
+        name=name,
+        output=Path(output).expanduser(),
+        pilots=tuple(_pilots(chosen)),
+        resume=chosen.resume,
+        scaling=_counts(chosen.scaling),
+        scaling_of=chosen.scaling_of,
+        plan=chosen.plan,
+        command=shlex.join(["pilot", "run", name, *words]),
+    )
 
 
-def _default(field: msgspec.structs.FieldInfo) -> str:
-    if field.default in (msgspec.NODEFAULT, None, ""):
-        return ""
-    shown = " ".join(field.default) if isinstance(field.default, tuple) else field.default
-    return f" (default: {shown})"
+def _counts(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    try:
+        return tuple(int(one) for one in text.split(","))
+    except ValueError:
+        raise DescriptionError(
+            f"--scaling: {text!r} given; expected whole numbers, such as 1,2,4", given=text
+        ) from None
 
 
-def _flag(field_name: str) -> str:
-    return "--" + field_name.replace("_", "-")
+def _pilots(chosen: Flags) -> list[PilotDescription]:
+    try:
+        found = [PilotDescription.from_text(text) for text in chosen.pilot]
+    except DescriptionError as error:
+        raise DescriptionError(f"--pilot: {error}", **error.data) from error
+    if chosen.pilots is None:
+        return found
+    try:
+        tables: list[str | None] = [*profile_tables(chosen.pilots)]
+        described = [(name, PilotDescription.from_toml(chosen.pilots, name)) for name in tables or [None]]
+    except DescriptionError as error:
+        raise DescriptionError(f"--pilots: {error}", **error.data) from error
+    return found + [one if one.name else msgspec.structs.replace(one, name=name) for name, one in described]
 
 
-def _help(parser: argparse.ArgumentParser) -> str:
-    return f"see `{parser.prog} --help`"
+def _check_packages(name: str, miniapp: type[RunnableMiniApp]) -> None:
+    missing = [one for one in miniapp.packages if not _is_installed(one)]
+    if missing:
+        extra = ",".join(registry.extras(MINIAPPS, name)) or "miniapps"
+        raise DescriptionError(
+            f"the mini-app {name!r} needs {', '.join(missing)}, which is not installed: "
+            f"pip install 'quantum-pilot[{extra}]'"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # the package that it is in is missing
+        return False

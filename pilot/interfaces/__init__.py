@@ -1,4 +1,5 @@
-"""The contracts, one file for each kind: of plugins (Launcher, JobEnvironment, Engine, QPU, Policy) and observers.
+"""The contracts, one file for each kind: of plugins (Launcher, JobEnvironment, Engine, QPU, Policy, mini-app) and
+observers.
 
 A **launcher** gets a placeholder job, a **job environment** says what the processes of such a job can know about it, an
 **engine** runs workers inside it, a **QPU** runs circuits, a **policy** says which task is next and which pilot gets
@@ -11,6 +12,7 @@ from __future__ import annotations
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
 from pilot.interfaces.kinds import JointFunction, Kind, Offer, Part, Prepared, WorkFunction
 from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit
+from pilot.interfaces.miniapps import RunnableMiniApp, RunRequest
 from pilot.interfaces.observers import (
     AttemptEnded,
     EventsDropped,
@@ -25,6 +27,7 @@ from pilot.interfaces.observers import (
 )
 from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
+from pilot.interfaces.references import Reference, References
 
 __all__ = [
     "QPU",
@@ -51,7 +54,11 @@ __all__ = [
     "QPUChanged",
     "QPUTable",
     "QueuedTask",
+    "Reference",
+    "References",
     "Run",
+    "RunRequest",
+    "RunnableMiniApp",
     "SessionEvent",
     "TaskChanged",
     "TaskEnded",

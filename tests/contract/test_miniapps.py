@@ -11,5 +11,11 @@ class TestCircuitCutting(MiniAppContract):
     flags = ("--qubits", "6", "--subcircuit-size", "3", "--shots", "100", "--pilot", "process:1")
 
 
+class TestDispatch(MiniAppContract):
+    miniapp = "dispatch"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
 def test_every_one_is_here() -> None:
-    assert registry.names("pilot.miniapps") == ["circuit-cutting", "circuit-execution", "variational"]
+    tested = {suite.miniapp for suite in MiniAppContract.__subclasses__() if suite.__module__ == __name__}
+    assert sorted(tested) == registry.names("pilot.miniapps")

@@ -1,0 +1,219 @@
+"""`execute`: one run of a mini-app, from its pilots to its report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pilot import (
+    Pilot,
+    PilotDescription,
+    PilotError,
+    PilotManager,
+    PilotState,
+    SessionError,
+    TaskDescription,
+    TaskState,
+    plots,
+)
+from pilot_miniapps.frame import metrics, report
+from pilot_miniapps.frame.figures import Outcome
+from pilot_miniapps.frame.folder import described, write_atomically
+from pilot_miniapps.frame.host import reference_ms
+from pilot_miniapps.frame.progress import say
+from pilot_miniapps.frame.running import Run
+
+if TYPE_CHECKING:
+    from pilot_miniapps.frame.miniapp import MiniApp
+
+#: The name of tasks that only warm the workers up.
+WARM_UP = "warm-up"
+#: Seconds that the nodes of a pilot have to join it after the first one.
+NODES_SECONDS = 300.0
+_OVER = (PilotState.DONE, PilotState.FAILED, PilotState.CANCELLED)
+
+
+def execute(
+    app: MiniApp, folder: Path, pilots: Iterable[PilotDescription], resume: bool = False, name: str = ""
+) -> dict[str, Any]:
+    """Run a mini-app, and write ``report.json``, ``metrics.csv`` and the plots. Blocks.
+
+    Args:
+        app: with its settings.
+        folder: for the files, and the session in the folder ``session``.
+        pilots: that it runs on.
+        resume: the run in the folder is continued: what it has done is not done again.
+        name: of the mini-app in the report.
+
+    Returns:
+        The report, as it is in the file.
+
+    Raises:
+        SessionError: the folder holds a session, and it is not to be resumed.
+        PilotFailed: a pilot does not start.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = time.perf_counter()
+    manager, attached = _open(folder / "session", resume)
+    with manager:
+        spans = _Spans(folder / "pilots.json", resume)
+        its = [_get(manager, one) for one in pilots]
+        _forget_failed(manager)
+        say(f"{', '.join(one.name for one in its)}: {'join again' if attached else 'start'}")
+        run = Run(manager, its, folder, attached)
+        _make_ready(app, run)
+        spans.add(its)
+        run.seconds["pilots"] = time.perf_counter() - begun
+        with run.part("work"):
+            outcome = app.work(run)
+        rows = [metrics.row(task) for task in manager.tasks.values() if task.name != WARM_UP]
+        spans.end()
+    metrics.write(folder / "metrics.csv", rows)
+    written = report.write(folder, _report(app, run, outcome, rows, spans.pilots, name or _name(app)))
+    draw(app, folder, written, rows)
+    return written
+
+
+def draw(app: MiniApp, folder: Path, written: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Save the plots of a run: the mini-app's own, and the timeline."""
+    report.draw(app, folder, written)
+    figure, axes = plots.new(width="double", height=1.2 + 0.22 * min(len({row["worker"] for row in rows}), 30))
+    plots.timeline(
+        axes,
+        [plots.PilotSpan(one["name"], one["requested"], one["active"], one["ended"]) for one in written["pilots"]],
+        [
+            plots.TaskSpan(str(row["pilot_scheduled"]), str(row["worker"]), row["started"], row["finished"])
+            for row in rows
+            if row["started"] is not None
+        ],
+    )
+    resumed = " The run was resumed." if written["resumed"] else ""
+    plots.caption(figure, f"{written['name']}: {len(rows):,} tasks on the workers of each pilot.{resumed}")
+    plots.save(figure, folder, "timeline")
+
+
+def _open(session: Path, resume: bool) -> tuple[PilotManager, bool]:
+    """The manager, and whether it continues a session."""
+    if not resume or not session.exists():
+        return PilotManager(session), False
+    try:
+        return PilotManager.attach(session), True
+    except SessionError as error:
+        try:
+            return PilotManager(session), False  # it was killed before there was anything in it
+        except SessionError:
+            raise error from None
+
+
+def _get(manager: PilotManager, wanted: PilotDescription) -> Pilot:
+    """The pilot of this name: one that is there, or may join again, or a new one."""
+    for pilot in manager.pilots:
+        if wanted.name in pilot.names and pilot.state not in _OVER:
+            return pilot
+    return manager.submit_pilot(wanted)
+
+
+def _forget_failed(manager: PilotManager) -> None:
+    """Tasks that were cancelled or failed when the run was stopped are submitted anew, under their keys."""
+    failed = [task for task in manager.tasks.values() if task.state in (TaskState.FAILED, TaskState.CANCELLED)]
+    if failed:
+        manager.forget(failed)
+
+
+def _make_ready(app: MiniApp, run: Run) -> None:
+    """Wait until every pilot has all of its nodes, and each worker what its tasks import."""
+    for pilot in run.pilots:
+        pilot.wait()
+        _wait_for_nodes(pilot)
+    warm = app.warm_up() or _nothing
+    tasks = [
+        run.manager.submit_task(TaskDescription(function=warm, pilot=pilot.name, name=WARM_UP))
+        for pilot in run.pilots
+        for _ in range(pilot.description.cores * pilot.description.number_of_nodes)
+    ]
+    run.manager.get_results(tasks)
+
+
+def _wait_for_nodes(pilot: Pilot) -> None:
+    wanted, deadline = pilot.description.number_of_nodes, time.monotonic() + NODES_SECONDS
+    while len(pilot.nodes) < wanted and pilot.state not in _OVER:
+        if time.monotonic() > deadline:
+            raise PilotError(
+                f"pilot {pilot.name} has {len(pilot.nodes)} of {wanted} nodes after {NODES_SECONDS:g} s; "
+                f"see {pilot.log_path}"
+            )
+        time.sleep(0.05)
+
+
+def _nothing() -> None:
+    """Runs in each worker of a mini-app that has nothing to import."""
+
+
+class _Spans:
+    """When each pilot was requested, first took tasks, and was done with the work; kept in a file for a run that is
+    resumed."""
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        self._path = path
+        self.pilots: list[dict[str, Any]] = []
+        if resume and path.exists():
+            self.pilots = msgspec.json.decode(path.read_bytes())
+
+    def add(self, pilots: Iterable[Pilot]) -> None:
+        """These take tasks now."""
+        known = {one["name"] for one in self.pilots}
+        for pilot in pilots:
+            if pilot.name in known:
+                continue
+            times = pilot.times
+            active = times.get(PilotState.ACTIVE, time.time())
+            self.pilots.append(
+                {
+                    "name": pilot.name,
+                    "description": described(pilot.description),
+                    "nodes": list(pilot.nodes),
+                    "requested": min([*times.values(), active]),
+                    "active": active,
+                    "ended": None,
+                }
+            )
+        write_atomically(self._path, msgspec.json.encode(self.pilots))
+
+    def end(self) -> None:
+        """The work is done."""
+        for pilot in self.pilots:
+            pilot["ended"] = time.time()
+
+
+def _report(
+    app: MiniApp,
+    run: Run,
+    outcome: Outcome,
+    rows: Sequence[Mapping[str, Any]],
+    pilots: list[dict[str, Any]],
+    name: str,
+) -> dict[str, Any]:
+    reference = reference_ms()
+    oracle = report.builtins(outcome.oracle)
+    results = {"oracle": oracle, "figures": run.untimed()} if outcome.results is None else outcome.results
+    return {
+        **report.heading(app, name, reference),
+        "pilots": pilots,
+        "resumed": run.resumed,
+        "oracle": oracle,
+        "figures": report.builtins(run.judged(reference)),
+        "seconds": run.seconds,
+        "makespan": metrics.makespan(rows),
+        "tasks": len(rows),
+        "rows": report.builtins([dict(row) for row in outcome.rows]),
+        "details": report.builtins(outcome.details),
+        "results": report.builtins(results),
+    }
+
+
+def _name(app: MiniApp) -> str:
+    return type(app).__name__

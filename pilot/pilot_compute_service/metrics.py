@@ -1,0 +1,84 @@
+"""`metrics.csv` with Pilot-Quantum's columns."""
+
+from __future__ import annotations
+
+import csv
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pilot.interfaces import SessionEvent, TaskEnded
+from pilot.manager.manager import PilotManager
+from pilot.states import TaskState
+
+#: Pilot-Quantum's columns in its order, and one of our own.
+COLUMNS = (
+    "completion_time",
+    "error_msg",
+    "execution_secs",
+    "input_staging_data_size_bytes",
+    "pilot_scheduled",
+    "staging_time_secs",
+    "status",
+    "submit_time",
+    "task_id",
+    "wait_time_secs",
+    "worker",
+)
+_STATUS = {TaskState.DONE: "SUCCESS", TaskState.FAILED: "FAILED", TaskState.CANCELLED: "CANCELLED"}
+
+
+class MetricsFile:
+    """Writes a row for each task of a manager as it ends, in a thread of its own.
+
+    ``pilot_scheduled`` is the name of the pilot that ran it; times are UTC; ``worker`` is in its pilot.
+    """
+
+    def __init__(self, manager: PilotManager, path: Path) -> None:
+        self._manager = manager
+        self._names: dict[str, str] = {}
+        self._file = path.open("w", newline="")
+        self._rows = csv.DictWriter(self._file, COLUMNS, restval="")
+        self._rows.writeheader()
+        self._file.flush()
+        manager.subscribe(self._write, kinds=[TaskEnded])
+
+    def close(self) -> None:
+        """Close the file, when the manager was closed: that reports all that has ended."""
+        self._file.close()
+
+    def _write(self, events: list[SessionEvent]) -> None:
+        self._rows.writerows(self._row(event) for event in events if isinstance(event, TaskEnded))
+        self._file.flush()
+
+    def _row(self, event: TaskEnded) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "status": _STATUS[event.state],
+            "submit_time": _iso(event.submitted),
+            "task_id": event.name,
+            "pilot_scheduled": self._name(event.pilot),
+            "worker": event.worker or "",
+            "completion_time": _iso(event.time),
+        }
+        if event.started is not None:
+            seconds = event.seconds or 0.0
+            row |= {
+                "completion_time": _iso(event.started + seconds),
+                "execution_secs": seconds,
+                "wait_time_secs": max(0.0, event.started - event.submitted),
+            }
+        if event.state is TaskState.FAILED and (task := self._manager.tasks.get(event.task)) is not None:
+            error = task.exception()
+            row["error_msg"] = f"{type(error).__name__}: {error}"
+        return row
+
+    def _name(self, pilot: str | None) -> str:
+        if pilot is None:
+            return ""
+        if pilot not in self._names:
+            self._names.update((one.id, one.name) for one in self._manager.pilots)
+        return self._names.get(pilot, pilot)
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")

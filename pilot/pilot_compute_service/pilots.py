@@ -1,0 +1,100 @@
+"""`PilotCompute`: one pilot of a service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pilot.errors import PilotError
+from pilot.manager.manager import PilotManager
+from pilot.manager.pilots import Pilot
+from pilot.pilot_compute_service.clients import client_of
+from pilot.pilot_compute_service.homes import Homes
+from pilot.pilot_compute_service.submission import PilotComputeBase
+from pilot.pilot_enums_exceptions import ExecutionEngine
+from pilot.states import PilotState, is_final
+
+#: Pilot-Quantum's words for the state of a pilot's job, and two that it has no word for.
+STATES = {
+    PilotState.NEW: "Queue",
+    PilotState.QUEUED: "Queue",
+    PilotState.STARTING: "Running",
+    PilotState.ACTIVE: "Running",
+    PilotState.DRAINING: "Running",
+    PilotState.DONE: "Done",
+    PilotState.FAILED: "Failed",
+    PilotState.CANCELLED: "Cancelled",
+}
+
+
+class PilotCompute(PilotComputeBase):
+    """One pilot. Its tasks run there and nowhere else."""
+
+    def __init__(
+        self, manager: PilotManager, homes: Homes, engine: ExecutionEngine, folder: Path, pilot: Pilot
+    ) -> None:
+        super().__init__(manager, homes, engine, folder)
+        self._pilot_itself = pilot
+
+    def _own(self) -> Pilot:
+        return self._pilot_itself
+
+    @property
+    def name(self) -> str:
+        """What its description called it, or its id."""
+        return self._own().name
+
+    def get_state(self) -> str:
+        """The state of its job: "Queue", "Running", "Done", "Failed" or "Cancelled"."""
+        return STATES[self._own().state]
+
+    def get_id(self) -> str:
+        """Its id in the service."""
+        return self._own().id
+
+    def get_details(self) -> dict[str, Any]:
+        """What is known of it: id, name, state, resource, engine, nodes, its job, why it is in its state, and its
+        log."""
+        pilot = self._own()
+        return {
+            "id": pilot.id,
+            "name": pilot.name,
+            "state": self.get_state(),
+            "resource": pilot.description.resource,
+            "type": self.execution_engine.value,
+            "nodes": list(pilot.nodes),
+            "job": pilot.job,
+            "reason": pilot.reason,
+            "log": str(pilot.log_path),
+        }
+
+    def wait(self) -> None:
+        """Block until it takes tasks.
+
+        Raises:
+            PilotFailed: it failed; the message says why and names the log.
+            PilotError: it has ended.
+        """
+        pilot = self._own()
+        if is_final(state := pilot.wait()):
+            raise PilotError(f"pilot {pilot.name} is {state.value}: {pilot.reason or 'it has ended'}")
+
+    def get_client(self) -> Any:
+        """The client of this pilot's own cluster: a `distributed.Client`, or the module ``ray`` as a context. Blocks
+        until it is active.
+
+        Raises:
+            PilotError: it has ended; or this process is connected to another Ray cluster.
+        """
+        return client_of(self._homes.at(self._own()).client)
+
+    def get_context(self, configuration: Any = None) -> Any:
+        """As `get_client`; there is no configuration."""
+        return self.get_client()
+
+    def cancel(self) -> None:
+        """End this pilot, and no other. Blocks until its processes are gone. Nothing happens the second time."""
+        pilot = self._own()
+        self._homes.close(pilot)
+        if not is_final(pilot.state):
+            pilot.cancel()
