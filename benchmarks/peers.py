@@ -28,6 +28,7 @@ import _bench
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds that one measurement may take, and an installation.
 MEASURE_SECONDS, INSTALL_SECONDS = 300, 600
+OURS = ("quantum-pilot",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Peer:
         command: of the environment, before the script; {python} is its interpreter.
         slurm: it needs the private Slurm.
         reference: whose figures are divided by this one's.
+        versions: of which packages the page has them; empty: of those that are installed.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Peer:
     command: tuple[str, ...] = ("python",)
     slurm: bool = False
     reference: str = "ours, process"
+    versions: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -57,16 +60,26 @@ class Peer:
 
 
 PEERS = (
-    Peer("ours, process", "a pilot with the engine `process`"),
-    Peer("ours, ray", "a pilot with the engine `ray`"),
-    Peer("ours, dask", "a pilot with the engine `dask`"),
-    Peer("ray", "a Ray instance, one remote call a task", reference="ours, ray"),
-    Peer("dask", "a LocalCluster of two processes, one `submit` a task", reference="ours, dask"),
+    Peer("ours, process", "a pilot with the engine `process`", versions=OURS),
+    Peer("ours, ray", "a pilot with the engine `ray`", versions=(*OURS, "ray")),
+    Peer("ours, dask", "a pilot with the engine `dask`", versions=(*OURS, "distributed")),
+    Peer("ray", "a Ray instance, one remote call a task", reference="ours, ray", versions=("ray",)),
+    Peer(
+        "dask",
+        "a LocalCluster of two processes, one `submit` a task",
+        reference="ours, dask",
+        versions=("distributed",),
+    ),
     Peer("process pool", "`concurrent.futures.ProcessPoolExecutor`"),
     Peer("parsl", "Parsl's HighThroughputExecutor, one block of two workers", ("parsl",)),
     Peer("executorlib", "executorlib's SingleNodeExecutor, block allocation", ("executorlib",)),
     Peer("dragonhpc", "Dragon's multiprocessing pool", ("dragonhpc",), ("dragon", "--single-node-override")),
-    Peer("ours, dask on slurm", "a pilot of one Slurm job with the engine `dask`", slurm=True),
+    Peer(
+        "ours, dask on slurm",
+        "a pilot of one Slurm job with the engine `dask`",
+        slurm=True,
+        versions=(*OURS, "distributed"),
+    ),
     Peer(
         "dask-jobqueue",
         "dask-jobqueue's SLURMCluster, one job with two workers",
@@ -97,7 +110,7 @@ def install(peer: Peer) -> dict[str, str]:
         _run(pip, INSTALL_SECONDS, "cannot be installed", dict(os.environ))
         done.touch()
     ask = "import importlib.metadata as m, sys; print(*(m.version(one) for one in sys.argv[1:]), sep='\\n')"
-    names = peer.packages or ("quantum-pilot",)
+    names = peer.versions or peer.packages
     shown = subprocess.run([python, "-c", ask, *names], capture_output=True, text=True, check=True).stdout.split()
     return dict(zip(names, shown, strict=True))
 
@@ -208,12 +221,13 @@ def ratios_of(peers: Sequence[Peer], found: dict[str, Any]) -> dict[str, Any]:
     for peer in peers:
         if peer.name not in found or peer.reference not in found or peer.name == peer.reference:
             continue
-        pairs = list(zip(found[peer.reference], found[peer.name], strict=False))
+        pairs = list(zip(found[peer.reference], found[peer.name], strict=True))
         most = max((key for key in pairs[0][0] if key.endswith("tasks/s")), key=lambda key: int(key.split()[0]))
         name = peer.name.replace(", ", "_").replace(" ", "_")
         figures[f"rate_over_{name}"] = ([our[most] / other[most] for our, other in pairs], None)
         for key, short in (("cpu us", "cpu"), ("round trip ms", "round_trip"), ("start s", "start")):
-            figures[f"{short}_over_{name}"] = ([our[key] / other[key] for our, other in pairs if other[key]], None)
+            if all(other[key] for _, other in pairs):  # processor time counts in hundredths of a second
+                figures[f"{short}_over_{name}"] = ([our[key] / other[key] for our, other in pairs], None)
     return figures
 
 
