@@ -16,6 +16,11 @@ class TestDispatch(MiniAppContract):
     flags = ("--preset", "small", "--pilot", "process:1")
 
 
+class TestStateVector(MiniAppContract):
+    miniapp = "state-vector"
+    flags = ("--preset", "small", "--pilot", "process:2")
+
+
 def test_every_one_is_here() -> None:
     tested = {suite.miniapp for suite in MiniAppContract.__subclasses__() if suite.__module__ == __name__}
     assert sorted(tested) == registry.names("pilot.miniapps")
