@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pilot.errors import PilotError
-from pilot.manager.manager import PilotManager
 from pilot.manager.pilots import Pilot
 from pilot.pilot_compute_service.clients import client_of
-from pilot.pilot_compute_service.homes import Homes
-from pilot.pilot_compute_service.submission import PilotComputeBase
-from pilot.pilot_enums_exceptions import ExecutionEngine
+from pilot.pilot_compute_service.submission import Core, PilotComputeBase
 from pilot.states import PilotState, is_final
 
 #: Pilot-Quantum's words for the state of a pilot's job, and two that it has no word for.
@@ -30,10 +26,8 @@ STATES = {
 class PilotCompute(PilotComputeBase):
     """One pilot. Its tasks run there and nowhere else."""
 
-    def __init__(
-        self, manager: PilotManager, homes: Homes, engine: ExecutionEngine, folder: Path, pilot: Pilot
-    ) -> None:
-        super().__init__(manager, homes, engine, folder)
+    def __init__(self, core: Core, pilot: Pilot) -> None:
+        super().__init__(core)
         self._pilot_itself = pilot
 
     def _own(self) -> Pilot:
@@ -53,8 +47,9 @@ class PilotCompute(PilotComputeBase):
         return self._own().id
 
     def get_details(self) -> dict[str, Any]:
-        """What is known of it: id, name, state, resource, engine, nodes, its job, why it is in its state, and its
-        log."""
+        """What is known of it: id, name, state, resource, engine, nodes, its job, why it is in its state, its log, and
+        the address of its cluster (``master_url``; None: this process is not connected). No dashboard runs
+        (``web_ui_url``)."""
         pilot = self._own()
         return {
             "id": pilot.id,
@@ -66,6 +61,8 @@ class PilotCompute(PilotComputeBase):
             "job": pilot.job,
             "reason": pilot.reason,
             "log": str(pilot.log_path),
+            "master_url": self._homes.address(pilot),
+            "web_ui_url": None,
         }
 
     def wait(self) -> None:

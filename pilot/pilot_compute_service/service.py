@@ -17,7 +17,7 @@ from pilot.pilot_compute_service.descriptions import pilot_description
 from pilot.pilot_compute_service.homes import Homes
 from pilot.pilot_compute_service.metrics import MetricsFile
 from pilot.pilot_compute_service.pilots import PilotCompute
-from pilot.pilot_compute_service.submission import PilotComputeBase
+from pilot.pilot_compute_service.submission import METRICS, Core, PilotComputeBase
 from pilot.pilot_enums_exceptions import ExecutionEngine
 from pilot.states import PilotState
 
@@ -56,9 +56,8 @@ class PilotComputeService(PilotComputeBase):
         except OSError as error:
             raise SessionError(f"working_directory: {folder} cannot be made: {error}", path=str(folder)) from error
         manager = PilotManager(folder / "session")
-        super().__init__(manager, Homes(manager, engine), engine, folder)
-        self._folder = folder
-        self._metrics = MetricsFile(manager, Path(self.metrics_file_name))
+        metrics = MetricsFile(manager, folder / METRICS)
+        super().__init__(Core(manager, Homes(manager, engine), engine, folder, metrics))
         #: By name.
         self.pilots: dict[str, PilotCompute] = {}
         self._is_over = False
@@ -78,8 +77,7 @@ class PilotComputeService(PilotComputeBase):
         """
         wanted = pilot_description(pilot_compute_description, self.execution_engine)
         pilot = self._manager.submit_pilot(wanted)
-        made = PilotCompute(self._manager, self._homes, self.execution_engine, self._folder, pilot)
-        self.pilots[pilot.name] = made
+        made = self.pilots[pilot.name] = PilotCompute(self._core, pilot)
         return made
 
     def get_pilots(self) -> list[str]:
@@ -105,7 +103,7 @@ class PilotComputeService(PilotComputeBase):
         failed = any(pilot.state is PilotState.FAILED for pilot in self._manager.pilots)
         self._homes.close()
         self._manager.close()
-        self._metrics.close()
+        self._core.metrics.close()
         if not failed:
             shutil.rmtree(self._manager.session_dir, ignore_errors=True)
 

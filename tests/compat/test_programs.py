@@ -75,7 +75,7 @@ def test_a_task_goes_to_the_pilot_that_it_asks_for(on_ray: dict[str, Any]) -> No
 
 def test_references_of_ray_are_arguments(on_ray: dict[str, Any]) -> None:
     assert on_ray["dependency"] == 0 + 1 + 2 + 3 + 3
-    assert on_ray["own functions"] == [4.0, 6.0]
+    assert on_ray["own functions"] == [4.0, 6.0, [0.0, 1.0]]
     assert on_ray["own reference"] == 1 + 2 + 4
 
 
@@ -95,6 +95,8 @@ def test_one_pilot_of_ray_is_cancelled_and_the_other_goes_on(on_ray: dict[str, A
 
 
 def test_a_program_may_shut_ray_down_and_go_on(on_ray: dict[str, Any]) -> None:
+    address, same = on_ray["details"]
+    assert address == same
     assert on_ray["disconnected"] == [[0.0, 1.0], [0.0, 1.0]]
     assert not on_ray["connected"]
 
@@ -106,7 +108,8 @@ def test_the_quick_start(on_dask: tuple[dict[str, Any], str, Path]) -> None:
     assert seen["statuses"] == ["finished"]
     assert seen["wait"] == [10, 0]
     assert seen["isinstance"] == [True, True]
-    assert seen["own functions"] == 4 + 9
+    assert seen["own functions"] == [4 + 9, [0.0, 1.0]]
+    assert seen["rows"] == 1 + 10
     assert seen["own future"] == [25, 5 + 9]
     assert seen["gather failed"] == seen["result"] == "no value at 0.5"
     assert seen["cancel"] == [True, True]

@@ -150,6 +150,15 @@ def test_modules_that_are_not_there(make_job: Any, described: Any) -> None:
         SshLauncher().submit(agent_job(make_job, described(modules=("no-such-module",))))
 
 
+def test_what_the_doctor_finds(client: Sshd, tmp_path: Path, described: Any) -> None:
+    launcher = SshLauncher()
+    (misfit,) = launcher.preflight(described(cores_per_node=100_000))
+    assert (misfit.field, misfit.asked) == ("cores_per_node", "100000")
+    assert misfit.there.startswith(f"{client.host} has ")
+    (misfit,) = launcher.preflight(described(venv=str(tmp_path / "none")))
+    assert misfit.field == "resource" and "there is no Python" in misfit.there
+
+
 @pytest.mark.parametrize(
     "fields",
     [

@@ -50,6 +50,8 @@ class DaskReferences(SettledReferences):
     def __init__(self, client: Client) -> None:
         super().__init__()
         self._client = client
+        scheduler: Any = client.scheduler
+        self.address = str(scheduler.address)
         self._prefix = f"pilot-{uuid.uuid4().hex}"
         self._numbers = itertools.count()
         self._lists: dict[Any, list[Any]] = {}

@@ -48,6 +48,7 @@ def quick_start() -> None:
     seen["unchanged"] = description == before
     tasks = [pcs.submit_task(square, number, task_name=f"task-{number}") for number in range(10)]
     pcs.wait_tasks(tasks)
+    seen["rows"] = len(Path(pcs.metrics_file_name).read_text().splitlines())
     seen["statuses"] = sorted({task.status for task in tasks})
     seen["squares"] = pcs.get_results(tasks)
     client = pcs.get_client()
@@ -56,7 +57,7 @@ def quick_start() -> None:
     seen["gather"] = client.gather(tasks)
     seen["as completed"] = sorted(future.result() for future in distributed.as_completed(tasks))
     seen["isinstance"] = [isinstance(tasks[0], distributed.Future), isinstance(tasks[0], PilotFuture)]
-    seen["own functions"] = client.submit(sum, [tasks[2], tasks[3]]).result()
+    seen["own functions"] = client.gather([client.submit(sum, [tasks[2], tasks[3]]), client.submit(expectation, 0.0)])
     five = client.scatter(5)
     seen["own future"] = [pcs.run(square, five), pcs.run(sum, [five, tasks[3]])]
     failed = one.submit_task(unstable, 0.5)

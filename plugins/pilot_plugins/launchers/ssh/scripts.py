@@ -124,6 +124,17 @@ def start(job: Job, python_path: str | None) -> str:
     return "\n".join([*lines, ""])
 
 
+def check(wanted: PilotDescription) -> str:
+    """The script that says with its exit code why the agent could not be started, and how many cores there are."""
+    return "\n".join([*_prepare(wanted), *_checked(wanted, python_of(wanted)), 'echo "pilot-cores $(nproc)"', ""])
+
+
+def cores(output: str) -> int | None:
+    """What `check` has said of the cores; None: nothing."""
+    match = re.search(r"^pilot-cores (\d+)$", output, re.MULTILINE)
+    return int(match[1]) if match else None
+
+
 def _prepare(wanted: PilotDescription) -> list[str]:
     lines = [f"module load {shlex.quote(module)} || exit {NO_ENVIRONMENT}" for module in wanted.modules]
     if wanted.conda_environment:
