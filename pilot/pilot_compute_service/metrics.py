@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Condition
@@ -36,9 +36,10 @@ class MetricsFile:
     ``pilot_scheduled`` is the name of the pilot that ran it; times are UTC; ``worker`` is in its pilot.
     """
 
-    def __init__(self, manager: PilotManager, path: Path) -> None:
+    def __init__(self, manager: PilotManager, names: Mapping[str, str], path: Path) -> None:
+        """Begin. ``names``: of the pilots, by their ids in the manager."""
         self._manager = manager
-        self._names: dict[str, str] = {}
+        self._names = names
         #: Ids of the tasks that have a row.
         self._written: set[int] = set()
         self._more = Condition()
@@ -71,7 +72,7 @@ class MetricsFile:
             "status": _STATUS[event.state],
             "submit_time": _iso(event.submitted),
             "task_id": event.name,
-            "pilot_scheduled": self._name(event.pilot),
+            "pilot_scheduled": self._names.get(event.pilot or "", ""),
             "worker": event.worker or "",
             "completion_time": _iso(event.time),
         }
@@ -86,13 +87,6 @@ class MetricsFile:
             error = task.exception()
             row["error_msg"] = f"{type(error).__name__}: {error}"
         return row
-
-    def _name(self, pilot: str | None) -> str:
-        if pilot is None:
-            return ""
-        if pilot not in self._names:
-            self._names.update((one.id, one.name) for one in self._manager.pilots)
-        return self._names.get(pilot, pilot)
 
 
 def _iso(seconds: float) -> str:

@@ -26,25 +26,23 @@ STATES = {
 class PilotCompute(PilotComputeBase):
     """One pilot. Its tasks run there and nowhere else."""
 
-    def __init__(self, core: Core, pilot: Pilot) -> None:
+    def __init__(self, core: Core, pilot: Pilot, id: str, name: str) -> None:
         super().__init__(core)
         self._pilot_itself = pilot
+        self._id = id
+        #: What its description called it, or its id.
+        self.name = name
 
     def _own(self) -> Pilot:
         return self._pilot_itself
-
-    @property
-    def name(self) -> str:
-        """What its description called it, or its id."""
-        return self._own().name
 
     def get_state(self) -> str:
         """The state of its job: "Queue", "Running", "Done", "Failed" or "Cancelled"."""
         return STATES[self._own().state]
 
     def get_id(self) -> str:
-        """Its id in the service."""
-        return self._own().id
+        """Its id, which no other pilot has."""
+        return self._id
 
     def get_details(self) -> dict[str, Any]:
         """What is known of it: id, name, state, resource, engine, nodes, its job, why it is in its state, its log, and
@@ -52,8 +50,8 @@ class PilotCompute(PilotComputeBase):
         (``web_ui_url``)."""
         pilot = self._own()
         return {
-            "id": pilot.id,
-            "name": pilot.name,
+            "id": self._id,
+            "name": self.name,
             "state": self.get_state(),
             "resource": pilot.description.resource,
             "type": self.execution_engine.value,
@@ -74,7 +72,7 @@ class PilotCompute(PilotComputeBase):
         """
         pilot = self._own()
         if is_final(state := pilot.wait()):
-            raise PilotError(f"pilot {pilot.name} is {state.value}: {pilot.reason or 'it has ended'}")
+            raise PilotError(f"pilot {self.name} is {state.value}: {pilot.reason or 'it has ended'}")
 
     def get_client(self) -> Any:
         """The client of this pilot's own cluster: a `distributed.Client`, or the module ``ray`` as a context. Blocks

@@ -42,6 +42,10 @@ class Core(NamedTuple):
     engine: ExecutionEngine
     folder: Path
     metrics: MetricsFile
+    #: The manager's pilots by what callers may call them: name and id.
+    pilots: dict[str, Pilot]
+    #: The names that callers know, by the manager's id of each pilot.
+    names: dict[str, str]
 
 
 class PilotComputeBase:
@@ -215,14 +219,13 @@ class PilotComputeBase:
         own = self._own()
         if given is None or given == ANY:
             return own
-        name = given.get_id() if hasattr(given, "get_id") else given
-        for pilot in self._manager.pilots:
-            if name in (pilot.id, pilot.name) and own in (None, pilot):
-                return pilot
-        known = [own] if own is not None else self._manager.pilots
+        pilot = self._core.pilots.get(str(given.get_id() if hasattr(given, "get_id") else given))
+        if pilot is not None and own in (None, pilot):
+            return pilot
+        known = self._core.names if own is None else {own.id: self._core.names[own.id]}
         raise PilotError(
             f"pilot: {given!r} is not valid; expected a pilot of this service: "
-            + (", ".join(pilot.name for pilot in known) or "there is none, call create_pilot first")
+            + (", ".join(known.values()) or "there is none, call create_pilot first")
         )
 
 

@@ -45,6 +45,8 @@ def quick_start() -> None:
     pcs = PilotComputeService(working_directory=WORKING_DIRECTORY)
     assert pcs.execution_engine is ExecutionEngine.DASK
     one = pcs.create_pilot(pilot_compute_description=description)
+    later = pcs.create_pilot(description | {"name": "pilot-1", "cores_per_node": 1})
+    seen["named"] = [pcs.get_pilots() == [one.name, "pilot-1"], one.get_id() == one.name != later.get_id()]
     seen["unchanged"] = description == before
     tasks = [pcs.submit_task(square, number, task_name=f"task-{number}") for number in range(10)]
     pcs.wait_tasks(tasks)
@@ -61,6 +63,8 @@ def quick_start() -> None:
     five = client.scatter(5)
     seen["own future"] = [pcs.run(square, five), pcs.run(sum, [five, tasks[3]])]
     failed = one.submit_task(unstable, 0.5)
+    for which in (later, "pilot-1", later.get_id()):
+        pcs.run(square, 7, pilot=which, task_name="named")
     for name, ask in (("gather failed", lambda: client.gather([failed])), ("result", failed.result)):
         try:
             ask()
