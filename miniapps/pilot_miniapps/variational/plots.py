@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 #: Hartree.
 _CHEMICAL_ACCURACY = 1.6e-3
-_LABELS = {"exact/h2": "H2 (VQE)", "exact/lih": "LiH (VQE)"}
+_LABELS = {"exact/h2": "H2 (VQE), exact at step 1", "exact/lih": "LiH (VQE)"}
 
 
 def overview(report: Mapping[str, Any]) -> Drawing:
@@ -51,16 +51,18 @@ def _curve(axes: Axes, report: Mapping[str, Any]) -> None:
 
 
 def _errors(axes: Axes, details: Mapping[str, Any]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for place, (loop, energies) in enumerate(details["energies"].items()):
         ground = details["ground"][loop]
-        # below a rounding error there is nothing to see
-        left = [max(energy - ground, 1e-10) / (1.0 if loop in _LABELS else -ground) for energy in energies]
-        label = _LABELS.get(loop, "max-cut (QAOA), share missing")
-        axes.plot(
-            range(1, len(left) + 1), left, f"{'osD'[place % 3]}-", color=f"C{place + 2}", markersize=4, label=label
-        )
+        # what is left may be 0, and has no place on the axis then
+        left = [max(energy - ground, 1e-12) / (1.0 if loop in _LABELS else -ground) for energy in energies]
+        label = _LABELS.get(loop, "max-cut (QAOA), share of the cut")
+        axes.plot(range(len(left)), left, f"{'osD'[place % 3]}-", color=f"C{place + 2}", markersize=4, label=label)
     axes.axhline(_CHEMICAL_ACCURACY, color="black", linestyle="--", linewidth=1, label="chemical accuracy, 1.6 mHa")
-    axes.set(xlabel="Step of the optimiser", ylabel="Energy error (Ha)", yscale="log", title="Loops with exact values")
+    axes.set(xlabel="Step of the optimiser", ylabel="Error (Ha)", yscale="log", title="Loops with exact values")
+    axes.set_ylim(bottom=1e-6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -74,4 +76,4 @@ def _occupation(axes: Axes, report: Mapping[str, Any]) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
     share = report["figures"]["qpu_busy"]["value"]
     alone = report["figures"]["qpu_busy_one_loop"]["value"]
-    axes.set(xlabel="Time (s)", title=f"The QPU: {share:.0%} busy; {alone:.0%} with one loop")
+    axes.set(xlabel="Time (s)", title=f"QPU {share:.1%} busy (one loop: {alone:.1%})")
