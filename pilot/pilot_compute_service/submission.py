@@ -171,7 +171,10 @@ class PilotComputeBase:
             self._homes.of(self._own()).references.wait(others)
         for made_by in {one.made_by for one in own}:
             if made_by is not None and made_by.is_open():
-                made_by.wait([one for one in own if one.made_by is made_by], SETTLE_SECONDS)
+                try:
+                    made_by.wait([one for one in own if one.made_by is made_by], SETTLE_SECONDS)
+                except Exception:  # a cluster may end meanwhile; the tasks are over
+                    log.debug("a cluster cannot be asked about its references", exc_info=True)
 
     def get_results(self, tasks: Any) -> Any:
         """The results in the order of the tasks; the result itself for one task that is not in a list. Blocks until all

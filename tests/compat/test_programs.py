@@ -148,7 +148,7 @@ def test_metrics_have_a_row_for_each_task(on_dask: tuple[dict[str, Any], str, Pa
     table = rows(on_dask[0]["metrics"])
     named = {row["task_id"]: row for row in table}
     assert {f"task-{number}" for number in range(10)} | {"slow"} <= set(named)
-    assert len(table) == 10 + 2 + 1 + 3 + 1 + 1 + 1 + 1
+    assert len(table) == 10 + 2 + 1 + 2 + 3 + 1 + 1 + 1 + 1
     assert {name: row["status"] for name, row in named.items() if row["status"] != "SUCCESS"}["slow"] == "CANCELLED"
     for number in range(10):
         row = named[f"task-{number}"]

@@ -66,8 +66,8 @@ class DaskReferences(SettledReferences):
         return bool(self._client.status == "running")
 
     def wait(self, references: Sequence[Any], timeout: float | None = None) -> None:
-        with contextlib.suppress(TimeoutError):
-            if references:
+        if references:
+            with contextlib.suppress(TimeoutError), self._client.as_current():
                 distributed.wait(list(references), timeout=timeout)
 
     def is_own(self, value: Any) -> bool:

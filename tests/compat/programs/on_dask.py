@@ -63,6 +63,7 @@ def quick_start() -> None:
     five = client.scatter(5)
     seen["own future"] = [pcs.run(square, five), pcs.run(sum, [five, tasks[3]])]
     failed = one.submit_task(unstable, 0.5)
+    pcs.wait_tasks([pcs.submit_task(square, 6, pilot=later), *tasks, one.submit_task(square, 6)])
     for which in (later, "pilot-1", later.get_id()):
         pcs.run(square, 7, pilot=which, task_name="named")
     for name, ask in (("gather failed", lambda: client.gather([failed])), ("result", failed.result)):
