@@ -4,8 +4,8 @@ resources, waited for, and read by the engine's own `get` or `gather`.
     python benchmarks/pilot_quantum.py [--engine ray] [--tasks 1024 4096] [--json FILE]
 
 `ENGINE_COUNT_ratio` is processor time of a task in all processes together, ours over that of the bare engine;
-`ENGINE_COUNT_rate_ratio` is tasks a second by the clock, ours over bare; on a shared machine it varies. The bars are for
-the largest count.
+`ENGINE_COUNT_rate_ratio` is tasks a second by the clock, ours over bare; on a shared machine it varies. The bars
+are for the largest count.
 """
 
 from __future__ import annotations
