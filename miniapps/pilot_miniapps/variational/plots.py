@@ -26,8 +26,8 @@ def overview(report: Mapping[str, Any]) -> Drawing:
     plots.caption(
         drawing,
         "Left: energies of H2 as the QPU measured them, errors of the shots as bars, and the energies of the states "
-        "that its loops found, computed without noise. Middle: loops whose values are exact; of max-cut the share of the "
-        "greatest cut that is missing. Right: when the QPU worked for which loop.",
+        "that its loops found, computed without noise. Middle: loops whose values are exact; of max-cut the share of "
+        "the greatest cut that is missing. Right: when the QPU worked for which loop.",
     )
     return drawing
 
