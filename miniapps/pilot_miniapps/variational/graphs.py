@@ -31,9 +31,9 @@ def problem(nodes: int, layers: int, seed: int) -> Problem:
     """QAOA for `edges_of` these nodes: the energy is minus the mean number of edges that are cut. A worker runs it.
 
     A layer is ``exp(-i g H)`` with the Hamiltonian H and ``exp(-i b/4 ΣX)``. The eigenvalues of H are whole numbers
-    from minus the greatest cut to 0, so the energy is a trigonometric polynomial in g of that degree. It does not change
-    when all bits are flipped; between states that do not either, eigenvalues of ΣX differ by multiples of 4 up to
-    2 ``nodes``: the degree in b is half of the nodes.
+    from minus the greatest cut to 0, so the energy is a trigonometric polynomial in g of that degree. It does not
+    change when all bits are flipped; between states that do not either, eigenvalues of ΣX differ by multiples of 4 up
+    to 2 ``nodes``: the degree in b is half of the nodes.
     """
     edges = edges_of(nodes, seed)
     circuit = QuantumCircuit(nodes, name=f"maxcut-{nodes}")
