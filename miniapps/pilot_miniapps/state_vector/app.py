@@ -123,7 +123,7 @@ class Series(msgspec.Struct, frozen=True):
     mpi: bool
 
     def __str__(self) -> str:
-        return f"{self.device}, {self.cores} {'ranks' if self.mpi else 'threads'}"
+        return f"{self.device}, {self.cores} {'rank' if self.mpi else 'thread'}{'s' if self.cores > 1 else ''}"
 
 
 class StateVector(MiniApp):

@@ -59,14 +59,14 @@ def model(report: Mapping[str, Any]) -> Drawing:
         if f"sent_by_rank_{column}" in rows[0]:
             _line(right, rows, f"sent_by_rank_{column}", series, name, 1e-9)
     with plots.style():
-        its = (memory.PAPER_QUBITS, "values"), (memory.PAPER_GRADIENT_QUBITS, "gradient")
-        for qubits, what in its:
-            left.plot(qubits, memory.PAPER_GPUS, "*", color="black", markersize=9, zorder=5)
-            left.annotate(
-                f"paper, {what}", (qubits, memory.PAPER_GPUS), (5, -9), textcoords="offset points", fontsize=7
-            )
+        paper = [memory.PAPER_GRADIENT_QUBITS, memory.PAPER_QUBITS]
+        name = f"paper: gradient to {paper[0]}, values to {paper[1]}"
+        left.plot(paper, [memory.PAPER_GPUS] * 2, "*", color="black", markersize=8, zorder=5, label=name)
         left.set_yscale("log", base=2)
+        left.set_ylim(top=2**20)
         right.set_yscale("log")
+        right.set_ylim(10, 1000)
+        right.yaxis.set_major_formatter("{x:g}")
     plots.label(left, x="qubits", y="ranks needed", title="memory")
     plots.label(right, x="qubits", y="sent by each rank (GB)", title="traffic")
     plots.legend(left, loc="upper left")
