@@ -107,6 +107,7 @@ def test_the_quick_start(on_dask: tuple[dict[str, Any], str, Path]) -> None:
     assert seen["squares"] == seen["gather"] == seen["as completed"] == squares
     assert seen["statuses"] == ["finished"]
     assert seen["wait"] == [10, 0]
+    assert seen["mixed"] == [[36, *squares, 36], 36]
     assert seen["isinstance"] == [True, True]
     assert seen["own functions"] == [4 + 9, [0.0, 1.0]]
     assert seen["rows"] == 1 + 10
@@ -148,7 +149,7 @@ def test_metrics_have_a_row_for_each_task(on_dask: tuple[dict[str, Any], str, Pa
     table = rows(on_dask[0]["metrics"])
     named = {row["task_id"]: row for row in table}
     assert {f"task-{number}" for number in range(10)} | {"slow"} <= set(named)
-    assert len(table) == 10 + 2 + 1 + 2 + 3 + 1 + 1 + 1 + 1
+    assert len(table) == 10 + 2 + 1 + 2 + 2 + 3 + 1 + 1 + 1 + 1
     assert {name: row["status"] for name, row in named.items() if row["status"] != "SUCCESS"}["slow"] == "CANCELLED"
     for number in range(10):
         row = named[f"task-{number}"]
