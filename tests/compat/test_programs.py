@@ -84,7 +84,8 @@ def test_an_exception_is_raised_by_ray_and_by_the_service(on_ray: dict[str, Any]
     assert on_ray["get_results"] == "no value at 0.5"
     assert on_ray["exception"] == "ValueError('no value at 0.5')"
     failed = [row for row in rows(on_ray["metrics"]) if row["status"] == "FAILED"]
-    assert [row["error_msg"] for row in failed] == ["ValueError: no value at 0.5"]
+    assert [row["error_msg"] for row in failed] == ["Odd: an odd one", "ValueError: no value at 0.5"]
+    assert "Odd: an odd one" in on_ray["odd"]
 
 
 def test_one_pilot_of_ray_is_cancelled_and_the_other_goes_on(on_ray: dict[str, Any]) -> None:
