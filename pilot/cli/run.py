@@ -106,6 +106,10 @@ def run_miniapp(parser: argparse.ArgumentParser, name: str | None, words: list[s
     names = registry.names(MINIAPPS)
     if name not in names:
         raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{did_you_mean(name, names)}")
+    try:
+        registry.check(MINIAPPS, name)
+    except PluginError as error:  # a package is missing: nothing has gone wrong, but it cannot be done here
+        raise DescriptionError(str(error), **error.data) from error
     miniapp: type[RunnableMiniApp] = registry.load(MINIAPPS, name)
     own = _parser(name, miniapp)
     given = parse(own, words, [flag(one) for one in _fields(Flags) | _fields(miniapp.Settings)])

@@ -104,7 +104,7 @@ DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
     "a setting": ({"seconds": 2.0}, "--seconds: 0.0, now 2.0"),
     "the mini-app": ({"name": "other"}, "the mini-app: dispatch, now other"),
     "a version": ({"versions": {"ray": "2.61.0"}}, "the version of ray: 2.60.0, now 2.61.0"),
-    "a package": ({"versions": {"ray": "2.60.0", "jax": "1"}}, "the version of jax: None, now 1"),
+    "a package": ({"versions": {"jax": "1"}}, "the version of ray: 2.60.0, now none"),
     "the pilots": (
         {"pilots": [msgspec.structs.replace(PILOT, cores_per_node=3)]},
         r"the pilots: \[.*cores_per_node=2.*\], now \[.*cores_per_node=3",
