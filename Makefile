@@ -11,6 +11,7 @@
 #   make miniapps   every mini-app with its laptop preset: seconds, and whether its result is right
 #   make bench    ours and the bare engines side by side; writes docs/performance.md
 #   make bench-cluster   the same on a private Slurm (root)
+#   make bench-peers   ours beside other systems, each in an environment of its own; writes docs/peers.md
 #   make clean    removes what these targets made
 
 BIN := .venv/bin
@@ -20,7 +21,7 @@ BENCHMARKS := imports dispatch latency threads callables chains granularity memo
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster clean
+.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-peers clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting
@@ -68,8 +69,13 @@ bench-cluster: $(READY)
 	@set -e; for name in $(CLUSTER_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 
+bench-peers: $(READY)
+	@scripts/setup_slurm
+	@$(BIN)/python benchmarks/peers.py --json $(RESULTS)/peers.json
+	@$(BIN)/python scripts/peers.py $(RESULTS)/peers.json
+
 clean:
-	@rm -rf .venv .venv-oldest build dist docs/_build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-oldest .peers build dist docs/_build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

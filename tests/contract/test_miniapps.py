@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +10,19 @@ import pytest
 from pilot import PluginError, registry
 from pilot.testing import MiniAppContract
 
+#: A pilot of processes with a small snapshot.
+QPU_PILOT = str(Path(__file__).parents[1] / "data/qpu_pilot.toml")
 #: Flags with which a mini-app runs in seconds; those that are not here are run by tests of their own.
 FLAGS = {
     "circuit-cutting": (
         *("--preset", "small", "--qubits", "6", "--subcircuit-size", "3", "--whole", "4", "--shots", "100"),
         *("--pilot", "process:1"),
     ),
+    "circuit-execution": ("--preset", "small", "--pilot", "process:1"),
     "dispatch": ("--preset", "small", "--pilot", "process:1"),
+    "error-mitigation": ("--preset", "small", "--pilots", QPU_PILOT),
+    "state-vector": ("--preset", "small", "--pilot", "process:2"),
+    "variational": ("--preset", "small", "--pilots", QPU_PILOT),
 }
 
 

@@ -119,6 +119,14 @@ class CircuitExecution(MiniApp):
     Settings: ClassVar[type[msgspec.Struct]] = Settings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "laptop": {},
+        "small": {
+            "devices": ("cpu",),
+            "qubits": (2, 4),
+            "circuits": 8,
+            "batches": (1, 4),
+            "repetitions": 1,
+            "checked": 8,
+        },
         "paper": {
             "qubits": tuple(range(2, 29, 2)),
             "circuits": PAPER_CIRCUITS,
@@ -309,12 +317,11 @@ class CircuitExecution(MiniApp):
                     key = f"{device.key}_circuits_per_second_{width}" + (f"_batch_{batch}" if batch > 1 else "")
                     run.figure(key, float(np.median(its)), "1/s", spread=(min(its), max(its)), n=len(its))
                 if device.is_gpu and width == min(self._widths(device)) and len(rates) > 1 and 1 in rates:
-                    run.figure(
-                        f"{device.key}_batch_gain", np.median(rates[max(rates)]) / np.median(rates[1]), "times", ">= 5"
-                    )
+                    gain = float(np.median(rates[max(rates)]) / np.median(rates[1]))
+                    run.figure(f"{device.key}_batch_gain", gain, "times", ">= 5", timed=True)
         crossing = _crossing(rows)
         if crossing is not None:
-            run.figure("gpu_faster_from", crossing, "qubits")
+            run.figure("gpu_faster_from", crossing, "qubits", timed=True)
 
     def _details(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {
