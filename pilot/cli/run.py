@@ -75,9 +75,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "flags", nargs=argparse.REMAINDER, metavar="--flag VALUE", help="its settings: `pilot run NAME --help`"
     )
     parser.epilog = f"mini-apps: {', '.join(registry.names(MINIAPPS))}"
-    parser.set_defaults(
-        call=lambda options: list_all() if options.list else run_miniapp(parser, options.name, options.flags)
-    )
+    parser.set_defaults(call=lambda options: _call(parser, options))
+
+
+def _call(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if not options.list:
+        return run_miniapp(parser, options.name, options.flags)
+    if options.name is not None:
+        raise DescriptionError(f"run: --list takes no more arguments; {options.name!r} given")
+    return list_all()
 
 
 def list_all() -> int:

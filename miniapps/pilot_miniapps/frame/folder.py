@@ -85,6 +85,8 @@ def opened(path: Path, begun: Beginning, *, resume: bool) -> Iterator[None]:
     """
     if resume and not (path / "run.json").exists():
         raise DescriptionError(f"--resume: {path} holds no run to continue; leave out --resume to begin one")
+    if path.exists() and not path.is_dir():
+        raise DescriptionError(f"--output: {path} is a file; give a folder", given=str(path))
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("a+", encoding="utf-8") as lock:
         _take(lock, path)
