@@ -74,6 +74,11 @@ def test_every_field_is_a_flag():
     ) == Settings(grid_size=3, tolerance=0.1, method="exact", limit=7, sizes=("1", "2"), plot=False)
 
 
+def test_a_number_may_begin_with_its_point():
+    assert parsed("--tolerance", ".5").tolerance == 0.5
+    assert parsed("--tolerance", ".5e-3").tolerance == 0.0005
+
+
 def test_help_shows_meaning_and_default(capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["run", "sample", "--help"])
