@@ -235,39 +235,39 @@ class CircuitExecution(MiniApp):
     def _warm_device(self, run: Run, device: Device) -> None:
         """Open it, and compile something, before the clock starts."""
         circuit, observable = self._workload(2).case(10**6)
-        run.submit_task(f"{device.name}/warm-up", self._description(device, circuit, observable, 0)).result()
+        self._submit_circuit(run, f"{device.name}/first", device, circuit, observable, 0).result()
 
     def _submit(self, run: Run, cell: Cell, cases: Sequence[tuple[Any, Any]]) -> list[Task]:
         if cell.batch == 1:
             return [
-                run.submit_task(f"{cell.key}/{number}", self._description(cell.device, *case, number))
+                self._submit_circuit(run, f"{cell.key}/{number}", cell.device, *case, number)
                 for number, case in zip(cell.numbers, cases, strict=True)
             ]
-        return [
-            run.submit_task(
-                f"{cell.key}/{numbers[0]}",
-                TaskDescription(
-                    function=values_together,
-                    args=(cell.workload, numbers, cell.device.is_gpu),
-                    name="batch",
-                    **cell.device.needs(),
-                ),
+        tasks = []
+        for first in range(0, len(cell.numbers), cell.batch):
+            numbers = list(cell.numbers[first : first + cell.batch])
+            key = f"{cell.key}/{numbers[0]}"
+            wanted = TaskDescription(
+                function=values_together,
+                args=(cell.workload, numbers, cell.device.is_gpu),
+                name=key,
+                **cell.device.needs(),
             )
-            for numbers in (
-                list(cell.numbers[first : first + cell.batch]) for first in range(0, len(cell.numbers), cell.batch)
-            )
-        ]
+            tasks.append(run.submit_task(key, wanted))
+        return tasks
 
-    def _description(self, device: Device, circuit: Any, observable: Any, number: int) -> TaskDescription:
+    def _submit_circuit(self, run: Run, key: str, device: Device, circuit: Any, observable: Any, number: int) -> Task:
         shots = self._shots(device)
-        return TaskDescription(
+        wanted = TaskDescription(
             circuit=circuit,
             observables=[observable],
             qpu=device.qpu,
             shots=shots,
             seed=None if shots is None else self.settings.seed + number,
+            name=key,
             **device.needs(),
         )
+        return run.submit_task(key, wanted)
 
     # ---- what comes out -------------------------------------------------------------------------------------------
 
