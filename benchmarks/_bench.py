@@ -36,10 +36,10 @@ def noop(number: int) -> int:
 
 
 class Ours:
-    """A manager with one pilot on this machine, spoken to like the bare engines."""
+    """A manager with one pilot, on this machine unless told otherwise, spoken to like the bare engines."""
 
-    def __init__(self, engine: str) -> None:
-        self.engine = engine
+    def __init__(self, engine: str, resource: str = "local://") -> None:
+        self.engine, self.resource = engine, resource
 
     def __enter__(self) -> Ours:
         from pilot import PilotDescription, PilotManager
@@ -47,7 +47,7 @@ class Ours:
         self._folder = tempfile.TemporaryDirectory(prefix="pilot-bench-")
         self.manager = PilotManager(self._folder.name)
         self.pilot = self.manager.submit_pilot(
-            PilotDescription(resource="local://", engine=self.engine, cores_per_node=WORKERS)
+            PilotDescription(resource=self.resource, engine=self.engine, cores_per_node=WORKERS)
         )
         self.submit = self.manager.submit_task
         return self

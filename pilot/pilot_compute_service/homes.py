@@ -63,6 +63,11 @@ class Homes:
                 home = self._open[pilot.id] = Home(client, engine.references(client))
             return home
 
+    def address(self, pilot: Pilot) -> str | None:
+        """The address of this pilot's cluster; None: this process is not connected to it."""
+        home = self._open.get(pilot.id)
+        return home.references.address if home is not None and home.references.is_open() else None
+
     def close(self, pilot: Pilot | None = None) -> None:
         """Make no more references at this pilot, or at any. The clients are the manager's to close."""
         with self._lock:

@@ -21,6 +21,11 @@ class TestDispatch(MiniAppContract):
     flags = ("--preset", "small", "--pilot", "process:1")
 
 
+class TestStateVector(MiniAppContract):
+    miniapp = "state-vector"
+    flags = ("--preset", "small", "--pilot", "process:2")
+
+
 class TestCircuitExecution(MiniAppContract):
     miniapp = "circuit-execution"
     flags = ("--preset", "small", "--pilot", "process:1")

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
-import msgspec
-
-from pilot.quantum.cutting import CutPlan, Predictor, Workers, plan, predict
+from pilot import Pilot, Task, TaskDescription
+from pilot.quantum.cutting import Costs, CutPlan, Predictor, Workers, gather, plan, predict
+from pilot.quantum.cutting.prediction import Probe, probe
 from pilot_miniapps.circuit_cutting.problem import Problem
 from pilot_miniapps.frame import Run
 
 
 class Predicted:
-    """Predicted seconds, from a calibration of the pilots that takes some seconds and is kept in the run's folder."""
+    """Predicted seconds, from what every slot of the pilots measured of itself."""
 
     def __init__(self, workers: Sequence[Workers]) -> None:
         self._predictor = Predictor(workers)
@@ -23,13 +23,14 @@ class Predicted:
 
     @classmethod
     def on(cls, run: Run) -> Predicted:
-        """Of the run's pilots. Blocks while they are measured; a resumed run reads what was measured."""
-        file = run.folder / "calibration.json"
-        if not file.exists():
-            with run.part("calibration"):
-                workers = Predictor().calibrate(run.manager).workers
-            _write(file, workers)
-        return cls(msgspec.json.decode(file.read_bytes(), type=list[Workers]))
+        """Of the run's pilots. Blocks for the second or two that their slots take, all at the same time.
+
+        `Predictor.calibrate` measures more, the way of a circuit to a worker; but its tasks have no keys, so that a
+        run that is resumed would do them again.
+        """
+        with run.part("calibration"):
+            measured = {pilot.name: _probes(run, pilot) for pilot in run.pilots}
+            return cls([_workers(pilot, gather(measured[pilot.name])) for pilot in run.pilots])
 
     def cut(self, planned: CutPlan, pilots: Sequence[str]) -> float:
         """Seconds of a plan on the pilots of these names, without the planning."""
@@ -41,7 +42,24 @@ class Predicted:
         return predict(whole, [replace(self._workers[0], slots=1, nodes=1, memory=math.inf)]).seconds
 
 
-def _write(file: Path, workers: Sequence[Workers]) -> None:
-    part = file.with_suffix(".part")
-    part.write_bytes(msgspec.json.encode([asdict(one) for one in workers]))
-    part.replace(file)
+def _probes(run: Run, pilot: Pilot) -> list[Task]:
+    """A task for each slot of a pilot, with what it measures."""
+    slots = pilot.description.cores * pilot.description.number_of_nodes
+    return [
+        run.submit_task(f"calibration of {pilot.name}, {number}", TaskDescription(function=probe, pilot=pilot.name))
+        for number in range(slots)
+    ]
+
+
+def _workers(pilot: Pilot, probes: Sequence[Probe]) -> Workers:
+    described = pilot.description
+    return Workers(
+        name=pilot.name,
+        slots=described.cores,
+        nodes=described.number_of_nodes,
+        memory=float(described.memory or min(each.memory for each in probes)),
+        costs=Costs(
+            vector_slowness=statistics.median(each.vector_slowness for each in probes),
+            product_slowness=statistics.median(each.product_slowness for each in probes),
+        ),
+    )

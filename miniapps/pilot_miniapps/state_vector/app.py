@@ -141,7 +141,7 @@ class StateVector(MiniApp):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "laptop": {},
         "paper": {
-            "qubits": (20, 24, *range(31, 42)),
+            "qubits": (24, *range(31, 42)),
             "ranks": memory.PAPER_GPUS,
             "gradient_qubits": memory.PAPER_GRADIENT_QUBITS,
         },

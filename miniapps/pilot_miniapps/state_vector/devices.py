@@ -29,8 +29,8 @@ PACKAGES = {
 WITH_MPI = ("lightning.kokkos", "lightning.gpu", "aer")
 #: A compiled program that asks MPI for its rank has this name in it.
 _MPI_SYMBOL = b"MPI_Comm_rank"
-#: Runs of which the median counts; a gradient takes long enough for one.
-_RUNS = 3
+#: Runs for values of which the median counts, below so many qubits; what takes longer runs once.
+_RUNS, _SHORT_QUBITS = 3, 22
 
 
 class Circuits(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ def measure(device: str, circuits: Circuits, mpi: bool) -> list[Measured]:
     found = []
     for qubits in circuits.qubits:
         simulator = _simulator(device, circuits, qubits, comm)
-        seconds, values = _median(simulator, simulator.values, _RUNS)
+        seconds, values = _median(simulator, simulator.values, _RUNS if qubits < _SHORT_QUBITS else 1)
         one = Measured(qubits, int(os.environ.get("OMP_NUM_THREADS", "1")), seconds, values, simulator.bytes_sent())
         if qubits <= circuits.gradient_qubits and simulator.has_gradient:
             seconds, gradient = _median(simulator, simulator.gradient, 1)
