@@ -28,7 +28,7 @@ class TestStateVector(MiniAppContract):
 
 class TestCircuitExecution(MiniAppContract):
     miniapp = "circuit-execution"
-    flags = ("--preset", "small", "--pilot", "process:1")
+    flags = ("--preset", "small", "--pilots", QPU_PILOT)
 
 
 class TestVariational(MiniAppContract):
