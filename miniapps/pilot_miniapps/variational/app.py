@@ -86,7 +86,7 @@ class Variational(MiniApp):
             "qpu_steps": 2,
             "h2_steps": 1,
             "lih_steps": 5,
-            "maxcut_steps": 2,
+            "maxcut_steps": 4,
             "nodes": 6,
             "layers": 1,
         },
