@@ -75,9 +75,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "flags", nargs=argparse.REMAINDER, metavar="--flag VALUE", help="its settings: `pilot run NAME --help`"
     )
     parser.epilog = f"mini-apps: {', '.join(registry.names(MINIAPPS))}"
-    parser.set_defaults(
-        call=lambda options: list_all() if options.list else run_miniapp(parser, options.name, options.flags)
-    )
+    parser.set_defaults(call=lambda options: _call(parser, options))
+
+
+def _call(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if not options.list:
+        return run_miniapp(parser, options.name, options.flags)
+    if options.name is not None:
+        raise DescriptionError(f"run: --list takes no more arguments; {options.name!r} given")
+    return list_all()
 
 
 def list_all() -> int:
@@ -106,6 +112,10 @@ def run_miniapp(parser: argparse.ArgumentParser, name: str | None, words: list[s
     names = registry.names(MINIAPPS)
     if name not in names:
         raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{did_you_mean(name, names)}")
+    try:
+        registry.check(MINIAPPS, name)
+    except PluginError as error:  # a package is missing: nothing has gone wrong, but it cannot be done here
+        raise DescriptionError(str(error), **error.data) from error
     miniapp: type[RunnableMiniApp] = registry.load(MINIAPPS, name)
     own = _parser(name, miniapp)
     given = parse(own, words, [flag(one) for one in _fields(Flags) | _fields(miniapp.Settings)])

@@ -92,6 +92,9 @@ def _read(read: Callable[[Any], Any], value: Any) -> Any:
 class References(ABC):
     """Makes references on one cluster that this process is connected to. Any thread may call it."""
 
+    #: Of the cluster.
+    address: str
+
     @abstractmethod
     def make(self, task: Future[Any], read: Callable[[Any], Any] | None = None) -> Reference:
         """A reference to a task, of the engine's own class. Does not block."""

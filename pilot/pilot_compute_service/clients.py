@@ -28,6 +28,12 @@ class RayContext:
         """Disconnect this process from the cluster."""
         self._ray.shutdown()
 
+    @property
+    def address_info(self) -> dict[str, str]:
+        """The address of the cluster, as the context of `ray.init` has it."""
+        address = str(self._ray.get_runtime_context().gcs_address)
+        return {"address": address, "gcs_address": address}
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ray, name)
 

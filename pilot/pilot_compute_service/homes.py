@@ -63,6 +63,11 @@ class Homes:
                 home = self._open[pilot.id] = Home(client, engine.references(client))
             return home
 
+    def address(self, pilot: Pilot) -> str | None:
+        """The address of this pilot's cluster; None: this process is not connected to it."""
+        home = self._open.get(pilot.id)
+        return home.references.address if home is not None and home.references.is_open() else None
+
     def close(self, pilot: Pilot | None = None) -> None:
         """Make no more references at this pilot, or at any. The clients are the manager's to close."""
         with self._lock:
@@ -79,9 +84,10 @@ class Homes:
             pilots = self._manager.pilots
             if not pilots:
                 raise PilotError("this service has no pilot: call create_pilot first")
-            for pilot in pilots:
-                if pilot.state in (PilotState.ACTIVE, PilotState.DRAINING):
-                    return pilot
+            for state in (PilotState.ACTIVE, PilotState.DRAINING):
+                for pilot in pilots:
+                    if pilot.state is state:
+                        return pilot
             waiting = [pilot for pilot in pilots if not is_final(pilot.state)]
             if not waiting:
                 ends = "; ".join(f"{pilot.name} is {pilot.state.value}: {pilot.reason}" for pilot in pilots)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Condition
 from typing import Any
 
 from pilot.interfaces import SessionEvent, TaskEnded
@@ -34,29 +36,43 @@ class MetricsFile:
     ``pilot_scheduled`` is the name of the pilot that ran it; times are UTC; ``worker`` is in its pilot.
     """
 
-    def __init__(self, manager: PilotManager, path: Path) -> None:
+    def __init__(self, manager: PilotManager, names: Mapping[str, str], path: Path) -> None:
+        """Begin. ``names``: of the pilots, by their ids in the manager."""
         self._manager = manager
-        self._names: dict[str, str] = {}
+        self._names = names
+        #: Ids of the tasks that have a row.
+        self._written: set[int] = set()
+        self._more = Condition()
         self._file = path.open("w", newline="")
         self._rows = csv.DictWriter(self._file, COLUMNS, restval="")
         self._rows.writeheader()
         self._file.flush()
         manager.subscribe(self._write, kinds=[TaskEnded])
 
+    def wait(self, tasks: Iterable[int], timeout: float) -> None:
+        """Block until these tasks, which are over, have their rows; ``timeout`` seconds at most."""
+        awaited = set(tasks)
+        with self._more:
+            self._more.wait_for(lambda: awaited <= self._written, timeout)
+
     def close(self) -> None:
         """Close the file, when the manager was closed: that reports all that has ended."""
         self._file.close()
 
     def _write(self, events: list[SessionEvent]) -> None:
-        self._rows.writerows(self._row(event) for event in events if isinstance(event, TaskEnded))
+        ended = [event for event in events if isinstance(event, TaskEnded)]
+        self._rows.writerows(map(self._row, ended))
         self._file.flush()
+        with self._more:
+            self._written.update(event.task for event in ended)
+            self._more.notify_all()
 
     def _row(self, event: TaskEnded) -> dict[str, Any]:
         row: dict[str, Any] = {
             "status": _STATUS[event.state],
             "submit_time": _iso(event.submitted),
             "task_id": event.name,
-            "pilot_scheduled": self._name(event.pilot),
+            "pilot_scheduled": self._names.get(event.pilot, event.pilot) if event.pilot is not None else "",
             "worker": event.worker or "",
             "completion_time": _iso(event.time),
         }
@@ -71,13 +87,6 @@ class MetricsFile:
             error = task.exception()
             row["error_msg"] = f"{type(error).__name__}: {error}"
         return row
-
-    def _name(self, pilot: str | None) -> str:
-        if pilot is None:
-            return ""
-        if pilot not in self._names:
-            self._names.update((one.id, one.name) for one in self._manager.pilots)
-        return self._names.get(pilot, pilot)
 
 
 def _iso(seconds: float) -> str:

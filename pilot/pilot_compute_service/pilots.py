@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from pilot.errors import PilotError
-from pilot.manager.manager import PilotManager
 from pilot.manager.pilots import Pilot
 from pilot.pilot_compute_service.clients import client_of
-from pilot.pilot_compute_service.homes import Homes
-from pilot.pilot_compute_service.submission import PilotComputeBase
-from pilot.pilot_enums_exceptions import ExecutionEngine
+from pilot.pilot_compute_service.submission import Core, PilotComputeBase
 from pilot.states import PilotState, is_final
 
 #: Pilot-Quantum's words for the state of a pilot's job, and two that it has no word for.
@@ -30,35 +26,32 @@ STATES = {
 class PilotCompute(PilotComputeBase):
     """One pilot. Its tasks run there and nowhere else."""
 
-    def __init__(
-        self, manager: PilotManager, homes: Homes, engine: ExecutionEngine, folder: Path, pilot: Pilot
-    ) -> None:
-        super().__init__(manager, homes, engine, folder)
+    def __init__(self, core: Core, pilot: Pilot, id: str, name: str) -> None:
+        super().__init__(core)
         self._pilot_itself = pilot
+        self._id = id
+        #: What its description called it, or its id.
+        self.name = name
 
     def _own(self) -> Pilot:
         return self._pilot_itself
-
-    @property
-    def name(self) -> str:
-        """What its description called it, or its id."""
-        return self._own().name
 
     def get_state(self) -> str:
         """The state of its job: "Queue", "Running", "Done", "Failed" or "Cancelled"."""
         return STATES[self._own().state]
 
     def get_id(self) -> str:
-        """Its id in the service."""
-        return self._own().id
+        """Its id, which no other pilot has."""
+        return self._id
 
     def get_details(self) -> dict[str, Any]:
-        """What is known of it: id, name, state, resource, engine, nodes, its job, why it is in its state, and its
-        log."""
+        """What is known of it: id, name, state, resource, engine, nodes, its job, why it is in its state, its log, and
+        the address of its cluster (``master_url``; None: this process is not connected). No dashboard runs
+        (``web_ui_url``)."""
         pilot = self._own()
         return {
-            "id": pilot.id,
-            "name": pilot.name,
+            "id": self._id,
+            "name": self.name,
             "state": self.get_state(),
             "resource": pilot.description.resource,
             "type": self.execution_engine.value,
@@ -66,6 +59,8 @@ class PilotCompute(PilotComputeBase):
             "job": pilot.job,
             "reason": pilot.reason,
             "log": str(pilot.log_path),
+            "master_url": self._homes.address(pilot),
+            "web_ui_url": None,
         }
 
     def wait(self) -> None:
@@ -77,7 +72,7 @@ class PilotCompute(PilotComputeBase):
         """
         pilot = self._own()
         if is_final(state := pilot.wait()):
-            raise PilotError(f"pilot {pilot.name} is {state.value}: {pilot.reason or 'it has ended'}")
+            raise PilotError(f"pilot {self.name} is {state.value}: {pilot.reason or 'it has ended'}")
 
     def get_client(self) -> Any:
         """The client of this pilot's own cluster: a `distributed.Client`, or the module ``ray`` as a context. Blocks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -11,15 +12,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from pilot.errors import PilotError, SessionError, invalid
 from pilot.manager.manager import PilotManager
 from pilot.pilot_compute_service.descriptions import pilot_description
 from pilot.pilot_compute_service.homes import Homes
 from pilot.pilot_compute_service.metrics import MetricsFile
 from pilot.pilot_compute_service.pilots import PilotCompute
-from pilot.pilot_compute_service.submission import PilotComputeBase
+from pilot.pilot_compute_service.submission import METRICS, Core, PilotComputeBase
 from pilot.pilot_enums_exceptions import ExecutionEngine
-from pilot.states import PilotState
+from pilot.states import PilotState, is_final
+
+#: The manager's own ids of pilots, which it takes for no name.
+_IDS = re.compile(r"pilot-\d+")
 
 
 class PilotComputeService(PilotComputeBase):
@@ -56,9 +62,9 @@ class PilotComputeService(PilotComputeBase):
         except OSError as error:
             raise SessionError(f"working_directory: {folder} cannot be made: {error}", path=str(folder)) from error
         manager = PilotManager(folder / "session")
-        super().__init__(manager, Homes(manager, engine), engine, folder)
-        self._folder = folder
-        self._metrics = MetricsFile(manager, Path(self.metrics_file_name))
+        names: dict[str, str] = {}
+        metrics = MetricsFile(manager, names, folder / METRICS)
+        super().__init__(Core(manager, Homes(manager, engine), engine, folder, metrics, {}, names))
         #: By name.
         self.pilots: dict[str, PilotCompute] = {}
         self._is_over = False
@@ -77,9 +83,16 @@ class PilotComputeService(PilotComputeBase):
             SessionError: the service was cancelled.
         """
         wanted = pilot_description(pilot_compute_description, self.execution_engine)
+        id = f"pilot-{uuid.uuid4()}"
+        name = wanted.name or id
+        if name in self._core.pilots and not is_final(self._core.pilots[name].state):
+            raise wanted.wrong("name", "a name that no other pilot of this service has")
+        if _IDS.fullmatch(name):
+            wanted = msgspec.structs.replace(wanted, name=f"{name}-{id[-12:]}")
         pilot = self._manager.submit_pilot(wanted)
-        made = PilotCompute(self._manager, self._homes, self.execution_engine, self._folder, pilot)
-        self.pilots[pilot.name] = made
+        self._core.names[pilot.id] = name
+        self._core.pilots[id] = self._core.pilots[name] = pilot
+        made = self.pilots[name] = PilotCompute(self._core, pilot, id, name)
         return made
 
     def get_pilots(self) -> list[str]:
@@ -105,7 +118,7 @@ class PilotComputeService(PilotComputeBase):
         failed = any(pilot.state is PilotState.FAILED for pilot in self._manager.pilots)
         self._homes.close()
         self._manager.close()
-        self._metrics.close()
+        self._core.metrics.close()
         if not failed:
             shutil.rmtree(self._manager.session_dir, ignore_errors=True)
 

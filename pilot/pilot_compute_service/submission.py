@@ -9,16 +9,18 @@ import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import PilotError, invalid
 from pilot.interfaces import Reference, References
+from pilot.manager.handles import Task
 from pilot.manager.manager import PilotManager
 from pilot.manager.pilots import Pilot
 from pilot.pilot_compute_service.clients import client_of
 from pilot.pilot_compute_service.descriptions import task_resources
 from pilot.pilot_compute_service.homes import Homes
+from pilot.pilot_compute_service.metrics import MetricsFile
 from pilot.pilot_enums_exceptions import ExecutionEngine
 from pilot.results import MpiResult
 
@@ -26,20 +28,37 @@ log = logging.getLogger("pilot.pilot_compute_service")
 
 #: What Pilot-Quantum writes for a task without a pilot of its own.
 ANY = "ANY"
-#: Seconds that the engine has to hear of the end of tasks, after the manager has.
+#: The file with a row for each task, in the service's folder.
+METRICS = "metrics.csv"
+#: Seconds that the engine and the file have to hear of the end of tasks, after the manager has.
 SETTLE_SECONDS = 30.0
+
+
+class Core(NamedTuple):
+    """What a service and its pilots share."""
+
+    manager: PilotManager
+    homes: Homes
+    engine: ExecutionEngine
+    folder: Path
+    metrics: MetricsFile
+    #: The manager's pilots by what callers may call them: name and id.
+    pilots: dict[str, Pilot]
+    #: The names that callers know, by the manager's id of each pilot.
+    names: dict[str, str]
 
 
 class PilotComputeBase:
     """Submits tasks to the pilots of a service: to any of them, or to one."""
 
-    def __init__(self, manager: PilotManager, homes: Homes, engine: ExecutionEngine, folder: Path) -> None:
-        self._manager = manager
-        self._homes = homes
-        self.execution_engine = engine
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._manager = core.manager
+        self._homes = core.homes
+        self.execution_engine = core.engine
         #: The service's folder, and the file with a row for each task that has ended.
-        self.pcs_working_directory = str(folder)
-        self.metrics_file_name = str(folder / "metrics.csv")
+        self.pcs_working_directory = str(core.folder)
+        self.metrics_file_name = str(core.folder / METRICS)
 
     def _own(self) -> Pilot | None:
         """The pilot that all tasks go to; None: to any."""
@@ -78,7 +97,7 @@ class PilotComputeBase:
             advice = "; its name is task_name=" if isinstance(func, str) else ""
             raise invalid("submit_task", func, f"a callable, and then its arguments{advice}")
         wanted = self._pilot(pilot)
-        references = self._homes.of(wanted).references
+        references = self._homes.of(self._own()).references
         description = TaskDescription(
             function=func,
             args=tuple(_given(value, references) for value in args),
@@ -123,7 +142,7 @@ class PilotComputeBase:
             pilot=wanted.id if wanted is not None else None,
             **task_resources(resources),
         )
-        references = self._homes.of(wanted).references
+        references = self._homes.of(self._own()).references
         return references.make(self._manager.submit_task(description), outputs)
 
     def task(self, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -142,19 +161,25 @@ class PilotComputeBase:
     # ---- waiting ----------------------------------------------------------------------------------------------
 
     def wait_tasks(self, tasks: Any) -> None:
-        """Block until all of these are over, however they end."""
+        """Block until all of these are over, however they end, and have their rows in ``metrics.csv``."""
         listed = self._listed(tasks)
         own = [one for one in listed if isinstance(one, Reference)]
-        self._manager.wait_tasks([one.task for one in own])  # type: ignore[arg-type]  # they are this manager's
+        handles = [one.task for one in own if isinstance(one.task, Task)]
+        self._manager.wait_tasks(handles)
+        self._core.metrics.wait((task.id for task in handles), SETTLE_SECONDS)
         if others := [one for one in listed if not isinstance(one, Reference)]:
             self._homes.of(self._own()).references.wait(others)
         for made_by in {one.made_by for one in own}:
             if made_by is not None and made_by.is_open():
-                made_by.wait([one for one in own if one.made_by is made_by], SETTLE_SECONDS)
+                try:
+                    made_by.wait([one for one in own if one.made_by is made_by], SETTLE_SECONDS)
+                except Exception:  # a cluster may end meanwhile; the tasks are over
+                    log.debug("a cluster cannot be asked about its references", exc_info=True)
 
     def get_results(self, tasks: Any) -> Any:
-        """The results in the order of the tasks; the result itself for one task that is not in a list. Blocks, and
-        raises what the first failed one raised."""
+        """The results in the order of the tasks; the result itself for one task that is not in a list. Blocks until all
+        are over, and raises what the first failed one raised."""
+        self.wait_tasks(tasks)
         if isinstance(tasks, Reference):
             return tasks.result()
         listed = self._listed(tasks)
@@ -197,14 +222,13 @@ class PilotComputeBase:
         own = self._own()
         if given is None or given == ANY:
             return own
-        name = given.get_id() if hasattr(given, "get_id") else given
-        for pilot in self._manager.pilots:
-            if name in (pilot.id, pilot.name) and own in (None, pilot):
-                return pilot
-        known = [own] if own is not None else self._manager.pilots
+        pilot = self._core.pilots.get(str(given.get_id() if hasattr(given, "get_id") else given))
+        if pilot is not None and own in (None, pilot):
+            return pilot
+        known = self._core.names if own is None else {own.id: self._core.names[own.id]}
         raise PilotError(
             f"pilot: {given!r} is not valid; expected a pilot of this service: "
-            + (", ".join(pilot.name for pilot in known) or "there is none, call create_pilot first")
+            + (", ".join(known.values()) or "there is none, call create_pilot first")
         )
 
 

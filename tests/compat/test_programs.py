@@ -75,7 +75,7 @@ def test_a_task_goes_to_the_pilot_that_it_asks_for(on_ray: dict[str, Any]) -> No
 
 def test_references_of_ray_are_arguments(on_ray: dict[str, Any]) -> None:
     assert on_ray["dependency"] == 0 + 1 + 2 + 3 + 3
-    assert on_ray["own functions"] == [4.0, 6.0]
+    assert on_ray["own functions"] == [4.0, 6.0, [0.0, 1.0]]
     assert on_ray["own reference"] == 1 + 2 + 4
 
 
@@ -84,7 +84,8 @@ def test_an_exception_is_raised_by_ray_and_by_the_service(on_ray: dict[str, Any]
     assert on_ray["get_results"] == "no value at 0.5"
     assert on_ray["exception"] == "ValueError('no value at 0.5')"
     failed = [row for row in rows(on_ray["metrics"]) if row["status"] == "FAILED"]
-    assert [row["error_msg"] for row in failed] == ["ValueError: no value at 0.5"]
+    assert [row["error_msg"] for row in failed] == ["Odd: an odd one", "ValueError: no value at 0.5"]
+    assert "Odd: an odd one" in on_ray["odd"]
 
 
 def test_one_pilot_of_ray_is_cancelled_and_the_other_goes_on(on_ray: dict[str, Any]) -> None:
@@ -95,6 +96,8 @@ def test_one_pilot_of_ray_is_cancelled_and_the_other_goes_on(on_ray: dict[str, A
 
 
 def test_a_program_may_shut_ray_down_and_go_on(on_ray: dict[str, Any]) -> None:
+    address, same = on_ray["details"]
+    assert address == same
     assert on_ray["disconnected"] == [[0.0, 1.0], [0.0, 1.0]]
     assert not on_ray["connected"]
 
@@ -105,13 +108,22 @@ def test_the_quick_start(on_dask: tuple[dict[str, Any], str, Path]) -> None:
     assert seen["squares"] == seen["gather"] == seen["as completed"] == squares
     assert seen["statuses"] == ["finished"]
     assert seen["wait"] == [10, 0]
+    assert seen["mixed"] == [[36, *squares, 36], 36]
     assert seen["isinstance"] == [True, True]
-    assert seen["own functions"] == 4 + 9
+    assert seen["own functions"] == [4 + 9, [0.0, 1.0]]
+    assert seen["rows"] == 1 + 10
     assert seen["own future"] == [25, 5 + 9]
     assert seen["gather failed"] == seen["result"] == "no value at 0.5"
     assert seen["cancel"] == [True, True]
     assert "closed" in seen["after cancel"]
     assert seen["folder"] == ["metrics.csv"]
+
+
+def test_a_name_may_look_like_an_id(on_dask: tuple[dict[str, Any], str, Path]) -> None:
+    """As in Pilot-Quantum's own example of several pilots: pilot-0, pilot-1."""
+    assert on_dask[0]["named"] == [True, True]
+    ran = [row["pilot_scheduled"] for row in rows(on_dask[0]["metrics"]) if row["task_id"] == "named"]
+    assert ran == ["pilot-1"] * 3
 
 
 def test_descriptions_are_not_changed_and_what_has_no_meaning_is_told_once_a_pilot(
@@ -120,7 +132,7 @@ def test_descriptions_are_not_changed_and_what_has_no_meaning_is_told_once_a_pil
     seen, stderr, _ = on_dask
     assert seen["unchanged"]
     warned = [line for line in stderr.splitlines() if "has no use for" in line]
-    assert len(warned) == 2  # services
+    assert len(warned) == 3  # services
     assert all("queue='debug', project='m4408', scheduler_script_commands=" in line for line in warned)
 
 
@@ -138,11 +150,11 @@ def test_metrics_have_a_row_for_each_task(on_dask: tuple[dict[str, Any], str, Pa
     table = rows(on_dask[0]["metrics"])
     named = {row["task_id"]: row for row in table}
     assert {f"task-{number}" for number in range(10)} | {"slow"} <= set(named)
-    assert len(table) == 10 + 2 + 1 + 1 + 1 + 1 + 1
+    assert len(table) == 10 + 2 + 1 + 2 + 2 + 3 + 1 + 1 + 1 + 1
     assert {name: row["status"] for name, row in named.items() if row["status"] != "SUCCESS"}["slow"] == "CANCELLED"
     for number in range(10):
         row = named[f"task-{number}"]
-        assert row["pilot_scheduled"] == "pilot-1"
+        assert row["pilot_scheduled"].startswith("pilot-")
         assert float(row["execution_secs"]) >= 0 and float(row["wait_time_secs"]) >= 0
         assert row["submit_time"] < row["completion_time"]
 

@@ -61,6 +61,7 @@ class Sshd:
     def use(self, key: str) -> None:
         """The client logs in with this key."""
         (self.folder / "ssh_config").write_text(
+            f"Host far\nHostName 127.0.0.1\nPort {self.port}\nUser {getpass.getuser()}\n"
             f"Host *\nIdentityFile {self.folder}/{key}\nIdentityAgent none\nIdentitiesOnly yes\n"
             f"UserKnownHostsFile {self.folder}/known\nGlobalKnownHostsFile none\n"
         )

@@ -150,6 +150,15 @@ def test_modules_that_are_not_there(make_job: Any, described: Any) -> None:
         SshLauncher().submit(agent_job(make_job, described(modules=("no-such-module",))))
 
 
+def test_what_the_doctor_finds(client: Sshd, tmp_path: Path, described: Any) -> None:
+    launcher = SshLauncher()
+    (misfit,) = launcher.preflight(described(cores_per_node=100_000))
+    assert (misfit.field, misfit.asked) == ("cores_per_node", "100000")
+    assert misfit.there.startswith(f"{client.host} has ")
+    (misfit,) = launcher.preflight(described(venv=str(tmp_path / "none")))
+    assert misfit.field == "resource" and "there is no Python" in misfit.there
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -256,16 +265,22 @@ def mark_in(settings: Path) -> str:
     return mark
 
 
-def test_the_shared_connection_ends_with_its_launcher(
+def test_a_job_outlives_its_connection(
     make_job: Any, described: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The host is one of the user's configuration; the shared connection ends with the launcher at the latest."""
     with tempfile.TemporaryDirectory(prefix="t-") as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         launchers = [SshLauncher()]
-        job = make_job(described(), "true")
+        job = make_job(described(resource="ssh://far"), "sleep", "60")
         id = launchers[0].submit(job)
-        eventually(lambda: launchers[0].status({id: job.folder})[id][0] is JobState.ENDED)
-        assert len(connections(folder)) == 1
+        (before,) = connections(folder)
+        before.kill()
+        eventually(lambda: launchers[0].status({id: job.folder})[id][0] is JobState.RUNNING)
+        assert connections(folder) != [before]
+        assert launchers[0].find(job.description, "pilot-1", job.environment[MARK]) == id
+        launchers[0].cancel(id, job.environment[MARK])
+        assert launchers[0].find(job.description, "pilot-1", job.environment[MARK]) is None
         launchers.clear()
         eventually(lambda: not connections(folder))
 

@@ -15,7 +15,7 @@ from pilot_miniapps.variational.app import CHEMICAL_ACCURACY, Settings, Variatio
 
 from pilot import PilotDescription, PilotManager
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SETTINGS = Settings(
     qpu="fake:manila?shot_time=1e-5",

@@ -161,4 +161,4 @@ def test_the_plot_is_made_from_the_report_alone() -> None:
     drawing = app.Variational(app.Settings()).draw(report)["variational"]
     curve, errors, occupation = drawing.axes
     assert curve.get_xlabel() == "Bond length of H2 (Å)" and errors.get_yscale() == "log"
-    assert "95.0% busy (one loop: 50.0%)" in occupation.get_title()
+    assert "95.0% busy\n(one loop: 50.0%)" in occupation.get_title()

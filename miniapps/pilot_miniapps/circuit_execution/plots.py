@@ -3,65 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from pilot import plots
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 #: The times that the text of the paper gives (section V-B1, and the caption of its figure 3): label, colour, marker,
 #: and qubits and seconds of each.
 PAPER = (
-    ("IonQ's simulator", "C4", "^", ((2, 175.8), (28, 4260.0))),
-    ("IBM Eagle (8 circuits, scaled)", "C2", "s", ((28, 199.0),)),
-    ("Aer (CPU), 1 Perlmutter node", "C0", "o", ((28, 469.7),)),
-    ("Aer (GPU), 1 Perlmutter node", "C3", "D", ((28, 49.0),)),
+    ("IonQ's simulator", "C3", "^", ((2, 175.8), (28, 4260.0))),
+    ("IBM Eagle", "C2", "s", ((28, 199.0),)),
+    ("Aer (CPU)", "C0", "o", ((28, 469.7),)),
+    ("Aer (GPU)", "C1", "D", ((28, 49.0),)),
 )
-_MARKERS = "oDsv^P"
 
 
 def times(report: Mapping[str, Any]) -> Drawing:
     """The time of 1,024 circuits, and circuits per second, against their width."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-    drawing = Figure(figsize=(10, 4.4), layout="constrained")
-    left, right = drawing.subplots(1, 2)
+    drawing, (left, right) = plots.new(1, 2, width="double", height=3.6)
     rows, labels = report["rows"], report["details"]["labels"]
-    series = list(dict.fromkeys((row["device"], row["batch"]) for row in rows))
-    for place, (device, batch) in enumerate(series):
+    devices = list(labels)
+    for device, batch in dict.fromkeys((row["device"], row["batch"]) for row in rows):
         its = [row for row in rows if (row["device"], row["batch"]) == (device, batch)]
-        label = labels[device] + (f", {batch} circuits a task" if batch > 1 else "")
-        style = {"marker": _MARKERS[place % len(_MARKERS)], "color": f"C{_colour(device, place)}", "label": label}
-        _curve(left, its, "seconds_for_1024", linestyle="--" if batch > 1 else "-", **style)
-        _curve(right, its, "circuits_per_second", linestyle="--" if batch > 1 else "-", **style)
-    for label, colour, marker, points in PAPER:
-        qubits, seconds = zip(*points, strict=True)
-        left.plot(qubits, seconds, marker, color=colour, markerfacecolor="none", label=f"paper: {label}")
+        look = {
+            "label": labels[device] + (f", {batch} circuits a task" if batch > 1 else ""),
+            "series": {"cpu": 0, "gpu": 1}.get(device, 2 + devices.index(device)),
+            "linestyle": "--" if batch > 1 else "-",
+            "markerfacecolor": "white" if batch > 1 else None,
+        }
+        for axes, column in ((left, "seconds_for_1024"), (right, "circuits_per_second")):
+            by_width: dict[int, list[float]] = {}
+            for row in its:
+                by_width.setdefault(row["qubits"], []).append(row[column])
+            spread = ([min(one) for one in by_width.values()], [max(one) for one in by_width.values()])
+            plots.lines(axes, list(by_width), list(map(median, by_width.values())), spread=spread, **look)
+    with plots.style():
+        for label, colour, marker, points in PAPER:
+            qubits, seconds = zip(*points, strict=True)
+            left.plot(
+                qubits, seconds, marker, color=colour, markersize=6, markerfacecolor="none", label=f"paper: {label}"
+            )
     plain = FuncFormatter(lambda value, _: f"{value:,.10g}")
-    for axes, what in ((left, "Time of 1,024 circuits (s)"), (right, "Circuits per second (1/s)")):
-        axes.set(xlabel="Qubits", ylabel=what, yscale="log")
-        axes.xaxis.set_major_locator(MultipleLocator(4 if axes is left else 2))
+    plots.label(left, x="Qubits", y="Time of 1,024 circuits (s)")
+    plots.label(right, x="Qubits", y="Circuits per second (1/s)")
+    for axes, distance in ((left, 4), (right, 2)):
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        axes.set_ylim(low / 1.5, high * 1.5)
+        axes.xaxis.set_major_locator(MultipleLocator(distance))
         axes.yaxis.set_major_formatter(plain)
-        axes.set_ylim(bottom=axes.get_ylim()[0] / 1.5, top=axes.get_ylim()[1] * 1.5)
-        axes.grid(True, which="major", alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, names = left.get_legend_handles_labels()
-    drawing.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    with plots.style():
+        drawing.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    plots.caption(drawing, _caption(report))
     return drawing
 
 
-def _colour(device: str, place: int) -> int:
-    """The same for a device as for the paper's; others by their place."""
-    return {"cpu": 0, "gpu": 3}.get(device, 2 if place < 3 else 4 + place)
-
-
-def _curve(axes: Axes, rows: list[Mapping[str, Any]], column: str, **style: Any) -> None:
-    """The median of the repetitions; bars from the least to the greatest."""
-    widths = sorted({row["qubits"] for row in rows})
-    values = [[row[column] for row in rows if row["qubits"] == width] for width in widths]
-    middle = np.array([np.median(its) for its in values])
-    bars = [middle - [min(its) for its in values], np.array([max(its) for its in values]) - middle]
-    axes.errorbar(widths, middle, yerr=bars, capsize=3, markersize=5, linewidth=1.4, **style)
+def _caption(report: Mapping[str, Any]) -> str:
+    repetitions = 1 + max(row["repetition"] for row in report["rows"])
+    fewest, most = (pick(row["circuits"] for row in report["rows"]) for pick in (min, max))
+    measured = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    return (
+        f"Random circuits with random Pauli observables. Median of {repetitions} measurements of {measured} circuits, "
+        "from the first submission to the last result; bars show the least and the greatest. Times of fewer than 1,024 "
+        "circuits are scaled. Open marks: the paper's numbers, on a Perlmutter node and on cloud services."
+    )

@@ -20,10 +20,10 @@ PIECE_BITS = 14
 BLOCK_BITS = 4
 
 
-def product_state(vectors: Amplitudes) -> Amplitudes:
-    """The state in which each qubit has its vector, of shape ``(m, 2)``."""
+def product_state(vectors: Amplitudes, factor: complex) -> Amplitudes:
+    """The state in which each qubit has its vector, of shape ``(m, 2)``, times the factor."""
     half = len(vectors) // 2
-    return np.multiply.outer(kronecker(vectors[:half]), kronecker(vectors[half:])).reshape(-1)
+    return np.multiply.outer(factor * kronecker(vectors[:half]), kronecker(vectors[half:])).reshape(-1)
 
 
 def kronecker(factors: Amplitudes) -> Amplitudes:
@@ -175,12 +175,12 @@ def parities(state: Amplitudes, masks: NDArray[np.uint8]) -> NDArray[np.float64]
     return sums
 
 
-def signed_conjugate(state: Amplitudes, mask: NDArray[np.uint8]) -> Amplitudes:
-    """The conjugate of the state times `signs` of the mask."""
+def signed_conjugate(state: Amplitudes, mask: NDArray[np.uint8], factor: float) -> Amplitudes:
+    """The conjugate of the state times `signs` of the mask and the factor."""
     half = len(mask) // 2
     result = state.conj()
     table = result.reshape(1 << half, -1)
-    table *= signs(mask[:half])[:, None]
+    table *= factor * signs(mask[:half])[:, None]
     table *= signs(mask[half:])
     return result
 

@@ -96,7 +96,7 @@ class Simulation:
     def _run(self) -> Amplitudes:
         """The final state. The first layer makes a product state, of which each rank has its part at once."""
         vectors = self._matrices[0][:, :, 0]
-        state = amplitudes.product_state(vectors[self.ranks.bits :]) * self._rank_factor(vectors)
+        state = amplitudes.product_state(vectors[self.ranks.bits :], self._rank_factor(vectors))
         for step in self._steps:
             match step:
                 case Gather():
@@ -150,9 +150,7 @@ class Simulation:
         masks = self._layout.rows
         factors = self._rank_signs(masks)
         ket = self._state.copy()
-        bras = [
-            amplitudes.signed_conjugate(ket, masks[qubit, self.ranks.bits :]) * factors[qubit] for qubit in observed
-        ]
+        bras = [amplitudes.signed_conjugate(ket, masks[qubit, self.ranks.bits :], factors[qubit]) for qubit in observed]
         for step in reversed(self._steps):
             match step:
                 case Gather():

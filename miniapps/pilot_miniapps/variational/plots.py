@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pilot import plots
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 #: Hartree.
 _CHEMICAL_ACCURACY = 1.6e-3
-_LABELS = {"exact/h2": "H2 (VQE), exact at step 1", "exact/lih": "LiH (VQE)"}
+_LABELS = {"exact/h2": "H2 (VQE)", "exact/lih": "LiH (VQE)"}
 
 
 def overview(report: Mapping[str, Any]) -> Drawing:
     """The energy of H2 by its length, the error by step, and when the QPU worked for which loop."""
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(12, 4.2), layout="constrained")
-    curve, errors, occupation = drawing.subplots(1, 3)
-    _curve(curve, report)
-    _errors(errors, report["details"])
-    _occupation(occupation, report)
-    for axes in (curve, errors, occupation):
-        axes.spines[["top", "right"]].set_visible(False)
+    drawing, (curve, errors, occupation) = plots.new(1, 3, width="double", height=3.0)
+    with plots.style():
+        _curve(curve, report)
+        _errors(errors, report["details"])
+        _occupation(occupation, report)
+    plots.caption(
+        drawing,
+        "Left: energies of H2 as the QPU measured them, errors of the shots as bars, and the energies of the states "
+        "that its loops found, computed without noise. Middle: loops whose values are exact; of max-cut the share of "
+        "the greatest cut that is missing. Right: when the QPU worked for which loop.",
+    )
     return drawing
 
 
@@ -47,7 +51,7 @@ def _curve(axes: Axes, report: Mapping[str, Any]) -> None:
     )
     axes.plot(lengths, [row["energy"] for row in found], "o", color="C0", label="its state, without noise")
     axes.set(xlabel="Bond length of H2 (Å)", ylabel="Energy (Ha)", title="Loops on one QPU")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend()
 
 
 def _errors(axes: Axes, details: Mapping[str, Any]) -> None:
@@ -57,23 +61,23 @@ def _errors(axes: Axes, details: Mapping[str, Any]) -> None:
         ground = details["ground"][loop]
         # what is left may be 0, and has no place on the axis then
         left = [max(energy - ground, 1e-12) / (1.0 if loop in _LABELS else -ground) for energy in energies]
-        label = _LABELS.get(loop, "max-cut (QAOA), share of the cut")
+        label = _LABELS.get(loop, "max-cut (QAOA)")
         axes.plot(range(len(left)), left, f"{'osD'[place % 3]}-", color=f"C{place + 2}", markersize=4, label=label)
-    axes.axhline(_CHEMICAL_ACCURACY, color="black", linestyle="--", linewidth=1, label="chemical accuracy, 1.6 mHa")
+    axes.axhline(_CHEMICAL_ACCURACY, color="black", linestyle="--", linewidth=1, label="1.6 mHa (chemical accuracy)")
     axes.set(xlabel="Step of the optimiser", ylabel="Error (Ha)", yscale="log", title="Loops with exact values")
-    axes.set_ylim(bottom=1e-6)
+    axes.set_ylim(1e-6, 1e3)  # room for the legend
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(loc="upper right")
 
 
 def _occupation(axes: Axes, report: Mapping[str, Any]) -> None:
     timeline: Sequence[Mapping[str, Any]] = report["details"]["timeline"]
     for row, one in enumerate(timeline):
         bars = [(first, last - first) for first, last in one["jobs"]]
-        axes.broken_barh(bars, (row - 0.4, 0.8), facecolors=f"C{row % 10}", edgecolor="white", linewidth=0.2)
+        axes.broken_barh(bars, (row - 0.4, 0.8), facecolors=f"C{row % 10}", linewidth=0)
     names = [f"H2 {one['loop'].rpartition('-')[2]} Å" for one in timeline]
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     share = report["figures"]["qpu_busy"]["value"]
     alone = report["figures"]["qpu_busy_one_loop"]["value"]
-    axes.set(xlabel="Time (s)", title=f"QPU {share:.1%} busy (one loop: {alone:.1%})")
+    axes.set(xlabel="Time (s)", title=f"QPU {share:.1%} busy\n(one loop: {alone:.1%})")

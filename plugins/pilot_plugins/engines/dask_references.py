@@ -50,6 +50,8 @@ class DaskReferences(SettledReferences):
     def __init__(self, client: Client) -> None:
         super().__init__()
         self._client = client
+        scheduler: Any = client.scheduler
+        self.address = str(scheduler.address)
         self._prefix = f"pilot-{uuid.uuid4().hex}"
         self._numbers = itertools.count()
         self._lists: dict[Any, list[Any]] = {}
@@ -64,8 +66,8 @@ class DaskReferences(SettledReferences):
         return bool(self._client.status == "running")
 
     def wait(self, references: Sequence[Any], timeout: float | None = None) -> None:
-        with contextlib.suppress(TimeoutError):
-            if references:
+        if references:
+            with contextlib.suppress(TimeoutError), self._client.as_current():
                 distributed.wait(list(references), timeout=timeout)
 
     def is_own(self, value: Any) -> bool:

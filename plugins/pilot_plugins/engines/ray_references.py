@@ -38,6 +38,7 @@ class RayReferences(SettledReferences):
     def __init__(self) -> None:
         super().__init__()
         self._cluster = _connection()
+        self.address = self._cluster[0]
         self._holder = _Holder.options(max_concurrency=PENDING).remote(  # type: ignore[attr-defined]
             [path for path in sys.path if path]
         )

@@ -45,9 +45,12 @@ def quick_start() -> None:
     pcs = PilotComputeService(working_directory=WORKING_DIRECTORY)
     assert pcs.execution_engine is ExecutionEngine.DASK
     one = pcs.create_pilot(pilot_compute_description=description)
+    later = pcs.create_pilot(description | {"name": "pilot-1", "cores_per_node": 1})
+    seen["named"] = [pcs.get_pilots() == [one.name, "pilot-1"], one.get_id() == one.name != later.get_id()]
     seen["unchanged"] = description == before
     tasks = [pcs.submit_task(square, number, task_name=f"task-{number}") for number in range(10)]
     pcs.wait_tasks(tasks)
+    seen["rows"] = len(Path(pcs.metrics_file_name).read_text().splitlines())
     seen["statuses"] = sorted({task.status for task in tasks})
     seen["squares"] = pcs.get_results(tasks)
     client = pcs.get_client()
@@ -56,10 +59,15 @@ def quick_start() -> None:
     seen["gather"] = client.gather(tasks)
     seen["as completed"] = sorted(future.result() for future in distributed.as_completed(tasks))
     seen["isinstance"] = [isinstance(tasks[0], distributed.Future), isinstance(tasks[0], PilotFuture)]
-    seen["own functions"] = client.submit(sum, [tasks[2], tasks[3]]).result()
+    seen["own functions"] = client.gather([client.submit(sum, [tasks[2], tasks[3]]), client.submit(expectation, 0.0)])
     five = client.scatter(5)
     seen["own future"] = [pcs.run(square, five), pcs.run(sum, [five, tasks[3]])]
-    failed = one.submit_task(unstable, 0.5)
+    failed = pcs.submit_task(unstable, 0.5, pilot=one)
+    mixed = [pcs.submit_task(square, 6, pilot=later), *tasks, pcs.submit_task(square, 6, pilot=one)]
+    pcs.wait_tasks([*mixed, later.submit_task(square, 6)])
+    seen["mixed"] = [client.gather(mixed), later.get_client().gather(later.submit_task(square, 6))]
+    for which in (later, "pilot-1", later.get_id()):
+        pcs.run(square, 7, pilot=which, task_name="named")
     for name, ask in (("gather failed", lambda: client.gather([failed])), ("result", failed.result)):
         try:
             ask()

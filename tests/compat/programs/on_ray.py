@@ -34,6 +34,17 @@ def where() -> str:
     return os.environ["COMPAT_PILOT"]
 
 
+class Odd(Exception):
+    """A pickle does not restore it: that calls the class with the text alone."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(text)
+
+
+def odd() -> None:
+    raise Odd(1, "an odd one")
+
+
 def total(values: list[float], more: float) -> float:
     return sum(values) + more
 
@@ -85,8 +96,13 @@ def several_pilots() -> None:
     seen["dependency"] = pcs.run(total, values, more=values[3])
     for _ in range(2):
         with context:
-            seen["own functions"] = ray.get([doubled.remote(values[2]), doubled_of.remote([values[3]])])
+            calls = [doubled.remote(values[2]), doubled_of.remote([values[3]]), ray.remote(expectation).remote(0.0)]
+        seen["own functions"] = ray.get(calls)
     seen["own reference"] = pcs.run(total, [ray.put(1), 2], ray.put(4))
+    try:
+        ray.get(pcs.submit_task(odd))
+    except PilotAPIException as error:
+        seen["odd"] = str(error)
     failed = pcs.submit_task(unstable, 0.5)
     for name, ask in (("ray.get", lambda: ray.get(failed)), ("get_results", lambda: pcs.get_results([failed]))):
         try:
@@ -106,6 +122,7 @@ def several_pilots() -> None:
         pcs.submit_task(where, pilot="other")
     except PilotAPIException as error:
         seen["over"] = str(error)
+    seen["details"] = [pcs.get_pilot("cpu").get_details()["master_url"], context.address_info["address"]]
     ray.shutdown()
     seen["disconnected"] = [one.result(), ray.get(pcs.submit_task(expectation, 0.0))]
     executor.close()

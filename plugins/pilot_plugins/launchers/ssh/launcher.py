@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError
-from pilot.interfaces import Job, JobState, Launcher
+from pilot.interfaces import Job, JobState, Launcher, Misfit
 from pilot_plugins.launchers.ssh import scripts
 from pilot_plugins.launchers.ssh.host import Host, in_one_line, python_path
 from pilot_plugins.launchers.ssh.scripts import SshId
@@ -48,15 +48,32 @@ class SshLauncher(Launcher):
         if description.container and description.conda_environment:
             raise description.wrong("conda_environment", "none with a container, which has its own Python")
 
+    def preflight(self, description: PilotDescription) -> list[Misfit]:
+        """Logs in, loads the environment, and starts its Python."""
+        host = self._host(_host_of(description))
+        code, output, errors = host.run(scripts.check(description), _needs_login_shell(description))
+        if code:
+            why = str(_not_started(description, host.name, code, output, errors))
+            return [Misfit("resource", description.resource, why)]
+        there, asked = scripts.cores(output), description.cores
+        if there is not None and there < asked:
+            return [Misfit("cores_per_node", str(asked), f"{host.name} has {there} cores")]
+        return []
+
     def submit(self, job: Job) -> str:
         wanted = job.description
         host = self._host(_host_of(wanted))
-        login = bool(wanted.modules or wanted.conda_environment)  # a login shell knows `module` and `conda`
-        code, output, errors = host.run(scripts.start(job, python_path()), login)
+        code, output, errors = host.run(scripts.start(job, python_path()), _needs_login_shell(wanted))
         id = scripts.started(output, host.name)
         if id is None:
-            raise _not_started(job, host.name, code, output, errors)
+            raise _not_started(wanted, host.name, code, output, errors)
         return str(id)
+
+    def find(self, description: PilotDescription, pilot: str, mark: str) -> str | None:
+        host = self._host(_host_of(description))
+        _, output, _ = host.run(scripts.find(mark))
+        id = scripts.started(output, host.name)
+        return None if id is None else str(id)
 
     def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
         by_host: dict[str, dict[SshId, Path]] = {}
@@ -103,9 +120,14 @@ def _state(id: SshId, known: tuple[bool, str] | None, trouble: str) -> tuple[Job
     return JobState.RUNNING, f"{where}: running"
 
 
-def _not_started(job: Job, host: str, code: int, output: str, errors: str) -> PilotError:
+def _needs_login_shell(description: PilotDescription) -> bool:
+    """A login shell knows ``module`` and ``conda``."""
+    return bool(description.modules or description.conda_environment)
+
+
+def _not_started(wanted: PilotDescription, host: str, code: int, output: str, errors: str) -> PilotError:
     said = in_one_line(output) or in_one_line(errors) or "no output"
-    python = scripts.python_of(job.description)
+    python = scripts.python_of(wanted)
     change = "set venv or conda_environment to one that is there"
     version = "{}.{}".format(*sys.version_info[:2])
     reasons = {

@@ -22,6 +22,7 @@ from pilot.wire.marks import MARK
 #: Exit codes of `start`: why nothing was started.
 NO_FOLDER, NO_ENVIRONMENT, NO_PYTHON, OTHER_PYTHON, NO_LIBRARY = range(90, 95)
 
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Said by the job itself, before the agent starts: its process id and the time of its start.
 _STARTED = re.compile(r"^pilot-started (\S+) (\d+) (\d+)$", re.MULTILINE)
 _SEEN = re.compile(r"^pilot-job (\d+) (running|rebooted|gone|code (\d+))$", re.MULTILINE)
@@ -66,6 +67,20 @@ end() {
         sleep 0.05
     done
     echo "pilot-left $found"
+}
+""".replace("@MARK@", MARK)
+
+#: find MARK: say which job the agent with this mark is in the session of.
+_FIND = """
+find() {
+    local s field
+    for one in $(grep -lzE "^@MARK@=$1$" /proc/[0-9]*/environ 2>/dev/null); do
+        s=$(cat "${one%environ}stat" 2>/dev/null) && read -ra field <<<"${s##*) }" || continue
+        local job=${field[3]}
+        s=$(cat "/proc/$job/stat" 2>/dev/null) && read -ra field <<<"${s##*) }" || continue
+        echo "pilot-started $(</proc/sys/kernel/random/boot_id) $job ${field[19]}"
+        return
+    done
 }
 """.replace("@MARK@", MARK)
 
@@ -114,14 +129,26 @@ def start(job: Job, python_path: str | None) -> str:
         environment.setdefault("PYTHONPATH", python_path)
     program, *arguments = job.command
     lines = [f"cd -- {shlex.quote(str(job.folder))} || exit {NO_FOLDER}", *_prepare(wanted)]
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    odd = [f"{name}={value}" for name, value in environment.items() if not _NAME.fullmatch(name)]  # bash refuses these
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items() if _NAME.fullmatch(name)]
     if program == sys.executable:
         program = python_of(wanted)
         lines += _checked(wanted, program)
-    words = ["env", *([f"{MARK}={mark}"] if mark else []), *wanted.container, program, *arguments]
+    words = ["env", *([f"{MARK}={mark}"] if mark else []), *odd, *wanted.container, program, *arguments]
     log = shlex.quote(str(job.log_path))
     lines.append(f"setsid bash -c {shlex.quote(_JOB)} pilot {shlex.join(words)} 3>&1 </dev/null >>{log} 2>&1 &")
     return "\n".join([*lines, ""])
+
+
+def check(wanted: PilotDescription) -> str:
+    """The script that says with its exit code why the agent could not be started, and how many cores there are."""
+    return "\n".join([*_prepare(wanted), *_checked(wanted, python_of(wanted)), 'echo "pilot-cores $(nproc)"', ""])
+
+
+def cores(output: str) -> int | None:
+    """What `check` has said of the cores; None: nothing."""
+    match = re.search(r"^pilot-cores (\d+)$", output, re.MULTILINE)
+    return int(match[1]) if match else None
 
 
 def _prepare(wanted: PilotDescription) -> list[str]:
@@ -145,7 +172,7 @@ def _checked(wanted: PilotDescription, program: str) -> list[str]:
 
 
 def started(output: str, host: str) -> SshId | None:
-    """The job that `start` has started, by its output; None: none was."""
+    """The job that `start` has started, or `find` has found, by the script's output; None: there is none."""
     match = _STARTED.search(output)
     return None if match is None else SshId(host, *match.groups())
 
@@ -166,6 +193,11 @@ def seen(output: str, jobs: Sequence[SshId]) -> dict[SshId, tuple[bool, str]]:
         ends = {"running": "", "gone": "the agent is gone", "rebooted": "the host was started anew"}
         found[jobs[int(number)]] = (what == "running", ends.get(what, f"the agent ended with code {code}"))
     return found
+
+
+def find(mark: str) -> str:
+    """The script that says which job the agent with this mark is."""
+    return "\n".join([_FIND, shlex.join(["find", re.escape(mark)]), ""])
 
 
 def end(id: SshId, mark: str) -> str:
