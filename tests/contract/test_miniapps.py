@@ -41,6 +41,16 @@ class TestErrorMitigation(MiniAppContract):
     flags = ("--preset", "small", "--pilots", QPU_PILOT)
 
 
+class TestCompression(MiniAppContract):
+    miniapp = "qml-compression"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
+class TestClassification(MiniAppContract):
+    miniapp = "qml-classifier"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
 def test_every_one_is_here() -> None:
     tested = {suite.miniapp for suite in MiniAppContract.__subclasses__() if suite.__module__ == __name__}
     assert sorted(tested) == registry.names("pilot.miniapps")
