@@ -31,7 +31,7 @@ SHOWN = 4
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be chosen."""
 
-    images: Annotated[int, msgspec.Meta(ge=1, le=10_000_000, description="how many images")] = 16
+    images: Annotated[int, msgspec.Meta(ge=1, le=10_000_000, description="how many images")] = 20
     data: Annotated[
         str | None,
         msgspec.Meta(
