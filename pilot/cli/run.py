@@ -1,8 +1,8 @@
 """`pilot run`: a mini-app, with its settings as flags.
 
-A mini-app is a class found by its entry point (group `pilot.miniapps`), as `pilot.interfaces.RunnableMiniApp` describes
-it. The flags of its settings, their help and the checks on their values are derived from its `Settings`; those of the
-run (`Flags`) are the same for every mini-app.
+A mini-app is a class found by its entry point (group `pilot.miniapps`), as `RunnableMiniApp` describes it. The flags of
+its settings, their help and the checks on their values are derived from its `Settings`; those of the run (`Flags`) are
+the same for every mini-app.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from pilot.cli import streams
 from pilot.cli.flags import add_settings, flag, new_parser, parse, read_settings
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PluginError, did_you_mean
-from pilot.interfaces import RunnableMiniApp, RunRequest
-from pilot.interfaces.miniapps import Scaled
+from pilot.interfaces.miniapps import RunnableMiniApp, RunRequest, Scaled
 from pilot.profiles import profile_tables
 
 #: The group of entry points.

@@ -22,7 +22,7 @@ from pilot_miniapps.frame.needs import is_here
 from pilot_miniapps.frame.progress import say
 
 if TYPE_CHECKING:
-    from pilot.interfaces import RunRequest
+    from pilot.interfaces.miniapps import RunRequest
     from pilot_miniapps.frame.miniapp import MiniApp
 
 

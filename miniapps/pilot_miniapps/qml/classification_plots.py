@@ -11,6 +11,8 @@ from pilot_miniapps.qml.classifier import WAYS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LABELS = {"both": "vmap + jit"}
+
 
 def ways(report: Mapping[str, Any]) -> Figure:
     """Time of a step of the training loop against the size of the batch, for the four ways."""
@@ -18,7 +20,9 @@ def ways(report: Mapping[str, Any]) -> Figure:
     sizes = sorted({row["batch"] for row in report["rows"]})
     for series, way in enumerate(WAYS):
         its = [row for row in report["rows"] if row["way"] == way]
-        plots.lines(axes, [row["batch"] for row in its], [row["step_seconds"] for row in its], series=series, label=way)
+        seconds = [row["step_seconds"] for row in its]
+        if its:
+            plots.lines(axes, [row["batch"] for row in its], seconds, series=series, label=LABELS.get(way, way))
     with plots.style():
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pilot import DescriptionError
-from pilot_miniapps.qml.classifier import gradient, initial_weights, logits
+from pilot_miniapps.qml.classifier import AT_ONCE, gradient, initial_weights, logits
 from pilot_miniapps.qml.encoding import QUBITS, encode
 
 #: A step is repeated until so many seconds have passed, or so many steps.
@@ -112,7 +112,7 @@ def time_steps(
             return jax.block_until_ready((optax.apply_updates(weights, changes), memory, value, its))
 
         begun = time.perf_counter()
-        step(weights, memory, len(states) if way.startswith("vmap") else 1)  # the others compile for one sample
+        step(weights, memory, len(states) if way in AT_ONCE else 1)  # the others compile for one sample
         first = time.perf_counter() - begun
         seconds: list[float] = []
         cpu_seconds: list[float] = []
@@ -151,7 +151,7 @@ def train(
 
         begun = time.perf_counter()
         states, targets = jnp.asarray(encode(images / 255), dtype=float), jnp.asarray(labels)
-        function = gradient("vmap + jit", QUBITS, classes)
+        function = gradient("both", QUBITS, classes)
         optimizer = optax.adam(optax.cosine_decay_schedule(0.05, steps))
         weights = jnp.asarray(initial_weights(layers, QUBITS, seed))
         memory = optimizer.init(weights)
