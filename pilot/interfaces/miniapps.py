@@ -26,7 +26,7 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     pilots: tuple[PilotDescription, ...] = ()
     #: Continue the run in ``output``.
     resume: bool = False
-    #: Run it with so many slots, nodes or pilots, one after another; empty: run it once.
+    #: Run it with so many slots, nodes or pilots, one after another. An empty one runs it once.
     scaling: tuple[int, ...] = ()
     #: What is counted: "slots", "nodes" or "pilots"; None: nodes where the pilots' jobs run on other hosts, else slots.
     scaling_of: str | None = None
