@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(min_length=1, description="a data set to train with; give it again for the other"),
     ] = ("digits", "photographs")
     layers: Annotated[int, msgspec.Meta(ge=1, le=32, description="layers of the circuit whose steps are timed")] = 1
-    training_layers: Annotated[int, msgspec.Meta(ge=1, le=32, description="layers of the trained circuit")] = 4
+    training_layers: Annotated[int, msgspec.Meta(ge=1, le=32, description="layers of the trained circuit")] = 3
     steps: Annotated[int, msgspec.Meta(ge=1, le=100_000, description="steps of the training")] = 160
     training_batch: Annotated[int, msgspec.Meta(ge=1, le=1024, description="samples of a batch of the training")] = 16
     training_images: Annotated[

@@ -41,14 +41,14 @@ def ways(report: Mapping[str, Any]) -> Figure:
 
 def training(report: Mapping[str, Any]) -> Figure:
     """The loss of each batch during the training, with the accuracy on held-out images."""
-    figure, axes = plots.new(width="single", height=2.7)
+    figure, axes = plots.new(width="single", height=2.9)
     for series, (name, one) in enumerate(report["details"]["training"].items()):
         label = f"{name}: {one['accuracy']:.0%} of held-out images right"
         plots.lines(axes, range(1, len(one["losses"]) + 1), one["losses"], series=series, label=label, marker="")
     with plots.style():
         axes.set_ylim(bottom=0)
     plots.label(axes, x="step of the training", y="loss of the batch (nats)")
-    plots.legend(axes, loc="upper right")
+    figure.legend(loc="outside upper center", fontsize=7, frameon=False)
     settings = report["configuration"]
     plots.caption(
         figure,

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 #: Factor of the expectation values before the softmax.
-SCALE = 10.0
+SCALE = 20.0
 #: Qubits of one unitary matrix at most.
 GROUP = 5
 
