@@ -1,8 +1,8 @@
 """`pilot run`: a mini-app, with its settings as flags.
 
-A mini-app is a class found by its entry point (group `pilot.miniapps`), as `pilot.interfaces.RunnableMiniApp` describes
-it. The flags of its settings, their help and the checks on their values are derived from its `Settings`; those of the
-run (`Flags`) are the same for every mini-app.
+A mini-app is a class found by its entry point (group `pilot.miniapps`), as `RunnableMiniApp` describes it. The flags of
+its settings, their help and the checks on their values are derived from its `Settings`; those of the run (`Flags`) are
+the same for every mini-app.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -24,8 +24,7 @@ from pilot.cli import streams
 from pilot.cli.flags import add_settings, flag, new_parser, parse, read_settings
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PluginError, did_you_mean
-from pilot.interfaces import RunnableMiniApp, RunRequest
-from pilot.interfaces.miniapps import Scaled
+from pilot.interfaces.miniapps import RunnableMiniApp, RunRequest
 from pilot.profiles import profile_tables
 
 #: The group of entry points.
@@ -61,7 +60,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
         str | None, msgspec.Meta(description="run it with so many times the pilots' slots: 1,2,4; see --scaling-of")
     ] = None
     scaling_of: Annotated[
-        Scaled | None,
+        Literal["slots", "nodes", "pilots"] | None,
         msgspec.Meta(description="what --scaling counts (default: nodes on a cluster, slots on this machine)"),
     ] = None
     plan: Annotated[bool, msgspec.Meta(description="show what would run, and start nothing")] = False

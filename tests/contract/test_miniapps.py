@@ -34,6 +34,11 @@ class TestErrorMitigation(MiniAppContract):
     flags = ("--preset", "small", "--pilots", QPU_PILOT)
 
 
+class TestQmlClassifier(MiniAppContract):
+    miniapp = "qml-classifier"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
 class TestQmlCompression(MiniAppContract):
     miniapp = "qml-compression"
     flags = ("--preset", "small", "--pilot", "process:1")

@@ -17,7 +17,7 @@ from pilot_miniapps.frame import Bar, Figure, MiniApp, Oracle, Outcome, Run, fol
 from pilot_miniapps.frame.figures import is_time, judged
 
 from pilot import DescriptionError, PilotDescription, TaskState
-from pilot.interfaces import RunRequest
+from pilot.interfaces.miniapps import RunRequest
 
 PILOT = PilotDescription(engine="process", cores_per_node=2, name="p")
 REMOTE = PilotDescription(resource="slurm://", engine="ray", cores_per_node=4, name="r")

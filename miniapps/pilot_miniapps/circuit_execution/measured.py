@@ -108,6 +108,6 @@ def verdict(checked: Sequence[Check]) -> Oracle:
     return Oracle(
         passed=bool(checked) and all(one.passes(allowed) for one in checked),
         deviation=farthest if sampled else difference,
-        unit="standard errors" if sampled else "1",
+        unit="standard errors" if sampled else "",
         text="; ".join(text) or "no circuit is narrow enough for an independent calculation",
     )

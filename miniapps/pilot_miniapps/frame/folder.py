@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pilot import DescriptionError, PilotDescription
-from pilot.interfaces import RunRequest
+from pilot.interfaces.miniapps import RunRequest
 
 #: What a run leaves: where one of these is, another run would mix with it.
 TRACES = ("run.json", "report.json", "metrics.csv", "session")

@@ -11,6 +11,8 @@ from pilot_miniapps.qml.classifier import WAYS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+LABELS = {"both": "vmap + jit"}
+
 
 def ways(report: Mapping[str, Any]) -> Figure:
     """Time of a step of the training loop against the size of the batch, for the four ways."""
@@ -18,7 +20,9 @@ def ways(report: Mapping[str, Any]) -> Figure:
     sizes = sorted({row["batch"] for row in report["rows"]})
     for series, way in enumerate(WAYS):
         its = [row for row in report["rows"] if row["way"] == way]
-        plots.lines(axes, [row["batch"] for row in its], [row["step_seconds"] for row in its], series=series, label=way)
+        seconds = [row["step_seconds"] for row in its]
+        if its:
+            plots.lines(axes, [row["batch"] for row in its], seconds, series=series, label=LABELS.get(way, way))
     with plots.style():
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -37,14 +41,14 @@ def ways(report: Mapping[str, Any]) -> Figure:
 
 def training(report: Mapping[str, Any]) -> Figure:
     """The loss of each batch during the training, with the accuracy on held-out images."""
-    figure, axes = plots.new(width="single", height=2.7)
+    figure, axes = plots.new(width="single", height=2.9)
     for series, (name, one) in enumerate(report["details"]["training"].items()):
         label = f"{name}: {one['accuracy']:.0%} of held-out images right"
         plots.lines(axes, range(1, len(one["losses"]) + 1), one["losses"], series=series, label=label, marker="")
     with plots.style():
         axes.set_ylim(bottom=0)
     plots.label(axes, x="step of the training", y="loss of the batch (nats)")
-    plots.legend(axes, loc="upper right")
+    figure.legend(loc="outside upper center", fontsize=7, frameon=False)
     settings = report["configuration"]
     plots.caption(
         figure,

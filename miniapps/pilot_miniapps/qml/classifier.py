@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 #: Factor of the expectation values before the softmax.
-SCALE = 10.0
+SCALE = 20.0
 #: Qubits of one unitary matrix at most.
 GROUP = 5
 
@@ -62,7 +62,9 @@ def loss(qubits: int, classes: int) -> Function:
 
 
 #: The four ways of figure 7 of the Pilot-Quantum paper.
-WAYS = ("sequential", "vmap", "jit", "vmap + jit")
+WAYS = ("sequential", "vmap", "jit", "both")
+#: Those that take a batch at once.
+AT_ONCE = ("vmap", "both")
 
 
 def gradient(way: str, qubits: int, classes: int) -> Function:
@@ -70,17 +72,17 @@ def gradient(way: str, qubits: int, classes: int) -> Function:
 
     Args:
         way: "sequential": one sample after another, each operation by itself; "vmap": the batch at once, each operation
-            by itself; "jit": one sample after another, compiled; "vmap + jit": the batch at once, compiled.
+            by itself; "jit": one sample after another, compiled; "both": the batch at once, compiled.
         qubits: of the circuit.
         classes: at most the number of qubits.
     """
     import jax
 
     one = loss(qubits, classes)
-    if way.startswith("vmap"):
+    if way in AT_ONCE:
         each = jax.vmap(one, (None, 0, 0))
         batch = jax.value_and_grad(lambda weights, states, labels: each(weights, states, labels).mean())
-        return jax.jit(batch) if way == "vmap + jit" else batch
+        return jax.jit(batch) if way == "both" else batch
     sample = jax.value_and_grad(one)
     if way == "jit":
         sample = jax.jit(sample)

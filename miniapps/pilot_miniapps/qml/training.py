@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pilot import DescriptionError
-from pilot_miniapps.qml.classifier import gradient, initial_weights, logits
+from pilot_miniapps.qml.classifier import AT_ONCE, gradient, initial_weights, logits
 from pilot_miniapps.qml.encoding import QUBITS, encode
 
 #: A step is repeated until so many seconds have passed, or so many steps.
 ENOUGH_SECONDS, ENOUGH_STEPS = 1.0, 10
+#: Of Adam, in the training.
+FIRST_STEP = 0.1
 #: XLA's options for one thread; they are read when it starts.
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
@@ -112,7 +114,7 @@ def time_steps(
             return jax.block_until_ready((optax.apply_updates(weights, changes), memory, value, its))
 
         begun = time.perf_counter()
-        step(weights, memory, len(states) if way.startswith("vmap") else 1)  # the others compile for one sample
+        step(weights, memory, len(states) if way in AT_ONCE else 1)  # the others compile for one sample
         first = time.perf_counter() - begun
         seconds: list[float] = []
         cpu_seconds: list[float] = []
@@ -142,7 +144,7 @@ def train(
 ) -> Trained:
     """Train a classifier, and test it with images that it was not trained with. Runs in a worker.
 
-    Adam, its step falling from 0.05 to 0 as a cosine; batches are drawn from a generator of this seed.
+    Adam, its step falling from `FIRST_STEP` to 0 as a cosine; batches are drawn from a generator of this seed.
     """
     with on(platform):
         import jax
@@ -151,8 +153,8 @@ def train(
 
         begun = time.perf_counter()
         states, targets = jnp.asarray(encode(images / 255), dtype=float), jnp.asarray(labels)
-        function = gradient("vmap + jit", QUBITS, classes)
-        optimizer = optax.adam(optax.cosine_decay_schedule(0.05, steps))
+        function = gradient("both", QUBITS, classes)
+        optimizer = optax.adam(optax.cosine_decay_schedule(FIRST_STEP, steps))
         weights = jnp.asarray(initial_weights(layers, QUBITS, seed))
         memory = optimizer.init(weights)
         update = jax.jit(lambda its, memory: optimizer.update(its, memory))

@@ -144,7 +144,7 @@ class StateVector(MiniApp):
             "ranks": memory.PAPER_GPUS,
             "gradient_qubits": memory.PAPER_GRADIENT_QUBITS,
         },
-        "small": {"qubits": (8, 10), "gradient_qubits": 10, "repeat": 1},
+        "small": {"qubits": (8, 10), "gradient_qubits": 8, "repeat": 1},
     }
 
     def pilots(self) -> Sequence[str]:

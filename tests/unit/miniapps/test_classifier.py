@@ -33,7 +33,7 @@ def test_logits_are_those_of_qiskit() -> None:
 
 def test_the_gradient_of_a_batch_is_that_of_finite_differences() -> None:
     weights, states, labels = initial_weights(1, QUBITS, seed=2), _states(3), np.array([0, 2, 1])
-    value, slope = gradient("vmap + jit", QUBITS, CLASSES)(weights, states, labels)
+    value, slope = gradient("both", QUBITS, CLASSES)(weights, states, labels)
     in_turn = gradient("jit", QUBITS, CLASSES)
     other, its = in_turn(weights, states, labels)
     assert float(other) == pytest.approx(float(value), abs=1e-4)
