@@ -67,22 +67,41 @@ class Reference:
     def release(self) -> None:
         """Nothing: the manager keeps the result."""
 
+    def value(self) -> Any:
+        """What stands for its result as an argument of a task of the same manager."""
+        return self._task if self._read is None else Made(_read, self._read, self._task)
+
     def __reduce__(self) -> Any:
-        """As an argument of a task of the same manager it stands for its result, like the manager's handle; elsewhere
-        it is pickled as the engine's reference.
+        """Inside an argument of a task of the same manager it is what the engine makes of its references there;
+        elsewhere it is pickled as the engine's reference.
 
         Raises:
             TypeError: it is no engine's.
         """
         try:
-            task = self._task.__reduce__()
+            self._task.__reduce__()
         except TypeError:
             return self.engines_own()
-        return task if self._read is None else (_read, (self._read, self._task))
+        return self.inside()
+
+    def inside(self) -> Any:
+        """How it is pickled inside an argument; as ``__reduce__``. Here: for its result."""
+        value = self.value()
+        return value.__reduce__()
 
     def engines_own(self) -> Any:
         """How the engine pickles it; as ``__reduce__``."""
         raise TypeError(f"a {type(self).__name__} can be pickled only as an argument of a task")
+
+
+class Made:
+    """An argument that is made where the task runs: by a function, from values that are pickled."""
+
+    def __init__(self, make: Callable[..., Any], *values: Any) -> None:
+        self._parts = (make, values)
+
+    def __reduce__(self) -> Any:
+        return self._parts
 
 
 def _read(read: Callable[[Any], Any], value: Any) -> Any:
@@ -115,6 +134,11 @@ class References(ABC):
     @abstractmethod
     def value(self, reference: Any) -> Any:
         """The value of a reference of the engine's class; blocks until it is there, and raises what its task raised."""
+
+    def inside(self, reference: Any) -> Any:
+        """What stands for a reference of the engine's class inside an argument, such as in a list. Blocks as `value`
+        does. Here: its value."""
+        return self.value(reference)
 
     def listed(self, given: Any) -> list[Any] | None:
         """The references that a lazy collection of the engine's makes, the same ones each time; None: it is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import re
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: Hosts of ``ssh://`` that mean this machine.
 _HERE = ("", "localhost", "127.0.0.1", "::1", "[::1]")
+#: Numbers that may be texts: Pilot-Quantum writes them into command lines as they are.
+_COUNTS = ("number_of_nodes", "cores_per_node", "gpus_per_node")
 #: Keys that only a batch system gives a meaning.
 _OF_BATCH_SYSTEMS = (
     "queue",
@@ -67,6 +70,7 @@ def pilot_description(given: Mapping[str, Any], engine: ExecutionEngine) -> Pilo
     dropped = [key for key in wanted if not _is_meant(key, resource)]
     wanted = {key: value for key, value in wanted.items() if key not in dropped}
     wanted["resource"] = resource
+    wanted |= {key: _count(wanted[key]) for key in _COUNTS if key in wanted}
     wanted.setdefault("cores_per_node", _CORES)
     wanted.setdefault("orphan_timeout", _ORPHAN_SECONDS)
     if resource.startswith("slurm:"):
@@ -89,11 +93,21 @@ def _resource(url: str) -> str:
     if not separator:
         raise invalid("pilot_compute_description.resource", url, "a URL, such as ssh://localhost")
     host = host.rstrip("/")
-    if scheme in ("fork", "local") or (scheme == "ssh" and host in _HERE):
+    is_here = host in _HERE or _is_own_login(host)
+    if scheme in ("fork", "local") or (scheme == "ssh" and is_here):
         return "local://"
     if scheme in ("slurm", "slurm+ssh"):
-        return f"slurm://{'' if host in _HERE else host}"
+        return f"slurm://{'' if is_here else host}"
     return f"{scheme}://{host}"
+
+
+def _is_own_login(host: str) -> bool:
+    """True for ``user@localhost`` when that is the user who runs this program; another user is one to log in as."""
+    user, _, name = host.rpartition("@")
+    try:
+        return name in _HERE[1:] and user == getpass.getuser()
+    except (KeyError, OSError):  # the user has no name here
+        return False
 
 
 def _is_meant(key: str, resource: str) -> bool:
@@ -102,6 +116,11 @@ def _is_meant(key: str, resource: str) -> bool:
     if scheme in ("local", "ssh") and key in _OF_BATCH_SYSTEMS:
         return scheme == "ssh" and key in _OF_HOSTS
     return key in PilotDescription.__struct_fields__ or key in ("type", "account", "partition")
+
+
+def _count(given: Any) -> Any:
+    """A number that may be written as a text; other values are for the description to refuse."""
+    return int(given) if isinstance(given, str) and re.fullmatch(r"\s*[0-9]+\s*", given) else given
 
 
 def _walltime(given: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import operator
 import os
 import sys
 import uuid
@@ -79,8 +80,8 @@ class PilotComputeBase:
 
         Args:
             func: a callable.
-            args: its arguments. What `submit_task` returned stands for its result, at any depth; the engine's own
-                references do as arguments and in lists, tuples and dicts that are arguments.
+            args: its arguments. What `submit_task` returned, and the engine's own references, stand for their results.
+                Inside an argument they do so with Dask; with Ray they are references for the task, too.
             pilot: the name or id of the pilot that must run it; None: any.
             task_name: its name in ``metrics.csv``.
             resources: ``num_cpus``, ``num_gpus`` and ``memory`` (bytes) that it takes.
@@ -242,19 +243,34 @@ def _new_name() -> str:
 
 
 def _given(value: Any, references: References) -> Any:
-    """An argument, with the values of the engine's own references in their places."""
-    kind = type(value)
-    if kind is list or kind is tuple:
-        if any(_is_native(one, references) for one in value):
-            return kind(_value(one, references) for one in value)
-    elif kind is dict and any(_is_native(one, references) for one in value.values()):
-        return {key: _value(one, references) for key, one in value.items()}
-    return _value(value, references)
+    """An argument: a reference stands for its value; those inside it for what the engine makes of them there."""
+    if isinstance(value, Reference):
+        return value.value()
+    if references.is_own(value):
+        return references.value(value)
+    try:
+        return _inside(value, references)
+    except RecursionError:  # a list that contains itself
+        return value
 
 
-def _is_native(value: Any, references: References) -> bool:
-    return references.is_own(value) and not isinstance(value, Reference)
+def _inside(value: Any, references: References) -> Any:
+    """A part of an argument, with others in the place of the engine's own references. Containers without any are
+    themselves."""
+    kind: Any = type(value)
+    if kind in _CONTAINERS:
+        parts = value.values() if kind is dict else value
+        if _PLAIN.issuperset(map(type, parts)):
+            return value
+        given = [_inside(one, references) for one in parts]
+        if all(map(operator.is_, given, parts)):
+            return value
+        return dict(zip(value, given, strict=True)) if kind is dict else kind(given)
+    if references.is_own(value) and not isinstance(value, Reference):
+        return references.inside(value)
+    return value
 
 
-def _value(value: Any, references: References) -> Any:
-    return references.value(value) if _is_native(value, references) else value
+#: Where references are looked for, and what contains none.
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+_PLAIN = frozenset((int, float, complex, bool, str, bytes, type(None)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import pickle
 from concurrent.futures import Future
@@ -33,6 +34,9 @@ def described(**given: Any) -> PilotDescription:
         ("ssh://localhost", "local://"),
         ("ssh://localhost/", "local://"),
         ("ssh://127.0.0.1", "local://"),
+        (f"ssh://{getpass.getuser()}@localhost", "local://"),
+        ("ssh://another-user@localhost", "ssh://another-user@localhost"),
+        (f"ssh://{getpass.getuser()}@node7", f"ssh://{getpass.getuser()}@node7"),
         ("fork://localhost", "local://"),
         ("fork://", "local://"),
         ("local://", "local://"),
@@ -92,6 +96,11 @@ def test_defaults() -> None:
     assert batch.orphan_timeout == here.orphan_timeout == 30
 
 
+def test_counts_may_be_texts() -> None:
+    given = described(number_of_nodes="2", cores_per_node=" 64", gpus_per_node="0")
+    assert (given.number_of_nodes, given.cores_per_node, given.gpus_per_node) == (2, 64, 0)
+
+
 @pytest.mark.parametrize(
     ("given", "seconds"),
     [(15, 900), (0.5, 30), ("15", 900), (" 2.5 ", 150), ("1:30:00", 5400), ("2-12", 216000), (None, 3600)],
@@ -143,6 +152,7 @@ def test_a_host_has_an_environment_and_no_queue(caplog: pytest.LogCaptureFixture
         ({"resource": "ssh://localhost", "quantum": {"executor": "qiskit_local"}}, "quantum.*give qpus"),
         ({"resource": "ssh://h", "os_ssh_username": "me"}, r"os_ssh_username.*ssh://user@host"),
         ({"resource": "ssh://localhost", "cores_per_node": "many"}, "cores_per_node: 'many' is not valid"),
+        ({"resource": "ssh://localhost", "cores_per_node": "-2"}, "cores_per_node: '-2' is not valid"),
         ({"resource": "ssh://localhost", "cores_per_node": 0}, "cores_per_node: 0 is not valid"),
         ({"resource": "slurm://", "scheduler_script_commands": "#SBATCH -q x"}, "scheduler_script_commands"),
     ],

@@ -34,6 +34,10 @@ def square(number: int) -> int:
     return number**2
 
 
+def inside(values: dict[str, tuple[dict[str, list[int]]]]) -> int:
+    return sum(values["values"][0]["one"])
+
+
 def surroundings() -> tuple[str, str]:
     import alone_on_the_path
 
@@ -62,6 +66,7 @@ def quick_start() -> None:
     seen["own functions"] = client.gather([client.submit(sum, [tasks[2], tasks[3]]), client.submit(expectation, 0.0)])
     five = client.scatter(5)
     seen["own future"] = [pcs.run(square, five), pcs.run(sum, [five, tasks[3]])]
+    seen["inside"] = pcs.run(inside, {"values": ({"one": [five, tasks[3], 2]},)})
     failed = pcs.submit_task(unstable, 0.5, pilot=one)
     mixed = [pcs.submit_task(square, 6, pilot=later), *tasks, pcs.submit_task(square, 6, pilot=one)]
     pcs.wait_tasks([*mixed, later.submit_task(square, 6)])

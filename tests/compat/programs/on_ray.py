@@ -45,8 +45,13 @@ def odd() -> None:
     raise Odd(1, "an odd one")
 
 
-def total(values: list[float], more: float) -> float:
-    return sum(values) + more
+def total(references: list[object], more: float) -> float:
+    return sum(ray.get(references)) + more
+
+
+def total_inside(inside: dict[str, list[object]]) -> float:
+    ready, _ = ray.wait(inside["values"], num_returns=len(inside["values"]))
+    return sum(ray.get(ready))
 
 
 @ray.remote
@@ -98,7 +103,10 @@ def several_pilots() -> None:
         with context:
             calls = [doubled.remote(values[2]), doubled_of.remote([values[3]]), ray.remote(expectation).remote(0.0)]
         seen["own functions"] = ray.get(calls)
-    seen["own reference"] = pcs.run(total, [ray.put(1), 2], ray.put(4))
+    seen["own reference"] = pcs.run(total, [ray.put(1), ray.put(2)], ray.put(4))
+    seen["inside"] = [
+        pcs.run(total_inside, {"values": [values[1], ray.put(2)]}, pilot=name) for name in executor.pilots
+    ]
     try:
         ray.get(pcs.submit_task(odd))
     except PilotAPIException as error:
