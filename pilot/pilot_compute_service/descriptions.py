@@ -10,6 +10,7 @@ from typing import Any
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, did_you_mean, invalid
+from pilot.fields import seconds_of
 from pilot.pilot_enums_exceptions import ExecutionEngine
 
 log = logging.getLogger(__name__)
@@ -70,14 +71,15 @@ def pilot_description(given: Mapping[str, Any], engine: ExecutionEngine) -> Pilo
     dropped = [key for key in wanted if not _is_meant(key, resource)]
     wanted = {key: value for key, value in wanted.items() if key not in dropped}
     wanted["resource"] = resource
-    wanted |= {key: _count(wanted[key]) for key in _COUNTS if key in wanted}
+    wanted |= {key: count(wanted[key]) for key in _COUNTS if key in wanted}
     wanted.setdefault("cores_per_node", _CORES)
     wanted.setdefault("orphan_timeout", _ORPHAN_SECONDS)
     if resource.startswith("slurm:"):
         wanted.setdefault("walltime", _MINUTES)
     if "walltime" in wanted:
         wanted["walltime"] = _walltime(wanted["walltime"])
-    if resource == "local://" and wanted.get("number_of_nodes", 1) != 1:
+    nodes = wanted.get("number_of_nodes", 1)
+    if resource == "local://" and isinstance(nodes, int) and nodes > 1:
         dropped.append("number_of_nodes")
         del wanted["number_of_nodes"]
     if str(wanted.pop("type", engine.value)).lower() != engine.value:
@@ -118,20 +120,32 @@ def _is_meant(key: str, resource: str) -> bool:
     return key in PilotDescription.__struct_fields__ or key in ("type", "account", "partition")
 
 
-def _count(given: Any) -> Any:
+def count(given: Any) -> Any:
     """A number that may be written as a text; other values are for the description to refuse."""
-    return int(given) if isinstance(given, str) and re.fullmatch(r"\s*[0-9]+\s*", given) else given
+    given = _number(given)
+    return int(given) if isinstance(given, float) and given.is_integer() else given
 
 
-def _walltime(given: Any) -> Any:
-    """Minutes, as Pilot-Quantum counts, as seconds; other values are this library's."""
-    if isinstance(given, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", given):
-        given = float(given)
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        return given
-    if not given > 0:
-        raise invalid("pilot_compute_description.walltime", given, "minutes above 0, or a text such as '1:30:00'")
-    return given * 60
+def _number(given: Any) -> Any:
+    """A number that may be written as a text; other values as they are."""
+    return float(given) if isinstance(given, str) and re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", given) else given
+
+
+def _walltime(given: Any) -> float:
+    """Seconds. A number is minutes, as in Pilot-Quantum; a text with colons or a dash is as in Slurm.
+
+    Raises:
+        DescriptionError: it is none of them.
+    """
+    number = _number(given)
+    is_minutes = isinstance(number, int | float) and not isinstance(number, bool)
+    try:
+        seconds = seconds_of(number * 60 if is_minutes else number)
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0:
+            return seconds
+    except ValueError:
+        pass
+    raise invalid("pilot_compute_description.walltime", given, "minutes above 0, or a text: '1:30:00', '2-12'")
 
 
 def _listed(dropped: list[str], given: Mapping[str, Any], engine: ExecutionEngine) -> str:
@@ -170,7 +184,7 @@ def task_resources(given: Mapping[str, Any] | None) -> dict[str, Any]:
                 given=given,
             )
         if value is not None:
-            fields[name] = value
+            fields[name] = count(value)
     if fields.get("num_cpus") == 0:
         fields["num_cpus"] = LEAST_CPUS
     if fields.get("memory") == 0:

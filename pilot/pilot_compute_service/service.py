@@ -56,6 +56,8 @@ class PilotComputeService(PilotComputeBase):
         except ValueError:
             known = ", ".join(str(one) for one in ExecutionEngine)
             raise invalid("execution_engine", execution_engine, known) from None
+        if not isinstance(working_directory, str | os.PathLike):
+            raise invalid("working_directory", working_directory, "a path")
         folder = Path(working_directory).expanduser().absolute() / f"pcs-{uuid.uuid4()}"
         try:
             folder.mkdir(parents=True)

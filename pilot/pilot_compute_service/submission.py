@@ -8,7 +8,7 @@ import operator
 import os
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from pilot.manager.handles import Task
 from pilot.manager.manager import PilotManager
 from pilot.manager.pilots import Pilot
 from pilot.pilot_compute_service.clients import client_of
-from pilot.pilot_compute_service.descriptions import task_resources
+from pilot.pilot_compute_service.descriptions import count, task_resources
 from pilot.pilot_compute_service.homes import Homes
 from pilot.pilot_compute_service.metrics import MetricsFile
 from pilot.pilot_enums_exceptions import ExecutionEngine
@@ -33,6 +33,10 @@ ANY = "ANY"
 METRICS = "metrics.csv"
 #: Seconds that the engine and the file have to hear of the end of tasks, after the manager has.
 SETTLE_SECONDS = 30.0
+
+
+#: What can be waited for.
+_TASKS = "a list of what submit_task returned"
 
 
 class Core(NamedTuple):
@@ -138,7 +142,7 @@ class PilotComputeBase:
         wanted = self._pilot(pilot)
         description = TaskDescription(
             mpi=(sys.executable, os.fspath(script_path), *map(str, args)),
-            ranks=num_procs,
+            ranks=count(num_procs),
             name=task_name or _new_name(),
             pilot=wanted.id if wanted is not None else None,
             **task_resources(resources),
@@ -183,20 +187,26 @@ class PilotComputeBase:
         self.wait_tasks(tasks)
         if isinstance(tasks, Reference):
             return tasks.result()
-        listed = self._listed(tasks)
-        references = self._homes.of(self._own()).references if listed else None
-        return [
-            one.result() if isinstance(one, Reference) or references is None else references.value(one)
-            for one in listed
-        ]
+        return [one.result() if isinstance(one, Reference) else self._value(one) for one in self._listed(tasks)]
+
+    def _value(self, reference: Any) -> Any:
+        """Of one that is the engine's own. Those of tasks need no cluster: their pilots may have ended."""
+        return self._homes.of(self._own()).references.value(reference)
 
     def _listed(self, tasks: Any) -> list[Any]:
-        if isinstance(tasks, list | tuple | set):
-            return list(tasks)
         if isinstance(tasks, Reference):
             return [tasks]
-        listed = self._homes.of(self._own()).references.listed(tasks)
-        return list(tasks) if listed is None else listed
+        if isinstance(tasks, list | tuple | set):
+            listed = list(tasks)
+        elif isinstance(tasks, Iterable):
+            own = self._homes.of(self._own()).references.listed(tasks)
+            listed = list(tasks) if own is None else own
+        else:
+            raise invalid("tasks", tasks, _TASKS)
+        for one in listed:
+            if not isinstance(one, Reference) and not self._homes.of(self._own()).references.is_own(one):
+                raise invalid("tasks", one, _TASKS)
+        return listed
 
     # ---- the engine -------------------------------------------------------------------------------------------
 

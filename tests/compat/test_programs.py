@@ -118,6 +118,8 @@ def test_the_quick_start(on_dask: tuple[dict[str, Any], str, Path]) -> None:
     assert seen["gather failed"] == seen["result"] == "no value at 0.5"
     assert seen["cancel"] == [True, True]
     assert "closed" in seen["after cancel"]
+    assert seen["no task"] == "tasks: 7 is not valid; expected a list of what submit_task returned"
+    assert seen["results after cancel"] == squares
     assert seen["folder"] == ["metrics.csv"]
 
 

@@ -85,8 +85,13 @@ def quick_start() -> None:
     mpi = pcs.submit_mpi_task(script, 2, "foo", 7, resources={"num_cpus": 0.5, "num_gpus": 0, "memory": None})
     pcs.wait_tasks([mpi])
     seen["mpi"] = [mpi.result(), client.gather(mpi), pcs.run(len, mpi)]
+    try:
+        pcs.wait_tasks([7])
+    except PilotAPIException as error:
+        seen["no task"] = str(error)
     pcs.cancel()
     pcs.cancel()
+    seen["results after cancel"] = pcs.get_results(tasks)
     try:
         pcs.submit_task(square, 1)
     except PilotAPIException as error:
