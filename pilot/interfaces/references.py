@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
+
+#: Blocks until there is a record of those of these tasks that are over.
+Record = Callable[[Iterable[Future[Any]]], None]
 
 
 class Reference:
@@ -41,12 +44,22 @@ class Reference:
             TimeoutError: there is none within ``timeout`` seconds.
             CancelledError: it was cancelled.
         """
-        value = self._task.result(timeout)
+        try:
+            value = self._task.result(timeout)
+        finally:
+            self._recorded()
         return value if self._read is None else self._read(value)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task raised; None: it has a result. Blocks as `result` does."""
-        return self._task.exception(timeout)
+        try:
+            return self._task.exception(timeout)
+        finally:
+            self._recorded()
+
+    def _recorded(self) -> None:
+        if self.made_by is not None and self.made_by.record is not None:
+            self.made_by.record([self._task])
 
     def done(self) -> bool:
         """True when the task is over, however it ended."""
@@ -113,6 +126,8 @@ class References(ABC):
 
     #: Of the cluster.
     address: str
+    #: Called before anyone hears that a task is over.
+    record: Record | None = None
 
     @abstractmethod
     def make(self, task: Future[Any], read: Callable[[Any], Any] | None = None) -> Reference:

@@ -66,7 +66,7 @@ class PilotComputeService(PilotComputeBase):
         manager = PilotManager(folder / "session")
         names: dict[str, str] = {}
         metrics = MetricsFile(manager, names, folder / METRICS)
-        super().__init__(Core(manager, Homes(manager, engine), engine, folder, metrics, {}, names))
+        super().__init__(Core(manager, Homes(manager, engine, metrics.wait), engine, folder, metrics, {}, names))
         #: By name.
         self.pilots: dict[str, PilotCompute] = {}
         self._is_over = False

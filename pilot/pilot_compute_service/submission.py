@@ -31,7 +31,7 @@ log = logging.getLogger("pilot.pilot_compute_service")
 ANY = "ANY"
 #: The file with a row for each task, in the service's folder.
 METRICS = "metrics.csv"
-#: Seconds that the engine and the file have to hear of the end of tasks, after the manager has.
+#: Seconds that the engine has to hear of the end of tasks, after the manager has.
 SETTLE_SECONDS = 30.0
 
 
@@ -171,7 +171,7 @@ class PilotComputeBase:
         own = [one for one in listed if isinstance(one, Reference)]
         handles = [one.task for one in own if isinstance(one.task, Task)]
         self._manager.wait_tasks(handles)
-        self._core.metrics.wait((task.id for task in handles), SETTLE_SECONDS)
+        self._core.metrics.wait(handles)
         if others := [one for one in listed if not isinstance(one, Reference)]:
             self._homes.of(self._own()).references.wait(others)
         for made_by in {one.made_by for one in own}:

@@ -65,9 +65,14 @@ class SettledReferences(References):
             if not self.is_open():
                 return
             try:
-                self._settle([Ended(key, weak()) for key, weak in waiting])
+                self._hand_over([Ended(key, weak()) for key, weak in waiting])
             except Exception:  # the cluster may end at any time; the manager has the results
                 log.debug("%d references could not be settled", len(waiting), exc_info=True)
+
+    def _hand_over(self, ended: Sequence[Ended]) -> None:
+        if self.record is not None:
+            self.record(one.reference.task for one in ended if one.reference is not None)
+        self._settle(ended)
 
     @abstractmethod
     def _settle(self, ended: Sequence[Ended]) -> None:

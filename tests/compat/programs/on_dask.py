@@ -44,6 +44,10 @@ def surroundings() -> tuple[str, str]:
     return str(Path.cwd()), alone_on_the_path.WORD + EXTRA
 
 
+def rows_of(pcs: PilotComputeService) -> int:
+    return len(Path(pcs.metrics_file_name).read_text().splitlines())
+
+
 def quick_start() -> None:
     before = dict(description)
     pcs = PilotComputeService(working_directory=WORKING_DIRECTORY)
@@ -54,7 +58,7 @@ def quick_start() -> None:
     seen["unchanged"] = description == before
     tasks = [pcs.submit_task(square, number, task_name=f"task-{number}") for number in range(10)]
     pcs.wait_tasks(tasks)
-    seen["rows"] = len(Path(pcs.metrics_file_name).read_text().splitlines())
+    seen["rows"] = rows_of(pcs)
     seen["statuses"] = sorted({task.status for task in tasks})
     seen["squares"] = pcs.get_results(tasks)
     client = pcs.get_client()
@@ -67,6 +71,9 @@ def quick_start() -> None:
     five = client.scatter(5)
     seen["own future"] = [pcs.run(square, five), pcs.run(sum, [five, tasks[3]])]
     seen["inside"] = pcs.run(inside, {"values": ({"one": [five, tasks[3], 2]},)})
+    seen["rows at once"] = [
+        ask(square, 7) and rows_of(pcs) for ask in (pcs.run, lambda *of: client.gather(pcs.submit_task(*of)))
+    ]
     failed = pcs.submit_task(unstable, 0.5, pilot=one)
     mixed = [pcs.submit_task(square, 6, pilot=later), *tasks, pcs.submit_task(square, 6, pilot=one)]
     pcs.wait_tasks([*mixed, later.submit_task(square, 6)])

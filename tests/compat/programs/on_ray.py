@@ -97,6 +97,8 @@ def several_pilots() -> None:
     seen["ready"] = len(ray.wait(pinned, num_returns=len(pinned), timeout=0)[0])
     one = pcs.submit_task(expectation, 0.0)
     seen["isinstance"] = [isinstance(one, ray.ObjectRef), isinstance(one, PilotFuture)]
+    ray.get(pcs.submit_task(expectation, 0.0, task_name="a row"))
+    seen["row at once"] = "a row" in Path(pcs.metrics_file_name).read_text()
     values = [pcs.submit_task(abs, -number) for number in range(4)]
     seen["dependency"] = pcs.run(total, values, more=values[3])
     for _ in range(2):
