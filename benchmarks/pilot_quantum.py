@@ -17,7 +17,7 @@ from typing import Any
 import _bench
 import psutil
 from _bare import WORKERS
-from dispatch import seconds_of
+from events import seconds_of
 
 RESOURCES = {"num_cpus": 1, "num_gpus": 0, "memory": None}
 
