@@ -88,8 +88,11 @@ class PilotCompute(PilotComputeBase):
         return self.get_client()
 
     def cancel(self) -> None:
-        """End this pilot, and no other. Blocks until its processes are gone. Nothing happens the second time."""
+        """End this pilot, and no other, and cancel the tasks that may run there alone. Blocks until its processes are
+        gone. Nothing happens the second time."""
         pilot = self._own()
         self._homes.close(pilot)
         if not is_final(pilot.state):
             pilot.cancel()
+        for task in list(self._core.pinned[pilot.id]):
+            task.cancel()

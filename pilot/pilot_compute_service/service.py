@@ -7,10 +7,12 @@ import os
 import re
 import shutil
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 
@@ -66,7 +68,11 @@ class PilotComputeService(PilotComputeBase):
         manager = PilotManager(folder / "session")
         names: dict[str, str] = {}
         metrics = MetricsFile(manager, names, folder / METRICS)
-        super().__init__(Core(manager, Homes(manager, engine, metrics.wait), engine, folder, metrics, {}, names))
+        super().__init__(
+            Core(
+                manager, Homes(manager, engine, metrics.wait), engine, folder, metrics, {}, names, defaultdict(WeakSet)
+            )
+        )
         #: By name.
         self.pilots: dict[str, PilotCompute] = {}
         self._is_over = False

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import PilotError, invalid
@@ -51,6 +52,8 @@ class Core(NamedTuple):
     pilots: dict[str, Pilot]
     #: The names that callers know, by the manager's id of each pilot.
     names: dict[str, str]
+    #: Tasks that may run on one pilot alone, by its id in the manager; the garbage collector forgets them.
+    pinned: dict[str, WeakSet[Task]]
 
 
 class PilotComputeBase:
@@ -111,7 +114,7 @@ class PilotComputeBase:
             pilot=wanted.id if wanted is not None else None,
             **task_resources(resources),
         )
-        return references.make(self._manager.submit_task(description))
+        return references.make(self._submitted(description, wanted))
 
     def submit_mpi_task(
         self,
@@ -148,7 +151,13 @@ class PilotComputeBase:
             **task_resources(resources),
         )
         references = self._homes.of(self._own()).references
-        return references.make(self._manager.submit_task(description), outputs)
+        return references.make(self._submitted(description, wanted), outputs)
+
+    def _submitted(self, description: TaskDescription, wanted: Pilot | None) -> Task:
+        task = self._manager.submit_task(description)
+        if wanted is not None:
+            self._core.pinned[wanted.id].add(task)
+        return task
 
     def task(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """A decorator: a call of the function submits it, and returns what `submit_task` does."""

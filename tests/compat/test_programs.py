@@ -93,6 +93,7 @@ def test_an_exception_is_raised_by_ray_and_by_the_service(on_ray: dict[str, Any]
 def test_one_pilot_of_ray_is_cancelled_and_the_other_goes_on(on_ray: dict[str, Any]) -> None:
     assert "one at a time" in on_ray["two clusters"]
     assert on_ray["cancelled alone"] == ["Running", "Cancelled"]
+    assert on_ray["pinned to the cancelled one"]
     assert on_ray["goes on"] == "cpu"
     assert "other" in on_ray["over"] and "cancelled" in on_ray["over"]
 

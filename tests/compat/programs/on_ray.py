@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import ray
@@ -124,8 +125,10 @@ def several_pilots() -> None:
         pcs.get_pilot("other").get_client()
     except PilotAPIException as error:
         seen["two clusters"] = str(error)
+    pinned = pcs.submit_task(time.sleep, 300, pilot="other")
     pcs.get_pilot("other").cancel()
     pcs.get_pilot("other").cancel()
+    seen["pinned to the cancelled one"] = pinned.cancelled()
     seen["cancelled alone"] = [pcs.get_pilot(name).get_state() for name in executor.pilots]
     seen["goes on"] = ray.get(pcs.submit_task(where))
     try:
