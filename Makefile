@@ -14,7 +14,7 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
-BENCHMARKS := imports dispatch latency threads callables chains granularity memory balance circuits qpus cutting failures events
+BENCHMARKS := imports controller dispatch latency threads callables chains granularity memory balance circuits qpus cutting failures events
 
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures

@@ -155,7 +155,7 @@ def _write(file: Path, content: dict[str, Any], reference: float | None = None) 
 
 @dataclass(frozen=True)
 class Bar:
-    """What a figure must reach: ``Bar("<=", 1.1, "ratio")``. `unit` "s", "ms" or "1/s" is scaled to the machine."""
+    """What a figure must reach: ``Bar("<=", 1.1, "ratio")``. Units "s", "ms", "us", "1/s" are scaled to the machine."""
 
     relation: str
     limit: float
@@ -164,7 +164,7 @@ class Bar:
     def scaled(self, reference: float) -> float:
         """The limit on a machine whose `reference_ms` is this one; it holds as written where that is 40 ms."""
         slower = reference / 40
-        return self.limit * {"s": slower, "ms": slower, "1/s": 1 / slower}.get(self.unit, 1.0)
+        return self.limit * {"s": slower, "ms": slower, "us": slower, "1/s": 1 / slower}.get(self.unit, 1.0)
 
     def is_met(self, value: float, reference: float) -> bool:
         return bool(COMPARISONS[self.relation](value, self.scaled(reference)))
@@ -216,7 +216,7 @@ def report(
         entry: dict[str, Any] = {"value": middle, "n": len(runs), "spread": [min(runs), max(runs)]}
         if bar is not None:
             entry |= {"bar": f"{bar.relation} {bar.limit:g}", "unit": bar.unit, "met": bar.is_met(middle, reference)}
-            if bar.unit in ("s", "ms", "1/s"):
+            if bar.unit in ("s", "ms", "us", "1/s"):
                 entry["scaled_bar"] = f"{bar.relation} {bar.scaled(reference):.4g}"
         written[key] = entry
         state = "" if bar is None else f"   {entry['bar']} {bar.unit} {'met' if entry['met'] else 'MISSED'}"
