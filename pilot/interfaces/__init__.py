@@ -25,7 +25,7 @@ from pilot.interfaces.observers import (
     TaskEvent,
     TaskSubmitted,
 )
-from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask
+from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, place_of
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
 
 __all__ = [
@@ -63,4 +63,5 @@ __all__ = [
     "TaskSubmitted",
     "WorkFunction",
     "WorkerSpec",
+    "place_of",
 ]

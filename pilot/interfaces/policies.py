@@ -34,10 +34,15 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def place(self) -> str:
         """The pilot's name, with the device or the GPUs that the task would have there."""
-        needs = self.option.resources
-        if needs.qpu:
-            return f"{needs.qpu} of {self.name}"
-        return f"{self.name} ({needs.num_gpus:g} GPUs)" if needs.num_gpus else self.name
+        return place_of(self.name, self.option)
+
+
+def place_of(pilot: str, option: Option) -> str:
+    """A pilot's name, with the device or the GPUs that a task has there."""
+    needs = option.resources
+    if needs.qpu:
+        return f"{needs.qpu} of {pilot}"
+    return f"{pilot} ({needs.num_gpus:g} GPUs)" if needs.num_gpus else pilot
 
 
 class QPUTable(NamedTuple):

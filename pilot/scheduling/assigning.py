@@ -10,7 +10,8 @@ import numpy as np
 from pilot.interfaces import QPUTable
 from pilot.resources import Option, Terms
 from pilot.scheduling.fitting import concrete, expected_fidelity, misfit
-from pilot.scheduling.records import PilotRecord, TaskRecord
+from pilot.scheduling.pilot_records import PilotRecord
+from pilot.scheduling.records import TaskRecord
 
 
 class Rows:

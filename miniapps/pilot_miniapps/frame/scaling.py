@@ -189,7 +189,9 @@ def _about(series: Sequence[Step], of: str) -> str:
     """The caption."""
     first = series[0].pilots
     pilots = ", ".join(f"{one.engine} on {one.resource}" for one in first)
-    size = {"nodes": f", {first[0].cores} cores on each", "pilots": f", {first[0].cores} cores on each node"}.get(of, "")
+    size = {"nodes": f", {first[0].cores} cores on each", "pilots": f", {first[0].cores} cores on each node"}.get(
+        of, ""
+    )
     weak = " Weak scaling: the work grows with the resources." if any(step.mode == "weak" for step in series) else ""
     return (
         f"{series[0].count} to {max(step.count for step in series)} {of} of {pilots}{size}. Time from the first start "
