@@ -8,8 +8,10 @@
 #   make check    format, lint, types, layers, structure
 #   make plugins  the contract suites, over the plugins here and the examples of the guides
 #   make docs     the pages and the reference, in docs/_build/html
+#   make miniapps   every mini-app with its laptop preset: seconds, and whether its result is right
 #   make bench    ours and the bare engines side by side; writes docs/performance.md
 #   make bench-cluster   the same on a private Slurm (root)
+#   make bench-peers   ours beside other systems, each in an environment of its own; writes docs/peers.md
 #   make clean    removes what these targets made
 
 BIN := .venv/bin
@@ -17,12 +19,12 @@ READY := .venv/.ready
 BENCHMARKS := imports controller dispatch latency threads callables chains granularity memory balance circuits qpus cutting failures events
 
 RESULTS := benchmarks/results
-CLUSTER_BENCHMARKS := cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
+CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy test-oldest check plugins docs bench bench-cluster clean
+.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-peers clean
 
 demo: $(READY)
-	@$(BIN)/pilot run circuit-cutting --output runs/demo
+	@$(BIN)/pilot run circuit-cutting
 
 test: check
 	@scripts/setup_slurm
@@ -53,6 +55,9 @@ plugins: $(READY)
 	@scripts/setup_slurm
 	@$(BIN)/python benchmarks/plugins.py --json $(RESULTS)/plugins.json
 
+miniapps: $(READY)
+	@$(BIN)/python benchmarks/miniapps.py --json $(RESULTS)/miniapps.json
+
 bench: $(READY)
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
 	@$(BIN)/python benchmarks/memory.py --many 1000000 --forget --json $(RESULTS)/memory.forget.json
@@ -64,8 +69,13 @@ bench-cluster: $(READY)
 	@set -e; for name in $(CLUSTER_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 
+bench-peers: $(READY)
+	@scripts/setup_slurm
+	@$(BIN)/python benchmarks/peers.py --json $(RESULTS)/peers.json
+	@$(BIN)/python scripts/peers.py $(RESULTS)/peers.json
+
 clean:
-	@rm -rf .venv .venv-oldest build dist docs/_build runs/demo .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv .venv-oldest .peers build dist docs/_build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

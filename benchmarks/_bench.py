@@ -10,22 +10,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import operator
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from _bare import BARE, WORKERS
+
+if TYPE_CHECKING:
+    from pilot_miniapps.frame import Figure
 
 Figures = dict[str, float]
 
@@ -36,10 +36,10 @@ def noop(number: int) -> int:
 
 
 class Ours:
-    """A manager with one pilot on this machine, spoken to like the bare engines."""
+    """A manager with one pilot, on this machine unless told otherwise, spoken to like the bare engines."""
 
-    def __init__(self, engine: str) -> None:
-        self._engine = engine
+    def __init__(self, engine: str, resource: str = "local://") -> None:
+        self.engine, self.resource = engine, resource
 
     def __enter__(self) -> Ours:
         from pilot import PilotDescription, PilotManager
@@ -47,7 +47,7 @@ class Ours:
         self._folder = tempfile.TemporaryDirectory(prefix="pilot-bench-")
         self.manager = PilotManager(self._folder.name)
         self.pilot = self.manager.submit_pilot(
-            PilotDescription(resource="local://", engine=self._engine, cores_per_node=WORKERS)
+            PilotDescription(resource=self.resource, engine=self.engine, cores_per_node=WORKERS)
         )
         self.submit = self.manager.submit_task
         return self
@@ -146,49 +146,37 @@ def show(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
 
 def _write(file: Path, content: dict[str, Any], reference: float | None = None) -> None:
     """Writes a benchmark's results, with what they were measured on."""
-    host = {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()}
-    host["reference_ms"] = reference_ms() if reference is None else reference
+    from pilot_miniapps.frame import host  # not at the top: an older tree, whose measurements this file runs, has none
+
+    content = {
+        **content,
+        "versions": host.versions(),
+        "host": host.host(reference),
+        "commit": host.commit(Path(__file__).resolve()),
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
-    content = {**content, "versions": _versions(), "host": host, "commit": _commit()}
     file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What a figure must reach: ``Bar("<=", 1.1, "ratio")``. Units "s", "ms", "us", "1/s" are scaled to the machine."""
+    """What a figure must reach: ``Bar("<=", 1.1, "ratio")``. `unit` "s", "ms" or "1/s" is scaled to the machine."""
 
     relation: str
     limit: float
     unit: str = ""
 
-    def scaled(self, reference: float) -> float:
-        """The limit on a machine whose `reference_ms` is this one; it holds as written where that is 40 ms."""
-        slower = reference / 40
-        return self.limit * {"s": slower, "ms": slower, "us": slower, "1/s": 1 / slower}.get(self.unit, 1.0)
+    def __str__(self) -> str:
+        return f"{self.relation} {self.limit:g}"
+
+    def judged(self, value: float, reference: float) -> Figure:
+        """The value with what became of the bar on a machine whose `reference_ms` is this one."""
+        from pilot_miniapps.frame import figures
+
+        return figures.judged(figures.Figure(value, self.unit, str(self)), reference)
 
     def is_met(self, value: float, reference: float) -> bool:
-        return bool(COMPARISONS[self.relation](value, self.scaled(reference)))
-
-
-COMPARISONS: dict[str, Callable[[float, float], bool]] = {
-    "<=": operator.le,
-    "<": operator.lt,
-    "==": operator.eq,
-    ">=": operator.ge,
-    ">": operator.gt,
-}
-
-
-def reference_ms() -> float:
-    """How fast this machine is: the least processor time of 15 rounds of a million stores, in milliseconds."""
-    times = []
-    for _ in range(15):
-        d: dict[int, int] = {}
-        began = time.process_time()
-        for i in range(1_000_000):
-            d[i & 1023] = i
-        times.append(time.process_time() - began)
-    return 1000 * min(times)
+        return bool(self.judged(value, reference).met)
 
 
 def report(
@@ -208,6 +196,8 @@ def report(
         configuration: what the script was called with.
         file: JSON; None: none is written.
     """
+    from pilot_miniapps.frame.host import reference_ms
+
     reference = reference_ms()
     written = {}
     for key, (value, bar) in figures.items():
@@ -215,9 +205,10 @@ def report(
         middle = statistics.median(runs)
         entry: dict[str, Any] = {"value": middle, "n": len(runs), "spread": [min(runs), max(runs)]}
         if bar is not None:
-            entry |= {"bar": f"{bar.relation} {bar.limit:g}", "unit": bar.unit, "met": bar.is_met(middle, reference)}
-            if bar.unit in ("s", "ms", "us", "1/s"):
-                entry["scaled_bar"] = f"{bar.relation} {bar.scaled(reference):.4g}"
+            judged = bar.judged(middle, reference)
+            entry |= {"bar": judged.bar, "unit": bar.unit, "met": judged.met}
+            if judged.scaled_bar is not None:
+                entry["scaled_bar"] = judged.scaled_bar
         written[key] = entry
         state = "" if bar is None else f"   {entry['bar']} {bar.unit} {'met' if entry['met'] else 'MISSED'}"
         sys.stdout.write(f"{key} = {middle:.6g}{state}\n")
@@ -227,21 +218,6 @@ def report(
     missed = [key for key, entry in written.items() if not entry.get("met", True)]
     if missed:
         sys.exit(f"{name}: the bar is missed: {', '.join(missed)}")
-
-
-def _versions() -> dict[str, str]:
-    names = ("quantum-pilot", "qiskit", "qiskit-aer", "pennylane", "mthree", "numpy", "ray", "distributed")
-    found = {}
-    for name in names:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def _commit() -> str:
-    here = Path(__file__).resolve().parent
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return done.stdout.strip()
 
 
 def figure(value: Any) -> str:

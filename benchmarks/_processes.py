@@ -29,6 +29,11 @@ def marked() -> list[psutil.Process]:
     return found
 
 
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    """Processor time of this process and these."""
+    return time.process_time() + sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
 def agent() -> psutil.Process:
     """The first agent: marked, while its parent is not."""
     processes = marked()

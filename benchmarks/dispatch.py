@@ -12,12 +12,11 @@ and the single tasks' median times by the clock as well.
 from __future__ import annotations
 
 import statistics
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 import _bench
 import _processes
-import psutil
 
 #: Tasks that are waited for one by one.
 SINGLE = 2000
@@ -49,23 +48,18 @@ def measure_costs(engine: Any, count: int) -> _bench.Figures:
     processes = _processes.marked()
     for name, function in (("plain", _bench.noop), ("main", noop)):
         engine.gather([engine.submit(function, number) for number in range(500)])
-        began, spent = perf_counter(), seconds_of(processes)
+        began, spent = perf_counter(), _processes.cpu_seconds(processes)
         engine.gather([engine.submit(function, number) for number in range(count)])
         figures[f"{name} /s"] = count / (perf_counter() - began)
-        figures[f"{name} us"] = 1e6 * (seconds_of(processes) - spent) / count
-        times, spent = [], seconds_of(processes)
+        figures[f"{name} us"] = 1e6 * (_processes.cpu_seconds(processes) - spent) / count
+        times, spent = [], _processes.cpu_seconds(processes)
         for number in range(SINGLE):
             began = perf_counter()
             engine.gather([engine.submit(function, number)])
             times.append(1000 * (perf_counter() - began))
-        figures[f"{name} single us"] = 1e6 * (seconds_of(processes) - spent) / SINGLE
+        figures[f"{name} single us"] = 1e6 * (_processes.cpu_seconds(processes) - spent) / SINGLE
         figures[f"{name} ms"] = statistics.median(times)
     return figures
-
-
-def seconds_of(processes: list[psutil.Process]) -> float:
-    """Processor time of this process and these."""
-    return process_time() + sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
 def compare_with(base: str, options: Any) -> None:

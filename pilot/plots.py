@@ -83,8 +83,8 @@ class PilotSpan(NamedTuple):
 @contextlib.contextmanager
 def style() -> Iterator[None]:
     """What is drawn in the block has the style of all figures."""
-    from cycler import cycler
     from matplotlib import rc_context
+    from matplotlib.rcsetup import cycler
 
     settings: Any = {**_STYLE, "axes.prop_cycle": cycler(color=COLOURS)}  # its keys are literals to type checkers
     with rc_context(settings):

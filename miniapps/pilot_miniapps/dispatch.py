@@ -117,7 +117,10 @@ class Dispatch(MiniApp):
         slots = sum(
             one["description"]["cores_per_node"] * one["description"]["number_of_nodes"] for one in report["pilots"]
         )
-        for axes, column, unit in ((left, "seconds", "time in all (s)"), (right, "tasks_per_second", "tasks/s")):
+        for axes, column, unit in (
+            (left, "seconds", "time in all (s)"),
+            (right, "tasks_per_second", "tasks per second"),
+        ):
             spreads = [report["figures"][f"rate_{count}"]["spread"] for count in counts]
             ends = [(count / high, count / low) for count, (low, high) in zip(counts, spreads, strict=True)]
             spread = spreads if column == "tasks_per_second" else ends
@@ -137,7 +140,7 @@ class Dispatch(MiniApp):
                 axes.set_xscale("log", base=2)
                 axes.set_yscale("log")
                 axes.set_xticks(counts, [f"{count:,}" for count in counts])
-                axes.minorticks_off()
+                axes.xaxis.minorticks_off()
             plots.label(axes, x="tasks", y=unit)
         plots.legend(left, loc="upper left")
         nap = report["configuration"]["seconds"]

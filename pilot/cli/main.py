@@ -1,8 +1,9 @@
 """The command `pilot`.
 
-    pilot run                      the mini-apps there are
+    pilot run --list               the mini-apps there are
     pilot run NAME --help          a mini-app's settings, as flags
     pilot run NAME [--flag VALUE]  run it
+    pilot report DIR ...           compare runs of mini-apps
     pilot submit FILE --shots N    run circuits: OpenQASM 2 and 3, OriginIR, QIR
     pilot sessions ls|show|attach|migrate   sessions: list, look into, go on with, bring up to date
     pilot qpus [NAME ...]          properties and status of QPUs
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import msgspec.inspect
 
-from pilot.cli import qpus, run, sessions, streams, submit
+from pilot.cli import qpus, report, run, sessions, streams, submit
 from pilot.cli.interruption import Interrupted, taken
 from pilot.errors import DescriptionError, PilotError
 
@@ -106,6 +107,7 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
 
     run.add_flags(add("run", "run a mini-app"))
+    report.add_flags(add("report", "compare runs of mini-apps"))
     sending = add("submit", "run circuits that are in files")
     submit.add_flags(sending)
     sending.set_defaults(call=lambda options: submit.submit(options, interruption))

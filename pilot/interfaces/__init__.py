@@ -27,6 +27,7 @@ from pilot.interfaces.observers import (
 )
 from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, place_of
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
+from pilot.interfaces.references import Reference, References
 
 __all__ = [
     "QPU",
@@ -53,6 +54,8 @@ __all__ = [
     "QPUChanged",
     "QPUTable",
     "QueuedTask",
+    "Reference",
+    "References",
     "Run",
     "RunRequest",
     "RunnableMiniApp",

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pilot.interfaces.references import References
 from pilot.resources import Resources
 
 
@@ -114,3 +115,15 @@ class Engine(ABC):
     @classmethod  # noqa: B027 - nothing to do is right for those without one
     def disconnect(cls, client: Mapping[str, str], connected: Any) -> None:
         """Close what `connect` returned. Nothing happens when the user has closed it; the cluster may be gone."""
+
+    @classmethod
+    def references(cls, connected: Any) -> References:
+        """What makes references of the engine's own kind to tasks of a manager, in the user's process.
+
+        Args:
+            connected: what `connect` returned.
+
+        Raises:
+            NotImplementedError: it has no such references.
+        """
+        raise NotImplementedError(f"{cls.__name__} has no references of its own")

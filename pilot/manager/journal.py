@@ -242,9 +242,10 @@ class Journal(ABC):
         """Hand over rows, all of one kind."""
 
     @abstractmethod
-    def mark(self, mark: Any) -> None:
+    def mark(self, mark: Any, *, soon: bool = False) -> None:
         """Hand over a mark: when every row before it is committed it is called in the journal's thread, if it can be
-        called, else handed to ``on_commit``."""
+        called, else handed to ``on_commit``. ``soon``: something waits for it, so that it costs time to collect more
+        rows first."""
 
     @abstractmethod
     def forget(self, tasks: Sequence[int]) -> None:

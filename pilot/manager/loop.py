@@ -28,6 +28,7 @@ from pilot.manager.journal import PilotChangeRow, PilotParentRow, PilotRow
 from pilot.manager.pilots import change_pilot, pilot_asked
 from pilot.manager.recovery import Restored, RestoredPilot
 from pilot.manager.state import SessionState
+from pilot.manager.submissions import Submissions
 from pilot.manager.tasks import TaskRecorder
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
@@ -93,6 +94,7 @@ class ManagerLoop:
         self._clock = clock
         self._agents = Agents(state, server, self._feed, self.job_ended, clock)
         self._tasks = TaskRecorder(state)
+        self._submissions = Submissions(state, self._tasks, self._feed)
         self._events = EventRing()
         #: Errors of the manager's own.
         self._faults = 0
@@ -101,7 +103,7 @@ class ManagerLoop:
         self._times_full = 0
         #: An event was handled since tasks were sent to pilots last.
         self._unscheduled = False
-        self._closing = self._over = False
+        self._over = False
         self._thread = threading.Thread(target=self._run, name="pilot-manager", daemon=True)
         state.mailbox.own_threads |= {self._thread, state.callbacks.thread}
         self._carry_out: dict[type[events.Command], Callable[[Any], None]] = {
@@ -138,7 +140,7 @@ class ManagerLoop:
         closed = threading.Event()
 
         def closing() -> None:
-            self._closing = True
+            self._submissions.close()
             closed.set()
 
         try:
@@ -230,22 +232,17 @@ class ManagerLoop:
     def _round(self) -> None:
         mailbox = self._state.mailbox
         while (item := mailbox.take()) is not None:
-            self._take_tasks()  # the item may be about one of them
+            self._submissions.take()  # the item may be about one of them
             if isinstance(item, events.Event):
+                self._submissions.hand_on()
                 self._feed(item)
             elif isinstance(item, events.Command):
                 self._execute([item])
             else:
                 item()
-        self._take_tasks()
+        self._submissions.take()
         self._agents.read()
         self._schedule()
-
-    def _take_tasks(self) -> None:
-        if self._closing:
-            self._state.cancel_late_tasks()
-        elif entries := self._state.mailbox.take_tasks():
-            self._feed(events.TasksSubmitted(self._tasks.take(entries)))
 
     def _feed(self, event: events.Event) -> None:
         now, commands = self._clock(), list[events.Command]()

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 #: Rows wait this long at most for others to be committed with.
 COMMIT_SECONDS = 0.03
+#: The same, when something waits for the commit.
+SOON_SECONDS = 0.001
 #: Seconds between two tries when the disk is full.
 RETRY_SECONDS = 1.0
 #: Rows of one statement.
@@ -75,7 +77,7 @@ class SqliteJournal(Journal):
         self._marks: deque[Any] = deque()
         #: Tasks whose rows are to be removed.
         self._forgotten: deque[int] = deque()
-        self._wake = threading.Event()
+        self._wake, self._hurry = threading.Event(), threading.Event()
         self._closing = False
         self._trouble: str | None = None
         try:
@@ -121,8 +123,10 @@ class SqliteJournal(Journal):
             if not self._wake.is_set():
                 self._wake.set()
 
-    def mark(self, mark: Any) -> None:
+    def mark(self, mark: Any, *, soon: bool = False) -> None:
         self._marks.append(mark)
+        if soon:
+            self._hurry.set()
         self._wake.set()
 
     def forget(self, tasks: Sequence[int]) -> None:
@@ -145,9 +149,10 @@ class SqliteJournal(Journal):
     def _run(self) -> None:
         while True:
             self._wake.wait()
-            if not self._closing:
-                time.sleep(COMMIT_SECONDS)
+            if not self._closing and self._hurry.wait(COMMIT_SECONDS):
+                time.sleep(SOON_SECONDS)
             self._wake.clear()
+            self._hurry.clear()
             marks = _drain(self._marks)
             forgotten = _drain(self._forgotten)
             # results before tasks before functions: others go on handing over, and no row may come before its parent

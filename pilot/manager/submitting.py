@@ -76,6 +76,7 @@ class Submitter:
         after: Sequence[Task] = (),
         weight: float = 1.0,
         key: Key | None = None,
+        keyed: bool = False,
     ) -> Task:
         """One task: ``work(*args, **kwargs)``.
 
@@ -88,6 +89,7 @@ class Submitter:
             after: tasks that have to end first.
             weight: how long it takes, in units that are the same for all tasks of the function.
             key: what the caller calls it; nothing has this key yet.
+            keyed: it is a part of a task that has a key.
         """
         state = self._state
         if state.is_closed or terms not in state.servable:
@@ -104,7 +106,9 @@ class Submitter:
         id = next(state.task_ids)
         if key is not None:  # first, so that the task is never on disk without it
             state.journal.put(key.row(id))
-        task = state.add_task(TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight))
+        record = TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight)
+        record.has_key = key is not None or keyed
+        task = state.add_task(record)
         if key is not None:
             task.key, state.keys[key.name] = key.name, key.row(id)
         return task
@@ -172,7 +176,9 @@ class Submitter:
             (part,) = prepared.parts
             return self.submit(part.function, part.args, {}, terms, name, after, part.weight, key)
         parts = [
-            self.submit(part.function, part.args, {}, terms, f"{name} {number}", after, part.weight)
+            self.submit(
+                part.function, part.args, {}, terms, f"{name} {number}", after, part.weight, keyed=key is not None
+            )
             for number, part in enumerate(prepared.parts)
         ]
         combined = msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None)

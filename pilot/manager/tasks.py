@@ -52,16 +52,21 @@ class TaskRecorder:
         self._terms = {one: id for id, one in terms.items()}
         self._last_terms = max(terms, default=0)
 
-    def take(self, entries: list[TaskRecord]) -> list[TaskRecord]:
-        """Record new tasks. Those that depend on a task that has failed end here; the others are returned."""
+    def record(self, entries: list[TaskRecord]) -> None:
+        """Record new tasks."""
         self._record(entries)
         self._state.observers.submitted(entries)
-        new: list[TaskRecord] = []
-        failed: list[events.Link] = []
         dependents = self._state.dependents
         for entry in entries:
             for id in entry.needs or ():
                 dependents[id] = dependents.get(id, 0) + 1
+
+    def resolve(self, entries: list[TaskRecord]) -> list[TaskRecord]:
+        """Look up what recorded tasks depend on. Those that need a task that has failed end here; the others are
+        returned."""
+        new: list[TaskRecord] = []
+        failed: list[events.Link] = []
+        for entry in entries:
             if entry.needs and (link := self._resolve(entry)) is not None:
                 self._state.end_task(entry, None, _failed(link))  # now, for those behind it may depend on it
                 failed.append(link)

@@ -104,6 +104,8 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     arrived: float = 0.0
     #: What is known of its circuit on each QPU.
     estimates: tuple[QPUEstimate, ...] = ()
+    #: It was submitted with a key, or is a part of a task that was.
+    has_key: bool = False
 
     def take_value(self, task: int, value: Value) -> None:
         """A task that it needs is done."""

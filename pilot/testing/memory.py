@@ -130,7 +130,7 @@ class MemoryJournal(Journal):
         for row in rows:
             self.put(row)
 
-    def mark(self, mark: Any) -> None:
+    def mark(self, mark: Any, *, soon: bool = False) -> None:
         if callable(mark):
             mark()
         elif self._on_commit is None:

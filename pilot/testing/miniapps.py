@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,8 +40,11 @@ class MiniAppContract:
             return int(ended.code or 0)
 
     def test_it_is_listed(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["run"]) == 0
-        assert self.miniapp in capsys.readouterr().out
+        """With the first line of its docstring."""
+        assert main(["run", "--list"]) == 0
+        about = (inspect.getdoc(registry.load("pilot.miniapps", self.miniapp)) or "").partition("\n")[0]
+        assert about, "the class has no docstring"
+        assert re.search(rf"^{re.escape(self.miniapp)} +{re.escape(about)}$", capsys.readouterr().out, re.MULTILINE)
 
     def test_every_setting_is_a_flag_with_a_help(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.run("--help") == 0
@@ -51,17 +56,38 @@ class MiniAppContract:
             about = (info.extra_json_schema or {}) if isinstance(info, msgspec.inspect.Metadata) else {}
             assert about.get("description"), f"{field.name} has no msgspec.Meta(description=...)"
 
+    def test_every_preset_is_valid(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """``--plan`` shows what would run, and starts nothing; what does not fit this machine is refused."""
+        presets = registry.load("pilot.miniapps", self.miniapp).presets
+        assert "laptop" in presets
+        for preset in presets:
+            status = self.run("--preset", preset, "--plan", "--output", str(tmp_path / preset))
+            shown = capsys.readouterr()
+            assert "nothing is started" in shown.out
+            assert status == 0 or (status == 2 and "GiB" in shown.err), shown.err
+            assert not (tmp_path / preset).exists()
+
     def test_a_flag_that_it_does_not_have(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.run("--no-such-flag") == 2
         assert "unknown argument '--no-such-flag'" in capsys.readouterr().err
 
-    def test_it_runs_and_leaves_a_report(self, tmp_path: Path) -> None:
-        """``report.json`` in the folder ``--output``; and no pilot is left."""
+    def test_it_runs_and_leaves_a_report(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Report, metrics and plots in the folder ``--output``; no pilot is left; the folder is not used twice."""
         before = set(agents())
-        assert self.run(*self.flags, "--output", str(tmp_path / "output")) == 0
-        assert isinstance(json.loads((tmp_path / "output/report.json").read_text()), dict)
+        output = tmp_path / "output"
+        assert self.run(*self.flags, "--output", str(output)) == 0
+        report = json.loads((output / "report.json").read_text())
+        assert report["oracle"]["passed"] is True
+        assert report["name"] == self.miniapp
+        assert (output / "metrics.csv").read_text().count("\n") == report["tasks"] + 1
+        assert (output / "timeline.pdf").read_bytes().startswith(b"%PDF")
         psutil.wait_procs(left := [one for one in agents() if one not in before], timeout=60)
         assert not [one for one in left if one.is_running()]
+        capsys.readouterr()
+        assert self.run(*self.flags, "--output", str(output)) == 2
+        assert "has a run already" in capsys.readouterr().err
+        assert self.run(*self.flags, "--output", str(output), "--resume") == 0
+        assert "nothing runs" in capsys.readouterr().err
 
 
 def agents() -> list[psutil.Process]:

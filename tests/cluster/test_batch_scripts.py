@@ -58,19 +58,36 @@ def test_manager_inside_the_job(tmp_path: Path, eventually: Eventually) -> None:
 
 
 def test_a_mini_app(tmp_path: Path, eventually: Eventually) -> None:
-    said = finish(
+    run = {"MINIAPP": "dispatch", "PILOT": "srun://process:2:2", "OUTPUT": str(tmp_path / "run")}
+    said = finish("miniapp.sbatch", tmp_path, eventually, **run, FLAGS="--preset small")
+    assert "report.json" in said
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["oracle"]["passed"]
+    assert report["pilots"][0]["nodes"] == ["c1", "c2"]
+    said = finish("miniapp.sbatch", tmp_path, eventually, **run, FLAGS="--preset small")
+    assert "nothing runs" in said
+
+
+def test_scaling_over_nodes(tmp_path: Path, eventually: Eventually) -> None:
+    finish(
         "miniapp.sbatch",
         tmp_path,
         eventually,
-        PILOT="srun://process:2:2",
-        QUBITS="8",
-        SIZE="4",
+        MINIAPP="dispatch",
+        PILOT="srun://process:1",
+        FLAGS="--scaling 1,2 --tasks 8 --seconds .1",
         OUTPUT=str(tmp_path / "run"),
     )
-    assert "report.json" in said
     report = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert abs(report["deviation_in_standard_errors"]) < 5
-    assert (tmp_path / "run" / "metrics.csv").exists()
+    assert [(row["mode"], row["count"], row["slots"]) for row in report["rows"]] == [
+        ("strong", 1, 1),
+        ("strong", 2, 2),
+        ("weak", 1, 1),
+        ("weak", 2, 2),
+    ]
+    assert report["details"]["of"] == "nodes"
+    nodes = [set(its["nodes"]) for its in report["pilots"]]
+    assert nodes == [{"c1"}, {"c1", "c2"}, {"c1", "c2"}]
 
 
 def test_manager_on_the_login_node(tmp_path: Path, eventually: Eventually) -> None:

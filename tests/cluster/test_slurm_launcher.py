@@ -19,12 +19,13 @@ from typing import Any
 
 import pytest
 from pilot_plugins.launchers.slurm.cluster import Cluster
-from pilot_plugins.launchers.slurm.hosts import SSH, Host, run
+from pilot_plugins.launchers.slurm.hosts import Host, run
 from pilot_plugins.launchers.slurm.ids import SlurmId
 from pilot_plugins.launchers.slurm.launcher import SlurmLauncher
 from pilot_plugins.launchers.slurm.script import script
 from pilot_plugins.launchers.slurm.states import NEVER, STATES
 from pilot_plugins.launchers.slurm.submission import Loose
+from pilot_plugins.launchers.ssh_client import SSH
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PilotError

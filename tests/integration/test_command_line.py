@@ -154,9 +154,7 @@ def test_streams_that_are_needed_are_asked_for_first(folder: Path, words: str, r
     assert line.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "words", ["run circuit-cutting --output /proc/nope", "run circuit-cutting --output /dev/null/x"]
-)
+@pytest.mark.parametrize("words", ["run dispatch --output /proc/nope", "run dispatch --output /dev/null/x"])
 def test_a_folder_that_cannot_be_made_is_told_in_a_line(folder: Path, words: str) -> None:
     code, _, said = shell(folder, words)
     assert code == 1
@@ -235,7 +233,7 @@ def test_a_mini_app_that_is_told_to_end_leaves_nothing_over(
 ) -> None:
     before = {process.pid for process in leftovers()}
     process = subprocess.Popen(
-        [*PILOT, "run", "circuit-cutting", "--pilot", "process:1", "--output", "report"],
+        [*PILOT, "run", "dispatch", "--pilot", "process:1", "--seconds", "1", "--output", "report"],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -245,7 +243,10 @@ def test_a_mini_app_that_is_told_to_end_leaves_nothing_over(
     for number in (signal.SIGTERM, signal.SIGTERM):
         process.send_signal(number)
     said = process.communicate(timeout=60)[1]
-    assert (process.returncode, said) == (128 + signal.SIGTERM, "\npilot: stopped\n")
+    assert process.returncode == 128 + signal.SIGTERM
+    resume = "pilot run dispatch --pilot process:1 --seconds 1 --output report --resume"
+    assert f"to continue: {resume}\n\npilot: stopped\n" in said
+    assert "Traceback" not in said
     eventually(lambda: {one.pid for one in leftovers()} <= before, timeout=60)
 
 

@@ -28,6 +28,7 @@ manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=[{qpus}]))
 PAGES = {
     **dict.fromkeys(("tasks.md", "observing.md"), MANAGER.format(qpus="")),
     "quantum.md": MANAGER.format(qpus="'fake:manila'"),
+    "pilot_quantum.md": "from pilot import PilotManager\nmanager = PilotManager()",
 }
 #: Names of a site, and what stands for them here.
 STANDS_FOR = {"ibm:ibm_fez?mode=session": "fake:manila"}

@@ -16,7 +16,7 @@ TABLES = {
         for cell in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)
         for name in re.findall(r"`([a-z_0-9]+(?:\.py|/))`", cell)
     }
-    for folder, text in re.findall(r"^### `(pilot/[a-z]*/?)`[^\n]*\n(.*?)(?=^##)", PAGE, re.MULTILINE | re.DOTALL)
+    for folder, text in re.findall(r"^### `(pilot/[a-z_]*/?)`[^\n]*\n(.*?)(?=^##)", PAGE, re.MULTILINE | re.DOTALL)
 }
 PACKAGES = [ROOT / "pilot", *sorted(path.parent for path in (ROOT / "pilot").glob("*/__init__.py"))]
 

@@ -1,18 +1,28 @@
-"""What the circuit-cutting mini-app is told: circuit, observable, pilots."""
+"""What the circuit-cutting mini-app is told: circuit, observable, sizes."""
 
 import msgspec
 import pytest
-from pilot_miniapps.circuit_cutting import Settings, read_problem
+from pilot_miniapps.circuit_cutting import CircuitCutting, Settings, whole
+from pilot_miniapps.circuit_cutting.problem import Problem
 from qiskit import QuantumCircuit, qasm2, qasm3
+from qiskit.quantum_info import Statevector
 
 from pilot.errors import DescriptionError
 from pilot.quantum.aer import exact_value
 
 
 def test_the_papers_circuit_is_the_default():
-    circuit, observable = read_problem(Settings())
-    assert (circuit.num_qubits, circuit.count_ops()["cx"], observable) == (34, 66, "Z" + "I" * 33)
-    assert exact_value(circuit, observable) == pytest.approx(-0.115779635, abs=1e-8)
+    problem = CircuitCutting(Settings()).problem
+    assert (problem.circuit.num_qubits, problem.circuit.count_ops()["cx"]) == (34, 66)
+    assert problem.observable == "Z" + "I" * 33
+    assert exact_value(problem.circuit, problem.observable) == pytest.approx(-0.115779635, abs=1e-8)
+
+
+@pytest.mark.parametrize("method", [whole.STATE_VECTOR, whole.PRODUCT_STATE])
+def test_the_oracle_is_the_value_of_the_state(method):
+    problem = Problem.of_paper(7, 2, "XIZYIZZ")
+    expected = Statevector(problem.circuit).expectation_value(whole.SparsePauliOp(problem.observable)).real
+    assert whole.exact_value(problem.circuit, problem.observable, method) == pytest.approx(expected, abs=1e-10)
 
 
 @pytest.mark.parametrize("language", [qasm2, qasm3], ids=["OpenQASM 2", "OpenQASM 3"])
@@ -24,8 +34,8 @@ def test_a_file_of_the_users(language, tmp_path):
     circuit.measure_all()
     file = tmp_path / "mine.qasm"
     file.write_text(language.dumps(circuit))
-    read, observable = read_problem(Settings(circuit=str(file), observable="ZZ"))
-    assert exact_value(read, observable) == pytest.approx(expected, abs=1e-12)
+    read = CircuitCutting(Settings(circuit=str(file), observable="ZZ")).problem
+    assert exact_value(read.circuit, read.observable) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -42,10 +52,15 @@ def test_a_wrong_file_or_observable_is_named(text, observable, message, tmp_path
     if text is not None:
         file.write_text(text)
     with pytest.raises(DescriptionError, match=message):
-        read_problem(Settings(circuit=str(file), observable=observable))
+        CircuitCutting(Settings(circuit=str(file), observable=observable))
 
 
-@pytest.mark.parametrize("pilot", ["slurm:1", "ray", "ray:0", "ray:two"])
-def test_a_wrong_pilot_is_named(pilot):
-    with pytest.raises(msgspec.ValidationError, match=f"pilot: '{pilot}' is not valid; expected "):
-        msgspec.convert({"pilot": [pilot]}, Settings)
+@pytest.mark.parametrize("given", [{"subcircuit_size": []}, {"subcircuit_size": [0]}, {"shots": 1}, {"whole": [99]}])
+def test_settings_have_bounds(given):
+    with pytest.raises(msgspec.ValidationError, match=next(iter(given))):
+        msgspec.convert(given, Settings)
+
+
+def test_memory_is_that_of_the_widest_state():
+    assert CircuitCutting(Settings(whole=(30,))).memory() == 2 * 16 * 2**30
+    assert CircuitCutting(Settings(whole=(), subcircuit_size=(28,))).memory() == 2 * 16 * 2**30

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pilot import registry
-from pilot.cli import interruption, qpus, run, sessions, submit
+from pilot.cli import flags, interruption, qpus, report, run, sessions, submit
 from pilot.cli import main as cli
 from pilot.errors import DescriptionError, PilotError
 
@@ -20,7 +20,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grid_size: Annotated[int, msgspec.Meta(ge=1, description="points a side")] = 8
     tolerance: Annotated[float, msgspec.Meta(gt=0, description="100% of the truth")] = 0.5
     method: Annotated[Literal["fast", "exact"], msgspec.Meta(description="how")] = "fast"
-    pilot: Annotated[tuple[str, ...], msgspec.Meta(description="where")] = ("ray:1",)
+    sizes: Annotated[tuple[str, ...], msgspec.Meta(description="where")] = ("small",)
     plot: Annotated[bool, msgspec.Meta(description="draw it")] = True
     limit: Annotated[int | None, msgspec.Meta(description="at most")] = None
 
@@ -29,17 +29,21 @@ class Sample:
     """A workload that only shows its settings."""
 
     Settings = Settings
+    presets = {"laptop": {}, "paper": {"grid_size": 1024}, "scaling": {"grid_size": 16}}  # noqa: RUF012
+    packages = ()
 
     def __init__(self, settings):
         self.settings = settings
 
-    def run(self):
+    def run(self, request):
         outcome = self.settings.limit
         if outcome == 1:
             raise KeyboardInterrupt
         if outcome == 2:
             raise PilotError("the pilot is gone; see agent.log")
         print(self.settings)
+        print(request)
+        return 0
 
 
 @pytest.fixture(autouse=True)
@@ -48,17 +52,25 @@ def only_the_sample(monkeypatch):
     monkeypatch.setattr(registry, "load", lambda group, name: Sample)
 
 
-def parsed(*flags):
-    parser = run.settings_parser(Settings, prog="pilot run sample", description="")
-    return run.read_settings(Settings, parser, list(flags))
+def parsed(*words):
+    parser = flags.new_parser("pilot run sample", "")
+    flags.add_settings(parser, "settings", Settings)
+    known = [flags.flag(field.name) for field in msgspec.structs.fields(Settings)]
+    return flags.read_settings(Settings, parser, ("--{}", flags.parse(parser, words, known)))
+
+
+def asked(capsys, *words):
+    """The settings and the request that the sample got, as text."""
+    assert cli.main(["run", "sample", *words]) == 0
+    return capsys.readouterr().out
 
 
 def test_every_field_is_a_flag():
     assert parsed() == Settings()
     assert parsed(
         *("--grid-size", "3", "--tolerance", "0.1", "--method", "exact", "--limit", "7"),
-        *("--pilot", "dask:1", "--pilot", "ray:2", "--no-plot"),
-    ) == Settings(grid_size=3, tolerance=0.1, method="exact", limit=7, pilot=("dask:1", "ray:2"), plot=False)
+        *("--sizes", "1", "--sizes", "2", "--no-plot"),
+    ) == Settings(grid_size=3, tolerance=0.1, method="exact", limit=7, sizes=("1", "2"), plot=False)
 
 
 def test_help_shows_meaning_and_default(capsys):
@@ -76,7 +88,7 @@ def test_help_shows_meaning_and_default(capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("words", "message"),
     [
         (["--grid-size", "x"], "--grid-size: 'x' given. Expected `int`"),
         (["--grid-size", "0"], "--grid-size: '0' given. Expected `int` >= 1"),
@@ -84,10 +96,10 @@ def test_help_shows_meaning_and_default(capsys):
         (["--gird-size", "3"], "did you mean '--grid-size'?"),
     ],
 )
-def test_a_wrong_flag_is_named_with_what_is_allowed(flags, message, capsys):
+def test_a_wrong_flag_is_named_with_what_is_allowed(words, message, capsys):
     with pytest.raises(DescriptionError, match="pilot run sample --help"):
-        parsed(*flags)
-    assert cli.main(["run", "sample", *flags]) == 2
+        parsed(*words)
+    assert cli.main(["run", "sample", *words]) == 2
     shown = capsys.readouterr().err
     assert message in shown
     assert shown.count("\n") == 1
@@ -103,6 +115,82 @@ def test_without_a_name_the_miniapps_are_listed(capsys):
     assert "sample" in capsys.readouterr().out
 
 
+def test_settings_come_from_the_preset_then_the_file_then_the_flags(tmp_path, capsys):
+    (tmp_path / "c.toml").write_text('grid-size = 5\nmethod = "exact"\n')
+    config = ["--config", str(tmp_path / "c.toml")]
+    assert "grid_size=8," in asked(capsys)
+    assert "grid_size=1024," in asked(capsys, "--preset", "paper")
+    assert "grid_size=16," in asked(capsys, "--scaling", "1,2")
+    assert "grid_size=8," in asked(capsys, "--scaling", "1,2", "--preset", "laptop")
+    both = asked(capsys, "--preset", "paper", *config)
+    assert "grid_size=5," in both
+    assert "method='exact'" in both
+    assert "grid_size=3," in asked(capsys, "--preset", "paper", *config, "--grid-size", "3")
+
+
+def test_the_flags_of_a_run_make_a_request(tmp_path, capsys):
+    (tmp_path / "site.toml").write_text('[cpu]\ncores_per_node = 3\n[gpu]\nname = "g"\ncores_per_node = 1\n')
+    shown = asked(
+        capsys,
+        *("--pilot", "process:2", "--pilots", str(tmp_path / "site.toml"), "--output", "out"),
+        *("--resume", "--plan", "--scaling", "1,2,4", "--scaling-of", "pilots"),
+    )
+    for part in ("name='sample'", "'cpu'", "'g'", "resume=True", "plan=True", "(1, 2, 4)", "'pilots'", "'out'"):
+        assert part in shown
+    assert "--scaling-of pilots'" in shown  # the command, to be repeated
+    assert "runs/sample-2" in asked(capsys)
+
+
+WRONG = {
+    "preset": (
+        ["--preset", "papre"],
+        "--preset: 'papre' given; there are laptop, paper, scaling (did you mean 'paper'?)",
+    ),
+    "no file": (["--config", "/no/such.toml"], "--config: /no/such.toml cannot be read: No such file"),
+    "not TOML": (["--config", "bad.toml"], "--config: bad.toml is not valid TOML"),
+    "not a setting": (["--config", "other.toml"], "--config other.toml, gird-size: there is no such setting"),
+    "out of bounds": (["--config", "bounds.toml"], "--config bounds.toml, grid-size: 0 given. Expected `int` >= 1"),
+    "not a pilot": (["--pilot", "ray"], "--pilot: "),
+    "no pilots": (["--pilots", "/no/such.toml"], "--pilots: /no/such.toml cannot be read"),
+    "wrong pilots": (["--pilots", "pilots.toml"], "table [one]"),
+    "resume what": (["--resume"], "--resume: it needs the --output"),
+    "scaling of what": (["--scaling-of", "nodes"], "--scaling-of: it needs --scaling"),
+    "scaling of": (["--scaling", "1,2", "--scaling-of", "cores"], "--scaling-of: 'cores' given"),
+    "scaling": (["--scaling", "1,x"], "--scaling: '1,x' given; expected whole numbers"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_one_line(case, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.toml").write_text("grid = = 3")
+    (tmp_path / "other.toml").write_text("gird_size = 3")
+    (tmp_path / "bounds.toml").write_text("grid_size = 0")
+    (tmp_path / "pilots.toml").write_text("[one]\ncores_per_node = -1\n")
+    words, message = WRONG[case]
+    assert cli.main(["run", "sample", *words]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_setting_with_the_name_of_a_flag_of_the_run_is_refused(monkeypatch, capsys):
+    class Clash(msgspec.Struct, frozen=True):
+        output: Annotated[str, msgspec.Meta(description="where")] = ""
+
+    monkeypatch.setattr(Sample, "Settings", Clash)
+    assert cli.main(["run", "sample"]) == 1
+    assert "settings that are flags of `pilot run`: output" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_refused_with_the_extra(monkeypatch, capsys):
+    monkeypatch.setattr(Sample, "packages", ("json", "no_such_package", "no_such.module"))
+    monkeypatch.setattr(registry, "extras", lambda group, name: ("qml",))
+    assert cli.main(["run", "sample"]) == 2
+    assert "needs no_such_package, no_such.module, which is not installed" in (shown := capsys.readouterr().err)
+    assert "pip install 'quantum-pilot[qml]'" in shown
+
+
 @pytest.mark.parametrize(("limit", "status", "line"), [("1", 130, "pilot: stopped"), ("2", 1, "see agent.log")])
 def test_ctrl_c_and_failures_end_in_one_line(limit, status, line, capsys):
     assert cli.main(["run", "sample", "--limit", limit]) == status
@@ -110,7 +198,7 @@ def test_ctrl_c_and_failures_end_in_one_line(limit, status, line, capsys):
 
 
 def test_what_goes_wrong_after_a_signal_is_not_told(monkeypatch, capsys):
-    def broken_off(self):
+    def broken_off(self, request):
         try:
             signal.raise_signal(signal.SIGTERM)
         except BaseException:  # as some packages do while they are imported
@@ -122,7 +210,7 @@ def test_what_goes_wrong_after_a_signal_is_not_told(monkeypatch, capsys):
 
 
 def test_a_signal_that_was_swallowed_can_be_given_again(monkeypatch, capsys):
-    def swallowing(self):
+    def swallowing(self, request):
         for _ in range(2):
             with contextlib.suppress(BaseException):
                 signal.raise_signal(signal.SIGTERM)
@@ -137,7 +225,7 @@ def test_a_signal_that_was_swallowed_can_be_given_again(monkeypatch, capsys):
 
 
 def test_other_errors_are_not_hidden(monkeypatch):
-    monkeypatch.setattr(Sample, "run", lambda self: 1 / 0)
+    monkeypatch.setattr(Sample, "run", lambda self, request: 1 / 0)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with pytest.raises(ZeroDivisionError):
         cli.main(["run", "sample"])
@@ -147,7 +235,8 @@ def test_other_errors_are_not_hidden(monkeypatch):
 PAGE = (Path(__file__).resolve().parents[2] / "docs/command_line.md").read_text()
 LINES = re.findall(r"^ {4}(?:cat \S+ \| )?pilot ([^#|\n]*)", PAGE, re.MULTILINE)
 CALLS = [
-    *[(run, "run_miniapp"), (submit, "submit"), (qpus, "show"), (cli, "examine")],
+    *[(run, "list_all"), (run, "run_miniapp"), (report, "compare")],
+    *[(submit, "submit"), (qpus, "show"), (cli, "examine")],
     *[(sessions, name) for name in ("list_all", "show", "attach", "prepare")],
 ]
 

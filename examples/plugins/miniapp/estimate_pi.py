@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
-from pathlib import Path
-from typing import Annotated, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import msgspec
+from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
 
-from pilot import PilotDescription, PilotManager
+from pilot import plots
 
 
 class PiSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,39 +19,56 @@ class PiSettings(msgspec.Struct, frozen=True, kw_only=True):
     tasks: Annotated[int, msgspec.Meta(ge=1, description="how many tasks")] = 20
     points: Annotated[int, msgspec.Meta(ge=1, description="random points of each task")] = 100_000
     seed: Annotated[int, msgspec.Meta(ge=0, description="of the first task; the others count on from it")] = 1
-    pilot: Annotated[str, msgspec.Meta(description=f"where it runs: {PilotDescription.text_forms}")] = "process:2"
-    output: Annotated[str, msgspec.Meta(description="folder for the report")] = "runs/pi"
-
-    def __post_init__(self) -> None:
-        PilotDescription.from_text(self.pilot)  # a wrong one is refused before anything starts
 
 
-class EstimatePi:
+class EstimatePi(MiniApp):
     """Estimate pi: the share of random points of a square that lie in a circle.
 
     The report has the value, its standard error and how far it is from pi.
     """
 
-    Settings: ClassVar[type[msgspec.Struct]] = PiSettings
+    Settings = PiSettings
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"laptop": {}, "small": {"tasks": 4, "points": 1000}}
 
-    def __init__(self, settings: PiSettings) -> None:
-        self.settings = settings
+    def pilots(self) -> Sequence[str]:
+        return ("process:2",)
 
-    def run(self) -> None:
-        """Run the tasks and write ``report.json``."""
+    def scaled(self, times: int) -> PiSettings:
+        return msgspec.structs.replace(self.settings, tasks=self.settings.tasks * times)
+
+    def work(self, run: Run) -> Outcome:
         settings = self.settings
-        with PilotManager() as manager:
-            manager.submit_pilot(PilotDescription.from_text(settings.pilot))
-            seeds = range(settings.seed, settings.seed + settings.tasks)
-            hits = manager.get_results(manager.map(count, [settings.points] * settings.tasks, seeds))
+        tasks = [
+            run.submit(f"points/{number}", count, settings.points, settings.seed + number)
+            for number in range(settings.tasks)
+        ]
+        with run.progress(tasks, "points"):
+            hits = run.manager.get_results(tasks)
         total = settings.tasks * settings.points
         share = sum(hits) / total
         error = 4 * math.sqrt(share * (1 - share) / total)
-        folder = Path(settings.output)
-        folder.mkdir(parents=True, exist_ok=True)
-        report = {"value": 4 * share, "standard_error": error, "points": total, "difference": 4 * share - math.pi}
-        (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-        print(f"{4 * share:.5f} ± {error:.5f}")
+        run.figure("pi", 4 * share, "", spread=(4 * share - error, 4 * share + error), n=total)
+        deviation = abs(4 * share - math.pi) / error if error else 0.0
+        oracle = Oracle(deviation < 5, deviation, "standard errors", "The estimate was compared with pi.")
+        rows = [
+            {"points": settings.points * done, "estimate": estimate} for done, estimate in estimates(hits, settings)
+        ]
+        return Outcome(oracle=oracle, rows=rows)
+
+    def draw(self, report: Mapping[str, Any]) -> Mapping[str, Any]:
+        figure, axes = plots.new()
+        plots.lines(axes, [row["points"] for row in report["rows"]], [row["estimate"] for row in report["rows"]])
+        plots.limit(axes, math.pi, "pi")
+        plots.label(axes, x="random points", y="estimate of pi")
+        plots.caption(
+            figure, f"Points of {report['configuration']['tasks']} tasks, added up in the order of the tasks."
+        )
+        return {"pi": figure}
+
+
+def estimates(hits: Sequence[int], settings: PiSettings) -> list[tuple[int, float]]:
+    """The estimate after each task."""
+    return [(done, 4 * sum(hits[:done]) / (done * settings.points)) for done in range(1, len(hits) + 1)]
 
 
 def count(points: int, seed: int) -> int:

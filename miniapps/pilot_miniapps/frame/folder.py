@@ -74,8 +74,8 @@ def described(pilot: PilotDescription) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def opened(path: Path, begun: Beginning, *, resume: bool) -> Iterator[bool]:
-    """Use the folder of a run in the block. Gives True when the run in it is continued.
+def opened(path: Path, begun: Beginning, *, resume: bool) -> Iterator[None]:
+    """Use the folder of a run in the block.
 
     Raises:
         DescriptionError: it holds a run and is not to be resumed, or none and is; the run was begun with something
@@ -85,17 +85,14 @@ def opened(path: Path, begun: Beginning, *, resume: bool) -> Iterator[bool]:
     if resume and not (path / "run.json").exists():
         raise DescriptionError(f"--resume: {path} holds no run to continue; leave out --resume to begin one")
     path.mkdir(parents=True, exist_ok=True)
-    with (path / "lock").open("a+", encoding="utf-8") as lock:
+    with (path / ".lock").open("a+", encoding="utf-8") as lock:
         _take(lock, path)
-        try:
-            if resume:
-                _check_same(path, begun)
-            else:
-                _check_new(path)
-                write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(begun)))
-            yield resume
-        finally:
-            (path / "lock").unlink(missing_ok=True)
+        if resume:
+            _check_same(path, begun)
+        else:
+            _check_new(path)
+            write_atomically(path / "run.json", msgspec.json.format(msgspec.json.encode(begun)))
+        yield
 
 
 def _take(lock: Any, path: Path) -> None:

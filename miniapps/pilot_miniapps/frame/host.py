@@ -7,6 +7,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ PACKAGES = (
 )
 
 
+@cache
 def reference_ms() -> float:
-    """How fast this machine is: the least processor time of 15 rounds of a million stores, in milliseconds."""
+    """How fast this machine is: the least processor time of 15 rounds of a million stores, in milliseconds; measured
+    once in a process."""
     times = []
     for _ in range(15):
         d: dict[int, int] = {}

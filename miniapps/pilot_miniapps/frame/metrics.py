@@ -25,7 +25,7 @@ PILOT_QUANTUM_COLUMNS = (
 )
 #: Columns that Pilot-Quantum does not have: the task's name, where it ran, by which clock times (seconds since 1970),
 #: and how many attempts it took, those included that did not count.
-OUR_COLUMNS = ("name", "host", "node", "worker", "started", "finished", "attempts")
+OUR_COLUMNS = ("name", "host", "node", "worker", "submitted", "started", "finished", "attempts")
 _STATUS = {TaskState.DONE: "SUCCESS", TaskState.FAILED: "FAILED", TaskState.CANCELLED: "CANCELLED"}
 
 
@@ -48,6 +48,7 @@ def row(task: Task) -> dict[str, Any]:
         "host": info.host,
         "node": info.node,
         "worker": info.worker,
+        "submitted": info.submitted,
         "started": info.started,
         "finished": info.finished,
         "attempts": len(info.attempts) + (info.started is not None),
@@ -63,9 +64,9 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def makespan(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds from the first start of a task to the last end of one."""
-    ran = [one for one in rows if one["started"] is not None]
-    return max(one["finished"] for one in ran) - min(one["started"] for one in ran) if ran else 0.0
+    """Seconds from the first submission of a task to the last end of one."""
+    ended = [row["finished"] for row in rows if row["finished"] is not None]
+    return max(0.0, max(ended) - min(row["submitted"] for row in rows)) if ended else 0.0
 
 
 def _wait(info: TaskInfo) -> float | None:

@@ -1,8 +1,8 @@
 """`scale`: a mini-app with more and more slots, nodes or pilots; speed-up and efficiency of strong and weak scaling.
 
 Strong scaling: the same work with N times the resources; the efficiency is T(1) / (N T(N)). Weak scaling: N times the
-work with N times the resources; the efficiency is T(1) / T(N). T is the time from the first start of a task to the last
-end of one, with warm pilots; "1" stands for the least number of the series.
+work with N times the resources; the efficiency is T(1) / T(N). T is the time from the first submission of a task to the
+last end of one, with warm pilots; "1" stands for the least number of the series.
 """
 
 from __future__ import annotations
@@ -194,6 +194,6 @@ def _about(series: Sequence[Step], of: str) -> str:
     )
     weak = " Weak scaling: the work grows with the resources." if any(step.mode == "weak" for step in series) else ""
     return (
-        f"{series[0].count} to {max(step.count for step in series)} {of} of {pilots}{size}. Time from the first start "
-        f"of a task to the last end of one, pilots warm; one run each.{weak}"
+        f"{series[0].count} to {max(step.count for step in series)} {of} of {pilots}{size}. Time from the first "
+        f"submission of a task to the last end of one, pilots warm; one run each.{weak}"
     )

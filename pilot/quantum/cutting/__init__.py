@@ -14,8 +14,9 @@ PRL 125 150504, 2020). qiskit-addon-cutting finds the cuts and knows the decompo
 distinct subexperiment is made and run once, shots go where they count, reconstruction is array arithmetic and
 gives distributions too, and every value comes with its standard error.
 
-Read next: `planning` (which sizes), `cuts` (where), `fragments` (what to run), `cut_plan` (how it runs), `samples`
-(what that gave), `reconstruction` and `distributions` (what it adds up to), `prediction` (whether it pays).
+Read next: `planning` (which sizes), `cuts` (where), `fragments` and `subexperiments` (what to run), `cut_plan` (how it
+runs), `samples` (what that gave), `reconstruction` and `distributions` (what it adds up to), `prediction` (whether it
+pays).
 """
 
 from pilot.quantum.cutting.costs import Costs, Workers, predict

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Samples of a circuit by default: as `CutPlan.run`.
 _SHOTS = 4096
+#: Bytes of an amplitude.
+_AMPLITUDE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +100,8 @@ def predict(plan: CutPlan, workers: Sequence[Workers] = (Workers(),), *, shots: 
         workers: pilots, at least one.
         shots: of each subexperiment; None: exact.
     """
-    loads = [load for fragment in plan.fragments for load in loads_of(fragment, shots)]
+    least = min(each.memory for each in workers)
+    loads = [load for fragment in plan.fragments for load in loads_of(fragment, shots, least)]
     memory = max(load.memory(max(each.memory for each in workers)) for load in loads)
     able = [each for each in workers if all(math.isfinite(load.seconds(each)) for load in loads)]
     speed = sum(1 / _alone(loads, each) for each in able)
@@ -118,13 +121,22 @@ def predict(plan: CutPlan, workers: Sequence[Workers] = (Workers(),), *, shots: 
     return Prediction(seconds=run + reconstruct, run_seconds=run, reconstruct_seconds=reconstruct, memory=memory)
 
 
-def loads_of(fragment: Fragment, shots: int | None) -> list[Load]:
-    """The fragment's subexperiments, by how many measurements at its cuts have to be put off to the end."""
+def loads_of(fragment: Fragment, shots: int | None, memory: float = 0.0) -> list[Load]:
+    """The fragment's subexperiments, by how many measurements at its cuts have to be put off to the end.
+
+    Args:
+        fragment: of a plan.
+        shots: of each subexperiment; None: exact.
+        memory: bytes; a circuit whose state vector fits is not looked at for other ways.
+    """
     measures = fragment.measures()
     loads = []
     for extra in np.unique(measures):
         alike = np.flatnonzero(measures == extra)
-        about = costs.facts(fragment.experiment(int(alike[0]), 0))
+        one = fragment.experiment(int(alike[0]), 0)
+        about = costs.facts(one, bonds=False)
+        if _AMPLITUDE * 2.0 ** (about.qubits + about.midway) > memory:
+            about = costs.facts(one)
         branches = 1.0
         if about.qubits + about.midway > MAX_DEFERRED_QUBITS:  # then the simulator follows the branches one by one
             about, branches = replace(about, midway=0), 2.0**about.midway

@@ -13,6 +13,7 @@ from pilot.quantum.aer import run_circuits
 from pilot.quantum.cutting.distributions import MAX_OUTCOMES, Readout, reconstruct_distribution
 from pilot.quantum.cutting.reconstruction import reconstruct_sums
 from pilot.quantum.cutting.results import CutCandidate, CutResult, Distribution, Prediction
+from pilot.quantum.cutting.subexperiments import Subexperiments
 from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.outcomes import Outcomes, draw_seeds, is_whole
 from pilot.quantum.packing import pack
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pilot.quantum.cutting.fragments import Fragment
 
     #: How subexperiments are handed out: like `PilotManager.map`, one task for each element of the sequences.
-    Submit = Callable[..., Sequence[Future[list[Outcomes]]]]
+    Submit = Callable[..., Sequence[Future[Outcomes]]]
 
 #: One shot says nothing about the error.
 _FEWEST_SHOTS = 2
@@ -134,8 +135,10 @@ class CutPlan:
         shots: int | None = 4096,
         total_shots: int | None = None,
         seed: int | None = None,
-    ) -> Sequence[Future[list[Outcomes]]]:
+    ) -> Sequence[Future[Outcomes]]:
         """Hand out the distinct subexperiments to simulators, a task each; `combine` takes the results.
+
+        Those that take longest are handed out first.
 
         Args:
             submit: called once, like `PilotManager.map`: a function and the sequences of its arguments.
@@ -146,9 +149,30 @@ class CutPlan:
         Raises:
             DescriptionError: too few shots.
         """
-        payloads = [pack(experiment) for experiment in self.experiments()]
         numbers = self._shots(shots, total_shots)
-        return submit(run_circuits, payloads, numbers, [(each,) for each in draw_seeds(seed, len(payloads))])
+        seeds = draw_seeds(seed, self.num_distinct)
+        calls = [
+            (number, choice, group)
+            for number, fragment in enumerate(self.fragments)
+            for choice in fragment.choices.tolist()
+            for group in range(len(fragment.groups))
+        ]
+        order = self._longest_first()
+        run = Subexperiments.of([fragment.template for fragment in self.fragments])
+        columns = zip(*((*calls[place], numbers[place], seeds[place]) for place in order), strict=True)
+        futures = dict(zip(order, submit(run, *columns), strict=True))
+        return [futures[place] for place in range(len(calls))]
+
+    def _longest_first(self) -> list[int]:
+        """The numbers of the subexperiments, those that take longest first: then slots end at nearly the same time."""
+        qubits = np.concatenate(
+            [
+                np.repeat(fragment.circuit.num_qubits + fragment.measures(), len(fragment.groups))
+                for fragment in self.fragments
+            ]
+        )
+        order: list[int] = np.argsort(-qubits, kind="stable").tolist()
+        return order
 
     def descriptions(
         self,

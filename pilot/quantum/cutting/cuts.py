@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qiskit_addon_cutting.qpd import QPDBasis
 
-#: Steps back that the search for cuts may take: a tenth of a second for the 34-qubit circuit; ten thousand
-#: find nothing better in two seconds.
-_BACKJUMPS = 100
+#: Steps back that the search for cuts may take, times gates between qubits: some hundredths of a second. A step takes
+#: as long as there are such gates; for the 34-qubit circuit a hundred times as many steps find nothing better.
+_EFFORT = 2000
+_FEWEST_STEPS = 25
 #: Gates that the search and the decompositions know, on two qubits at most.
 _KNOWN_GATES = (  # noqa: SIM905 - forty strings in quotes are no better to read
     "x y z h s sdg t tdg sx sxdg p r rx ry rz u u1 u2 u3 id "
@@ -123,8 +124,10 @@ def is_marked(circuit: QuantumCircuit) -> bool:
 def with_cuts(circuit: QuantumCircuit, max_qubits: int, *, wires: bool, seed: int) -> QuantumCircuit:
     """The circuit with the cheapest cuts marked that the search finds for pieces of at most `max_qubits`."""
     found = []
+    gates = sum(len(entry.qubits) > 1 for entry in circuit.data)
+    steps = max(_FEWEST_STEPS, _EFFORT // max(1, gates))
     for wire_cuts in (False, True) if wires else (False,):
-        search = OptimizationParameters(seed=seed, wire_lo=wire_cuts, max_gamma=math.inf, max_backjumps=_BACKJUMPS)
+        search = OptimizationParameters(seed=seed, wire_lo=wire_cuts, max_gamma=math.inf, max_backjumps=steps)
         found.append(find_cuts(circuit, search, DeviceConstraints(max_qubits)))
     cheapest: QuantumCircuit = min(found, key=lambda result: float(result[1]["sampling_overhead"]))[0]
     return cheapest

@@ -7,30 +7,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qiskit.circuit import CircuitInstruction, ClassicalRegister, Measure
-from qiskit.circuit.library import HGate, SXGate
 from qiskit.quantum_info import PauliList
 from qiskit_addon_cutting.qpd import SingleQubitQPDGate
 from qiskit_addon_cutting.utils.observable_grouping import CommutingObservableGroup, ObservableCollection
 from scipy.sparse import csr_array
 
 from pilot.quantum.cutting.samples import Sample, Samples
-from pilot.quantum.programs.definitions import append
+from pilot.quantum.cutting.subexperiments import CUT_REGISTER, OBSERVABLE_REGISTER, Template
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
-    from qiskit.circuit import Instruction, Qubit
+    from qiskit.circuit import Instruction
 
     from pilot.quantum.outcomes import Outcomes
-
-#: Names of the two registers of a subexperiment, as in qiskit-addon-cutting and in this order.
-OBSERVABLE_REGISTER = "observable_measurements"
-CUT_REGISTER = "qpd_measurements"
-
-_MEASURE = Measure()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +43,8 @@ class Fragment:
     choice_of_term: NDArray[np.intp]
     #: Sets of this fragment's parts of the observables that one subexperiment measures together.
     groups: tuple[CommutingObservableGroup, ...]
+    #: What makes the subexperiments.
+    template: Template
     #: Where each observable's part is: `(group, position in the group)`, one a observable.
     located: tuple[tuple[int, int], ...]
     #: Where the product of Z on all measured qubits is; None: no distribution is wanted.
@@ -76,6 +70,7 @@ class Fragment:
             choices=choices,
             choice_of_term=choice_of_term.reshape(-1),
             groups=tuple(collection.groups),
+            template=Template.of(circuit, collection.groups),
             located=tuple(located),
             readout=readout,
         )
@@ -93,7 +88,7 @@ class Fragment:
 
     def experiment(self, choice: int, group: int) -> QuantumCircuit:
         """One of them, by the numbers of its choice and its group."""
-        return _experiment(self.circuit, self.choices[choice].tolist(), self.groups[group])
+        return self.template.circuit(self.choices[choice].tolist(), group)
 
     def samples(self, outcomes: Sequence[Outcomes]) -> Samples:
         """Signed means of this fragment's subexperiments, and how they scatter.
@@ -233,60 +228,6 @@ def _masks(outcomes: Outcomes, bitmasks: Sequence[int]) -> NDArray[np.bool_]:
     for j, place in enumerate(places[OBSERVABLE_REGISTER]):
         masks[:, place] = [mask >> j & 1 for mask in bitmasks]
     return masks
-
-
-def _experiment(circuit: QuantumCircuit, choice: list[int], group: CommutingObservableGroup) -> QuantumCircuit:
-    """`circuit` with the chosen operation at each cut, and the group's observables measured at its end.
-
-    Equal to what `generate_cutting_experiments` makes: resets of a qubit still in its first state, of one
-    that is used no more, and right after a reset are left out.
-    """
-    measured = group.pauli_indices or [0]  # an observable without support still needs a register that is not empty
-    chosen = iter(choice)
-    operations: list[tuple[Instruction, tuple[Qubit, ...]]] = []
-    for instruction in circuit.data:
-        if isinstance(instruction.operation, SingleQubitQPDGate):
-            operations += [(operation, instruction.qubits) for operation in _local(instruction.operation, next(chosen))]
-        else:
-            operations.append((instruction.operation, instruction.qubits))
-    at_cuts = sum(operation.name == "qpd_measure" for operation, _ in operations)
-
-    experiment = circuit.copy_empty_like()
-    observable_bits = ClassicalRegister(len(measured), OBSERVABLE_REGISTER)
-    cut_bits = ClassicalRegister(max(1, at_cuts), CUT_REGISTER)
-    experiment.add_register(observable_bits, cut_bits)
-    free_bits = iter(cut_bits)
-    to_reset: set[Qubit] = set()
-    touched: set[Qubit] = set()
-
-    def add(operation: Instruction, qubits: Sequence[Qubit], clbits: Sequence[object] = ()) -> None:
-        for qubit in to_reset.intersection(qubits):
-            experiment.reset(qubit)
-            to_reset.discard(qubit)
-        append(experiment, [CircuitInstruction(operation, qubits, clbits)])
-        touched.update(qubits)
-
-    for operation, qubits in operations:
-        if operation.name == "qpd_measure":
-            add(_MEASURE, qubits, (next(free_bits),))
-        elif operation.name == "reset":
-            to_reset.update(touched.intersection(qubits))
-        else:
-            add(operation, qubits)
-    for bit, index in zip(observable_bits, measured, strict=True):
-        qubit = (experiment.qubits[index],)
-        for rotation in _to_z_basis(group, index):
-            add(rotation, qubit)
-        add(_MEASURE, qubit, (bit,))
-    return experiment
-
-
-def _to_z_basis(group: CommutingObservableGroup, index: int) -> list[Instruction]:
-    """The gates after which measuring Z on qubit `index` measures the group's Pauli operator on it."""
-    pauli = group.general_observable
-    if not pauli.x[index]:
-        return []
-    return [SXGate()] if pauli.z[index] else [HGate()]
 
 
 def _cut_gates(circuit: QuantumCircuit) -> list[SingleQubitQPDGate]:

@@ -105,7 +105,10 @@ class Samples:
         total = np.zeros(len(coefficients))
         for sample in self.each:
             weights = coefficients[:, sample.strings] * slopes[sample.choice, sample.strings]
-            total += sample.variance(weights)
+            if len(sample.strings) == 1:  # nothing to have a covariance with
+                total += weights[:, 0] ** 2 * self.variances[sample.choice, sample.strings[0]]
+            else:
+                total += sample.variance(weights)
         return total
 
     def products(self, string: int, others: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ import dask
 from distributed import Client, LocalCluster, Security, default_client, secede
 
 from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
+from pilot_plugins.engines.dask_references import DaskReferences
 
 #: Seconds that a new client waits for the first workers.
 WORKERS_SECONDS = 30
@@ -146,6 +147,10 @@ class DaskEngine(Engine):
         with contextlib.suppress(TimeoutError):  # a program may ask for them at once
             opened.wait_for_workers(int(client["workers"]), timeout=WORKERS_SECONDS)
         return opened
+
+    @classmethod
+    def references(cls, connected: Any) -> DaskReferences:
+        return DaskReferences(connected)
 
     @staticmethod
     def _open(client: Mapping[str, str], *, default: bool) -> Client:

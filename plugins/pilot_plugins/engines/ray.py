@@ -23,6 +23,7 @@ from pilot.errors import PilotError
 from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
 from pilot.resources import SLOT
 from pilot.wire.folders import sockets
+from pilot_plugins.engines.ray_references import RayReferences
 
 #: Bytes of Ray's object store: values travel through the pilot's own channel, this is for users of the client.
 OBJECT_STORE = 256 * 2**20
@@ -140,6 +141,10 @@ class RayEngine(Engine):
             cls.disconnect(client, ray)
             raise
         return ray
+
+    @classmethod
+    def references(cls, connected: Any) -> RayReferences:
+        return RayReferences()
 
     @classmethod
     def disconnect(cls, client: Mapping[str, str], connected: Any) -> None:

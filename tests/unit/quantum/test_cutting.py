@@ -18,7 +18,7 @@ from qiskit_addon_cutting.instructions import CutWire
 
 from pilot.errors import DescriptionError
 from pilot.quantum.cutting import plan
-from pilot.quantum.cutting.fragments import CUT_REGISTER, OBSERVABLE_REGISTER
+from pilot.quantum.cutting.subexperiments import CUT_REGISTER, OBSERVABLE_REGISTER
 
 SEARCH = OptimizationParameters(seed=111, wire_lo=False)
 
@@ -145,7 +145,7 @@ def addons_results(planned, outcomes):
         width = len(fragment.groups)
         results[label] = PrimitiveResult(
             [
-                sampler_result(distinct[choice * width + group][0])
+                sampler_result(distinct[choice * width + group])
                 for choice in fragment.choice_of_term
                 for group in range(width)
             ]

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
 import shlex
-import shutil
 import subprocess
-import tempfile
 import time
-import weakref
 from collections.abc import Callable, Sequence
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError
+from pilot_plugins.launchers.ssh_client import SSH_FAILED, connection, is_host
 
 log = logging.getLogger(__name__)
 
-#: Environment variable: the command that is used as ``ssh``.
-SSH = "QUANTUM_PILOT_SSH"
 #: Seconds that one of Slurm's commands may take; without its controller they give up after 9 to 18 s by themselves.
 COMMAND_SECONDS = 60.0
-#: Code of `run` for a command that takes too long, as of timeout(1); ssh's own for a connection that fails (ssh(1)).
-SLOW, SSH_FAILED = 124, 255
+#: Code of `run` for a command that takes too long, as of timeout(1).
+SLOW = 124
 
 #: Seconds before the next try when Slurm is too busy to take a command.
 BACK_OFF = (1.0, 4.0)
@@ -36,7 +30,6 @@ _BUSY = re.compile(
 )
 #: With this error nothing was sent to Slurm's controller.
 _NOT_REACHED = "Unable to contact slurm controller"
-_HOST = re.compile(r"(?:(?P<user>[A-Za-z0-9_][\w.-]*)@)?(?P<host>[A-Za-z0-9][\w.-]*)(?::(?P<port>\d+))?")
 
 #: Runs a command with this input: its exit code, output and errors.
 Runner = Callable[[Sequence[str], str], tuple[int, str, str]]
@@ -108,32 +101,6 @@ def host_of(description: PilotDescription) -> str:
     where = description.resource.partition("://")[2].rstrip("/")
     if where in ("", "localhost"):
         return ""
-    if not _HOST.fullmatch(where):
+    if not is_host(where):
         raise description.wrong("resource", "slurm://, slurm://localhost, slurm://host, or slurm://user@host:port")
     return where
-
-
-def connection(host: str, owner: object) -> tuple[str, ...]:
-    """An ssh command line up to the remote command; the shared connection ends with ``owner``.
-
-    Raises:
-        PilotError: ``host`` is not written as `host_of` has it.
-    """
-    match = _HOST.fullmatch(host)
-    if match is None:
-        raise PilotError(f"{host!r} is not a valid host for ssh; expected host, or user@host:port")
-    folder = tempfile.mkdtemp(prefix="pilot-ssh-")
-    options = ("BatchMode=yes", "ControlMaster=auto", "ControlPersist=60", f"ControlPath={folder}/%C")
-    command = [*shlex.split(os.environ.get(SSH, "ssh")), *(word for option in options for word in ("-o", option))]
-    if match["port"]:
-        command += ["-p", match["port"]]
-    if match["user"]:
-        command += ["-l", match["user"]]
-    weakref.finalize(owner, _disconnect, [*command, "-O", "exit", match["host"]], folder)
-    return (*command, match["host"], "--")
-
-
-def _disconnect(command: Sequence[str], folder: str) -> None:
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=5)
-    shutil.rmtree(folder, ignore_errors=True)

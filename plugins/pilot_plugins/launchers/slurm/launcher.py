@@ -29,11 +29,12 @@ from pilot.interfaces import Job, JobState, Launcher, Misfit
 from pilot.wire.folders import remove_scratch
 from pilot.wire.processes import end_marked
 from pilot_plugins.launchers.slurm.cluster import Cluster
-from pilot_plugins.launchers.slurm.hosts import SSH, Host, Runner, host_of, run
+from pilot_plugins.launchers.slurm.hosts import Host, Runner, host_of, run
 from pilot_plugins.launchers.slurm.ids import SlurmId, name_of, unique_name
 from pilot_plugins.launchers.slurm.preflight import Site
 from pilot_plugins.launchers.slurm.script import check_options, clusters_of, script, write
 from pilot_plugins.launchers.slurm.submission import Loose, find, submit
+from pilot_plugins.launchers.ssh_client import SSH
 
 #: Jobs in one array; Slurm's own default of MaxArraySize is 1001.
 ARRAY_JOBS = 1000

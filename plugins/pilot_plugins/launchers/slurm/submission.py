@@ -25,8 +25,9 @@ from pilot_plugins.launchers.slurm.answers import (
     scontrol_lines,
     squeue_lines,
 )
-from pilot_plugins.launchers.slurm.hosts import SSH_FAILED, Host, in_one_line, is_busy
+from pilot_plugins.launchers.slurm.hosts import Host, in_one_line, is_busy
 from pilot_plugins.launchers.slurm.states import is_final
+from pilot_plugins.launchers.ssh_client import SSH_FAILED
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,93 @@
+"""`metrics.csv` with Pilot-Quantum's columns."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Condition
+from typing import Any
+
+from pilot.interfaces import SessionEvent, TaskEnded
+from pilot.manager.manager import PilotManager
+from pilot.states import TaskState
+
+#: Pilot-Quantum's columns in its order, and one of our own.
+COLUMNS = (
+    "completion_time",
+    "error_msg",
+    "execution_secs",
+    "input_staging_data_size_bytes",
+    "pilot_scheduled",
+    "staging_time_secs",
+    "status",
+    "submit_time",
+    "task_id",
+    "wait_time_secs",
+    "worker",
+)
+_STATUS = {TaskState.DONE: "SUCCESS", TaskState.FAILED: "FAILED", TaskState.CANCELLED: "CANCELLED"}
+
+
+class MetricsFile:
+    """Writes a row for each task of a manager as it ends, in a thread of its own.
+
+    ``pilot_scheduled`` is the name of the pilot that ran it; times are UTC; ``worker`` is in its pilot.
+    """
+
+    def __init__(self, manager: PilotManager, names: Mapping[str, str], path: Path) -> None:
+        """Begin. ``names``: of the pilots, by their ids in the manager."""
+        self._manager = manager
+        self._names = names
+        #: Ids of the tasks that have a row.
+        self._written: set[int] = set()
+        self._more = Condition()
+        self._file = path.open("w", newline="")
+        self._rows = csv.DictWriter(self._file, COLUMNS, restval="")
+        self._rows.writeheader()
+        self._file.flush()
+        manager.subscribe(self._write, kinds=[TaskEnded])
+
+    def wait(self, tasks: Iterable[int], timeout: float) -> None:
+        """Block until these tasks, which are over, have their rows; ``timeout`` seconds at most."""
+        awaited = set(tasks)
+        with self._more:
+            self._more.wait_for(lambda: awaited <= self._written, timeout)
+
+    def close(self) -> None:
+        """Close the file, when the manager was closed: that reports all that has ended."""
+        self._file.close()
+
+    def _write(self, events: list[SessionEvent]) -> None:
+        ended = [event for event in events if isinstance(event, TaskEnded)]
+        self._rows.writerows(map(self._row, ended))
+        self._file.flush()
+        with self._more:
+            self._written.update(event.task for event in ended)
+            self._more.notify_all()
+
+    def _row(self, event: TaskEnded) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "status": _STATUS[event.state],
+            "submit_time": _iso(event.submitted),
+            "task_id": event.name,
+            "pilot_scheduled": self._names.get(event.pilot or "", ""),
+            "worker": event.worker or "",
+            "completion_time": _iso(event.time),
+        }
+        if event.started is not None:
+            seconds = event.seconds or 0.0
+            row |= {
+                "completion_time": _iso(event.started + seconds),
+                "execution_secs": seconds,
+                "wait_time_secs": max(0.0, event.started - event.submitted),
+            }
+        if event.state is TaskState.FAILED and (task := self._manager.tasks.get(event.task)) is not None:
+            error = task.exception()
+            row["error_msg"] = f"{type(error).__name__}: {error}"
+        return row
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,1 @@
+"""``ssh://``: pilots on hosts that OpenSSH reaches."""

@@ -1,0 +1,137 @@
+"""``ssh://host``, ``ssh://user@host:port``: the pilot is a process on a host that OpenSSH's client reaches.
+
+ssh asks nothing (BatchMode); the user's ``~/.ssh/config`` holds. The session folder must have the same path on the
+host: the agent reads there what it is to do, and workers leave large results there. QUANTUM_PILOT_SSH names another
+command than ``ssh``, such as ``ssh -F my_config``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from pilot.descriptions import PilotDescription
+from pilot.errors import JobRefused, PilotError
+from pilot.interfaces import Job, JobState, Launcher, Misfit
+from pilot_plugins.launchers.ssh import scripts
+from pilot_plugins.launchers.ssh.host import Host, in_one_line, python_path
+from pilot_plugins.launchers.ssh.scripts import SshId
+from pilot_plugins.launchers.ssh_client import is_host
+
+#: Fields that only a batch system gives a meaning.
+_NOT_HERE = (
+    *("queue", "qos", "project", "reservation", "constraint", "gres", "licenses", "exclusive"),
+    *("scheduler_script_commands", "custom_attributes"),
+)
+
+
+class SshLauncher(Launcher):
+    """Starts the agent in a session of its own, so that it outlives the connection, and asks the host about it."""
+
+    poll_interval = 1.0
+    remote = True
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, Host] = {}
+
+    def check(self, description: PilotDescription) -> None:
+        """A host, one node, and the number of cores; nothing that a batch system would have to do."""
+        _host_of(description)
+        if description.number_of_nodes != 1:
+            raise description.wrong("number_of_nodes", "1 with ssh://, which is one host: ask for a pilot for each")
+        if description.cores_per_node is None:
+            raise description.wrong("cores_per_node", "the cores of the host that this pilot may use")
+        for field in _NOT_HERE:
+            if getattr(description, field) not in (None, False, (), {}):
+                raise description.wrong(field, "nothing with ssh://, where no batch system reads it")
+        if description.container and description.conda_environment:
+            raise description.wrong("conda_environment", "none with a container, which has its own Python")
+
+    def preflight(self, description: PilotDescription) -> list[Misfit]:
+        """Logs in, loads the environment, and starts its Python."""
+        host = self._host(_host_of(description))
+        code, output, errors = host.run(scripts.check(description), _needs_login_shell(description))
+        if code:
+            why = str(_not_started(description, host.name, code, output, errors))
+            return [Misfit("resource", description.resource, why)]
+        there, asked = scripts.cores(output), description.cores
+        if there is not None and there < asked:
+            return [Misfit("cores_per_node", str(asked), f"{host.name} has {there} cores")]
+        return []
+
+    def submit(self, job: Job) -> str:
+        wanted = job.description
+        host = self._host(_host_of(wanted))
+        code, output, errors = host.run(scripts.start(job, python_path()), _needs_login_shell(wanted))
+        id = scripts.started(output, host.name)
+        if id is None:
+            raise _not_started(wanted, host.name, code, output, errors)
+        return str(id)
+
+    def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
+        by_host: dict[str, dict[SshId, Path]] = {}
+        for native_id, folder in jobs.items():
+            id = SshId.parse(native_id)
+            by_host.setdefault(id.host, {})[id] = folder
+        states: dict[str, tuple[JobState, str]] = {}
+        for name, ids in by_host.items():
+            host = self._host(name)
+            known = host.look(ids, self.poll_interval)
+            for id in ids:
+                states[str(id)] = _state(id, known.get(id), host.trouble)
+        return states
+
+    def cancel(self, native_id: str, mark: str) -> None:
+        id = SshId.parse(native_id)
+        host = self._host(id.host)
+        _, output, errors = host.run(scripts.end(id, mark))
+        host.forget(id)
+        if scripts.left(output):
+            raise PilotError(
+                f"processes of a pilot on {id.host} do not end: {in_one_line(output)} {in_one_line(errors)}"
+            )
+
+    def _host(self, name: str) -> Host:
+        if name not in self._hosts:
+            self._hosts[name] = Host(name)
+        return self._hosts[name]
+
+
+def _host_of(description: PilotDescription) -> str:
+    where = description.resource.partition("://")[2].rstrip("/")
+    if not is_host(where):
+        raise description.wrong("resource", "ssh://host, or ssh://user@host:port")
+    return where
+
+
+def _state(id: SshId, known: tuple[bool, str] | None, trouble: str) -> tuple[JobState, str]:
+    where = f"process {id.pid} on {id.host}"
+    if known is not None and not known[0]:
+        return JobState.ENDED, f"{where}: {known[1]}"
+    if trouble or known is None:
+        return JobState.UNKNOWN, f"{where}: {trouble or 'not asked yet'}"
+    return JobState.RUNNING, f"{where}: running"
+
+
+def _needs_login_shell(description: PilotDescription) -> bool:
+    """A login shell knows ``module`` and ``conda``."""
+    return bool(description.modules or description.conda_environment)
+
+
+def _not_started(wanted: PilotDescription, host: str, code: int, output: str, errors: str) -> PilotError:
+    said = in_one_line(output) or in_one_line(errors) or "no output"
+    python = scripts.python_of(wanted)
+    change = "set venv or conda_environment to one that is there"
+    version = "{}.{}".format(*sys.version_info[:2])
+    reasons = {
+        scripts.NO_FOLDER: f"the session folder is not visible there ({in_one_line(errors)}): set session_dir to a "
+        "folder on a file system that both hosts have under the same path",
+        scripts.NO_ENVIRONMENT: f"modules or conda_environment cannot be loaded: {in_one_line(errors)}",
+        scripts.NO_PYTHON: f"there is no Python {python}: {change}",
+        scripts.OTHER_PYTHON: f"{python} is Python {said}, and {version} is needed, as here: {change}",
+        scripts.NO_LIBRARY: f"{python} cannot load quantum-pilot: {said}: install it there, or {change}",
+    }
+    if code in reasons:
+        return JobRefused(f"ssh {host}: {reasons[code]}")
+    return PilotError(f"ssh {host}: the agent was not started (code {code}): {said}")

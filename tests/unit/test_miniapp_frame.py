@@ -1,0 +1,302 @@
+"""The frame of mini-apps: bars, folders, memory, scaling, tables. Nothing is started."""
+
+from __future__ import annotations
+
+import csv
+import math
+import random
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from pilot_miniapps.dispatch import Dispatch, Settings
+from pilot_miniapps.frame import Bar, Figure, MiniApp, Oracle, Outcome, Run, folder, metrics, needs, report, scaling
+from pilot_miniapps.frame.figures import is_time, judged
+
+from pilot import DescriptionError, PilotDescription, TaskState
+from pilot.interfaces import RunRequest
+
+PILOT = PilotDescription(engine="process", cores_per_node=2, name="p")
+REMOTE = PilotDescription(resource="slurm://", engine="ray", cores_per_node=4, name="r")
+
+
+# ---- bars -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_bar_in_time_grows_with_the_machine_and_one_in_rate_falls(seed: int) -> None:
+    dice = random.Random(seed)
+    limit, reference, share = dice.uniform(0.1, 100), dice.uniform(10, 200), dice.uniform(0.5, 1.5)
+    slower = reference / 40
+    for unit, here in (("s", limit * slower), ("tasks/s", limit / slower), ("ratio", limit), ("1", limit)):
+        assert Bar("<=", limit, unit).is_met(here * share, reference) == (share <= 1)
+        figure = judged(Figure(here * share, unit, f">= {limit!r}"), reference)
+        assert figure.met == (share >= 1)
+        assert figure.bar == f">= {limit!r}"
+        assert (figure.scaled_bar is not None) == is_time(unit)
+
+
+@pytest.mark.parametrize("text", ["", "1.6", "<=", "=< 2", "<= two", "<= 1 s", "<= nan <= 2"])
+def test_a_text_that_is_no_bar_is_refused(text: str) -> None:
+    with pytest.raises(DescriptionError, match="expected an operator and a number"):
+        Bar.from_text(text)
+
+
+def test_times_of_a_resumed_run_are_not_comparable(tmp_path: Path) -> None:
+    manager: Any = None
+    for resumed in (False, True):
+        run = Run(manager, [], tmp_path, resumed)
+        run.figure("seconds", 5.0, "s", "<= 1")
+        run.figure("speedup", 1.0, "ratio", ">= 2", timed=True)
+        run.figure("fidelity", 0.5, "", ">= .9")
+        found = run.judged(40.0)
+        assert found["fidelity"].met is False
+        for key in ("seconds", "speedup"):
+            assert found[key].met is (None if resumed else False)
+            assert found[key].comparable is not resumed
+        assert run.untimed() == {"fidelity": 0.5}
+
+
+# ---- the folder -----------------------------------------------------------------------------------------------------
+
+
+def begun(**changes: Any) -> folder.Beginning:
+    request = RunRequest(name=changes.pop("name", "dispatch"), output=Path("x"), command="pilot run dispatch")
+    versions = changes.pop("versions", {"ray": "2.60.0"})
+    pilots = changes.pop("pilots", [PILOT])
+    request = msgspec.structs.replace(request, scaling=changes.pop("scaling", ()))
+    return folder.beginning(request, Settings(**changes), pilots, versions)
+
+
+def test_a_folder_is_for_one_run(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "run"
+    with pytest.raises(DescriptionError, match="holds no run to continue"), folder.opened(path, begun(), resume=True):
+        pass
+    assert not path.exists()
+    with folder.opened(path, begun(), resume=False):
+        for resume in (False, True):
+            with (
+                pytest.raises(DescriptionError, match="is used by process"),
+                folder.opened(path, begun(), resume=resume),
+            ):
+                pass
+    with (
+        pytest.raises(DescriptionError, match=r"has a run already \(run.json\): --resume continues it"),
+        folder.opened(path, begun(), resume=False),
+    ):
+        pass
+    with folder.opened(path, begun(), resume=True):
+        pass
+
+
+@pytest.mark.parametrize("name", ["report.json", "metrics.csv", "session"])
+def test_what_another_run_has_left_is_not_written_over(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(DescriptionError, match=name), folder.opened(tmp_path, begun(), resume=False):
+        pass
+    assert (tmp_path / name).read_text() == "mine"
+
+
+DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
+    "a setting": ({"seconds": 2.0}, "--seconds: 0.0, now 2.0"),
+    "the mini-app": ({"name": "other"}, "the mini-app: dispatch, now other"),
+    "a version": ({"versions": {"ray": "2.61.0"}}, "the version of ray: 2.60.0, now 2.61.0"),
+    "a package": ({"versions": {"ray": "2.60.0", "jax": "1"}}, "the version of jax: None, now 1"),
+    "the pilots": (
+        {"pilots": [msgspec.structs.replace(PILOT, cores_per_node=3)]},
+        r"the pilots: \[.*cores_per_node=2.*\], now \[.*cores_per_node=3",
+    ),
+    "the series": ({"scaling": (1, 2)}, r"--scaling: none, now \[1, 2\]"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_a_run_is_resumed_with_what_it_was_begun_with(case: str, tmp_path: Path) -> None:
+    changes, message = DIFFERENT[case]
+    with folder.opened(tmp_path, begun(), resume=False):
+        pass
+    with (
+        pytest.raises(DescriptionError, match=f"{message}.*It was: pilot run dispatch"),
+        folder.opened(tmp_path, begun(**changes), resume=True),
+    ):
+        pass
+
+
+def test_a_damaged_beginning_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(DescriptionError, match="is damaged"), folder.opened(tmp_path, begun(), resume=True):
+        pass
+
+
+# ---- what it needs --------------------------------------------------------------------------------------------------
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    qubits: Annotated[tuple[int, ...], msgspec.Meta(min_length=1)] = (20,)
+    copies: Annotated[int, msgspec.Meta(ge=1)] = 1
+    text: str = "x"
+
+
+class Sized(MiniApp):
+    """An app that needs 16 bytes an amplitude."""
+
+    Settings = Sizes
+
+    def memory(self) -> int:
+        return self.settings.copies * 16 * 2 ** max(self.settings.qubits)
+
+    def work(self, run: Run) -> Outcome:
+        return Outcome(oracle=Oracle(True, 0.0, "", "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (Sizes(qubits=(30, 50)), "make --qubits smaller \\(it is 30 50\\)"),
+        (Sizes(qubits=(20,), copies=10**9), "make --copies smaller"),
+        (Sizes(qubits=(60,)), "choose a smaller preset"),
+    ],
+)
+def test_too_little_memory_is_refused_with_what_to_change(settings: Sizes, named: str) -> None:
+    with pytest.raises(DescriptionError, match=f"need .* GiB of memory, and this machine has .* GiB free: {named}"):
+        needs.check_memory(Sized(settings), [PILOT])
+    needs.check_memory(Sized(settings), [REMOTE])  # nobody here knows that machine
+
+
+def test_pilots_get_names_and_must_say_how_large_they_are() -> None:
+    names = [one.name for one in needs.pilots_of(Sized(Sizes()), ())]
+    assert names == ["ray-0", "dask-1"]
+    with pytest.raises(DescriptionError, match="cores_per_node"):
+        needs.pilots_of(Sized(Sizes()), [PilotDescription(resource="slurm://")])
+
+
+# ---- scaling --------------------------------------------------------------------------------------------------------
+
+
+def asked(*counts: int, of: Any = None) -> RunRequest:
+    return RunRequest(name="dispatch", output=Path("x"), scaling=counts, scaling_of=of)
+
+
+@pytest.mark.parametrize(
+    ("request_", "pilots", "sizes"),
+    [
+        (asked(1, 2, 4), [PILOT], [(1, 1), (2, 1), (4, 1)]),
+        (asked(1, 2, 4), [REMOTE], [(4, 1), (4, 2), (4, 4)]),
+        (asked(2, 3, of="pilots"), [PILOT], [(2, 1), (2, 1)]),
+        (asked(1, 3, of="slots"), [REMOTE], [(1, 1), (3, 1)]),
+    ],
+)
+def test_what_a_series_counts(request_: RunRequest, pilots: list[PilotDescription], sizes: Any) -> None:
+    steps = [step for step in scaling.steps(Dispatch(Settings()), request_, pilots) if step.mode == "strong"]
+    assert [(step.pilots[0].cores, step.pilots[0].number_of_nodes) for step in steps] == sizes
+    for step in steps:
+        assert len(step.pilots) == (step.count if request_.scaling_of == "pilots" else 1)
+        assert len({one.name for one in step.pilots}) == len(step.pilots)
+
+
+@pytest.mark.parametrize("counts", [(1,), (2, 1), (1, 1), (0, 1), (-1, 2)])
+def test_what_is_no_series_is_refused(counts: tuple[int, ...]) -> None:
+    with pytest.raises(DescriptionError, match="expected two or more numbers that grow"):
+        scaling.steps(Dispatch(Settings()), asked(*counts), [PILOT])
+
+
+def test_one_machine_has_no_more_nodes() -> None:
+    with pytest.raises(DescriptionError, match="is on this machine, which is one node"):
+        scaling.steps(Dispatch(Settings()), asked(1, 2, of="nodes"), [PILOT])
+
+
+def test_weak_scaling_gives_each_step_as_many_times_the_work() -> None:
+    steps = scaling.steps(Dispatch(Settings(tasks=(8, 16))), asked(2, 3, 4), [PILOT])
+    assert {(step.count, step.app.settings.tasks) for step in steps if step.mode == "weak"} == {(4, (16, 32))}
+    assert all(step.mode == "strong" for step in scaling.steps(Sized(Sizes()), asked(1, 2), [PILOT]))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_efficiencies_are_those_of_the_textbook(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a serial part s: T(N) = s + w / N, so strong efficiency is Amdahl's, (s + w) / (N s + w)."""
+    dice = random.Random(seed)
+    serial, work = dice.uniform(0, 3), dice.uniform(1, 9)
+
+    def execute(app: Dispatch, path: Path, pilots: Any, resume: bool, name: str) -> dict[str, Any]:
+        slots = sum(one.cores for one in pilots)
+        times = app.settings.tasks[0] / 8
+        seconds = serial + work * times / slots
+        oracle = {"passed": True, "deviation": 0, "unit": "tasks", "text": ""}
+        return {"makespan": seconds, "tasks": 1, "resumed": False, "oracle": oracle, "pilots": [], "results": {}}
+
+    monkeypatch.setattr(scaling, "execute", execute)
+    monkeypatch.setattr(scaling, "reference_ms", lambda: 40.0)
+    request = msgspec.structs.replace(asked(1, 2, 4), output=tmp_path)
+    found = scaling.scale(Dispatch(Settings(tasks=(8,), seconds=1.0)), request, [PILOT])
+    figures = {key: figure["value"] for key, figure in found["figures"].items()}
+    for count in (2, 4):
+        assert figures[f"efficiency_{count}"] == pytest.approx((serial + work) / (count * serial + work))
+        assert figures[f"speedup_{count}"] == pytest.approx(count * figures[f"efficiency_{count}"])
+        assert figures[f"weak_efficiency_{count}"] == pytest.approx(1.0)
+    assert found["figures"]["efficiency_4"]["met"] == (figures["efficiency_4"] >= 0.9)
+    assert (tmp_path / "scaling.pdf").read_bytes().startswith(b"%PDF")
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def task(number: int, submitted: float, started: float | None, seconds: float | None, state: TaskState) -> Any:
+    info = SimpleNamespace(
+        id=number,
+        name=f"t{number}",
+        pilot="p",
+        host="h",
+        node="n",
+        worker="w",
+        submitted=submitted,
+        started=started,
+        seconds=seconds,
+        finished=None if started is None else started + (seconds or 0),
+        attempts=(),
+    )
+    return SimpleNamespace(info=info, state=state, exception=lambda: ValueError("no, not this"))
+
+
+def test_metrics_have_pilot_quantums_columns_first_and_times_in_utc(tmp_path: Path) -> None:
+    dice = random.Random(5)
+    tasks = [task(n, 1.8e9 + dice.uniform(0, 9), 1.8e9 + dice.uniform(9, 20), 1.5, TaskState.DONE) for n in range(9)]
+    tasks += [task(9, 1.8e9, None, None, TaskState.CANCELLED), task(10, 1.8e9, 1.8e9 + 9, 0.5, TaskState.FAILED)]
+    rows = [metrics.row(one) for one in tasks]
+    metrics.write(tmp_path / "metrics.csv", rows)
+    with (tmp_path / "metrics.csv").open() as file:
+        read = list(csv.DictReader(file))
+    assert tuple(read[0])[:10] == metrics.PILOT_QUANTUM_COLUMNS
+    for one, line in zip(tasks[:9], read, strict=False):
+        completed = datetime.fromisoformat(line["completion_time"])
+        assert completed.utcoffset() == timedelta(0)
+        assert completed.timestamp() == pytest.approx(one.info.finished, abs=1e-5)
+        assert float(line["wait_time_secs"]) == pytest.approx(one.info.started - one.info.submitted, abs=1e-5)
+    assert [line["status"] for line in read[8:]] == ["SUCCESS", "CANCELLED", "FAILED"]
+    assert read[10]["error_msg"] == "ValueError: no, not this"
+    last = max(one.info.finished for one in tasks if one.info.finished)
+    assert metrics.makespan(rows) == pytest.approx(last - 1.8e9)
+    assert metrics.makespan([]) == 0.0
+
+
+def test_a_report_holds_arrays_and_refuses_what_is_none_of_json(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    content = {"a": numpy.arange(3), "b": numpy.float64(0.5), "c": {1: (2, math.nan)}}
+    assert report.write(tmp_path, report.builtins(content)) == {"a": [0, 1, 2], "b": 0.5, "c": {"1": [2, None]}}
+    assert report.read(tmp_path) == report.builtins({"a": [0, 1, 2], "b": 0.5, "c": {"1": [2, None]}})
+    assert report.read(tmp_path / "none") is None
+    with pytest.raises(TypeError, match="a report cannot hold a complex"):
+        report.builtins({"z": 1j})
+
+
+def test_what_failed_is_named() -> None:
+    figures = {
+        "slow": {"value": 3.0, "unit": "s", "bar": "<= 1", "scaled_bar": "<= 2", "met": False},
+        "fine": {"value": 1.0, "unit": "s", "bar": "<= 1", "met": True},
+        "resumed": {"value": 9.0, "unit": "s", "bar": "<= 1", "met": None, "comparable": False},
+    }
+    oracle = {"passed": False, "deviation": 1, "unit": "", "text": "two values were compared"}
+    found = report.failures({"oracle": oracle, "figures": figures})
+    assert found == ["the result is wrong: two values were compared", "slow is 3 s; its bar is <= 2"]
