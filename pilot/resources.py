@@ -28,17 +28,17 @@ class Resources(msgspec.Struct, frozen=True, array_like=True):
     @property
     def cores(self) -> float:
         """Cores of all ranks."""
-        return self.num_cpus * max(1, self.ranks)
+        return self.num_cpus * (self.ranks or 1)
 
     @property
     def all_gpus(self) -> float:
         """GPUs of all ranks."""
-        return self.num_gpus * max(1, self.ranks)
+        return self.num_gpus * (self.ranks or 1)
 
     @property
     def all_memory(self) -> int:
         """Memory of all ranks."""
-        return self.memory * max(1, self.ranks)
+        return self.memory * (self.ranks or 1)
 
 
 #: Workers are made for this much memory, or for twice, four times, ... as much.

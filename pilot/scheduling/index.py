@@ -164,10 +164,10 @@ class Group:
 
     def look(self) -> None:
         """Take in what has changed since the last look."""
-        if self._taken == self._changes.count:
+        taken, self._taken = self._taken, self._changes.count
+        if taken == self._taken:
             return
-        changed = self._changes.since(self._taken)
-        self._taken = self._changes.count
+        changed = self._changes.since(taken)
         if changed is None:
             self._rankings.clear()
             self.speeds = Speeds()
@@ -239,6 +239,8 @@ class Index:
         #: How often it has changed what pilots there are, and what they have.
         self.version = 0
         self._changes = Changes()
+        #: Call this when what a pilot has to do, or how fast it is, has changed.
+        self.touch = self._changes.add
         self._groups: dict[Terms, Group] = {}
         #: By a lane's terms, with its priority.
         self._group_of: dict[Terms, Group] = {}
@@ -250,10 +252,6 @@ class Index:
     def pilots_changed(self) -> None:
         """Other pilots than before can, or may, run tasks."""
         self.version += 1
-
-    def touch(self, pilot: PilotRecord) -> None:
-        """What this pilot has to do, or how fast it is, has changed."""
-        self._changes.add(pilot)
 
     def refit(self, pilot: PilotRecord, active: bool) -> None:
         """What this pilot has, or whether it is active, has changed."""
@@ -292,8 +290,8 @@ class Index:
         del lane.group.lanes[lane.terms]
 
     def moved(self, lane: Lane) -> None:
-        """The first task of a lane may be another one."""
-        self._place(lane, (-lane.terms.priority, lane.head.id, lane) if lane and lane.group.ways else None)
+        """The first task of a lane may be another one. It has one."""
+        self._place(lane, (-lane.terms.priority, lane.head.id, lane) if lane.group.ways else None)
 
     def lanes(self, for_devices: bool) -> list[_Key]:
         """The lanes that an active pilot fits, with their keys, in order. It changes as tasks are taken."""
@@ -307,10 +305,11 @@ class Index:
             group.lanes.clear()
 
     def _place(self, lane: Lane, key: _Key | None) -> None:
-        if lane.key == key:
-            return
-        order = self._order[bool(lane.terms.resources.qpu)]
+        order = self._order[lane.is_for_devices]
         if lane.key is not None:
+            if len(order) == 1 and key is not None:
+                order[0] = lane.key = key
+                return
             del order[bisect_left(order, lane.key)]
         lane.key = key
         if key is not None:
@@ -329,6 +328,6 @@ class Index:
         for group in self._groups.values():
             group.validate(active)
         for for_devices, order in self._order.items():
-            fit = [lane for lane in lanes.values() if lane.group.ways and bool(lane.terms.resources.qpu) is for_devices]
+            fit = [lane for lane in lanes.values() if lane.group.ways and lane.is_for_devices is for_devices]
             right = sorted((-lane.terms.priority, lane.head.id) for lane in fit)
             assert [key[:2] for key in order] == right, "lanes are out of order"

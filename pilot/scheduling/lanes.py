@@ -25,6 +25,7 @@ class Lane:
         "_removed",
         "_served",
         "group",
+        "is_for_devices",
         "key",
         "last_arrival",
         "longest",
@@ -36,6 +37,7 @@ class Lane:
     def __init__(self, terms: Terms) -> None:
         #: What all of its tasks have in common.
         self.terms = terms
+        self.is_for_devices = bool(terms.resources.qpu)
         self._queue: deque[TaskRecord] = deque()
         #: A heap of tasks that came out of the order of their ids.
         self._early: list[tuple[int, TaskRecord]] = []
@@ -87,9 +89,24 @@ class Lane:
             heapq.heappop(self._early)
         else:
             self._queue.popleft()
-        if self.terms.resources.qpu:
+        if self.is_for_devices:
             self.weight -= record.weight
         return record
+
+    def taken(self) -> Iterator[TaskRecord]:
+        """Its tasks in order: each is taken when the one after it is asked for."""
+        queue = self._queue
+        while True:
+            if self._early or self._removed or self.is_for_devices:
+                if not self:
+                    return
+                yield self.head
+                self.pop()
+            elif queue:
+                yield queue[0]
+                queue.popleft()
+            else:
+                return
 
     def extend(self, records: Sequence[TaskRecord]) -> None:
         """Tasks that go to the end. They have the same `Terms`."""
@@ -107,7 +124,7 @@ class Lane:
         """These of its tasks are queued here no more."""
         for record in records:
             self._removed.add(record.id)
-            if self.terms.resources.qpu:
+            if self.is_for_devices:
                 self.weight -= record.weight
         if len(self._removed) > 64 and 2 * len(self._removed) > len(self._queue) + len(self._early):
             self._drop_removed()
@@ -145,7 +162,7 @@ class Lane:
         assert self.longest >= max(durations), "a task is longer than the longest"
 
     def _count(self, records: Sequence[TaskRecord]) -> None:
-        if self.terms.resources.qpu:
+        if self.is_for_devices:
             self.weight += sum(record.weight for record in records)
         duration = records[0].terms.duration or 0.0
         self.longest = max(self.longest, duration)

@@ -44,8 +44,8 @@ class SentBatch:
     ) -> None:
         self.entries = entries
         self.cores = resources.cores
-        self.gpus = resources.all_gpus
-        self.memory = resources.all_memory
+        self.gpus = resources.num_gpus and resources.all_gpus
+        self.memory = resources.memory and resources.all_memory
         self.qpu = resources.qpu
         self.weight = sum(entry.weight for entry in entries.values()) if self.qpu else 0.0
         self.expected = expected
@@ -289,7 +289,7 @@ class PilotRecord:
             return False
         if needs.memory and self.used_memory + needs.all_memory > self.memory * depth:
             return False
-        return self.used_cores + needs.cores <= self.cores * depth + ROUNDING
+        return self.used_cores + needs.num_cpus * (needs.ranks or 1) <= self.cores * depth + ROUNDING
 
     def lacks_gpus(self, needs: Resources) -> bool:
         """True when it is GPUs that such a batch has to wait for."""
@@ -328,7 +328,8 @@ class PilotRecord:
     def standing(self, option: Option) -> tuple[float, float, float]:
         """Seconds until what it has is done, how many times longer than usual it takes, and its free cores."""
         needs = option.resources
-        if (device := self.devices.get(needs.qpu)) is not None:
+        if needs.qpu:
+            device = self.devices[needs.qpu]
             return device.expected + device.queue, device.rate or 1.0, self.cores - self.used_cores
         if needs.num_gpus:
             wait = sum(sent.expected for sent in self.sent.values() if sent.gpus) / max(1, self.gpus)

@@ -12,12 +12,14 @@ from operator import index as number_of
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy
-from pilot.resources import Option, Resources, Terms
+from pilot.resources import Option, Resources, Terms, rounded_up
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
-from pilot.scheduling.index import Group, Index
+from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane
 from pilot.scheduling.pilot_records import (
     BATCH_SECONDS,
@@ -82,35 +84,36 @@ class Placer:
         """
         if self._has_order:
             self._sort_lanes(now, commands)
-        waits, looked_at = Waits(), set[Lane]()
-        for lane in self._in_order(False, looked_at):
+        waits = Waits()
+        for lane in self._in_order(False):
             if waits.holds(lane.group):
                 continue
             self._send_off(lane, waits, now, commands)
-            if lane:
+            if lane and len(self._queue.lanes) > 1:
                 waits.add(lane, now)
                 if waits.hold_all(self._index):
                     break
         if self._rows is not None:
             self._assign(self._rows, now, commands)
-            return
-        for lane in self._in_order(True, looked_at):
-            if not self._gathers(lane, now):
-                self._send_off(lane, waits, now, commands)
+        elif self._index.lanes(True):
+            for lane in self._in_order(True):
+                if not self._gathers(lane, now):
+                    self._send_off(lane, waits, now, commands)
 
-    def _in_order(self, for_devices: bool, looked_at: set[Lane]) -> Iterator[Lane]:
-        """The lanes that an active pilot fits, each once, in an order that may change meanwhile."""
+    def _in_order(self, for_devices: bool) -> Iterator[Lane]:
+        """The lanes that an active pilot fits, each once. Their order may change meanwhile, as tasks are taken."""
         if self._has_order:
             lanes = [lane for lane in self._queue.lanes.values() if lane.group.ways]
-            yield from (lane for lane in lanes if lane and bool(lane.terms.resources.qpu) is for_devices)
+            yield from (lane for lane in lanes if lane and lane.is_for_devices is for_devices)
             return
+        seen: set[Lane] = set()
         order, at = self._index.lanes(for_devices), 0
         while at < len(order):
             lane = order[at][2]
-            if lane in looked_at:
+            if lane in seen:
                 at += 1
                 continue
-            looked_at.add(lane)
+            seen.add(lane)
             yield lane
 
     # ---- the policy -----------------------------------------------------------------------------------------
@@ -261,23 +264,27 @@ class Placer:
 
     def _choose_later(self, lane: Lane, waits: Waits, now: float) -> tuple[TaskRecord, tuple[Way, Reason] | None]:
         """The first task of the lane that can go now, though those before it cannot."""
-        tried = set[Terms]()
+        waiting: dict[Terms, TaskRecord] = {}
         for record in lane:
-            if record.terms not in tried:
-                tried.add(record.terms)
-                if (found := self._choose(record, lane, waits, now)) is not None:
+            if record.terms not in waiting:
+                found = self._choose(record, lane, waits, now, list(waiting.values()))
+                if found is not None:
                     return record, found
+                waiting[record.terms] = record
         return lane.head, None
 
-    def _choose(self, record: TaskRecord, lane: Lane, waits: Waits, now: float) -> tuple[Way, Reason] | None:
-        """Where a task goes now, with what resources, and why; None: it waits."""
+    def _choose(
+        self, record: TaskRecord, lane: Lane, waits: Waits, now: float, before: Sequence[TaskRecord] = ()
+    ) -> tuple[Way, Reason] | None:
+        """Where a task goes now, with what resources, and why; None: it waits. It does not go where one of those
+        ``before`` it in the lane can run."""
         group, needs, seconds = lane.group, record.terms.resources, record.seconds
         if record.terms.others:
-            return self._choose_option(record, group, waits, now)
+            return self._choose_option(record, lane, waits, now, before)
         ranking = group.ranking(depth_of(needs, seconds), needs.memory)
         if not ranking:
             return None
-        is_usable = waits.usable(record, group, now)
+        is_usable = waits.usable(record, group, now, before)
         if self._is_balanced:
             best = ranking.first_done(seconds or 0.0, is_usable)
             if best is None:
@@ -290,10 +297,12 @@ class Placer:
         choice, reason = self._ask(record.terms, candidates)
         return ways[candidates.index(choice)], reason
 
-    def _choose_option(self, record: TaskRecord, group: Group, waits: Waits, now: float) -> tuple[Way, Reason] | None:
+    def _choose_option(
+        self, record: TaskRecord, lane: Lane, waits: Waits, now: float, before: Sequence[TaskRecord]
+    ) -> tuple[Way, Reason] | None:
         """The same for a task that can run with different resources."""
-        seconds, is_usable = record.seconds, waits.usable(record, group, now)
-        every = sorted((way for some in group.ways.values() for way in some), key=itemgetter(0))
+        seconds, is_usable = record.seconds, waits.usable(record, lane.group, now, before)
+        every = sorted((way for some in lane.group.ways.values() for way in some), key=itemgetter(0))
         ways = [
             way
             for way in every
@@ -315,24 +324,34 @@ class Placer:
         slots = lane.group.cores / option.resources.cores
         share = -(-len(lane) // max(1, int(2 * slots)))
         slowness = pilot.slowness * option.slowness
-        records = [lane.pop()]
-        terms, memory = records[0].terms, records[0].terms.resources.memory
-        total = records[0].seconds or 0.0
+        terms = lane.head.terms
+        memory = most_memory = option.resources.memory
+        if memory and not terms.others and pilot.id not in lane.group.unsure:
+            # tasks that need more may join: the batch takes what its largest task needs
+            most_memory = max(memory, min(rounded_up(memory), pilot.memory - pilot.used_memory))
         most = 1 if option.resources.ranks or not pilot.has_ample_time(terms, now) else BATCH_TASKS
-        while lane and len(records) < most:
-            record = lane.head
+        records: list[TaskRecord] = []
+        total = 0.0
+        for record in lane.taken():
             seconds = record.seconds
-            if seconds is None or record.runs_alone or records[0].runs_alone:
-                break  # alone: not known yet how long it takes, or its last worker died
-            after = (total + seconds) * slowness
-            if after > BATCH_SECONDS or (len(records) >= share and after > SMALLEST_BATCH_SECONDS):
-                break
-            if record.terms is not terms:
-                terms = record.terms
-                if not pilot.has_ample_time(terms, now) or terms.resources.memory > memory:
+            if records:
+                if len(records) >= most or seconds is None or record.runs_alone or records[0].runs_alone:
+                    break  # alone: not known yet how long it takes, or its last worker died
+                after = (total + seconds) * slowness
+                if after > BATCH_SECONDS or (len(records) >= share and after > SMALLEST_BATCH_SECONDS):
                     break
-            total += seconds
-            records.append(lane.pop())
+                if record.terms is not terms:
+                    terms = record.terms
+                    if not pilot.has_ample_time(terms, now):
+                        break
+                    if not terms.others and terms.resources.memory > memory:
+                        if terms.resources.memory > most_memory:
+                            break
+                        memory = terms.resources.memory
+            total += seconds or 0.0
+            records.append(record)
+        if memory != option.resources.memory:
+            option = msgspec.structs.replace(option, resources=msgspec.structs.replace(option.resources, memory=memory))
         return self._send(records, pilot, option, total * slowness, reason, now)
 
     def _cut_for_device(self, lane: Lane, way: Way, reason: Reason, now: float) -> events.SendBatch:
@@ -348,12 +367,13 @@ class Placer:
         most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
         weight = 0.0
         records: list[TaskRecord] = []
-        while lane and len(records) < most:
-            record = lane.head
+        for record in lane.taken():
+            if len(records) >= most:
+                break
             if records and (weight + record.weight / 2 > share or record.runs_alone or records[0].runs_alone):
                 break
             weight += record.weight
-            records.append(lane.pop())
+            records.append(record)
         return self._send(records, way.pilot, way.option, weight * rate, reason, now)
 
     def _send_one(self, record: TaskRecord, lane: Lane, way: Way, reason: Reason, now: float) -> events.SendBatch:

@@ -32,7 +32,9 @@ class Ranking:
         self._keys: dict[int, _Key] = {}
         self._least_slowness = _INFINITE
         for way in ways:
-            self._add(way, self._order.append)
+            if (key := self._key(way)) is not None:
+                self._keys[way.number] = key
+                self._order.append(key)
         self._order.sort()
 
     def __len__(self) -> int:
@@ -44,20 +46,26 @@ class Ranking:
     def update(self, ways: Iterable[Way]) -> None:
         """What the pilots of these ways have has changed."""
         for way in ways:
+            key = self._key(way)
             self.remove(way.number)
-            self._add(way, lambda key: insort(self._order, key))
+            if key is not None:
+                self._keys[way.number] = key
+                insort(self._order, key)
 
     def remove(self, number: int) -> None:
         """This way is gone, if it was there."""
         if (key := self._keys.pop(number, None)) is not None:
             del self._order[bisect_left(self._order, key)]
 
-    def _add(self, way: Way, insert: Callable[[_Key], None]) -> None:
-        if way.pilot.has_credit(way.option.resources, self.depth):
-            wait, slowness, free = way.pilot.standing(way.option)
-            key = self._keys[way.number] = (wait, slowness, -free, way.number, way)
-            self._least_slowness = min(self._least_slowness, slowness)
-            insert(key)
+    def _key(self, way: Way) -> _Key | None:
+        """Its place, when it has room."""
+        pilot, option = way.pilot, way.option
+        if not pilot.has_credit(option.resources, self.depth):
+            return None
+        wait, slowness, free = pilot.standing(option)
+        if slowness < self._least_slowness:
+            self._least_slowness = slowness
+        return wait, slowness, -free, way.number, way
 
     def first_done(self, seconds: float, usable: Callable[[Way], bool] | None) -> tuple[float, Way] | None:
         """The way on which a task is expected to be finished first, and in how many seconds.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from pilot.resources import ROUNDING, Resources
 from pilot.scheduling.fitting import misfit
@@ -67,15 +67,18 @@ class Waits:
 
     def hold_all(self, index: Index) -> bool:
         """True when a lane waits for all active pilots."""
-        return any(len(group.ways) == len(index.pilots) for group in self._whole)
+        return bool(self._whole) and any(len(group.ways) == len(index.pilots) for group in self._whole)
 
-    def usable(self, record: TaskRecord, group: Group, now: float) -> Callable[[Way], bool] | None:
-        """Whether a task may take a way with room now; None: it may take all."""
+    def usable(
+        self, record: TaskRecord, group: Group, now: float, before: Sequence[TaskRecord] = ()
+    ) -> Callable[[Way], bool] | None:
+        """Whether a task may take a way with room now; None: it may take all. ``before``: tasks of its lane that wait
+        and are before it."""
         terms = record.terms
         is_free = terms.resources.qpu or not (
             self._groups or self._pilots or self._reserved or self._gpus or self._memory
         )
-        if is_free and not group.ending and not group.unsure:
+        if is_free and not before and not group.ending and not group.unsure:
             return None
 
         def may_take(way: Way) -> bool:
@@ -85,8 +88,11 @@ class Waits:
                     return False
                 if not pilot.has_ample_time(terms, now) and not pilot.has_credit(needs, 1):
                     return False
-            if pilot.id in group.unsure and misfit(terms, pilot.capacity(now)) is not None:
+            if pilot.id in group.unsure and misfit(terms, pilot.offer) is not None:
                 return False
+            for other in before:
+                if _in_time(pilot, other, now) and misfit(other.terms, pilot.offer) is None:
+                    return False
             return bool(is_free) or self._leaves(pilot, record, needs, now)
 
         return may_take
