@@ -109,7 +109,9 @@ class Lane:
                 return
 
     def extend(self, records: Sequence[TaskRecord]) -> None:
-        """Tasks that go to the end. They have the same `Terms`."""
+        """Tasks that go to the end: new ones with the same `Terms`, or one that is tried again."""
+        if self._removed and records[0].id in self._removed:
+            self._drop_removed()
         self._queue.extend(records)
         self._count(records)
 

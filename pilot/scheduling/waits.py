@@ -43,9 +43,7 @@ class Waits:
         timely = [
             pilot
             for pilot in group.pilots()
-            if pilot.id not in self._reserved
-            and self._leaves(pilot, record, needs, now)
-            and _in_time(pilot, record, now)
+            if _in_time(pilot, record, now) and not self._is_held(pilot, record, needs, now)
         ]
         without_gpus = [pilot for pilot in timely if pilot.lacks_gpus(needs)]
         without_memory = [pilot for pilot in timely if pilot.lacks_memory(needs)]
@@ -58,7 +56,8 @@ class Waits:
         if needs.cores <= 1:
             self._pilots.update(pilot.id for pilot in waited_for)
             return
-        for pilot, count in _enough(((one, one.cores, one.used_cores) for one in waited_for), needs.cores, len(lane)):
+        free = ((one, one.cores, one.used_cores) for one in waited_for if one.id not in self._reserved)
+        for pilot, count in _enough(free, needs.cores, len(lane)):
             self._reserved[pilot.id] = _Reservation(pilot, needs.cores, count)
 
     def holds(self, group: Group) -> bool:
@@ -99,17 +98,20 @@ class Waits:
 
     def _leaves(self, pilot: PilotRecord, record: TaskRecord, needs: Resources, now: float) -> bool:
         """True when no lane waits for what a task would take."""
-        if pilot.id in self._pilots:
+        if self._is_held(pilot, record, needs, now):
             return False
+        reservation = self._reserved.get(pilot.id)
+        return reservation is None or reservation.leaves_room_for(record, needs, now)
+
+    def _is_held(self, pilot: PilotRecord, record: TaskRecord, needs: Resources, now: float) -> bool:
+        """True when a lane waits for any cores of a pilot, or for what a task needs besides."""
+        if pilot.id in self._pilots:
+            return True
         if not record.terms.others and (
             (needs.num_gpus and pilot.id in self._gpus) or (needs.memory and pilot.id in self._memory)
         ):
-            return False
-        for group, waiting in self._groups:
-            if pilot.id in group.ways and _in_time(pilot, waiting, now):
-                return False
-        reservation = self._reserved.get(pilot.id)
-        return reservation is None or reservation.leaves_room_for(record, needs, now)
+            return True
+        return any(pilot.id in group.ways and _in_time(pilot, waiting, now) for group, waiting in self._groups)
 
 
 class _Reservation:

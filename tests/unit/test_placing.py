@@ -9,16 +9,24 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from pilot.descriptions import PilotDescription
 from pilot.resources import Resources, Terms
 from pilot.results import OK, RAISED
-from pilot.scheduling import events
+from pilot.scheduling import events, index
 from pilot.scheduling.events import Command, SendBatch
+from pilot.scheduling.fitting import misfit
+from pilot.scheduling.lanes import Lane
 from pilot.scheduling.pilot_records import PilotRecord
 from pilot.scheduling.records import FunctionRecord, TaskRecord
-from pilot.states import PilotState, is_final
+from pilot.states import PilotState, TaskState, is_final
 from pilot.testing.world import World, measured
 
 GIB = 1 << 30
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
 
 
 # ---- a plain computation of what is sent ----------------------------------------------------------------------
@@ -91,6 +99,9 @@ class Held(NamedTuple):
     reserved: float = 0.0
     width: float = 0.0
 
+    def holds(self, needs: Resources) -> bool:
+        return bool(self.cores or (self.gpus and needs.num_gpus) or (self.memory and needs.memory))
+
 
 def plain(world: World) -> list[tuple[str, list[int]]]:
     """What is to be sent now, found by looking at each lane and each pilot."""
@@ -154,7 +165,7 @@ def pick(task: TaskRecord, loads: list[Load], held: dict[str, Held], now: float)
 
 def may_use(held: Held, load: Load, task: TaskRecord, now: float) -> bool:
     needs = task.terms.resources
-    if held.cores or (held.gpus and needs.num_gpus) or (held.memory and needs.memory):
+    if held.holds(needs):
         return False
     if not held.reserved:
         return True
@@ -204,10 +215,7 @@ def hold(lane: list[TaskRecord], loads: list[Load], held: dict[str, Held], now: 
     mine = [
         load
         for load in loads
-        if fits_some(load, lane)
-        and load.in_time(first, now)
-        and not held[load.pilot.id].reserved
-        and may_use(held[load.pilot.id], load, first, now)
+        if fits_some(load, lane) and load.in_time(first, now) and not held[load.pilot.id].holds(needs)
     ]
     lack_gpus = [load for load in mine if not load.has_room(Resources(0, needs.num_gpus, 0), 1)]
     lack_memory = [load for load in mine if not load.has_room(Resources(0, 0, needs.memory), 1)]
@@ -224,6 +232,7 @@ def hold(lane: list[TaskRecord], loads: list[Load], held: dict[str, Held], now: 
         for load in ready:
             held[load.pilot.id] = held[load.pilot.id]._replace(cores=True)
         return
+    ready = [load for load in ready if not held[load.pilot.id].reserved]
     for load, count in enough(ready, lambda one: (one.node.cores, one.cores), needs.num_cpus, lane):
         held[load.pilot.id] = held[load.pilot.id]._replace(reserved=count * needs.num_cpus, width=needs.num_cpus)
 
@@ -304,3 +313,205 @@ def test_decisions_are_those_of_a_plain_computation(seed: int) -> None:
             else:
                 world.finish(tasks[: dice.randint(1, len(tasks))], dice.random(), dice.choice([OK, OK, OK, RAISED]))
     assert len(world.sizes) > 60
+
+
+# ---- memory -----------------------------------------------------------------------------------------------------
+
+
+def test_tasks_that_wait_for_memory_keep_nobody_from_the_cores(world: World) -> None:
+    world.pilot(cores=4)  # with 1 GiB
+    large = world.submit(8, measured(5.0), memory="700 MiB")
+    plain_ones = world.submit(24, measured(5.0, 2))
+    assert [world.state(id) for id in large[:2]] == [TaskState.BOUND, TaskState.QUEUED]
+    assert [world.state(id) for id in plain_ones[:4]] == [TaskState.BOUND] * 3 + [TaskState.QUEUED]
+    while large[7] not in world.order:
+        world.now += 5.0
+        world.finish([next(id for id in large if world.state(id) is TaskState.BOUND)], 5.0)
+    assert world.now == 1035.0  # one after the other without a pause
+
+
+def test_tasks_with_memory_go_where_there_is_memory(world: World) -> None:
+    world.pilot("small", cores=4)
+    world.feed(events.PilotAsked("large", PilotDescription(cores_per_node=2), 2 * GIB))
+    world.ready("large")
+    tasks = world.submit(3, measured(5.0), memory="900 MiB")
+    assert sorted(world.pilot_of[id] for id in tasks) == ["large", "large", "small"]
+
+
+def test_a_large_task_is_not_overtaken_by_small_ones_for_ever(world: World) -> None:
+    world.pilot(cores=4)
+    world.submit(4, measured(5.0), memory="250 MiB")
+    (large,) = world.submit(1, measured(5.0, 2), memory="900 MiB")
+    late = world.submit(40, measured(5.0), memory="100 MiB")
+    for _ in range(4):
+        world.finish_batch(5.0)
+    assert world.state(large) is TaskState.BOUND
+    assert world.state(late[-1]) is TaskState.QUEUED
+
+
+# ---- wide tasks -------------------------------------------------------------------------------------------------
+
+
+def test_each_of_several_wide_tasks_has_a_pilot(world: World) -> None:
+    """They come when all pilots are busy, and no task of lower priority starts before the last of them."""
+    for id in "abc":
+        world.pilot(id, cores=2)
+    world.submit(60, measured(5.0))
+    wide = world.submit(3, measured(5.0, 2), num_cpus=2, priority=1)
+    world.order.clear()
+    for pilot in "abcabc":
+        world.finish_batch(5.0, pilot)
+    assert world.order == wide
+
+
+def test_a_reservation_leaves_the_cores_that_it_does_not_need(world: World) -> None:
+    """Tasks of three cores before those of one, on four cores: always one of each runs, and neither waits longer."""
+    world.pilot(cores=4)
+    wide = world.submit(8, measured(0.5), num_cpus=3)
+    narrow = world.submit(8, measured(0.5, 2))
+    for number in range(8):
+        assert world.sent() == [[wide[number]], [narrow[number]]]
+        world.now += 0.5
+        world.finish([wide[number]], 0.5)
+        if number < 7:
+            assert world.state(wide[number + 1]) is TaskState.BOUND
+        world.finish([narrow[number]], 0.5)
+    assert world.now == 1004.0  # 8 times 0.5 s: no core that could be used was idle
+
+
+@pytest.mark.parametrize("duration, starts", [(50, True), (120, False), (None, False)], ids=str)
+def test_what_ends_before_the_reservation_may_go(world: World, duration: float | None, starts: bool) -> None:
+    """One core is free, and the other one for 100 s more; a task of two cores waits for both."""
+    world.pilot(cores=2)
+    world.submit(1, measured(100.0))
+    world.submit(1, measured(10.0, 2), num_cpus=2)
+    (short,) = world.submit(1, FunctionRecord(3, "d", "unknown"), expected_duration=duration)
+    assert (world.state(short) is TaskState.BOUND) is starts
+
+
+# ---- lanes ------------------------------------------------------------------------------------------------------
+
+
+def test_dependents_have_the_place_of_their_submission(world: World) -> None:
+    """Pairs: the second task of the first pair comes before the first task of the last."""
+    world.pilot(cores=1)
+    pairs = []
+    for _ in range(20):
+        (first_task,) = world.submit(1, measured(5.0))
+        pairs.append((first_task, *world.submit(1, measured(5.0, 2), needs={first_task: True})))
+    world.work_off(5.0)
+    assert world.order == [id for pair in pairs for id in pair]
+
+
+VARIED: dict[str, Callable[[int], dict[str, Any]]] = {
+    "duration": lambda number: {"expected_duration": 60 + number},
+    "timeout": lambda number: {"timeout": 60 + number},
+    "retries": lambda number: {"retries": number},
+    "memory": lambda number: {"memory": (260 + number) << 20},
+}
+
+
+@pytest.mark.parametrize("fields", VARIED.values(), ids=VARIED)
+def test_what_belongs_to_the_task_keeps_it_in_its_lane(world: World, fields: Callable[[int], dict[str, Any]]) -> None:
+    for number in range(100):
+        world.submit(1, measured(0.001), **fields(number))
+    world.pilot(cores=1)
+    assert len(world.controller.queue.lanes) == 1
+    assert world.sizes[0] == pytest.approx(50, abs=1)  # sums of floats
+    sent = next(one for one in world.commands if isinstance(one, SendBatch))
+    assert sent.resources.memory == max(one.terms.resources.memory for one in sent.entries)
+
+
+def test_a_task_that_is_too_long_for_a_pilot_stops_no_shorter_one(world: World) -> None:
+    world.pilot("short", cores=1, walltime=60)
+    world.pilot("long", cores=1)
+    world.submit(1, measured(5.0))
+    world.submit(1, measured(5.0), pilot="long")
+    world.finish_batch(5.0, "short")
+    long = world.submit(2, measured(5.0), expected_duration=500)
+    short = world.submit(2, measured(5.0), expected_duration=30)
+    assert [world.state(id) for id in long] == [TaskState.QUEUED] * 2
+    assert world.pilot_of[short[0]] == "short"
+    world.finish_batch(5.0, "long")
+    assert world.pilot_of[long[0]] == "long"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_lane_is_a_sorted_list(seed: int) -> None:
+    """Against a list that is sorted again each time. Tasks leave and come back by their ids."""
+    dice = random.Random(seed)
+    lane, function = Lane(Terms()), measured(1.0)
+    queued: list[TaskRecord] = []
+    outside: list[TaskRecord] = []
+    for step in range(400):
+        move = dice.random()
+        if move < 0.3:
+            more = [TaskRecord(1000 * step + at, function, b"", Terms(), None, 0.0) for at in range(dice.randint(1, 9))]
+            lane.extend(more)
+            queued += more
+        elif move < 0.5 and outside:
+            queued.append(back := outside.pop(dice.randrange(len(outside))))
+            lane.insert(back)
+        elif move < 0.7 and queued:
+            some = dice.sample(queued, min(len(queued), dice.randint(1, 6)))
+            lane.remove(some)
+            outside += some
+            queued = [one for one in queued if one not in some]
+        elif queued:
+            outside.append(lane.pop())
+            queued.remove(outside[-1])
+        queued.sort(key=lambda record: record.id)
+        assert list(lane) == queued
+        assert len(lane) == len(queued)
+        if queued:
+            lane.validate()
+            assert lane.head is queued[0]
+            assert set(lane.sample(5)) <= set(queued)
+    assert [record.id for record in lane.taken()] == [record.id for record in queued]
+    assert not lane
+
+
+# ---- what an event looks at -------------------------------------------------------------------------------------
+
+
+def test_an_event_looks_at_no_lane_that_fits_no_pilot(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(wait_for_pilot=None)
+    for number in range(5):
+        world.pilot(f"p{number}", cores=1)
+    world.pilot("late", labels=["x"], ready=False)
+    for number in range(50):
+        world.submit(1, measured(5.0), labels=["x"], priority=number)
+    world.submit(60, measured(5.0, 2))
+    asked: list[Terms] = []
+    monkeypatch.setattr(index, "misfit", lambda terms, capacity: asked.append(terms) or misfit(terms, capacity))
+    monkeypatch.setattr(world.controller, "validate", lambda: None)
+    for number in range(20):
+        world.finish_batch(5.0, f"p{number % 5}")
+    assert len(world.order) == 25
+    assert not asked
+    world.ready("late")
+    assert len(asked) <= 51 + 1  # once each, and only of the pilot that is new
+
+
+def test_an_index_that_is_wrong_is_noticed(world: World) -> None:
+    world.pilot(cores=2)
+    world.submit(5, measured(5.0))
+    (lane,) = world.controller.queue.lanes.values()
+    world.controller.validate()
+    world.controller.pilots.by_id["p"].used_cores = 1.0  # without a word to the index
+    lane.group.ranking(1, 0)
+    with pytest.raises(AssertionError, match="cores are in use"):
+        world.controller.validate()
+    world.controller.pilots.by_id["p"].used_cores = 2.0
+    lane.group.ways.clear()
+    with pytest.raises(AssertionError, match="other pilots fit"):
+        world.controller.validate()
+
+
+def test_a_reason_becomes_a_text_when_it_is_asked_for(world: World) -> None:
+    world.pilot("a", cores=1)
+    world.pilot("b", cores=1)
+    one, two = world.submit(2, measured(5.0))
+    assert not isinstance(world.tasks[one].reason, str)
+    assert world.explain(one) == "a is expected to finish first (5.000 s) of the 2 with room"
+    assert world.explain(two) == "b was the only suitable pilot with room"
