@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from qiskit import QuantumCircuit, generate_preset_pass_manager
+from qiskit.primitives import PrimitiveResult
 from qiskit.quantum_info import PauliList
 from qiskit_addon_cutting import (
     find_cuts,
@@ -33,6 +34,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "max_parallel_experiments": 2,
     },
 }
+#: Circuits that the sampler is given at once: more take gigabytes.
+AT_ONCE = 64
 #: Of our search, too: without a limit the search at 12 qubits takes minutes.
 BACKJUMPS = 100
 
@@ -79,7 +82,14 @@ class Addon:
         """Results by piece."""
         sampler = SamplerV2.from_backend(self._simulator, seed=seed)
         compiled = {label: self._compiler.run(its) for label, its in experiments.items()}
-        return {label: sampler.run(its, shots=self.shots).result() for label, its in compiled.items()}
+        return {label: self._sampled(sampler, its) for label, its in compiled.items()}
+
+    def _sampled(self, sampler: SamplerV2, circuits: list[QuantumCircuit]) -> PrimitiveResult:
+        """Some circuits at a time: Aer's sampler holds a text for each shot of all that it is given."""
+        found: list[Any] = []
+        for start in range(0, len(circuits), AT_ONCE):
+            found.extend(sampler.run(circuits[start : start + AT_ONCE], shots=self.shots).result())
+        return PrimitiveResult(found)
 
     def value(self, circuit: QuantumCircuit, observable: str, size: int, seed: int) -> Estimate:
         """The value, and what it takes from circuit to value, without its errors."""

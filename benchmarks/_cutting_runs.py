@@ -27,7 +27,7 @@ LONG = (4, 17)
 
 @dataclass
 class Compared:
-    """Runs of both sides at one size: the add-on's first one has our number of shots, the others our standard error."""
+    """Runs of both sides at one size: the add-on's first one has our number of shots, its others our standard error."""
 
     size: int
     options: str
@@ -81,7 +81,7 @@ def ready(ours: _bench.Ours) -> None:
 
 
 def compare(ours: _bench.Ours, size: int, repeat: int, some: int) -> Compared:
-    """Both sides in alternating order, with the shots that give the add-on our standard error.
+    """Both sides in alternating order; where its standard error is larger, the add-on gets the shots that give it ours.
 
     The add-on runs a subexperiment for each term that has it, ours once for all of them: its shots then count in a sum
     with signs, and scatter less in the value.
@@ -95,14 +95,16 @@ def compare(ours: _bench.Ours, size: int, repeat: int, some: int) -> Compared:
     problem = Problem.of_paper(QUBITS, REPETITIONS)
     name = fastest(problem.circuit, problem.observable, size, SHOTS, NUM_SAMPLES, some)
     first = Addon(OPTIONS[name], SHOTS, NUM_SAMPLES).value(problem.circuit, problem.observable, size, SEED)
-    wanted = value(ours, problem, size, SEED).shot_error
-    shots = math.ceil(SHOTS * (first.shot_error / wanted) ** 2)
-    addon = Addon(OPTIONS[name], shots, NUM_SAMPLES)
-    found = Compared(size, name, first, shots, [], [])
+    our = value(ours, problem, size, SEED)
+    found = Compared(size, name, first, SHOTS, [], [])
+    if first.error > EQUAL * our.error:
+        found.shots = math.ceil(SHOTS * (first.shot_error / our.shot_error) ** 2)
+    addon = Addon(OPTIONS[name], found.shots, NUM_SAMPLES)
     for number in range(repeat):
         seed = SEED + number
         if number % 2 == 0:
-            found.addon.append(addon.value(problem.circuit, problem.observable, size, seed))
+            again = number or found.shots != SHOTS
+            found.addon.append(addon.value(problem.circuit, problem.observable, size, seed) if again else first)
         found.ours.append(value(ours, problem, size, seed))
         if number % 2:
             found.addon.append(addon.value(problem.circuit, problem.observable, size, seed))

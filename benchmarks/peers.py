@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,7 +28,7 @@ import _bench
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Seconds that one measurement may take, and an installation.
-MEASURE_SECONDS, INSTALL_SECONDS = 300, 600
+MEASURE_SECONDS, INSTALL_SECONDS = 240, 600
 OURS = ("quantum-pilot",)
 
 
@@ -143,24 +144,27 @@ def measure(peer: Peer, settings: dict[str, Any]) -> dict[str, float]:
 def _run(
     command: Sequence[str | Path], seconds: float, failed: str, environment: dict[str, str], folder: str | None = None
 ) -> None:
-    """Run a command, and end all of its processes where it takes too long."""
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
+    """Run a command, and end all of its processes where it takes too long.
+
+    What it says goes into a file: a system may leave a process behind that holds a pipe open. It has a process group of
+    its own, but no session: Dragon waits for ever in one.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT, process_group=0
+        )
         try:
-            said, _ = process.communicate(timeout=seconds)
+            code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
             raise Unavailable(f"it {failed}: no end within {seconds:g} s") from None
-    if process.returncode:
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        raise Unavailable(f"it {failed}: {lines[-1] if lines else f'exit code {process.returncode}'}"[:300])
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # all of them have ended
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said.seek(0)
+        lines = [line.strip() for line in said if line.strip()]
+    if code:
+        raise Unavailable(f"it {failed}: {lines[-1] if lines else f'exit code {code}'}"[:300])
 
 
 def rounds(peers: Sequence[Peer], repeat: int, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -219,11 +223,11 @@ def ratios_of(peers: Sequence[Peer], found: dict[str, Any]) -> dict[str, Any]:
     """By key, ours over the other one in each round: rates, processor time, round trips, starts."""
     figures: dict[str, Any] = {}
     for peer in peers:
-        if peer.name not in found or peer.reference not in found or peer.name == peer.reference:
+        if peer.name not in found or peer.reference not in found or peer.versions[:1] == OURS:
             continue
         pairs = list(zip(found[peer.reference], found[peer.name], strict=True))
         most = max((key for key in pairs[0][0] if key.endswith("tasks/s")), key=lambda key: int(key.split()[0]))
-        name = peer.name.replace(", ", "_").replace(" ", "_")
+        name = peer.name.replace(" ", "_").replace("-", "_")
         figures[f"rate_over_{name}"] = ([our[most] / other[most] for our, other in pairs], None)
         for key, short in (("cpu us", "cpu"), ("round trip ms", "round_trip"), ("start s", "start")):
             if all(other[key] for _, other in pairs):  # processor time counts in hundredths of a second

@@ -3,10 +3,11 @@
 from importlib.metadata import version as installed
 
 from pilot import PilotDescription
-from pilot.interfaces import launchers
+from pilot.interfaces import launchers, miniapps
 
 #: For types only, so that workers do not load it; autodoc resolves the annotations of structs.
-launchers.PilotDescription = PilotDescription  # type: ignore[attr-defined]
+for module in (launchers, miniapps):
+    module.PilotDescription = PilotDescription  # type: ignore[attr-defined]
 
 project = "quantum-pilot"
 author = "the quantum-pilot developers"

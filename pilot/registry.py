@@ -123,7 +123,8 @@ def _entry(group: str, name: str) -> EntryPoint:
 
 def _kind(group: str) -> str:
     kind = group.rpartition(".")[2]
-    return {"policies": "policy", "qpus": "QPU", "kinds": "kind of task"}.get(kind, kind.removesuffix("s"))
+    named = {"policies": "policy", "qpus": "QPU", "kinds": "kind of task", "miniapps": "mini-app"}
+    return named.get(kind, kind.removesuffix("s"))
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -85,7 +86,7 @@ def read_settings(settings: type[S], parser: argparse.ArgumentParser, *given: tu
             if name not in known:
                 hint = did_you_mean(name, known)
                 raise DescriptionError(f"{where}: there is no such setting{hint}; {see_help(parser)}")
-            values[name], origins[name] = value, where
+            values[name], origins[name] = _with_zero(value), where
     try:
         return msgspec.convert(values, settings, strict=False)
     except msgspec.ValidationError as error:
@@ -94,6 +95,11 @@ def read_settings(settings: type[S], parser: argparse.ArgumentParser, *given: tu
         if name:
             reason = f"{origins[name]}: {values[name]!r} given. {reason}"
         raise DescriptionError(f"{reason}; {see_help(parser)}") from None
+
+
+def _with_zero(value: Any) -> Any:
+    """A number without a digit before its point, as it is taken here: ".5" is 0.5."""
+    return f"0{value}" if isinstance(value, str) and re.fullmatch(r"\.\d+([eE][+-]?\d+)?", value) else value
 
 
 def flag(field_name: str) -> str:

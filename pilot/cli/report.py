@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from pilot.cli import streams
 from pilot.errors import DescriptionError
@@ -122,6 +120,9 @@ def differences(reports: Mapping[str, Report]) -> dict[str, list[Any]]:
 
 
 def _show(reports: Mapping[str, Report], different: Mapping[str, list[Any]]) -> None:
+    from rich.console import Console  # only here: other commands load this file, too
+    from rich.table import Table
+
     console = Console(width=None if Console().is_terminal else 60 + 30 * len(reports))
     table = Table(title="figures", title_justify="left")
     table.add_column("")

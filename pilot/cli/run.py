@@ -1,8 +1,8 @@
 """`pilot run`: a mini-app, with its settings as flags.
 
-A mini-app is a class found by its entry point (group `pilot.miniapps`), as `pilot.interfaces.RunnableMiniApp` describes
-it. The flags of its settings, their help and the checks on their values are derived from its `Settings`; those of the
-run (`Flags`) are the same for every mini-app.
+A mini-app is a class found by its entry point (group `pilot.miniapps`), as `RunnableMiniApp` describes it. The flags of
+its settings, their help and the checks on their values are derived from its `Settings`; those of the run (`Flags`) are
+the same for every mini-app.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -24,8 +24,7 @@ from pilot.cli import streams
 from pilot.cli.flags import add_settings, flag, new_parser, parse, read_settings
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PluginError, did_you_mean
-from pilot.interfaces import RunnableMiniApp, RunRequest
-from pilot.interfaces.miniapps import Scaled
+from pilot.interfaces.miniapps import RunnableMiniApp, RunRequest
 from pilot.profiles import profile_tables
 
 #: The group of entry points.
@@ -61,7 +60,7 @@ class Flags(msgspec.Struct, frozen=True, kw_only=True):
         str | None, msgspec.Meta(description="run it with so many times the pilots' slots: 1,2,4; see --scaling-of")
     ] = None
     scaling_of: Annotated[
-        Scaled | None,
+        Literal["slots", "nodes", "pilots"] | None,
         msgspec.Meta(description="what --scaling counts (default: nodes on a cluster, slots on this machine)"),
     ] = None
     plan: Annotated[bool, msgspec.Meta(description="show what would run, and start nothing")] = False
@@ -75,9 +74,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "flags", nargs=argparse.REMAINDER, metavar="--flag VALUE", help="its settings: `pilot run NAME --help`"
     )
     parser.epilog = f"mini-apps: {', '.join(registry.names(MINIAPPS))}"
-    parser.set_defaults(
-        call=lambda options: list_all() if options.list else run_miniapp(parser, options.name, options.flags)
-    )
+    parser.set_defaults(call=lambda options: _call(parser, options))
+
+
+def _call(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if not options.list:
+        return run_miniapp(parser, options.name, options.flags)
+    if options.name is not None:
+        raise DescriptionError(f"run: --list takes no more arguments; {options.name!r} given")
+    return list_all()
 
 
 def list_all() -> int:
@@ -106,6 +111,10 @@ def run_miniapp(parser: argparse.ArgumentParser, name: str | None, words: list[s
     names = registry.names(MINIAPPS)
     if name not in names:
         raise DescriptionError(f"run: no mini-app {name!r}; there are {', '.join(names)}{did_you_mean(name, names)}")
+    try:
+        registry.check(MINIAPPS, name)
+    except PluginError as error:  # a package is missing: nothing has gone wrong, but it cannot be done here
+        raise DescriptionError(str(error), **error.data) from error
     miniapp: type[RunnableMiniApp] = registry.load(MINIAPPS, name)
     own = _parser(name, miniapp)
     given = parse(own, words, [flag(one) for one in _fields(Flags) | _fields(miniapp.Settings)])

@@ -1,5 +1,6 @@
-"""The contracts, one file for each kind: of plugins (Launcher, JobEnvironment, Engine, QPU, Policy, mini-app) and
-observers.
+"""The contracts, one file for each kind: of plugins (Launcher, JobEnvironment, Engine, QPU, Policy) and observers.
+
+That of mini-apps is in `pilot.interfaces.miniapps`, which workers do not load.
 
 A **launcher** gets a placeholder job, a **job environment** says what the processes of such a job can know about it, an
 **engine** runs workers inside it, a **QPU** runs circuits, a **policy** says which task is next and which pilot gets
@@ -12,7 +13,6 @@ from __future__ import annotations
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
 from pilot.interfaces.kinds import JointFunction, Kind, Offer, Part, Prepared, WorkFunction
 from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit
-from pilot.interfaces.miniapps import RunnableMiniApp, RunRequest
 from pilot.interfaces.observers import (
     AttemptEnded,
     EventsDropped,
@@ -57,8 +57,6 @@ __all__ = [
     "Reference",
     "References",
     "Run",
-    "RunRequest",
-    "RunnableMiniApp",
     "SessionEvent",
     "TaskChanged",
     "TaskEnded",

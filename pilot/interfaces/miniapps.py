@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import msgspec
 
 if TYPE_CHECKING:
     from pilot.descriptions import PilotDescription
-
-#: What `--scaling` can count.
-Scaled = Literal["slots", "nodes", "pilots"]
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,10 +26,10 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     pilots: tuple[PilotDescription, ...] = ()
     #: Continue the run in ``output``.
     resume: bool = False
-    #: Run it with so many slots, nodes or pilots, one after another; empty: run it once.
+    #: Run it with so many slots, nodes or pilots, one after another. An empty one runs it once.
     scaling: tuple[int, ...] = ()
-    #: What is counted; None: nodes where the pilots' jobs run on other hosts, else slots.
-    scaling_of: Scaled | None = None
+    #: What is counted: "slots", "nodes" or "pilots"; None: nodes where the pilots' jobs run on other hosts, else slots.
+    scaling_of: str | None = None
     #: Only show what would run.
     plan: bool = False
     #: The command line, which a message repeats.

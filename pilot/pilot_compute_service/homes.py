@@ -84,9 +84,10 @@ class Homes:
             pilots = self._manager.pilots
             if not pilots:
                 raise PilotError("this service has no pilot: call create_pilot first")
-            for pilot in pilots:
-                if pilot.state in (PilotState.ACTIVE, PilotState.DRAINING):
-                    return pilot
+            for state in (PilotState.ACTIVE, PilotState.DRAINING):
+                for pilot in pilots:
+                    if pilot.state is state:
+                        return pilot
             waiting = [pilot for pilot in pilots if not is_final(pilot.state)]
             if not waiting:
                 ends = "; ".join(f"{pilot.name} is {pilot.state.value}: {pilot.reason}" for pilot in pilots)

@@ -72,7 +72,7 @@ class MetricsFile:
             "status": _STATUS[event.state],
             "submit_time": _iso(event.submitted),
             "task_id": event.name,
-            "pilot_scheduled": self._names.get(event.pilot or "", ""),
+            "pilot_scheduled": self._names.get(event.pilot, event.pilot) if event.pilot is not None else "",
             "worker": event.worker or "",
             "completion_time": _iso(event.time),
         }

@@ -97,7 +97,7 @@ class PilotComputeBase:
             advice = "; its name is task_name=" if isinstance(func, str) else ""
             raise invalid("submit_task", func, f"a callable, and then its arguments{advice}")
         wanted = self._pilot(pilot)
-        references = self._homes.of(wanted).references
+        references = self._homes.of(self._own()).references
         description = TaskDescription(
             function=func,
             args=tuple(_given(value, references) for value in args),
@@ -142,7 +142,7 @@ class PilotComputeBase:
             pilot=wanted.id if wanted is not None else None,
             **task_resources(resources),
         )
-        references = self._homes.of(wanted).references
+        references = self._homes.of(self._own()).references
         return references.make(self._manager.submit_task(description), outputs)
 
     def task(self, func: Callable[..., Any]) -> Callable[..., Any]:

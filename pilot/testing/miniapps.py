@@ -16,6 +16,9 @@ from pilot import registry
 from pilot.cli.main import main
 from pilot.wire.marks import MARK
 
+#: In the environment of all that a test starts.
+OWN = "PILOT_CONTRACT_TEST"
+
 
 class MiniAppContract:
     """What every mini-app promises, as tests, through ``pilot run NAME``.
@@ -57,32 +60,37 @@ class MiniAppContract:
             assert about.get("description"), f"{field.name} has no msgspec.Meta(description=...)"
 
     def test_every_preset_is_valid(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """``--plan`` shows what would run, and starts nothing; what does not fit this machine is refused."""
+        """``--plan`` shows what would run, and starts nothing; what cannot be done here is refused in a line."""
         presets = registry.load("pilot.miniapps", self.miniapp).presets
         assert "laptop" in presets
         for preset in presets:
             status = self.run("--preset", preset, "--plan", "--output", str(tmp_path / preset))
             shown = capsys.readouterr()
-            assert "nothing is started" in shown.out
-            assert status == 0 or (status == 2 and "GiB" in shown.err), shown.err
+            if status == 2 and preset != "laptop":  # too little memory, or no data
+                assert shown.err.count("\n") == 1, shown.err
+            else:
+                assert (status, shown.err) == (0, "")
+                assert "nothing is started" in shown.out
             assert not (tmp_path / preset).exists()
 
     def test_a_flag_that_it_does_not_have(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.run("--no-such-flag") == 2
         assert "unknown argument '--no-such-flag'" in capsys.readouterr().err
 
-    def test_it_runs_and_leaves_a_report(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_it_runs_and_leaves_a_report(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Report, metrics and plots in the folder ``--output``; no pilot is left; the folder is not used twice."""
-        before = set(agents())
         output = tmp_path / "output"
+        monkeypatch.setenv(OWN, str(tmp_path))
         assert self.run(*self.flags, "--output", str(output)) == 0
         report = json.loads((output / "report.json").read_text())
         assert report["oracle"]["passed"] is True
         assert report["name"] == self.miniapp
         assert (output / "metrics.csv").read_text().count("\n") == report["tasks"] + 1
         assert (output / "timeline.pdf").read_bytes().startswith(b"%PDF")
-        psutil.wait_procs(left := [one for one in agents() if one not in before], timeout=60)
-        assert not [one for one in left if one.is_running()]
+        _, left = psutil.wait_procs(agents(str(tmp_path)), timeout=60)
+        assert not left
         capsys.readouterr()
         assert self.run(*self.flags, "--output", str(output)) == 2
         assert "has a run already" in capsys.readouterr().err
@@ -90,12 +98,13 @@ class MiniAppContract:
         assert "nothing runs" in capsys.readouterr().err
 
 
-def agents() -> list[psutil.Process]:
-    """The processes of pilots on this host that this process may look at."""
+def agents(own: str) -> list[psutil.Process]:
+    """The processes of the pilots that this test has started, not those of others on this host."""
     found = []
     for process in psutil.process_iter():
         try:
-            if MARK in process.environ() and process.status() != psutil.STATUS_ZOMBIE:
+            environment = process.environ()
+            if MARK in environment and environment.get(OWN) == own and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:  # of another user, or gone
             continue

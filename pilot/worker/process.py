@@ -289,6 +289,10 @@ class _Worker:
         heard = time.monotonic()
         while True:
             received = client.receive(timeout_ms=self._pause_ms())
+            if received is None and time.monotonic() - heard > AGENT_SILENT_SECONDS:
+                received = client.receive()  # a task may have kept the interpreter for itself since the last look
+                if received is None:
+                    self._end(client)
             if received is not None:
                 heard = time.monotonic()
                 message, frames = received
@@ -298,8 +302,6 @@ class _Worker:
                         self._end(client)
                     break
                 self._received(client, message, frames)
-            elif time.monotonic() - heard > AGENT_SILENT_SECONDS:
-                self._end(client)
             if client.is_broken() or main.is_broken():
                 self._end(client)  # a batch or its outcome may be lost unnoticed; the end of a process is noticed
             with contextlib.suppress(IndexError):  # the main thread has just finished it

@@ -21,7 +21,7 @@ Eventually = Callable[..., Any]
 pytestmark = [pytest.mark.usefixtures("idle_cluster"), pytest.mark.timeout(120)]
 
 BELL = 'OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0],q[1]; measure q -> c;'
-SOON = 60.0
+SOON = 120.0
 
 
 def bell() -> QuantumCircuit:

@@ -84,7 +84,8 @@ def test_an_exception_is_raised_by_ray_and_by_the_service(on_ray: dict[str, Any]
     assert on_ray["get_results"] == "no value at 0.5"
     assert on_ray["exception"] == "ValueError('no value at 0.5')"
     failed = [row for row in rows(on_ray["metrics"]) if row["status"] == "FAILED"]
-    assert [row["error_msg"] for row in failed] == ["ValueError: no value at 0.5"]
+    assert [row["error_msg"] for row in failed] == ["Odd: an odd one", "ValueError: no value at 0.5"]
+    assert "Odd: an odd one" in on_ray["odd"]
 
 
 def test_one_pilot_of_ray_is_cancelled_and_the_other_goes_on(on_ray: dict[str, Any]) -> None:
@@ -107,6 +108,7 @@ def test_the_quick_start(on_dask: tuple[dict[str, Any], str, Path]) -> None:
     assert seen["squares"] == seen["gather"] == seen["as completed"] == squares
     assert seen["statuses"] == ["finished"]
     assert seen["wait"] == [10, 0]
+    assert seen["mixed"] == [[36, *squares, 36], 36]
     assert seen["isinstance"] == [True, True]
     assert seen["own functions"] == [4 + 9, [0.0, 1.0]]
     assert seen["rows"] == 1 + 10
@@ -148,7 +150,7 @@ def test_metrics_have_a_row_for_each_task(on_dask: tuple[dict[str, Any], str, Pa
     table = rows(on_dask[0]["metrics"])
     named = {row["task_id"]: row for row in table}
     assert {f"task-{number}" for number in range(10)} | {"slow"} <= set(named)
-    assert len(table) == 10 + 2 + 1 + 2 + 3 + 1 + 1 + 1 + 1
+    assert len(table) == 10 + 2 + 1 + 2 + 2 + 3 + 1 + 1 + 1 + 1
     assert {name: row["status"] for name, row in named.items() if row["status"] != "SUCCESS"}["slow"] == "CANCELLED"
     for number in range(10):
         row = named[f"task-{number}"]

@@ -13,11 +13,34 @@ QPU_PILOT = str(Path(__file__).parents[1] / "data/qpu_pilot.toml")
 
 class TestCircuitCutting(MiniAppContract):
     miniapp = "circuit-cutting"
-    flags = ("--qubits", "6", "--subcircuit-size", "3", "--shots", "100", "--pilot", "process:1")
+    flags = (
+        *("--preset", "small", "--qubits", "6", "--subcircuit-size", "3", "--whole", "4", "--shots", "100"),
+        *("--pilot", "process:1"),
+    )
+
+
+class TestCircuitExecution(MiniAppContract):
+    miniapp = "circuit-execution"
+    flags = ("--preset", "small", "--pilots", QPU_PILOT)
 
 
 class TestDispatch(MiniAppContract):
     miniapp = "dispatch"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
+class TestErrorMitigation(MiniAppContract):
+    miniapp = "error-mitigation"
+    flags = ("--preset", "small", "--pilots", QPU_PILOT)
+
+
+class TestQmlClassifier(MiniAppContract):
+    miniapp = "qml-classifier"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
+class TestQmlCompression(MiniAppContract):
+    miniapp = "qml-compression"
     flags = ("--preset", "small", "--pilot", "process:1")
 
 
@@ -26,18 +49,8 @@ class TestStateVector(MiniAppContract):
     flags = ("--preset", "small", "--pilot", "process:2")
 
 
-class TestCircuitExecution(MiniAppContract):
-    miniapp = "circuit-execution"
-    flags = ("--preset", "small", "--pilot", "process:1")
-
-
 class TestVariational(MiniAppContract):
     miniapp = "variational"
-    flags = ("--preset", "small", "--pilots", QPU_PILOT)
-
-
-class TestErrorMitigation(MiniAppContract):
-    miniapp = "error-mitigation"
     flags = ("--preset", "small", "--pilots", QPU_PILOT)
 
 

@@ -278,7 +278,9 @@ def test_a_job_outlives_its_connection(
         before.kill()
         eventually(lambda: launchers[0].status({id: job.folder})[id][0] is JobState.RUNNING)
         assert connections(folder) != [before]
+        assert launchers[0].find(job.description, "pilot-1", job.environment[MARK]) == id
         launchers[0].cancel(id, job.environment[MARK])
+        assert launchers[0].find(job.description, "pilot-1", job.environment[MARK]) is None
         launchers.clear()
         eventually(lambda: not connections(folder))
 

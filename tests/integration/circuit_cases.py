@@ -17,7 +17,7 @@ Eventually = Callable[..., Any]
 Leftovers = Callable[[], list[psutil.Process]]
 
 #: Seconds for what takes a moment; a test that gets here has found something that hangs.
-SOON = 60.0
+SOON = 120.0
 
 
 def bell(measured: bool = True) -> QuantumCircuit:

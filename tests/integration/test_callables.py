@@ -18,7 +18,7 @@ from pilot import PilotDescription, PilotManager, TaskDescription
 from pilot.errors import NotPicklable
 from pilot.interfaces import JointFunction
 
-SOON = 60.0
+SOON = 120.0
 
 
 @pytest.fixture(scope="module")

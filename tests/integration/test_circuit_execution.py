@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pilot_miniapps.circuit_execution.app import CircuitExecution, Settings
+from pilot_miniapps.circuit_execution.app import CircuitExecution
+from pilot_miniapps.circuit_execution.settings import Settings
 from pilot_miniapps.frame import execute
 from qpu_cases import environment
 from qpu_server import QuantumService
@@ -29,7 +30,7 @@ def service() -> Iterator[QuantumService]:
 
 
 def test_values_are_right_on_each_kind_of_device(service: QuantumService, tmp_path: Path) -> None:
-    devices = ("cpu", "aer:statevector?precision=double", "fake:manila", "ibm:ibm_manila")
+    devices = ("cpu", "aer:statevector?precision=double", "ibm:ibm_manila")
     settings = Settings(devices=devices, batches=(1, 4), qpu_shots=2000, **TINY)
     pilot = PilotDescription(engine="process", cores_per_node=2, qpus=devices[1:])
     report = execute(CircuitExecution(settings), tmp_path, [pilot])
@@ -43,11 +44,11 @@ def test_values_are_right_on_each_kind_of_device(service: QuantumService, tmp_pa
         *((device, width, 1) for device in devices[2:] for width in (2, 3)),
     }
     assert all(row["seconds_for_1024"] == pytest.approx(row["seconds"] / row["circuits"] * 1024) for row in rows)
-    values = {(one["device"], one["qubits"], one["batch"]): one["values"] for one in report["details"]["values"]}
+    values = report["details"]["values"]
     for width in (2, 4):
         alone, together, named = (
             [value for value, _ in values[where]]
-            for where in (("cpu", width, 1), ("cpu", width, 4), (devices[1], width, 1))
+            for where in (f"cpu/{width}/1/0", f"cpu/{width}/4/0", f"{devices[1]}/{width}/1/0")
         )
         assert together == pytest.approx(alone, abs=1e-9) and named == pytest.approx(alone, abs=1e-9)
         assert max(map(abs, alone)) > 0.01

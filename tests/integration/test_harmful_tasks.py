@@ -28,7 +28,7 @@ from pilot.wire.processes import marked
 Eventually = Callable[..., Any]
 
 #: Seconds for what takes a moment; a test that gets here has found something that hangs.
-SOON = 60.0
+SOON = 120.0
 
 
 pytestmark = pytest.mark.usefixtures("home_goes_on")
@@ -254,6 +254,25 @@ def test_a_task_that_holds_the_interpreter_is_stopped_at_its_timeout(manager: Pi
         time.monotonic() - began < 60
     )  # the timeout, and the time that the agent leaves the worker to end the task, at most twice
     assert manager.get_results(tasks[:3] + tasks[4:]) == [n for n in range(30) if n != 3]
+
+
+@pytest.mark.slow
+def test_a_task_that_holds_the_interpreter_for_long_keeps_its_worker(manager: PilotManager) -> None:
+    """The worker hears nothing of its agent meanwhile, longer than it waits for one that is gone."""
+
+    def hold() -> int:
+        import ctypes
+        import os
+        import time
+
+        time.sleep(0.3)
+        ctypes.PyDLL(None).sleep(32)
+        time.sleep(1)  # the worker looks for its agent
+        return os.getpid()
+
+    held = manager.submit_task(TaskDescription(function=hold))
+    assert held.result(timeout=4 * SOON)
+    assert held.info.attempts == (), "it was run again"
 
 
 # ---- callbacks, closing, forking --------------------------------------------------------------------------------

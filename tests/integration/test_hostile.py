@@ -33,7 +33,7 @@ from pilot.wire.session import SessionFolder
 Eventually = Callable[..., Any]
 
 #: Seconds for what takes a moment; a test that gets here has found something that hangs.
-SOON = 60.0
+SOON = 120.0
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from pilot.errors import (
 Eventually = Callable[..., Any]
 
 #: Seconds for what takes a moment; a test that gets here has found something that hangs.
-SOON = 60.0
+SOON = 120.0
 
 
 pytestmark = pytest.mark.usefixtures("home_goes_on")

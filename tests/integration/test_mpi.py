@@ -29,7 +29,7 @@ from pilot import (
 pytest.importorskip("mpi4py")
 
 Eventually = Callable[..., Any]
-SOON = 60.0
+SOON = 120.0
 
 SIZE = """
 import sys

@@ -26,7 +26,7 @@ from pilot.interfaces import (
 from pilot.manager.journal import OF_TASKS, AttemptRow, KeyRow, ResultRow, TaskRow
 from pilot.manager.metrics import write_metrics
 
-SOON = 60.0
+SOON = 120.0
 ONE = PilotDescription(engine="process", cores_per_node=1, name="one")
 
 

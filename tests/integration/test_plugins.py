@@ -22,11 +22,13 @@ PUBLIC = {
     "pilot.descriptions",
     "pilot.errors",
     "pilot.interfaces",
+    "pilot.plots",
     "pilot.resources",
     "pilot.results",
     "pilot.states",
     "pilot.testing",
     "pilot.worker",
+    "pilot_miniapps.frame",
 }
 
 

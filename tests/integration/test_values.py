@@ -20,7 +20,7 @@ from pilot.errors import (
 Eventually = Callable[..., Any]
 
 #: Seconds for what takes a moment; a test that gets here has found something that hangs.
-SOON = 60.0
+SOON = 120.0
 
 
 pytestmark = pytest.mark.usefixtures("home_goes_on")
@@ -173,7 +173,7 @@ def test_a_gib_of_result_arrives_without_passing_through_the_managers_memory(man
     mapped = me.memory_info()
     assert (mapped.rss - mapped.shared) - (before.rss - before.shared) < 64 << 20  # the file is mapped, not copied
     assert array.nbytes == GIB and array[0] == array[-1] == 7.0 and numpy.all(array[:: 1 << 12] == 7.0)
-    assert time.monotonic() - began < 60  # measured: 2 s
+    assert time.monotonic() - began < 300  # measured: 2 s
     del array
     for file in (manager.session_dir / "spool").iterdir():
         file.unlink()  # the disk is shared
@@ -194,7 +194,7 @@ def test_a_gib_of_argument_arrives_and_its_file_is_removed_when_the_task_is_done
     assert list((manager.session_dir / "spool").iterdir())
     assert task.result(timeout=90) == (GIB, 7.0, False)
     assert me.memory_info().rss - before < 64 << 20
-    assert time.monotonic() - began < 60  # measured: 2 s
+    assert time.monotonic() - began < 300  # measured: 2 s
     eventually(lambda: not list((manager.session_dir / "spool").iterdir()))
 
 

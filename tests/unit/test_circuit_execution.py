@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from pilot_miniapps.circuit_execution import app, oracles
 from pilot_miniapps.circuit_execution.devices import Device, check_pilots, check_widths, qpus_of
+from pilot_miniapps.circuit_execution.measured import Measurement, crossing
+from pilot_miniapps.circuit_execution.settings import Cell
 from pilot_miniapps.circuit_execution.workload import Workload, values_together
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import Operator, SparsePauliOp
@@ -144,13 +146,25 @@ def test_checks_allow_for_the_errors_of_shots_and_for_nothing_else() -> None:
 
 def test_the_crossing_is_where_the_gpu_stays_faster() -> None:
     rates = {"cpu": [100, 90, 50, 10, 1], "gpu": [20, 95, 40, 40, 40]}
-    rows = [
-        {"device": device, "qubits": 2 + 4 * place, "batch": 1, "circuits_per_second": rate}
+    measurements = [
+        Measurement(
+            Cell(
+                device=Device(device),
+                workload=Workload(qubits=2 + 4 * place, depth=1, size=1, seed=0),
+                numbers=range(4),
+                batch=1,
+                repetition=0,
+            ),
+            4 / rate,
+            [(0.0, 0.0)] * 4,
+        )
         for device, its in rates.items()
         for place, rate in enumerate(its)
     ]
-    assert app._crossing(rows) == 14
-    assert app._crossing([row for row in rows if row["device"] == "cpu"]) is None
+    assert crossing(measurements) == 14
+    assert crossing([one for one in measurements if one.cell.device.name == "cpu"]) is None
+    row = measurements[0].row()
+    assert row["circuits_per_second"] == pytest.approx(100) and row["seconds_for_1024"] == pytest.approx(10.24)
 
 
 def test_the_plot_is_made_from_the_report_alone() -> None:

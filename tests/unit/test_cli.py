@@ -49,6 +49,7 @@ class Sample:
 @pytest.fixture(autouse=True)
 def only_the_sample(monkeypatch):
     monkeypatch.setattr(registry, "names", lambda group: ["sample"])
+    monkeypatch.setattr(registry, "check", lambda group, name: None)
     monkeypatch.setattr(registry, "load", lambda group, name: Sample)
 
 
@@ -71,6 +72,11 @@ def test_every_field_is_a_flag():
         *("--grid-size", "3", "--tolerance", "0.1", "--method", "exact", "--limit", "7"),
         *("--sizes", "1", "--sizes", "2", "--no-plot"),
     ) == Settings(grid_size=3, tolerance=0.1, method="exact", limit=7, sizes=("1", "2"), plot=False)
+
+
+def test_a_number_may_begin_with_its_point():
+    assert parsed("--tolerance", ".5").tolerance == 0.5
+    assert parsed("--tolerance", ".5e-3").tolerance == 0.0005
 
 
 def test_help_shows_meaning_and_default(capsys):

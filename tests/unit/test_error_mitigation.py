@@ -47,8 +47,8 @@ def test_a_verdict_takes_the_spread_into_account(shift: float, verdict: str) -> 
     its = row("qpu", "method", other, without)
     assert its["verdict"] == verdict
     assert its["gain"] == pytest.approx(-shift, abs=0.01)
-    assert its["mean_deviation"] == pytest.approx(0.1 + shift, abs=0.01)
-    assert its["standard_error"] == pytest.approx(0.02 / np.sqrt(200), rel=0.2)
+    assert its["deviation"] == pytest.approx(0.1 + shift, abs=0.01)
+    assert its["error"] == pytest.approx(0.02 / np.sqrt(200), rel=0.2)
     assert its["bias"] == pytest.approx(0.1 + shift, abs=0.01)
 
 

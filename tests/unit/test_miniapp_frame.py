@@ -17,7 +17,7 @@ from pilot_miniapps.frame import Bar, Figure, MiniApp, Oracle, Outcome, Run, fol
 from pilot_miniapps.frame.figures import is_time, judged
 
 from pilot import DescriptionError, PilotDescription, TaskState
-from pilot.interfaces import RunRequest
+from pilot.interfaces.miniapps import RunRequest
 
 PILOT = PilotDescription(engine="process", cores_per_node=2, name="p")
 REMOTE = PilotDescription(resource="slurm://", engine="ray", cores_per_node=4, name="r")
@@ -92,6 +92,15 @@ def test_a_folder_is_for_one_run(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(DescriptionError, match="is a file; give a folder"),
+        folder.opened(tmp_path / "file", begun(), resume=False),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("name", ["report.json", "metrics.csv", "session"])
 def test_what_another_run_has_left_is_not_written_over(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
@@ -104,7 +113,7 @@ DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
     "a setting": ({"seconds": 2.0}, "--seconds: 0.0, now 2.0"),
     "the mini-app": ({"name": "other"}, "the mini-app: dispatch, now other"),
     "a version": ({"versions": {"ray": "2.61.0"}}, "the version of ray: 2.60.0, now 2.61.0"),
-    "a package": ({"versions": {"ray": "2.60.0", "jax": "1"}}, "the version of jax: None, now 1"),
+    "a package": ({"versions": {"jax": "1"}}, "the version of ray: 2.60.0, now none"),
     "the pilots": (
         {"pilots": [msgspec.structs.replace(PILOT, cores_per_node=3)]},
         r"the pilots: \[.*cores_per_node=2.*\], now \[.*cores_per_node=3",
@@ -171,6 +180,8 @@ def test_pilots_get_names_and_must_say_how_large_they_are() -> None:
     assert names == ["ray-0", "dask-1"]
     with pytest.raises(DescriptionError, match="cores_per_node"):
         needs.pilots_of(Sized(Sizes()), [PilotDescription(resource="slurm://")])
+    with pytest.raises(DescriptionError, match="a name that no other pilot of this run has"):
+        needs.pilots_of(Sized(Sizes()), [PILOT, PILOT])
 
 
 # ---- scaling --------------------------------------------------------------------------------------------------------

@@ -69,6 +69,8 @@ def test_a_job_that_runs_and_is_ended(make_job: MakeJob) -> None:
     assert seen(job, ids[0]) == seen(other, ids[1]) == (True, "")
     mark = job.environment[MARK]
     assert len(marked(mark)) == 1
+    assert scripts.started(bash(scripts.find(mark))[1], "far") == ids[0]
+    assert scripts.started(bash(scripts.find(mark[:-1]))[1], "far") is None
     code, output, errors = bash(scripts.end(ids[0], mark))
     assert (code, output, errors) == (0, "", "")
     assert not marked(mark)

@@ -227,10 +227,10 @@ def test_a_device_without_mpi_is_refused_and_one_with_it_is_not(tmp_path: Any, m
     pytest.importorskip("mpi4py")
     monkeypatch.setitem(devices.PACKAGES, "aer", ("qiskit-aer", "mpi4py.MPI"))
     with_mpi = Settings(mpi_device=("aer",))
-    assert "aer/2mpi" in StateVector(with_mpi).plan()["series"]
+    assert "aer, 2 ranks" in StateVector(with_mpi).plan()["devices"]
 
 
 def test_sizes_above_the_oracles_run_without_it() -> None:
     settings = msgspec.structs.replace(Settings(), qubits=(26, 16, 18), oracle_qubits=18)
-    assert settings.circuits("lightning.qubit").qubits == (16, 18)
-    assert settings.circuits("kernel").qubits == (16, 18, 26)
+    assert settings.circuits(distributed=False).qubits == (16, 18)
+    assert settings.circuits(distributed=True).qubits == (16, 18, 26)

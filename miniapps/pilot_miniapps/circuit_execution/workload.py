@@ -12,6 +12,7 @@ from qiskit.quantum_info import Pauli, PauliList, SparsePauliOp
 from qiskit_aer import AerSimulator
 
 from pilot.quantum.aer import exact_values
+from pilot.quantum.aer import warm_up as prepare_worker
 from pilot.quantum.aer_simulators import Simulator, pass_manager
 
 if TYPE_CHECKING:
@@ -77,3 +78,9 @@ def _on_gpu(cases: Sequence[tuple[QuantumCircuit, SparsePauliOp]]) -> list[float
     if not result.success:
         raise RuntimeError(f"Aer on a GPU: {result.status}")
     return [float(result.data(place)["expectation_value"]) for place in range(len(known))]
+
+
+def warm_up() -> None:
+    """Import Qiskit and what simulates, and use each once, ahead of the first circuit."""
+    prepare_worker()
+    values_together(Workload(qubits=2, depth=2, size=1, seed=0), [0])

@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     qubits: Annotated[int, msgspec.Meta(ge=2, le=12, description="of each circuit, a chain of spins")] = 4
     steps: Annotated[int, msgspec.Meta(ge=1, le=100, description="Trotter steps of each circuit")] = 3
     shots: Annotated[int, msgspec.Meta(ge=100, le=1_000_000, description="of each circuit that a method runs")] = 4000
-    copies: Annotated[int, msgspec.Meta(ge=1, le=1000, description="random copies of a circuit in twirling")] = 16
+    copies: Annotated[int, msgspec.Meta(ge=1, le=1000, description="random copies of a circuit in twirling")] = 8
     extrapolation: Annotated[
         Literal["linear", "exponential", "richardson"], msgspec.Meta(description="to no noise, in zne")
     ] = "linear"
@@ -139,7 +139,7 @@ class ErrorMitigation(MiniApp):
         for method in methods:
             mean, error = mean_deviation(every[method])
             key = f"deviation_{method.replace('+', '_')}"
-            run.figure(key, mean, "1", spread=(mean - error, mean + error), n=len(every[method]))
+            run.figure(key, mean, "", spread=(mean - error, mean + error), n=len(every[method]))
         details = {
             "recommended": RECOMMENDED,
             "overall": [row("all", method, every[method], every[NONE]) for method in methods],
@@ -221,7 +221,7 @@ def _verdict(every: Mapping[str, Sequence[Value]]) -> Oracle:
     return Oracle(
         passed=its.mean > SIGNIFICANT * its.standard_error,
         deviation=after,
-        unit="1",
+        unit="",
         text=f"mean deviation from Qiskit's Statevector over {len(every[NONE])} values: {before:.4f} without a method, "
         f"{after:.4f} with {RECOMMENDED}; the gain is {its.mean:.4f} ± {its.standard_error:.4f}, and must be more than "
         f"{SIGNIFICANT:g} standard errors",

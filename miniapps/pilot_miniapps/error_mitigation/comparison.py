@@ -67,14 +67,14 @@ def row(qpu: str, method: str, values: Sequence[Value], without: Sequence[Value]
     return {
         "qpu": qpu,
         "method": method,
-        "circuits": len(values),
-        "mean_deviation": mean,
-        "standard_error": error,
+        "deviation": mean,
+        "error": error,
         "shot_noise": shot_noise(values),
         "bias": float(np.mean([value.measured - value.exact for value in values])),
         "gain": its.mean,
-        "gain_standard_error": its.standard_error,
+        "gain_error": its.standard_error,
         "verdict": its.verdict if values is not without else "",
+        "circuits": len(values),
     }
 
 

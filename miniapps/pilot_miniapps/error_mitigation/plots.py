@@ -26,9 +26,9 @@ def bars(report: Mapping[str, Any]) -> Drawing:
             at = [number + (place - (len(qpus) - 1) / 2) * width for number in range(len(methods))]
             axes.bar(
                 at,
-                [row["mean_deviation"] for row in its],
+                [row["deviation"] for row in its],
                 width,
-                yerr=[row["standard_error"] for row in its],
+                yerr=[row["error"] for row in its],
                 color=f"C{place}",
                 hatch=plots.HATCHES[place % len(plots.HATCHES)],
                 edgecolor="white",

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pilot import PilotDescription
-from pilot.interfaces import RunRequest
+from pilot.interfaces.miniapps import RunRequest
 from pilot_miniapps.frame import execution, needs, report, scaling
 from pilot_miniapps.frame.folder import beginning, opened
 from pilot_miniapps.frame.host import versions

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pilot import DescriptionError, PilotDescription
-from pilot.interfaces import RunRequest
+from pilot.interfaces.miniapps import RunRequest
 
 #: What a run leaves: where one of these is, another run would mix with it.
 TRACES = ("run.json", "report.json", "metrics.csv", "session")
@@ -38,12 +38,13 @@ class Beginning(msgspec.Struct, frozen=True, kw_only=True):
         found = []
         if self.name != other.name:
             found.append(f"the mini-app: {self.name}, now {other.name}")
-        for key, text in (("settings", "--{}"), ("versions", "the version of {}")):
-            before, now = getattr(self, key), getattr(other, key)
-            for name in sorted(before | now):
-                if before.get(name) != now.get(name):
-                    shown = text.format(name.replace("_", "-") if key == "settings" else name)
-                    found.append(f"{shown}: {before.get(name)}, now {now.get(name)}")
+        for name in sorted(self.settings | other.settings):
+            before, now = self.settings.get(name), other.settings.get(name)
+            if before != now:
+                found.append(f"--{name.replace('_', '-')}: {_text(before)}, now {_text(now)}")
+        for name, version in self.versions.items():  # one that was installed since is none that tasks have used
+            if other.versions.get(name) != version:
+                found.append(f"the version of {name}: {version}, now {_text(other.versions.get(name))}")
         for key, shown in (("pilots", "the pilots"), ("scaling", "--scaling"), ("scaling_of", "--scaling-of")):
             before, now = getattr(self, key), getattr(other, key)
             if before != now:
@@ -84,6 +85,8 @@ def opened(path: Path, begun: Beginning, *, resume: bool) -> Iterator[None]:
     """
     if resume and not (path / "run.json").exists():
         raise DescriptionError(f"--resume: {path} holds no run to continue; leave out --resume to begin one")
+    if path.exists() and not path.is_dir():
+        raise DescriptionError(f"--output: {path} is a file; give a folder", given=str(path))
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".lock").open("a+", encoding="utf-8") as lock:
         _take(lock, path)

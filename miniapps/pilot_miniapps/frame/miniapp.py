@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from pilot import PilotDescription
-from pilot.interfaces import RunRequest
+from pilot.interfaces.miniapps import RunRequest
 from pilot_miniapps.frame.command import run
 from pilot_miniapps.frame.figures import Outcome
 from pilot_miniapps.frame.running import Run
@@ -37,7 +37,7 @@ class MiniApp(ABC):
         self.settings = settings
 
     def run(self, request: RunRequest) -> int:
-        """Do what `pilot run` asks for; its exit status. See `pilot.interfaces.RunnableMiniApp`."""
+        """Do what `pilot run` asks for; its exit status. See `pilot.interfaces.miniapps.RunnableMiniApp`."""
         return run(self, request)
 
     # ---- what a mini-app defines --------------------------------------------------------------------------------

@@ -20,14 +20,17 @@ def pilots_of(app: MiniApp, given: Sequence[PilotDescription]) -> list[PilotDesc
     """The pilots that were given, or the mini-app's own, each with a name.
 
     Raises:
-        DescriptionError: one has no number of cores.
+        DescriptionError: one has no number of cores, or the name of another one.
     """
     found = []
     for number, one in enumerate(given or app.pilots()):
         wanted = PilotDescription.from_text(one) if isinstance(one, str) else one
         if wanted.cores_per_node is None and not is_here(wanted):
             raise wanted.wrong("cores_per_node", "a number of cores: it fixes how many tasks run at a time")
-        found.append(msgspec.structs.replace(wanted, name=wanted.name or f"{wanted.engine}-{number}"))
+        named = msgspec.structs.replace(wanted, name=wanted.name or f"{wanted.engine}-{number}")
+        if any(one.name == named.name for one in found):
+            raise named.wrong("name", "a name that no other pilot of this run has")
+        found.append(named)
     return found
 
 

@@ -22,8 +22,12 @@ from pilot_miniapps.frame.needs import is_here
 from pilot_miniapps.frame.progress import say
 
 if TYPE_CHECKING:
-    from pilot.interfaces import RunRequest
+    from pilot.interfaces.miniapps import RunRequest
     from pilot_miniapps.frame.miniapp import MiniApp
+
+
+#: What a series can count.
+COUNTED = ("slots", "nodes", "pilots")
 
 
 class Step(NamedTuple):
@@ -61,7 +65,10 @@ def steps(app: MiniApp, request: RunRequest, pilots: Sequence[PilotDescription])
 
 def counted(request: RunRequest, pilots: Sequence[PilotDescription]) -> str:
     """What the numbers of a series count: what was asked for; else nodes, where the pilots have nodes of a cluster."""
-    return request.scaling_of or ("slots" if any(is_here(one) for one in pilots) else "nodes")
+    of = request.scaling_of or ("slots" if any(is_here(one) for one in pilots) else "nodes")
+    if of not in COUNTED:
+        raise DescriptionError(f"--scaling-of: {of!r} given; expected one of {', '.join(COUNTED)}", given=of)
+    return of
 
 
 def scale(app: MiniApp, request: RunRequest, pilots: Sequence[PilotDescription]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ SHOWN = 4
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What can be chosen."""
 
-    images: Annotated[int, msgspec.Meta(ge=1, le=10_000_000, description="how many images")] = 16
+    images: Annotated[int, msgspec.Meta(ge=1, le=10_000_000, description="how many images")] = 20
     data: Annotated[
         str | None,
         msgspec.Meta(
@@ -99,20 +99,10 @@ class Compression(MiniApp):
     @cached_property
     def pictures(self) -> Images:
         """The images, shape ``(images, 32, 32, 3)``."""
-        from pilot_miniapps.qml.images import from_folder, photographs
+        from pilot_miniapps.qml.images import from_folder, patches
 
         count, data = self.settings.images, self.settings.data
-        if data is not None:
-            return from_folder(data, count)
-        images, _ = photographs()
-        if count > len(images):
-            raise DescriptionError(
-                f"images: {count:,} are wanted, and scikit-learn's photographs have {len(images)} patches: ask for "
-                "fewer, or give a folder as data (CIFAR-10 has 60,000)",
-                field="images",
-                given=count,
-            )
-        return images[:count]
+        return patches(count) if data is None else from_folder(data, count)
 
     def work(self, run: Run) -> Outcome:
         settings = self.settings

@@ -39,6 +39,22 @@ def photographs() -> tuple[Images, Labels]:
     return _in_turns(sets)
 
 
+def patches(count: int) -> Images:
+    """So many patches of the photographs: those of `photographs`, then others at random places, which overlap."""
+    from sklearn.datasets import load_sample_images
+
+    first, _ = photographs()
+    if count <= len(first):
+        return first[:count]
+    photos, drawn = load_sample_images().images, np.random.default_rng(1)
+    more = np.empty((count - len(first), EDGE, EDGE, 3), np.uint8)
+    for number in range(len(more)):
+        photo = photos[number % len(photos)]
+        row, column = drawn.integers(0, [side - EDGE + 1 for side in photo.shape[:2]])
+        more[number] = photo[row : row + EDGE, column : column + EDGE]
+    return np.concatenate([first, more])
+
+
 def digits() -> tuple[Images, Labels]:
     """The 1,797 handwritten digits of 8 x 8 pixels, made larger; grey, so that all three channels are equal."""
     from PIL import Image

@@ -74,27 +74,35 @@ def rotate(state: Amplitudes, matrices: Mapping[int, Amplitudes]) -> None:
     """Let 2 by 2 matrices act on bits of the place, in place."""
     bits = _bits(state)
     low_bits = min(bits, PIECE_BITS)
-    blocks = list(_blocks(matrices, bits - low_bits, bits))
     spare = np.empty((2, 1 << low_bits), np.complex128)
-    if blocks:
-        for piece in state.reshape(-1, 1 << low_bits):
-            source = piece
-            for number, (first, matrix) in enumerate(blocks):
-                target = piece if number and number == len(blocks) - 1 else spare[number % 2]
-                _apply(matrix, source, first - bits + low_bits, target)
-                source = target
-            if source is not piece:
-                piece[:] = source
+    blocks = [(first - bits + low_bits, matrix) for first, matrix in _blocks(matrices, bits - low_bits, bits)]
+    for piece in state.reshape(-1, 1 << low_bits) if blocks else ():
+        _rotate_piece(piece, blocks, spare)
     for first, matrix in _blocks(matrices, 0, bits - low_bits):
-        size = len(matrix)
-        table = state.reshape(1 << first, size, -1)
-        width = min(table.shape[2], (1 << low_bits) // size)
-        result = spare[0, : size * width].reshape(size, width)
-        for part in table:
-            for column in range(0, part.shape[1], width):
-                piece = part[:, column : column + width]
-                np.matmul(matrix, piece, out=result)
-                piece[:] = result
+        _rotate_across(state.reshape(1 << first, len(matrix), -1), matrix, spare[0])
+
+
+def _rotate_piece(piece: Amplitudes, blocks: list[tuple[int, Amplitudes]], spare: Amplitudes) -> None:
+    """Let matrices act on the bits of a piece, each on those from its first one on."""
+    source = piece
+    for number, (first, matrix) in enumerate(blocks):
+        target = piece if 0 < number == len(blocks) - 1 else spare[number % 2]
+        _apply(matrix, source, first, target)
+        source = target
+    if source is not piece:
+        piece[:] = source
+
+
+def _rotate_across(table: Amplitudes, matrix: Amplitudes, spare: Amplitudes) -> None:
+    """Let a matrix act on the middle axis of the state, whose bits are above those of a piece."""
+    size = len(matrix)
+    width = len(spare) // size
+    result = spare.reshape(size, width)
+    for part in table:
+        for column in range(0, part.shape[1], width):
+            piece = part[:, column : column + width]
+            np.matmul(matrix, piece, out=result)
+            piece[:] = result
 
 
 def _apply(matrix: Amplitudes, source: Amplitudes, first: int, target: Amplitudes) -> None:

@@ -52,7 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int, msgspec.Meta(ge=0, le=48, description="the gradient is computed up to this size; 0: not at all")
     ] = 20
     oracle_qubits: Annotated[
-        int, msgspec.Meta(ge=2, le=34, description=f"{ORACLE} runs up to this size, as the oracle")
+        int,
+        msgspec.Meta(ge=2, le=34, description=f"what is not distributed runs up to this size; {ORACLE} is the oracle"),
     ] = 24
     device: Annotated[
         tuple[str, ...],
@@ -93,16 +94,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for device in self.mpi_device:
             if not has_mpi(device):
                 raise DescriptionError(
-                    f"mpi_device: {device} is not valid; the installed {PACKAGES[device][0]} is built without MPI, "
-                    f"as its packages are; build it from source with MPI, or leave it out: {KERNEL} runs on all ranks",
+                    f"mpi_device: {device} is not valid; the installed {PACKAGES[device][0]} is built without MPI, as "
+                    f"wheels of it are; build it from source with MPI, or leave it out: {KERNEL} needs no such build",
                     field="mpi_device",
                 )
 
-    def circuits(self, device: str) -> Circuits:
-        """What a device runs."""
-        sizes = sorted(set(self.qubits))
-        if device == ORACLE:
-            sizes = [size for size in sizes if size <= self.oracle_qubits]
+    def circuits(self, distributed: bool) -> Circuits:
+        """What runs on all ranks, and what in one process."""
+        sizes = [size for size in sorted(set(self.qubits)) if distributed or size <= self.oracle_qubits]
         return Circuits(tuple(sizes), self.gradient_qubits, self.layers, self.seed, self.batch)
 
 
@@ -124,7 +123,7 @@ class Series(msgspec.Struct, frozen=True):
     mpi: bool
 
     def __str__(self) -> str:
-        return f"{self.device}/{self.cores}{'mpi' if self.mpi else ''}"
+        return f"{self.device}, {self.cores} {'rank' if self.mpi else 'thread'}{'s' if self.cores > 1 else ''}"
 
 
 class StateVector(MiniApp):
@@ -145,7 +144,7 @@ class StateVector(MiniApp):
             "ranks": memory.PAPER_GPUS,
             "gradient_qubits": memory.PAPER_GRADIENT_QUBITS,
         },
-        "small": {"qubits": (8, 10), "gradient_qubits": 10, "repeat": 1},
+        "small": {"qubits": (8, 10), "gradient_qubits": 8, "repeat": 1},
     }
 
     def pilots(self) -> Sequence[str]:
@@ -160,19 +159,20 @@ class StateVector(MiniApp):
         of_oracle = max(
             (size + 2) * memory.state_bytes(size) for size in [0, *gradient] if size <= settings.oracle_qubits
         )
-        return max(of_kernel, of_gradient, of_oracle)
+        return int(max(of_kernel, of_gradient, of_oracle))
 
     def plan(self) -> Mapping[str, Any]:
         settings = self.settings
         largest = max(settings.qubits)
         return {
-            "tasks": settings.repeat * len(self._series()),
-            "series": ", ".join(map(str, self._series())),
+            "tasks": settings.repeat * len(self._series(settings.ranks)),
+            "devices": "; ".join(map(str, self._series(settings.ranks))),
             "bytes between ranks, largest circuit": memory.bytes_predicted(settings.layers, largest, settings.ranks),
         }
 
     def work(self, run: Run) -> Outcome:
-        series, found = self._series(), {}
+        threads = min(self.settings.ranks, max(pilot.description.cores for pilot in run.pilots))
+        series, found = self._series(threads), {}
         for number in range(self.settings.repeat):
             for one in series:  # one after the other: each has all cores to itself
                 task = run.submit_task(f"{number}/{one}", self._task(one))
@@ -181,8 +181,8 @@ class StateVector(MiniApp):
                 found[number, one] = result[0] if one.mpi else result
         rounds = {one: [found[number, one] for number in range(self.settings.repeat)] for one in series}
         by_size = [(one, measured) for one in series for measured in zip(*rounds[one], strict=True)]
-        kernel, oracle = rounds[self._kernel()], rounds[Series(ORACLE, self.settings.ranks, False)]
-        deviation, compared = self._deviation(rounds)
+        kernel, oracle = rounds[series[0]], rounds[series[1]]
+        deviation, compared = _deviation(rounds, oracle[0])
         run.figure("deviation", deviation, "", f"<= {TOLERANCE}")
         self._report_bytes(run, kernel)
         self._report_ratios(run, kernel, oracle)
@@ -211,26 +211,24 @@ class StateVector(MiniApp):
 
     # ---- tasks ----------------------------------------------------------------------------------------------
 
-    def _kernel(self) -> Series:
-        return Series(KERNEL, self.settings.ranks, True)
-
-    def _series(self) -> list[Series]:
+    def _series(self, threads: int) -> list[Series]:
+        """What runs in a round: the distributed kernel, the oracle, then all others."""
         settings = self.settings
-        alone = [Series(KERNEL, 1, True)] if settings.ranks > 1 else []
-        others = [Series(device, settings.ranks, False) for device in dict.fromkeys((ORACLE, *settings.device))]
+        others = [Series(device, threads, False) for device in dict.fromkeys((ORACLE, *settings.device))]
         spread = [Series(device, settings.ranks, True) for device in dict.fromkeys(settings.mpi_device)]
-        return [self._kernel(), *others, *spread, *alone]
+        alone = [Series(KERNEL, 1, True)] if settings.ranks > 1 else []
+        return [Series(KERNEL, settings.ranks, True), *others, *spread, *alone]
 
     def _task(self, one: Series) -> TaskDescription:
-        work = {
-            "function": measure,
-            "args": (one.device, self.settings.circuits(one.device), one.mpi),
-            "name": str(one),
-        }
-        gpus = 1.0 if one.device == "lightning.gpu" else 0.0
-        if one.mpi:
-            return TaskDescription(**work, ranks=one.cores, num_gpus=gpus)
-        return TaskDescription(**work, num_cpus=one.cores, num_gpus=gpus)
+        circuits = self.settings.circuits(one.mpi and one.cores == self.settings.ranks)
+        return TaskDescription(
+            function=measure,
+            args=(one.device, circuits, one.mpi),
+            name=str(one),
+            ranks=one.cores if one.mpi else None,
+            num_cpus=1 if one.mpi else one.cores,
+            num_gpus=1 if one.device == "lightning.gpu" else 0,
+        )
 
     # ---- what came out --------------------------------------------------------------------------------------
 
@@ -247,22 +245,6 @@ class StateVector(MiniApp):
             "bytes_sent": first.bytes_sent,
             "gradient_bytes_sent": first.gradient_bytes_sent,
         }
-
-    def _deviation(self, rounds: Mapping[Series, Sequence[Sequence[Measured]]]) -> tuple[float, int]:
-        """The greatest difference from the oracle, and how many numbers were compared."""
-        truth = {one.qubits: one for one in rounds[Series(ORACLE, self.settings.ranks, False)][0]}
-        differences = [
-            np.abs(np.subtract(getattr(one, what), getattr(truth[one.qubits], what))).reshape(-1)
-            for series, its in rounds.items()
-            if series.device != ORACLE
-            for measured in its
-            for one in measured
-            if one.qubits in truth
-            for what in ("values", "gradient")
-            if getattr(one, what) is not None
-        ]
-        every = np.concatenate(differences)
-        return float(np.max(every)), len(every)
 
     def _report_bytes(self, run: Run, kernel: Sequence[Sequence[Measured]]) -> None:
         settings = self.settings
@@ -289,6 +271,23 @@ class StateVector(MiniApp):
             bar = f"<= {limit}" if judged and large else None
             spread = (worst["least"], worst["greatest"])
             run.figure(key, worst["ratio"], "ratio", bar, spread, self.settings.repeat, timed=True)
+
+
+def _deviation(rounds: Mapping[Series, Sequence[Sequence[Measured]]], oracle: Sequence[Measured]) -> tuple[float, int]:
+    """The greatest difference of any device from the oracle, and how many numbers were compared."""
+    truth = {one.qubits: one for one in oracle}
+    differences = [
+        np.abs(np.subtract(getattr(one, what), getattr(truth[one.qubits], what))).reshape(-1)
+        for series, its in rounds.items()
+        if series.device != ORACLE
+        for measured in its
+        for one in measured
+        if one.qubits in truth
+        for what in ("values", "gradient")
+        if getattr(one, what) is not None
+    ]
+    every = np.concatenate(differences)
+    return float(np.max(every)), len(every)
 
 
 def _seconds(measured: Sequence[Measured]) -> tuple[list[float], list[float]]:

@@ -231,7 +231,7 @@ class Aer(Simulator):
         for qubit in range(self.qubits):
             circuit.append(SaveExpectationValue(Pauli("Z"), f"z{qubit}"), [qubit])
         options: dict[str, Any] = {"method": "statevector"}
-        if self.comm is not None:  # a chunk for each rank; https://qiskit.github.io/qiskit-aer/howtos/running_gpu.html
+        if self.comm is not None:  # a chunk for each rank; see the options of AerSimulator
             options |= {
                 "blocking_enable": True,
                 "blocking_qubits": self.qubits - (self.comm.size - 1).bit_length(),

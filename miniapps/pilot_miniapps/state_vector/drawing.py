@@ -16,6 +16,7 @@ def times(report: Mapping[str, Any]) -> Drawing:
     """Time to solution over qubits, without and with gradient, a line for each device and number of ranks."""
     figure, panels = plots.new(1, 2, width="double", height=2.9, sharey=True)
     rows = report["rows"]
+    qubits = sorted({row["qubits"] for row in rows})
     names = list(dict.fromkeys(_name(row) for row in rows))
     kinds = (("seconds", "values only"), ("gradient_seconds", "values and adjoint gradient"))
     for kind, (axes, (column, title)) in enumerate(zip(panels, kinds, strict=True)):
@@ -26,11 +27,12 @@ def times(report: Mapping[str, Any]) -> Drawing:
                 if _name(row) == name and spread[kind]
             ]
             if points:
-                qubits, seconds, least, greatest = zip(*sorted(points), strict=True)
-                plots.lines(axes, qubits, seconds, series=series, label=name, spread=(least, greatest))
+                sizes, seconds, least, greatest = zip(*sorted(points), strict=True)
+                plots.lines(axes, sizes, seconds, series=series, label=name, spread=(least, greatest))
         with plots.style():
             axes.set_yscale("log")
-            axes.set_xticks(sorted({row["qubits"] for row in rows}))
+            axes.set_xticks(qubits)
+            axes.set_xlim(qubits[0] - 0.5, qubits[-1] + 0.5)
         plots.label(axes, x="qubits", y="time to solution (s)" if axes is panels[0] else "", title=title)
     plots.legend(panels[0], loc="upper left")
     settings = report["configuration"]
@@ -57,14 +59,14 @@ def model(report: Mapping[str, Any]) -> Drawing:
         if f"sent_by_rank_{column}" in rows[0]:
             _line(right, rows, f"sent_by_rank_{column}", series, name, 1e-9)
     with plots.style():
-        its = (memory.PAPER_QUBITS, "values"), (memory.PAPER_GRADIENT_QUBITS, "gradient")
-        for qubits, what in its:
-            left.plot(qubits, memory.PAPER_GPUS, "*", color="black", markersize=9, zorder=5)
-            left.annotate(
-                f"paper, {what}", (qubits, memory.PAPER_GPUS), (5, -9), textcoords="offset points", fontsize=7
-            )
+        paper = [memory.PAPER_GRADIENT_QUBITS, memory.PAPER_QUBITS]
+        name = f"paper: gradient to {paper[0]}, values to {paper[1]}"
+        left.plot(paper, [memory.PAPER_GPUS] * 2, "*", color="black", markersize=8, zorder=5, label=name)
         left.set_yscale("log", base=2)
+        left.set_ylim(top=2**20)
         right.set_yscale("log")
+        right.set_ylim(10, 1000)
+        right.yaxis.set_major_formatter("{x:g}")
     plots.label(left, x="qubits", y="ranks needed", title="memory")
     plots.label(right, x="qubits", y="sent by each rank (GB)", title="traffic")
     plots.legend(left, loc="upper left")

@@ -66,12 +66,7 @@ class Layout:
         pending = set(range(self.qubits))
         while pending:
             fixed, named = self._of_ranks()
-            later = pending & named
-            here = [qubit for qubit in self._in_memory() if qubit not in fixed]
-            here = [qubit for qubit in range(self.qubits) if qubit not in fixed and qubit not in here] + here
-            outgoing = sorted(here, key=lambda qubit: qubit in later)[: self.rank_bits] if later else []
-            moved = [qubit for qubit in here if qubit in later and qubit not in outgoing]
-            order = outgoing + moved + [qubit for qubit in here if qubit not in outgoing and qubit not in moved]
+            order = self._order(fixed, pending & named)
             steps += self._gather(order)
             rotated = pending - named
             steps.append(Rotate(layer, {bit: qubit for bit, qubit in enumerate(order) if qubit in rotated}))
@@ -79,6 +74,19 @@ class Layout:
             if pending:
                 steps.append(self._exchange())
         return steps
+
+    def _order(self, fixed: list[int], later: set[int]) -> list[int]:
+        """The qubits that are bits of the place next, all but the fixed ones.
+
+        First those that leave with an exchange, if one follows, as far as possible none that is rotated after it; then
+        those that are; then the others. Apart from that as they lie now, so that long runs of amplitudes stay together.
+        """
+        now = self._in_memory()
+        order = [qubit for qubit in range(self.qubits) if qubit not in fixed]
+        order.sort(key=lambda qubit: now.index(qubit) if qubit in now else -1)
+        leaving = sorted(order, key=later.__contains__)[: self.rank_bits] if later else []
+        order.sort(key=lambda qubit: (qubit not in leaving, qubit not in later))
+        return order
 
     def _of_ranks(self) -> tuple[list[int], set[int]]:
         """As many qubits as the rank has bits, which the rank and the other qubits determine; and all qubits on which

@@ -86,7 +86,7 @@ class Variational(MiniApp):
             "qpu_steps": 2,
             "h2_steps": 1,
             "lih_steps": 5,
-            "maxcut_steps": 2,
+            "maxcut_steps": 4,
             "nodes": 6,
             "layers": 1,
         },
@@ -214,8 +214,8 @@ class Variational(MiniApp):
         alone = spans.pop("alone")
         together = [span for its in spans.values() for span in its]
         bar = ">= .9" if len(noisy) >= BUSY_LOOPS else None
-        run.figure("qpu_busy", busy_share(together), "1", bar, n=len(noisy), timed=True)
-        run.figure("qpu_busy_one_loop", busy_share(alone), "1", n=1, timed=True)
+        run.figure("qpu_busy", busy_share(together), "ratio", bar, n=len(noisy), timed=True)
+        run.figure("qpu_busy_one_loop", busy_share(alone), "ratio", n=1, timed=True)
         begin = min((first for first, _ in together), default=0.0)
         return [
             {"loop": key, "jobs": [(first - begin, last - begin) for first, last in its]} for key, its in spans.items()
@@ -226,7 +226,7 @@ class Variational(MiniApp):
         run.figure("energy_error", by_loop["exact/h2"]["error"], "Ha", f"<= {CHEMICAL_ACCURACY}")
         run.figure("energy_error_lih", by_loop["exact/lih"]["error"], "Ha", f"<= {CHEMICAL_ACCURACY}")
         cut = by_loop["exact/maxcut"]
-        run.figure("approximation_ratio", cut["energy"] / cut["ground_energy"], "1")
+        run.figure("approximation_ratio", cut["energy"] / cut["ground_energy"], "ratio")
         found = [row["error"] for row in rows if row["loop"].startswith("qpu/")]
         run.figure("energy_error_of_qpu_states", max(found), "Ha", n=len(found))
         measured = [abs(row["measured"] - row["ground_energy"]) for row in rows if row["loop"].startswith("qpu/")]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from pilot.errors import NotPicklable
+from pilot.errors import NotPicklable, TaskError
 from pilot.interfaces import Reference, References
 
 log = logging.getLogger(__name__)
@@ -83,10 +83,18 @@ def outcome(reference: Reference) -> tuple[Any, BaseException | None]:
 
 
 def packed(reference: Reference) -> tuple[bool, bytes]:
-    """True and the pickled result of a reference whose task has ended, or False and its pickled exception."""
+    """True and the pickled result of a reference whose task has ended, or False and its pickled exception: one of this
+    library with the text, when a pickle does not restore the exception itself."""
     value, error = outcome(reference)
     dump: Callable[[Any], bytes] = cloudpickle.dumps
+    if error is None:
+        try:
+            return True, dump(value)
+        except Exception as problem:
+            return False, dump(NotPicklable(f"the result cannot be pickled: {type(problem).__name__}: {problem}"))
     try:
-        return error is None, dump(value if error is None else error)
-    except Exception as problem:
-        return False, pickle.dumps(NotPicklable(f"{type(problem).__name__}: {problem}"))
+        data = dump(error)
+        pickle.loads(data)
+    except Exception:
+        return False, dump(TaskError(f"{type(error).__name__}: {error}"))
+    return False, data

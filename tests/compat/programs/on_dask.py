@@ -62,8 +62,10 @@ def quick_start() -> None:
     seen["own functions"] = client.gather([client.submit(sum, [tasks[2], tasks[3]]), client.submit(expectation, 0.0)])
     five = client.scatter(5)
     seen["own future"] = [pcs.run(square, five), pcs.run(sum, [five, tasks[3]])]
-    failed = one.submit_task(unstable, 0.5)
-    pcs.wait_tasks([pcs.submit_task(square, 6, pilot=later), *tasks, one.submit_task(square, 6)])
+    failed = pcs.submit_task(unstable, 0.5, pilot=one)
+    mixed = [pcs.submit_task(square, 6, pilot=later), *tasks, pcs.submit_task(square, 6, pilot=one)]
+    pcs.wait_tasks([*mixed, later.submit_task(square, 6)])
+    seen["mixed"] = [client.gather(mixed), later.get_client().gather(later.submit_task(square, 6))]
     for which in (later, "pilot-1", later.get_id()):
         pcs.run(square, 7, pilot=which, task_name="named")
     for name, ask in (("gather failed", lambda: client.gather([failed])), ("result", failed.result)):

@@ -34,6 +34,17 @@ def where() -> str:
     return os.environ["COMPAT_PILOT"]
 
 
+class Odd(Exception):
+    """A pickle does not restore it: that calls the class with the text alone."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(text)
+
+
+def odd() -> None:
+    raise Odd(1, "an odd one")
+
+
 def total(values: list[float], more: float) -> float:
     return sum(values) + more
 
@@ -88,6 +99,10 @@ def several_pilots() -> None:
             calls = [doubled.remote(values[2]), doubled_of.remote([values[3]]), ray.remote(expectation).remote(0.0)]
         seen["own functions"] = ray.get(calls)
     seen["own reference"] = pcs.run(total, [ray.put(1), 2], ray.put(4))
+    try:
+        ray.get(pcs.submit_task(odd))
+    except PilotAPIException as error:
+        seen["odd"] = str(error)
     failed = pcs.submit_task(unstable, 0.5)
     for name, ask in (("ray.get", lambda: ray.get(failed)), ("get_results", lambda: pcs.get_results([failed]))):
         try:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pilot_miniapps.qml.encoding import decode, encode
-from pilot_miniapps.qml.images import digits, from_folder, photographs
+from pilot_miniapps.qml.images import digits, from_folder, patches, photographs
 
 from pilot import DescriptionError
 
@@ -47,6 +47,8 @@ def test_images_of_scikit_learn() -> None:
     images, labels = photographs()
     assert images.shape == (520, 32, 32, 3)
     assert labels[:4].tolist() == [0, 1, 0, 1]
+    assert np.array_equal(patches(600)[:520], images)
+    assert np.array_equal(patches(600)[:550], patches(550))
     numbers, labels = digits()
     assert numbers.shape == (1797, 32, 32, 3)
     assert set(labels.tolist()) == set(range(10))

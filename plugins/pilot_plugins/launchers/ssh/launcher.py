@@ -69,6 +69,12 @@ class SshLauncher(Launcher):
             raise _not_started(wanted, host.name, code, output, errors)
         return str(id)
 
+    def find(self, description: PilotDescription, pilot: str, mark: str) -> str | None:
+        host = self._host(_host_of(description))
+        _, output, _ = host.run(scripts.find(mark))
+        id = scripts.started(output, host.name)
+        return None if id is None else str(id)
+
     def status(self, jobs: Mapping[str, Path]) -> Mapping[str, tuple[JobState, str]]:
         by_host: dict[str, dict[SshId, Path]] = {}
         for native_id, folder in jobs.items():

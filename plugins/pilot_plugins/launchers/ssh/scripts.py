@@ -70,6 +70,20 @@ end() {
 }
 """.replace("@MARK@", MARK)
 
+#: find MARK: say which job the agent with this mark is in the session of.
+_FIND = """
+find() {
+    local s field
+    for one in $(grep -lzE "^@MARK@=$1$" /proc/[0-9]*/environ 2>/dev/null); do
+        s=$(cat "${one%environ}stat" 2>/dev/null) && read -ra field <<<"${s##*) }" || continue
+        local job=${field[3]}
+        s=$(cat "/proc/$job/stat" 2>/dev/null) && read -ra field <<<"${s##*) }" || continue
+        echo "pilot-started $(</proc/sys/kernel/random/boot_id) $job ${field[19]}"
+        return
+    done
+}
+""".replace("@MARK@", MARK)
+
 #: Says the version of this Python when it is another one than the first argument; loads what the agent needs.
 _CHECK = (
     "import sys; version = '%d.%d' % sys.version_info[:2]; "
@@ -158,7 +172,7 @@ def _checked(wanted: PilotDescription, program: str) -> list[str]:
 
 
 def started(output: str, host: str) -> SshId | None:
-    """The job that `start` has started, by its output; None: none was."""
+    """The job that `start` has started, or `find` has found, by the script's output; None: there is none."""
     match = _STARTED.search(output)
     return None if match is None else SshId(host, *match.groups())
 
@@ -179,6 +193,11 @@ def seen(output: str, jobs: Sequence[SshId]) -> dict[SshId, tuple[bool, str]]:
         ends = {"running": "", "gone": "the agent is gone", "rebooted": "the host was started anew"}
         found[jobs[int(number)]] = (what == "running", ends.get(what, f"the agent ended with code {code}"))
     return found
+
+
+def find(mark: str) -> str:
+    """The script that says which job the agent with this mark is."""
+    return "\n".join([_FIND, shlex.join(["find", re.escape(mark)]), ""])
 
 
 def end(id: SshId, mark: str) -> str:
