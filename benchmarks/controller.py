@@ -1,12 +1,13 @@
 """What a decision costs: the controller alone, without processes, and how long wide tasks wait on a virtual clock.
 
-    python benchmarks/controller.py [--only cores qpus unfit queue wide] [--json FILE]
+    python benchmarks/controller.py [--only cores qpus circuits unfit queue wide] [--json FILE]
 
 `us_event_*` is processor time for one event, the end of a task and what is sent then; every task is a batch of its own
 (10 s). In `cores_N` there are N pilots with 4 cores, and one lane; in `qpus_N` N pilots with a QPU each, which any of
-the tasks may use; in `unfit_lanes_N` 50 pilots, and N lanes for a pilot that still waits in its queue. All slots are in
-use and tasks are queued. `tick_ms_*` is one tick in the same state. `cancel_us` and `reclaim_ms` are the cost of one
-cancelled task, and of one batch that an agent reports after an attach, with a million tasks queued.
+the tasks may use; in `circuits_N` 36 of these, and at least N circuits that each need another fidelity; in
+`unfit_lanes_N` 50 pilots, and N lanes for a pilot that still waits in its queue. All slots are in use and tasks are
+queued. `tick_ms_*` is one tick in the same state. `cancel_us` and `reclaim_ms` are the cost of one cancelled task, and
+of one batch that an agent reports after an attach, with a million tasks queued.
 
 `last_wait_s` is the wait of the last of 36 tasks of 16 cores and higher priority, which come among tasks of one core
 (50 to 150 s) on 36 pilots of 16 cores; `lower_started_first` is how many of the others start before it.
@@ -38,7 +39,7 @@ CORES, SECONDS = 4, 10.0
 EVENTS = 500
 #: Tasks that are queued for a cancel and a reclaim.
 QUEUED = 1_000_000
-ABOUT = {"cores": [1, 100, 1000, 5000], "qpus": [100, 1000], "unfit": [100, 1000, 10_000]}
+ABOUT = {"cores": [1, 100, 1000, 5000], "qpus": [100, 1000], "circuits": [100, 1000], "unfit": [100, 1000, 10_000]}
 LIMITS = {
     "us_event_cores_1": 20,
     "us_event_cores_100": 25,
@@ -135,6 +136,21 @@ def with_qpus(pilots: int) -> Site:
     return site
 
 
+def with_circuits(circuits: int) -> Site:
+    site = Site()
+    for number in range(36):
+        info = QPUInfo(
+            name=f"fake:q{number}", qubits=27, max_circuits=1, error_1q=1e-4, error_2q=5e-3, error_readout=1e-2
+        )
+        site.add_pilot(f"p{number}", qpus=(info,))
+    function = known()
+    for number in range(circuits + 72 + 2 * EVENTS):
+        facts = CircuitFacts(5, 1000, 10, 10, 5)
+        needs = Resources(num_cpus=0.0, qpu=ANY_QPU)
+        site.submit(1, function, Terms(needs, facts=facts, min_fidelity=0.5 + number / 100_000))
+    return site
+
+
 def with_unfit_lanes(lanes: int) -> Site:
     site = Site()
     for number in range(50):
@@ -221,7 +237,7 @@ def measure(contestant: Any, what: str, count: int = 0, seed: int = 1) -> _bench
     if what == "wide":
         last, before = wait_of_wide_tasks(dice, 36, 16, 36)
         return {"last_wait_s": last, "lower_started_first": before}
-    make = {"cores": with_cores, "qpus": with_qpus, "unfit": with_unfit_lanes}[what]
+    make = {"cores": with_cores, "qpus": with_qpus, "circuits": with_circuits, "unfit": with_unfit_lanes}[what]
     micro, tick = costs(make, count)
     name = f"unfit_lanes_{count}" if what == "unfit" else f"{what}_{count}"
     return {f"us_event_{name}": micro, f"tick_ms_{name}": tick}

@@ -148,7 +148,7 @@ class Controller:
     def _attached(self, event: events.Attached, now: float, commands: list[Command]) -> None:
         self.pilots.attached(now)
         self.queue.firsts = event.firsts
-        self._placer.batch = (len(event.firsts) - 1) << GENERATION_BITS
+        self._placer.batches.last = (len(event.firsts) - 1) << GENERATION_BITS
 
     def _closed(self, event: events.Closed, now: float, commands: list[Command]) -> None:
         self.scalers.close()

@@ -239,8 +239,8 @@ class Index:
         #: How often it has changed what pilots there are, and what they have.
         self.version = 0
         self._changes = Changes()
-        #: Call this when what a pilot has to do, or how fast it is, has changed.
-        self.touch = self._changes.add
+        #: The pilots with a device that takes another batch now.
+        self.with_open_devices: set[str] = set()
         self._groups: dict[Terms, Group] = {}
         #: By a lane's terms, with its priority.
         self._group_of: dict[Terms, Group] = {}
@@ -253,6 +253,18 @@ class Index:
         """Other pilots than before can, or may, run tasks."""
         self.version += 1
 
+    def touch(self, pilot: PilotRecord) -> None:
+        """What this pilot has to do, or how fast it is, has changed."""
+        self._changes.add(pilot)
+        if pilot.devices:
+            self._note_devices(pilot)
+
+    def _note_devices(self, pilot: PilotRecord) -> None:
+        if pilot.id in self.pilots and any(device.has_room for device in pilot.devices.values()):
+            self.with_open_devices.add(pilot.id)
+        else:
+            self.with_open_devices.discard(pilot.id)
+
     def refit(self, pilot: PilotRecord, active: bool) -> None:
         """What this pilot has, or whether it is active, has changed."""
         self.version += 1
@@ -260,6 +272,7 @@ class Index:
             self.pilots[pilot.id] = pilot
         elif self.pilots.pop(pilot.id, None) is None:
             return
+        self._note_devices(pilot)
         for group in self._groups.values():
             before = bool(group.ways)
             group.refit(pilot, active)
@@ -325,6 +338,8 @@ class Index:
     def validate(self, active: dict[str, PilotRecord], lanes: dict[Terms, Lane]) -> None:
         """Raise AssertionError unless it agrees with these pilots and lanes."""
         assert self.pilots == active, "other pilots are active than the index has"
+        rooms = {id: any(device.has_room for device in pilot.devices.values()) for id, pilot in active.items()}
+        assert self.with_open_devices == {id for id, room in rooms.items() if room}, "other devices have room"
         for group in self._groups.values():
             group.validate(active)
         for for_devices, order in self._order.items():

@@ -1,7 +1,7 @@
 """Which tasks are sent now, where, and how many at a time.
 
 Lanes are taken by priority, then by their first task. A batch is cut off the front of one when a pilot that fits
-has credit for it. How many tasks make a batch follows from what they are expected to take.
+has credit for it (`Batches`).
 """
 
 from __future__ import annotations
@@ -12,47 +12,30 @@ from operator import index as number_of
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy
-from pilot.resources import Option, Resources, Terms, rounded_up
-from pilot.scheduling import events
+from pilot.resources import Option, Resources, Terms
+from pilot.scheduling.batches import BATCH_TASKS, Batches, Reason
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane
 from pilot.scheduling.pilot_records import (
-    BATCH_SECONDS,
-    GIVE_BACK_FACTOR,
-    GIVE_BACK_SECONDS,
     PilotRecord,
-    SentBatch,
     depth_of,
 )
 from pilot.scheduling.queue import TaskQueue
 from pilot.scheduling.ranking import Way
 from pilot.scheduling.records import Chosen, TaskRecord
 from pilot.scheduling.waits import Waits
-from pilot.states import TaskState
 
 if TYPE_CHECKING:
     from pilot.scheduling.assigning import Rows
 
-#: Tasks in a batch at most, and tasks that a policy is asked to assign at once.
-BATCH_TASKS = 1000
+#: Tasks that a policy is asked to assign at once.
 ASSIGNED_TASKS = 1000
-#: The end of a lane is cut in batches of no less work than this (seconds), however many slots there are.
-SMALLEST_BATCH_SECONDS = 0.002
-#: A device gets half of its share of the work at a time while a job waits for less than this part of the time that
-#: the share takes.
-CHEAP_WAIT = 0.05
 #: Tasks for devices that queue their jobs are gathered until none has come for this part of the queue's seconds, and at
 #: most for so many.
 LINGER, LINGER_SECONDS = 0.1, 0.25
-#: Why a task went where it is: a policy's text, or what a text is made from when somebody asks.
-Reason = str | Chosen
-#: A device gives back what it has not begun no sooner than this.
-DEVICE_GIVE_BACK_SECONDS = 60.0
 
 
 class Placer:
@@ -74,8 +57,7 @@ class Placer:
             from pilot.scheduling.assigning import Rows
 
             self._rows = Rows
-        #: Number of the last batch.
-        self.batch = 0
+        self.batches = Batches(index)
 
     def place(self, now: float, commands: list[Command]) -> None:
         """Send batches as long as a lane has tasks and a pilot that fits has credit.
@@ -97,6 +79,8 @@ class Placer:
             self._assign(self._rows, now, commands)
         elif self._index.lanes(True):
             for lane in self._in_order(True):
+                if not self._index.with_open_devices:
+                    break
                 if not self._gathers(lane, now):
                     self._send_off(lane, waits, now, commands)
 
@@ -160,9 +144,11 @@ class Placer:
 
     def _assign(self, make_rows: type[Rows], now: float, commands: list[Command]) -> None:
         """Send tasks for QPUs where the policy wants them, as far as there is room."""
+        if not self._index.with_open_devices:
+            return
         pilots = sorted(self._index.pilots.values(), key=lambda pilot: pilot.number)
         records = [record for terms, lane in self._queue.lanes.items() if terms.resources.qpu for record in lane]
-        if not records or not any(device.has_room for pilot in pilots for device in pilot.devices.values()):
+        if not records:
             return
         try:
             records.sort(key=lambda record: (self._policy.order(record, now), record.id))
@@ -215,7 +201,7 @@ class Placer:
                 records.append(group.popleft())
             self._queue.remove([record.id for record in records])
             expected = sum(record.weight for record in records) * (device.rate or 1.0)
-            commands.append(self._send(records, pilot, option, expected, reason, now))
+            commands.append(self.batches.send(records, pilot, option, expected, reason, now))
 
     def _fail_queued(self, failed: Sequence[TaskRecord], reason: str, commands: list[Command]) -> None:
         self._queue.remove([record.id for record in failed])
@@ -248,11 +234,11 @@ class Placer:
             way, reason = found
             if record is not lane.head:
                 lane.remove((record,))
-                commands.append(self._send_one(record, lane, way, reason, now))
+                commands.append(self.batches.single(record, lane, way, reason, now))
             elif way.option.resources.qpu:
-                commands.append(self._cut_for_device(lane, way, reason, now))
+                commands.append(self.batches.cut_for_device(lane, way, reason, now))
             else:
-                commands.append(self._cut(lane, way, reason, now))
+                commands.append(self.batches.cut(lane, way, reason, now))
         if failed:
             self._queue.fail(failed, ErrorCode.PLUGIN_ERROR, why, commands)
         if sent or failed:
@@ -317,98 +303,6 @@ class Placer:
             if self._ask(record.terms, everywhere)[0] not in candidates:
                 return None  # what is busy now will still be done with it first
         return ways[candidates.index(choice)], reason
-
-    def _cut(self, lane: Lane, way: Way, reason: Reason, now: float) -> events.SendBatch:
-        """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
-        pilot, option = way.pilot, way.option
-        slots = lane.group.cores / option.resources.cores
-        share = -(-len(lane) // max(1, int(2 * slots)))
-        slowness = pilot.slowness * option.slowness
-        terms = lane.head.terms
-        memory = most_memory = option.resources.memory
-        if memory and not terms.others and pilot.id not in lane.group.unsure:
-            # tasks that need more may join: the batch takes what its largest task needs
-            most_memory = max(memory, min(rounded_up(memory), pilot.memory - pilot.used_memory))
-        most = 1 if option.resources.ranks or not pilot.has_ample_time(terms, now) else BATCH_TASKS
-        records: list[TaskRecord] = []
-        total = 0.0
-        for record in lane.taken():
-            seconds = record.seconds
-            if records:
-                if len(records) >= most or seconds is None or record.runs_alone or records[0].runs_alone:
-                    break  # alone: not known yet how long it takes, or its last worker died
-                after = (total + seconds) * slowness
-                if after > BATCH_SECONDS or (len(records) >= share and after > SMALLEST_BATCH_SECONDS):
-                    break
-                if record.terms is not terms:
-                    terms = record.terms
-                    if not pilot.has_ample_time(terms, now):
-                        break
-                    if not terms.others and terms.resources.memory > memory:
-                        if terms.resources.memory > most_memory:
-                            break
-                        memory = terms.resources.memory
-            total += seconds or 0.0
-            records.append(record)
-        if memory != option.resources.memory:
-            option = msgspec.structs.replace(option, resources=msgspec.structs.replace(option.resources, memory=memory))
-        return self._send(records, pilot, option, total * slowness, reason, now)
-
-    def _cut_for_device(self, lane: Lane, way: Way, reason: Reason, now: float) -> events.SendBatch:
-        """A batch for a device: its share of what the devices have and of the lane, by speed, when each job waits long
-        before it runs; half of that when jobs are cheap, so that the devices end together."""
-        device = way.pilot.devices[way.option.resources.qpu]
-        assert device.info is not None
-        speeds = lane.group.speeds
-        rate = device.rate or speeds.usual
-        share = speeds.part(rate) * (lane.weight + speeds.weight) - device.weight
-        if device.queue < CHEAP_WAIT * share * rate:
-            share /= 2
-        most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
-        weight = 0.0
-        records: list[TaskRecord] = []
-        for record in lane.taken():
-            if len(records) >= most:
-                break
-            if records and (weight + record.weight / 2 > share or record.runs_alone or records[0].runs_alone):
-                break
-            weight += record.weight
-            records.append(record)
-        return self._send(records, way.pilot, way.option, weight * rate, reason, now)
-
-    def _send_one(self, record: TaskRecord, lane: Lane, way: Way, reason: Reason, now: float) -> events.SendBatch:
-        pilot, option = way.pilot, way.option
-        if (device := pilot.devices.get(option.resources.qpu)) is not None:
-            expected = record.weight * (device.rate or lane.group.speeds.usual)
-        else:
-            expected = (record.seconds or 0.0) * pilot.slowness * option.slowness
-        return self._send([record], pilot, option, expected, reason, now)
-
-    def _send(
-        self,
-        records: list[TaskRecord],
-        pilot: PilotRecord,
-        option: Option,
-        expected: float,
-        reason: Reason,
-        now: float,
-    ) -> events.SendBatch:
-        self.batch += 1
-        for record in records:
-            record.state = TaskState.BOUND
-            record.pilot = pilot.id
-            record.batch = self.batch
-            record.reason = reason
-        needs = option.resources
-        is_known = expected > 0.0 and not needs.qpu
-        ends_at = now + expected if is_known else None
-        entries = {record.id: record for record in records}
-        pilot.put(self.batch, SentBatch(entries, needs, expected, option.slowness, ends_at))
-        self._index.touch(pilot)
-        seconds = max(GIVE_BACK_FACTOR * expected, GIVE_BACK_SECONDS)
-        if needs.qpu:
-            seconds = max(seconds, DEVICE_GIVE_BACK_SECONDS)
-        return events.SendBatch(pilot.id, self.batch, needs, records, seconds, records[0].runs_alone)
 
 
 def _is_free(pilot: PilotRecord, record: TaskRecord, needs: Resources, now: float) -> bool:

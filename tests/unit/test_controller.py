@@ -17,7 +17,8 @@ from pilot.errors import ErrorCode
 from pilot.interfaces import JobState
 from pilot.resources import Node
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Attempt, Failure, Outcome
-from pilot.scheduling import events, lanes, pilot_records, pilots, placing, queue
+from pilot.scheduling import events, lanes, pilot_records, pilots, queue
+from pilot.scheduling.batches import BATCH_TASKS
 from pilot.scheduling.events import AskPilot, RecordAttempt, SendBatch, SendCancel, StartPilot, StopPilot
 from pilot.scheduling.policies import Scaling
 from pilot.scheduling.records import FunctionRecord
@@ -57,7 +58,7 @@ SIZES = {
     "10 ms": (0.01, 5, pilot_records.PREFETCH_DEPTH),
     "100 ms": (0.1, 1, pilot_records.PREFETCH_DEPTH),
     "1 s: not sent ahead": (1.0, 1, 1),
-    "1 us: at most BATCH_TASKS": (1e-6, placing.BATCH_TASKS, pilot_records.PREFETCH_DEPTH),
+    "1 us: at most BATCH_TASKS": (1e-6, BATCH_TASKS, pilot_records.PREFETCH_DEPTH),
 }
 
 
