@@ -13,7 +13,7 @@ from math import inf
 
 import msgspec
 
-from pilot.resources import Option, Resources, Terms, rounded_up
+from pilot.resources import ROUNDING, Option, Resources, Terms, rounded_up
 from pilot.scheduling.fitting import concrete, misfit
 from pilot.scheduling.lanes import Lane
 from pilot.scheduling.pilot_records import PilotRecord
@@ -121,6 +121,8 @@ class Group:
         self._rankings: dict[int, Ranking] = {}
         self._longest_queue: float | None = None
         self._first_end: float | None = None
+        self._room: int | None = None
+        self._room_for_gpus: int | None = None
 
     def refit(self, pilot: PilotRecord, active: bool) -> None:
         """What this pilot can run is different now."""
@@ -134,6 +136,7 @@ class Group:
         self.ending.discard(pilot.id)
         self.cores -= self._cores.pop(pilot.id, 0)
         self._longest_queue = self._first_end = None
+        self._room = self._room_for_gpus = None
         if not active or misfit(self.terms, pilot.offer) is not None:
             return
         options = concrete(self.terms, pilot.offer)
@@ -185,6 +188,22 @@ class Group:
         if self._first_end is None:
             self._first_end = min((one.ends_at for one in self.pilots() if one.ends_at is not None), default=inf)
         return self._first_end
+
+    @property
+    def room(self) -> int:
+        """How many of the tasks its pilots have cores for when nothing else runs, at least one on each."""
+        if self._room is None:
+            needs = self.terms.resources
+            self._room = sum(max(1, int(one.cores / needs.cores + ROUNDING)) for one in self.pilots())
+        return self._room
+
+    @property
+    def room_for_gpus(self) -> int:
+        """The same for GPUs."""
+        if self._room_for_gpus is None:
+            needs = self.terms.resources
+            self._room_for_gpus = sum(max(1, int(one.gpus / needs.all_gpus + ROUNDING)) for one in self.pilots())
+        return self._room_for_gpus
 
     def longest_queue(self) -> float:
         """The longest time that a job waits in the queue of one of the devices."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from pilot.resources import ROUNDING, Resources
 from pilot.scheduling.fitting import misfit
@@ -23,42 +24,41 @@ class Waits:
     """
 
     def __init__(self) -> None:
-        #: Groups with the task that waits for any of their pilots.
-        self._groups: list[tuple[Group, TaskRecord]] = []
+        self._waiting: list[_Waiting] = []
+        #: Groups of which a lane waits for all pilots.
         self._whole: set[Group] = set()
-        self._pilots: set[str] = set()
-        self._reserved: dict[str, _Reservation] = {}
-        self._gpus: set[str] = set()
-        self._memory: set[str] = set()
+        #: What is waited for on a pilot, found when somebody asks, and by how many of the lanes that wait.
+        self._held: dict[str, tuple[int, _Held]] = {}
 
     def add(self, lane: Lane, now: float) -> None:
         """This lane waits."""
         record, group = lane.head, lane.group
         needs = record.terms.resources
-        if needs.cores <= 1 and not needs.num_gpus and not needs.memory:
-            self._groups.append((group, record))
-            if _all_in_time(group, record, now):
-                self._whole.add(group)
-            return
-        timely = [
-            pilot
-            for pilot in group.pilots()
-            if _in_time(pilot, record, now) and not self._is_held(pilot, record, needs, now)
-        ]
-        without_gpus = [pilot for pilot in timely if pilot.lacks_gpus(needs)]
-        without_memory = [pilot for pilot in timely if pilot.lacks_memory(needs)]
-        if needs.all_gpus > 1:
-            some = ((pilot, pilot.gpus, pilot.used_gpus) for pilot in without_gpus)
-            without_gpus = [pilot for pilot, _ in _enough(some, needs.all_gpus, len(lane))]
-        self._gpus.update(pilot.id for pilot in without_gpus)
-        self._memory.update(pilot.id for pilot in without_memory)
-        waited_for = [pilot for pilot in timely if not pilot.lacks_gpus(needs) and not pilot.lacks_memory(needs)]
-        if needs.cores <= 1:
-            self._pilots.update(pilot.id for pilot in waited_for)
-            return
-        free = ((one, one.cores, one.used_cores) for one in waited_for if one.id not in self._reserved)
-        for pilot, count in _enough(free, needs.cores, len(lane)):
-            self._reserved[pilot.id] = _Reservation(pilot, needs.cores, count)
+        some_gpus = reserved = None
+        if needs.all_gpus > 1 and group.room_for_gpus > len(lane):
+            lacking = (one for one in self._open(group, record, now) if one.lacks_gpus(needs))
+            free = ((one, one.gpus, one.used_gpus) for one in lacking)
+            some_gpus = {pilot.id for pilot, _ in _enough(free, needs.all_gpus, len(lane))}
+        if needs.cores > 1 and group.room > len(lane):
+            ready = self._open(group, record, now)
+            if needs.num_gpus or needs.memory:
+                ready = (one for one in ready if not one.lacks_gpus(needs) and not one.lacks_memory(needs))
+            if self._waiting:
+                ready = (one for one in ready if self._held_on(one, now).reservation is None)
+            free = ((one, one.cores, one.used_cores) for one in ready)
+            reserved = {pilot.id: count for pilot, count in _enough(free, needs.cores, len(lane))}
+        self._waiting.append(_Waiting(group, record, some_gpus, reserved))
+        if needs.cores <= 1 and not needs.num_gpus and not needs.memory and _all_in_time(group, record, now):
+            self._whole.add(group)
+
+    def _open(self, group: Group, record: TaskRecord, now: float) -> Iterator[PilotRecord]:
+        """Pilots for which a task waits: not those that others wait for."""
+        needs, pilots = record.terms.resources, group.pilots()
+        if group.ending:
+            pilots = (one for one in pilots if _in_time(one, record, now))
+        if self._waiting:
+            pilots = (one for one in pilots if not self._held_on(one, now).holds(record, needs))
+        return pilots
 
     def holds(self, group: Group) -> bool:
         """True when a lane waits for all pilots of this group."""
@@ -74,9 +74,7 @@ class Waits:
         """Whether a task may take a way with room now; None: it may take all. ``before``: tasks of its lane that wait
         and are before it."""
         terms = record.terms
-        is_free = terms.resources.qpu or not (
-            self._groups or self._pilots or self._reserved or self._gpus or self._memory
-        )
+        is_free = bool(terms.resources.qpu) or not self._waiting
         if is_free and not before and not group.ending and not group.unsure:
             return None
 
@@ -92,26 +90,70 @@ class Waits:
             for other in before:
                 if _in_time(pilot, other, now) and misfit(other.terms, pilot.offer) is None:
                     return False
-            return bool(is_free) or self._leaves(pilot, record, needs, now)
+            return is_free or self._held_on(pilot, now).leaves(record, needs, now)
 
         return may_take
 
-    def _leaves(self, pilot: PilotRecord, record: TaskRecord, needs: Resources, now: float) -> bool:
-        """True when no lane waits for what a task would take."""
-        if self._is_held(pilot, record, needs, now):
-            return False
-        reservation = self._reserved.get(pilot.id)
-        return reservation is None or reservation.leaves_room_for(record, needs, now)
+    def _held_on(self, pilot: PilotRecord, now: float) -> _Held:
+        """What the lanes wait for on this pilot."""
+        seen, held = self._held.get(pilot.id, (0, _NOTHING))
+        if seen < len(self._waiting):
+            for waiting in self._waiting[seen:]:
+                held = waiting.added_to(held, pilot, now)
+            self._held[pilot.id] = (len(self._waiting), held)
+        return held
 
-    def _is_held(self, pilot: PilotRecord, record: TaskRecord, needs: Resources, now: float) -> bool:
-        """True when a lane waits for any cores of a pilot, or for what a task needs besides."""
-        if pilot.id in self._pilots:
+
+class _Held(NamedTuple):
+    """What is waited for on one pilot: all cores, GPUs, memory, or so many cores."""
+
+    cores: bool = False
+    gpus: bool = False
+    memory: bool = False
+    reservation: _Reservation | None = None
+
+    def holds(self, record: TaskRecord, needs: Resources) -> bool:
+        """True when a lane waits for any cores, or for what a task needs besides."""
+        if self.cores:
             return True
-        if not record.terms.others and (
-            (needs.num_gpus and pilot.id in self._gpus) or (needs.memory and pilot.id in self._memory)
-        ):
-            return True
-        return any(pilot.id in group.ways and _in_time(pilot, waiting, now) for group, waiting in self._groups)
+        besides = (self.gpus and needs.num_gpus > 0) or (self.memory and needs.memory > 0)
+        return besides and not record.terms.others
+
+    def leaves(self, record: TaskRecord, needs: Resources, now: float) -> bool:
+        """True when no lane waits for what a task would take."""
+        if self.holds(record, needs):
+            return False
+        return self.reservation is None or self.reservation.leaves_room_for(record, needs, now)
+
+
+_NOTHING = _Held()
+
+
+class _Waiting(NamedTuple):
+    """A lane that waits: for all pilots of its group, or for as many of them as its tasks need."""
+
+    group: Group
+    #: Its first task.
+    record: TaskRecord
+    #: Pilots whose GPUs it waits for, and with how many of its tasks it waits for a pilot's cores; None: all of them.
+    some_gpus: set[str] | None
+    reserved: dict[str, int] | None
+
+    def added_to(self, held: _Held, pilot: PilotRecord, now: float) -> _Held:
+        """What is waited for on this pilot by it, too."""
+        record, needs = self.record, self.record.terms.resources
+        if pilot.id not in self.group.ways or held.holds(record, needs) or not _in_time(pilot, record, now):
+            return held
+        lacks_gpus, lacks_memory = pilot.lacks_gpus(needs), pilot.lacks_memory(needs)
+        if lacks_gpus or lacks_memory:
+            waits_here = lacks_gpus and (self.some_gpus is None or pilot.id in self.some_gpus)
+            return held._replace(gpus=held.gpus or waits_here, memory=held.memory or lacks_memory)
+        if needs.cores <= 1:
+            return held._replace(cores=True)
+        if held.reservation is not None:
+            return held
+        count = _fitting(pilot.cores, needs.cores) if self.reserved is None else self.reserved.get(pilot.id, 0)
+        return held._replace(reservation=_Reservation(pilot, needs.cores, count)) if count else held
 
 
 class _Reservation:
@@ -152,12 +194,17 @@ def _enough(
     first, and the number of tasks on each."""
     found = []
     for pilot, have, _ in sorted(pilots, key=lambda one: (one[2] - one[1], one[0].number)):
-        count = min(tasks, max(1, int(have / width + ROUNDING)))
+        count = min(tasks, _fitting(have, width))
         found.append((pilot, count))
         tasks -= count
         if tasks <= 0:
             break
     return found
+
+
+def _fitting(have: float, width: float) -> int:
+    """How many tasks of this width there is room for; one, where it is more than one node has."""
+    return max(1, int(have / width + ROUNDING))
 
 
 def _in_time(pilot: PilotRecord, record: TaskRecord, now: float) -> bool:
