@@ -152,7 +152,7 @@ def _write(file: Path, content: dict[str, Any], reference: float | None = None) 
         **content,
         "versions": host.versions(),
         "host": host.host(reference),
-        "commit": host.commit(Path(__file__).resolve()),
+        "commit": host.commit(Path(__file__).resolve()) or "",
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=2) + "\n")

@@ -32,8 +32,9 @@ SECTIONS = {
         *("circuits", "circuits.ratios", "cutting", "cutting.exact", "qpus", "formats", "gates", "errors"),
         *("mitigation", "simulation_costs", "gpu"),
     ),
+    "Mini-apps": ("miniapps", "resume"),
     "On a private Slurm of four nodes, all on the same cores": (
-        *("cluster_start", "cluster_dispatch", "cluster_mpi", "cluster_calls", "cluster_failures"),
+        *("cluster_scaling", "cluster_start", "cluster_dispatch", "cluster_mpi", "cluster_calls", "cluster_failures"),
     ),
     "The source tree": ("structure", "compare", "busy_test", "plugins"),
 }

@@ -66,7 +66,7 @@ def execute(
         say(f"{', '.join(one.name for one in its)}: {'join again' if attached else 'start'}")
         run = Run(manager, its, folder, attached)
         _make_ready(app, run)
-        spans.add(its)
+        spans.add(its)  # what their workers import belongs to the start of the pilots
         run.seconds["pilots"] = time.perf_counter() - begun
         with run.part("work"):
             outcome = app.work(run)
@@ -84,7 +84,7 @@ def draw(app: MiniApp, folder: Path, written: Mapping[str, Any], rows: Sequence[
     figure, axes = plots.new(width="double", height=1.2 + 0.22 * min(len({row["worker"] for row in rows}), 30))
     plots.timeline(
         axes,
-        [plots.PilotSpan(one["name"], one["requested"], one["active"], one["ended"]) for one in written["pilots"]],
+        [plots.PilotSpan(one["name"], one["requested"], one["ready"], one["ended"]) for one in written["pilots"]],
         [
             plots.TaskSpan(str(row["pilot_scheduled"]), str(row["worker"]), row["started"], row["finished"])
             for row in rows
@@ -92,7 +92,11 @@ def draw(app: MiniApp, folder: Path, written: Mapping[str, Any], rows: Sequence[
         ],
     )
     resumed = " The run was resumed." if written["resumed"] else ""
-    plots.caption(figure, f"{written['name']}: {len(rows):,} tasks on the workers of each pilot.{resumed}")
+    plots.caption(
+        figure,
+        f"{written['name']}: {len(rows):,} tasks on the workers of each pilot. The start of a pilot ends when every "
+        f"worker has imported what the tasks need.{resumed}",
+    )
     plots.save(figure, folder, "timeline")
 
 
@@ -154,8 +158,8 @@ def _nothing() -> None:
 
 
 class _Spans:
-    """When each pilot was requested, first took tasks, and was done with the work; kept in a file for a run that is
-    resumed."""
+    """When each pilot was requested, was active, was warm, and was done with the work; kept in a file for a run that
+    is resumed."""
 
     def __init__(self, path: Path, resume: bool) -> None:
         self._path = path
@@ -164,13 +168,14 @@ class _Spans:
             self.pilots = msgspec.json.decode(path.read_bytes())
 
     def add(self, pilots: Iterable[Pilot]) -> None:
-        """These take tasks now."""
+        """These are warm now."""
         known = {one["name"] for one in self.pilots}
         for pilot in pilots:
             if pilot.name in known:
                 continue
             times = pilot.times
-            active = times.get(PilotState.ACTIVE, time.time())
+            ready = time.time()
+            active = times.get(PilotState.ACTIVE, ready)
             self.pilots.append(
                 {
                     "name": pilot.name,
@@ -178,6 +183,7 @@ class _Spans:
                     "nodes": list(pilot.nodes),
                     "requested": min([*times.values(), active]),
                     "active": active,
+                    "ready": ready,
                     "ended": None,
                 }
             )
