@@ -216,6 +216,7 @@ def _report(
         "makespan": metrics.makespan(rows),
         "tasks": len(rows),
         "rows": report.builtins([dict(row) for row in outcome.rows]),
+        "note": outcome.note,
         "details": report.builtins(outcome.details),
         "results": report.builtins(results),
     }
