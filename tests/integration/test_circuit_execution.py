@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from pilot_miniapps.frame import execute
 from qpu_cases import environment
 from qpu_server import QuantumService
 
-from pilot import PilotDescription
+from pilot import PilotDescription, PilotManager, QPUError
 
 TINY = {"qubits": (2, 4), "circuits": 4, "qpu_qubits": (2, 3), "qpu_circuits": 2, "repetitions": 1, "depth": 5}
 
@@ -54,6 +55,23 @@ def test_values_are_right_on_each_kind_of_device(service: QuantumService, tmp_pa
         assert max(map(abs, alone)) > 0.01
     assert json.loads((tmp_path / "report.json").read_text())["rows"] == rows
     assert (tmp_path / "circuit-execution.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_circuits_for_a_gpu_go_to_the_gpu_and_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job of which its environment says that it has a GPU: the task gets it, and Aer, which sees none, says so."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "4")
+    pilot = PilotDescription(
+        engine="process", cores_per_node=1, gpus_per_node=1, qpus=["aer:statevector?device=GPU"], name="gpus"
+    )
+    app = CircuitExecution(Settings(devices=("gpu",), **TINY))
+    with pytest.raises(QPUError, match=r"this Aer sees no GPU here .*install qiskit-aer-gpu(.|\n)*gpu/first"):
+        execute(app, tmp_path / "run", [pilot])
+    with PilotManager.attach(tmp_path / "run/session") as manager:
+        (task,) = [task for task in manager.tasks.values() if task.key == "gpu/first"]
+        assert task.info.gpus == ("4",)
 
 
 @pytest.mark.gpu

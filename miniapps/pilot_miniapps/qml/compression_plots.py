@@ -84,9 +84,10 @@ def _fidelities(axes: Axes, report: Mapping[str, Any]) -> None:
             look = {"color": plots.COLOURS[2 - series], "marker": plots.MARKERS[series], "markersize": 3}
             axes.plot(range(1, len(order) + 1), values, linestyle="none", label=name, **look)
         axes.set_yscale("log")
+        axes.margins(y=0.2)
     plots.limit(axes, 1 - report["figures"]["fidelity_mean"]["value"], "mean")
     plots.label(axes, x="image, the worst one first", y="infidelity: 1 - fidelity", title="infidelity")
-    plots.legend(axes, loc="lower left")
+    plots.legend(axes, loc="upper right")
 
 
 def images(report: Mapping[str, Any]) -> Figure:

@@ -68,7 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 4
     repeat: Annotated[
         int, msgspec.Meta(ge=1, le=100, description="rounds of all devices in turn; medians are reported")
-    ] = 3
+    ] = 2
     seed: Annotated[int, msgspec.Meta(ge=0, description="of the angles")] = 7
 
     def __post_init__(self) -> None:
@@ -143,6 +143,7 @@ class StateVector(MiniApp):
             "qubits": (24, *range(31, 42)),
             "ranks": memory.PAPER_GPUS,
             "gradient_qubits": memory.PAPER_GRADIENT_QUBITS,
+            "repeat": 3,
         },
         "small": {"qubits": (8, 10), "gradient_qubits": 8, "repeat": 1},
     }

@@ -19,6 +19,7 @@ from qiskit_addon_cutting.instructions import CutWire
 from pilot.errors import DescriptionError
 from pilot.quantum.cutting import plan
 from pilot.quantum.cutting.subexperiments import CUT_REGISTER, OBSERVABLE_REGISTER
+from pilot.quantum.deferral import defer_measurements
 
 SEARCH = OptimizationParameters(seed=111, wire_lo=False)
 
@@ -277,3 +278,34 @@ def test_too_many_terms_and_too_few_shots_are_refused(here):
         plan(deep, "ZIIZ", max_qubits=2, wires=False)
     with pytest.raises(DescriptionError, match="shots: 1 is not valid"):
         plan(chain(4, seed=7), "ZIIZ", max_qubits=2).run(here, shots=1)
+
+
+@pytest.mark.parametrize(("size", "wires"), [(3, False), (4, True)])
+def test_those_that_take_longest_are_handed_out_first_and_results_are_in_the_plans_order(here, size, wires):
+    planned = plan(chain(7, seed=5, layers=2), ["ZIXIIYZ"], max_qubits=size, wires=wires)
+    qubits = []
+
+    def submit(function, *columns):
+        calls = list(zip(*columns, strict=True))
+        for fragment, choice, group, *_ in calls:
+            gates = defer_measurements(planned.fragments[fragment].template.circuit(choice, group)).gates
+            qubits.append(gates.num_qubits)
+        return here.map(function, *zip(*calls, strict=True))
+
+    outcomes = [future.result() for future in planned.submit(submit, shots=None)]
+    assert len(outcomes) == planned.num_distinct
+    assert qubits[0] == max(qubits) > qubits[-1]
+    later = [max(qubits[place:]) - wide for place, wide in enumerate(qubits)]
+    assert max(later) <= 1  # where the choice at a later cut is to do nothing, a measurement needs no qubit after all
+    assert [one.num_bits for one in outcomes] == [made.num_clbits for made in planned.experiments()]
+    expected = expectation_values(chain(7, seed=5, layers=2), ["ZIXIIYZ"])
+    assert np.allclose(planned.combine(outcomes).values, expected, atol=1e-9)
+
+
+def test_equal_plans_are_one_function_to_workers():
+    made = []
+    for _ in range(2):  # Qiskit numbers circuits and registers, so that the two have different names
+        planned = plan(chain(6, seed=1), ["ZZIIZZ"], max_qubits=3, wires=False)
+        planned.submit(lambda function, *columns: made.append(function) or [None] * len(list(columns[0])), shots=10)
+    assert made[0] == made[1]
+    assert hash(made[0]) == hash(made[1])
