@@ -24,7 +24,7 @@ CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi
 .PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-peers clean
 
 demo: $(READY)
-	@$(BIN)/pilot run circuit-cutting
+	@$(BIN)/pilot run circuit-cutting --preset demo
 
 test: check
 	@scripts/setup_slurm
