@@ -21,7 +21,7 @@ from pilot.scheduling.ranking import Ranking, Way
 
 #: Changes that are remembered for groups that have not been looked at since.
 MOST_CHANGES = 4096
-#: Groups without lanes are kept until there are so many groups.
+#: Groups without lanes are kept until there are so many groups, or twice as many as are needed.
 MOST_GROUPS = 1000
 #: Numbers of a pilot's ways: its QPUs and other options.
 MOST_WAYS = 1 << 12
@@ -263,6 +263,7 @@ class Index:
         self._groups: dict[Terms, Group] = {}
         #: By a lane's terms, with its priority.
         self._group_of: dict[Terms, Group] = {}
+        self._most_groups = MOST_GROUPS
         #: Lanes by priority, then by their first task: for slots, and for devices.
         self._order: dict[bool, list[_Key]] = {False: [], True: []}
 
@@ -348,9 +349,10 @@ class Index:
             insort(order, key)
 
     def _drop_unused(self) -> None:
-        if len(self._groups) >= MOST_GROUPS:
+        if len(self._groups) >= self._most_groups:
             self._groups = {terms: group for terms, group in self._groups.items() if group.lanes}
             self._group_of = {terms: group for terms, group in self._group_of.items() if group.lanes}
+            self._most_groups = max(MOST_GROUPS, 2 * len(self._groups))
 
     # ---- checks ---------------------------------------------------------------------------------------------
 
