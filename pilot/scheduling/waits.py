@@ -13,6 +13,9 @@ from pilot.scheduling.pilot_records import BATCH_SECONDS, SLOWEST, TAKES_LONGER,
 from pilot.scheduling.ranking import Way
 from pilot.scheduling.records import TaskRecord
 
+#: A task of unknown duration is over before a reservation begins when there is so many times the mean of its function.
+SURELY_LONGER = 3.0
+
 
 class Waits:
     """What the lanes wait for that were looked at since the last event, the most urgent first.
@@ -173,7 +176,7 @@ class _Reservation:
             return True
         duration, seconds = record.terms.duration, record.seconds
         if duration is None and seconds is not None:
-            duration = TAKES_LONGER * max(seconds * pilot.slowness, BATCH_SECONDS)
+            duration = SURELY_LONGER * max(seconds * pilot.slowness, BATCH_SECONDS)
         return duration is not None and pilot.has_credit(needs, 1) and now + duration <= self._starts_at(now)
 
     def _starts_at(self, now: float) -> float:

@@ -174,7 +174,7 @@ def may_use(held: Held, load: Load, task: TaskRecord, now: float) -> bool:
         return True
     duration = task.terms.duration
     if duration is None and task.seconds is not None:
-        duration = 1.5 * max(task.seconds * load.pilot.slowness, 0.05)
+        duration = 3.0 * max(task.seconds * load.pilot.slowness, 0.05)
     free, start = load.node.cores - load.cores, now
     for ends_at, cores in sorted((ends_at, cores) for cores, ends_at in load.batches if cores):
         free += cores
@@ -379,13 +379,26 @@ def test_a_reservation_leaves_the_cores_that_it_does_not_need(world: World) -> N
     assert world.now == 1004.0  # 8 times 0.5 s: no core that could be used was idle
 
 
-@pytest.mark.parametrize("duration, starts", [(50, True), (120, False), (None, False)], ids=str)
-def test_what_ends_before_the_reservation_may_go(world: World, duration: float | None, starts: bool) -> None:
+#: What is known of the task: the longest time that is expected, or the mean of its function; and whether it may go.
+BEFORE: dict[str, tuple[float | None, float | None, bool]] = {
+    "expected to be over": (50, None, True),
+    "expected to take longer": (120, None, False),
+    "much shorter in the mean": (None, 30, True),
+    "not much shorter in the mean": (None, 40, False),
+    "not known": (None, None, False),
+}
+
+
+@pytest.mark.parametrize("duration, mean, starts", BEFORE.values(), ids=BEFORE)
+def test_what_ends_before_the_reservation_may_go(
+    world: World, duration: float | None, mean: float | None, starts: bool
+) -> None:
     """One core is free, and the other one for 100 s more; a task of two cores waits for both."""
     world.pilot(cores=2)
     world.submit(1, measured(100.0))
     world.submit(1, measured(10.0, 2), num_cpus=2)
-    (short,) = world.submit(1, FunctionRecord(3, "d", "unknown"), expected_duration=duration)
+    function = FunctionRecord(3, "d", "unknown") if mean is None else measured(mean, 3)
+    (short,) = world.submit(1, function, expected_duration=duration)
     assert (world.state(short) is TaskState.BOUND) is starts
 
 
