@@ -62,6 +62,7 @@ bench: $(READY)
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
 	@$(BIN)/python benchmarks/cutting.py --against addon --json $(RESULTS)/cutting.addon.json
 	@$(BIN)/python benchmarks/memory.py --many 1000000 --forget --json $(RESULTS)/memory.forget.json
+	@$(BIN)/python benchmarks/dispatch.py --varied --json $(RESULTS)/dispatch.varied.json
 	@$(BIN)/python benchmarks/imports.py --without zmq sqlite3 threading --json $(RESULTS)/imports.scheduling.json
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 
