@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from pilot.agent.devices import Devices
 from pilot.agent.nodes import Nodes, Place, spread
 from pilot.agent.worker_processes import WorkerProcesses
 from pilot.interfaces import Engine
-from pilot.resources import SLOT, Node, Resources
+from pilot.resources import ROUNDING, SLOT, Node, Resources
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.channel import Frame, Keys, Server
@@ -286,14 +285,15 @@ class WorkerPool:
         return None
 
     def _end_others(self, shape: Resources, places: Sequence[Place]) -> None:
-        """End idle workers of other shapes on these nodes: those that hold GPUs when these are needed, and those that
-        are more than a node has cores, for they hold memory."""
-        count = Counter[str]()
+        """End idle workers of other shapes on these nodes: those that hold GPUs when these are needed, and those whose
+        cores would be too many with the new worker's, for an engine may count them."""
+        free = {place.name: place.cores - shape.num_cpus for place in places}
         for other in self._idle.others(shape):
             if other.place in places:
-                count[other.place.name] += 1
-                if (shape.num_gpus and other.gpus) or count[other.place.name] >= other.place.node.cores:
+                free[other.place.name] -= other.shape.num_cpus
+                if (shape.num_gpus and other.gpus) or free[other.place.name] < -ROUNDING:
                     self._retire(other)
+                    free[other.place.name] += other.shape.num_cpus
 
     def _start(self, shape: Resources, place: Place, gpus: dict[int, float]) -> Worker:
         self._count += 1

@@ -140,6 +140,8 @@ class Group:
         if not active or misfit(self.terms, pilot.offer) is not None:
             return
         options = concrete(self.terms, pilot.offer)
+        if not options:
+            return
         self.ways[pilot.id] = [
             Way(pilot.number * MOST_WAYS + at, pilot, self._tuned(option)) for at, option in enumerate(options)
         ]
