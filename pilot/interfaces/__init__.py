@@ -27,7 +27,7 @@ from pilot.interfaces.observers import (
 )
 from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, place_of
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
-from pilot.interfaces.references import Reference, References
+from pilot.interfaces.references import Made, Record, Reference, References
 
 __all__ = [
     "QPU",
@@ -43,6 +43,7 @@ __all__ = [
     "JointFunction",
     "Kind",
     "Launcher",
+    "Made",
     "Misfit",
     "Observer",
     "Offer",
@@ -54,6 +55,7 @@ __all__ = [
     "QPUChanged",
     "QPUTable",
     "QueuedTask",
+    "Record",
     "Reference",
     "References",
     "Run",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any
+
+#: Blocks until there is a record of those of these tasks that are over.
+Record = Callable[[Iterable[Future[Any]]], None]
 
 
 class Reference:
@@ -41,12 +44,22 @@ class Reference:
             TimeoutError: there is none within ``timeout`` seconds.
             CancelledError: it was cancelled.
         """
-        value = self._task.result(timeout)
+        try:
+            value = self._task.result(timeout)
+        finally:
+            self._recorded()
         return value if self._read is None else self._read(value)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task raised; None: it has a result. Blocks as `result` does."""
-        return self._task.exception(timeout)
+        try:
+            return self._task.exception(timeout)
+        finally:
+            self._recorded()
+
+    def _recorded(self) -> None:
+        if self.made_by is not None and self.made_by.record is not None:
+            self.made_by.record([self._task])
 
     def done(self) -> bool:
         """True when the task is over, however it ended."""
@@ -67,22 +80,41 @@ class Reference:
     def release(self) -> None:
         """Nothing: the manager keeps the result."""
 
+    def value(self) -> Any:
+        """What stands for its result as an argument of a task of the same manager."""
+        return self._task if self._read is None else Made(_read, self._read, self._task)
+
     def __reduce__(self) -> Any:
-        """As an argument of a task of the same manager it stands for its result, like the manager's handle; elsewhere
-        it is pickled as the engine's reference.
+        """Inside an argument of a task of the same manager it is what the engine makes of its references there;
+        elsewhere it is pickled as the engine's reference.
 
         Raises:
             TypeError: it is no engine's.
         """
         try:
-            task = self._task.__reduce__()
+            self._task.__reduce__()
         except TypeError:
             return self.engines_own()
-        return task if self._read is None else (_read, (self._read, self._task))
+        return self.inside()
+
+    def inside(self) -> Any:
+        """How it is pickled inside an argument; as ``__reduce__``. Here: for its result."""
+        value = self.value()
+        return value.__reduce__()
 
     def engines_own(self) -> Any:
         """How the engine pickles it; as ``__reduce__``."""
         raise TypeError(f"a {type(self).__name__} can be pickled only as an argument of a task")
+
+
+class Made:
+    """An argument that is made where the task runs: by a function, from values that are pickled."""
+
+    def __init__(self, make: Callable[..., Any], *values: Any) -> None:
+        self._parts = (make, values)
+
+    def __reduce__(self) -> Any:
+        return self._parts
 
 
 def _read(read: Callable[[Any], Any], value: Any) -> Any:
@@ -94,6 +126,8 @@ class References(ABC):
 
     #: Of the cluster.
     address: str
+    #: Called before anyone hears that a task is over.
+    record: Record | None = None
 
     @abstractmethod
     def make(self, task: Future[Any], read: Callable[[Any], Any] | None = None) -> Reference:
@@ -115,6 +149,11 @@ class References(ABC):
     @abstractmethod
     def value(self, reference: Any) -> Any:
         """The value of a reference of the engine's class; blocks until it is there, and raises what its task raised."""
+
+    def inside(self, reference: Any) -> Any:
+        """What stands for a reference of the engine's class inside an argument, such as in a list. Blocks as `value`
+        does. Here: its value."""
+        return self.value(reference)
 
     def listed(self, given: Any) -> list[Any] | None:
         """The references that a lazy collection of the engine's makes, the same ones each time; None: it is none."""

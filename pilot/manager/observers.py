@@ -66,7 +66,7 @@ class Subscription:
         #: Left out since the last batch that was taken.
         self._missing = 0
         self._has_failed = self._is_over = False
-        self._wake = threading.Event()
+        self._wake, self._hurry = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="pilot-observer", daemon=True)
         self._thread.start()
 
@@ -95,6 +95,10 @@ class Subscription:
             self._batches.append(lambda: gap)
             self._missing = 0
 
+    def hurry(self) -> None:
+        """Tell the observer what waits now, and not after a pause for more. Does not block."""
+        self._hurry.set()
+
     def close(self) -> None:
         """Tell the observer what waits, and nothing more. Blocks, some seconds at most; not in its thread."""
         self._is_over = True
@@ -107,9 +111,10 @@ class Subscription:
         while not is_over:
             self._wake.wait()
             if not self._is_over:
-                time.sleep(PAUSE_SECONDS)
+                self._hurry.wait(PAUSE_SECONDS)
             is_over = self._is_over
             self._wake.clear()
+            self._hurry.clear()
             with self._lock:
                 if is_over:
                     self._tell_missing()

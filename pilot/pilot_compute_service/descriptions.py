@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import re
 from collections.abc import Mapping
@@ -9,12 +10,15 @@ from typing import Any
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, did_you_mean, invalid
+from pilot.fields import seconds_of
 from pilot.pilot_enums_exceptions import ExecutionEngine
 
 log = logging.getLogger(__name__)
 
 #: Hosts of ``ssh://`` that mean this machine.
 _HERE = ("", "localhost", "127.0.0.1", "::1", "[::1]")
+#: Numbers that may be texts: Pilot-Quantum writes them into command lines as they are.
+_COUNTS = ("number_of_nodes", "cores_per_node", "gpus_per_node")
 #: Keys that only a batch system gives a meaning.
 _OF_BATCH_SYSTEMS = (
     "queue",
@@ -67,13 +71,15 @@ def pilot_description(given: Mapping[str, Any], engine: ExecutionEngine) -> Pilo
     dropped = [key for key in wanted if not _is_meant(key, resource)]
     wanted = {key: value for key, value in wanted.items() if key not in dropped}
     wanted["resource"] = resource
+    wanted |= {key: count(wanted[key]) for key in _COUNTS if key in wanted}
     wanted.setdefault("cores_per_node", _CORES)
     wanted.setdefault("orphan_timeout", _ORPHAN_SECONDS)
     if resource.startswith("slurm:"):
         wanted.setdefault("walltime", _MINUTES)
     if "walltime" in wanted:
         wanted["walltime"] = _walltime(wanted["walltime"])
-    if resource == "local://" and wanted.get("number_of_nodes", 1) != 1:
+    nodes = wanted.get("number_of_nodes", 1)
+    if resource == "local://" and isinstance(nodes, int) and nodes > 1:
         dropped.append("number_of_nodes")
         del wanted["number_of_nodes"]
     if str(wanted.pop("type", engine.value)).lower() != engine.value:
@@ -89,11 +95,21 @@ def _resource(url: str) -> str:
     if not separator:
         raise invalid("pilot_compute_description.resource", url, "a URL, such as ssh://localhost")
     host = host.rstrip("/")
-    if scheme in ("fork", "local") or (scheme == "ssh" and host in _HERE):
+    is_here = host in _HERE or _is_own_login(host)
+    if scheme in ("fork", "local") or (scheme == "ssh" and is_here):
         return "local://"
     if scheme in ("slurm", "slurm+ssh"):
-        return f"slurm://{'' if host in _HERE else host}"
+        return f"slurm://{'' if is_here else host}"
     return f"{scheme}://{host}"
+
+
+def _is_own_login(host: str) -> bool:
+    """True for ``user@localhost`` when that is the user who runs this program; another user is one to log in as."""
+    user, _, name = host.rpartition("@")
+    try:
+        return name in _HERE[1:] and user == getpass.getuser()
+    except (KeyError, OSError):  # the user has no name here
+        return False
 
 
 def _is_meant(key: str, resource: str) -> bool:
@@ -104,15 +120,32 @@ def _is_meant(key: str, resource: str) -> bool:
     return key in PilotDescription.__struct_fields__ or key in ("type", "account", "partition")
 
 
-def _walltime(given: Any) -> Any:
-    """Minutes, as Pilot-Quantum counts, as seconds; other values are this library's."""
-    if isinstance(given, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", given):
-        given = float(given)
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        return given
-    if not given > 0:
-        raise invalid("pilot_compute_description.walltime", given, "minutes above 0, or a text such as '1:30:00'")
-    return given * 60
+def count(given: Any) -> Any:
+    """A number that may be written as a text; other values are for the description to refuse."""
+    given = _number(given)
+    return int(given) if isinstance(given, float) and given.is_integer() else given
+
+
+def _number(given: Any) -> Any:
+    """A number that may be written as a text; other values as they are."""
+    return float(given) if isinstance(given, str) and re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", given) else given
+
+
+def _walltime(given: Any) -> float:
+    """Seconds. A number is minutes, as in Pilot-Quantum; a text with colons or a dash is as in Slurm.
+
+    Raises:
+        DescriptionError: it is none of them.
+    """
+    number = _number(given)
+    is_minutes = isinstance(number, int | float) and not isinstance(number, bool)
+    try:
+        seconds = seconds_of(number * 60 if is_minutes else number)
+        if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0:
+            return seconds
+    except ValueError:
+        pass
+    raise invalid("pilot_compute_description.walltime", given, "minutes above 0, or a text: '1:30:00', '2-12'")
 
 
 def _listed(dropped: list[str], given: Mapping[str, Any], engine: ExecutionEngine) -> str:
@@ -151,7 +184,7 @@ def task_resources(given: Mapping[str, Any] | None) -> dict[str, Any]:
                 given=given,
             )
         if value is not None:
-            fields[name] = value
+            fields[name] = count(value)
     if fields.get("num_cpus") == 0:
         fields["num_cpus"] = LEAST_CPUS
     if fields.get("memory") == 0:

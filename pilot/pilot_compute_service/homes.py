@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pilot import registry
 from pilot.errors import PilotError, PilotFailed
-from pilot.interfaces import References
+from pilot.interfaces import Record, References
 from pilot.manager.manager import PilotManager
 from pilot.manager.pilots import Pilot
 from pilot.pilot_enums_exceptions import ExecutionEngine
@@ -27,9 +27,11 @@ class Home(NamedTuple):
 class Homes:
     """The connections of one service. Any thread may call it."""
 
-    def __init__(self, manager: PilotManager, engine: ExecutionEngine) -> None:
+    def __init__(self, manager: PilotManager, engine: ExecutionEngine, record: Record) -> None:
+        """Begin. ``record``: as of `References`."""
         self._manager = manager
         self._engine = engine
+        self._record = record
         self._lock = RLock()
         #: By the pilot's id.
         self._open: dict[str, Home] = {}
@@ -61,6 +63,7 @@ class Homes:
                 client = pilot.get_client()
                 engine = registry.load("pilot.engines", self._engine.value)
                 home = self._open[pilot.id] = Home(client, engine.references(client))
+                home.references.record = self._record
             return home
 
     def address(self, pilot: Pilot) -> str | None:

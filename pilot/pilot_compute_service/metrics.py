@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Condition
 from typing import Any
 
 from pilot.interfaces import SessionEvent, TaskEnded
+from pilot.manager.handles import Task
 from pilot.manager.manager import PilotManager
 from pilot.states import TaskState
 
@@ -27,6 +29,8 @@ COLUMNS = (
     "wait_time_secs",
     "worker",
 )
+#: Seconds that a task's row is waited for.
+WAIT_SECONDS = 30.0
 _STATUS = {TaskState.DONE: "SUCCESS", TaskState.FAILED: "FAILED", TaskState.CANCELLED: "CANCELLED"}
 
 
@@ -47,17 +51,21 @@ class MetricsFile:
         self._rows = csv.DictWriter(self._file, COLUMNS, restval="")
         self._rows.writeheader()
         self._file.flush()
-        manager.subscribe(self._write, kinds=[TaskEnded])
+        self._subscription = manager.subscribe(self._write, kinds=[TaskEnded])
 
-    def wait(self, tasks: Iterable[int], timeout: float) -> None:
-        """Block until these tasks, which are over, have their rows; ``timeout`` seconds at most."""
-        awaited = set(tasks)
-        with self._more:
-            self._more.wait_for(lambda: awaited <= self._written, timeout)
+    def wait(self, tasks: Iterable[Future[Any]]) -> None:
+        """Block until those of these tasks that are over have their rows; some seconds at most."""
+        awaited = {task.id for task in tasks if isinstance(task, Task) and task.done()}
+        if not awaited <= self._written:
+            self._subscription.hurry()
+            with self._more:
+                self._more.wait_for(lambda: self._file.closed or awaited <= self._written, WAIT_SECONDS)
 
     def close(self) -> None:
         """Close the file, when the manager was closed: that reports all that has ended."""
-        self._file.close()
+        with self._more:
+            self._file.close()
+            self._more.notify_all()
 
     def _write(self, events: list[SessionEvent]) -> None:
         ended = [event for event in events if isinstance(event, TaskEnded)]

@@ -56,6 +56,8 @@ class PilotComputeService(PilotComputeBase):
         except ValueError:
             known = ", ".join(str(one) for one in ExecutionEngine)
             raise invalid("execution_engine", execution_engine, known) from None
+        if not isinstance(working_directory, str | os.PathLike):
+            raise invalid("working_directory", working_directory, "a path")
         folder = Path(working_directory).expanduser().absolute() / f"pcs-{uuid.uuid4()}"
         try:
             folder.mkdir(parents=True)
@@ -64,7 +66,7 @@ class PilotComputeService(PilotComputeBase):
         manager = PilotManager(folder / "session")
         names: dict[str, str] = {}
         metrics = MetricsFile(manager, names, folder / METRICS)
-        super().__init__(Core(manager, Homes(manager, engine), engine, folder, metrics, {}, names))
+        super().__init__(Core(manager, Homes(manager, engine, metrics.wait), engine, folder, metrics, {}, names))
         #: By name.
         self.pilots: dict[str, PilotCompute] = {}
         self._is_over = False

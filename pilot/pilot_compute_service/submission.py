@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import operator
 import os
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from pilot.manager.handles import Task
 from pilot.manager.manager import PilotManager
 from pilot.manager.pilots import Pilot
 from pilot.pilot_compute_service.clients import client_of
-from pilot.pilot_compute_service.descriptions import task_resources
+from pilot.pilot_compute_service.descriptions import count, task_resources
 from pilot.pilot_compute_service.homes import Homes
 from pilot.pilot_compute_service.metrics import MetricsFile
 from pilot.pilot_enums_exceptions import ExecutionEngine
@@ -30,8 +31,12 @@ log = logging.getLogger("pilot.pilot_compute_service")
 ANY = "ANY"
 #: The file with a row for each task, in the service's folder.
 METRICS = "metrics.csv"
-#: Seconds that the engine and the file have to hear of the end of tasks, after the manager has.
+#: Seconds that the engine has to hear of the end of tasks, after the manager has.
 SETTLE_SECONDS = 30.0
+
+
+#: What can be waited for.
+_TASKS = "a list of what submit_task returned"
 
 
 class Core(NamedTuple):
@@ -79,8 +84,8 @@ class PilotComputeBase:
 
         Args:
             func: a callable.
-            args: its arguments. What `submit_task` returned stands for its result, at any depth; the engine's own
-                references do as arguments and in lists, tuples and dicts that are arguments.
+            args: its arguments. What `submit_task` returned, and the engine's own references, stand for their results.
+                Inside an argument they do so with Dask; with Ray they are references for the task, too.
             pilot: the name or id of the pilot that must run it; None: any.
             task_name: its name in ``metrics.csv``.
             resources: ``num_cpus``, ``num_gpus`` and ``memory`` (bytes) that it takes.
@@ -137,7 +142,7 @@ class PilotComputeBase:
         wanted = self._pilot(pilot)
         description = TaskDescription(
             mpi=(sys.executable, os.fspath(script_path), *map(str, args)),
-            ranks=num_procs,
+            ranks=count(num_procs),
             name=task_name or _new_name(),
             pilot=wanted.id if wanted is not None else None,
             **task_resources(resources),
@@ -166,7 +171,7 @@ class PilotComputeBase:
         own = [one for one in listed if isinstance(one, Reference)]
         handles = [one.task for one in own if isinstance(one.task, Task)]
         self._manager.wait_tasks(handles)
-        self._core.metrics.wait((task.id for task in handles), SETTLE_SECONDS)
+        self._core.metrics.wait(handles)
         if others := [one for one in listed if not isinstance(one, Reference)]:
             self._homes.of(self._own()).references.wait(others)
         for made_by in {one.made_by for one in own}:
@@ -182,20 +187,26 @@ class PilotComputeBase:
         self.wait_tasks(tasks)
         if isinstance(tasks, Reference):
             return tasks.result()
-        listed = self._listed(tasks)
-        references = self._homes.of(self._own()).references if listed else None
-        return [
-            one.result() if isinstance(one, Reference) or references is None else references.value(one)
-            for one in listed
-        ]
+        return [one.result() if isinstance(one, Reference) else self._value(one) for one in self._listed(tasks)]
+
+    def _value(self, reference: Any) -> Any:
+        """Of one that is the engine's own. Those of tasks need no cluster: their pilots may have ended."""
+        return self._homes.of(self._own()).references.value(reference)
 
     def _listed(self, tasks: Any) -> list[Any]:
-        if isinstance(tasks, list | tuple | set):
-            return list(tasks)
         if isinstance(tasks, Reference):
             return [tasks]
-        listed = self._homes.of(self._own()).references.listed(tasks)
-        return list(tasks) if listed is None else listed
+        if isinstance(tasks, list | tuple | set):
+            listed = list(tasks)
+        elif isinstance(tasks, Iterable):
+            own = self._homes.of(self._own()).references.listed(tasks)
+            listed = list(tasks) if own is None else own
+        else:
+            raise invalid("tasks", tasks, _TASKS)
+        for one in listed:
+            if not isinstance(one, Reference) and not self._homes.of(self._own()).references.is_own(one):
+                raise invalid("tasks", one, _TASKS)
+        return listed
 
     # ---- the engine -------------------------------------------------------------------------------------------
 
@@ -242,19 +253,34 @@ def _new_name() -> str:
 
 
 def _given(value: Any, references: References) -> Any:
-    """An argument, with the values of the engine's own references in their places."""
-    kind = type(value)
-    if kind is list or kind is tuple:
-        if any(_is_native(one, references) for one in value):
-            return kind(_value(one, references) for one in value)
-    elif kind is dict and any(_is_native(one, references) for one in value.values()):
-        return {key: _value(one, references) for key, one in value.items()}
-    return _value(value, references)
+    """An argument: a reference stands for its value; those inside it for what the engine makes of them there."""
+    if isinstance(value, Reference):
+        return value.value()
+    if references.is_own(value):
+        return references.value(value)
+    try:
+        return _inside(value, references)
+    except RecursionError:  # a list that contains itself
+        return value
 
 
-def _is_native(value: Any, references: References) -> bool:
-    return references.is_own(value) and not isinstance(value, Reference)
+def _inside(value: Any, references: References) -> Any:
+    """A part of an argument, with others in the place of the engine's own references. Containers without any are
+    themselves."""
+    kind: Any = type(value)
+    if kind in _CONTAINERS:
+        parts = value.values() if kind is dict else value
+        if _PLAIN.issuperset(map(type, parts)):
+            return value
+        given = [_inside(one, references) for one in parts]
+        if all(map(operator.is_, given, parts)):
+            return value
+        return dict(zip(value, given, strict=True)) if kind is dict else kind(given)
+    if references.is_own(value) and not isinstance(value, Reference):
+        return references.inside(value)
+    return value
 
 
-def _value(value: Any, references: References) -> Any:
-    return references.value(value) if _is_native(value, references) else value
+#: Where references are looked for, and what contains none.
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+_PLAIN = frozenset((int, float, complex, bool, str, bytes, type(None)))

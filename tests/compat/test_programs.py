@@ -77,12 +77,14 @@ def test_references_of_ray_are_arguments(on_ray: dict[str, Any]) -> None:
     assert on_ray["dependency"] == 0 + 1 + 2 + 3 + 3
     assert on_ray["own functions"] == [4.0, 6.0, [0.0, 1.0]]
     assert on_ray["own reference"] == 1 + 2 + 4
+    assert on_ray["inside"] == [1 + 2, 1 + 2]
 
 
 def test_an_exception_is_raised_by_ray_and_by_the_service(on_ray: dict[str, Any]) -> None:
-    assert "no value at 0.5" in on_ray["ray.get"]
+    assert "no value at 0.5" in on_ray["ray.get"] and "in unstable" in on_ray["ray.get"]
     assert on_ray["get_results"] == "no value at 0.5"
     assert on_ray["exception"] == "ValueError('no value at 0.5')"
+    assert on_ray["row at once"]
     failed = [row for row in rows(on_ray["metrics"]) if row["status"] == "FAILED"]
     assert [row["error_msg"] for row in failed] == ["Odd: an odd one", "ValueError: no value at 0.5"]
     assert "Odd: an odd one" in on_ray["odd"]
@@ -112,10 +114,14 @@ def test_the_quick_start(on_dask: tuple[dict[str, Any], str, Path]) -> None:
     assert seen["isinstance"] == [True, True]
     assert seen["own functions"] == [4 + 9, [0.0, 1.0]]
     assert seen["rows"] == 1 + 10
+    assert seen["rows at once"] == [1 + 10 + 3 + 1, 1 + 10 + 3 + 2]
     assert seen["own future"] == [25, 5 + 9]
+    assert seen["inside"] == 5 + 9 + 2
     assert seen["gather failed"] == seen["result"] == "no value at 0.5"
     assert seen["cancel"] == [True, True]
     assert "closed" in seen["after cancel"]
+    assert seen["no task"] == "tasks: 7 is not valid; expected a list of what submit_task returned"
+    assert seen["results after cancel"] == squares
     assert seen["folder"] == ["metrics.csv"]
 
 
@@ -150,7 +156,7 @@ def test_metrics_have_a_row_for_each_task(on_dask: tuple[dict[str, Any], str, Pa
     table = rows(on_dask[0]["metrics"])
     named = {row["task_id"]: row for row in table}
     assert {f"task-{number}" for number in range(10)} | {"slow"} <= set(named)
-    assert len(table) == 10 + 2 + 1 + 2 + 2 + 3 + 1 + 1 + 1 + 1
+    assert len(table) == 10 + 2 + 1 + 2 + 2 + 3 + 1 + 1 + 1 + 1 + 1 + 2
     assert {name: row["status"] for name, row in named.items() if row["status"] != "SUCCESS"}["slow"] == "CANCELLED"
     for number in range(10):
         row = named[f"task-{number}"]

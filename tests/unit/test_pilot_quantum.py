@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import logging
 import pickle
 from concurrent.futures import Future
@@ -33,6 +34,9 @@ def described(**given: Any) -> PilotDescription:
         ("ssh://localhost", "local://"),
         ("ssh://localhost/", "local://"),
         ("ssh://127.0.0.1", "local://"),
+        (f"ssh://{getpass.getuser()}@localhost", "local://"),
+        ("ssh://another-user@localhost", "ssh://another-user@localhost"),
+        (f"ssh://{getpass.getuser()}@node7", f"ssh://{getpass.getuser()}@node7"),
         ("fork://localhost", "local://"),
         ("fork://", "local://"),
         ("local://", "local://"),
@@ -92,6 +96,12 @@ def test_defaults() -> None:
     assert batch.orphan_timeout == here.orphan_timeout == 30
 
 
+def test_counts_may_be_texts() -> None:
+    given = described(number_of_nodes="2", cores_per_node=" 64", gpus_per_node="0")
+    assert (given.number_of_nodes, given.cores_per_node, given.gpus_per_node) == (2, 64, 0)
+    assert described(cores_per_node=8.0).cores_per_node == 8
+
+
 @pytest.mark.parametrize(
     ("given", "seconds"),
     [(15, 900), (0.5, 30), ("15", 900), (" 2.5 ", 150), ("1:30:00", 5400), ("2-12", 216000), (None, 3600)],
@@ -100,9 +110,9 @@ def test_a_number_is_minutes(given: Any, seconds: float) -> None:
     assert described(walltime=given).walltime == seconds
 
 
-@pytest.mark.parametrize("given", [0, -5, "0", "soon", True, [30]])
+@pytest.mark.parametrize("given", [0, -5, "0", "-5", "soon", "10 minutes", True, [30], float("nan"), float("inf")])
 def test_a_walltime_that_is_none(given: Any) -> None:
-    with pytest.raises(DescriptionError, match="walltime"):
+    with pytest.raises(DescriptionError, match=r"walltime: .*minutes above 0"):
         described(walltime=given)
 
 
@@ -143,6 +153,9 @@ def test_a_host_has_an_environment_and_no_queue(caplog: pytest.LogCaptureFixture
         ({"resource": "ssh://localhost", "quantum": {"executor": "qiskit_local"}}, "quantum.*give qpus"),
         ({"resource": "ssh://h", "os_ssh_username": "me"}, r"os_ssh_username.*ssh://user@host"),
         ({"resource": "ssh://localhost", "cores_per_node": "many"}, "cores_per_node: 'many' is not valid"),
+        ({"resource": "ssh://localhost", "cores_per_node": "-2"}, "cores_per_node: '-2' is not valid"),
+        ({"resource": "ssh://localhost", "cores_per_node": 2.5}, "cores_per_node: 2.5 is not valid"),
+        ({"resource": "ssh://localhost", "number_of_nodes": 0}, "number_of_nodes: 0 is not valid"),
         ({"resource": "ssh://localhost", "cores_per_node": 0}, "cores_per_node: 0 is not valid"),
         ({"resource": "slurm://", "scheduler_script_commands": "#SBATCH -q x"}, "scheduler_script_commands"),
     ],
@@ -161,6 +174,7 @@ def test_wrong_descriptions(given: Any, match: str) -> None:
         ({"CPU": 2, "GPU": 1}, {"num_cpus": 2, "num_gpus": 1}),
         ({"memory": 2**30}, {"memory": 2**30}),
         ({"max_retries": 2}, {"retries": 2}),
+        ({"num_cpus": "2", "num_gpus": "0.5", "memory": "8 GiB"}, {"num_cpus": 2, "num_gpus": 0.5, "memory": "8 GiB"}),
     ],
 )
 def test_resources_of_tasks(given: Any, fields: dict[str, Any]) -> None:
@@ -190,6 +204,8 @@ def test_a_service_without_pilots(tmp_path: Path) -> None:
             (lambda: service.submit_task("task-1", pow, 2), "'task-1' is not valid.*task_name="),
             (lambda: service.submit_task(pow, 2, 3, pilot="cpu"), "pilot: 'cpu' is not valid.*there is none"),
             (lambda: service.submit_mpi_task("ranks.py", 0), "ranks: 0 is not valid"),
+            (lambda: service.wait_tasks(None), "tasks: None is not valid; expected a list"),
+            (lambda: service.get_results(7), "tasks: 7 is not valid; expected a list"),
             (lambda: service.get_pilot("cpu"), "'cpu' not found; there are: none"),
             (lambda: service.get_client(), "call create_pilot"),
             (lambda: service.create_pilot({"resource": "teleport://x"}), "teleport"),
@@ -202,6 +218,11 @@ def test_a_service_without_pilots(tmp_path: Path) -> None:
     with pytest.raises(SessionError, match="closed"):
         service.create_pilot({"resource": "ssh://localhost"})
     assert [path.name for path in Path(service.pcs_working_directory).iterdir()] == ["metrics.csv"]
+
+
+def test_a_working_directory_is_a_path() -> None:
+    with pytest.raises(PilotAPIException, match="working_directory: None is not valid; expected a path"):
+        PilotComputeService("ray", None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

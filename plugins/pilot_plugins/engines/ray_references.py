@@ -12,7 +12,7 @@ from typing import Any
 import cloudpickle
 import ray
 
-from pilot.interfaces import Reference
+from pilot.interfaces import Made, Reference
 from pilot_plugins.engines.settling import Ended, SettledReferences, packed
 
 #: References that may be pending at a time.
@@ -26,6 +26,10 @@ class RayReference(Reference, ray.ObjectRef[Any]):
         """Take over a reference to what the holder will return."""
         Reference.__init__(self, task, read)
         ray.ObjectRef.__init__(self, promise.binary())
+
+    def inside(self) -> Any:
+        """A reference in a list is one for the task, too, as in Ray: of the cluster that the task runs in."""
+        return Made(put, self.value()).__reduce__()
 
     def engines_own(self) -> Any:
         return _itself, (ray.ObjectRef(self.binary()),)
@@ -63,8 +67,16 @@ class RayReferences(SettledReferences):
     def value(self, reference: Any) -> Any:
         return ray.get(reference)
 
+    def inside(self, reference: Any) -> Any:
+        return Made(put, self.value(reference))
+
     def _settle(self, ended: Sequence[Ended]) -> None:
         self._holder.settle.remote([(key, packed(one) if one is not None else None) for key, one in ended])
+
+
+def put(value: Any) -> Any:
+    """A reference to the value, where a task of Ray's runs."""
+    return ray.put(value)
 
 
 def _itself(reference: Any) -> Any:
@@ -99,7 +111,8 @@ class _Holder:
         value = cloudpickle.loads(data)
         if is_result:
             return value
-        raise value
+        error, cause = value
+        raise error from cause
 
     async def settle(self, ended: list[tuple[int, tuple[bool, bytes] | None]]) -> None:
         """These tasks have ended; None: nobody asks for the value."""

@@ -65,9 +65,14 @@ class SettledReferences(References):
             if not self.is_open():
                 return
             try:
-                self._settle([Ended(key, weak()) for key, weak in waiting])
+                self._hand_over([Ended(key, weak()) for key, weak in waiting])
             except Exception:  # the cluster may end at any time; the manager has the results
                 log.debug("%d references could not be settled", len(waiting), exc_info=True)
+
+    def _hand_over(self, ended: Sequence[Ended]) -> None:
+        if self.record is not None:
+            self.record(one.reference.task for one in ended if one.reference is not None)
+        self._settle(ended)
 
     @abstractmethod
     def _settle(self, ended: Sequence[Ended]) -> None:
@@ -83,18 +88,21 @@ def outcome(reference: Reference) -> tuple[Any, BaseException | None]:
 
 
 def packed(reference: Reference) -> tuple[bool, bytes]:
-    """True and the pickled result of a reference whose task has ended, or False and its pickled exception: one of this
-    library with the text, when a pickle does not restore the exception itself."""
+    """True and the pickled result of a reference whose task has ended, or False and its pickled exception with its
+    cause: one of this library with the text, when a pickle does not restore the exception itself."""
     value, error = outcome(reference)
     dump: Callable[[Any], bytes] = cloudpickle.dumps
     if error is None:
         try:
             return True, dump(value)
         except Exception as problem:
-            return False, dump(NotPicklable(f"the result cannot be pickled: {type(problem).__name__}: {problem}"))
-    try:
-        data = dump(error)
-        pickle.loads(data)
-    except Exception:
-        return False, dump(TaskError(f"{type(error).__name__}: {error}"))
-    return False, data
+            unfit = NotPicklable(f"the result cannot be pickled: {type(problem).__name__}: {problem}")
+            return False, dump((unfit, None))
+    for failure in ((error, error.__cause__), (error, None)):
+        try:
+            data = dump(failure)
+            pickle.loads(data)
+        except Exception:
+            continue
+        return False, data
+    return False, dump((TaskError(f"{type(error).__name__}: {error}"), None))

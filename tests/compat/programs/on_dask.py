@@ -34,10 +34,18 @@ def square(number: int) -> int:
     return number**2
 
 
+def inside(values: dict[str, tuple[dict[str, list[int]]]]) -> int:
+    return sum(values["values"][0]["one"])
+
+
 def surroundings() -> tuple[str, str]:
     import alone_on_the_path
 
     return str(Path.cwd()), alone_on_the_path.WORD + EXTRA
+
+
+def rows_of(pcs: PilotComputeService) -> int:
+    return len(Path(pcs.metrics_file_name).read_text().splitlines())
 
 
 def quick_start() -> None:
@@ -50,7 +58,7 @@ def quick_start() -> None:
     seen["unchanged"] = description == before
     tasks = [pcs.submit_task(square, number, task_name=f"task-{number}") for number in range(10)]
     pcs.wait_tasks(tasks)
-    seen["rows"] = len(Path(pcs.metrics_file_name).read_text().splitlines())
+    seen["rows"] = rows_of(pcs)
     seen["statuses"] = sorted({task.status for task in tasks})
     seen["squares"] = pcs.get_results(tasks)
     client = pcs.get_client()
@@ -62,6 +70,10 @@ def quick_start() -> None:
     seen["own functions"] = client.gather([client.submit(sum, [tasks[2], tasks[3]]), client.submit(expectation, 0.0)])
     five = client.scatter(5)
     seen["own future"] = [pcs.run(square, five), pcs.run(sum, [five, tasks[3]])]
+    seen["inside"] = pcs.run(inside, {"values": ({"one": [five, tasks[3], 2]},)})
+    seen["rows at once"] = [
+        ask(square, 7) and rows_of(pcs) for ask in (pcs.run, lambda *of: client.gather(pcs.submit_task(*of)))
+    ]
     failed = pcs.submit_task(unstable, 0.5, pilot=one)
     mixed = [pcs.submit_task(square, 6, pilot=later), *tasks, pcs.submit_task(square, 6, pilot=one)]
     pcs.wait_tasks([*mixed, later.submit_task(square, 6)])
@@ -80,8 +92,13 @@ def quick_start() -> None:
     mpi = pcs.submit_mpi_task(script, 2, "foo", 7, resources={"num_cpus": 0.5, "num_gpus": 0, "memory": None})
     pcs.wait_tasks([mpi])
     seen["mpi"] = [mpi.result(), client.gather(mpi), pcs.run(len, mpi)]
+    try:
+        pcs.wait_tasks([7])
+    except PilotAPIException as error:
+        seen["no task"] = str(error)
     pcs.cancel()
     pcs.cancel()
+    seen["results after cancel"] = pcs.get_results(tasks)
     try:
         pcs.submit_task(square, 1)
     except PilotAPIException as error:

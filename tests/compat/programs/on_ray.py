@@ -45,8 +45,13 @@ def odd() -> None:
     raise Odd(1, "an odd one")
 
 
-def total(values: list[float], more: float) -> float:
-    return sum(values) + more
+def total(references: list[object], more: float) -> float:
+    return sum(ray.get(references)) + more
+
+
+def total_inside(inside: dict[str, list[object]]) -> float:
+    ready, _ = ray.wait(inside["values"], num_returns=len(inside["values"]))
+    return sum(ray.get(ready))
 
 
 @ray.remote
@@ -92,13 +97,18 @@ def several_pilots() -> None:
     seen["ready"] = len(ray.wait(pinned, num_returns=len(pinned), timeout=0)[0])
     one = pcs.submit_task(expectation, 0.0)
     seen["isinstance"] = [isinstance(one, ray.ObjectRef), isinstance(one, PilotFuture)]
+    ray.get(pcs.submit_task(expectation, 0.0, task_name="a row"))
+    seen["row at once"] = "a row" in Path(pcs.metrics_file_name).read_text()
     values = [pcs.submit_task(abs, -number) for number in range(4)]
     seen["dependency"] = pcs.run(total, values, more=values[3])
     for _ in range(2):
         with context:
             calls = [doubled.remote(values[2]), doubled_of.remote([values[3]]), ray.remote(expectation).remote(0.0)]
         seen["own functions"] = ray.get(calls)
-    seen["own reference"] = pcs.run(total, [ray.put(1), 2], ray.put(4))
+    seen["own reference"] = pcs.run(total, [ray.put(1), ray.put(2)], ray.put(4))
+    seen["inside"] = [
+        pcs.run(total_inside, {"values": [values[1], ray.put(2)]}, pilot=name) for name in executor.pilots
+    ]
     try:
         ray.get(pcs.submit_task(odd))
     except PilotAPIException as error:
