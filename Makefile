@@ -16,7 +16,7 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
-BENCHMARKS := imports dispatch latency threads callables chains granularity memory balance circuits qpus cutting failures events
+BENCHMARKS := imports controller dispatch latency threads callables chains granularity memory balance circuits qpus cutting failures events
 
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
@@ -24,7 +24,7 @@ CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi
 .PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-peers clean
 
 demo: $(READY)
-	@$(BIN)/pilot run circuit-cutting
+	@$(BIN)/pilot run circuit-cutting --preset demo
 
 test: check
 	@scripts/setup_slurm
@@ -60,7 +60,9 @@ miniapps: $(READY)
 
 bench: $(READY)
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
+	@$(BIN)/python benchmarks/cutting.py --against addon --json $(RESULTS)/cutting.addon.json
 	@$(BIN)/python benchmarks/memory.py --many 1000000 --forget --json $(RESULTS)/memory.forget.json
+	@$(BIN)/python benchmarks/dispatch.py --varied --json $(RESULTS)/dispatch.varied.json
 	@$(BIN)/python benchmarks/imports.py --without zmq sqlite3 threading --json $(RESULTS)/imports.scheduling.json
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 

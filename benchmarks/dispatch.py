@@ -2,36 +2,52 @@
 
     python benchmarks/dispatch.py [--engine ray] [--json FILE]
     python benchmarks/dispatch.py --base COMMIT [--json FILE]   # against this library at another commit
+    python benchmarks/dispatch.py --varied [--json FILE]        # each task with another duration, timeout or memory
 
 Every task is its own `submit_task` call, its own future and its own `result()`. With ``--base`` the ratios are of
 processor time: what a task costs in all processes together, at the base over here, for a function that workers import
 (`plain`) and for one of the script (`main`), of many at once and of single ones, each waited for. The rows have rates
 and the single tasks' median times by the clock as well.
+
+With ``--varied`` one field of each of 10,000 tasks has another value: `varied_duration_per_s` and so on are tasks per
+second of processor time of the process that takes most of it, which is the rate on a machine with nothing else to do;
+the rows have the rates by the clock as well.
 """
 
 from __future__ import annotations
 
 import statistics
-from time import perf_counter
+from collections.abc import Callable
+from time import perf_counter, process_time
 from typing import Any
 
 import _bench
 import _processes
+import psutil
 
 #: Tasks that are waited for one by one.
 SINGLE = 2000
+#: What is varied: a value for each number of a task, and the least rate.
+VARIED: dict[str, tuple[Callable[[int], dict[str, Any]], int]] = {
+    "duration": (lambda number: {"expected_duration": 60 + number / 1000}, 10_000),
+    "timeout": (lambda number: {"timeout": 60 + number / 1000}, 10_000),
+    "memory": (lambda number: {"memory": (1 << 20) + number * 100_003 % (1 << 30)}, 3_000),
+}
+VARIED_TASKS = 10_000
 
 
 def noop(number: int) -> int:
     return number
 
 
-def measure(contestant: Any, tasks: list[int], versions: bool = False) -> _bench.Figures:
+def measure(contestant: Any, tasks: list[int], versions: bool = False, varied: str = "") -> _bench.Figures:
     began = perf_counter()
     with contestant as engine:
         engine.gather([engine.submit(noop, 0)])
         figures = {"start": perf_counter() - began}
         engine.gather([engine.submit(noop, number) for number in range(500)])  # both workers are warm
+        if varied:
+            return measure_varied(engine, varied)
         if versions:
             return measure_costs(engine, tasks[-1])
         for count in tasks:
@@ -60,6 +76,43 @@ def measure_costs(engine: Any, count: int) -> _bench.Figures:
         figures[f"{name} single us"] = 1e6 * (_processes.cpu_seconds(processes) - spent) / SINGLE
         figures[f"{name} ms"] = statistics.median(times)
     return figures
+
+
+def measure_varied(engine: Any, what: str) -> _bench.Figures:
+    """Tasks per second of processor time of the busiest process, and by the clock."""
+    from pilot import TaskDescription
+
+    fields, _ = VARIED[what]
+    wanted = [TaskDescription(function=_bench.noop, args=(number,), **fields(number)) for number in range(VARIED_TASKS)]
+    processes = _processes.marked()
+    before = {one.pid: _own_seconds(one) for one in processes}
+    began, here = perf_counter(), process_time()
+    values = engine.gather(engine.manager.submit_tasks(wanted))
+    seconds = perf_counter() - began
+    assert values == list(range(VARIED_TASKS))
+    here = process_time() - here
+    there = [_own_seconds(one) - before.get(one.pid, 0.0) for one in _processes.marked()]
+    return {
+        "per cpu s": VARIED_TASKS / max(here, *there),
+        "per s": VARIED_TASKS / seconds,
+        "manager us": 1e6 * here / VARIED_TASKS,
+    }
+
+
+def _own_seconds(process: psutil.Process) -> float:
+    return sum(process.cpu_times()[:2])
+
+
+def show_varied(options: Any) -> None:
+    """Measure each in fresh processes."""
+    figures: dict[str, Any] = {}
+    rows = []
+    for what, (_, least) in VARIED.items():
+        runs = [_bench.measured("our process", tasks=[], varied=what) for _ in range(options.repeat)]
+        figures[f"varied_{what}_per_s"] = ([run["per cpu s"] for run in runs], _bench.Bar(">=", least, "tasks/s"))
+        rows += [{"varied": what, **run} for run in runs]
+    configuration = {"tasks": VARIED_TASKS, "repeat": options.repeat}
+    _bench.report("dispatch.varied", figures, rows=rows, configuration=configuration, file=options.json)
 
 
 def compare_with(base: str, options: Any) -> None:
@@ -91,7 +144,11 @@ def main() -> None:
     parser = _bench.arguments(__doc__)
     parser.add_argument("--tasks", type=int, nargs="+", default=[4096, 16384], help="how many no-ops at once")
     parser.add_argument("--base", metavar="COMMIT", help="compare with this library at another commit instead")
+    parser.add_argument("--varied", action="store_true", help="tasks that differ in one field instead")
     options = parser.parse_args()
+    if options.varied:
+        show_varied(options)
+        return
     if options.base:
         compare_with(options.base, options)
         return

@@ -28,12 +28,26 @@ class Resources(msgspec.Struct, frozen=True, array_like=True):
     @property
     def cores(self) -> float:
         """Cores of all ranks."""
-        return self.num_cpus * max(1, self.ranks)
+        return self.num_cpus * (self.ranks or 1)
 
     @property
     def all_gpus(self) -> float:
         """GPUs of all ranks."""
-        return self.num_gpus * max(1, self.ranks)
+        return self.num_gpus * (self.ranks or 1)
+
+    @property
+    def all_memory(self) -> int:
+        """Memory of all ranks."""
+        return self.memory * (self.ranks or 1)
+
+
+#: Workers are made for this much memory, or for twice, four times, ... as much.
+LEAST_MEMORY = 1 << 28
+
+
+def rounded_up(memory: int) -> int:
+    """The memory of the workers that run a task with this memory: a few sizes serve for all. Bytes."""
+    return max(LEAST_MEMORY, 1 << (memory - 1).bit_length()) if memory else 0
 
 
 #: What a task takes by default; a pilot keeps a warm worker of this shape for each of its cores.
@@ -85,7 +99,7 @@ class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What a task needs, without the work itself; tasks with equal terms queue together."""
+    """What a task needs, without the work itself; tasks that are `matched` by equal terms queue together."""
 
     resources: Resources = Resources()
     pilots: tuple[str, ...] = ()
@@ -107,6 +121,20 @@ class Terms(msgspec.Struct, frozen=True):
     def options(self) -> tuple[Option, ...]:
         """All that it can run with, its first choice first."""
         return (Option(self.resources), *self.others)
+
+    def matched(self) -> Terms:
+        """What pilots are matched with: these terms without what is checked for each task.
+
+        Memory is the least of those that `rounded_up` makes equal: a pilot that has less cannot run such a task.
+        """
+        resources, rounds = self.resources, self.resources.memory > 0 and not self.others
+        if self.duration is None and self.timeout is None and not self.retries and not rounds:
+            return self
+        if rounds:
+            size = rounded_up(resources.memory)
+            least = 1 if size == LEAST_MEMORY else size // 2 + 1
+            resources = msgspec.structs.replace(resources, memory=least)
+        return msgspec.structs.replace(self, resources=resources, duration=None, timeout=None, retries=0)
 
 
 #: Terms of ``submit_task(function, *args)``.

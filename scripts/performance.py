@@ -29,7 +29,17 @@ SECTIONS = {
         *("threads", "callables", "chains", "failures", "events"),
     ),
     "Circuits": (
-        *("circuits", "circuits.ratios", "cutting", "cutting.exact", "qpus", "formats", "gates", "errors"),
+        *(
+            "circuits",
+            "circuits.ratios",
+            "cutting",
+            "cutting.exact",
+            "cutting.addon",
+            "qpus",
+            "formats",
+            "gates",
+            "errors",
+        ),
         *("mitigation", "simulation_costs", "gpu"),
     ),
     "Mini-apps": ("miniapps", "resume"),

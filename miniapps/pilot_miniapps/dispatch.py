@@ -92,7 +92,8 @@ class Dispatch(MiniApp):
         for count, seconds in times.items():
             self._report(run, count, seconds)
         oracle = Oracle(wrong == 0, wrong, "tasks", f"{done:,} tasks returned their own numbers; {wrong:,} did not")
-        return Outcome(oracle=oracle, rows=[self._row(run, *one) for one in times.items()], details={"source": SOURCE})
+        note = "" if settings.seconds else f"Published: {SOURCE}."
+        return Outcome(oracle=oracle, rows=[self._row(run, *one) for one in times.items()], note=note)
 
     def _report(self, run: Run, count: int, seconds: list[float]) -> None:
         rates = sorted(count / one for one in seconds)
@@ -145,8 +146,7 @@ class Dispatch(MiniApp):
         plots.legend(left, loc="upper left")
         nap = report["configuration"]["seconds"]
         work = f"that sleep {nap:g} s" if nap else "without work"
-        beside = f" Published: {SOURCE}." if any(row["published_seconds"] is not None for row in rows) else ""
-        plots.caption(figure, f"Tasks {work}, pilots warm. Medians; bars show the least and the greatest.{beside}")
+        plots.caption(figure, f"Tasks {work}, pilots warm. Medians; bars show least and greatest. {report['note']}")
         return {"dispatch": figure}
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 
+import msgspec
+
 from pilot.agent.nodes import Place
-from pilot.resources import SLOT, Resources
+from pilot.resources import SLOT, Resources, rounded_up
 from pilot.wire import messages
 
 #: Batches with at most so many seconds until they are given back may wait in a busy worker.
@@ -51,7 +53,10 @@ class Worker:
 
     def __init__(self, name: str, shape: Resources, place: Place, gpus: dict[int, float]) -> None:
         self.name = name
+        #: What it was made for: its batches need as much, or less memory.
         self.shape = shape
+        #: What its present batch, or the one that it will get, takes.
+        self.needs = shape
         self.place = place
         self.gpus = gpus
         #: It has connected, and what its process is then.
@@ -122,6 +127,11 @@ class Worker:
         return own + [name for names in (self.had or {}).values() for name in dict.fromkeys(names)]
 
 
+def shape_of(needs: Resources) -> Resources:
+    """The shape of the workers that run what needs this: few sizes of memory serve for all."""
+    return msgspec.structs.replace(needs, memory=rounded_up(needs.memory)) if needs.memory else needs
+
+
 class WorkersByShape:
     """Workers that have no batch, by shape and node: one is found without looking at all of them."""
 
@@ -140,10 +150,10 @@ class WorkersByShape:
         if not places:
             del self._shapes[worker.shape]
 
-    def find(self, shape: Resources) -> Worker | None:
-        """One of this shape, on a node that is ready and has room."""
-        for place, workers in self._shapes.get(shape, {}).items():
-            if place.ready and (shape.ranks or place.has_room(shape)):
+    def find(self, needs: Resources) -> Worker | None:
+        """One of the shape for these needs, on a node that is ready and has room."""
+        for place, workers in self._shapes.get(shape_of(needs), {}).items():
+            if place.ready and (needs.ranks or place.has_room(needs)):
                 return next(iter(workers.values()))
         return None
 

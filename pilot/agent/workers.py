@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pilot.agent.batches import Worker, WorkersByShape
+from pilot.agent.batches import Worker, WorkersByShape, shape_of
 from pilot.agent.devices import Devices
 from pilot.agent.nodes import Nodes, Place, spread
 from pilot.agent.worker_processes import WorkerProcesses
 from pilot.interfaces import Engine
-from pilot.resources import SLOT, Node, Resources
+from pilot.resources import ROUNDING, SLOT, Node, Resources
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.channel import Frame, Keys, Server
@@ -219,10 +219,10 @@ class WorkerPool:
     def _set_aside(self, worker: Worker, sign: int = 1) -> None:
         """Cores and memory of what it runs, and the GPUs of its ranks."""
         if not worker.shape.ranks:
-            worker.place.take(worker.shape, sign)
+            worker.place.take(worker.needs, sign)
         for name, ranks in worker.hosts.items():
             if (place := self.nodes.get(name)) is not None:
-                place.take(worker.shape, sign * ranks)
+                place.take(worker.needs, sign * ranks)
                 for gpus in worker.rank_gpus.get(name, ()):
                     place.bind_gpus(gpus, sign)
 
@@ -259,7 +259,7 @@ class WorkerPool:
             worker = self._idle.find(needs)
         worker = worker or self._starting.find(needs) or self._start_shape(needs)
         if worker is not None:
-            worker.hosts, worker.rank_gpus = hosts, rank_gpus
+            worker.needs, worker.hosts, worker.rank_gpus = needs, hosts, rank_gpus
         return worker
 
     def send(self, worker: Worker, message: Message, frames: Sequence[Frame] = ()) -> None:
@@ -269,21 +269,31 @@ class WorkerPool:
 
     # ---- starting workers -----------------------------------------------------------------------------------
 
-    def _start_shape(self, shape: Resources) -> Worker | None:
-        """A new worker of this shape on the node with the most free cores; None when none has the GPUs."""
-        if shape == SLOT or shape.qpu:
+    def _start_shape(self, needs: Resources) -> Worker | None:
+        """A new worker for this on the node with the most free cores; None when none has the GPUs."""
+        if needs == SLOT or needs.qpu:
             return None  # each core, and each device, has its own already
-        places = [place for place in self.nodes.ready() if place.has_room(shape)]
-        if shape.ranks:
+        shape = shape_of(needs)
+        places = [place for place in self.nodes.ready() if place.has_room(needs)]
+        if needs.ranks:
             places = [self.nodes.home]
-        for other in self._idle.others(shape):  # they may hold GPUs, and memory
-            if other.place in places:
-                self._retire(other)
+        self._end_others(shape, places)
         for place in sorted(places, key=lambda place: -place.cores):
-            gpus = place.pick_gpus(0 if shape.ranks else shape.num_gpus)
+            gpus = place.pick_gpus(0 if needs.ranks else needs.num_gpus)
             if gpus is not None:
                 return self._start(shape, place, gpus)
         return None
+
+    def _end_others(self, shape: Resources, places: Sequence[Place]) -> None:
+        """End idle workers of other shapes on these nodes: those that hold GPUs when these are needed, and those whose
+        cores would be too many with the new worker's, for an engine may count them."""
+        free = {place.name: place.cores - shape.num_cpus for place in places}
+        for other in self._idle.others(shape):
+            if other.place in places:
+                free[other.place.name] -= other.shape.num_cpus
+                if (shape.num_gpus and other.gpus) or free[other.place.name] < -ROUNDING:
+                    self._retire(other)
+                    free[other.place.name] += other.shape.num_cpus
 
     def _start(self, shape: Resources, place: Place, gpus: dict[int, float]) -> Worker:
         self._count += 1

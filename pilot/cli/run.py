@@ -199,6 +199,18 @@ def _counts(text: str | None) -> tuple[int, ...]:
 
 
 def _pilots(chosen: Flags) -> list[PilotDescription]:
+    """The pilots that were asked for, with launchers and engines that are there."""
+    found = _described(chosen)
+    for one in found:
+        try:
+            registry.check("pilot.launchers", one.resource.partition("://")[0])
+            registry.check("pilot.engines", one.engine)
+        except PluginError as error:
+            raise DescriptionError(f"--pilot: {error}", **error.data) from error
+    return found
+
+
+def _described(chosen: Flags) -> list[PilotDescription]:
     try:
         found = [PilotDescription.from_text(text) for text in chosen.pilot]
     except DescriptionError as error:

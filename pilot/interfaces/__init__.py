@@ -25,7 +25,7 @@ from pilot.interfaces.observers import (
     TaskEvent,
     TaskSubmitted,
 )
-from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask
+from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, place_of
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
 from pilot.interfaces.references import Made, Record, Reference, References
 
@@ -66,4 +66,5 @@ __all__ = [
     "TaskSubmitted",
     "WorkFunction",
     "WorkerSpec",
+    "place_of",
 ]

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
@@ -63,6 +63,8 @@ class Submitter:
         self._keys = threading.Lock()
         #: Digests of the large functions that were logged.
         self._large: set[str] = set()
+        #: What each pilot has, as it was described.
+        self._described: dict[str, Capacity] = {}
 
     # ---- tasks ------------------------------------------------------------------------------------------------
 
@@ -261,16 +263,24 @@ class Submitter:
         """
         state = self._state
         state.check_open()
-        capacities = [_capacity(pilot) for pilot in list(state.pilots.values())]
+        reason = unservable(terms, self._capacities())
+        if reason is not None:
+            raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
+        state.servable.add(terms)
+
+    def _capacities(self) -> Iterator[Capacity]:
+        """What the pilots have, and what those have that autoscalers may request."""
+        for pilot in list(self._state.pilots.values()):
+            if (known := self._described.get(pilot.id)) is None:
+                wanted = pilot.description
+                known = described(wanted, memory_of(wanted), pilot.names, pilot.name, devices(wanted))
+                self._described[pilot.id] = known
+            yield _now(known, pilot)
         for scaler in self._scalers():
             wanted = scaler.scaling.description
             names = (wanted.name,) if wanted.name else ()
             title = f"another {wanted.name or 'pilot'}"
-            capacities.append(described(wanted, memory_of(wanted), names, title, devices(wanted)))
-        reason = unservable(terms, capacities)
-        if reason is not None:
-            raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
-        state.servable.add(terms)
+            yield described(wanted, memory_of(wanted), names, title, devices(wanted))
 
     def _scalers(self) -> list[Scaler]:
         return [scaler for scaler in list(self._state.scalers.values()) if scaler.over is None]
@@ -292,13 +302,12 @@ class Submitter:
         )
 
 
-def _capacity(pilot: Pilot) -> Capacity:
+def _now(capacity: Capacity, pilot: Pilot) -> Capacity:
     """What was requested, as far as a user's thread can know it."""
-    state, wanted = pilot.state, pilot.description
+    state = pilot.state
     over = state.value if is_final(state) or state is PilotState.DRAINING else None
     if is_final(state) and pilot.reason not in ("", state.value):
         over = f"{over} ({pilot.reason})"
-    capacity = described(wanted, memory_of(wanted), pilot.names, pilot.name, devices(wanted))
     return capacity._replace(over=over, qpus={**capacity.qpus, **{info.name: info for info in pilot.qpus}})
 
 

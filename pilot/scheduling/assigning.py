@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import nan
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pilot.interfaces import QPUTable
 from pilot.resources import Option, Terms
 from pilot.scheduling.fitting import concrete, expected_fidelity, misfit
-from pilot.scheduling.records import PilotRecord, TaskRecord
+from pilot.scheduling.pilot_records import PilotRecord
+from pilot.scheduling.records import TaskRecord
 
 
 class Rows:
@@ -22,17 +24,28 @@ class Rows:
         self._now = now
         #: What tasks of these terms run with on each QPU; None: it cannot run them.
         self._options: dict[Terms, list[Option | None]] = {}
+        #: For tasks of these terms, on each QPU: whether it can run them, and the fidelity without estimates.
+        self._fits: dict[Terms, NDArray[np.bool_]] = {}
+        self._fidelities: dict[Terms, NDArray[np.float64]] = {}
         shape = (len(records), len(self.columns))
-        known = np.array([list(self._known(record)) for record in records], float).reshape(*shape, 3)
-        waits = [pilot.devices[name].expected + pilot.devices[name].queue for pilot, name in self.columns]
-        fits = [[option is not None for option in self.options(record.terms)] for record in records]
+        fits, fidelity = np.empty(shape, bool), np.empty(shape)
+        for row, record in enumerate(records):
+            fits[row], fidelity[row] = self._by_terms(record.terms)
+        devices = [pilot.devices[name] for pilot, name in self.columns]
+        rates = np.array([nan if device.rate is None else device.rate for device in devices], float)
+        own = np.array([nan if record.seconds is None else record.seconds for record in records], float)
+        weights = np.array([record.weight for record in records], float)
+        seconds = np.where(np.isnan(rates), own[:, np.newaxis], weights[:, np.newaxis] * rates)
+        cost = np.full(shape, nan)
+        self._put_estimates(records, fidelity, seconds, cost)
+        waits = np.array([device.expected + device.queue for device in devices], float)
         self.table = QPUTable(
             qpus=tuple((pilot.name, name) for pilot, name in self.columns),
-            fits=np.array(fits, bool).reshape(shape),
-            fidelity=known[:, :, 0],
-            seconds=known[:, :, 1],
-            cost=known[:, :, 2],
-            wait=np.broadcast_to(np.array(waits, float), shape),
+            fits=fits,
+            fidelity=fidelity,
+            seconds=seconds,
+            cost=cost,
+            wait=np.broadcast_to(waits, shape),
         )
 
     def options(self, terms: Terms) -> list[Option | None]:
@@ -46,20 +59,32 @@ class Rows:
                 known += [by_name.get(name) for name in pilot.devices]
         return known
 
-    def _known(self, record: TaskRecord) -> Iterator[tuple[float, float, float]]:
-        """Fidelity, seconds and cost on each QPU; NaN: not known."""
-        estimates = {estimate.qpu: estimate for estimate in record.estimates}
-        facts = record.terms.facts
-        compiled = dict(facts.fidelities) if facts is not None else {}
-        for pilot, name in self.columns:
-            device, estimate = pilot.devices[name], estimates.get(name)
-            fidelity = compiled.get(name)
-            if fidelity is None and facts is not None and device.info is not None and facts.is_counted:
-                fidelity = expected_fidelity(facts, device.info)
-            seconds = record.seconds if device.rate is None else device.rate * record.weight
-            cost = None
-            if estimate is not None:
-                fidelity = fidelity if estimate.fidelity is None else estimate.fidelity
-                seconds = seconds if estimate.seconds is None else estimate.seconds
-                cost = estimate.cost
-            yield tuple(nan if value is None else value for value in (fidelity, seconds, cost))  # type: ignore[misc]
+    def _by_terms(self, terms: Terms) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        if (fits := self._fits.get(terms)) is None:
+            fits = self._fits[terms] = np.array([option is not None for option in self.options(terms)], bool)
+            self._fidelities[terms] = np.array([self._fidelity(terms, *column) for column in self.columns], float)
+        return fits, self._fidelities[terms]
+
+    def _fidelity(self, terms: Terms, pilot: PilotRecord, name: str) -> float:
+        facts, info = terms.facts, pilot.devices[name].info
+        fidelity = dict(facts.fidelities).get(name) if facts is not None else None
+        if fidelity is None and facts is not None and info is not None and facts.is_counted:
+            fidelity = expected_fidelity(facts, info)
+        return nan if fidelity is None else fidelity
+
+    def _put_estimates(
+        self,
+        records: Sequence[TaskRecord],
+        fidelity: NDArray[np.float64],
+        seconds: NDArray[np.float64],
+        cost: NDArray[np.float64],
+    ) -> None:
+        """What was estimated for one task replaces what is known of its function and terms."""
+        places: dict[str, list[int]] = {}
+        for at, (_, name) in enumerate(self.columns):
+            places.setdefault(name, []).append(at)
+        for row, record in enumerate(records):
+            for one in record.estimates:
+                for value, array in ((one.fidelity, fidelity), (one.seconds, seconds), (one.cost, cost)):
+                    if value is not None:
+                        array[row, places.get(one.qpu, [])] = value

@@ -16,11 +16,13 @@ from pilot.resources import Capacity
 from pilot.scheduling import events
 from pilot.scheduling.events import Command, Event
 from pilot.scheduling.explaining import Explainer
+from pilot.scheduling.index import Index
 from pilot.scheduling.pilots import Pilots
 from pilot.scheduling.placing import Placer
 from pilot.scheduling.queue import GENERATION_BITS, TaskQueue
 from pilot.scheduling.records import TaskRecord
 from pilot.scheduling.scalers import Scalers
+from pilot.scheduling.unservable import UnservableTasks
 from pilot.states import PilotState
 
 
@@ -39,11 +41,13 @@ class Controller:
             wait_for_pilot: seconds that queued tasks wait for another pilot when none can run them any more, before
                 they fail; None: for ever.
         """
-        self.queue = TaskQueue(wait_for_pilot)
-        self.pilots = Pilots(self.queue)
-        self.scalers = Scalers(self.queue, self.pilots)
-        self._placer = Placer(policy, self.queue)
-        self._explainer = Explainer(self.queue, self.pilots, policy)
+        self._index = index = Index()
+        self.queue = TaskQueue(index)
+        self.pilots = Pilots(self.queue, index)
+        self.scalers = Scalers(self.queue, self.pilots, index)
+        self._unservable = UnservableTasks(self.queue, wait_for_pilot)
+        self._placer = Placer(policy, self.queue, index)
+        self._explainer = Explainer(self.queue, self.pilots, self._unservable, policy)
         self._handlers: dict[type[Event], Callable[[Any, float, list[Command]], None]] = {
             events.TasksSubmitted: self.queue.submitted,
             events.CircuitsEstimated: self.queue.estimated,
@@ -84,9 +88,8 @@ class Controller:
     def schedule(self, now: float, commands: list[Command] | None = None) -> list[Command]:
         """Send tasks to pilots that have room. Arguments and result as those of `handle`."""
         commands = [] if commands is None else commands
-        pilots = self.pilots.to_place_on(now)
-        if pilots:
-            self._placer.place(pilots, now, commands)
+        if self.queue.lanes and self.pilots.may_place(now):
+            self._placer.place(now, commands)
         return commands
 
     def step(self, event: Event, now: float) -> list[Command]:
@@ -110,6 +113,8 @@ class Controller:
     def validate(self) -> None:
         """Raise AssertionError, with what is wrong, unless all parts agree. For tests: it checks every task."""
         self.queue.validate(self.pilots.validate())
+        active = {id: one for id, one in self.pilots.by_id.items() if one.state is PilotState.ACTIVE}
+        self._index.validate(active, self.queue.lanes)
 
     # ---- events that concern more than one part -------------------------------------------------------------
 
@@ -143,11 +148,12 @@ class Controller:
     def _attached(self, event: events.Attached, now: float, commands: list[Command]) -> None:
         self.pilots.attached(now)
         self.queue.firsts = event.firsts
-        self._placer.batch = (len(event.firsts) - 1) << GENERATION_BITS
+        self._placer.batches.last = (len(event.firsts) - 1) << GENERATION_BITS
 
     def _closed(self, event: events.Closed, now: float, commands: list[Command]) -> None:
         self.scalers.close()
         self.queue.close(commands)
+        self._unservable.clear()
         self.pilots.close(commands)
 
     def _command_failed(self, event: events.CommandFailed, now: float, commands: list[Command]) -> None:
@@ -178,8 +184,7 @@ class Controller:
 
     def _fail_unservable(self, now: float, commands: list[Command]) -> None:
         if not self.pilots.may_come(now):
-            capacities = self._capacities(now) if any(self.queue.lanes.values()) else []
-            self.queue.fail_unservable(capacities, now, commands)
+            self._unservable.fail(lambda: self._capacities(now), self._index.version, now, commands)
 
     def _capacities(self, now: float) -> list[Capacity]:
         """What the pilots have, and what further pilots may have."""

@@ -7,17 +7,20 @@ from itertools import islice
 from pilot.interfaces import Policy
 from pilot.resources import Capacity, Terms
 from pilot.scheduling.fitting import concrete, misfit, unservable
+from pilot.scheduling.pilot_records import PilotRecord
 from pilot.scheduling.pilots import Pilots
 from pilot.scheduling.queue import TaskQueue
-from pilot.scheduling.records import PilotRecord, TaskRecord
+from pilot.scheduling.records import TaskRecord
+from pilot.scheduling.unservable import UnservableTasks
 from pilot.states import PilotState, TaskState
 
 
 class Explainer:
     """Makes texts of reasons. It decides nothing and changes nothing."""
 
-    def __init__(self, queue: TaskQueue, pilots: Pilots, policy: Policy) -> None:
+    def __init__(self, queue: TaskQueue, pilots: Pilots, unservable: UnservableTasks, policy: Policy) -> None:
         self._queue = queue
+        self._unservable = unservable
         self._pilots = pilots
         self._policy = policy
 
@@ -28,13 +31,13 @@ class Explainer:
             more = "" if len(blockers) <= 5 else f" and {len(blockers) - 5} more"
             return f"waits for the tasks that it depends on: {', '.join(map(str, islice(blockers, 5)))}{more}"
         if record.state is not TaskState.QUEUED:
-            return record.reason
+            return str(record.reason)
         if self._pilots.hold_until is not None:
             return "waits until the agents of the previous manager have reported their tasks"
         if record in self._queue.without_room:
             return f"waits until there is room for its result: {record.attempts[-1].reason}"
-        if record.terms in self._queue.unservable_since:
-            return self._explain_unservable(record, capacities, now)
+        if (since := self._unservable.since(record)) is not None:
+            return self._explain_unservable(record, since, capacities, now)
         return self._explain_queued(record, now)
 
     def _explain_queued(self, record: TaskRecord, now: float) -> str:
@@ -51,12 +54,12 @@ class Explainer:
             why = "waits: no active pilot can run it now"
         return why + (f"; {'; '.join(others)}" if others else "")
 
-    def _explain_unservable(self, record: TaskRecord, capacities: list[Capacity], now: float) -> str:
+    def _explain_unservable(self, record: TaskRecord, since: float, capacities: list[Capacity], now: float) -> str:
         reason = unservable(record.terms, capacities) or "a suitable pilot has just been requested"
-        wait = self._queue.wait_for_pilot
+        wait = self._unservable.wait_for_pilot
         if wait is None:
             return f"waits for another pilot: {reason}; submit one that can run it (submit_pilot)"
-        left = max(0.0, self._queue.unservable_since[record.terms] + wait - now)
+        left = max(0.0, since + wait - now)
         return f"waits for another pilot: {reason}; it fails in {left:.0f} s unless one is submitted (submit_pilot)"
 
 

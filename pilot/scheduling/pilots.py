@@ -13,15 +13,10 @@ from pilot.resources import Capacity
 from pilot.results import Outcome
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
+from pilot.scheduling.index import Index
+from pilot.scheduling.pilot_records import QUICKEST, SLOWEST, PilotRecord, SentBatch
 from pilot.scheduling.queue import Loss, TaskQueue
-from pilot.scheduling.records import (
-    NEWEST,
-    Change,
-    FunctionRecord,
-    PilotRecord,
-    SentBatch,
-    TaskRecord,
-)
+from pilot.scheduling.records import NEWEST, Change, FunctionRecord, TaskRecord
 from pilot.states import PilotState, advance, is_final
 
 #: Seconds that an attached manager waits for the agents of the previous one.
@@ -40,8 +35,9 @@ _UP = (PilotState.ACTIVE, PilotState.DRAINING)
 class Pilots:
     """All pilots, with those that were requested and do not exist yet."""
 
-    def __init__(self, queue: TaskQueue) -> None:
+    def __init__(self, queue: TaskQueue, index: Index) -> None:
         self._queue = queue
+        self._index = index
         self.by_id: dict[str, PilotRecord] = {}
         #: Pilots that were requested and are not among the pilots yet, and what they will have.
         self.coming: list[tuple[events.AskPilot, Capacity]] = []
@@ -52,13 +48,13 @@ class Pilots:
 
     # ---- what there is --------------------------------------------------------------------------------------
 
-    def to_place_on(self, now: float) -> list[PilotRecord]:
-        """The active pilots; none while agents of the previous manager are waited for."""
+    def may_place(self, now: float) -> bool:
+        """False while agents of the previous manager are waited for, and while no pilot is active."""
         if self.hold_until is not None:
             if now < self.hold_until:
-                return []
+                return False
             self.hold_until = None
-        return [pilot for pilot in self.by_id.values() if pilot.state is PilotState.ACTIVE]
+        return bool(self._index.pilots)
 
     def may_come(self, now: float) -> bool:
         """True for a while after an attach: a pilot that is not known yet may run tasks."""
@@ -93,6 +89,7 @@ class Pilots:
             wanted = msgspec.structs.replace(wanted, name=name)
         command = events.AskPilot(wanted, ancestors, parent, scaler)
         self.coming.append((command, capacity))
+        self._index.pilots_changed()
         commands.append(command)
 
     def ask_failed(self, command: events.AskPilot) -> None:
@@ -102,7 +99,9 @@ class Pilots:
     def asked(self, event: events.PilotAsked, over: str | None, now: float, commands: list[Command]) -> None:
         """A pilot was requested. ``over``: why it is not needed any more."""
         pilot = PilotRecord(event.id, event.description, event.memory, event.ancestors, now, event.devices)
+        pilot.number = len(self.by_id)
         self.by_id[event.id] = pilot
+        self._index.pilots_changed()
         pilot.scaler, pilot.succeeded, pilot.drains_then = event.scaler, event.succeeded, event.draining
         pilot.restarts = max(0, pilot.restarts - event.started_again)
         pilot.taken = event.taken
@@ -126,6 +125,7 @@ class Pilots:
         at = next((at for at, (command, _) in enumerate(self.coming) if is_meant(command)), None)
         if at is not None:
             del self.coming[at]
+            self._index.pilots_changed()
 
     def attached(self, now: float) -> None:
         """All pilots and tasks of the previous manager are known."""
@@ -150,6 +150,7 @@ class Pilots:
         pilot.set_nodes(event.nodes)
         pilot.set_devices(event.qpus)
         pilot.set_end(now, event.seconds_left)
+        self._refit(pilot)
         if pilot.state is not PilotState.ACTIVE and not pilot.stopping:
             self._change(pilot, PilotState.ACTIVE, f"{pilot.cores} slots", commands)
             if pilot.queue_seconds is None:
@@ -160,6 +161,7 @@ class Pilots:
             if batch not in pilot.sent and (records := self._queue.reclaim(tasks, pilot.id, batch)):
                 needs = next(iter(records.values())).terms.resources
                 pilot.put(batch, SentBatch(records, needs, 0.0))
+                self._index.touch(pilot)
         self._rejoined(pilot)
 
     def _rejoined(self, pilot: PilotRecord) -> None:
@@ -297,6 +299,7 @@ class Pilots:
         """The tasks of a pilot go elsewhere."""
         for batch in reversed(list(pilot.sent)):  # each goes to the front of its lane
             if (sent := pilot.take(batch)) is not None:
+                self._index.touch(pilot)
                 self._queue.lose(list(sent.entries.values()), pilot.name, batch, reason, loss, commands)
 
     def close(self, commands: list[Command]) -> None:
@@ -315,7 +318,12 @@ class Pilots:
         change: Change = Change.OTHER,
     ) -> None:
         pilot.state, pilot.reason = advance(pilot.id, pilot.state, state), reason
+        self._refit(pilot)
         commands.append(events.ChangePilot(pilot.id, state, reason, change))
+
+    def _refit(self, pilot: PilotRecord) -> None:
+        """What it has, or its state, is new."""
+        self._index.refit(pilot, pilot.state is PilotState.ACTIVE)
 
     # ---- what they were sent --------------------------------------------------------------------------------
 
@@ -323,7 +331,7 @@ class Pilots:
         """A worker has finished tasks."""
         pilot = self.by_id[event.pilot]
         sent = pilot.sent.get(event.batch)
-        counted = self._queue.take_outcomes(event, pilot.name, sent is not None, commands)
+        counted = self._queue.take_outcomes(event, pilot.name, sent is not None, now, commands)
         pilot.finished += len(event.outcomes)
         if sent is not None:
             for outcome in event.outcomes:
@@ -331,6 +339,7 @@ class Pilots:
             if not sent.entries:
                 pilot.take(event.batch)
         _measure(pilot, sent, counted)
+        self._index.touch(pilot)
 
     def attempts_lost(self, event: events.AttemptsLost, now: float, commands: list[Command]) -> None:
         """Tasks of a batch ended without outcome."""
@@ -342,6 +351,7 @@ class Pilots:
         lost = [record for id in tasks if (record := sent.entries.pop(id, None)) is not None]
         if not sent.entries:
             pilot.take(event.batch)
+            self._index.touch(pilot)
         for record in lost:
             record.worker = event.worker
         loss = Loss.BLAMED if event.blame else Loss.COUNTED if event.begun else Loss.NOT_BEGUN
@@ -387,7 +397,7 @@ def _measure_one(
         return
     mean = seconds / weight / (1.0 if sent is None else sent.slowness)
     if function.seconds:
-        ratio = min(max(mean / function.seconds, 0.1), 10.0)
+        ratio = min(max(mean / function.seconds, QUICKEST), SLOWEST)
         pilot.slowness += 0.1 * NEWEST * (ratio - pilot.slowness)
     function.measured(mean / pilot.slowness)
 
@@ -399,6 +409,7 @@ def _validate(pilot: PilotRecord) -> None:
     for what, have, parts in (
         ("cores", pilot.used_cores, [batch.cores for batch in sent]),
         ("GPUs", pilot.used_gpus, [batch.gpus for batch in sent]),
+        ("bytes", pilot.used_memory, [batch.memory for batch in sent]),
         ("expected seconds", pilot.expected, [batch.expected for batch in on_slots]),
     ):
         assert abs(have - sum(parts)) < 1e-6, f"{pilot.name}: {have} {what} are in use, its batches have {sum(parts)}"

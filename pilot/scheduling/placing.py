@@ -1,49 +1,41 @@
 """Which tasks are sent now, where, and how many at a time.
 
 Lanes are taken by priority, then by their first task. A batch is cut off the front of one when a pilot that fits
-has credit for it. How many tasks make a batch follows from what they are expected to take.
+has credit for it (`Batches`).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
-from operator import index, itemgetter
+from collections.abc import Iterator, Sequence
+from operator import index as number_of
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy
-from pilot.resources import Option, Terms
-from pilot.scheduling import events
+from pilot.resources import Option, Resources, Terms
+from pilot.scheduling.batches import BATCH_TASKS, Batches, Reason
 from pilot.scheduling.events import Command
-from pilot.scheduling.fitting import concrete, misfit
-from pilot.scheduling.queue import TaskQueue
-from pilot.scheduling.records import (
-    BATCH_SECONDS,
-    GIVE_BACK_FACTOR,
-    GIVE_BACK_SECONDS,
+from pilot.scheduling.index import Index
+from pilot.scheduling.lanes import Lane
+from pilot.scheduling.pilot_records import (
     PilotRecord,
-    SentBatch,
-    TaskRecord,
+    depth_of,
 )
-from pilot.states import TaskState
+from pilot.scheduling.queue import TaskQueue
+from pilot.scheduling.ranking import Way
+from pilot.scheduling.records import Chosen, TaskRecord
+from pilot.scheduling.waits import Waits
 
 if TYPE_CHECKING:
     from pilot.scheduling.assigning import Rows
 
-#: Tasks in a batch at most, and tasks that a policy is asked to assign at once.
-BATCH_TASKS = 1000
+#: Tasks that a policy is asked to assign at once.
 ASSIGNED_TASKS = 1000
-#: The end of a lane is cut in batches of no less work than this (seconds), however many slots there are.
-SMALLEST_BATCH_SECONDS = 0.002
-#: A device gets half of its share of the work at a time while a job waits for less than this part of the time that
-#: the share takes.
-CHEAP_WAIT = 0.05
 #: Tasks for devices that queue their jobs are gathered until none has come for this part of the queue's seconds, and at
 #: most for so many.
 LINGER, LINGER_SECONDS = 0.1, 0.25
-#: A device gives back what it has not begun no sooner than this.
-DEVICE_GIVE_BACK_SECONDS = 60.0
 
 
 class Placer:
@@ -52,9 +44,12 @@ class Placer:
     A policy that raises, or returns something invalid, fails the tasks that it was asked about, and nothing else.
     """
 
-    def __init__(self, policy: Policy, queue: TaskQueue) -> None:
+    def __init__(self, policy: Policy, queue: TaskQueue, index: Index) -> None:
         self._policy = policy
         self._queue = queue
+        self._index = index
+        #: It takes the pilot that is done first, which the index knows.
+        self._is_balanced = type(policy).choose is Policy.choose
         self._has_order = type(policy).order is not Policy.order
         #: Makes the table for `Policy.assign`; None: the policy has none, and NumPy is not needed.
         self._rows: type[Rows] | None = None
@@ -62,55 +57,48 @@ class Placer:
             from pilot.scheduling.assigning import Rows
 
             self._rows = Rows
-        #: Number of the last batch.
-        self.batch = 0
+        self.batches = Batches(index)
 
-    def place(self, pilots: Sequence[PilotRecord], now: float, commands: list[Command]) -> None:
-        """Send batches as long as a lane has tasks and a pilot that fits has credit; lanes that run empty are removed.
+    def place(self, now: float, commands: list[Command]) -> None:
+        """Send batches as long as a lane has tasks and a pilot that fits has credit.
 
-        While a lane waits for cores, later lanes do not take them: short tasks, which are sent ahead, would leave no
-        slot to a long one, and tasks of one core none to one of two. While a lane waits for GPUs, this applies to lanes
-        that need GPUs. A lane that waits for a device stops no other.
+        What lanes wait for, later lanes do not take (`Waits`). A lane that waits for a device stops no other.
         """
-        lanes = self._queue.lanes
         if self._has_order:
             self._sort_lanes(now, commands)
-            waiting = list(lanes.items())
-        else:
-            waiting = [(terms, lane) for terms, lane in lanes.items() if lane]
-            waiting.sort(key=lambda item: (-item[0].priority, item[1][0].id))
+        waits = Waits()
+        for lane in self._in_order(False):
+            if waits.holds(lane.group):
+                continue
+            self._send_off(lane, waits, now, commands)
+            if lane and len(self._queue.lanes) > 1:
+                waits.add(lane, now)
+                if waits.hold_all(self._index):
+                    break
         if self._rows is not None:
-            self._assign(self._rows, pilots, now, commands)
-            waiting = [(terms, lane) for terms, lane in waiting if not terms.resources.qpu]
-        active = list(pilots)
-        promised: set[str] = set()  # pilots whose GPUs a lane waits for
-        for terms, lane in waiting:
-            needs = terms.resources
-            if not active and not needs.qpu:
+            self._assign(self._rows, now, commands)
+        elif self._index.lanes(True):
+            for lane in self._in_order(True):
+                if not self._index.with_open_devices:
+                    break
+                if not self._gathers(lane, now):
+                    self._send_off(lane, waits, now, commands)
+
+    def _in_order(self, for_devices: bool) -> Iterator[Lane]:
+        """The lanes that an active pilot fits, each once. Their order may change meanwhile, as tasks are taken."""
+        if self._has_order:
+            lanes = [lane for lane in self._queue.lanes.values() if lane.group.ways]
+            yield from (lane for lane in lanes if lane and lane.is_for_devices is for_devices)
+            return
+        seen: set[Lane] = set()
+        order, at = self._index.lanes(for_devices), 0
+        while at < len(order):
+            lane = order[at][2]
+            if lane in seen:
+                at += 1
                 continue
-            among = pilots if needs.qpu else active
-            fitting = [pilot for pilot in among if misfit(terms, pilot.capacity(now)) is None]
-            if needs.num_gpus and not terms.others:
-                fitting = [pilot for pilot in fitting if pilot.id not in promised]
-            if needs.qpu and self._gathers(terms, fitting, now):
-                continue
-            self._send_off(lane, terms, fitting, now, commands)
-            if not lane:
-                del lanes[terms]
-                self._queue.last_arrivals.pop(terms, None)
-                continue
-            if needs.qpu:
-                continue
-            timely = [pilot for pilot in fitting if pilot.has_time(terms, lane[0].seconds, now)]
-            scarce = [pilot for pilot in timely if pilot.waits_for_gpu(needs)]
-            if scarce and needs.all_gpus > 1:  # as many GPUs as that come free on one of them
-                scarce = [max(scarce, key=lambda pilot: pilot.gpus - pilot.used_gpus)]
-            promised.update(pilot.id for pilot in scarce)
-            waited_for = [pilot for pilot in timely if not pilot.waits_for_gpu(needs)]
-            if waited_for:
-                if needs.cores > 1:  # as many cores as that come free on one of them
-                    waited_for = [max(waited_for, key=lambda pilot: pilot.cores - pilot.used_cores)]
-                active = [pilot for pilot in active if pilot not in waited_for]
+            seen.add(lane)
+            yield lane
 
     # ---- the policy -----------------------------------------------------------------------------------------
 
@@ -118,10 +106,10 @@ class Placer:
         """Each lane in the policy's order, the lanes by their first tasks; empty ones are removed."""
         lanes, failed, why = self._queue.lanes, list[TaskRecord](), ""
         keyed = []
-        for number, lane in enumerate(lanes.values()):
+        for lane in lanes.values():
             for record in lane:
                 try:
-                    keyed.append((self._policy.order(record, now), record.id, number, record))
+                    keyed.append((self._policy.order(record, now), record.id, lane, record))
                 except (Exception, SystemExit) as error:
                     failed.append(record)
                     why = why or self._complaint("order", error)
@@ -130,13 +118,16 @@ class Placer:
         except (Exception, SystemExit) as error:  # keys that cannot be compared
             failed += [record for *_, record in keyed]
             why, keyed = self._complaint("order", error), []
-        terms, ordered = list(lanes), dict[int, deque[TaskRecord]]()
-        for *_, number, record in keyed:
-            ordered.setdefault(number, deque()).append(record)
-        lanes.clear()
-        lanes.update((terms[number], lane) for number, lane in ordered.items())
         if failed:
-            self._queue.fail(failed, ErrorCode.PLUGIN_ERROR, why, commands)
+            self._fail_queued(failed, why, commands)
+        ordered = dict[Lane, list[TaskRecord]]()
+        for *_, lane, record in keyed:
+            ordered.setdefault(lane, []).append(record)
+        lanes.clear()
+        for lane, records in ordered.items():
+            lane.reorder(records)
+            lanes[lane.terms] = lane
+            self._index.moved(lane)
 
     def _ask(self, terms: Terms, candidates: list[Candidate]) -> tuple[Candidate, str]:
         try:
@@ -151,12 +142,13 @@ class Placer:
         what = f"the policy {type(self._policy).__name__}: {method}"
         return what if error is None else f"{what} raised {type(error).__name__}: {error}"
 
-    def _assign(
-        self, make_rows: type[Rows], pilots: Sequence[PilotRecord], now: float, commands: list[Command]
-    ) -> None:
+    def _assign(self, make_rows: type[Rows], now: float, commands: list[Command]) -> None:
         """Send tasks for QPUs where the policy wants them, as far as there is room."""
+        if not self._index.with_open_devices:
+            return
+        pilots = sorted(self._index.pilots.values(), key=lambda pilot: pilot.number)
         records = [record for terms, lane in self._queue.lanes.items() if terms.resources.qpu for record in lane]
-        if not records or not any(device.has_room for pilot in pilots for device in pilot.devices.values()):
+        if not records:
             return
         try:
             records.sort(key=lambda record: (self._policy.order(record, now), record.id))
@@ -166,7 +158,7 @@ class Placer:
         del records[ASSIGNED_TASKS:]
         rows = make_rows(records, pilots, now)
         try:
-            numbers = list(map(index, self._policy.assign(records, rows.table, now)))
+            numbers = list(map(number_of, self._policy.assign(records, rows.table, now)))
             if len(numbers) != len(records):
                 raise ValueError(f"{len(numbers)} numbers for {len(records)} tasks")
         except (Exception, SystemExit) as error:
@@ -203,13 +195,13 @@ class Placer:
         """Batches of tasks that are meant for one QPU, as long as it has credit."""
         device = pilot.devices[option.resources.qpu]
         most = min(BATCH_TASKS, (device.info.max_circuits if device.info else None) or BATCH_TASKS)
-        while group and pilot.is_free(group[0].terms, option.resources, group[0].seconds, now):
+        while group and _is_free(pilot, group[0], option.resources, now):
             records = [group.popleft()]
             while group and len(records) < most and not records[0].runs_alone and not group[0].runs_alone:
                 records.append(group.popleft())
             self._queue.remove([record.id for record in records])
             expected = sum(record.weight for record in records) * (device.rate or 1.0)
-            commands.append(self._send(records, pilot, option, expected, reason))
+            commands.append(self.batches.send(records, pilot, option, expected, reason, now))
 
     def _fail_queued(self, failed: Sequence[TaskRecord], reason: str, commands: list[Command]) -> None:
         self._queue.remove([record.id for record in failed])
@@ -217,139 +209,104 @@ class Placer:
 
     # ---- lanes ----------------------------------------------------------------------------------------------
 
-    def _gathers(self, terms: Terms, fitting: list[PilotRecord], now: float) -> bool:
+    def _gathers(self, lane: Lane, now: float) -> bool:
         """True while tasks for devices that queue their jobs still come in: they go out together then."""
-        devices = (one.devices[way.resources.qpu] for one in fitting for way in concrete(terms, one.capacity(now)))
-        waits = [device.queue for device in devices]
-        linger = min(LINGER * max(waits, default=0.0), LINGER_SECONDS)
-        return now - self._queue.last_arrivals.get(terms, float("-inf")) < linger
+        since = now - lane.last_arrival
+        return since < LINGER_SECONDS and since < LINGER * lane.group.longest_queue()
 
-    def _send_off(
-        self, lane: deque[TaskRecord], terms: Terms, fitting: list[PilotRecord], now: float, commands: list[Command]
-    ) -> None:
-        """Batches off the front of a lane, as long as these pilots have credit."""
-        cores, why = -1.0, ""
+    def _send_off(self, lane: Lane, waits: Waits, now: float, commands: list[Command]) -> None:
+        """Batches off the front of a lane, as long as pilots have credit."""
         failed: list[TaskRecord] = []
-        while lane and fitting:
+        why, sent = "", False
+        while lane:
+            record = lane.head
             try:
-                choice = self._choose(lane[0], terms, fitting, now)
+                found = self._choose(record, lane, waits, now)
+                if found is None and self._may_skip(lane):
+                    record, found = self._choose_later(lane, waits, now)
             except PluginError as error:
-                failed.append(lane.popleft())
+                failed.append(lane.pop())
                 why = str(error)
                 continue
-            if choice is None:
+            if found is None:
                 break
-            pilot, option, reason = choice
-            if option.resources.qpu:
-                commands.append(self._cut_for_device(lane, terms, pilot, option, fitting, reason, now))
-                continue
-            if cores < 0:
-                cores = sum(one.cores for one in fitting)
-            slots = cores / option.resources.cores
-            most = 1 if option.resources.ranks or not pilot.has_ample_time(terms, now) else BATCH_TASKS
-            commands.append(self._cut(lane, pilot, option, slots, most, reason))
+            sent = True
+            way, reason = found
+            if record is not lane.head:
+                lane.remove((record,))
+                commands.append(self.batches.single(record, lane, way, reason, now))
+            elif way.option.resources.qpu:
+                commands.append(self.batches.cut_for_device(lane, way, reason, now))
+            else:
+                commands.append(self.batches.cut(lane, way, reason, now))
         if failed:
             self._queue.fail(failed, ErrorCode.PLUGIN_ERROR, why, commands)
+        if sent or failed:
+            self._queue.lane_changed(lane)
+
+    def _may_skip(self, lane: Lane) -> bool:
+        """True when a later task of the lane may run where its first one has too little time or memory."""
+        return bool((lane.group.ending and lane.shortest < lane.longest) or lane.group.unsure)
+
+    def _choose_later(self, lane: Lane, waits: Waits, now: float) -> tuple[TaskRecord, tuple[Way, Reason] | None]:
+        """The first task of the lane that can go now, though those before it cannot."""
+        waiting: dict[Terms, TaskRecord] = {}
+        for record in lane:
+            if record.terms not in waiting:
+                found = self._choose(record, lane, waits, now, list(waiting.values()))
+                if found is not None:
+                    return record, found
+                waiting[record.terms] = record
+        return lane.head, None
 
     def _choose(
-        self, record: TaskRecord, terms: Terms, fitting: list[PilotRecord], now: float
-    ) -> tuple[PilotRecord, Option, str] | None:
-        """Where the next task of a lane goes now, and with which resources; None: it waits."""
-        seconds, needs = record.seconds, terms.resources
-        if not terms.others and not needs.qpu:
-            only = Option(needs)
-            free = {pilot.id: pilot for pilot in fitting if pilot.is_free(terms, needs, seconds, now)}
-            if not free:
-                return None
-            choice, reason = self._ask(terms, [pilot.candidate(only, seconds) for pilot in free.values()])
-            return free[choice.id], only, reason
-        ways = [(pilot, option) for pilot in fitting for option in concrete(terms, pilot.capacity(now))]
-        free = {pilot.id: pilot for pilot, _ in ways}
-        candidates = [
-            pilot.candidate(option, seconds)
-            for pilot, option in ways
-            if pilot.is_free(terms, option.resources, seconds, now)
-        ]
-        if not candidates:
+        self, record: TaskRecord, lane: Lane, waits: Waits, now: float, before: Sequence[TaskRecord] = ()
+    ) -> tuple[Way, Reason] | None:
+        """Where a task goes now, with what resources, and why; None: it waits. It does not go where one of those
+        ``before`` it in the lane can run."""
+        group, needs, seconds = lane.group, record.terms.resources, record.seconds
+        if record.terms.others:
+            return self._choose_option(record, lane, waits, now, before)
+        ranking = group.ranking(depth_of(needs, seconds), needs.memory)
+        if not ranking:
             return None
-        choice, reason = self._ask(terms, candidates)
-        if terms.others and not needs.qpu and seconds is not None:
-            everywhere = [pilot.candidate(option, seconds) for pilot, option in ways]
-            if self._ask(terms, everywhere)[0] not in candidates:
-                return None  # what is busy now will still be done with it first
-        return free[choice.id], choice.option, reason
+        is_usable = waits.usable(record, group, now, before)
+        if self._is_balanced:
+            best = ranking.first_done(seconds or 0.0, is_usable)
+            if best is None:
+                return None
+            return best[1], Chosen(best[1].pilot.name, best[1].option, best[0], len(ranking))
+        ways = sorted((way for way in ranking if is_usable is None or is_usable(way)), key=itemgetter(0))
+        if not ways:
+            return None
+        candidates = [way.pilot.candidate(way.option, seconds) for way in ways]
+        choice, reason = self._ask(record.terms, candidates)
+        return ways[candidates.index(choice)], reason
 
-    def _cut(
-        self, lane: deque[TaskRecord], pilot: PilotRecord, option: Option, slots: float, most: int, reason: str
-    ) -> events.SendBatch:
-        """A batch off the front of the lane: about `BATCH_SECONDS` of work, less when the lane runs out."""
-        share = -(-len(lane) // max(1, int(2 * slots)))
-        slowness = pilot.slowness * option.slowness
-        total = 0.0
-        records: list[TaskRecord] = []
-        while lane and len(records) < most:
-            record = lane[0]
-            seconds = record.seconds
-            if records:
-                if seconds is None or record.runs_alone or records[0].runs_alone:
-                    break  # alone: not known yet how long it takes, or its last worker died
-                after = (total + seconds) * slowness
-                if after > BATCH_SECONDS or (len(records) >= share and after > SMALLEST_BATCH_SECONDS):
-                    break
-            total += seconds or 0.0
-            records.append(lane.popleft())
-        return self._send(records, pilot, option, total * slowness, reason)
-
-    def _cut_for_device(
-        self,
-        lane: deque[TaskRecord],
-        terms: Terms,
-        pilot: PilotRecord,
-        option: Option,
-        fitting: list[PilotRecord],
-        reason: str,
-        now: float,
-    ) -> events.SendBatch:
-        """A batch for a device: its share of what the devices have and of the lane, by speed, when each job waits long
-        before it runs; half of that when jobs are cheap, so that the devices end together."""
-        device = pilot.devices[option.resources.qpu]
-        assert device.info is not None
-        others = [
-            one.devices[way.resources.qpu]
-            for one in fitting
-            for way in concrete(terms, one.capacity(now))
-            if way.resources.qpu
+    def _choose_option(
+        self, record: TaskRecord, lane: Lane, waits: Waits, now: float, before: Sequence[TaskRecord]
+    ) -> tuple[Way, Reason] | None:
+        """The same for a task that can run with different resources."""
+        seconds, is_usable = record.seconds, waits.usable(record, lane.group, now, before)
+        every = sorted((way for some in lane.group.ways.values() for way in some), key=itemgetter(0))
+        ways = [
+            way
+            for way in every
+            if _is_free(way.pilot, record, way.option.resources, now) and (is_usable is None or is_usable(way))
         ]
-        known = [one.rate for one in others if one.rate is not None]
-        usual = sum(known) / len(known) if known else 1.0
-        rate = device.rate or usual
-        part = (1 / rate) / sum(1 / (one.rate or usual) for one in others)
-        share = part * (sum(record.weight for record in lane) + sum(one.weight for one in others)) - device.weight
-        if device.queue < CHEAP_WAIT * share * rate:
-            share /= 2
-        most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
-        weight = 0.0
-        records: list[TaskRecord] = []
-        while lane and len(records) < most:
-            record = lane[0]
-            if records and (weight + record.weight / 2 > share or record.runs_alone or records[0].runs_alone):
-                break
-            weight += record.weight
-            records.append(lane.popleft())
-        return self._send(records, pilot, option, weight * rate, reason)
+        if not ways:
+            return None
+        candidates = [way.pilot.candidate(way.option, seconds) for way in ways]
+        choice, reason = self._ask(record.terms, candidates)
+        if not record.terms.resources.qpu and seconds is not None:
+            everywhere = [way.pilot.candidate(way.option, seconds) for way in every]
+            if self._ask(record.terms, everywhere)[0] not in candidates:
+                return None  # what is busy now will still be done with it first
+        return ways[candidates.index(choice)], reason
 
-    def _send(
-        self, records: list[TaskRecord], pilot: PilotRecord, option: Option, expected: float, reason: str
-    ) -> events.SendBatch:
-        self.batch += 1
-        for record in records:
-            record.state = TaskState.BOUND
-            record.pilot = pilot.id
-            record.batch = self.batch
-            record.reason = reason
-        needs = option.resources
-        pilot.put(self.batch, SentBatch({record.id: record for record in records}, needs, expected, option.slowness))
-        seconds = max(GIVE_BACK_FACTOR * expected, GIVE_BACK_SECONDS)
-        if needs.qpu:
-            seconds = max(seconds, DEVICE_GIVE_BACK_SECONDS)
-        return events.SendBatch(pilot.id, self.batch, needs, records, seconds, records[0].runs_alone)
+
+def _is_free(pilot: PilotRecord, record: TaskRecord, needs: Resources, now: float) -> bool:
+    """True when a batch may be sent now: there is credit for it, and time enough to finish it."""
+    ahead = pilot.has_ample_time(record.terms, now)
+    depth = depth_of(needs, record.seconds, ahead)
+    return pilot.has_credit(needs, depth) and pilot.has_time(record.terms, record.seconds, now)

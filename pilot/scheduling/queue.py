@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 
 import msgspec
 
 from pilot.errors import ErrorCode
-from pilot.resources import Capacity, Terms
+from pilot.resources import Terms
 from pilot.results import CANCELLED, OK, RAISED, UNWRITTEN, Outcome, unwritten
 from pilot.scheduling import events
+from pilot.scheduling.dependents import Dependents
 from pilot.scheduling.events import Command
-from pilot.scheduling.fitting import unservable
+from pilot.scheduling.index import Index
+from pilot.scheduling.lanes import Lane
 from pilot.scheduling.records import Change, TaskRecord
 from pilot.states import TaskState
 
@@ -25,7 +26,6 @@ LOSSES = 10
 GENERATION_BITS = 32
 
 _STATES = {OK: TaskState.DONE, CANCELLED: TaskState.CANCELLED}
-_ENDED = {TaskState.FAILED: "failed", TaskState.CANCELLED: "was cancelled"}
 _HELD = (TaskState.BOUND, TaskState.RUNNING)
 
 
@@ -41,31 +41,23 @@ class Loss(Enum):
 class TaskQueue:
     """The unfinished tasks. Each waits for other tasks, is in a lane, waits for room for its result, or a pilot has it.
 
-    Tasks with equal `Terms` are in one lane, in order of submission unless the policy has an order of its own. Tasks
-    that come back, since their attempt was lost, go to the front.
+    Tasks that pilots are matched with by the same terms (`Terms.matched`) are in one lane, in order of submission
+    unless the policy has an order of its own: also those that waited for other tasks, and those that come back since
+    their attempt was lost. Tasks that raised and are tried again go to the end.
     """
 
-    def __init__(self, wait_for_pilot: float | None) -> None:
-        """Make it.
-
-        Args:
-            wait_for_pilot: seconds that queued tasks wait for another pilot when none can run them any more, before
-                they fail; None: for ever.
-        """
-        self.wait_for_pilot = wait_for_pilot
+    def __init__(self, index: Index) -> None:
+        """Make it; ``index`` learns which lanes there are, and which task is the first of each."""
         #: All of them, by id.
         self.tasks: dict[int, TaskRecord] = {}
-        self.lanes: dict[Terms, deque[TaskRecord]] = {}
-        #: When the last task for QPUs came, by lane.
-        self.last_arrivals: dict[Terms, float] = {}
-        #: Since when no pilot can run the tasks of these lanes.
-        self.unservable_since: dict[Terms, float] = {}
+        self.lanes: dict[Terms, Lane] = {}
         #: Tasks whose results there was no room for, and how many bytes these have. Not in the lanes.
         self.without_room: dict[TaskRecord, int] = {}
         self.closed = False
         #: As `events.Attached` says.
         self.firsts: tuple[int, ...] = (1,)
-        self._dependents = _Dependents()
+        self._dependents = Dependents()
+        self._index = index
 
     # ---- tasks come and go ----------------------------------------------------------------------------------
 
@@ -74,8 +66,8 @@ class TaskQueue:
         if self.closed:  # while a user submits
             self._cancel_all(event.entries, commands)
             return
-        tasks, lanes = self.tasks, self.lanes
-        terms, lane = None, None
+        tasks, terms = self.tasks, None
+        run: list[TaskRecord] = []
         for record in event.entries:
             tasks[record.id] = record
             record.arrived = now
@@ -84,13 +76,36 @@ class TaskQueue:
                 self._dependents.add(record)
                 continue
             if record.terms is not terms:
-                terms = record.terms
-                lane = lanes.get(terms)
-                if lane is None:
-                    lane = lanes[terms] = deque()
-                if terms.resources.qpu:
-                    self.last_arrivals[terms] = now
-            lane.append(record)  # type: ignore[union-attr]
+                if run:
+                    self._append(run, now)
+                terms, run = record.terms, []
+            run.append(record)
+        if run:
+            self._append(run, now)
+
+    def _append(self, records: list[TaskRecord], now: float) -> None:
+        """Tasks of equal terms that go to the end of their lane."""
+        lane = self._lane(records[0].terms)
+        lane.extend(records)
+        lane.last_arrival = now
+        self._index.moved(lane)
+
+    def _lane(self, terms: Terms) -> Lane:
+        """The lane of tasks with these terms, made when there is none."""
+        terms = terms.matched()
+        lane = self.lanes.get(terms)
+        if lane is None:
+            lane = self.lanes[terms] = Lane(terms)
+            self._index.add(lane)
+        return lane
+
+    def lane_changed(self, lane: Lane) -> None:
+        """Tasks were taken from a lane; an empty one is removed."""
+        if lane:
+            self._index.moved(lane)
+        else:
+            self._index.remove(lane)
+            del self.lanes[lane.terms]
 
     def estimated(self, event: events.CircuitsEstimated, now: float, commands: list[Command]) -> None:
         """Keep what is expected of circuits, for the policy."""
@@ -118,8 +133,9 @@ class TaskQueue:
                 sends.setdefault(record.pilot or "", []).append(id)
                 continue
             if record.state is TaskState.QUEUED and self.without_room.pop(record, None) is None:
-                self.lanes[record.terms].remove(record)
-                self._drop_empty(record.terms)
+                lane = self.lanes[record.terms.matched()]
+                lane.remove((record,))
+                self.lane_changed(lane)
             del self.tasks[id]
             over.append(record)
         if over:
@@ -130,24 +146,23 @@ class TaskQueue:
         """Cancel all tasks, and those that come later."""
         self.closed = True
         unfinished = list(self.tasks.values())
-        for each in (self.tasks, self.lanes, self.last_arrivals, self.unservable_since, self.without_room):
+        self._index.clear()
+        for each in (self.tasks, self.lanes, self.without_room):
             each.clear()
-        self._dependents = _Dependents()
+        self._dependents = Dependents()
         self._cancel_all(unfinished, commands)
 
     def remove(self, tasks: Iterable[int]) -> None:
         """Remove these tasks from their lanes, if they are queued."""
         gone = {id for id in tasks if (record := self.tasks.get(id)) and record.state is TaskState.QUEUED}
+        by_lane: dict[Terms, list[TaskRecord]] = {}
         for id in gone:
-            self.without_room.pop(self.tasks[id], None)
-        for terms in {self.tasks[id].terms for id in gone} & self.lanes.keys():
-            self.lanes[terms] = deque(record for record in self.lanes[terms] if record.id not in gone)
-            self._drop_empty(terms)
-
-    def _drop_empty(self, terms: Terms) -> None:
-        if not self.lanes[terms]:
-            del self.lanes[terms]
-            self.last_arrivals.pop(terms, None)
+            record = self.tasks[id]
+            if self.without_room.pop(record, None) is None:
+                by_lane.setdefault(record.terms.matched(), []).append(record)
+        for terms, records in by_lane.items():
+            self.lanes[terms].remove(records)
+            self.lane_changed(self.lanes[terms])
 
     def reclaim(self, tasks: Iterable[int], pilot: str, batch: int) -> dict[int, TaskRecord]:
         """After an attach: a pilot's agent has these tasks; those of them that are unfinished, by id."""
@@ -161,7 +176,7 @@ class TaskQueue:
     # ---- outcomes -------------------------------------------------------------------------------------------
 
     def take_outcomes(
-        self, event: events.OutcomesArrived, pilot: str, is_sent: bool, commands: list[Command]
+        self, event: events.OutcomesArrived, pilot: str, is_sent: bool, now: float, commands: list[Command]
     ) -> list[tuple[TaskRecord, Outcome]]:
         """End tasks, or queue them again; returns the outcomes without those that were known. ``pilot``: its name;
         ``is_sent``: False when the batch was sent by a previous manager."""
@@ -182,7 +197,8 @@ class TaskQueue:
             elif outcome.status == RAISED and record.retries < record.terms.retries and not record.cancelling:
                 record.retries += 1
                 commands.append(events.RecordAttempt(record, pilot, "it raised", event.batch, Change.RETRY))
-                self._enqueue(record)
+                record.state, record.batch = TaskState.QUEUED, 0
+                self._append([record], now)
                 continue
             del self.tasks[outcome.task]
             pairs.append((record, outcome))
@@ -221,8 +237,8 @@ class TaskQueue:
 
     def room_seen(self, event: events.RoomSeen, now: float, commands: list[Command]) -> None:
         """The tasks that waited for room are queued again."""
-        for record in reversed(self.without_room):
-            self.lanes.setdefault(record.terms, deque()).appendleft(record)
+        for record in self.without_room:
+            self._insert(record)
         self.without_room.clear()
 
     def lose(
@@ -235,7 +251,7 @@ class TaskQueue:
         commands: list[Command],
         error: ErrorCode = ErrorCode.WORKER_DIED,
     ) -> None:
-        """Attempts ended without outcome: the tasks go back to the front of their lanes, or end here.
+        """Attempts ended without outcome: the tasks go back to their lanes, or end here.
 
         Each task of a dead worker may be the cause: these tasks run alone next, each in a worker without other work,
         which shows which task kills workers.
@@ -262,8 +278,8 @@ class TaskQueue:
             if record.deaths >= DEATHS_ALONE or record.losses >= LOSSES:
                 failed.append(record)
                 continue
-            record.state, record.batch, record.bound = TaskState.QUEUED, 0, 0.0
-            self.lanes.setdefault(record.terms, deque()).appendleft(record)
+            record.bound = 0.0
+            self._insert(record)
         if cancelled:
             self._cancel_all(cancelled, commands)
         if failed:
@@ -280,26 +296,6 @@ class TaskQueue:
         commands.append(events.Fail(list(failed), error, reason))
         self._fail_dependents(failed, commands)
 
-    def fail_unservable(self, capacities: Sequence[Capacity], now: float, commands: list[Command]) -> None:
-        """Tasks that none of these pilots can run wait for another one, and fail when none comes in time."""
-        before, self.unservable_since = self.unservable_since, {}
-        wait, waiting, why = self.wait_for_pilot, 0, ""
-        for terms in list(self.lanes):
-            lane = self.lanes[terms]
-            reason = unservable(terms, capacities) if lane else None
-            if reason is None:
-                continue
-            since = before.get(terms, now)
-            if wait is not None and now - since >= wait:
-                del self.lanes[terms]
-                waited = f"; no other pilot came within {wait:g} s" if wait else ""
-                self.fail(lane, ErrorCode.NO_PILOT, reason + waited, commands)
-                continue
-            self.unservable_since[terms] = since
-            waiting, why = waiting + len(lane), why or reason
-        if waiting and not before:
-            commands.append(events.WarnUnservable(waiting, why, wait))
-
     def _cancel_all(self, cancelled: Sequence[TaskRecord], commands: list[Command]) -> None:
         self._settle([(record, Outcome(record.id, CANCELLED, 0.0, 0.0)) for record in cancelled], commands)
 
@@ -313,7 +309,7 @@ class TaskQueue:
         for record, outcome in pairs:
             if outcome.status == OK and record.id in self._dependents.by_blocker:
                 for dependent in self._dependents.release(record, outcome):
-                    self._enqueue(dependent)
+                    self._insert(dependent)
         self._fail_dependents([record for record, outcome in pairs if outcome.status != OK], commands)
 
     def _fail_dependents(self, ended: Sequence[TaskRecord], commands: list[Command]) -> None:
@@ -322,9 +318,12 @@ class TaskQueue:
                 self.tasks.pop(link.entry.id, None)
             commands.append(events.FailDependents(failed))
 
-    def _enqueue(self, record: TaskRecord) -> None:
+    def _insert(self, record: TaskRecord) -> None:
+        """A task is queued again, or waits for no others any more: it has its place by its id."""
         record.state, record.batch = TaskState.QUEUED, 0
-        self.lanes.setdefault(record.terms, deque()).append(record)
+        lane = self._lane(record.terms)
+        lane.insert(record)
+        self._index.moved(lane)
 
     # ---- checks ---------------------------------------------------------------------------------------------
 
@@ -343,7 +342,7 @@ class TaskQueue:
             assert self.tasks.get(record.id) is record, f"task {record.id} is queued and over"
             assert record.state is TaskState.QUEUED, f"task {record.id} is queued and {record.state.value}"
         for terms, lane in self.lanes.items():
-            assert all(record.terms == terms for record in lane), f"a lane has tasks of other terms: {terms}"
+            assert all(record.terms.matched() == terms for record in lane), f"a lane has tasks of other terms: {terms}"
         for id, record in self.tasks.items():
             what = f"task {id} ({record.state.value})"
             assert (id in ids) == (record.state is TaskState.QUEUED), f"{what} is in no lane"
@@ -355,47 +354,7 @@ class TaskQueue:
                 assert record.blockers, f"{what} waits for nothing"
                 for blocker in record.blockers:
                     assert (blocker, id) in known, f"{what} is not known to wait for {blocker}"
+        for lane in self.lanes.values():
+            lane.validate()
         over = waiting.keys() - self.tasks.keys()
         assert not over, f"tasks are known to wait for {over}, which are over"
-
-
-class _Dependents:
-    """Tasks that wait for others."""
-
-    def __init__(self) -> None:
-        #: Id of a task → those that wait for it.
-        self.by_blocker: dict[int, list[TaskRecord]] = {}
-
-    def add(self, record: TaskRecord) -> None:
-        """A task waits for its blockers."""
-        for id in record.blockers or ():
-            self.by_blocker.setdefault(id, []).append(record)
-
-    def release(self, record: TaskRecord, outcome: Outcome) -> list[TaskRecord]:
-        """A task is done: those that wait for nothing more."""
-        released = []
-        for dependent in self.by_blocker.pop(record.id):
-            if dependent.state is TaskState.WAITING:
-                assert dependent.blockers is not None
-                dependent.take_value(record.id, outcome.value)
-                dependent.blockers.discard(record.id)
-                if not dependent.blockers:
-                    released.append(dependent)
-        return released
-
-    def fail(self, ended: Sequence[TaskRecord]) -> list[events.Link]:
-        """All that waits for these tasks fails with them, the nearest first; a loop, for chains may be long."""
-        failed: list[events.Link] = []
-        open = deque((record, record.id, 1) for record in ended)
-        while open:
-            record, first, links = open.popleft()
-            if (dependents := self.by_blocker.pop(record.id, None)) is None:
-                continue
-            reason = f"it depends on task {record.id} ({record.title}), which {_ENDED[record.state]}"
-            for dependent in dependents:
-                if dependent.state is TaskState.WAITING:
-                    dependent.state = TaskState.FAILED
-                    dependent.values = dependent.blockers = None
-                    failed.append(events.Link(dependent, reason, record.id, first, links))
-                    open.append((dependent, first, links + 1))
-        return failed

@@ -6,10 +6,11 @@ from pilot.resources import Capacity
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
 from pilot.scheduling.fitting import described, misfit
+from pilot.scheduling.index import Index
+from pilot.scheduling.pilot_records import PilotRecord
 from pilot.scheduling.pilots import Pilots
 from pilot.scheduling.policies import FAILED_STARTS, Autoscaler, Demand, Member
 from pilot.scheduling.queue import TaskQueue
-from pilot.scheduling.records import PilotRecord
 from pilot.states import PilotState
 
 #: Seconds between two decisions of an autoscaler, and how many tasks of each lane it samples.
@@ -33,8 +34,9 @@ class _Scaler:
 class Scalers:
     """All autoscalers."""
 
-    def __init__(self, queue: TaskQueue, pilots: Pilots) -> None:
+    def __init__(self, queue: TaskQueue, pilots: Pilots, index: Index) -> None:
         self._queue = queue
+        self._index = index
         self._pilots = pilots
         self._by_id: dict[str, _Scaler] = {}
         self._next_look = float("-inf")
@@ -50,11 +52,13 @@ class Scalers:
     def asked(self, event: events.ScalingAsked, now: float, commands: list[Command]) -> None:
         """An autoscaler was requested."""
         self._by_id[event.scaler] = _Scaler(event)
+        self._index.pilots_changed()
         self._next_look = now
         self.tick(now, commands)
 
     def stop(self, event: events.ScalingStopAsked, now: float, commands: list[Command]) -> None:
         """The user ends an autoscaler."""
+        self._index.pilots_changed()
         if self._by_id.pop(event.scaler, None) is not None and event.drain:
             for pilot in list(self._pilots.by_id.values()):
                 if pilot.scaler == event.scaler:
@@ -68,6 +72,7 @@ class Scalers:
         """A pilot is active."""
         if pilot.scaler in self._by_id:
             self._by_id[pilot.scaler].decider.started()
+            self._index.pilots_changed()
 
     def start_failed(self, scaler: str | None, reason: str, commands: list[Command]) -> None:
         """A pilot failed before it was active."""
@@ -75,6 +80,7 @@ class Scalers:
             return
         decider = self._by_id[scaler].decider
         decider.failed()
+        self._index.pilots_changed()
         if decider.paused:
             reason = f"{FAILED_STARTS} of its pilots in a row did not start, the last one because {reason}"
             commands.append(events.PauseScaling(scaler, reason))
@@ -106,18 +112,23 @@ class Scalers:
         tasks, known, work, unknown = 0, 0.0, 0.0, 0.0
         fitting: dict[str, PilotRecord] = {}
         for terms, lane in self._queue.lanes.items():
-            if not lane or misfit(terms, scaler.template) is not None:
+            if misfit(terms, scaler.template) is not None:
                 continue
-            needs = terms.resources
+            sample = lane.sample(SCALING_SAMPLE)
+            fit = [record for record in sample if misfit(record.terms, scaler.template) is None]
+            if not fit:
+                continue
+            needs, count = terms.resources, len(lane) * len(fit) / len(sample)
             weight = max(needs.cores, cores * needs.all_gpus / gpus if gpus else 0.0)
-            sample = [lane[at].seconds for at in range(0, len(lane), -(-len(lane) // SCALING_SAMPLE))]
-            times = [seconds for seconds in sample if seconds is not None]
-            tasks += len(lane)
-            known += weight * len(lane) * len(times) / len(sample)
-            work += weight * len(lane) * sum(times) / len(sample)
-            unknown += weight * len(lane) * (1 - len(times) / len(sample))
+            times = [record.seconds for record in fit if record.seconds is not None]
+            tasks += int(count)
+            known += weight * count * len(times) / len(fit)
+            work += weight * count * sum(times) / len(fit)
+            unknown += weight * count * (1 - len(times) / len(fit))
+            first = fit[0]
             for pilot in self._pilots.by_id.values():
-                if misfit(terms, pilot.capacity_to_come(now)) is None and pilot.has_time(terms, sample[0], now):
+                fits = misfit(first.terms, pilot.capacity_to_come(now)) is None
+                if fits and pilot.has_time(first.terms, first.seconds, now):
                     fitting[pilot.id] = pilot
         there = sum(pilot.cores for pilot in fitting.values() if pilot.state is PilotState.ACTIVE)
         way = sum(pilot.cores for pilot in fitting.values() if pilot.state is not PilotState.ACTIVE)

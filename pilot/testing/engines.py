@@ -122,6 +122,10 @@ class EngineContract:
         for shape in (2, 1.5, 0.5, 2):
             assert run(manager, pow, 2, 3, num_cpus=shape).result(timeout=60) == 8
 
+    def test_tasks_that_need_about_as_much_memory_share_a_worker(self, manager: PilotManager) -> None:
+        amounts = ["600 MiB", "700 MiB", "800 MiB", "1 GiB"]
+        assert len({run(manager, pid, memory=amount).result(timeout=60) for amount in amounts}) == 1
+
     def test_memory_is_set_aside(self, manager: PilotManager) -> None:
         spans = [task.result(timeout=60) for task in [run(manager, span, 0.2, memory="1.5 GiB") for _ in range(3)]]
         assert overlap(spans) == 1

@@ -231,7 +231,7 @@ UNKNOWN: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a name": ("balancd", {}, "no policy 'balancd' .did you mean 'balanced'"),
     "a module": ("no.such:Policy", {}, "the policy 'no.such:Policy' cannot be loaded: ModuleNotFoundError"),
     "no class in it": ("pilot.scheduling.policies:Nothing", {}, "cannot be loaded: AttributeError"),
-    "no policy": ("pilot.scheduling.queue:TaskQueue", {"wait_for_pilot": 0}, "is not a pilot.interfaces.Policy"),
+    "no policy": ("builtins:dict", {"wait_for_pilot": 0}, "is not a pilot.interfaces.Policy"),
     "settings": ("balanced", {"speed": 3}, "cannot be made with the settings {'speed': 3}: TypeError"),
     "two colons": ("a:b:c", {}, "'a:b:c' is not valid; expected the name of a policy"),
     "no attribute": ("a:", {}, "'a:' is not valid; expected the name of a policy"),

@@ -49,7 +49,8 @@ class Sample:
 @pytest.fixture(autouse=True)
 def only_the_sample(monkeypatch):
     monkeypatch.setattr(registry, "names", lambda group: ["sample"])
-    monkeypatch.setattr(registry, "check", lambda group, name: None)
+    check = registry.check
+    monkeypatch.setattr(registry, "check", lambda group, name: group == "pilot.miniapps" or check(group, name))
     monkeypatch.setattr(registry, "load", lambda group, name: Sample)
 
 
@@ -157,6 +158,7 @@ WRONG = {
     "not a setting": (["--config", "other.toml"], "--config other.toml, gird-size: there is no such setting"),
     "out of bounds": (["--config", "bounds.toml"], "--config bounds.toml, grid-size: 0 given. Expected `int` >= 1"),
     "not a pilot": (["--pilot", "ray"], "--pilot: "),
+    "no launcher": (["--pilot", "mars://ray:2"], "--pilot: there is no launcher 'mars'"),
     "no pilots": (["--pilots", "/no/such.toml"], "--pilots: /no/such.toml cannot be read"),
     "wrong pilots": (["--pilots", "pilots.toml"], "table [one]"),
     "resume what": (["--resume"], "--resume: it needs the --output"),

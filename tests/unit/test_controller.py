@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +17,8 @@ from pilot.errors import ErrorCode
 from pilot.interfaces import JobState
 from pilot.resources import Node
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Attempt, Failure, Outcome
-from pilot.scheduling import events, pilots, placing, queue, records
+from pilot.scheduling import events, lanes, pilot_records, pilots, queue
+from pilot.scheduling.batches import BATCH_TASKS
 from pilot.scheduling.events import AskPilot, RecordAttempt, SendBatch, SendCancel, StartPilot, StopPilot
 from pilot.scheduling.policies import Scaling
 from pilot.scheduling.records import FunctionRecord
@@ -53,11 +54,11 @@ def test_an_unknown_function_goes_one_a_batch_and_one_a_slot(world: World) -> No
 
 #: id: (seconds a task, tasks in a batch, batches a slot): 50 ms of work, some ahead while they are short
 SIZES = {
-    "1 ms": (0.001, 50, records.PREFETCH_DEPTH),
-    "10 ms": (0.01, 5, records.PREFETCH_DEPTH),
-    "100 ms": (0.1, 1, records.PREFETCH_DEPTH),
+    "1 ms": (0.001, 50, pilot_records.PREFETCH_DEPTH),
+    "10 ms": (0.01, 5, pilot_records.PREFETCH_DEPTH),
+    "100 ms": (0.1, 1, pilot_records.PREFETCH_DEPTH),
     "1 s: not sent ahead": (1.0, 1, 1),
-    "1 us: at most BATCH_TASKS": (1e-6, placing.BATCH_TASKS, records.PREFETCH_DEPTH),
+    "1 us: at most BATCH_TASKS": (1e-6, BATCH_TASKS, pilot_records.PREFETCH_DEPTH),
 }
 
 
@@ -95,7 +96,7 @@ def test_a_pilot_that_joins_late_gets_work_at_once(world: World) -> None:
     world.pilot("a", cores=2)
     world.submit(1000, measured(0.01))
     world.pilot("b", cores=2)
-    assert len(world.sent("b")) == 2 * records.PREFETCH_DEPTH
+    assert len(world.sent("b")) == 2 * pilot_records.PREFETCH_DEPTH
 
 
 def test_credit_survives_fractions(world: World) -> None:
@@ -136,7 +137,7 @@ def test_a_long_task_of_higher_priority_is_next(world: World, seconds: float | N
     world.submit(2000, measured(0.01))
     function = FunctionRecord(2, "other", "other") if seconds is None else measured(seconds, 2)
     urgent = world.submit(2, function, priority=1)
-    for _ in range(2 * records.PREFETCH_DEPTH):
+    for _ in range(2 * pilot_records.PREFETCH_DEPTH):
         world.finish_batch(0.01)
     assert [world.state(id) for id in urgent] == [TaskState.BOUND] * 2
 
@@ -836,7 +837,7 @@ def test_a_task_with_a_walltime_is_not_sent_ahead_when_time_is_short(world: Worl
 def test_with_ample_time_tasks_with_a_walltime_are_sent_ahead(world: World) -> None:
     world.pilot(walltime=600, cores=1)
     world.submit(100, measured(0.01), expected_duration=60)
-    assert [len(tasks) for tasks in world.sent()] == [5] * records.PREFETCH_DEPTH
+    assert [len(tasks) for tasks in world.sent()] == [5] * pilot_records.PREFETCH_DEPTH
 
 
 def test_the_measured_mean_serves_where_no_walltime_is_given(world: World) -> None:
@@ -1379,7 +1380,7 @@ def test_events_are_handled_together_and_tasks_are_sent_once(world: World) -> No
 
 #: What breaks the state of a controller, and what `validate` says.
 BROKEN: dict[str, tuple[Callable[[World], object], str]] = {
-    "twice in a lane": (lambda world: lane(world).append(lane(world)[0]), "queued twice"),
+    "twice in a lane": (lambda world: lane(world).insert(lane(world).head), "queued twice"),
     "in no lane": (lambda world: lane(world).pop(), "is in no lane"),
     "in no batch": (lambda world: world.controller.pilots.by_id["p"].take(1), "not its batch"),
     "over and queued": (lambda world: world.controller.queue.tasks.pop(3), "is queued and over"),
@@ -1389,7 +1390,7 @@ BROKEN: dict[str, tuple[Callable[[World], object], str]] = {
 }
 
 
-def lane(world: World) -> deque[records.TaskRecord]:
+def lane(world: World) -> lanes.Lane:
     return next(iter(world.controller.queue.lanes.values()))
 
 

@@ -231,12 +231,17 @@ def test_efficiencies_are_those_of_the_textbook(seed: int, tmp_path: Path, monke
     dice = random.Random(seed)
     serial, work = dice.uniform(0, 3), dice.uniform(1, 9)
 
+    ran: list[Path] = []
+
+    def rest() -> dict[str, Any]:
+        oracle = {"passed": True, "deviation": 0, "unit": "tasks", "text": ""}
+        return {"tasks": 1, "resumed": False, "oracle": oracle, "pilots": [], "results": {}}
+
     def execute(app: Dispatch, path: Path, pilots: Any, resume: bool, name: str) -> dict[str, Any]:
+        ran.append(path)
         slots = sum(one.cores for one in pilots)
         times = app.settings.tasks[0] / 8
-        seconds = serial + work * times / slots
-        oracle = {"passed": True, "deviation": 0, "unit": "tasks", "text": ""}
-        return {"makespan": seconds, "tasks": 1, "resumed": False, "oracle": oracle, "pilots": [], "results": {}}
+        return {"makespan": serial + work * times / slots, **rest()}
 
     monkeypatch.setattr(scaling, "execute", execute)
     monkeypatch.setattr(scaling, "reference_ms", lambda: 40.0)
@@ -247,6 +252,14 @@ def test_efficiencies_are_those_of_the_textbook(seed: int, tmp_path: Path, monke
         assert figures[f"efficiency_{count}"] == pytest.approx((serial + work) / (count * serial + work))
         assert figures[f"speedup_{count}"] == pytest.approx(count * figures[f"efficiency_{count}"])
         assert figures[f"weak_efficiency_{count}"] == pytest.approx(1.0)
+    assert [path.name for path in sorted(ran)] == ["strong-1", "strong-2", "strong-4", "weak-2", "weak-4"]
+    (tmp_path / "strong-2").mkdir()
+    report.write(tmp_path / "strong-2", {"makespan": 1e9, **rest()})  # that was finished before
+    ran.clear()
+    (tmp_path / "report.json").unlink()
+    again = scaling.scale(Dispatch(Settings(tasks=(8,), seconds=1.0)), request, [PILOT])
+    assert "strong-2" not in {path.name for path in ran}
+    assert again["figures"]["speedup_2"]["value"] < 1e-6
     assert found["figures"]["efficiency_4"]["met"] == (figures["efficiency_4"] >= 0.9)
     assert (tmp_path / "scaling.pdf").read_bytes().startswith(b"%PDF")
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from pilot.agent.batches import shape_of
 from pilot.agent.nodes import Place, spread
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
-from pilot.resources import Node, Resources
+from pilot.resources import SLOT, Node, Resources
 from pilot.worker.launch import RankLayout
 
 
@@ -76,3 +77,12 @@ def test_ranks_have_whole_gpus_or_a_fraction() -> None:
     TaskDescription(function=len, ranks=2, num_gpus=0.25)
     with pytest.raises(DescriptionError, match=r"num_gpus.*1\.5.*whole number of GPUs"):
         TaskDescription(function=len, ranks=2, num_gpus=1.5)
+
+
+def test_few_shapes_of_workers_serve_all_amounts_of_memory() -> None:
+    amounts = range(1, 8 << 30, 12_345_678)
+    shapes = [shape_of(Resources(memory=amount)) for amount in amounts]
+    assert len(set(shapes)) == 6  # 256 MiB, 512 MiB, 1, 2, 4 and 8 GiB
+    for amount, shape in zip(amounts, shapes, strict=True):
+        assert amount <= shape.memory <= max(1 << 28, 2 * amount - 1)
+    assert shape_of(SLOT) is SLOT

@@ -137,6 +137,7 @@ def _values(axes: Axes, rounds: Sequence[Mapping[str, Any]]) -> None:
     exact = rounds[0]["exact"]
     with plots.style():
         line = axes.axhline(exact, color="black", linewidth=0.9, label=f"exact: {exact:.4f}".replace("-", "−"))
+        axes.margins(y=0.2)  # room for the legend
         axes.legend(handles=[line], loc="lower left")
         for series, size in enumerate(sizes):
             its = next(one for one in rounds if one["piece"] == size and one["slots"] == slots)

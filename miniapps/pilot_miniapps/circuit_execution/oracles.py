@@ -105,12 +105,18 @@ def noisy_values(workload: Workload, numbers: Sequence[int], snapshot: str) -> l
 @lru_cache(maxsize=4)
 def _device(snapshot: str) -> tuple[Any, Any]:
     """The snapshot, and Aer with the noise of its gates and of its idle times; seconds for 127 qubits."""
+    from qiskit.transpiler import InstructionProperties
     from qiskit_aer import AerSimulator
     from qiskit_aer.noise import NoiseModel
     from qiskit_ibm_runtime import fake_provider
 
     known = {re.sub("^Fake|V2$", "", name).lower(): name for name in dir(fake_provider) if name.startswith("Fake")}
     backend = getattr(fake_provider, known[snapshot])()
+    for name in backend.target.operation_names:
+        for qubits, its in (backend.target[name] or {}).items():
+            if its is not None and its.duration is None:  # some old snapshots leave durations out: they are taken as 0
+                timed = InstructionProperties(duration=0.0, error=its.error)
+                backend.target.update_instruction_properties(name, qubits, timed)
     model = NoiseModel.from_backend(backend, readout_error=False)
     return backend, AerSimulator(method="density_matrix", noise_model=model, max_parallel_threads=1)
 

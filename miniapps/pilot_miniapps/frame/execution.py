@@ -24,6 +24,7 @@ from pilot_miniapps.frame import metrics, report
 from pilot_miniapps.frame.figures import Outcome
 from pilot_miniapps.frame.folder import described, write_atomically
 from pilot_miniapps.frame.host import reference_ms
+from pilot_miniapps.frame.needs import named
 from pilot_miniapps.frame.progress import say
 from pilot_miniapps.frame.running import Run
 
@@ -56,12 +57,13 @@ def execute(
         SessionError: the folder holds a session, and it is not to be resumed.
         PilotFailed: a pilot does not start.
     """
+    wanted = named(pilots)
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     manager, attached = _open(folder / "session", resume)
     with manager:
         spans = _Spans(folder / "pilots.json", resume)
-        its = [_get(manager, one) for one in pilots]
+        its = [_get(manager, one) for one in wanted]
         _forget_failed(manager)
         say(f"{', '.join(one.name for one in its)}: {'join again' if attached else 'start'}")
         run = Run(manager, its, folder, attached)
@@ -216,6 +218,7 @@ def _report(
         "makespan": metrics.makespan(rows),
         "tasks": len(rows),
         "rows": report.builtins([dict(row) for row in outcome.rows]),
+        "note": outcome.note,
         "details": report.builtins(outcome.details),
         "results": report.builtins(results),
     }

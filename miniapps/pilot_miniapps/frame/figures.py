@@ -71,6 +71,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         oracle: whether the result is right.
         rows: the table: one mapping from column to value for each configuration that was measured; all with the same
             columns.
+        note: a sentence below the table, such as where published values in it are from.
         details: what else the report shall hold; anything that `msgspec.to_builtins` can turn into JSON.
         results: what must be the same in another run with these settings, so no times. None: the oracle's answer and
             the figures that are not times.
@@ -78,6 +79,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     oracle: Oracle
     rows: Sequence[Mapping[str, Any]] = ()
+    note: str = ""
     details: Mapping[str, Any] = {}
     results: Mapping[str, Any] | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,15 +22,27 @@ def pilots_of(app: MiniApp, given: Sequence[PilotDescription]) -> list[PilotDesc
     Raises:
         DescriptionError: one has no number of cores, or the name of another one.
     """
-    found = []
-    for number, one in enumerate(given or app.pilots()):
+    found: list[PilotDescription] = []
+    for one in given or app.pilots():
         wanted = PilotDescription.from_text(one) if isinstance(one, str) else one
         if wanted.cores_per_node is None and not is_here(wanted):
             raise wanted.wrong("cores_per_node", "a number of cores: it fixes how many tasks run at a time")
-        named = msgspec.structs.replace(wanted, name=wanted.name or f"{wanted.engine}-{number}")
-        if any(one.name == named.name for one in found):
-            raise named.wrong("name", "a name that no other pilot of this run has")
-        found.append(named)
+        found.append(wanted)
+    return named(found)
+
+
+def named(pilots: Iterable[PilotDescription]) -> list[PilotDescription]:
+    """The pilots, each with a name, by which a run that is resumed knows them.
+
+    Raises:
+        DescriptionError: two have one name.
+    """
+    found: list[PilotDescription] = []
+    for number, wanted in enumerate(pilots):
+        one = msgspec.structs.replace(wanted, name=wanted.name or f"{wanted.engine}-{number}")
+        if any(other.name == one.name for other in found):
+            raise one.wrong("name", "a name that no other pilot of this run has")
+        found.append(one)
     return found
 
 

@@ -87,6 +87,8 @@ def show(report: Mapping[str, Any], folder: Path) -> None:
     rows = report["rows"]
     if rows:
         console.print(_table(rows))
+    if report.get("note"):
+        console.print(report["note"], highlight=False)
     table = Table(show_header=False, title=report["name"], title_justify="left")
     for key, figure in report["figures"].items():
         table.add_row(key, *_figure(figure))
@@ -131,7 +133,7 @@ def _figure(figure: Mapping[str, Any]) -> tuple[str, str]:
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table()
     for column in rows[0]:
-        table.add_column(str(column), justify="right")
+        table.add_column(str(column).replace("_", " "), justify="right", overflow="fold")
     for row in rows:
         table.add_row(*(number(value) for value in row.values()))
     return table

@@ -20,7 +20,7 @@ from pilot_plugins.engines.settling import Ended, SettledReferences, outcome
 COLLECTIONS = 1024
 
 
-class DaskReference(Reference, distributed.Future[Any]):  # type: ignore[misc]
+class DaskReference(Reference, distributed.Future):  # type: ignore[misc, type-arg]  # generic in later versions only
     """A task of a manager as a `distributed.Future`: its value is scattered when the task has ended."""
 
     def __init__(self, key: str, client: Client, task: Future[Any], read: Callable[[Any], Any] | None) -> None:

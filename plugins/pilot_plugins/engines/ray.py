@@ -102,9 +102,9 @@ class RayEngine(Engine):
 
     def spawn(self, spec: WorkerSpec, on_exit: OnExit) -> None:
         needs = spec.resources
-        declared = {"num_cpus": 0.0} if needs == SLOT else {"num_cpus": needs.num_cpus, "memory": needs.memory}
         pin = {_pin(spec.node): PIN_SHARE}
-        actor = _Worker.options(resources=pin, **declared).remote()  # type: ignore[attr-defined]
+        cores = 0.0 if needs == SLOT else needs.num_cpus  # memory is counted by the agent
+        actor = _Worker.options(resources=pin, num_cpus=cores).remote()  # type: ignore[attr-defined]
         self._actors[spec.name] = actor
         actor.serve.remote(spec).future().add_done_callback(lambda served: on_exit(_why(served)))
 
