@@ -36,7 +36,7 @@ def test_values_and_distribution_are_those_of_the_uncut_circuit(manager, monkeyp
     before = len(manager.tasks)
     result = planned.run(manager, shots=None)
     names = [task.name for task in list(manager.tasks.values())[before:]]
-    assert names.count("run_circuits") == planned.num_distinct
+    assert names.count("subexperiment") == planned.num_distinct
     assert names.count("sums_of") > 8
     assert names.count("add_sums") >= 3
     assert names.count("block_on_grid") >= 4
