@@ -67,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[Width, ...],
         msgspec.Meta(description="qubits of the paper's circuit that is run whole, too; give it again for another"),
     ] = (16, 18, 20, 22, 24)
-    repeat: Annotated[int, msgspec.Meta(ge=1, le=1000, description="rounds; medians are reported")] = 3
+    repeat: Annotated[int, msgspec.Meta(ge=1, le=1000, description="rounds; medians are reported")] = 5
     seed: Annotated[
         int, msgspec.Meta(ge=0, le=2**32, description="of the search for cuts, the drawn terms and the shots")
     ] = 111
