@@ -26,7 +26,7 @@ MOST_ROWS = 24
 SECTIONS = {
     "Tasks": (
         *("dispatch", "dispatch.start", "latency", "granularity", "balance", "memory", "memory.forget", "imports"),
-        *("threads", "callables", "chains", "failures", "events"),
+        *("threads", "callables", "chains", "failures", "events", "dispatch.varied", "controller", "pilot_quantum"),
     ),
     "Circuits": (
         *(
