@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,7 +63,8 @@ print("all", time.time(), flush=True)
 
 @contextlib.contextmanager
 def slurm() -> Iterator[Cluster]:
-    """A private Slurm for this benchmark; its clients find it by the environment."""
+    """A private Slurm for this benchmark; its clients find it by the environment. It also ends with SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="pilot-bench-slurm-") as folder:
         cluster = Cluster(Path(folder), port_base=17700)
         cluster.start()

@@ -15,8 +15,8 @@ from pilot.manager.handles import Task
 from pilot.manager.manager import PilotManager
 from pilot.states import TaskState
 
-#: Pilot-Quantum's columns in its order, and one of our own.
-COLUMNS = (
+#: Pilot-Quantum's columns, in its order.
+PILOT_QUANTUM_COLUMNS = (
     "completion_time",
     "error_msg",
     "execution_secs",
@@ -27,8 +27,9 @@ COLUMNS = (
     "submit_time",
     "task_id",
     "wait_time_secs",
-    "worker",
 )
+#: What the file has: one column more.
+COLUMNS = (*PILOT_QUANTUM_COLUMNS, "worker")
 #: Seconds that a task's row is waited for.
 WAIT_SECONDS = 30.0
 _STATUS = {TaskState.DONE: "SUCCESS", TaskState.FAILED: "FAILED", TaskState.CANCELLED: "CANCELLED"}

@@ -9,20 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pilot import Task, TaskInfo, TaskState
+from pilot.pilot_compute_service.metrics import PILOT_QUANTUM_COLUMNS
 
-#: Pilot-Quantum's columns, in its order.
-PILOT_QUANTUM_COLUMNS = (
-    "completion_time",
-    "error_msg",
-    "execution_secs",
-    "input_staging_data_size_bytes",
-    "pilot_scheduled",
-    "staging_time_secs",
-    "status",
-    "submit_time",
-    "task_id",
-    "wait_time_secs",
-)
 #: Columns that Pilot-Quantum does not have: the task's name, where it ran, by which clock times (seconds since 1970),
 #: and how many attempts it took, those included that did not count.
 OUR_COLUMNS = ("name", "host", "node", "worker", "submitted", "started", "finished", "attempts")
