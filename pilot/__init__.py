@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pilot.manager.executor import PilotExecutor
     from pilot.manager.handles import Task
     from pilot.manager.manager import PilotManager
+    from pilot.manager.maps import MapResult
     from pilot.manager.metrics import write_metrics
     from pilot.manager.observers import Subscription
     from pilot.manager.pilots import Pilot
@@ -62,6 +63,7 @@ __all__ = [
     "DescriptionError",
     "ExecutableFailed",
     "JobRefused",
+    "MapResult",
     "MpiFailed",
     "MpiResult",
     "NoPilotError",
@@ -98,6 +100,7 @@ _HOMES = {
     **dict.fromkeys(("MpiResult", "TaskInfo"), "results"),
     **dict.fromkeys(("PilotState", "TaskState"), "states"),
     "Pilot": "manager.pilots",
+    "MapResult": "manager.maps",
     "PilotExecutor": "manager.executor",
     "PilotManager": "manager.manager",
     "Subscription": "manager.observers",

@@ -15,7 +15,6 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,11 +30,11 @@ from pilot.errors import SessionError
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import candidates, reach, split, usable
-from pilot.wire.channel import Client, Frame, Server
-from pilot.wire.folders import make_folders, remove_folders
+from pilot.wire.channel import AnyClient, Server, connect
+from pilot.wire.folders import make_folders, remove_folders, sockets
 from pilot.wire.link import Link
 from pilot.wire.marks import MARK
-from pilot.wire.messages import Message
+from pilot.wire.messages import Frames, Message
 from pilot.wire.processes import allow_files, end_marked, end_with_me
 from pilot.wire.session import (
     JOB,
@@ -46,6 +45,7 @@ from pilot.wire.session import (
     agent_path,
     write_private,
 )
+from pilot.wire.sockets import is_reached
 from pilot.wire.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ class Agent:
         address = outward_address() if settings.remote else "127.0.0.1"
         bind = "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1"
         self._server = Server(self._connection.keys, bind, settings.ports)
+        near = self._server.listen_near(sockets() / "agent")
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         os.set_blocking(self._wake_reader, False)
@@ -99,7 +100,7 @@ class Agent:
         home = describe(settings)
         self._engine = make_engine(settings, home, address, self._pilot_folder)
         keys = self._connection.keys
-        self._pool = WorkerPool(self._engine, home, self._server, keys, settings, folder.spool, self._wake)
+        self._pool = WorkerPool(self._engine, home, self._server, near, keys, settings, folder.spool, self._wake)
         self._dispatcher = Dispatcher(self._pool, self._server, self._report)
         if not Path(settings.working_directory).is_dir():
             self._pool.broken = (
@@ -116,9 +117,9 @@ class Agent:
         self._draining = self._expiring = False
         self._over: str | None = None
 
-    def _connect(self) -> Client:
+    def _connect(self) -> AnyClient:
         name = f"{self._settings.pilot}/{self._settings.mark}/{self._incarnation}"
-        return Client(self._context, self._connection.keys, self._address, name)
+        return connect(self._context, self._connection.keys, self._address, name)
 
     def _manager_address(self, connection: Connection) -> str:
         """The address by which a manager is to be reached; the best guess when it does not answer. May take seconds.
@@ -129,6 +130,8 @@ class Agent:
         listed, host = connection.addresses, connection.host
         if self._tunnel is not None:
             return self._tunnel.open(split(listed[-1])[1])
+        if connection.near and host == platform.node() and is_reached(connection.near):
+            return connection.near
         choice = usable(listed, host)
         if not choice:
             log.error(
@@ -150,9 +153,9 @@ class Agent:
         self._hello()
         self._pool.start()
         poller = zmq.Poller()
-        poller.register(self._server.socket, zmq.POLLIN)
         poller.register(self._wake_reader, zmq.POLLIN)
-        poller.register(self._manager.socket, zmq.POLLIN)
+        self._server.register(poller)
+        self._manager.register(poller)
         next_beat = 0.0
         while self._over is None:
             poller.poll(int(ROUND_SECONDS * 1000))
@@ -213,7 +216,7 @@ class Agent:
             self._link.start(message.sender, stale=(messages.AgentReady,))
             self._ready_sent = False
 
-    def _report(self, message: Message, frames: Sequence[Frame] = ()) -> None:
+    def _report(self, message: Message, frames: Frames = ()) -> None:
         """Send to the manager; messages that must not be lost are kept until it has acknowledged them."""
         if isinstance(message, messages.TaskStarted | messages.Broken):
             self._manager.send(message, frames)
@@ -299,10 +302,10 @@ class Agent:
             return
         self._connection, self._address = found
         log.info("connecting to the manager at %s, which was silent for %.0f s", self._address, silent)
-        poller.unregister(self._manager.socket)
+        self._manager.unregister(poller)
         self._manager.close(linger_ms=0)
         self._manager = self._connect()
-        poller.register(self._manager.socket, zmq.POLLIN)
+        self._manager.register(poller)
         self._hello()
 
     # ---- the end --------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from pilot.agent.workers import WorkerPool
 from pilot.resources import Capacity, Resources, shortage
 from pilot.results import TIMED_OUT, Outcome
 from pilot.wire import messages
-from pilot.wire.channel import MAIN, Frame, Server
-from pilot.wire.messages import Message
+from pilot.wire.channel import MAIN, Server
+from pilot.wire.messages import Frames, Message
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 HELD_BATCHES = 64
 
 #: Sends a message to the manager, kept until acknowledged.
-Report = Callable[[Message, Sequence[Frame]], None]
+Report = Callable[[Message, Frames], None]
 
 
 class Dispatcher:

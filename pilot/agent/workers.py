@@ -21,8 +21,8 @@ from pilot.interfaces import Engine
 from pilot.resources import ROUNDING, SLOT, Node, Resources
 from pilot.version import versions
 from pilot.wire import messages
-from pilot.wire.channel import Frame, Keys, Server
-from pilot.wire.messages import Message
+from pilot.wire.channel import Keys, Server
+from pilot.wire.messages import Frames, Message
 from pilot.wire.session import AgentSettings
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class WorkerPool:
         engine: Engine,
         home: Node,
         server: Server,
+        near: str,
         keys: Keys,
         settings: AgentSettings,
         spool: Path,
@@ -61,6 +62,7 @@ class WorkerPool:
             engine: where the workers run.
             home: the agent's own node.
             server: where they connect to.
+            near: the address at which those of the home node do; "": they do as the others.
             keys: of the session.
             settings: of the agent.
             spool: folder for large results.
@@ -70,7 +72,7 @@ class WorkerPool:
         self._server = server
         self._wake = wake
         self._processes = WorkerProcesses(engine, server, keys, settings, spool, wake, self._broke)
-        self.nodes = Nodes(home, server, settings.gpus, self._broke)
+        self.nodes = Nodes(home, server, near, settings.gpus, self._broke)
         self.devices = Devices(settings.devices)
         #: By name; to be read only.
         self.workers: dict[str, Worker] = {}
@@ -262,7 +264,7 @@ class WorkerPool:
             worker.needs, worker.hosts, worker.rank_gpus = needs, hosts, rank_gpus
         return worker
 
-    def send(self, worker: Worker, message: Message, frames: Sequence[Frame] = ()) -> None:
+    def send(self, worker: Worker, message: Message, frames: Frames = ()) -> None:
         """Send to a worker."""
         worker.sent = time.monotonic()
         self._server.send(worker.name.encode(), message, frames)

@@ -207,7 +207,7 @@ class ManagerLoop:
 
     def _run(self) -> None:
         mailbox, poller = self._state.mailbox, zmq.Poller()
-        poller.register(self._server.socket, zmq.POLLIN)
+        self._server.register(poller)
         poller.register(mailbox.descriptor, zmq.POLLIN)
         next_tick = next_beat = 0.0
         while not self._over:

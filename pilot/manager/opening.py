@@ -6,6 +6,8 @@ import platform
 from contextlib import ExitStack
 from typing import NamedTuple
 
+import msgspec
+
 from pilot import registry
 from pilot.interfaces import Policy
 from pilot.manager import recovery
@@ -60,6 +62,7 @@ def open_parts(
         controller = Controller(registry.policy(policy), wait_for_pilot)
         connection, server = listen(before, address, ports)
         undo.callback(server.close)
+        connection = msgspec.structs.replace(connection, near=server.listen_near(folder.socket_path))
         journal = SqliteJournal(folder.journal_path)
         undo.callback(journal.close)
         state = SessionState(folder, journal, PlaceholderJobs(folder))

@@ -24,7 +24,7 @@ from pilot.manager.keys import Key, check_same, digests_of
 from pilot.manager.pilots import Pilot, Scaler
 from pilot.manager.state import SessionState
 from pilot.registry import devices
-from pilot.resources import SLOT, Capacity, QPUInfo, Terms
+from pilot.resources import PLAIN, SLOT, Capacity, QPUInfo, Terms
 from pilot.results import Value
 from pilot.scheduling import events
 from pilot.scheduling.fitting import described, is_meant, unservable
@@ -281,6 +281,10 @@ class Submitter:
             names = (wanted.name,) if wanted.name else ()
             title = f"another {wanted.name or 'pilot'}"
             yield described(wanted, memory_of(wanted), names, title, devices(wanted))
+
+    def cores(self) -> int:
+        """Cores of all pilots that are not over, and of those that autoscalers may request next."""
+        return self._offer(PLAIN).cores
 
     def _scalers(self) -> list[Scaler]:
         return [scaler for scaler in list(self._state.scalers.values()) if scaler.over is None]

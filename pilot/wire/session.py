@@ -6,6 +6,7 @@
       connection.json        0600: addresses, CURVE keys
       journal.sqlite         pilots, tasks, results
       lock                   held by the manager
+      socket                 where agents on the manager's host connect to
       spool/                 large values
       pilots/<id>/           agent.log, agent.json, the engine's files, the workers' output
 """
@@ -41,6 +42,8 @@ class Connection(msgspec.Struct, frozen=True):
     host: str
     public_key: str
     secret_key: str
+    #: Where processes of its host connect to (`sockets.py`); "": at one of the addresses, as others do.
+    near: str = ""
 
     @property
     def address(self) -> str:
@@ -128,6 +131,8 @@ class SessionFolder:
         self.connection_path = path / "connection.json"
         self.journal_path = path / "journal.sqlite"
         self.spool = path / "spool"
+        #: Of the manager's Unix socket.
+        self.socket_path = path / "socket"
         self._lock_path = path / "lock"
         self._lock: int | None = None
 

@@ -31,7 +31,7 @@ from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Outcome
 from pilot.version import versions
 from pilot.wire import messages, payload
 from pilot.wire.callables import Snapshot, is_lasting, together
-from pilot.wire.channel import MAIN, Client
+from pilot.wire.channel import MAIN, AnyClient, connect
 from pilot.wire.messages import Work
 from pilot.wire.pickles import forget_classes
 from pilot.worker import device, programs, task_process
@@ -132,7 +132,7 @@ class _Worker:
 
         mpi.layout.set(RankLayout(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
 
-    def _next(self, client: Client) -> HeldBatch | None:
+    def _next(self, client: AnyClient) -> HeldBatch | None:
         """The next batch; None: stop. Meanwhile the state of the device is reported to the agent."""
         if device.held is None:
             return self._inbox.get()
@@ -225,7 +225,7 @@ class _Worker:
         os.fchdir(self._home)
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
-    def _send_outcomes(self, client: Client, batch: HeldBatch, outcomes: list[Outcome]) -> None:
+    def _send_outcomes(self, client: AnyClient, batch: HeldBatch, outcomes: list[Outcome]) -> None:
         head = messages.OutcomesReport(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
@@ -280,10 +280,10 @@ class _Worker:
 
     # ---- the control thread ---------------------------------------------------------------------------------
 
-    def _connect(self, name: str) -> Client:
-        return Client(self._context, self._spec.keys, self._spec.address, name, watched=True)
+    def _connect(self, name: str) -> AnyClient:
+        return connect(self._context, self._spec.keys, self._spec.address, name, watched=True)
 
-    def _control(self, main: Client) -> None:
+    def _control(self, main: AnyClient) -> None:
         client = self._connect(self._spec.name)
         client.send(messages.Hello(self._spec.name, os.getpid(), platform.node(), versions()))
         heard = time.monotonic()
@@ -309,7 +309,7 @@ class _Worker:
         client.close()
         self._inbox.put(None)
 
-    def _received(self, client: Client, message: messages.Message, frames: list[bytes]) -> None:
+    def _received(self, client: AnyClient, message: messages.Message, frames: list[bytes]) -> None:
         if isinstance(message, messages.RunBatch):
             self._codes.update(zip(message.sent, frames[1:], strict=True))
             batch = HeldBatch(message, messages.decode_batch(frames[0]))
@@ -330,7 +330,7 @@ class _Worker:
                 pause = min(pause, batch.task_began + timeout - time.perf_counter())
         return int(max(pause, 0.001) * 1000)
 
-    def _watch(self, client: Client, batch: HeldBatch) -> None:
+    def _watch(self, client: AnyClient, batch: HeldBatch) -> None:
         """Send what is finished, give back what waits too long, end a task that runs too long."""
         with batch.lock:
             at, now = batch.at, time.perf_counter()
@@ -350,7 +350,7 @@ class _Worker:
         if is_late:
             self._give_back(client)
 
-    def _cancel(self, client: Client, batch: HeldBatch, tasks: Sequence[int]) -> None:
+    def _cancel(self, client: AnyClient, batch: HeldBatch, tasks: Sequence[int]) -> None:
         with batch.lock:
             batch.skip.update(tasks)
             at = batch.at
@@ -360,7 +360,7 @@ class _Worker:
                 if batch.works[index].task in tasks:
                     self._end_task(client, batch, index, CANCELLED)
 
-    def _give_back(self, client: Client, held: HeldBatch | None = None) -> None:
+    def _give_back(self, client: AnyClient, held: HeldBatch | None = None) -> None:
         """Give back the tasks that have not begun; the lock of ``held`` is held."""
         for batch in list(self._batches):
             with contextlib.nullcontext() if batch is held else batch.lock:
@@ -368,7 +368,7 @@ class _Worker:
             if tasks:
                 client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, "given back, not begun", False))
 
-    def _end_task(self, client: Client, batch: HeldBatch, at: int, status: int) -> None:
+    def _end_task(self, client: AnyClient, batch: HeldBatch, at: int, status: int) -> None:
         """End the running task in the only way that always works: with the process. Nothing else is lost; this thread
         keeps the lock, so that the main thread does not continue."""
         client.send(messages.WorkerLeaving())
@@ -390,7 +390,7 @@ class _Worker:
         if device.held is not None:
             device.call_with_timeout(DEVICE_END_SECONDS, device.held.end)
 
-    def _end(self, client: Client) -> None:
+    def _end(self, client: AnyClient) -> None:
         if self._spec.resources.ranks:
             from pilot.worker import mpi  # as in `_place_ranks`
 
