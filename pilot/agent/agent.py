@@ -35,6 +35,7 @@ from pilot.wire.folders import make_folders, remove_folders, sockets
 from pilot.wire.link import Link
 from pilot.wire.marks import MARK
 from pilot.wire.messages import Frames, Message
+from pilot.wire.polling import Poller
 from pilot.wire.processes import allow_files, end_marked, end_with_me
 from pilot.wire.session import (
     JOB,
@@ -152,14 +153,13 @@ class Agent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._hello()
         self._pool.start()
-        poller = zmq.Poller()
-        poller.register(self._wake_reader, zmq.POLLIN)
+        poller = Poller()
+        poller.register(self._wake_reader)
         self._server.register(poller)
         self._manager.register(poller)
         next_beat = 0.0
         while self._over is None:
-            poller.poll(int(ROUND_SECONDS * 1000))
-            with contextlib.suppress(BlockingIOError):
+            if self._wake_reader in poller.wait(ROUND_SECONDS):
                 os.read(self._wake_reader, 4096)
             while (received := self._manager.receive()) is not None:
                 try:
@@ -246,7 +246,7 @@ class Agent:
             )
         )
 
-    def _beat(self, poller: zmq.Poller) -> None:
+    def _beat(self, poller: Poller) -> None:
         self._manager.send(self._link.beat())
         self._server.look_out()
         self._pool.beat()
@@ -287,7 +287,7 @@ class Agent:
             self._next_search = now + SILENT_SECONDS
             self._search = self._searches.submit(lambda: (connection, self._manager_address(connection)))
 
-    def _reconnect(self, poller: zmq.Poller) -> None:
+    def _reconnect(self, poller: Poller) -> None:
         """Connect anew when the manager was found elsewhere, or was silent for long."""
         if self._search is None or not self._search.done():
             return

@@ -18,6 +18,7 @@ import zmq
 from pilot.errors import SessionError
 from pilot.wire import messages
 from pilot.wire.messages import Frames, Message
+from pilot.wire.polling import Poller
 from pilot.wire.sockets import SCHEME, SocketClient, SocketServer
 
 log = logging.getLogger(__name__)
@@ -94,11 +95,11 @@ class Server:
             return ""
         return self._near.address
 
-    def register(self, poller: zmq.Poller) -> None:
+    def register(self, poller: Poller) -> None:
         """Have the poller end its wait when something has come."""
-        poller.register(self.socket, zmq.POLLIN)
+        poller.register(self.socket)
         if self._near is not None:
-            poller.register(self._near.events.fileno(), zmq.POLLIN)
+            poller.register(self._near.events)
 
     def listen(self, address: str) -> str:
         """Listen at a further address, as for the first one; returns the address with its port.
@@ -222,11 +223,11 @@ class Client:
                 self._broken = self._made
         return self._broken
 
-    def register(self, poller: zmq.Poller) -> None:
+    def register(self, poller: Poller) -> None:
         """Have the poller end its wait when something has come."""
-        poller.register(self.socket, zmq.POLLIN)
+        poller.register(self.socket)
 
-    def unregister(self, poller: zmq.Poller) -> None:
+    def unregister(self, poller: Poller) -> None:
         """Undo `register`."""
         poller.unregister(self.socket)
 

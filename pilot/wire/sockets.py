@@ -19,11 +19,10 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-import zmq
-
 from pilot.errors import SessionError
 from pilot.wire import messages
 from pilot.wire.messages import Frame, Frames, Message
+from pilot.wire.polling import Poller
 
 log = logging.getLogger(__name__)
 
@@ -342,13 +341,13 @@ class SocketClient:
         stream.close()
         self._stream = None
 
-    def register(self, poller: zmq.Poller) -> None:
+    def register(self, poller: Poller) -> None:
         """Have the poller end its wait when something has come."""
-        poller.register(self.events.fileno(), zmq.POLLIN)
+        poller.register(self.events)
 
-    def unregister(self, poller: zmq.Poller) -> None:
+    def unregister(self, poller: Poller) -> None:
         """Undo `register`."""
-        poller.unregister(self.events.fileno())
+        poller.unregister(self.events)
 
     def is_broken(self) -> bool:
         """True once an established connection is gone: messages in transit, in both directions, may be lost. One thread
