@@ -87,7 +87,7 @@ class Agent:
         address = outward_address() if settings.remote else "127.0.0.1"
         bind = "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1"
         self._server = Server(self._connection.keys, bind, settings.ports)
-        near = self._server.listen_near(sockets() / "agent")
+        self._server.listen_near(sockets() / "agent")
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         os.set_blocking(self._wake_reader, False)
@@ -101,7 +101,7 @@ class Agent:
         home = describe(settings)
         self._engine = make_engine(settings, home, address, self._pilot_folder)
         keys = self._connection.keys
-        self._pool = WorkerPool(self._engine, home, self._server, near, keys, settings, folder.spool, self._wake)
+        self._pool = WorkerPool(self._engine, home, self._server, keys, settings, folder.spool, self._wake)
         self._dispatcher = Dispatcher(self._pool, self._server, self._report)
         if not Path(settings.working_directory).is_dir():
             self._pool.broken = (

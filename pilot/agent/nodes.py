@@ -107,20 +107,19 @@ class Place:
 class Nodes:
     """The nodes that have joined, and the connections to their processes. For the agent's thread."""
 
-    def __init__(self, home: Node, server: Server, near: str, gpus: int, on_broken: Callable[[str], None]) -> None:
+    def __init__(self, home: Node, server: Server, gpus: int, on_broken: Callable[[str], None]) -> None:
         """Make it.
 
         Args:
             home: the agent's own node.
             server: where the other nodes' processes connect to.
-            near: where workers of the home node do; "": to the server by loopback.
             gpus: that each node must have.
             on_broken: called when a node lacks what each node of the pilot must have.
         """
         self._server = server
         self._gpus = gpus
         self._on_broken = on_broken
-        self.home = Place(home, None, near or server.address.replace("//0.0.0.0:", "//127.0.0.1:"))
+        self.home = Place(home, None, server.near or server.address.replace("//0.0.0.0:", "//127.0.0.1:"))
         self._places = {home.name: self.home}
         #: Counts how often a node became ready, was released or was lost.
         self.changes = 0

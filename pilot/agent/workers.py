@@ -50,7 +50,6 @@ class WorkerPool:
         engine: Engine,
         home: Node,
         server: Server,
-        near: str,
         keys: Keys,
         settings: AgentSettings,
         spool: Path,
@@ -62,7 +61,6 @@ class WorkerPool:
             engine: where the workers run.
             home: the agent's own node.
             server: where they connect to.
-            near: the address at which those of the home node do; "": they do as the others.
             keys: of the session.
             settings: of the agent.
             spool: folder for large results.
@@ -72,7 +70,7 @@ class WorkerPool:
         self._server = server
         self._wake = wake
         self._processes = WorkerProcesses(engine, server, keys, settings, spool, wake, self._broke)
-        self.nodes = Nodes(home, server, near, settings.gpus, self._broke)
+        self.nodes = Nodes(home, server, settings.gpus, self._broke)
         self.devices = Devices(settings.devices)
         #: By name; to be read only.
         self.workers: dict[str, Worker] = {}

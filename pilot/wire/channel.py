@@ -18,7 +18,7 @@ import zmq
 from pilot.errors import SessionError
 from pilot.wire import messages
 from pilot.wire.messages import Frames, Message
-from pilot.wire.polling import Poller
+from pilot.wire.polling import Poller, Watched
 from pilot.wire.sockets import SCHEME, SocketClient, SocketServer
 
 log = logging.getLogger(__name__)
@@ -77,11 +77,12 @@ class Server:
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would stop the channel
         self._monitor.connect(monitor)
+        self._far = Watched(self.socket)
         self._near: SocketServer | None = None
         self._near_first = True
 
-    def listen_near(self, path: Path) -> str:
-        """Listen at a Unix socket, too; returns its address, or "" when there can be none.
+    def listen_near(self, path: Path) -> None:
+        """Listen at a Unix socket, too, if there can be one.
 
         Args:
             path: of the socket, in a folder of this user's alone. An earlier one there is replaced.
@@ -92,12 +93,15 @@ class Server:
             log.warning(
                 "processes of this host use TCP with encryption, which is slower: no socket %s: %s", path, error
             )
-            return ""
-        return self._near.address
+
+    @property
+    def near(self) -> str:
+        """The address of the Unix socket; "": there is none."""
+        return "" if self._near is None else self._near.address
 
     def register(self, poller: Poller) -> None:
         """Have the poller end its wait when something has come."""
-        poller.register(self.socket)
+        poller.register(self._far)
         if self._near is not None:
             poller.register(self._near.events)
 
@@ -131,6 +135,7 @@ class Server:
         """Send; False when this peer is not connected."""
         if self._near is not None and self._near.send(peer, message, frames):
             return True
+        self._far.stir()
         try:
             self.socket.send_multipart([peer, messages.encode(message), *frames], flags=zmq.NOBLOCK)
         except zmq.ZMQError as error:
@@ -157,7 +162,7 @@ class Server:
         return self._receive_far() or self._near.receive()
 
     def _receive_far(self) -> tuple[bytes, list[bytes]] | None:
-        if not self.socket.get(zmq.EVENTS) & zmq.POLLIN:  # costs a third of an exception
+        if not self._far.has_message():
             return None
         peer, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
         return peer, frames
@@ -190,6 +195,9 @@ class Server:
 class Client:
     """The connecting end: an agent to its manager, a worker to its agent. For one thread."""
 
+    #: As for `SocketClient`.
+    can_be_shared = False
+
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys, address: str, name: str, watched: bool = False
     ) -> None:
@@ -206,6 +214,7 @@ class Client:
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._watched = Watched(self.socket)
         self._made = self._broken = False
         self._monitor: zmq.Socket[bytes] | None = None
         if watched:
@@ -225,18 +234,20 @@ class Client:
 
     def register(self, poller: Poller) -> None:
         """Have the poller end its wait when something has come."""
-        poller.register(self.socket)
+        poller.register(self._watched)
 
     def unregister(self, poller: Poller) -> None:
         """Undo `register`."""
-        poller.unregister(self.socket)
+        poller.unregister(self._watched)
 
     def send(self, message: Message, frames: Frames = ()) -> None:
         """Send, or keep until the server can be reached."""
+        self._watched.stir()
         self.socket.send_multipart([messages.encode(message), *frames])
 
     def receive(self, timeout_ms: int = 0) -> tuple[Message, list[bytes]] | None:
         """The next message, or None when there is none within the time (-1: wait for ever)."""
+        self._watched.stir()
         if timeout_ms and not self.socket.poll(timeout_ms):
             return None
         while True:

@@ -294,7 +294,10 @@ class SocketServer:
 
 
 class SocketClient:
-    """The connecting end. For one thread."""
+    """The connecting end. For one thread, or for two when not both receive at once, nor both send."""
+
+    #: Whether two threads may use it so.
+    can_be_shared = True
 
     def __init__(self, address: str, name: str, watched: bool = False) -> None:
         """Connect, now or as soon as the server is there.
@@ -337,9 +340,10 @@ class SocketClient:
             self._lose(stream)
 
     def _lose(self, stream: Stream) -> None:
-        self.events.unregister(stream)
-        stream.close()
         self._stream = None
+        with contextlib.suppress(OSError, ValueError):  # the other thread may have noticed it as well
+            self.events.unregister(stream)
+        stream.close()
 
     def register(self, poller: Poller) -> None:
         """Have the poller end its wait when something has come."""
@@ -359,10 +363,10 @@ class SocketClient:
         parts = [messages.encode(message), *frames]
         if self._stream is None:
             self._connect()
-        if self._stream is None:
+        if (stream := self._stream) is None:
             self._kept.append(parts)
-        elif not self._stream.send(parts) or not self._stream.is_open:
-            self._watch_output(self._stream)
+        elif not stream.send(parts) or not stream.is_open:
+            self._watch_output(stream)
 
     def receive(self, timeout_ms: int = 0) -> tuple[Message, list[bytes]] | None:
         """The next message, or None when there is none within the time (-1: wait for ever)."""
@@ -378,8 +382,8 @@ class SocketClient:
         return None
 
     def _look(self, event: int) -> None:
-        stream = self._stream
-        assert stream is not None
+        if (stream := self._stream) is None:
+            return
         if event & select.EPOLLOUT and stream.flush():
             self.events.modify(stream, select.EPOLLIN)
         if event & ~select.EPOLLOUT:

@@ -144,7 +144,8 @@ def test_a_folder_that_others_can_enter_has_no_socket(
     with pytest.raises(SessionError, match=r"is not this user's alone \(chmod 700\)"):
         SocketServer(folder / "socket")
     server = Server(tuple(key.encode() for key in new_keys()), "tcp://127.0.0.1")  # type: ignore[arg-type]
-    assert server.listen_near(folder / "socket") == ""
+    server.listen_near(folder / "socket")
+    assert server.near == ""
     assert "processes of this host use TCP with encryption" in caplog.text
     server.close()
 
