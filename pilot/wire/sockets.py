@@ -223,6 +223,7 @@ class SocketServer:
         self._peers: dict[bytes, Stream] = {}
         self._names: dict[int, bytes] = {}
         self._received: deque[tuple[bytes, list[bytes]]] = deque()
+        self._has_looked = False
 
     def send(self, peer: bytes, message: Message, frames: Frames) -> bool:
         """Send; False when this peer is not connected."""
@@ -234,13 +235,17 @@ class SocketServer:
         return True
 
     def receive(self) -> tuple[bytes, list[bytes]] | None:
-        """The next message with its sender, or None when there is none now."""
-        if not self._received:
+        """The next message with its sender, or None when there is none now, or when all that was there was returned: a
+        caller that waits for ``events`` before it asks again misses nothing."""
+        if self._has_looked and not self._received:
+            self._has_looked = False
+        elif not self._received:
             for descriptor, event in self.events.poll(0):
                 if descriptor == self._socket.fileno():
                     self._accept()
                 elif (stream := self._streams.get(descriptor)) is not None:
                     self._look(stream, event)
+            self._has_looked = bool(self._received)
         return self._received.popleft() if self._received else None
 
     def _accept(self) -> None:
