@@ -56,6 +56,9 @@ _OF_CIRCUITS: dict[str, tuple[Any, str]] = {
     "seed": (None, _WITHOUT),
 }
 
+#: Fields of a call that depend on no other field.
+_OF_CALLS = frozenset({"function", "args", "kwargs", "num_cpus", "priority", "name", "key", "retries", "timeout"})
+
 #: Fields about functions and programs: the value with a circuit, and what is expected then.
 _NOT_OF_CIRCUITS: dict[str, tuple[Any, str]] = {
     "args": ((), _NO_ARGUMENTS),
@@ -186,6 +189,15 @@ class TaskDescription(Description, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         given = self._check_given()
+        if self.function is not None and not callable(self.function):
+            raise self.wrong("function", "a callable")
+        if type(self.args) is not tuple and (not isinstance(self.args, Sequence) or isinstance(self.args, str | bytes)):
+            raise self.wrong("args", "a tuple or list")
+        if not (self.function is not None and _OF_CALLS.issuperset(given)):
+            self._check_together(given)
+
+    def _check_together(self, given: Sequence[str]) -> None:
+        """Check fields that depend on each other."""
         works = (self.function is not None, bool(self.executable), bool(self.mpi), self.circuit is not None)
         if sum(works) > 1 or not (sum(works) or self.kind):
             raise DescriptionError(
@@ -203,12 +215,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("nodes", "a number that divides the ranks of an MPI task")
         if self.ranks and self.num_gpus > 1 and self.num_gpus % 1:
             raise self.wrong("num_gpus", "a whole number of GPUs for each rank, or a fraction below 1")
-        if self.function is not None and not callable(self.function):
-            raise self.wrong("function", "a callable")
         if (self.executable or self.mpi) and (self.args or self.kwargs):
             raise self.wrong("args", "no arguments with a program: put them after its name")
-        if type(self.args) is not tuple and (not isinstance(self.args, Sequence) or isinstance(self.args, str | bytes)):
-            raise self.wrong("args", "a tuple or list")
         if self.pilot is not None and self.pilots:
             raise self.wrong("pilots", "either pilot or pilots, but not both")
         if self.memory is not None:
