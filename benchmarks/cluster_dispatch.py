@@ -43,6 +43,7 @@ def rate(manager: Any, pilot: str, count: int) -> float:
 def programs(options: Any) -> None:
     """Programs a second on four nodes, and without a pilot, in turn."""
     from pilot import PilotDescription, PilotManager, TaskDescription
+    from pilot.testing.polling import eventually
 
     ours: list[float] = []
     loops: list[float] = []
@@ -52,11 +53,10 @@ def programs(options: Any) -> None:
         PilotManager(folder) as manager,
     ):
         wanted = PilotDescription(
-            resource="slurm://", engine="process", number_of_nodes=NODES, cores_per_node=1, walltime=540
+            resource="slurm://", queue="all", engine="process", number_of_nodes=NODES, cores_per_node=1, walltime=540
         )
         pilot = manager.submit_pilot(wanted)
-        while len(pilot.nodes) < NODES:
-            time.sleep(0.01)
+        eventually(lambda: len(pilot.nodes) == NODES, timeout=120)
         descriptions = [TaskDescription(executable=dispatch.PROGRAM) for _ in range(options.tasks)]
         with ProcessPoolExecutor(NODES) as pool:
             manager.get_results(manager.submit_tasks(descriptions[:400]))
