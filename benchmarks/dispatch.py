@@ -126,6 +126,7 @@ def measure_submissions(engine: Any, count: int) -> _bench.Figures:
 def measure_map(engine: Any) -> _bench.Figures:
     """Processor time of all processes for an input of a map, in us: ours, ProcessPoolExecutor's, one by one."""
     inputs = range(MAPPED)
+    engine.gather([engine.submit(_bench.noop, number) for number in range(500)])  # the workers have imported it
     processes = _processes.marked()
     began, spent = perf_counter(), _processes.cpu_seconds(processes)
     mapped = engine.manager.map(_bench.noop, inputs, chunksize="auto")
