@@ -136,17 +136,10 @@ class ManagerLoop:
         return self._state.mailbox.ask(lambda: self._controller.explain(entry, self._clock()))
 
     def close(self, timeout: float) -> None:
-        """Cancel every task, end every agent and its job, and end. Blocks."""
-        closed = threading.Event()
-
-        def closing() -> None:
-            self._submissions.close()
-            closed.set()
-
+        """End every agent and its job, cancel every task that was not finished then, and end. Blocks."""
         try:
-            self._state.mailbox.put(events.Closed())
-            self._state.mailbox.put(closing)
-            closed.wait(timeout)
+            self._state.mailbox.put(self._submissions.close)
+            self._when_handled(events.Closing()).wait(timeout)
             self._state.jobs.close(timeout)
         except BaseException:  # Ctrl-C while we wait: the agents are ended at once
             with _without_interrupts():
@@ -155,8 +148,16 @@ class ManagerLoop:
             raise
         self._end()
 
+    def _when_handled(self, event: events.Event) -> threading.Event:
+        """Leave an event for the thread; what is returned is set when it was handled."""
+        handled = threading.Event()
+        self._state.mailbox.put(event)
+        self._state.mailbox.put(handled.set)
+        return handled
+
     def _end(self) -> None:
         mailbox = self._state.mailbox
+        self._when_handled(events.Closed()).wait()
         self._over = mailbox.is_over = True
         mailbox.wake()
         self._thread.join()

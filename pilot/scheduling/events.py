@@ -175,8 +175,13 @@ class Attached(Event, frozen=True):
     firsts: tuple[int, ...] = (1, 1)
 
 
+class Closing(Event, frozen=True):
+    """The manager ends: tasks that no pilot has are cancelled, and every pilot is stopped. What the pilots have is
+    cancelled when they give it back."""
+
+
 class Closed(Event, frozen=True):
-    """The manager ends: every unfinished task is cancelled, every pilot stopped."""
+    """The pilots are gone: every unfinished task is cancelled."""
 
 
 class CommandFailed(Event, frozen=True):

@@ -370,7 +370,8 @@ class Pilots:
                     if self._queue.tasks.get(task) is not record:
                         continue  # it ended in the meantime: by an attempt of before, say
                     assert task not in held, f"task {task} is in two batches: {held[task]} and {(id, batch)}"
-                    assert not is_final(pilot.state), f"task {task} is with {id}, which is {pilot.state.value}"
+                    if not self._queue.closed:  # else it is being handed over
+                        assert not is_final(pilot.state), f"task {task} is with {id}, which is {pilot.state.value}"
                     held[task] = (id, batch)
         return held
 

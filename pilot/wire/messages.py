@@ -209,7 +209,7 @@ class ReleaseNodes(Message, frozen=True, array_like=True):
 
 
 class Stop(Message, frozen=True, array_like=True):
-    """End now, engine and workers included."""
+    """End now, engine and workers included. What workers have finished is handed over first."""
 
 
 class Broken(Message, frozen=True, array_like=True):

@@ -116,11 +116,10 @@ class _Worker:
             with task_process.running():
                 while index is not None:
                     index = self._advance(batch, index)
-            with batch.lock:
-                outcomes = batch.take()
+            with batch.lock:  # sent within it: else the control thread could end the process in between
+                if outcomes := batch.take():
+                    self._send_outcomes(client, batch, outcomes)
             self._batches.popleft()
-            if outcomes:
-                self._send_outcomes(client, batch, outcomes)
         client.close()
         if _end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
             self._context.destroy(linger=2000)
@@ -297,9 +296,8 @@ class _Worker:
                 heard = time.monotonic()
                 message, frames = received
                 if isinstance(message, messages.Stop):
-                    if device.held is not None:
-                        self._give_back(client)  # no further job is begun while this one ends
-                        self._end(client)
+                    if self._batches or device.held is not None:
+                        self._hand_over(client)
                     break
                 self._received(client, message, frames)
             if client.is_broken() or main.is_broken():
@@ -383,6 +381,17 @@ class _Worker:
             reason = "given back: another task of the same job was ended"
             client.send(messages.UnfinishedTasks(batch.id, self._spec.name, others, reason, False))
         self._give_back(client, held=batch)
+        self._end(client)
+
+    def _hand_over(self, client: Client) -> None:
+        """Send what is finished, give back the rest with the task that runs, and end the process. This thread keeps the
+        locks, so that the main thread does not continue."""
+        for batch in list(self._batches):
+            batch.lock.acquire()
+            if outcomes := batch.take():
+                self._send_outcomes(client, batch, outcomes)
+            if tasks := batch.unfinished():
+                client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, "the pilot was ended", False))
         self._end(client)
 
     def _end_device(self) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pilot import PilotDescription, PilotManager, PilotState, SessionError, Task, TaskDescription
+from pilot import PilotDescription, PilotManager, PilotState, SessionError, Task, TaskDescription, TaskState
 
 TASKS = 2000
 Eventually = Callable[..., Any]
@@ -47,6 +48,7 @@ CHILD = (
     WORK
     + f"""
 import sys
+import time
 from pilot import PilotDescription, PilotManager
 
 if __name__ == "__main__":
@@ -233,11 +235,22 @@ def test_after_close(tmp_path: Path) -> None:
             call()
 
 
-def test_close_cancels_what_is_not_finished(tmp_path: Path) -> None:
+def note(folder: str, number: int) -> None:
+    Path(folder, str(number)).touch()
+    if number == 99:
+        time.sleep(600)
+
+
+def test_close_takes_in_what_is_finished_and_cancels_the_rest(tmp_path: Path, eventually: Eventually) -> None:
+    """Workers report short tasks together: those before the last one have ended, and are not with the manager yet."""
     manager = PilotManager(tmp_path / "session")
-    pilot = manager.submit_pilot(PilotDescription(cores_per_node=1))
-    pilot.wait(timeout=60)
-    tasks = [manager.submit_task(signal.pause) for _ in range(3)]
+    pilot = manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
+    manager.wait_tasks(manager.map(note, [str(tmp_path)] * 50, range(50)), timeout=60)
+    tasks = manager.map(note, [str(tmp_path)] * 60, range(50, 110))
+    eventually((tmp_path / "99").exists)
     manager.close()
-    assert all(task.cancelled() for task in tasks)
+    assert [task.cancelled() for task in tasks] == [False] * 49 + [True] * 11
     assert pilot.state is PilotState.DONE
+    again = PilotManager.attach(tmp_path / "session")
+    assert Counter(task.state for task in again.tasks.values()) == {TaskState.DONE: 99, TaskState.CANCELLED: 11}
+    again.close()
