@@ -195,7 +195,7 @@ class Agent:
         elif isinstance(message, messages.Welcome):
             self._accepted(message)
         elif isinstance(message, messages.CancelTasks):
-            self._dispatcher.cancel(message.tasks)
+            self._dispatcher.cancel(message)
         elif isinstance(message, messages.ReleaseNodes):
             self._pool.nodes.release(message.count)
         elif isinstance(message, messages.Drain):

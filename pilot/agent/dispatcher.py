@@ -73,9 +73,9 @@ class Dispatcher:
         """The open tasks of each batch."""
         return {id: batch.missing() for id, batch in self._batches.items()}
 
-    def cancel(self, tasks: Sequence[int]) -> None:
-        """Stop these tasks: those that have not begun are given back at once, the worker ends those that run."""
-        wanted = set(tasks)
+    def cancel(self, request: messages.CancelTasks) -> None:
+        """Stop tasks: those that have not begun are given back at once, the worker ends those that run."""
+        wanted = set(request.tasks)
         queued, self._queue = self._queue, deque()
         for batch in queued:
             if wanted.isdisjoint(batch.run.tasks):
@@ -84,9 +84,10 @@ class Dispatcher:
                 self._give_back(batch, "given back for a cancellation, not begun")
         for worker in self._pool.workers.values():
             if not all(wanted.isdisjoint(batch.run.tasks) for batch in worker.batches):
-                self._pool.send(worker, messages.CancelTasks(list(tasks)))
-                worker.unwanted |= wanted
-                worker.end_by = worker.end_by or time.monotonic() + worker.end_seconds()
+                self._pool.send(worker, request)
+                if request.running:
+                    worker.unwanted |= wanted
+                    worker.end_by = worker.end_by or time.monotonic() + worker.end_seconds()
 
     def drain(self, reason: str = "given back, the pilot drains") -> None:
         """Give back the batches that have not begun."""

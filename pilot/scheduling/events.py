@@ -131,9 +131,10 @@ class RoomSeen(Event, frozen=True):
 
 
 class CancelAsked(Event, frozen=True):
-    """The user cancels these tasks."""
+    """The user cancels these tasks; ``running``: those that run, too."""
 
     tasks: list[int]
+    running: bool = True
 
 
 class PilotStopAsked(Event, frozen=True):
@@ -229,10 +230,12 @@ class PauseScaling(Command, frozen=True):
 
 
 class StopPilot(Command, frozen=True):
-    """Tell the agent to end: at once, or (``drain``) when it has finished what it has."""
+    """Tell the agent to end: at once, or (``drain``) when it has finished what it has. ``unused``: the pilot never had
+    tasks, so that its job can be ended without waiting for the agent."""
 
     pilot: str
     drain: bool
+    unused: bool = False
 
 
 class ChangePilot(Command, frozen=True):
@@ -265,10 +268,11 @@ class RemoveNodes(Command, frozen=True):
 
 
 class SendCancel(Command, frozen=True):
-    """Tell the agent to stop these tasks."""
+    """Tell the agent to stop these tasks; ``running``: those that run, too."""
 
     pilot: str
     tasks: list[int]
+    running: bool = True
 
 
 class Settle(Command, frozen=True):

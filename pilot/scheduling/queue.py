@@ -128,6 +128,8 @@ class TaskQueue:
             record = self.tasks.get(id)
             if record is None:
                 continue
+            if record.state is TaskState.RUNNING and not event.running:
+                continue
             record.cancelling = True
             if record.state in _HELD:
                 sends.setdefault(record.pilot or "", []).append(id)
@@ -140,7 +142,7 @@ class TaskQueue:
             over.append(record)
         if over:
             self._cancel_all(over, commands)
-        commands.extend(events.SendCancel(pilot, tasks) for pilot, tasks in sends.items())
+        commands.extend(events.SendCancel(pilot, tasks, event.running) for pilot, tasks in sends.items())
 
     def close(self, commands: list[Command]) -> None:
         """Cancel the tasks that no pilot has, and those that come later. What pilots have ends by its outcome, or is

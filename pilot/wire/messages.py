@@ -174,9 +174,11 @@ class WorkerLeaving(Message, frozen=True, array_like=True):
 
 
 class CancelTasks(Message, frozen=True, array_like=True):
-    """Stop these tasks; each ends with an outcome, CANCELLED unless it was finished before."""
+    """Stop these tasks, those that run only if ``running``; each ends with an outcome, CANCELLED unless it was finished
+    before."""
 
     tasks: list[int]
+    running: bool = True
 
 
 class Ack(Message, frozen=True, array_like=True):

@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FunctionType
@@ -315,7 +314,7 @@ class _Worker:
             self._inbox.put(batch)
         elif isinstance(message, messages.CancelTasks):
             for batch in list(self._batches):
-                self._cancel(client, batch, message.tasks)
+                self._cancel(client, batch, message)
 
     def _pause_ms(self) -> int:
         """Time until something may have to be done."""
@@ -348,14 +347,14 @@ class _Worker:
         if is_late:
             self._give_back(client)
 
-    def _cancel(self, client: Client, batch: HeldBatch, tasks: Sequence[int]) -> None:
+    def _cancel(self, client: Client, batch: HeldBatch, request: messages.CancelTasks) -> None:
         with batch.lock:
-            batch.skip.update(tasks)
+            batch.skip.update(request.tasks)
             at = batch.at
-            if at is None:
+            if at is None or not request.running:
                 return
             for index in range(at, at + batch.together):
-                if batch.works[index].task in tasks:
+                if batch.works[index].task in request.tasks:
                     self._end_task(client, batch, index, CANCELLED)
 
     def _give_back(self, client: Client, held: HeldBatch | None = None) -> None:
