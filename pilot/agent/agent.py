@@ -284,7 +284,7 @@ class Agent:
         now = time.monotonic()
         try:
             connection = self._folder.read_connection()
-        except OSError as error:  # a shared file system may also be away for a while
+        except (OSError, SessionError) as error:  # a shared file system may also be away for a while
             if isinstance(error, FileNotFoundError) and now - self._heard > GONE_SECONDS:
                 self._over = "the session folder is gone"
             return

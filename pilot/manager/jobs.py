@@ -317,6 +317,17 @@ class PlaceholderJobs:
             log.exception("it cannot be found out whether pilot %s has a job", pilot)
             return None
 
+    def may_run(self, pilot: str, description: PilotDescription, mark: str, native_id: str | None) -> bool:
+        """False when the job of a pilot that another manager started is known to be over. Blocks."""
+        if native_id is None and (native_id := self.find(pilot, description, mark)) is None:
+            return False
+        try:
+            state, _ = self.launcher(description).status({native_id: self._folder.pilot(pilot)})[native_id]
+        except (Exception, SystemExit):
+            log.exception("it cannot be found out whether the job of pilot %s runs", pilot)
+            return True
+        return state not in _OVER
+
     def stop(self, pilot: str, seconds: float) -> None:
         """The agent was asked to end: end the job when it does not do so within these seconds."""
         self._unwanted.update(_jobs_of(pilot, self._starting))

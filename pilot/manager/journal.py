@@ -42,8 +42,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionRow(Row, frozen=True, gc=False):
-    """Something about the session: ``schema``, ``path``, ``firsts`` (the first task of each manager), or ``forgotten``
-    (the last of the tasks that were forgotten)."""
+    """Something about the session: ``schema``, ``path``, ``versions`` (of the last manager), ``firsts`` (the first task
+    of each manager), or ``forgotten`` (the last of the tasks that were forgotten)."""
 
     table = "session"
     key: str
@@ -224,6 +224,8 @@ class Journal(ABC):
 
     #: How messages call it.
     name: str
+    #: Why nothing can be committed now; None: it can.
+    trouble: str | None = None
 
     @abstractmethod
     def start(self, on_commit: Callable[[list[Any]], None]) -> None:

@@ -345,7 +345,7 @@ class PilotManager(Session):
             if self._progress is not None:
                 self._progress.stop()
         finally:
-            state.folder.release()
+            state.folder.lock.release()
             if cancelled := sum(task.cancelled() for task in self._unfinished):
                 log.warning("%d of %d task(s) were cancelled when the manager was closed", cancelled, len(state.tasks))
             if self._temporary and not failed:

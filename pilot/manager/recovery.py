@@ -34,6 +34,7 @@ from pilot.resources import Terms
 from pilot.results import Attempt, Outcome
 from pilot.scheduling.records import Change, FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
+from pilot.version import versions
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +97,10 @@ class Restored(NamedTuple):
     last_task: int
     last_forgotten: int
     last_job: int
-    #: Where the session was, when it was moved since.
+    #: Where the session was, when it was moved or copied since.
     moved_from: str | None
+    #: The versions (`version.versions`) of the manager before; None: not known.
+    versions: tuple[str, ...] | None
 
 
 def read(journal: Journal, here: Path) -> Restored:
@@ -108,8 +111,18 @@ def read(journal: Journal, here: Path) -> Restored:
         here: the session's folder.
 
     Raises:
-        SessionError: another version of the library has made it, which keeps other things in it.
+        SessionError: another version of the library has made it, which keeps other things in it; or it is damaged.
     """
+    try:
+        return _read(journal, here)
+    except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise SessionError(
+            f"the journal {journal.name} is damaged ({type(error).__name__}: {error}): put it back from a copy",
+            path=journal.name,
+        ) from error
+
+
+def _read(journal: Journal, here: Path) -> Restored:
     session = {row.key: row.value for row in journal.rows(SessionRow)}
     _check_schema(int(session.get("schema", 0)), here)
     functions = {row.id: FunctionRecord(row.id, row.digest, row.name, row.code) for row in journal.rows(FunctionRow)}
@@ -135,6 +148,7 @@ def read(journal: Journal, here: Path) -> Restored:
         last_forgotten=last_forgotten,
         last_job=last_job,
         moved_from=moved_from,
+        versions=tuple(session["versions"].split()) if "versions" in session else None,
     )
 
 
@@ -161,11 +175,19 @@ def record(journal: Journal, restored: Restored, here: Path) -> None:
     for key in restored.lost_keys:  # their ids are given to other tasks
         journal.put(KeyRow(key, 0, b""))
     journal.put(SessionRow("firsts", " ".join(map(str, restored.firsts))))
+    journal.put(versions_row())
     if not journal.flush(WRITE_SECONDS):
+        why = f" ({journal.trouble})" if journal.trouble else ""
         raise SessionError(
-            f"the journal {journal.name} cannot be written: make room in its file system and attach again",
+            f"the journal {journal.name} cannot be written{why}: make room in its file system, or put it back from a "
+            "copy, and attach again",
             path=journal.name,
         )
+
+
+def versions_row() -> SessionRow:
+    """The versions of this manager, which its agents have, too."""
+    return SessionRow("versions", " ".join(versions()))
 
 
 def _check_schema(schema: int, here: Path) -> None:

@@ -118,7 +118,7 @@ class SessionState:
         self.servable = set()  # the next submit looks closer
         self.lock = threading.Lock()
         self.journal.forked()
-        self.folder.release()
+        self.folder.lock.release()
 
     # ---- what handles ask ---------------------------------------------------------------------------------------
 

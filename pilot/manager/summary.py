@@ -89,7 +89,7 @@ def summary(path: Path) -> Summary:
         SessionError: there is no session in this folder, a later version has made it, or its journal cannot be read.
     """
     folder = SessionFolder.find(path)
-    in_use = folder.is_in_use()
+    in_use = folder.lock.is_held()
     try:
         with contextlib.closing(_connect(folder.journal_path)) as db:
             schema = _schema(db)

@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from pilot import PilotDescription, PilotManager, PilotState, SessionError, Task, TaskDescription, TaskState
+from pilot.manager import opening
 
 TASKS = 2000
 Eventually = Callable[..., Any]
@@ -173,14 +174,20 @@ def test_kill_the_manager_and_its_agent(tmp_path: Path, notes: str, leftovers: L
         assert values == list(range(TASKS))
 
 
-def test_attach_on_another_port(tmp_path: Path, notes: str) -> None:
+def test_attach_on_another_port_and_with_other_versions(
+    tmp_path: Path, notes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = killed_manager(tmp_path, "process", notes)
     port = int((session / "connection.json").read_text().partition("127.0.0.1:")[2].partition('"')[0])
     with socket.socket() as occupied:
         occupied.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         occupied.bind(("127.0.0.1", port))
         occupied.listen()
-        with PilotManager.attach(session) as manager:
+        with monkeypatch.context() as patch:
+            patch.setattr(opening, "versions", lambda: ("3.99", "9.9"))
+            with pytest.raises(SessionError, match=r"pilots pilot-1 still run: attach with these versions, or with"):
+                PilotManager.attach(session)
+        with PilotManager.attach(session) as manager:  # its agent has not noticed
             assert f":{port}" not in (session / "connection.json").read_text()
             assert check(list(manager.tasks.values()), notes) == 0
 

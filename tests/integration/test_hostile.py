@@ -535,8 +535,12 @@ def test_a_session_folder_that_is_removed_ends_clearly(
 
 
 def test_a_folder_that_cannot_be_written_is_a_session_error(small_disk: Path, tmp_path: Path) -> None:
+    PilotManager(small_disk / "session").close()
+    (small_disk / "empty").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for path in (small_disk, small_disk / "new"):
+    with pytest.raises(SessionError, match=r"session cannot be written \(Read-only.*PilotManager.read opens it"):
+        PilotManager.attach(small_disk / "session")
+    for path in (small_disk / "empty", small_disk / "new"):
         with pytest.raises(SessionError, match=f"{small_disk}.*Read-only"):
             PilotManager(path)
     (tmp_path / "file").touch()
