@@ -214,7 +214,50 @@ def unpack_needs(column: bytes | None) -> Needs:
 # ---- the contract ---------------------------------------------------------------------------------------------
 
 
-class Journal(ABC):
+class JournalReader(ABC):
+    """Reads the rows of one session."""
+
+    #: How messages call it.
+    name: str
+
+    @abstractmethod
+    def forked(self) -> None:
+        """In a forked child: from now on only single values are read."""
+
+    # ---- all rows, for an attach ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
+        """Every committed row of a kind; those without a key in the order in which they were handed over."""
+
+    @abstractmethod
+    def tasks(self) -> list[TaskRow]:
+        """Every task by id; those that have a result without their payload."""
+
+    @abstractmethod
+    def results(self) -> list[ResultRow]:
+        """Every result by task, without value, stdout and stderr."""
+
+    # ---- single values, from any thread -----------------------------------------------------------------------
+
+    @abstractmethod
+    def value(self, task: int) -> Value:
+        """The value of a finished task.
+
+        Raises:
+            SessionError: the journal cannot be read, also in `output` and `work`.
+        """
+
+    @abstractmethod
+    def output(self, task: int) -> tuple[str, str]:
+        """What a finished task wrote: stdout, stderr."""
+
+    @abstractmethod
+    def work(self, task: int) -> tuple[Value, Needs] | None:
+        """The arguments of a task, and what it needs; None when it is not committed."""
+
+
+class Journal(JournalReader):
     """Keeps the rows of one session. A new journal has one row: the `SCHEMA`.
 
     Rows are handed over without waiting, and committed soon in a thread of its own, in the order in which they refer to
@@ -222,8 +265,6 @@ class Journal(ABC):
     and tried again.
     """
 
-    #: How messages call it.
-    name: str
     #: Why nothing can be committed now; None: it can.
     trouble: str | None = None
 
@@ -262,39 +303,3 @@ class Journal(ABC):
     @abstractmethod
     def close(self) -> None:
         """Commit what was handed over (one try), and close. Blocks."""
-
-    @abstractmethod
-    def forked(self) -> None:
-        """In a forked child: from now on only single values are read."""
-
-    # ---- all rows, for an attach ----------------------------------------------------------------------------
-
-    @abstractmethod
-    def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
-        """Every committed row of a kind; those without a key in the order in which they were handed over."""
-
-    @abstractmethod
-    def tasks(self) -> list[TaskRow]:
-        """Every task by id; those that have a result without their payload."""
-
-    @abstractmethod
-    def results(self) -> list[ResultRow]:
-        """Every result by task, without value, stdout and stderr."""
-
-    # ---- single values, from any thread -----------------------------------------------------------------------
-
-    @abstractmethod
-    def value(self, task: int) -> Value:
-        """The value of a finished task.
-
-        Raises:
-            SessionError: the journal cannot be read, also in `output` and `work`.
-        """
-
-    @abstractmethod
-    def output(self, task: int) -> tuple[str, str]:
-        """What a finished task wrote: stdout, stderr."""
-
-    @abstractmethod
-    def work(self, task: int) -> tuple[Value, Needs] | None:
-        """The arguments of a task, and what it needs; None when it is not committed."""

@@ -22,6 +22,7 @@ from pilot.manager import signals
 from pilot.manager.handles import Task, tasks_of
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
+from pilot.manager.reading import SessionReader
 from pilot.manager.session import Session
 from pilot.publishing import publish
 from pilot.resources import PLAIN
@@ -130,6 +131,19 @@ class PilotManager(Session):
         manager = cls.__new__(cls)
         manager._start(parts, progress, temporary=False)
         return manager
+
+    @staticmethod
+    def read(session_dir: str | os.PathLike[str]) -> SessionReader:
+        """Look into a session without a part in it: its pilots and tasks, their states and results, as the journal has
+        them now. Nothing is written, and the session's manager, if there is one, goes on.
+
+        What is not over stays as it is read: read again to see more. `submit_task` and all else that would change
+        something raise `SessionError`. On the manager's host, or when the manager is gone.
+
+        Raises:
+            SessionError: there is no session in this folder; it is damaged, or other users can write to it.
+        """
+        return SessionReader(session_dir)
 
     def _start(self, parts: Parts, progress: bool, temporary: bool) -> None:
         self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter = parts

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -23,21 +24,8 @@ from typing import Any, TypeVar, get_args
 from msgspec.structs import astuple, fields
 
 from pilot.errors import SessionError
-from pilot.manager.journal import (
-    KINDS,
-    OF_TASKS,
-    SCHEMA,
-    AnyRow,
-    Journal,
-    Needs,
-    ResultRow,
-    Row,
-    SessionRow,
-    TaskRow,
-    unpack,
-    unpack_needs,
-)
-from pilot.results import Value
+from pilot.manager.journal import KINDS, OF_TASKS, SCHEMA, Journal, ResultRow, Row, SessionRow
+from pilot.manager.sqlite_reader import SqliteReader
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +52,7 @@ def _columns(kind: type[Row]) -> dict[str, str]:
     return columns
 
 
-class SqliteJournal(Journal):
+class SqliteJournal(SqliteReader, Journal):
     """A `Journal` in a file."""
 
     def __init__(self, path: Path, *, is_there: bool = False) -> None:
@@ -77,7 +65,7 @@ class SqliteJournal(Journal):
         Raises:
             SessionError: the file cannot be used; a journal that has to be there is empty, or has lost commits.
         """
-        self.name = str(path)
+        super().__init__(path, partial(sqlite3.connect, path, check_same_thread=False, isolation_level=None))
         self._rows: dict[type[Row], deque[Row]] = {kind: deque() for kind in KINDS}
         self._marks: deque[Any] = deque()
         #: Tasks whose rows are to be removed.
@@ -98,7 +86,6 @@ class SqliteJournal(Journal):
                 undo.pop_all()
         except (sqlite3.Error, OSError) as error:
             raise SessionError(f"the journal {path} cannot be used: {error}", path=self.name) from error
-        self._reader = _Reader(path)
         self._thread: threading.Thread | None = None
 
     def _open(self, is_there: bool) -> None:
@@ -167,7 +154,7 @@ class SqliteJournal(Journal):
             self._thread.join()
         self._db.close()
         self._count.close()
-        self._reader.close()
+        super().close()
 
     def _run(self) -> None:
         while True:
@@ -241,43 +228,6 @@ class SqliteJournal(Journal):
             for kind, column in OF_TASKS.items():
                 self._db.execute(f"DELETE FROM {kind.table} WHERE {column} IN ({','.join('?' * len(chunk))})", chunk)
 
-    # ---- reading --------------------------------------------------------------------------------------------
-
-    def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
-        return self._select(kind, kind.__struct_fields__, "rowid")
-
-    def tasks(self) -> list[TaskRow]:
-        payload = "CASE WHEN id IN (SELECT task FROM results) THEN NULL ELSE payload END"
-        columns = [payload if name == "payload" else name for name in TaskRow.__struct_fields__]
-        return self._select(TaskRow, columns, "id")
-
-    def results(self) -> list[ResultRow]:
-        large = ("value", "stdout", "stderr")
-        columns = ["NULL" if name in large else name for name in ResultRow.__struct_fields__]
-        return self._select(ResultRow, columns, "task")
-
-    def _select(self, kind: type[AnyRow], columns: Sequence[str], order: str) -> list[AnyRow]:
-        try:
-            rows = self._db.execute(f"SELECT {','.join(columns)} FROM {kind.table} ORDER BY {order}").fetchall()
-        except sqlite3.Error as error:
-            raise SessionError(f"the journal {self.name} is damaged: {error}", path=self.name) from error
-        return [kind(*row) for row in rows]
-
-    def value(self, task: int) -> Value:
-        row = self._reader.fetch("SELECT value FROM results WHERE task = ?", task)
-        return unpack(row[0]) if row else None
-
-    def output(self, task: int) -> tuple[str, str]:
-        row = self._reader.fetch("SELECT stdout, stderr FROM results WHERE task = ?", task)
-        return (row[0] or "", row[1] or "") if row else ("", "")
-
-    def work(self, task: int) -> tuple[Value, Needs] | None:
-        row = self._reader.fetch("SELECT payload, needs FROM tasks WHERE id = ?", task)
-        return (unpack(row[0]), unpack_needs(row[1])) if row else None
-
-    def forked(self) -> None:
-        self._reader.forked()
-
 
 class CommitCount:
     """The number of a journal's commits in a file beside it. SQLite takes a log that is gone or was cut for a short
@@ -315,38 +265,6 @@ class CommitCount:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-
-class _Reader:
-    """Reads single rows, from any thread, over a connection of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._db: sqlite3.Connection | None = self._connect()
-        self._inherited: sqlite3.Connection | None = None
-
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-
-    def forked(self) -> None:
-        """A child must not use, nor close, a connection of its parent (sqlite.org, How To Corrupt, 2.6)."""
-        self._lock = threading.Lock()
-        self._inherited, self._db = self._db, None
-
-    def fetch(self, sql: str, task: int) -> Any:
-        try:
-            with self._lock:
-                self._db = self._db or self._connect()
-                return self._db.execute(sql, (task,)).fetchone()
-        except sqlite3.Error as error:
-            path = str(self._path)
-            raise SessionError(f"task {task} cannot be read from the journal {path}: {error}", path=path) from error
-
-    def close(self) -> None:
-        with self._lock:
-            if self._db is not None:
-                self._db.close()
 
 
 def _leave_out(rows: dict[type[Row], list[Row]], tasks: list[int]) -> None:
