@@ -84,7 +84,7 @@ class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
-    """What is expected of one circuit on one QPU. None: not known."""
+    """What is expected of one circuit on one QPU, each with its spread: a standard deviation. None: not known."""
 
     #: The QPU's name.
     qpu: str
@@ -96,6 +96,12 @@ class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
     cost: float | None = None
     #: The time of the calibration that the estimate is for: wall clock, seconds since the epoch.
     calibrated: float | None = None
+    #: Bytes of main memory that it takes where the QPU is simulated.
+    memory: float | None = None
+    fidelity_spread: float | None = None
+    seconds_spread: float | None = None
+    cost_spread: float | None = None
+    memory_spread: float | None = None
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -160,6 +166,9 @@ class QubitFacts(msgspec.Struct, frozen=True, array_like=True):
     t2: float | None = None
     #: Hz.
     frequency: float | None = None
+    #: Probabilities of reading 1 in state 0, and 0 in state 1; None: the error of its measurement in both.
+    ones_in_0: float | None = None
+    zeros_in_1: float | None = None
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
