@@ -89,6 +89,14 @@ def target_of(info: QPUInfo) -> Target:
     return Target.from_configuration(gates, info.qubits, coupling, custom_name_mapping=_CONTROL_FLOW)
 
 
+def readout_of(info: QPUInfo) -> list[tuple[float, float] | None]:
+    """Probabilities of reading 1 in state 0, and 0 in state 1, of each qubit; None: the error of its measurement."""
+    qubits = info.calibration.qubits if info.calibration is not None else ()
+    return [
+        None if one.ones_in_0 is None or one.zeros_in_1 is None else (one.ones_in_0, one.zeros_in_1) for one in qubits
+    ]
+
+
 def _calibrated(info: QPUInfo, calibration: Calibration, gates: list[str]) -> Target:
     """A gate stands where the calibration has it; one that has no place there acts on all qubits."""
     target = Target(
