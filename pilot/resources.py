@@ -225,6 +225,8 @@ class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expected_wait: float | None = None
     #: When these two were read: wall clock.
     asked: float | None = None
+    #: Seconds between the end of one shot and the begin of the next.
+    rep_delay: float | None = None
     #: Limits of one job.
     max_shots: int | None = None
     max_circuits: int | None = None

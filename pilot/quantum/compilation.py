@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 SEED = 0
 #: Compiled circuits are kept up to so many instructions in all: some hundred megabytes.
 KEPT_INSTRUCTIONS = 1_000_000
+#: Circuits whose fidelity is estimated are compiled so often, if they have at most so many qubits; the best is taken.
+TRIES, MOST_TRIED_QUBITS = 3, 10
 
 
 class Compiled(Protocol):
@@ -216,6 +218,11 @@ def is_mixed(target: Target | None) -> bool:
     names = {name for name in target.operation_names if target.operation_from_name(name).num_qubits == 2}
     pairs = {frozenset((target[name] or {}).keys()) for name in names if hasattr(target[name], "keys")}
     return len(pairs) > 1
+
+
+def tries_for(circuit: QuantumCircuit) -> int:
+    """How often a circuit is compiled whose fidelity is estimated."""
+    return TRIES if circuit.num_qubits <= MOST_TRIED_QUBITS else 1
 
 
 def structure(circuit: QuantumCircuit) -> bytes:

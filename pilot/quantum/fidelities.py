@@ -140,6 +140,15 @@ class Fidelities:
         found = timed.quiet * found + (1 - timed.quiet) / len(found)
         return Fidelity(hellinger(ideal.probabilities, found), drift, True)
 
+    def duration(self, compiled: QuantumCircuit) -> float:
+        """Seconds of one shot, without what the device does between two.
+
+        Raises:
+            QPUError: the circuit is not compiled for this target.
+        """
+        small, active = self._noise.reduce(compiled)
+        return self._noise.scheduler.duration(small, active)
+
     def _timed(self, compiled: QuantumCircuit) -> _Timed:
         small, active = self._noise.reduce(compiled)
         return _Timed(self._noise.schedule(small, active), active, self._quiet(small, active))

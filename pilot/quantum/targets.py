@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from qiskit.circuit import BoxOp, BreakLoopOp, ContinueLoopOp, ForLoopOp, IfElseOp, SwitchCaseOp, WhileLoopOp
@@ -73,6 +74,22 @@ def _missing(manager: Any, qpu: str, seconds: float) -> str:
         return f"{qpu} has not reported after {seconds:g} s: {states}; its log is {having[0].log_path}"
     others = ", ".join(dict.fromkeys(name for one in pilots for name in one.description.qpus)) or "no QPU"
     return f"no pilot has {qpu}: the manager's pilots have {others}; submit a pilot with it among its qpus"
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A device as it described itself, for a `Compiler`."""
+
+    name: str
+    its: QPUInfo
+
+    def info(self) -> QPUInfo:
+        """Its properties."""
+        return self.its
+
+    def target(self) -> Target:
+        """Its gates and their errors."""
+        return target_of(self.its)
 
 
 def target_of(info: QPUInfo) -> Target:
