@@ -14,7 +14,22 @@ import pytest
 from pilot import Pilot, PilotDescription, PilotManager, Task, TaskDescription, TaskState
 from pilot.errors import DependencyFailed, ExecutableFailed, TaskExited, TaskTimeout, WorkerDied
 from pilot.testing.polling import eventually
-from pilot.testing.work import die, fail, leave, meet, nap, note, pid, span, speak, threads, total, wait
+from pilot.testing.work import (
+    die,
+    fail,
+    leave,
+    look,
+    look_and_leave,
+    meet,
+    nap,
+    note,
+    pid,
+    span,
+    speak,
+    threads,
+    total,
+    wait,
+)
 
 
 class EngineContract:
@@ -129,6 +144,22 @@ class EngineContract:
     def test_memory_is_set_aside(self, manager: PilotManager) -> None:
         spans = [task.result(timeout=60) for task in [run(manager, span, 0.2, memory="1.5 GiB") for _ in range(3)]]
         assert overlap(spans) == 1
+
+    def test_environment_and_directory_of_a_function(self, manager: PilotManager, tmp_path: Path) -> None:
+        """They are the task's alone, in a worker that runs other tasks before and after it."""
+        before = run(manager, look, num_cpus=2).result(timeout=60)
+        word = run(manager, str, "from another task")
+        own: dict[str, Any] = {"environment": {"WORD": "given"}, "working_directory": tmp_path, "num_cpus": 2}
+        task = run(manager, look_and_leave, word, **own)
+        assert task.result(timeout=60) == ("from another task", ("given", str(tmp_path), before[2]))
+        assert task.info.name == "look_and_leave"
+        failed = run(manager, fail, "with variables", **own)
+        with pytest.raises(LookupError, match="with variables"):
+            failed.result(timeout=60)
+        assert run(manager, look, num_cpus=2).result(timeout=60) == before
+        missing = run(manager, look, working_directory=tmp_path / "none")
+        with pytest.raises(FileNotFoundError, match=r"TaskDescription\.working_directory on .*/none'"):
+            missing.result(timeout=60)
 
     # ---- executables
 
