@@ -25,7 +25,7 @@ from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError, SessionError, invalid
-from pilot.interfaces import Job, JobState, Launcher, Misfit
+from pilot.interfaces import Job, JobState, Launcher, Misfit, Refusal
 from pilot.wire.folders import remove_scratch
 from pilot.wire.processes import end_marked
 from pilot_plugins.launchers.slurm.cluster import Cluster
@@ -56,6 +56,15 @@ class SlurmLauncher(Launcher):
         self._clusters: dict[tuple[str, str], Cluster] = {}
         self._folders: dict[str, Path] = {}
         self._sites: dict[str, Site] = {}
+
+    def refusal(self, resource: str, field: str) -> Refusal | None:
+        if field == "custom_attributes":
+            return Refusal(
+                "none with slurm://, they are PSI/J's: give #SBATCH lines in scheduler_script_commands, or use "
+                "psij://slurm",
+                applies=False,
+            )
+        return None
 
     # ---- launcher ------------------------------------------------------------------------------------------------
 
