@@ -38,6 +38,7 @@ from pilot_plugins.launchers.psij.executors import (  # imported there first, wi
 from pilot_plugins.launchers.psij.fields import check_attributes, refusal
 from pilot_plugins.launchers.psij.job import directives, job_name, script, spec
 from pilot_plugins.launchers.slurm.hosts import Host, run
+from pilot_plugins.launchers.slurm.names import explained
 from pilot_plugins.launchers.slurm.preflight import Site
 from pilot_plugins.launchers.slurm.script import check_options, clusters_of
 from pilot_plugins.launchers.slurm.states import STATES
@@ -152,6 +153,8 @@ class PsijLauncher(Launcher):
             suffix = f"#{job_name(job)}"
         try:
             executor.submit(one)
+        except JobRefused as error:  # of our own Slurm executor
+            raise explained(error, description, Host("", run)) from None
         except PilotError:
             raise
         except Exception as error:
