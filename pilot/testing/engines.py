@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +33,7 @@ from pilot.testing.work import (
     total,
     wait,
 )
+from pilot.wire.processes import marked
 
 
 class EngineContract:
@@ -246,6 +250,18 @@ class EngineContract:
             task.result(timeout=60)
             assert 1 <= runs(path)[task.result()] <= 1 + len(task.info.attempts)
 
+    def test_a_pilot_of_this_host_listens_for_this_host(self, manager: PilotManager, pilot: Pilot) -> None:
+        """On loopback only; and none of its ports answers questions by HTTP."""
+        settings = json.loads((manager.session_dir / "pilots" / pilot.id / "agent.json").read_text())
+        found = 0
+        for process in marked(settings["mark"]):
+            for one in process.net_connections(kind="tcp"):
+                if one.status == psutil.CONN_LISTEN:
+                    found += 1
+                    assert one.laddr.ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1"), (process, one)
+                    assert b" 200 " not in asked(one.laddr.ip, one.laddr.port), (process, one)
+        assert found
+
     def test_all_is_well_after_that(self, manager: PilotManager) -> None:
         tasks = manager.map(abs, range(-500, 0))
         assert sum(manager.get_results(tasks)) == sum(range(501))
@@ -257,6 +273,14 @@ def run(manager: PilotManager, function: Callable[..., Any], *args: Any, **field
     if not fields:
         return manager.submit_task(function, *args)
     return manager.submit_task(TaskDescription(function=function, args=args, **fields))
+
+
+def asked(host: str, port: int) -> bytes:
+    """What comes back for a question by HTTP."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return connection.recv(100)
+    return b""
 
 
 def overlap(spans: list[tuple[float, float]]) -> int:

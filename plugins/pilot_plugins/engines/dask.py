@@ -19,7 +19,7 @@ from pilot_plugins.engines.dask_references import DaskReferences
 
 #: Dask's processes start an HTTP server without authentication in any case. Here it has nothing to say, listens on
 #: loopback, and is closed as soon as it is there.
-NO_ROUTES = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+NO_ROUTES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
 HTTP_ADDRESS = "127.0.0.1:0"
 #: Seconds that a new client waits for the first workers.
 WORKERS_SECONDS = 30
@@ -74,7 +74,8 @@ class DaskEngine(Engine):
                     scheduler_kwargs={"dashboard_address": HTTP_ADDRESS},
                     silence_logs=False,
                 )
-                cluster.loop.add_callback(cluster.scheduler.http_server.stop)
+                scheduler: Any = cluster.scheduler
+                scheduler.loop.add_callback(scheduler.http_server.stop)
                 return cluster
             except RuntimeError:  # the port is taken
                 if port == last:
