@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 import shlex
+import site
 import sys
+import sysconfig
 import threading
 import time
 from collections import deque
@@ -38,7 +40,7 @@ MISSING_SECONDS = 60.0
 #: Jobs for a resource manager that are requested within so many seconds are submitted together.
 GATHER_SECONDS = 0.05
 
-_OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
+_OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED, JobState.REFUSED)
 
 
 class JobObserver(Protocol):
@@ -79,7 +81,7 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         walltime=wanted.seconds,
         drain=wanted.drain_seconds,
         ports=wanted.ports,
-        sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
+        sys_path=_paths_for(wanted),
     )
     write_private(own / "agent.json", msgspec.json.encode(settings))
     job = Job(
@@ -91,6 +93,18 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         log_path=own / "agent.log",
     )
     return job, mark
+
+
+def _paths_for(wanted: PilotDescription) -> tuple[str, ...]:
+    """The sys.path of this process, for workers. A pilot with a Python of its own gets none of the packages that are
+    installed here: they would hide its own."""
+    paths = [Path(path).absolute() for path in sys.path]
+    if wanted.venv or wanted.conda_environment or wanted.container:
+        library = Path(sysconfig.get_path("stdlib"))
+        zipped = library.parent / f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
+        known = {*map(Path, (*site.getsitepackages(), site.getusersitepackages())), zipped}
+        paths = [path for path in paths if path not in known and not path.is_relative_to(library)]
+    return tuple(map(str, paths))
 
 
 def job_name(pilot: str, number: int) -> str:

@@ -104,8 +104,9 @@ def test_shares_on_slurm(cluster: Any, tmp_path: Path, manager: PilotManager, en
             assert {id: again.tasks[id].info.gpus for id in before} == before
 
 
-def test_gpus_that_the_user_counts(manager: PilotManager, tmp_path: Path) -> None:
-    manager.submit_pilot(PilotDescription(cores_per_node=4, gpus_per_node=2))
+def test_gpus_that_the_user_names(manager: PilotManager, tmp_path: Path) -> None:
+    environment = {"CUDA_VISIBLE_DEVICES": "0,1"}
+    manager.submit_pilot(PilotDescription(cores_per_node=4, gpus_per_node=2, environment=environment))
     check_shares(manager, tmp_path)
 
 
