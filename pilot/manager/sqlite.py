@@ -278,9 +278,12 @@ class _Reader:
             raise SessionError(f"task {task} cannot be read from the journal {path}: {error}", path=path) from error
 
     def close(self) -> None:
+        """End the connection. What is asked for afterwards gets another one: results are read as long as there are
+        handles and the file."""
         with self._lock:
             if self._db is not None:
                 self._db.close()
+                self._db = None
 
 
 def _leave_out(rows: dict[type[Row], list[Row]], tasks: list[int]) -> None:
