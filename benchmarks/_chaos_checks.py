@@ -101,9 +101,11 @@ def _deaths(evidence: Evidence) -> list[float]:
     ]
 
 
-def _uncounted(evidence: Evidence) -> int:
-    """Attempts of a task that no manager may have counted: those of managers that were killed."""
-    return sum(fault.deed in ("kill manager", "kill all") for _, fault in evidence.done)
+def _uncounted(evidence: Evidence) -> float:
+    """Attempts of a task that no manager may have counted: those that a killed one had not on disk."""
+    deeds = [fault.deed for _, fault in evidence.done]
+    kills = sum(deed in ("kill manager", "kill all") for deed in deeds)
+    return float("inf") if kills and "fill disk" in deeds else kills
 
 
 def _by_task(evidence: Evidence) -> dict[int, list[Note]]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import _chaos_tasks
 
-from pilot import PilotDescription, PilotManager, SessionError, Task
+from pilot import NoPilotError, Pilot, PilotDescription, PilotManager, SessionError, Task
 from pilot.interfaces import TaskEnded
 from pilot.states import PilotState, is_final
 
@@ -40,12 +40,15 @@ class Life:
         self.called: Counter[int] = Counter()
         self.reported: Counter[int] = Counter()
         self.wanted: int = settings["wanted"]
+        #: Pilots that were told to end.
+        self.draining: list[Pilot] = []
         self._committed: set[int] = set()
         self._buffer = ""
         self.finishing = False
         open_session = PilotManager.attach if settings["attach"] else PilotManager
         self.manager = open_session(settings["session"])
         self.manager.subscribe(self._take_events, kinds=[TaskEnded])
+        self.draining += [pilot for pilot in self.manager.pilots if pilot.state is PilotState.DRAINING]
         for task in self.manager.tasks.values():
             self._keep(task)
         restored = {number: end_of(task) for number, task in self.tasks.items() if task.done()}
@@ -79,11 +82,11 @@ class Life:
                 for line in self._lines():
                     self.do(**json.loads(line))
             try:
+                if all(is_final(pilot.state) or pilot in self.draining for pilot in self.manager.pilots):
+                    self.add_pilot(2)
                 while len(self.tasks) < self.wanted:
                     self._submit(f"key {len(self.tasks) + 1}")
-                if not any(not is_final(pilot.state) for pilot in self.manager.pilots):
-                    self.add_pilot(2)
-            except SessionError as error:  # the disk is full
+            except (SessionError, NoPilotError) as error:  # the disk is full; the last pilot has failed meanwhile
                 say("refused", text=str(error))
             self._report_committed()
             if self.finishing and all(task.done() for task in self.tasks.values()):
@@ -113,6 +116,7 @@ class Life:
                 threading.Thread(target=self.tasks[number].cancel, daemon=True).start()
         elif deed in ("drain pilot", "cancel pilot") and pilots:
             pilot = pilots[int(pick * len(pilots))]
+            self.draining.append(pilot)
             end = pilot.drain if deed == "drain pilot" else pilot.cancel
             threading.Thread(target=end, daemon=True).start()
         elif deed == "finish":
