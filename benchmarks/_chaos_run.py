@@ -211,7 +211,9 @@ class Run:
     # ---- deeds ------------------------------------------------------------------------------------------------
 
     def _wait_for(self, count: int) -> None:
-        """Until so many tasks have begun, or nothing begins any more."""
+        """Until so many tasks have begun, or nothing begins any more. More are submitted where there are too few."""
+        if count > 0.9 * self._wanted and self._wanted < self.schedule.tasks:
+            self._submit(count)
         last, moved = -1, time.monotonic()
         while (begun := self._begun()) < count and time.monotonic() - moved < STALL_SECONDS:
             if begun != last:
@@ -257,8 +259,7 @@ class Run:
         if target == "disk":
             self._fill(fault.seconds)
         elif fault.deed == "submit tasks":
-            self._wanted = min(self.schedule.tasks, self._wanted + 1 + int(fault.pick * self.schedule.tasks / 4))
-            self._ask(fault.deed, count=self._wanted)
+            self._submit(self._wanted + int(fault.pick * self.schedule.tasks / 4))
         elif fault.deed == "cancel tasks":
             self._ask(fault.deed, pick=fault.pick, count=1 + int(20 * fault.pick))
         elif target == "pilot":
@@ -278,6 +279,10 @@ class Run:
                 self._stop([victim], fault.seconds)
             else:
                 _kill([victim])
+
+    def _submit(self, count: int) -> None:
+        self._wanted = min(self.schedule.tasks, int(1.1 * count) + 1)
+        self._ask("submit tasks", count=self._wanted)
 
     def _kill_manager(self, with_agents: bool, seconds: float) -> None:
         self._watch.look(self._manager.pid)
@@ -332,7 +337,7 @@ class Run:
                 self._undo_all()  # a close cannot write to a full disk
                 self._ask("close")
             else:
-                self._ask("submit tasks", count=self.schedule.tasks)
+                self._submit(self.schedule.tasks)
                 self._ask("finish")
             self._await_end()
         self._undo_all()
