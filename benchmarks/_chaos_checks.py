@@ -54,6 +54,8 @@ def right_value(evidence: Evidence) -> Iterator[str]:
 def _excused(evidence: Evidence, number: int, state: str, text: str) -> bool:
     if state == "cancelled":
         return evidence.schedule.closes_early or number in evidence.cancelled
+    if text == f"ValueError: {number}" and number in evidence.cancelled:
+        return True  # it raised while it was cancelled, and is not tried again
     if text == "DependencyFailed":
         needs = _chaos_tasks.spec(evidence.schedule.seed, number).needs
         return any(evidence.ends.get(need, ("", ""))[0] != "done" for need in needs)
