@@ -14,6 +14,8 @@ from _chaos_tasks import Note
 MEMORY_MIB, THREADS = 150.0, 60
 #: Seconds that a close may take.
 CLOSE_SECONDS = 30.0
+#: Seconds for which processes may go on after they were lost, on a busy machine.
+GRACE_SECONDS = 5.0
 #: Clocks of two processes are read a moment apart.
 TOLERANCE_SECONDS = 0.1
 
@@ -80,16 +82,21 @@ def no_result_lost(evidence: Evidence) -> Iterator[str]:
 
 
 def runs_again_with_cause(evidence: Evidence) -> Iterator[str]:
-    """A task runs again only after it raised, or after a deed that loses attempts."""
-    causes = sorted(when for when, fault in evidence.done if fault.loses)
-    deaths = _deaths(evidence)
+    """A task runs again only after it raised, or after a deed that loses attempts, while it ran or shortly before."""
+    causes = [(when, when) for when in _deaths(evidence)]
+    for when, fault in evidence.done:
+        if fault.loses:
+            causes.append((when, when + (fault.seconds if fault.lasts else 0.0)))
     for number, notes in _by_task(evidence).items():
         begins = [one for one in notes if one.what == "b"]
         for before, after in itertools.pairwise(begins):
             raised = any(one.what == "x" and one.pid == before.pid and one.time >= before.time for one in notes)
-            lost = any(cause <= after.time + TOLERANCE_SECONDS for cause in (*causes, *deaths) if after.time)
+            lost = any(
+                first <= after.time + TOLERANCE_SECONDS and before.time <= last + GRACE_SECONDS
+                for first, last in causes
+            )
             if not raised and not lost and after.time:
-                yield f"task {number} ran again at {after.time:.2f}, before any cause"
+                yield f"task {number} began at {before.time:.2f} and again at {after.time:.2f}, without a cause"
         allowed = 1 + len(evidence.attempts.get(number, ())) + _uncounted(evidence)
         if len(begins) > allowed:
             yield f"task {number} began {len(begins)} times; {allowed} are accounted for"

@@ -52,8 +52,12 @@ class Fault:
     seconds: float
 
     def __str__(self) -> str:
-        lasts = self.deed.split()[0] in ("stop", "fill", "cut")
-        return f"at {self.at}: {self.deed} ({self.pick:.2f})" + (f" for {self.seconds:.1f} s" if lasts else "")
+        return f"at {self.at}: {self.deed} ({self.pick:.2f})" + (f" for {self.seconds:.1f} s" if self.lasts else "")
+
+    @property
+    def lasts(self) -> bool:
+        """True when it is a state, which ends."""
+        return self.deed.split()[0] in ("stop", "fill", "cut")
 
     @property
     def loses(self) -> bool:
