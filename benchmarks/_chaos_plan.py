@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 #: Deeds that end attempts of tasks. What a task runs again must follow one of them.
 LOSSES = frozenset({"kill worker", "kill agent", "kill fork_server", "kill raylet", "kill gcs_server", "kill all",
-                    "stop raylet", "stop gcs_server", "cancel pilot", "cut node", "fill disk"})  # fmt: skip
+                    "stop raylet", "stop gcs_server", "cancel pilot", "cut node", "kill slurmd",
+                    "fill disk"})  # fmt: skip
 #: Seconds without a message after which a manager gives an agent up: a longer stop is a loss.
 GIVEN_UP_SECONDS = 25.0
 #: Bytes of the disk that a session has.
@@ -57,7 +58,7 @@ class Fault:
     @property
     def lasts(self) -> bool:
         """True when it is a state, which ends."""
-        return self.deed.split()[0] in ("stop", "fill", "cut")
+        return self.deed.split()[0] in ("stop", "fill", "cut") or self.deed == "kill slurmd"
 
     @property
     def loses(self) -> bool:
@@ -127,6 +128,8 @@ def _seconds(deed: str, dice: random.Random) -> float:
     """How long a state lasts. A few stops are long enough for the others to notice."""
     if deed == "cut node":
         return dice.uniform(24, 28)
+    if deed == "kill slurmd":  # Slurm gives the node up after 10 s
+        return dice.uniform(1, 16)
     if deed == "stop agent" and dice.random() < 0.08:
         return dice.uniform(33, 36)
     if deed == "stop manager" and dice.random() < 0.08:

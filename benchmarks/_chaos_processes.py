@@ -8,8 +8,6 @@ import time
 import _processes
 import psutil
 
-from pilot.wire.marks import MARK
-
 #: Seconds between two looks at all processes of the machine.
 LOOK_SECONDS = 0.25
 #: The node whose processes are stopped, of the private Slurm.
@@ -24,14 +22,15 @@ def find(target: str) -> list[psutil.Process]:
 
 
 def second_node() -> list[psutil.Process]:
-    """The processes of the pilots on the second node."""
-    found = []
-    for process in _processes.marked():
-        with contextlib.suppress(psutil.Error):
-            environment = process.environ()
-            if environment.get("SLURMD_NODENAME") == NODE and "." in environment[MARK]:
-                found.append(process)
-    return found
+    """The processes of the pilots on the second node of the private Slurm, where no agent is."""
+    return [process for process in _processes.marked() if _variable(process, "SLURMD_NODENAME") == NODE]
+
+
+def _variable(process: psutil.Process, name: str) -> str:
+    try:
+        return str(process.environ().get(name, ""))
+    except psutil.Error:
+        return ""
 
 
 def _age(process: psutil.Process) -> tuple[float, int]:
@@ -51,7 +50,9 @@ def _kind(process: psutil.Process) -> str:
     if name in ("raylet", "gcs_server"):
         return name
     if "pilot.agent" in words and name.startswith("python"):
-        return "watcher" if "pilot.agent" in above and "srun" not in above[0] else "agent"
+        if "pilot.agent" in above and not above[0].endswith("srun"):
+            return "watcher"
+        return "agent" if _variable(process, "SLURM_PROCID") in ("", "0") else "node"
     line = " ".join(words)
     if line.startswith("ray::_Worker") or "distributed.cli.dask_worker" in words:
         return "worker"

@@ -29,6 +29,8 @@ STALL_SECONDS = 8.0
 OPEN_SECONDS, CLOSE_SECONDS = 60.0, 240.0
 #: Seconds that processes have to end after the session was closed.
 LEFT_SECONDS = 10.0
+#: Seconds that Slurm has to end jobs.
+JOB_SECONDS = 40.0
 
 End = tuple[str, str]
 
@@ -349,9 +351,20 @@ class Run:
                 self._await_end()
                 self.evidence.reopened, self.evidence.ends = self.evidence.ends, ends
                 self.evidence.attempts = attempts
+        if self._cluster is not None and (jobs := self._left_jobs()):
+            self.evidence.reports.append(("nothing_left", f"jobs: {jobs}"))
         self.evidence.processes = self._watch.left(LEFT_SECONDS)
         self.evidence.ports = self._watch.left_ports()
         self.evidence.files = sorted(path.name for path in self._temporary.iterdir())
+
+    def _left_jobs(self) -> list[str]:
+        """What Slurm still has after a while: it needs some seconds to end a job."""
+        deadline = time.monotonic() + JOB_SECONDS
+        jobs: list[str] = ["?"]
+        while jobs and time.monotonic() < deadline:
+            jobs = self._cluster.run("squeue", "-h", "-o", "%i %T").stdout.splitlines()
+            time.sleep(0.2)
+        return jobs
 
     def _await_end(self) -> None:
         if self._take_until("end", CLOSE_SECONDS) is None:
