@@ -12,9 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Protocol
 
 import msgspec
@@ -23,6 +21,7 @@ from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError, PluginError
 from pilot.interfaces import Job, JobState, Launcher
+from pilot.manager.call_queue import CallQueue
 from pilot.registry import devices
 from pilot.wire.marks import MARK
 from pilot.wire.session import JOB as NODES_JOB
@@ -164,40 +163,6 @@ class _Running:
         return self.missing_since is not None and now - self.missing_since >= MISSING_SECONDS
 
 
-class _Calls:
-    """Calls one after the other in a thread. An executor of the standard library takes nothing any more when a script
-    that did not close its manager ends; this one does."""
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
-        self.is_over = False
-        self._thread = threading.Thread(target=self._run, name="pilot-launcher", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        answer: Future[Any] = Future()
-        self._queue.put((answer, function, args))
-        return answer
-
-    def shutdown(self, wait: bool = True) -> None:
-        """Take no more calls. Blocks until all are made, unless it is not to ``wait``. May be called again, as after a
-        Ctrl-C in it."""
-        self.is_over = True
-        self._queue.put(None)
-        if wait and self._thread.ident is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while (call := self._queue.get()) is not None:
-            answer, function, args = call
-            try:
-                answer.set_result(function(*args))
-            except BaseException as error:  # SystemExit of a launcher included: the thread goes on
-                answer.set_exception(error)
-
-
 def _jobs_of(pilot: str, known: Iterable[str]) -> list[str]:
     """A pilot's own job, and those of nodes that were added to it (``PILOT+1``)."""
     return [one for one in list(known) if one == pilot or one.startswith(f"{pilot}+")]
@@ -221,7 +186,7 @@ class PlaceholderJobs:
         self._waiting: deque[tuple[Job, str]] = deque()
         self._starting: set[str] = set()
         self._unwanted: set[str] = set()
-        self._calls = _Calls()
+        self._calls = CallQueue()
         self._closing = False
         self._next_look = 0.0
         self._looking = threading.Event()
