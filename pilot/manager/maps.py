@@ -34,7 +34,8 @@ class MapResult(Sequence[R]):
     """The results of a map in chunks, in the order of the inputs. Reading one waits for its chunk.
 
     A chunk is one task. What an input raises is raised where its result is read; the other inputs of the chunk have
-    their results. What ends a chunk (a worker that dies, a timeout, `cancel`) ends all inputs of it.
+    their results. What ends a chunk (a worker that dies, a timeout, `cancel`) ends all inputs of it, and a chunk that
+    was lost runs again as a whole. What an input changes in the function's globals is seen by later ones of its chunk.
     """
 
     def __init__(self, tasks: Sequence[Task[ChunkResult]], firsts: Sequence[int], count: int) -> None:

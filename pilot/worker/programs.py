@@ -16,6 +16,7 @@ from typing import Any
 
 from pilot.errors import ExecutableFailed
 from pilot.worker.capture import OUTPUT_KEPT
+from pilot.worker.surroundings import check_directory
 
 #: Seconds between two checks whether a program has ended, on systems without pidfd.
 LOOK_SECONDS = 0.05
@@ -47,6 +48,7 @@ def run_executable(
         ExecutableFailed: it returned another code.
         FileNotFoundError, PermissionError: it cannot be started.
     """
+    check_directory(working_directory)
     with _Tail() as out, _Tail() as err:
         pid = _start(command, environment, working_directory, out, err)
         _groups.add(pid)
