@@ -197,7 +197,9 @@ class Dispatcher:
             body = messages.encode([Outcome(tasks[0], TIMED_OUT, time.time() - seconds, seconds)])
             self._report(self._outcomes(worker, batch.run.batch, 1), [body])
             return
-        was_asked = worker.end_by is not None and not worker.overdue
+        # A cancellation may have come too late to end anything: that is not why the worker died.
+        was_ended = worker.killed or worker.leaving
+        was_asked = was_ended and worker.end_by is not None and not worker.overdue
         blame = not was_asked and not worker.blameless
         self._report(messages.UnfinishedTasks(batch.run.batch, worker.name, tasks, reason, blame, not was_asked), ())
 

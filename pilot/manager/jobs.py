@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import shlex
+import site
 import sys
+import sysconfig
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Protocol
 
 import msgspec
@@ -21,6 +21,7 @@ from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError, PluginError
 from pilot.interfaces import Job, JobState, Launcher
+from pilot.manager.call_queue import CallQueue
 from pilot.registry import devices
 from pilot.wire.marks import MARK
 from pilot.wire.session import JOB as NODES_JOB
@@ -38,7 +39,7 @@ MISSING_SECONDS = 60.0
 #: Jobs for a resource manager that are requested within so many seconds are submitted together.
 GATHER_SECONDS = 0.05
 
-_OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
+_OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED, JobState.REFUSED)
 
 
 class JobObserver(Protocol):
@@ -79,7 +80,7 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         walltime=wanted.seconds,
         drain=wanted.drain_seconds,
         ports=wanted.ports,
-        sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
+        sys_path=_paths_for(wanted),
     )
     write_private(own / "agent.json", msgspec.json.encode(settings))
     job = Job(
@@ -91,6 +92,18 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         log_path=own / "agent.log",
     )
     return job, mark
+
+
+def _paths_for(wanted: PilotDescription) -> tuple[str, ...]:
+    """The sys.path of this process, for workers. A pilot with a Python of its own gets none of the packages that are
+    installed here: they would hide its own."""
+    paths = [Path(path).absolute() for path in sys.path]
+    if wanted.venv or wanted.conda_environment or wanted.container:
+        library = Path(sysconfig.get_path("stdlib"))
+        zipped = library.parent / f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
+        known = {*map(Path, (*site.getsitepackages(), site.getusersitepackages())), zipped}
+        paths = [path for path in paths if path not in known and not path.is_relative_to(library)]
+    return tuple(map(str, paths))
 
 
 def job_name(pilot: str, number: int) -> str:
@@ -150,40 +163,6 @@ class _Running:
         return self.missing_since is not None and now - self.missing_since >= MISSING_SECONDS
 
 
-class _Calls:
-    """Calls one after the other in a thread. An executor of the standard library takes nothing any more when a script
-    that did not close its manager ends; this one does."""
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
-        self.is_over = False
-        self._thread = threading.Thread(target=self._run, name="pilot-launcher", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        answer: Future[Any] = Future()
-        self._queue.put((answer, function, args))
-        return answer
-
-    def shutdown(self, wait: bool = True) -> None:
-        """Take no more calls. Blocks until all are made, unless it is not to ``wait``. May be called again, as after a
-        Ctrl-C in it."""
-        self.is_over = True
-        self._queue.put(None)
-        if wait and self._thread.ident is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while (call := self._queue.get()) is not None:
-            answer, function, args = call
-            try:
-                answer.set_result(function(*args))
-            except BaseException as error:  # SystemExit of a launcher included: the thread goes on
-                answer.set_exception(error)
-
-
 def _jobs_of(pilot: str, known: Iterable[str]) -> list[str]:
     """A pilot's own job, and those of nodes that were added to it (``PILOT+1``)."""
     return [one for one in list(known) if one == pilot or one.startswith(f"{pilot}+")]
@@ -207,7 +186,7 @@ class PlaceholderJobs:
         self._waiting: deque[tuple[Job, str]] = deque()
         self._starting: set[str] = set()
         self._unwanted: set[str] = set()
-        self._calls = _Calls()
+        self._calls = CallQueue()
         self._closing = False
         self._next_look = 0.0
         self._looking = threading.Event()

@@ -23,6 +23,7 @@ from pilot.manager.submitting import Submitter
 from pilot.scheduling.controller import Controller
 from pilot.version import versions
 from pilot.wire.addresses import listen
+from pilot.wire.processes import allow_files
 from pilot.wire.session import Connection, SessionFolder, new_keys
 
 
@@ -55,6 +56,7 @@ def open_parts(
         temporary: the folder is removed when something fails.
         policy: as for `PilotManager`, and so are the others.
     """
+    allow_files()  # whoever can connect takes descriptors until its handshake fails
     with ExitStack() as undo:
         if temporary:
             undo.callback(folder.remove)

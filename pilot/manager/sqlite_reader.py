@@ -47,10 +47,12 @@ class SqliteReader(JournalReader):
         self._inherited, self._connection = self._connection, None
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. What is asked for afterwards gets another one: results are read as long as there are
+        handles and the file."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
+                self._connection = None
 
     def _execute(self, sql: str, *values: Any) -> list[Any]:
         with self._lock:

@@ -35,6 +35,7 @@ from pilot.wire.callables import Snapshot, is_immutable, name_of
 from pilot.wire.session import memory_of
 from pilot.worker import mpi
 from pilot.worker.programs import run_executable
+from pilot.worker.surroundings import InSurroundings
 
 log = logging.getLogger(__name__)
 
@@ -138,18 +139,22 @@ class Submitter:
         if kind := wanted.kind or ("circuit" if wanted.circuit is not None else ""):
             return self._submit_kind(kind, wanted, after, key)
         function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
+        surroundings = wanted.environment, wanted.working_directory
         if wanted.executable:
             function = run_executable
-            args = (wanted.executable, wanted.environment, wanted.working_directory)
+            args = (wanted.executable, *surroundings)
             name = name or Path(wanted.executable[0]).name
         elif wanted.mpi:
             function = mpi.run_program
-            args = (wanted.mpi, wanted.environment, wanted.working_directory)
+            args = (wanted.mpi, *surroundings)
             name = name or Path(wanted.mpi[0]).name
         elif wanted.ranks:
             name = name or name_of(function)
-            args, kwargs = (payload.dump_function(function), args, kwargs), {}
+            args, kwargs = (payload.dump_function(function), args, kwargs, *surroundings), {}
             function = mpi.run_function
+        elif wanted.environment or wanted.working_directory is not None:
+            args, kwargs = (*surroundings, args, kwargs), {}
+            function = self._in_surroundings(function)
         return self.submit(function, args, kwargs, wanted.terms(), name, after, key=key)
 
     def _dependencies(self, wanted: TaskDescription) -> Sequence[Task]:
@@ -251,6 +256,10 @@ class Submitter:
             key, all_known = id(work), self._known
             all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
         return function
+
+    def _in_surroundings(self, work: Callable[..., Any]) -> FunctionRecord:
+        """What the workers know this callable by, when each task has variables and a directory of its own."""
+        return self.function(InSurroundings(self.function(work).code, name_of(work)))
 
     def _register(self, work: Callable[..., Any], code: bytes) -> FunctionRecord:
         state, digest = self._state, hashlib.blake2b(code, digest_size=16).hexdigest()

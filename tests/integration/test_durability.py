@@ -152,6 +152,8 @@ def test_kill_the_manager(tmp_path: Path, notes: str, leftovers: Leftovers, engi
         assert {one.pid for one in agents(leftovers)} == before
         more = manager.submit_task(pow, 2, 3)
         assert (more.id, more.result(timeout=60)) == (TASKS + 1, 8)
+    assert [task.result() for task in tasks] == list(range(TASKS))  # also those that are in the journal only
+    assert tasks[0].info.state == "done"
 
 
 @pytest.mark.parametrize("engine", ["process", "ray"])
