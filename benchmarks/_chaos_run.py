@@ -26,7 +26,7 @@ from _chaos_plan import DISK, Fault, Schedule
 #: The next deed is done after so many seconds without a task that begins.
 STALL_SECONDS = 8.0
 #: Seconds that a manager has to open a session, and to end besides what its tasks take.
-OPEN_SECONDS, CLOSE_SECONDS = 60.0, 240.0
+OPEN_SECONDS, CLOSE_SECONDS = 150.0, 300.0
 #: Seconds that processes have to end after the session was closed.
 LEFT_SECONDS = 10.0
 #: Seconds that Slurm has to end jobs.
