@@ -368,7 +368,7 @@ def test_cores_and_gpus_are_counted_right_whatever_happens(
             world.die(name)
             world.given[name] = []
         if chance.random() < 0.05:
-            world.dispatcher.cancel([chance.randrange(batch + 1)])
+            world.dispatcher.cancel(messages.CancelTasks([chance.randrange(batch + 1)]))
         if batch == 100:
             world.lose_node("n2")
             world.attend()
