@@ -30,7 +30,7 @@ from _stranger import Address, Stranger
 from pilot import PilotDescription, PilotManager, TaskDescription
 
 #: No-ops of one phase, at least; and of one call of `map`.
-TASKS, AT_ONCE = 24_000, 2_000
+TASKS, AT_ONCE = 60_000, 2_000
 ENGINES = ("process", "ray", "dask")
 #: What must not get out, besides keys and tokens.
 SECRET = f"secret-{secrets.token_hex(8)}"
