@@ -30,8 +30,8 @@ from pilot.wire.session import AgentSettings, SessionFolder, memory_of, new_mark
 
 log = logging.getLogger(__name__)
 
-#: Seconds that an agent has to end by itself before its job is cancelled.
-STOP_SECONDS = 8.0
+#: Seconds that a submission that is under way may take when the jobs are to end.
+SUBMIT_SECONDS = 5.0
 #: Seconds between two reads of the jobs' states, at most: launchers also read files, and ask their resource manager
 #: less often.
 LOOK_SECONDS = 0.25
@@ -153,7 +153,7 @@ class _Running:
 
     def is_overdue(self, state: JobState, now: float) -> bool:
         """True when its agent was asked to end and did not, or there is no agent yet."""
-        return self.stop_by is not None and (state is JobState.QUEUED or now > self.stop_by)
+        return self.stop_by is not None and (state is JobState.QUEUED or now >= self.stop_by)
 
     def is_gone(self, is_missing: bool, now: float) -> bool:
         """True when it has been missing for long enough; call this at each look."""
@@ -181,11 +181,12 @@ class _Calls:
         self._queue.put((answer, function, args))
         return answer
 
-    def shutdown(self) -> None:
-        """Blocks until all calls are made. May be called again, as after a Ctrl-C in it."""
+    def shutdown(self, wait: bool = True) -> None:
+        """Take no more calls. Blocks until all are made, unless it is not to ``wait``. May be called again, as after a
+        Ctrl-C in it."""
         self.is_over = True
         self._queue.put(None)
-        if self._thread.ident is not None:
+        if wait and self._thread.ident is not None:
             self._thread.join()
 
     def _run(self) -> None:
@@ -306,7 +307,7 @@ class PlaceholderJobs:
             self._jobs[job.pilot] = running
             self._starting.discard(job.pilot)
             if job.pilot in self._unwanted:  # stopped while it was being submitted
-                running.stop_by = self._clock() + STOP_SECONDS
+                running.stop_by = self._clock()
             self._observer.job_started(job.pilot, answer)
 
     def _failed(self, job: Job, mark: str, error: BaseException) -> None:
@@ -330,11 +331,22 @@ class PlaceholderJobs:
             log.exception("it cannot be found out whether pilot %s has a job", pilot)
             return None
 
-    def stop(self, pilot: str) -> None:
-        """The agent was asked to end: end the job when it does not do so in time."""
+    def may_run(self, pilot: str, description: PilotDescription, mark: str, native_id: str | None) -> bool:
+        """False when the job of a pilot that another manager started is known to be over. Blocks."""
+        if native_id is None and (native_id := self.find(pilot, description, mark)) is None:
+            return False
+        try:
+            state, _ = self.launcher(description).status({native_id: self._folder.pilot(pilot)})[native_id]
+        except (Exception, SystemExit):
+            log.exception("it cannot be found out whether the job of pilot %s runs", pilot)
+            return True
+        return state not in _OVER
+
+    def stop(self, pilot: str, seconds: float) -> None:
+        """The agent was asked to end: end the job when it does not do so within these seconds."""
         self._unwanted.update(_jobs_of(pilot, self._starting))
         for one in _jobs_of(pilot, self._jobs):
-            self._jobs[one].stop_by = self._clock() + STOP_SECONDS
+            self._jobs[one].stop_by = self._clock() + seconds
             self._next_look = 0.0
 
     def abandon(self, pilot: str) -> None:
@@ -411,16 +423,33 @@ class PlaceholderJobs:
 
     def close(self, timeout: float) -> None:
         """End every job: those that were asked to stop have ``timeout`` seconds to do so. Blocks until all are gone;
-        does nothing the second time."""
+        for one that is still being submitted, `SUBMIT_SECONDS` at most. Does nothing the second time."""
         deadline = time.monotonic() + timeout
         self._closing = True
         if self._calls.is_over:
             self._calls.shutdown()
             return
-        self._calls.submit(bool).result()  # a job that is being submitted now is among ours then
+        try:
+            self._calls.submit(bool).result(SUBMIT_SECONDS)  # a job that is being submitted now is among ours then
+        except TimeoutError:
+            self._leave_starting()
+            return
         while self._jobs and time.monotonic() < deadline:
             self._calls.submit(self._look).result()
             if self._jobs:
                 time.sleep(0.02)
-        self._calls.submit(self._end, list(self._jobs))
+        self._calls.submit(self._end_all)
         self._calls.shutdown()
+
+    def _end_all(self) -> None:
+        self._end(list(self._jobs))
+
+    def _leave_starting(self) -> None:
+        """Do not wait for jobs that are being submitted. If this process still runs when that is over, they are
+        cancelled; else their agents find no settings, and end."""
+        starting = sorted(self._starting)
+        for pilot in starting:
+            (self._folder.pilot(pilot_of(pilot)[0]) / "agent.json").unlink(missing_ok=True)
+        log.error("%s: not submitted within %g s; what starts later ends at once", ", ".join(starting), SUBMIT_SECONDS)
+        self._calls.submit(self._end_all)
+        self._calls.shutdown(wait=False)

@@ -29,7 +29,7 @@ from pilot.results import Value
 from pilot.scheduling import events
 from pilot.scheduling.fitting import described, is_meant, unservable
 from pilot.scheduling.records import FunctionRecord, TaskRecord
-from pilot.states import PilotState, is_final
+from pilot.states import PilotState, TaskState, is_final
 from pilot.wire import payload
 from pilot.wire.callables import Snapshot, is_immutable, name_of
 from pilot.wire.session import memory_of
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: A warning is logged when a function of so many bytes is pickled again and again.
 LARGE_FUNCTION = 1 << 20
+#: States of tasks that no pilot has.
+_NOT_BEGUN = (TaskState.WAITING, TaskState.QUEUED)
 
 
 class _Known(NamedTuple):
@@ -204,9 +206,22 @@ class Submitter:
         if left := [part.id for part in whole.parts if not part.done()]:
             self._state.post(events.CancelAsked(left))
 
-    def cancel(self, tasks: Sequence[Task]) -> None:
-        """Cancel tasks, and their parts. Does not block."""
-        self._state.post(events.CancelAsked([one.id for task in tasks for one in (*task.parts, task)]))
+    def cancel(self, tasks: Sequence[Task], *, running: bool = True) -> None:
+        """Cancel tasks, and their parts. Does not block.
+
+        Args:
+            tasks: which.
+            running: those that run, too; False: only those of which no part has begun.
+
+        Raises:
+            DescriptionError: one is another manager's, or was forgotten.
+        """
+        for task in tasks:
+            if not is_kept_by(task, self._state):
+                raise DescriptionError(f"cancel: task {task.id} is another manager's, or was forgotten", given=task)
+        wanted = [task for task in tasks if running or all(part.state in _NOT_BEGUN for part in task.parts)]
+        ids = [one.id for task in wanted for one in (*task.parts, task)]
+        self._state.post(events.CancelAsked(ids, running=running))
 
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
         spool = self._state.spool
@@ -274,6 +289,7 @@ class Submitter:
         state.check_open()
         reason = unservable(terms, self._capacities())
         if reason is not None:
+            state.check_open()  # closed meanwhile: its pilots are over for that reason
             raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
         state.servable.add(terms)
 
