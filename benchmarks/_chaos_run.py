@@ -26,7 +26,7 @@ from _chaos_plan import DISK, Fault, Schedule
 #: The next deed is done after so many seconds without a task that begins.
 STALL_SECONDS = 8.0
 #: Seconds that a manager has to open a session, and to end besides what its tasks take.
-OPEN_SECONDS, CLOSE_SECONDS = 60.0, 240.0
+OPEN_SECONDS, CLOSE_SECONDS = 150.0, 300.0
 #: Seconds that processes have to end after the session was closed.
 LEFT_SECONDS = 10.0
 #: Seconds that Slurm has to end jobs.
@@ -174,6 +174,7 @@ class Run:
         with contextlib.suppress(queue.Empty):
             while (said := self._said.get_nowait()) is not None:
                 self._take(said)
+            self._said.put(None)  # the manager has ended, as others want to know, too
 
     def _take_until(self, event: str, seconds: float) -> dict[str, Any] | None:
         """What the manager says of this event; None: it has ended before, or the time is over."""
@@ -213,7 +214,8 @@ class Run:
     # ---- deeds ------------------------------------------------------------------------------------------------
 
     def _wait_for(self, count: int) -> None:
-        """Until so many tasks have begun, or nothing begins any more. More are submitted where there are too few."""
+        """Until so many tasks have begun, or were cancelled, or nothing begins any more. More are submitted where there
+        are too few."""
         if count > 0.9 * self._wanted and self._wanted < self.schedule.tasks:
             self._submit(count)
         last, moved = -1, time.monotonic()
@@ -221,6 +223,7 @@ class Run:
             if begun != last:
                 last, moved = begun, time.monotonic()
             self._attend()
+            self._take_all()
             if self._manager.poll() is not None:
                 self._ended = True
                 return
@@ -232,7 +235,7 @@ class Run:
             whole, _, _ = file.read().rpartition(b"\n")
         self._read += len(whole) + bool(whole)
         self._began |= {int(line.split()[1]) for line in whole.splitlines() if line.startswith(b"b")}
-        return len(self._began)
+        return len(self._began | self.evidence.cancelled)
 
     def _attend(self) -> None:
         """Undo what is over, and look at the manager."""

@@ -341,10 +341,12 @@ class Agent:
 
 
 def find_end(settings: AgentSettings) -> float | None:
-    """When the job ends (seconds since 1970): as its environment says, else the walltime from now on; None: never."""
+    """When the pilot ends (seconds since 1970): after its walltime, or with the job that it is in if that ends before;
+    None: never."""
     if settings.walltime is None:
         return None
-    return registry.job_environment().end() or time.time() + settings.walltime
+    own, end = time.time() + settings.walltime, registry.job_environment().end()
+    return own if end is None else min(own, end)
 
 
 def main() -> None:

@@ -173,6 +173,7 @@ class ManagerLoop:
         mailbox.close()
         self._state.journal.close()
         self._state.commits.close()
+        self._state.backlog.close()
         self._server.close()
         self._state.observers.close()
 

@@ -229,7 +229,8 @@ class PilotManager(Session):
     @overload
     def submit_task(self, work: Callable[..., R], /, *args: Any, key: str, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
     def submit_task(self, work: Any, /, *args: Any, key: Any = None, **kwargs: Any) -> Task[Any]:
-        """Send one task on its way. Does not block.
+        """Send one task on its way. Blocks only while 10,000 tasks were submitted that are not in the journal yet, as
+        when the disk is full.
 
         A callable runs as it is now, with the values that its globals, defaults and closure have now, however they
         change later; each task has a copy of its own, so that no task sees what another one changed. Functions and

@@ -15,6 +15,7 @@ import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
+from pilot.manager.backlog import Backlog
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.commits import Commits
 from pilot.manager.handles import Failed, Task, call_back, settle
@@ -68,6 +69,7 @@ class SessionState:
         self.spool = Spool(folder.spool)
         self.mailbox = Mailbox()
         self.commits = Commits(journal)
+        self.backlog = Backlog(journal)
         self.callbacks = Callbacks()
         self.observers = Observers()
         self.lock = threading.Lock()
@@ -237,6 +239,7 @@ class SessionState:
         self.last_forgotten = restored.last_forgotten
         self.observers.first_task = restored.last_task + 1
         self.task_ids = itertools.count(restored.last_task + 1)
+        self.backlog.begin(restored.last_task)
         self.jobs.numbers = itertools.count(restored.last_job + 1)
         for pilot in restored.pilots:
             handle = self._add_pilot(pilot.id, pilot.description, pilot.ancestors)

@@ -96,7 +96,9 @@ class Submitter:
             key: what the caller calls it; nothing has this key yet.
             keyed: it is a part of a task that has a key.
         """
-        state = self._state
+        state, backlog = self._state, self._state.backlog
+        if backlog.last - backlog.written > backlog.most and not state.is_own_thread():
+            backlog.wait()
         if state.is_closed or terms not in state.servable:
             self.check_servable(terms)
         function = work if isinstance(work, FunctionRecord) else self.function(work)
@@ -108,7 +110,7 @@ class Submitter:
                 needs = dict.fromkeys(found, True)
         if after:
             needs = {task.id: False for task in after} | (needs or {})
-        id = next(state.task_ids)
+        id = backlog.last = next(state.task_ids)
         if key is not None:  # first, so that the task is never on disk without it
             state.journal.put(key.row(id))
         record = TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight)
