@@ -134,8 +134,9 @@ class Agent:
         listed, host = connection.addresses, connection.host
         if self._tunnel is not None:
             return self._tunnel.open(split(listed[-1])[1])
-        if connection.near and host == platform.node() and is_reached(connection.near):
-            return connection.near
+        near = connection.near if host == platform.node() else ""
+        if near and is_reached(near):
+            return near
         choice = usable(listed, host)
         if not choice:
             log.error(
@@ -144,11 +145,11 @@ class Agent:
                 host,
                 platform.node(),
             )
-        if len(choice) < 2:
+        if not near and len(choice) < 2:
             return (*choice, listed[-1])[0]
         if (reached := reach(listed, host, connection.keys)) is None:
-            log.warning("the manager does not answer at %s", " or ".join(choice))
-        return reached or choice[0]
+            log.warning("the manager does not answer at %s", " or ".join((near, *choice) if near else choice))
+        return reached or near or choice[0]
 
     def run(self) -> int:
         """Work until the manager ends it, or until the manager was gone for too long; the exit code."""

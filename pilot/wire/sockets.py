@@ -249,15 +249,20 @@ class SocketServer:
         return self._received.popleft() if self._received else None
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
+        while True:
+            try:
                 stream = Stream(self._socket.accept()[0])
-                if stream.is_foreign():
-                    log.warning("a connection of another user's to %s was refused", self.address)
-                    stream.close()
-                    continue
-                self._streams[stream.fileno()] = stream
-                self.events.register(stream, select.EPOLLIN)
+            except BlockingIOError:
+                return
+            except OSError as error:  # no descriptor is left: it waits
+                log.warning("a connection to %s cannot be taken: %s", self.address, error.strerror)
+                return
+            if stream.is_foreign():
+                log.warning("a connection of another user's to %s was refused", self.address)
+                stream.close()
+                continue
+            self._streams[stream.fileno()] = stream
+            self.events.register(stream, select.EPOLLIN)
 
     def _look(self, stream: Stream, event: int) -> None:
         descriptor = stream.fileno()
