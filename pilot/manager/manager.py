@@ -255,7 +255,7 @@ class PilotManager(Session):
             NotPicklable: the function or an argument cannot be pickled, or only as a name of ``__main__``.
             SessionError: the manager is closed, or a large argument cannot be written to the session folder.
         """
-        if isinstance(work, TaskDescription | Mapping):
+        if isinstance(work, TaskDescription) or (not callable(work) and isinstance(work, Mapping)):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
             wanted = TaskDescription.build(work)

@@ -99,8 +99,11 @@ class Submitter:
         state, backlog = self._state, self._state.backlog
         if backlog.last - backlog.written > backlog.most and not state.is_own_thread():
             backlog.wait()
-        if state.is_closed or terms not in state.servable:
+        known = None if state.is_closed else state.servable.get(terms)
+        if known is None:
             self.check_servable(terms)
+        else:
+            terms = known  # one object for all tasks: it is compared often
         function = work if isinstance(work, FunctionRecord) else self.function(work)
         value: Value = None
         needs: dict[int, bool | int] | None = None
@@ -293,7 +296,7 @@ class Submitter:
         if reason is not None:
             state.check_open()  # closed meanwhile: its pilots are over for that reason
             raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
-        state.servable.add(terms)
+        state.servable[terms] = terms
 
     def _capacities(self) -> Iterator[Capacity]:
         """What the pilots have, and what those have that autoscalers may request."""
