@@ -7,8 +7,9 @@ and Unix sockets of the session, and sends random messages over connections that
 is the number of places where it found a secret of the session: a key, a token, or the argument or the source of a task.
 `unpickled` is the number of pickles of its own that a process of the session has loaded. `rate_ratio` is the rate of
 no-ops with the attack over that without it, in alternating order: tasks per second of processor time of the manager and
-of all processes of its pilots, what the attack costs them included. The rows have the rates by the clock, which the
-stranger's own processor time lowers as well, and the most descriptors that the manager had open.
+of all processes of its pilots, what the attack costs them included. One attack is 10,000 messages over 500 connections
+during 100,000 no-ops, ten seconds or so; `us_per_message` is what a message costs the session, from which follows the
+ratio for others. `clock_ratio` is the same by the clock, which the stranger's own processor time lowers as well.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from _stranger import Address, Stranger
 from pilot import PilotDescription, PilotManager, TaskDescription
 
 #: No-ops of one phase, at least; and of one call of `map`.
-TASKS, AT_ONCE = 60_000, 2_000
+TASKS, AT_ONCE = 100_000, 2_000
 ENGINES = ("process", "ray", "dask")
 #: What must not get out, besides keys and tokens.
 SECRET = f"secret-{secrets.token_hex(8)}"
@@ -117,13 +118,15 @@ def run(options: Any, stranger: Stranger, folder: Path) -> tuple[dict[str, Any],
         read = stranger.answer()
         after = manager.submit_task(TaskDescription(function=hold, args=(SECRET, 0.0))).result(60)
         assert after == SECRET and Path("/etc/hostname").read_bytes()
-    rates = {kind: [row["per cpu s"] for row in rows if row["attacked"] is kind] for kind in (True, False)}
-    ratios = [with_it / without for with_it, without in zip(rates[True], rates[False], strict=True)]
-    attacked = [row for row in rows if row["attacked"]]
+    attacked, quiet = ([row for row in rows if row["attacked"] is kind] for kind in (True, False))
+    pairs = list(zip(attacked, quiet, strict=True))
+    extra = [one["tasks"] * (1 / one["per cpu s"] - 1 / other["per cpu s"]) / one["sent"] for one, other in pairs]
     figures: dict[str, Any] = {
         "read": (float(len(read)), _bench.Bar("<=", 0)),
         "unpickled": (float(len(list((folder / "files").iterdir()))), _bench.Bar("<=", 0)),
-        "rate_ratio": (ratios, _bench.Bar(">=", 0.9)),
+        "rate_ratio": ([one["per cpu s"] / other["per cpu s"] for one, other in pairs], _bench.Bar(">=", 0.9)),
+        "clock_ratio": ([one["per s"] / other["per s"] for one, other in pairs], None),
+        "us_per_message": ([1e6 * one for one in extra], None),
         "messages": (float(sum(row["sent"] for row in attacked)), _bench.Bar(">=", options.messages * options.repeat)),
         "connections": (float(sum(row["connections"] for row in attacked)), None),
         "ports": (float(len(ports)), None),
