@@ -97,7 +97,7 @@ class Submitter:
             keyed: it is a part of a task that has a key.
         """
         state, backlog = self._state, self._state.backlog
-        if backlog.last - backlog.written > backlog.most and not state.is_own_thread():
+        if backlog.last >= backlog.limit and not state.is_own_thread():
             backlog.wait()
         if state.is_closed or terms not in state.servable:
             self.check_servable(terms)
