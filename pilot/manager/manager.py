@@ -27,7 +27,7 @@ from pilot.manager.reading import SessionReader
 from pilot.manager.session import Session
 from pilot.publishing import publish
 from pilot.resources import PLAIN
-from pilot.states import PilotState
+from pilot.states import PilotState, is_final
 from pilot.wire.session import SessionFolder
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ class PilotManager(Session):
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
         own = session_dir is None
+        if own:
+            _tell_idle()
         parts = open_parts(folder, temporary=own, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         self._start(parts, progress, temporary=own)
 
@@ -155,6 +157,7 @@ class PilotManager(Session):
         self._loop.start()
         atexit.register(self.close)
         if temporary:
+            _private.add(self)
             signals.watch(self, self._begin_to_close)
 
     def _begin_to_close(self) -> None:
@@ -366,6 +369,7 @@ class PilotManager(Session):
                 return
             state.is_closed = True
         atexit.unregister(self.close)
+        _private.discard(self)
         signals.unwatch(self)
         if not self._unfinished:
             self._unfinished = [task for task in list(state.tasks.values()) if not task.done()]
@@ -402,6 +406,26 @@ class PilotManager(Session):
 
 
 publish(PilotManager)
+
+
+#: The managers of this process that have private sessions and are open.
+_private: set[PilotManager] = set()
+
+
+def _tell_idle() -> None:
+    """Before another one is made: one that was forgotten, as when a cell of a notebook runs again, keeps its pilots."""
+    idle = [
+        one
+        for one in list(_private)
+        if not all(is_final(pilot.state) for pilot in one.pilots) and all(task.done() for task in one.tasks.values())
+    ]
+    if idle:
+        folders = ", ".join(str(one.session_dir) for one in idle)
+        log.warning(
+            "%d manager(s) of this process are open, idle, and keep their pilots (%s): close() what is not needed",
+            len(idle),
+            folders,
+        )
 
 
 def _with_key(wanted: TaskDescription, key: str) -> TaskDescription:

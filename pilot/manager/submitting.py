@@ -97,7 +97,7 @@ class Submitter:
             keyed: it is a part of a task that has a key.
         """
         state, backlog = self._state, self._state.backlog
-        if backlog.last - backlog.written > backlog.most and not state.is_own_thread():
+        if backlog.last >= backlog.limit and not state.is_own_thread():
             backlog.wait()
         known = None if state.is_closed else state.servable.get(terms)
         if known is None:
