@@ -282,7 +282,7 @@ def test_a_death_after_a_cancellation_that_came_too_late_counts(
     world.attend()
     (name,) = [name for name, given in world.busy().items() if len(given) == 2]
     first, second = world.given[name]
-    world.dispatcher.cancel([first])
+    world.dispatcher.cancel(messages.CancelTasks([first]))
     if late:
         world.finish(name)
     world.attend()
