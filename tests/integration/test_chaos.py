@@ -34,7 +34,7 @@ def test_short_schedules_violate_nothing() -> None:
         subprocess.Popen([*CHAOS, "--seeds", seed, "--tasks", "40", "--deeds", "2"], stdout=subprocess.PIPE, text=True)
         for seed in ("10", "52", "80")
     ]
-    outputs = [one.communicate(timeout=120)[0] for one in running]
+    outputs = [one.communicate(timeout=300)[0] for one in running]
     assert [one.returncode for one in running] == [0, 0, 0], outputs
     assert all("violations = 0 " in output for output in outputs)
 
