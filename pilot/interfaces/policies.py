@@ -109,6 +109,9 @@ class Policy:
     `PluginError` that names the policy. Everything else goes on.
     """
 
+    #: True: circuits that any of several QPUs may run are estimated on each of them before `assign` is called.
+    needs_estimates: bool = False
+
     def order(self, task: QueuedTask, now: float) -> Any:
         """The task's place in the queue: what has the smallest key is next, among equals the one submitted first.
 

@@ -57,7 +57,8 @@ def open_parts(
             undo.callback(folder.remove)
         undo.callback(folder.release)
         before = folder.read_connection() if attach else Connection((), platform.node(), *new_keys())
-        controller = Controller(registry.policy(policy), wait_for_pilot)
+        chosen = registry.policy(policy)
+        controller = Controller(chosen, wait_for_pilot)
         connection, server = listen(before, address, ports)
         undo.callback(server.close)
         journal = SqliteJournal(folder.journal_path)
@@ -73,7 +74,7 @@ def open_parts(
             loop.take_over(restored)
         else:
             journal.put(SessionRow("path", str(folder.path)))
-        submitter = Submitter(state)
+        submitter = Submitter(state, loop.estimating, chosen.needs_estimates)
         resubmission = Resubmission(state, submitter)
         requests, forgetter = PilotRequests(state, server, connection), Forgetter(state, resubmission)
         parts = Parts(state, loop, requests, submitter, resubmission, forgetter)

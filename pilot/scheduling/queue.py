@@ -108,10 +108,27 @@ class TaskQueue:
             del self.lanes[lane.terms]
 
     def estimated(self, event: events.CircuitsEstimated, now: float, commands: list[Command]) -> None:
-        """Keep what is expected of circuits, for the policy."""
+        """Keep what is expected of circuits, for the policy and for what fidelity is asked for."""
         for id, estimates in event.estimates.items():
             if (record := self.tasks.get(id)) is not None:
                 record.estimates = estimates
+                if record.terms.min_fidelity:
+                    self._expect(record)
+
+    def _expect(self, record: TaskRecord) -> None:
+        """Which devices a task with a least fidelity fits has changed: it is in another lane."""
+        facts = record.terms.facts
+        fidelities = tuple((one.qpu, one.fidelity) for one in record.estimates)
+        if facts is None or facts.fidelities == fidelities:
+            return
+        is_queued = record.state is TaskState.QUEUED and record not in self.without_room
+        if is_queued:
+            self.remove([record.id])
+        record.terms = msgspec.structs.replace(
+            record.terms, facts=msgspec.structs.replace(facts, fidelities=fidelities)
+        )
+        if is_queued:
+            self._insert(record)
 
     def started(self, event: events.TaskStarted, now: float, commands: list[Command]) -> None:
         """A task runs."""
