@@ -13,7 +13,7 @@ from __future__ import annotations
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
 from pilot.interfaces.estimators import TaskEstimator
 from pilot.interfaces.kinds import JointFunction, Kind, Offer, Part, Prepared, WorkFunction
-from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit
+from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit, Refusal
 from pilot.interfaces.observers import (
     AttemptEnded,
     EventsDropped,
@@ -59,6 +59,7 @@ __all__ = [
     "Record",
     "Reference",
     "References",
+    "Refusal",
     "Run",
     "SessionEvent",
     "TaskChanged",

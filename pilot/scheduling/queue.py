@@ -108,27 +108,18 @@ class TaskQueue:
             del self.lanes[lane.terms]
 
     def estimated(self, event: events.CircuitsEstimated, now: float, commands: list[Command]) -> None:
-        """Keep what is expected of circuits, for the policy and for what fidelity is asked for."""
+        """Keep what is expected of circuits; those with a least fidelity may fit other devices now."""
         for id, estimates in event.estimates.items():
-            if (record := self.tasks.get(id)) is not None:
-                record.estimates = estimates
-                if record.terms.min_fidelity:
-                    self._expect(record)
-
-    def _expect(self, record: TaskRecord) -> None:
-        """Which devices a task with a least fidelity fits has changed: it is in another lane."""
-        facts = record.terms.facts
-        fidelities = tuple((one.qpu, one.fidelity) for one in record.estimates)
-        if facts is None or facts.fidelities == fidelities:
-            return
-        is_queued = record.state is TaskState.QUEUED and record not in self.without_room
-        if is_queued:
-            self.remove([record.id])
-        record.terms = msgspec.structs.replace(
-            record.terms, facts=msgspec.structs.replace(facts, fidelities=fidelities)
-        )
-        if is_queued:
-            self._insert(record)
+            if (record := self.tasks.get(id)) is None:
+                continue
+            record.estimates = estimates
+            if (terms := record.terms.expecting(estimates)) is not record.terms:
+                is_queued = record.state is TaskState.QUEUED and record not in self.without_room
+                if is_queued:
+                    self.remove([id])
+                record.terms = terms
+                if is_queued:
+                    self._insert(record)
 
     def started(self, event: events.TaskStarted, now: float, commands: list[Command]) -> None:
         """A task runs."""
@@ -145,6 +136,8 @@ class TaskQueue:
             record = self.tasks.get(id)
             if record is None:
                 continue
+            if record.state is TaskState.RUNNING and not event.running:
+                continue
             record.cancelling = True
             if record.state in _HELD:
                 sends.setdefault(record.pilot or "", []).append(id)
@@ -157,17 +150,28 @@ class TaskQueue:
             over.append(record)
         if over:
             self._cancel_all(over, commands)
-        commands.extend(events.SendCancel(pilot, tasks) for pilot, tasks in sends.items())
+        commands.extend(events.SendCancel(pilot, tasks, event.running) for pilot, tasks in sends.items())
 
     def close(self, commands: list[Command]) -> None:
-        """Cancel all tasks, and those that come later."""
+        """Cancel the tasks that no pilot has, and those that come later. What pilots have ends by its outcome, or is
+        cancelled when it is given back."""
         self.closed = True
-        unfinished = list(self.tasks.values())
+        unfinished = [record for record in self.tasks.values() if record.state not in _HELD]
         self._index.clear()
-        for each in (self.tasks, self.lanes, self.without_room):
-            each.clear()
+        for record in unfinished:
+            del self.tasks[record.id]
+        for record in self.tasks.values():
+            record.cancelling = True
+        self.lanes.clear()
+        self.without_room.clear()
         self._dependents = Dependents()
         self._cancel_all(unfinished, commands)
+
+    def cancel_held(self, commands: list[Command]) -> None:
+        """The pilots are gone: cancel what they had."""
+        held = list(self.tasks.values())
+        self.tasks.clear()
+        self._cancel_all(held, commands)
 
     def remove(self, tasks: Iterable[int]) -> None:
         """Remove these tasks from their lanes, if they are queued."""
