@@ -109,6 +109,8 @@ class Policy:
     `PluginError` that names the policy. Everything else goes on.
     """
 
+    #: True: circuits that any of several QPUs may run are estimated on each of them before `assign` is called.
+    needs_estimates: bool = False
     #: True: while at most 32 tasks are queued for cores, GPUs and memory, and it is known of all of them how long they
     #: take, they are planned together: of several schedules, in the order of priorities, the one that is over first is
     #: begun, whatever `order` and `choose` say. A task may then wait though a pilot has room for it.

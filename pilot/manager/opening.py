@@ -72,7 +72,8 @@ def open_parts(
             restored = recovery.read(journal, folder.path)
             _check_original(restored, folder, before)
             _check_versions(restored, folder, jobs)
-        controller = Controller(registry.policy(policy), wait_for_pilot)
+        chosen = registry.policy(policy)
+        controller = Controller(chosen, wait_for_pilot)
         connection, server = listen(before, address, ports)
         undo.callback(server.close)
         server.listen_near(folder.socket_path)
@@ -87,7 +88,7 @@ def open_parts(
             loop.take_over(restored)
         else:
             journal.extend([SessionRow("path", str(folder.path)), recovery.versions_row()])
-        submitter = Submitter(state)
+        submitter = Submitter(state, loop.estimating, chosen.needs_estimates)
         resubmission = Resubmission(state, submitter)
         requests, forgetter = PilotRequests(state, server, connection), Forgetter(state, resubmission)
         parts = Parts(state, loop, requests, submitter, resubmission, forgetter)
