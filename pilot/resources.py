@@ -84,7 +84,7 @@ class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
-    """What is expected of one circuit on one QPU. None: not known."""
+    """What is expected of one circuit on one QPU, each with its spread: a standard deviation. None: not known."""
 
     #: The QPU's name.
     qpu: str
@@ -96,6 +96,12 @@ class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
     cost: float | None = None
     #: The time of the calibration that the estimate is for: wall clock, seconds since the epoch.
     calibrated: float | None = None
+    #: Bytes of main memory that it takes where the QPU is simulated.
+    memory: float | None = None
+    fidelity_spread: float | None = None
+    seconds_spread: float | None = None
+    cost_spread: float | None = None
+    memory_spread: float | None = None
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -117,6 +123,9 @@ class Terms(msgspec.Struct, frozen=True):
     #: Of a circuit that devices run.
     facts: CircuitFacts | None = None
     min_fidelity: float = 0.0
+    #: Seconds after its submission at which it must be over, by the estimates; and what it may cost.
+    deadline: float | None = None
+    max_cost: float | None = None
 
     def options(self) -> tuple[Option, ...]:
         """All that it can run with, its first choice first."""
@@ -128,13 +137,16 @@ class Terms(msgspec.Struct, frozen=True):
         Memory is the least of those that `rounded_up` makes equal: a pilot that has less cannot run such a task.
         """
         resources, rounds = self.resources, self.resources.memory > 0 and not self.others
-        if self.duration is None and self.timeout is None and not self.retries and not rounds:
+        own = (self.duration, self.timeout, self.deadline, self.max_cost)
+        if own == (None,) * 4 and not self.retries and not rounds:
             return self
         if rounds:
             size = rounded_up(resources.memory)
             least = 1 if size == LEAST_MEMORY else size // 2 + 1
             resources = msgspec.structs.replace(resources, memory=least)
-        return msgspec.structs.replace(self, resources=resources, duration=None, timeout=None, retries=0)
+        return msgspec.structs.replace(
+            self, resources=resources, duration=None, timeout=None, retries=0, deadline=None, max_cost=None
+        )
 
 
 #: Terms of ``submit_task(function, *args)``.
@@ -202,7 +214,11 @@ class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     accepts_jobs: bool | None = None
     #: Seconds that a job waits before it runs.
     expected_wait: float | None = None
-    #: When these two were read: wall clock.
+    #: Jobs of all users in its queue.
+    pending_jobs: int | None = None
+    #: Jobs of one pilot that it takes at a time; None: one runs, and one waits with the agent.
+    queue_depth: int | None = None
+    #: When these were read: wall clock.
     asked: float | None = None
     #: Limits of one job.
     max_shots: int | None = None

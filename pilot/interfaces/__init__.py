@@ -25,7 +25,7 @@ from pilot.interfaces.observers import (
     TaskEvent,
     TaskSubmitted,
 )
-from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, place_of
+from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, Spreads, place_of
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
 from pilot.interfaces.references import Made, Record, Reference, References
 
@@ -60,6 +60,7 @@ __all__ = [
     "References",
     "Run",
     "SessionEvent",
+    "Spreads",
     "TaskChanged",
     "TaskEnded",
     "TaskEvent",

@@ -33,21 +33,22 @@ class Controller:
     once. `tick` does what depends on time alone.
     """
 
-    def __init__(self, policy: Policy, wait_for_pilot: float | None = 0.0) -> None:
+    def __init__(self, policy: Policy, wait_for_pilot: float | None = 0.0, qpu_policy: Policy | None = None) -> None:
         """Make it.
 
         Args:
             policy: decides which task is next, and which of the pilots with room gets it.
             wait_for_pilot: seconds that queued tasks wait for another pilot when none can run them any more, before
                 they fail; None: for ever.
+            qpu_policy: the same for tasks that want QPUs; None: ``policy``.
         """
         self._index = index = Index()
         self.queue = TaskQueue(index)
         self.pilots = Pilots(self.queue, index)
         self.scalers = Scalers(self.queue, self.pilots, index)
         self._unservable = UnservableTasks(self.queue, wait_for_pilot)
-        self._placer = Placer(policy, self.queue, index)
-        self._explainer = Explainer(self.queue, self.pilots, self._unservable, policy)
+        self._placer = Placer(policy, self.queue, index, qpu_policy)
+        self._explainer = Explainer(self.queue, self.pilots, self._unservable, policy, qpu_policy or policy)
         self._handlers: dict[type[Event], Callable[[Any, float, list[Command]], None]] = {
             events.TasksSubmitted: self.queue.submitted,
             events.CircuitsEstimated: self.queue.estimated,
@@ -88,7 +89,7 @@ class Controller:
     def schedule(self, now: float, commands: list[Command] | None = None) -> list[Command]:
         """Send tasks to pilots that have room. Arguments and result as those of `handle`."""
         commands = [] if commands is None else commands
-        if self.queue.lanes and self.pilots.may_place(now):
+        if (self.queue.lanes or self.queue.planned) and self.pilots.may_place(now):
             self._placer.place(now, commands)
         return commands
 

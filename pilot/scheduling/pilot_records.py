@@ -80,9 +80,14 @@ class DeviceRecord:
         return None
 
     @property
+    def depth(self) -> int:
+        """Batches that it has at most."""
+        return (self.info.queue_depth if self.info is not None else None) or DEVICE_DEPTH
+
+    @property
     def has_room(self) -> bool:
         """True when it takes another batch now."""
-        return self.closed is None and self.batches < DEVICE_DEPTH
+        return self.closed is None and self.batches < self.depth
 
     @property
     def queue(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +18,9 @@ from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane
 from pilot.scheduling.records import Change, TaskRecord
 from pilot.states import TaskState
+
+if TYPE_CHECKING:
+    from pilot.scheduling.plans import Plan
 
 #: A task whose worker died this often while it ran alone is taken to be the cause.
 DEATHS_ALONE = 2
@@ -53,6 +57,8 @@ class TaskQueue:
         self.lanes: dict[Terms, Lane] = {}
         #: Tasks whose results there was no room for, and how many bytes these have. Not in the lanes.
         self.without_room: dict[TaskRecord, int] = {}
+        #: Tasks that wait for the QPU that a policy has chosen for them, and its plan. Not in the lanes.
+        self.planned: dict[TaskRecord, Plan] = {}
         self.closed = False
         #: As `events.Attached` says.
         self.firsts: tuple[int, ...] = (1,)
@@ -132,7 +138,7 @@ class TaskQueue:
             if record.state in _HELD:
                 sends.setdefault(record.pilot or "", []).append(id)
                 continue
-            if record.state is TaskState.QUEUED and self.without_room.pop(record, None) is None:
+            if record.state is TaskState.QUEUED and not self._is_outside(record):
                 lane = self.lanes[record.terms.matched()]
                 lane.remove((record,))
                 self.lane_changed(lane)
@@ -147,7 +153,9 @@ class TaskQueue:
         self.closed = True
         unfinished = list(self.tasks.values())
         self._index.clear()
-        for each in (self.tasks, self.lanes, self.without_room):
+        for plan in self.planned.values():
+            plan.clear()
+        for each in (self.tasks, self.lanes, self.without_room, self.planned):
             each.clear()
         self._dependents = Dependents()
         self._cancel_all(unfinished, commands)
@@ -158,11 +166,29 @@ class TaskQueue:
         by_lane: dict[Terms, list[TaskRecord]] = {}
         for id in gone:
             record = self.tasks[id]
-            if self.without_room.pop(record, None) is None:
+            if not self._is_outside(record):
                 by_lane.setdefault(record.terms.matched(), []).append(record)
         for terms, records in by_lane.items():
             self.lanes[terms].remove(records)
             self.lane_changed(self.lanes[terms])
+
+    def _is_outside(self, record: TaskRecord) -> bool:
+        """True for a queued task that was in no lane; where it was, it is no more."""
+        if (plan := self.planned.pop(record, None)) is not None:
+            plan.drop(record)
+            return True
+        return self.without_room.pop(record, None) is not None
+
+    def fail_queued(self, failed: Sequence[TaskRecord], error: ErrorCode, reason: str, commands: list[Command]) -> None:
+        """End queued tasks with an error of this class."""
+        self.remove([record.id for record in failed])
+        self.fail(failed, error, reason, commands)
+
+    def unplan(self, records: Iterable[TaskRecord]) -> None:
+        """These tasks wait for no QPU any more, and are in their lanes again."""
+        for record in records:
+            self.planned.pop(record).drop(record)
+            self._insert(record)
 
     def reclaim(self, tasks: Iterable[int], pilot: str, batch: int) -> dict[int, TaskRecord]:
         """After an attach: a pilot's agent has these tasks; those of them that are unfinished, by id."""
@@ -333,7 +359,8 @@ class TaskQueue:
         Args:
             held: task → the pilot and the batch that it is in, of all batches.
         """
-        queued = [record for lane in self.lanes.values() for record in lane] + list(self.without_room)
+        queued = [record for lane in self.lanes.values() for record in lane]
+        queued += [*self.without_room, *self.planned]
         ids = {record.id for record in queued}
         waiting = self._dependents.by_blocker
         known = {(blocker, record.id) for blocker, records in waiting.items() for record in records}
@@ -356,5 +383,7 @@ class TaskQueue:
                     assert (blocker, id) in known, f"{what} is not known to wait for {blocker}"
         for lane in self.lanes.values():
             lane.validate()
+        for record, plan in self.planned.items():
+            assert record in plan.tasks, f"task {record.id} is not in the plan of its QPU"
         over = waiting.keys() - self.tasks.keys()
         assert not over, f"tasks are known to wait for {over}, which are over"

@@ -84,8 +84,8 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     worker: str | None = None
     batch: int = 0
     bound: float = 0.0
-    #: Why it went to its pilot.
-    reason: str | Chosen = ""
+    #: Why it went to its pilot: a text, or what makes one when it is asked for.
+    reason: object = ""
     attempts: tuple[Attempt, ...] = ()
     #: How often it was tried again after it had raised.
     retries: int = 0

@@ -1,0 +1,227 @@
+"""Which QPU runs which task, where a policy has `assign`. Loaded for such a policy only: it needs NumPy.
+
+A task that a policy has given a QPU leaves its lane and waits in the `Plan` of that QPU until there is room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from math import isnan
+from operator import index as number_of
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilot.errors import ErrorCode
+from pilot.interfaces import Policy, QPUTable
+from pilot.resources import Option
+from pilot.scheduling.assigning import Column, Rows
+from pilot.scheduling.batches import BATCH_TASKS, Batches
+from pilot.scheduling.complaints import complaint
+from pilot.scheduling.events import Command
+from pilot.scheduling.index import Index
+from pilot.scheduling.plans import Assigned, Plan, Planned
+from pilot.scheduling.queue import TaskQueue
+from pilot.scheduling.records import TaskRecord
+
+#: Tasks that a policy is asked to assign at once.
+ASSIGNED_TASKS = 1000
+#: Tasks are sent together until they are expected to run so many seconds.
+BATCH_SECONDS = 10.0
+
+
+class Planner:
+    """Asks the policy for the QPUs of tasks, and sends them there. Does nothing else."""
+
+    def __init__(self, policy: Policy, queue: TaskQueue, index: Index, batches: Batches) -> None:
+        self._policy = policy
+        self._queue = queue
+        self._index = index
+        self._batches = batches
+        self._has_order = type(policy).order is not Policy.order
+        self._plans: list[Plan] = []
+        #: By the ids of pilots.
+        self._of_pilot: dict[str, list[Plan]] = {}
+        self._rows = Rows((), 0.0)
+        #: `(n_qpus,)` each: when each QPU is expected to be free, its own queue in seconds, its busy share.
+        self._free: NDArray[np.float64] = np.zeros(0)
+        self._queues: NDArray[np.float64] = np.zeros(0)
+        self._busy: NDArray[np.float64] = np.zeros(0)
+        self._version = -1
+        self._changes = 0
+        self._reassigned = float("-inf")
+
+    def place(self, now: float, commands: list[Command]) -> None:
+        """Give tasks their QPUs, and send those that a QPU has room for."""
+        if self._version != self._index.version:
+            self._renew(now)
+        changed = self._take_in_changes(now)
+        changed += self._assign_new(now, commands)
+        seconds = self._policy.reassign_seconds
+        if seconds is not None and now - self._reassigned >= seconds:
+            self._reassigned = now
+            changed += self._assign_again(now, commands)
+        for plan in changed:
+            if plan.tasks:
+                self._send(plan, now, commands)
+
+    # ---- what has changed -----------------------------------------------------------------------------------
+
+    def _renew(self, now: float) -> None:
+        """The pilots, or what they have, are others. Tasks of QPUs that take none now go back to their lanes."""
+        self._version = self._index.version
+        known = {(plan.column.pilot.id, plan.column.name): plan for plan in self._plans}
+        pilots = sorted(self._index.pilots.values(), key=lambda pilot: pilot.number)
+        columns = [Column(pilot, name, device) for pilot in pilots for name, device in pilot.devices.items()]
+        self._plans, self._of_pilot = [], {}
+        for at, column in enumerate(columns):
+            plan = known.pop((column.pilot.id, column.name), None) or Plan(column, now)
+            plan.at = at
+            self._plans.append(plan)
+            self._of_pilot.setdefault(column.pilot.id, []).append(plan)
+            if column.device.closed is not None:
+                self._queue.unplan(list(plan.tasks))
+        for plan in known.values():
+            self._queue.unplan(list(plan.tasks))
+        self._rows = Rows(columns, now)
+        self._free = np.zeros(len(columns))
+        self._busy = np.zeros(len(columns))
+        self._queues = np.array([column.device.queue for column in columns], float)
+        for plan in self._plans:
+            self._free[plan.at], self._busy[plan.at] = plan.look(now)
+
+    def _take_in_changes(self, now: float) -> list[Plan]:
+        """The plans of pilots that may have more room than before."""
+        since, self._changes = self._changes, self._index.changes.count
+        if since == self._changes:
+            return []
+        pilots = self._index.changes.since(since)
+        if pilots is None:
+            changed = list(self._plans)
+        else:
+            changed = [plan for pilot in pilots for plan in self._of_pilot.get(pilot.id, ())]
+        for plan in changed:
+            self._free[plan.at], self._busy[plan.at] = plan.look(now)
+        return changed
+
+    # ---- the policy -----------------------------------------------------------------------------------------
+
+    def _assign_new(self, now: float, commands: list[Command]) -> list[Plan]:
+        """Ask for the QPUs of tasks that have none; the plans that they are in now."""
+        records = [record for *_, lane in self._index.lanes(True) for record in lane]
+        if not records:
+            return []
+        if len(records) > 1:
+            try:
+                records.sort(key=partial(self._key, now=now))
+            except (Exception, SystemExit) as error:
+                self._fail(records, "order", error, commands)
+                return []
+            del records[ASSIGNED_TASKS:]
+        table = self._rows.table(records, self._waits(now), self._busy, now)
+        return self._carry_out(records, table, now, commands)
+
+    def _assign_again(self, now: float, commands: list[Command]) -> list[Plan]:
+        """Ask again for tasks that wait for a QPU; the plans that they are in now."""
+        records = [record for plan in self._plans for record in plan.tasks]
+        if not records:
+            return []
+        place = np.array([plan.at for plan in self._plans for _ in plan.tasks])
+        waits = np.repeat(self._waits(now)[np.newaxis], len(records), axis=0)
+        ahead = [own for plan in self._plans for own in plan.ahead(now)]
+        waits[np.arange(len(records)), place] = ahead
+        table = self._rows.table(records, waits, self._busy, now, place)
+        return self._carry_out(records, table, now, commands)
+
+    def _waits(self, now: float) -> NDArray[np.float64]:
+        waits: NDArray[np.float64] = self._free - now
+        np.maximum(waits, 0.0, out=waits)
+        waits += self._queues
+        return waits
+
+    def _key(self, record: TaskRecord, now: float) -> tuple[Any, int]:
+        return self._policy.order(record, now), record.id
+
+    def _carry_out(
+        self, records: Sequence[TaskRecord], table: QPUTable, now: float, commands: list[Command]
+    ) -> list[Plan]:
+        """Ask the policy, and put the tasks into the plans of their QPUs."""
+        try:
+            numbers = list(map(number_of, self._policy.assign(records, table, now)))
+            if len(numbers) != len(records):
+                raise ValueError(f"{len(numbers)} numbers for {len(records)} tasks")
+        except (Exception, SystemExit) as error:
+            self._fail(records, "assign", error, commands)
+            return []
+        chosen: list[tuple[int, int, TaskRecord]] = []
+        wrong: list[tuple[int, int, TaskRecord]] = []
+        for at, (number, record) in enumerate(zip(numbers, records, strict=True)):
+            if number == -1 or number == table.place[at]:
+                continue
+            fits = 0 <= number < len(self._plans) and table.fits[at, number]
+            (chosen if fits else wrong).append((at, number, record))
+        if wrong:
+            reason = f"{complaint(self._policy, 'assign')} returned QPUs that do not exist or cannot run the tasks"
+            self._queue.fail_queued([record for *_, record in wrong], ErrorCode.PLUGIN_ERROR, reason, commands)
+        self._queue.remove([record.id for *_, record in chosen])
+        for at, number, record in chosen:
+            plan = self._queue.planned[record] = self._plans[number]
+            plan.put(record, self._planned(at, number, record, table))
+        plans = {number: self._plans[number] for _, number, _ in chosen}
+        for plan in plans.values():
+            self._free[plan.at], self._busy[plan.at] = plan.look(now)
+        return list(plans.values())
+
+    def _planned(self, at: int, number: int, record: TaskRecord, table: QPUTable) -> Planned:
+        row = self._rows.row(record)
+        option = row.options[number]
+        assert isinstance(option, Option)  # it fits
+        seconds = float(table.seconds[at, number])
+        pilot, qpu = table.qpus[number]
+        reason = Assigned(type(self._policy).__name__, pilot, qpu, number, row, table.wait[at], seconds)
+        return Planned(option, 0.0 if isnan(seconds) else seconds, reason)
+
+    def _fail(self, records: Iterable[TaskRecord], method: str, error: BaseException, commands: list[Command]) -> None:
+        reason = complaint(self._policy, method, error)
+        self._queue.fail_queued(list(records), ErrorCode.PLUGIN_ERROR, reason, commands)
+
+    # ---- sending --------------------------------------------------------------------------------------------
+
+    def _send(self, plan: Plan, now: float, commands: list[Command]) -> None:
+        """Send the tasks of a QPU, as long as it has room."""
+        key = partial(self._key, now=now) if self._has_order else None
+        try:
+            while plan.tasks and self._may_send(plan, plan.first(key), now):
+                self._send_batch(plan, key, now, commands)
+        except (Exception, SystemExit) as error:
+            self._fail(list(plan.tasks), "order", error, commands)
+
+    def _may_send(self, plan: Plan, record: TaskRecord, now: float) -> bool:
+        """True when the QPU has room for it now, and time enough to finish it."""
+        pilot, needs = plan.column.pilot, plan.tasks[record].option.resources
+        depth = plan.column.device.depth if pilot.has_ample_time(record.terms, now) else 1
+        return pilot.has_credit(needs, depth) and pilot.has_time(record.terms, record.seconds, now)
+
+    def _send_batch(self, plan: Plan, key: Any, now: float, commands: list[Command]) -> None:
+        """Send the next tasks of a QPU as one batch."""
+        column = plan.column
+        most = min(BATCH_TASKS, (column.device.info.max_circuits if column.device.info else None) or BATCH_TASKS)
+        record = plan.first(key)
+        records, planned = [record], self._take(record)
+        expected = planned.seconds or record.weight * (column.device.rate or 1.0)
+        while plan.tasks and len(records) < most and not record.runs_alone:
+            following = plan.first(key)
+            each = plan.tasks[following].seconds or following.weight * (column.device.rate or 1.0)
+            if following.runs_alone or following.terms != record.terms or expected + each > BATCH_SECONDS:
+                break
+            self._take(following)
+            records.append(following)
+            expected += each
+        commands.append(self._batches.send(records, column.pilot, planned.option, expected, planned.reason, now))
+        self._free[plan.at], self._busy[plan.at] = plan.look(now)
+
+    def _take(self, record: TaskRecord) -> Planned:
+        """A task leaves the plan of its QPU."""
+        return self._queue.planned.pop(record).drop(record)
