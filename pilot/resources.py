@@ -172,6 +172,9 @@ class QubitFacts(msgspec.Struct, frozen=True, array_like=True):
     t2: float | None = None
     #: Hz.
     frequency: float | None = None
+    #: Probabilities of reading 1 in state 0, and 0 in state 1; None: the error of its measurement in both.
+    ones_in_0: float | None = None
+    zeros_in_1: float | None = None
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
