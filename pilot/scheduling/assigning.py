@@ -20,6 +20,9 @@ MOST_ROWS = 4096
 #: Rows of an array of estimates.
 FIDELITY, SECONDS, COST, MEMORY = range(4)
 VALUES = 8
+#: The `QPUTable.place` of one task that waits for no QPU.
+_NOWHERE = np.array([-1])
+_NOWHERE.flags.writeable = False
 
 
 class Column(NamedTuple):
@@ -41,6 +44,7 @@ class Row(NamedTuple):
     values: NDArray[np.float64]
     #: Kept so that no other object gets its id.
     estimates: tuple[QPUEstimate, ...]
+    has_deadline: bool
 
 
 class Rows:
@@ -84,14 +88,16 @@ class Rows:
             place: as in `QPUTable`; None: no task waits for a QPU.
         """
         rows = [self.row(record) for record in records]
-        one = len(rows) == 1
-        values = rows[0].values[np.newaxis] if one else np.array([row.values for row in rows])
-        fits = rows[0].fits[np.newaxis] if one else np.array([row.fits for row in rows])
+        if len(rows) == 1:
+            values, fits = rows[0].values[np.newaxis], rows[0].fits[np.newaxis]
+        else:
+            values, fits = np.array([row.values for row in rows]), np.array([row.fits for row in rows])
         seconds = values[:, SECONDS]
-        if not all(record.estimates for record in records):
+        if any(not row.estimates for row in rows):
             seconds = self._measured(records, seconds)
-        waits = waits if waits.ndim == 2 else np.broadcast_to(waits, seconds.shape)
-        if any(record.terms.deadline is not None for record in records):
+        if waits.ndim == 1:
+            waits = waits[np.newaxis] if len(rows) == 1 else np.broadcast_to(waits, seconds.shape)
+        if any(row.has_deadline for row in rows):
             fits = fits & _in_time(records, waits + seconds, now)
         return QPUTable(
             qpus=self._names,
@@ -102,7 +108,7 @@ class Rows:
             cost=values[:, COST],
             memory=values[:, MEMORY],
             spreads=Spreads(values[:, 4], values[:, 5], values[:, 6], values[:, 7]),
-            place=np.full(len(rows), -1) if place is None else place,
+            place=_NOWHERE if place is None and len(rows) == 1 else np.full(len(rows), -1) if place is None else place,
             busy=busy,
         )
 
@@ -129,7 +135,7 @@ class Rows:
             fits &= values[FIDELITY] >= terms.min_fidelity
         if terms.max_cost is not None:
             fits &= values[COST] <= terms.max_cost
-        return Row(options, fits, values, estimates)
+        return Row(options, fits, values, estimates, terms.deadline is not None)
 
     def _options(self, terms: Terms) -> list[Option | None]:
         options: list[Option | None] = []

@@ -47,6 +47,7 @@ class Controller:
         self.pilots = Pilots(self.queue, index)
         self.scalers = Scalers(self.queue, self.pilots, index)
         self._unservable = UnservableTasks(self.queue, wait_for_pilot)
+        self.pilots.has_forecasts = type(qpu_policy or policy).assign is not Policy.assign
         self._placer = Placer(policy, self.queue, index, qpu_policy)
         self._explainer = Explainer(self.queue, self.pilots, self._unservable, policy, qpu_policy or policy)
         self._handlers: dict[type[Event], Callable[[Any, float, list[Command]], None]] = {
@@ -61,6 +62,7 @@ class Controller:
             events.AgentJoined: self.pilots.joined,
             events.JobSeen: self.pilots.job_seen,
             events.PilotReady: self._pilot_ready,
+            events.QueueSeen: self.pilots.queue_seen,
             events.PilotExpiring: self.pilots.expiring,
             events.PilotStopAsked: self._pilot_stop_asked,
             events.PilotEnded: self._pilot_ended,

@@ -14,7 +14,7 @@ from pilot.results import Outcome
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
-from pilot.scheduling.pilot_records import QUICKEST, SLOWEST, PilotRecord, SentBatch
+from pilot.scheduling.pilot_records import QUICKEST, SLOWEST, DeviceRecord, PilotRecord, SentBatch
 from pilot.scheduling.queue import Loss, TaskQueue
 from pilot.scheduling.records import NEWEST, Change, FunctionRecord, TaskRecord
 from pilot.states import PilotState, advance, is_final
@@ -39,6 +39,8 @@ class Pilots:
         self._queue = queue
         self._index = index
         self.by_id: dict[str, PilotRecord] = {}
+        #: True where a policy wants to know how long jobs wait in the queues of QPUs; it needs NumPy.
+        self.has_forecasts = False
         #: Pilots that were requested and are not among the pilots yet, and what they will have.
         self.coming: list[tuple[events.AskPilot, Capacity]] = []
         #: After an attach: until then nothing is placed, since agents of the previous manager may have the tasks.
@@ -149,6 +151,9 @@ class Pilots:
             return
         pilot.set_nodes(event.nodes)
         pilot.set_devices(event.qpus)
+        for info in event.qpus:
+            if info.pending_jobs is not None and (device := pilot.devices.get(info.name)) is not None:
+                self._note_queue(device, info.pending_jobs, info.accepts_jobs is not False, now)
         pilot.set_end(now, event.seconds_left)
         self._refit(pilot)
         if pilot.state is not PilotState.ACTIVE and not pilot.stopping:
@@ -163,6 +168,27 @@ class Pilots:
                 pilot.put(batch, SentBatch(records, needs, 0.0))
                 self._index.touch(pilot)
         self._rejoined(pilot)
+
+    def queue_seen(self, event: events.QueueSeen, now: float, commands: list[Command]) -> None:
+        """The queue of a QPU has changed."""
+        pilot = self.by_id[event.pilot]
+        device = pilot.devices.get(event.qpu)
+        if device is None or device.info is None:
+            return
+        self._note_queue(device, event.pending, event.accepts_jobs, now)
+        if device.info.accepts_jobs is not event.accepts_jobs:
+            pilot.set_devices([msgspec.structs.replace(device.info, accepts_jobs=event.accepts_jobs)])
+            self._refit(pilot)
+
+    def _note_queue(self, device: DeviceRecord, pending: int, active: bool, now: float) -> None:
+        if not self.has_forecasts:
+            return
+        if device.others is None:
+            from pilot.scheduling.forecasts import QueueForecast
+
+            device.others = QueueForecast(now, pending, active)
+        else:
+            device.others.seen(now, pending, active)
 
     def _rejoined(self, pilot: PilotRecord) -> None:
         """After an attach: this pilot has reported, or will not report."""

@@ -5,7 +5,7 @@ A task that a policy has given a QPU leaves its lane and waits in the `Plan` of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from math import isnan
 from operator import index as number_of
@@ -20,11 +20,13 @@ from pilot.resources import Option
 from pilot.scheduling.assigning import Column, Rows
 from pilot.scheduling.batches import BATCH_TASKS, Batches
 from pilot.scheduling.complaints import complaint
-from pilot.scheduling.events import Command
+from pilot.scheduling.events import Command, SendCancel
+from pilot.scheduling.forecasts import WaitForecaster
 from pilot.scheduling.index import Index
 from pilot.scheduling.plans import Assigned, Plan, Planned
 from pilot.scheduling.queue import TaskQueue
 from pilot.scheduling.records import TaskRecord
+from pilot.states import TaskState
 
 #: Tasks that a policy is asked to assign at once.
 ASSIGNED_TASKS = 1000
@@ -49,6 +51,11 @@ class Planner:
         self._free: NDArray[np.float64] = np.zeros(0)
         self._queues: NDArray[np.float64] = np.zeros(0)
         self._busy: NDArray[np.float64] = np.zeros(0)
+        #: The plans of QPUs that report a queue of all users.
+        self._shared: list[Plan] = []
+        self._forecaster = WaitForecaster()
+        #: Tasks that wait in such a queue: their plan, and their ticket of the queue.
+        self._queued: dict[TaskRecord, tuple[Plan, int]] = {}
         self._version = -1
         self._changes = 0
         self._reassigned = float("-inf")
@@ -89,6 +96,7 @@ class Planner:
         self._free = np.zeros(len(columns))
         self._busy = np.zeros(len(columns))
         self._queues = np.array([column.device.queue for column in columns], float)
+        self._shared = [plan for plan in self._plans if plan.column.device.others is not None]
         for plan in self._plans:
             self._free[plan.at], self._busy[plan.at] = plan.look(now)
 
@@ -124,20 +132,40 @@ class Planner:
         return self._carry_out(records, table, now, commands)
 
     def _assign_again(self, now: float, commands: list[Command]) -> list[Plan]:
-        """Ask again for tasks that wait for a QPU; the plans that they are in now."""
-        records = [record for plan in self._plans for record in plan.tasks]
-        if not records:
+        """Ask again for tasks that wait for a QPU, here or in its own queue; the plans that they are in now."""
+        waiting = [
+            (record, plan, wait) for plan in self._plans if plan.tasks for record, wait in plan.ahead(now)
+        ] + list(self._in_shared_queues(now))
+        if not waiting:
             return []
-        place = np.array([plan.at for plan in self._plans for _ in plan.tasks])
+        records = [record for record, *_ in waiting]
+        place = np.array([plan.at for _, plan, _ in waiting])
         waits = np.repeat(self._waits(now)[np.newaxis], len(records), axis=0)
-        ahead = [own for plan in self._plans for own in plan.ahead(now)]
-        waits[np.arange(len(records)), place] = ahead
+        waits[np.arange(len(records)), place] = [wait for *_, wait in waiting]
         table = self._rows.table(records, waits, self._busy, now, place)
         return self._carry_out(records, table, now, commands)
 
+    def _in_shared_queues(self, now: float) -> Iterator[tuple[TaskRecord, Plan, float]]:
+        """Tasks that have not begun, the plan of the QPU that they were sent to, and the rest of their wait."""
+        states = (TaskState.BOUND,)
+        self._queued = {record: at for record, at in self._queued.items() if record.state in states}
+        for record, (plan, ticket) in self._queued.items():
+            others = plan.column.device.others
+            if others is None or record.moving or record.cancelling or self._plans[plan.at] is not plan:
+                continue
+            ahead = others.ahead(ticket)
+            if ahead:
+                yield record, plan, self._forecaster.wait(others, now, ahead)
+
     def _waits(self, now: float) -> NDArray[np.float64]:
+        """`(n_qpus,)`: seconds until a task that is assigned now would begin."""
         waits: NDArray[np.float64] = self._free - now
         np.maximum(waits, 0.0, out=waits)
+        if self._shared:
+            self._forecaster.learn([plan.column.device.others for plan in self._shared], now)  # type: ignore[misc]
+            for plan in self._shared:
+                assert plan.column.device.others is not None
+                self._queues[plan.at] = self._forecaster.wait(plan.column.device.others, now)
         waits += self._queues
         return waits
 
@@ -165,6 +193,11 @@ class Planner:
         if wrong:
             reason = f"{complaint(self._policy, 'assign')} returned QPUs that do not exist or cannot run the tasks"
             self._queue.fail_queued([record for *_, record in wrong], ErrorCode.PLUGIN_ERROR, reason, commands)
+        for *_, record in chosen:
+            if record.state is TaskState.BOUND:
+                record.moving = True
+                commands.append(SendCancel(record.pilot or "", [record.id]))
+        chosen = [one for one in chosen if not one[2].moving]
         self._queue.remove([record.id for *_, record in chosen])
         for at, number, record in chosen:
             plan = self._queue.planned[record] = self._plans[number]
@@ -220,6 +253,8 @@ class Planner:
             records.append(following)
             expected += each
         commands.append(self._batches.send(records, column.pilot, planned.option, expected, planned.reason, now))
+        if (others := column.device.others) is not None and self._policy.reassign_seconds is not None:
+            self._queued.update(dict.fromkeys(records, (plan, others.ticket)))
         self._free[plan.at], self._busy[plan.at] = plan.look(now)
 
     def _take(self, record: TaskRecord) -> Planned:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import exp, isnan
 from typing import Any, NamedTuple
 
@@ -106,14 +106,12 @@ class Plan:
             heapq.heappop(self._heap)
         return self._heap[0][2]
 
-    def ahead(self, now: float) -> list[float]:
-        """For each of its tasks, seconds until it begins: by priority, then by id."""
+    def ahead(self, now: float) -> Iterator[tuple[TaskRecord, float]]:
+        """Its tasks, by priority, then by id, and seconds until each begins."""
         seconds = max(self.begins(now) + self.column.device.expected - now, 0.0)
-        found = {}
         for record in sorted(self.tasks, key=lambda record: (-record.terms.priority, record.id)):
-            found[record] = seconds
+            yield record, seconds
             seconds += self.tasks[record].seconds
-        return [found[record] for record in self.tasks]
 
     def begins(self, now: float) -> float:
         """When the QPU begins, or began, what it has."""

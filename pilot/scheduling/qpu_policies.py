@@ -13,6 +13,8 @@ from pilot.interfaces import Policy, QPUTable, QueuedTask
 
 #: A busy share below this counts as this much where shares are compared.
 LEAST_SHARE = 0.01
+#: Seconds: waits that differ by less are equal.
+SHORTEST = 1e-6
 
 
 class QPUPolicy(Policy):
@@ -83,11 +85,7 @@ class LeastWait(QPUPolicy):
     """The QPU that a task is expected to wait least for; of equal ones that of the best fidelity."""
 
     def score(self, table: QPUTable, at: int, wait: NDArray[np.float64], age: float) -> NDArray[np.float64]:
-        least = wait.min() if table.fits[at].all() else wait[table.fits[at]].min()
-        ties = (wait == least) & table.fits[at]
-        if ties.sum() > 1:
-            return np.where(ties, -np.nan_to_num(table.fidelity[at]), np.inf)
-        return wait
+        return wait - SHORTEST * known_fidelity(table, at)[0]
 
 
 class Formula(QPUPolicy):
@@ -151,7 +149,7 @@ class Tradeoff(QPUPolicy):
 def known_fidelity(table: QPUTable, at: int) -> tuple[NDArray[np.float64], int]:
     """The fidelities of a task, 0 where one is not known; and the column of the best one that fits."""
     fidelity = table.fidelity[at]
-    if np.isnan(fidelity).any():
+    if (total := fidelity.sum()) != total:  # quicker than to look at each
         fidelity = np.nan_to_num(fidelity)
     fits = table.fits[at]
     best = fidelity if fits.all() else np.where(fits, fidelity, -1.0)

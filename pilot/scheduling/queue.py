@@ -216,6 +216,10 @@ class TaskQueue:
         pairs: list[tuple[TaskRecord, Outcome]] = []
         for record, outcome in counted:
             record.pilot, record.worker = event.pilot, event.worker
+            if record.moving and outcome.status == CANCELLED and not record.cancelling:
+                record.moving = False
+                self._insert(record)
+                continue
             if outcome.status == UNWRITTEN and self._waits_for_room(record, outcome, pilot, event.batch, commands):
                 continue
             if outcome.status == UNWRITTEN:  # again and again, or it was cancelled meanwhile; a retry is no help

@@ -95,6 +95,8 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     #: Its last worker died: it runs alone next.
     runs_alone: bool = False
     cancelling: bool = False
+    #: It is taken back from a QPU before it has begun, and queued again.
+    moving: bool = False
     #: Tasks that it still waits for; the results that it needs, as they come.
     blockers: set[int] | None = None
     values: dict[int, Value] | None = None
