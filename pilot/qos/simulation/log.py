@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,29 +16,36 @@ DONE, REFUSED, UNFINISHED = 0, 1, 2
 class Log:
     """The jobs in the order in which they were submitted."""
 
-    def __init__(self, places: Sequence[str] = ()) -> None:
-        """Make it, empty; ``places``: names of what jobs run on."""
-        self.places = list(places)
-        self._number = {name: at for at, name in enumerate(self.places)}
+    def __init__(self) -> None:
+        #: What jobs run on, and how many of one core each runs at a time.
+        self.places: list[str] = []
+        self.sizes: list[float] = []
+        self._number: dict[str, int] = {}
         self._submitted, self._began, self._ended = array("d"), array("d"), array("d")
-        self._fidelity, self._place, self._state, self._moves = array("d"), array("i"), array("b"), array("i")
+        self._fidelity, self._cores = array("d"), array("d")
+        self._place, self._state, self._moves = array("i"), array("b"), array("i")
+
+    def add(self, place: str, size: float) -> None:
+        """Jobs may run there."""
+        self._number[place] = len(self.places)
+        self.places.append(place)
+        self.sizes.append(size)
 
     def submitted(self, now: float) -> None:
         """A job comes."""
         self._submitted.append(now)
         for column, value in ((self._began, np.nan), (self._ended, np.nan), (self._fidelity, np.nan)):
             column.append(value)
+        self._cores.append(1.0)
         self._place.append(-1)
         self._state.append(UNFINISHED)
         self._moves.append(0)
 
-    def over(self, job: int, place: str, began: float, ended: float, fidelity: float) -> None:
+    def over(self, job: int, place: str, began: float, ended: float, fidelity: float, cores: float) -> None:
         """A job is done. ``job``: its number, from 0."""
-        if (at := self._number.get(place)) is None:
-            at = self._number[place] = len(self.places)
-            self.places.append(place)
-        self._place[job], self._state[job] = at, DONE
-        self._began[job], self._ended[job], self._fidelity[job] = began, ended, fidelity
+        self._place[job], self._state[job] = self._number[place], DONE
+        self._began[job], self._ended[job] = began, ended
+        self._fidelity[job], self._cores[job] = fidelity, cores
 
     def refused(self, job: int) -> None:
         """A job is not run."""
@@ -91,11 +97,10 @@ class Log:
         return np.where(self.state == REFUSED, np.nan, np.minimum(began, until) - self.submitted_at)
 
     def busy(self) -> NDArray[np.float64]:
-        """`(n_places,)`: seconds that jobs ran on each."""
+        """`(n_places,)`: seconds that jobs ran on each, times their cores."""
         done = self.state == DONE
-        seconds: NDArray[np.float64] = np.bincount(
-            self.place[done], (self.ended_at - self.began_at)[done], len(self.places)
-        ).astype(float)
+        work = (self.ended_at - self.began_at) * np.frombuffer(self._cores)
+        seconds: NDArray[np.float64] = np.bincount(self.place[done], work[done], len(self.places)).astype(float)
         return seconds
 
     def sha256(self) -> str:
@@ -137,7 +142,7 @@ class Log:
             "wait_p99": float(p99),
             "fidelity_mean": float(np.nanmean(self.fidelity)) if (~np.isnan(self.fidelity)).any() else np.nan,
             "makespan": over - begin,
-            "utilization": float(busy.sum() / (len(busy) * (over - begin))) if len(busy) and over > begin else np.nan,
+            "utilization": float(busy.sum() / (sum(self.sizes) * (over - begin))) if over > begin else np.nan,
             "load_difference": float(busy.max() / busy.min() - 1) if len(busy) and busy.min() > 0 else np.inf,
             "moves_per_job": float(self.moves.mean()) if len(ended) else np.nan,
         }

@@ -22,6 +22,8 @@ from pilot.scheduling.policies import Balanced
 from pilot.scheduling.records import TaskRecord
 
 Call = Callable[[float], None]
+#: Seconds after which a simulation ends at the latest: three years.
+LONGEST = 1e8
 
 
 class Simulator:
@@ -47,14 +49,16 @@ class Simulator:
         self._sites: dict[str, Site] = {}
         self._heap: list[tuple[float, int, Call]] = []
         self._number = 0
-        self._jobs: dict[int, Job] = {}
+        #: Jobs that were submitted and are not over, by the id of their task.
+        self.unfinished: dict[int, Job] = {}
 
     def add(self, site: Site) -> None:
         """A pilot is active from now on."""
         if site.id in self._sites:
             raise ValueError(f"there is a pilot {site.id!r} already")
         self._sites[site.id] = site
-        site.at, site.job = self.at, self._jobs.__getitem__
+        self.log.add(site.id, site.size)
+        site.at, site.job = self.at, self.unfinished.__getitem__
         site.over = partial(self._over, site)
         site.lost = partial(self._lost, site)
         site.cancelled = partial(self._cancelled, site)
@@ -73,7 +77,7 @@ class Simulator:
         """Something happens now."""
         self._take(self.controller.handle(event, self.now))
 
-    def run(self, jobs: Iterable[Job], until: float = float("inf")) -> Log:
+    def run(self, jobs: Iterable[Job], until: float = LONGEST) -> Log:
         """Run jobs, in the order of their times, until all are over. Blocks.
 
         Args:
@@ -84,7 +88,7 @@ class Simulator:
         job = next(jobs, None)
         if self._tick is not None:
             self.at(self.now, self._ticked)
-        while job is not None or (heap and (self._jobs or self._tick is None)):
+        while job is not None or (heap and self.unfinished):
             if job is not None and (not heap or job.time < heap[0][0]):
                 if job.time > until:
                     break
@@ -112,7 +116,7 @@ class Simulator:
             kind = following.kind
             id = len(self.log.submitted_at)
             record = TaskRecord(id, kind.function, b"", kind.terms, kind.name, now, estimates=kind.estimates)
-            self._jobs[id] = following
+            self.unfinished[id] = following
             records.append(record)
             following = next(jobs, None)
         self.feed(events.TasksSubmitted(records))
@@ -128,10 +132,10 @@ class Simulator:
 
     def _over(self, site: Site, now: float, batch: int, ran: list[Ran]) -> None:
         outcomes = []
-        for task, began, ended, fidelity in ran:
+        for task, began, ended, fidelity, cores in ran:
             outcomes.append(Outcome(task, OK, began, ended - began))
-            self.log.over(task - 1, site.id, began, ended, fidelity)
-            del self._jobs[task]
+            self.log.over(task - 1, site.id, began, ended, fidelity, cores)
+            del self.unfinished[task]
         self.feed(events.OutcomesArrived(site.id, batch, "", outcomes))
 
     def _lost(self, site: Site, now: float, batch: int, tasks: list[int], reason: str) -> None:
@@ -154,6 +158,6 @@ class Simulator:
             elif isinstance(command, events.Fail):
                 for record in command.entries:
                     self.log.refused(record.id - 1)
-                    del self._jobs[record.id]
+                    del self.unfinished[record.id]
             elif isinstance(command, StartPilot):
                 pass  # its site was there before it was asked for

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilot.descriptions import PilotDescription
 from pilot.resources import Node, QPUInfo
@@ -26,6 +26,7 @@ class Ran(NamedTuple):
     began: float
     ended: float
     fidelity: float
+    cores: float = 1.0
 
 
 class Site(ABC):
@@ -52,6 +53,11 @@ class Site(ABC):
         """As it is submitted."""
 
     @property
+    def size(self) -> float:
+        """How many tasks of one core, or circuits, run there at a time."""
+        return 1.0
+
+    @property
     def nodes(self) -> list[Node]:
         """What it has."""
         return [Node("n", "n", 1, [], 1 << 30)]
@@ -72,12 +78,14 @@ class Site(ABC):
 class SimulatedQPU(Site):
     """A QPU that runs one task at a time, in the order in which they come, as long as the truth of its kind says."""
 
-    def __init__(self, name: str, fields: dict[str, object] | None = None) -> None:
+    def __init__(self, name: str, **fields: Any) -> None:
         """Make it; ``fields``: of its `QPUInfo`."""
         super().__init__(name)
         self.name = name
         self._free = 0.0
-        self._info = QPUInfo(name=name, qubits=QUBITS, accepts_jobs=True, **{"max_circuits": 1, **(fields or {})})  # type: ignore[arg-type]
+        #: Batches that it has, and their tasks.
+        self._batches: dict[int, list[int]] = {}
+        self._info = QPUInfo(**{"name": name, "qubits": QUBITS, "accepts_jobs": True, "max_circuits": 1, **fields})
 
     @property
     def description(self) -> PilotDescription:
@@ -95,7 +103,18 @@ class SimulatedQPU(Site):
             ran.append(Ran(record.id, free, ends, kind.fidelity[name]))
             free = ends
         self._free = free
-        self.at(free, lambda time: self.over(time, number, ran))
+        self._batches[number] = [one.task for one in ran]
+        self.at(free, lambda time: self._over(time, number, ran))
+
+    def fail(self, now: float) -> None:
+        """It loses all that it has."""
+        batches, self._batches, self._free = self._batches, {}, now
+        for number, tasks in batches.items():
+            self.lost(now, number, tasks, f"{self.name} failed")
+
+    def _over(self, now: float, number: int, ran: list[Ran]) -> None:
+        if self._batches.pop(number, None) is not None:  # it has not failed meanwhile
+            self.over(now, number, ran)
 
 
 class SimulatedNodes(Site):
@@ -110,6 +129,10 @@ class SimulatedNodes(Site):
     @property
     def description(self) -> PilotDescription:
         return PilotDescription(cores_per_node=self._cores, number_of_nodes=self._nodes, name=self.id)
+
+    @property
+    def size(self) -> float:
+        return float(self._nodes * self._cores)
 
     @property
     def nodes(self) -> list[Node]:
@@ -129,7 +152,7 @@ class SimulatedNodes(Site):
         ran = []
         for record in batch.entries:
             ends = now + self._seconds(record)
-            ran.append(Ran(record.id, now, ends, float("nan")))
+            ran.append(Ran(record.id, now, ends, float("nan"), batch.resources.cores))
             now = ends
 
         def over(time: float) -> None:
