@@ -177,12 +177,24 @@ class QubitFacts(msgspec.Struct, frozen=True, array_like=True):
     zeros_in_1: float | None = None
 
 
+class CrosstalkFacts(msgspec.Struct, frozen=True, array_like=True):
+    """Two gates that disturb each other when they run at the same time."""
+
+    #: The qubits of each.
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+    #: The error that both have together, beside their own.
+    error: float
+
+
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What circuits are compiled with: errors and times of each instruction on each group of qubits."""
 
     gates: tuple[GateFacts, ...] = ()
     #: One for each qubit, in order; empty: nothing is known.
     qubits: tuple[QubitFacts, ...] = ()
+    #: Declared crosstalk; pairs that are not listed have none.
+    crosstalk: tuple[CrosstalkFacts, ...] = ()
     #: Seconds of one sample, and the constraints of times in samples, as Qiskit's ``Target`` has them.
     dt: float | None = None
     granularity: int = 1
@@ -223,6 +235,8 @@ class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue_depth: int | None = None
     #: When these were read: wall clock.
     asked: float | None = None
+    #: Seconds between the end of one shot and the begin of the next.
+    rep_delay: float | None = None
     #: Limits of one job.
     max_shots: int | None = None
     max_circuits: int | None = None

@@ -119,14 +119,14 @@ def qsvm(qubits: int, random: np.random.Generator) -> QuantumCircuit:
 
 
 def twolocal(qubits: int, random: np.random.Generator) -> QuantumCircuit:
-    """Rotations about Y, CX gates around a ring, rotations again; the angles are drawn."""
-    return _ansatz(qubits, [*_chain(qubits), (qubits - 1, 0)], random)
+    """Rotations about Y by angles that are drawn, and CX gates along a chain, in two layers; rotations at the end."""
+    return _ansatz(qubits, 2, random)
 
 
 def vqe(qubits: int, random: np.random.Generator) -> QuantumCircuit:
     """Rotations about Y, CX gates along a chain, rotations again: the ansatz of hardware (Kandala et al., Nature 549,
     242) with one layer; the angles are drawn."""
-    return _ansatz(qubits, _chain(qubits), random)
+    return _ansatz(qubits, 1, random)
 
 
 def qaoa_r(qubits: int, random: np.random.Generator) -> QuantumCircuit:
@@ -177,15 +177,15 @@ def _phases(made: QuantumCircuit, edges: Iterable[tuple[int, int]], angle: float
         made.cx(low, high)
 
 
-def _ansatz(qubits: int, edges: Iterable[tuple[int, int]], random: np.random.Generator) -> QuantumCircuit:
-    first, second = random.uniform(0, 2 * pi, (2, qubits))
+def _ansatz(qubits: int, layers: int, random: np.random.Generator) -> QuantumCircuit:
+    angles = random.uniform(0, 2 * pi, (layers + 1, qubits))
     made = QuantumCircuit(qubits)
-    for qubit in range(qubits):
-        made.ry(first[qubit], qubit)
-    for low, high in edges:
-        made.cx(low, high)
-    for qubit in range(qubits):
-        made.ry(second[qubit], qubit)
+    for layer in range(layers + 1):
+        for qubit in range(qubits):
+            made.ry(angles[layer, qubit], qubit)
+        if layer < layers:
+            for low, high in _chain(qubits):
+                made.cx(low, high)
     made.measure_all()
     return made
 

@@ -74,6 +74,7 @@ class FakeQPU(QPU):
             calibrated=properties.last_update_date.timestamp() if properties is not None else None,
             max_shots=getattr(configuration, "max_shots", None),
             max_circuits=getattr(configuration, "max_experiments", None),
+            rep_delay=getattr(configuration, "default_rep_delay", None),
             accepts_jobs=True,
             expected_wait=self.queue,
         )
