@@ -15,7 +15,7 @@ are not known, and the estimate is that probability itself.
 
 from __future__ import annotations
 
-from math import exp, sqrt
+from math import exp, inf, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -104,10 +104,14 @@ class Fidelities:
     Args:
         noise: of the device.
         crosstalk: the error that two gates add when they run at the same time, by the qubits of both.
+        most_exact: active qubits of circuits whose noisy outcomes are computed; 0: all by the formula.
     """
 
-    def __init__(self, noise: DeviceNoise, crosstalk: Mapping[Pair, float] | None = None) -> None:
+    def __init__(
+        self, noise: DeviceNoise, crosstalk: Mapping[Pair, float] | None = None, most_exact: int = MAX_EXACT
+    ) -> None:
         self._noise = noise
+        self._most_exact = most_exact
         self._crosstalk = dict(crosstalk or {})
         self._gates: dict[Place, float] = {}
 
@@ -134,7 +138,7 @@ class Fidelities:
         chance = success.probability(ideal) ** HARMFUL
         value, slope = (chance, 1.0) if ideal is None else _mixed(ideal.probabilities, chance)
         drift = slope * chance * success.deviation  # as if all errors changed outcomes
-        if ideal is None or not _is_small(timed.scheduled):
+        if ideal is None or _size(timed.scheduled) > self._most_exact:
             return Fidelity(value, sqrt(drift**2 + FORMULA_ERROR**2), False)
         found = self._noise.probabilities(timed.scheduled, timed.active)[1]
         found = timed.quiet * found + (1 - timed.quiet) / len(found)
@@ -257,27 +261,28 @@ def _mixed(ideal: NDArray[np.float64], chance: float) -> tuple[float, float]:
     return overlap**2, max(0.0, overlap * slope)
 
 
-def _is_small(scheduled: QuantumCircuit) -> bool:
-    """True where the noisy outcomes are quick to compute. A bit that is measured in the middle is half a qubit more."""
+def _size(scheduled: QuantumCircuit) -> float:
+    """Qubits; a bit that is measured in the middle is half a qubit more. Infinite where gates depend on outcomes."""
     last = {qubit: number for number, entry in enumerate(scheduled.data) for qubit in entry.qubits}
     middle = 0
     for number, entry in enumerate(scheduled.data):
         if entry.is_control_flow():
-            return False
+            return inf
         middle += entry.name == "measure" and last[entry.qubits[0]] > number
-    return bool(scheduled.num_qubits + middle / 2 <= MAX_EXACT)
+    return float(scheduled.num_qubits + middle / 2)
 
 
-def fidelities_of(info: QPUInfo, target: Target) -> Fidelities | None:
+def fidelities_of(info: QPUInfo, target: Target, most_exact: int = MAX_EXACT) -> Fidelities | None:
     """Those of a device as it reported itself; None: it reports no errors.
 
     Args:
         info: of the device.
         target: of the same calibration.
+        most_exact: as of `Fidelities`.
     """
     properties = (one for name in target.operation_names for one in (target[name] or {}).values())
     if not any(getattr(one, "error", None) is not None for one in properties):
         return None
     declared = info.calibration.crosstalk if info.calibration is not None else ()
     crosstalk = {frozenset({one.first, one.second}): one.error for one in declared}
-    return Fidelities(DeviceNoise(target, readout_of(info)), crosstalk)
+    return Fidelities(DeviceNoise(target, readout_of(info)), crosstalk, most_exact)
