@@ -77,6 +77,8 @@ class QPUTable(NamedTuple):
     #: `(n_qpus,)`: the share of the last hour in which each QPU was busy with tasks of this manager, from 0 to 1; the
     #: past counts less by a factor of e for each hour.
     busy: NDArray[np.float64]
+    #: `(n_qpus,)`: jobs of all users in the QPU's queue; NaN where it reports none.
+    pending: NDArray[np.float64]
 
 
 class QueuedTask(Protocol):

@@ -1,4 +1,5 @@
-"""The policies that solve a problem over all tasks and QPUs: dual prices, matching, NSGA-II. They need SciPy or pymoo."""
+"""The policies that solve a problem over all tasks and QPUs: dual prices, matching, NSGA-II. They need SciPy or
+pymoo."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ class DualPrices(QPUPolicy):
     the loss that a second of it is worth. A task takes the QPU of the least
     `wait + price x (loss + worth x run time)`, losses in percent of the best fidelity of the task.
 
-    Kinds are told apart by what is estimated of them. Arrivals are counted with a memory of half an hour; the program is
-    solved again every five minutes.
+    Kinds are told apart by what is estimated of them. Arrivals are counted with a memory of half an hour; the program
+    is solved again every five minutes.
     """
 
     def __init__(self, price: float = 60.0, utilization: float = 0.97, **moving: Any) -> None:
@@ -153,8 +154,8 @@ class Matching(QPUPolicy):
     """All waiting tasks at once: the assignment of the least sum of waits and priced losses, which is exact.
 
     A task that is in the k-th place from the end of a QPU's queue delays itself and k - 1 others by its run time, so it
-    costs `k x run time + wait of the QPU + price x loss`; a matching of tasks and places has the least sum. The tasks of
-    a QPU run shortest first.
+    costs `k x run time + wait of the QPU + price x loss`; a matching of tasks and places has the least sum. The tasks
+    of a QPU run shortest first.
     """
 
     def __init__(self, price: float = 60.0, **moving: Any) -> None:

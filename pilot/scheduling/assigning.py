@@ -75,6 +75,7 @@ class Rows:
         records: Sequence[TaskRecord],
         waits: NDArray[np.float64],
         busy: NDArray[np.float64],
+        pending: NDArray[np.float64],
         now: float,
         place: NDArray[np.intp] | None = None,
     ) -> QPUTable:
@@ -83,7 +84,7 @@ class Rows:
         Args:
             records: the tasks, at least one.
             waits: `(n_qpus,)`, or `(n_tasks, n_qpus)`: seconds until each task would begin.
-            busy: `(n_qpus,)`, as in `QPUTable`.
+            busy, pending: `(n_qpus,)`, as in `QPUTable`.
             now: seconds by a clock that never steps.
             place: as in `QPUTable`; None: no task waits for a QPU.
         """
@@ -110,6 +111,7 @@ class Rows:
             spreads=Spreads(values[:, 4], values[:, 5], values[:, 6], values[:, 7]),
             place=_NOWHERE if place is None and len(rows) == 1 else np.full(len(rows), -1) if place is None else place,
             busy=busy,
+            pending=pending,
         )
 
     def _measured(self, records: Sequence[TaskRecord], known: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ import msgspec
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
 from pilot.resources import Capacity
-from pilot.results import Outcome
+from pilot.results import CANCELLED, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
@@ -405,6 +405,8 @@ def _measure(pilot: PilotRecord, sent: SentBatch | None, counted: list[tuple[Tas
     """Update the measured times of the functions and of the pilot with these outcomes."""
     function, weight, seconds = None, 0.0, 0.0
     for record, outcome in counted:
+        if outcome.status == CANCELLED:
+            continue
         if record.function is not function:
             _measure_one(pilot, sent, function, weight, seconds)
             function, weight, seconds = record.function, 0.0, 0.0

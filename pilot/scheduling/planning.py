@@ -47,10 +47,12 @@ class Planner:
         #: By the ids of pilots.
         self._of_pilot: dict[str, list[Plan]] = {}
         self._rows = Rows((), 0.0)
-        #: `(n_qpus,)` each: when each QPU is expected to be free, its own queue in seconds, its busy share.
+        #: `(n_qpus,)` each: when each QPU is expected to be free, its own queue in seconds, its busy share,
+        #: and the jobs of all users in its queue.
         self._free: NDArray[np.float64] = np.zeros(0)
         self._queues: NDArray[np.float64] = np.zeros(0)
         self._busy: NDArray[np.float64] = np.zeros(0)
+        self._pending: NDArray[np.float64] = np.zeros(0)
         #: The plans of QPUs that report a queue of all users.
         self._shared: list[Plan] = []
         self._forecaster = WaitForecaster()
@@ -95,6 +97,7 @@ class Planner:
         self._rows = Rows(columns, now)
         self._free = np.zeros(len(columns))
         self._busy = np.zeros(len(columns))
+        self._pending = np.full(len(columns), np.nan)
         self._queues = np.array([column.device.queue for column in columns], float)
         self._shared = [plan for plan in self._plans if plan.column.device.others is not None]
         for plan in self._plans:
@@ -128,7 +131,7 @@ class Planner:
                 self._fail(records, "order", error, commands)
                 return []
             del records[ASSIGNED_TASKS:]
-        table = self._rows.table(records, self._waits(now), self._busy, now)
+        table = self._rows.table(records, self._waits(now), self._busy, self._pending, now)
         return self._carry_out(records, table, now, commands)
 
     def _assign_again(self, now: float, commands: list[Command]) -> list[Plan]:
@@ -142,7 +145,7 @@ class Planner:
         place = np.array([plan.at for _, plan, _ in waiting])
         waits = np.repeat(self._waits(now)[np.newaxis], len(records), axis=0)
         waits[np.arange(len(records)), place] = [wait for *_, wait in waiting]
-        table = self._rows.table(records, waits, self._busy, now, place)
+        table = self._rows.table(records, waits, self._busy, self._pending, now, place)
         return self._carry_out(records, table, now, commands)
 
     def _in_shared_queues(self, now: float) -> Iterator[tuple[TaskRecord, Plan, float]]:
@@ -166,6 +169,7 @@ class Planner:
             for plan in self._shared:
                 assert plan.column.device.others is not None
                 self._queues[plan.at] = self._forecaster.wait(plan.column.device.others, now)
+                self._pending[plan.at] = plan.column.device.others.pending
         waits += self._queues
         return waits
 

@@ -88,6 +88,13 @@ class LeastWait(QPUPolicy):
         return wait - SHORTEST * known_fidelity(table, at)[0]
 
 
+class ShortestQueue(QPUPolicy):
+    """The QPU with the fewest jobs of all users in its queue; where none reports them, the one of the least wait."""
+
+    def score(self, table: QPUTable, at: int, wait: NDArray[np.float64], age: float) -> NDArray[np.float64]:
+        return wait if np.isnan(table.pending).all() else np.where(np.isnan(table.pending), np.inf, table.pending)
+
+
 class Formula(QPUPolicy):
     """Weighs fidelity, time and load by the formula of the QOS paper (arXiv 2406.19120, section 7), against one anchor.
 

@@ -24,6 +24,10 @@ class Log:
         self._submitted, self._began, self._ended = array("d"), array("d"), array("d")
         self._fidelity, self._cores = array("d"), array("d")
         self._place, self._state, self._moves = array("i"), array("b"), array("i")
+        #: Names of kinds of jobs, in the order in which they came first.
+        self.kinds: list[str] = []
+        self._kind = array("i")
+        self._kind_number: dict[str, int] = {}
 
     def add(self, place: str, size: float) -> None:
         """Jobs may run there."""
@@ -31,8 +35,12 @@ class Log:
         self.places.append(place)
         self.sizes.append(size)
 
-    def submitted(self, now: float) -> None:
+    def submitted(self, now: float, kind: str) -> None:
         """A job comes."""
+        if (number := self._kind_number.get(kind)) is None:
+            number = self._kind_number[kind] = len(self.kinds)
+            self.kinds.append(kind)
+        self._kind.append(number)
         self._submitted.append(now)
         for column, value in ((self._began, np.nan), (self._ended, np.nan), (self._fidelity, np.nan)):
             column.append(value)
@@ -79,6 +87,11 @@ class Log:
     def place(self) -> NDArray[np.int32]:
         """`(n_jobs,)`: an index of `places`; -1: none."""
         return np.frombuffer(self._place, np.int32)
+
+    @property
+    def kind(self) -> NDArray[np.int32]:
+        """`(n_jobs,)`: an index of `kinds`."""
+        return np.frombuffer(self._kind, np.int32)
 
     @property
     def state(self) -> NDArray[np.int8]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 
+from pilot import registry
 from pilot.errors import DescriptionError
 from pilot.interfaces import Policy
 from pilot.qos.simulation import swf, traces
@@ -48,6 +49,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Seconds between two calibrations, which change all errors; None: they stay.
     drift: Positive | None = None
     seed: int = 0
+
+
+def named(policy: str, **settings: Any) -> Policy:
+    """The policy of this name, with these settings.
+
+    Raises:
+        PluginError: there is no such policy, or it has no such settings.
+    """
+    return registry.policy(policy, **settings)
 
 
 def simulate(settings: Settings, policy: Policy | None = None, qpu_policy: Policy | None = None) -> Log:

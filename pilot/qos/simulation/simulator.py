@@ -112,8 +112,8 @@ class Simulator:
         records, now = [], job.time
         following: Job | None = job
         while following is not None and following.time == now:
-            self.log.submitted(now)
             kind = following.kind
+            self.log.submitted(now, kind.name)
             id = len(self.log.submitted_at)
             record = TaskRecord(id, kind.function, b"", kind.terms, kind.name, now, estimates=kind.estimates)
             self.unfinished[id] = following
