@@ -49,8 +49,8 @@ Probe = Callable[[], Iterator[Finding]]
 def examine() -> list[Finding]:
     """All findings, in the order of the report. Takes about as long as the slowest probe."""
     probes: Sequence[Probe] = (
-        host_checks.python, host_checks.plugins, host_checks.resources, host_checks.limits, host_checks.folders,
-        host_checks.gpus, _slurm, _steps, _psij, _mpi, _ssh,
+        host_checks.python, host_checks.plugins, host_checks.ray_addresses, host_checks.resources, host_checks.limits,
+        host_checks.folders, host_checks.gpus, _slurm, _steps, _psij, _mpi, _ssh,
     )  # fmt: skip
     with ThreadPoolExecutor(len(probes)) as pool:
         return [finding for found in pool.map(_careful, probes) for finding in found]

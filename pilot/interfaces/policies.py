@@ -141,6 +141,10 @@ class Policy:
     is_strict: bool = False
     #: Seconds after which `assign` is called again for tasks that wait for their QPU; None: they stay there.
     reassign_seconds: float | None = None
+    #: True: while at most 32 tasks are queued for cores, GPUs and memory, and it is known of all of them how long they
+    #: take, they are planned together: of several schedules, in the order of priorities, the one that is over first is
+    #: begun, whatever `order` and `choose` say. A task may then wait though a pilot has room for it.
+    looks_ahead = False
 
     def order(self, task: QueuedTask, now: float) -> Any:
         """The task's place in the queue: what has the smallest key is next, among equals the one submitted first.

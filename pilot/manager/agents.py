@@ -211,7 +211,7 @@ class Agents:
                 reason = f"{what} cannot be handled: {type(error).__name__}: {error}"
                 self._lose_all(agent.pilot, message, frames[1:], reason)
         agent.tries = 0
-        self._state.journal.mark((agent.peer, head.seq))
+        self._state.journal.mark((agent.peer, head.seq), soon=self._state.is_closed)  # then it waits to end
 
     def _lose_all(
         self, pilot: str, message: messages.OutcomesReport | messages.UnfinishedTasks, frames: list[bytes], reason: str

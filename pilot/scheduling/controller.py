@@ -8,7 +8,7 @@ with equal `Terms` queue in one *lane*. A batch is cut off the front of a lane o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pilot.errors import ErrorCode
 from pilot.interfaces import Policy
@@ -24,6 +24,9 @@ from pilot.scheduling.records import TaskRecord
 from pilot.scheduling.scalers import Scalers
 from pilot.scheduling.unservable import UnservableTasks
 from pilot.states import PilotState
+
+if TYPE_CHECKING:
+    from pilot.scheduling.shared_queues import SharedQueues
 
 
 class Controller:
@@ -47,7 +50,12 @@ class Controller:
         self.pilots = Pilots(self.queue, index)
         self.scalers = Scalers(self.queue, self.pilots, index)
         self._unservable = UnservableTasks(self.queue, wait_for_pilot)
-        self.pilots.has_forecasts = type(qpu_policy or policy).assign is not Policy.assign
+        #: Where a policy wants to know how long jobs wait in the queues of QPUs.
+        self._shared_queues: SharedQueues | None = None
+        if type(qpu_policy or policy).assign is not Policy.assign:
+            from pilot.scheduling.shared_queues import SharedQueues
+
+            self._shared_queues = SharedQueues(self.pilots)
         self._placer = Placer(policy, self.queue, index, qpu_policy)
         self._explainer = Explainer(self.queue, self.pilots, self._unservable, policy, qpu_policy or policy)
         self._handlers: dict[type[Event], Callable[[Any, float, list[Command]], None]] = {
@@ -62,13 +70,14 @@ class Controller:
             events.AgentJoined: self.pilots.joined,
             events.JobSeen: self.pilots.job_seen,
             events.PilotReady: self._pilot_ready,
-            events.QueueSeen: self.pilots.queue_seen,
+            events.QueueSeen: self._queue_seen,
             events.PilotExpiring: self.pilots.expiring,
             events.PilotStopAsked: self._pilot_stop_asked,
             events.PilotEnded: self._pilot_ended,
             events.ScalingAsked: self.scalers.asked,
             events.ScalingStopAsked: self._scaling_stop_asked,
             events.Attached: self._attached,
+            events.Closing: self._closing,
             events.Closed: self._closed,
             events.CommandFailed: self._command_failed,
         }
@@ -128,9 +137,15 @@ class Controller:
     def _pilot_ready(self, event: events.PilotReady, now: float, commands: list[Command]) -> None:
         pilot = self.pilots.by_id[event.pilot]
         before = pilot.state
+        if self._shared_queues is not None:
+            self._shared_queues.ready(event, now)
         self.pilots.ready(event, now, commands)
         if pilot.state is not before:
             self.scalers.pilot_started(pilot)
+
+    def _queue_seen(self, event: events.QueueSeen, now: float, commands: list[Command]) -> None:
+        if self._shared_queues is not None:
+            self._shared_queues.seen(event, now, commands)
 
     def _pilot_stop_asked(self, event: events.PilotStopAsked, now: float, commands: list[Command]) -> None:
         self.pilots.stop(event, now, commands)
@@ -153,11 +168,15 @@ class Controller:
         self.queue.firsts = event.firsts
         self._placer.batches.last = (len(event.firsts) - 1) << GENERATION_BITS
 
-    def _closed(self, event: events.Closed, now: float, commands: list[Command]) -> None:
+    def _closing(self, event: events.Closing, now: float, commands: list[Command]) -> None:
         self.scalers.close()
         self.queue.close(commands)
         self._unservable.clear()
         self.pilots.close(commands)
+
+    def _closed(self, event: events.Closed, now: float, commands: list[Command]) -> None:
+        self._closing(events.Closing(), now, commands)
+        self.queue.cancel_held(commands)
 
     def _command_failed(self, event: events.CommandFailed, now: float, commands: list[Command]) -> None:
         """The tasks or pilots of the command end with its error, or are tried again; a second failure ends them."""

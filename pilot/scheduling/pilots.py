@@ -9,12 +9,12 @@ import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
-from pilot.resources import Capacity
+from pilot.resources import Capacity, QPUInfo
 from pilot.results import CANCELLED, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
-from pilot.scheduling.pilot_records import QUICKEST, SLOWEST, DeviceRecord, PilotRecord, SentBatch
+from pilot.scheduling.pilot_records import QUICKEST, SLOWEST, PilotRecord, SentBatch
 from pilot.scheduling.queue import Loss, TaskQueue
 from pilot.scheduling.records import NEWEST, Change, FunctionRecord, TaskRecord
 from pilot.states import PilotState, advance, is_final
@@ -39,8 +39,6 @@ class Pilots:
         self._queue = queue
         self._index = index
         self.by_id: dict[str, PilotRecord] = {}
-        #: True where a policy wants to know how long jobs wait in the queues of QPUs; it needs NumPy.
-        self.has_forecasts = False
         #: Pilots that were requested and are not among the pilots yet, and what they will have.
         self.coming: list[tuple[events.AskPilot, Capacity]] = []
         #: After an attach: until then nothing is placed, since agents of the previous manager may have the tasks.
@@ -151,9 +149,6 @@ class Pilots:
             return
         pilot.set_nodes(event.nodes)
         pilot.set_devices(event.qpus)
-        for info in event.qpus:
-            if info.pending_jobs is not None and (device := pilot.devices.get(info.name)) is not None:
-                self._note_queue(device, info.pending_jobs, info.accepts_jobs is not False, now)
         pilot.set_end(now, event.seconds_left)
         self._refit(pilot)
         if pilot.state is not PilotState.ACTIVE and not pilot.stopping:
@@ -169,26 +164,10 @@ class Pilots:
                 self._index.touch(pilot)
         self._rejoined(pilot)
 
-    def queue_seen(self, event: events.QueueSeen, now: float, commands: list[Command]) -> None:
-        """The queue of a QPU has changed."""
-        pilot = self.by_id[event.pilot]
-        device = pilot.devices.get(event.qpu)
-        if device is None or device.info is None:
-            return
-        self._note_queue(device, event.pending, event.accepts_jobs, now)
-        if device.info.accepts_jobs is not event.accepts_jobs:
-            pilot.set_devices([msgspec.structs.replace(device.info, accepts_jobs=event.accepts_jobs)])
-            self._refit(pilot)
-
-    def _note_queue(self, device: DeviceRecord, pending: int, active: bool, now: float) -> None:
-        if not self.has_forecasts:
-            return
-        if device.others is None:
-            from pilot.scheduling.forecasts import QueueForecast
-
-            device.others = QueueForecast(now, pending, active)
-        else:
-            device.others.seen(now, pending, active)
+    def device_changed(self, pilot: PilotRecord, info: QPUInfo) -> None:
+        """A QPU reports other properties than before."""
+        pilot.set_devices([info])
+        self._refit(pilot)
 
     def _rejoined(self, pilot: PilotRecord) -> None:
         """After an attach: this pilot has reported, or will not report."""
@@ -221,7 +200,7 @@ class Pilots:
             self.drain(pilot, "asked to drain", commands)
             return
         pilot.stopping = True
-        commands.append(events.StopPilot(pilot.id, drain=False))
+        commands.append(_stop(pilot))
         if event.drain:
             self._change(pilot, PilotState.DONE, "asked to drain", commands)
         else:
@@ -332,7 +311,7 @@ class Pilots:
         """End all of them."""
         for pilot in self.by_id.values():
             if not is_final(pilot.state):
-                commands.append(events.StopPilot(pilot.id, drain=False))
+                commands.append(_stop(pilot))
                 self._change(pilot, PilotState.DONE, "the manager was closed", commands)
 
     def _change(
@@ -396,9 +375,15 @@ class Pilots:
                     if self._queue.tasks.get(task) is not record:
                         continue  # it ended in the meantime: by an attempt of before, say
                     assert task not in held, f"task {task} is in two batches: {held[task]} and {(id, batch)}"
-                    assert not is_final(pilot.state), f"task {task} is with {id}, which is {pilot.state.value}"
+                    if not self._queue.closed:  # else it is being handed over
+                        assert not is_final(pilot.state), f"task {task} is with {id}, which is {pilot.state.value}"
                     held[task] = (id, batch)
         return held
+
+
+def _stop(pilot: PilotRecord) -> events.StopPilot:
+    """End it now."""
+    return events.StopPilot(pilot.id, drain=False, unused=pilot.state not in _UP and not pilot.rejoins)
 
 
 def _measure(pilot: PilotRecord, sent: SentBatch | None, counted: list[tuple[TaskRecord, Outcome]]) -> None:

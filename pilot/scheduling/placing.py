@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy
-from pilot.resources import Resources, Terms
+from pilot.resources import Option, Terms
 from pilot.scheduling.batches import Batches, Reason
 from pilot.scheduling.complaints import complaint
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane
+from pilot.scheduling.lookahead import Lookahead
 from pilot.scheduling.pilot_records import (
     PilotRecord,
     depth_of,
@@ -66,6 +67,7 @@ class Placer:
 
             self._planner = Planner(self._policies[True], queue, index, self.batches)
             self._has_order[True] = False
+        self._lookahead = Lookahead(queue, index, self.batches) if policy.looks_ahead else None
 
     def place(self, now: float, commands: list[Command]) -> None:
         """Send batches as long as a lane has tasks and a pilot that fits has credit.
@@ -78,14 +80,8 @@ class Placer:
         waits = Waits()
         if self._policies[False].is_strict:
             self._place_strictly(waits, now, commands)
-        for lane in () if self._policies[False].is_strict else self._in_order(False):
-            if waits.holds(lane.group):
-                continue
-            self._send_off(lane, waits, now, commands)
-            if lane and len(self._queue.lanes) > 1:
-                waits.add(lane, now)
-                if waits.hold_all(self._index):
-                    break
+        elif self._lookahead is None or not self._lookahead.place(now, commands):
+            self._place_in_order(waits, now, commands)
         if self._planner is not None:
             self._planner.place(now, commands)
         elif self._index.lanes(True):
@@ -94,6 +90,16 @@ class Placer:
                     break
                 if not self._gathers(lane, now):
                     self._send_off(lane, waits, now, commands)
+
+    def _place_in_order(self, waits: Waits, now: float, commands: list[Command]) -> None:
+        for lane in self._in_order(False):
+            if waits.holds(lane.group):
+                continue
+            self._send_off(lane, waits, now, commands)
+            if lane and len(self._queue.lanes) > 1:
+                waits.add(lane, now)
+                if waits.hold_all(self._index):
+                    break
 
     def _in_order(self, for_devices: bool) -> Iterator[Lane]:
         """The lanes that an active pilot fits, each once. Their order may change meanwhile, as tasks are taken."""
@@ -254,7 +260,7 @@ class Placer:
         ways = [
             way
             for way in every
-            if _is_free(way.pilot, record, way.option.resources, now) and (is_usable is None or is_usable(way))
+            if _is_free(way.pilot, record, way.option, now) and (is_usable is None or is_usable(way))
         ]
         if not ways:
             return None
@@ -267,8 +273,10 @@ class Placer:
         return ways[candidates.index(choice)], reason
 
 
-def _is_free(pilot: PilotRecord, record: TaskRecord, needs: Resources, now: float) -> bool:
+def _is_free(pilot: PilotRecord, record: TaskRecord, option: Option, now: float) -> bool:
     """True when a batch may be sent now: there is credit for it, and time enough to finish it."""
-    ahead = pilot.has_ample_time(record.terms, now)
-    depth = depth_of(needs, record.seconds, ahead)
-    return pilot.has_credit(needs, depth) and pilot.has_time(record.terms, record.seconds, now)
+    ahead = pilot.has_ample_time(record.terms, now, option.slowness)
+    depth = depth_of(option.resources, record.seconds, ahead)
+    return pilot.has_credit(option.resources, depth) and pilot.has_time(
+        record.terms, record.seconds, now, option.slowness
+    )

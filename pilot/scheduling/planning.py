@@ -23,7 +23,7 @@ from pilot.scheduling.complaints import complaint
 from pilot.scheduling.events import Command, SendCancel
 from pilot.scheduling.forecasts import WaitForecaster
 from pilot.scheduling.index import Index
-from pilot.scheduling.plans import Assigned, Plan, Planned
+from pilot.scheduling.plans import Assigned, Choice, Plan
 from pilot.scheduling.queue import TaskQueue
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
@@ -32,6 +32,9 @@ from pilot.states import TaskState
 ASSIGNED_TASKS = 1000
 #: Tasks are sent together until they are expected to run so many seconds.
 BATCH_SECONDS = 10.0
+#: Where the policy gave more tasks than this no QPU, they are asked about again when the pilots have changed, or
+#: after so many seconds; fewer are each time.
+FEW_TASKS, ASK_AGAIN_SECONDS = 100, 1.0
 
 
 class Planner:
@@ -61,6 +64,9 @@ class Planner:
         self._version = -1
         self._changes = 0
         self._reassigned = float("-inf")
+        #: Tasks that the policy gave no QPU; for which pilots, and when, it was asked about them.
+        self._unassigned: set[int] = set()
+        self._asked, self._asked_at = -1, float("-inf")
 
     def place(self, now: float, commands: list[Command]) -> None:
         """Give tasks their QPUs, and send those that a QPU has room for."""
@@ -121,7 +127,15 @@ class Planner:
 
     def _assign_new(self, now: float, commands: list[Command]) -> list[Plan]:
         """Ask for the QPUs of tasks that have none; the plans that they are in now."""
-        records = [record for *_, lane in self._index.lanes(True) for record in lane]
+        lanes = [lane for *_, lane in self._index.lanes(True)]
+        few = len(self._unassigned) <= FEW_TASKS
+        if few or self._asked != self._version or now - self._asked_at >= ASK_AGAIN_SECONDS:
+            self._unassigned.clear()
+        if sum(map(len, lanes)) == len(self._unassigned):
+            return []
+        if not self._unassigned:
+            self._asked, self._asked_at = self._version, now
+        records = [record for lane in lanes for record in lane if record.id not in self._unassigned]
         if not records:
             return []
         if len(records) > 1:
@@ -150,11 +164,10 @@ class Planner:
 
     def _in_shared_queues(self, now: float) -> Iterator[tuple[TaskRecord, Plan, float]]:
         """Tasks that have not begun, the plan of the QPU that they were sent to, and the rest of their wait."""
-        states = (TaskState.BOUND,)
-        self._queued = {record: at for record, at in self._queued.items() if record.state in states}
+        self._queued = {record: at for record, at in self._queued.items() if record.state is TaskState.BOUND}
         for record, (plan, ticket) in self._queued.items():
             others = plan.column.device.others
-            if others is None or record.moving or record.cancelling or self._plans[plan.at] is not plan:
+            if others is None or record.moving or record.cancelling or plan.column.pilot.id not in self._of_pilot:
                 continue
             ahead = others.ahead(ticket)
             if ahead:
@@ -190,7 +203,10 @@ class Planner:
         chosen: list[tuple[int, int, TaskRecord]] = []
         wrong: list[tuple[int, int, TaskRecord]] = []
         for at, (number, record) in enumerate(zip(numbers, records, strict=True)):
-            if number == -1 or number == table.place[at]:
+            if number == table.place[at]:
+                self._unassigned |= {record.id} if number == -1 else set()
+                continue
+            if number == -1:
                 continue
             fits = 0 <= number < len(self._plans) and table.fits[at, number]
             (chosen if fits else wrong).append((at, number, record))
@@ -200,25 +216,25 @@ class Planner:
         for *_, record in chosen:
             if record.state is TaskState.BOUND:
                 record.moving = True
-                commands.append(SendCancel(record.pilot or "", [record.id]))
+                commands.append(SendCancel(record.pilot or "", [record.id], running=False))
         chosen = [one for one in chosen if not one[2].moving]
         self._queue.remove([record.id for *_, record in chosen])
         for at, number, record in chosen:
             plan = self._queue.planned[record] = self._plans[number]
-            plan.put(record, self._planned(at, number, record, table))
+            plan.put(record, self._choice(at, number, record, table))
         plans = {number: self._plans[number] for _, number, _ in chosen}
         for plan in plans.values():
             self._free[plan.at], self._busy[plan.at] = plan.look(now)
         return list(plans.values())
 
-    def _planned(self, at: int, number: int, record: TaskRecord, table: QPUTable) -> Planned:
+    def _choice(self, at: int, number: int, record: TaskRecord, table: QPUTable) -> Choice:
         row = self._rows.row(record)
         option = row.options[number]
         assert isinstance(option, Option)  # it fits
         seconds = float(table.seconds[at, number])
         pilot, qpu = table.qpus[number]
         reason = Assigned(type(self._policy).__name__, pilot, qpu, number, row, table.wait[at], seconds)
-        return Planned(option, 0.0 if isnan(seconds) else seconds, reason)
+        return Choice(option, 0.0 if isnan(seconds) else seconds, reason)
 
     def _fail(self, records: Iterable[TaskRecord], method: str, error: BaseException, commands: list[Command]) -> None:
         reason = complaint(self._policy, method, error)
@@ -261,6 +277,6 @@ class Planner:
             self._queued.update(dict.fromkeys(records, (plan, others.ticket)))
         self._free[plan.at], self._busy[plan.at] = plan.look(now)
 
-    def _take(self, record: TaskRecord) -> Planned:
+    def _take(self, record: TaskRecord) -> Choice:
         """A task leaves the plan of its QPU."""
         return self._queue.planned.pop(record).drop(record)

@@ -53,8 +53,8 @@ class Assigned(NamedTuple):
         return f"the policy {self.policy} chose {self.qpu} of {self.pilot}, {among}{end}"
 
 
-class Planned(NamedTuple):
-    """A task in a plan."""
+class Choice(NamedTuple):
+    """What a policy chose for a task in a plan."""
 
     option: Option
     #: That it is expected to run; 0 where that is not known.
@@ -71,7 +71,7 @@ class Plan:
         self.column = column
         #: The number of its column.
         self.at = 0
-        self.tasks: dict[TaskRecord, Planned] = {}
+        self.tasks: dict[TaskRecord, Choice] = {}
         #: That all of them are expected to run.
         self.seconds = 0.0
         self._heap: list[tuple[Any, int, TaskRecord]] = []
@@ -80,13 +80,13 @@ class Plan:
         self._began = now
         self._busy, self._changed = 0.0, now
 
-    def put(self, record: TaskRecord, planned: Planned) -> None:
+    def put(self, record: TaskRecord, planned: Choice) -> None:
         """A task waits for this QPU now."""
         self.tasks[record] = planned
         self.seconds += planned.seconds
         heapq.heappush(self._heap, (-record.terms.priority, record.id, record))
 
-    def drop(self, record: TaskRecord) -> Planned:
+    def drop(self, record: TaskRecord) -> Choice:
         """A task waits here no more."""
         planned = self.tasks.pop(record)
         self.seconds = self.seconds - planned.seconds if self.tasks else 0.0

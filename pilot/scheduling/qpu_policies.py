@@ -55,22 +55,29 @@ class QPUPolicy(Policy):
         """
 
     def assign(self, queue: Sequence[QueuedTask], table: QPUTable, now: float) -> Sequence[int]:
-        numbers: list[int] = []
+        numbers: list[int] = table.place.tolist()
         waits = table.wait if len(queue) == 1 else table.wait.copy()
-        for at, task in enumerate(queue):
-            fits, place = table.fits[at], int(table.place[at])
+        for at in range(len(queue)) if len(queue) == 1 else self._rows(table):
+            fits, place = table.fits[at], numbers[at]
             if not fits.any():
-                numbers.append(place)
                 continue
-            score = self.score(table, at, waits[at], now - task.arrived)
+            score = self.score(table, at, waits[at], now - queue[at].arrived)
             best = int(score.argmin() if fits.all() else np.where(fits, score, np.inf).argmin())
             if place >= 0 and waits[at, best] + self._penalty >= self._gain * waits[at, place]:
-                best = place
-            numbers.append(best)
+                continue
+            numbers[at] = best
             seconds = table.seconds[at, best]
-            if at + 1 < len(queue) and best != place and seconds > 0:
+            if at + 1 < len(queue) and seconds > 0:
                 waits[at + 1 :, best] += seconds
         return numbers
+
+    def _rows(self, table: QPUTable) -> Sequence[int]:
+        """Rows of tasks that may get another QPU than they have."""
+        places = np.maximum(table.place, 0)
+        here = table.wait[np.arange(len(places)), places]
+        least = np.where(table.fits, table.wait, np.inf).min(axis=1)
+        rows: list[int] = np.flatnonzero((table.place < 0) | (least + self._penalty < self._gain * here)).tolist()
+        return rows
 
 
 class BestFidelity(QPUPolicy):

@@ -134,6 +134,8 @@ class TaskQueue:
             record = self.tasks.get(id)
             if record is None:
                 continue
+            if record.state is TaskState.RUNNING and not event.running:
+                continue
             record.cancelling = True
             if record.state in _HELD:
                 sends.setdefault(record.pilot or "", []).append(id)
@@ -146,19 +148,31 @@ class TaskQueue:
             over.append(record)
         if over:
             self._cancel_all(over, commands)
-        commands.extend(events.SendCancel(pilot, tasks) for pilot, tasks in sends.items())
+        commands.extend(events.SendCancel(pilot, tasks, event.running) for pilot, tasks in sends.items())
 
     def close(self, commands: list[Command]) -> None:
-        """Cancel all tasks, and those that come later."""
+        """Cancel the tasks that no pilot has, and those that come later. What pilots have ends by its outcome, or is
+        cancelled when it is given back."""
         self.closed = True
-        unfinished = list(self.tasks.values())
+        unfinished = [record for record in self.tasks.values() if record.state not in _HELD]
         self._index.clear()
         for plan in self.planned.values():
             plan.clear()
-        for each in (self.tasks, self.lanes, self.without_room, self.planned):
-            each.clear()
+        for record in unfinished:
+            del self.tasks[record.id]
+        for record in self.tasks.values():
+            record.cancelling = True
+        self.lanes.clear()
+        self.without_room.clear()
+        self.planned.clear()
         self._dependents = Dependents()
         self._cancel_all(unfinished, commands)
+
+    def cancel_held(self, commands: list[Command]) -> None:
+        """The pilots are gone: cancel what they had."""
+        held = list(self.tasks.values())
+        self.tasks.clear()
+        self._cancel_all(held, commands)
 
     def remove(self, tasks: Iterable[int]) -> None:
         """Remove these tasks from their lanes, if they are queued."""
@@ -363,31 +377,41 @@ class TaskQueue:
         Args:
             held: task → the pilot and the batch that it is in, of all batches.
         """
-        queued = [record for lane in self.lanes.values() for record in lane]
-        queued += [*self.without_room, *self.planned]
-        ids = {record.id for record in queued}
-        waiting = self._dependents.by_blocker
-        known = {(blocker, record.id) for blocker, records in waiting.items() for record in records}
-        assert len(ids) == len(queued), "a task is queued twice"
-        for record in queued:
-            assert self.tasks.get(record.id) is record, f"task {record.id} is queued and over"
-            assert record.state is TaskState.QUEUED, f"task {record.id} is queued and {record.state.value}"
-        for terms, lane in self.lanes.items():
-            assert all(record.terms.matched() == terms for record in lane), f"a lane has tasks of other terms: {terms}"
-        for id, record in self.tasks.items():
-            what = f"task {id} ({record.state.value})"
-            assert (id in ids) == (record.state is TaskState.QUEUED), f"{what} is in no lane"
-            if record.state in _HELD:
-                assert held.get(id) == (record.pilot, record.batch), f"{what} is in {held.get(id)}, not its batch"
-            else:
-                assert id not in held, f"{what} is in the batch {held[id]}"
-            if record.state is TaskState.WAITING:
-                assert record.blockers, f"{what} waits for nothing"
-                for blocker in record.blockers:
-                    assert (blocker, id) in known, f"{what} is not known to wait for {blocker}"
-        for lane in self.lanes.values():
-            lane.validate()
+        outside = [*self.without_room, *self.planned]
+        _validate(self.tasks, self.lanes, outside, self._dependents.by_blocker, held)
         for record, plan in self.planned.items():
             assert record in plan.tasks, f"task {record.id} is not in the plan of its QPU"
-        over = waiting.keys() - self.tasks.keys()
-        assert not over, f"tasks are known to wait for {over}, which are over"
+
+
+def _validate(
+    tasks: Mapping[int, TaskRecord],
+    lanes: Mapping[Terms, Lane],
+    outside: Sequence[TaskRecord],
+    waiting: Mapping[int, Iterable[TaskRecord]],
+    held: Mapping[int, tuple[str, int]],
+) -> None:
+    queued = [record for lane in lanes.values() for record in lane]
+    queued += outside
+    ids = {record.id for record in queued}
+    known = {(blocker, record.id) for blocker, records in waiting.items() for record in records}
+    assert len(ids) == len(queued), "a task is queued twice"
+    for record in queued:
+        assert tasks.get(record.id) is record, f"task {record.id} is queued and over"
+        assert record.state is TaskState.QUEUED, f"task {record.id} is queued and {record.state.value}"
+    for terms, lane in lanes.items():
+        assert all(record.terms.matched() == terms for record in lane), f"a lane has tasks of other terms: {terms}"
+    for id, record in tasks.items():
+        what = f"task {id} ({record.state.value})"
+        assert (id in ids) == (record.state is TaskState.QUEUED), f"{what} is in no lane"
+        if record.state in _HELD:
+            assert held.get(id) == (record.pilot, record.batch), f"{what} is in {held.get(id)}, not its batch"
+        else:
+            assert id not in held, f"{what} is in the batch {held[id]}"
+        if record.state is TaskState.WAITING:
+            assert record.blockers, f"{what} waits for nothing"
+            for blocker in record.blockers:
+                assert (blocker, id) in known, f"{what} is not known to wait for {blocker}"
+    for lane in lanes.values():
+        lane.validate()
+    over = waiting.keys() - tasks.keys()
+    assert not over, f"tasks are known to wait for {over}, which are over"

@@ -20,6 +20,7 @@ ANSWERS = {
     "sinfo": "cpu*|4|8+|16000|1-00:00:00|a100,hbm|(null)\ncpu*|2|4|8000|1-00:00:00|plain|(null)\n"
     "gpu|1|16|64000|infinite|h200|gpu:h200:2(S:0)\n",
     "scontrol": "LicenseName=qpu_ibm Total=2 Used=0 Free=2 Remote=no\n",
+    "sacctmgr": "m1234\nm5678\n",
     "sbatch": "Usage: sbatch ...\n  -A, --account=name\n      --nice[=value]\n",
 }
 
@@ -47,6 +48,8 @@ def slurm(command: Sequence[str], input: str) -> tuple[int, str, str]:
             {"queue": "gpu", "gres": "gpu:h200:3"},
             [("gres", "gpu:h200:3", "generic resources of these nodes: gpu:h200:2(S:0)")],
         ),
+        ({"project": "m5678"}, []),
+        ({"project": "m0"}, [("project", "m0", "accounts that you may use: m1234, m5678")]),
         ({"licenses": "qpu_ibm:2"}, []),
         ({"licenses": "qpu_ibm:3"}, [("licenses", "qpu_ibm:3", "licences: qpu_ibm:2")]),
         ({"scheduler_script_commands": ["#SBATCH --nice=1"]}, []),
@@ -69,7 +72,7 @@ def test_slurm_is_asked_once() -> None:
     launcher = SlurmLauncher(lambda command, input: (calls.append(command[0]), slurm(command, input))[1])
     for _ in range(3):
         launcher.preflight(PilotDescription(resource="slurm://"))
-    assert calls == ["sinfo", "scontrol", "sbatch"]
+    assert calls == ["sinfo", "scontrol", "sbatch", "sacctmgr"]
 
 
 def test_a_slurm_that_does_not_answer() -> None:

@@ -23,7 +23,7 @@ LOSSES = {2.0: 12, 2.3: 30, 2.6: 60}
 #: Load, and the formula's weight of the fidelity, of figure 12c of the QOS paper, which has 15.2 %.
 OVERLOAD, EVEN = 1.2, 0.5
 #: Seconds of wait for 1 % of fidelity in the joint study.
-PRICES = (0.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+PRICES = (10.0, 30.0, 60.0, 120.0)
 #: Percent of the best fidelity that the joint study may lose.
 MOST_LOSS = 3.0
 NOTE = (

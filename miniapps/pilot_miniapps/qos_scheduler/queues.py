@@ -22,7 +22,7 @@ WIDTHS = (3, 4, 5, 6, 7)
 #: QPUs without a snapshot that can be compiled for, and whose snapshot they take.
 STANDS_FOR = {"cairo": "hanoi", "nazca": "cusco"}
 #: A floor of the fidelity, as a part of the best one.
-FLOOR = 0.97
+FLOOR = 0.9
 #: Length of the blocks that are drawn again for intervals.
 BLOCK_SECONDS = 6 * 3600.0
 
