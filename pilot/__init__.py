@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from pilot.manager.handles import Task
     from pilot.manager.manager import PilotManager
     from pilot.manager.metrics import write_metrics
+    from pilot.manager.objects import ObjectRef
     from pilot.manager.observers import Subscription
     from pilot.manager.pilots import Pilot
     from pilot.results import MpiResult, TaskInfo
@@ -66,6 +67,7 @@ __all__ = [
     "MpiResult",
     "NoPilotError",
     "NotPicklable",
+    "ObjectRef",
     "Pilot",
     "PilotDescription",
     "PilotError",
@@ -97,6 +99,7 @@ _HOMES = {
     **dict.fromkeys(("PilotDescription", "TaskDescription"), "descriptions"),
     **dict.fromkeys(("MpiResult", "TaskInfo"), "results"),
     **dict.fromkeys(("PilotState", "TaskState"), "states"),
+    "ObjectRef": "manager.objects",
     "Pilot": "manager.pilots",
     "PilotExecutor": "manager.executor",
     "PilotManager": "manager.manager",

@@ -21,6 +21,7 @@ from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 from pilot.wire import payload
+from pilot.wire.spool import Spool
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a thread that waits for a task or a pilot sleeps at a time.
 STEP_SECONDS = 0.5
+#: The largest result, with its output, that stays in memory when it is in the journal, in bytes.
+KEPT_BYTES = 4 << 10
 
 _making = Lock()
 
@@ -77,7 +80,7 @@ class Keeper(Protocol):
         """Every task by id."""
 
     @property
-    def spool(self) -> payload.Spool:
+    def spool(self) -> Spool:
         """Where large values are."""
 
     def check_process(self) -> None:
@@ -247,7 +250,7 @@ class Task(Future[R], Generic[R]):
             raise
         except BaseException as error:  # what a class does when it is unpickled, sys.exit() included
             what = f"the result of task {self.id} ({self.name})"
-            path = str(self._keeper.spool.path(value)) if isinstance(value, Spooled) else None
+            path = str(self._keeper.spool.path(value.path)) if isinstance(value, Spooled) else None
             if isinstance(error, FileNotFoundError) and path is not None and error.filename == path:
                 raise SessionError(f"{what} is gone with its file {path}", path=path) from error
             message = f"{what} cannot be unpickled here: {type(error).__name__}: {error}"
@@ -335,7 +338,7 @@ class Task(Future[R], Generic[R]):
             return TaskTimeout(f"{where} ran longer than its timeout of {limit:g} s", task=self.id, seconds=limit)
         value = self._keeper.value(outcome)
         assert isinstance(value, bytes)
-        notes = [f"stderr: {outcome.stderr[-2000:].rstrip()}"] if outcome.stderr else []
+        notes = [f"stderr: {info.stderr[-2000:].rstrip()}"] if info.stderr else []
         return payload.load_exception(value, where, where, *notes, task=self.id)
 
 
@@ -402,7 +405,7 @@ def entry_of(task: Task) -> TaskRecord:
 
 
 def outcome_of(task: Task) -> Outcome | None:
-    """The outcome of a task; None: it has not ended, or ended without one."""
+    """The outcome of a task; None: it has none."""
     return task._outcome
 
 
@@ -418,9 +421,15 @@ def is_kept_by(task: Task, keeper: Keeper) -> bool:
 
 
 def is_kept_in_memory(task: Task) -> bool:
-    """True when the result of a finished task is with the handle, not in the session's folder."""
+    """True when the handle has the result of a finished task."""
     outcome = task._outcome
     return outcome is None or (not isinstance(outcome, Recorded) and not isinstance(outcome.value, Spooled))
+
+
+def leave_value(task: Task) -> None:
+    """The result of a task is in the journal now: a large one leaves the memory."""
+    if (outcome := task._outcome) is not None and outcome.size > KEPT_BYTES:
+        task._outcome = Recorded(outcome.task, outcome.status, outcome.started, outcome.seconds)
 
 
 def forget(task: Task) -> None:

@@ -19,6 +19,7 @@ from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import Policy
 from pilot.manager.handles import Task
+from pilot.manager.objects import ObjectRef
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
 from pilot.manager.session import Session
@@ -38,8 +39,9 @@ R = TypeVar("R")
 A = TypeVar("A")
 B = TypeVar("B")
 Many: TypeAlias = Iterable[Any]
-#: An argument that tasks stand in.
-Needed: TypeAlias = "Task[Any] | Sequence[Task[Any]] | Mapping[str, Task[Any]]"
+_Stands: TypeAlias = "Task[Any] | ObjectRef[Any]"
+#: An argument that tasks or objects stand in.
+Needed: TypeAlias = "_Stands | Sequence[_Stands] | Mapping[str, _Stands]"
 
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
@@ -131,9 +133,12 @@ class PilotManager(Session):
         return manager
 
     def _start(self, parts: Parts, progress: bool, temporary: bool) -> None:
-        self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter = parts
+        self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter, self._objects = (
+            parts
+        )
         self._temporary = temporary
-        self._progress = _progress(self) if progress else None
+        finished = len(self._state.tasks) - len(self._state.tasks.not_recorded())
+        self._progress = _progress(self, finished) if progress else None
         self._loop.start()
         atexit.register(self.close)
 
@@ -217,7 +222,7 @@ class PilotManager(Session):
         Args:
             work: a callable, or a description (or a dict with its keys).
             args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
-                result. Large arrays travel without a copy, and are read-only in the task.
+                result, an `ObjectRef` for its value. Large arrays travel without a copy, and are read-only in the task.
             key: a text that names the task, so that it is submitted once: the same key gives the same task, also after
                 `attach`, until it is forgotten. An argument of the callable's own that is called ``key`` can be given
                 in a description.
@@ -274,13 +279,29 @@ class PilotManager(Session):
         work = self._submitter.function(function)
         return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
 
+    def put(self, value: R) -> ObjectRef[R]:
+        """Store a value once, for any number of tasks: give the tasks the reference that this returns.
+
+        The value is as it is now, however it changes later. Each task that gets the reference reads the same files,
+        which stay in the memory of its host: large arrays are mapped, and read-only. Blocks while the files are
+        written.
+
+        Args:
+            value: any picklable value without tasks and references in it; arrays and bytes cost least.
+
+        Raises:
+            NotPicklable: it cannot be pickled.
+            SessionError: the manager is closed, or the session folder has no room.
+        """
+        return self._objects.put(value)
+
     def resubmit(self, tasks: Iterable[Task[R]]) -> list[Task[R]]:
         """Give tasks that failed or were cancelled another attempt, also after an `attach`. Does not wait for it.
 
         For each there is a new task with the same function, arguments, requirements and name.
         Where one depends on a task that failed or was cancelled as well, that one gets another attempt with it, unless
         an earlier call has given it one already; the new tasks depend on each other as the old ones did. All is read
-        from the journal; arguments above 1 MiB are kept in the session's folder for this until the task is done.
+        from the journal; large arguments are kept in the session's folder for this until the task is done.
 
         Args:
             tasks: which; ``[task for task in manager.tasks.values() if task.state is TaskState.FAILED]``, say.
@@ -310,7 +331,7 @@ class PilotManager(Session):
                 return
             state.is_closed = True
         atexit.unregister(self.close)
-        unfinished = [task for task in list(state.tasks.values()) if not task.done()]
+        unfinished = [task for task in state.tasks.not_recorded() if not task.done()]
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
         for pilot in self.pilots:
             close_clients(pilot)
@@ -338,7 +359,7 @@ class PilotManager(Session):
     ) -> None:
         try:
             if kind is None:
-                self.wait_tasks()
+                self.wait_tasks(self._state.tasks.not_recorded())
         finally:
             self.close()
 
@@ -375,7 +396,7 @@ def _check_wait(seconds: float | None) -> float | None:
     return float(seconds)
 
 
-def _progress(session: Session) -> Progress:
+def _progress(session: Session, finished: int) -> Progress:
     from pilot.manager.progress import Progress  # brings rich: a fifth of the library's
 
-    return Progress(session)
+    return Progress(session, finished)

@@ -17,8 +17,8 @@ from pilot.errors import ERRORS, SessionError
 from pilot.manager.journal import SCHEMA, Packed, pack, unpack
 from pilot.results import RAISED, Failure, Spooled
 from pilot.scheduling.records import Change
-from pilot.wire.payload import Spool
 from pilot.wire.session import SessionFolder
+from pilot.wire.spool import Spool
 
 #: In the session's folder: the journal as it was before.
 COPY = "journal.before-migration.sqlite"
@@ -145,7 +145,7 @@ def _moved_value(value: Packed, spool: Spool) -> Packed:
         return None if value is None else _moved(value)
     file = unpack(value)
     assert isinstance(file, Spooled)
-    if not spool.path(file).exists():
+    if not spool.path(file.path).exists():
         return value
     data, *buffers = spool.read(file)
     after = _moved(bytes(data))

@@ -13,6 +13,7 @@ from pilot.manager.forgetting import Forgetter
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import SessionRow
 from pilot.manager.loop import ManagerLoop
+from pilot.manager.objects import Objects
 from pilot.manager.requests import PilotRequests
 from pilot.manager.resubmission import Resubmission
 from pilot.manager.sqlite import SqliteJournal
@@ -32,6 +33,7 @@ class Parts(NamedTuple):
     submitter: Submitter
     resubmission: Resubmission
     forgetter: Forgetter
+    objects: Objects
 
 
 def open_parts(
@@ -67,15 +69,17 @@ def open_parts(
         undo.callback(state.jobs.leave)
         loop = ManagerLoop(state, controller, server)
         folder.write_connection(connection)
+        objects = Objects(state)
         if attach:
             restored = recovery.read(journal, folder.path)
             recovery.record(journal, restored, folder.path)
             loop.take_over(restored)
+            objects.take_over(restored.objects)
         else:
             journal.put(SessionRow("path", str(folder.path)))
         submitter = Submitter(state)
         resubmission = Resubmission(state, submitter)
         requests, forgetter = PilotRequests(state, server, connection), Forgetter(state, resubmission)
-        parts = Parts(state, loop, requests, submitter, resubmission, forgetter)
+        parts = Parts(state, loop, requests, submitter, resubmission, forgetter, objects)
         undo.pop_all()
     return parts

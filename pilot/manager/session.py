@@ -14,6 +14,7 @@ from pilot.interfaces import Observer, SessionEvent
 from pilot.manager.forgetting import Forgetter
 from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of, wait_done
 from pilot.manager.loop import ManagerLoop
+from pilot.manager.objects import ObjectRef, Objects
 from pilot.manager.observers import KINDS, MOST_WAITING, Subscription
 from pilot.manager.pilots import Pilot
 from pilot.manager.state import SessionState
@@ -33,6 +34,7 @@ class Session:
     _state: SessionState
     _loop: ManagerLoop
     _forgetter: Forgetter
+    _objects: Objects
 
     # ---- what there is ----------------------------------------------------------------------------------------
 
@@ -50,6 +52,12 @@ class Session:
     def tasks(self) -> Mapping[int, Task]:
         """Every task that was not forgotten, by id, in the order of submission; read only."""
         return MappingProxyType(self._state.tasks)
+
+    @property
+    def objects(self) -> Mapping[int, ObjectRef]:
+        """What `PilotManager.put` has stored and nobody has released, by id; read only. After an attach these are the
+        objects that the manager before had."""
+        return MappingProxyType(self._objects)
 
     @property
     def qpus(self) -> dict[str, QPUInfo]:
@@ -73,13 +81,15 @@ class Session:
         Raises:
             DescriptionError: it is not a list of tasks.
         """
-        waited = list(self._state.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
+        waited = self._state.tasks.not_recorded() if tasks is None else tasks_of("wait_tasks", tasks)
         deadline = None if timeout is None else time.monotonic() + timeout
         for task in waited:
             try:
                 wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 break
+        if tasks is None:
+            waited = list(self._state.tasks.values())
         done: list[Task[R]] = []
         not_done: list[Task[R]] = []
         for task in waited:
@@ -122,9 +132,9 @@ class Session:
 
         `tasks` does not have them any more, nor has a manager that attaches later; their keys may be given to others,
         and files of their large values are removed. So a session may take any number of tasks with the same memory.
-        A handle that the caller still has keeps its state, and a result up to 1 MiB of a task that ended since the
-        manager was made or attached; asked for any other result, it raises a `SessionError`. Tasks that were forgotten
-        before are left out. Blocks for a moment; not in a task's callback.
+        A handle that the caller still has keeps its state, and a result up to 4 KiB of a task that ended since the
+        manager was made or attached; asked for any other result, it raises a `SessionError`: read results before. Tasks
+        that were forgotten before are left out. Blocks for a moment; not in a task's callback.
 
         Raises:
             DescriptionError: a task is not over, another one that is not over depends on it, or it is another

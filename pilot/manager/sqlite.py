@@ -27,6 +27,8 @@ from pilot.manager.journal import (
     OF_TASKS,
     SCHEMA,
     AnyRow,
+    AttemptRow,
+    EndedRows,
     Journal,
     Needs,
     ResultRow,
@@ -36,7 +38,7 @@ from pilot.manager.journal import (
     unpack,
     unpack_needs,
 )
-from pilot.results import Value
+from pilot.results import OK, Value
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,18 @@ _CHUNKS = (256, 32, 1)
 _NEVER = (UnicodeError, OverflowError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 _Item = TypeVar("_Item")
 _TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
+
+
+#: Of a task that has ended: all columns but the large ones.
+_LARGE = ("payload", "value", "stdout", "stderr")
+_ENDED = "SELECT {} FROM results JOIN tasks ON tasks.id = task".format(
+    ",".join(
+        "NULL" if name in _LARGE else f"{kind.table}.{name}"
+        for kind in (TaskRow, ResultRow)
+        for name in kind.__struct_fields__
+    )
+)
+_ATTEMPTS = f"SELECT {','.join(AttemptRow.__struct_fields__)} FROM attempts"
 
 
 def _columns(kind: type[Row]) -> dict[str, str]:
@@ -218,34 +232,50 @@ class SqliteJournal(Journal):
     # ---- reading --------------------------------------------------------------------------------------------
 
     def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
-        return self._select(kind, kind.__struct_fields__, "rowid")
+        columns = ",".join(kind.__struct_fields__)
+        return [kind(*row) for row in self._db.execute(f"SELECT {columns} FROM {kind.table} ORDER BY rowid")]
 
-    def tasks(self) -> list[TaskRow]:
-        payload = "CASE WHEN id IN (SELECT task FROM results) THEN NULL ELSE payload END"
-        columns = [payload if name == "payload" else name for name in TaskRow.__struct_fields__]
-        return self._select(TaskRow, columns, "id")
+    def unfinished(self) -> list[TaskRow]:
+        columns = ",".join(TaskRow.__struct_fields__)
+        sql = f"SELECT {columns} FROM tasks WHERE id NOT IN (SELECT task FROM results) ORDER BY id"
+        return [TaskRow(*row) for row in self._db.execute(sql)]
 
-    def results(self) -> list[ResultRow]:
-        large = ("value", "stdout", "stderr")
-        columns = ["NULL" if name in large else name for name in ResultRow.__struct_fields__]
-        return self._select(ResultRow, columns, "task")
+    def ended(self) -> list[int]:
+        return [id for (id,) in self._db.execute("SELECT task FROM results JOIN tasks ON id = task ORDER BY task")]
 
-    def _select(self, kind: type[AnyRow], columns: Sequence[str], order: str) -> list[AnyRow]:
+    def kept_arguments(self) -> list[Value]:
+        failed = f"SELECT task FROM results WHERE status IS NOT {OK}"
+        rows = self._db.execute(f"SELECT payload FROM tasks WHERE id IN ({failed}) AND typeof(payload) = 'text'")
+        return [unpack(payload) for (payload,) in rows]
+
+    def row(self, kind: type[AnyRow], key: int | str) -> AnyRow | None:
+        names = kind.__struct_fields__
+        rows = self._reader.fetch(f"SELECT {','.join(names)} FROM {kind.table} WHERE {names[0]} = ?", key)
+        return kind(*rows[0]) if rows else None
+
+    def ended_between(self, first: int, last: int) -> list[EndedRows]:
+        attempts: dict[int, list[AttemptRow]] = {}
+        for row in self._reader.fetch(f"{_ATTEMPTS} WHERE task BETWEEN ? AND ? ORDER BY rowid", first, last):
+            attempts.setdefault(row[0], []).append(AttemptRow(*row))
+        keys = dict(self._reader.fetch("SELECT task, key FROM keys WHERE task BETWEEN ? AND ?", first, last))
+        rows = self._reader.fetch(f"{_ENDED} WHERE task BETWEEN ? AND ? ORDER BY task", first, last)
+        width = len(TaskRow.__struct_fields__)
         return [
-            kind(*row) for row in self._db.execute(f"SELECT {','.join(columns)} FROM {kind.table} ORDER BY {order}")
+            EndedRows(TaskRow(*row[:width]), ResultRow(*row[width:]), attempts.get(row[0], []), keys.get(row[0]))
+            for row in rows
         ]
 
     def value(self, task: int) -> Value:
-        row = self._reader.fetch("SELECT value FROM results WHERE task = ?", task)
-        return unpack(row[0]) if row else None
+        rows = self._reader.fetch("SELECT value FROM results WHERE task = ?", task)
+        return unpack(rows[0][0]) if rows else None
 
     def output(self, task: int) -> tuple[str, str]:
-        row = self._reader.fetch("SELECT stdout, stderr FROM results WHERE task = ?", task)
-        return (row[0] or "", row[1] or "") if row else ("", "")
+        rows = self._reader.fetch("SELECT stdout, stderr FROM results WHERE task = ?", task)
+        return (rows[0][0] or "", rows[0][1] or "") if rows else ("", "")
 
     def work(self, task: int) -> tuple[Value, Needs] | None:
-        row = self._reader.fetch("SELECT payload, needs FROM tasks WHERE id = ?", task)
-        return (unpack(row[0]), unpack_needs(row[1])) if row else None
+        rows = self._reader.fetch("SELECT payload, needs FROM tasks WHERE id = ?", task)
+        return (unpack(rows[0][0]), unpack_needs(rows[0][1])) if rows else None
 
     def forked(self) -> None:
         self._reader.forked()
@@ -268,14 +298,19 @@ class _Reader:
         self._lock = threading.Lock()
         self._inherited, self._db = self._db, None
 
-    def fetch(self, sql: str, task: int) -> Any:
+    def fetch(self, sql: str, *values: int | str) -> list[Any]:
+        """All rows.
+
+        Raises:
+            SessionError: they cannot be read.
+        """
         try:
             with self._lock:
                 self._db = self._db or self._connect()
-                return self._db.execute(sql, (task,)).fetchone()
+                return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             path = str(self._path)
-            raise SessionError(f"task {task} cannot be read from the journal {path}: {error}", path=path) from error
+            raise SessionError(f"the journal {path} cannot be read: {error}", path=path) from error
 
     def close(self) -> None:
         with self._lock:
