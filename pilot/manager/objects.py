@@ -174,6 +174,9 @@ class Objects(Mapping[int, ObjectRef]):
     def __len__(self) -> int:
         return len(self._held)
 
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
 
 def words_of(command: tuple[Any, ...]) -> tuple[Any, ...]:
     """The words of a command; objects among them become paths where they are loaded."""

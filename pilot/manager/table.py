@@ -130,6 +130,9 @@ class TaskTable(Mapping[int, Task]):
         with self._lock:
             return iter(sorted([*self._open, *self._ended]))
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} tasks>"
+
     def items(self) -> ItemsView[int, Task]:
         return _Items(self)
 
