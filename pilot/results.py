@@ -11,20 +11,22 @@ class Spooled(msgspec.Struct, frozen=True, array_like=True):
     """A value too large for a message, in files of the session's spool (see ``spool.py``). Its *frames* are the pickle
     and the buffers that the pickle refers to, in order."""
 
-    #: The file of the frames that no other value has, below the spool's folder; "": these are in `frames`.
+    #: The file that has all frames but those of `large`, below the spool's folder; "": they are in `frames`.
     path: str
     #: Bytes of all frames.
     size: int
     frames: tuple[bytes, ...] = ()
-    #: Place of a frame → the file that is this frame, which other values may use, too.
-    shared: dict[int, str] = {}
+    #: Place of a frame → the file that is this frame and nothing else, which other values may use, too.
+    large: dict[int, str] = {}
+    #: Places of those of `large` that nobody may write to: they need no copy when they are read.
+    readonly: tuple[int, ...] = ()
     #: Files of the objects (`PilotManager.put`) that it refers to.
     objects: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[str]:
         """The names of all files that are needed to load it."""
-        return [*([self.path] if self.path else ()), *self.shared.values(), *self.objects]
+        return [*([self.path] if self.path else ()), *self.large.values(), *self.objects]
 
 
 #: A pickled value on its way: None (nothing, or Python's None), the pickle itself, or the file that holds it.

@@ -90,6 +90,6 @@ class Forgetter:
             journal.put(SessionRow("forgotten", str(last)))
         journal.forget(list(tasks))
         if results:
-            journal.mark(partial(state.spool.remove, results))
+            journal.mark(partial(state.spool.release, results))
         if arguments:
             journal.mark(partial(state.files.release, arguments))

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
+from pathlib import Path
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
 from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.journal import Recorded
+from pilot.manager.sharing import files_of
 from pilot.publishing import publish
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
@@ -36,8 +38,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a thread that waits for a task or a pilot sleeps at a time.
 STEP_SECONDS = 0.5
-#: The largest result, with its output, that stays in memory when it is in the journal, in bytes.
-KEPT_BYTES = 4 << 10
 
 _making = Lock()
 
@@ -250,9 +250,8 @@ class Task(Future[R], Generic[R]):
             raise
         except BaseException as error:  # what a class does when it is unpickled, sys.exit() included
             what = f"the result of task {self.id} ({self.name})"
-            path = str(self._keeper.spool.path(value.path)) if isinstance(value, Spooled) else None
-            if isinstance(error, FileNotFoundError) and path is not None and error.filename == path:
-                raise SessionError(f"{what} is gone with its file {path}", path=path) from error
+            if isinstance(error, FileNotFoundError) and Path(str(error.filename)).name in files_of(value):
+                raise SessionError(f"{what} is gone with its file {error.filename}", path=error.filename) from error
             message = f"{what} cannot be unpickled here: {type(error).__name__}: {error}"
             raise NotPicklable(message, task=self.id) from error
 
@@ -427,8 +426,8 @@ def is_kept_in_memory(task: Task) -> bool:
 
 
 def leave_value(task: Task) -> None:
-    """The result of a task is in the journal now: a large one leaves the memory."""
-    if (outcome := task._outcome) is not None and outcome.size > KEPT_BYTES:
+    """The result of a task leaves the memory: the journal has it."""
+    if (outcome := task._outcome) is not None:
         task._outcome = Recorded(outcome.task, outcome.status, outcome.started, outcome.seconds)
 
 

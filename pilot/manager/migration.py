@@ -149,7 +149,7 @@ def _moved_value(value: Packed, spool: Spool) -> Packed:
         return value
     data, *buffers = spool.read(file)
     after = _moved(bytes(data))
-    return value if after == data else pack(spool.write([after, *buffers]))
+    return value if after == data else pack(Spooled(spool.write([memoryview(after), *buffers]), file.size))
 
 
 def _moved_failure(value: bytes) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pilot.results import Spooled, Value
-from pilot.wire.spool import ARGUMENTS, FRAME, Spool
+from pilot.wire.spool import ARGUMENT, ARGUMENTS, Spool
 
 #: Bytes of a file that are compared at once.
 CHUNK_BYTES = 1 << 20
@@ -21,19 +21,29 @@ _Sample = tuple[int, bytes]
 
 class SharedFiles:
     """The files of arguments and objects in one session, and their users: tasks that may still run or may be submitted
-    again, and objects. Any thread may call it.
+    again, and objects. It is the `Store` of both; any thread may call it.
 
     It keeps no frame in memory. A frame that is stored again is found by its size and some of its bytes, and then
     compared with the file byte by byte, so that an array that was changed since never gets the old value.
     """
 
     def __init__(self, spool: Spool) -> None:
-        self.spool = spool
+        self._spool = spool
         self._lock = threading.Lock()
         self._users: Counter[str] = Counter()
         #: The newest file with such a sample, and the sample of each of these files.
         self._by_sample: dict[_Sample, str] = {}
         self._samples: dict[str, _Sample] = {}
+
+    @property
+    def limit(self) -> int:
+        """As the spool's."""
+        return self._spool.limit
+
+    @property
+    def folder(self) -> Path:
+        """As the spool's."""
+        return self._spool.folder
 
     def forked(self) -> None:
         """In a forked child: a thread that is not here may have held the lock."""
@@ -56,10 +66,10 @@ class SharedFiles:
             if known is not None:
                 self._users[known] += 1  # so that it stays meanwhile
         if known is not None:
-            if _is_equal(self.spool.path(known), frame):
+            if _is_equal(self._spool.path(known), frame):
                 return known
             self.release([known])
-        name = self.spool.write_frame(frame)
+        name = self._spool.store(frame, ARGUMENT)
         with self._lock:
             self._users[name] = 1
             self._by_sample[sample], self._samples[name] = name, sample
@@ -71,7 +81,7 @@ class SharedFiles:
         Raises:
             OSError: as `store`.
         """
-        name = self.spool.write(frames, ARGUMENTS).path
+        name = self._spool.write(frames, ARGUMENTS)
         self.hold([name])
         return name
 
@@ -99,7 +109,7 @@ class SharedFiles:
                 if self._users[name] <= 0:
                     unused.append(name)
                     self._forget(name)
-        self.spool.remove(unused)
+        self._spool.release(unused)
 
     def _forget(self, name: str) -> None:
         del self._users[name]
@@ -114,9 +124,9 @@ class SharedFiles:
         manager before may have been killed before it did."""
         for value in values:
             self.hold(files_of(value))
-        with os.scandir(self.spool.folder) as entries:
-            own = [entry.name for entry in entries if entry.name.endswith((FRAME, ARGUMENTS))]
-        self.spool.remove(name for name in own if name not in self._users)
+        with os.scandir(self._spool.folder) as entries:
+            own = [entry.name for entry in entries if entry.name.endswith((ARGUMENT, ARGUMENTS))]
+        self._spool.release(name for name in own if name not in self._users)
 
 
 def files_of(value: Value) -> list[str]:

@@ -6,10 +6,12 @@ import threading
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
 from weakref import WeakValueDictionary
 
-from pilot.manager.handles import Task, leave_value
+from pilot.manager.handles import Task, leave_value, outcome_of
 
 #: Ids of one block of an `IdSet`, and tasks that are read from the journal at once.
 BLOCK = 1024
+#: The largest result, with its output, that stays in memory when it is in the journal, in bytes.
+KEPT_BYTES = 4 << 10
 
 
 class IdSet:
@@ -95,7 +97,8 @@ class TaskTable(Mapping[int, Task]):
             for id in ids:
                 task = self._open.get(id)
                 if task is not None:
-                    leave_value(task)
+                    if (outcome := outcome_of(task)) is not None and outcome.size > KEPT_BYTES:
+                        leave_value(task)
                     if not task.parts:
                         self._ended.add(id)
                         self._held[id] = task

@@ -7,34 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
 
 from pilot.results import Spooled, Value
 from pilot.wire import payload
-from pilot.wire.spool import Spool
+from pilot.wire.spool import Spool, Store
 
 #: Bytes of an object that are part of each reference to it, at most.
 OBJECT_BYTES = 4 << 10
-
-
-class Store(Protocol):
-    """Takes frames that other values may have, too."""
-
-    @property
-    def spool(self) -> Spool:
-        """Where the other frames go."""
-
-    def store(self, frame: memoryview) -> str:
-        """The name of a file that is this frame: a new one, or one that is there already; OSError: there is no room."""
-
-    def write(self, frames: Sequence[memoryview]) -> str:
-        """The name of a new file with these frames."""
-
-    def release(self, files: Sequence[str]) -> None:
-        """These files, one for each call of `store` and `write`, are not needed after all."""
 
 
 def dump_arguments(
@@ -53,21 +36,25 @@ def dump_arguments(
         NotPicklable: they cannot be pickled; the message says what and why.
         SessionError: they are large and their files cannot be written.
     """
-    limit = store.spool.limit
+    limit = store.limit
     value: Any = args, kwargs
-    if any(is_plain(one) and len(one) > limit for one in (*args, *kwargs.values())):
-        value = tuple(_apart(one, limit) for one in args), {name: _apart(one, limit) for name, one in kwargs.items()}
+    if any(payload.is_plain(one) and len(one) > limit for one in (*args, *kwargs.values())):
+        value = (
+            tuple(payload.apart(one, limit) for one in args),
+            {name: payload.apart(one, limit) for name, one in kwargs.items()},
+        )
     data, raws = payload.frames_of(value, what)
     objects: tuple[str, ...] = ()
     if found.objects:
         objects = tuple(dict.fromkeys(file for one in found.objects.values() for file in one.value.files))
     if len(data) > limit or (raws and len(data) + sum(raw.nbytes for raw in raws) > limit):
-        frames = [memoryview(data), *raws]
-        large = [place for place, frame in enumerate(frames) if frame.nbytes > limit]
-        return msgspec.structs.replace(_spooled(frames, large, limit, store, what), objects=objects)
+        return msgspec.structs.replace(payload.spooled([memoryview(data), *raws], store, what), objects=objects)
     if raws:
         data = payload.pickled(value)
     return Spooled("", len(data), frames=(data,), objects=objects) if objects else data
+
+
+# ---- objects --------------------------------------------------------------------------------------------------
 
 
 def dump_object(value: Any, store: Store) -> Spooled:
@@ -77,50 +64,14 @@ def dump_object(value: Any, store: Store) -> Spooled:
         NotPicklable: as `dump_arguments`.
         SessionError: as `dump_arguments`.
     """
-    data, raws = payload.frames_of(_apart(value, -1), "the object")
-    frames = [memoryview(data), *raws]
-    limit = -1 if is_plain(value) else store.spool.limit
-    large = [place for place, frame in enumerate(frames) if frame.nbytes > limit and (place or limit >= 0)]
-    return _spooled(frames, large, OBJECT_BYTES, store, "the object")
-
-
-def _spooled(frames: list[memoryview], large: list[int], inline: int, store: Store, what: str) -> Spooled:
-    """These frames: the ``large`` ones in a file each; the others together in one, unless they take at most ``inline``
-    bytes."""
-    size = sum(frame.nbytes for frame in frames)
-    shared: dict[int, str] = {}
-    with payload.writing(what, size, store.spool):
-        try:
-            for place in large:
-                shared[place] = store.store(frames[place].cast("B"))
-            small = [frame for place, frame in enumerate(frames) if place not in shared]
-            path = "" if sum(frame.nbytes for frame in small) <= inline else store.write(small)
-        except OSError:
-            store.release(list(shared.values()))
-            raise
-    return Spooled(path, size, frames=() if path else tuple(map(bytes, small)), shared=shared)
-
-
-class _Apart:
-    """Bytes that pickle as a buffer of their own, which pickle itself does for arrays only."""
-
-    def __init__(self, value: bytes | bytearray) -> None:
-        self._value = value
-
-    def __reduce__(self) -> Any:
-        return type(self._value), (pickle.PickleBuffer(self._value),)
-
-
-def is_plain(value: Any) -> bool:
-    """True for bytes, of which a file of the spool has nothing else."""
-    return type(value) in (bytes, bytearray)
-
-
-def _apart(value: Any, limit: int) -> Any:
-    return _Apart(value) if is_plain(value) and len(value) > limit else value
-
-
-# ---- objects --------------------------------------------------------------------------------------------------
+    data, raws = payload.frames_of(payload.apart(value, -1), "the object")
+    if not payload.is_plain(value):
+        return payload.spooled([memoryview(data), *raws], store, "the object", OBJECT_BYTES)
+    size = len(data) + raws[0].nbytes
+    try:
+        return Spooled("", size, (data,), {1: store.store(raws[0])}, (1,))
+    except OSError as error:
+        raise payload.unwritten("the object", size, store, error) from error
 
 
 def load_object(value: Spooled, spool: Spool) -> Any:
@@ -171,7 +122,7 @@ def _open_object(encoded: bytes) -> Any:
 
 
 def _path_of_object(encoded: bytes) -> str:
-    (name,) = _decode_spooled(encoded).shared.values()
+    (name,) = _decode_spooled(encoded).large.values()
     return str(payload.spool_here().path(name))
 
 

@@ -10,12 +10,11 @@ results. An `ObjectRef` pickles as a reference to its files, and becomes its val
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import pickle
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,7 +24,7 @@ from pilot.errors import NotPicklable, SessionError, TaskError
 from pilot.results import Failure, Spooled, Value
 from pilot.wire import exceptions, pickles
 from pilot.wire.callables import name_of
-from pilot.wire.spool import Spool
+from pilot.wire.spool import Spool, Store
 
 #: Errors of the system when there is no room or a file system cannot be written now: not the task's error.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
@@ -35,12 +34,12 @@ FUNCTION_BYTES = 64 << 20
 _local = threading.local()
 
 
-def dump(value: Any, spool: Spool, what: str) -> Value:
+def dump(value: Any, store: Store, what: str) -> Value:
     """The value, ready to travel.
 
     Args:
         value: any picklable Python value.
-        spool: where it goes when it is large.
+        store: where it goes when it is large.
         what: its name in errors, such as "the result".
 
     Raises:
@@ -49,27 +48,66 @@ def dump(value: Any, spool: Spool, what: str) -> Value:
     """
     if value is None:
         return None
-    data, raws = frames_of(value, what)
-    size = len(data) + sum(raw.nbytes for raw in raws)
-    if size > spool.limit:
-        with writing(what, size, spool):
-            return spool.write([data, *raws])
+    data, raws = frames_of(apart(value, store.limit), what)
+    if len(data) > store.limit or (raws and len(data) + sum(raw.nbytes for raw in raws) > store.limit):
+        return spooled([memoryview(data), *raws], store, what)
     return pickled(value) if raws else data
+
+
+class _Apart:
+    """Bytes that pickle as a buffer of their own, which pickle itself does for arrays only."""
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self._value = value
+
+    def __reduce__(self) -> Any:
+        return type(self._value), (pickle.PickleBuffer(self._value),)
+
+
+def apart(value: Any, limit: int) -> Any:
+    """The value, or what pickles like it: bytes above the limit as a buffer, so that they are not copied."""
+    return _Apart(value) if is_plain(value) and len(value) > limit else value
+
+
+def is_plain(value: Any) -> bool:
+    """True for bytes: a file with them has nothing else."""
+    return type(value) in (bytes, bytearray)
+
+
+def spooled(frames: list[memoryview], store: Store, what: str, limit: int | None = None) -> Spooled:
+    """A value with these frames, written to files. Those above the store's limit have a file each; the others have one
+    together, unless they take at most ``limit`` bytes (None: the store's).
+
+    Raises:
+        SessionError: they cannot be written.
+    """
+    size = sum(frame.nbytes for frame in frames)
+    large: dict[int, str] = {}
+    readonly: list[int] = []
+    try:
+        for place, frame in enumerate(frames):
+            if frame.nbytes > store.limit:
+                large[place] = store.store(frame.cast("B"))
+                if frame.readonly:
+                    readonly.append(place)
+        small = [frame for place, frame in enumerate(frames) if place not in large]
+        in_message = sum(frame.nbytes for frame in small) <= (store.limit if limit is None else limit)
+        path = "" if in_message else store.write(small)
+    except OSError as error:
+        store.release(list(large.values()))
+        raise unwritten(what, size, store, error) from error
+    return Spooled(path, size, () if path else tuple(map(bytes, small)), large, tuple(readonly))
+
+
+def unwritten(what: str, size: int, store: Store, error: OSError) -> SessionError:
+    """The error about a value that cannot be written."""
+    message = f"{what} ({size:,} bytes) cannot be written to {store.folder}: {error}"
+    return SessionError(message, path=str(store.folder), size=size, errno=error.errno)
 
 
 def pickled(value: Any) -> bytes:
     """The pickle of a value, with its buffers in it."""
     return _pickle(value, None)
-
-
-@contextlib.contextmanager
-def writing(what: str, size: int, spool: Spool) -> Iterator[None]:
-    """Within it, an OSError becomes a SessionError about these bytes."""
-    try:
-        yield
-    except OSError as error:
-        message = f"{what} ({size:,} bytes) cannot be written to {spool.folder}: {error}"
-        raise SessionError(message, path=str(spool.folder), size=size, errno=error.errno) from error
 
 
 def frames_of(value: Any, what: str) -> tuple[bytes, list[memoryview]]:

@@ -1,7 +1,7 @@
 """The spool: files for values that are too large for messages, in one folder of the session.
 
-There are two kinds of files. One has the frames of one value, each behind its length. The other one is a single frame
-and nothing else, so that several values can use it: ``sharing.py`` of the manager counts them.
+There are two kinds of files. One is a single large frame and nothing else, so that several values can use it:
+``sharing.py`` of the manager counts them. The other one has the many small frames of a value, each behind its length.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import struct
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from pilot.results import Spooled, Value
+from pilot.results import Spooled
 
 #: Above this many bytes a value goes through a file, for pilots on other hosts: there a file may cost several round
 #: trips to a file server.
@@ -30,61 +30,77 @@ MAPPED_BYTES = 1 << 20
 PROBE_BYTES = 1 << 20
 #: Frames that one call writes at most (IOV_MAX of Linux is 1,024, and there are two parts of a frame).
 FRAMES_AT_ONCE = 256
-#: How the names of files end: of results, of frames that several values may use, and of what only one has of
-#: arguments or an object.
-RESULT, FRAME, ARGUMENTS = ".pkl", ".frame", ".arguments"
+#: How the names of files end: single frames of results, and several; the same of arguments and objects.
+RESULT, RESULTS, ARGUMENT, ARGUMENTS = ".result", ".pkl", ".argument", ".arguments"
 
 log = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct("<Q")
 
 
+class Store(Protocol):
+    """Takes the frames of a value. Each call gives a file one user, or one user more."""
+
+    @property
+    def limit(self) -> int:
+        """Above this many bytes a value goes through a file."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+
+    def store(self, frame: memoryview) -> str:
+        """The name of a file that is this frame, of bytes; OSError: there is no room."""
+
+    def write(self, frames: Sequence[memoryview]) -> str:
+        """The name of a file that has these frames; OSError: there is no room."""
+
+    def release(self, files: Iterable[str]) -> None:
+        """One user less for each of these files."""
+
+
 class Spool:
-    """Files for large values, in one folder."""
+    """Files for large values, in one folder; the `Store` of results."""
 
     def __init__(self, folder: Path, limit: int = SPOOL_BYTES) -> None:
         self.folder = folder
-        #: Above this many bytes a value goes through a file.
         self.limit = limit
 
     # ---- writing ----------------------------------------------------------------------------------------------
 
-    def write(self, frames: Sequence[Any], suffix: str = RESULT) -> Spooled:
-        """A new file with these frames. Its name is known when it is complete.
+    def store(self, frame: memoryview, suffix: str = RESULT) -> str:
+        """The name of a new file that is this frame.
 
         Raises:
             OSError: there is no room, or the folder cannot be written.
         """
-        parts: list[Any] = []
-        for frame in frames:
-            view = memoryview(frame).cast("B")
-            parts += [_LENGTH.pack(view.nbytes), view]
-        name = f"{uuid.uuid4().hex}{suffix}"
-        return Spooled(name, self._write(name, parts))
+        return self._write(suffix, [frame])
 
-    def write_frame(self, frame: memoryview) -> str:
-        """A new file that is this frame (of bytes); its name.
+    def write(self, frames: Sequence[memoryview], suffix: str = RESULTS) -> str:
+        """The name of a new file with these frames.
 
         Raises:
-            OSError: as `write`.
+            OSError: as `store`.
         """
-        name = f"{uuid.uuid4().hex}{FRAME}"
-        self._write(name, [frame])
-        return name
+        parts: list[Any] = []
+        for frame in frames:
+            parts += [_LENGTH.pack(frame.nbytes), frame.cast("B")]
+        return self._write(suffix, parts)
 
-    def _write(self, name: str, parts: list[Any]) -> int:
+    def _write(self, suffix: str, parts: list[Any]) -> str:
+        """The name of a new file; it is known when the file is complete."""
+        name = f"{uuid.uuid4().hex}{suffix}"
         path = f"{self.folder}/{name}"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            size = 0
             for at in range(0, len(parts), 2 * FRAMES_AT_ONCE):
-                size += _write_all(file, parts[at : at + 2 * FRAMES_AT_ONCE])
+                _write_all(file, parts[at : at + 2 * FRAMES_AT_ONCE])
         except OSError:
-            self.remove([name])
+            self.release([name])
             raise
         finally:
             os.close(file)
-        return size
+        return name
 
     def has_room(self, size: int) -> bool:
         """True when so many bytes can probably be written; tried with a small file."""
@@ -108,62 +124,63 @@ class Spool:
         return self.folder / name
 
     def read(self, value: Spooled, *, writable: bool = True) -> list[Any]:
-        """The frames of a value. Those of large files are mapped and read-only, the others are copies that may be
-        changed, unless ``writable`` is False.
+        """The frames of a value. Those of files above `MAPPED_BYTES` are mapped and read-only; the others may be
+        changed, but for `Spooled.readonly` and unless ``writable`` is False.
 
         Raises:
             OSError: a file is gone, or cannot be read.
         """
-        frames: list[Any] = _split(self._content(value.path)) if value.path else list(value.frames)
-        for place in sorted(value.shared):
-            frames.insert(place, self._content(value.shared[place]))
+        frames: list[Any] = _split(self._content(value.path, readonly=False)) if value.path else list(value.frames)
+        for place in sorted(value.large):
+            readonly = place in value.readonly or not writable
+            frames.insert(place, self._content(value.large[place], readonly=readonly))
         return frames if writable else [memoryview(frame).toreadonly() for frame in frames]
 
-    def _content(self, name: str) -> memoryview:
-        file = os.open(f"{self.folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    def _content(self, name: str, *, readonly: bool) -> Any:
+        path = f"{self.folder}/{name}"
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = os.fstat(file).st_size
-            if size > MAPPED_BYTES:
+            if size > MAPPED_BYTES:  # a mapping keeps a file descriptor: small files would take too many
                 return memoryview(mmap.mmap(file, size, access=mmap.ACCESS_READ))
-            content = bytearray(size)
-            if size and os.readv(file, [content]) != size:
-                raise OSError(errno.EIO, "the file has become shorter", f"{self.folder}/{name}")
+            content: Any
+            if readonly:
+                content = os.read(file, size)
+                count = len(content)
+            else:
+                content = bytearray(size)
+                count = os.readv(file, [content]) if size else 0
         finally:
             os.close(file)
-        return memoryview(content)
+        if count != size:
+            raise OSError(errno.EIO, "the file became shorter while it was read", path)
+        return content
 
     # ---- removing ---------------------------------------------------------------------------------------------
 
-    def remove(self, names: Iterable[str]) -> None:
+    def release(self, files: Iterable[str]) -> None:
         """Remove files that are no longer needed. One that cannot be removed stays."""
-        for name in names:
+        for name in files:
             try:
                 self.path(name).unlink(missing_ok=True)
             except OSError as error:
                 log.info("a file of the spool that is not needed any more stays: %s", error)
 
-    def discard(self, value: Value) -> None:
-        """Remove the files of a value that no other value uses."""
-        if isinstance(value, Spooled):
-            self.remove(value.files)
 
-
-def _write_all(file: int, parts: list[Any]) -> int:
+def _write_all(file: int, parts: list[Any]) -> None:
     """One call takes at most 2 GiB, and a disk that is nearly full takes less."""
-    total, views = 0, [memoryview(part) for part in parts]
+    views = [memoryview(part) for part in parts]
     while views:
         written = os.writev(file, views)
-        total += written
         while views and written >= views[0].nbytes:
             written -= views.pop(0).nbytes
         if written:
             views[0] = views[0][written:]
-    return total
 
 
-def _split(whole: memoryview) -> list[memoryview]:
+def _split(content: Any) -> list[memoryview]:
     """The frames of a file of frames. Those of a file that was read are copies: arrays in them are aligned."""
-    frames, at = [], 0
+    whole, frames, at = memoryview(content), [], 0
     while at < whole.nbytes:
         (length,) = _LENGTH.unpack_from(whole, at)
         at += _LENGTH.size
