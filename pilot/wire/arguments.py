@@ -51,7 +51,7 @@ def dump_arguments(
         return msgspec.structs.replace(payload.spooled([memoryview(data), *raws], store, what), objects=objects)
     if raws:
         data = payload.pickled(value)
-    return Spooled("", len(data), frames=(data,), objects=objects) if objects else data
+    return Spooled("", len(data), frames=(data,), objects=objects) if found.objects else data
 
 
 # ---- objects --------------------------------------------------------------------------------------------------
