@@ -144,12 +144,19 @@ def show(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
         _write(file, {"name": file.stem, "title": title, "figures": {}, "rows": rows})
 
 
+def _arguments(words: list[str]) -> list[str]:
+    """What a script was called with, but for the name of the file that it writes."""
+    at = words.index("--json") if "--json" in words else len(words)
+    return words[:at] + words[at + 2 :]
+
+
 def _write(file: Path, content: dict[str, Any], reference: float | None = None) -> None:
     """Writes a benchmark's results, with what they were measured on."""
     from pilot_miniapps.frame import host  # not at the top: an older tree, whose measurements this file runs, has none
 
     content = {
         **content,
+        "arguments": _arguments(sys.argv[1:]),
         "versions": host.versions(),
         "host": host.host(reference),
         "commit": host.commit(Path(__file__).resolve()) or "",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,18 +50,17 @@ SECTIONS = {
     "The source tree": ("structure", "compare", "busy_test", "plugins"),
 }
 
-#: What README.md shows: a question, the file, where its figure is, and the arguments that it was measured with.
+#: What README.md shows: a question, the file, and where its figure is.
 SHOWN = (
-    ("no-op tasks a second on a Ray pilot, over bare Ray", "dispatch", ("engine", "ray", "ratio"), ""),
-    ("the same on a Dask pilot, over bare Dask", "dispatch", ("engine", "dask", "ratio"), ""),
-    ("two unequal pilots: makespan over its lower bound", "balance", ("", "", "ratio"), ""),
+    ("no-op tasks a second on a Ray pilot, over bare Ray", "dispatch", ("engine", "ray", "ratio")),
+    ("the same on a Dask pilot, over bare Dask", "dispatch", ("engine", "dask", "ratio")),
+    ("two unequal pilots: makespan over its lower bound", "balance", ("", "", "ratio")),
     (
         "circuits of 2 to 12 qubits a second, over one Ray task each with `transpile`",
         "circuits",
         ("", "", "times faster"),
-        " --widest 12",
     ),
-    ("memory of the manager for a finished task, bytes", "memory", ("engine", "process", "bytes a task"), ""),
+    ("memory of the manager for a finished task, bytes", "memory", ("engine", "process", "bytes a task")),
 )
 
 
@@ -68,6 +68,11 @@ def command(name: str) -> str:
     script = name.partition(".")[0]
     folder = "benchmarks" if (ROOT / "benchmarks" / f"{script}.py").exists() else "scripts"
     return f"{folder}/{script}{'.py' if (ROOT / folder / f'{script}.py').exists() else ''}"
+
+
+def command_line(name: str, found: dict[str, Any]) -> str:
+    """What was typed for these figures."""
+    return shlex.join(["python", command(name), *found["arguments"]])
 
 
 def about(name: str) -> str:
@@ -109,8 +114,6 @@ def section(name: str, file: Path) -> list[str]:
         return [f"### {name}", "", f"{about(name)} Not measured: `python {command(name)}`.", ""]
     found = json.loads(file.read_text())
     host = found["host"]
-    chosen = {key: value for key, value in found.get("configuration", {}).items() if value not in (None, [], False)}
-    settings = ", ".join(f"{key} {shown(value)}" for key, value in chosen.items())
     where = f"{host['cpus']} cores, Python {host['python']}, load {host['load']:.1f}"
     if "reference_ms" in host:
         where += f", reference {host['reference_ms']:.0f} ms"
@@ -119,7 +122,7 @@ def section(name: str, file: Path) -> list[str]:
         "",
         about(name),
         "",
-        f"`python {command(name)}`{f' ({settings})' if settings else ''}; {where}",
+        f"`{command_line(name, found)}`; {where}",
     ]
     lines[-1] += f"; commit {found['commit'][:7]}." if found.get("commit") else "."
     if found.get("figures"):
@@ -146,23 +149,21 @@ def page(folder: Path) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def picked(folder: Path, name: str, where: tuple[str, str, str]) -> str:
-    """One figure of a file's rows: of the last row that has this value in this column."""
+def picked(folder: Path, what: str, name: str, where: tuple[str, str, str]) -> dict[str, Any]:
+    """A row for README.md: one figure of a file's rows, of the last row that has this value in this column."""
     file = folder / f"{name}.json"
     if not file.exists():
-        return "not measured"
+        return {"what": what, "command": f"`python {command(name)}`", "figure": "not measured"}
+    found = json.loads(file.read_text())
     column, value, key = where
-    rows = [row for row in json.loads(file.read_text())["rows"] if not column or row.get(column) == value]
-    return shown(rows[-1][key]) if rows and key in rows[-1] else "not measured"
+    row = [row for row in found["rows"] if not column or row.get(column) == value][-1]
+    return {"what": what, "command": f"`{command_line(name, found)}`", "figure": shown(row[key])}
 
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "benchmarks/results"
     PAGE.write_text(page(folder))
-    rows = [
-        {"what": what, "command": f"`python {command(name)}{flags}`", "figure": picked(folder, name, where)}
-        for what, name, where, flags in SHOWN
-    ]
+    rows = [picked(folder, *one) for one in SHOWN]
     before, _, rest = README.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     README.write_text("\n".join([before + BEGIN, *table(rows), END + after]))
