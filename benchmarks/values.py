@@ -3,7 +3,8 @@
     python benchmarks/values.py [--only results object memory] [--json FILE]
 
 `cpu_ratio_pool_SIZE`: processor time of all processes for a result of that size (bytes), over that of the standard
-library's process pool with as many workers; both in turn, medians of the ratios.
+library's process pool with as many workers; both in turn, medians of the ratios. The sessions are removed at the end of
+all runs: ext4 without a journal looks at each inode that was deleted in the last minute before it makes a file.
 
 `shared_array_ratio_ray`: seconds until 100 tasks on 2 workers have read a 200 MB array that was put once, the time to
 put it included, over those of Ray with `ray.put`. Each task adds up one number of each page of memory.
@@ -15,6 +16,7 @@ handles too: the largest value after a tenth, two tenths and so on of all tasks,
 from __future__ import annotations
 
 import gc
+import tempfile
 from collections import deque
 from time import perf_counter
 from typing import Any
@@ -40,7 +42,11 @@ def touched(array: Any) -> float:
     return float(array[:: PAGE // array.itemsize].sum())
 
 
-def measure(contestant: Any, what: str, size: int = 0, count: int = 0, ahead: int = 0) -> _bench.Figures:
+def measure(
+    contestant: Any, what: str, size: int = 0, count: int = 0, ahead: int = 0, folder: str | None = None
+) -> _bench.Figures:
+    if folder is not None:
+        contestant.folder = tempfile.mkdtemp(dir=folder)
     with contestant as engine:
         if what == "object":
             return read_object(engine)
@@ -118,11 +124,12 @@ def main() -> None:
     figures: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     if "results" in wanted:
-        for name, (size, count) in SIZES.items():
-            settings = {"what": "results", "size": size, "count": count, "ahead": AHEAD[name]}
-            ratios, more = in_turn("our process", "bare process", options.repeat, "us", **settings)
-            figures[f"cpu_ratio_pool_{name}"] = (ratios, _bench.Bar("<=", 1.3, "ratio"))
-            rows += more
+        with tempfile.TemporaryDirectory(prefix="pilot-bench-") as folder:
+            for name, (size, count) in SIZES.items():
+                settings = {"what": "results", "size": size, "count": count, "ahead": AHEAD[name], "folder": folder}
+                ratios, more = in_turn("our process", "bare process", options.repeat, "us", **settings)
+                figures[f"cpu_ratio_pool_{name}"] = (ratios, _bench.Bar("<=", 1.3, "ratio"))
+                rows += more
     if "object" in wanted:
         ratios, more = in_turn("our process", "bare ray", options.repeat, "seconds", what="object")
         figures["shared_array_ratio_ray"] = (ratios, _bench.Bar("<=", 1.5, "ratio"))
