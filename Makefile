@@ -11,6 +11,7 @@
 #   make miniapps   every mini-app with its laptop preset: seconds, and whether its result is right
 #   make bench    ours and the bare engines side by side; writes docs/performance.md
 #   make bench-cluster   the same on a private Slurm (root)
+#   make bench-chaos   150 random schedules of faults, of the day, on process, Ray and Dask pilots (an hour)
 #   make bench-peers   ours beside other systems, each in an environment of its own; writes docs/peers.md
 #   make clean    removes what these targets made
 
@@ -21,7 +22,7 @@ BENCHMARKS := imports controller pilot_quantum dispatch latency threads callable
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-peers clean
+.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-chaos bench-peers clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --preset demo
@@ -63,12 +64,18 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/cutting.py --against addon --json $(RESULTS)/cutting.addon.json
 	@$(BIN)/python benchmarks/memory.py --many 1000000 --forget --json $(RESULTS)/memory.forget.json
 	@$(BIN)/python benchmarks/dispatch.py --varied --json $(RESULTS)/dispatch.varied.json
+	@$(BIN)/python benchmarks/balance.py --optimum --json $(RESULTS)/balance.optimum.json
 	@$(BIN)/python benchmarks/imports.py --without zmq sqlite3 threading --json $(RESULTS)/imports.scheduling.json
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 
 bench-cluster: $(READY)
 	@scripts/setup_slurm
 	@set -e; for name in $(CLUSTER_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
+	@$(BIN)/python scripts/performance.py $(RESULTS)
+
+bench-chaos: $(READY)
+	@set -e; for one in process:099 ray:024 dask:024; do $(BIN)/python benchmarks/chaos.py --engine $${one%:*} \
+	  --seeds $$(date +%Y%m%d)000-$$(date +%Y%m%d)$${one#*:} --json $(RESULTS)/chaos.$${one%:*}.json; done
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 
 bench-peers: $(READY)

@@ -84,7 +84,7 @@ class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
 
 
 class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
-    """What is expected of one circuit on one QPU. None: not known."""
+    """What is expected of one circuit on one QPU, each with its spread: a standard deviation. None: not known."""
 
     #: The QPU's name.
     qpu: str
@@ -96,6 +96,12 @@ class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
     cost: float | None = None
     #: The time of the calibration that the estimate is for: wall clock, seconds since the epoch.
     calibrated: float | None = None
+    #: Bytes of main memory that it takes where the QPU is simulated.
+    memory: float | None = None
+    fidelity_spread: float | None = None
+    seconds_spread: float | None = None
+    cost_spread: float | None = None
+    memory_spread: float | None = None
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -160,6 +166,19 @@ class QubitFacts(msgspec.Struct, frozen=True, array_like=True):
     t2: float | None = None
     #: Hz.
     frequency: float | None = None
+    #: Probabilities of reading 1 in state 0, and 0 in state 1; None: the error of its measurement in both.
+    ones_in_0: float | None = None
+    zeros_in_1: float | None = None
+
+
+class CrosstalkFacts(msgspec.Struct, frozen=True, array_like=True):
+    """Two gates that disturb each other when they run at the same time."""
+
+    #: The qubits of each.
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+    #: The error that both have together, beside their own.
+    error: float
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -168,6 +187,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     gates: tuple[GateFacts, ...] = ()
     #: One for each qubit, in order; empty: nothing is known.
     qubits: tuple[QubitFacts, ...] = ()
+    #: Declared crosstalk; pairs that are not listed have none.
+    crosstalk: tuple[CrosstalkFacts, ...] = ()
     #: Seconds of one sample, and the constraints of times in samples, as Qiskit's ``Target`` has them.
     dt: float | None = None
     granularity: int = 1
@@ -204,6 +225,8 @@ class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expected_wait: float | None = None
     #: When these two were read: wall clock.
     asked: float | None = None
+    #: Seconds between the end of one shot and the begin of the next.
+    rep_delay: float | None = None
     #: Limits of one job.
     max_shots: int | None = None
     max_circuits: int | None = None

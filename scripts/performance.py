@@ -28,6 +28,7 @@ SECTIONS = {
     "Tasks": (
         *("dispatch", "dispatch.start", "latency", "granularity", "balance", "memory", "memory.forget", "imports"),
         *("threads", "callables", "chains", "failures", "events", "dispatch.varied", "controller", "pilot_quantum"),
+        *("balance.optimum", "chaos.process", "chaos.ray", "chaos.dask"),
     ),
     "Circuits": (
         *(
@@ -54,7 +55,7 @@ SECTIONS = {
 SHOWN = (
     ("no-op tasks a second on a Ray pilot, over bare Ray", "dispatch", ("engine", "ray", "ratio")),
     ("the same on a Dask pilot, over bare Dask", "dispatch", ("engine", "dask", "ratio")),
-    ("two unequal pilots: makespan over its lower bound", "balance", ("", "", "ratio")),
+    ("two unequal pilots: makespan over its lower bound", "balance", ("scenario", "late", "ratio")),
     (
         "circuits of 2 to 12 qubits a second, over one Ray task each with `transpile`",
         "circuits",

@@ -6,7 +6,9 @@ Python imports a module of this name when it starts. The worker's code is change
 
 import os
 import sys
+import threading
 from importlib.machinery import PathFinder
+from types import SimpleNamespace
 
 FILE = os.environ.get("PILOT_EXECUTIONS")
 WORKER = "pilot.worker.batch"
@@ -24,6 +26,7 @@ class Finder:
 
         def exec_module(module):
             execute(module)
+            module.threading = SimpleNamespace(Lock=threading.RLock)
             count_in(module.HeldBatch)
 
         spec.loader.exec_module = exec_module
@@ -36,13 +39,14 @@ def count_in(held_batch):
     step = held_batch.step
 
     def counted(self, outcome):
-        if outcome.status in (OK, RAISED):
-            work = self.works[self.at]
-            line = f"{outcome.task} {self.functions[work.function]} {digest(work.payload)}\n"
-            file = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            os.write(file, line.encode())
-            os.close(file)
-        return step(self, outcome)
+        with self.lock:  # in one with the note of the outcome, which the other thread may hand over at any moment
+            if outcome.status in (OK, RAISED):
+                work = self.works[self.at]
+                line = f"{outcome.task} {self.functions[work.function]} {digest(work.payload)}\n"
+                file = os.open(FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+                os.write(file, line.encode())
+                os.close(file)
+            return step(self, outcome)
 
     held_batch.step = counted
 

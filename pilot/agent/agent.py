@@ -23,6 +23,7 @@ import msgspec
 import zmq
 
 from pilot import registry
+from pilot.agent.batches import END_SECONDS
 from pilot.agent.dispatcher import Dispatcher
 from pilot.agent.gpus import lacks_gpus
 from pilot.agent.node import NodeProcess, describe, make_engine, outward_address, own_mark, own_rank
@@ -114,6 +115,8 @@ class Agent:
         self._changes = (0, 0)
         self._ends = find_end(settings)
         self._draining = self._expiring = False
+        #: It has to end: when what its workers have finished is with the manager, or by then.
+        self._end_by: float | None = None
         self._over: str | None = None
 
     def _connect(self) -> Client:
@@ -192,14 +195,16 @@ class Agent:
         elif isinstance(message, messages.Welcome):
             self._accepted(message)
         elif isinstance(message, messages.CancelTasks):
-            self._dispatcher.cancel(message.tasks)
+            self._dispatcher.cancel(message)
         elif isinstance(message, messages.ReleaseNodes):
             self._pool.nodes.release(message.count)
         elif isinstance(message, messages.Drain):
             self._draining = True
             self._dispatcher.drain()
         elif isinstance(message, messages.Stop):
-            self._over = "the manager has ended it"
+            if self._end_by is None:
+                self._end_by = time.monotonic() + END_SECONDS
+                self._dispatcher.stop()
         elif isinstance(message, messages.Refused):
             self._over = f"the manager refused: {message.reason}"
 
@@ -231,7 +236,10 @@ class Agent:
                 self._send_ready(self._dispatcher.held())
             elif self._changes != (self._pool.nodes.changes, self._pool.devices.changes):
                 self._send_ready({})
-        if self._draining and self._dispatcher.is_idle() and self._link.is_clear():
+        is_clear = self._dispatcher.is_idle() and self._link.is_clear()
+        if self._end_by is not None and (is_clear or time.monotonic() >= self._end_by):
+            self._over = "the manager has ended it"
+        elif self._draining and is_clear:
             self._over = "drained"
 
     def _send_ready(self, batches: dict[int, list[int]]) -> None:
@@ -276,7 +284,7 @@ class Agent:
         now = time.monotonic()
         try:
             connection = self._folder.read_connection()
-        except OSError as error:  # a shared file system may also be away for a while
+        except (OSError, SessionError) as error:  # a shared file system may also be away for a while
             if isinstance(error, FileNotFoundError) and now - self._heard > GONE_SECONDS:
                 self._over = "the session folder is gone"
             return
@@ -330,10 +338,12 @@ class Agent:
 
 
 def find_end(settings: AgentSettings) -> float | None:
-    """When the job ends (seconds since 1970): as its environment says, else the walltime from now on; None: never."""
+    """When the pilot ends (seconds since 1970): after its walltime, or with the job that it is in if that ends before;
+    None: never."""
     if settings.walltime is None:
         return None
-    return registry.job_environment().end() or time.time() + settings.walltime
+    own, end = time.time() + settings.walltime, registry.job_environment().end()
+    return own if end is None else min(own, end)
 
 
 def main() -> None:

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 #: No more batches than this are held for workers that are being started before those behind them are looked at.
 HELD_BATCHES = 64
 
+#: Why batches come back that had not begun when the pilot was ended.
+_ENDED = "given back, not begun: the pilot was ended"
+
 #: Sends a message to the manager, kept until acknowledged.
 Report = Callable[[Message, Sequence[Frame]], None]
 
@@ -50,6 +53,7 @@ class Dispatcher:
         self._queue: deque[Batch] = deque()
         self._batches: dict[int, Batch] = {}
         self._codes: dict[str, bytes] = {}
+        self._stopping = False
         #: Workers that had one short batch when they were last looked at, and may get another.
         self._ready_for_more: dict[str, Worker] = {}
 
@@ -60,15 +64,18 @@ class Dispatcher:
         self._codes.update(zip(run.sent, frames[1:], strict=True))
         batch = Batch(run, frames[0])
         self._batches[run.batch] = batch
-        self._queue.append(batch)
+        if self._stopping:
+            self._give_back(batch, _ENDED)
+        else:
+            self._queue.append(batch)
 
     def held(self) -> dict[int, list[int]]:
         """The open tasks of each batch."""
         return {id: batch.missing() for id, batch in self._batches.items()}
 
-    def cancel(self, tasks: Sequence[int]) -> None:
-        """Stop these tasks: those that have not begun are given back at once, the worker ends those that run."""
-        wanted = set(tasks)
+    def cancel(self, request: messages.CancelTasks) -> None:
+        """Stop tasks: those that have not begun are given back at once, the worker ends those that run."""
+        wanted = set(request.tasks)
         queued, self._queue = self._queue, deque()
         for batch in queued:
             if wanted.isdisjoint(batch.run.tasks):
@@ -77,14 +84,23 @@ class Dispatcher:
                 self._give_back(batch, "given back for a cancellation, not begun")
         for worker in self._pool.workers.values():
             if not all(wanted.isdisjoint(batch.run.tasks) for batch in worker.batches):
-                self._pool.send(worker, messages.CancelTasks(list(tasks)))
-                worker.unwanted |= wanted
-                worker.end_by = worker.end_by or time.monotonic() + worker.end_seconds()
+                self._pool.send(worker, request)
+                if request.running:
+                    worker.unwanted |= wanted
+                    worker.end_by = worker.end_by or time.monotonic() + worker.end_seconds()
 
-    def drain(self) -> None:
+    def drain(self, reason: str = "given back, the pilot drains") -> None:
         """Give back the batches that have not begun."""
         while self._queue:
-            self._give_back(self._queue.popleft(), "given back, the pilot drains")
+            self._give_back(self._queue.popleft(), reason)
+
+    def stop(self) -> None:
+        """Begin nothing any more. Workers hand over what they have finished, give back the rest, and end."""
+        self._stopping = True
+        self.drain(_ENDED)
+        for worker in self._pool.workers.values():
+            if worker.batches:
+                self._pool.send(worker, messages.Stop())
 
     def is_idle(self) -> bool:
         """True when nothing runs and nothing waits."""
@@ -99,7 +115,7 @@ class Dispatcher:
             except Exception:
                 log.exception("a message from %r cannot be taken in", peer)
         self._notice_exits()
-        if self._pool.started:
+        if self._pool.started and not self._stopping:
             self._pool.keep()
             self._dispatch()
             self._pool.enforce()
@@ -181,7 +197,9 @@ class Dispatcher:
             body = messages.encode([Outcome(tasks[0], TIMED_OUT, time.time() - seconds, seconds)])
             self._report(self._outcomes(worker, batch.run.batch, 1), [body])
             return
-        was_asked = worker.end_by is not None and not worker.overdue
+        # A cancellation may have come too late to end anything: that is not why the worker died.
+        was_ended = worker.killed or worker.leaving
+        was_asked = was_ended and worker.end_by is not None and not worker.overdue
         blame = not was_asked and not worker.blameless
         self._report(messages.UnfinishedTasks(batch.run.batch, worker.name, tasks, reason, blame, not was_asked), ())
 

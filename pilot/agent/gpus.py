@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import subprocess
+from collections.abc import Mapping
 
 from pilot.resources import Node
 from pilot.worker import gpus
@@ -17,21 +18,21 @@ log = logging.getLogger(__name__)
 SMI_SECONDS = 20.0
 
 
-def gpu_facts(count: int, believe: bool = True) -> tuple[list[str], tuple[str, ...]]:
-    """The names of the GPUs that this process may use, ``count`` at most; and the variables that hold such names
-    (`gpus.assigned`).
+def gpu_facts(count: int, environment: Mapping[str, str] = os.environ) -> tuple[list[str], tuple[str, ...]]:
+    """The names of the GPUs that a process with this environment may use, ``count`` at most; and the variables that
+    hold such names (`gpus.assigned`). Blocks while nvidia-smi is asked, unless ``count`` is 0.
 
     ``CUDA_VISIBLE_DEVICES``, which resource managers set for a job with GPUs, or AMD's variable lists them; where none
     is set, nvidia-smi does. They have their uuids as names where nvidia-smi knows these. Where neither knows any, there
-    are none, or (``believe``) as many as the user claims: 0, 1, …
+    are none.
     """
     if not count:
         return [], (gpus.CUDA,)
     uuids = _uuids()
-    variables = gpus.chosen(os.environ, bool(uuids))
-    names = gpus.visible(os.environ, variables[0])
+    variables = gpus.chosen(environment, bool(uuids))
+    names = gpus.visible(environment, variables[0])
     if names is None:
-        names = list(uuids) or [str(number) for number in range(count if believe else 0)]
+        names = list(uuids)
     return list(dict.fromkeys(uuids.get(name, name) for name in names))[:count], variables
 
 

@@ -63,7 +63,7 @@ def describe(settings: AgentSettings) -> Node:
     name = registry.job_environment().node() if settings.remote else host
     job = os.environ.get(JOB, "").rstrip("-")
     name = f"{name}+{job}" if job else name
-    names, variables = gpu_facts(settings.gpus, believe=not settings.remote)
+    names, variables = gpu_facts(settings.gpus)
     return Node(name, host, settings.cores, names, settings.memory, job, variables)
 
 

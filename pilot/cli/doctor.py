@@ -22,7 +22,7 @@ from pilot import registry
 from pilot.cli import host_checks
 from pilot.cli.findings import COMMAND_SECONDS, CommandFailed, Finding, ask
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError, PluginError
+from pilot.errors import DescriptionError, PilotError, PluginError
 from pilot.interfaces import Launcher
 from pilot.profiles import profile_tables
 
@@ -49,8 +49,8 @@ Probe = Callable[[], Iterator[Finding]]
 def examine() -> list[Finding]:
     """All findings, in the order of the report. Takes about as long as the slowest probe."""
     probes: Sequence[Probe] = (
-        host_checks.python, host_checks.plugins, host_checks.resources, host_checks.limits, host_checks.folders,
-        host_checks.gpus, _slurm, _steps, _psij, _mpi, _ssh,
+        host_checks.python, host_checks.plugins, host_checks.ray_addresses, host_checks.resources, host_checks.limits,
+        host_checks.folders, host_checks.gpus, _slurm, _steps, _psij, _mpi, _ssh,
     )  # fmt: skip
     with ThreadPoolExecutor(len(probes)) as pool:
         return [finding for found in pool.map(_careful, probes) for finding in found]
@@ -282,7 +282,12 @@ def examine_site(path: str) -> list[Finding]:
         try:
             if scheme not in launchers:
                 launchers[scheme] = registry.load("pilot.launchers", scheme)()
+            launchers[scheme].check_fields(pilot)
             misfits = launchers[scheme].preflight(pilot)
+        except DescriptionError as error:
+            advice = "`pilot doctor --fields` shows what each launcher does with each field"
+            found.append(Finding(topic=name, state="broken", what=str(error), advice=advice, needed=True))
+            continue
         except PilotError as error:
             is_plugin = isinstance(error, PluginError)
             advice = "correct the resource, or install its plugin" if is_plugin else "run this on a login node"

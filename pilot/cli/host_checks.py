@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import resource as rlimits
@@ -61,6 +62,26 @@ def plugins() -> Iterator[Finding]:
                 what=f"{name} ({product} {version(product)})" if product else name,
                 needed=needed,
             )
+
+
+def ray_addresses() -> Iterator[Finding]:
+    """Whether this Ray keeps to loopback with ``local://``, as the engine asks it to (``engines/ray.py``)."""
+    found = importlib.util.find_spec("ray")
+    if found is None or found.origin is None:
+        return
+    services = Path(found.origin).parent / "_private/services.py"
+    if services.is_file() and "if not ray_constants.ENABLE_RAY_CLUSTER:" in services.read_text():
+        what = (
+            "its ports are on loopback with local://; on clusters some are on all addresses of a node, with its token"
+        )
+        yield Finding(topic="ray", state="ok", what=what)
+        return
+    yield Finding(
+        topic="ray",
+        state="broken",
+        what=f"Ray {version('ray')} listens on all addresses of this host with local://, too, with its token",
+        advice="install the Ray of constraints.txt, use engine='dask' or 'process', or have a firewall",
+    )
 
 
 def resources() -> Iterator[Finding]:

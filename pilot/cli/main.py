@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import msgspec.inspect
 
-from pilot.cli import qpus, report, run, sessions, streams, submit
+from pilot.cli import fields, qpus, report, run, sessions, streams, submit
 from pilot.cli.interruption import Interrupted, taken
 from pilot.errors import DescriptionError, PilotError
 
@@ -118,7 +118,14 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     subject = checking.add_mutually_exclusive_group()
     subject.add_argument("--site", metavar="FILE", help="check a site profile against this cluster instead")
     subject.add_argument("--session", metavar="DIR", help="show the errors of a session's manager instead")
-    checking.set_defaults(call=lambda options: examine(options.json, options.site, options.session))
+    subject.add_argument(
+        "--fields", action="store_true", help="show what each launcher does with each field of a PilotDescription"
+    )
+    checking.set_defaults(
+        call=lambda options: (
+            fields.show(options.json) if options.fields else examine(options.json, options.site, options.session)
+        )
+    )
     return parser
 
 

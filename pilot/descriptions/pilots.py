@@ -46,6 +46,8 @@ _SHORT = re.compile(r"([a-z]+://)?(process|ray|dask):([1-9]\d*)(?::([1-9]\d*))?"
 class PilotDescription(Description, frozen=True, kw_only=True):
     """A placeholder job, and the engine that its agent runs inside.
 
+    A launcher carries a field out or refuses it: ``pilot doctor --fields`` shows which.
+
     Raises:
         DescriptionError: a field has a value that is not valid; the message has both.
     """
@@ -96,7 +98,8 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     exclusive: bool = False
     #: Environment modules to load.
     modules: Names = ()
-    #: Folder of a virtual environment to activate, and name or folder of a conda environment.
+    #: Folder of a virtual environment, and name or folder of a conda environment: agent and workers run with its Python
+    #: and its packages. Python (3.11, say), quantum-pilot and cloudpickle must have the same versions as here.
     venv: Text | None = None
     conda_environment: Text | None = None
     #: The start of the agent's command line, such as ("apptainer", "exec", "image.sif"). The container must see the
@@ -104,7 +107,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     container: Words = ()
     #: Lines that are copied into the batch script: ``#SBATCH ...`` lines, and commands to run before the agent.
     scheduler_script_commands: Names = ()
-    #: PSI/J's custom attributes, such as {"slurm.partition": "debug"}.
+    #: PSI/J's custom attributes, such as {"slurm.partition": "debug"}; with psij:// only.
     custom_attributes: Texts = {}
     #: Ports to listen on, first and last; default: any. For the agent, its workers, and its engine where it has a
     #: setting for that.
@@ -208,6 +211,11 @@ class PilotDescription(Description, frozen=True, kw_only=True):
         if self.seconds is not None and self.drain_seconds >= self.seconds:
             raise self.wrong("drain", f"less than the walltime ({self.seconds:g} s)")
         msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
+
+    def given(self) -> list[str]:
+        """The fields whose values are not their defaults, in their order."""
+        default = type(self)()
+        return [field for field in self.__struct_fields__ if getattr(self, field) != getattr(default, field)]
 
     @property
     def drain_seconds(self) -> float:

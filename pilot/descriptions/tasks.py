@@ -103,7 +103,9 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     executable: Words = ()
     #: An MPI program and its arguments, started on every rank of one communicator; its result is an `MpiResult`.
     mpi: Words = ()
-    #: Environment variables and working directory of the executable or MPI program.
+    #: Environment variables and working directory of the function, executable or MPI program, for this task alone. A
+    #: relative path counts from the pilot's working directory. A function is loaded with the variables set; libraries
+    #: that its worker has loaded before keep what they have read.
     environment: Texts = {}
     working_directory: str | None = None
 

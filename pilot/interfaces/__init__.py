@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
 from pilot.interfaces.kinds import JointFunction, Kind, Offer, Part, Prepared, WorkFunction
-from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit
+from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit, Refusal
 from pilot.interfaces.observers import (
     AttemptEnded,
     EventsDropped,
@@ -58,6 +58,7 @@ __all__ = [
     "Record",
     "Reference",
     "References",
+    "Refusal",
     "Run",
     "SessionEvent",
     "TaskChanged",

@@ -36,7 +36,8 @@ class JobState(Enum):
     CANCELLED = "cancelled"
     """Somebody ended the job from outside: the pilot is cancelled."""
     REFUSED = "refused"
-    """It was refused, and would be refused later: the pilot fails, also when it has restarts left. Not for `status`."""
+    """It was refused, or refused itself before its agent started, as where a module cannot be loaded, and would be
+    refused later: the pilot fails, also when it has restarts left."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +64,15 @@ class Misfit(NamedTuple):
     there: str
 
 
+class Refusal(NamedTuple):
+    """Why a launcher does not carry out a field of PilotDescription."""
+
+    #: What goes on after "expected" in the error: what is valid, and what to do instead.
+    expected: str
+    #: False: there is nothing that could carry it out, such as a partition without a batch system.
+    applies: bool = True
+
+
 class Launcher(ABC):
     """Gets placeholder jobs: three verbs, all of which may block; they are called from one thread at a time."""
 
@@ -73,7 +83,36 @@ class Launcher(ABC):
 
     @abstractmethod
     def check(self, description: PilotDescription) -> None:
-        """Raise DescriptionError when this launcher can never start such a pilot."""
+        """Raise DescriptionError when this launcher can never start such a pilot. `check_fields` was called before."""
+
+    def refusal(self, resource: str, field: str) -> Refusal | None:
+        """Why pilots at this resource cannot have a field, whatever its value; None: it is carried out.
+
+        `check_fields` and ``pilot doctor --fields`` read it. A field that a launcher neither carries out nor refuses
+        would be ignored without a word. May block for a moment.
+
+        Args:
+            resource: as in `PilotDescription.resource`.
+            field: a field of PilotDescription that has not its default.
+
+        Example::
+
+            def refusal(self, resource, field):
+                if field == "gres":
+                    return Refusal("nothing with nice://, which has no batch system", applies=False)
+                return None
+        """
+        return None
+
+    def check_fields(self, description: PilotDescription) -> None:
+        """Raise DescriptionError when a field is given that this launcher does not carry out."""
+        for field in description.given():
+            if (refusal := self.refusal(description.resource, field)) is not None:
+                raise description.wrong(field, refusal.expected)
+
+    def variants(self) -> Sequence[str]:
+        """What may stand behind ``scheme://`` with a `refusal` of its own, for ``pilot doctor --fields``."""
+        return ("",)
 
     def preflight(self, description: PilotDescription) -> list[Misfit]:
         """What of a pilot the resource manager would refuse, or never start, as it is configured now: queue, nodes,

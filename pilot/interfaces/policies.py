@@ -109,6 +109,11 @@ class Policy:
     `PluginError` that names the policy. Everything else goes on.
     """
 
+    #: True: while at most 32 tasks are queued for cores, GPUs and memory, and it is known of all of them how long they
+    #: take, they are planned together: of several schedules, in the order of priorities, the one that is over first is
+    #: begun, whatever `order` and `choose` say. A task may then wait though a pilot has room for it.
+    looks_ahead = False
+
     def order(self, task: QueuedTask, now: float) -> Any:
         """The task's place in the queue: what has the smallest key is next, among equals the one submitted first.
 

@@ -211,7 +211,7 @@ class Agents:
                 reason = f"{what} cannot be handled: {type(error).__name__}: {error}"
                 self._lose_all(agent.pilot, message, frames[1:], reason)
         agent.tries = 0
-        self._state.journal.mark((agent.peer, head.seq))
+        self._state.journal.mark((agent.peer, head.seq), soon=self._state.is_closed)  # then it waits to end
 
     def _lose_all(
         self, pilot: str, message: messages.OutcomesReport | messages.UnfinishedTasks, frames: list[bytes], reason: str
@@ -245,8 +245,8 @@ class Agents:
         agent.joined, agent.host = True, hello.host
         self.unreported.discard(agent.pilot)
         agent.functions.clear()
-        if is_final(self._state.pilots[agent.pilot].state):  # ended while it started
-            self._server.send(agent.peer, messages.Stop())
+        if is_final(self._state.pilots[agent.pilot].state):  # ended while it started: nothing of it is taken in
+            self._server.send(agent.peer, messages.Refused("the pilot was ended"))
             return
         self._server.send(agent.peer, messages.Welcome(self._id))
         self._feed(events.AgentJoined(agent.pilot))

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
 from pilot.descriptions import TaskDescription
-from pilot.manager.handles import Task
+from pilot.errors import SessionError
+from pilot.manager.handles import Task, wait_done
 from pilot.manager.manager import P, PilotManager, R
 from pilot.publishing import publish
+
+#: Tasks of all executors that have not ended.
+_unfinished: set[Task] = set()
+
+
+def _finish() -> None:
+    """When the program has come to its end: wait for these tasks, as process pools do. After an error that nobody
+    caught, Ctrl-C included, they are cancelled with their managers."""
+    if getattr(sys, "last_value", None) is None:
+        for task in list(_unfinished):
+            try:
+                wait_done(task, None)
+            except SessionError:  # a forked process
+                return
 
 
 class PilotExecutor(Executor):
     """Submits to a manager's pilots. Shutting it down waits for its own tasks and leaves the manager open.
+
+    A program that comes to its end waits for the tasks of its executors, as for those of a process pool; not after an
+    error that nobody caught or a signal, nor where the manager was closed before.
 
     ``chunksize`` of ``map`` has no effect: the manager batches by measured time.
 
@@ -29,6 +49,8 @@ class PilotExecutor(Executor):
         self._down = False
         if options:
             TaskDescription.build({"function": print, **options})  # a wrong one fails here
+        atexit.unregister(_finish)  # last come, first called: before the manager is closed
+        atexit.register(_finish)
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
         """One task: ``fn(*args, **kwargs)``.
@@ -43,17 +65,23 @@ class PilotExecutor(Executor):
             task = self._manager.submit_task(wanted)
         else:
             task = self._manager.submit_task(fn, *args, **kwargs)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        for tasks in (self._tasks, _unfinished):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
         return task
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more tasks; wait for those under way, or cancel what is not finished."""
+        """Take no more tasks. Those that are not over go on; ``cancel_futures``: those that run do, and the others are
+        cancelled.
+
+        Args:
+            wait: block until all are over. False: a program that comes to its end waits for them.
+            cancel_futures: cancel what has not begun.
+        """
         self._down = True
         tasks = list(self._tasks)
-        if cancel_futures:
-            for task in tasks:
-                task.cancel()
+        if cancel_futures and tasks:
+            self._manager.cancel(tasks, running=False)
         if wait:
             self._manager.wait_tasks(tasks)
 

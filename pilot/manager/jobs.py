@@ -10,9 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Protocol
 
 import msgspec
@@ -21,6 +19,8 @@ from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError, PluginError
 from pilot.interfaces import Job, JobState, Launcher
+from pilot.manager.call_queue import CallQueue
+from pilot.manager.search_path import search_path
 from pilot.registry import devices
 from pilot.wire.marks import MARK
 from pilot.wire.session import JOB as NODES_JOB
@@ -28,8 +28,8 @@ from pilot.wire.session import AgentSettings, SessionFolder, memory_of, new_mark
 
 log = logging.getLogger(__name__)
 
-#: Seconds that an agent has to end by itself before its job is cancelled.
-STOP_SECONDS = 8.0
+#: Seconds that a submission that is under way may take when the jobs are to end.
+SUBMIT_SECONDS = 5.0
 #: Seconds between two reads of the jobs' states, at most: launchers also read files, and ask their resource manager
 #: less often.
 LOOK_SECONDS = 0.25
@@ -38,7 +38,7 @@ MISSING_SECONDS = 60.0
 #: Jobs for a resource manager that are requested within so many seconds are submitted together.
 GATHER_SECONDS = 0.05
 
-_OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED)
+_OVER = (JobState.ENDED, JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED, JobState.REFUSED)
 
 
 class JobObserver(Protocol):
@@ -79,7 +79,7 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         walltime=wanted.seconds,
         drain=wanted.drain_seconds,
         ports=wanted.ports,
-        sys_path=tuple(str(Path(path).absolute()) for path in sys.path),
+        sys_path=search_path(wanted),
     )
     write_private(own / "agent.json", msgspec.json.encode(settings))
     job = Job(
@@ -139,7 +139,7 @@ class _Running:
 
     def is_overdue(self, state: JobState, now: float) -> bool:
         """True when its agent was asked to end and did not, or there is no agent yet."""
-        return self.stop_by is not None and (state is JobState.QUEUED or now > self.stop_by)
+        return self.stop_by is not None and (state is JobState.QUEUED or now >= self.stop_by)
 
     def is_gone(self, is_missing: bool, now: float) -> bool:
         """True when it has been missing for long enough; call this at each look."""
@@ -148,39 +148,6 @@ class _Running:
         elif self.missing_since is None:
             self.missing_since = now
         return self.missing_since is not None and now - self.missing_since >= MISSING_SECONDS
-
-
-class _Calls:
-    """Calls one after the other in a thread. An executor of the standard library takes nothing any more when a script
-    that did not close its manager ends; this one does."""
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
-        self.is_over = False
-        self._thread = threading.Thread(target=self._run, name="pilot-launcher", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
-        answer: Future[Any] = Future()
-        self._queue.put((answer, function, args))
-        return answer
-
-    def shutdown(self) -> None:
-        """Blocks until all calls are made. May be called again, as after a Ctrl-C in it."""
-        self.is_over = True
-        self._queue.put(None)
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while (call := self._queue.get()) is not None:
-            answer, function, args = call
-            try:
-                answer.set_result(function(*args))
-            except BaseException as error:  # SystemExit of a launcher included: the thread goes on
-                answer.set_exception(error)
 
 
 def _jobs_of(pilot: str, known: Iterable[str]) -> list[str]:
@@ -206,7 +173,7 @@ class PlaceholderJobs:
         self._waiting: deque[tuple[Job, str]] = deque()
         self._starting: set[str] = set()
         self._unwanted: set[str] = set()
-        self._calls = _Calls()
+        self._calls = CallQueue()
         self._closing = False
         self._next_look = 0.0
         self._looking = threading.Event()
@@ -292,7 +259,7 @@ class PlaceholderJobs:
             self._jobs[job.pilot] = running
             self._starting.discard(job.pilot)
             if job.pilot in self._unwanted:  # stopped while it was being submitted
-                running.stop_by = self._clock() + STOP_SECONDS
+                running.stop_by = self._clock()
             self._observer.job_started(job.pilot, answer)
 
     def _failed(self, job: Job, mark: str, error: BaseException) -> None:
@@ -316,11 +283,22 @@ class PlaceholderJobs:
             log.exception("it cannot be found out whether pilot %s has a job", pilot)
             return None
 
-    def stop(self, pilot: str) -> None:
-        """The agent was asked to end: end the job when it does not do so in time."""
+    def may_run(self, pilot: str, description: PilotDescription, mark: str, native_id: str | None) -> bool:
+        """False when the job of a pilot that another manager started is known to be over. Blocks."""
+        if native_id is None and (native_id := self.find(pilot, description, mark)) is None:
+            return False
+        try:
+            state, _ = self.launcher(description).status({native_id: self._folder.pilot(pilot)})[native_id]
+        except (Exception, SystemExit):
+            log.exception("it cannot be found out whether the job of pilot %s runs", pilot)
+            return True
+        return state not in _OVER
+
+    def stop(self, pilot: str, seconds: float) -> None:
+        """The agent was asked to end: end the job when it does not do so within these seconds."""
         self._unwanted.update(_jobs_of(pilot, self._starting))
         for one in _jobs_of(pilot, self._jobs):
-            self._jobs[one].stop_by = self._clock() + STOP_SECONDS
+            self._jobs[one].stop_by = self._clock() + seconds
             self._next_look = 0.0
 
     def abandon(self, pilot: str) -> None:
@@ -397,16 +375,33 @@ class PlaceholderJobs:
 
     def close(self, timeout: float) -> None:
         """End every job: those that were asked to stop have ``timeout`` seconds to do so. Blocks until all are gone;
-        does nothing the second time."""
+        for one that is still being submitted, `SUBMIT_SECONDS` at most. Does nothing the second time."""
         deadline = time.monotonic() + timeout
         self._closing = True
         if self._calls.is_over:
             self._calls.shutdown()
             return
-        self._calls.submit(bool).result()  # a job that is being submitted now is among ours then
+        try:
+            self._calls.submit(bool).result(SUBMIT_SECONDS)  # a job that is being submitted now is among ours then
+        except TimeoutError:
+            self._leave_starting()
+            return
         while self._jobs and time.monotonic() < deadline:
             self._calls.submit(self._look).result()
             if self._jobs:
                 time.sleep(0.02)
-        self._calls.submit(self._end, list(self._jobs))
+        self._calls.submit(self._end_all)
         self._calls.shutdown()
+
+    def _end_all(self) -> None:
+        self._end(list(self._jobs))
+
+    def _leave_starting(self) -> None:
+        """Do not wait for jobs that are being submitted. If this process still runs when that is over, they are
+        cancelled; else their agents find no settings, and end."""
+        starting = sorted(self._starting)
+        for pilot in starting:
+            (self._folder.pilot(pilot_of(pilot)[0]) / "agent.json").unlink(missing_ok=True)
+        log.error("%s: not submitted within %g s; what starts later ends at once", ", ".join(starting), SUBMIT_SECONDS)
+        self._calls.submit(self._end_all)
+        self._calls.shutdown(wait=False)

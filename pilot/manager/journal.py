@@ -42,8 +42,8 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class SessionRow(Row, frozen=True, gc=False):
-    """Something about the session: ``schema``, ``path``, ``firsts`` (the first task of each manager), or ``forgotten``
-    (the last of the tasks that were forgotten)."""
+    """Something about the session: ``schema``, ``path``, ``versions`` (of the last manager), ``firsts`` (the first task
+    of each manager), or ``forgotten`` (the last of the tasks that were forgotten)."""
 
     table = "session"
     key: str
@@ -233,52 +233,11 @@ def unpack_needs(column: bytes | None) -> Needs:
 # ---- the contract ---------------------------------------------------------------------------------------------
 
 
-class Journal(ABC):
-    """Keeps the rows of one session. A new journal has one row: the `SCHEMA`.
-
-    Rows are handed over without waiting, and committed soon in a thread of its own, in the order in which they refer to
-    each other: no result without its task, no task without its function. While nothing can be committed, rows are kept
-    and tried again.
-    """
+class JournalReader(ABC):
+    """Reads the rows of one session."""
 
     #: How messages call it.
     name: str
-
-    @abstractmethod
-    def start(self, on_commit: Callable[[list[Any]], None]) -> None:
-        """Begin to commit.
-
-        Args:
-            on_commit: called in the journal's thread with the marks (see `mark`) whose rows are committed.
-        """
-
-    @abstractmethod
-    def put(self, row: Row) -> None:
-        """Hand over a row. Any thread may call it, and `extend` and `mark`."""
-
-    @abstractmethod
-    def extend(self, rows: Sequence[Row]) -> None:
-        """Hand over rows, all of one kind."""
-
-    @abstractmethod
-    def mark(self, mark: Any, *, soon: bool = False) -> None:
-        """Hand over a mark: when every row before it is committed it is called in the journal's thread, if it can be
-        called, else handed to ``on_commit``. ``soon``: something waits for it, so that it costs time to collect more
-        rows first."""
-
-    @abstractmethod
-    def forget(self, tasks: Sequence[int]) -> None:
-        """Remove the rows about these tasks, those that were handed over before included. Marks that come after this
-        are handed back when that is committed. Any thread may call it."""
-
-    @abstractmethod
-    def flush(self, timeout: float) -> bool:
-        """Block until all that was handed over is committed; False when that takes longer than ``timeout`` seconds. Not
-        in the journal's thread."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Commit what was handed over (one try), and close. Blocks."""
 
     @abstractmethod
     def forked(self) -> None:
@@ -327,3 +286,51 @@ class Journal(ABC):
     @abstractmethod
     def work(self, task: int) -> tuple[Value, Needs] | None:
         """The arguments of a task, and what it needs; None when it is not committed."""
+
+
+class Journal(JournalReader):
+    """Keeps the rows of one session. A new journal has one row: the `SCHEMA`.
+
+    Rows are handed over without waiting, and committed soon in a thread of its own, in the order in which they refer to
+    each other: no result without its task, no task without its function. While nothing can be committed, rows are kept
+    and tried again.
+    """
+
+    #: Why nothing can be committed now; None: it can.
+    trouble: str | None = None
+
+    @abstractmethod
+    def start(self, on_commit: Callable[[list[Any]], None]) -> None:
+        """Begin to commit.
+
+        Args:
+            on_commit: called in the journal's thread with the marks (see `mark`) whose rows are committed.
+        """
+
+    @abstractmethod
+    def put(self, row: Row) -> None:
+        """Hand over a row. Any thread may call it, and `extend` and `mark`."""
+
+    @abstractmethod
+    def extend(self, rows: Sequence[Row]) -> None:
+        """Hand over rows, all of one kind."""
+
+    @abstractmethod
+    def mark(self, mark: Any, *, soon: bool = False) -> None:
+        """Hand over a mark: when every row before it is committed it is called in the journal's thread, if it can be
+        called, else handed to ``on_commit``. ``soon``: something waits for it, so that it costs time to collect more
+        rows first."""
+
+    @abstractmethod
+    def forget(self, tasks: Sequence[int]) -> None:
+        """Remove the rows about these tasks, those that were handed over before included. Marks that come after this
+        are handed back when that is committed. Any thread may call it."""
+
+    @abstractmethod
+    def flush(self, timeout: float) -> bool:
+        """Block until all that was handed over is committed; False when that takes longer than ``timeout`` seconds. Not
+        in the journal's thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Commit what was handed over (one try), and close. Blocks."""

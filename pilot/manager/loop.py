@@ -42,6 +42,10 @@ log = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0
 TICK_SECONDS = 0.1
 
+#: What tells a program to end.
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Seconds that an agent has to end by itself before its job is cancelled.
+STOP_SECONDS = 8.0
 #: Seconds between two looks whether there is room for results, and at most before the first one.
 ROOM_SECONDS, MOST_ROOM_SECONDS = 1.0, 60.0
 #: Files with the events before an error of the manager's own that are written at most.
@@ -52,15 +56,19 @@ TAIL_LINES, TAIL_BYTES = 4, 800
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C for a moment."""
+    """Ignore Ctrl-C for a moment, and what else tells a program to end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.getsignal(number) for number in _INTERRUPTS}
+    known = {number: handler for number, handler in before.items() if handler is not None}  # None: not Python's
+    for number in known:
+        signal.signal(number, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in known.items():
+            signal.signal(number, handler)
 
 
 def _tail(path: Path) -> str:
@@ -135,18 +143,16 @@ class ManagerLoop:
         """Why a task is where it is."""
         return self._state.mailbox.ask(lambda: self._controller.explain(entry, self._clock()))
 
+    def begin_to_close(self) -> None:
+        """Tell every agent to end, and take no more tasks; `close` is still to be called. Takes no lock."""
+        self._state.mailbox.put(self._submissions.close)
+        self._state.mailbox.put(events.Closing())
+
     def close(self, timeout: float) -> None:
-        """Cancel every task, end every agent and its job, and end. Blocks."""
-        closed = threading.Event()
-
-        def closing() -> None:
-            self._submissions.close()
-            closed.set()
-
+        """End every agent and its job, cancel every task that was not finished then, and end. Blocks."""
         try:
-            self._state.mailbox.put(events.Closed())
-            self._state.mailbox.put(closing)
-            closed.wait(timeout)
+            self.begin_to_close()
+            self._state.mailbox.when_taken().wait(timeout)
             self._state.jobs.close(timeout)
         except BaseException:  # Ctrl-C while we wait: the agents are ended at once
             with _without_interrupts():
@@ -157,6 +163,8 @@ class ManagerLoop:
 
     def _end(self) -> None:
         mailbox = self._state.mailbox
+        mailbox.put(events.Closed())
+        mailbox.when_taken().wait()
         self._over = mailbox.is_over = True
         mailbox.wake()
         self._thread.join()
@@ -165,6 +173,7 @@ class ManagerLoop:
         mailbox.close()
         self._state.journal.close()
         self._state.commits.close()
+        self._state.backlog.close()
         self._server.close()
         self._state.observers.close()
 
@@ -381,13 +390,13 @@ class ManagerLoop:
             self._agents.send(command.pilot, messages.Drain())
             return
         self._agents.stop(command.pilot)
-        self._state.jobs.stop(command.pilot)
+        self._state.jobs.stop(command.pilot, 0.0 if command.unused else STOP_SECONDS)
 
     def _remove_nodes(self, command: events.RemoveNodes) -> None:
         self._agents.send(command.pilot, messages.ReleaseNodes(command.count))
 
     def _send_cancel(self, command: events.SendCancel) -> None:
-        self._agents.send(command.pilot, messages.CancelTasks(command.tasks))
+        self._agents.send(command.pilot, messages.CancelTasks(command.tasks, command.running))
 
     def _pause_scaling(self, command: events.PauseScaling) -> None:
         log.error("autoscaling is paused: %s", command.reason)

@@ -55,6 +55,12 @@ class Mailbox:
         self._items.append(item)
         self.wake()
 
+    def when_taken(self) -> threading.Event:
+        """It is set when all that was left before is taken and handled."""
+        taken = threading.Event()
+        self.put(taken.set)
+        return taken
+
     def wake(self) -> None:
         """End the sleep of the thread that takes."""
         self._sleeping = False

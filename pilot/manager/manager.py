@@ -18,10 +18,12 @@ import msgspec
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import Policy
-from pilot.manager.handles import Task
+from pilot.manager import signals
+from pilot.manager.handles import Task, tasks_of
 from pilot.manager.objects import ObjectRef
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
+from pilot.manager.reading import SessionReader
 from pilot.manager.session import Session
 from pilot.publishing import publish
 from pilot.resources import PLAIN
@@ -132,15 +134,37 @@ class PilotManager(Session):
         manager._start(parts, progress, temporary=False)
         return manager
 
+    @staticmethod
+    def read(session_dir: str | os.PathLike[str]) -> SessionReader:
+        """Look into a session without a part in it: its pilots and tasks, their states and results, as the journal has
+        them now. Nothing is written, and the session's manager, if there is one, goes on.
+
+        What is not over stays as it is read: read again to see more. `submit_task` and all else that would change
+        something raise `SessionError`. On the manager's host, or when the manager is gone.
+
+        Raises:
+            SessionError: there is no session in this folder; it is damaged, or other users can write to it.
+        """
+        return SessionReader(session_dir)
+
     def _start(self, parts: Parts, progress: bool, temporary: bool) -> None:
         self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter, self._objects = (
             parts
         )
         self._temporary = temporary
+        #: Those that were not over when the manager began to close.
+        self._unfinished: list[Task] = []
         finished = len(self._state.tasks) - len(self._state.tasks.not_recorded())
         self._progress = _progress(self, finished) if progress else None
         self._loop.start()
         atexit.register(self.close)
+        if temporary:
+            signals.watch(self, self._begin_to_close)
+
+    def _begin_to_close(self) -> None:
+        """End the pilots; `close` is still to be called. Takes no lock, for a signal's handler."""
+        self._unfinished = [task for task in self._state.tasks.not_recorded() if not task.done()]
+        self._loop.begin_to_close()
 
     # ---- pilots -----------------------------------------------------------------------------------------------
 
@@ -209,7 +233,8 @@ class PilotManager(Session):
     @overload
     def submit_task(self, work: Callable[..., R], /, *args: Any, key: str, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
     def submit_task(self, work: Any, /, *args: Any, key: Any = None, **kwargs: Any) -> Task[Any]:
-        """Send one task on its way. Does not block.
+        """Send one task on its way. Blocks only while 10,000 tasks were submitted that are not in the journal yet, as
+        when the disk is full.
 
         A callable runs as it is now, with the values that its globals, defaults and closure have now, however they
         change later; each task has a copy of its own, so that no task sees what another one changed. Functions and
@@ -279,21 +304,18 @@ class PilotManager(Session):
         work = self._submitter.function(function)
         return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
 
-    def put(self, value: R) -> ObjectRef[R]:
-        """Store a value once, for any number of tasks: give the tasks the reference that this returns.
-
-        The value is as it is now, however it changes later. Each task that gets the reference reads the same files,
-        which stay in the memory of its host: large arrays are mapped, and read-only. Blocks while the files are
-        written.
+    def cancel(self, tasks: Iterable[Task], *, running: bool = True) -> None:
+        """Cancel tasks, and the parts that they put together. Does not block: `wait_tasks` waits until it is confirmed.
 
         Args:
-            value: any picklable value without tasks and references in it; arrays and bytes cost least.
+            tasks: which; those that are over stay as they are.
+            running: those that run, too, with their workers. False: these go on to their end.
 
         Raises:
-            NotPicklable: it cannot be pickled.
-            SessionError: the manager is closed, or the session folder has no room.
+            DescriptionError: it is not a list of tasks, or one is another manager's.
+            SessionError: this process was forked from the manager's.
         """
-        return self._objects.put(value)
+        self._submitter.cancel(tasks_of("cancel", tasks), running=running)
 
     def resubmit(self, tasks: Iterable[Task[R]]) -> list[Task[R]]:
         """Give tasks that failed or were cancelled another attempt, also after an `attach`. Does not wait for it.
@@ -319,9 +341,10 @@ class PilotManager(Session):
     # ---- the end ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Cancel what is not finished, end every pilot with all its processes, close the journal. Blocks.
+        """End every pilot with all its processes, cancel what is not finished then, close the journal. Blocks.
 
-        Nothing happens the second time.
+        Results that workers have at that moment are taken in. How many tasks were cancelled is logged. A pilot that is
+        still being started, or that waits in a queue, is not waited for. Nothing happens the second time.
         """
         state = self._state
         if state.is_foreign:  # the pilots are not this process's own
@@ -331,7 +354,9 @@ class PilotManager(Session):
                 return
             state.is_closed = True
         atexit.unregister(self.close)
-        unfinished = [task for task in state.tasks.not_recorded() if not task.done()]
+        signals.unwatch(self)
+        if not self._unfinished:
+            self._unfinished = [task for task in state.tasks.not_recorded() if not task.done()]
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
         for pilot in self.pilots:
             close_clients(pilot)
@@ -340,9 +365,9 @@ class PilotManager(Session):
             if self._progress is not None:
                 self._progress.stop()
         finally:
-            state.folder.release()
-            if unfinished:
-                log.info("%d unfinished tasks were cancelled", len(unfinished))
+            state.folder.lock.release()
+            if cancelled := sum(task.cancelled() for task in self._unfinished):
+                log.warning("%d of %d task(s) were cancelled when the manager was closed", cancelled, len(state.tasks))
             if self._temporary and not failed:
                 state.folder.remove()
             elif failed:

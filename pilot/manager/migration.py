@@ -68,7 +68,7 @@ def migrate(session_dir: str | os.PathLike[str]) -> bool:
         path = str(folder.journal_path)
         raise SessionError(f"the journal {path} cannot be changed: {error}", path=path) from error
     finally:
-        folder.release()
+        folder.lock.release()
     return schema < SCHEMA
 
 

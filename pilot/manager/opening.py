@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from pilot import registry
+from pilot.errors import SessionError
 from pilot.interfaces import Policy
 from pilot.manager import recovery
 from pilot.manager.forgetting import Forgetter
@@ -14,13 +15,16 @@ from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import SessionRow
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.objects import Objects
+from pilot.manager.recovery import Restored
 from pilot.manager.requests import PilotRequests
 from pilot.manager.resubmission import Resubmission
 from pilot.manager.sqlite import SqliteJournal
 from pilot.manager.state import SessionState
 from pilot.manager.submitting import Submitter
 from pilot.scheduling.controller import Controller
+from pilot.version import versions
 from pilot.wire.addresses import listen
+from pilot.wire.processes import allow_files
 from pilot.wire.session import Connection, SessionFolder, new_keys
 
 
@@ -54,32 +58,73 @@ def open_parts(
         temporary: the folder is removed when something fails.
         policy: as for `PilotManager`, and so are the others.
     """
+    allow_files()  # whoever can connect takes descriptors until its handshake fails
     with ExitStack() as undo:
         if temporary:
             undo.callback(folder.remove)
-        undo.callback(folder.release)
+        undo.callback(folder.lock.release)
         before = folder.read_connection() if attach else Connection((), platform.node(), *new_keys())
+        journal = SqliteJournal(folder.journal_path, is_there=attach)
+        undo.callback(journal.close)
+        jobs = PlaceholderJobs(folder)
+        restored = None
+        if attach:
+            restored = recovery.read(journal, folder.path)
+            _check_original(restored, folder, before)
+            _check_versions(restored, folder, jobs)
         controller = Controller(registry.policy(policy), wait_for_pilot)
         connection, server = listen(before, address, ports)
         undo.callback(server.close)
-        journal = SqliteJournal(folder.journal_path)
-        undo.callback(journal.close)
-        state = SessionState(folder, journal, PlaceholderJobs(folder))
+        state = SessionState(folder, journal, jobs)
         undo.callback(state.mailbox.close)
         undo.callback(state.jobs.leave)
         loop = ManagerLoop(state, controller, server)
         folder.write_connection(connection)
         objects = Objects(state)
-        if attach:
-            restored = recovery.read(journal, folder.path)
+        if restored is not None:
             recovery.record(journal, restored, folder.path)
             loop.take_over(restored)
             objects.take_over(restored.objects)
         else:
-            journal.put(SessionRow("path", str(folder.path)))
+            journal.extend([SessionRow("path", str(folder.path)), recovery.versions_row()])
         submitter = Submitter(state)
         resubmission = Resubmission(state, submitter)
         requests, forgetter = PilotRequests(state, server, connection), Forgetter(state, resubmission)
         parts = Parts(state, loop, requests, submitter, resubmission, forgetter, objects)
         undo.pop_all()
     return parts
+
+
+def _check_original(restored: Restored, folder: SessionFolder, connection: Connection) -> None:
+    """Raise SessionError for a copy of a session that is still there: its tasks would run twice."""
+    if restored.moved_from is None:
+        return
+    try:
+        original = SessionFolder.find(restored.moved_from).read_connection()
+    except (SessionError, OSError):
+        return
+    if original.public_key == connection.public_key:
+        raise SessionError(
+            f"the session {folder.path} is a copy of {restored.moved_from}, which is still there: attach to that one; "
+            "or, to go on with the copy instead, rename or remove it",
+            path=str(folder.path),
+        )
+
+
+def _check_versions(restored: Restored, folder: SessionFolder, jobs: PlaceholderJobs) -> None:
+    """Raise SessionError when agents of another version may be alive: they would end, and what they have be lost."""
+    if restored.versions is None or restored.versions == versions():
+        return
+    alive = [
+        pilot.description.name or pilot.id
+        for pilot in restored.pilots
+        if pilot.mark and jobs.may_run(pilot.id, pilot.description, pilot.mark, pilot.native_id)
+    ]
+    if alive:
+        (python, library), (own_python, own) = restored.versions, versions()
+        raise SessionError(
+            f"the session {folder.path} was opened with Python {python} and quantum-pilot {library}, and its pilots "
+            f"{', '.join(alive)} still run: attach with these versions, or with Python {own_python} and quantum-pilot "
+            f"{own} when they have ended",
+            path=str(folder.path),
+        )

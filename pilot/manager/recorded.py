@@ -9,7 +9,7 @@ import msgspec
 
 from pilot.errors import ErrorCode, SessionError
 from pilot.manager.handles import Failed
-from pilot.manager.journal import AnyRow, AttemptRow, EndedRows, FunctionRow, Journal, Recorded, TermsRow
+from pilot.manager.journal import AnyRow, AttemptRow, EndedRows, FunctionRow, JournalReader, Recorded, TermsRow
 from pilot.resources import Terms
 from pilot.results import Attempt, Outcome
 from pilot.scheduling.records import FunctionRecord, TaskRecord
@@ -24,7 +24,7 @@ _decode_terms = msgspec.msgpack.Decoder(Terms).decode
 class RecordedTasks:
     """Makes records of rows. Any thread may call it."""
 
-    def __init__(self, journal: Journal, functions: WeakValueDictionary[str, FunctionRecord]) -> None:
+    def __init__(self, journal: JournalReader, functions: WeakValueDictionary[str, FunctionRecord]) -> None:
         """Make it.
 
         Args:

@@ -17,6 +17,7 @@ from pilot.manager.journal import (
     AttemptRow,
     FunctionRow,
     Journal,
+    JournalReader,
     KeyRow,
     ObjectRow,
     PilotChangeRow,
@@ -34,6 +35,7 @@ from pilot.resources import Terms
 from pilot.results import Value
 from pilot.scheduling.records import Change, FunctionRecord, TaskRecord
 from pilot.states import PilotState, is_final
+from pilot.version import versions
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,8 @@ class RestoredPilot(NamedTuple):
     taken: int = 0
     #: Jobs of further nodes that have not ended: number → native id.
     further_jobs: dict[int, str] = {}  # noqa: RUF012 - never changed
+    #: When it was in each state first: wall clock, seconds since the epoch.
+    times: dict[PilotState, float] = {}  # noqa: RUF012 - never changed
 
 
 class Restored(NamedTuple):
@@ -92,20 +96,34 @@ class Restored(NamedTuple):
     last_task: int
     last_forgotten: int
     last_job: int
-    #: Where the session was, when it was moved since.
+    #: Where the session was, when it was moved or copied since.
     moved_from: str | None
+    #: The versions (`version.versions`) of the manager before; None: not known.
+    versions: tuple[str, ...] | None
 
 
-def read(journal: Journal, here: Path) -> Restored:
+def read(journal: JournalReader, here: Path, *, rejoin: bool = True) -> Restored:
     """What the journal knows. Changes nothing.
 
     Args:
         journal: of the session.
         here: the session's folder.
+        rejoin: pilots that are not over are as for a manager that attaches: they may join again, or are requested
+            again. False: they are as they were last.
 
     Raises:
-        SessionError: another version of the library has made it, which keeps other things in it.
+        SessionError: another version of the library has made it, which keeps other things in it; or it is damaged.
     """
+    try:
+        return _read(journal, here, rejoin)
+    except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise SessionError(
+            f"the journal {journal.name} is damaged ({type(error).__name__}: {error}): put it back from a copy",
+            path=journal.name,
+        ) from error
+
+
+def _read(journal: JournalReader, here: Path, rejoin: bool) -> Restored:
     session = {row.key: row.value for row in journal.rows(SessionRow)}
     _check_schema(int(session.get("schema", 0)), here)
     functions = {row.id: FunctionRecord(row.id, row.digest, row.name, row.code) for row in journal.rows(FunctionRow)}
@@ -122,7 +140,7 @@ def read(journal: Journal, here: Path) -> Restored:
         else:
             lost_keys.append(row.key)
     moved_from = _moved_from(session.get("path"), here)
-    pilots, last_job = _read_pilots(journal, moved_from is not None)
+    pilots, last_job = _read_pilots(journal, moved_from is not None, rejoin)
     return Restored(
         functions=list(functions.values()),
         last_function=max(functions, default=0),
@@ -140,6 +158,7 @@ def read(journal: Journal, here: Path) -> Restored:
         last_forgotten=last_forgotten,
         last_job=last_job,
         moved_from=moved_from,
+        versions=tuple(session["versions"].split()) if "versions" in session else None,
     )
 
 
@@ -166,11 +185,19 @@ def record(journal: Journal, restored: Restored, here: Path) -> None:
     for key in restored.lost_keys:  # their ids are given to other tasks
         journal.put(KeyRow(key, 0, b""))
     journal.put(SessionRow("firsts", " ".join(map(str, restored.firsts))))
+    journal.put(versions_row())
     if not journal.flush(WRITE_SECONDS):
+        why = f" ({journal.trouble})" if journal.trouble else ""
         raise SessionError(
-            f"the journal {journal.name} cannot be written: make room in its file system and attach again",
+            f"the journal {journal.name} cannot be written{why}: make room in its file system, or put it back from a "
+            "copy, and attach again",
             path=journal.name,
         )
+
+
+def versions_row() -> SessionRow:
+    """The versions of this manager, which its agents have, too."""
+    return SessionRow("versions", " ".join(versions()))
 
 
 def _check_schema(schema: int, here: Path) -> None:
@@ -197,7 +224,7 @@ def _moved_from(before: str | None, here: Path) -> str | None:
     return before
 
 
-def _read_pilots(journal: Journal, moved: bool) -> tuple[list[RestoredPilot], int]:
+def _read_pilots(journal: JournalReader, moved: bool, rejoin: bool) -> tuple[list[RestoredPilot], int]:
     """Every pilot, and the highest number of a job of further nodes."""
     rows = sorted(journal.rows(PilotRow), key=lambda row: int(row.id.rpartition("-")[2]))
     descriptions = {row.id: msgspec.msgpack.decode(row.description, type=PilotDescription) for row in rows}
@@ -221,22 +248,22 @@ def _read_pilots(journal: Journal, moved: bool) -> tuple[list[RestoredPilot], in
         pilot = RestoredPilot(
             id,
             descriptions[id],
-            _last_state(changes[id]),
-            "before this manager was attached",
+            *_last_state(changes[id]),
             _ancestors(id, parents, names),
             succeeded=id in parents.values(),
             further_jobs=further[id],
+            times={PilotState(change.state): change.time for change in reversed(changes[id])},
         )
-        if not is_final(pilot.state):
+        if rejoin and not is_final(pilot.state):
             pilot = _with_changes(pilot, "" if moved else row.mark, changes[id])
         pilots.append(pilot)
     return pilots, last_job
 
 
-def _last_state(changes: list[PilotChangeRow]) -> PilotState:
-    """Nothing follows a final state; that its job was submitted may have been recorded after it."""
-    states = [PilotState(change.state) for change in changes] or [PilotState.NEW]
-    return next(filter(is_final, states), states[-1])
+def _last_state(changes: list[PilotChangeRow]) -> tuple[PilotState, str]:
+    """Where it is, and why. Nothing follows a final state; that its job was submitted may have been recorded later."""
+    states = [(PilotState(change.state), change.reason) for change in changes] or [(PilotState.NEW, "")]
+    return next((one for one in states if is_final(one[0])), states[-1])
 
 
 def _with_changes(pilot: RestoredPilot, mark: str, changes: list[PilotChangeRow]) -> RestoredPilot:
@@ -275,7 +302,9 @@ def _ancestors(id: str, parents: dict[str, str], names: dict[str, str]) -> tuple
     return found
 
 
-def _read_tasks(journal: Journal, functions: dict[int, FunctionRecord], terms: dict[int, Terms]) -> list[TaskRecord]:
+def _read_tasks(
+    journal: JournalReader, functions: dict[int, FunctionRecord], terms: dict[int, Terms]
+) -> list[TaskRecord]:
     attempts: dict[int, list[AttemptRow]] = {}
     for one in journal.rows(AttemptRow):
         attempts.setdefault(one.task, []).append(one)

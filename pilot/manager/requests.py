@@ -55,6 +55,7 @@ class PilotRequests:
         """The description, after its launcher and its engine were found."""
         wanted = PilotDescription.build(description)
         launcher = self._state.jobs.launcher(wanted)
+        launcher.check_fields(wanted)
         launcher.check(wanted)
         launcher.check_folder(self._state.folder.path)
         registry.check("pilot.engines", wanted.engine)

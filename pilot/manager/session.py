@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,20 +11,18 @@ from typing import TypeVar
 from pilot.errors import invalid
 from pilot.interfaces import Observer, SessionEvent
 from pilot.manager.forgetting import Forgetter
-from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of, wait_done
+from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.objects import ObjectRef, Objects
 from pilot.manager.observers import KINDS, MOST_WAITING, Subscription
-from pilot.manager.pilots import Pilot
 from pilot.manager.state import SessionState
-from pilot.resources import QPUInfo
-from pilot.states import PilotState
+from pilot.manager.view import SessionView
 from pilot.wire.exceptions import text_of
 
 R = TypeVar("R")
 
 
-class Session:
+class Session(SessionView):
     """Pilots and tasks of an open session: to be looked at, waited for, observed and forgotten.
 
     All methods may be called from any thread.
@@ -36,22 +33,7 @@ class Session:
     _forgetter: Forgetter
     _objects: Objects
 
-    # ---- what there is ----------------------------------------------------------------------------------------
-
-    @property
-    def session_dir(self) -> Path:
-        """The session's folder."""
-        return self._state.folder.path
-
-    @property
-    def pilots(self) -> list[Pilot]:
-        """Every pilot that was requested, in that order."""
-        return list(self._state.pilots.values())
-
-    @property
-    def tasks(self) -> Mapping[int, Task]:
-        """Every task that was not forgotten, by id, in the order of submission; read only."""
-        return MappingProxyType(self._state.tasks)
+    # ---- objects ----------------------------------------------------------------------------------------------
 
     @property
     def objects(self) -> Mapping[int, ObjectRef]:
@@ -59,46 +41,26 @@ class Session:
         objects that the manager before had."""
         return MappingProxyType(self._objects)
 
-    @property
-    def qpus(self) -> dict[str, QPUInfo]:
-        """The properties of the active pilots' devices, by name, as far as they have reported."""
-        return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
+    def put(self, value: R) -> ObjectRef[R]:
+        """Store a value once, for any number of tasks: give the tasks the reference that this returns.
 
-    # ---- waiting and asking -----------------------------------------------------------------------------------
-
-    def wait_tasks(
-        self, tasks: Iterable[Task[R]] | None = None, timeout: float | None = None
-    ) -> tuple[list[Task[R]], list[Task[R]]]:
-        """Block until the tasks are finished, however they end.
+        The value is as it is now, however it changes later. Each task that gets the reference reads the same files,
+        which stay in the memory of its host: large arrays are mapped, and read-only. Blocks while the files are
+        written.
 
         Args:
-            tasks: which; None: all of this manager's.
-            timeout: seconds to wait at most; None: for ever.
-
-        Returns:
-            The tasks that are done, and those that are not, each in the given order.
+            value: any picklable value without tasks and references in it; arrays and bytes cost least.
 
         Raises:
-            DescriptionError: it is not a list of tasks.
+            NotPicklable: it cannot be pickled.
+            SessionError: the manager is closed, or the session folder has no room.
         """
-        waited = self._state.tasks.not_recorded() if tasks is None else tasks_of("wait_tasks", tasks)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for task in waited:
-            try:
-                wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
-            except TimeoutError:
-                break
-        if tasks is None:
-            waited = list(self._state.tasks.values())
-        done: list[Task[R]] = []
-        not_done: list[Task[R]] = []
-        for task in waited:
-            (done if task.done() else not_done).append(task)
-        return done, not_done
+        return self._objects.put(value)
 
-    def get_results(self, tasks: Iterable[Task[R]]) -> list[R]:
-        """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
-        return [task.result() for task in tasks_of("get_results", tasks)]
+    def _waited(self) -> list[Task]:
+        return self._state.tasks.not_recorded()
+
+    # ---- asking and writing ------------------------------------------------------------------------------------------
 
     def explain(self, task: Task | int) -> str:
         """Why a task went where it went, or why it waits.

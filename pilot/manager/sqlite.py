@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -22,23 +24,8 @@ from typing import Any, TypeVar, get_args
 from msgspec.structs import astuple, fields
 
 from pilot.errors import SessionError
-from pilot.manager.journal import (
-    KINDS,
-    OF_TASKS,
-    SCHEMA,
-    AnyRow,
-    AttemptRow,
-    EndedRows,
-    Journal,
-    Needs,
-    ResultRow,
-    Row,
-    SessionRow,
-    TaskRow,
-    unpack,
-    unpack_needs,
-)
-from pilot.results import OK, Value
+from pilot.manager.journal import KINDS, OF_TASKS, SCHEMA, Journal, ResultRow, Row, SessionRow
+from pilot.manager.sqlite_reader import SqliteReader
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +43,6 @@ _Item = TypeVar("_Item")
 _TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 
 
-#: Of a task that has ended: all columns but the large ones.
-_LARGE = ("payload", "value", "stdout", "stderr")
-_ENDED = "SELECT {} FROM results JOIN tasks ON tasks.id = task".format(
-    ",".join(
-        "NULL" if name in _LARGE else f"{kind.table}.{name}"
-        for kind in (TaskRow, ResultRow)
-        for name in kind.__struct_fields__
-    )
-)
-_ATTEMPTS = f"SELECT {','.join(AttemptRow.__struct_fields__)} FROM attempts"
-
-
 def _columns(kind: type[Row]) -> dict[str, str]:
     """Name and SQL type of each column."""
     columns = {}
@@ -77,37 +52,57 @@ def _columns(kind: type[Row]) -> dict[str, str]:
     return columns
 
 
-class SqliteJournal(Journal):
+class SqliteJournal(SqliteReader, Journal):
     """A `Journal` in a file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_there: bool = False) -> None:
         """Open or make the file.
 
+        Args:
+            path: the file.
+            is_there: it has the journal of a session; else it is made when it is not there.
+
         Raises:
-            SessionError: the file cannot be used.
+            SessionError: the file cannot be used; a journal that has to be there is empty, or has lost commits.
         """
-        self.name = str(path)
+        super().__init__(path, partial(sqlite3.connect, path, check_same_thread=False, isolation_level=None))
         self._rows: dict[type[Row], deque[Row]] = {kind: deque() for kind in KINDS}
         self._marks: deque[Any] = deque()
         #: Tasks whose rows are to be removed.
         self._forgotten: deque[int] = deque()
         self._wake, self._hurry = threading.Event(), threading.Event()
         self._closing = False
-        self._trouble: str | None = None
+        self.trouble: str | None = None
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=10000"):
-                self._db.execute(f"PRAGMA {pragma}")
-            present = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-            if not present >= {kind.table for kind in KINDS}:
-                self._make_tables(is_new=not present)
-            for kind, column in OF_TASKS.items():
-                if column == "task" and kind is not ResultRow:  # whose key it is
-                    self._db.execute(f"CREATE INDEX IF NOT EXISTS {kind.table}_of ON {kind.table} (task)")
-        except sqlite3.Error as error:
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._db.close)
+                self._open(is_there)
+                self._count = CommitCount(path)
+                self._commits = self._db.execute("PRAGMA user_version").fetchone()[0]
+                undo.callback(self._count.close)
+                if is_there:
+                    self._count.compare(self._commits)
+                undo.pop_all()
+        except (sqlite3.Error, OSError) as error:
             raise SessionError(f"the journal {path} cannot be used: {error}", path=self.name) from error
-        self._reader = _Reader(path)
         self._thread: threading.Thread | None = None
+
+    def _open(self, is_there: bool) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=10000"):
+            self._db.execute(f"PRAGMA {pragma}")
+        present = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if is_there and SessionRow.table not in present:
+            raise SessionError(
+                f"the journal {self.name} is empty or damaged: put it back from a copy, with the file {self.name}-wal "
+                "of the same moment; or begin a new session",
+                path=self.name,
+            )
+        if not present >= {kind.table for kind in KINDS}:
+            self._make_tables(is_new=not present)
+        for kind, column in OF_TASKS.items():
+            if column == "task" and kind is not ResultRow:  # whose key it is
+                self._db.execute(f"CREATE INDEX IF NOT EXISTS {kind.table}_of ON {kind.table} (task)")
 
     def _make_tables(self, is_new: bool) -> None:
         self._db.execute("BEGIN IMMEDIATE")
@@ -158,7 +153,8 @@ class SqliteJournal(Journal):
         if self._thread is not None:
             self._thread.join()
         self._db.close()
-        self._reader.close()
+        self._count.close()
+        super().close()
 
     def _run(self) -> None:
         while True:
@@ -174,7 +170,7 @@ class SqliteJournal(Journal):
             _leave_out(rows, forgotten)
             while not self._commit(rows, forgotten) and not self._closing:
                 time.sleep(RETRY_SECONDS)
-            if marks and self._trouble is None:
+            if marks and self.trouble is None:
                 if others := [mark for mark in marks if not callable(mark)]:
                     self._on_commit(others)
                 for mark in marks:
@@ -193,20 +189,23 @@ class SqliteJournal(Journal):
                 for kind, values in rows.items():
                     self._insert(kind, values)
                 self._delete(forgotten)
+                self._db.execute(f"PRAGMA user_version = {self._commits + 1}")
                 self._db.execute("COMMIT")
+                self._commits += 1
+                self._count.write(self._commits)
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 with contextlib.suppress(sqlite3.Error):  # the next try says what is wrong
                     self._db.execute("ROLLBACK")
-            if self._trouble is None:
+            if self.trouble is None:
                 log.error(
                     "the journal %s cannot be written (%s): results are kept in memory until it can", self.name, error
                 )
-            self._trouble = str(error)
+            self.trouble = str(error)
             return False
-        if self._trouble is not None:
+        if self.trouble is not None:
             log.warning("the journal %s can be written again", self.name)
-        self._trouble = None
+        self.trouble = None
         return True
 
     def _insert(self, kind: type[Row], rows: list[Row]) -> None:
@@ -229,93 +228,43 @@ class SqliteJournal(Journal):
             for kind, column in OF_TASKS.items():
                 self._db.execute(f"DELETE FROM {kind.table} WHERE {column} IN ({','.join('?' * len(chunk))})", chunk)
 
-    # ---- reading --------------------------------------------------------------------------------------------
 
-    def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
-        columns = ",".join(kind.__struct_fields__)
-        return [kind(*row) for row in self._db.execute(f"SELECT {columns} FROM {kind.table} ORDER BY rowid")]
+class CommitCount:
+    """The number of a journal's commits in a file beside it. SQLite takes a log that is gone or was cut for a short
+    one, and says nothing."""
 
-    def unfinished(self) -> list[TaskRow]:
-        columns = ",".join(TaskRow.__struct_fields__)
-        sql = f"SELECT {columns} FROM tasks WHERE id NOT IN (SELECT task FROM results) ORDER BY id"
-        return [TaskRow(*row) for row in self._db.execute(sql)]
-
-    def ended(self) -> list[int]:
-        return [id for (id,) in self._db.execute("SELECT task FROM results JOIN tasks ON id = task ORDER BY task")]
-
-    def kept_arguments(self) -> list[Value]:
-        failed = f"SELECT task FROM results WHERE status IS NOT {OK}"
-        rows = self._db.execute(f"SELECT payload FROM tasks WHERE id IN ({failed}) AND typeof(payload) = 'text'")
-        return [unpack(payload) for (payload,) in rows]
-
-    def row(self, kind: type[AnyRow], key: int | str) -> AnyRow | None:
-        names = kind.__struct_fields__
-        rows = self._reader.fetch(f"SELECT {','.join(names)} FROM {kind.table} WHERE {names[0]} = ?", key)
-        return kind(*rows[0]) if rows else None
-
-    def ended_between(self, first: int, last: int) -> list[EndedRows]:
-        attempts: dict[int, list[AttemptRow]] = {}
-        for row in self._reader.fetch(f"{_ATTEMPTS} WHERE task BETWEEN ? AND ? ORDER BY rowid", first, last):
-            attempts.setdefault(row[0], []).append(AttemptRow(*row))
-        keys = dict(self._reader.fetch("SELECT task, key FROM keys WHERE task BETWEEN ? AND ?", first, last))
-        rows = self._reader.fetch(f"{_ENDED} WHERE task BETWEEN ? AND ? ORDER BY task", first, last)
-        width = len(TaskRow.__struct_fields__)
-        return [
-            EndedRows(TaskRow(*row[:width]), ResultRow(*row[width:]), attempts.get(row[0], []), keys.get(row[0]))
-            for row in rows
-        ]
-
-    def value(self, task: int) -> Value:
-        rows = self._reader.fetch("SELECT value FROM results WHERE task = ?", task)
-        return unpack(rows[0][0]) if rows else None
-
-    def output(self, task: int) -> tuple[str, str]:
-        rows = self._reader.fetch("SELECT stdout, stderr FROM results WHERE task = ?", task)
-        return (rows[0][0] or "", rows[0][1] or "") if rows else ("", "")
-
-    def work(self, task: int) -> tuple[Value, Needs] | None:
-        rows = self._reader.fetch("SELECT payload, needs FROM tasks WHERE id = ?", task)
-        return (unpack(rows[0][0]), unpack_needs(rows[0][1])) if rows else None
-
-    def forked(self) -> None:
-        self._reader.forked()
-
-
-class _Reader:
-    """Reads single rows, from any thread, over a connection of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._db: sqlite3.Connection | None = self._connect()
-        self._inherited: sqlite3.Connection | None = None
-
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-
-    def forked(self) -> None:
-        """A child must not use, nor close, a connection of its parent (sqlite.org, How To Corrupt, 2.6)."""
-        self._lock = threading.Lock()
-        self._inherited, self._db = self._db, None
-
-    def fetch(self, sql: str, *values: int | str) -> list[Any]:
-        """All rows.
+    def __init__(self, journal: Path) -> None:
+        """Open it, or make it with no count.
 
         Raises:
-            SessionError: they cannot be read.
+            OSError: it cannot be opened.
         """
-        try:
-            with self._lock:
-                self._db = self._db or self._connect()
-                return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            path = str(self._path)
-            raise SessionError(f"the journal {path} cannot be read: {error}", path=path) from error
+        self._journal, self._path = journal, journal.with_suffix(".commits")
+        self._file: int | None = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def write(self, commits: int) -> None:
+        """The journal has been committed so often."""
+        assert self._file is not None
+        with contextlib.suppress(OSError):  # a count that is too low tells less
+            os.pwrite(self._file, b"%020d" % commits, 0)
+
+    def compare(self, commits: int) -> None:
+        """Raise SessionError when there were more commits than the journal has."""
+        assert self._file is not None
+        text = os.pread(self._file, 20, 0)
+        lost = int(text) - commits if text.isdigit() else 0
+        if lost > 0:
+            raise SessionError(
+                f"the journal {self._journal} has lost its last {lost} commit(s), since it or {self._journal}-wal is "
+                f"damaged or older: put both back from a copy; or remove {self._path} to go on with what is left",
+                path=str(self._journal),
+            )
 
     def close(self) -> None:
-        with self._lock:
-            if self._db is not None:
-                self._db.close()
+        """Close the file; nothing happens the second time."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def _leave_out(rows: dict[type[Row], list[Row]], tasks: list[int]) -> None:

@@ -15,9 +15,11 @@ import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
+from pilot.manager.backlog import Backlog
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.commits import Commits
-from pilot.manager.handles import Failed, Task, call_back, entry_of, outcome_of, settle
+from pilot.manager.handles import Failed, Task, call_back, settle
+from pilot.manager.infos import task_info
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import FunctionRow, Journal, KeyRow, PilotRow, Recorded, WorkerRow, unpack
 from pilot.manager.mailbox import Mailbox
@@ -71,6 +73,7 @@ class SessionState:
         self.files = SharedFiles(self.spool)
         self.mailbox = Mailbox()
         self.commits = Commits(journal)
+        self.backlog = Backlog(journal)
         self.callbacks = Callbacks()
         self.observers = Observers()
         self.lock = threading.Lock()
@@ -125,7 +128,7 @@ class SessionState:
         for part in (self.files, self.tasks, self._recorded):
             part.forked()
         self.journal.forked()
-        self.folder.release()
+        self.folder.lock.release()
 
     # ---- what handles ask ---------------------------------------------------------------------------------------
 
@@ -146,31 +149,7 @@ class SessionState:
 
     def info(self, task: Task) -> TaskInfo:
         """The record of a task."""
-        entry, outcome = entry_of(task), outcome_of(task)
-        pilot, worker = self.pilots.get(entry.pilot or ""), self.workers.get(entry.worker or "")
-        stdout, stderr = (outcome.stdout, outcome.stderr) if outcome is not None else (None, None)
-        if stdout is None and stderr is None and isinstance(outcome, Recorded):
-            stdout, stderr = self.journal.output(task.id)
-        ran = outcome if outcome is not None and outcome.started > 0 else None
-        return TaskInfo(
-            id=entry.id,
-            name=task.name,
-            state=entry.state.value,
-            pilot=pilot.name if pilot is not None else None,
-            host=worker.host if worker is not None else None,
-            node=worker.node if worker is not None else None,
-            gpus=tuple(worker.gpus.split()) if worker is not None else (),
-            qpu=worker.qpu if worker is not None else None,
-            worker=entry.worker,
-            submitted=entry.submitted,
-            bound=entry.bound or None,
-            started=ran.started if ran is not None else None,
-            finished=ran.started + ran.seconds if ran is not None else None,
-            seconds=ran.seconds if ran is not None else None,
-            attempts=entry.attempts,
-            stdout=stdout or "",
-            stderr=stderr or "",
-        )
+        return task_info(task, self.pilots, self.workers, self.journal)
 
     def committed(self) -> Future[None]:
         """Done when all that the manager's thread hears of before this is on disk. Callbacks must not block."""
@@ -284,9 +263,11 @@ class SessionState:
         self.last_forgotten = restored.last_forgotten
         self.observers.first_task = restored.last_task + 1
         self.task_ids = itertools.count(restored.last_task + 1)
+        self.backlog.begin(restored.last_task)
         self.jobs.numbers = itertools.count(restored.last_job + 1)
         for pilot in restored.pilots:
             handle = self._add_pilot(pilot.id, pilot.description, pilot.ancestors)
+            handle.times.update(pilot.times)
             if pilot.state is not PilotState.NEW:
                 change_pilot(handle, pilot.state, pilot.reason)
             if not is_final(pilot.state):

@@ -30,18 +30,21 @@ from pilot.results import Spooled, Value
 from pilot.scheduling import events
 from pilot.scheduling.fitting import described, is_meant, unservable
 from pilot.scheduling.records import FunctionRecord, TaskRecord
-from pilot.states import PilotState, is_final
+from pilot.states import PilotState, TaskState, is_final
 from pilot.wire import payload
 from pilot.wire.arguments import dump_arguments
 from pilot.wire.callables import Snapshot, is_immutable, name_of
 from pilot.wire.session import memory_of
 from pilot.worker import mpi
 from pilot.worker.programs import run_executable
+from pilot.worker.surroundings import InSurroundings
 
 log = logging.getLogger(__name__)
 
 #: A warning is logged when a function of so many bytes is pickled again and again.
 LARGE_FUNCTION = 1 << 20
+#: States of tasks that no pilot has.
+_NOT_BEGUN = (TaskState.WAITING, TaskState.QUEUED)
 
 
 class _Known(NamedTuple):
@@ -95,7 +98,9 @@ class Submitter:
             key: what the caller calls it; nothing has this key yet.
             keyed: it is a part of a task that has a key.
         """
-        state = self._state
+        state, backlog = self._state, self._state.backlog
+        if backlog.last - backlog.written > backlog.most and not state.is_own_thread():
+            backlog.wait()
         if state.is_closed or terms not in state.servable:
             self.check_servable(terms)
         function = work if isinstance(work, FunctionRecord) else self.function(work)
@@ -107,7 +112,7 @@ class Submitter:
                 needs = dict.fromkeys(found, True)
         if after:
             needs = {task.id: False for task in after} | (needs or {})
-        id = next(state.task_ids)
+        id = backlog.last = next(state.task_ids)
         if key is not None:  # first, so that the task is never on disk without it
             state.journal.put(key.row(id))
         record = TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight)
@@ -136,18 +141,22 @@ class Submitter:
         if kind := wanted.kind or ("circuit" if wanted.circuit is not None else ""):
             return self._submit_kind(kind, wanted, after, key)
         function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
+        surroundings = wanted.environment, wanted.working_directory
         if wanted.executable:
             function = run_executable
-            args = (words_of(wanted.executable), wanted.environment, wanted.working_directory)
+            args = (words_of(wanted.executable), *surroundings)
             name = name or Path(wanted.executable[0]).name
         elif wanted.mpi:
             function = mpi.run_program
-            args = (words_of(wanted.mpi), wanted.environment, wanted.working_directory)
+            args = (words_of(wanted.mpi), *surroundings)
             name = name or Path(wanted.mpi[0]).name
         elif wanted.ranks:
             name = name or name_of(function)
-            args, kwargs = (payload.dump_function(function), args, kwargs), {}
+            args, kwargs = (payload.dump_function(function), args, kwargs, *surroundings), {}
             function = mpi.run_function
+        elif wanted.environment or wanted.working_directory is not None:
+            args, kwargs = (*surroundings, args, kwargs), {}
+            function = self._in_surroundings(function)
         return self.submit(function, args, kwargs, wanted.terms(), name, after, key=key)
 
     def _dependencies(self, wanted: TaskDescription) -> Sequence[Task]:
@@ -201,9 +210,22 @@ class Submitter:
         if left := [part.id for part in whole.parts if not part.done()]:
             self._state.post(events.CancelAsked(left))
 
-    def cancel(self, tasks: Sequence[Task]) -> None:
-        """Cancel tasks, and their parts. Does not block."""
-        self._state.post(events.CancelAsked([one.id for task in tasks for one in (*task.parts, task)]))
+    def cancel(self, tasks: Sequence[Task], *, running: bool = True) -> None:
+        """Cancel tasks, and their parts. Does not block.
+
+        Args:
+            tasks: which.
+            running: those that run, too; False: only those of which no part has begun.
+
+        Raises:
+            DescriptionError: one is another manager's, or was forgotten.
+        """
+        for task in tasks:
+            if not is_kept_by(task, self._state):
+                raise DescriptionError(f"cancel: task {task.id} is another manager's, or was forgotten", given=task)
+        wanted = [task for task in tasks if running or all(part.state in _NOT_BEGUN for part in task.parts)]
+        ids = [one.id for task in wanted for one in (*task.parts, task)]
+        self._state.post(events.CancelAsked(ids, running=running))
 
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
         """The arguments, with a user of their files; and the tasks among them."""
@@ -260,6 +282,10 @@ class Submitter:
             all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
         return function
 
+    def _in_surroundings(self, work: Callable[..., Any]) -> FunctionRecord:
+        """What the workers know this callable by, when each task has variables and a directory of its own."""
+        return self.function(InSurroundings(self.function(work).code, name_of(work)))
+
     def _register(self, work: Callable[..., Any], code: bytes) -> FunctionRecord:
         state, digest = self._state, hashlib.blake2b(code, digest_size=16).hexdigest()
         with state.lock:
@@ -290,6 +316,7 @@ class Submitter:
         state.check_open()
         reason = unservable(terms, self._capacities())
         if reason is not None:
+            state.check_open()  # closed meanwhile: its pilots are over for that reason
             raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
         state.servable.add(terms)
 

@@ -12,6 +12,7 @@ import msgspec
 
 from pilot.errors import ERRORS, ErrorCode, SessionError
 from pilot.manager.journal import SCHEMA, unpack
+from pilot.manager.sqlite_reader import connect_to_read
 from pilot.results import TIMED_OUT, Failure
 from pilot.states import PilotState, TaskState, is_final
 from pilot.wire.session import SessionFolder
@@ -89,9 +90,9 @@ def summary(path: Path) -> Summary:
         SessionError: there is no session in this folder, a later version has made it, or its journal cannot be read.
     """
     folder = SessionFolder.find(path)
-    in_use = folder.is_in_use()
+    in_use = folder.lock.is_held()
     try:
-        with contextlib.closing(_connect(folder.journal_path)) as db:
+        with contextlib.closing(connect_to_read(folder.journal_path)) as db:
             schema = _schema(db)
             if schema > SCHEMA:
                 raise SessionError(
@@ -117,13 +118,6 @@ def summary(path: Path) -> Summary:
     except (sqlite3.Error, msgspec.MsgspecError, ValueError, KeyError, TypeError) as error:
         where = str(folder.journal_path)
         raise SessionError(f"{where} is not the journal of a session, or is damaged: {error}", path=where) from error
-
-
-def _connect(journal: Path) -> sqlite3.Connection:
-    """A connection that only reads. Without a log beside it (``-wal``) nobody writes the file; to open it as immutable
-    makes no log either."""
-    mode = "mode=ro" if journal.with_name(f"{journal.name}-wal").exists() else "immutable=1"
-    return sqlite3.connect(f"{journal.as_uri()}?{mode}", uri=True)
 
 
 def _files(folder: Path) -> Iterator[Path]:

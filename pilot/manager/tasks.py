@@ -55,6 +55,7 @@ class TaskRecorder:
     def record(self, entries: list[TaskRecord]) -> None:
         """Record new tasks."""
         self._record(entries)
+        self._journal.mark(partial(self._state.backlog.reached, entries[-1].id))
         self._state.observers.submitted(entries)
         dependents = self._state.dependents
         for entry in entries:

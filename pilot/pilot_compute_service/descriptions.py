@@ -32,10 +32,7 @@ _OF_BATCH_SYSTEMS = (
     "licenses",
     "exclusive",
     "scheduler_script_commands",
-    "conda_environment",
 )
-#: Those of them that a host has, which ssh reaches.
-_OF_HOSTS = ("conda_environment",)
 #: Keys that Pilot-Quantum takes and does not use.
 _UNUSED = ("output", "error", "dask_cores", "number_cores", "dreamer_enabled", "runtime_env", "executor", "config")
 #: Names of other things that a description may say, and what to write instead.
@@ -116,7 +113,7 @@ def _is_meant(key: str, resource: str) -> bool:
     """True when a pilot at this resource has a use for the key."""
     scheme = resource.partition(":")[0]
     if scheme in ("local", "ssh") and key in _OF_BATCH_SYSTEMS:
-        return scheme == "ssh" and key in _OF_HOSTS
+        return False
     return key in PilotDescription.__struct_fields__ or key in ("type", "account", "partition")
 
 

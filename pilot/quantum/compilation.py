@@ -14,6 +14,7 @@ from qiskit import generate_preset_pass_manager
 
 from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.blocks import without_boxes
+from pilot.quantum.fidelities import fidelities_of
 from pilot.quantum.packing import pack
 
 if TYPE_CHECKING:
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     from qiskit import QuantumCircuit
     from qiskit.transpiler import PassManager, Target
 
+    from pilot.quantum.fidelities import Fidelities
     from pilot.resources import QPUInfo
 
 #: Of the layout and the routing: a circuit is compiled the same way each time.
 SEED = 0
 #: Compiled circuits are kept up to so many instructions in all: some hundred megabytes.
 KEPT_INSTRUCTIONS = 1_000_000
+#: Circuits whose fidelity is estimated are compiled so often, if they have at most so many qubits; the best is taken.
+TRIES, MOST_TRIED_QUBITS = 3, 10
 
 
 class Compiled(Protocol):
@@ -55,7 +59,8 @@ class Compiler:
         self._looked = False
         self._kept: OrderedDict[Hashable, QuantumCircuit] = OrderedDict()
         self._instructions = 0
-        self._managers: dict[tuple[int, bool], PassManager] = {}
+        self._managers: dict[tuple[int, bool, int], PassManager] = {}
+        self._fidelities: Fidelities | None = None
         self.hits = self.misses = 0
 
     @property
@@ -79,12 +84,21 @@ class Compiler:
         """Look at the device's calibration again, the next time that something is compiled."""
         self._looked = False
 
-    def compile(self, circuit: QuantumCircuit, level: int) -> QuantumCircuit:
+    @property
+    def fidelities(self) -> Fidelities | None:
+        """How well it is expected to run circuits; None: no errors are known."""
+        self._look()
+        if self._fidelities is None and self._target is not None:
+            self._fidelities = fidelities_of(self._qpu.info(), self._target)
+        return self._fidelities
+
+    def compile(self, circuit: QuantumCircuit, level: int, tries: int = 1) -> QuantumCircuit:
         """`circuit` in the device's gates on its qubits; classical registers stay as they are.
 
         Args:
             circuit: parameters may be free.
             level: Qiskit's optimization level, 0 to 3.
+            tries: of so many seeds, the compiled circuit that is most likely to run without an error is taken.
 
         Raises:
             DescriptionError: it has more qubits than the device.
@@ -98,7 +112,7 @@ class Compiler:
                 f"circuit {circuit.name!r} has {circuit.num_qubits} qubits, {self._qpu.name} has "
                 f"{self._target.num_qubits}: cut it (pilot.quantum.cutting), or name a wider QPU"
             )
-        key = (structure(circuit), level)
+        key = (structure(circuit), level, tries)
         found = self._kept.get(key)
         if found is not None:
             self.hits += 1
@@ -109,9 +123,14 @@ class Compiler:
             circuit = without_boxes(circuit, barriers=True)
         # Qiskit schedules no circuits with control flow: their delays stay, and the device sets all other times
         scheduled = "delay" in circuit.count_ops() and not circuit.has_control_flow_op()
-        compiled = self._run(self._manager(level, scheduled), circuit)
-        self._keep(key, compiled)
-        return compiled
+        found = self._best([self._run(self._manager(level, scheduled, SEED + one), circuit) for one in range(tries)])
+        self._keep(key, found)
+        return found
+
+    def _best(self, compiled: Sequence[QuantumCircuit]) -> QuantumCircuit:
+        if len(compiled) == 1 or (fidelities := self.fidelities) is None:
+            return compiled[0]
+        return max(compiled, key=lambda one: fidelities.success(one).probability())
 
     def _run(self, manager: PassManager, circuit: QuantumCircuit) -> QuantumCircuit:
         try:
@@ -142,16 +161,17 @@ class Compiler:
             self._kept.clear()
             self._instructions = 0
             self._managers.clear()
+            self._fidelities = None
         self._looked = True
 
-    def _manager(self, level: int, delays: bool) -> PassManager:
+    def _manager(self, level: int, delays: bool, seed: int) -> PassManager:
         """``delays``: the circuit has some of its own, and all other times follow from them."""
-        key = (level, delays)
+        key = (level, delays, seed)
         if key not in self._managers:
             self._managers[key] = generate_preset_pass_manager(
                 optimization_level=level,
                 target=self._target,
-                seed_transpiler=SEED,
+                seed_transpiler=seed,
                 scheduling_method="alap" if delays else None,
                 translation_method="synthesis" if is_mixed(self._target) else "translator",
             )
@@ -198,6 +218,11 @@ def is_mixed(target: Target | None) -> bool:
     names = {name for name in target.operation_names if target.operation_from_name(name).num_qubits == 2}
     pairs = {frozenset((target[name] or {}).keys()) for name in names if hasattr(target[name], "keys")}
     return len(pairs) > 1
+
+
+def tries_for(circuit: QuantumCircuit) -> int:
+    """How often a circuit is compiled whose fidelity is estimated."""
+    return TRIES if circuit.num_qubits <= MOST_TRIED_QUBITS else 1
 
 
 def structure(circuit: QuantumCircuit) -> bytes:

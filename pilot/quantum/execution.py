@@ -19,8 +19,9 @@ from qiskit.circuit import Delay, ParameterExpression
 from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
 from pilot.interfaces import JointFunction, Run, WorkFunction
 from pilot.quantum.aer import exact_values, run_sets
-from pilot.quantum.compilation import Compiler, expected_fidelity
+from pilot.quantum.compilation import Compiler
 from pilot.quantum.expectation import Expectation
+from pilot.quantum.fidelities import ideal_of
 from pilot.quantum.mitigation import Calibrations, Device, Planned, ZeroNoise, stages
 from pilot.quantum.outcomes import Outcomes, draw_seeds
 from pilot.quantum.packing import unpack
@@ -163,7 +164,9 @@ class DeviceRun(Execution, JointFunction):
     level: int = 2
     #: Against errors, as `mitigation.stages` takes them.
     stages: tuple[Any, ...] = ()
-    #: That is expected of each circuit at least.
+    #: Of so many compiled circuits the best is taken.
+    tries: int = 1
+    #: That is expected of each circuit at least; with several sets of values, with the first.
     min_fidelity: float = 0.0
 
     def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -192,22 +195,26 @@ class DeviceRun(Execution, JointFunction):
     def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
         program = self.program if self.program is None or _can_be_compiled(self.program) else None
         bare = list(self.circuits(given)) if program is None else _program(program)
-        programs = [compiler.compile(circuit, self.level) for circuit in bare]
+        programs = [compiler.compile(circuit, self.level, self.tries) for circuit in bare]
+        found = programs
+        if program is not None:
+            names = [[parameter.name for parameter in circuit.parameters] for circuit in bare]
+            found = [
+                circuit.assign_parameters(dict(zip(its_names, values, strict=True)), strict=False)
+                for values in given
+                for circuit, its_names in zip(programs, names, strict=True)
+            ]
         if self.min_fidelity:
-            self._check_fidelity(compiler, programs)
-        if program is None:
-            return programs
-        names = [[parameter.name for parameter in circuit.parameters] for circuit in bare]
-        return [
-            circuit.assign_parameters(dict(zip(its_names, values, strict=True)), strict=False)
-            for values in given
-            for circuit, its_names in zip(programs, names, strict=True)
-        ]
+            self._check_fidelity(compiler, bare if program is None else [bind(each, given[0]) for each in bare], found)
+        return found
 
-    def _check_fidelity(self, compiler: Compiler, circuits: Sequence[QuantumCircuit]) -> None:
-        """Refuse circuits that the device is not expected to run well enough, on the qubits that they use."""
-        for circuit in circuits:
-            fidelity = expected_fidelity(circuit, compiler.target)
+    def _check_fidelity(
+        self, compiler: Compiler, circuits: Sequence[QuantumCircuit], compiled: Sequence[QuantumCircuit]
+    ) -> None:
+        """Refuse circuits that the device is not expected to run well enough; those that they became stand first."""
+        for circuit, its in zip(circuits, compiled, strict=False):
+            fidelities = compiler.fidelities
+            fidelity = None if fidelities is None else fidelities.estimate(its, ideal_of(circuit)).value
             known = "reports no errors" if fidelity is None else f"has a fidelity of about {fidelity:.3f}"
             if fidelity is None or fidelity < self.min_fidelity:
                 raise QPUError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from qiskit.circuit import BoxOp, BreakLoopOp, ContinueLoopOp, ForLoopOp, IfElseOp, SwitchCaseOp, WhileLoopOp
@@ -75,6 +76,22 @@ def _missing(manager: Any, qpu: str, seconds: float) -> str:
     return f"no pilot has {qpu}: the manager's pilots have {others}; submit a pilot with it among its qpus"
 
 
+@dataclass(frozen=True)
+class Reported:
+    """A device as it described itself, for a `Compiler`."""
+
+    name: str
+    its: QPUInfo
+
+    def info(self) -> QPUInfo:
+        """Its properties."""
+        return self.its
+
+    def target(self) -> Target:
+        """Its gates and their errors."""
+        return target_of(self.its)
+
+
 def target_of(info: QPUInfo) -> Target:
     """Gates that Qiskit knows by name, on the QPU's qubits, with errors and times where it reports them."""
     known = {**get_standard_gate_name_mapping(), **_CONTROL_FLOW}
@@ -87,6 +104,14 @@ def target_of(info: QPUInfo) -> Target:
     gates = [name for name in gates if name in _CONTROL_FLOW or known[name].num_qubits <= 2]
     coupling = CouplingMap(info.coupling)
     return Target.from_configuration(gates, info.qubits, coupling, custom_name_mapping=_CONTROL_FLOW)
+
+
+def readout_of(info: QPUInfo) -> list[tuple[float, float] | None]:
+    """Probabilities of reading 1 in state 0, and 0 in state 1, of each qubit; None: the error of its measurement."""
+    qubits = info.calibration.qubits if info.calibration is not None else ()
+    return [
+        None if one.ones_in_0 is None or one.zeros_in_1 is None else (one.ones_in_0, one.zeros_in_1) for one in qubits
+    ]
 
 
 def _calibrated(info: QPUInfo, calibration: Calibration, gates: list[str]) -> Target:

@@ -10,7 +10,7 @@ from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane
 from pilot.scheduling.pilot_records import BATCH_SECONDS, GIVE_BACK_FACTOR, GIVE_BACK_SECONDS, PilotRecord, SentBatch
 from pilot.scheduling.ranking import Way
-from pilot.scheduling.records import Chosen, TaskRecord
+from pilot.scheduling.records import Chosen, Planned, TaskRecord
 from pilot.states import TaskState
 
 #: Tasks in a batch at most.
@@ -23,7 +23,7 @@ CHEAP_WAIT = 0.05
 #: A device gives back what it has not begun no sooner than this.
 DEVICE_GIVE_BACK_SECONDS = 60.0
 #: Why a task went where it is: a policy's text, or what a text is made from when somebody asks.
-Reason = str | Chosen
+Reason = str | Chosen | Planned
 
 
 class Batches:
@@ -46,7 +46,7 @@ class Batches:
         if memory and not terms.others and pilot.id not in lane.group.unsure:
             # tasks that need more may join: the batch takes what its largest task needs
             most_memory = max(memory, min(rounded_up(memory), pilot.memory - pilot.used_memory))
-        most = 1 if option.resources.ranks or not pilot.has_ample_time(terms, now) else BATCH_TASKS
+        most = 1 if option.resources.ranks or not pilot.has_ample_time(terms, now, option.slowness) else BATCH_TASKS
         records: list[TaskRecord] = []
         total = 0.0
         for record in lane.taken():
@@ -59,7 +59,7 @@ class Batches:
                     break
                 if record.terms is not terms:
                     terms = record.terms
-                    if not pilot.has_ample_time(terms, now):
+                    if not pilot.has_ample_time(terms, now, option.slowness):
                         break
                     if not terms.others and terms.resources.memory > memory:
                         if terms.resources.memory > most_memory:

@@ -131,9 +131,10 @@ class RoomSeen(Event, frozen=True):
 
 
 class CancelAsked(Event, frozen=True):
-    """The user cancels these tasks."""
+    """The user cancels these tasks; ``running``: those that run, too."""
 
     tasks: list[int]
+    running: bool = True
 
 
 class PilotStopAsked(Event, frozen=True):
@@ -175,8 +176,13 @@ class Attached(Event, frozen=True):
     firsts: tuple[int, ...] = (1, 1)
 
 
+class Closing(Event, frozen=True):
+    """The manager ends: tasks that no pilot has are cancelled, and every pilot is stopped. What the pilots have is
+    cancelled when they give it back."""
+
+
 class Closed(Event, frozen=True):
-    """The manager ends: every unfinished task is cancelled, every pilot stopped."""
+    """The pilots are gone: every unfinished task is cancelled."""
 
 
 class CommandFailed(Event, frozen=True):
@@ -224,10 +230,12 @@ class PauseScaling(Command, frozen=True):
 
 
 class StopPilot(Command, frozen=True):
-    """Tell the agent to end: at once, or (``drain``) when it has finished what it has."""
+    """Tell the agent to end: at once, or (``drain``) when it has finished what it has. ``unused``: the pilot never had
+    tasks, so that its job can be ended without waiting for the agent."""
 
     pilot: str
     drain: bool
+    unused: bool = False
 
 
 class ChangePilot(Command, frozen=True):
@@ -260,10 +268,11 @@ class RemoveNodes(Command, frozen=True):
 
 
 class SendCancel(Command, frozen=True):
-    """Tell the agent to stop these tasks."""
+    """Tell the agent to stop these tasks; ``running``: those that run, too."""
 
     pilot: str
     tasks: list[int]
+    running: bool = True
 
 
 class Settle(Command, frozen=True):

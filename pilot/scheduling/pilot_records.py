@@ -256,27 +256,28 @@ class PilotRecord:
         lead = max(QUEUES_LONGER * (self.queue_seconds or 0.0), min(RENEWAL_SECONDS, self._length / 2))
         return self.ends_at - self.drain_seconds - lead
 
-    def seconds_needed(self, terms: Terms, seconds: float | None) -> float:
+    def seconds_needed(self, terms: Terms, seconds: float | None, slowness: float = 1.0) -> float:
         """How much walltime must be left for a task: its expected duration, else more than the mean of its function.
 
-        A function that takes nearly all of the walltime may still start on a new pilot.
+        A function that takes nearly all of the walltime may still start on a new pilot. ``slowness``: of the resources
+        that it would run with.
         """
         if terms.duration is not None:
-            return terms.duration
+            return terms.duration * slowness
         if seconds is None or self._length is None:
             return 0.0
-        return min(TAKES_LONGER * seconds * self.slowness, FRESH * self._length)
+        return min(TAKES_LONGER * seconds * slowness * self.slowness, FRESH * self._length)
 
-    def has_ample_time(self, terms: Terms, now: float) -> bool:
+    def has_ample_time(self, terms: Terms, now: float, slowness: float = 1.0) -> bool:
         """True when such a task can be finished here even behind all that was sent already."""
         if self.ends_at is None or terms.duration is None:
             return True
         ahead = GIVE_BACK_FACTOR * (self.expected / max(1, self.cores) + BATCH_SECONDS) + GIVE_BACK_SECONDS
-        return self.ends_at - now >= terms.duration + ahead
+        return self.ends_at - now >= terms.duration * slowness + ahead
 
-    def has_time(self, terms: Terms, seconds: float | None, now: float) -> bool:
+    def has_time(self, terms: Terms, seconds: float | None, now: float, slowness: float = 1.0) -> bool:
         """True when such a task can be finished here if it starts at once."""
-        return self.ends_at is None or self.ends_at - now >= self.seconds_needed(terms, seconds)
+        return self.ends_at is None or self.ends_at - now >= self.seconds_needed(terms, seconds, slowness)
 
     # ---- what was sent --------------------------------------------------------------------------------------
 

@@ -195,7 +195,7 @@ class Pilots:
             self.drain(pilot, "asked to drain", commands)
             return
         pilot.stopping = True
-        commands.append(events.StopPilot(pilot.id, drain=False))
+        commands.append(_stop(pilot))
         if event.drain:
             self._change(pilot, PilotState.DONE, "asked to drain", commands)
         else:
@@ -306,7 +306,7 @@ class Pilots:
         """End all of them."""
         for pilot in self.by_id.values():
             if not is_final(pilot.state):
-                commands.append(events.StopPilot(pilot.id, drain=False))
+                commands.append(_stop(pilot))
                 self._change(pilot, PilotState.DONE, "the manager was closed", commands)
 
     def _change(
@@ -370,9 +370,15 @@ class Pilots:
                     if self._queue.tasks.get(task) is not record:
                         continue  # it ended in the meantime: by an attempt of before, say
                     assert task not in held, f"task {task} is in two batches: {held[task]} and {(id, batch)}"
-                    assert not is_final(pilot.state), f"task {task} is with {id}, which is {pilot.state.value}"
+                    if not self._queue.closed:  # else it is being handed over
+                        assert not is_final(pilot.state), f"task {task} is with {id}, which is {pilot.state.value}"
                     held[task] = (id, batch)
         return held
+
+
+def _stop(pilot: PilotRecord) -> events.StopPilot:
+    """End it now."""
+    return events.StopPilot(pilot.id, drain=False, unused=pilot.state not in _UP and not pilot.rejoins)
 
 
 def _measure(pilot: PilotRecord, sent: SentBatch | None, counted: list[tuple[TaskRecord, Outcome]]) -> None:

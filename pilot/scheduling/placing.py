@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy
-from pilot.resources import Option, Resources, Terms
+from pilot.resources import Option, Terms
 from pilot.scheduling.batches import BATCH_TASKS, Batches, Reason
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane
+from pilot.scheduling.lookahead import Lookahead
 from pilot.scheduling.pilot_records import (
     PilotRecord,
     depth_of,
@@ -58,6 +59,7 @@ class Placer:
 
             self._rows = Rows
         self.batches = Batches(index)
+        self._lookahead = Lookahead(queue, index, self.batches) if policy.looks_ahead else None
 
     def place(self, now: float, commands: list[Command]) -> None:
         """Send batches as long as a lane has tasks and a pilot that fits has credit.
@@ -67,14 +69,8 @@ class Placer:
         if self._has_order:
             self._sort_lanes(now, commands)
         waits = Waits()
-        for lane in self._in_order(False):
-            if waits.holds(lane.group):
-                continue
-            self._send_off(lane, waits, now, commands)
-            if lane and len(self._queue.lanes) > 1:
-                waits.add(lane, now)
-                if waits.hold_all(self._index):
-                    break
+        if self._lookahead is None or not self._lookahead.place(now, commands):
+            self._place_in_order(waits, now, commands)
         if self._rows is not None:
             self._assign(self._rows, now, commands)
         elif self._index.lanes(True):
@@ -83,6 +79,16 @@ class Placer:
                     break
                 if not self._gathers(lane, now):
                     self._send_off(lane, waits, now, commands)
+
+    def _place_in_order(self, waits: Waits, now: float, commands: list[Command]) -> None:
+        for lane in self._in_order(False):
+            if waits.holds(lane.group):
+                continue
+            self._send_off(lane, waits, now, commands)
+            if lane and len(self._queue.lanes) > 1:
+                waits.add(lane, now)
+                if waits.hold_all(self._index):
+                    break
 
     def _in_order(self, for_devices: bool) -> Iterator[Lane]:
         """The lanes that an active pilot fits, each once. Their order may change meanwhile, as tasks are taken."""
@@ -195,7 +201,7 @@ class Placer:
         """Batches of tasks that are meant for one QPU, as long as it has credit."""
         device = pilot.devices[option.resources.qpu]
         most = min(BATCH_TASKS, (device.info.max_circuits if device.info else None) or BATCH_TASKS)
-        while group and _is_free(pilot, group[0], option.resources, now):
+        while group and _is_free(pilot, group[0], option, now):
             records = [group.popleft()]
             while group and len(records) < most and not records[0].runs_alone and not group[0].runs_alone:
                 records.append(group.popleft())
@@ -292,7 +298,7 @@ class Placer:
         ways = [
             way
             for way in every
-            if _is_free(way.pilot, record, way.option.resources, now) and (is_usable is None or is_usable(way))
+            if _is_free(way.pilot, record, way.option, now) and (is_usable is None or is_usable(way))
         ]
         if not ways:
             return None
@@ -305,8 +311,10 @@ class Placer:
         return ways[candidates.index(choice)], reason
 
 
-def _is_free(pilot: PilotRecord, record: TaskRecord, needs: Resources, now: float) -> bool:
+def _is_free(pilot: PilotRecord, record: TaskRecord, option: Option, now: float) -> bool:
     """True when a batch may be sent now: there is credit for it, and time enough to finish it."""
-    ahead = pilot.has_ample_time(record.terms, now)
-    depth = depth_of(needs, record.seconds, ahead)
-    return pilot.has_credit(needs, depth) and pilot.has_time(record.terms, record.seconds, now)
+    ahead = pilot.has_ample_time(record.terms, now, option.slowness)
+    depth = depth_of(option.resources, record.seconds, ahead)
+    return pilot.has_credit(option.resources, depth) and pilot.has_time(
+        record.terms, record.seconds, now, option.slowness
+    )

@@ -26,6 +26,13 @@ class Balanced(Policy):
     """By priority, then by submission; the pilot on which the work is expected to be finished first."""
 
 
+class Makespan(Policy):
+    """The same, but a short queue of tasks that are known well is planned as a whole, so that it is over first: at the
+    end of a campaign, or with few long tasks of different needs. Its tasks do not keep the order of submission."""
+
+    looks_ahead = True
+
+
 # ---- autoscaling -----------------------------------------------------------------------------------------------
 
 

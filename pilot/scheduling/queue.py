@@ -128,6 +128,8 @@ class TaskQueue:
             record = self.tasks.get(id)
             if record is None:
                 continue
+            if record.state is TaskState.RUNNING and not event.running:
+                continue
             record.cancelling = True
             if record.state in _HELD:
                 sends.setdefault(record.pilot or "", []).append(id)
@@ -140,17 +142,28 @@ class TaskQueue:
             over.append(record)
         if over:
             self._cancel_all(over, commands)
-        commands.extend(events.SendCancel(pilot, tasks) for pilot, tasks in sends.items())
+        commands.extend(events.SendCancel(pilot, tasks, event.running) for pilot, tasks in sends.items())
 
     def close(self, commands: list[Command]) -> None:
-        """Cancel all tasks, and those that come later."""
+        """Cancel the tasks that no pilot has, and those that come later. What pilots have ends by its outcome, or is
+        cancelled when it is given back."""
         self.closed = True
-        unfinished = list(self.tasks.values())
+        unfinished = [record for record in self.tasks.values() if record.state not in _HELD]
         self._index.clear()
-        for each in (self.tasks, self.lanes, self.without_room):
-            each.clear()
+        for record in unfinished:
+            del self.tasks[record.id]
+        for record in self.tasks.values():
+            record.cancelling = True
+        self.lanes.clear()
+        self.without_room.clear()
         self._dependents = Dependents()
         self._cancel_all(unfinished, commands)
+
+    def cancel_held(self, commands: list[Command]) -> None:
+        """The pilots are gone: cancel what they had."""
+        held = list(self.tasks.values())
+        self.tasks.clear()
+        self._cancel_all(held, commands)
 
     def remove(self, tasks: Iterable[int]) -> None:
         """Remove these tasks from their lanes, if they are queued."""

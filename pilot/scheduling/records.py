@@ -63,6 +63,22 @@ class Chosen(NamedTuple):
         return f"{place} is expected to finish first ({self.seconds:.3f} s) of the {self.among} with room"
 
 
+class Planned(NamedTuple):
+    """Why a task went to its pilot: the queue is expected to be over first so. As a text when it is asked for."""
+
+    pilot: str
+    option: Option
+    #: Until all queued tasks are over, in the best schedule, and how many there were.
+    seconds: float
+    tasks: int
+
+    def __str__(self) -> str:
+        place = place_of(self.pilot, self.option)
+        return (
+            f"with this task on {place} the {self.tasks} queued tasks are expected to end first ({self.seconds:.3f} s)"
+        )
+
+
 class TaskRecord(msgspec.Struct, gc=False, eq=False):
     """A task. The user's handle keeps it after its end, without its payload.
 
@@ -85,7 +101,7 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     batch: int = 0
     bound: float = 0.0
     #: Why it went to its pilot.
-    reason: str | Chosen = ""
+    reason: str | Chosen | Planned = ""
     attempts: tuple[Attempt, ...] = ()
     #: How often it was tried again after it had raised.
     retries: int = 0

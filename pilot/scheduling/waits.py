@@ -82,11 +82,11 @@ class Waits:
             return None
 
         def may_take(way: Way) -> bool:
-            pilot, needs = way.pilot, way.option.resources
+            pilot, needs, slowness = way.pilot, way.option.resources, way.option.slowness
             if pilot.ends_at is not None:
-                if not pilot.has_time(terms, record.seconds, now):
+                if not pilot.has_time(terms, record.seconds, now, slowness):
                     return False
-                if not pilot.has_ample_time(terms, now) and not pilot.has_credit(needs, 1):
+                if not pilot.has_ample_time(terms, now, slowness) and not pilot.has_credit(needs, 1):
                     return False
             if pilot.id in group.unsure and misfit(terms, pilot.offer) is not None:
                 return False

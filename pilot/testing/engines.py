@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +17,23 @@ import pytest
 from pilot import Pilot, PilotDescription, PilotManager, Task, TaskDescription, TaskState
 from pilot.errors import DependencyFailed, ExecutableFailed, TaskExited, TaskTimeout, WorkerDied
 from pilot.testing.polling import eventually
-from pilot.testing.work import die, fail, leave, meet, nap, note, pid, span, speak, threads, total, wait
+from pilot.testing.work import (
+    die,
+    fail,
+    leave,
+    look,
+    look_and_leave,
+    meet,
+    nap,
+    note,
+    pid,
+    span,
+    speak,
+    threads,
+    total,
+    wait,
+)
+from pilot.wire.processes import marked
 
 
 class EngineContract:
@@ -130,6 +149,22 @@ class EngineContract:
         spans = [task.result(timeout=60) for task in [run(manager, span, 0.2, memory="1.5 GiB") for _ in range(3)]]
         assert overlap(spans) == 1
 
+    def test_environment_and_directory_of_a_function(self, manager: PilotManager, tmp_path: Path) -> None:
+        """They are the task's alone, in a worker that runs other tasks before and after it."""
+        before = run(manager, look, num_cpus=2).result(timeout=60)
+        word = run(manager, str, "from another task")
+        own: dict[str, Any] = {"environment": {"WORD": "given"}, "working_directory": tmp_path, "num_cpus": 2}
+        task = run(manager, look_and_leave, word, **own)
+        assert task.result(timeout=60) == ("from another task", ("given", str(tmp_path), before[2]))
+        assert task.info.name == "look_and_leave"
+        failed = run(manager, fail, "with variables", **own)
+        with pytest.raises(LookupError, match="with variables"):
+            failed.result(timeout=60)
+        assert run(manager, look, num_cpus=2).result(timeout=60) == before
+        missing = run(manager, look, working_directory=tmp_path / "none")
+        with pytest.raises(FileNotFoundError, match=r"TaskDescription\.working_directory on .*/none'"):
+            missing.result(timeout=60)
+
     # ---- executables
 
     def test_executable(self, manager: PilotManager) -> None:
@@ -215,6 +250,18 @@ class EngineContract:
             task.result(timeout=60)
             assert 1 <= runs(path)[task.result()] <= 1 + len(task.info.attempts)
 
+    def test_a_pilot_of_this_host_listens_for_this_host(self, manager: PilotManager, pilot: Pilot) -> None:
+        """On loopback only; and none of its ports answers questions by HTTP."""
+        settings = json.loads((manager.session_dir / "pilots" / pilot.id / "agent.json").read_text())
+        found = 0
+        for process in marked(settings["mark"]):
+            for one in process.net_connections(kind="tcp"):
+                if one.status == psutil.CONN_LISTEN:
+                    found += 1
+                    assert one.laddr.ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1"), (process, one)
+                    assert b" 200 " not in asked(one.laddr.ip, one.laddr.port), (process, one)
+        assert found
+
     def test_all_is_well_after_that(self, manager: PilotManager) -> None:
         tasks = manager.map(abs, range(-500, 0))
         assert sum(manager.get_results(tasks)) == sum(range(501))
@@ -226,6 +273,14 @@ def run(manager: PilotManager, function: Callable[..., Any], *args: Any, **field
     if not fields:
         return manager.submit_task(function, *args)
     return manager.submit_task(TaskDescription(function=function, args=args, **fields))
+
+
+def asked(host: str, port: int) -> bytes:
+    """What comes back for a question by HTTP."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=2) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        return connection.recv(100)
+    return b""
 
 
 def overlap(spans: list[tuple[float, float]]) -> int:

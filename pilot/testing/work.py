@@ -15,6 +15,19 @@ def pid() -> int:
     return os.getpid()
 
 
+def look() -> tuple[str | None, str, int]:
+    """The variable WORD, the directory, the worker."""
+    return os.environ.get("WORD"), str(Path.cwd()), os.getpid()
+
+
+def look_and_leave(earlier: str) -> tuple[str, tuple[str | None, str, int]]:
+    """As `look`, and then set the variable and leave the directory."""
+    found = look()
+    os.environ["WORD"] = "changed"
+    os.chdir("/")
+    return earlier, found
+
+
 def nap(seconds: float) -> None:
     """Sleep."""
     time.sleep(seconds)

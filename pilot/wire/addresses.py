@@ -186,7 +186,7 @@ def _first(wanted: Sequence[str], monitors: Sequence[zmq.Socket[bytes]], timeout
         for monitor, _ in poller.poll(int(left * 1000) + 1):
             poller.unregister(monitor)
             address = waiting.pop(monitor)
-            if event_of(monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if event_of(monitor)[0] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 reached.add(address)
         for address in wanted:  # the first one that answers, once those before it are known not to
             if address in reached and found is None:

@@ -16,7 +16,8 @@ import msgspec
 import zmq
 
 from pilot.errors import SessionError
-from pilot.wire import messages
+from pilot.wire import doors, messages
+from pilot.wire.doors import Door
 from pilot.wire.messages import Message
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ _HEARTBEAT_MS = 5000
 #: A connection that takes longer to be made, or to show its key, is tried again.
 _CONNECT_MS = 5000
 _HOST = re.compile(r"tcp://(\[.*\]|[^:]*)(?::(\d+))?")
-#: How an event of a socket's monitor begins.
-_EVENT = struct.Struct("=H")
+#: An event of a socket's monitor: its number and its value.
+_EVENT = struct.Struct("=Hi")
 #: Connections that wait to be taken: all workers of a pilot connect at about the same time (listen(2)).
 _BACKLOG = 4096
 
@@ -39,13 +40,14 @@ _BACKLOG = 4096
 class Server:
     """The listening end: the manager for its agents, an agent for its workers. For one thread."""
 
-    def __init__(self, keys: Keys, address: str, ports: tuple[int, int] | None = None) -> None:
+    def __init__(self, keys: Keys, address: str, ports: tuple[int, int] | None = None, most: int | None = None) -> None:
         """Listen.
 
         Args:
             keys: public and secret CURVE key of the session.
             address: ``tcp://host:port``; without a port, or when that one is taken, another.
             ports: first and last of those to choose from; None: any free one.
+            most: as for `Door`.
 
         Raises:
             SessionError: the address is not this host's, or all ports are taken.
@@ -63,19 +65,18 @@ class Server:
         self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.socket.setsockopt(zmq.BACKLOG, _BACKLOG)
         self._ports = ports
-        try:
-            self.address = self.listen(address)
-        except BaseException:
-            self.socket.close()
-            self._auth.stop()
-            self._context.term()
-            raise
-        monitor = f"inproc://pilot-monitor-{id(self)}"
-        self.socket.monitor(monitor, zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._door = Door(most)
         self._accepted = self._admitted = self._dropped = 0
+        monitor = f"inproc://pilot-monitor-{id(self)}"
+        self.socket.monitor(monitor, zmq.EVENT_HANDSHAKE_SUCCEEDED | doors.EVENTS)
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would stop the channel
         self._monitor.connect(monitor)
+        try:
+            self.address = self.listen(address)
+        except BaseException:
+            self.close()
+            raise
 
     def listen(self, address: str) -> str:
         """Listen at a further address, as for the first one; returns the address with its port.
@@ -124,13 +125,15 @@ class Server:
                 return peer, message, frames[1:]
 
     def look_out(self) -> None:
-        """Log the connections that were refused since the last call. Call it every second: a handshake takes less."""
+        """Log the connections that were refused since the last call, and bound their number. Call it every second: a
+        handshake takes less."""
         before = self._accepted
         while self._monitor.poll(0):
-            if event_of(self._monitor) == zmq.EVENT_ACCEPTED:
-                self._accepted += 1
-            else:
-                self._admitted += 1
+            event, value = event_of(self._monitor)
+            self._accepted += event == zmq.EVENT_ACCEPTED
+            self._admitted += event == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            self._door.take(event, value)
+        self._door.attend()
         dropped = before - self._admitted
         if dropped > self._dropped:
             count = dropped - self._dropped
@@ -176,7 +179,7 @@ class Client:
         is made anyway. One thread may call this while another one sends and receives."""
         assert self._monitor is not None
         while not self._broken and self._monitor.poll(0):
-            if event_of(self._monitor) == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if event_of(self._monitor)[0] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._made = True
             else:
                 self._broken = self._made
@@ -206,9 +209,11 @@ class Client:
         self.socket.close(linger=linger_ms)
 
 
-def event_of(monitor: zmq.Socket[bytes]) -> int:
-    """The next event from the monitor of a socket (zmq_socket_monitor(3)); pyzmq's own function brings asyncio."""
-    return int(_EVENT.unpack_from(monitor.recv_multipart()[0])[0])
+def event_of(monitor: zmq.Socket[bytes]) -> tuple[int, int]:
+    """The next event from the monitor of a socket, and its value (zmq_socket_monitor(3)); pyzmq's own function brings
+    asyncio."""
+    event, value = _EVENT.unpack(monitor.recv_multipart()[0])
+    return event, value
 
 
 def secure(socket: zmq.Socket[bytes], keys: Keys, address: str) -> zmq.Socket[bytes]:

@@ -174,9 +174,11 @@ class WorkerLeaving(Message, frozen=True, array_like=True):
 
 
 class CancelTasks(Message, frozen=True, array_like=True):
-    """Stop these tasks; each ends with an outcome, CANCELLED unless it was finished before."""
+    """Stop these tasks, those that run only if ``running``; each ends with an outcome, CANCELLED unless it was finished
+    before."""
 
     tasks: list[int]
+    running: bool = True
 
 
 class Ack(Message, frozen=True, array_like=True):
@@ -209,7 +211,7 @@ class ReleaseNodes(Message, frozen=True, array_like=True):
 
 
 class Stop(Message, frozen=True, array_like=True):
-    """End now, engine and workers included."""
+    """End now, engine and workers included. What workers have finished is handed over first."""
 
 
 class Broken(Message, frozen=True, array_like=True):

@@ -5,6 +5,7 @@
     session/                 0700
       connection.json        0600: addresses, CURVE keys
       journal.sqlite         pilots, tasks, results
+      journal.commits        how often the journal was written, to notice a loss
       lock                   held by the manager
       spool/                 large values
       pilots/<id>/           agent.log, agent.json, the engine's files, the workers' output
@@ -13,8 +14,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -29,6 +30,7 @@ from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError, invalid
 from pilot.wire.folders import MARK_LENGTH
+from pilot.wire.locks import SessionLock
 from pilot.wire.marks import MARK
 
 
@@ -120,6 +122,10 @@ def _on_cluster() -> bool:
     return any(one.is_here() for one in environments) or any(map(shutil.which, commands))
 
 
+#: An address in `Connection`.
+_ADDRESS = re.compile(r"tcp://\S+:\d{1,5}")
+
+
 class SessionFolder:
     """Paths of one session, and its lock."""
 
@@ -128,8 +134,7 @@ class SessionFolder:
         self.connection_path = path / "connection.json"
         self.journal_path = path / "journal.sqlite"
         self.spool = path / "spool"
-        self._lock_path = path / "lock"
-        self._lock: int | None = None
+        self.lock = SessionLock(path)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str] | None) -> SessionFolder:
@@ -163,7 +168,7 @@ class SessionFolder:
             folder.path.chmod(0o700)
             folder.spool.mkdir(mode=0o700, exist_ok=True)
             (folder.path / "pilots").mkdir(exist_ok=True)
-            folder._take_lock()
+            folder.lock.take()
         except OSError as error:
             where = error.filename or path
             raise SessionError(f"the session folder {where} cannot be used: {error}", path=str(where)) from error
@@ -194,36 +199,32 @@ class SessionFolder:
             SessionError: there is none, the folder cannot be read, or a manager that still runs has it.
         """
         folder = cls.find(path)
-        folder._take_lock()
+        folder.check_private()
+        try:
+            folder.lock.take()
+        except OSError as error:
+            raise SessionError(
+                f"the session {folder.path} cannot be written ({error.strerror}), as a manager must: "
+                "PilotManager.read opens it for reading alone",
+                path=str(folder.path),
+            ) from error
         return folder
 
-    def is_in_use(self) -> bool:
-        """True while a manager has the session."""
-        try:
-            lock = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-        return False
-
-    def _take_lock(self) -> None:
-        self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.release()
-            raise SessionError(f"another manager uses the session {self.path}", path=str(self.path)) from None
-
-    def release(self) -> None:
-        """Give the lock back."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+    def check_private(self) -> None:
+        """Raise SessionError when others can have put into the folder what runs here when it is read: pickles."""
+        found = self.path.stat()
+        if found.st_uid != os.geteuid():
+            raise SessionError(
+                f"the session {self.path} belongs to user {found.st_uid}: only its owner can open it, since to read "
+                "its tasks and results runs code of theirs",
+                path=str(self.path),
+            )
+        if found.st_mode & 0o022:
+            raise SessionError(
+                f"other users can write into the session {self.path} (mode {found.st_mode & 0o777:o}), and to read its "
+                f"tasks and results would run their code: if none of them has, chmod 700 {self.path} and try again",
+                path=str(self.path),
+            )
 
     def remove(self) -> None:
         """Remove it with all that is in it; the folder of the sessions too, when it was made for them and is empty."""
@@ -253,10 +254,18 @@ class SessionFolder:
         """
         data = self.connection_path.read_bytes()
         try:
-            return msgspec.json.decode(data, type=Connection)
-        except msgspec.DecodeError as error:
+            found = msgspec.json.decode(data, type=Connection)
+            if not found.addresses or not all(map(_ADDRESS.fullmatch, found.addresses)):
+                raise ValueError("its addresses are none")
+            if zmq.curve_public(found.secret_key.encode()) != found.public_key.encode():
+                raise ValueError("its keys do not belong together")
+        except (msgspec.DecodeError, ValueError, zmq.ZMQError) as error:
             path = str(self.connection_path)
-            raise SessionError(f"{path} is not what a manager has written: {error}", path=path) from error
+            raise SessionError(
+                f"{path} is not what a manager has written ({error}): put it back from a copy, or begin a new session",
+                path=path,
+            ) from error
+        return found
 
 
 def _given(path: str | os.PathLike[str]) -> Path:

@@ -61,6 +61,10 @@ class HeldBatch:
         outcomes, self.done = self.done, []
         return outcomes
 
+    def unfinished(self) -> list[int]:
+        """The tasks that have no outcome and were not given back. The lock is held."""
+        return [] if self.at is None and self.began else [work.task for work in self.works[self.at or 0 : self.end]]
+
     def give_back(self) -> list[int]:
         """The tasks that were not begun, which never will be. The lock is held."""
         first = 0 if self.at is None else self.at + self.together

@@ -30,6 +30,7 @@ from pilot.wire.spool import Spool
 from pilot.worker import gpus, rank
 from pilot.worker.capture import KEPT_BYTES, OUTPUT_KEPT
 from pilot.worker.launch import HINT, TRY_SECONDS, Launch, RankLayout, find_launch
+from pilot.worker.surroundings import check_directory
 
 #: Seconds that a launcher has to end the other ranks by itself when one has failed.
 ALONE_SECONDS = 0.5
@@ -62,7 +63,13 @@ def run_program(command: Sequence[str], environment: Mapping[str, str], working_
         return MpiResult(ranks=task.ranks, stdout=task.outputs("out"), stderr=task.outputs("err"))
 
 
-def run_function(function: bytes, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+def run_function(
+    function: bytes,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    environment: Mapping[str, str],
+    working_directory: str | None,
+) -> list[Any]:
     """What a TaskDescription with ``function`` and ``ranks`` runs: the function, pickled, is called on every rank,
     after ``from mpi4py import MPI``. What a rank prints becomes the task's output, each line behind ``N:``.
 
@@ -76,7 +83,7 @@ def run_function(function: bytes, args: Sequence[Any], kwargs: Mapping[str, Any]
     if importlib.util.find_spec("mpi4py") is None:
         raise MpiFailed(f"a function with ranks needs mpi4py, which {sys.executable} does not have: {HINT}")
     here = layout.get()
-    with _Task(here, find_launch(here, try_out), None, {}, None) as task:
+    with _Task(here, find_launch(here, try_out), None, environment, working_directory) as task:
         spool = Spool(task.folder)
         work = payload.dump_work(function, args, kwargs, spool)
         (task.folder / "work").write_bytes(work)
@@ -109,6 +116,7 @@ class _Task:
         environment: Mapping[str, str],
         working_directory: str | None,
     ) -> None:
+        check_directory(working_directory)
         self.ranks = layout.resources.ranks
         self.name = "the function" if command is None else command[0]
         self._is_function = command is None

@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import FunctionType
@@ -117,11 +116,10 @@ class _Worker:
             with task_process.running():
                 while index is not None:
                     index = self._advance(batch, index)
-            with batch.lock:
-                outcomes = batch.take()
+            with batch.lock:  # sent within it: else the control thread could end the process in between
+                if outcomes := batch.take():
+                    self._send_outcomes(client, batch, outcomes)
             self._batches.popleft()
-            if outcomes:
-                self._send_outcomes(client, batch, outcomes)
         client.close()
         if _end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
             self._context.destroy(linger=2000)
@@ -298,9 +296,8 @@ class _Worker:
                 heard = time.monotonic()
                 message, frames = received
                 if isinstance(message, messages.Stop):
-                    if device.held is not None:
-                        self._give_back(client)  # no further job is begun while this one ends
-                        self._end(client)
+                    if self._batches or device.held is not None:
+                        self._hand_over(client)
                     break
                 self._received(client, message, frames)
             if client.is_broken() or main.is_broken():
@@ -318,7 +315,7 @@ class _Worker:
             self._inbox.put(batch)
         elif isinstance(message, messages.CancelTasks):
             for batch in list(self._batches):
-                self._cancel(client, batch, message.tasks)
+                self._cancel(client, batch, message)
 
     def _pause_ms(self) -> int:
         """Time until something may have to be done."""
@@ -351,14 +348,14 @@ class _Worker:
         if is_late:
             self._give_back(client)
 
-    def _cancel(self, client: Client, batch: HeldBatch, tasks: Sequence[int]) -> None:
+    def _cancel(self, client: Client, batch: HeldBatch, request: messages.CancelTasks) -> None:
         with batch.lock:
-            batch.skip.update(tasks)
+            batch.skip.update(request.tasks)
             at = batch.at
-            if at is None:
+            if at is None or not request.running:
                 return
             for index in range(at, at + batch.together):
-                if batch.works[index].task in tasks:
+                if batch.works[index].task in request.tasks:
                     self._end_task(client, batch, index, CANCELLED)
 
     def _give_back(self, client: Client, held: HeldBatch | None = None) -> None:
@@ -384,6 +381,17 @@ class _Worker:
             reason = "given back: another task of the same job was ended"
             client.send(messages.UnfinishedTasks(batch.id, self._spec.name, others, reason, False))
         self._give_back(client, held=batch)
+        self._end(client)
+
+    def _hand_over(self, client: Client) -> None:
+        """Send what is finished, give back the rest with the task that runs, and end the process. This thread keeps the
+        locks, so that the main thread does not continue."""
+        for batch in list(self._batches):
+            batch.lock.acquire()
+            if outcomes := batch.take():
+                self._send_outcomes(client, batch, outcomes)
+            if tasks := batch.unfinished():
+                client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, "the pilot was ended", False))
         self._end(client)
 
     def _end_device(self) -> None:

@@ -14,6 +14,7 @@ from typing import IO
 
 from pilot.errors import ExecutableFailed
 from pilot.worker.capture import OUTPUT_KEPT
+from pilot.worker.surroundings import check_directory
 
 #: Seconds between two checks whether a program has ended, on systems without pidfd.
 LOOK_SECONDS = 0.05
@@ -42,6 +43,7 @@ def run_executable(
         ExecutableFailed: it returned another code.
         FileNotFoundError, PermissionError: it cannot be started.
     """
+    check_directory(working_directory)
     process = subprocess.Popen(
         list(command),
         env={**os.environ, **environment},

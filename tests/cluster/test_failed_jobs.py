@@ -47,7 +47,10 @@ def squeue() -> list[str]:
 @pytest.mark.parametrize(
     "fields, words",
     [
-        ({"queue": "nonesuch"}, "invalid partition specified: nonesuch"),
+        (
+            {"queue": "nonesuch"},
+            r"expected a partition: all, cpu, gpu, low, qpu \(sbatch refused .*invalid partition specified: nonesuch",
+        ),
         ({"gres": "fpga:1"}, r"Invalid generic resource \(gres\) specification"),
         ({"licenses": "nonesuch:1"}, "Invalid license specification"),
         ({"reservation": "nonesuch"}, "reservation"),
@@ -56,7 +59,7 @@ def squeue() -> list[str]:
 )
 def test_a_refused_job_is_submitted_once(manager: PilotManager, fields: dict[str, Any], words: str) -> None:
     pilot = ask(manager, **fields)
-    with pytest.raises(PilotFailed, match=f"its job cannot be started: sbatch refused the job: .*{words}"):
+    with pytest.raises(PilotFailed, match=f"its job cannot be started: .*{words}"):
         pilot.wait(60)
     manager.close()
     with sqlite3.connect(manager.session_dir / "journal.sqlite") as journal:
@@ -119,9 +122,29 @@ def test_a_login_node_that_is_not_there(manager: PilotManager) -> None:
         ask(manager, resource="slurm://nosuchhost.invalid", restarts=0).wait(60)
 
 
-def test_an_environment_that_is_not_there_fails_with_the_end_of_the_log(manager: PilotManager) -> None:
-    with pytest.raises(PilotFailed, match=r"before its agent reported; its log ends with: .*/nonesuch/venv/bin/python"):
-        ask(manager, venv="/nonesuch/venv", restarts=1).wait(60)
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        (
+            {"venv": "/nonesuch/venv"},
+            "there is no Python /nonesuch/venv/bin/python on .*: set venv or conda_environment",
+        ),
+        (
+            {"modules": ["nonesuch"]},
+            r"PilotDescription\.modules: `module load nonesuch` ended with code 127: .*not found",
+        ),
+        (
+            {"conda_environment": "nonesuch"},
+            r"PilotDescription\.conda_environment: `conda_hook` .*conda: command not found",
+        ),
+    ],
+    ids=["venv", "module", "conda"],
+)
+def test_an_environment_that_is_not_there(manager: PilotManager, fields: dict[str, Any], words: str) -> None:
+    """The pilot fails with the shell's message, and its job is submitted once."""
+    with pytest.raises(PilotFailed, match=words):
+        ask(manager, **fields, restarts=5).wait(60)
+    assert not squeue()
 
 
 def test_a_working_directory_that_is_not_there(manager: PilotManager) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from pilot import NoPilotError, Pilot, PilotDescription, PilotFailed, PilotManager, Task, TaskDescription
+from pilot.testing.polling import eventually
 
 #: What a task saw: its CUDA_VISIBLE_DEVICES, and when it began and ended.
 Seen = tuple[str | None, float, float]
@@ -30,14 +32,25 @@ def on_g1(manager: PilotManager, **fields: Any) -> Pilot:
     return manager.submit_pilot(PilotDescription(resource="slurm://", **{**defaults, **fields}))
 
 
-def look(seconds: float = 0.3) -> Seen:
+def look(seconds: float = 0.3, meeting: Path | None = None, others: int = 0) -> Seen:
+    """Stays for some time, and until so many tasks have come to the meeting."""
     began = time.monotonic()
+    if meeting:
+        (meeting / secrets.token_hex(8)).touch()
+        eventually(lambda: len(list(meeting.iterdir())) >= others)
     time.sleep(seconds)
     return os.environ.get("CUDA_VISIBLE_DEVICES"), began, time.monotonic()
 
 
 def submit(manager: PilotManager, count: int, num_gpus: float, seconds: float = 0.3) -> list[Task]:
     wish = TaskDescription(function=look, args=(seconds,), num_gpus=num_gpus, num_cpus=0.5)
+    return [manager.submit_task(wish) for _ in range(count)]
+
+
+def submit_together(manager: PilotManager, count: int, num_gpus: float, folder: Path, at_once: int) -> list[Task]:
+    """So many tasks, of which this number must be seen at once, however slowly they start."""
+    folder.mkdir()
+    wish = TaskDescription(function=look, args=(0.3, folder, at_once), num_gpus=num_gpus, num_cpus=0.5)
     return [manager.submit_task(wish) for _ in range(count)]
 
 
@@ -56,14 +69,14 @@ def together(seen: list[Seen]) -> list[Counter[str]]:
     ]
 
 
-def check_shares(manager: PilotManager) -> list[Task]:
+def check_shares(manager: PilotManager, folder: Path) -> list[Task]:
     """Whole GPUs, halves, both, and none; the tasks of it."""
-    whole = submit(manager, 4, 1)
+    whole = submit_together(manager, 4, 1, folder / "whole", 2)
     moments = together(see(whole))
     assert max(moments, key=len) == {"0": 1, "1": 1}
     assert all(max(moment.values()) == 1 for moment in moments)
 
-    half = submit(manager, 8, 0.5, 0.5)
+    half = submit_together(manager, 8, 0.5, folder / "half", 4)
     moments = together(see(half))
     assert {"0": 2, "1": 2} in moments
     assert all(max(moment.values()) <= 2 for moment in moments)
@@ -80,7 +93,7 @@ def check_shares(manager: PilotManager) -> list[Task]:
 def test_shares_on_slurm(cluster: Any, tmp_path: Path, manager: PilotManager, engine: str) -> None:
     # This setting of Ray's would have it hide every GPU from its actors, which are declared with none.
     pilot = on_g1(manager, engine=engine, name="gpus", environment={"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"})
-    tasks = check_shares(manager)
+    tasks = check_shares(manager, tmp_path)
     with pytest.raises(NoPilotError, match="gpus has 2 GPUs, but 3 are needed"):
         submit(manager, 1, 3)
     assert pilot.nodes == ("g1",)
@@ -91,9 +104,10 @@ def test_shares_on_slurm(cluster: Any, tmp_path: Path, manager: PilotManager, en
             assert {id: again.tasks[id].info.gpus for id in before} == before
 
 
-def test_gpus_that_the_user_counts(manager: PilotManager) -> None:
-    manager.submit_pilot(PilotDescription(cores_per_node=4, gpus_per_node=2))
-    check_shares(manager)
+def test_gpus_that_the_user_names(manager: PilotManager, tmp_path: Path) -> None:
+    environment = {"CUDA_VISIBLE_DEVICES": "0,1"}
+    manager.submit_pilot(PilotDescription(cores_per_node=4, gpus_per_node=2, environment=environment))
+    check_shares(manager, tmp_path)
 
 
 def test_uuids_are_what_tasks_and_the_record_have(

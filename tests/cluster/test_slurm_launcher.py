@@ -471,7 +471,7 @@ def test_every_field_is_in_the_script(make: Any) -> None:
     for option in [*options.split(), "constraint='a&b # c'"]:
         assert f"#SBATCH --{option}\n" in head + "\n", option
     order = ["export KEY='it'\"'\"'s'", "apptainer exec image.sif agent 'with a blank'", "module load cuda/12"]
-    order += ["module load gcc", "conda activate quantum", ". '/my venv/bin/activate'", "ulimit -c 0", "\nenter\n"]
+    order += ["module load gcc", "conda activate quantum", "export VIRTUAL_ENV='/my venv'", "ulimit -c 0", "\nenter\n"]
     order += ["srun --overlap --mem=0 --nodes=3 --ntasks=3 --ntasks-per-node=1 --cpus-per-task=4"]
     places = [body.index(part) for part in order]
     assert places == sorted(places)

@@ -56,4 +56,6 @@ def test_a_job_that_is_not_known() -> None:
 @pytest.mark.parametrize("fields", [{"number_of_nodes": 2}, {"resource": "local://elsewhere"}], ids=["nodes", "host"])
 def test_what_it_cannot_start(fields: dict[str, Any]) -> None:
     with pytest.raises(DescriptionError, match=next(iter(fields))):
-        LocalLauncher().check(PilotDescription(**fields))
+        launcher, description = LocalLauncher(), PilotDescription(**fields)
+        launcher.check_fields(description)
+        launcher.check(description)

@@ -164,24 +164,24 @@ def test_setup_lines_and_container_come_before_the_command(
 ) -> None:
     venv = tmp_path / "a venv" / "bin"
     venv.mkdir(parents=True)
-    (venv / "activate").write_text("VENV=active\nexport VENV\n")
     description = PilotDescription(
         resource="psij://local",
         venv=str(venv.parent),
         container=("env", "BOX=1"),
         scheduler_script_commands=("export LINE='a b'",),
     )
-    one = job("sh", "-c", 'echo "$VENV/$BOX/$LINE"', description=description)
+    one = job("sh", "-c", 'echo "$VIRTUAL_ENV/$BOX/$LINE"', description=description)
     id = launcher.submit(one)
     eventually(lambda: state(launcher, id, one) is JobState.ENDED)
-    assert one.log_path.read_text() == "active/1/a b\n"
+    assert one.log_path.read_text() == f"{venv.parent}/1/a b\n"
     launcher.cancel(id, one.environment[MARK])
 
 
 def test_a_module_that_cannot_be_loaded_ends_the_job(launcher: PsijLauncher, job: Any, eventually: Eventually) -> None:
     one = job("touch", "ran", description=PilotDescription(resource="psij://local", modules=("no-such/1.0",)))
     id = launcher.submit(one)
-    eventually(lambda: state(launcher, id, one) is JobState.ENDED)
+    eventually(lambda: state(launcher, id, one) is JobState.REFUSED)
+    assert words(launcher, id, one).startswith("PilotDescription.modules: `module load no-such/1.0` ended with code")
     assert not (one.folder / "ran").exists()
     launcher.cancel(id, one.environment[MARK])
 
@@ -215,8 +215,8 @@ def test_a_command_that_is_not_there(launcher: PsijLauncher, job: Any, eventuall
     [
         ({"resource": "psij://sge"}, r"resource.*psij://local.*psij://slurm"),
         ({"resource": "psij://"}, "resource.*psij://pbs"),
-        ({"number_of_nodes": 2}, "number_of_nodes.*several pilots"),
-        ({"resource": "psij://pbs", "number_of_nodes": 2}, "number_of_nodes"),
+        ({"number_of_nodes": 2}, "number_of_nodes"),
+        ({"resource": "psij://pbs", "number_of_nodes": 2}, "number_of_nodes.*several pilots"),
         ({"resource": "psij://pbs", "gres": "gpu:1"}, r"gres.*custom_attributes.*pbs\.OPTION"),
         ({"resource": "psij://pbs", "gpus_per_node": 1}, "gpus_per_node"),
         ({"resource": "psij://lsf", "qos": "debug"}, r"qos.*lsf\.OPTION"),
@@ -224,11 +224,14 @@ def test_a_command_that_is_not_there(launcher: PsijLauncher, job: Any, eventuall
         ({"licenses": "qpu_ibm:1"}, "licenses"),
         ({"resource": "psij://pbs", "scheduler_script_commands": ("#SBATCH --qpu=a",)}, "scheduler_script_commands"),
         ({"resource": "psij://slurm", "scheduler_script_commands": ("#PBS -l a=b",)}, "scheduler_script_commands"),
+        ({"resource": "psij://pbs", "custom_attributes": {"slurm.mem": "1G"}}, r"keys as pbs\.OPTION; not 'slurm.mem'"),
     ],
 )
 def test_what_it_cannot_start(launcher: PsijLauncher, fields: dict[str, Any], said: str) -> None:
     with pytest.raises(DescriptionError, match=said):
-        launcher.check(PilotDescription(**{"resource": "psij://local", **fields}))
+        description = PilotDescription(**{"resource": "psij://local", **fields})
+        launcher.check_fields(description)
+        launcher.check(description)
 
 
 def test_only_local_jobs_are_not_remote(launcher: PsijLauncher) -> None:

@@ -118,16 +118,17 @@ def python_that(tmp_path: Path, script: str) -> str:
 
 
 def test_a_python_that_is_missing(tmp_path: Path, make_job: Any, described: Any) -> None:
-    with pytest.raises(JobRefused, match=rf"there is no Python {tmp_path}/none/bin/python: set venv or"):
+    with pytest.raises(JobRefused, match=rf"there is no Python {tmp_path}/none/bin/python on .*: set venv or"):
         SshLauncher().submit(agent_job(make_job, described(venv=str(tmp_path / "none"))))
 
 
 def test_a_python_of_another_version(tmp_path: Path, make_job: Any, described: Any) -> None:
-    venv = python_that(
-        tmp_path / "own", f"""exec {sys.executable} -c "import sys; sys.version_info = (2, 7); $2" "$3" """
-    )
+    code = 'shift; exec {} -c "import sys; sys.version_info = (2, 7); $1" "$2" "$3" "$4"'
+    venv = python_that(tmp_path / "own", code.format(sys.executable))
     here = "{}.{}".format(*sys.version_info[:2])
-    with pytest.raises(JobRefused, match=rf"{venv}/bin/python is Python 2\.7, and {here} is needed"):
+    with pytest.raises(
+        JobRefused, match=rf"{venv}/bin/python on .* has Python 2\.7; needed, as here: Python {here}, quantum-pilot"
+    ):
         SshLauncher().submit(agent_job(make_job, described(venv=venv)))
 
 
@@ -146,7 +147,9 @@ def test_a_folder_that_the_host_does_not_see(make_job: Any, described: Any) -> N
 
 
 def test_modules_that_are_not_there(make_job: Any, described: Any) -> None:
-    with pytest.raises(JobRefused, match="modules or conda_environment cannot be loaded"):
+    with pytest.raises(
+        JobRefused, match=r"PilotDescription\.modules: `module load no-such-module` ended with code 127: .*not found"
+    ):
         SshLauncher().submit(agent_job(make_job, described(modules=("no-such-module",))))
 
 
@@ -175,6 +178,7 @@ def test_what_the_doctor_finds(client: Sshd, tmp_path: Path, described: Any) -> 
 )
 def test_what_it_cannot_start(fields: dict[str, Any], described: Any) -> None:
     with pytest.raises(DescriptionError, match=next(iter(fields))):
+        SshLauncher().check_fields(described(**fields))
         SshLauncher().check(described(**fields))
 
 

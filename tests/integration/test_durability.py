@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import Any
 import psutil
 import pytest
 
-from pilot import PilotDescription, PilotManager, PilotState, SessionError, Task, TaskDescription
+from pilot import PilotDescription, PilotManager, PilotState, SessionError, Task, TaskDescription, TaskState
+from pilot.manager import opening
 
 TASKS = 2000
 Eventually = Callable[..., Any]
@@ -47,6 +49,7 @@ CHILD = (
     WORK
     + f"""
 import sys
+import time
 from pilot import PilotDescription, PilotManager
 
 if __name__ == "__main__":
@@ -149,6 +152,8 @@ def test_kill_the_manager(tmp_path: Path, notes: str, leftovers: Leftovers, engi
         assert {one.pid for one in agents(leftovers)} == before
         more = manager.submit_task(pow, 2, 3)
         assert (more.id, more.result(timeout=60)) == (TASKS + 1, 8)
+    assert [task.result() for task in tasks] == list(range(TASKS))  # also those that are in the journal only
+    assert tasks[0].info.state == "done"
 
 
 @pytest.mark.parametrize("engine", ["process", "ray"])
@@ -171,14 +176,20 @@ def test_kill_the_manager_and_its_agent(tmp_path: Path, notes: str, leftovers: L
         assert values == list(range(TASKS))
 
 
-def test_attach_on_another_port(tmp_path: Path, notes: str) -> None:
+def test_attach_on_another_port_and_with_other_versions(
+    tmp_path: Path, notes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = killed_manager(tmp_path, "process", notes)
     port = int((session / "connection.json").read_text().partition("127.0.0.1:")[2].partition('"')[0])
     with socket.socket() as occupied:
         occupied.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         occupied.bind(("127.0.0.1", port))
         occupied.listen()
-        with PilotManager.attach(session) as manager:
+        with monkeypatch.context() as patch:
+            patch.setattr(opening, "versions", lambda: ("3.99", "9.9"))
+            with pytest.raises(SessionError, match=r"pilots pilot-1 still run: attach with these versions, or with"):
+                PilotManager.attach(session)
+        with PilotManager.attach(session) as manager:  # its agent has not noticed
             assert f":{port}" not in (session / "connection.json").read_text()
             assert check(list(manager.tasks.values()), notes) == 0
 
@@ -233,11 +244,22 @@ def test_after_close(tmp_path: Path) -> None:
             call()
 
 
-def test_close_cancels_what_is_not_finished(tmp_path: Path) -> None:
+def note(folder: str, number: int) -> None:
+    Path(folder, str(number)).touch()
+    if number == 99:
+        time.sleep(600)
+
+
+def test_close_takes_in_what_is_finished_and_cancels_the_rest(tmp_path: Path, eventually: Eventually) -> None:
+    """Workers report short tasks together: those before the last one have ended, and are not with the manager yet."""
     manager = PilotManager(tmp_path / "session")
-    pilot = manager.submit_pilot(PilotDescription(cores_per_node=1))
-    pilot.wait(timeout=60)
-    tasks = [manager.submit_task(signal.pause) for _ in range(3)]
+    pilot = manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1))
+    manager.wait_tasks(manager.map(note, [str(tmp_path)] * 50, range(50)), timeout=60)
+    tasks = manager.map(note, [str(tmp_path)] * 60, range(50, 110))
+    eventually((tmp_path / "99").exists)
     manager.close()
-    assert all(task.cancelled() for task in tasks)
+    assert [task.cancelled() for task in tasks] == [False] * 49 + [True] * 11
     assert pilot.state is PilotState.DONE
+    again = PilotManager.attach(tmp_path / "session")
+    assert Counter(task.state for task in again.tasks.values()) == {TaskState.DONE: 99, TaskState.CANCELLED: 11}
+    again.close()

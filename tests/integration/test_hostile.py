@@ -25,7 +25,7 @@ import psutil
 import pytest
 import zmq
 
-from pilot import PilotManager, TaskDescription
+from pilot import PilotExecutor, PilotManager, TaskDescription
 from pilot.errors import PilotError, PilotFailed, SessionError, TaskTimeout
 from pilot.wire import messages
 from pilot.wire.session import SessionFolder
@@ -208,7 +208,7 @@ def test_garbage_from_a_peer_with_the_key_is_dropped(
 HEAD = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the shell ignores it for its background jobs
-from pilot import PilotManager
+from pilot import PilotExecutor, PilotManager
 """
 
 
@@ -333,12 +333,100 @@ with PilotManager() as manager:
     interrupted(process)
 
 
-@pytest.mark.parametrize("how", ["ends", "raises", "exits", "ends at once", "ends with tasks"])
+SIGNALLED = """
+import signal
+signal.signal({own}, lambda *_: print("own handler", flush=True))
+with PilotManager() as manager:
+    manager.submit_pilot({{"cores_per_node": 2}})
+    manager.submit_task(pow, 2, 3).result()
+    tasks = manager.map(time.sleep, [60] * 10)
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.01)  # not in a call of the library's
+"""
+
+
+@pytest.mark.parametrize(("own", "number"), [("SIGHUP", signal.SIGTERM), ("SIGTERM", signal.SIGHUP)])
+def test_a_signal_that_ends_a_script_ends_its_private_session(
+    script: Callable[[str], subprocess.Popen[str]], own: str, number: int
+) -> None:
+    process = script(SIGNALLED.format(own=f"signal.{own}"))
+    until(process, "ready")
+    process.send_signal(getattr(signal, own))
+    until(process, "own handler")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=SOON)
+    assert process.returncode == 128 + number, err
+    assert err == "10 of 11 task(s) were cancelled when the manager was closed\n"
+
+
+def test_a_forked_process_has_its_own_end(script: Callable[[str], subprocess.Popen[str]]) -> None:
+    process = script(
+        """
+import multiprocessing
+manager = PilotManager()
+child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+child.start()
+child.terminate()
+child.join()
+print(child.exitcode, flush=True)
+"""
+    )
+    out, err = process.communicate(timeout=SOON)
+    assert (out, err) == (f"{-signal.SIGTERM}\n", "")
+
+
+@pytest.mark.parametrize("last", ["", "1 / 0"])
+def test_a_script_ends_as_with_a_process_pool(
+    script: Callable[[str], subprocess.Popen[str]], last: str, tmp_path: Path
+) -> None:
+    """What its executors have under way is finished, unless the script ends with an error."""
+    process = script(
+        f"""
+def write(name, seconds):
+    time.sleep(seconds)
+    open({str(tmp_path)!r} + name, "w").close()
+
+manager = PilotManager()
+manager.submit_pilot({{"cores_per_node": 2}})
+executor = PilotExecutor(manager)
+executor.submit(write, "/first", 0).result()
+PilotExecutor(manager).submit(write, "/second", 0.5)
+executor.submit(write, "/third", 0.5)
+executor.shutdown(wait=False)
+{last}
+"""
+    )
+    _, err = process.communicate(timeout=SOON)
+    written = {path.name for path in tmp_path.iterdir()} - {"script.py"}
+    assert written == {"first"} | (set() if last else {"second", "third"})
+    assert ("2 of 3 task(s) were cancelled" in err, process.returncode) == ((True, 1) if last else (False, 0))
+
+
+def test_an_executor_that_is_shut_down_cancels_what_has_not_begun(
+    manager: PilotManager, tmp_path: Path, eventually: Eventually
+) -> None:
+    def wait(number: int) -> int:
+        while not (tmp_path / "gate").exists():
+            time.sleep(0.005)
+        return number
+
+    executor = PilotExecutor(manager)
+    first = [executor.submit(wait, number) for number in range(2)]
+    eventually(lambda: all(task.running() for task in first), SOON)
+    others = [executor.submit(wait, number) for number in range(20)]
+    executor.shutdown(wait=False, cancel_futures=True)
+    (tmp_path / "gate").touch()
+    executor.shutdown()
+    assert [task.result() for task in first] == [0, 1]
+    assert all(task.cancelled() for task in others)
+
+
+@pytest.mark.parametrize("how", ["raises", "exits", "ends at once", "ends with tasks"])
 def test_a_script_that_does_not_close_its_manager_leaves_nothing(
     script: Callable[[str], subprocess.Popen[str]], how: str
 ) -> None:
     last = {
-        "ends": "",
         "raises": "raise RuntimeError('as it happens')",
         "exits": "sys.exit(3)",
         "ends at once": "",
@@ -447,8 +535,12 @@ def test_a_session_folder_that_is_removed_ends_clearly(
 
 
 def test_a_folder_that_cannot_be_written_is_a_session_error(small_disk: Path, tmp_path: Path) -> None:
+    PilotManager(small_disk / "session").close()
+    (small_disk / "empty").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    for path in (small_disk, small_disk / "new"):
+    with pytest.raises(SessionError, match=r"session cannot be written \(Read-only.*PilotManager.read opens it"):
+        PilotManager.attach(small_disk / "session")
+    for path in (small_disk / "empty", small_disk / "new"):
         with pytest.raises(SessionError, match=f"{small_disk}.*Read-only"):
             PilotManager(path)
     (tmp_path / "file").touch()

@@ -1,8 +1,10 @@
 """Untrusted programs: mutated ones, bombs, and the processes that parse them."""
 
 import importlib.util
+import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 
 from pilot.errors import DescriptionError, ProgramError
 from pilot.quantum import load
-from pilot.quantum.programs import sandbox
+from pilot.quantum.programs import child, sandbox
 from pilot.quantum.programs.problems import NAMES
 
 
@@ -79,6 +81,44 @@ def test_bombs_are_stopped(format):
     with pytest.raises(ProgramError, match=stopped):
         load(BOMBS[format], format, untrusted=True)
     assert load("QINIT 1", untrusted=True).format == "originir", "the next one is served"
+
+
+def nested(depth):
+    """A gate that is two of another one, and so on: a short text, and a large program."""
+    gates = [f"gate g{one} a {{ g{one - 1} a; g{one - 1} a; }}" for one in range(1, depth + 1)]
+    lines = ['OPENQASM 2.0;\ninclude "qelib1.inc";', "gate g0 a { x a; }", *gates, f"qreg q[1];\ng{depth} q[0];"]
+    return "\n".join(lines)
+
+
+LARGE = {
+    "cannot be read": (
+        'OPENQASM 3.0;\ninclude "stdgates.inc";\nqubit[40] q;\nctrl(39) @ x '
+        + ", ".join(f"q[{number}]" for number in range(40))
+        + ";",
+        {},
+        "cannot be written as QPY and read again: .*at most 31",
+    ),
+    "size": (nested(8), {"MAX_ANSWER": 10_000}, "the parsed program has [0-9]+ bytes; at most 10000 are taken"),
+    "time": (nested(8), {"READ_SECONDS": 1e-6}, "the parsed program takes .* s to read; at most 1e-06 s"),
+    "memory": (nested(12), {"READ_MEMORY": 1 << 20}, "the parsed program takes [0-9]+ MiB of memory; at most 1 are"),
+}
+
+
+@pytest.mark.parametrize(("text", "limits", "said"), LARGE.values(), ids=LARGE)
+def test_what_a_parsed_program_takes_is_limited(text, limits, said, monkeypatch):
+    """In the process that parses it, before it comes back."""
+    monkeypatch.setattr(child.resource, "setrlimit", lambda *limit: None)  # this process parses it
+    for name, value in limits.items():
+        monkeypatch.setattr(child, name, value)
+    kind, answer = child._answer(text, "openqasm3" if "OPENQASM 3" in text else "openqasm2", 60.0)
+    assert kind == b"E", answer[:200]
+    assert re.search(said, json.loads(answer)["message"])
+    assert json.loads(answer)["kind"] == "ProgramError"
+
+
+def test_a_program_that_cannot_be_read_again_is_an_error():
+    with pytest.raises(ProgramError, match="OpenQASM 3: the parsed program cannot be written as QPY"):
+        load(LARGE["cannot be read"][0], untrusted=True)
 
 
 def test_memory_is_limited(monkeypatch):

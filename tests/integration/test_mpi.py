@@ -128,6 +128,17 @@ def test_environment_and_directory_of_a_program(manager: PilotManager, tmp_path:
     assert task.info.name == "sh"
 
 
+def test_environment_and_directory_of_a_function(manager: PilotManager, tmp_path: Path) -> None:
+    def look() -> tuple[str | None, str]:
+        return os.environ.get("WORD"), str(Path.cwd())
+
+    task = submit(manager, 2, function=look, environment={"WORD": "yes"}, working_directory=str(tmp_path))
+    assert task.result(SOON) == [("yes", str(tmp_path))] * 2
+    lost = submit(manager, 2, function=look, working_directory=str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match=r"TaskDescription\.working_directory on .*/none'"):
+        lost.result(SOON)
+
+
 def test_function(manager: PilotManager) -> None:
     task = submit(manager, 4, function=add_up, args=[manager.submit_task(int, "3")])
     assert task.result(SOON) == [(0, 12), (1, 12), (2, 12), (3, 12)]

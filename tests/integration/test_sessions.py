@@ -86,6 +86,9 @@ def earlier(tmp_path: Path) -> Path:
     folder = tmp_path / "earlier"
     with zipfile.ZipFile(DATA / "session_schema_0.zip") as file:
         file.extractall(folder)
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as db:  # the one that it was made in may still be there
+        db.execute("UPDATE session SET value = ? WHERE key = 'path'", (str(tmp_path / "before"),))
+        db.commit()
     return folder
 
 

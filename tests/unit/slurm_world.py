@@ -72,6 +72,12 @@ class Played:
     def _sacct(self, options: dict[str, str], words: list[str]) -> Answer:
         return 1, "", "Slurm accounting storage is disabled"
 
+    def _sinfo(self, options: dict[str, str], words: list[str]) -> Answer:
+        return 0, "debug\nregular\n", ""
+
+    def _sacctmgr(self, options: dict[str, str], words: list[str]) -> Answer:
+        return 0, {"format=account": "m1\nm2\nm1\n", "format=qos": "normal,high\n"}[words[2]], ""
+
     def _scancel(self, options: dict[str, str], words: list[str]) -> Answer:
         for number, job in self._of(options).items():
             if number in words and options.get("--name", job.name) == job.name and "--signal" not in options:

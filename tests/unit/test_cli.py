@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pilot import registry
-from pilot.cli import flags, interruption, qpus, report, run, sessions, submit
+from pilot.cli import fields, flags, interruption, qpus, report, run, sessions, submit
 from pilot.cli import main as cli
 from pilot.errors import DescriptionError, PilotError
 
@@ -48,10 +48,12 @@ class Sample:
 
 @pytest.fixture(autouse=True)
 def only_the_sample(monkeypatch):
-    monkeypatch.setattr(registry, "names", lambda group: ["sample"])
-    check = registry.check
+    names, check, load = registry.names, registry.check, registry.load
+    monkeypatch.setattr(registry, "names", lambda group: ["sample"] if group == "pilot.miniapps" else names(group))
     monkeypatch.setattr(registry, "check", lambda group, name: group == "pilot.miniapps" or check(group, name))
-    monkeypatch.setattr(registry, "load", lambda group, name: Sample)
+    monkeypatch.setattr(
+        registry, "load", lambda group, name: Sample if group == "pilot.miniapps" else load(group, name)
+    )
 
 
 def parsed(*words):
@@ -244,7 +246,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs/command_line.md").read_text(
 LINES = re.findall(r"^ {4}(?:cat \S+ \| )?pilot ([^#|\n]*)", PAGE, re.MULTILINE)
 CALLS = [
     *[(run, "list_all"), (run, "run_miniapp"), (report, "compare")],
-    *[(submit, "submit"), (qpus, "show"), (cli, "examine")],
+    *[(submit, "submit"), (qpus, "show"), (cli, "examine"), (fields, "show")],
     *[(sessions, name) for name in ("list_all", "show", "attach", "prepare")],
 ]
 

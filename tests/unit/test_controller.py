@@ -610,6 +610,21 @@ def test_closed(world: World) -> None:
     assert world.feed(events.OutcomesArrived("a", 1, "w", [Outcome(tasks[0], OK, 0, 0)])) == []
 
 
+def test_what_pilots_hand_over_while_the_manager_closes_counts(world: World) -> None:
+    world.pilot("a", cores=3)
+    done, raised, back, left = world.submit(4, retries=1)
+    (queued,) = world.submit(priority=-1)
+    batches = {id: world.where(id)[1] for id in (done, raised, back)}
+    world.feed(events.Closing())
+    assert world.outcomes == {left: CANCELLED, queued: CANCELLED}
+    world.feed(events.OutcomesArrived("a", batches[done], "w", [Outcome(done, OK, 0, 0)]))
+    world.feed(events.OutcomesArrived("a", batches[raised], "w", [Outcome(raised, RAISED, 0, 0)]))
+    world.feed(events.AttemptsLost("a", batches[back], "w", [back], "the pilot was ended", False))
+    assert world.outcomes == {left: CANCELLED, queued: CANCELLED, done: OK, raised: RAISED, back: CANCELLED}
+    world.feed(events.Closed())
+    assert world.settled == dict.fromkeys(world.tasks, 1)
+
+
 # ---- ends told apart --------------------------------------------------------------------------------------------
 
 

@@ -269,6 +269,31 @@ def test_a_worker_that_leaves_is_gone_whatever_its_engine_says(
     assert world.lost() == ([] if ends else [1])
 
 
+@pytest.mark.parametrize("late", [True, False], ids=["the task was over before", "the task does not end"])
+def test_a_death_after_a_cancellation_that_came_too_late_counts(
+    make_world: Any, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    world = make_world(0)
+    world.join_all()
+    for module, seconds in ((batches, "END_SECONDS"), (workers, "EXIT_GRACE")):
+        monkeypatch.setattr(module, seconds, 60.0 if late and module is batches else 0.0)
+    for batch in range(CORES + 1):
+        world.run(batch, give_back_seconds=0.2)
+    world.attend()
+    (name,) = [name for name, given in world.busy().items() if len(given) == 2]
+    first, second = world.given[name]
+    world.dispatcher.cancel(messages.CancelTasks([first]))
+    if late:
+        world.finish(name)
+    world.attend()
+    assert world.killed == ([] if late else [name])
+    world.die(name)
+    world.attend()
+    world.attend()
+    lost = {one.tasks[0]: (one.blame, one.begun) for one in world.reports if isinstance(one, messages.UnfinishedTasks)}
+    assert lost == ({second: (True, True)} if late else {first: (False, False), second: (False, False)})
+
+
 def test_workers_to_which_nothing_is_sent_hear_of_the_agent(make_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     world = make_world(0)
     world.join_all()
@@ -343,7 +368,7 @@ def test_cores_and_gpus_are_counted_right_whatever_happens(
             world.die(name)
             world.given[name] = []
         if chance.random() < 0.05:
-            world.dispatcher.cancel([chance.randrange(batch + 1)])
+            world.dispatcher.cancel(messages.CancelTasks([chance.randrange(batch + 1)]))
         if batch == 100:
             world.lose_node("n2")
             world.attend()

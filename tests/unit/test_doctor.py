@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,21 @@ def test_every_line_that_is_not_good_says_what_to_do(command: Command) -> None:
     for name in ("sbatch", "sinfo", "scontrol", "srun", "sacct", "mpiexec", "ssh", "nvidia-smi"):
         command(name, "exit 1")
     assert [finding for finding in examine() if finding.state == "broken" and not finding.advice] == []
+
+
+def test_a_ray_that_listens_for_others_is_told(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    assert [finding.state for finding in of(examine(), "ray")] == ["ok"]
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray/__init__.py").touch()
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "ray")
+        patch.syspath_prepend(str(tmp_path))
+        (found,) = of(examine(), "ray")
+    assert (found.state, found.needed) == ("broken", False)
+    assert "listens on all addresses of this host" in found.what and found.advice
 
 
 def test_json(command: Command, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@ test says."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job, JobState
+from pilot.manager import jobs as module
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.testing import MemoryLauncher
 from pilot.wire.session import SessionFolder
@@ -230,14 +232,51 @@ def test_a_queued_job_that_is_stopped_is_cancelled_at_once(
     """It has no agent yet that could end by itself."""
     start("a")
     eventually(lambda: heard.started)
-    jobs.stop("a")
+    jobs.stop("a", 8.0)
     eventually(lambda: (jobs.look(), heard.ended)[1], timeout=60)
+
+
+def test_a_job_without_an_agent_is_ended_at_once(
+    start: Any, jobs: PlaceholderJobs, launcher: MemoryLauncher, heard: Observer, eventually: Eventually
+) -> None:
+    launcher.report = (JobState.RUNNING, "on c1")
+    start("a", "b")
+    eventually(lambda: len(heard.started) == 2)
+    jobs.stop("a", 0.0)
+    jobs.stop("b", 1e9)
+    eventually(lambda: (jobs.look(), heard.ended)[1], timeout=60)
+    assert launcher.cancelled == ["job of a"]
+
+
+def test_the_end_does_not_wait_for_a_launcher_that_hangs(
+    start: Any,
+    jobs: PlaceholderJobs,
+    launcher: MemoryLauncher,
+    tmp_path: Path,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What it submits later is cancelled, or finds no settings when this process is gone by then."""
+    submits, may_go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(launcher, "submit", lambda job: (submits.set(), may_go_on.wait(60), "late job")[2])
+    monkeypatch.setattr(module, "SUBMIT_SECONDS", 0.01)
+    settings = SessionFolder(tmp_path).pilot("a") / "agent.json"
+    settings.touch()
+    start("a")
+    assert submits.wait(60)
+    jobs.close(10.0)
+    assert not settings.exists()
+    assert "a: not submitted within 0.01 s; what starts later ends at once" in caplog.text
+    assert launcher.cancelled == []
+    may_go_on.set()
+    eventually(lambda: launcher.cancelled == ["late job"])
 
 
 def test_a_job_that_is_stopped_before_it_was_submitted(
     start: Any, jobs: PlaceholderJobs, launcher: MemoryLauncher, heard: Observer, eventually: Eventually
 ) -> None:
     start("a")
-    jobs.stop("a")
+    jobs.stop("a", 8.0)
     eventually(lambda: (jobs.look(), heard.ended)[1], timeout=60)
     assert launcher.submitted == [] or launcher.cancelled == ["job of a"]

@@ -79,7 +79,7 @@ class Session:
     def close(self) -> None:
         self.state.is_closed = True
         self.loop.close(0.0)
-        self.state.folder.release()
+        self.state.folder.lock.release()
         self.context.destroy(linger=0)
 
 

@@ -45,7 +45,7 @@ def session(tmp_path: Path) -> Path:
     """A session of version 0, with a pilot that was started again twice and taken away once."""
     folder = tmp_path / "session"
     PilotManager(folder).close()
-    for file in folder.glob("journal.sqlite*"):
+    for file in folder.glob("journal.*"):
         file.unlink()
     code = b"\x80\x05\x8c\x11pilot.executables\x8c\x0erun_executable\x93."
     with contextlib.closing(sqlite3.connect(folder / "journal.sqlite")) as db:

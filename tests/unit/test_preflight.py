@@ -20,6 +20,7 @@ ANSWERS = {
     "sinfo": "cpu*|4|8+|16000|1-00:00:00|a100,hbm|(null)\ncpu*|2|4|8000|1-00:00:00|plain|(null)\n"
     "gpu|1|16|64000|infinite|h200|gpu:h200:2(S:0)\n",
     "scontrol": "LicenseName=qpu_ibm Total=2 Used=0 Free=2 Remote=no\n",
+    "sacctmgr": "m1234\nm5678\n",
     "sbatch": "Usage: sbatch ...\n  -A, --account=name\n      --nice[=value]\n",
 }
 
@@ -47,6 +48,8 @@ def slurm(command: Sequence[str], input: str) -> tuple[int, str, str]:
             {"queue": "gpu", "gres": "gpu:h200:3"},
             [("gres", "gpu:h200:3", "generic resources of these nodes: gpu:h200:2(S:0)")],
         ),
+        ({"project": "m5678"}, []),
+        ({"project": "m0"}, [("project", "m0", "accounts that you may use: m1234, m5678")]),
         ({"licenses": "qpu_ibm:2"}, []),
         ({"licenses": "qpu_ibm:3"}, [("licenses", "qpu_ibm:3", "licences: qpu_ibm:2")]),
         ({"scheduler_script_commands": ["#SBATCH --nice=1"]}, []),
@@ -69,7 +72,7 @@ def test_slurm_is_asked_once() -> None:
     launcher = SlurmLauncher(lambda command, input: (calls.append(command[0]), slurm(command, input))[1])
     for _ in range(3):
         launcher.preflight(PilotDescription(resource="slurm://"))
-    assert calls == ["sinfo", "scontrol", "sbatch"]
+    assert calls == ["sinfo", "scontrol", "sbatch", "sacctmgr"]
 
 
 def test_a_slurm_that_does_not_answer() -> None:
@@ -81,13 +84,16 @@ def test_a_slurm_that_does_not_answer() -> None:
 #: The plugin of another package: a launcher that has one queue.
 PLUGIN = """
 from pilot.errors import PilotError
-from pilot.interfaces import Launcher, Misfit
+from pilot.interfaces import Launcher, Misfit, Refusal
 
 class OtherLauncher(Launcher):
     def check(self, description): ...
     def submit(self, job): ...
     def status(self, jobs): ...
     def cancel(self, native_id, mark): ...
+
+    def refusal(self, resource, field):
+        return Refusal("none with other://, which has no licences", applies=False) if field == "licenses" else None
 
     def preflight(self, description):
         if description.queue == "away":
@@ -104,6 +110,9 @@ queue = "two"
 queue = "away"
 [nowhere]
 resource = "missing://"
+[refused]
+queue = "one"
+licenses = "matlab:1"
 """
 
 
@@ -125,3 +134,9 @@ def test_the_launcher_of_another_package(tmp_path: Path) -> None:
         ("unknown", "broken", "its controller does not answer", "run this on a login node"),
     ]
     assert "'missing'" in found[3][2] and found[3][3] == "correct the resource, or install its plugin"
+    said = "PilotDescription.licenses: 'matlab:1' is not valid; expected none with other://, which has no licences"
+    assert found[4][:3] == ("refused", "broken", said)
+    command = [sys.executable, "-m", "pilot.cli", "doctor", "--fields", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    uses = {line["field"]: line["use"] for line in json.loads(done.stdout) if line["resource"] == "other://"}
+    assert (uses["licenses"], uses["queue"]) == ("not applicable", "honoured")

@@ -31,7 +31,7 @@ def create_and_remove() -> Path:
     session = SessionFolder.create(None)
     assert stat.S_IMODE(session.path.stat().st_mode) == 0o700
     assert session.spool.is_dir()
-    session.release()
+    session.lock.release()
     session.remove()
     assert not session.path.exists()
     return session.path.parent
@@ -54,7 +54,7 @@ def test_below_home_on_a_cluster(
     assert stat.S_IMODE((home / ".quantum-pilot").stat().st_mode) == 0o700
     assert create_and_remove() == home / ".quantum-pilot/sessions"
     assert kept.path.is_dir()  # another session keeps the folder
-    kept.release()
+    kept.lock.release()
     kept.remove()
     assert list(home.iterdir()) == []
 
@@ -129,7 +129,7 @@ def test_a_damaged_session_is_told_in_words_and_free_again(
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     folder = SessionFolder.create(tmp_path / "session")
-    folder.release()
+    folder.lock.release()
     folder.connection_path.with_suffix(".part").mkdir()
     with pytest.raises(SessionError, match=r"connection\.json cannot be written: Is a directory"):
         folder.write_connection(Connection(("tcp://127.0.0.1:1",), "host", "public", "secret"))

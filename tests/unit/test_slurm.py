@@ -196,7 +196,7 @@ def test_a_refusal_is_told_at_once(slurm: Played, launcher: SlurmLauncher, make:
     slurm.sbatch = refused
     with pytest.raises(JobRefused, match="Invalid account"):
         launcher.submit(make())
-    assert [one[0] for one in slurm.calls] == ["sbatch", "squeue"]
+    assert [one[0] for one in slurm.calls] == ["sbatch", "squeue", "sacctmgr"]
 
 
 def test_no_number_and_no_job(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
@@ -407,3 +407,47 @@ def test_no_job_is_found_where_squeue_does_not_answer(slurm: Played, make: Calla
     SlurmLauncher(slurm).submit(job)
     slurm.squeue = NOTHING_OF_IT[way]
     assert SlurmLauncher(slurm).find(job.description, job.pilot, job.environment[MARK]) is None
+
+
+# ---- names that there are not ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "said", "expected"),
+    [
+        (
+            {"queue": "no"},
+            "invalid partition specified: no",
+            "queue: 'no' is not valid; expected a partition: debug, regu",
+        ),
+        (
+            {"project": "m0", "queue": "debug"},
+            "Batch job submission failed: Invalid account or account/partition combination specified",
+            "project: 'm0' is not valid; expected an account that you may use: m1, m2 ",
+        ),
+        (
+            {},
+            "Invalid account or account/partition",
+            "project: None is not valid; expected an account that you may use: m1",
+        ),
+        (
+            {"qos": "low"},
+            "Invalid qos specification",
+            "qos: 'low' is not valid; expected a quality .* may use: high, normal ",
+        ),
+    ],
+    ids=["partition", "account", "no account", "qos"],
+)
+def test_a_name_that_there_is_not_is_named(
+    slurm: Played, launcher: SlurmLauncher, make: Any, fields: dict[str, Any], said: str, expected: str
+) -> None:
+    slurm.sbatch = lambda answer: (slurm.jobs.popitem() and 1, "", f"sbatch: error: {said}\n")  # type: ignore[assignment]
+    with pytest.raises(JobRefused, match=rf"PilotDescription\.{expected}.*sbatch refused the job: .*{said}") as caught:
+        launcher.submit(make(**fields))
+    assert caught.value.given == next(iter(fields.values()), None)
+
+
+def test_a_job_that_is_refused_for_another_reason(slurm: Played, launcher: SlurmLauncher, make: Any) -> None:
+    slurm.sbatch = lambda answer: (slurm.jobs.popitem() and 1, "", "sbatch: error: Invalid license specification\n")  # type: ignore[assignment]
+    with pytest.raises(JobRefused, match=r"^sbatch refused the job: Invalid license specification"):
+        launcher.submit(make(licenses="no:1"))

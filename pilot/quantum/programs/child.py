@@ -7,6 +7,8 @@ memory, after which it ends), a length (8 bytes) and that many bytes. It ends wh
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import io
 import json
 import os
@@ -16,11 +18,15 @@ import signal
 import struct
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import BinaryIO
 
 REQUEST = struct.Struct("<I")
 ANSWER = struct.Struct("<cQ")
+#: What a parsed program may take from the process that reads it: bytes of QPY, seconds of a processor, and bytes of
+#: memory. They are found out here, by reading it.
+MAX_ANSWER, READ_SECONDS, READ_MEMORY = 64 << 20, 1.0, 256 << 20
 READY = b"R"
 
 
@@ -84,7 +90,11 @@ def _answer(text: str, format: str, seconds: float) -> tuple[bytes, bytes]:
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + seconds) + 2, hard))
     try:
-        return b"Q", _pack(parse(text, format))
+        circuit = parse(text, format)
+        answer = _pack(circuit)
+        del circuit
+        _check_reading(answer, format)
+        return b"Q", answer
     except MemoryError:
         return b"M", b""
     except DescriptionError as error:
@@ -95,6 +105,41 @@ def _answer(text: str, format: str, seconds: float) -> tuple[bytes, bytes]:
         if "memory" in str(error).lower() or "alloc" in str(error).lower():
             return b"M", b""
         return b"E", _described(program_error(format, f"the parser failed: {type(error).__name__}: {error}"[:500]))
+
+
+def _check_reading(answer: bytes, format: str) -> None:
+    """Read the program as the other process will.
+
+    Raises:
+        ProgramError: it cannot be read, or that takes too much.
+    """
+    from qiskit import qpy
+    from qiskit.qpy.exceptions import QpyError
+
+    from pilot.quantum.programs.problems import program_error
+
+    if len(answer) > MAX_ANSWER:
+        raise program_error(format, f"the parsed program has {len(answer)} bytes; at most {MAX_ANSWER} are taken")
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what parsing has freed is not to be used again without being counted
+    resident, began = _resident(), time.process_time()
+    try:
+        circuits = qpy.load(io.BytesIO(answer))
+    except QpyError as error:
+        raise program_error(format, f"the parsed program cannot be written as QPY and read again: {error}") from None
+    seconds, memory = time.process_time() - began, _resident() - resident
+    del circuits
+    if seconds > READ_SECONDS:
+        problem = f"the parsed program takes {seconds:.1f} s to read; at most {READ_SECONDS:g} s are allowed"
+        raise program_error(format, problem)
+    if memory > READ_MEMORY:
+        problem = f"the parsed program takes {memory >> 20} MiB of memory; at most {READ_MEMORY >> 20} are allowed"
+        raise program_error(format, problem)
+
+
+def _resident() -> int:
+    """Bytes of this process that are in memory (proc_pid_statm(5), field 2)."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
 
 
 def _described(error: Exception) -> bytes:

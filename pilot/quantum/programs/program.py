@@ -98,7 +98,8 @@ def load(
         kwargs: what a QNode is called with by name.
         untrusted: the text is not the user's own. It is never read as a path, includes no files, and is parsed in
             another process with limits on its time (4 s of a processor, 60 s by the clock) and memory (1 GiB more than
-            an idle one). Blocks that long.
+            an idle one), and on what the parsed program takes here (64 MiB as QPY, 1 s, 256 MiB). Blocks that long. A
+            loop in it may run for ever: give its task a ``timeout``.
 
     Raises:
         ProgramError: the text is wrong; `line`, `column` and `expected` say where and why. Also when an untrusted

@@ -26,7 +26,7 @@ import psutil
 from qiskit import qpy
 
 from pilot.errors import DescriptionError, PluginError, ProgramError
-from pilot.quantum.programs.child import ANSWER, READY, REQUEST
+from pilot.quantum.programs.child import ANSWER, MAX_ANSWER, READY, REQUEST
 from pilot.quantum.programs.problems import program_error
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 SECONDS, CLOCK_SECONDS = 4.0, 60.0
 #: Bytes that parsing may take on top of what the idle process has.
 MEMORY = 1 << 30
-#: Bytes of a parsed program.
-MAX_ANSWER = 256 << 20
 #: Processes at once.
 MAX_CHILDREN = 2
 #: Seconds that a process may take to start.
@@ -243,5 +241,5 @@ def _raise(answer: dict[str, Any]) -> None:
 def _unpacked(answer: bytes) -> QuantumCircuit:
     if answer[:6] != b"QISKIT" or answer[6] != qpy.QPY_VERSION:
         raise PluginError("the process that parses untrusted programs answered with something else than QPY")
-    circuits: list[QuantumCircuit] = qpy.load(io.BytesIO(answer))
+    circuits: list[QuantumCircuit] = qpy.load(io.BytesIO(answer))  # the process has read it, within limits
     return circuits[0]

@@ -12,11 +12,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import dask
-from distributed import Client, LocalCluster, Security, default_client, secede
+from distributed import Client, LocalCluster, Security, default_client, get_worker, secede
 
 from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
 from pilot_plugins.engines.dask_references import DaskReferences
 
+#: Dask's processes start an HTTP server without authentication in any case. Here it has nothing to say, listens on
+#: loopback, and is closed as soon as it is there.
+NO_ROUTES: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+HTTP_ADDRESS = "127.0.0.1:0"
 #: Seconds that a new client waits for the first workers.
 WORKERS_SECONDS = 30
 #: Seconds that a client has to leave its scheduler.
@@ -57,17 +61,22 @@ class DaskEngine(Engine):
 
     def _start_cluster(self, security: Security) -> LocalCluster:
         first, last = self.allocation.ports or (0, 0)
+        dask.config.set(NO_ROUTES)
         for port in range(first, last + 1):
             try:
-                return LocalCluster(
+                cluster = LocalCluster(
                     n_workers=0,
                     host=self.allocation.address,
                     scheduler_port=port,
                     protocol="tls://",
                     security=security,
                     dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": HTTP_ADDRESS},
                     silence_logs=False,
                 )
+                scheduler: Any = cluster.scheduler
+                scheduler.loop.add_callback(scheduler.http_server.stop)
+                return cluster
             except RuntimeError:  # the port is taken
                 if port == last:
                     raise
@@ -86,6 +95,8 @@ class DaskEngine(Engine):
             "1",
             "--no-nanny",
             "--no-dashboard",
+            "--dashboard-address",
+            HTTP_ADDRESS,
             "--memory-limit",
             "0",
         ]
@@ -106,7 +117,7 @@ class DaskEngine(Engine):
             # Dask imports NumPy before the worker's own code runs: the numbers of threads are there from the start.
             process = subprocess.Popen(
                 command,
-                env={**os.environ, **spec.environment},
+                env={**os.environ, **spec.environment, "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]"},
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=log_file,
@@ -182,6 +193,8 @@ def _serve(spec: WorkerSpec) -> None:
     """In the Dask worker: leave its thread pool, work until the agent ends it, and end the process."""
     from pilot.worker import serve
 
+    worker = get_worker()
+    worker.loop.add_callback(worker.http_server.stop)
     secede()
     serve(spec)
     os._exit(0)

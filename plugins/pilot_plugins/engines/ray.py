@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import Any, ClassVar
 
 import psutil
 import ray
+from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
@@ -27,6 +29,8 @@ from pilot_plugins.engines.ray_references import RayReferences
 
 #: Bytes of Ray's object store: values travel through the pilot's own channel, this is for users of the client.
 OBJECT_STORE = 256 * 2**20
+#: An address that Ray's C++ parts compare with: at no other of loopback do they keep to it.
+LOOPBACK = "127.0.0.1"
 #: Seconds that Ray has to start on a node.
 JOIN_SECONDS = 90.0
 #: By these Ray finds its token (Ray's documentation, "Token authentication").
@@ -56,18 +60,19 @@ class RayEngine(Engine):
 
     def start(self, on_broken: Callable[[str], None]) -> None:
         self._prepare(self._token)
-        context = ray.init(
-            address="local",
-            num_cpus=self.allocation.cores,
-            num_gpus=self.allocation.gpus,
-            object_store_memory=OBJECT_STORE,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-            _temp_dir=str(sockets() / "ray"),
-            _node_ip_address=self.allocation.address,
-            resources={_pin(self.allocation.node): 1.0},
-        )
+        with _listening_at(self.allocation.address):
+            context = ray.init(
+                address="local",
+                num_cpus=self.allocation.cores,
+                num_gpus=self.allocation.gpus,
+                object_store_memory=OBJECT_STORE,
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+                _temp_dir=str(sockets() / "ray"),
+                _node_ip_address=self.allocation.address,
+                resources={_pin(self.allocation.node): 1.0},
+            )
         self._address = context.address_info["gcs_address"]  # type: ignore[attr-defined]
         for process in psutil.Process().children():
             if process.name() in ("raylet", "gcs_server"):
@@ -136,7 +141,8 @@ class RayEngine(Engine):
             cls._variables_before = {name: os.environ.get(name) for name in _TOKEN_VARIABLES}
         _set_token_variables({_TOKEN: client["token"], _MODE: "token"})
         try:
-            ray.init(address=address, log_to_driver=False)
+            with _listening_at(address):
+                ray.init(address=address, log_to_driver=False)
         except BaseException:
             cls.disconnect(client, ray)
             raise
@@ -155,6 +161,23 @@ class RayEngine(Engine):
         if cls._variables_before is not None and os.environ.get(_TOKEN) == client["token"]:
             _set_token_variables(cls._variables_before)
             cls._variables_before = None
+
+
+@contextlib.contextmanager
+def _listening_at(address: str) -> Iterator[None]:
+    """While a cluster on loopback is started, or connected to, Ray takes loopback for this host's own address, as it
+    does on macOS and Windows: else it replaces it by one that others reach, and listens on all of them.
+
+    Args:
+        address: of the cluster, with or without a port.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER  # the only place where it asks for this on Linux
+    if address.startswith(LOOPBACK):
+        ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _connected_to() -> str:

@@ -7,10 +7,13 @@ import shutil
 import subprocess
 
 from pilot.descriptions import PilotDescription
-from pilot.interfaces import Job
+from pilot.interfaces import Job, Refusal
+from pilot_plugins.launchers import preparation
+from pilot_plugins.launchers.fields import no_batch_system
 from pilot_plugins.launchers.local import LocalLauncher
 from pilot_plugins.launchers.slurm.environment import SlurmEnvironment
 
+_REFUSED = no_batch_system("srun://", "the job that this program is in has it already: give it to sbatch or salloc")
 #: Seconds that srun has to end its step when it is asked to.
 END_SECONDS = 15.0
 
@@ -25,6 +28,9 @@ class SrunLauncher(LocalLauncher):
     def __init__(self) -> None:
         super().__init__()
         self.running = f"a step of Slurm job {os.environ.get('SLURM_JOB_ID', '?')}"
+
+    def refusal(self, resource: str, field: str) -> Refusal | None:
+        return _REFUSED.get(field)
 
     def check(self, description: PilotDescription) -> None:
         """An allocation with enough nodes, and ``cores_per_node`` given."""
@@ -45,7 +51,8 @@ class SrunLauncher(LocalLauncher):
         # The step holds no cores and no memory (--overlap, --mem=0), so that steps inside it (MPI tasks) get them.
         command = ["srun", "--overlap", "--mem=0", "--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node=1"]
         command += ["--cpus-per-task", str(job.description.cores_per_node), "--mpi=none", "--kill-on-bad-exit=0"]
-        return [*command, "--no-kill", "--job-name", job.description.name or job.pilot, *job.command]
+        command += ["--no-kill", "--job-name", job.description.name or job.pilot]
+        return [*command, *preparation.command(job)]
 
     def environment(self) -> dict[str, str]:
         return SlurmEnvironment().clean(os.environ)

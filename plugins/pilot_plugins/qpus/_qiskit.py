@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Event
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from pilot.errors import QPUCancelled
 from pilot.resources import Calibration, GateFacts, QPUInfo, QubitFacts
@@ -22,12 +24,17 @@ if TYPE_CHECKING:
 _NO_GATES = frozenset({"measure", "reset", "delay", "id", "barrier"})
 
 
-def info_of(name: str, target: Target, **more: Any) -> QPUInfo:
+#: Probabilities of reading 1 in state 0, and 0 in state 1, by qubit; None: not known.
+Readout = Sequence[tuple[float, float] | None]
+
+
+def info_of(name: str, target: Target, readout: Readout = (), **more: Any) -> QPUInfo:
     """The properties in a target: qubits, gates, coupling, and its calibration with medians.
 
     Args:
         name: as in ``PilotDescription.qpus``.
         target: of the device.
+        readout: its readout errors, where they are not the same in both states; empty: not known.
         **more: further fields of `QPUInfo`, where they are known from elsewhere.
     """
     singles: list[float | None] = []
@@ -45,7 +52,7 @@ def info_of(name: str, target: Target, **more: Any) -> QPUInfo:
                 pairs.append(error)
             elif len(qubits) == 1 and gate not in _NO_GATES:
                 singles.append(error)
-    readout = [getattr(properties, "error", None) for properties in _properties(target, "measure")]
+    readings = [getattr(properties, "error", None) for properties in _properties(target, "measure")]
     qubits = target.qubit_properties or []
     found: dict[str, Any] = {
         "qubits": target.num_qubits or 0,
@@ -53,16 +60,20 @@ def info_of(name: str, target: Target, **more: Any) -> QPUInfo:
         "coupling": None if everywhere else tuple(sorted(coupling)),
         "error_1q": _median(singles),
         "error_2q": _median(pairs),
-        "error_readout": _median(readout),
+        "error_readout": _median(readings),
         "t1": _median(getattr(qubit, "t1", None) for qubit in qubits),
         "t2": _median(getattr(qubit, "t2", None) for qubit in qubits),
-        "calibration": calibration_of(target),
+        "calibration": calibration_of(target, readout),
     }
     return QPUInfo(name=name, **{**found, **more})
 
 
-def calibration_of(target: Target) -> Calibration:
+def calibration_of(target: Target, readout: Readout = ()) -> Calibration:
     """Errors and times of each instruction of a target; instructions without a place of their own are left out."""
+    qubits = [QubitFacts(*_numbers(one, "t1", "t2", "frequency")) for one in target.qubit_properties or []]
+    for qubit, errors in enumerate(readout[: len(qubits)]):
+        if errors is not None:
+            qubits[qubit] = msgspec.structs.replace(qubits[qubit], ones_in_0=errors[0], zeros_in_1=errors[1])
     gates = [
         GateFacts(name, tuple(places), *_numbers(properties, "error", "duration"))
         for name in target.operation_names
@@ -71,7 +82,7 @@ def calibration_of(target: Target) -> Calibration:
     ]
     return Calibration(
         gates=tuple(gates),
-        qubits=tuple(QubitFacts(*_numbers(one, "t1", "t2", "frequency")) for one in target.qubit_properties or []),
+        qubits=tuple(qubits),
         dt=target.dt,
         granularity=target.granularity,
         min_length=target.min_length,

@@ -14,12 +14,12 @@ from pilot.interfaces import QPU, Run
 from pilot.resources import QPUInfo
 from pilot_plugins.qpus._addresses import Options, not_negative, parse, refuse
 from pilot_plugins.qpus._qiskit import info_of
-from pilot_plugins.qpus.noise import NoisyDevice
 
 if TYPE_CHECKING:
     from qiskit.transpiler import Target
 
     from pilot.quantum.outcomes import Outcomes
+    from pilot_plugins.qpus.noise import NoisyDevice
 
 OPTIONS: Options = {
     "queue": (not_negative, "seconds that each job waits, from 0 on"),
@@ -59,17 +59,22 @@ class FakeQPU(QPU):
             )
         from qiskit_ibm_runtime import fake_provider
 
+        from pilot_plugins.qpus.noise import NoisyDevice
+
         self._backend = getattr(fake_provider, known[self.snapshot])()
         properties = self._backend.properties()  # also read by the target
         configuration = self._backend.configuration()
         target = _with_reset(self._backend.target)
-        self._device = NoisyDevice(target, [_readout(properties, qubit) for qubit in range(target.num_qubits)])
+        readout = [_readout(properties, qubit) for qubit in range(target.num_qubits)]
+        self._device = NoisyDevice(target, readout)
         self._info = info_of(
             self.name,
             target,
+            readout,
             calibrated=properties.last_update_date.timestamp() if properties is not None else None,
             max_shots=getattr(configuration, "max_shots", None),
             max_circuits=getattr(configuration, "max_experiments", None),
+            rep_delay=getattr(configuration, "default_rep_delay", None),
             accepts_jobs=True,
             expected_wait=self.queue,
         )

@@ -110,6 +110,7 @@ class IbmQPU(JobQPU):
             asked=time.time(),
             max_shots=getattr(backend.configuration(), "max_shots", None),
             max_circuits=backend.max_circuits,
+            rep_delay=getattr(backend.configuration(), "default_rep_delay", None),
         )
 
     def target(self) -> Target | None:

@@ -225,7 +225,7 @@ def test_a_circuit_is_compiled_onto_the_qubits_with_the_least_errors(qpu: Bench)
     assert outcomes.shots == 10
     (refused,) = DeviceRun(shots=10, min_fidelity=0.9, level=1).run_together([call(bell())])
     assert isinstance(refused, QPUError)
-    assert re.search(r"bench:5 has a fidelity of about 0\.4\d+ for circuit 'bell', but 0.9 is needed", str(refused))
+    assert re.search(r"bench:5 has a fidelity of about 0\.500 for circuit 'bell', but 0.9 is needed", str(refused))
 
 
 def test_the_expected_fidelity_is_that_of_the_qubits_used() -> None:

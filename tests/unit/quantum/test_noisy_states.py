@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pilot_plugins.qpus.noisy_states import RESET, NoisyState, relaxation, transfer_of
 from qiskit.quantum_info import PTM, DensityMatrix, Operator, SuperOp, random_quantum_channel, random_unitary
 from qiskit_aer.noise import thermal_relaxation_error
+
+from pilot.quantum.noisy_states import RESET, NoisyState, relaxation, transfer_of
 
 
 @pytest.mark.parametrize("qubits", [1, 2, 3])

@@ -11,6 +11,7 @@ from typing import Any
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
 from pilot.wire.marks import MARK
+from pilot_plugins.launchers import preparation
 from pilot_plugins.launchers.psij.executors import psij
 from pilot_plugins.launchers.slurm.ids import unique_name
 
@@ -96,14 +97,6 @@ def directives(description: PilotDescription, name: str) -> tuple[str, ...]:
     return lines
 
 
-_MODULES = """\
-if ! type module >/dev/null 2>&1; then
-    for file in /etc/profile.d/{modules,lmod,z00_lmod}.sh /usr/share/{modules,lmod/lmod}/init/bash; do
-        if [ -r "$file" ]; then . "$file"; break; fi
-    done
-fi
-"""
-
 _SCRIPT = """\
 #!/bin/bash
 # The job of pilot {pilot}, started by PSI/J ({executor}); its output goes to {log}
@@ -112,8 +105,9 @@ folder={folder}
 rank={rank}
 say() {{ if [ "$rank" = 0 ]; then printf '%s\\n' "$2" >"$folder/$1.new" && mv "$folder/$1.new" "$folder/$1"; fi; }}
 exec >>{log} 2>&1 </dev/null 3>&-
-if [ "$rank" = 0 ]; then rm -f "$folder/ended" "$folder/expiring"; fi
+if [ "$rank" = 0 ]; then rm -f "$folder/ended" "$folder/expiring" "$folder/refused"; fi
 say started "$(date +%s) {walltime}"
+refuse() {{ say refused "$1"; exit 1; }}
 trap 'say ended "$?"' EXIT
 trap 'say expiring "$(date +%s)"' TERM USR1
 {exports}
@@ -130,13 +124,8 @@ exit $?
 def script(job: Job, name: str) -> str:
     """The shell script that the job runs, on each node."""
     description = job.description
-    setup = [_MODULES] if description.modules else []
-    setup += [f"module load {shlex.quote(module)} || exit" for module in description.modules]
-    if description.conda_environment:
-        setup.append('. "$(conda info --base)/etc/profile.d/conda.sh" || exit')
-        setup.append(f"conda activate {shlex.quote(description.conda_environment)} || exit")
-    if description.venv:
-        setup.append(f". {shlex.quote(description.venv + '/bin/activate')} || exit")
+    prepared = preparation.lines(job)
+    setup = [preparation.FUNCTIONS, *prepared] if prepared else []
     lines = directives(description, name)
     setup += [line for line in description.scheduler_script_commands if line not in lines]
     several = "${SLURM_PROCID:-${PMIX_RANK:-${PMI_RANK:-${OMPI_COMM_WORLD_RANK:-${FLUX_TASK_RANK:-0}}}}}"
@@ -149,5 +138,5 @@ def script(job: Job, name: str) -> str:
         walltime=int(description.seconds or 0),
         exports="\n".join(f"export {key}={shlex.quote(value)}" for key, value in job.environment.items()),
         setup="\n".join(setup),
-        command=shlex.join((*description.container, *job.command)),
+        command=shlex.join(preparation.command(job)),
     )

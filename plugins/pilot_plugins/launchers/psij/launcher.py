@@ -18,24 +18,27 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError
-from pilot.interfaces import Job, JobState, Launcher, Misfit
+from pilot.interfaces import Job, JobState, Launcher, Misfit, Refusal
 from pilot.wire.folders import remove_scratch
 from pilot.wire.marks import identify
 from pilot.wire.processes import end_marked, is_alive
+from pilot_plugins.launchers.local import check_gpus
 from pilot_plugins.launchers.psij import executors
 from pilot_plugins.launchers.psij.executors import (  # imported there first, with its signal handler put back
     SlurmExecutor,
     psij,
 )
-from pilot_plugins.launchers.psij.job import LAUNCHERS, OPTIONS, directives, job_name, script, spec
+from pilot_plugins.launchers.psij.fields import check_attributes, refusal
+from pilot_plugins.launchers.psij.job import directives, job_name, script, spec
 from pilot_plugins.launchers.slurm.hosts import Host, run
+from pilot_plugins.launchers.slurm.names import explained
 from pilot_plugins.launchers.slurm.preflight import Site
 from pilot_plugins.launchers.slurm.script import check_options, clusters_of
 from pilot_plugins.launchers.slurm.states import STATES
@@ -81,26 +84,23 @@ class PsijLauncher(Launcher):
         #: When a job was first seen in a condition (`time.monotonic`), by native id and the condition's name.
         self._since: dict[tuple[str, str], float] = {}
 
+    def refusal(self, resource: str, field: str) -> Refusal | None:
+        return refusal(_executor_of(resource), field)
+
+    def variants(self) -> Sequence[str]:
+        return executors.names()
+
     # ---- what can be started ---------------------------------------------------------------------------------
 
     def check(self, description: PilotDescription) -> None:
         """The executor must be one of PSI/J's, and it must be able to pass on all that the pilot asks for."""
         name = self._name(description)
-        if description.number_of_nodes > 1 and name not in LAUNCHERS:
-            raise description.wrong(
-                "number_of_nodes",
-                f"1 with psij://{name}, where PSI/J cannot start one agent on each node; ask for several pilots",
-            )
-        if description.gpus_per_node and name.startswith("pbs"):
-            raise description.wrong("gpus_per_node", f"0 with psij://{name}: PSI/J's script for it cannot ask for GPUs")
-        for field in OPTIONS:
-            if getattr(description, field) and name != "slurm":
-                raise description.wrong(
-                    field,
-                    f"nothing with psij://{name}: PSI/J has no common name for it; give the option that "
-                    f'{name} has for it in custom_attributes, as {{"{name}.OPTION": "VALUE"}}',
-                )
+        if name == "local":
+            check_gpus(description)
         directives(description, name)
+        check_attributes(description, name)
+        if name == "lsf" and description.seconds is None:
+            raise description.wrong("walltime", "a time with psij://lsf: PSI/J submits no job to LSF without one")
         if name == "slurm":
             _check_slurm(description)
         self._checked.add(name)
@@ -117,7 +117,7 @@ class PsijLauncher(Launcher):
         return self._site.misfits(description)
 
     def _name(self, description: PilotDescription) -> str:
-        name = description.resource.partition("://")[2].rstrip("/")
+        name = _executor_of(description.resource)
         if name not in executors.names():
             known = ", ".join(f"psij://{one}" for one in executors.names())
             raise description.wrong("resource", f"an executor that PSI/J has here: {known}")
@@ -139,7 +139,7 @@ class PsijLauncher(Launcher):
         description = job.description
         name = self._name(description)
         executor = self._executor(name, job.folder)
-        for file in ("started", "expiring", "ended"):  # of the job that this pilot had before
+        for file in ("started", "expiring", "ended", "refused"):  # of the job that this pilot had before
             (job.folder / file).unlink(missing_ok=True)
         path = job.folder / "job.sh"
         path.unlink(missing_ok=True)
@@ -153,6 +153,8 @@ class PsijLauncher(Launcher):
             suffix = f"#{job_name(job)}"
         try:
             executor.submit(one)
+        except JobRefused as error:  # of our own Slurm executor
+            raise explained(error, description, Host("", run)) from None
         except PilotError:
             raise
         except Exception as error:
@@ -219,6 +221,8 @@ class PsijLauncher(Launcher):
 
     def _end(self, native_id: str, folder: Path, code: int, state: JobState, words: str) -> tuple[JobState, str]:
         """The job has written its exit code."""
+        if reason := _read(folder / "refused"):
+            return JobState.REFUSED, reason
         if state in _OVER and state is not JobState.ENDED:
             return state, words
         how = f"was killed by signal {code - 128}" if code > 128 else f"ended with code {code}"
@@ -373,6 +377,10 @@ class PsijLauncher(Launcher):
         if not isinstance(executor, SlurmExecutor):
             return bool(job.status.final)
         return executor.is_over(rest)
+
+
+def _executor_of(resource: str) -> str:
+    return resource.partition("://")[2].rstrip("/")
 
 
 def _check_slurm(wanted: PilotDescription) -> None:

@@ -31,8 +31,13 @@ signalled() {
     tell expiring "$signals"
 }
 
+refuse() { # refuse SENTENCE: it cannot run the agent, and will not later
+    tell refused "$id $1"
+    exit 1
+}
+%{functions}
 signals=
-rm -f expiring ended
+rm -f expiring ended refused
 trap ended EXIT
 trap 'signalled USR1' USR1
 trap 'signalled TERM' TERM
@@ -40,6 +45,7 @@ tell started "$id $SLURM_JOB_NODELIST"
 
 %{prepare}
 enter
+%{look}
 # One step that takes nothing of the job away from other steps (--overlap --mem=0), and goes on without a lost node.
 srun --overlap --mem=0 %{step} "${agent[@]}" </dev/null &
 interrupted=yes code=127

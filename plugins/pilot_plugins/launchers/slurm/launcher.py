@@ -24,13 +24,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError, SessionError, invalid
-from pilot.interfaces import Job, JobState, Launcher, Misfit
+from pilot.errors import JobRefused, PilotError, SessionError, invalid
+from pilot.interfaces import Job, JobState, Launcher, Misfit, Refusal
 from pilot.wire.folders import remove_scratch
 from pilot.wire.processes import end_marked
 from pilot_plugins.launchers.slurm.cluster import Cluster
 from pilot_plugins.launchers.slurm.hosts import Host, Runner, host_of, run
 from pilot_plugins.launchers.slurm.ids import SlurmId, name_of, unique_name
+from pilot_plugins.launchers.slurm.names import explained
 from pilot_plugins.launchers.slurm.preflight import Site
 from pilot_plugins.launchers.slurm.script import check_options, clusters_of, script, write
 from pilot_plugins.launchers.slurm.submission import Loose, find, submit
@@ -56,6 +57,15 @@ class SlurmLauncher(Launcher):
         self._clusters: dict[tuple[str, str], Cluster] = {}
         self._folders: dict[str, Path] = {}
         self._sites: dict[str, Site] = {}
+
+    def refusal(self, resource: str, field: str) -> Refusal | None:
+        if field == "custom_attributes":
+            return Refusal(
+                "none with slurm://, they are PSI/J's: give #SBATCH lines in scheduler_script_commands, or use "
+                "psij://slurm",
+                applies=False,
+            )
+        return None
 
     # ---- launcher ------------------------------------------------------------------------------------------------
 
@@ -129,6 +139,8 @@ class SlurmLauncher(Launcher):
         try:
             name = name_of(jobs)
             number, cluster = submit(*self._host(host), write(jobs), name, _clusters(jobs[0].description))
+        except JobRefused as error:
+            return [explained(error, jobs[0].description, self._host(host)[0])] * len(jobs)
         except Exception as error:
             return [error] * len(jobs)
         numbers = [number] if len(jobs) == 1 else [f"{number}_{index}" for index in range(len(jobs))]

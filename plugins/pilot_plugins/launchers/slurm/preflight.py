@@ -11,6 +11,7 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError
 from pilot.interfaces import Misfit
 from pilot_plugins.launchers.slurm.hosts import Host, in_one_line
+from pilot_plugins.launchers.slurm.names import associations
 
 
 class Partition(NamedTuple):
@@ -39,10 +40,11 @@ class Site:
         licences = _ask(host, "scontrol", "--oneliner", "show", "lic")
         self._licences = dict(re.findall(r"LicenseName=(\S+) Total=(\d+)", licences))
         self._options = _ask(host, "sbatch", "--help")
+        self._accounts = associations(host, "project")
 
     def misfits(self, pilot: PilotDescription) -> list[Misfit]:
         """What the pilot asks for and the cluster does not have."""
-        return [*self._partition(pilot), *self._licence(pilot), *self._option(pilot)]
+        return [*self._partition(pilot), *self._account(pilot), *self._licence(pilot), *self._option(pilot)]
 
     def _partition(self, pilot: PilotDescription) -> Iterator[Misfit]:
         """Without a queue it is the default partition, or any where a constraint or a qos chooses it."""
@@ -63,6 +65,10 @@ class Site:
                 there = f"features of these nodes: {', '.join(sorted(features)) or 'none'}"
                 yield Misfit("constraint", feature, there)
         yield from _gres(pilot, ",".join(row.gres for row in rows))
+
+    def _account(self, pilot: PilotDescription) -> Iterator[Misfit]:
+        if pilot.project and self._accounts and pilot.project not in self._accounts:
+            yield Misfit("project", pilot.project, f"accounts that you may use: {', '.join(self._accounts)}")
 
     def _licence(self, pilot: PilotDescription) -> Iterator[Misfit]:
         there = ", ".join(f"{name}:{total}" for name, total in self._licences.items()) or "none"

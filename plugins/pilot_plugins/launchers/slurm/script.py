@@ -15,6 +15,7 @@ from pathlib import Path
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
 from pilot.wire.marks import MARK
+from pilot_plugins.launchers import preparation
 from pilot_plugins.launchers.slurm.hosts import host_of
 
 #: Seconds before drain at which Slurm's warning comes: it looks at limits every 30 s or so.
@@ -46,14 +47,17 @@ def script(jobs: Sequence[Job], *, plain: bool = False) -> str:
     raw = wanted.scheduler_script_commands
     options += [line for line in raw if line.startswith("#SBATCH")]
     pilots = [] if plain else [_pilot(index, job) for index, job in enumerate(jobs)]
-    prepare = [*_prepare(wanted), *(line for line in raw if not line.startswith("#SBATCH"))]
+    prepare = [*preparation.prepare(wanted), *(line for line in raw if not line.startswith("#SBATCH"))]
+    own = preparation.has_own_python(wanted) and jobs[0].command[0] == sys.executable
     if plain:
         prepare += [f"{name}={value}" for name, value in sorted(wanted.environment.items())]
     template = _Template(files(__package__).joinpath("job.sh").read_text())
     return template.substitute(
         options="\n".join(options),
         pilots="\n".join(pilots),
+        functions=preparation.FUNCTIONS if preparation.lines(jobs[0]) else "",
         prepare="\n".join(prepare),
+        look="\n".join(preparation.look_at_python(wanted) if own else ()),
         step=_step(wanted),
     )
 
@@ -172,22 +176,15 @@ def _step(wanted: PilotDescription) -> str:
     return shlex.join([*words, "--no-kill"] if nodes > 1 else words)
 
 
-def _prepare(wanted: PilotDescription) -> list[str]:
-    lines = [f"module load {shlex.quote(module)}" for module in wanted.modules]
-    if wanted.conda_environment:
-        lines += ['eval "$(conda shell.bash hook)"', f"conda activate {shlex.quote(wanted.conda_environment)}"]
-    if wanted.venv:
-        lines.append(f". {shlex.quote(f'{wanted.venv}/bin/activate')}")
-    return lines
-
-
 def _pilot(index: int, job: Job) -> str:
     """The branch of the script that knows the folder, environment and command of one pilot."""
     environment = dict(job.environment)
     if host_of(job.description) and (paths := os.environ.get("PYTHONPATH")):
         environment.setdefault("PYTHONPATH", paths)
     mark = [f"{MARK}={value}" for name, value in environment.items() if name == MARK]
-    words = ["env", *mark, *_command(job)] if mark else _command(job)  # srun is not marked: the agent ends what is
+    words = (
+        ["env", *mark, *preparation.command(job)] if mark else preparation.command(job)
+    )  # srun is not marked: the agent ends what is
     exports = [f"        export {name}={shlex.quote(value)}" for name, value in environment.items() if name != MARK]
     lines = [
         f"{index})",
@@ -199,15 +196,3 @@ def _pilot(index: int, job: Job) -> str:
         "    ;;",
     ]
     return "\n".join(lines)
-
-
-def _command(job: Job) -> Sequence[str]:
-    """The agent's command line, with the Python of the environment that the description names."""
-    program, *arguments = job.command
-    wanted = job.description
-    if program == sys.executable:
-        if wanted.venv:
-            program = f"{wanted.venv}/bin/python"
-        elif wanted.conda_environment:
-            program = "python"
-    return (*wanted.container, program, *arguments)

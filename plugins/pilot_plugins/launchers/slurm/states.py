@@ -80,6 +80,8 @@ class WatchedJob:
         self._started: list[str] | None = None
         self._seen_started = math.inf
         self._ended: list[str] | None = None
+        #: Why the job could not start its agent.
+        self._refused = ""
         self._seen_ended = math.inf
         self._shown: Shown | None = None
         #: When the poll began that showed it (`time.monotonic`).
@@ -94,6 +96,7 @@ class WatchedJob:
             self._started, self._seen_started = words, time.monotonic()
         if self._ended is None and (words := self._file("ended")) is not None:
             self._ended, self._seen_ended = words, time.monotonic()
+            self._refused = " ".join(self._file("refused") or ())
 
     def _file(self, name: str) -> list[str] | None:
         """The words after the id; None when there is no such file, or it is about an earlier job of this pilot."""
@@ -136,7 +139,7 @@ class WatchedJob:
         if self._shown is not None and is_final(self._shown[0]):
             return True
         state, _ = self._judge()
-        return state in (JobState.ENDED, JobState.EXPIRED)
+        return state in (JobState.ENDED, JobState.EXPIRED, JobState.REFUSED)
 
     def has_started(self) -> bool:
         """True when its script runs or ran, as far as is known."""
@@ -166,6 +169,8 @@ class WatchedJob:
         shown = self._shown
         name = shown[0] if shown is not None else ""
         state = STATES.get(name, JobState.UNKNOWN)
+        if self._refused:
+            return JobState.REFUSED, self._refused
         has_own_word = self._ended is not None and "TERM" not in self._ended
         if shown is not None and state in (JobState.EXPIRED, JobState.TAKEN, JobState.CANCELLED):
             return state, self._describe_end(shown)

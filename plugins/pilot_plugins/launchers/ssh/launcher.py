@@ -7,23 +7,22 @@ command than ``ssh``, such as ``ssh -F my_config``.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError
-from pilot.interfaces import Job, JobState, Launcher, Misfit
+from pilot.interfaces import Job, JobState, Launcher, Misfit, Refusal
+from pilot_plugins.launchers.fields import no_batch_system
 from pilot_plugins.launchers.ssh import scripts
 from pilot_plugins.launchers.ssh.host import Host, in_one_line, python_path
 from pilot_plugins.launchers.ssh.scripts import SshId
 from pilot_plugins.launchers.ssh_client import is_host
 
-#: Fields that only a batch system gives a meaning.
-_NOT_HERE = (
-    *("queue", "qos", "project", "reservation", "constraint", "gres", "licenses", "exclusive"),
-    *("scheduler_script_commands", "custom_attributes"),
-)
+_REFUSED = {
+    **no_batch_system("ssh://"),
+    "number_of_nodes": Refusal("1 with ssh://, which is one host: ask for a pilot for each", applies=False),
+}
 
 
 class SshLauncher(Launcher):
@@ -35,16 +34,14 @@ class SshLauncher(Launcher):
     def __init__(self) -> None:
         self._hosts: dict[str, Host] = {}
 
+    def refusal(self, resource: str, field: str) -> Refusal | None:
+        return _REFUSED.get(field)
+
     def check(self, description: PilotDescription) -> None:
-        """A host, one node, and the number of cores; nothing that a batch system would have to do."""
+        """A host, and the number of cores."""
         _host_of(description)
-        if description.number_of_nodes != 1:
-            raise description.wrong("number_of_nodes", "1 with ssh://, which is one host: ask for a pilot for each")
         if description.cores_per_node is None:
             raise description.wrong("cores_per_node", "the cores of the host that this pilot may use")
-        for field in _NOT_HERE:
-            if getattr(description, field) not in (None, False, (), {}):
-                raise description.wrong(field, "nothing with ssh://, where no batch system reads it")
         if description.container and description.conda_environment:
             raise description.wrong("conda_environment", "none with a container, which has its own Python")
 
@@ -53,7 +50,7 @@ class SshLauncher(Launcher):
         host = self._host(_host_of(description))
         code, output, errors = host.run(scripts.check(description), _needs_login_shell(description))
         if code:
-            why = str(_not_started(description, host.name, code, output, errors))
+            why = str(_not_started(host.name, code, output, errors))
             return [Misfit("resource", description.resource, why)]
         there, asked = scripts.cores(output), description.cores
         if there is not None and there < asked:
@@ -66,7 +63,7 @@ class SshLauncher(Launcher):
         code, output, errors = host.run(scripts.start(job, python_path()), _needs_login_shell(wanted))
         id = scripts.started(output, host.name)
         if id is None:
-            raise _not_started(wanted, host.name, code, output, errors)
+            raise _not_started(host.name, code, output, errors)
         return str(id)
 
     def find(self, description: PilotDescription, pilot: str, mark: str) -> str | None:
@@ -125,19 +122,13 @@ def _needs_login_shell(description: PilotDescription) -> bool:
     return bool(description.modules or description.conda_environment)
 
 
-def _not_started(wanted: PilotDescription, host: str, code: int, output: str, errors: str) -> PilotError:
+def _not_started(host: str, code: int, output: str, errors: str) -> PilotError:
     said = in_one_line(output) or in_one_line(errors) or "no output"
-    python = scripts.python_of(wanted)
-    change = "set venv or conda_environment to one that is there"
-    version = "{}.{}".format(*sys.version_info[:2])
-    reasons = {
-        scripts.NO_FOLDER: f"the session folder is not visible there ({in_one_line(errors)}): set session_dir to a "
-        "folder on a file system that both hosts have under the same path",
-        scripts.NO_ENVIRONMENT: f"modules or conda_environment cannot be loaded: {in_one_line(errors)}",
-        scripts.NO_PYTHON: f"there is no Python {python}: {change}",
-        scripts.OTHER_PYTHON: f"{python} is Python {said}, and {version} is needed, as here: {change}",
-        scripts.NO_LIBRARY: f"{python} cannot load quantum-pilot: {said}: install it there, or {change}",
-    }
-    if code in reasons:
-        return JobRefused(f"ssh {host}: {reasons[code]}")
+    if code == scripts.REFUSED:
+        return JobRefused(f"ssh {host}: {output.strip().splitlines()[-1].strip()}")
+    if code == scripts.NO_FOLDER:
+        return JobRefused(
+            f"ssh {host}: the session folder is not visible there ({in_one_line(errors)}): set session_dir to a folder "
+            "on a file system that both hosts have under the same path"
+        )
     return PilotError(f"ssh {host}: the agent was not started (code {code}): {said}")

@@ -18,9 +18,10 @@ from pilot.descriptions import PilotDescription
 from pilot.interfaces import Job
 from pilot.wire.folders import scratch
 from pilot.wire.marks import MARK
+from pilot_plugins.launchers import preparation
 
-#: Exit codes of `start`: why nothing was started.
-NO_FOLDER, NO_ENVIRONMENT, NO_PYTHON, OTHER_PYTHON, NO_LIBRARY = range(90, 95)
+#: Exit codes of `start`: why nothing was started. Where the job is refused, the last line of the output says why.
+NO_FOLDER, REFUSED = 90, 91
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Said by the job itself, before the agent starts: its process id and the time of its start.
@@ -84,11 +85,10 @@ find() {
 }
 """.replace("@MARK@", MARK)
 
-#: Says the version of this Python when it is another one than the first argument; loads what the agent needs.
-_CHECK = (
-    "import sys; version = '%d.%d' % sys.version_info[:2]; "
-    f"version == sys.argv[1] or (print(version), sys.exit({OTHER_PYTHON})); import pilot.agent.agent"
-)
+_REFUSE = f"""
+refuse() {{ printf '%s\\n' "$1"; exit {REFUSED}; }}
+{preparation.FUNCTIONS}
+"""
 
 
 class SshId(NamedTuple):
@@ -108,13 +108,6 @@ class SshId(NamedTuple):
         return "#".join(self)
 
 
-def python_of(wanted: PilotDescription) -> str:
-    """The Python that the agent runs with, on the host."""
-    if wanted.venv:
-        return f"{wanted.venv}/bin/python"
-    return "python" if wanted.conda_environment else sys.executable
-
-
 def start(job: Job, python_path: str | None) -> str:
     """The script that starts a job.
 
@@ -127,14 +120,12 @@ def start(job: Job, python_path: str | None) -> str:
     mark = environment.pop(MARK, None)
     if python_path:
         environment.setdefault("PYTHONPATH", python_path)
-    program, *arguments = job.command
-    lines = [f"cd -- {shlex.quote(str(job.folder))} || exit {NO_FOLDER}", *_prepare(wanted)]
+    lines = [f"cd -- {shlex.quote(str(job.folder))} || exit {NO_FOLDER}", _REFUSE, *preparation.prepare(wanted)]
     odd = [f"{name}={value}" for name, value in environment.items() if not _NAME.fullmatch(name)]  # bash refuses these
     lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items() if _NAME.fullmatch(name)]
-    if program == sys.executable:
-        program = python_of(wanted)
-        lines += _checked(wanted, program)
-    words = ["env", *([f"{MARK}={mark}"] if mark else []), *odd, *wanted.container, program, *arguments]
+    if job.command[0] == sys.executable:
+        lines += preparation.look_at_python(wanted)
+    words = ["env", *([f"{MARK}={mark}"] if mark else []), *odd, *preparation.command(job)]
     log = shlex.quote(str(job.log_path))
     lines.append(f"setsid bash -c {shlex.quote(_JOB)} pilot {shlex.join(words)} 3>&1 </dev/null >>{log} 2>&1 &")
     return "\n".join([*lines, ""])
@@ -142,33 +133,14 @@ def start(job: Job, python_path: str | None) -> str:
 
 def check(wanted: PilotDescription) -> str:
     """The script that says with its exit code why the agent could not be started, and how many cores there are."""
-    return "\n".join([*_prepare(wanted), *_checked(wanted, python_of(wanted)), 'echo "pilot-cores $(nproc)"', ""])
+    lines = [_REFUSE, *preparation.prepare(wanted), *preparation.look_at_python(wanted)]
+    return "\n".join([*lines, 'echo "pilot-cores $(nproc)"', ""])
 
 
 def cores(output: str) -> int | None:
     """What `check` has said of the cores; None: nothing."""
     match = re.search(r"^pilot-cores (\d+)$", output, re.MULTILINE)
     return int(match[1]) if match else None
-
-
-def _prepare(wanted: PilotDescription) -> list[str]:
-    lines = [f"module load {shlex.quote(module)} || exit {NO_ENVIRONMENT}" for module in wanted.modules]
-    if wanted.conda_environment:
-        lines.append(f'eval "$(conda shell.bash hook)" || exit {NO_ENVIRONMENT}')
-        lines.append(f"conda activate {shlex.quote(wanted.conda_environment)} || exit {NO_ENVIRONMENT}")
-    return lines
-
-
-def _checked(wanted: PilotDescription, program: str) -> list[str]:
-    version = "{}.{}".format(*sys.version_info[:2])
-    check = shlex.join([*wanted.container, program, "-c", _CHECK, version])
-    return [
-        f"said=$({check} 2>&1 </dev/null); code=$?",
-        'if [ "$code" != 0 ]; then',
-        '    printf "%s\\n" "$said"',
-        f'    case "$code" in 126|127) exit {NO_PYTHON};; {OTHER_PYTHON}) exit $code;; *) exit {NO_LIBRARY};; esac',
-        "fi",
-    ]
 
 
 def started(output: str, host: str) -> SshId | None:

@@ -51,7 +51,7 @@ class Scheduler:
         supported = {qubit: self._target.instruction_supported("delay", (place[qubit],)) for qubit in place}
         scheduled = circuit.copy_empty_like()
         left: dict[Bit, int] = {}  # when its last instruction so far ends, in ticks before the circuit's end
-        for entry, (begin, end) in self._times(circuit, place):
+        for entry, begin, end in self.times(circuit, places):
             if entry.name in ("barrier", "delay"):
                 continue
             for qubit in entry.qubits:
@@ -79,18 +79,21 @@ class Scheduler:
             raise QPUError("a delay is in dt, a unit of time that this device has not: give it in seconds")
         return float(delay.duration) * self._tick
 
-    def _times(
-        self, circuit: QuantumCircuit, place: dict[Bit, int]
-    ) -> list[tuple[CircuitInstruction, tuple[int, int]]]:
-        """Each instruction with its begin and end, in ticks before the circuit's end."""
+    def times(self, circuit: QuantumCircuit, places: Sequence[int]) -> list[tuple[CircuitInstruction, int, int]]:
+        """Each instruction with its begin and its end, in ticks before the circuit's end; arguments as `schedule`."""
+        place: dict[Bit, int] = dict(zip(circuit.qubits, places, strict=True))
         free: dict[Bit, int] = {}  # since when nothing comes after, counted from the end
-        times = []
+        found = []
         for entry in reversed(circuit.data):
             end = max(free.get(bit, 0) for bit in (*entry.qubits, *entry.clbits))
             begin = end + self._length(entry, place)
             free.update(dict.fromkeys((*entry.qubits, *entry.clbits), begin))
-            times.append((entry, (begin, end)))
-        return times[::-1]
+            found.append((entry, begin, end))
+        return found[::-1]
+
+    def duration(self, circuit: QuantumCircuit, places: Sequence[int]) -> float:
+        """Seconds of one shot, without what the device does between two; arguments as `schedule`."""
+        return max((begin for _, begin, _ in self.times(circuit, places)), default=0) * self._tick
 
     def _length(self, entry: CircuitInstruction, place: dict[Bit, int]) -> int:
         """In ticks."""

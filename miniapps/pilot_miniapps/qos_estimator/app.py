@@ -1,0 +1,230 @@
+"""The mini-app: estimates beside independent values, study by study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from pilot import PilotDescription
+from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
+from pilot_miniapps.qos_estimator.ranking import interval, regret, spearman, top1
+from pilot_miniapps.qos_estimator.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure as Drawing
+
+    from pilot_miniapps.qos_estimator.accuracy import Case
+
+#: What computed fidelities may differ from Aer's density matrix by.
+EQUAL = 1e-4
+#: The device whose errors are ten times those of the others.
+OUTLIER = "toronto"
+#: Qubits of the circuits whose estimates are timed.
+COST_WIDTHS = (8, 20)
+#: Days of a task.
+DAYS = 10
+
+
+class QosEstimator(MiniApp):
+    """Compare estimates of fidelity, cost and run time with independent values.
+
+    Circuits of nine families on eleven devices: the fidelity that `pilot.qos` expects beside Aer's density matrices,
+    also where a device's true errors are not those that it reports; what an estimate costs; wide circuits beside
+    trajectories; a device over 120 days; the seconds that tasks take.
+    """
+
+    Settings: ClassVar[type[msgspec.Struct]] = Settings
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "laptop": {},
+        "small": {"snapshots": ("kolkata", "paris", "toronto"), "qubits": 4, "jitters": 1, "study": ("exact", "esp")},
+    }
+    packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_aer", "qiskit_ibm_runtime", "scipy")
+
+    settings: Settings
+
+    def pilots(self) -> Sequence[str | PilotDescription]:
+        """One pilot of two cores; for run times it has the QPUs."""
+        return [PilotDescription(engine="process", cores_per_node=2, name="estimates")]
+
+    def memory(self) -> int:
+        """A density matrix of ten qubits in each worker, and its copies."""
+        return 1 << 30
+
+    def plan(self) -> Mapping[str, Any]:
+        """Studies, and circuits of each."""
+        return {"studies": list(self.settings.study), "devices": list(self.settings.snapshots)}
+
+    def warm_up(self) -> Callable[[], object]:
+        """Workers import Qiskit and Aer."""
+        from pilot.quantum.aer import warm_up
+
+        return warm_up
+
+    def work(self, run: Run) -> Outcome:
+        """The studies one after another."""
+        studies = {
+            "cost": self._cost,  # first: nothing else runs
+            "exact": self._accuracy,
+            "ladder": self._ladder,
+            "drift": self._drift,
+        }
+        oracle = Oracle(passed=True, deviation=0.0, unit="", text="no study of these has an oracle")
+        rows: list[Mapping[str, Any]] = []
+        for name, study in studies.items():
+            if name in self.settings.study or (name == "exact" and "esp" in self.settings.study):
+                with run.part(name):
+                    found = study(run)
+                oracle = found or oracle
+        return Outcome(oracle=oracle, rows=rows)
+
+    # ---- fidelities ---------------------------------------------------------------------------------------------
+
+    def _accuracy(self, run: Run) -> Oracle:
+        from pilot_miniapps.qos_estimator.accuracy import Case, cases
+
+        settings = self.settings
+        tasks = [
+            run.submit(f"cases/{one}", cases, one, settings.qubits, settings.seed, settings.jitters)
+            for one in settings.snapshots
+        ]
+        with run.progress(tasks, "devices"):
+            found = [msgspec.convert(one, Case) for task in tasks for one in msgspec.to_builtins(task.result())]
+        truth, exact, formula = (_table(found, field) for field in ("truth", "estimate", "formula"))
+        difference = max(abs(one.truth - one.estimate) for one in found if one.exact)
+        if "exact" in settings.study:
+            run.figure("exact.difference", difference, "", f"<= {EQUAL:g}", n=sum(one.exact for one in found))
+            self._ranked(run, "exact", exact, truth, bars=(">= 0.99", "<= 0.0002"))
+            run.figure("exact.top1_families", top1(exact, truth), "families", f">= {len(truth)}")
+            self._jittered(run, "exact", exact, found, bars=(">= 0.9", ">= 0.88", "<= 0.006"))
+        if "esp" in settings.study:
+            self._ranked(run, "esp", formula, truth, bars=(">= 0.91", "<= 0.005"), outlier=">= 0.88")
+            self._jittered(run, "esp", formula, found, bars=(">= 0.83", None, None))
+            run.figure("esp.mean_deviation", fmean(abs(one.formula - one.truth) for one in found), "")
+        return Oracle(
+            passed=difference <= EQUAL and all(one.exact for one in found),
+            deviation=difference,
+            unit="",
+            text=f"{len(found)} fidelities beside those of Aer's density matrices, for circuits compiled the same way",
+        )
+
+    def _ranked(
+        self,
+        run: Run,
+        name: str,
+        scores: Mapping[str, Mapping[str, float]],
+        truth: Mapping[str, Mapping[str, float]],
+        bars: tuple[str, str],
+        outlier: str | None = None,
+    ) -> None:
+        qpus = self.settings.snapshots
+        value, spread = interval(spearman(scores, truth, qpus))
+        run.figure(f"{name}.spearman", value, "", bars[0], spread, len(truth))
+        if len(rest := [qpu for qpu in qpus if qpu != OUTLIER]) > 2:
+            value, spread = interval(spearman(scores, truth, rest))
+            run.figure(f"{name}.spearman_without_toronto", value, "", outlier, spread, len(truth))
+        value, spread = interval(regret(scores, truth))
+        run.figure(f"{name}.regret", value, "", bars[1], spread, len(truth))
+
+    def _jittered(
+        self,
+        run: Run,
+        name: str,
+        scores: Mapping[str, Mapping[str, float]],
+        found: Sequence[Case],
+        bars: tuple[str, str | None, str | None],
+    ) -> None:
+        """Figures where the true errors are others than those that devices report; the mean over all draws."""
+        qpus = self.settings.snapshots
+        truths = [_table(found, "jittered", number) for number in range(self.settings.jitters)]
+        if not truths:
+            return
+        rest = [qpu for qpu in qpus if qpu != OUTLIER]
+        figures = {
+            "spearman_jittered": [fmean(spearman(scores, truth, qpus)) for truth in truths],
+            "spearman_jittered_without_toronto": [fmean(spearman(scores, truth, rest)) for truth in truths]
+            if len(rest) > 2
+            else [],
+            "regret_jittered": [fmean(regret(scores, truth)) for truth in truths],
+        }
+        for (key, values), bar in zip(figures.items(), bars, strict=True):
+            if values:
+                value, spread = interval(values)
+                run.figure(f"{name}.{key}", value, "", bar, spread, len(values))
+
+    # ---- the other studies --------------------------------------------------------------------------------------
+
+    def _cost(self, run: Run) -> None:
+        from pilot_miniapps.qos_estimator.cost import Cost, cost
+
+        for width in COST_WIDTHS:
+            task = run.submit(f"cost/{width}", cost, self.settings.snapshots, width, self.settings.seed)
+            its = msgspec.convert(msgspec.to_builtins(task.result()), Cost)
+            spread = (min(its.cold), max(its.cold))
+            run.figure(f"ms_cold_{width}", fmean(its.cold), "ms", "<= 50", spread, len(its.cold), timed=True)
+            run.figure(f"ms_cold_{width}_median", median(its.cold), "ms", timed=True)
+            if width == COST_WIDTHS[0]:
+                run.figure("ms_cached", fmean(its.cached), "ms", "<= 1", (min(its.cached), max(its.cached)), timed=True)
+
+    def _ladder(self, run: Run) -> None:
+        from pilot.qos.families import FAMILIES
+        from pilot_miniapps.qos_estimator.ladder import Rung, rung
+
+        settings = self.settings
+        tasks = [
+            run.submit(f"rung/{one}/{family}/{width}", rung, one, family, width, settings.seed, settings.trajectories)
+            for one in settings.ladder_snapshots
+            for width in settings.ladder_qubits
+            for family in FAMILIES
+        ]
+        with run.progress(tasks, "circuits"):
+            found = [msgspec.convert(msgspec.to_builtins(task.result()), Rung) for task in tasks]
+        scores: dict[str, dict[str, float]] = {}
+        truth: dict[str, dict[str, float]] = {}
+        for one in found:
+            scores.setdefault(f"{one.family}-{one.qubits}", {})[one.snapshot] = one.estimate
+            truth.setdefault(f"{one.family}-{one.qubits}", {})[one.snapshot] = one.truth
+        value, spread = interval(spearman(scores, truth, settings.ladder_snapshots))
+        run.figure("ladder.spearman", value, "", ">= 0.85", spread, len(truth))
+        run.figure("ladder.mean_deviation", fmean(abs(one.estimate - one.truth) for one in found), "", n=len(found))
+        run.figure("ladder.standard_error", fmean(one.error for one in found), "", n=len(found))
+        value, spread = interval(regret(scores, truth))
+        run.figure("ladder.regret", value, "", None, spread, len(truth))
+
+    def _drift(self, run: Run) -> None:
+        import numpy as np
+
+        from pilot.qos.calibrations import read_calibrations
+        from pilot_miniapps.qos_estimator.drift import AGES, fidelities, placed, regret
+
+        settings = self.settings
+        days = read_calibrations(settings.calibrations, "drifting")
+        parts = [days[first : first + DAYS] for first in range(0, len(days), DAYS)]
+        tasks = [run.submit(f"days/{number}", fidelities, part, settings.seed) for number, part in enumerate(parts)]
+        with run.progress(tasks, "parts"):
+            found = [task.result() for task in tasks]
+        exact, formula = (np.concatenate([one[kind] for one in found]) for kind in (0, 1))
+        assert days[0].coupling is not None
+        choices = [one.choice for one in placed(days[0].coupling, days[0].qubits, settings.seed)]
+        for age in AGES:
+            run.figure(f"regret_age_{age}", regret(exact, exact, choices, age), "", n=len(days) - age)
+        stale, renewed = (regret(exact, formula, choices, age) for age in (1, 0))
+        run.figure("regret_reestimated", renewed, "", n=len(days))
+        run.figure("regret_ratio_reestimated", renewed / stale, "ratio", "<= 0.5", n=len(days))
+
+    def draw(self, report: Mapping[str, Any]) -> Mapping[str, Drawing]:
+        """No figures yet."""
+        return {}
+
+
+def _table(found: Sequence[Case], field: str, number: int | None = None) -> dict[str, dict[str, float]]:
+    """A value of each case by family and device; ``number``: of a list of values."""
+    table: dict[str, dict[str, float]] = {}
+    for one in found:
+        value = getattr(one, field)
+        table.setdefault(one.family, {})[one.snapshot] = value if number is None else value[number]
+    return table

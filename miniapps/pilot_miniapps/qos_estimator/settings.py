@@ -1,0 +1,57 @@
+"""What can be chosen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Study = Literal["exact", "esp", "cost", "ladder", "drift", "runtime"]
+
+#: Devices of 27 qubits.
+SNAPSHOTS = (
+    *("algiers", "auckland", "geneva", "hanoi", "kolkata", "montreal"),
+    *("mumbai", "paris", "peekskill", "sydney", "toronto"),
+)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be chosen."""
+
+    study: Annotated[
+        tuple[Study, ...],
+        msgspec.Meta(
+            min_length=1,
+            description="exact: computed estimates; esp: those by the formula; cost: milliseconds of an estimate; "
+            "ladder: wide circuits; drift: a device that changes from day to day; runtime: seconds that tasks take",
+        ),
+    ] = ("exact", "esp", "cost", "ladder")
+    snapshots: Annotated[
+        tuple[str, ...], msgspec.Meta(min_length=3, description="devices of exact, esp and cost, such as kolkata")
+    ] = SNAPSHOTS
+    qubits: Annotated[int, msgspec.Meta(ge=3, le=9, description="of the circuits of exact and esp")] = 8
+    jitters: Annotated[
+        int, msgspec.Meta(ge=0, le=100, description="how often each device gets other errors than those it reports")
+    ] = 10
+    ladder_snapshots: Annotated[tuple[str, ...], msgspec.Meta(min_length=2, description="devices of ladder")] = (
+        "kolkata",
+        "paris",
+        "toronto",
+    )
+    ladder_qubits: Annotated[tuple[int, ...], msgspec.Meta(min_length=1, description="widths of ladder")] = (10, 12, 14)
+    trajectories: Annotated[int, msgspec.Meta(ge=10, le=100_000, description="of each circuit of ladder")] = 200
+    calibrations: Annotated[
+        str, msgspec.Meta(description="drift: a CSV file with the calibrations of a device day by day")
+    ] = ""
+    tasks: Annotated[int, msgspec.Meta(ge=20, le=100_000, description="of runtime, on each QPU")] = 500
+    seed: Annotated[int, msgspec.Meta(ge=0, description="of circuits and errors")] = 0
+
+    def __post_init__(self) -> None:
+        if "drift" in self.study and not self.calibrations:
+            raise ValueError("calibrations: '' is not valid: drift needs a file, give --calibrations FILE")
+        for name in ("snapshots", "ladder_snapshots"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name}: {list(getattr(self, name))} is not valid: a value comes twice")
+        for qubits in self.ladder_qubits:
+            if not 3 <= qubits <= 14:
+                raise ValueError(f"ladder_qubits: {qubits} is not valid; expected 3 to 14")

@@ -1,0 +1,131 @@
+"""`SessionReader`: a session as its journal has it, to be read and nothing else."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future
+from functools import partial
+from types import TracebackType
+from typing import Any, NoReturn
+from weakref import WeakValueDictionary
+
+from pilot.errors import SessionError
+from pilot.manager import recovery
+from pilot.manager.callbacks import Callbacks
+from pilot.manager.handles import Task, settle
+from pilot.manager.infos import task_info
+from pilot.manager.journal import Recorded
+from pilot.manager.pilots import Pilot, change_pilot
+from pilot.manager.recorded import RecordedTasks
+from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
+from pilot.manager.view import SessionView
+from pilot.results import Outcome, TaskInfo, Value
+from pilot.wire.session import SessionFolder
+from pilot.wire.spool import Spool
+
+
+class _ReadState:
+    """The tables of a session that is read; the `Keeper` of its handles, which cannot do anything."""
+
+    def __init__(self, folder: SessionFolder) -> None:
+        path = folder.journal_path
+        self.folder = folder
+        self.spool = Spool(folder.spool)
+        self.callbacks = Callbacks()
+        self.tasks: dict[int, Task] = {}
+        self.pilots: dict[str, Pilot] = {}
+        self.journal = SqliteReader(path, partial(connect_to_read, path))
+        with self.journal.frozen():  # a manager may write meanwhile
+            restored = recovery.read(self.journal, folder.path, rejoin=False)
+            ended = RecordedTasks(self.journal, WeakValueDictionary()).read(1, restored.last_task)
+        self._workers = restored.workers
+        for pilot in restored.pilots:
+            log_path = folder.path / "pilots" / pilot.id / "agent.log"
+            handle = Pilot(self, pilot.id, pilot.description, log_path, pilot.ancestors)
+            handle.times.update(pilot.times)
+            change_pilot(handle, pilot.state, pilot.reason)
+            self.pilots[pilot.id] = handle
+        for entry in restored.tasks:
+            entry.payload = None
+            self.tasks[entry.id] = Task(self, entry)
+        for entry, outcome, failed, _ in ended:
+            task = self.tasks[entry.id] = Task(self, entry)
+            settle(task, outcome, failed)
+        self.tasks = dict(sorted(self.tasks.items()))
+        for row in restored.keys:
+            self.tasks[row.task].key = row.key
+
+    def check_process(self) -> NoReturn:
+        raise SessionError(
+            f"the session {self.folder.path} was opened for reading, and is as it was then: read it again to see what "
+            "has happened since; to submit, cancel or wait, use its manager, or PilotManager.attach when that is gone",
+            path=str(self.folder.path),
+        )
+
+    def check_open(self) -> NoReturn:
+        self.check_process()
+
+    def post(self, item: object) -> NoReturn:
+        self.check_process()
+
+    def committed(self) -> Future[None]:
+        self.check_process()
+
+    def add_nodes(self, pilot: str, count: int) -> NoReturn:
+        self.check_process()
+
+    def wait_job_ended(self, pilot: str) -> NoReturn:
+        self.check_process()
+
+    def is_own_thread(self) -> bool:
+        return False
+
+    def info(self, task: Task) -> TaskInfo:
+        return task_info(task, self.pilots, self._workers, self.journal)
+
+    def value(self, outcome: Outcome) -> Value:
+        if not isinstance(outcome, Recorded):
+            return outcome.value
+        value = self.journal.value(outcome.task)
+        if value is None and self.journal.work(outcome.task) is None:
+            text = f"task {outcome.task} was forgotten since the session {self.folder.path} was read"
+            raise SessionError(text, path=str(self.folder.path))
+        return value
+
+
+class SessionReader(SessionView):
+    """A session as its journal had it at one moment: pilots, tasks, states and results. `PilotManager.read` makes it.
+
+    What was not over then has the last state that is in the journal (a task is QUEUED, wherever it is). To wait for it
+    raises `SessionError`, as does all that would change something.
+    """
+
+    _state: _ReadState
+
+    def __init__(self, session_dir: str | os.PathLike[str]) -> None:
+        """Read a session.
+
+        Raises:
+            SessionError: there is no session in this folder; it is damaged, or other users can write to it.
+        """
+        folder = SessionFolder.find(session_dir)
+        folder.check_private()
+        self._state = _ReadState(folder)
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._state.check_process()
+
+    submit_task = submit_tasks = map = resubmit = submit_pilot = autoscale = _refuse
+    cancel = put = forget = flush = subscribe = unsubscribe = explain = write_events = _refuse
+
+    def close(self) -> None:
+        """Close the journal: what was not read until then cannot be read any more."""
+        self._state.journal.close()
+
+    def __enter__(self) -> SessionReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

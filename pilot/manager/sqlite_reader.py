@@ -1,0 +1,135 @@
+"""Reads the journal of a session in an SQLite file; ``sqlite.py`` writes it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pilot.errors import SessionError
+from pilot.manager.journal import (
+    AnyRow,
+    AttemptRow,
+    EndedRows,
+    JournalReader,
+    Needs,
+    ResultRow,
+    TaskRow,
+    unpack,
+    unpack_needs,
+)
+from pilot.results import OK, Value
+
+
+def connect_to_read(journal: Path) -> sqlite3.Connection:
+    """A connection that only reads. Without a log beside it (``-wal``) nobody writes the file; to open it as immutable
+    makes no log either."""
+    mode = "mode=ro" if journal.with_name(f"{journal.name}-wal").exists() else "immutable=1"
+    return sqlite3.connect(f"{journal.as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None)
+
+
+#: Of a task that has ended: all columns but the large ones.
+_LARGE = ("payload", "value", "stdout", "stderr")
+_ENDED = "SELECT {} FROM results JOIN tasks ON tasks.id = task".format(
+    ",".join(
+        "NULL" if name in _LARGE else f"{kind.table}.{name}"
+        for kind in (TaskRow, ResultRow)
+        for name in kind.__struct_fields__
+    )
+)
+_ATTEMPTS = f"SELECT {','.join(AttemptRow.__struct_fields__)} FROM attempts"
+
+
+class SqliteReader(JournalReader):
+    """Reads over a connection of its own, which is made when it is needed. Any thread may call it."""
+
+    def __init__(self, path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
+        self.name = str(path)
+        self._connect = connect
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._inherited: sqlite3.Connection | None = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """In the block all is read as it is at one moment, whatever is written meanwhile."""
+        with self._lock:
+            self._execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._execute("ROLLBACK")
+
+    def forked(self) -> None:
+        """A child must not use, nor close, a connection of its parent (sqlite.org, How To Corrupt, 2.6)."""
+        self._lock = threading.RLock()
+        self._inherited, self._connection = self._connection, None
+
+    def close(self) -> None:
+        """Close the connection. What is asked for afterwards gets another one: results are read as long as there are
+        handles and the file."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _execute(self, sql: str, *values: Any) -> list[Any]:
+        with self._lock:
+            try:
+                self._connection = self._connection or self._connect()
+                return self._connection.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                text = f"the journal {self.name} cannot be read, or is damaged: {error}"
+                raise SessionError(text, path=self.name) from error
+
+    # ---- all rows -----------------------------------------------------------------------------------------------
+
+    def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
+        found = self._execute(f"SELECT {','.join(kind.__struct_fields__)} FROM {kind.table} ORDER BY rowid")
+        return [kind(*row) for row in found]
+
+    def unfinished(self) -> list[TaskRow]:
+        columns = ",".join(TaskRow.__struct_fields__)
+        found = self._execute(f"SELECT {columns} FROM tasks WHERE id NOT IN (SELECT task FROM results) ORDER BY id")
+        return [TaskRow(*row) for row in found]
+
+    def ended(self) -> list[int]:
+        return [id for (id,) in self._execute("SELECT task FROM results JOIN tasks ON id = task ORDER BY task")]
+
+    def kept_arguments(self) -> list[Value]:
+        failed = f"SELECT task FROM results WHERE status IS NOT {OK}"
+        found = self._execute(f"SELECT payload FROM tasks WHERE id IN ({failed}) AND typeof(payload) = 'text'")
+        return [unpack(payload) for (payload,) in found]
+
+    # ---- single rows and values -----------------------------------------------------------------------------------
+
+    def row(self, kind: type[AnyRow], key: int | str) -> AnyRow | None:
+        names = kind.__struct_fields__
+        found = self._execute(f"SELECT {','.join(names)} FROM {kind.table} WHERE {names[0]} = ?", key)
+        return kind(*found[0]) if found else None
+
+    def ended_between(self, first: int, last: int) -> list[EndedRows]:
+        attempts: dict[int, list[AttemptRow]] = {}
+        for row in self._execute(f"{_ATTEMPTS} WHERE task BETWEEN ? AND ? ORDER BY rowid", first, last):
+            attempts.setdefault(row[0], []).append(AttemptRow(*row))
+        keys = dict(self._execute("SELECT task, key FROM keys WHERE task BETWEEN ? AND ?", first, last))
+        width = len(TaskRow.__struct_fields__)
+        return [
+            EndedRows(TaskRow(*row[:width]), ResultRow(*row[width:]), attempts.get(row[0], []), keys.get(row[0]))
+            for row in self._execute(f"{_ENDED} WHERE task BETWEEN ? AND ? ORDER BY task", first, last)
+        ]
+
+    def value(self, task: int) -> Value:
+        found = self._execute("SELECT value FROM results WHERE task = ?", task)
+        return unpack(found[0][0]) if found else None
+
+    def output(self, task: int) -> tuple[str, str]:
+        found = self._execute("SELECT stdout, stderr FROM results WHERE task = ?", task)
+        return (found[0][0] or "", found[0][1] or "") if found else ("", "")
+
+    def work(self, task: int) -> tuple[Value, Needs] | None:
+        found = self._execute("SELECT payload, needs FROM tasks WHERE id = ?", task)
+        return (unpack(found[0][0]), unpack_needs(found[0][1])) if found else None

@@ -1,0 +1,94 @@
+"""`SessionView`: the pilots and tasks of a session. Read next: ``session.py`` and ``reading.py``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol, TypeVar
+
+from pilot.manager.handles import Task, tasks_of, wait_done
+from pilot.manager.pilots import Pilot
+from pilot.resources import QPUInfo
+from pilot.states import PilotState
+from pilot.wire.session import SessionFolder
+
+R = TypeVar("R")
+
+
+class _State(Protocol):
+    @property
+    def folder(self) -> SessionFolder: ...
+    @property
+    def pilots(self) -> dict[str, Pilot]: ...
+    @property
+    def tasks(self) -> Mapping[int, Task]: ...
+
+
+class SessionView:
+    """The pilots and tasks of a session. All methods may be called from any thread."""
+
+    _state: _State
+
+    # ---- what there is ----------------------------------------------------------------------------------------
+
+    @property
+    def session_dir(self) -> Path:
+        """The session's folder."""
+        return self._state.folder.path
+
+    @property
+    def pilots(self) -> list[Pilot]:
+        """Every pilot that was requested, in that order."""
+        return list(self._state.pilots.values())
+
+    @property
+    def tasks(self) -> Mapping[int, Task]:
+        """Every task that was not forgotten, by id, in the order of submission; read only."""
+        return MappingProxyType(self._state.tasks)
+
+    @property
+    def qpus(self) -> dict[str, QPUInfo]:
+        """The properties of the active pilots' devices, by name, as far as they have reported."""
+        return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
+
+    # ---- waiting and asking -----------------------------------------------------------------------------------
+
+    def wait_tasks(
+        self, tasks: Iterable[Task[R]] | None = None, timeout: float | None = None
+    ) -> tuple[list[Task[R]], list[Task[R]]]:
+        """Block until the tasks are finished, however they end.
+
+        Args:
+            tasks: which; None: all of this manager's.
+            timeout: seconds to wait at most; None: for ever.
+
+        Returns:
+            The tasks that are done, and those that are not, each in the given order.
+
+        Raises:
+            DescriptionError: it is not a list of tasks.
+        """
+        waited = self._waited() if tasks is None else tasks_of("wait_tasks", tasks)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for task in waited:
+            try:
+                wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                break
+        if tasks is None:
+            waited = list(self._state.tasks.values())
+        done: list[Task[R]] = []
+        not_done: list[Task[R]] = []
+        for task in waited:
+            (done if task.done() else not_done).append(task)
+        return done, not_done
+
+    def _waited(self) -> list[Task]:
+        """All tasks that may not have ended."""
+        return list(self._state.tasks.values())
+
+    def get_results(self, tasks: Iterable[Task[R]]) -> list[R]:
+        """The results in the order of the tasks; blocks, and raises what the first failed one raised."""
+        return [task.result() for task in tasks_of("get_results", tasks)]

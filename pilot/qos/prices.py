@@ -1,0 +1,93 @@
+"""What runs cost: a table of prices, from a TOML file."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from pilot.errors import DescriptionError
+
+Amount = Annotated[float, msgspec.Meta(ge=0, description="an amount of money, at least 0")]
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The price of a QPU, in the currency of its table."""
+
+    #: Of each task, of each shot, and of each second that the QPU is held.
+    task: Amount = 0.0
+    shot: Amount = 0.0
+    second: Amount = 0.0
+
+    def cost(self, shots: int, seconds: float | None, spread: float | None) -> tuple[float | None, float | None]:
+        """What a task costs, and the standard deviation of that.
+
+        Args:
+            shots: of the task.
+            seconds: that it is expected to hold the QPU; None: not known.
+            spread: the standard deviation of these; None: not known.
+
+        Returns:
+            None where the time is not known and counts.
+        """
+        if seconds is None and self.second:
+            return None, None
+        fixed = self.task + shots * self.shot
+        return fixed + self.second * (seconds or 0.0), self.second * (spread or 0.0)
+
+
+class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Prices of QPUs::
+
+    currency = "EUR"
+
+    [qpus."ibm:*"]
+    second = 1.5
+
+    [qpus."fake:*"]
+    task = 0.3
+    shot = 0.00035
+    """
+
+    currency: str
+    #: By name of the QPU as in ``PilotDescription.qpus``, or a pattern with ``*``; the first that fits holds.
+    qpus: dict[str, Price]
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> PriceTable:
+        """The table in a file.
+
+        Raises:
+            DescriptionError: it cannot be read, or a key or value is not valid.
+        """
+        try:
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DescriptionError(
+                f"{os.fspath(path)} cannot be read: {error.strerror or error}", given=path
+            ) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise DescriptionError(f"{os.fspath(path)} is not valid TOML: {error}", given=path) from error
+        return cls.build(data, os.fspath(path))
+
+    @classmethod
+    def build(cls, data: dict[str, Any], where: str = "prices") -> PriceTable:
+        """The table from a mapping with the same keys; ``where`` stands at the beginning of an error.
+
+        Raises:
+            DescriptionError: a key or value is not valid.
+        """
+        try:
+            return msgspec.convert(data, cls)
+        except msgspec.ValidationError as error:
+            raise DescriptionError(
+                f"{where}: {error}; expected currency and, for each QPU, task, shot and second", given=data
+            ) from None
+
+    def price_of(self, qpu: str) -> Price | None:
+        """That of a QPU; None: it has none."""
+        return next((price for pattern, price in self.qpus.items() if fnmatchcase(qpu, pattern)), None)

@@ -1,0 +1,162 @@
+"""Estimates beside what the QPU gives, prices by hand, and run times that are learned. Without pilots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from qiskit import QuantumCircuit
+from qiskit.circuit import ParameterVector
+
+from pilot import registry
+from pilot.errors import DescriptionError
+from pilot.interfaces import Run
+from pilot.qos.estimator import Estimator
+from pilot.qos.families import circuit
+from pilot.qos.predictor import Predictor
+from pilot.qos.prices import PriceTable
+from pilot.qos.run_times import RunTimes
+from pilot.quantum.compilation import Compiler, tries_for
+from pilot.quantum.fidelities import hellinger, ideal_of
+from pilot.resources import QPUInfo
+
+
+@pytest.fixture(scope="module")
+def manila() -> QPUInfo:
+    return registry.make("fake:manila").info()
+
+
+def test_the_estimate_is_what_the_qpu_gives(manila: QPUInfo) -> None:
+    """Counts of the snapshot itself, for the circuit as its worker compiles it."""
+    qpu, made, shots = registry.make("fake:manila"), circuit("w", 4), 100_000
+    estimate = Estimator().estimate(made, manila, shots=shots)
+    compiled = Compiler(qpu).compile(made, 2, tries_for(made))
+    (outcomes,) = qpu.run(Run(circuits=[compiled], shots=shots, seeds=[1]))
+    counts = np.zeros(16)
+    for text, count in outcomes.get_counts().items():
+        counts[int(text, 2)] = count
+    ideal = ideal_of(made)
+    assert ideal is not None
+    assert estimate.fidelity == pytest.approx(hellinger(ideal.probabilities, counts / shots), abs=0.004)
+    assert estimate.calibrated == manila.calibrated and estimate.fidelity_spread is not None
+
+
+def test_what_is_known_is_not_computed_again(manila: QPUInfo) -> None:
+    predictor, made = Predictor(), circuit("ghz", 4)
+    first = predictor.predict(made, manila, 2)
+    again = made.copy(name="another name")
+    assert predictor.predict(again, msgspec.structs.replace(manila, asked=1.0), 2) is first
+    assert (predictor.hits, predictor.misses) == (1, 1)
+    assert manila.calibration is not None and manila.calibrated is not None
+    worse = [msgspec.structs.replace(one, error=0.2) if one.name == "cx" else one for one in manila.calibration.gates]
+    calibration = msgspec.structs.replace(manila.calibration, gates=tuple(worse))
+    later = msgspec.structs.replace(manila, calibration=calibration, calibrated=manila.calibrated + 1)
+    second = predictor.predict(made, later, 2)
+    assert second.fidelity is not None and first.fidelity is not None
+    assert second.fidelity.value < first.fidelity.value and second.calibrated == manila.calibrated + 1
+    assert predictor.predict(made, later, 3) is not second
+
+
+def test_free_parameters_have_the_values_of_the_call(manila: QPUInfo) -> None:
+    angles = ParameterVector("t", 2)
+    free = QuantumCircuit(2)
+    free.ry(angles[0], 0)
+    free.cx(0, 1)
+    free.ry(angles[1], 1)
+    free.measure_all()
+    values = np.array([0.3, 1.2])
+    predictor = Predictor()
+    found = predictor.predict(free, manila, 2, values).fidelity
+    bound = Predictor().predict(free.assign_parameters(values), manila, 2).fidelity
+    other = predictor.predict(free, manila, 2, np.array([2.0, 0.1])).fidelity
+    assert found is not None and bound is not None and other is not None
+    assert found.value == pytest.approx(bound.value, abs=0.01) and abs(found.value - other.value) > 1e-4
+
+
+def test_a_simulator_has_no_errors_and_takes_memory() -> None:
+    estimate = Estimator().estimate(circuit("qaoa-r", 20), registry.make("aer").info(), shots=1000)
+    assert estimate.fidelity == 1.0 and estimate.memory == 16 * 2**20
+    assert estimate.seconds is not None and estimate.seconds_spread is not None and estimate.seconds > 0
+
+
+# ---- run times --------------------------------------------------------------------------------------------------
+
+
+def test_setup_delay_and_factor_are_learned() -> None:
+    random, times = np.random.default_rng(1), RunTimes()
+
+    def draw() -> tuple[int, float, float]:
+        shots, duration = int(random.integers(500, 20_000)), random.uniform(2e-6, 20e-6)
+        return shots, duration, 4.0 + shots * (120e-6 + 1.1 * duration)
+
+    cold, cold_errors, errors = RunTimes(), [], []
+    for _ in range(200):
+        shots, duration, seconds = draw()
+        times.learn("q", shots, duration, seconds * random.normal(1, 0.01))
+    for _ in range(100):
+        shots, duration, seconds = draw()
+        found = times.estimate("q", shots, duration)
+        errors.append((found.seconds - seconds) / found.spread)
+        assert found.seconds == pytest.approx(seconds, rel=0.02)
+        before = cold.estimate("q", shots, duration)
+        cold_errors.append((before.seconds - seconds) / before.spread)
+        assert before.spread > found.spread
+    assert np.abs(errors).max() < 3 and np.abs(cold_errors).max() < 3
+    other = times.estimate("another", 4000, 5e-6)
+    assert other == cold.estimate("another", 4000, 5e-6)
+
+
+def test_a_reported_delay_is_believed_before_anything_was_measured() -> None:
+    times = RunTimes()
+    times.expect("q", 100e-6)
+    assert times.estimate("q", 10_000, 0.0).seconds == pytest.approx(2.0)
+    times.expect("q", 500e-6)  # too late
+    assert times.estimate("q", 10_000, 0.0).seconds == pytest.approx(2.0)
+
+
+# ---- prices -----------------------------------------------------------------------------------------------------
+
+TOML = """
+currency = "EUR"
+[qpus."fake:manila"]
+second = 2.0
+[qpus."fake:*"]
+task = 0.3
+shot = 0.001
+"""
+
+
+def test_costs(manila: QPUInfo, tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text(TOML)
+    prices = PriceTable.from_toml(path)
+    estimate = Estimator(prices).estimate(circuit("ghz", 3), manila, shots=4000)
+    assert estimate.seconds is not None and estimate.seconds_spread is not None
+    assert estimate.cost == pytest.approx(2 * estimate.seconds)
+    assert estimate.cost_spread == pytest.approx(2 * estimate.seconds_spread)
+    other = Estimator(prices).estimate(circuit("ghz", 3), msgspec.structs.replace(manila, name="fake:x"), shots=4000)
+    assert other.cost == pytest.approx(4.3) and other.cost_spread == 0
+    assert prices.price_of("ibm:ibm_fez") is None
+    assert Estimator().estimate(circuit("ghz", 3), manila, shots=1).cost is None
+    price = prices.price_of("fake:manila")
+    assert price is not None and price.cost(10, None, None) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("currency = 3\nqpus = {}", r"Expected `str`, got `int` - at `\$.currency`"),
+        ('currency = "EUR"\n[qpus.a]\nminute = 1.0', "unknown field `minute`"),
+        ('currency = "EUR"\n[qpus.a]\nshot = -1.0', ">= 0.*shot"),
+        ("currency = ", "not valid TOML"),
+    ],
+)
+def test_tables_of_prices_that_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "prices.toml"
+    path.write_text(text)
+    with pytest.raises(DescriptionError, match=message):
+        PriceTable.from_toml(path)
+    with pytest.raises(DescriptionError, match="cannot be read"):
+        PriceTable.from_toml(tmp_path / "none.toml")
