@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pilot.manager.manager import PilotManager
     from pilot.manager.maps import MapResult
     from pilot.manager.metrics import write_metrics
+    from pilot.manager.objects import ObjectRef
     from pilot.manager.observers import Subscription
     from pilot.manager.pilots import Pilot
     from pilot.results import MpiResult, TaskInfo
@@ -68,6 +69,7 @@ __all__ = [
     "MpiResult",
     "NoPilotError",
     "NotPicklable",
+    "ObjectRef",
     "Pilot",
     "PilotDescription",
     "PilotError",
@@ -99,6 +101,7 @@ _HOMES = {
     **dict.fromkeys(("PilotDescription", "TaskDescription"), "descriptions"),
     **dict.fromkeys(("MpiResult", "TaskInfo"), "results"),
     **dict.fromkeys(("PilotState", "TaskState"), "states"),
+    "ObjectRef": "manager.objects",
     "Pilot": "manager.pilots",
     "MapResult": "manager.maps",
     "PilotExecutor": "manager.executor",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cache
@@ -42,7 +43,8 @@ Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 6553
 Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at least 1, at most 2**62")]
 Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
-Words = tuple[str, ...]
+#: Texts, and `FileWord`s.
+Words = tuple[Any, ...]
 
 _encode = msgspec.msgpack.Encoder().encode
 #: Types that messages have.
@@ -231,8 +233,16 @@ _WORDS = "a list of texts or paths, the program first"
 _VARIABLES = "a mapping from texts to texts"
 
 
-def checked_words(given: Any) -> tuple[str, ...]:
-    """A program and its arguments, as texts. An argument may be empty.
+class FileWord(ABC):
+    """A word of a command that is the path of a file where the command runs."""
+
+    @abstractmethod
+    def check_file(self) -> None:
+        """Raise ValueError, with what is expected, when there is no such file."""
+
+
+def checked_words(given: Any) -> tuple[Any, ...]:
+    """A program and its arguments, as texts. An argument may be empty, or a `FileWord`.
 
     Raises:
         ValueError: what is expected, and which word is not valid.
@@ -242,10 +252,17 @@ def checked_words(given: Any) -> tuple[str, ...]:
         raise ValueError(f"{_WORDS}; shlex.split({text!r}) splits a text as a shell does")
     if not isinstance(given, list | tuple):
         raise ValueError(_WORDS)
-    words = tuple(_word(word, _WORDS, f"word {place}") for place, word in enumerate(given))
+    words = tuple(_argument(word, place) for place, word in enumerate(given))
     if words and not words[0]:
         raise ValueError(f"{_WORDS}; the program (word 0) is empty")
     return words
+
+
+def _argument(word: Any, place: int) -> Any:
+    if isinstance(word, FileWord) and place:
+        word.check_file()
+        return word
+    return _word(word, _WORDS, f"word {place}")
 
 
 def checked_path(given: Any) -> Any:

@@ -32,6 +32,7 @@ from pilot.wire.callables import together
 from pilot.wire.channel import MAIN, AnyClient, connect
 from pilot.wire.messages import Work
 from pilot.wire.pickles import forget_classes
+from pilot.wire.spool import Spool
 from pilot.worker import device, programs, task_process
 from pilot.worker.batch import HeldBatch
 from pilot.worker.capture import Capture
@@ -91,7 +92,7 @@ class _Worker:
         self._pid = os.getpid()
         self._capture = capture
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._spool = payload.Spool(Path(spec.spool))
+        self._spool = Spool(Path(spec.spool), spec.spool_bytes)
         self._functions = Functions()
         #: From the control thread to the main thread; None: stop.
         self._inbox: queue.SimpleQueue[HeldBatch | None] = queue.SimpleQueue()
