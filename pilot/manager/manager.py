@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-import inspect
 import logging
 import math
 import numbers
@@ -13,22 +11,22 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
 
-import msgspec
-
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import Policy
-from pilot.manager import maps, signals
+from pilot.manager import maps, private_sessions
 from pilot.manager.handles import Task, tasks_of
+from pilot.manager.keys import keyed, with_key
 from pilot.manager.maps import ChunkSize, MapResult
 from pilot.manager.objects import ObjectRef
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
 from pilot.manager.reading import SessionReader
 from pilot.manager.session import Session
+from pilot.manager.state import SessionState
 from pilot.publishing import publish
 from pilot.resources import PLAIN
-from pilot.states import PilotState, is_final
+from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
 
 if TYPE_CHECKING:
@@ -101,7 +99,7 @@ class PilotManager(Session):
         folder = SessionFolder.create(session_dir)
         own = session_dir is None
         if own:
-            _tell_idle()
+            private_sessions.tell_idle()
         parts = open_parts(folder, temporary=own, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         self._start(parts, progress, temporary=own)
 
@@ -157,13 +155,11 @@ class PilotManager(Session):
         self._temporary = temporary
         #: Those that were not over when the manager began to close.
         self._unfinished: list[Task] = []
-        finished = len(self._state.tasks) - len(self._state.tasks.not_recorded())
-        self._progress = _progress(self, finished) if progress else None
+        self._progress = _progress(self, self._state) if progress else None
         self._loop.start()
         atexit.register(self.close)
         if temporary:
-            _private.add(self)
-            signals.watch(self, self._begin_to_close)
+            private_sessions.opened(self, self._begin_to_close)
 
     def _begin_to_close(self) -> None:
         """End the pilots; `close` is still to be called. Takes no lock, for a signal's handler."""
@@ -267,9 +263,9 @@ class PilotManager(Session):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
             wanted = TaskDescription.build(work)
-            return self._submitter.submit_described(wanted if key is None else _with_key(wanted, key))
+            return self._submitter.submit_described(wanted if key is None else with_key(wanted, key))
         if key is not None:
-            return self._submitter.submit_described(_keyed(work, args, kwargs, key))
+            return self._submitter.submit_described(keyed(work, args, kwargs, key))
         return self._submitter.submit(work, args, kwargs, PLAIN)
 
     def submit_tasks(
@@ -374,8 +370,7 @@ class PilotManager(Session):
                 return
             state.is_closed = True
         atexit.unregister(self.close)
-        _private.discard(self)
-        signals.unwatch(self)
+        private_sessions.closed(self)
         if not self._unfinished:
             self._unfinished = [task for task in state.tasks.not_recorded() if not task.done()]
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
@@ -386,13 +381,7 @@ class PilotManager(Session):
             if self._progress is not None:
                 self._progress.stop()
         finally:
-            state.folder.lock.release()
-            if cancelled := sum(task.cancelled() for task in self._unfinished):
-                log.warning("%d of %d task(s) were cancelled when the manager was closed", cancelled, len(state.tasks))
-            if self._temporary and not failed:
-                state.folder.remove()
-            elif failed:
-                log.warning("a pilot failed: its logs are kept in %s", state.folder.path)
+            _leave(state, self._unfinished, self._temporary, failed)
 
     def __reduce__(self) -> Any:
         raise TypeError("a PilotManager cannot be pickled: a task cannot take its manager along")
@@ -413,45 +402,15 @@ class PilotManager(Session):
 publish(PilotManager)
 
 
-#: The managers of this process that have private sessions and are open.
-_private: set[PilotManager] = set()
-
-
-def _tell_idle() -> None:
-    """Before another one is made: one that was forgotten, as when a cell of a notebook runs again, keeps its pilots."""
-    idle = [
-        one
-        for one in list(_private)
-        if not all(is_final(pilot.state) for pilot in one.pilots) and all(task.done() for task in one.tasks.values())
-    ]
-    if idle:
-        folders = ", ".join(str(one.session_dir) for one in idle)
-        log.warning(
-            "%d manager(s) of this process are open, idle, and keep their pilots (%s): close() what is not needed",
-            len(idle),
-            folders,
-        )
-
-
-def _with_key(wanted: TaskDescription, key: str) -> TaskDescription:
-    if wanted.key not in (None, key):
-        raise wanted.wrong("key", f"the same as that of the call, {key!r}")
-    return msgspec.structs.replace(wanted, key=key)
-
-
-def _keyed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> TaskDescription:
-    """The description of a call with a key. One that the callable could want itself is not taken from it."""
-    own: Collection[str] = ()
-    with contextlib.suppress(TypeError, ValueError):  # it does not say what it takes
-        own = inspect.signature(work).parameters
-    if "key" in own:
-        raise DescriptionError(
-            f"key: {work!r} has an argument of this name itself; give a TaskDescription, with a key for the task and "
-            "kwargs for the function",
-            field="key",
-            given=key,
-        )
-    return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
+def _leave(state: SessionState, unfinished: Collection[Task], temporary: bool, failed: bool) -> None:
+    """The manager is closed: others may have the session, unless it was only for this one and no pilot failed."""
+    state.folder.lock.release()
+    if cancelled := sum(task.cancelled() for task in unfinished):
+        log.warning("%d of %d task(s) were cancelled when the manager was closed", cancelled, len(state.tasks))
+    if failed:
+        log.warning("a pilot failed: its logs are kept in %s", state.folder.path)
+    elif temporary:
+        state.folder.remove()
 
 
 def _check_wait(seconds: float | None) -> float | None:
@@ -462,7 +421,7 @@ def _check_wait(seconds: float | None) -> float | None:
     return float(seconds)
 
 
-def _progress(session: Session, finished: int) -> Progress:
+def _progress(session: Session, state: SessionState) -> Progress:
     from pilot.manager.progress import Progress  # brings rich: a fifth of the library's
 
-    return Progress(session, finished)
+    return Progress(session, len(state.tasks) - len(state.tasks.not_recorded()))
