@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pilot.manager.executor import PilotExecutor
     from pilot.manager.handles import Task
     from pilot.manager.manager import PilotManager
+    from pilot.manager.maps import MapResult
     from pilot.manager.metrics import write_metrics
     from pilot.manager.objects import ObjectRef
     from pilot.manager.observers import Subscription
@@ -63,6 +64,7 @@ __all__ = [
     "DescriptionError",
     "ExecutableFailed",
     "JobRefused",
+    "MapResult",
     "MpiFailed",
     "MpiResult",
     "NoPilotError",
@@ -101,6 +103,7 @@ _HOMES = {
     **dict.fromkeys(("PilotState", "TaskState"), "states"),
     "ObjectRef": "manager.objects",
     "Pilot": "manager.pilots",
+    "MapResult": "manager.maps",
     "PilotExecutor": "manager.executor",
     "PilotManager": "manager.manager",
     "Subscription": "manager.observers",

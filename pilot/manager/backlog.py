@@ -19,30 +19,30 @@ class Backlog:
     faster than they can be written.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, most: int = MOST) -> None:
         self._journal = journal
-        self.most = MOST
-        #: The last task that was submitted, and the last one that is in the journal.
-        self.last = self.written = 0
+        self._most = most
+        #: The last task that was submitted; and the one from which on the next one waits.
+        self.last, self.limit = 0, most
         self._condition = threading.Condition()
         self._is_over = False
 
     def wait(self) -> None:
         """Block until there is room, while the disk is full also for long; at once when the manager has ended."""
-        while self.last - self.written > self.most and not self._is_over:
+        while self.last >= self.limit and not self._is_over:
             self._journal.mark(_nothing, soon=True)
             with self._condition:
-                self._condition.wait_for(lambda: self.last - self.written <= self.most or self._is_over, STEP_SECONDS)
+                self._condition.wait_for(lambda: self.last < self.limit or self._is_over, STEP_SECONDS)
 
     def reached(self, task: int) -> None:
         """All tasks up to this one are in the journal. Called in its thread."""
         with self._condition:
-            self.written = max(self.written, task)
+            self.limit = max(self.limit, task + self._most)
             self._condition.notify_all()
 
     def begin(self, task: int) -> None:
         """This is the last task of the manager before."""
-        self.last = self.written = task
+        self.last, self.limit = task, task + self._most
 
     def close(self) -> None:
         """The manager has ended: nobody waits any more."""

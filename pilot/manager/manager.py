@@ -18,8 +18,9 @@ import msgspec
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import Policy
-from pilot.manager import signals
+from pilot.manager import maps, signals
 from pilot.manager.handles import Task, tasks_of
+from pilot.manager.maps import ChunkSize, MapResult
 from pilot.manager.objects import ObjectRef
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
@@ -27,7 +28,7 @@ from pilot.manager.reading import SessionReader
 from pilot.manager.session import Session
 from pilot.publishing import publish
 from pilot.resources import PLAIN
-from pilot.states import PilotState
+from pilot.states import PilotState, is_final
 from pilot.wire.session import SessionFolder
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class PilotManager(Session):
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
         own = session_dir is None
+        if own:
+            _tell_idle()
         parts = open_parts(folder, temporary=own, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         self._start(parts, progress, temporary=own)
 
@@ -159,6 +162,7 @@ class PilotManager(Session):
         self._loop.start()
         atexit.register(self.close)
         if temporary:
+            _private.add(self)
             signals.watch(self, self._begin_to_close)
 
     def _begin_to_close(self) -> None:
@@ -259,7 +263,7 @@ class PilotManager(Session):
             NotPicklable: the function or an argument cannot be pickled, or only as a name of ``__main__``.
             SessionError: the manager is closed, or a large argument cannot be written to the session folder.
         """
-        if isinstance(work, TaskDescription | Mapping):
+        if isinstance(work, TaskDescription) or (not callable(work) and isinstance(work, Mapping)):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
             wanted = TaskDescription.build(work)
@@ -295,12 +299,28 @@ class PilotManager(Session):
     def map(
         self, function: Callable[..., R], first: Many, second: Many, third: Many, /, *others: Many
     ) -> list[Task[R]]: ...
-    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task[Any]]:
+    @overload
+    def map(self, function: Callable[..., R], first: Many, /, *others: Many, chunksize: ChunkSize) -> MapResult[R]: ...
+    def map(
+        self, function: Callable[..., Any], /, *iterables: Iterable[Any], chunksize: ChunkSize | None = None
+    ) -> list[Task[Any]] | MapResult[Any]:
         """One task for each tuple of arguments, as the built-in ``map`` makes them.
 
         The function is taken once, as it is now.
+
+        Args:
+            function: what is called.
+            iterables: for each argument its values; the shortest one counts.
+            chunksize: this number of inputs in each task, which costs much less for short calls; "auto": as many as
+                take about 50 ms, by the first ones, for which it waits a second at most. What an input raises is its
+                own error; the rest (scheduling, cancelling, losses) is the chunk's, see `MapResult`.
+
+        Returns:
+            The tasks in order; with a ``chunksize`` a `MapResult`, whose items are the inputs' results.
         """
         self._state.check_open()
+        if chunksize is not None:
+            return maps.submit(self.submit_task, self._submitter.cores, function, iterables, chunksize)
         work = self._submitter.function(function)
         return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
 
@@ -354,6 +374,7 @@ class PilotManager(Session):
                 return
             state.is_closed = True
         atexit.unregister(self.close)
+        _private.discard(self)
         signals.unwatch(self)
         if not self._unfinished:
             self._unfinished = [task for task in state.tasks.not_recorded() if not task.done()]
@@ -390,6 +411,26 @@ class PilotManager(Session):
 
 
 publish(PilotManager)
+
+
+#: The managers of this process that have private sessions and are open.
+_private: set[PilotManager] = set()
+
+
+def _tell_idle() -> None:
+    """Before another one is made: one that was forgotten, as when a cell of a notebook runs again, keeps its pilots."""
+    idle = [
+        one
+        for one in list(_private)
+        if not all(is_final(pilot.state) for pilot in one.pilots) and all(task.done() for task in one.tasks.values())
+    ]
+    if idle:
+        folders = ", ".join(str(one.session_dir) for one in idle)
+        log.warning(
+            "%d manager(s) of this process are open, idle, and keep their pilots (%s): close() what is not needed",
+            len(idle),
+            folders,
+        )
 
 
 def _with_key(wanted: TaskDescription, key: str) -> TaskDescription:

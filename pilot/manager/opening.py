@@ -6,6 +6,8 @@ import platform
 from contextlib import ExitStack
 from typing import NamedTuple
 
+import msgspec
+
 from pilot import registry
 from pilot.errors import SessionError
 from pilot.interfaces import Policy
@@ -72,9 +74,12 @@ def open_parts(
             restored = recovery.read(journal, folder.path)
             _check_original(restored, folder, before)
             _check_versions(restored, folder, jobs)
-        controller = Controller(registry.policy(policy), wait_for_pilot)
+        cores, qpus = registry.policies(policy)
+        controller = Controller(cores, wait_for_pilot, qpus)
         connection, server = listen(before, address, ports)
         undo.callback(server.close)
+        server.listen_near(folder.socket_path)
+        connection = msgspec.structs.replace(connection, near=server.near)
         state = SessionState(folder, journal, jobs)
         undo.callback(state.mailbox.close)
         undo.callback(state.jobs.leave)
@@ -87,7 +92,7 @@ def open_parts(
             objects.take_over(restored.objects)
         else:
             journal.extend([SessionRow("path", str(folder.path)), recovery.versions_row()])
-        submitter = Submitter(state)
+        submitter = Submitter(state, loop.estimating, (qpus or cores).needs_estimates)
         resubmission = Resubmission(state, submitter)
         requests, forgetter = PilotRequests(state, server, connection), Forgetter(state, resubmission)
         parts = Parts(state, loop, requests, submitter, resubmission, forgetter, objects)

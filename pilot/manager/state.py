@@ -90,8 +90,8 @@ class SessionState:
         self.keys: dict[str, KeyRow] = {}
         #: The workers of which an outcome came.
         self.workers: dict[str, WorkerRow] = {}
-        #: Terms that some pilot can run, as far as is known; emptied when that may have changed.
-        self.servable: set[Terms] = set()
+        #: Terms that some pilot can run, as far as is known, each as itself; emptied when that may have changed.
+        self.servable: dict[Terms, Terms] = {}
         #: The last of the tasks that were forgotten: an attached manager gives none of their ids to others.
         self.last_forgotten = 0
         self.task_ids = itertools.count(1)
@@ -123,7 +123,7 @@ class SessionState:
     def forked(self) -> None:
         """In a forked child, which must not keep the session from others."""
         self.is_foreign = True
-        self.servable = set()  # the next submit looks closer
+        self.servable = {}  # the next submit looks closer
         self.lock = threading.Lock()
         for part in (self.files, self.tasks, self._recorded):
             part.forked()

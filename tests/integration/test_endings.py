@@ -118,18 +118,20 @@ def test_an_argument_is_kept_until_the_result_is_in_the_journal(manager: PilotMa
     eventually(lambda: not list(spool.iterdir()), 60)
 
 
-def test_who_submits_waits_for_the_journal(manager: PilotManager, eventually: Eventually) -> None:
+def test_who_submits_waits_for_the_journal(
+    manager: PilotManager, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While nothing can be written, so that a killed process loses no more than that."""
     assert manager.submit_task(abs, -1).result(60) == 1
     manager.flush(60)
-    manager._state.backlog.most = 50
+    monkeypatch.setattr(manager._state.backlog, "limit", 51)
     blocker = sqlite3.connect(manager.session_dir / "journal.sqlite", isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
     thread = threading.Thread(target=manager.map, args=(abs, range(200)))
     thread.start()
-    eventually(lambda: len(manager.tasks) == 52)
+    eventually(lambda: len(manager.tasks) == 51)
     eventually(lambda: all(task.done() for task in list(manager.tasks.values())))  # what was submitted runs
-    assert (len(manager.tasks), thread.is_alive()) == (52, True)
+    assert (len(manager.tasks), thread.is_alive()) == (51, True)
     blocker.execute("ROLLBACK")
     blocker.close()
     thread.join(60)
