@@ -84,7 +84,7 @@ class SqliteJournal(SqliteReader, Journal):
                 if is_there:
                     self._count.compare(self._commits)
                 undo.pop_all()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             raise SessionError(f"the journal {path} cannot be used: {error}", path=self.name) from error
         self._thread: threading.Thread | None = None
 

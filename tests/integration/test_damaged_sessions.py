@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import platform
 import random
@@ -47,6 +48,7 @@ def session(made: tuple[Path, Path]) -> Path:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No thread, file or lock."""
+    gc.collect()  # what other tests have left
     before = threading.active_count(), psutil.Process().num_fds()
     yield
     assert (threading.active_count(), psutil.Process().num_fds()) == before
@@ -57,9 +59,9 @@ def cut(data: bytes) -> bytes:
 
 
 def noise(data: bytes, seed: int) -> bytes:
-    """Bytes that are overwritten at five places."""
+    """Bytes that are overwritten at twenty places."""
     chance, changed = random.Random(seed), bytearray(data)
-    for _ in range(5):
+    for _ in range(20):
         at = chance.randrange(len(changed) - 8)
         changed[at : at + 8] = chance.randbytes(8)
     return bytes(changed)
