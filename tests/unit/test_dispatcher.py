@@ -26,6 +26,7 @@ class World:
     """Nodes ``n0``, ``n1``, … beside a home, workers and engine: all that a pool of workers talks to."""
 
     address = "tcp://127.0.0.1:1"
+    near = ""
     central = False
     allocation = SimpleNamespace(folder=Path("/nonexistent"))
 
