@@ -26,7 +26,7 @@ from pilot.interfaces.observers import (
     TaskEvent,
     TaskSubmitted,
 )
-from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, place_of
+from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, Spreads, place_of
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
 from pilot.interfaces.references import Made, Record, Reference, References
 
@@ -62,6 +62,7 @@ __all__ = [
     "Refusal",
     "Run",
     "SessionEvent",
+    "Spreads",
     "TaskChanged",
     "TaskEnded",
     "TaskEstimator",

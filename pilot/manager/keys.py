@@ -62,7 +62,7 @@ def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord
         if field == "circuit" and hasattr(value, "copy_empty_like"):
             value = value.copy(name="circuit")  # Qiskit numbers circuits: two that are equal have two names
         try:
-            with payload.collecting():  # tasks among them count by their ids
+            with payload.collecting(by_content=True):  # tasks among them count by their ids
                 digest = _digest(value)
         except Exception as error:
             text = f"{field} cannot be pickled, so that the task can have no key: {type(error).__name__}: {error}"
