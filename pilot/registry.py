@@ -65,8 +65,8 @@ def load(group: str, name: str) -> Any:
     """The plugin of this name, imported now.
 
     Args:
-        group: ``pilot.launchers``, ``pilot.engines``, ``pilot.qpus``, ``pilot.kinds``, ``pilot.policies``,
-            ``pilot.environments`` or ``pilot.miniapps``.
+        group: ``pilot.launchers``, ``pilot.engines``, ``pilot.qpus``, ``pilot.kinds``, ``pilot.estimators``,
+            ``pilot.policies``, ``pilot.environments`` or ``pilot.miniapps``.
         name: as registered.
 
     Raises:

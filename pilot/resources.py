@@ -148,6 +148,13 @@ class Terms(msgspec.Struct, frozen=True):
             self, resources=resources, duration=None, timeout=None, retries=0, deadline=None, max_cost=None
         )
 
+    def expecting(self, estimates: Sequence[QPUEstimate]) -> Terms:
+        """These terms with the fidelities of the estimates, where there is a least fidelity to compare them with."""
+        fidelities = tuple((one.qpu, one.fidelity) for one in estimates)
+        if not self.min_fidelity or self.facts is None or self.facts.fidelities == fidelities:
+            return self
+        return msgspec.structs.replace(self, facts=msgspec.structs.replace(self.facts, fidelities=fidelities))
+
 
 #: Terms of ``submit_task(function, *args)``.
 PLAIN = Terms()

@@ -11,6 +11,7 @@ Each is registered as an entry point (``registry.py``) and passes the contract s
 from __future__ import annotations
 
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
+from pilot.interfaces.estimators import TaskEstimator
 from pilot.interfaces.kinds import JointFunction, Kind, Offer, Part, Prepared, WorkFunction
 from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit, Refusal
 from pilot.interfaces.observers import (
@@ -64,6 +65,7 @@ __all__ = [
     "Spreads",
     "TaskChanged",
     "TaskEnded",
+    "TaskEstimator",
     "TaskEvent",
     "TaskSubmitted",
     "WorkFunction",

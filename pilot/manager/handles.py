@@ -16,6 +16,7 @@ from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionErr
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.journal import Recorded
 from pilot.publishing import publish
+from pilot.resources import QPUEstimate
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
@@ -132,6 +133,8 @@ class Task(Future[R], Generic[R]):
     key: str | None = None
     #: The tasks whose results it combines; they are cancelled with it. Not known after an attach.
     parts: tuple[Task, ...] = ()
+    #: What estimates it before it is placed. Not known after an attach.
+    estimate: Task | None = None
 
     def __init__(self, keeper: Keeper, entry: TaskRecord) -> None:  # not Future.__init__: see above
         self._keeper = keeper
@@ -184,6 +187,11 @@ class Task(Future[R], Generic[R]):
     def info(self) -> TaskInfo:
         """Its record, as far as it is known now."""
         return self._keeper.info(self)
+
+    @property
+    def estimates(self) -> tuple[QPUEstimate, ...]:
+        """What is expected on each QPU, where that was asked for (``min_fidelity``); of a task with parts, each has."""
+        return (self.parts[0] if self.parts else self)._entry.estimates
 
     def done(self) -> bool:
         """True when it is over, however it ended. Takes no lock."""
@@ -304,9 +312,9 @@ class Task(Future[R], Generic[R]):
     # ---- how it ended -----------------------------------------------------------------------------------------
 
     def _own_error(self, failed: Failed) -> BaseException:
-        for part in self.parts:
-            if part.id == failed.cause and part.done() and not part.cancelled():
-                its = part.exception()
+        for one in (*self.parts, *([self.estimate] if self.estimate is not None else [])):
+            if one.id == failed.cause and one.done() and not one.cancelled():
+                its = one.exception()
                 if its is not None:
                     return its
         if failed.cause is None:

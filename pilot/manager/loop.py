@@ -22,6 +22,7 @@ import zmq
 from pilot import errors
 from pilot.interfaces import JobState
 from pilot.manager.agents import Agents
+from pilot.manager.estimating import Estimating
 from pilot.manager.faults import EventRing
 from pilot.manager.jobs import job_name, pilot_of
 from pilot.manager.journal import PilotChangeRow, PilotParentRow, PilotRow
@@ -100,9 +101,10 @@ class ManagerLoop:
         self._controller = controller
         self._server = server
         self._clock = clock
-        self._agents = Agents(state, server, self._feed, self.job_ended, clock)
         self._tasks = TaskRecorder(state)
         self._submissions = Submissions(state, self._tasks, self._feed)
+        self.estimating = Estimating(state, self._submissions, self._feed)
+        self._agents = Agents(state, server, self.estimating.feed, self.job_ended, clock)
         self._events = EventRing()
         #: Errors of the manager's own.
         self._faults = 0
@@ -421,6 +423,7 @@ class ManagerLoop:
         change_pilot(self._state.pilots[command.pilot], state, command.reason)
         self._state.observers.pilot_changed(self._state.pilots[command.pilot])
         self._state.servable.clear()
+        self._state.mailbox.put(self.estimating.look)
         if state is PilotState.FAILED:
             log.error("pilot %s failed: %s", command.pilot, command.reason)
 

@@ -84,7 +84,7 @@ def open_parts(
             loop.take_over(restored)
         else:
             journal.extend([SessionRow("path", str(folder.path)), recovery.versions_row()])
-        submitter = Submitter(state)
+        submitter = Submitter(state, loop.estimating, (qpus or cores).needs_estimates)
         resubmission = Resubmission(state, submitter)
         requests, forgetter = PilotRequests(state, server, connection), Forgetter(state, resubmission)
         parts = Parts(state, loop, requests, submitter, resubmission, forgetter)

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from pilot import registry
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, PluginError, invalid
-from pilot.interfaces import Kind, Offer, Prepared, WorkFunction
+from pilot.interfaces import Kind, Offer, Prepared, TaskEstimator, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
 from pilot.manager.keys import Key, check_same, digests_of
 from pilot.manager.pilots import Pilot, Scaler
@@ -45,6 +45,18 @@ LARGE_FUNCTION = 1 << 20
 _NOT_BEGUN = (TaskState.WAITING, TaskState.QUEUED)
 
 
+class Estimates(Protocol):
+    """Has tasks estimated before they are placed. Any thread may call it."""
+
+    def estimator(self, kind: str) -> TaskEstimator:
+        """What estimates tasks of this kind; PluginError: there is none."""
+
+    def begin(
+        self, estimator: TaskEstimator, sample: Any, wanted: TaskDescription, gate: Task, parts: Sequence[Task]
+    ) -> None:
+        """Estimate what was submitted. The gate was submitted as held, and the parts depend on it."""
+
+
 class _Known(NamedTuple):
     """A callable that was submitted, and need not be pickled again while its snapshot holds."""
 
@@ -56,8 +68,17 @@ class _Known(NamedTuple):
 class Submitter:
     """Makes tasks of one session, and knows the callables that were submitted. Any thread may call it."""
 
-    def __init__(self, state: SessionState) -> None:
+    def __init__(self, state: SessionState, estimating: Estimates | None = None, estimated: bool = False) -> None:
+        """Make it.
+
+        Args:
+            state: the session.
+            estimating: what has tasks for devices estimated; None: nothing is.
+            estimated: all of them are, since the policy wants that.
+        """
         self._state = state
+        self._estimating = estimating
+        self._estimated = estimated
         #: By the id of a callable that is alive.
         self._known: dict[int, _Known] = {}
         #: Of objects that never change.
@@ -82,6 +103,7 @@ class Submitter:
         weight: float = 1.0,
         key: Key | None = None,
         keyed: bool = False,
+        held: bool = False,
     ) -> Task:
         """One task: ``work(*args, **kwargs)``.
 
@@ -95,6 +117,7 @@ class Submitter:
             weight: how long it takes, in units that are the same for all tasks of the function.
             key: what the caller calls it; nothing has this key yet.
             keyed: it is a part of a task that has a key.
+            held: it gets its function and arguments later (`Submissions.release`).
         """
         state = self._state
         if state.is_closed or terms not in state.servable:
@@ -112,7 +135,7 @@ class Submitter:
         if key is not None:  # first, so that the task is never on disk without it
             state.journal.put(key.row(id))
         record = TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight)
-        record.has_key = key is not None or keyed
+        record.has_key, record.held = key is not None or keyed, held
         task = state.add_task(record)
         if key is not None:
             task.key, state.keys[key.name] = key.name, key.row(id)
@@ -181,19 +204,32 @@ class Submitter:
         if terms not in self._state.servable:
             self.check_servable(terms, prepared.note)
         name = wanted.name or prepared.name
+        one_core = msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None)
+        if self._estimating is None or prepared.sample is None:
+            return self._submit_parts(prepared, terms, one_core, name, after, key)[0]
+        estimator = self._estimating.estimator(kind)
+        gate = self.submit(not_estimated, (), {}, one_core, f"estimate of {name}", held=True)
+        whole, parts = self._submit_parts(prepared, terms, one_core, name, [*after, gate], key)
+        self._estimating.begin(estimator, prepared.sample, wanted, gate, parts)
+        return whole
+
+    def _submit_parts(
+        self, prepared: Prepared, terms: Terms, one_core: Terms, name: str, after: Sequence[Task], key: Key | None
+    ) -> tuple[Task, list[Task]]:
+        """The whole task, and its parts; of a single part that is the whole."""
         if prepared.combine is None:
             (part,) = prepared.parts
-            return self.submit(part.function, part.args, {}, terms, name, after, part.weight, key)
+            only = self.submit(part.function, part.args, {}, terms, name, after, part.weight, key)
+            return only, [only]
         parts = [
             self.submit(
                 part.function, part.args, {}, terms, f"{name} {number}", after, part.weight, keyed=key is not None
             )
             for number, part in enumerate(prepared.parts)
         ]
-        combined = msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None)
-        whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, combined, name, key=key)
+        whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, one_core, name, key=key)
         self.join(whole, parts)
-        return whole
+        return whole, parts
 
     def join(self, whole: Task, parts: Sequence[Task]) -> None:
         """The parts are needed by this task only: they are cancelled when it ends without them."""
@@ -324,6 +360,7 @@ class Submitter:
             cores=sum(one.cores * one.number_of_nodes for one in wanted),
             cores_per_node=max((one.cores for one in wanted), default=1),
             gpus=sum(one.gpus_per_node * one.number_of_nodes for one in wanted),
+            estimated=self._estimated,
         )
 
 
@@ -334,6 +371,10 @@ def _now(capacity: Capacity, pilot: Pilot) -> Capacity:
     if is_final(state) and pilot.reason not in ("", state.value):
         over = f"{over} ({pilot.reason})"
     return capacity._replace(over=over, qpus={**capacity.qpus, **{info.name: info for info in pilot.qpus}})
+
+
+def not_estimated() -> None:
+    """What a task that estimates is until it is known for which QPUs; after an attach, all that it does."""
 
 
 @cache

@@ -114,10 +114,18 @@ class TaskQueue:
             del self.lanes[lane.terms]
 
     def estimated(self, event: events.CircuitsEstimated, now: float, commands: list[Command]) -> None:
-        """Keep what is expected of circuits, for the policy."""
+        """Keep what is expected of circuits; those with a least fidelity may fit other devices now."""
         for id, estimates in event.estimates.items():
-            if (record := self.tasks.get(id)) is not None:
-                record.estimates = estimates
+            if (record := self.tasks.get(id)) is None:
+                continue
+            record.estimates = estimates
+            if (terms := record.terms.expecting(estimates)) is not record.terms:
+                is_queued = record.state is TaskState.QUEUED and record not in self.without_room
+                if is_queued:
+                    self.remove([id])
+                record.terms = terms
+                if is_queued:
+                    self._insert(record)
 
     def started(self, event: events.TaskStarted, now: float, commands: list[Command]) -> None:
         """A task runs."""

@@ -124,6 +124,8 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     estimates: tuple[QPUEstimate, ...] = ()
     #: It was submitted with a key, or is a part of a task that was.
     has_key: bool = False
+    #: The controller does not have it yet: its arguments are still to come.
+    held: bool = False
 
     def take_value(self, task: int, value: Value) -> None:
         """A task that it needs is done."""
