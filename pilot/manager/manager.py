@@ -125,7 +125,10 @@ class PilotManager(Session):
         handed over is run again.
 
         Raises:
-            SessionError: there is no session in this folder, or another manager uses it; or as for a new session.
+            SessionError: there is no session in this folder, another manager uses it, or as for a new session. Or its
+                journal is damaged or has lost what was written last; it is a copy of a session that is still there; it
+                is another user's, or others can write to it; or its agents are of another version, and still run.
+                Nothing is changed then.
         """
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.open(session_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from concurrent.futures import Future
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 from pilot.errors import SessionError
 from pilot.manager import recovery
 from pilot.manager.callbacks import Callbacks
+from pilot.manager.commit_count import read_count, tell_lost
 from pilot.manager.handles import Task, settle
 from pilot.manager.infos import task_info
 from pilot.manager.journal import Recorded
@@ -20,6 +22,8 @@ from pilot.manager.view import SessionView
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.wire.payload import Spool
 from pilot.wire.session import SessionFolder
+
+log = logging.getLogger(__name__)
 
 
 class _ReadState:
@@ -33,7 +37,10 @@ class _ReadState:
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
         self.journal = SqliteReader(path, partial(connect_to_read, path))
+        counted = read_count(path)
         with self.journal.frozen():  # a manager may write meanwhile
+            if lost := tell_lost(path, counted, self.journal.commits()):
+                log.warning("%s", lost)
             restored = recovery.read(self.journal, folder.path, rejoin=False)
         self._workers = restored.workers
         for pilot in restored.pilots:

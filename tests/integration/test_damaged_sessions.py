@@ -6,6 +6,7 @@ import errno
 import os
 import platform
 import random
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -107,13 +108,17 @@ def test_damage_is_named_and_all_is_given_back(
         assert str(caught.value).count("\n") == 0
 
 
-def test_a_lost_log_is_told_from_one_that_is_not_needed(session: Path) -> None:
+def test_a_lost_log_is_told_from_one_that_is_not_needed(session: Path, caplog: pytest.LogCaptureFixture) -> None:
     (session / LOG).write_bytes(cut((session / LOG).read_bytes()))
     with pytest.raises(SessionError, match=LOST):
         PilotManager.attach(session)
+    with PilotManager.read(session) as reader:
+        found = len(reader.tasks)
+    assert re.search(LOST, caplog.messages[-1])
     (session / "journal.commits").unlink()
     manager = PilotManager.attach(session)
     left = len(manager.tasks)
+    assert left == found
     assert left < DONE or any(task.state is not TaskState.DONE for task in manager.tasks.values())
     manager.close()
     assert not (session / LOG).exists()  # SQLite has put all into the file itself
