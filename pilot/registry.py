@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import DescriptionError, PluginError, did_you_mean, invalid
@@ -64,8 +65,8 @@ def load(group: str, name: str) -> Any:
     """The plugin of this name, imported now.
 
     Args:
-        group: ``pilot.launchers``, ``pilot.engines``, ``pilot.qpus``, ``pilot.kinds``, ``pilot.policies``,
-            ``pilot.environments`` or ``pilot.miniapps``.
+        group: ``pilot.launchers``, ``pilot.engines``, ``pilot.qpus``, ``pilot.kinds``, ``pilot.estimators``,
+            ``pilot.policies``, ``pilot.environments`` or ``pilot.miniapps``.
         name: as registered.
 
     Raises:
@@ -110,6 +111,49 @@ def policy(chosen: str | Policy, **settings: Any) -> Policy:
     if not isinstance(one, Policy):
         raise PluginError(f"the policy {chosen!r} is not a pilot.interfaces.Policy: it is {one!r}", **data)
     return one
+
+
+def policies(chosen: str | Policy, **settings: Any) -> tuple[Policy, Policy | None]:
+    """The policy for cores, and the one for QPUs where it is another one.
+
+    Args:
+        chosen: as for `policy`, or the name of a TOML file (``.toml``) with the tables ``[cores]`` and ``[qpus]``, or
+            one of them: ``policy`` is the policy, the other keys are its settings.
+        settings: as for `policy`; none with a file.
+
+    Raises:
+        DescriptionError: the file cannot be read, or is not valid.
+        PluginError: as `policy`.
+    """
+    if not isinstance(chosen, str) or not chosen.endswith(".toml"):
+        return policy(chosen, **settings), None
+    tables = _policy_tables(chosen)
+    if settings:
+        raise DescriptionError(f"policy: {chosen} is a file, and has the settings; {settings} given besides")
+    made = {
+        name: policy(table.get("policy", "balanced"), **{key: value for key, value in table.items() if key != "policy"})
+        for name, table in tables.items()
+    }
+    return made.get("cores") or policy("balanced"), made.get("qpus")
+
+
+def _policy_tables(path: str) -> dict[str, dict[str, Any]]:
+    import tomllib
+
+    try:
+        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DescriptionError(f"policy: {path} cannot be read: {error.strerror or error}", given=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DescriptionError(f"policy: {path} is not valid TOML: {error}", given=path) from error
+    for name, table in tables.items():
+        if name not in ("cores", "qpus") or not isinstance(table, dict):
+            raise DescriptionError(
+                f"policy: {path} has {name!r}; expected the tables [cores] and [qpus], each with policy = NAME and its "
+                "settings",
+                given=path,
+            )
+    return tables
 
 
 def _entry(group: str, name: str) -> EntryPoint:

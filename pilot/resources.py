@@ -123,6 +123,9 @@ class Terms(msgspec.Struct, frozen=True):
     #: Of a circuit that devices run.
     facts: CircuitFacts | None = None
     min_fidelity: float = 0.0
+    #: Seconds after its submission at which it must be over, by the estimates; and what it may cost.
+    deadline: float | None = None
+    max_cost: float | None = None
 
     def options(self) -> tuple[Option, ...]:
         """All that it can run with, its first choice first."""
@@ -134,13 +137,23 @@ class Terms(msgspec.Struct, frozen=True):
         Memory is the least of those that `rounded_up` makes equal: a pilot that has less cannot run such a task.
         """
         resources, rounds = self.resources, self.resources.memory > 0 and not self.others
-        if self.duration is None and self.timeout is None and not self.retries and not rounds:
+        own = (self.duration, self.timeout, self.deadline, self.max_cost)
+        if own == (None,) * 4 and not self.retries and not rounds:
             return self
         if rounds:
             size = rounded_up(resources.memory)
             least = 1 if size == LEAST_MEMORY else size // 2 + 1
             resources = msgspec.structs.replace(resources, memory=least)
-        return msgspec.structs.replace(self, resources=resources, duration=None, timeout=None, retries=0)
+        return msgspec.structs.replace(
+            self, resources=resources, duration=None, timeout=None, retries=0, deadline=None, max_cost=None
+        )
+
+    def expecting(self, estimates: Sequence[QPUEstimate]) -> Terms:
+        """These terms with the fidelities of the estimates, where there is a least fidelity to compare them with."""
+        fidelities = tuple((one.qpu, one.fidelity) for one in estimates)
+        if not self.min_fidelity or self.facts is None or self.facts.fidelities == fidelities:
+            return self
+        return msgspec.structs.replace(self, facts=msgspec.structs.replace(self.facts, fidelities=fidelities))
 
 
 #: Terms of ``submit_task(function, *args)``.
@@ -223,7 +236,11 @@ class QPUInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     accepts_jobs: bool | None = None
     #: Seconds that a job waits before it runs.
     expected_wait: float | None = None
-    #: When these two were read: wall clock.
+    #: Jobs of all users in its queue.
+    pending_jobs: int | None = None
+    #: Jobs of one pilot that it takes at a time; None: one runs, and one waits with the agent.
+    queue_depth: int | None = None
+    #: When these were read: wall clock.
     asked: float | None = None
     #: Seconds between the end of one shot and the begin of the next.
     rep_delay: float | None = None

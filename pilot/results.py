@@ -8,11 +8,25 @@ from pilot.publishing import publish
 
 
 class Spooled(msgspec.Struct, frozen=True, array_like=True):
-    """A value too large for a message: a file of the session's spool (see ``payload.py``)."""
+    """A value too large for a message, in files of the session's spool (see ``spool.py``). Its *frames* are the pickle
+    and the buffers that the pickle refers to, in order."""
 
-    #: Below the spool's folder.
+    #: The file that has all frames but those of `large`, below the spool's folder; "": they are in `frames`.
     path: str
+    #: Bytes of all frames.
     size: int
+    frames: tuple[bytes, ...] = ()
+    #: Place of a frame → the file that is this frame and nothing else, which other values may use, too.
+    large: dict[int, str] = {}
+    #: Places of those of `large` that nobody may write to: they need no copy when they are read.
+    readonly: tuple[int, ...] = ()
+    #: Files of the objects (`PilotManager.put`) that it refers to.
+    objects: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[str]:
+        """The names of all files that are needed to load it."""
+        return [*([self.path] if self.path else ()), *self.large.values(), *self.objects]
 
 
 #: A pickled value on its way: None (nothing, or Python's None), the pickle itself, or the file that holds it.
@@ -35,6 +49,12 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     value: Value = None
     stdout: str | None = None
     stderr: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value, without files, and characters of the output."""
+        value = len(self.value) if isinstance(self.value, bytes) else 0
+        return value + len(self.stdout or "") + len(self.stderr or "")
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):

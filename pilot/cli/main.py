@@ -7,6 +7,7 @@
     pilot submit FILE --shots N    run circuits: OpenQASM 2 and 3, OriginIR, QIR
     pilot sessions ls|show|attach|migrate   sessions: list, look into, go on with, bring up to date
     pilot qpus [NAME ...]          properties and status of QPUs
+    pilot simulate                 what a policy does to waits, on a virtual clock
     pilot doctor [--json]          what works here, and what to do where it does not
 
 Each command is a module of this package.
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import msgspec.inspect
 
-from pilot.cli import fields, qpus, report, run, sessions, streams, submit
+from pilot.cli import fields, qpus, report, run, sessions, simulate, streams, submit
 from pilot.cli.interruption import Interrupted, taken
 from pilot.errors import DescriptionError, PilotError
 
@@ -113,6 +114,7 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     sending.set_defaults(call=lambda options: submit.submit(options, interruption))
     sessions.add_flags(add("sessions", "list, show, take over and migrate sessions"), interruption)
     qpus.add_flags(add("qpus", "show properties and status of QPUs"))
+    simulate.add_flags(add("simulate", "show what a policy does to waits, on a virtual clock"))
     checking = add("doctor", "check this installation, or a cluster, and suggest fixes")
     checking.add_argument("--json", action="store_true", help="print the findings as a JSON list")
     subject = checking.add_mutually_exclusive_group()

@@ -11,6 +11,7 @@ Each is registered as an entry point (``registry.py``) and passes the contract s
 from __future__ import annotations
 
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
+from pilot.interfaces.estimators import TaskEstimator
 from pilot.interfaces.kinds import JointFunction, Kind, Offer, Part, Prepared, WorkFunction
 from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit, Refusal
 from pilot.interfaces.observers import (
@@ -25,7 +26,7 @@ from pilot.interfaces.observers import (
     TaskEvent,
     TaskSubmitted,
 )
-from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, place_of
+from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, Spreads, place_of
 from pilot.interfaces.qpus import QPU, CircuitResult, Run
 from pilot.interfaces.references import Made, Record, Reference, References
 
@@ -61,8 +62,10 @@ __all__ = [
     "Refusal",
     "Run",
     "SessionEvent",
+    "Spreads",
     "TaskChanged",
     "TaskEnded",
+    "TaskEstimator",
     "TaskEvent",
     "TaskSubmitted",
     "WorkFunction",

@@ -25,6 +25,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     cores_per_node: int
     gpus: int
+    #: Tasks for devices are estimated before they are placed, whether their description asks for it or not.
+    estimated: bool = False
 
 
 class WorkFunction:
@@ -87,6 +89,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     facts: CircuitFacts | None = None
     #: Added to the error when no pilot can run it.
     note: str = ""
+    #: What an estimator of this kind (`TaskEstimator`) needs to know of the task; None: nothing is estimated.
+    sample: Any = None
 
 
 class Kind(Protocol):

@@ -45,12 +45,21 @@ def place_of(pilot: str, option: Option) -> str:
     return f"{pilot} ({needs.num_gpus:g} GPUs)" if needs.num_gpus else pilot
 
 
+class Spreads(NamedTuple):
+    """Standard deviations of the estimates in a `QPUTable`, of the same shape; NaN where one is not known."""
+
+    fidelity: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    cost: NDArray[np.float64]
+    memory: NDArray[np.float64]
+
+
 class QPUTable(NamedTuple):
     """What is known of tasks on QPUs. Arrays are `(n_tasks, n_qpus)`, and NaN where something is not known."""
 
     #: The name of the pilot and of the QPU, in the order of the columns.
     qpus: tuple[tuple[str, str], ...]
-    #: True where this QPU can run this task at all.
+    #: True where this QPU can run this task at all, takes jobs now, and meets what the task demands.
     fits: NDArray[np.bool_]
     #: Between 0 and 1, of the compiled circuit. Known for circuits with ``min_fidelity`` (0 does).
     fidelity: NDArray[np.float64]
@@ -60,6 +69,16 @@ class QPUTable(NamedTuple):
     wait: NDArray[np.float64]
     #: In the currency of the estimate.
     cost: NDArray[np.float64]
+    #: Bytes of main memory, where the QPU is simulated.
+    memory: NDArray[np.float64]
+    spreads: Spreads
+    #: `(n_tasks,)`: the column of the QPU for which a task waits already, whose ``wait`` is what is left; -1: none.
+    place: NDArray[np.intp]
+    #: `(n_qpus,)`: the share of the last hour in which each QPU was busy with tasks of this manager, from 0 to 1; the
+    #: past counts less by a factor of e for each hour.
+    busy: NDArray[np.float64]
+    #: `(n_qpus,)`: jobs of all users in the QPU's queue; NaN where it reports none.
+    pending: NDArray[np.float64]
 
 
 class QueuedTask(Protocol):
@@ -72,6 +91,10 @@ class QueuedTask(Protocol):
     @property
     def terms(self) -> Terms:
         """What it needs, and its priority."""
+
+    @property
+    def title(self) -> str:
+        """The name in its description, or that of its function."""
 
     @property
     def arrived(self) -> float:
@@ -101,6 +124,9 @@ class Policy:
             def order(self, task, now):
                 return self.unknown if task.seconds is None else task.seconds
 
+    `order` and `choose` of one policy can serve the tasks for cores, and `order` and `assign` of another one those for
+    QPUs.
+
     All methods are called in the manager's thread, and nothing else happens there meanwhile: they must not block. Where
     pilots have room for work, first `order` is called for each queued task, then `assign` once for all that want QPUs,
     then `choose` for each batch of other tasks. Tasks, candidates and tables hold only during the call.
@@ -109,6 +135,12 @@ class Policy:
     `PluginError` that names the policy. Everything else goes on.
     """
 
+    #: True: circuits that any of several QPUs may run are estimated on each of them before `assign` is called.
+    needs_estimates: bool = False
+    #: True: no task for cores starts before one that is ahead of it in the order, even where there is room for it.
+    is_strict: bool = False
+    #: Seconds after which `assign` is called again for tasks that wait for their QPU; None: they stay there.
+    reassign_seconds: float | None = None
     #: True: while at most 32 tasks are queued for cores, GPUs and memory, and it is known of all of them how long they
     #: take, they are planned together: of several schedules, in the order of priorities, the one that is over first is
     #: begun, whatever `order` and `choose` say. A task may then wait though a pilot has room for it.
@@ -152,14 +184,24 @@ class Policy:
     def assign(self, queue: Sequence[QueuedTask], table: QPUTable, now: float) -> Sequence[int]:
         """Where tasks for QPUs run. For a policy that does not override it, `choose` is called for them, too.
 
-        Tasks are sent to their QPU as long as it has room; for the rest it is called again.
+        A task waits for its QPU until that has room. The tasks of one QPU go in the order of `order`. They are assigned
+        again when their QPU takes no jobs any more, and every `reassign_seconds`.
 
         Args:
-            queue: the next tasks, by `order`: at most 1,000.
+            queue: the next tasks, by `order`: at most 1,000 that have no QPU yet, or all that wait for one.
             table: what is known of them on each QPU.
             now: seconds by a clock that never steps.
 
         Returns:
-            For each task the number of a column of ``table``, one that fits; or -1: it waits.
+            For each task the number of a column of ``table``, one that fits; or -1: it is asked about again.
         """
         raise NotImplementedError
+
+    def sent(self, tasks: Sequence[QueuedTask], seconds: float, now: float) -> None:
+        """Takes note of tasks that were sent to run. The default does nothing, and costs nothing.
+
+        Args:
+            tasks: of one batch.
+            seconds: that all of them together are expected to run; 0: not known.
+            now: seconds by a clock that never steps.
+        """

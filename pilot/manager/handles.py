@@ -9,18 +9,22 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
+from pathlib import Path
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
 from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.journal import Recorded
+from pilot.manager.sharing import files_of
 from pilot.publishing import publish
+from pilot.resources import QPUEstimate
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 from pilot.wire import payload
+from pilot.wire.spool import Spool
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -77,7 +81,7 @@ class Keeper(Protocol):
         """Every task by id."""
 
     @property
-    def spool(self) -> payload.Spool:
+    def spool(self) -> Spool:
         """Where large values are."""
 
     def check_process(self) -> None:
@@ -132,6 +136,8 @@ class Task(Future[R], Generic[R]):
     key: str | None = None
     #: The tasks whose results it combines; they are cancelled with it. Not known after an attach.
     parts: tuple[Task, ...] = ()
+    #: What estimates it before it is placed. Not known after an attach.
+    estimate: Task | None = None
 
     def __init__(self, keeper: Keeper, entry: TaskRecord) -> None:  # not Future.__init__: see above
         self._keeper = keeper
@@ -184,6 +190,11 @@ class Task(Future[R], Generic[R]):
     def info(self) -> TaskInfo:
         """Its record, as far as it is known now."""
         return self._keeper.info(self)
+
+    @property
+    def estimates(self) -> tuple[QPUEstimate, ...]:
+        """What is expected on each QPU, where that was asked for (``min_fidelity``); of a task with parts, each has."""
+        return (self.parts[0] if self.parts else self)._entry.estimates
 
     def done(self) -> bool:
         """True when it is over, however it ended. Takes no lock."""
@@ -247,9 +258,8 @@ class Task(Future[R], Generic[R]):
             raise
         except BaseException as error:  # what a class does when it is unpickled, sys.exit() included
             what = f"the result of task {self.id} ({self.name})"
-            path = str(self._keeper.spool.path(value)) if isinstance(value, Spooled) else None
-            if isinstance(error, FileNotFoundError) and path is not None and error.filename == path:
-                raise SessionError(f"{what} is gone with its file {path}", path=path) from error
+            if isinstance(error, FileNotFoundError) and Path(str(error.filename)).name in files_of(value):
+                raise SessionError(f"{what} is gone with its file {error.filename}", path=error.filename) from error
             message = f"{what} cannot be unpickled here: {type(error).__name__}: {error}"
             raise NotPicklable(message, task=self.id) from error
 
@@ -304,9 +314,9 @@ class Task(Future[R], Generic[R]):
     # ---- how it ended -----------------------------------------------------------------------------------------
 
     def _own_error(self, failed: Failed) -> BaseException:
-        for part in self.parts:
-            if part.id == failed.cause and part.done() and not part.cancelled():
-                its = part.exception()
+        for one in (*self.parts, *([self.estimate] if self.estimate is not None else [])):
+            if one.id == failed.cause and one.done() and not one.cancelled():
+                its = one.exception()
                 if its is not None:
                     return its
         if failed.cause is None:
@@ -335,7 +345,7 @@ class Task(Future[R], Generic[R]):
             return TaskTimeout(f"{where} ran longer than its timeout of {limit:g} s", task=self.id, seconds=limit)
         value = self._keeper.value(outcome)
         assert isinstance(value, bytes)
-        notes = [f"stderr: {outcome.stderr[-2000:].rstrip()}"] if outcome.stderr else []
+        notes = [f"stderr: {info.stderr[-2000:].rstrip()}"] if info.stderr else []
         return payload.load_exception(value, where, where, *notes, task=self.id)
 
 
@@ -402,7 +412,7 @@ def entry_of(task: Task) -> TaskRecord:
 
 
 def outcome_of(task: Task) -> Outcome | None:
-    """The outcome of a task; None: it has not ended, or ended without one."""
+    """The outcome of a task; None: it has none."""
     return task._outcome
 
 
@@ -418,9 +428,15 @@ def is_kept_by(task: Task, keeper: Keeper) -> bool:
 
 
 def is_kept_in_memory(task: Task) -> bool:
-    """True when the result of a finished task is with the handle, not in the session's folder."""
+    """True when the handle has the result of a finished task."""
     outcome = task._outcome
     return outcome is None or (not isinstance(outcome, Recorded) and not isinstance(outcome.value, Spooled))
+
+
+def leave_value(task: Task) -> None:
+    """The result of a task leaves the memory: the journal has it."""
+    if (outcome := task._outcome) is not None:
+        task._outcome = Recorded(outcome.task, outcome.status, outcome.started, outcome.seconds)
 
 
 def forget(task: Task) -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import zmq
 
 from pilot import errors
 from pilot.interfaces import JobState
 from pilot.manager.agents import Agents
+from pilot.manager.estimating import Estimating
 from pilot.manager.faults import EventRing
 from pilot.manager.jobs import job_name, pilot_of
 from pilot.manager.journal import PilotChangeRow, PilotParentRow, PilotRow
@@ -36,6 +36,7 @@ from pilot.scheduling.records import TaskRecord
 from pilot.states import PilotState, is_final
 from pilot.wire import messages
 from pilot.wire.channel import Server
+from pilot.wire.polling import Poller
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +101,10 @@ class ManagerLoop:
         self._controller = controller
         self._server = server
         self._clock = clock
-        self._agents = Agents(state, server, self._feed, self.job_ended, clock)
         self._tasks = TaskRecorder(state)
         self._submissions = Submissions(state, self._tasks, self._feed)
+        self.estimating = Estimating(state, self._submissions, self._feed)
+        self._agents = Agents(state, server, self.estimating.feed, self.job_ended, clock)
         self._events = EventRing()
         #: Errors of the manager's own.
         self._faults = 0
@@ -145,6 +147,7 @@ class ManagerLoop:
 
     def begin_to_close(self) -> None:
         """Tell every agent to end, and take no more tasks; `close` is still to be called. Takes no lock."""
+        self._state.note_unfinished()
         self._state.mailbox.put(self._submissions.close)
         self._state.mailbox.put(events.Closing())
 
@@ -215,14 +218,13 @@ class ManagerLoop:
     # ---- the loop ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        mailbox, poller = self._state.mailbox, zmq.Poller()
-        poller.register(self._server.socket, zmq.POLLIN)
-        poller.register(mailbox.descriptor, zmq.POLLIN)
+        mailbox, poller = self._state.mailbox, Poller()
+        self._server.register(poller)
+        poller.register(mailbox.descriptor)
         next_tick = next_beat = 0.0
         while not self._over:
-            if mailbox.may_sleep():
-                poller.poll(int(TICK_SECONDS * 1000))
-            mailbox.awake()
+            ready = poller.wait(TICK_SECONDS if mailbox.may_sleep() else 0.0)
+            mailbox.awake(mailbox.descriptor in ready)
             try:
                 self._round()
                 now = self._clock()
@@ -422,6 +424,7 @@ class ManagerLoop:
         change_pilot(self._state.pilots[command.pilot], state, command.reason)
         self._state.observers.pilot_changed(self._state.pilots[command.pilot])
         self._state.servable.clear()
+        self._state.mailbox.put(self.estimating.look)
         if state is PilotState.FAILED:
             log.error("pilot %s failed: %s", command.pilot, command.reason)
 

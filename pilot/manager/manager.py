@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-import inspect
 import logging
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
-
-import msgspec
 
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, invalid
 from pilot.interfaces import Policy
-from pilot.manager import signals
+from pilot.manager import maps, private
 from pilot.manager.handles import Task, tasks_of
+from pilot.manager.keys import keyed, with_key
+from pilot.manager.maps import ChunkSize, MapResult
+from pilot.manager.objects import ObjectRef
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
 from pilot.manager.reading import SessionReader
 from pilot.manager.session import Session
 from pilot.publishing import publish
 from pilot.resources import PLAIN
-from pilot.states import PilotState, is_final
+from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
 
 if TYPE_CHECKING:
@@ -40,8 +39,9 @@ R = TypeVar("R")
 A = TypeVar("A")
 B = TypeVar("B")
 Many: TypeAlias = Iterable[Any]
-#: An argument that tasks stand in.
-Needed: TypeAlias = "Task[Any] | Sequence[Task[Any]] | Mapping[str, Task[Any]]"
+_Stands: TypeAlias = "Task[Any] | ObjectRef[Any]"
+#: An argument that tasks or objects stand in.
+Needed: TypeAlias = "_Stands | Sequence[_Stands] | Mapping[str, _Stands]"
 
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
@@ -98,7 +98,7 @@ class PilotManager(Session):
         folder = SessionFolder.create(session_dir)
         own = session_dir is None
         if own:
-            _tell_idle()
+            private.name_idle()
         parts = open_parts(folder, temporary=own, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         self._start(parts, progress, temporary=own)
 
@@ -151,21 +151,16 @@ class PilotManager(Session):
         return SessionReader(session_dir)
 
     def _start(self, parts: Parts, progress: bool, temporary: bool) -> None:
-        self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter = parts
+        self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter, self._objects = (
+            parts
+        )
         self._temporary = temporary
-        #: Those that were not over when the manager began to close.
-        self._unfinished: list[Task] = []
-        self._progress = _progress(self) if progress else None
+        finished = len(self._state.tasks) - len(self._state.tasks.not_recorded())
+        self._progress = _progress(self, finished) if progress else None
         self._loop.start()
         atexit.register(self.close)
         if temporary:
-            _private.add(self)
-            signals.watch(self, self._begin_to_close)
-
-    def _begin_to_close(self) -> None:
-        """End the pilots; `close` is still to be called. Takes no lock, for a signal's handler."""
-        self._unfinished = [task for task in list(self._state.tasks.values()) if not task.done()]
-        self._loop.begin_to_close()
+            private.add(self._state, self._loop.begin_to_close)
 
     # ---- pilots -----------------------------------------------------------------------------------------------
 
@@ -248,7 +243,7 @@ class PilotManager(Session):
         Args:
             work: a callable, or a description (or a dict with its keys).
             args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
-                result. Large arrays travel without a copy, and are read-only in the task.
+                result, an `ObjectRef` for its value. Large arrays travel without a copy, and are read-only in the task.
             key: a text that names the task, so that it is submitted once: the same key gives the same task, also after
                 `attach`, until it is forgotten. An argument of the callable's own that is called ``key`` can be given
                 in a description.
@@ -260,13 +255,13 @@ class PilotManager(Session):
             NotPicklable: the function or an argument cannot be pickled, or only as a name of ``__main__``.
             SessionError: the manager is closed, or a large argument cannot be written to the session folder.
         """
-        if isinstance(work, TaskDescription | Mapping):
+        if isinstance(work, TaskDescription) or (not callable(work) and isinstance(work, Mapping)):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
             wanted = TaskDescription.build(work)
-            return self._submitter.submit_described(wanted if key is None else _with_key(wanted, key))
+            return self._submitter.submit_described(wanted if key is None else with_key(wanted, key))
         if key is not None:
-            return self._submitter.submit_described(_keyed(work, args, kwargs, key))
+            return self._submitter.submit_described(keyed(work, args, kwargs, key))
         return self._submitter.submit(work, args, kwargs, PLAIN)
 
     def submit_tasks(
@@ -296,12 +291,28 @@ class PilotManager(Session):
     def map(
         self, function: Callable[..., R], first: Many, second: Many, third: Many, /, *others: Many
     ) -> list[Task[R]]: ...
-    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task[Any]]:
+    @overload
+    def map(self, function: Callable[..., R], first: Many, /, *others: Many, chunksize: ChunkSize) -> MapResult[R]: ...
+    def map(
+        self, function: Callable[..., Any], /, *iterables: Iterable[Any], chunksize: ChunkSize | None = None
+    ) -> list[Task[Any]] | MapResult[Any]:
         """One task for each tuple of arguments, as the built-in ``map`` makes them.
 
         The function is taken once, as it is now.
+
+        Args:
+            function: what is called.
+            iterables: for each argument its values; the shortest one counts.
+            chunksize: this number of inputs in each task, which costs much less for short calls; "auto": as many as
+                take about 50 ms, by the first ones, for which it waits a second at most. What an input raises is its
+                own error; the rest (scheduling, cancelling, losses) is the chunk's, see `MapResult`.
+
+        Returns:
+            The tasks in order; with a ``chunksize`` a `MapResult`, whose items are the inputs' results.
         """
         self._state.check_open()
+        if chunksize is not None:
+            return maps.submit(self.submit_task, self._submitter.cores, function, iterables, chunksize)
         work = self._submitter.function(function)
         return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
 
@@ -324,7 +335,7 @@ class PilotManager(Session):
         For each there is a new task with the same function, arguments, requirements and name.
         Where one depends on a task that failed or was cancelled as well, that one gets another attempt with it, unless
         an earlier call has given it one already; the new tasks depend on each other as the old ones did. All is read
-        from the journal; arguments above 1 MiB are kept in the session's folder for this until the task is done.
+        from the journal; large arguments are kept in the session's folder for this until the task is done.
 
         Args:
             tasks: which; ``[task for task in manager.tasks.values() if task.state is TaskState.FAILED]``, say.
@@ -355,10 +366,7 @@ class PilotManager(Session):
                 return
             state.is_closed = True
         atexit.unregister(self.close)
-        _private.discard(self)
-        signals.unwatch(self)
-        if not self._unfinished:
-            self._unfinished = [task for task in list(state.tasks.values()) if not task.done()]
+        private.discard(state)
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
         for pilot in self.pilots:
             close_clients(pilot)
@@ -368,7 +376,7 @@ class PilotManager(Session):
                 self._progress.stop()
         finally:
             state.folder.lock.release()
-            if cancelled := sum(task.cancelled() for task in self._unfinished):
+            if cancelled := sum(task.cancelled() for task in state.unfinished):
                 log.warning("%d of %d task(s) were cancelled when the manager was closed", cancelled, len(state.tasks))
             if self._temporary and not failed:
                 state.folder.remove()
@@ -386,53 +394,12 @@ class PilotManager(Session):
     ) -> None:
         try:
             if kind is None:
-                self.wait_tasks()
+                self.wait_tasks(self._state.tasks.not_recorded())
         finally:
             self.close()
 
 
 publish(PilotManager)
-
-
-#: The managers of this process that have private sessions and are open.
-_private: set[PilotManager] = set()
-
-
-def _tell_idle() -> None:
-    """Before another one is made: one that was forgotten, as when a cell of a notebook runs again, keeps its pilots."""
-    idle = [
-        one
-        for one in list(_private)
-        if not all(is_final(pilot.state) for pilot in one.pilots) and all(task.done() for task in one.tasks.values())
-    ]
-    if idle:
-        folders = ", ".join(str(one.session_dir) for one in idle)
-        log.warning(
-            "%d manager(s) of this process are open, idle, and keep their pilots (%s): close() what is not needed",
-            len(idle),
-            folders,
-        )
-
-
-def _with_key(wanted: TaskDescription, key: str) -> TaskDescription:
-    if wanted.key not in (None, key):
-        raise wanted.wrong("key", f"the same as that of the call, {key!r}")
-    return msgspec.structs.replace(wanted, key=key)
-
-
-def _keyed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> TaskDescription:
-    """The description of a call with a key. One that the callable could want itself is not taken from it."""
-    own: Collection[str] = ()
-    with contextlib.suppress(TypeError, ValueError):  # it does not say what it takes
-        own = inspect.signature(work).parameters
-    if "key" in own:
-        raise DescriptionError(
-            f"key: {work!r} has an argument of this name itself; give a TaskDescription, with a key for the task and "
-            "kwargs for the function",
-            field="key",
-            given=key,
-        )
-    return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
 
 
 def _check_wait(seconds: float | None) -> float | None:
@@ -443,7 +410,7 @@ def _check_wait(seconds: float | None) -> float | None:
     return float(seconds)
 
 
-def _progress(session: Session) -> Progress:
+def _progress(session: Session, finished: int) -> Progress:
     from pilot.manager.progress import Progress  # brings rich: a fifth of the library's
 
-    return Progress(session)
+    return Progress(session, finished)

@@ -23,7 +23,8 @@ _SECONDS = 0.25
 class Progress:
     """A live display of a session, from now until `stop`; nothing when the output is no terminal."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, finished: int) -> None:
+        """Show the tasks of a session, of which so many are finished."""
         self._session = session
         self._console = Console(stderr=True)
         self._over = threading.Event()
@@ -31,9 +32,9 @@ class Progress:
         self._began = time.monotonic()
         self._last = (self._began, 0)
         self._rate = 0.0
-        tasks = list(session.tasks.values())
-        self._tasks, self._finished = len(tasks), sum(task.done() for task in tasks)
-        self._cancelled = sum(task.cancelled() for task in tasks)
+        self._tasks, self._finished = len(session.tasks), finished
+        #: Since this was made.
+        self._cancelled = 0
         #: Pilot id → tasks that ended there. Task → pilot id, of tasks that were sent and have not ended.
         self._ended: Counter[str] = Counter()
         self._sent: dict[int, str] = {}

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from pilot.manager.state import SessionState
 from pilot.manager.tasks import TaskRecorder
+from pilot.results import Value
 from pilot.scheduling import events
-from pilot.scheduling.records import TaskRecord
+from pilot.scheduling.records import FunctionRecord, TaskRecord
 
 
 class Submissions:
@@ -24,6 +25,8 @@ class Submissions:
         #: Tasks that were taken, and that were handed on.
         self._taken = self._handed_on = 0
         self._is_closed = False
+        #: Those that wait for their arguments, by id.
+        self._held: dict[int, TaskRecord] = {}
 
     def take(self) -> None:
         """Record what was submitted, and hand it on as soon as that may be."""
@@ -45,9 +48,21 @@ class Submissions:
         if count > 0:
             self._handed_on += count
             entries = [self._waiting.popleft() for _ in range(count)]
-            self._feed(events.TasksSubmitted(self._recorder.resolve(entries)))
+            self._held.update((entry.id, entry) for entry in entries if entry.held)
+            ready = [entry for entry in entries if not entry.held] if self._held else entries
+            self._feed(events.TasksSubmitted(self._recorder.resolve(ready)))
+
+    def release(self, task: int, function: FunctionRecord | None = None, arguments: Value = None) -> None:
+        """Give a held task what it is called with, and hand it on; without these it is called as it is."""
+        if (entry := self._held.pop(task, None)) is not None:
+            entry.held = False
+            if function is not None:
+                entry.function, entry.payload = function, arguments
+            self._feed(events.TasksSubmitted(self._recorder.resolve([entry])))
 
     def close(self) -> None:
         """From now on tasks are cancelled instead."""
         self.hand_on()
+        for task in list(self._held):
+            self.release(task)
         self._is_closed = True

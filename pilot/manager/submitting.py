@@ -11,26 +11,28 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from pilot import registry
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, PluginError, invalid
-from pilot.interfaces import Kind, Offer, Prepared, WorkFunction
+from pilot.interfaces import Kind, Offer, Prepared, TaskEstimator, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
 from pilot.manager.keys import Key, check_same, digests_of
+from pilot.manager.objects import words_of
 from pilot.manager.pilots import Pilot, Scaler
 from pilot.manager.state import SessionState
 from pilot.registry import devices
-from pilot.resources import SLOT, Capacity, QPUInfo, Terms
-from pilot.results import Value
+from pilot.resources import PLAIN, SLOT, Capacity, QPUInfo, Terms
+from pilot.results import Spooled, Value
 from pilot.scheduling import events
 from pilot.scheduling.fitting import described, is_meant, unservable
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 from pilot.wire import payload
+from pilot.wire.arguments import dump_arguments
 from pilot.wire.callables import Snapshot, is_immutable, name_of
 from pilot.wire.session import memory_of
 from pilot.worker import mpi
@@ -45,6 +47,18 @@ LARGE_FUNCTION = 1 << 20
 _NOT_BEGUN = (TaskState.WAITING, TaskState.QUEUED)
 
 
+class Estimates(Protocol):
+    """Has tasks estimated before they are placed. Any thread may call it."""
+
+    def estimator(self, kind: str) -> TaskEstimator:
+        """What estimates tasks of this kind; PluginError: there is none."""
+
+    def begin(
+        self, estimator: TaskEstimator, sample: Any, wanted: TaskDescription, gate: Task, parts: Sequence[Task]
+    ) -> None:
+        """Estimate what was submitted. The gate was submitted as held, and the parts depend on it."""
+
+
 class _Known(NamedTuple):
     """A callable that was submitted, and need not be pickled again while its snapshot holds."""
 
@@ -56,8 +70,17 @@ class _Known(NamedTuple):
 class Submitter:
     """Makes tasks of one session, and knows the callables that were submitted. Any thread may call it."""
 
-    def __init__(self, state: SessionState) -> None:
+    def __init__(self, state: SessionState, estimating: Estimates | None = None, estimated: bool = False) -> None:
+        """Make it.
+
+        Args:
+            state: the session.
+            estimating: what has tasks for devices estimated; None: nothing is.
+            estimated: all of them are, since the policy wants that.
+        """
         self._state = state
+        self._estimating = estimating
+        self._estimated = estimated
         #: By the id of a callable that is alive.
         self._known: dict[int, _Known] = {}
         #: Of objects that never change.
@@ -82,6 +105,7 @@ class Submitter:
         weight: float = 1.0,
         key: Key | None = None,
         keyed: bool = False,
+        held: bool = False,
     ) -> Task:
         """One task: ``work(*args, **kwargs)``.
 
@@ -95,12 +119,16 @@ class Submitter:
             weight: how long it takes, in units that are the same for all tasks of the function.
             key: what the caller calls it; nothing has this key yet.
             keyed: it is a part of a task that has a key.
+            held: it gets its function and arguments later (`Submissions.release`).
         """
         state, backlog = self._state, self._state.backlog
         if backlog.last >= backlog.limit and not state.is_own_thread():
             backlog.wait()
-        if state.is_closed or terms not in state.servable:
+        known = None if state.is_closed else state.servable.get(terms)
+        if known is None:
             self.check_servable(terms)
+        else:
+            terms = known  # one object for all tasks: it is compared often
         function = work if isinstance(work, FunctionRecord) else self.function(work)
         value: Value = None
         needs: dict[int, bool | int] | None = None
@@ -114,7 +142,7 @@ class Submitter:
         if key is not None:  # first, so that the task is never on disk without it
             state.journal.put(key.row(id))
         record = TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight)
-        record.has_key = key is not None or keyed
+        record.has_key, record.held = key is not None or keyed, held
         task = state.add_task(record)
         if key is not None:
             task.key, state.keys[key.name] = key.name, key.row(id)
@@ -142,11 +170,11 @@ class Submitter:
         surroundings = wanted.environment, wanted.working_directory
         if wanted.executable:
             function = run_executable
-            args = (wanted.executable, *surroundings)
+            args = (words_of(wanted.executable), *surroundings)
             name = name or Path(wanted.executable[0]).name
         elif wanted.mpi:
             function = mpi.run_program
-            args = (wanted.mpi, *surroundings)
+            args = (words_of(wanted.mpi), *surroundings)
             name = name or Path(wanted.mpi[0]).name
         elif wanted.ranks:
             name = name or name_of(function)
@@ -183,19 +211,32 @@ class Submitter:
         if terms not in self._state.servable:
             self.check_servable(terms, prepared.note)
         name = wanted.name or prepared.name
+        one_core = msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None)
+        if self._estimating is None or prepared.sample is None:
+            return self._submit_parts(prepared, terms, one_core, name, after, key)[0]
+        estimator = self._estimating.estimator(kind)
+        gate = self.submit(not_estimated, (), {}, one_core, f"estimate of {name}", held=True)
+        whole, parts = self._submit_parts(prepared, terms, one_core, name, [*after, gate], key)
+        self._estimating.begin(estimator, prepared.sample, wanted, gate, parts)
+        return whole
+
+    def _submit_parts(
+        self, prepared: Prepared, terms: Terms, one_core: Terms, name: str, after: Sequence[Task], key: Key | None
+    ) -> tuple[Task, list[Task]]:
+        """The whole task, and its parts; of a single part that is the whole."""
         if prepared.combine is None:
             (part,) = prepared.parts
-            return self.submit(part.function, part.args, {}, terms, name, after, part.weight, key)
+            only = self.submit(part.function, part.args, {}, terms, name, after, part.weight, key)
+            return only, [only]
         parts = [
             self.submit(
                 part.function, part.args, {}, terms, f"{name} {number}", after, part.weight, keyed=key is not None
             )
             for number, part in enumerate(prepared.parts)
         ]
-        combined = msgspec.structs.replace(plain, resources=SLOT, duration=None, timeout=None)
-        whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, combined, name, key=key)
+        whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, one_core, name, key=key)
         self.join(whole, parts)
-        return whole
+        return whole, parts
 
     def join(self, whole: Task, parts: Sequence[Task]) -> None:
         """The parts are needed by this task only: they are cancelled when it ends without them."""
@@ -226,16 +267,39 @@ class Submitter:
         self._state.post(events.CancelAsked(ids, running=running))
 
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
-        spool = self._state.spool
+        """The arguments, with a user of their files; and the tasks among them."""
+        files = self._state.files
         with payload.collecting() as found:
-            value = payload.dump((args, kwargs), spool, f"an argument of {name}")
-        for task in found.values():
+            value = dump_arguments(args, kwargs, files, f"an argument of {name}", found)
+        if found.tasks or found.objects:
+            try:
+                self._check_found(found, name)
+            except DescriptionError:
+                if isinstance(value, Spooled):
+                    files.release([file for file in value.files if file not in value.objects])
+                raise
+        return value, found.tasks
+
+    def _check_found(self, found: payload.Found, name: str) -> None:
+        """Take a user of the files of the objects; refuse what is not of this session."""
+        for task in found.tasks.values():
             if not is_kept_by(task, self._state):
-                spool.discard(value)
                 raise DescriptionError(
                     f"task {task.id} among the arguments of {name} is another manager's, or was forgotten"
                 )
-        return value, found
+        for ref in found.objects.values():
+            if not ref.is_of(self._state):
+                raise DescriptionError(
+                    f"object {ref.id} ({ref.kind}) among the arguments of {name} is of another session: put the value "
+                    "into this one"
+                )
+        refs = list(found.objects.values())
+        gone = [ref for ref in refs if ref.released]
+        if gone or not self._state.files.hold_present(
+            list(dict.fromkeys(file for ref in refs for file in ref.value.files))
+        ):
+            names = ", ".join(f"{ref.id} ({ref.kind})" for ref in gone or refs)
+            raise DescriptionError(f"object {names} among the arguments of {name} was released: put the value again")
 
     # ---- functions --------------------------------------------------------------------------------------------
 
@@ -293,7 +357,7 @@ class Submitter:
         if reason is not None:
             state.check_open()  # closed meanwhile: its pilots are over for that reason
             raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
-        state.servable.add(terms)
+        state.servable[terms] = terms
 
     def _capacities(self) -> Iterator[Capacity]:
         """What the pilots have, and what those have that autoscalers may request."""
@@ -308,6 +372,10 @@ class Submitter:
             names = (wanted.name,) if wanted.name else ()
             title = f"another {wanted.name or 'pilot'}"
             yield described(wanted, memory_of(wanted), names, title, devices(wanted))
+
+    def cores(self) -> int:
+        """Cores of all pilots that are not over, and of those that autoscalers may request next."""
+        return self._offer(PLAIN).cores
 
     def _scalers(self) -> list[Scaler]:
         return [scaler for scaler in list(self._state.scalers.values()) if scaler.over is None]
@@ -326,6 +394,7 @@ class Submitter:
             cores=sum(one.cores * one.number_of_nodes for one in wanted),
             cores_per_node=max((one.cores for one in wanted), default=1),
             gpus=sum(one.gpus_per_node * one.number_of_nodes for one in wanted),
+            estimated=self._estimated,
         )
 
 
@@ -336,6 +405,10 @@ def _now(capacity: Capacity, pilot: Pilot) -> Capacity:
     if is_final(state) and pilot.reason not in ("", state.value):
         over = f"{over} ({pilot.reason})"
     return capacity._replace(over=over, qpus={**capacity.qpus, **{info.name: info for info in pilot.qpus}})
+
+
+def not_estimated() -> None:
+    """What a task that estimates is until it is known for which QPUs; after an attach, all that it does."""
 
 
 @cache

@@ -99,10 +99,10 @@ class Predictor:
             and known.info.calibrated == info.calibrated
         ):
             return known
-        lasting = msgspec.structs.replace(info, asked=None, accepts_jobs=None, expected_wait=None, problem="")
-        digest = hashlib.blake2b(msgspec.msgpack.encode(lasting), digest_size=16).digest()
+        its = lasting(info)
+        digest = hashlib.blake2b(msgspec.msgpack.encode(its), digest_size=16).digest()
         if known is None or known.digest != digest:
-            known = _Known(info, digest, Compiler(Reported(info.name, lasting)))
+            known = _Known(info, digest, Compiler(Reported(info.name, its)))
         self._known[info.name] = known = known._replace(info=info)
         return known
 
@@ -112,3 +112,8 @@ class Predictor:
             if len(self._ideals) > MOST_IDEALS:
                 self._ideals.popitem(last=False)
         return self._ideals[key]
+
+
+def lasting(info: QPUInfo) -> QPUInfo:
+    """What a QPU reports, without what changes from minute to minute."""
+    return msgspec.structs.replace(info, asked=None, accepts_jobs=None, expected_wait=None, problem="")

@@ -1,24 +1,18 @@
-"""What a circuit takes of a pilot, how long it is expected to run, and how well a device is expected to run it."""
+"""What a circuit takes of a pilot, and how long it is expected to run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from math import inf
 from typing import NamedTuple
 
-import msgspec
 from qiskit import QuantumCircuit
-from qiskit.transpiler import Target
 
 from pilot.descriptions import TaskDescription
 from pilot.interfaces import Offer
 from pilot.quantum import costs
-from pilot.quantum.compilation import Compiler, expected_fidelity
 from pilot.quantum.deferral import WITHOUT_EFFECT
-from pilot.quantum.targets import target_of
-from pilot.resources import ANY_QPU, SLOT, CircuitFacts, Option, QPUInfo, Resources
+from pilot.resources import SLOT, CircuitFacts, Option, Resources
 
 #: Of circuits with no more qubits the state vector alone is predicted: anything else takes no longer.
 MAX_PLAIN_QUBITS = 20
@@ -113,18 +107,8 @@ def _note(
 # ---- on devices -----------------------------------------------------------------------------------------------
 
 
-def facts_of(
-    circuit: QuantumCircuit, first: QuantumCircuit, description: TaskDescription, devices: Sequence[str], offer: Offer
-) -> CircuitFacts:
-    """What a pilot is chosen by.
-
-    Args:
-        circuit: of the description.
-        first: of those that run for it.
-        description: with the fidelity that is asked for.
-        devices: names of those that may run it.
-        offer: what is known of them.
-    """
+def facts_of(circuit: QuantumCircuit, description: TaskDescription) -> CircuitFacts:
+    """What a pilot is chosen by, before anything is estimated: gates are counted where a fidelity is asked for."""
     if description.min_fidelity is None:
         return CircuitFacts(circuit.num_qubits, description.shots or 0)
     sizes = [len(entry.qubits) for entry in circuit.data if not entry.clbits and entry.operation.name != "barrier"]
@@ -134,38 +118,4 @@ def facts_of(
         gates_1q=sum(size == 1 for size in sizes),
         gates_2q=sum(3 ** (size - 2) for size in sizes if size > 1),
         measurements=sum(bool(entry.clbits) for entry in circuit.data) or circuit.num_qubits,
-        fidelities=tuple(
-            (name, _fidelity(first, info, description.optimization_level))
-            for name, info in offer.devices.items()
-            if (name in devices or ANY_QPU in devices)
-            and info is not None
-            and info.calibration is not None
-            and info.qubits >= circuit.num_qubits
-        ),
     )
-
-
-def _fidelity(circuit: QuantumCircuit, info: QPUInfo, level: int) -> float | None:
-    """What the device is expected to give for the circuit, compiled as its worker compiles it."""
-    lasting = msgspec.structs.replace(info, asked=None, accepts_jobs=None, expected_wait=None, problem="")
-    compiler = _compiler(lasting)
-    return expected_fidelity(compiler.compile(circuit, level), compiler.target)
-
-
-@dataclass(frozen=True)
-class _Reported:
-    """A device as it described itself."""
-
-    name: str
-    its: QPUInfo
-
-    def info(self) -> QPUInfo:
-        return self.its
-
-    def target(self) -> Target:
-        return target_of(self.its)
-
-
-@lru_cache(maxsize=16)
-def _compiler(info: QPUInfo) -> Compiler:
-    return Compiler(_Reported(info.name, info))

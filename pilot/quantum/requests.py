@@ -40,6 +40,8 @@ class Request:
     simulator: str = ""
     #: A noise model, pickled, that circuits are simulated with; empty: none.
     noise: bytes = b""
+    #: What devices are expected to give is estimated first.
+    is_estimated: bool = False
 
     @classmethod
     def of(cls, description: TaskDescription, offer: Offer) -> Request:
@@ -65,6 +67,7 @@ class Request:
             devices=devices,
             simulator=simulator,
             noise=noise,
+            is_estimated=bool(devices) and (description.min_fidelity is not None or offer.estimated),
         )
 
     def qubits(self) -> list[int] | None:

@@ -20,6 +20,7 @@ from pilot.interfaces import Offer, Part, Prepared, WorkFunction
 from pilot.quantum import expectation, needs, tomography
 from pilot.quantum.aer import MAX_DEFERRED_QUBITS
 from pilot.quantum.aer_simulators import check_known
+from pilot.quantum.compilation import tries_for
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.execution import (
     DeviceRun,
@@ -50,6 +51,14 @@ MAX_PARTS = 256
 MAX_DEVICE_PARTS = 64
 #: Circuits with a noise model of the user's own that make a part. The same wherever it runs: a part has one seed.
 NOISY_PER_PART = 32
+
+
+class Sample(NamedTuple):
+    """What stands for a task when its circuits are estimated: the first of those that run for it."""
+
+    circuit: QuantumCircuit
+    #: Of its free parameters; None: it has none.
+    values: NDArray[np.float64] | None
 
 
 def prepare(description: TaskDescription, offer: Offer) -> Prepared:
@@ -176,6 +185,7 @@ def _on_devices(request: Request, circuits: Sequence[QuantumCircuit], program: b
         shots=shots,
         level=description.optimization_level,
         stages=listed(description.mitigation),
+        tries=tries_for(circuits[0]) if request.is_estimated else 1,
         min_fidelity=description.min_fidelity or 0.0,
     )
     needed = [needs.on_devices(circuit, shots, request.devices) for circuit in circuits]
@@ -212,11 +222,13 @@ def _assemble(
 ) -> Prepared:
     """Tasks for these circuits; with sets of values, for all of them with each set."""
     program = None if request.values is None else pack(circuits)
-    facts = None
+    facts = sample = None
     if request.devices:
         method = _on_devices(request, circuits, program)
         finish = _extrapolated(request.description, finish, planned)
-        facts = needs.facts_of(request.circuit, circuits[0], request.description, request.devices, offer)
+        facts = needs.facts_of(request.circuit, request.description)
+        if request.is_estimated:
+            sample = Sample(circuits[0], None if request.values is None else request.values[0])
     elif request.noise:
         method = _with_noise(request, circuits, program)
     else:
@@ -236,6 +248,7 @@ def _assemble(
         simulator=request.simulator,
         facts=facts,
         note=most.note,
+        sample=sample,
     )
 
 

@@ -4,87 +4,160 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pilot.interfaces import QPUTable
-from pilot.resources import Option, Terms
+from pilot.interfaces import QPUTable, Spreads
+from pilot.resources import Option, QPUEstimate, Terms
 from pilot.scheduling.fitting import concrete, expected_fidelity, misfit
-from pilot.scheduling.pilot_records import PilotRecord
+from pilot.scheduling.pilot_records import DeviceRecord, PilotRecord
 from pilot.scheduling.records import TaskRecord
+
+#: The rows of so many kinds of circuits are kept.
+MOST_ROWS = 4096
+#: Rows of an array of estimates.
+FIDELITY, SECONDS, COST, MEMORY = range(4)
+VALUES = 8
+#: The `QPUTable.place` of one task that waits for no QPU.
+_NOWHERE = np.array([-1])
+_NOWHERE.flags.writeable = False
+
+
+class Column(NamedTuple):
+    """A QPU of a pilot."""
+
+    pilot: PilotRecord
+    name: str
+    device: DeviceRecord
+
+
+class Row(NamedTuple):
+    """What is known of all tasks with the same terms and the same estimates."""
+
+    #: What they run with on each QPU; None: it cannot run them.
+    options: list[Option | None]
+    #: `(n_qpus,)`: True where they can run, apart from what depends on time.
+    fits: NDArray[np.bool_]
+    #: `(VALUES, n_qpus)`: the estimates, then their spreads; NaN where they are not known.
+    values: NDArray[np.float64]
+    #: Kept so that no other object gets its id.
+    estimates: tuple[QPUEstimate, ...]
+    has_deadline: bool
 
 
 class Rows:
-    """A row for each task, a column for each QPU of the pilots."""
+    """Makes tables: a row for each task, a column for each QPU."""
 
-    def __init__(self, records: Sequence[TaskRecord], pilots: Sequence[PilotRecord], now: float) -> None:
-        self.columns = [(pilot, name) for pilot in pilots for name in pilot.devices]
-        self._pilots = pilots
+    def __init__(self, columns: Sequence[Column], now: float) -> None:
+        """Make it for these columns, which do not change; ``now``: when their pilots were looked at."""
+        self.columns = columns
         self._now = now
-        #: What tasks of these terms run with on each QPU; None: it cannot run them.
-        self._options: dict[Terms, list[Option | None]] = {}
-        #: For tasks of these terms, on each QPU: whether it can run them, and the fidelity without estimates.
-        self._fits: dict[Terms, NDArray[np.bool_]] = {}
-        self._fidelities: dict[Terms, NDArray[np.float64]] = {}
-        shape = (len(records), len(self.columns))
-        fits, fidelity = np.empty(shape, bool), np.empty(shape)
-        for row, record in enumerate(records):
-            fits[row], fidelity[row] = self._by_terms(record.terms)
-        devices = [pilot.devices[name] for pilot, name in self.columns]
-        rates = np.array([nan if device.rate is None else device.rate for device in devices], float)
+        self._names = tuple((column.pilot.name, column.name) for column in columns)
+        self._places: dict[str, list[int]] = {}
+        for at, column in enumerate(columns):
+            self._places.setdefault(column.name, []).append(at)
+        #: By the identity of the estimates, and the terms.
+        self._rows: dict[tuple[int, Terms], Row] = {}
+
+    def row(self, record: TaskRecord) -> Row:
+        """What is known of this task."""
+        key = (id(record.estimates), record.terms)
+        if (row := self._rows.get(key)) is None:
+            if len(self._rows) >= MOST_ROWS:
+                self._rows.clear()
+            row = self._rows[key] = self._new_row(record.terms, record.estimates)
+        return row
+
+    def table(
+        self,
+        records: Sequence[TaskRecord],
+        waits: NDArray[np.float64],
+        busy: NDArray[np.float64],
+        pending: NDArray[np.float64],
+        now: float,
+        place: NDArray[np.intp] | None = None,
+    ) -> QPUTable:
+        """What is known of these tasks now.
+
+        Args:
+            records: the tasks, at least one.
+            waits: `(n_qpus,)`, or `(n_tasks, n_qpus)`: seconds until each task would begin.
+            busy, pending: `(n_qpus,)`, as in `QPUTable`.
+            now: seconds by a clock that never steps.
+            place: as in `QPUTable`; None: no task waits for a QPU.
+        """
+        rows = [self.row(record) for record in records]
+        if len(rows) == 1:
+            values, fits = rows[0].values[np.newaxis], rows[0].fits[np.newaxis]
+        else:
+            values, fits = np.array([row.values for row in rows]), np.array([row.fits for row in rows])
+        seconds = values[:, SECONDS]
+        if any(not row.estimates for row in rows):
+            seconds = self._measured(records, seconds)
+        if waits.ndim == 1:
+            waits = waits[np.newaxis] if len(rows) == 1 else np.broadcast_to(waits, seconds.shape)
+        if any(row.has_deadline for row in rows):
+            fits = fits & _in_time(records, waits + seconds, now)
+        return QPUTable(
+            qpus=self._names,
+            fits=fits,
+            fidelity=values[:, FIDELITY],
+            seconds=seconds,
+            wait=waits,
+            cost=values[:, COST],
+            memory=values[:, MEMORY],
+            spreads=Spreads(values[:, 4], values[:, 5], values[:, 6], values[:, 7]),
+            place=_NOWHERE if place is None and len(rows) == 1 else np.full(len(rows), -1) if place is None else place,
+            busy=busy,
+            pending=pending,
+        )
+
+    def _measured(self, records: Sequence[TaskRecord], known: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Seconds, by measured times where nothing was estimated."""
+        rates = np.array([nan if one.device.rate is None else one.device.rate for one in self.columns], float)
         own = np.array([nan if record.seconds is None else record.seconds for record in records], float)
         weights = np.array([record.weight for record in records], float)
         seconds = np.where(np.isnan(rates), own[:, np.newaxis], weights[:, np.newaxis] * rates)
-        cost = np.full(shape, nan)
-        self._put_estimates(records, fidelity, seconds, cost)
-        waits = np.array([device.expected + device.queue for device in devices], float)
-        self.table = QPUTable(
-            qpus=tuple((pilot.name, name) for pilot, name in self.columns),
-            fits=fits,
-            fidelity=fidelity,
-            seconds=seconds,
-            cost=cost,
-            wait=np.broadcast_to(waits, shape),
-        )
+        return np.where(np.isnan(known), seconds, known)
 
-    def options(self, terms: Terms) -> list[Option | None]:
-        """What such a task runs with on each QPU; None: the QPU cannot run it."""
-        if (known := self._options.get(terms)) is None:
-            known = self._options[terms] = []
-            for pilot in self._pilots:
-                capacity = pilot.capacity(self._now)
-                ways = concrete(terms, capacity) if misfit(terms, capacity) is None else []
-                by_name = {way.resources.qpu: way for way in ways}
-                known += [by_name.get(name) for name in pilot.devices]
-        return known
+    def _new_row(self, terms: Terms, estimates: tuple[QPUEstimate, ...]) -> Row:
+        options = self._options(terms)
+        values = np.full((VALUES, len(self.columns)), nan)
+        values[FIDELITY] = [self._fidelity(terms, column) for column in self.columns]
+        for one in estimates:
+            known = (one.fidelity, one.seconds, one.cost, one.memory)
+            spreads = (one.fidelity_spread, one.seconds_spread, one.cost_spread, one.memory_spread)
+            for at, value in enumerate(known + spreads):
+                if value is not None:
+                    values[at, self._places.get(one.qpu, [])] = value
+        fits = np.array([option is not None for option in options], bool)
+        if estimates and terms.min_fidelity:
+            fits &= values[FIDELITY] >= terms.min_fidelity
+        if terms.max_cost is not None:
+            fits &= values[COST] <= terms.max_cost
+        return Row(options, fits, values, estimates, terms.deadline is not None)
 
-    def _by_terms(self, terms: Terms) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        if (fits := self._fits.get(terms)) is None:
-            fits = self._fits[terms] = np.array([option is not None for option in self.options(terms)], bool)
-            self._fidelities[terms] = np.array([self._fidelity(terms, *column) for column in self.columns], float)
-        return fits, self._fidelities[terms]
+    def _options(self, terms: Terms) -> list[Option | None]:
+        options: list[Option | None] = []
+        for column in self.columns:
+            capacity = column.pilot.capacity(self._now)
+            ways = concrete(terms, capacity) if misfit(terms, capacity) is None else []
+            mine = (way for way in ways if way.resources.qpu == column.name)
+            options.append(None if column.device.closed else next(mine, None))
+        return options
 
-    def _fidelity(self, terms: Terms, pilot: PilotRecord, name: str) -> float:
-        facts, info = terms.facts, pilot.devices[name].info
-        fidelity = dict(facts.fidelities).get(name) if facts is not None else None
+    def _fidelity(self, terms: Terms, column: Column) -> float:
+        facts, info = terms.facts, column.device.info
+        fidelity = dict(facts.fidelities).get(column.name) if facts is not None else None
         if fidelity is None and facts is not None and info is not None and facts.is_counted:
             fidelity = expected_fidelity(facts, info)
         return nan if fidelity is None else fidelity
 
-    def _put_estimates(
-        self,
-        records: Sequence[TaskRecord],
-        fidelity: NDArray[np.float64],
-        seconds: NDArray[np.float64],
-        cost: NDArray[np.float64],
-    ) -> None:
-        """What was estimated for one task replaces what is known of its function and terms."""
-        places: dict[str, list[int]] = {}
-        for at, (_, name) in enumerate(self.columns):
-            places.setdefault(name, []).append(at)
-        for row, record in enumerate(records):
-            for one in record.estimates:
-                for value, array in ((one.fidelity, fidelity), (one.seconds, seconds), (one.cost, cost)):
-                    if value is not None:
-                        array[row, places.get(one.qpu, [])] = value
+
+def _in_time(records: Sequence[TaskRecord], over: NDArray[np.float64], now: float) -> NDArray[np.bool_]:
+    """Where tasks are expected to be over before their deadline, from their submission on."""
+    left = [np.inf if (limit := one.terms.deadline) is None else one.arrived + limit - now for one in records]
+    limits = np.array(left)[:, np.newaxis]
+    return np.isposinf(limits) | (over <= limits)

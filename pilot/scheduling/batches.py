@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeAlias
+
 import msgspec
 
+from pilot.interfaces import Policy
 from pilot.resources import Option, rounded_up
 from pilot.scheduling import events
 from pilot.scheduling.index import Index
@@ -12,6 +17,9 @@ from pilot.scheduling.pilot_records import BATCH_SECONDS, GIVE_BACK_FACTOR, GIVE
 from pilot.scheduling.ranking import Way
 from pilot.scheduling.records import Chosen, Planned, TaskRecord
 from pilot.states import TaskState
+
+if TYPE_CHECKING:
+    from pilot.scheduling.plans import Assigned
 
 #: Tasks in a batch at most.
 BATCH_TASKS = 1000
@@ -23,15 +31,21 @@ CHEAP_WAIT = 0.05
 #: A device gives back what it has not begun no sooner than this.
 DEVICE_GIVE_BACK_SECONDS = 60.0
 #: Why a task went where it is: a policy's text, or what a text is made from when somebody asks.
-Reason = str | Chosen | Planned
+Reason: TypeAlias = "str | Chosen | Planned | Assigned"
 
 
 class Batches:
     """Cuts batches off lanes, and gives them to pilots."""
 
-    def __init__(self, index: Index) -> None:
-        """Make it; ``index`` learns which pilots got batches."""
+    def __init__(self, index: Index, policies: Mapping[bool, Policy] = MappingProxyType({})) -> None:
+        """Make it.
+
+        Args:
+            index: learns which pilots got batches.
+            policies: learn which tasks were sent, by whether they are for devices.
+        """
         self._index = index
+        self._notes = {key: one for key, one in policies.items() if type(one).sent is not Policy.sent}
         #: Number of the last batch.
         self.last = 0
 
@@ -124,6 +138,8 @@ class Batches:
         entries = {record.id: record for record in records}
         pilot.put(self.last, SentBatch(entries, needs, expected, option.slowness, ends_at))
         self._index.touch(pilot)
+        if (policy := self._notes.get(bool(needs.qpu))) is not None:
+            policy.sent(records, expected, now)
         seconds = max(GIVE_BACK_FACTOR * expected, GIVE_BACK_SECONDS)
         if needs.qpu:
             seconds = max(seconds, DEVICE_GIVE_BACK_SECONDS)

@@ -8,7 +8,7 @@ with equal `Terms` queue in one *lane*. A batch is cut off the front of a lane o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pilot.errors import ErrorCode
 from pilot.interfaces import Policy
@@ -25,6 +25,9 @@ from pilot.scheduling.scalers import Scalers
 from pilot.scheduling.unservable import UnservableTasks
 from pilot.states import PilotState
 
+if TYPE_CHECKING:
+    from pilot.scheduling.shared_queues import SharedQueues
+
 
 class Controller:
     """Decides what to do next about all pilots and unfinished tasks.
@@ -33,21 +36,28 @@ class Controller:
     once. `tick` does what depends on time alone.
     """
 
-    def __init__(self, policy: Policy, wait_for_pilot: float | None = 0.0) -> None:
+    def __init__(self, policy: Policy, wait_for_pilot: float | None = 0.0, qpu_policy: Policy | None = None) -> None:
         """Make it.
 
         Args:
             policy: decides which task is next, and which of the pilots with room gets it.
             wait_for_pilot: seconds that queued tasks wait for another pilot when none can run them any more, before
                 they fail; None: for ever.
+            qpu_policy: the same for tasks that want QPUs; None: ``policy``.
         """
         self._index = index = Index()
         self.queue = TaskQueue(index)
         self.pilots = Pilots(self.queue, index)
         self.scalers = Scalers(self.queue, self.pilots, index)
         self._unservable = UnservableTasks(self.queue, wait_for_pilot)
-        self._placer = Placer(policy, self.queue, index)
-        self._explainer = Explainer(self.queue, self.pilots, self._unservable, policy)
+        #: Where a policy wants to know how long jobs wait in the queues of QPUs.
+        self._shared_queues: SharedQueues | None = None
+        if type(qpu_policy or policy).assign is not Policy.assign:
+            from pilot.scheduling.shared_queues import SharedQueues
+
+            self._shared_queues = SharedQueues(self.pilots)
+        self._placer = Placer(policy, self.queue, index, qpu_policy)
+        self._explainer = Explainer(self.queue, self.pilots, self._unservable, policy, qpu_policy or policy)
         self._handlers: dict[type[Event], Callable[[Any, float, list[Command]], None]] = {
             events.TasksSubmitted: self.queue.submitted,
             events.CircuitsEstimated: self.queue.estimated,
@@ -60,6 +70,7 @@ class Controller:
             events.AgentJoined: self.pilots.joined,
             events.JobSeen: self.pilots.job_seen,
             events.PilotReady: self._pilot_ready,
+            events.QueueSeen: self._queue_seen,
             events.PilotExpiring: self.pilots.expiring,
             events.PilotStopAsked: self._pilot_stop_asked,
             events.PilotEnded: self._pilot_ended,
@@ -89,7 +100,7 @@ class Controller:
     def schedule(self, now: float, commands: list[Command] | None = None) -> list[Command]:
         """Send tasks to pilots that have room. Arguments and result as those of `handle`."""
         commands = [] if commands is None else commands
-        if self.queue.lanes and self.pilots.may_place(now):
+        if (self.queue.lanes or self.queue.planned) and self.pilots.may_place(now):
             self._placer.place(now, commands)
         return commands
 
@@ -126,9 +137,15 @@ class Controller:
     def _pilot_ready(self, event: events.PilotReady, now: float, commands: list[Command]) -> None:
         pilot = self.pilots.by_id[event.pilot]
         before = pilot.state
+        if self._shared_queues is not None:
+            self._shared_queues.ready(event, now)
         self.pilots.ready(event, now, commands)
         if pilot.state is not before:
             self.scalers.pilot_started(pilot)
+
+    def _queue_seen(self, event: events.QueueSeen, now: float, commands: list[Command]) -> None:
+        if self._shared_queues is not None:
+            self._shared_queues.seen(event, now, commands)
 
     def _pilot_stop_asked(self, event: events.PilotStopAsked, now: float, commands: list[Command]) -> None:
         self.pilots.stop(event, now, commands)

@@ -75,6 +75,15 @@ class PilotReady(Event, frozen=True):
     qpus: list[QPUInfo] = []
 
 
+class QueueSeen(Event, frozen=True):
+    """A QPU has reported how many jobs of all users are in its queue, and whether it takes jobs now."""
+
+    pilot: str
+    qpu: str
+    pending: int
+    accepts_jobs: bool = True
+
+
 class PilotExpiring(Event, frozen=True):
     """The resource manager has announced the end of the job."""
 

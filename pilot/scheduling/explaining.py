@@ -18,11 +18,14 @@ from pilot.states import PilotState, TaskState
 class Explainer:
     """Makes texts of reasons. It decides nothing and changes nothing."""
 
-    def __init__(self, queue: TaskQueue, pilots: Pilots, unservable: UnservableTasks, policy: Policy) -> None:
+    def __init__(
+        self, queue: TaskQueue, pilots: Pilots, unservable: UnservableTasks, policy: Policy, qpu_policy: Policy
+    ) -> None:
         self._queue = queue
         self._unservable = unservable
         self._pilots = pilots
-        self._policy = policy
+        #: By whether tasks are for devices.
+        self._policies = {False: policy, True: qpu_policy}
 
     def explain(self, record: TaskRecord, capacities: list[Capacity], now: float) -> str:
         """Why this task is where it is; ``capacities``: what there is, and what may come."""
@@ -36,6 +39,8 @@ class Explainer:
             return "waits until the agents of the previous manager have reported their tasks"
         if record in self._queue.without_room:
             return f"waits until there is room for its result: {record.attempts[-1].reason}"
+        if (plan := self._queue.planned.get(record)) is not None:
+            return f"waits for its QPU: {plan.tasks[record].reason}"
         if (since := self._unservable.since(record)) is not None:
             return self._explain_unservable(record, since, capacities, now)
         return self._explain_queued(record, now)
@@ -45,8 +50,11 @@ class Explainer:
         for pilot in self._pilots.by_id.values():
             reason = _obstacle(record, pilot, now)
             (others if reason else fits).append(reason or pilot.name)
-        key = self._policy.order(record, now)
-        ahead = sum(self._policy.order(other, now) < key for lane in self._queue.lanes.values() for other in lane)
+        for_devices = bool(record.terms.resources.qpu)
+        order = self._policies[for_devices].order
+        lanes = [lane for lane in self._queue.lanes.values() if lane.is_for_devices is for_devices]
+        key = order(record, now)
+        ahead = sum(order(other, now) < key for lane in lanes for other in lane)
         if fits:
             why = f"waits in the queue behind {ahead} task{'s' * (ahead != 1)}: {', '.join(fits)} can run it, but "
             why += "has no room now" if len(fits) == 1 else "have no room now"

@@ -259,7 +259,7 @@ class Index:
         self.pilots: dict[str, PilotRecord] = {}
         #: How often it has changed what pilots there are, and what they have.
         self.version = 0
-        self._changes = Changes()
+        self.changes = Changes()
         #: The pilots with a device that takes another batch now.
         self.with_open_devices: set[str] = set()
         self._groups: dict[Terms, Group] = {}
@@ -277,7 +277,7 @@ class Index:
 
     def touch(self, pilot: PilotRecord) -> None:
         """What this pilot has to do, or how fast it is, has changed."""
-        self._changes.add(pilot)
+        self.changes.add(pilot)
         if pilot.devices:
             self._note_devices(pilot)
 
@@ -312,7 +312,7 @@ class Index:
             group = self._groups.get(terms)
             if group is None:
                 self._drop_unused()
-                group = self._groups[terms] = Group(terms, self._changes)
+                group = self._groups[terms] = Group(terms, self.changes)
                 for pilot in self.pilots.values():
                     group.refit(pilot, True)
             self._group_of[lane.terms] = group

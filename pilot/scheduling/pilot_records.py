@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Candidate
 from pilot.resources import ROUNDING, Capacity, Node, Option, QPUInfo, Resources, Terms
 from pilot.scheduling.fitting import described
 from pilot.scheduling.records import NEWEST, TaskRecord
 from pilot.states import PilotState, is_final
+
+if TYPE_CHECKING:
+    from pilot.scheduling.forecasts import QueueForecast
 
 #: Batches that take longer than this are not sent ahead: one a slot. Of shorter ones a slot has three: one runs, one
 #: waits in the worker, one with the agent.
@@ -58,7 +63,7 @@ class SentBatch:
 class DeviceRecord:
     """A QPU of a pilot."""
 
-    __slots__ = ("batches", "expected", "info", "rate", "weight")
+    __slots__ = ("batches", "expected", "info", "others", "rate", "weight")
 
     def __init__(self) -> None:
         #: What it has reported; None: nothing yet.
@@ -67,6 +72,8 @@ class DeviceRecord:
         self.batches = 0
         self.expected = 0.0
         self.weight = 0.0
+        #: The queue of all users, where it reports one and a policy wants to know.
+        self.others: QueueForecast | None = None
         #: Seconds that it takes for a task of weight 1, its queue not counted; None until measured.
         self.rate: float | None = None
 
@@ -80,9 +87,14 @@ class DeviceRecord:
         return None
 
     @property
+    def depth(self) -> int:
+        """Batches that it has at most."""
+        return (self.info.queue_depth if self.info is not None else None) or DEVICE_DEPTH
+
+    @property
     def has_room(self) -> bool:
         """True when it takes another batch now."""
-        return self.closed is None and self.batches < DEVICE_DEPTH
+        return self.closed is None and self.batches < self.depth
 
     @property
     def queue(self) -> float:

@@ -9,8 +9,8 @@ import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
-from pilot.resources import Capacity
-from pilot.results import Outcome
+from pilot.resources import Capacity, QPUInfo
+from pilot.results import CANCELLED, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
@@ -163,6 +163,11 @@ class Pilots:
                 pilot.put(batch, SentBatch(records, needs, 0.0))
                 self._index.touch(pilot)
         self._rejoined(pilot)
+
+    def device_changed(self, pilot: PilotRecord, info: QPUInfo) -> None:
+        """A QPU reports other properties than before."""
+        pilot.set_devices([info])
+        self._refit(pilot)
 
     def _rejoined(self, pilot: PilotRecord) -> None:
         """After an attach: this pilot has reported, or will not report."""
@@ -385,6 +390,8 @@ def _measure(pilot: PilotRecord, sent: SentBatch | None, counted: list[tuple[Tas
     """Update the measured times of the functions and of the pilot with these outcomes."""
     function, weight, seconds = None, 0.0, 0.0
     for record, outcome in counted:
+        if outcome.status == CANCELLED:
+            continue
         if record.function is not function:
             _measure_one(pilot, sent, function, weight, seconds)
             function, weight, seconds = record.function, 0.0, 0.0

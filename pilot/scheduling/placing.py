@@ -6,16 +6,15 @@ has credit for it (`Batches`).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from operator import index as number_of
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy
 from pilot.resources import Option, Terms
-from pilot.scheduling.batches import BATCH_TASKS, Batches, Reason
+from pilot.scheduling.batches import Batches, Reason
+from pilot.scheduling.complaints import complaint
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane
@@ -30,10 +29,8 @@ from pilot.scheduling.records import Chosen, TaskRecord
 from pilot.scheduling.waits import Waits
 
 if TYPE_CHECKING:
-    from pilot.scheduling.assigning import Rows
+    from pilot.scheduling.planning import Planner
 
-#: Tasks that a policy is asked to assign at once.
-ASSIGNED_TASKS = 1000
 #: Tasks for devices that queue their jobs are gathered until none has come for this part of the queue's seconds, and at
 #: most for so many.
 LINGER, LINGER_SECONDS = 0.1, 0.25
@@ -45,20 +42,31 @@ class Placer:
     A policy that raises, or returns something invalid, fails the tasks that it was asked about, and nothing else.
     """
 
-    def __init__(self, policy: Policy, queue: TaskQueue, index: Index) -> None:
-        self._policy = policy
+    def __init__(self, policy: Policy, queue: TaskQueue, index: Index, qpu_policy: Policy | None = None) -> None:
+        """Make it.
+
+        Args:
+            policy: for cores, and for QPUs unless there is another one for these.
+            queue: of the tasks.
+            index: of the pilots that fit.
+            qpu_policy: for QPUs.
+        """
         self._queue = queue
         self._index = index
-        #: It takes the pilot that is done first, which the index knows.
-        self._is_balanced = type(policy).choose is Policy.choose
-        self._has_order = type(policy).order is not Policy.order
-        #: Makes the table for `Policy.assign`; None: the policy has none, and NumPy is not needed.
-        self._rows: type[Rows] | None = None
-        if type(policy).assign is not Policy.assign:
-            from pilot.scheduling.assigning import Rows
+        #: By whether tasks are for devices.
+        self._policies = {False: policy, True: qpu_policy or policy}
+        self.batches = Batches(index, self._policies)
+        #: Where it takes the pilot that is done first, which the index knows.
+        self._is_balanced = {key: type(one).choose is Policy.choose for key, one in self._policies.items()}
+        #: Where lanes are sorted by the policy. A planner sorts the tasks for devices itself.
+        self._has_order = {key: type(one).order is not Policy.order for key, one in self._policies.items()}
+        #: For a policy with `assign`; None: the policy has none, and NumPy is not needed.
+        self._planner: Planner | None = None
+        if type(self._policies[True]).assign is not Policy.assign:
+            from pilot.scheduling.planning import Planner
 
-            self._rows = Rows
-        self.batches = Batches(index)
+            self._planner = Planner(self._policies[True], queue, index, self.batches)
+            self._has_order[True] = False
         self._lookahead = Lookahead(queue, index, self.batches) if policy.looks_ahead else None
 
     def place(self, now: float, commands: list[Command]) -> None:
@@ -66,13 +74,16 @@ class Placer:
 
         What lanes wait for, later lanes do not take (`Waits`). A lane that waits for a device stops no other.
         """
-        if self._has_order:
-            self._sort_lanes(now, commands)
+        for for_devices, has_order in self._has_order.items():
+            if has_order:
+                self._sort_lanes(for_devices, now, commands)
         waits = Waits()
-        if self._lookahead is None or not self._lookahead.place(now, commands):
+        if self._policies[False].is_strict:
+            self._place_strictly(waits, now, commands)
+        elif self._lookahead is None or not self._lookahead.place(now, commands):
             self._place_in_order(waits, now, commands)
-        if self._rows is not None:
-            self._assign(self._rows, now, commands)
+        if self._planner is not None:
+            self._planner.place(now, commands)
         elif self._index.lanes(True):
             for lane in self._in_order(True):
                 if not self._index.with_open_devices:
@@ -92,7 +103,7 @@ class Placer:
 
     def _in_order(self, for_devices: bool) -> Iterator[Lane]:
         """The lanes that an active pilot fits, each once. Their order may change meanwhile, as tasks are taken."""
-        if self._has_order:
+        if self._has_order[for_devices]:
             lanes = [lane for lane in self._queue.lanes.values() if lane.group.ways]
             yield from (lane for lane in lanes if lane and lane.is_for_devices is for_devices)
             return
@@ -108,110 +119,61 @@ class Placer:
 
     # ---- the policy -----------------------------------------------------------------------------------------
 
-    def _sort_lanes(self, now: float, commands: list[Command]) -> None:
-        """Each lane in the policy's order, the lanes by their first tasks; empty ones are removed."""
-        lanes, failed, why = self._queue.lanes, list[TaskRecord](), ""
-        keyed = []
-        for lane in lanes.values():
+    def _sort_lanes(self, for_devices: bool, now: float, commands: list[Command]) -> None:
+        """Each lane of this kind in the policy's order, the lanes by their first tasks; empty ones are removed."""
+        policy, lanes = self._policies[for_devices], self._queue.lanes
+        mine = [lane for lane in lanes.values() if lane.is_for_devices is for_devices]
+        failed, why, keyed = list[TaskRecord](), "", []
+        for lane in mine:
             for record in lane:
                 try:
-                    keyed.append((self._policy.order(record, now), record.id, lane, record))
+                    keyed.append((policy.order(record, now), record.id, lane, record))
                 except (Exception, SystemExit) as error:
                     failed.append(record)
-                    why = why or self._complaint("order", error)
+                    why = why or complaint(policy, "order", error)
         try:
             keyed.sort(key=itemgetter(0, 1))
         except (Exception, SystemExit) as error:  # keys that cannot be compared
             failed += [record for *_, record in keyed]
-            why, keyed = self._complaint("order", error), []
+            why, keyed = complaint(policy, "order", error), []
         if failed:
-            self._fail_queued(failed, why, commands)
+            self._queue.fail_queued(failed, ErrorCode.PLUGIN_ERROR, why, commands)
         ordered = dict[Lane, list[TaskRecord]]()
         for *_, lane, record in keyed:
             ordered.setdefault(lane, []).append(record)
-        lanes.clear()
+        for lane in mine:
+            lanes.pop(lane.terms, None)
         for lane, records in ordered.items():
             lane.reorder(records)
             lanes[lane.terms] = lane
             self._index.moved(lane)
 
-    def _ask(self, terms: Terms, candidates: list[Candidate]) -> tuple[Candidate, str]:
-        try:
-            choice, reason = self._policy.choose(terms, candidates)
-        except (Exception, SystemExit) as error:
-            raise PluginError(self._complaint("choose", error)) from error
-        if choice not in candidates:
-            raise PluginError(f"{self._complaint('choose')} returned {choice!r}, which is no candidate")
-        return choice, str(reason)
-
-    def _complaint(self, method: str, error: BaseException | None = None) -> str:
-        what = f"the policy {type(self._policy).__name__}: {method}"
-        return what if error is None else f"{what} raised {type(error).__name__}: {error}"
-
-    def _assign(self, make_rows: type[Rows], now: float, commands: list[Command]) -> None:
-        """Send tasks for QPUs where the policy wants them, as far as there is room."""
-        if not self._index.with_open_devices:
-            return
-        pilots = sorted(self._index.pilots.values(), key=lambda pilot: pilot.number)
-        records = [record for terms, lane in self._queue.lanes.items() if terms.resources.qpu for record in lane]
-        if not records:
-            return
-        try:
-            records.sort(key=lambda record: (self._policy.order(record, now), record.id))
-        except (Exception, SystemExit) as error:
-            self._fail_queued(records, self._complaint("order", error), commands)
-            return
-        del records[ASSIGNED_TASKS:]
-        rows = make_rows(records, pilots, now)
-        try:
-            numbers = list(map(number_of, self._policy.assign(records, rows.table, now)))
-            if len(numbers) != len(records):
-                raise ValueError(f"{len(numbers)} numbers for {len(records)} tasks")
-        except (Exception, SystemExit) as error:
-            self._fail_queued(records, self._complaint("assign", error), commands)
-            return
-        groups: dict[tuple[int, Terms], deque[TaskRecord]] = {}
-        wrong = []
-        for number, record in zip(numbers, records, strict=True):
-            if number == -1:
+    def _place_strictly(self, waits: Waits, now: float, commands: list[Command]) -> None:
+        """Send tasks for cores in the policy's order, until the next one has to wait."""
+        policy = self._policies[False]
+        while lanes := [lane for lane in self._in_order(False) if lane.group.ways]:
+            try:
+                lane = min(lanes, key=lambda lane: (policy.order(lane.head, now), lane.head.id))
+                record = lane.head
+                found = self._choose(record, lane, waits, now)
+            except PluginError as error:
+                self._queue.fail_queued([record], ErrorCode.PLUGIN_ERROR, str(error), commands)
                 continue
-            if 0 <= number < len(rows.columns) and rows.options(record.terms)[number] is not None:
-                groups.setdefault((number, record.terms), deque()).append(record)
-            else:
-                wrong.append(record)
-        if wrong:
-            reason = f"{self._complaint('assign')} returned QPUs that do not exist or cannot run the tasks"
-            self._fail_queued(wrong, reason, commands)
-        for (number, terms), group in groups.items():
-            pilot, name = rows.columns[number]
-            option = rows.options(terms)[number]
-            assert option is not None
-            reason = f"the policy {type(self._policy).__name__} chose {name} of {pilot.name}"
-            self._send_group(group, pilot, option, reason, now, commands)
+            if found is None:
+                return
+            lane.remove((record,))
+            commands.append(self.batches.single(record, lane, *found, now))
+            self._queue.lane_changed(lane)
 
-    def _send_group(
-        self,
-        group: deque[TaskRecord],
-        pilot: PilotRecord,
-        option: Option,
-        reason: str,
-        now: float,
-        commands: list[Command],
-    ) -> None:
-        """Batches of tasks that are meant for one QPU, as long as it has credit."""
-        device = pilot.devices[option.resources.qpu]
-        most = min(BATCH_TASKS, (device.info.max_circuits if device.info else None) or BATCH_TASKS)
-        while group and _is_free(pilot, group[0], option, now):
-            records = [group.popleft()]
-            while group and len(records) < most and not records[0].runs_alone and not group[0].runs_alone:
-                records.append(group.popleft())
-            self._queue.remove([record.id for record in records])
-            expected = sum(record.weight for record in records) * (device.rate or 1.0)
-            commands.append(self.batches.send(records, pilot, option, expected, reason, now))
-
-    def _fail_queued(self, failed: Sequence[TaskRecord], reason: str, commands: list[Command]) -> None:
-        self._queue.remove([record.id for record in failed])
-        self._queue.fail(failed, ErrorCode.PLUGIN_ERROR, reason, commands)
+    def _ask(self, terms: Terms, candidates: list[Candidate]) -> tuple[Candidate, str]:
+        policy = self._policies[bool(terms.resources.qpu)]
+        try:
+            choice, reason = policy.choose(terms, candidates)
+        except (Exception, SystemExit) as error:
+            raise PluginError(complaint(policy, "choose", error)) from error
+        if choice not in candidates:
+            raise PluginError(f"{complaint(policy, 'choose')} returned {choice!r}, which is no candidate")
+        return choice, str(reason)
 
     # ---- lanes ----------------------------------------------------------------------------------------------
 
@@ -277,7 +239,7 @@ class Placer:
         if not ranking:
             return None
         is_usable = waits.usable(record, group, now, before)
-        if self._is_balanced:
+        if self._is_balanced[lane.is_for_devices]:
             best = ranking.first_done(seconds or 0.0, is_usable)
             if best is None:
                 return None

@@ -5,16 +5,16 @@ The time comes with each call, and no policy keeps tasks or pilots that it is as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import invalid
 from pilot.fields import TIMES, seconds_of
-from pilot.interfaces import Policy
+from pilot.interfaces import Policy, QueuedTask
 
 #: After so many failures in a row of pilots that were not active yet, no more are requested.
 FAILED_STARTS = 3
@@ -31,6 +31,116 @@ class Makespan(Policy):
     end of a campaign, or with few long tasks of different needs. Its tasks do not keep the order of submission."""
 
     looks_ahead = True
+
+
+# ---- orders ----------------------------------------------------------------------------------------------------
+
+
+class FirstComeFirstServed(Policy):
+    """By submission, without regard to priorities."""
+
+    def __init__(self, strict: bool = False) -> None:
+        """Make it.
+
+        Args:
+            strict: no task for cores starts before one that was submitted earlier, even where there is room for it.
+        """
+        self.is_strict = strict
+
+    def order(self, task: QueuedTask, now: float) -> Any:
+        return task.arrived, task.id
+
+
+class HighestResponseRatio(Policy):
+    """By `(wait + run time) / run time`, the highest first (HRRN): short tasks first, but no task waits for ever."""
+
+    def __init__(self, unknown: float = 1.0) -> None:
+        """Make it.
+
+        Args:
+            unknown: seconds that tasks of unknown length count as.
+        """
+        self._unknown = _positive("unknown", unknown)
+
+    def order(self, task: QueuedTask, now: float) -> Any:
+        seconds = max(_length(task, self._unknown), 1e-9)
+        return -(now - task.arrived + seconds) / seconds
+
+
+class HighestPriority(Policy):
+    """By priority, which grows while a task waits; among equals by submission."""
+
+    def __init__(self, ageing: float = 0.0) -> None:
+        """Make it.
+
+        Args:
+            ageing: by how much a priority grows in an hour; 0: tasks of low priority may wait for ever.
+        """
+        self._ageing = _positive("ageing", ageing, zero=True)
+
+    def order(self, task: QueuedTask, now: float) -> Any:
+        return -task.terms.priority - self._ageing * (now - task.arrived) / 3600.0, task.id
+
+
+class ShortestFirst(Policy):
+    """By run time, the shortest first."""
+
+    def __init__(self, unknown: float = 1.0, ageing: float = 0.0) -> None:
+        """Make it.
+
+        Args:
+            unknown: seconds that tasks of unknown length count as.
+            ageing: seconds that a task counts less for each second that it has waited; 0: long ones may wait for ever.
+        """
+        self._unknown = _positive("unknown", unknown)
+        self._ageing = _positive("ageing", ageing, zero=True)
+
+    def order(self, task: QueuedTask, now: float) -> Any:
+        return _length(task, self._unknown) - self._ageing * (now - task.arrived), task.id
+
+
+class FairShare(Policy):
+    """By what tasks of the same name have used, the least first; a name stands for a user, a project or a job class."""
+
+    def __init__(self, half_life: float = 3600.0, shares: Mapping[str, float] | None = None) -> None:
+        """Make it.
+
+        Args:
+            half_life: seconds after which what was used counts half.
+            shares: by name, how much it may use in proportion to others; 1 for names that are not in it.
+        """
+        self._half_life = _positive("half_life", half_life)
+        self._shares = {name: _positive(f"shares[{name!r}]", share) for name, share in (shares or {}).items()}
+        #: By name: seconds used, and when that was so.
+        self._used: dict[str, tuple[float, float]] = {}
+
+    def order(self, task: QueuedTask, now: float) -> Any:
+        return self._use(task.title, now) / self._shares.get(task.title, 1.0), task.id
+
+    def sent(self, tasks: Sequence[QueuedTask], seconds: float, now: float) -> None:
+        for task in tasks:
+            each = seconds / len(tasks) * (task.terms.resources.cores or 1.0)
+            self._used[task.title] = (self._use(task.title, now) + each, now)
+
+    def _use(self, name: str, now: float) -> float:
+        used, since = self._used.get(name, (0.0, now))
+        return used * float(0.5 ** ((now - since) / self._half_life))
+
+
+def _length(task: QueuedTask, unknown: float) -> float:
+    """Seconds that a task is expected to run: on the average pilot, or on the QPU where it is shortest."""
+    known = [one.seconds for one in task.estimates if one.seconds is not None]
+    if known:
+        return min(known)
+    return unknown if task.seconds is None else task.seconds
+
+
+def _positive(name: str, given: Any, zero: bool = False) -> float:
+    """A setting that is a number above 0, or of at least 0."""
+    expected = f"a number {'of at least' if zero else 'above'} 0"
+    if isinstance(given, bool) or not isinstance(given, int | float) or not (given > 0 or (zero and given == 0)):
+        raise ValueError(f"{name}: {given!r} is not valid; expected {expected}")
+    return float(given)
 
 
 # ---- autoscaling -----------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +18,9 @@ from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane
 from pilot.scheduling.records import Change, TaskRecord
 from pilot.states import TaskState
+
+if TYPE_CHECKING:
+    from pilot.scheduling.plans import Plan
 
 #: A task whose worker died this often while it ran alone is taken to be the cause.
 DEATHS_ALONE = 2
@@ -53,6 +57,8 @@ class TaskQueue:
         self.lanes: dict[Terms, Lane] = {}
         #: Tasks whose results there was no room for, and how many bytes these have. Not in the lanes.
         self.without_room: dict[TaskRecord, int] = {}
+        #: Tasks that wait for the QPU that a policy has chosen for them, and its plan. Not in the lanes.
+        self.planned: dict[TaskRecord, Plan] = {}
         self.closed = False
         #: As `events.Attached` says.
         self.firsts: tuple[int, ...] = (1,)
@@ -108,10 +114,18 @@ class TaskQueue:
             del self.lanes[lane.terms]
 
     def estimated(self, event: events.CircuitsEstimated, now: float, commands: list[Command]) -> None:
-        """Keep what is expected of circuits, for the policy."""
+        """Keep what is expected of circuits; those with a least fidelity may fit other devices now."""
         for id, estimates in event.estimates.items():
-            if (record := self.tasks.get(id)) is not None:
-                record.estimates = estimates
+            if (record := self.tasks.get(id)) is None:
+                continue
+            record.estimates = estimates
+            if (terms := record.terms.expecting(estimates)) is not record.terms:
+                is_queued = record.state is TaskState.QUEUED and record not in self.without_room
+                if is_queued:
+                    self.remove([id])
+                record.terms = terms
+                if is_queued:
+                    self._insert(record)
 
     def started(self, event: events.TaskStarted, now: float, commands: list[Command]) -> None:
         """A task runs."""
@@ -134,7 +148,7 @@ class TaskQueue:
             if record.state in _HELD:
                 sends.setdefault(record.pilot or "", []).append(id)
                 continue
-            if record.state is TaskState.QUEUED and self.without_room.pop(record, None) is None:
+            if record.state is TaskState.QUEUED and not self._is_outside(record):
                 lane = self.lanes[record.terms.matched()]
                 lane.remove((record,))
                 self.lane_changed(lane)
@@ -150,12 +164,15 @@ class TaskQueue:
         self.closed = True
         unfinished = [record for record in self.tasks.values() if record.state not in _HELD]
         self._index.clear()
+        for plan in self.planned.values():
+            plan.clear()
         for record in unfinished:
             del self.tasks[record.id]
         for record in self.tasks.values():
             record.cancelling = True
         self.lanes.clear()
         self.without_room.clear()
+        self.planned.clear()
         self._dependents = Dependents()
         self._cancel_all(unfinished, commands)
 
@@ -171,11 +188,29 @@ class TaskQueue:
         by_lane: dict[Terms, list[TaskRecord]] = {}
         for id in gone:
             record = self.tasks[id]
-            if self.without_room.pop(record, None) is None:
+            if not self._is_outside(record):
                 by_lane.setdefault(record.terms.matched(), []).append(record)
         for terms, records in by_lane.items():
             self.lanes[terms].remove(records)
             self.lane_changed(self.lanes[terms])
+
+    def _is_outside(self, record: TaskRecord) -> bool:
+        """True for a queued task that was in no lane; where it was, it is no more."""
+        if (plan := self.planned.pop(record, None)) is not None:
+            plan.drop(record)
+            return True
+        return self.without_room.pop(record, None) is not None
+
+    def fail_queued(self, failed: Sequence[TaskRecord], error: ErrorCode, reason: str, commands: list[Command]) -> None:
+        """End queued tasks with an error of this class."""
+        self.remove([record.id for record in failed])
+        self.fail(failed, error, reason, commands)
+
+    def unplan(self, records: Iterable[TaskRecord]) -> None:
+        """These tasks wait for no QPU any more, and are in their lanes again."""
+        for record in records:
+            self.planned.pop(record).drop(record)
+            self._insert(record)
 
     def reclaim(self, tasks: Iterable[int], pilot: str, batch: int) -> dict[int, TaskRecord]:
         """After an attach: a pilot's agent has these tasks; those of them that are unfinished, by id."""
@@ -203,6 +238,10 @@ class TaskQueue:
         pairs: list[tuple[TaskRecord, Outcome]] = []
         for record, outcome in counted:
             record.pilot, record.worker = event.pilot, event.worker
+            if record.moving and outcome.status == CANCELLED and not record.cancelling:
+                record.moving = False
+                self._insert(record)
+                continue
             if outcome.status == UNWRITTEN and self._waits_for_room(record, outcome, pilot, event.batch, commands):
                 continue
             if outcome.status == UNWRITTEN:  # again and again, or it was cancelled meanwhile; a retry is no help
@@ -348,28 +387,41 @@ class TaskQueue:
         Args:
             held: task → the pilot and the batch that it is in, of all batches.
         """
-        queued = [record for lane in self.lanes.values() for record in lane] + list(self.without_room)
-        ids = {record.id for record in queued}
-        waiting = self._dependents.by_blocker
-        known = {(blocker, record.id) for blocker, records in waiting.items() for record in records}
-        assert len(ids) == len(queued), "a task is queued twice"
-        for record in queued:
-            assert self.tasks.get(record.id) is record, f"task {record.id} is queued and over"
-            assert record.state is TaskState.QUEUED, f"task {record.id} is queued and {record.state.value}"
-        for terms, lane in self.lanes.items():
-            assert all(record.terms.matched() == terms for record in lane), f"a lane has tasks of other terms: {terms}"
-        for id, record in self.tasks.items():
-            what = f"task {id} ({record.state.value})"
-            assert (id in ids) == (record.state is TaskState.QUEUED), f"{what} is in no lane"
-            if record.state in _HELD:
-                assert held.get(id) == (record.pilot, record.batch), f"{what} is in {held.get(id)}, not its batch"
-            else:
-                assert id not in held, f"{what} is in the batch {held[id]}"
-            if record.state is TaskState.WAITING:
-                assert record.blockers, f"{what} waits for nothing"
-                for blocker in record.blockers:
-                    assert (blocker, id) in known, f"{what} is not known to wait for {blocker}"
-        for lane in self.lanes.values():
-            lane.validate()
-        over = waiting.keys() - self.tasks.keys()
-        assert not over, f"tasks are known to wait for {over}, which are over"
+        outside = [*self.without_room, *self.planned]
+        _validate(self.tasks, self.lanes, outside, self._dependents.by_blocker, held)
+        for record, plan in self.planned.items():
+            assert record in plan.tasks, f"task {record.id} is not in the plan of its QPU"
+
+
+def _validate(
+    tasks: Mapping[int, TaskRecord],
+    lanes: Mapping[Terms, Lane],
+    outside: Sequence[TaskRecord],
+    waiting: Mapping[int, Iterable[TaskRecord]],
+    held: Mapping[int, tuple[str, int]],
+) -> None:
+    queued = [record for lane in lanes.values() for record in lane]
+    queued += outside
+    ids = {record.id for record in queued}
+    known = {(blocker, record.id) for blocker, records in waiting.items() for record in records}
+    assert len(ids) == len(queued), "a task is queued twice"
+    for record in queued:
+        assert tasks.get(record.id) is record, f"task {record.id} is queued and over"
+        assert record.state is TaskState.QUEUED, f"task {record.id} is queued and {record.state.value}"
+    for terms, lane in lanes.items():
+        assert all(record.terms.matched() == terms for record in lane), f"a lane has tasks of other terms: {terms}"
+    for id, record in tasks.items():
+        what = f"task {id} ({record.state.value})"
+        assert (id in ids) == (record.state is TaskState.QUEUED), f"{what} is in no lane"
+        if record.state in _HELD:
+            assert held.get(id) == (record.pilot, record.batch), f"{what} is in {held.get(id)}, not its batch"
+        else:
+            assert id not in held, f"{what} is in the batch {held[id]}"
+        if record.state is TaskState.WAITING:
+            assert record.blockers, f"{what} waits for nothing"
+            for blocker in record.blockers:
+                assert (blocker, id) in known, f"{what} is not known to wait for {blocker}"
+    for lane in lanes.values():
+        lane.validate()
+    over = waiting.keys() - tasks.keys()
+    assert not over, f"tasks are known to wait for {over}, which are over"

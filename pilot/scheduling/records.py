@@ -100,8 +100,8 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     worker: str | None = None
     batch: int = 0
     bound: float = 0.0
-    #: Why it went to its pilot.
-    reason: str | Chosen | Planned = ""
+    #: Why it went to its pilot: a text, or what makes one when it is asked for.
+    reason: object = ""
     attempts: tuple[Attempt, ...] = ()
     #: How often it was tried again after it had raised.
     retries: int = 0
@@ -111,6 +111,8 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     #: Its last worker died: it runs alone next.
     runs_alone: bool = False
     cancelling: bool = False
+    #: It is taken back from a QPU before it has begun, and queued again.
+    moving: bool = False
     #: Tasks that it still waits for; the results that it needs, as they come.
     blockers: set[int] | None = None
     values: dict[int, Value] | None = None
@@ -122,6 +124,8 @@ class TaskRecord(msgspec.Struct, gc=False, eq=False):
     estimates: tuple[QPUEstimate, ...] = ()
     #: It was submitted with a key, or is a part of a task that was.
     has_key: bool = False
+    #: The controller does not have it yet: its arguments are still to come.
+    held: bool = False
 
     def take_value(self, task: int, value: Value) -> None:
         """A task that it needs is done."""

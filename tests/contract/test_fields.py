@@ -47,7 +47,7 @@ def job_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[PilotDe
         (tmp_path / program).write_text("#!/bin/sh\n")
         (tmp_path / program).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    folder = SessionFolder.create(tmp_path / "session")
+    folder = SessionFolder(tmp_path / "session")
     jobs = PlaceholderJobs(folder)
 
     def make(wanted: PilotDescription) -> tuple[Launcher, Job, str]:
@@ -58,8 +58,7 @@ def job_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[PilotDe
         settings = (job.folder / "agent.json").read_text()
         return launcher, job, settings.replace(mark, "MARK")
 
-    yield make
-    folder.release()
+    return make
 
 
 def submitted(launcher: Launcher, job: Job, monkeypatch: pytest.MonkeyPatch) -> str:

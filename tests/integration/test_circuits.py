@@ -81,23 +81,23 @@ def test_with_shots_devices_are_used_when_there_are_any(manager: PilotManager, d
 
 
 def test_the_best_device_by_fidelity(manager: PilotManager, devices: None) -> None:
+    """What is asked for is between the estimates of the two, or above both."""
     circuit = QuantumCircuit(2)
     for _ in range(40):
         circuit.cx(0, 1)
     circuit.measure_all()
-    errors = {name: info.error_2q for name, info in manager.qpus.items()}
-    best = min(errors, key=lambda name: errors[name] or 1.0)
-    fidelities = {}
-    for low in np.linspace(0.99, 0.01, 99):
-        try:
-            task = manager.submit_task(describe(circuit, shots=10, min_fidelity=float(low)))
-        except NoPilotError as error:
-            assert "has a fidelity of about" in str(error)
-            continue
-        task.result()
-        fidelities[task.info.qpu] = low
-        break
-    assert set(fidelities) == {best}
+    asked = manager.submit_task(describe(circuit, shots=10, min_fidelity=0))
+    asked.result()
+    known = {one.qpu: one.fidelity or 0.0 for one in asked.estimates}
+    assert set(known) == {"fake:manila", "fake:belem"}
+    best, between = max(known, key=known.__getitem__), sum(known.values()) / 2
+    tasks = [manager.submit_task(describe(circuit, shots=10, min_fidelity=between)) for _ in range(6)]
+    assert {task.result() and task.info.qpu for task in tasks} == {best}
+    refused = manager.submit_task(describe(circuit, shots=10, min_fidelity=0.999))
+    with pytest.raises(QPUError, match=rf"a fidelity of 0\.999: the best offer is {known[best]:.3f} by {best}"):
+        refused.result()
+    gone = manager.submit_task(describe(circuit, shots=10, min_fidelity=0.1))
+    assert gone.cancel() or gone.done()
 
 
 def test_expectation_values_exact_and_sampled(manager: PilotManager) -> None:

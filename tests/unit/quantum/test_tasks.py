@@ -6,22 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pilot_plugins.qpus._qiskit import info_of
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter, ParameterVector
 from qiskit.circuit.classical import expr, types
 from qiskit.circuit.library import quantum_volume
-from qiskit.providers.fake_provider import GenericBackendV2
-from qiskit.transpiler import InstructionProperties
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer, Part, Prepared
+from pilot.quantum.compilation import TRIES
 from pilot.quantum.execution import DeviceRun, ExactValues, Simulation
 from pilot.quantum.mitigation import DynamicalDecoupling, Readout, Twirling, ZeroNoise
 from pilot.quantum.tasks import prepare
-from pilot.resources import SLOT, Capacity, CircuitFacts, Node, QPUInfo, Resources, Terms
-from pilot.scheduling.fitting import misfit
+from pilot.resources import SLOT, CircuitFacts, Resources
 
 
 def offer(**changes: Any) -> Offer:
@@ -115,29 +112,12 @@ def test_devices_take_no_cores_and_know_the_circuit() -> None:
     prepared = prepare(described, offer(devices={"fake:manila": None}))
     assert prepared.resources == Resources(num_cpus=0.0, qpu="*")
     assert prepared.facts == CircuitFacts(2, 10, gates_1q=1, gates_2q=1, measurements=2)
-    assert function_of(prepared) == DeviceRun(shots=10, min_fidelity=0.5)
-
-
-def test_devices_that_are_known_are_judged_by_the_compiled_circuit() -> None:
-    def known(name: str, dead: tuple[int, ...]) -> QPUInfo:
-        target = GenericBackendV2(3, coupling_map=[[0, 1], [1, 0], [1, 2], [2, 1]], seed=1).target
-        for qubit in dead:
-            target.update_instruction_properties("measure", (qubit,), InstructionProperties(error=0.5))
-        return info_of(name, target)
-
-    devices = {"x:half": known("x:half", (0,)), "x:dead": known("x:dead", (0, 1, 2)), "x:late": None}
-    described = TaskDescription(circuit=bell(), shots=10, min_fidelity=0.9, qpu="*")
-    facts = prepare(described, offer(devices=devices)).facts
-    assert facts is not None
-    fidelities = dict(facts.fidelities)
-    assert set(fidelities) == {"x:half", "x:dead"}
-    assert (fidelities["x:half"] or 0) > 0.9
-    assert (fidelities["x:dead"] or 0) < 0.3
-    pilot = Capacity(("p", "a"), "a", (), [Node("n", "host", 2, [], 1 << 33)], None, qpus=devices)
-    for name, reason in {"x:half": None, "x:dead": "a fidelity of about 0.2", "x:late": None}.items():
-        terms = Terms(resources=Resources(num_cpus=0.0, qpu=name), facts=facts, min_fidelity=0.9)
-        found = misfit(terms, pilot)
-        assert found is None if reason is None else reason in str(found)
+    assert function_of(prepared) == DeviceRun(shots=10, min_fidelity=0.5, tries=TRIES)
+    assert prepared.sample.circuit == bell() and prepared.sample.values is None
+    plain = prepare(TaskDescription(circuit=bell(), shots=10), offer(devices={"fake:manila": None}))
+    assert function_of(plain) == DeviceRun(shots=10) and plain.sample is None
+    asked = prepare(TaskDescription(circuit=bell(), shots=10), offer(devices={"fake:manila": None}, estimated=True))
+    assert function_of(asked) == DeviceRun(shots=10, tries=TRIES) and asked.sample is not None
 
 
 def test_one_of_several_devices() -> None:

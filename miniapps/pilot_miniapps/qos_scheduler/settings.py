@@ -1,0 +1,41 @@
+"""What can be chosen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the studies of policies."""
+
+    trace: Annotated[
+        str | None,
+        msgspec.Meta(description="also the queues of other people's jobs: CSV with qpu,time_utc,pending_jobs,active"),
+    ] = None
+    study: Annotated[
+        tuple[Literal["load", "trace", "joint"], ...],
+        msgspec.Meta(
+            min_length=1,
+            description="load: QPUs of one's own; trace: waits in the queues of a trace; joint: and fidelity, there",
+        ),
+    ] = ("load", "trace", "joint")
+    snapshots: Annotated[
+        tuple[str, ...], msgspec.Meta(min_length=2, description="devices of the load study: kolkata is fake:kolkata")
+    ] = ("algiers", "auckland", "geneva", "hanoi", "kolkata", "montreal", "mumbai", "paris")
+    widths: Annotated[
+        tuple[Annotated[int, msgspec.Meta(ge=3, le=24)], ...],
+        msgspec.Meta(min_length=1, description="qubits of the circuits of the load study"),
+    ] = (4, 6, 8, 10, 12)
+    seeds: Annotated[int, msgspec.Meta(ge=1, le=1000, description="runs of each policy with other arrivals")] = 5
+    rate: Annotated[float, msgspec.Meta(gt=0, description="jobs an hour in the load study")] = 1500.0
+    load: Annotated[
+        float, msgspec.Meta(gt=0, le=3, description="work of the load study, as a part of what can be done")
+    ] = 0.85
+    hours: Annotated[float, msgspec.Meta(gt=0, le=24, description="in which jobs come in the load study")] = 1.0
+    measure: Annotated[
+        Literal["success", "fidelity"],
+        msgspec.Meta(description="success: the probability that nothing goes wrong; fidelity: that of the outcomes"),
+    ] = "success"
+    interval: Annotated[float, msgspec.Meta(gt=0, description="seconds between two jobs in a trace")] = 30.0

@@ -1,0 +1,156 @@
+"""`pilot simulate`: what a policy does to waits, use and fidelity, on a virtual clock."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import time
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pilot import registry
+from pilot.errors import DescriptionError
+
+if TYPE_CHECKING:
+    from pilot.qos.simulation.log import Log
+    from pilot.qos.simulation.scenarios import Settings
+
+_NOTE = "simulated: fidelities are estimates, and other people's jobs are those of the trace where one is given"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `pilot simulate`."""
+    load = parser.add_argument_group("what comes").add_mutually_exclusive_group()
+    load.add_argument("--poisson", action="store_true", help="jobs at independent times (default)")
+    load.add_argument("--bursty", action="store_true", help="jobs in bursts, as scripts submit them")
+    load.add_argument("--trace", metavar="FILE", help="queues of QPUs: CSV with qpu,time_utc,pending_jobs,active")
+    load.add_argument("--swf", metavar="FILE", help="jobs of a cluster: a log in the Standard Workload Format")
+    parser.add_argument("--jobs", type=int, default=10_000, help="how many (default: %(default)s)")
+    parser.add_argument("--kinds", type=int, default=45, help="of circuits (default: %(default)s)")
+    parser.add_argument("--load", type=float, default=0.85, help="part of the QPUs' time that jobs take (default: .85)")
+    parser.add_argument("--interval", type=float, default=30.0, help="with --trace: seconds between two jobs")
+    parser.add_argument("--qpus", type=int, default=8, help="how many (default: %(default)s)")
+    parser.add_argument("--nodes", type=int, default=120, help="with --swf: nodes (default: %(default)s)")
+    parser.add_argument("--cores", type=int, default=2, help="with --swf: cores of a node (default: 2)")
+    parser.add_argument("--policy", default=None, help="its name, or a TOML file with the tables [cores] and [qpus]")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the policy; again for another"
+    )
+    parser.add_argument("--outages", metavar="UP,DOWN", help="QPUs fail: mean seconds between failures, and of one")
+    parser.add_argument("--drift", type=float, metavar="SECONDS", help="between two calibrations, which change errors")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw waits, use and fidelity there")
+    parser.set_defaults(call=simulate)
+
+
+def simulate(options: argparse.Namespace) -> int:
+    """Run the simulation and show its figures."""
+    from pilot.qos.simulation import scenarios
+
+    settings = _settings(options)
+    cores, qpus = registry.policies(options.policy or "balanced", **_policy_settings(options.set))
+    began = time.process_time()
+    log = scenarios.simulate(settings, cores, qpus)
+    seconds = time.process_time() - began
+    figures = {
+        **log.summary(),
+        "us_per_job": 1e6 * seconds / len(log.submitted_at),
+        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "sha256": log.sha256(),
+    }
+    _show(options.policy or "balanced", log, figures)
+    if options.json is not None:
+        _write(options.json, settings, options, figures, log)
+    if options.plots is not None:
+        from pilot.qos.simulation.drawing import draw
+
+        for file in draw(log, options.plots):
+            print(file)
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from pilot.qos.simulation.scenarios import Settings
+
+    given = {
+        "arrivals": "bursty" if options.bursty else "poisson",
+        "outages": _pair("outages", options.outages),
+    }
+    names = [field.name for field in msgspec.structs.fields(Settings) if field.name not in given]
+    given |= {name: getattr(options, name) for name in names}
+    try:
+        return msgspec.convert(given, Settings)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        name = where.partition("`")[0].partition("[")[0]
+        raise DescriptionError(
+            f"--{name}: {given.get(name)!r} given: {what}", field=name, given=given.get(name)
+        ) from error
+
+
+def _pair(name: str, text: str | None) -> list[Any] | None:
+    if text is None:
+        return None
+    try:
+        first, second = map(float, text.split(","))
+    except ValueError:
+        raise DescriptionError(f"--{name}: {text!r} given; expected two numbers, such as 1,2", given=text) from None
+    return [first, second]
+
+
+def _policy_settings(words: list[str]) -> dict[str, Any]:
+    """Settings as TOML values; what is no TOML value is a text."""
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier():
+            raise DescriptionError(f"--set: {word!r} given; expected NAME=VALUE, such as c=0.9", given=word)
+        try:
+            found |= tomllib.loads(f"{name} = {value}")
+        except tomllib.TOMLDecodeError:
+            found[name] = value
+    return found
+
+
+def _show(policy: str, log: Log, figures: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "value", title=f"{policy}: {len(log.places)} places", title_justify="left", caption=_NOTE)
+    for key, value in figures.items():
+        table.add_row(
+            key, f"{value:,.6g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+        )
+    Console(width=100).print(table)
+
+
+def _write(file: Path, settings: Settings, options: argparse.Namespace, figures: dict[str, Any], log: Log) -> None:
+    import platform
+
+    from pilot.version import versions
+
+    busy = log.busy()
+    content = {
+        "name": "simulate",
+        "configuration": msgspec.to_builtins(settings) | {"policy": options.policy or "balanced", "set": options.set},
+        "versions": versions(),
+        "host": {"python": platform.python_version()},
+        "note": _NOTE,
+        "figures": {key: {"value": _finite(value)} for key, value in figures.items()},
+        "rows": [
+            {"place": place, "busy_seconds": float(seconds)} for place, seconds in zip(log.places, busy, strict=True)
+        ],
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """What JSON has no number for is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,186 @@
+"""Tasks that are estimated before they are placed: the estimates are tasks, too, and are renewed with calibrations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pilot import registry
+from pilot.interfaces import TaskEstimator, WorkFunction
+from pilot.manager.handles import Task, entry_of
+from pilot.manager.submitting import Submitter
+from pilot.resources import ANY_QPU, QPUInfo
+from pilot.results import OK, Outcome
+from pilot.scheduling import events
+from pilot.scheduling.fitting import is_meant
+from pilot.states import PilotState, is_final
+from pilot.wire import payload
+
+if TYPE_CHECKING:
+    from pilot.descriptions import TaskDescription
+    from pilot.manager.state import SessionState
+    from pilot.manager.submissions import Submissions
+    from pilot.resources import Terms
+
+log = logging.getLogger(__name__)
+
+
+class _Reported(IntEnum):
+    """Which of the QPUs that may run a task have reported."""
+
+    ALL = 0
+    LATER = 1
+    """Others are those of pilots that are not active yet."""
+    SOON = 2
+    """An active pilot is still opening one."""
+
+
+class Asked:
+    """What a user submitted, and what is known of it. The parts wait for the first estimate, the *gate*."""
+
+    def __init__(
+        self, estimator: TaskEstimator, sample: Any, wanted: TaskDescription, gate: Task, parts: Sequence[Task]
+    ) -> None:
+        self.estimator, self.sample, self.wanted, self.gate = estimator, sample, wanted, gate
+        #: By id; those that are not over.
+        self.parts = {part.id: entry_of(part) for part in parts}
+        self.weight = sum(entry.weight for entry in self.parts.values())
+        #: What the QPUs reported for which it was estimated last; None: it was not yet.
+        self.infos: tuple[QPUInfo, ...] | None = None
+        #: What the worker returned last; None: nothing yet.
+        self.result: Any = None
+
+    @property
+    def terms(self) -> Terms:
+        """Of a part."""
+        return next(iter(self.parts.values())).terms
+
+    def may_run_on(self, qpu: str) -> bool:
+        """True for a device that its description names, or if it may run on any."""
+        names = {option.resources.qpu for option in self.terms.options()}
+        return qpu in names or ANY_QPU in names
+
+
+class Estimating:
+    """Has tasks estimated. For the manager's thread, but for `estimator` and `begin`."""
+
+    def __init__(self, state: SessionState, submissions: Submissions, feed: Callable[[events.Event], None]) -> None:
+        self._state, self._submissions, self._feed = state, submissions, feed
+        self._submitter = Submitter(state)
+        #: By the id of a part, and of a task that estimates.
+        self._by_part: dict[int, Asked] = {}
+        self._by_estimate: dict[int, Asked] = {}
+        self._estimators: dict[str, TaskEstimator] = {}
+
+    def estimator(self, kind: str) -> TaskEstimator:
+        """Any thread: what estimates tasks of this kind.
+
+        Raises:
+            PluginError: there is none, or a package that it needs is missing.
+        """
+        if (found := self._estimators.get(kind)) is None:
+            found = self._estimators.setdefault(kind, registry.load("pilot.estimators", kind)())
+        return found
+
+    def begin(
+        self, estimator: TaskEstimator, sample: Any, wanted: TaskDescription, gate: Task, parts: Sequence[Task]
+    ) -> None:
+        """Any thread: estimate what was submitted. The gate was submitted as held, and the parts depend on it."""
+        asked = Asked(estimator, sample, wanted, gate, parts)
+        put = self._state.mailbox.put
+        put(partial(self._begin, asked))
+        for part in parts:
+            part.estimate = gate
+            part.add_done_callback(lambda done: put(partial(self._ended, asked, done.id)))  # type: ignore[attr-defined]
+
+    def _begin(self, asked: Asked) -> None:
+        self._by_part.update(dict.fromkeys(asked.parts, asked))
+        self._try(asked)
+
+    def look(self) -> None:
+        """QPUs have reported, or pilots have changed: estimate what was not estimated for that yet."""
+        for asked in dict.fromkeys(self._by_part.values()):
+            self._try(asked)
+
+    def feed(self, event: events.Event) -> None:
+        """Hand on what an agent reported, estimates before the tasks that wait for them are free."""
+        if self._by_part and isinstance(event, events.OutcomesArrived):
+            self._take(event)
+        self._feed(event)
+        if isinstance(event, events.PilotReady):
+            self.look()
+
+    def _take(self, event: events.OutcomesArrived) -> None:
+        found: dict[int, Any] = {}
+        for outcome in event.outcomes:
+            if (asked := self._by_estimate.pop(outcome.task, None)) is not None and outcome.status == OK:
+                asked.result = payload.load(outcome.value, spool=self._state.spool)
+                estimates = asked.estimator.estimates(asked.result, asked.wanted, asked.infos or ())
+                found.update(dict.fromkeys(asked.parts, estimates))
+            elif (asked := self._by_part.get(outcome.task)) is not None and outcome.status == OK:
+                self._learn(asked, outcome, event.worker)
+        if found:
+            self._feed(events.CircuitsEstimated(found))
+
+    def _learn(self, asked: Asked, outcome: Outcome, worker: str) -> None:
+        row = self._state.workers.get(worker)
+        if row is not None and row.qpu and asked.result is not None:
+            weight = asked.parts[outcome.task].weight / asked.weight if outcome.task in asked.parts else 1.0
+            args = (asked.result, asked.wanted, asked.infos or (), row.qpu, weight, outcome.seconds)
+            asked.estimator.learn(*args)
+
+    def _try(self, asked: Asked) -> None:
+        """Estimate for what the QPUs report now, when that is something new."""
+        if not asked.parts:
+            return
+        infos, how = self._reported(asked)
+        if asked.infos is None and (how is _Reported.SOON or (how is _Reported.LATER and not infos)):
+            return
+        if asked.infos is not None and _calibrations(infos) == _calibrations(asked.infos):
+            return
+        try:
+            final = how is _Reported.ALL and asked.infos is None
+            work, args = asked.estimator.work(asked.sample, asked.wanted, infos, final=final)
+            self._send(asked, work, args)
+            asked.infos = infos
+        except Exception:
+            log.exception("task %d (%s) cannot be estimated", asked.gate.id, asked.gate.name)
+            self._submissions.release(asked.gate.id)
+
+    def _send(self, asked: Asked, work: WorkFunction, args: tuple[Any, ...]) -> None:
+        if asked.infos is None:
+            value = payload.dump((args, {}), self._state.spool, f"an argument of {asked.gate.name}")
+            self._by_estimate[asked.gate.id] = asked
+            self._submissions.release(asked.gate.id, self._submitter.function(work), value)
+            return
+        task = self._submitter.submit(work, args, {}, entry_of(asked.gate).terms, asked.gate.name)
+        self._by_estimate[task.id] = asked
+
+    def _reported(self, asked: Asked) -> tuple[tuple[QPUInfo, ...], _Reported]:
+        """What the QPUs report that may run it, and whether there will be others."""
+        found: dict[str, QPUInfo] = {}
+        how = _Reported.LATER if self._state.scalers else _Reported.ALL
+        for pilot in self._state.pilots.values():
+            if is_final(pilot.state) or not is_meant(asked.terms, pilot.names, pilot.description.labels):
+                continue
+            names = {name for name in registry.devices(pilot.description) if asked.may_run_on(name)}
+            its = {info.name: info for info in pilot.qpus if info.name in names}
+            if len(its) < len(names):
+                how = max(how, _Reported.SOON if pilot.state is PilotState.ACTIVE else _Reported.LATER)
+            found.update((name, info) for name, info in its.items() if info.qubits)
+        return tuple(found.values()), how
+
+    def _ended(self, asked: Asked, part: int) -> None:
+        """A part is over, with or without a result."""
+        asked.parts.pop(part, None)
+        self._by_part.pop(part, None)
+        if not asked.parts and not asked.gate.done():
+            self._submissions.release(asked.gate.id)
+            self._feed(events.CancelAsked([asked.gate.id]))
+
+
+def _calibrations(infos: Sequence[QPUInfo]) -> set[tuple[str, float | None]]:
+    return {(info.name, info.calibrated) for info in infos}

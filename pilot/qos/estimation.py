@@ -1,0 +1,101 @@
+"""Estimates of circuits as tasks on pilots: what workers run, and what the manager makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pilot.errors import DescriptionError, PilotError, QPUError
+from pilot.interfaces import TaskEstimator, WorkFunction
+from pilot.qos.estimator import Estimator
+from pilot.qos.predictor import Prediction, Predictor, lasting
+from pilot.quantum.packing import pack, unpack
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pilot.descriptions import TaskDescription
+    from pilot.resources import QPUEstimate, QPUInfo
+
+
+@cache
+def _predictor() -> Predictor:
+    """This process's."""
+    return Predictor()
+
+
+@dataclass(frozen=True)
+class CircuitPrediction(WorkFunction):
+    """Predicts circuits on these devices. The calibrations travel to each worker once."""
+
+    infos: tuple[QPUInfo, ...] = ()
+    level: int = 2
+    #: What one device must be expected to reach; 0: nothing.
+    min_fidelity: float = 0.0
+
+    def __call__(self, program: bytes, values: NDArray[np.float64] | None) -> dict[str, Prediction]:
+        """By device; those that cannot run the circuit are left out.
+
+        Args:
+            program: QPY of a circuit.
+            values: of its free parameters.
+
+        Raises:
+            QPUError: none can, or none is expected to reach the fidelity; the best offer is named.
+        """
+        (circuit,) = unpack(program)
+        found: dict[str, Prediction] = {}
+        problems: list[PilotError] = []
+        for info in self.infos:
+            try:
+                found[info.name] = _predictor().predict(circuit, info, self.level, values)
+            except (QPUError, DescriptionError) as error:
+                problems.append(error)
+        if problems and not found:
+            raise problems[0]
+        if self.min_fidelity and found:
+            self._check(circuit.name, found)
+        return found
+
+    def _check(self, name: str, found: Mapping[str, Prediction]) -> None:
+        offers = {qpu: one.fidelity.value for qpu, one in found.items() if one.fidelity is not None}
+        if max(offers.values(), default=0.0) >= self.min_fidelity:
+            return
+        best = max(offers, key=offers.__getitem__, default="")
+        offer = f"the best offer is {offers[best]:.3f} by {best}" if best else "none of them reports errors"
+        raise QPUError(
+            f"no QPU is expected to run circuit {name!r} with a fidelity of {self.min_fidelity:g}: {offer} (of "
+            f"{len(found)}); lower min_fidelity, add another QPU, or cut the circuit (pilot.quantum.cutting)",
+            qpu=best,
+        )
+
+
+class CircuitEstimator(TaskEstimator):
+    """Estimates circuits for a manager. Run times are learned from the tasks of its session."""
+
+    def __init__(self) -> None:
+        self._estimator = Estimator()
+
+    def work(
+        self, sample: Any, wanted: TaskDescription, infos: Sequence[QPUInfo], *, final: bool
+    ) -> tuple[WorkFunction, tuple[Any, ...]]:
+        circuit, values = sample
+        if values is not None and "delay" in circuit.count_ops():  # its length may be one of them
+            circuit, values = circuit.assign_parameters(values), None
+        wide = tuple(lasting(info) for info in infos if info.qubits >= circuit.num_qubits)
+        floor = (wanted.min_fidelity or 0.0) if final else 0.0
+        return CircuitPrediction(wide, wanted.optimization_level, floor), (pack(circuit), values)
+
+    def estimates(self, result: Any, wanted: TaskDescription, infos: Sequence[QPUInfo]) -> tuple[QPUEstimate, ...]:
+        its = [(result[info.name], info) for info in infos if info.name in (result or {})]
+        return tuple(self._estimator.of_prediction(one, info, wanted.shots or 1) for one, info in its)
+
+    def learn(
+        self, result: Any, wanted: TaskDescription, infos: Sequence[QPUInfo], qpu: str, weight: float, seconds: float
+    ) -> None:
+        for info in infos:
+            if info.name == qpu and qpu in result:
+                self._estimator.learn(result[qpu], info, round((wanted.shots or 1) * weight), seconds)

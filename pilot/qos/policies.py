@@ -1,0 +1,204 @@
+"""The policies that solve a problem over all tasks and QPUs: dual prices, matching, NSGA-II. They need SciPy or
+pymoo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment, linprog
+
+from pilot.interfaces import QPUTable, QueuedTask
+from pilot.scheduling.qpu_policies import QPUPolicy, known_fidelity, number
+
+#: Arrivals count less by a factor of e for each so many seconds.
+RATE_SECONDS = 1800.0
+#: Seconds between two solutions of the linear program, and kinds of tasks in it at most.
+SOLVE_SECONDS, MOST_KINDS = 300.0, 200
+#: The loss on a QPU that does not fit.
+UNFIT = 1e3
+
+
+class DualPrices(QPUPolicy):
+    """Waits against fidelity, with a price for the time of each QPU, which is scarce where many tasks want it.
+
+    A linear program over the kinds of tasks that have come lately finds the shares of each kind on each QPU that lose
+    the least fidelity while no QPU is busy for more than `utilization` of the time. The dual value of a QPU's bound is
+    the loss that a second of it is worth. A task takes the QPU of the least
+    `wait + price x (loss + worth x run time)`, losses in percent of the best fidelity of the task.
+
+    Kinds are told apart by what is estimated of them. Arrivals are counted with a memory of half an hour; the program
+    is solved again every five minutes.
+    """
+
+    def __init__(self, price: float = 60.0, utilization: float = 0.97, **moving: Any) -> None:
+        """Make it.
+
+        Args:
+            price: seconds that a task waits rather than lose 1 % of the best fidelity.
+            utilization: of each QPU at most, in the program; above 0 and at most 1.
+            moving: as of `QPUPolicy`.
+        """
+        super().__init__(**moving)
+        self._price = number("price", price, 0.0)
+        self._utilization = number("utilization", utilization, 0.01, 2.0)
+        #: By what is known of a kind: how many have come, when that was so, and its losses and seconds.
+        self._kinds: dict[bytes, list[Any]] = {}
+        self._began: float | None = None
+        self._solved = float("-inf")
+        self._worth: NDArray[np.float64] | None = None
+        #: The best fidelity of a task, on average.
+        self._usual = 1.0
+        self._qpus: tuple[tuple[str, str], ...] = ()
+
+    def assign(self, queue: Sequence[QueuedTask], table: QPUTable, now: float) -> Sequence[int]:
+        if table.qpus != self._qpus:
+            self._kinds.clear()
+            self._qpus, self._worth, self._solved, self._began = table.qpus, None, float("-inf"), now
+        for at in range(len(queue)):
+            if table.place[at] < 0:
+                self._count(table, at, now)
+        if now - self._solved >= min(SOLVE_SECONDS, max(1.0, 0.2 * (now - (self._began or now)))):
+            self._solved = now
+            self._worth = self._solve(now)
+        return super().assign(queue, table, now)
+
+    def score(self, table: QPUTable, at: int, wait: NDArray[np.float64], age: float) -> NDArray[np.float64]:
+        fidelity, anchor = known_fidelity(table, at)
+        loss = fidelity[anchor] - fidelity
+        if self._worth is not None:
+            loss = loss + self._worth * np.nan_to_num(table.seconds[at])
+        score: NDArray[np.float64] = wait + (100.0 * self._price / max(self._usual, 1e-9)) * loss
+        return score
+
+    def _count(self, table: QPUTable, at: int, now: float) -> None:
+        key = table.fidelity[at].tobytes() + table.seconds[at].tobytes() + table.fits[at].tobytes()
+        if (known := self._kinds.get(key)) is None:
+            if np.isnan(table.seconds[at]).any():
+                return
+            fidelity, anchor = known_fidelity(table, at)
+            loss = np.where(table.fits[at], fidelity[anchor] - fidelity, UNFIT)
+            known = self._kinds[key] = [0.0, now, loss, table.seconds[at].copy(), fidelity[anchor]]
+        known[0] = known[0] * np.exp((known[1] - now) / RATE_SECONDS) + 1.0
+        known[1] = now
+
+    def _solve(self, now: float) -> NDArray[np.float64] | None:
+        """`(n_qpus,)`: loss in percent that a second of each QPU is worth; None: nothing is known."""
+        assert self._began is not None
+        span = RATE_SECONDS * (1.0 - np.exp((self._began - now) / RATE_SECONDS))
+        if span <= 0.0 or not self._kinds:
+            return None
+        weights = {key: known[0] * np.exp((known[1] - now) / RATE_SECONDS) for key, known in self._kinds.items()}
+        kept = sorted(weights, key=weights.__getitem__, reverse=True)[:MOST_KINDS]
+        self._kinds = {key: self._kinds[key] for key in kept}
+        rates = np.array([weights[key] for key in kept]) / span
+        self._usual = float(rates @ [self._kinds[key][4] for key in kept] / rates.sum())
+        loss = np.array([self._kinds[key][2] for key in kept])
+        seconds = np.array([self._kinds[key][3] for key in kept])
+        return prices(rates, loss, seconds, self._utilization)
+
+
+def losses(table: QPUTable, at: int) -> NDArray[np.float64]:
+    """`(n_qpus,)`: by how much the fidelity of a task is below its best one, in percent of that."""
+    fidelity, anchor = known_fidelity(table, at)
+    best = fidelity[anchor]
+    return 100.0 * (1.0 - fidelity / best) if best > 0.0 else np.zeros(len(fidelity))
+
+
+def prices(
+    rates: NDArray[np.float64], loss: NDArray[np.float64], seconds: NDArray[np.float64], utilization: float
+) -> NDArray[np.float64]:
+    """The dual values of the least loss by which all tasks can be run.
+
+    Minimizes `sum(rates[k] loss[k, q] x[k, q])` over shares `x[k, q]` of sum 1 in each kind k, with
+    `sum(rates[k] seconds[k, q] x[k, q], over k) <= utilization` for each QPU q. Where the QPUs cannot do all the work,
+    they are as busy as the least bound for which they can.
+
+    Args:
+        rates: `(n_kinds,)`: tasks a second.
+        loss: `(n_kinds, n_qpus)`.
+        seconds: `(n_kinds, n_qpus)`: that a task runs.
+        utilization: of each QPU at most.
+
+    Returns:
+        `(n_qpus,)`: the loss that a second of each is worth, at least 0.
+    """
+    return solve(rates, loss, seconds, utilization)[1]
+
+
+def solve(
+    rates: NDArray[np.float64], loss: NDArray[np.float64], seconds: NDArray[np.float64], utilization: float
+) -> tuple[float, NDArray[np.float64]]:
+    """The mean loss of a task at best, and the dual values. Arguments as of `prices`."""
+    kinds, qpus = loss.shape
+    work = rates[:, np.newaxis] * seconds
+    busy = np.zeros((qpus, kinds * qpus))
+    for at in range(qpus):
+        busy[at, at::qpus] = work[:, at]
+    shares = np.zeros((kinds, kinds * qpus))
+    for at in range(kinds):
+        shares[at, at * qpus : (at + 1) * qpus] = 1.0
+    costs = (rates[:, np.newaxis] * loss).ravel()
+    bound = utilization
+    for _ in range(60):
+        found = linprog(costs, busy, np.full(qpus, bound), shares, np.ones(kinds), method="highs")
+        if found.status == 0:
+            return float(found.fun / rates.sum()), np.maximum(0.0, -found.ineqlin.marginals)
+        bound *= 1.1
+    return float("nan"), np.zeros(qpus)
+
+
+class Matching(QPUPolicy):
+    """All waiting tasks at once: the assignment of the least sum of waits and priced losses, which is exact.
+
+    A task that is in the k-th place from the end of a QPU's queue delays itself and k - 1 others by its run time, so it
+    costs `k x run time + wait of the QPU + price x loss`; a matching of tasks and places has the least sum. The tasks
+    of a QPU run shortest first.
+    """
+
+    def __init__(self, price: float = 60.0, **moving: Any) -> None:
+        """Make it.
+
+        Args:
+            price: seconds that a task waits rather than lose 1 % of the best fidelity.
+            moving: as of `QPUPolicy`.
+        """
+        super().__init__(**moving)
+        self._price = number("price", price, 0.0)
+
+    def order(self, task: QueuedTask, now: float) -> Any:
+        known = [one.seconds for one in task.estimates if one.seconds is not None]
+        return -task.terms.priority, min(known, default=task.seconds or 0.0), task.id
+
+    def score(self, table: QPUTable, at: int, wait: NDArray[np.float64], age: float) -> NDArray[np.float64]:
+        score: NDArray[np.float64] = wait + np.nan_to_num(table.seconds[at]) + self._price * losses(table, at)
+        return score
+
+    def assign(self, queue: Sequence[QueuedTask], table: QPUTable, now: float) -> Sequence[int]:
+        if len(queue) == 1:
+            return super().assign(queue, table, now)
+        return match(table, self._price).tolist()  # type: ignore[no-any-return]
+
+
+def match(table: QPUTable, price: float) -> NDArray[np.intp]:
+    """The columns of the assignment of the least sum of waits and priced losses; -1: no QPU fits.
+
+    Args:
+        table: of the tasks; its waits are those of the first row.
+        price: seconds that a loss of 1 % of the best fidelity is worth.
+    """
+    tasks, qpus = table.fits.shape
+    loss = np.array([losses(table, at) for at in range(tasks)])
+    seconds = np.nan_to_num(table.seconds)
+    own = table.wait + price * loss
+    # a QPU has no more tasks than it would take longer for than all others for all tasks
+    places = min(tasks, max(4, int(np.ceil(6.0 * tasks / qpus))))
+    costs = own[:, :, np.newaxis] + seconds[:, :, np.newaxis] * np.arange(1, places + 1)
+    costs[~table.fits] = 1e12
+    rows, columns = linear_sum_assignment(costs.reshape(tasks, qpus * places))
+    found = np.full(tasks, -1)
+    found[rows] = columns // places
+    found[~table.fits.any(axis=1)] = -1
+    return found

@@ -1,0 +1,161 @@
+"""What came of a simulation: a few numbers for each job, in arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: How a job ended.
+DONE, REFUSED, UNFINISHED = 0, 1, 2
+
+
+class Log:
+    """The jobs in the order in which they were submitted."""
+
+    def __init__(self) -> None:
+        #: What jobs run on, and how many of one core each runs at a time.
+        self.places: list[str] = []
+        self.sizes: list[float] = []
+        self._number: dict[str, int] = {}
+        self._submitted, self._began, self._ended = array("d"), array("d"), array("d")
+        self._fidelity, self._cores = array("d"), array("d")
+        self._place, self._state, self._moves = array("i"), array("b"), array("i")
+        #: Names of kinds of jobs, in the order in which they came first.
+        self.kinds: list[str] = []
+        self._kind = array("i")
+        self._kind_number: dict[str, int] = {}
+
+    def add(self, place: str, size: float) -> None:
+        """Jobs may run there."""
+        self._number[place] = len(self.places)
+        self.places.append(place)
+        self.sizes.append(size)
+
+    def submitted(self, now: float, kind: str) -> None:
+        """A job comes."""
+        if (number := self._kind_number.get(kind)) is None:
+            number = self._kind_number[kind] = len(self.kinds)
+            self.kinds.append(kind)
+        self._kind.append(number)
+        self._submitted.append(now)
+        for column, value in ((self._began, np.nan), (self._ended, np.nan), (self._fidelity, np.nan)):
+            column.append(value)
+        self._cores.append(1.0)
+        self._place.append(-1)
+        self._state.append(UNFINISHED)
+        self._moves.append(0)
+
+    def over(self, job: int, place: str, began: float, ended: float, fidelity: float, cores: float) -> None:
+        """A job is done. ``job``: its number, from 0."""
+        self._place[job], self._state[job] = self._number[place], DONE
+        self._began[job], self._ended[job] = began, ended
+        self._fidelity[job], self._cores[job] = fidelity, cores
+
+    def refused(self, job: int) -> None:
+        """A job is not run."""
+        self._state[job] = REFUSED
+
+    def moved(self, job: int) -> None:
+        """A job was taken back from a QPU, to run on another one."""
+        self._moves[job] += 1
+
+    @property
+    def submitted_at(self) -> NDArray[np.float64]:
+        """`(n_jobs,)`: seconds on the virtual clock."""
+        return np.frombuffer(self._submitted)
+
+    @property
+    def began_at(self) -> NDArray[np.float64]:
+        """`(n_jobs,)`: NaN for jobs that have not begun."""
+        return np.frombuffer(self._began)
+
+    @property
+    def ended_at(self) -> NDArray[np.float64]:
+        """`(n_jobs,)`: NaN for jobs that have not ended."""
+        return np.frombuffer(self._ended)
+
+    @property
+    def fidelity(self) -> NDArray[np.float64]:
+        """`(n_jobs,)`: NaN where there is none."""
+        return np.frombuffer(self._fidelity)
+
+    @property
+    def place(self) -> NDArray[np.int32]:
+        """`(n_jobs,)`: an index of `places`; -1: none."""
+        return np.frombuffer(self._place, np.int32)
+
+    @property
+    def kind(self) -> NDArray[np.int32]:
+        """`(n_jobs,)`: an index of `kinds`."""
+        return np.frombuffer(self._kind, np.int32)
+
+    @property
+    def state(self) -> NDArray[np.int8]:
+        """`(n_jobs,)`: `DONE`, `REFUSED` or `UNFINISHED`."""
+        return np.frombuffer(self._state, np.int8)
+
+    @property
+    def moves(self) -> NDArray[np.int32]:
+        """`(n_jobs,)`: how often each was sent to another QPU while it waited."""
+        return np.frombuffer(self._moves, np.int32)
+
+    def waits(self, until: float) -> NDArray[np.float64]:
+        """`(n_jobs,)`: from the submission to the beginning; of a job that has not begun, to ``until``; NaN where
+        it was refused."""
+        began = np.where(np.isnan(self.began_at), until, self.began_at)
+        return np.where(self.state == REFUSED, np.nan, np.minimum(began, until) - self.submitted_at)
+
+    def busy(self) -> NDArray[np.float64]:
+        """`(n_places,)`: seconds that jobs ran on each, times their cores."""
+        done = self.state == DONE
+        work = (self.ended_at - self.began_at) * np.frombuffer(self._cores)
+        seconds: NDArray[np.float64] = np.bincount(self.place[done], work[done], len(self.places)).astype(float)
+        return seconds
+
+    def sha256(self) -> str:
+        """A digest of all of it: the same for the same simulation on one machine and version."""
+        digest = hashlib.sha256()
+        for column in (
+            self._submitted,
+            self._began,
+            self._ended,
+            self._fidelity,
+            self._place,
+            self._state,
+            self._moves,
+        ):
+            digest.update(column)
+        return digest.hexdigest()
+
+    def summary(self, until: float | None = None) -> dict[str, Any]:
+        """Figures by name: seconds, shares and counts.
+
+        Args:
+            until: the end of the simulation; None: when the last job ended.
+        """
+        ended = self.ended_at
+        over = until if until is not None else float(np.nanmax(ended, initial=0.0)) if len(ended) else 0.0
+        waits = self.waits(over)
+        counted = waits[~np.isnan(waits)]
+        busy = self.busy()
+        begin = float(self.submitted_at[0]) if len(ended) else 0.0
+        p50, p95, p99 = np.percentile(counted, [50, 95, 99]) if len(counted) else (np.nan,) * 3
+        return {
+            "jobs": len(ended),
+            "done": int((self.state == DONE).sum()),
+            "refused": int((self.state == REFUSED).sum()),
+            "unfinished": int((self.state == UNFINISHED).sum()),
+            "wait_mean": float(counted.mean()) if len(counted) else np.nan,
+            "wait_p50": float(p50),
+            "wait_p95": float(p95),
+            "wait_p99": float(p99),
+            "fidelity_mean": float(np.nanmean(self.fidelity)) if (~np.isnan(self.fidelity)).any() else np.nan,
+            "makespan": over - begin,
+            "utilization": float(busy.sum() / (sum(self.sizes) * (over - begin))) if over > begin else np.nan,
+            "load_difference": float(busy.max() / busy.min() - 1) if len(busy) and busy.min() > 0 else np.inf,
+            "moves_per_job": float(self.moves.mean()) if len(ended) else np.nan,
+        }

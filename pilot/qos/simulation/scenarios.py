@@ -1,0 +1,151 @@
+"""Simulations by their settings: what `pilot simulate` runs, and what a study varies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+
+from pilot import registry
+from pilot.errors import DescriptionError
+from pilot.interfaces import Policy
+from pilot.qos.simulation import swf, traces
+from pilot.qos.simulation.changes import Drift, Outages
+from pilot.qos.simulation.jobs import Job, Kind, bursty, circuits, every, poisson, synthetic
+from pilot.qos.simulation.log import Log
+from pilot.qos.simulation.simulator import Simulator
+from pilot.qos.simulation.sites import SimulatedNodes, SimulatedQPU
+from pilot.scheduling import events
+
+#: Seconds of a circuit on a QPU of a trace, where no kinds are given.
+TRACE_SECONDS = 2.0
+#: Seconds before the end of a trace after which no job is submitted.
+TRACE_REST = 86_400.0
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What is simulated."""
+
+    arrivals: Literal["poisson", "bursty"] = "poisson"
+    jobs: AtLeastOne = 10_000
+    qpus: AtLeastOne = 8
+    kinds: AtLeastOne = 45
+    #: Work that comes, as a part of what all QPUs together can do.
+    load: Positive = 0.85
+    #: A queue trace: the QPUs and other people's jobs are those of the trace, and a job comes every so many seconds.
+    trace: str | None = None
+    interval: Positive = 30.0
+    #: A log in the Standard Workload Format, on nodes with so many cores.
+    swf: str | None = None
+    nodes: AtLeastOne = 120
+    cores: AtLeastOne = 2
+    #: Mean seconds between two failures of a QPU and until it is back; None: none fail.
+    outages: tuple[Positive, Positive] | None = None
+    #: Seconds between two calibrations, which change all errors; None: they stay.
+    drift: Positive | None = None
+    seed: int = 0
+
+
+def named(policy: str, **settings: Any) -> Policy:
+    """The policy of this name, with these settings.
+
+    Raises:
+        PluginError: there is no such policy, or it has no such settings.
+    """
+    return registry.policy(policy, **settings)
+
+
+def simulate(settings: Settings, policy: Policy | None = None, qpu_policy: Policy | None = None) -> Log:
+    """Run a simulation. Blocks.
+
+    Args:
+        settings: what is simulated.
+        policy: of tasks for cores, and for QPUs unless there is another one for these.
+        qpu_policy: of tasks for QPUs.
+
+    Raises:
+        DescriptionError: a file cannot be read, or settings exclude each other.
+    """
+    if settings.trace and settings.swf:
+        raise DescriptionError("simulate: either trace or swf can be given, not both", field="swf", given=settings.swf)
+    if settings.swf:
+        return on_nodes(swf.read(settings.swf), settings.nodes, settings.cores, policy)
+    if settings.trace:
+        recorded = traces.read(settings.trace)
+        return on_trace(recorded, qpu_policy or policy, settings.interval, seed=settings.seed)
+    return on_qpus(settings, qpu_policy or policy)
+
+
+def on_qpus(settings: Settings, policy: Policy | None, kinds: Sequence[Kind] = ()) -> Log:
+    """Circuits on QPUs that nobody else uses.
+
+    Args:
+        settings: with ``arrivals``, ``jobs``, ``load``, ``seed``; without ``kinds`` also the numbers of QPUs and kinds.
+        policy: of tasks for QPUs.
+        kinds: of circuits; empty: `synthetic` ones.
+    """
+    kinds = kinds or synthetic([f"qpu-{at}" for at in range(settings.qpus)], settings.kinds, settings.seed)
+    names = list(kinds[0].seconds)
+    simulator = Simulator(qpu_policy=policy)
+    sites = [SimulatedQPU(name) for name in names]
+    for site in sites:
+        simulator.add(site)
+    if settings.outages is not None:
+        Outages(simulator, sites, *settings.outages, settings.seed).begin()
+    if settings.drift is not None:
+        Drift(simulator, kinds, settings.drift, settings.seed).begin()
+    mean = float(np.mean([list(kind.seconds.values()) for kind in kinds]))
+    arrivals = poisson if settings.arrivals == "poisson" else bursty
+    return simulator.run(arrivals(kinds, settings.load * len(names) / mean, settings.jobs, settings.seed))
+
+
+def on_trace(
+    recorded: dict[str, traces.QueueTrace],
+    policy: Policy | None,
+    interval: float = 30.0,
+    kinds: Sequence[Kind] = (),
+    snapshots: dict[str, str] | None = None,
+    seed: int = 0,
+) -> Log:
+    """Circuits on QPUs whose queues are those of a trace: a job every ``interval`` seconds until 24 hours before the
+    end.
+
+    Args:
+        recorded: the traces by the name of the QPU.
+        policy: of tasks for QPUs.
+        interval: seconds.
+        kinds: of circuits; empty: one, of `TRACE_SECONDS` and fidelity 1.
+        snapshots: the name in estimates of each QPU of the trace; None: the same.
+        seed: of the kinds of the jobs.
+    """
+    simulator = Simulator(qpu_policy=policy)
+
+    def seen(site: traces.TracedQPU, pending: int, active: bool) -> None:
+        simulator.feed(events.QueueSeen(site.id, site.name, pending, active))
+
+    for trace in recorded.values():
+        site = traces.TracedQPU(trace, (snapshots or {}).get(trace.name))
+        simulator.add(site)
+        site.begin(seen)
+    end = end_of(recorded)
+    names = [(snapshots or {}).get(name, name) for name in recorded]
+    ones = np.ones(len(names))
+    kinds = kinds or [circuits("circuit", names, ones, TRACE_SECONDS * ones)]
+    return simulator.run(every(kinds, interval, end - TRACE_REST, seed), until=end)
+
+
+def end_of(recorded: dict[str, traces.QueueTrace]) -> float:
+    """When the last sample was taken: seconds since the first one."""
+    return max(float(trace.times[-1]) for trace in recorded.values())
+
+
+def on_nodes(jobs: Iterable[Job], nodes: int, cores: int, policy: Policy | None) -> Log:
+    """Jobs on one pilot with so many nodes."""
+    simulator = Simulator(policy)
+    simulator.add(SimulatedNodes("nodes", nodes, cores))
+    return simulator.run(jobs)

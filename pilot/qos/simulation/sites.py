@@ -1,0 +1,167 @@
+"""What pilots do with the tasks that they are sent, on the virtual clock."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pilot.descriptions import PilotDescription
+from pilot.resources import Node, QPUInfo
+from pilot.scheduling.events import SendBatch
+from pilot.scheduling.records import TaskRecord
+
+if TYPE_CHECKING:
+    from pilot.qos.simulation.jobs import Job
+
+#: Qubits of simulated QPUs whose circuits are told apart by estimates alone.
+QUBITS = 1 << 20
+
+
+class Ran(NamedTuple):
+    """A task has run."""
+
+    task: int
+    began: float
+    ended: float
+    fidelity: float
+    cores: float = 1.0
+
+
+class Site(ABC):
+    """One pilot. It tells the simulator of what happens by the callables that it gets."""
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        #: Set by the simulator: calls a function at a time.
+        self.at: Callable[[float, Callable[[float], None]], None]
+        #: Set by the simulator: a batch is over, as far as these tasks go.
+        self.over: Callable[[float, int, list[Ran]], None]
+        #: Set by the simulator: tasks of a batch were not run, and why.
+        self.lost: Callable[[float, int, list[int], str], None]
+        #: Set by the simulator: these tasks were cancelled before they began.
+        self.cancelled: Callable[[float, int, list[int]], None]
+        #: Set by the simulator: a task has begun.
+        self.began: Callable[[float, int], None]
+        #: Set by the simulator: the job of a task.
+        self.job: Callable[[int], Job]
+
+    @property
+    @abstractmethod
+    def description(self) -> PilotDescription:
+        """As it is submitted."""
+
+    @property
+    def size(self) -> float:
+        """How many tasks of one core, or circuits, run there at a time."""
+        return 1.0
+
+    @property
+    def nodes(self) -> list[Node]:
+        """What it has."""
+        return [Node("n", "n", 1, [], 1 << 30)]
+
+    def infos(self) -> list[QPUInfo]:
+        """What its QPUs report."""
+        return []
+
+    @abstractmethod
+    def run(self, batch: SendBatch, now: float) -> None:
+        """Take a batch."""
+
+    def cancel(self, tasks: list[int], now: float) -> None:
+        """Give up these tasks, if they have not begun. The default goes on with them."""
+        return
+
+
+class SimulatedQPU(Site):
+    """A QPU that runs one task at a time, in the order in which they come, as long as the truth of its kind says."""
+
+    def __init__(self, name: str, **fields: Any) -> None:
+        """Make it; ``fields``: of its `QPUInfo`."""
+        super().__init__(name)
+        self.name = name
+        self._free = 0.0
+        #: Batches that it has, and their tasks.
+        self._batches: dict[int, list[int]] = {}
+        self._info = QPUInfo(**{"name": name, "qubits": QUBITS, "accepts_jobs": True, "max_circuits": 1, **fields})
+
+    @property
+    def description(self) -> PilotDescription:
+        return PilotDescription(cores_per_node=1, qpus=(self.name,), name=self.id)
+
+    def infos(self) -> list[QPUInfo]:
+        return [self._info]
+
+    def run(self, batch: SendBatch, now: float) -> None:
+        name, number, ran = self.name, batch.batch, []
+        free = now if now > self._free else self._free
+        for record in batch.entries:
+            kind = self.job(record.id).kind
+            ends = free + kind.seconds[name]
+            ran.append(Ran(record.id, free, ends, kind.fidelity[name]))
+            free = ends
+        self._free = free
+        self._batches[number] = [one.task for one in ran]
+        self.at(free, lambda time: self._over(time, number, ran))
+
+    def fail(self, now: float) -> None:
+        """It loses all that it has."""
+        batches, self._batches, self._free = self._batches, {}, now
+        for number, tasks in batches.items():
+            self.lost(now, number, tasks, f"{self.name} failed")
+
+    def _over(self, now: float, number: int, ran: list[Ran]) -> None:
+        if self._batches.pop(number, None) is not None:  # it has not failed meanwhile
+            self.over(now, number, ran)
+
+
+class SimulatedNodes(Site):
+    """Nodes whose cores run batches as they come free, in the order in which they come."""
+
+    def __init__(self, id: str, nodes: int, cores: int) -> None:
+        super().__init__(id)
+        self._nodes, self._cores = nodes, cores
+        self._free = float(nodes * cores)
+        self._waiting: deque[SendBatch] = deque()
+
+    @property
+    def description(self) -> PilotDescription:
+        return PilotDescription(cores_per_node=self._cores, number_of_nodes=self._nodes, name=self.id)
+
+    @property
+    def size(self) -> float:
+        return float(self._nodes * self._cores)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [Node(f"n{at}", f"n{at}", self._cores, [], 1 << 40) for at in range(self._nodes)]
+
+    def run(self, batch: SendBatch, now: float) -> None:
+        self._waiting.append(batch)
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        while self._waiting and self._waiting[0].resources.cores <= self._free + 1e-9:
+            batch = self._waiting.popleft()
+            self._free -= batch.resources.cores
+            self.at(*self._ran(batch, now))
+
+    def _ran(self, batch: SendBatch, now: float) -> tuple[float, Callable[[float], None]]:
+        ran = []
+        for record in batch.entries:
+            ends = now + self._seconds(record)
+            ran.append(Ran(record.id, now, ends, float("nan"), batch.resources.cores))
+            now = ends
+
+        def over(time: float) -> None:
+            self._free += batch.resources.cores
+            self.over(time, batch.batch, ran)
+            self._begin(time)
+
+        return now, over
+
+    def _seconds(self, record: TaskRecord) -> float:
+        job = self.job(record.id)
+        return job.seconds if job.seconds is not None else job.kind.seconds[""]

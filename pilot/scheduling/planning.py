@@ -1,0 +1,282 @@
+"""Which QPU runs which task, where a policy has `assign`. Loaded for such a policy only: it needs NumPy.
+
+A task that a policy has given a QPU leaves its lane and waits in the `Plan` of that QPU until there is room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from math import isnan
+from operator import index as number_of
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilot.errors import ErrorCode
+from pilot.interfaces import Policy, QPUTable
+from pilot.resources import Option
+from pilot.scheduling.assigning import Column, Rows
+from pilot.scheduling.batches import BATCH_TASKS, Batches
+from pilot.scheduling.complaints import complaint
+from pilot.scheduling.events import Command, SendCancel
+from pilot.scheduling.forecasts import WaitForecaster
+from pilot.scheduling.index import Index
+from pilot.scheduling.plans import Assigned, Choice, Plan
+from pilot.scheduling.queue import TaskQueue
+from pilot.scheduling.records import TaskRecord
+from pilot.states import TaskState
+
+#: Tasks that a policy is asked to assign at once.
+ASSIGNED_TASKS = 1000
+#: Tasks are sent together until they are expected to run so many seconds.
+BATCH_SECONDS = 10.0
+#: Where the policy gave more tasks than this no QPU, they are asked about again when the pilots have changed, or
+#: after so many seconds; fewer are each time.
+FEW_TASKS, ASK_AGAIN_SECONDS = 100, 1.0
+
+
+class Planner:
+    """Asks the policy for the QPUs of tasks, and sends them there. Does nothing else."""
+
+    def __init__(self, policy: Policy, queue: TaskQueue, index: Index, batches: Batches) -> None:
+        self._policy = policy
+        self._queue = queue
+        self._index = index
+        self._batches = batches
+        self._has_order = type(policy).order is not Policy.order
+        self._plans: list[Plan] = []
+        #: By the ids of pilots.
+        self._of_pilot: dict[str, list[Plan]] = {}
+        self._rows = Rows((), 0.0)
+        #: `(n_qpus,)` each: when each QPU is expected to be free, its own queue in seconds, its busy share,
+        #: and the jobs of all users in its queue.
+        self._free: NDArray[np.float64] = np.zeros(0)
+        self._queues: NDArray[np.float64] = np.zeros(0)
+        self._busy: NDArray[np.float64] = np.zeros(0)
+        self._pending: NDArray[np.float64] = np.zeros(0)
+        #: The plans of QPUs that report a queue of all users.
+        self._shared: list[Plan] = []
+        self._forecaster = WaitForecaster()
+        #: Tasks that wait in such a queue: their plan, and their ticket of the queue.
+        self._queued: dict[TaskRecord, tuple[Plan, int]] = {}
+        self._version = -1
+        self._changes = 0
+        self._reassigned = float("-inf")
+        #: Tasks that the policy gave no QPU; for which pilots, and when, it was asked about them.
+        self._unassigned: set[int] = set()
+        self._asked, self._asked_at = -1, float("-inf")
+
+    def place(self, now: float, commands: list[Command]) -> None:
+        """Give tasks their QPUs, and send those that a QPU has room for."""
+        if self._version != self._index.version:
+            self._renew(now)
+        changed = self._take_in_changes(now)
+        changed += self._assign_new(now, commands)
+        seconds = self._policy.reassign_seconds
+        if seconds is not None and now - self._reassigned >= seconds:
+            self._reassigned = now
+            changed += self._assign_again(now, commands)
+        for plan in changed:
+            if plan.tasks:
+                self._send(plan, now, commands)
+
+    # ---- what has changed -----------------------------------------------------------------------------------
+
+    def _renew(self, now: float) -> None:
+        """The pilots, or what they have, are others. Tasks of QPUs that take none now go back to their lanes."""
+        self._version = self._index.version
+        known = {(plan.column.pilot.id, plan.column.name): plan for plan in self._plans}
+        pilots = sorted(self._index.pilots.values(), key=lambda pilot: pilot.number)
+        columns = [Column(pilot, name, device) for pilot in pilots for name, device in pilot.devices.items()]
+        self._plans, self._of_pilot = [], {}
+        for at, column in enumerate(columns):
+            plan = known.pop((column.pilot.id, column.name), None) or Plan(column, now)
+            plan.at = at
+            self._plans.append(plan)
+            self._of_pilot.setdefault(column.pilot.id, []).append(plan)
+            if column.device.closed is not None:
+                self._queue.unplan(list(plan.tasks))
+        for plan in known.values():
+            self._queue.unplan(list(plan.tasks))
+        self._rows = Rows(columns, now)
+        self._free = np.zeros(len(columns))
+        self._busy = np.zeros(len(columns))
+        self._pending = np.full(len(columns), np.nan)
+        self._queues = np.array([column.device.queue for column in columns], float)
+        self._shared = [plan for plan in self._plans if plan.column.device.others is not None]
+        for plan in self._plans:
+            self._free[plan.at], self._busy[plan.at] = plan.look(now)
+
+    def _take_in_changes(self, now: float) -> list[Plan]:
+        """The plans of pilots that may have more room than before."""
+        since, self._changes = self._changes, self._index.changes.count
+        if since == self._changes:
+            return []
+        pilots = self._index.changes.since(since)
+        if pilots is None:
+            changed = list(self._plans)
+        else:
+            changed = [plan for pilot in pilots for plan in self._of_pilot.get(pilot.id, ())]
+        for plan in changed:
+            self._free[plan.at], self._busy[plan.at] = plan.look(now)
+        return changed
+
+    # ---- the policy -----------------------------------------------------------------------------------------
+
+    def _assign_new(self, now: float, commands: list[Command]) -> list[Plan]:
+        """Ask for the QPUs of tasks that have none; the plans that they are in now."""
+        lanes = [lane for *_, lane in self._index.lanes(True)]
+        few = len(self._unassigned) <= FEW_TASKS
+        if few or self._asked != self._version or now - self._asked_at >= ASK_AGAIN_SECONDS:
+            self._unassigned.clear()
+        if sum(map(len, lanes)) == len(self._unassigned):
+            return []
+        if not self._unassigned:
+            self._asked, self._asked_at = self._version, now
+        records = [record for lane in lanes for record in lane if record.id not in self._unassigned]
+        if not records:
+            return []
+        if len(records) > 1:
+            try:
+                records.sort(key=partial(self._key, now=now))
+            except (Exception, SystemExit) as error:
+                self._fail(records, "order", error, commands)
+                return []
+            del records[ASSIGNED_TASKS:]
+        table = self._rows.table(records, self._waits(now), self._busy, self._pending, now)
+        return self._carry_out(records, table, now, commands)
+
+    def _assign_again(self, now: float, commands: list[Command]) -> list[Plan]:
+        """Ask again for tasks that wait for a QPU, here or in its own queue; the plans that they are in now."""
+        waiting = [
+            (record, plan, wait) for plan in self._plans if plan.tasks for record, wait in plan.ahead(now)
+        ] + list(self._in_shared_queues(now))
+        if not waiting:
+            return []
+        records = [record for record, *_ in waiting]
+        place = np.array([plan.at for _, plan, _ in waiting])
+        waits = np.repeat(self._waits(now)[np.newaxis], len(records), axis=0)
+        waits[np.arange(len(records)), place] = [wait for *_, wait in waiting]
+        table = self._rows.table(records, waits, self._busy, self._pending, now, place)
+        return self._carry_out(records, table, now, commands)
+
+    def _in_shared_queues(self, now: float) -> Iterator[tuple[TaskRecord, Plan, float]]:
+        """Tasks that have not begun, the plan of the QPU that they were sent to, and the rest of their wait."""
+        self._queued = {record: at for record, at in self._queued.items() if record.state is TaskState.BOUND}
+        for record, (plan, ticket) in self._queued.items():
+            others = plan.column.device.others
+            if others is None or record.moving or record.cancelling or plan.column.pilot.id not in self._of_pilot:
+                continue
+            ahead = others.ahead(ticket)
+            if ahead:
+                yield record, plan, self._forecaster.wait(others, now, ahead)
+
+    def _waits(self, now: float) -> NDArray[np.float64]:
+        """`(n_qpus,)`: seconds until a task that is assigned now would begin."""
+        waits: NDArray[np.float64] = self._free - now
+        np.maximum(waits, 0.0, out=waits)
+        if self._shared:
+            self._forecaster.learn([plan.column.device.others for plan in self._shared], now)  # type: ignore[misc]
+            for plan in self._shared:
+                assert plan.column.device.others is not None
+                self._queues[plan.at] = self._forecaster.wait(plan.column.device.others, now)
+                self._pending[plan.at] = plan.column.device.others.pending
+        waits += self._queues
+        return waits
+
+    def _key(self, record: TaskRecord, now: float) -> tuple[Any, int]:
+        return self._policy.order(record, now), record.id
+
+    def _carry_out(
+        self, records: Sequence[TaskRecord], table: QPUTable, now: float, commands: list[Command]
+    ) -> list[Plan]:
+        """Ask the policy, and put the tasks into the plans of their QPUs."""
+        try:
+            numbers = list(map(number_of, self._policy.assign(records, table, now)))
+            if len(numbers) != len(records):
+                raise ValueError(f"{len(numbers)} numbers for {len(records)} tasks")
+        except (Exception, SystemExit) as error:
+            self._fail(records, "assign", error, commands)
+            return []
+        chosen: list[tuple[int, int, TaskRecord]] = []
+        wrong: list[tuple[int, int, TaskRecord]] = []
+        for at, (number, record) in enumerate(zip(numbers, records, strict=True)):
+            if number == table.place[at]:
+                self._unassigned |= {record.id} if number == -1 else set()
+                continue
+            if number == -1:
+                continue
+            fits = 0 <= number < len(self._plans) and table.fits[at, number]
+            (chosen if fits else wrong).append((at, number, record))
+        if wrong:
+            reason = f"{complaint(self._policy, 'assign')} returned QPUs that do not exist or cannot run the tasks"
+            self._queue.fail_queued([record for *_, record in wrong], ErrorCode.PLUGIN_ERROR, reason, commands)
+        for *_, record in chosen:
+            if record.state is TaskState.BOUND:
+                record.moving = True
+                commands.append(SendCancel(record.pilot or "", [record.id], running=False))
+        chosen = [one for one in chosen if not one[2].moving]
+        self._queue.remove([record.id for *_, record in chosen])
+        for at, number, record in chosen:
+            plan = self._queue.planned[record] = self._plans[number]
+            plan.put(record, self._choice(at, number, record, table))
+        plans = {number: self._plans[number] for _, number, _ in chosen}
+        for plan in plans.values():
+            self._free[plan.at], self._busy[plan.at] = plan.look(now)
+        return list(plans.values())
+
+    def _choice(self, at: int, number: int, record: TaskRecord, table: QPUTable) -> Choice:
+        row = self._rows.row(record)
+        option = row.options[number]
+        assert isinstance(option, Option)  # it fits
+        seconds = float(table.seconds[at, number])
+        pilot, qpu = table.qpus[number]
+        reason = Assigned(type(self._policy).__name__, pilot, qpu, number, row, table.wait[at], seconds)
+        return Choice(option, 0.0 if isnan(seconds) else seconds, reason)
+
+    def _fail(self, records: Iterable[TaskRecord], method: str, error: BaseException, commands: list[Command]) -> None:
+        reason = complaint(self._policy, method, error)
+        self._queue.fail_queued(list(records), ErrorCode.PLUGIN_ERROR, reason, commands)
+
+    # ---- sending --------------------------------------------------------------------------------------------
+
+    def _send(self, plan: Plan, now: float, commands: list[Command]) -> None:
+        """Send the tasks of a QPU, as long as it has room."""
+        key = partial(self._key, now=now) if self._has_order else None
+        try:
+            while plan.tasks and self._may_send(plan, plan.first(key), now):
+                self._send_batch(plan, key, now, commands)
+        except (Exception, SystemExit) as error:
+            self._fail(list(plan.tasks), "order", error, commands)
+
+    def _may_send(self, plan: Plan, record: TaskRecord, now: float) -> bool:
+        """True when the QPU has room for it now, and time enough to finish it."""
+        pilot, needs = plan.column.pilot, plan.tasks[record].option.resources
+        depth = plan.column.device.depth if pilot.has_ample_time(record.terms, now) else 1
+        return pilot.has_credit(needs, depth) and pilot.has_time(record.terms, record.seconds, now)
+
+    def _send_batch(self, plan: Plan, key: Any, now: float, commands: list[Command]) -> None:
+        """Send the next tasks of a QPU as one batch."""
+        column = plan.column
+        most = min(BATCH_TASKS, (column.device.info.max_circuits if column.device.info else None) or BATCH_TASKS)
+        record = plan.first(key)
+        records, planned = [record], self._take(record)
+        expected = planned.seconds or record.weight * (column.device.rate or 1.0)
+        while plan.tasks and len(records) < most and not record.runs_alone:
+            following = plan.first(key)
+            each = plan.tasks[following].seconds or following.weight * (column.device.rate or 1.0)
+            if following.runs_alone or following.terms != record.terms or expected + each > BATCH_SECONDS:
+                break
+            self._take(following)
+            records.append(following)
+            expected += each
+        commands.append(self._batches.send(records, column.pilot, planned.option, expected, planned.reason, now))
+        if (others := column.device.others) is not None and self._policy.reassign_seconds is not None:
+            self._queued.update(dict.fromkeys(records, (plan, others.ticket)))
+        self._free[plan.at], self._busy[plan.at] = plan.look(now)
+
+    def _take(self, record: TaskRecord) -> Choice:
+        """A task leaves the plan of its QPU."""
+        return self._queue.planned.pop(record).drop(record)
