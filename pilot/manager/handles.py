@@ -420,10 +420,11 @@ def is_kept_in_memory(task: Task) -> bool:
     return outcome is None or (not isinstance(outcome, Recorded) and not isinstance(outcome.value, Spooled))
 
 
-def leave_value(task: Task) -> None:
-    """The result of a task leaves the memory: the journal has it."""
-    if (outcome := task._outcome) is not None:
+def leave(task: Task) -> bool:
+    """The end of a task is in the journal now: a large result leaves the memory. False: its handle knows more."""
+    if (outcome := task._outcome) is not None and outcome.is_large:
         task._outcome = Recorded(outcome.task, outcome.status, outcome.started, outcome.seconds)
+    return not task.parts
 
 
 def forget(task: Task) -> None:

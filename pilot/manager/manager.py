@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from pilot.descriptions import PilotDescription
 from pilot.errors import invalid
 from pilot.interfaces import Policy
-from pilot.manager import signals
-from pilot.manager.handles import Task
+from pilot.manager import private
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
 from pilot.manager.reading import SessionReader
 from pilot.manager.session import Session
+from pilot.manager.state import SessionState
 from pilot.manager.tasking import TaskSession
 from pilot.publishing import publish
-from pilot.states import PilotState, is_final
+from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class PilotManager(TaskSession):
         folder = SessionFolder.create(session_dir)
         own = session_dir is None
         if own:
-            _tell_idle()
+            private.name_idle()
         parts = open_parts(folder, temporary=own, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         self._start(parts, progress, temporary=own)
 
@@ -113,7 +113,10 @@ class PilotManager(TaskSession):
         handed over is run again.
 
         Raises:
-            SessionError: there is no session in this folder, or another manager uses it; or as for a new session.
+            SessionError: there is no session in this folder, another manager uses it, or as for a new session. Or its
+                journal is damaged or has lost what was written last; it is a copy of a session that is still there; it
+                is another user's, or others can write to it; or its agents are of another version, and still run.
+                Nothing is changed then.
         """
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.open(session_dir)
@@ -140,20 +143,11 @@ class PilotManager(TaskSession):
             parts
         )
         self._temporary = temporary
-        #: Those that were not over when the manager began to close.
-        self._unfinished: list[Task] = []
-        finished = len(self._state.tasks) - len(self._state.tasks.not_recorded())
-        self._progress = _progress(self, finished) if progress else None
+        self._progress = _progress(self, self._state) if progress else None
         self._loop.start()
         atexit.register(self.close)
         if temporary:
-            _private.add(self)
-            signals.watch(self, self._begin_to_close)
-
-    def _begin_to_close(self) -> None:
-        """End the pilots; `close` is still to be called. Takes no lock, for a signal's handler."""
-        self._unfinished = [task for task in self._state.tasks.not_recorded() if not task.done()]
-        self._loop.begin_to_close()
+            private.add(self._state, self._loop.begin_to_close)
 
     # ---- pilots -----------------------------------------------------------------------------------------------
 
@@ -225,10 +219,7 @@ class PilotManager(TaskSession):
                 return
             state.is_closed = True
         atexit.unregister(self.close)
-        _private.discard(self)
-        signals.unwatch(self)
-        if not self._unfinished:
-            self._unfinished = [task for task in state.tasks.not_recorded() if not task.done()]
+        private.discard(state)
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
         for pilot in self.pilots:
             close_clients(pilot)
@@ -237,13 +228,7 @@ class PilotManager(TaskSession):
             if self._progress is not None:
                 self._progress.stop()
         finally:
-            state.folder.lock.release()
-            if cancelled := sum(task.cancelled() for task in self._unfinished):
-                log.warning("%d of %d task(s) were cancelled when the manager was closed", cancelled, len(state.tasks))
-            if self._temporary and not failed:
-                state.folder.remove()
-            elif failed:
-                log.warning("a pilot failed: its logs are kept in %s", state.folder.path)
+            _leave(state, self._temporary, failed)
 
     def __reduce__(self) -> Any:
         raise TypeError("a PilotManager cannot be pickled: a task cannot take its manager along")
@@ -264,24 +249,15 @@ class PilotManager(TaskSession):
 publish(PilotManager)
 
 
-#: The managers of this process that have private sessions and are open.
-_private: set[PilotManager] = set()
-
-
-def _tell_idle() -> None:
-    """Before another one is made: one that was forgotten, as when a cell of a notebook runs again, keeps its pilots."""
-    idle = [
-        one
-        for one in list(_private)
-        if not all(is_final(pilot.state) for pilot in one.pilots) and all(task.done() for task in one.tasks.values())
-    ]
-    if idle:
-        folders = ", ".join(str(one.session_dir) for one in idle)
-        log.warning(
-            "%d manager(s) of this process are open, idle, and keep their pilots (%s): close() what is not needed",
-            len(idle),
-            folders,
-        )
+def _leave(state: SessionState, temporary: bool, failed: bool) -> None:
+    """The manager is closed: others may have the session, unless it was only for this one and no pilot failed."""
+    state.folder.lock.release()
+    if cancelled := sum(task.cancelled() for task in state.unfinished):
+        log.warning("%d of %d task(s) were cancelled when the manager was closed", cancelled, len(state.tasks))
+    if failed:
+        log.warning("a pilot failed: its logs are kept in %s", state.folder.path)
+    elif temporary:
+        state.folder.remove()
 
 
 def _check_wait(seconds: float | None) -> float | None:
@@ -292,7 +268,7 @@ def _check_wait(seconds: float | None) -> float | None:
     return float(seconds)
 
 
-def _progress(session: Session, finished: int) -> Progress:
+def _progress(session: Session, state: SessionState) -> Progress:
     from pilot.manager.progress import Progress  # brings rich: a fifth of the library's
 
-    return Progress(session, finished)
+    return Progress(session, len(state.tasks) - len(state.tasks.not_recorded()))

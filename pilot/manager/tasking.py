@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
-
-import msgspec
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.manager import maps
 from pilot.manager.handles import Task, tasks_of
+from pilot.manager.keys import keyed, with_key
 from pilot.manager.maps import ChunkSize, MapResult
 from pilot.manager.objects import ObjectRef
 from pilot.manager.resubmission import Resubmission
@@ -77,9 +74,9 @@ class TaskSession(Session):
             if args or kwargs:
                 raise DescriptionError("with a description, arguments belong into its args and kwargs")
             wanted = TaskDescription.build(work)
-            return self._submitter.submit_described(wanted if key is None else _with_key(wanted, key))
+            return self._submitter.submit_described(wanted if key is None else with_key(wanted, key))
         if key is not None:
-            return self._submitter.submit_described(_keyed(work, args, kwargs, key))
+            return self._submitter.submit_described(keyed(work, args, kwargs, key))
         return self._submitter.submit(work, args, kwargs, PLAIN)
 
     def submit_tasks(
@@ -167,24 +164,3 @@ class TaskSession(Session):
             SessionError: the manager is closed, or arguments cannot be read from the session folder.
         """
         return self._resubmission.resubmit(tasks)
-
-
-def _with_key(wanted: TaskDescription, key: str) -> TaskDescription:
-    if wanted.key not in (None, key):
-        raise wanted.wrong("key", f"the same as that of the call, {key!r}")
-    return msgspec.structs.replace(wanted, key=key)
-
-
-def _keyed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> TaskDescription:
-    """The description of a call with a key. One that the callable could want itself is not taken from it."""
-    own: Collection[str] = ()
-    with contextlib.suppress(TypeError, ValueError):  # it does not say what it takes
-        own = inspect.signature(work).parameters
-    if "key" in own:
-        raise DescriptionError(
-            f"key: {work!r} has an argument of this name itself; give a TaskDescription, with a key for the task and "
-            "kwargs for the function",
-            field="key",
-            given=key,
-        )
-    return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)

@@ -1,4 +1,4 @@
-"""How a thread of the user's waits."""
+"""Waiting that Ctrl-C ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from threading import Condition
 
-#: Seconds that a thread that waits for a task or a pilot sleeps at a time.
+#: Seconds that a thread sleeps at a time.
 STEP_SECONDS = 0.5
 
 
