@@ -26,8 +26,18 @@ MOST_ROWS = 24
 #: The sections of the page, and their files in order.
 SECTIONS = {
     "Tasks": (
-        *("dispatch", "dispatch.start", "latency", "granularity", "balance", "memory", "memory.forget", "imports"),
-        *("threads", "callables", "chains", "failures", "events", "dispatch.varied", "controller", "pilot_quantum"),
+        *("dispatch", "dispatch.start", "latency", "granularity", "balance", "memory", "memory.forget", "values"),
+        *(
+            "imports",
+            "threads",
+            "callables",
+            "chains",
+            "failures",
+            "events",
+            "dispatch.varied",
+            "controller",
+            "pilot_quantum",
+        ),
         *("balance.optimum", "chaos.process", "chaos.ray", "chaos.dask", "strangers"),
         *("dispatch.map", "dispatch.executables", "latency.pool"),
     ),
