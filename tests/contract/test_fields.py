@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,6 +213,18 @@ def test_the_table_is_true(resource: str, job_of: Any, monkeypatch: pytest.Monke
         assert str(caught.value).endswith(f"expected {found.expected}")
         assert caught.value.given == getattr(wanted, field)
     assert honoured >= 15
+
+
+def test_what_is_installed_here_hides_no_package_of_an_environment(job_of: Any) -> None:
+    """Its workers get the user's folders of sys.path, and those of packages only where they run with this Python."""
+    paths = {}
+    for name, given in {"here": {}, "there": {"venv": "/some/venv"}}.items():
+        settings = job_of(PilotDescription(**given))[2]
+        paths[name] = json.loads(settings)["sys_path"]
+    installed = sysconfig.get_path("purelib")
+    assert installed in paths["here"] and installed not in paths["there"]
+    assert str(Path(__file__).parent) in paths["there"], "pytest has put it there"
+    assert set(paths["there"]) < set(paths["here"])
 
 
 def test_samples_are_of_all_fields() -> None:
