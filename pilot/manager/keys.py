@@ -33,8 +33,20 @@ class Key(NamedTuple):
         return KeyRow(self.name, task, _encode(self.digests))
 
 
+def check_same(task: Task, known: KeyRow, key: Key) -> None:
+    """Raise DescriptionError, with what is different, unless the task was submitted like this."""
+    before, now = _decode(known.digests), key.digests
+    if different := sorted(field for field in before | now if before.get(field) != now.get(field)):
+        raise DescriptionError(
+            f"key: {key.name!r} is the key of task {task.id} ({task.name}), which was submitted with a different value "
+            f"of {', '.join(different)}",
+            field="key",
+            given=key.name,
+        )
+
+
 def with_key(wanted: TaskDescription, key: str) -> TaskDescription:
-    """The description with a key; DescriptionError when it has another one."""
+    """A description with a key that was given beside it."""
     if wanted.key not in (None, key):
         raise wanted.wrong("key", f"the same as that of the call, {key!r}")
     return msgspec.structs.replace(wanted, key=key)
@@ -53,18 +65,6 @@ def keyed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str) ->
             given=key,
         )
     return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
-
-
-def check_same(task: Task, known: KeyRow, key: Key) -> None:
-    """Raise DescriptionError, with what is different, unless the task was submitted like this."""
-    before, now = _decode(known.digests), key.digests
-    if different := sorted(field for field in before | now if before.get(field) != now.get(field)):
-        raise DescriptionError(
-            f"key: {key.name!r} is the key of task {task.id} ({task.name}), which was submitted with a different value "
-            f"of {', '.join(different)}",
-            field="key",
-            given=key.name,
-        )
 
 
 def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord]) -> dict[str, bytes]:

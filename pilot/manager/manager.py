@@ -7,15 +7,14 @@ import logging
 import math
 import numbers
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import invalid
 from pilot.interfaces import Policy
-from pilot.manager import private_sessions
-from pilot.manager.handles import Task
+from pilot.manager import private
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
 from pilot.manager.reading import SessionReader
@@ -87,7 +86,7 @@ class PilotManager(TaskSession):
         folder = SessionFolder.create(session_dir)
         own = session_dir is None
         if own:
-            private_sessions.tell_idle()
+            private.name_idle()
         parts = open_parts(folder, temporary=own, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         self._start(parts, progress, temporary=own)
 
@@ -114,7 +113,10 @@ class PilotManager(TaskSession):
         handed over is run again.
 
         Raises:
-            SessionError: there is no session in this folder, or another manager uses it; or as for a new session.
+            SessionError: there is no session in this folder, another manager uses it, or as for a new session. Or its
+                journal is damaged or has lost what was written last; it is a copy of a session that is still there; it
+                is another user's, or others can write to it; or its agents are of another version, and still run.
+                Nothing is changed then.
         """
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.open(session_dir)
@@ -141,18 +143,11 @@ class PilotManager(TaskSession):
             parts
         )
         self._temporary = temporary
-        #: Those that were not over when the manager began to close.
-        self._unfinished: list[Task] = []
         self._progress = _progress(self, self._state) if progress else None
         self._loop.start()
         atexit.register(self.close)
         if temporary:
-            private_sessions.opened(self, self._begin_to_close)
-
-    def _begin_to_close(self) -> None:
-        """End the pilots; `close` is still to be called. Takes no lock, for a signal's handler."""
-        self._unfinished = [task for task in self._state.tasks.not_recorded() if not task.done()]
-        self._loop.begin_to_close()
+            private.add(self._state, self._loop.begin_to_close)
 
     # ---- pilots -----------------------------------------------------------------------------------------------
 
@@ -224,9 +219,7 @@ class PilotManager(TaskSession):
                 return
             state.is_closed = True
         atexit.unregister(self.close)
-        private_sessions.closed(self)
-        if not self._unfinished:
-            self._unfinished = [task for task in state.tasks.not_recorded() if not task.done()]
+        private.discard(state)
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
         for pilot in self.pilots:
             close_clients(pilot)
@@ -235,7 +228,7 @@ class PilotManager(TaskSession):
             if self._progress is not None:
                 self._progress.stop()
         finally:
-            _leave(state, self._unfinished, self._temporary, failed)
+            _leave(state, self._temporary, failed)
 
     def __reduce__(self) -> Any:
         raise TypeError("a PilotManager cannot be pickled: a task cannot take its manager along")
@@ -256,10 +249,10 @@ class PilotManager(TaskSession):
 publish(PilotManager)
 
 
-def _leave(state: SessionState, unfinished: Collection[Task], temporary: bool, failed: bool) -> None:
+def _leave(state: SessionState, temporary: bool, failed: bool) -> None:
     """The manager is closed: others may have the session, unless it was only for this one and no pilot failed."""
     state.folder.lock.release()
-    if cancelled := sum(task.cancelled() for task in unfinished):
+    if cancelled := sum(task.cancelled() for task in state.unfinished):
         log.warning("%d of %d task(s) were cancelled when the manager was closed", cancelled, len(state.tasks))
     if failed:
         log.warning("a pilot failed: its logs are kept in %s", state.folder.path)

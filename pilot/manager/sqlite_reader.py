@@ -102,6 +102,11 @@ class SqliteReader(JournalReader):
                 text = f"the journal {self.name} cannot be read, or is damaged: {error}"
                 raise SessionError(text, path=self.name) from error
 
+    def commits(self) -> int:
+        """How often the journal was committed."""
+        commits: int = self._execute("PRAGMA user_version")[0][0]
+        return commits
+
     # ---- all rows -----------------------------------------------------------------------------------------------
 
     def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
