@@ -210,9 +210,13 @@ class SocketServer:
 
         Raises:
             OSError: there can be no socket.
-            SessionError: others can enter its folder.
+            SessionError: others can enter its folder, or its path is not UTF-8 and cannot be written down.
         """
         self.address = f"{SCHEME}{path}"
+        try:
+            self.address.encode()
+        except UnicodeEncodeError as error:
+            raise SessionError(f"{str(path)!r} is not UTF-8", path=str(path)) from error
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
