@@ -84,11 +84,7 @@ class SqliteJournal(SqliteReader, Journal):
                 if is_there and (lost := tell_lost(path, read_count(path), self._commits)):
                     raise SessionError(lost, path=self.name)
                 undo.pop_all()
-        except (
-            sqlite3.Error,
-            OSError,
-            UnicodeDecodeError,
-        ) as error:  # SQLite's words about a damaged file may be no text
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             raise SessionError(f"the journal {path} cannot be used: {error}", path=self.name) from error
         self._thread: threading.Thread | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import os
 import platform
 import random
@@ -49,6 +50,7 @@ def session(made: tuple[Path, Path]) -> Path:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No thread, file or lock."""
+    gc.collect()  # what other tests have left
     before = threading.active_count(), psutil.Process().num_fds()
     yield
     assert (threading.active_count(), psutil.Process().num_fds()) == before
