@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pilot.qos.prices import PriceTable
     from pilot.resources import QPUInfo
 
-#: Predicted times and bytes of simulations scatter by this share of them.
-SECONDS_SCATTER, BYTES_SCATTER = 0.3, 0.2
+#: Predicted bytes of simulations scatter by this share of them.
+BYTES_SCATTER = 0.2
 
 
 class Estimator:
@@ -85,14 +85,15 @@ class Estimator:
 
     def _simulated(self, circuit: QuantumCircuit, info: QPUInfo, shots: int | None) -> QPUEstimate:
         """Without noise, by the fastest method."""
-        options = costs.estimate(costs.facts(circuit), shots)
-        best = costs.choose(options) or options[0]
+        best = simulation_of(circuit, shots)
+        self.run_times.expect(info.name, simulator=True)
+        time = self.run_times.estimate(info.name, 1, best.seconds)
         found = QPUEstimate(
             info.name,
             fidelity=1.0,
             fidelity_spread=0.0,
-            seconds=best.seconds,
-            seconds_spread=SECONDS_SCATTER * best.seconds,
+            seconds=time.seconds,
+            seconds_spread=time.spread,
             memory=best.bytes,
             memory_spread=BYTES_SCATTER * best.bytes,
         )
@@ -104,3 +105,9 @@ class Estimator:
             return found
         cost, spread = price.cost(shots, found.seconds, found.seconds_spread)
         return msgspec.structs.replace(found, cost=cost, cost_spread=spread)
+
+
+def simulation_of(circuit: QuantumCircuit, shots: int | None) -> costs.Estimate:
+    """The fastest way to simulate a circuit, and what it is predicted to take."""
+    options = costs.estimate(costs.facts(circuit), shots)
+    return costs.choose(options) or options[0]

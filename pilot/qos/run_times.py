@@ -15,10 +15,20 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Before anything was measured: seconds of the setup, between two shots, and the factor of the duration; and the
-#: standard deviation of each. Delays of 100 to 250 microseconds are usual for superconducting devices.
-PRIOR = (1.0, 250e-6, 1.0)
-PRIOR_DEVIATION = (2.0, 200e-6, 0.2)
+
+class Prior(NamedTuple):
+    """What is known before anything was measured."""
+
+    #: Seconds of the setup, seconds between two shots, and the factor of the duration.
+    values: tuple[float, float, float]
+    #: The standard deviation of each.
+    deviations: tuple[float, float, float]
+
+
+#: Delays of 100 to 250 microseconds are usual for superconducting devices.
+DEVICE = Prior((1.0, 250e-6, 1.0), (2.0, 200e-6, 0.2))
+#: Of a simulator the duration is what is predicted for all shots, which count as one.
+SIMULATOR = Prior((0.0, 0.0, 1.0), (2e-3, 1e-9, 0.5))
 #: Measured times scatter by this share of them, and these seconds.
 SCATTER, SCATTER_SECONDS = 0.02, 0.005
 
@@ -33,12 +43,10 @@ class RunTime(NamedTuple):
 class _QPU:
     """What is known of one QPU."""
 
-    def __init__(self, delay: float | None) -> None:
-        prior, deviation = np.array(PRIOR), np.array(PRIOR_DEVIATION)
-        if delay is not None:
-            prior[1], deviation[1] = delay, 0.1 * delay + 1e-6
-        self._precision: NDArray[np.float64] = np.diag(deviation**-2.0)
-        self._weighted: NDArray[np.float64] = prior / deviation**2
+    def __init__(self, prior: Prior) -> None:
+        values, deviations = np.array(prior.values), np.array(prior.deviations)
+        self._precision: NDArray[np.float64] = np.diag(deviations**-2.0)
+        self._weighted: NDArray[np.float64] = values / deviations**2
 
     def learn(self, row: NDArray[np.float64], seconds: float) -> None:
         weight = (SCATTER * seconds + SCATTER_SECONDS) ** -2
@@ -61,9 +69,20 @@ class RunTimes:
         """Make it: nothing was measured."""
         self._qpus: dict[str, _QPU] = {}
 
-    def expect(self, qpu: str, delay: float | None) -> None:
-        """A QPU reports the seconds between two shots; None: it does not. Does nothing when it is known already."""
-        self._qpus.setdefault(qpu, _QPU(delay))
+    def expect(self, qpu: str, delay: float | None = None, *, simulator: bool = False) -> None:
+        """There is a QPU. Nothing happens when it is known already.
+
+        Args:
+            qpu: its name.
+            delay: seconds between two shots, as it reports; None: it does not.
+            simulator: it is one; its tasks have one shot, with the predicted time of all shots as the duration.
+        """
+        if qpu not in self._qpus:
+            prior = SIMULATOR if simulator else DEVICE
+            if delay is not None:
+                setup, _, factor = prior.deviations
+                prior = Prior((prior.values[0], delay, prior.values[2]), (setup, 0.1 * delay + 1e-6, factor))
+            self._qpus[qpu] = _QPU(prior)
 
     def learn(self, qpu: str, shots: int, duration: float, seconds: float) -> None:
         """A task has held a QPU for so many seconds.
@@ -81,7 +100,8 @@ class RunTimes:
         return self._known(qpu).estimate(_row(shots, duration))
 
     def _known(self, qpu: str) -> _QPU:
-        return self._qpus.setdefault(qpu, _QPU(None))
+        self.expect(qpu)
+        return self._qpus[qpu]
 
 
 def _row(shots: int, duration: float) -> NDArray[np.float64]:

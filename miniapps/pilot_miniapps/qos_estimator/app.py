@@ -11,7 +11,7 @@ import msgspec
 from pilot import PilotDescription
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
 from pilot_miniapps.qos_estimator.ranking import interval, regret, spearman, top1
-from pilot_miniapps.qos_estimator.settings import Settings
+from pilot_miniapps.qos_estimator.settings import SIMULATOR, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,8 @@ class QosEstimator(MiniApp):
 
     def pilots(self) -> Sequence[str | PilotDescription]:
         """One pilot of two cores; for run times it has the QPUs."""
-        return [PilotDescription(engine="process", cores_per_node=2, name="estimates")]
+        qpus = (SIMULATOR, *self.settings.qpus) if "runtime" in self.settings.study else ()
+        return [PilotDescription(engine="process", cores_per_node=2, qpus=qpus, name="estimates")]
 
     def memory(self) -> int:
         """A density matrix of ten qubits in each worker, and its copies."""
@@ -72,6 +73,7 @@ class QosEstimator(MiniApp):
             "exact": self._accuracy,
             "ladder": self._ladder,
             "drift": self._drift,
+            "runtime": self._run_times,
         }
         oracle = Oracle(passed=True, deviation=0.0, unit="", text="no study of these has an oracle")
         rows: list[Mapping[str, Any]] = []
@@ -215,6 +217,18 @@ class QosEstimator(MiniApp):
         stale, renewed = (regret(exact, formula, choices, age) for age in (1, 0))
         run.figure("regret_reestimated", renewed, "", n=len(days))
         run.figure("regret_ratio_reestimated", renewed / stale, "ratio", "<= 0.5", n=len(days))
+
+    def _run_times(self, run: Run) -> None:
+        from pilot_miniapps.qos_estimator.run_times import TESTED, errors, report, tasks_on, timed
+
+        count, found = round(self.settings.tasks * (1 + TESTED)), []
+        for number, qpu in enumerate((SIMULATOR, *self.settings.qpus)):
+            done = tasks_on(run, qpu, count, self.settings.seed + number)
+            with run.progress([task for task, _ in done], qpu):
+                run.manager.wait_tasks([task for task, _ in done])
+            info = None if qpu == SIMULATOR else run.manager.qpus[qpu]
+            found.append((qpu, errors(timed(done, info), info)))
+        report(run, found)
 
     def draw(self, report: Mapping[str, Any]) -> Mapping[str, Drawing]:
         """No figures yet."""
