@@ -221,13 +221,19 @@ class QosEstimator(MiniApp):
     def _run_times(self, run: Run) -> None:
         from pilot_miniapps.qos_estimator.run_times import TESTED, errors, report, tasks_on, timed
 
-        count, found = round(self.settings.tasks * (1 + TESTED)), []
-        for number, qpu in enumerate((SIMULATOR, *self.settings.qpus)):
-            done = tasks_on(run, qpu, count, self.settings.seed + number)
-            with run.progress([task for task, _ in done], qpu):
-                run.manager.wait_tasks([task for task, _ in done])
+        settings = self.settings
+        count = round(settings.tasks * (1 + TESTED))
+        done = {
+            qpu: tasks_on(run, qpu, count, settings.seed + number)
+            for number, qpu in enumerate((SIMULATOR, *settings.qpus))
+        }
+        tasks = [task for its in done.values() for task, _ in its]
+        with run.progress(tasks, "tasks"):
+            run.manager.wait_tasks(tasks)
+        found = []
+        for qpu, its in done.items():
             info = None if qpu == SIMULATOR else run.manager.qpus[qpu]
-            found.append((qpu, errors(timed(done, info), info)))
+            found.append((qpu, errors(timed(its, info), info)))
         report(run, found)
 
     def draw(self, report: Mapping[str, Any]) -> Mapping[str, Drawing]:
