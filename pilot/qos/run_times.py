@@ -1,8 +1,8 @@
 """How long tasks take on QPUs and simulators: learned from those that have run there.
 
 A task holds a device for ``setup + shots · delay + factor · shots · duration`` seconds, with the duration of one shot
-from the schedule of the compiled circuit. A simulation takes ``factor · predicted`` and something for each gate, and for
-each amplitude of each gate. The unknowns are found by Bayesian linear regression, from what is known before and all
+from the schedule of the compiled circuit. A simulation takes ``factor · predicted``, and something for each gate and
+for each amplitude of each gate. The unknowns are found by Bayesian linear regression, from what is known before and all
 measured times.
 """
 
