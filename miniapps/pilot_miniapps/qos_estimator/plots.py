@@ -29,6 +29,6 @@ def estimated(report: Mapping[str, Any]) -> Drawing:
     plots.label(axes, x="Fidelity", y="Estimate")
     plots.legend(axes, loc="upper left")
     plots.caption(
-        drawing, "Each point is a circuit on a device. Those of the formula are in the right order, and too low."
+        drawing, "Each point is a circuit on a device. The formula puts devices in order; its values are rough."
     )
     return drawing
