@@ -66,6 +66,7 @@ class Run:
         with _disk(self._disk), contextlib.ExitStack() as stack:
             stack.callback(self._end_all)
             if self._start(attach=False):
+                self._wait_for(1, patience=OPEN_SECONDS)
                 for fault in self.schedule.faults:
                     self._wait_for(fault.at)
                     if self._ended:
@@ -178,13 +179,13 @@ class Run:
 
     # ---- deeds ------------------------------------------------------------------------------------------------
 
-    def _wait_for(self, count: int) -> None:
+    def _wait_for(self, count: int, patience: float = STALL_SECONDS) -> None:
         """Until so many tasks have begun, or were cancelled, or nothing begins any more. More are submitted where there
         are too few."""
         if count > 0.9 * self._wanted and self._wanted < self.schedule.tasks:
             self._submit(count)
         last, moved = -1, time.monotonic()
-        while (begun := self._begun()) < count and time.monotonic() - moved < STALL_SECONDS:
+        while (begun := self._begun()) < count and time.monotonic() - moved < patience:
             if begun != last:
                 last, moved = begun, time.monotonic()
             self._attend()

@@ -36,6 +36,10 @@ Value = bytes | Spooled | None
 OK, RAISED, TIMED_OUT, CANCELLED, UNWRITTEN = range(5)
 
 
+#: The largest result, with its output, that a manager keeps in memory when it is in the journal, in bytes.
+KEPT_BYTES = 4 << 10
+
+
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How one attempt at a task ended. ``value`` is its result, or a `Failure` when ``status`` is RAISED or UNWRITTEN.
     UNWRITTEN: the task returned, and there was no room for its result."""
@@ -51,10 +55,13 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     stderr: str | None = None
 
     @property
-    def size(self) -> int:
-        """Bytes of the value, without files, and characters of the output."""
-        value = len(self.value) if isinstance(self.value, bytes) else 0
-        return value + len(self.stdout or "") + len(self.stderr or "")
+    def is_large(self) -> bool:
+        """True when it has more than `KEPT_BYTES` beside its files."""
+        value, stdout, stderr = self.value, self.stdout, self.stderr
+        size = len(value) if type(value) is bytes else 0
+        if stdout or stderr:
+            size += len(stdout or "") + len(stderr or "")
+        return size > KEPT_BYTES
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):

@@ -13,8 +13,9 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import SessionError
 from pilot.manager import maps
 from pilot.manager.handles import Task, wait_done
-from pilot.manager.manager import P, PilotManager, R
+from pilot.manager.manager import PilotManager
 from pilot.manager.maps import ChunkSize, MapResult
+from pilot.manager.tasking import P, R
 from pilot.publishing import publish
 from pilot.states import is_final
 

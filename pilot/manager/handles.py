@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
@@ -17,6 +16,7 @@ from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionErr
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.journal import Recorded
 from pilot.manager.sharing import files_of
+from pilot.manager.waiting import wait_for
 from pilot.publishing import publish
 from pilot.resources import QPUEstimate
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
@@ -37,9 +37,6 @@ else:
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a thread that waits for a task or a pilot sleeps at a time.
-STEP_SECONDS = 0.5
-
 _making = Lock()
 
 
@@ -50,16 +47,6 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-
-def wait_for(condition: Condition, is_true: Callable[[], bool], timeout: float | None) -> bool:
-    """`Condition.wait_for`, in steps: Python calls signal handlers in the main thread between two of its calls, so a
-    thread that sleeps without end may miss a Ctrl-C that came just before, or in another thread."""
-    end = None if timeout is None else time.monotonic() + timeout
-    while not condition.wait_for(is_true, STEP_SECONDS if end is None else min(STEP_SECONDS, end - time.monotonic())):
-        if end is not None and time.monotonic() >= end:
-            return False
-    return True
 
 
 class Failed(NamedTuple):
@@ -433,10 +420,11 @@ def is_kept_in_memory(task: Task) -> bool:
     return outcome is None or (not isinstance(outcome, Recorded) and not isinstance(outcome.value, Spooled))
 
 
-def leave_value(task: Task) -> None:
-    """The result of a task leaves the memory: the journal has it."""
-    if (outcome := task._outcome) is not None:
+def leave(task: Task) -> bool:
+    """The end of a task is in the journal now: a large result leaves the memory. False: its handle knows more."""
+    if (outcome := task._outcome) is not None and outcome.is_large:
         task._outcome = Recorded(outcome.task, outcome.status, outcome.started, outcome.seconds)
+    return not task.parts
 
 
 def forget(task: Task) -> None:

@@ -73,7 +73,7 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         memory=memory_of(wanted),
         devices=devices(wanted),
         environment=mpi | wanted.environment,
-        working_directory=wanted.working_directory or str(Path.cwd()),
+        working_directory=str(Path(wanted.working_directory or "").expanduser().absolute()),
         orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
         tunnel=wanted.tunnel,
         walltime=wanted.seconds,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -41,6 +43,28 @@ def check_same(task: Task, known: KeyRow, key: Key) -> None:
             field="key",
             given=key.name,
         )
+
+
+def with_key(wanted: TaskDescription, key: str) -> TaskDescription:
+    """A description with a key that was given beside it."""
+    if wanted.key not in (None, key):
+        raise wanted.wrong("key", f"the same as that of the call, {key!r}")
+    return msgspec.structs.replace(wanted, key=key)
+
+
+def keyed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> TaskDescription:
+    """The description of a call with a key. One that the callable could want itself is not taken from it."""
+    own: Collection[str] = ()
+    with contextlib.suppress(TypeError, ValueError):  # it does not say what it takes
+        own = inspect.signature(work).parameters
+    if "key" in own:
+        raise DescriptionError(
+            f"key: {work!r} has an argument of this name itself; give a TaskDescription, with a key for the task and "
+            "kwargs for the function",
+            field="key",
+            given=key,
+        )
+    return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
 
 
 def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord]) -> dict[str, bytes]:

@@ -147,6 +147,7 @@ class ManagerLoop:
 
     def begin_to_close(self) -> None:
         """Tell every agent to end, and take no more tasks; `close` is still to be called. Takes no lock."""
+        self._state.note_unfinished()
         self._state.mailbox.put(self._submissions.close)
         self._state.mailbox.put(events.Closing())
 

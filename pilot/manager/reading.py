@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from concurrent.futures import Future
 from functools import partial
@@ -12,6 +13,7 @@ from weakref import WeakValueDictionary
 from pilot.errors import SessionError
 from pilot.manager import recovery
 from pilot.manager.callbacks import Callbacks
+from pilot.manager.commit_count import read_count, tell_lost
 from pilot.manager.handles import Task, settle
 from pilot.manager.infos import task_info
 from pilot.manager.journal import Recorded
@@ -22,6 +24,8 @@ from pilot.manager.view import SessionView
 from pilot.results import Outcome, TaskInfo, Value
 from pilot.wire.session import SessionFolder
 from pilot.wire.spool import Spool
+
+log = logging.getLogger(__name__)
 
 
 class _ReadState:
@@ -35,7 +39,10 @@ class _ReadState:
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
         self.journal = SqliteReader(path, partial(connect_to_read, path))
+        counted = read_count(path)
         with self.journal.frozen():  # a manager may write meanwhile
+            if lost := tell_lost(path, counted, self.journal.commits()):
+                log.warning("%s", lost)
             restored = recovery.read(self.journal, folder.path, rejoin=False)
             ended = RecordedTasks(self.journal, WeakValueDictionary()).read(1, restored.last_task)
         self._workers = restored.workers

@@ -33,13 +33,13 @@ class RecordedTasks:
         """
         self._journal = journal
         self._functions = functions
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._by_id: WeakValueDictionary[int, FunctionRecord] = WeakValueDictionary()
         self._terms: dict[int, Terms] = {}
 
     def forked(self) -> None:
         """In a forked child: a thread that is not here may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def read(self, first: int, last: int) -> list[tuple[TaskRecord, Outcome | None, Failed | None, str | None]]:
         """The tasks from the first id to the last one that have ended: what is known of each, its outcome or its error,

@@ -29,7 +29,7 @@ class SharedFiles:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._users: Counter[str] = Counter()
         #: The newest file with such a sample, and the sample of each of these files.
         self._by_sample: dict[_Sample, str] = {}
@@ -47,7 +47,7 @@ class SharedFiles:
 
     def forked(self) -> None:
         """In a forked child: a thread that is not here may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     # ---- one user more ----------------------------------------------------------------------------------------
 

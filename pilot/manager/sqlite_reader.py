@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pilot.errors import SessionError
+from pilot.errors import ErrorCode, SessionError
 from pilot.manager.journal import (
     AnyRow,
     AttemptRow,
@@ -22,6 +22,7 @@ from pilot.manager.journal import (
     unpack_needs,
 )
 from pilot.results import OK, Value
+from pilot.states import TaskState
 
 
 def connect_to_read(journal: Path) -> sqlite3.Connection:
@@ -41,6 +42,22 @@ _ENDED = "SELECT {} FROM results JOIN tasks ON tasks.id = task".format(
     )
 )
 _ATTEMPTS = f"SELECT {','.join(AttemptRow.__struct_fields__)} FROM attempts"
+
+
+#: True for a task that has ended and cannot be read: its handle is made when somebody asks for it.
+_IS_DAMAGED = "coalesce({}, 0)".format(
+    " OR ".join(
+        (
+            f"results.state NOT IN ({','.join(repr(state.value) for state in TaskState)})",
+            "function NOT IN (SELECT id FROM functions)",
+            "terms NOT IN (SELECT id FROM terms)",
+            f"error NOT IN ({','.join(str(int(code)) for code in ErrorCode)})",
+            "error IS NULL AND typeof(status) != 'integer'",
+            "error IS NULL AND (typeof(started) != 'real' OR typeof(seconds) != 'real')",
+            "typeof(bound) != 'real' OR typeof(submitted) != 'real'",
+        )
+    )
+)
 
 
 class SqliteReader(JournalReader):
@@ -81,9 +98,14 @@ class SqliteReader(JournalReader):
             try:
                 self._connection = self._connection or self._connect()
                 return self._connection.execute(sql, values).fetchall()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeError) as error:
                 text = f"the journal {self.name} cannot be read, or is damaged: {error}"
                 raise SessionError(text, path=self.name) from error
+
+    def commits(self) -> int:
+        """How often the journal was committed."""
+        commits: int = self._execute("PRAGMA user_version")[0][0]
+        return commits
 
     # ---- all rows -----------------------------------------------------------------------------------------------
 
@@ -97,7 +119,11 @@ class SqliteReader(JournalReader):
         return [TaskRow(*row) for row in found]
 
     def ended(self) -> list[int]:
-        return [id for (id,) in self._execute("SELECT task FROM results JOIN tasks ON id = task ORDER BY task")]
+        found = self._execute(f"SELECT task, {_IS_DAMAGED} FROM results JOIN tasks ON id = task ORDER BY task")
+        if damaged := [id for id, is_damaged in found if is_damaged]:
+            text = f"the journal {self.name} is damaged: the rows of {len(damaged)} task(s), {damaged[0]} among them"
+            raise SessionError(text, path=self.name)
+        return [id for id, _ in found]
 
     def kept_arguments(self) -> list[Value]:
         failed = f"SELECT task FROM results WHERE status IS NOT {OK}"

@@ -97,6 +97,8 @@ class SessionState:
         self.task_ids = itertools.count(1)
         self.pilot_ids = itertools.count(1)
         self.is_closed = False
+        #: The tasks that were not over when the manager began to close.
+        self.unfinished: list[Task] = []
         #: True in a process that was forked from the manager's.
         self.is_foreign = False
         _sessions.add(self)
@@ -129,6 +131,11 @@ class SessionState:
             part.forked()
         self.journal.forked()
         self.folder.lock.release()
+
+    def note_unfinished(self) -> None:
+        """The manager begins to close. Takes no lock, for a signal's handler."""
+        if not self.unfinished:
+            self.unfinished = [task for task in self.tasks.not_recorded() if not task.done()]
 
     # ---- what handles ask ---------------------------------------------------------------------------------------
 

@@ -280,7 +280,7 @@ class Submitter:
                 raise
         return value, found.tasks
 
-    def _check_found(self, found: payload.Found, name: str) -> None:
+    def _check_found(self, found: payload.collecting, name: str) -> None:
         """Take a user of the files of the objects; refuse what is not of this session."""
         for task in found.tasks.values():
             if not is_kept_by(task, self._state):

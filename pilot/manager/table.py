@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, ValuesView
-from weakref import WeakValueDictionary
+from weakref import ref
 
-from pilot.manager.handles import Task, leave_value, outcome_of
+from pilot.manager.handles import Task, leave
 
 #: Ids of one block of an `IdSet`, and tasks that are read from the journal at once.
-BLOCK = 1024
-#: The largest result, with its output, that stays in memory when it is in the journal, in bytes.
-KEPT_BYTES = 4 << 10
+BLOCK, READ = 64, 1024
 
 
 class IdSet:
-    """A set of ids, most of which are consecutive: it takes about one bit for each."""
+    """A set of ids, most of which are consecutive: it takes a few bits for each."""
 
     def __init__(self, ids: Iterable[int] = ()) -> None:
         #: Number of a block → a bit for each of its ids.
         self._blocks: dict[int, int] = {}
         self._count = 0
-        for id in ids:
-            self.add(id)
+        self.update(ids)
 
-    def add(self, id: int) -> None:
-        """Nothing happens when it is there."""
-        number, bit = id // BLOCK, 1 << id % BLOCK
-        block = self._blocks.get(number, 0)
-        if not block & bit:
-            self._blocks[number] = block | bit
-            self._count += 1
+    def update(self, ids: Iterable[int]) -> None:
+        """Add ids; those that are there stay."""
+        number, block = 0, 0
+        for id in ids:
+            if id // BLOCK != number:
+                self._add(number, block)
+                number, block = id // BLOCK, 0
+            block |= 1 << id % BLOCK
+        self._add(number, block)
+
+    def _add(self, number: int, block: int) -> None:
+        before = self._blocks.get(number, 0)
+        if new := block & ~before:
+            self._blocks[number] = before | block
+            self._count += new.bit_count()
 
     def discard(self, id: int) -> None:
         """Nothing happens when it is not there."""
@@ -74,12 +79,14 @@ class TaskTable(Mapping[int, Task]):
         self._load = load
         self._open: dict[int, Task] = {}
         self._ended = IdSet()
-        self._held: WeakValueDictionary[int, Task] = WeakValueDictionary()
-        self._lock = threading.Lock()
+        self._held: dict[int, ref[Task]] = {}
+        #: When it has more, those that nobody holds any more are left out.
+        self._most_held = READ
+        self._lock = threading.RLock()
 
     def forked(self) -> None:
         """In a forked child: a thread that is not here may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     # ---- what the session does --------------------------------------------------------------------------------
 
@@ -93,16 +100,16 @@ class TaskTable(Mapping[int, Task]):
 
     def recorded(self, ids: Iterable[int]) -> None:
         """The ends of these tasks are in the journal now. Those that were forgotten since are left out."""
+        known = self._open
         with self._lock:
-            for id in ids:
-                task = self._open.get(id)
-                if task is not None:
-                    if (outcome := outcome_of(task)) is not None and outcome.size > KEPT_BYTES:
-                        leave_value(task)
-                    if not task.parts:
-                        self._ended.add(id)
-                        self._held[id] = task
-                        del self._open[id]
+            tasks = {id: task for id in ids if (task := known.get(id)) is not None and leave(task)}
+            self._ended.update(tasks)
+            self._held.update(zip(tasks, map(ref, tasks.values()), strict=True))
+            for id in tasks:
+                del known[id]
+            if len(self._held) > self._most_held:
+                self._held = {id: held for id, held in self._held.items() if held() is not None}
+                self._most_held = 2 * len(self._held) + READ
 
     def remove(self, id: int) -> None:
         """A task is forgotten."""
@@ -145,8 +152,8 @@ class TaskTable(Mapping[int, Task]):
     def in_order(self) -> Iterator[tuple[int, Task]]:
         """All ids and tasks, which are read from the journal many at a time."""
         ids = list(self)
-        for at in range(0, len(ids), BLOCK):
-            block = ids[at : at + BLOCK]
+        for at in range(0, len(ids), READ):
+            block = ids[at : at + READ]
             ended = self._ended_tasks(block[0], block[-1])
             for id in block:
                 task = self._open.get(id) or ended.get(id) or self.get(id)
@@ -159,7 +166,8 @@ class TaskTable(Mapping[int, Task]):
             found: dict[int, Task] = {}
             missing = False
             for id in range(first, last + 1):
-                task = self._open.get(id) or self._held.get(id)
+                held = self._held.get(id)
+                task = self._open.get(id) or (held() if held is not None else None)
                 if task is not None:
                     found[id] = task
                 elif id in self._ended:
@@ -167,7 +175,8 @@ class TaskTable(Mapping[int, Task]):
             if missing:
                 for task in self._load(first, last):
                     if task.id in self._ended and task.id not in found:
-                        found[task.id] = self._held[task.id] = task
+                        found[task.id] = task
+                        self._held[task.id] = ref(task)
         return found
 
 

@@ -21,7 +21,7 @@ OBJECT_BYTES = 4 << 10
 
 
 def dump_arguments(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], store: Store, what: str, found: payload.Found
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], store: Store, what: str, found: payload.collecting
 ) -> Value:
     """Arguments, ready to travel. A large buffer becomes a file that other arguments with the same content share.
 
@@ -37,12 +37,7 @@ def dump_arguments(
         SessionError: they are large and their files cannot be written.
     """
     limit = store.limit
-    value: Any = args, kwargs
-    if any(payload.is_plain(one) and len(one) > limit for one in (*args, *kwargs.values())):
-        value = (
-            tuple(payload.apart(one, limit) for one in args),
-            {name: payload.apart(one, limit) for name, one in kwargs.items()},
-        )
+    value = _with_bytes_apart(args, kwargs, limit)
     data, raws = payload.frames_of(value, what)
     objects: tuple[str, ...] = ()
     if found.objects:
@@ -52,6 +47,15 @@ def dump_arguments(
     if raws:
         data = payload.pickled(value)
     return Spooled("", len(data), frames=(data,), objects=objects) if found.objects else data
+
+
+def _with_bytes_apart(args: tuple[Any, ...], kwargs: Mapping[str, Any], limit: int) -> tuple[Any, Any]:
+    """Arguments and named arguments, those that are many bytes as `payload.apart` has them."""
+    for one in (*args, *kwargs.values()) if kwargs else args:
+        if payload.is_plain(one) and len(one) > limit:
+            apart = payload.apart
+            return tuple(apart(one, limit) for one in args), {key: apart(one, limit) for key, one in kwargs.items()}
+    return args, kwargs
 
 
 # ---- objects --------------------------------------------------------------------------------------------------

@@ -165,7 +165,10 @@ class Server:
     def _receive_far(self) -> tuple[bytes, list[bytes]] | None:
         if not self._far.has_message():
             return None
-        peer, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
+        try:
+            peer, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
+        except zmq.Again:
+            return None
         return peer, frames
 
     def look_out(self) -> None:

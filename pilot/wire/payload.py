@@ -15,7 +15,7 @@ import pickle
 import threading
 import traceback
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -213,30 +213,28 @@ def unpack(data: bytes) -> tuple[int, Any]:
 # ---- tasks and objects among the arguments --------------------------------------------------------------------
 
 
-class Found(NamedTuple):
-    """What was pickled as a reference, by id."""
-
-    tasks: dict[int, Any]
-    objects: dict[int, Any]
-    #: Objects pickle as digests of their contents, to be compared and never to be loaded.
-    by_content: bool
-
-
 class collecting:  # noqa: N801 - reads as a statement: with collecting() as found
-    """Within it, tasks and objects may be pickled; they are collected."""
+    """Within it, tasks and objects may be pickled as references; they are collected, by id.
 
-    def __init__(self, *, by_content: bool = False) -> None:
-        self._found = Found({}, {}, by_content)
+    With ``by_content`` objects pickle as digests of their contents, to be compared and never to be loaded.
+    """
 
-    def __enter__(self) -> Found:
-        _local.found = self._found
-        return self._found
+    __slots__ = ("by_content", "objects", "tasks")
+
+    def __init__(self, by_content: bool = False) -> None:
+        self.tasks: dict[int, Any] = {}
+        self.objects: dict[int, Any] = {}
+        self.by_content = by_content
+
+    def __enter__(self) -> collecting:
+        _local.found = self
+        return self
 
     def __exit__(self, *exc: object) -> None:
         _local.found = None
 
 
-def found_here() -> Found | None:
+def found_here() -> collecting | None:
     """What is collected in this thread; None outside of `collecting`."""
     return getattr(_local, "found", None)
 

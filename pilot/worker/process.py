@@ -40,6 +40,8 @@ from pilot.worker.functions import Functions
 
 #: Seconds after which a running batch sends its outcomes, and reports which task runs.
 FLUSH_SECONDS = 0.1
+#: An idle worker waits for so long for a message before it looks whether it is connected.
+IDLE_MS = 1000
 #: A batch that runs for so many seconds has the attention of the control thread, when that looks next.
 LONG_SECONDS = 0.01
 #: Seconds without a message of the agent after which a worker ends.
@@ -150,7 +152,7 @@ class _Worker:
         while True:
             with self._reading:
                 while self._inbox.empty():
-                    self._read(int(FLUSH_SECONDS * 1000))
+                    self._read(IDLE_MS)
             with contextlib.suppress(queue.Empty):
                 return self._inbox.get(block=False)
 

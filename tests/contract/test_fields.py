@@ -243,10 +243,10 @@ def venv_in(folder: Path, *paths: str) -> Path:
     return folder
 
 
-def told() -> tuple[str, str, str | None, str | None]:
+def told() -> tuple[str, str, str, str | None, str | None]:
     import only_there  # type: ignore[import-not-found]
 
-    return sys.prefix, only_there.HERE, os.environ.get("CONDA_DEFAULT_ENV"), os.environ.get("LOADED")
+    return sys.prefix, str(Path.cwd()), only_there.HERE, os.environ.get("CONDA_DEFAULT_ENV"), os.environ.get("LOADED")
 
 
 CONDA = """#!/bin/sh
@@ -274,17 +274,21 @@ def conda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_pilots_with_environments_of_their_own(tmp_path: Path, conda: Path) -> None:
-    """Agent and workers run with their Python, and find their packages."""
+def test_pilots_with_environments_of_their_own(tmp_path: Path, conda: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agent and workers run with their Python, and find their packages. Relative paths are the manager's."""
+    (tmp_path / "with a blank").mkdir()
+    monkeypatch.chdir(tmp_path)
     own = venv_in(tmp_path / "own", *filter(None, sys.path))
     with PilotManager(tmp_path / "session") as manager:
-        manager.submit_pilot(PilotDescription(name="venv", cores_per_node=1, venv=str(own)))
+        manager.submit_pilot(
+            PilotDescription(name="venv", cores_per_node=1, venv="own", working_directory="with a blank")
+        )
         manager.submit_pilot(
             PilotDescription(name="conda", cores_per_node=1, conda_environment="quantum", modules=["good"])
         )
         tasks = [manager.submit_task({"function": told, "pilot": name}) for name in ("venv", "conda")]
-        assert tasks[0].result(60) == (str(own), "the environment", None, None)
-        assert tasks[1].result(60) == (str(conda), "the environment", "quantum", "good")
+        assert tasks[0].result(60) == (str(own), f"{tmp_path}/with a blank", "the environment", None, None)
+        assert tasks[1].result(60) == (str(conda), str(tmp_path), "the environment", "quantum", "good")
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 
 from pilot.manager.handles import Task, entry_of, outcome_of, settle
 from pilot.manager.journal import Recorded
-from pilot.manager.table import BLOCK, KEPT_BYTES, IdSet, TaskTable
+from pilot.manager.table import READ, IdSet, TaskTable
 from pilot.resources import PLAIN
-from pilot.results import OK, Outcome
+from pilot.results import KEPT_BYTES, OK, Outcome
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import TaskState
 
@@ -25,8 +25,9 @@ def test_a_set_of_ids_is_a_set() -> None:
     for _ in range(5000):
         id = dice.choice((dice.randrange(1, 3000), dice.randrange(1, 10**9)))
         if dice.random() < 0.6:
-            ids.add(id)
-            expected.add(id)
+            more = range(id, id + dice.choice((1, 1, 200)))
+            ids.update(more)
+            expected.update(more)
         else:
             victim = dice.choice(sorted(expected)) if expected and dice.random() < 0.5 else id
             ids.discard(victim)
@@ -110,7 +111,7 @@ def test_a_task_with_parts_stays(table: TaskTable, journal: Journal) -> None:
 
 def test_all_tasks_come_in_the_order_of_their_ids(table: TaskTable, journal: Journal) -> None:
     dice, held = random.Random(4), []
-    count = 3 * BLOCK
+    count = 3 * READ
     for id in range(1, count + 1):
         task = new(id)
         table.add(task)

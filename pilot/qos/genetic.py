@@ -1,0 +1,182 @@
+"""NSGA-II (Deb et al. 2002) over the QPUs of many tasks: the best compromises between waits and fidelity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pilot.interfaces import QPUTable, QueuedTask
+from pilot.qos.policies import losses, match
+from pilot.scheduling.qpu_policies import QPUPolicy, number
+
+if TYPE_CHECKING:
+    from pymoo.core.problem import Problem
+
+#: Prices of the first schedules: seconds for 1 % of fidelity.
+PRICES = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 128.0, 512.0, 4096.0)
+
+
+class Front(NamedTuple):
+    """Schedules of which none is better than another in both."""
+
+    #: `(n_schedules, n_tasks)`: columns of the table.
+    columns: NDArray[np.intp]
+    #: `(n_schedules,)`: mean seconds from now until a task begins, and mean fidelity.
+    waits: NDArray[np.float64]
+    fidelity: NDArray[np.float64]
+
+
+class GeneticSearch(QPUPolicy):
+    """All waiting tasks at once, by NSGA-II: minimizes the mean wait and maximizes the mean fidelity.
+
+    The first schedules are those of matchings with different prices, with both ends among them: the best fidelity
+    first, and the least waits. Of the front it takes the schedule that is best by the formula of the QOS paper,
+    `c (f - f_a) / f_a - (1 - c) (w - w_a) / w_a`, where a is the schedule of the best fidelity. Tasks run in the order
+    in which they are given.
+    """
+
+    def __init__(
+        self, c: float = 0.9, population: int = 100, generations: int = 60, seed: int = 0, **moving: Any
+    ) -> None:
+        """Make it.
+
+        Args:
+            c: weight of the fidelity, from 0 to 1.
+            population: schedules in a generation.
+            generations: how many.
+            seed: of all that is random.
+            moving: as of `QPUPolicy`.
+        """
+        super().__init__(**moving)
+        self._c = number("c", c, 0.0, 1.0)
+        self._population = int(number("population", population, 4))
+        self._generations = int(number("generations", generations, 1))
+        self._seed = int(number("seed", seed, 0))
+
+    def score(self, table: QPUTable, at: int, wait: NDArray[np.float64], age: float) -> NDArray[np.float64]:
+        time = wait + np.nan_to_num(table.seconds[at])
+        loss = losses(table, at)
+        anchor = int(np.where(table.fits[at], loss, np.inf).argmin())
+        score: NDArray[np.float64] = self._c * loss / 100.0 + (1.0 - self._c) * time / max(float(time[anchor]), 1e-9)
+        return score
+
+    def assign(self, queue: Sequence[QueuedTask], table: QPUTable, now: float) -> Sequence[int]:
+        able = table.fits.any(axis=1)
+        if able.sum() < 2 or (table.place >= 0).any():
+            return super().assign(queue, table, now)
+        part = rows_of(table, np.flatnonzero(able))
+        front = search(part, self._population, self._generations, self._seed)
+        numbers = np.full(len(queue), -1)
+        numbers[able] = front.columns[chosen(front, self._c)]
+        found: list[int] = numbers.tolist()
+        return found
+
+
+def rows_of(table: QPUTable, rows: NDArray[np.intp]) -> QPUTable:
+    """Some rows of a table."""
+    names = ("fits", "fidelity", "seconds", "wait", "cost", "memory", "place")
+    spreads = table.spreads._replace(**{name: getattr(table.spreads, name)[rows] for name in table.spreads._fields})
+    return table._replace(spreads=spreads, **{name: getattr(table, name)[rows] for name in names})
+
+
+def chosen(front: Front, c: float) -> int:
+    """The number of the schedule that is best by the formula."""
+    anchor = int(front.fidelity.argmax())
+    best, wait = max(float(front.fidelity[anchor]), 1e-9), max(float(front.waits[anchor]), 1e-9)
+    return int((c * front.fidelity / best - (1.0 - c) * front.waits / wait).argmax())
+
+
+def evaluate(table: QPUTable, columns: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean waits and mean fidelity of schedules.
+
+    Args:
+        table: of the tasks; its waits are those of the first row.
+        columns: `(n_schedules, n_tasks)`.
+    """
+    schedules = np.arange(len(columns))
+    seconds, fidelity = np.nan_to_num(table.seconds), np.nan_to_num(table.fidelity)
+    free = np.repeat(table.wait[:1], len(columns), axis=0)
+    waits = np.zeros(len(columns))
+    for task in range(columns.shape[1]):
+        at = columns[:, task]
+        waits += free[schedules, at]
+        free[schedules, at] += seconds[task, at]
+    tasks = np.arange(columns.shape[1])
+    return waits / len(tasks), fidelity[tasks, columns].mean(axis=1)
+
+
+def seeds(table: QPUTable) -> NDArray[np.intp]:
+    """`(n_schedules, n_tasks)`: the schedules to begin with; the first has the best fidelities, the second the least
+    waits."""
+    best = np.where(table.fits, np.nan_to_num(table.fidelity), -1.0).argmax(axis=1)
+    return np.array([best, *(match(table, price) for price in PRICES)])
+
+
+def search(table: QPUTable, population: int, generations: int, seed: int) -> Front:
+    """The front that NSGA-II finds. Blocks for a second with 100 tasks on 16 QPUs.
+
+    Args:
+        table: of tasks that each fit a QPU.
+        population: schedules in a generation.
+        generations: how many.
+        seed: of all that is random.
+    """
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.operators.crossover.ux import UX
+    from pymoo.optimize import minimize
+
+    random = np.random.default_rng(seed)
+    first = seeds(table)[:population]
+    more = first[random.integers(len(first), size=(population - len(first), first.shape[1])), np.arange(first.shape[1])]
+    algorithm = NSGA2(
+        pop_size=population,
+        sampling=np.concatenate([first, more]),
+        crossover=UX(),
+        mutation=_mutation(table),
+        eliminate_duplicates=False,
+    )
+    found = minimize(_problem(table), algorithm, ("n_gen", generations), seed=seed, verbose=False)
+    columns = np.unique(np.concatenate([np.atleast_2d(found.X).astype(int), first]), axis=0)
+    waits, fidelity = evaluate(table, columns)
+    order = np.lexsort((-fidelity, waits))
+    columns, waits, fidelity = columns[order], waits[order], fidelity[order]
+    kept = np.flatnonzero(fidelity > np.concatenate([[-1.0], np.maximum.accumulate(fidelity)[:-1]]))
+    return Front(columns[kept], waits[kept], fidelity[kept])
+
+
+def _problem(table: QPUTable) -> Problem:
+    from pymoo.core.problem import Problem
+
+    class Schedules(Problem):  # type: ignore[misc]
+        def __init__(self) -> None:
+            tasks, qpus = table.fits.shape
+            super().__init__(n_var=tasks, n_obj=2, xl=0, xu=qpus - 1, vtype=int)
+
+        def _evaluate(self, x: NDArray[np.intp], out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+            waits, fidelity = evaluate(table, x.astype(int))
+            out["F"] = np.column_stack([waits, -fidelity])
+
+    return Schedules()
+
+
+def _mutation(table: QPUTable) -> Any:
+    """Two tasks of a schedule, on average, get another QPU that fits."""
+    from pymoo.core.mutation import Mutation
+
+    width = int(table.fits.sum(axis=1).max())
+    choices = np.zeros((len(table.fits), width), int)
+    counts = table.fits.sum(axis=1)
+    for task, fits in enumerate(table.fits):
+        choices[task] = np.resize(np.flatnonzero(fits), width)
+
+    class OtherQPUs(Mutation):  # type: ignore[misc]
+        def _do(self, problem: Problem, x: NDArray[np.intp], **kwargs: Any) -> NDArray[np.intp]:
+            random = kwargs.get("random_state") or np.random.default_rng(0)
+            changes = random.random(x.shape) < 2.0 / x.shape[1]
+            drawn = (random.random(x.shape) * counts).astype(int)
+            return np.where(changes, choices[np.arange(x.shape[1]), drawn], x)
+
+    return OtherQPUs()
