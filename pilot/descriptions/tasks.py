@@ -132,7 +132,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; a list: one of these; "*": any device.
     #: Default: any device when there are shots and the pilots have some, else simulated on a core or GPU, as by "aer".
     qpu: Text | SomeNames | None = None
-    #: Use only QPUs with at least this expected fidelity of the compiled circuit, on the qubits that it uses.
+    #: Use only QPUs that are expected to run this circuit with at least this fidelity: it is estimated on each of them
+    #: first, as a task. 0: it is only estimated.
     min_fidelity: Fidelity | None = None
     #: Stages of error mitigation, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
     #: `pilot.quantum.mitigation` themselves.
