@@ -10,8 +10,8 @@ the formula of the QOS paper.
 
 `wait_ratio_at_2` is the mean wait with the best fidelity first over that of the front where 2 % of the fidelity are
 lost; `_free` where the circuits may run in another order than they came in. `front_has_ends` is 1 where the front has
-both ends: the best fidelity, and the least wait that any plan here has. Fidelity is that of the outcomes, as `pilot.qos`
-expects it. Published: Qonductor (SC25) needs 181 s for such a plan, estimates included.
+both ends: the best fidelity, and the least wait that any plan here has. Fidelity is that of the outcomes, as
+`pilot.qos` expects it. Published: Qonductor (SC25) needs 181 s for such a plan, estimates included.
 """
 
 from __future__ import annotations

@@ -60,10 +60,6 @@ class Pilots:
         """True for a while after an attach: a pilot that is not known yet may run tasks."""
         return self.hold_until is not None or now < self._wait_until
 
-    def are_coming(self) -> bool:
-        """True while a pilot is on its way, or has a QPU that has not reported yet."""
-        return bool(self.coming) or any(pilot.is_coming for pilot in self.by_id.values())
-
     def capacities(self, now: float) -> list[Capacity]:
         """What the pilots have and may have: nodes that have not joined yet, successors, pilots that were requested."""
         pilots = self.by_id.values()
@@ -169,6 +165,7 @@ class Pilots:
         self._rejoined(pilot)
 
     def device_changed(self, pilot: PilotRecord, info: QPUInfo) -> None:
+        """A QPU reports other properties than before."""
         pilot.set_devices([info])
         self._refit(pilot)
 
