@@ -28,6 +28,10 @@ manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=[{qpus}]))
 PAGES = {
     **dict.fromkeys(("tasks.md", "observing.md"), MANAGER.format(qpus="")),
     "quantum.md": MANAGER.format(qpus="'fake:manila'"),
+    "scheduling.md": """
+open("bell.qasm", "w").write('OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0], q[1]; measure
+q -> c;')
+""",
     "pilot_quantum.md": "from pilot import PilotManager\nmanager = PilotManager()",
 }
 #: Names of a site, and what stands for them here.
