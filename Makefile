@@ -70,6 +70,7 @@ bench: $(READY)
 
 bench-cluster: $(READY)
 	@scripts/setup_slurm
+	@$(BIN)/python benchmarks/strangers.py --json $(RESULTS)/strangers.json
 	@set -e; for name in $(CLUSTER_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 

@@ -38,6 +38,9 @@ def noop(number: int) -> int:
 class Ours:
     """A manager with one pilot, on this machine unless told otherwise, spoken to like the bare engines."""
 
+    #: For the session; None: a temporary folder.
+    folder: str | None = None
+
     def __init__(self, engine: str, resource: str = "local://") -> None:
         self.engine, self.resource = engine, resource
 
@@ -45,7 +48,7 @@ class Ours:
         from pilot import PilotDescription, PilotManager
 
         self._folder = tempfile.TemporaryDirectory(prefix="pilot-bench-")
-        self.manager = PilotManager(self._folder.name)
+        self.manager = PilotManager(self.folder or self._folder.name)
         self.pilot = self.manager.submit_pilot(
             PilotDescription(resource=self.resource, engine=self.engine, cores_per_node=WORKERS)
         )

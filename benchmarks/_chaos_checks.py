@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 import _chaos_tasks
-from _chaos_run import Evidence
+from _chaos_evidence import Evidence
 from _chaos_tasks import Note
 
 #: MiB and threads that a manager may have above those when it was ready.

@@ -14,57 +14,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import _chaos_processes
 import _chaos_tasks
 import psutil
+from _chaos_evidence import End, Evidence
 from _chaos_plan import DISK, Fault, Schedule
 
 #: The next deed is done after so many seconds without a task that begins.
 STALL_SECONDS = 8.0
 #: Seconds that a manager has to open a session, and to end besides what its tasks take.
-OPEN_SECONDS, CLOSE_SECONDS = 60.0, 240.0
+OPEN_SECONDS, CLOSE_SECONDS = 150.0, 300.0
 #: Seconds that processes have to end after the session was closed.
 LEFT_SECONDS = 10.0
 #: Seconds that Slurm has to end jobs.
 JOB_SECONDS = 40.0
-
-End = tuple[str, str]
-
-
-@dataclass
-class Evidence:
-    """What happened in a schedule."""
-
-    schedule: Schedule
-    #: Each task's end in the last session that ran the tasks, and in the one that was attached after it.
-    ends: dict[int, End] = field(default_factory=dict)
-    reopened: dict[int, End] | None = None
-    #: Of each manager but the first: the tasks that it knew when it had attached, the ends that it found, and those
-    #: that an earlier manager had on disk before.
-    attached: list[tuple[set[int], dict[int, End], dict[int, End]]] = field(default_factory=list)
-    #: Of each manager: tasks whose callback was not called once, or whose end was reported twice.
-    twice: list[int] = field(default_factory=list)
-    #: Attempts that did not count, of each task: why, and when.
-    attempts: dict[int, list[tuple[str, float]]] = field(default_factory=dict)
-    notes: list[_chaos_tasks.Note] = field(default_factory=list)
-    cancelled: set[int] = field(default_factory=set)
-    #: What was done, and when (seconds since the epoch).
-    done: list[tuple[float, Fault]] = field(default_factory=list)
-    #: Sentences of the managers: invariants that they found violated themselves.
-    reports: list[tuple[str, str]] = field(default_factory=list)
-    #: What was left after the end.
-    processes: list[str] = field(default_factory=list)
-    ports: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    #: MiB and threads of the managers above those when they were ready, at most.
-    memory_growth: float = 0.0
-    thread_growth: int = 0
-    close_s: float = 0.0
-    seconds: float = 0.0
 
 
 class Run:
@@ -100,6 +66,7 @@ class Run:
         with _disk(self._disk), contextlib.ExitStack() as stack:
             stack.callback(self._end_all)
             if self._start(attach=False):
+                self._wait_for(1, patience=OPEN_SECONDS)
                 for fault in self.schedule.faults:
                     self._wait_for(fault.at)
                     if self._ended:
@@ -115,7 +82,17 @@ class Run:
     # ---- managers ---------------------------------------------------------------------------------------------
 
     def _start(self, attach: bool) -> bool:
-        """Start a manager, and wait until it is ready; False: it cannot be."""
+        """Start a manager, and wait until it is ready; False: it is not, which is a violation."""
+        refused = self._started(attach)
+        if refused is not None and self._is_full() and "Traceback" not in refused:  # in a sentence, for want of room
+            self._undo_all()
+            refused = self._started(attach)
+        if refused is not None:
+            self.evidence.reports.append(("attach" if attach else "open", f"a manager was not ready: {refused}"))
+        return refused is None
+
+    def _started(self, attach: bool) -> str | None:
+        """Start a manager; the end of its log when it is not ready in time."""
         self._lives += 1
         settings = {
             "session": str(self._disk / "session"),
@@ -143,26 +120,17 @@ class Run:
         threading.Thread(target=_listen, args=(self._manager.stdout, self._said), daemon=True).start()
         ready = self._take_until("ready", OPEN_SECONDS)
         if ready is None:
-            text = (self._root / f"life-{self._lives}.log").read_text()[-800:]
-            self.evidence.reports.append(("attach" if attach else "open", f"a manager was not ready: {text}"))
-            return False
+            self._manager.kill()
+            return self._log()
         if attach:
             self.evidence.attached.append((set(ready["known"]), _ends(ready["restored"]), dict(self._committed)))
         process = psutil.Process(self._manager.pid)
         self._base = (process.memory_info().rss / 2**20, process.num_threads())
-        return True
+        return None
 
-    def _attach(self) -> None:
-        """Attach after a manager was killed. What has no room is tried again with room."""
-        self._take_all()
-        if self._start(attach=True):
-            return
-        if self._is_full() and "not opened" in self._last:
-            self.evidence.reports.pop()
-            self._undo_all()
-            if self._start(attach=True):
-                return
-        self._ended = True
+    def _log(self) -> str:
+        """The end of the present manager's log."""
+        return (self._root / f"life-{self._lives}.log").read_text()[-800:]
 
     def _ask(self, deed: str, **facts: Any) -> None:
         assert self._manager.stdin is not None
@@ -174,11 +142,11 @@ class Run:
         with contextlib.suppress(queue.Empty):
             while (said := self._said.get_nowait()) is not None:
                 self._take(said)
+            self._said.put(None)  # the manager has ended, as others want to know, too
 
     def _take_until(self, event: str, seconds: float) -> dict[str, Any] | None:
         """What the manager says of this event; None: it has ended before, or the time is over."""
         deadline = time.monotonic() + seconds
-        self._last: set[str] = set()
         while time.monotonic() < deadline:
             self._attend()
             try:
@@ -187,7 +155,6 @@ class Run:
                 continue
             if said is None:
                 return None
-            self._last.add(said["event"])
             self._take(said)
             if said["event"] == event:
                 return said
@@ -212,15 +179,17 @@ class Run:
 
     # ---- deeds ------------------------------------------------------------------------------------------------
 
-    def _wait_for(self, count: int) -> None:
-        """Until so many tasks have begun, or nothing begins any more. More are submitted where there are too few."""
+    def _wait_for(self, count: int, patience: float = STALL_SECONDS) -> None:
+        """Until so many tasks have begun, or were cancelled, or nothing begins any more. More are submitted where there
+        are too few."""
         if count > 0.9 * self._wanted and self._wanted < self.schedule.tasks:
             self._submit(count)
         last, moved = -1, time.monotonic()
-        while (begun := self._begun()) < count and time.monotonic() - moved < STALL_SECONDS:
+        while (begun := self._begun()) < count and time.monotonic() - moved < patience:
             if begun != last:
                 last, moved = begun, time.monotonic()
             self._attend()
+            self._take_all()
             if self._manager.poll() is not None:
                 self._ended = True
                 return
@@ -232,7 +201,7 @@ class Run:
             whole, _, _ = file.read().rpartition(b"\n")
         self._read += len(whole) + bool(whole)
         self._began |= {int(line.split()[1]) for line in whole.splitlines() if line.startswith(b"b")}
-        return len(self._began)
+        return len(self._began | self.evidence.cancelled)
 
     def _attend(self) -> None:
         """Undo what is over, and look at the manager."""
@@ -297,7 +266,8 @@ class Run:
             self._begun()
             self._attend()
             time.sleep(0.01)
-        self._attach()
+        self._take_all()
+        self._ended = not self._start(attach=True)
 
     def _stop(self, victims: list[psutil.Process], seconds: float) -> None:
         stopped = []
@@ -369,9 +339,8 @@ class Run:
     def _await_end(self) -> None:
         if self._take_until("end", CLOSE_SECONDS) is None:
             code = self._manager.poll()
-            text = (self._root / f"life-{self._lives}.log").read_text()[-800:]
             what = "does not end" if code is None else f"ended with code {code}"
-            self.evidence.reports.append(("no_deadlock", f"the manager {what}: {text}"))
+            self.evidence.reports.append(("no_deadlock", f"the manager {what}: {self._log()}"))
             if code is None:
                 self._manager.send_signal(signal.SIGABRT)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -158,7 +158,7 @@ def runs(only: list[str], engines: list[str], repeat: int, seed: int) -> Iterato
 
 def main() -> None:
     names = ["late", *SCENARIOS]
-    parser = _bench.arguments(__doc__, engines=["process"])
+    parser = _bench.arguments(__doc__, engines=["process"], repeat=5)
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="what to measure")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--optimum", action="store_true", help="small instances against their optimum")

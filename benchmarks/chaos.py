@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,7 @@ def main() -> None:
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep the logs of managers and agents there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # what it has started ends with it
     settings = {"site": options.site, "tasks": options.tasks, "faults": options.deeds}
     schedules = [_chaos_plan.plan(seed, options.engine, **settings) for seed in options.seeds]
     if options.show:

@@ -1,7 +1,12 @@
-"""Many no-ops in one session: does the rate hold, and what does the manager keep for a finished task?
+"""Many no-ops in one session: does the rate hold, what does the manager keep, and what does a later manager need?
 
-The bytes are the growth of the manager's resident memory while the caller holds every task; `--tracemalloc`
-counts Python's own allocations in a run of its own, which is slower.
+    python benchmarks/memory.py --many 1000000 [--json FILE]
+
+`rate_ratio`: tasks per second of that many tasks in one go, over those of 10,000 (the median of five times), while the
+caller holds every task. `attach_s` and `attach_rss_mib`: after that, a new process attaches to the session, counts the
+tasks and reads 1,000 results; the seconds, and its resident memory then. The bytes are the growth of the manager's
+resident memory while the caller holds every task; `--tracemalloc` counts Python's own allocations in a run of its own,
+which is slower.
 
 With `--forget` the tasks come as a stream, and are forgotten when they are done: by how much does the manager's
 resident memory grow after the 100,000th task?
@@ -11,7 +16,10 @@ resident memory grow after the 100,000th task?
 
 from __future__ import annotations
 
+import argparse
 import gc
+import random
+import statistics
 import tracemalloc
 from collections import deque
 from time import perf_counter
@@ -29,30 +37,64 @@ def noop(number: int) -> int:
 AHEAD, BATCH = 4000, 1000
 #: Tasks after which the growth counts.
 SETTLED = 100_000
+#: How often the few tasks are run, and results that a manager that attaches reads.
+FEW_TIMES, READ = 5, 1000
 
 
-def measure(contestant: Any, many: int, few: int = 0, trace: bool = False, forget: bool = False) -> _bench.Figures:
+def measure(
+    contestant: Any, many: int = 0, few: int = 0, trace: bool = False, forget: bool = False, attach: str | None = None
+) -> _bench.Figures:
     process = psutil.Process()
+    if attach is not None:
+        return attached(attach, process, many)
     with contestant as engine:
         if forget:
             return stream(engine, process, many)
         engine.gather([engine.submit(noop, number) for number in range(500)])  # both workers are warm
-        figures = {}
-        held = []
-        for name, count in (("few", few), ("many", many)):
-            gc.collect()
-            if trace:
-                tracemalloc.start()
-            before = process.memory_info().rss
-            began = perf_counter()
-            tasks = [engine.submit(noop, number) for number in range(count)]
-            engine.gather(tasks)
-            figures[name] = count / (perf_counter() - began)
-            held.append(tasks)
-            gc.collect()
-            grown = tracemalloc.get_traced_memory()[0] if trace else process.memory_info().rss - before
-            tracemalloc.stop()
-            figures[f"{name} bytes"] = grown / count
+        rates = [run(engine, process, few, trace)[:2] for _ in range(FEW_TIMES)]
+        few_rate, few_bytes = (statistics.median(values) for values in zip(*rates, strict=True))
+        many_rate, many_bytes, held = run(engine, process, many, trace)
+        figures = {"few": few_rate, "few bytes": few_bytes, "many": many_rate, "many bytes": many_bytes}
+        if not trace:
+            engine.manager.flush()
+            engine.manager.close()
+            figures |= _bench.measured("our process", many=many, attach=str(engine.manager.session_dir))
+        assert len(held) == many
+    return figures
+
+
+def run(engine: Any, process: psutil.Process, count: int, trace: bool) -> tuple[float, float, list[Any]]:
+    """Tasks per second, bytes for each of them, and the tasks."""
+    gc.collect()
+    if trace:
+        tracemalloc.start()
+    before = process.memory_info().rss
+    began = perf_counter()
+    tasks = [engine.submit(noop, number) for number in range(count)]
+    engine.gather(tasks)
+    rate = count / (perf_counter() - began)
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] if trace else process.memory_info().rss - before
+    tracemalloc.stop()
+    return rate, grown / count, tasks
+
+
+def attached(session: str, process: psutil.Process, many: int) -> _bench.Figures:
+    """Seconds and resident memory of a manager that attaches, counts its tasks, and reads some of their results."""
+    from pilot import PilotManager
+
+    began = perf_counter()
+    manager = PilotManager.attach(session)
+    count = len(manager.tasks)
+    first = count - many + 1
+    for id in random.Random(1).sample(range(first, count + 1), READ):
+        assert manager.tasks[id].result(0) == id - first
+    seconds = perf_counter() - began
+    memory = process.memory_info().rss / 2**20
+    began = perf_counter()
+    assert sum(task.done() for task in manager.tasks.values()) == count
+    figures = {"attach": seconds, "attach mib": memory, "all handles": perf_counter() - began}
+    manager.close()
     return figures
 
 
@@ -82,7 +124,7 @@ def forget(engine: Any, open: deque[Any]) -> None:
 
 def main() -> None:
     parser = _bench.arguments(__doc__, engines=["process"], repeat=1)
-    parser.add_argument("--few", type=int, default=16_384)
+    parser.add_argument("--few", type=int, default=10_000)
     parser.add_argument("--many", type=int, default=200_000)
     parser.add_argument("--tracemalloc", action="store_true", help="count Python's allocations too")
     parser.add_argument("--forget", action="store_true", help="a stream of tasks that are forgotten")
@@ -95,7 +137,13 @@ def main() -> None:
         configuration = {"many": options.many, "repeat": options.repeat}
         _bench.report("memory-forget", figures, rows=rows, configuration=configuration, file=options.json)
         return
+    measure_kept(options)
+
+
+def measure_kept(options: argparse.Namespace) -> None:
+    """The rate with all tasks held, and an attach."""
     rows = []
+    figures: dict[str, Any] = {}
     for engine in options.engine:
         settings = {"few": options.few, "many": options.many}
         runs = [_bench.measured(f"our {engine}", trace=False, **settings) for _ in range(options.repeat)]
@@ -106,11 +154,17 @@ def main() -> None:
             f"{options.many:,} /s": ours["many"],
             "ratio": ours["many"] / ours["few"],
             "bytes a task": ours["many bytes"],
+            "all handles after an attach, s": ours["all handles"],
         }
         if options.tracemalloc:
             row["of which Python's"] = _bench.measured(f"our {engine}", trace=True, **settings)["many bytes"]
         rows.append(row)
-    _bench.show("Many no-ops in one session", rows, options.json)
+        prefix = "" if engine == "process" else f"{engine}_"
+        figures[f"{prefix}rate_ratio"] = ([one["many"] / one["few"] for one in runs], _bench.Bar(">=", 0.9, "ratio"))
+        figures[f"{prefix}attach_s"] = ([one["attach"] for one in runs], _bench.Bar("<=", 8, "s"))
+        figures[f"{prefix}attach_rss_mib"] = ([one["attach mib"] for one in runs], _bench.Bar("<=", 600, "MiB"))
+    configuration = {"few": options.few, "many": options.many, "repeat": options.repeat}
+    _bench.report("memory", figures, rows=rows, configuration=configuration, file=options.json)
 
 
 if __name__ == "__main__":

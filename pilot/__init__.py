@@ -51,7 +51,9 @@ if TYPE_CHECKING:
     from pilot.manager.executor import PilotExecutor
     from pilot.manager.handles import Task
     from pilot.manager.manager import PilotManager
+    from pilot.manager.maps import MapResult
     from pilot.manager.metrics import write_metrics
+    from pilot.manager.objects import ObjectRef
     from pilot.manager.observers import Subscription
     from pilot.manager.pilots import Pilot
     from pilot.results import MpiResult, TaskInfo
@@ -62,10 +64,12 @@ __all__ = [
     "DescriptionError",
     "ExecutableFailed",
     "JobRefused",
+    "MapResult",
     "MpiFailed",
     "MpiResult",
     "NoPilotError",
     "NotPicklable",
+    "ObjectRef",
     "Pilot",
     "PilotDescription",
     "PilotError",
@@ -97,7 +101,9 @@ _HOMES = {
     **dict.fromkeys(("PilotDescription", "TaskDescription"), "descriptions"),
     **dict.fromkeys(("MpiResult", "TaskInfo"), "results"),
     **dict.fromkeys(("PilotState", "TaskState"), "states"),
+    "ObjectRef": "manager.objects",
     "Pilot": "manager.pilots",
+    "MapResult": "manager.maps",
     "PilotExecutor": "manager.executor",
     "PilotManager": "manager.manager",
     "Subscription": "manager.observers",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import cache
+from itertools import compress
 from numbers import Integral, Number, Real
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, TypeVar
+from operator import is_not
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -39,7 +43,12 @@ Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 6553
 Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at least 1, at most 2**62")]
 Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
-Words = tuple[str, ...]
+#: Texts, and `FileWord`s.
+Words = tuple[Any, ...]
+
+_encode = msgspec.msgpack.Encoder().encode
+#: Types that messages have.
+_PLAIN = frozenset({bool, int, float, str})
 
 _PREFIXES = "KMGT"
 _UNITS = {"": 1, "B": 1}
@@ -73,26 +82,39 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return cls(**given)
 
     def __post_init__(self) -> None:
-        for field in _fields(type(self)):
-            value = getattr(self, field.name)
-            if value is field.default:
-                continue
-            try:
-                given = self._readers[field.name](value) if field.name in self._readers else value
-                given = given if field.name in self._pickled else _plain(given)
-                checked = msgspec.convert(given, field.type)
-            except msgspec.ValidationError as error:
-                raise self.wrong(field.name, _expected(field.type) or str(error)) from None
-            except ValueError as error:
-                raise self.wrong(field.name, str(error)) from None
-            if checked is not value:
-                msgspec.structs.force_setattr(self, field.name, checked)
-            if field.name not in self._pickled:
-                self._check_travels(field.name)
+        self._check_given()
 
-    def _check_travels(self, field: str) -> None:
+    def _check_given(self) -> list[str]:
+        """Check the fields that differ from their defaults, and no others; their names."""
+        known = _known(type(self))
+        given = []
+        for field in compress(known.fields, map(is_not, msgspec.structs.astuple(self), known.defaults)):
+            value = getattr(self, field.name)
+            if field.factory is not None and type(value) is field.factory and not value:
+                continue
+            given.append(field.name)
+            if not field.is_free:
+                self._check_field(field, value)
+        return given
+
+    def _check_field(self, field: _Field, value: Any) -> None:
+        name, kind = field.name, field.kind
         try:
-            msgspec.msgpack.encode(getattr(self, field))
+            given = self._readers[name](value) if name in self._readers else value
+            given = given if name in self._pickled or type(given) in _PLAIN else _plain(given)
+            checked = msgspec.convert(given, kind)
+        except msgspec.ValidationError as error:
+            raise self.wrong(name, _expected(kind) or str(error)) from None
+        except ValueError as error:
+            raise self.wrong(name, str(error)) from None
+        if checked is not value:
+            msgspec.structs.force_setattr(self, name, checked)
+        if name not in self._pickled and type(checked) is not float:
+            self._check_travels(name, checked)
+
+    def _check_travels(self, field: str, value: Any) -> None:
+        try:
+            _encode(value)
         except (UnicodeEncodeError, OverflowError) as error:
             raise self.wrong(field, "Unicode text, and whole numbers of 64 bits") from error
 
@@ -118,13 +140,35 @@ def _unknown(cls: type[msgspec.Struct], key: str) -> str:
     return f"{cls.__name__} has no field {key!r}{did_you_mean(key, known)}; it has: {', '.join(known)}"
 
 
-_FIELDS: dict[type, tuple[msgspec.structs.FieldInfo, ...]] = {}
+class _Field(NamedTuple):
+    name: str
+    kind: Any
+    #: Makes its default, for dicts; None: the default is one object.
+    factory: Any
+    #: It takes anything.
+    is_free: bool
 
 
-def _fields(cls: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
-    if cls not in _FIELDS:
-        _FIELDS[cls] = msgspec.structs.fields(cls)
-    return _FIELDS[cls]
+class _Known(NamedTuple):
+    """The fields of a class, and the default of each."""
+
+    fields: tuple[_Field, ...]
+    defaults: tuple[Any, ...]
+
+
+@cache
+def _known(cls: type[Description]) -> _Known:
+    found = msgspec.structs.fields(cls)
+    fields = tuple(
+        _Field(
+            one.name,
+            one.type,
+            None if one.default_factory is msgspec.NODEFAULT else one.default_factory,
+            one.type is Any and one.name in cls._pickled and one.name not in cls._readers,
+        )
+        for one in found
+    )
+    return _Known(fields, tuple(one.default for one in found))
 
 
 def _expected(kind: Any) -> str:
@@ -189,8 +233,16 @@ _WORDS = "a list of texts or paths, the program first"
 _VARIABLES = "a mapping from texts to texts"
 
 
-def checked_words(given: Any) -> tuple[str, ...]:
-    """A program and its arguments, as texts. An argument may be empty.
+class FileWord(ABC):
+    """A word of a command that is the path of a file where the command runs."""
+
+    @abstractmethod
+    def check_file(self) -> None:
+        """Raise ValueError, with what is expected, when there is no such file."""
+
+
+def checked_words(given: Any) -> tuple[Any, ...]:
+    """A program and its arguments, as texts. An argument may be empty, or a `FileWord`.
 
     Raises:
         ValueError: what is expected, and which word is not valid.
@@ -200,10 +252,17 @@ def checked_words(given: Any) -> tuple[str, ...]:
         raise ValueError(f"{_WORDS}; shlex.split({text!r}) splits a text as a shell does")
     if not isinstance(given, list | tuple):
         raise ValueError(_WORDS)
-    words = tuple(_word(word, _WORDS, f"word {place}") for place, word in enumerate(given))
+    words = tuple(_argument(word, place) for place, word in enumerate(given))
     if words and not words[0]:
         raise ValueError(f"{_WORDS}; the program (word 0) is empty")
     return words
+
+
+def _argument(word: Any, place: int) -> Any:
+    if isinstance(word, FileWord) and place:
+        word.check_file()
+        return word
+    return _word(word, _WORDS, f"word {place}")
 
 
 def checked_path(given: Any) -> Any:

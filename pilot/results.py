@@ -8,11 +8,25 @@ from pilot.publishing import publish
 
 
 class Spooled(msgspec.Struct, frozen=True, array_like=True):
-    """A value too large for a message: a file of the session's spool (see ``payload.py``)."""
+    """A value too large for a message, in files of the session's spool (see ``spool.py``). Its *frames* are the pickle
+    and the buffers that the pickle refers to, in order."""
 
-    #: Below the spool's folder.
+    #: The file that has all frames but those of `large`, below the spool's folder; "": they are in `frames`.
     path: str
+    #: Bytes of all frames.
     size: int
+    frames: tuple[bytes, ...] = ()
+    #: Place of a frame → the file that is this frame and nothing else, which other values may use, too.
+    large: dict[int, str] = {}
+    #: Places of those of `large` that nobody may write to: they need no copy when they are read.
+    readonly: tuple[int, ...] = ()
+    #: Files of the objects (`PilotManager.put`) that it refers to.
+    objects: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[str]:
+        """The names of all files that are needed to load it."""
+        return [*([self.path] if self.path else ()), *self.large.values(), *self.objects]
 
 
 #: A pickled value on its way: None (nothing, or Python's None), the pickle itself, or the file that holds it.
@@ -20,6 +34,10 @@ Value = bytes | Spooled | None
 
 #: How an attempt ended, as it travels in `Outcome.status`.
 OK, RAISED, TIMED_OUT, CANCELLED, UNWRITTEN = range(5)
+
+
+#: The largest result, with its output, that a manager keeps in memory when it is in the journal, in bytes.
+KEPT_BYTES = 4 << 10
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -35,6 +53,15 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     value: Value = None
     stdout: str | None = None
     stderr: str | None = None
+
+    @property
+    def is_large(self) -> bool:
+        """True when it has more than `KEPT_BYTES` beside its files."""
+        value, stdout, stderr = self.value, self.stdout, self.stderr
+        size = len(value) if type(value) is bytes else 0
+        if stdout or stderr:
+            size += len(stdout or "") + len(stderr or "")
+        return size > KEPT_BYTES
 
 
 class Failure(msgspec.Struct, frozen=True, array_like=True):

@@ -28,7 +28,7 @@ SECTIONS = {
     "Tasks": (
         *("dispatch", "dispatch.start", "latency", "granularity", "balance", "memory", "memory.forget", "imports"),
         *("threads", "callables", "chains", "failures", "events", "dispatch.varied", "controller", "pilot_quantum"),
-        *("balance.optimum", "chaos.process", "chaos.ray", "chaos.dask"),
+        *("balance.optimum", "chaos.process", "chaos.ray", "chaos.dask", "strangers"),
     ),
     "Circuits": (
         *(

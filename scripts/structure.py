@@ -33,6 +33,7 @@ import _bench  # noqa: E402
 THIRD_PARTY = {
     "_exit": "of os: ends a forked child without the exit handlers of its parent",
     "_replace": "of named tuples: public, the underscore only keeps it apart from the fields",
+    "_fields": "the same",
     "_append": "of Qiskit's QuantumCircuit: appends without checking the instruction again, as `append` does",
     "_options": "of Qiskit's BackendV2: what its subclasses set",
     "_dtype": "of PennyLane's measurements: has no public name",

@@ -15,7 +15,6 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,11 +31,12 @@ from pilot.errors import SessionError
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import candidates, reach, split, usable
-from pilot.wire.channel import Client, Frame, Server
-from pilot.wire.folders import make_folders, remove_folders
+from pilot.wire.channel import AnyClient, Server, connect
+from pilot.wire.folders import make_folders, remove_folders, sockets
 from pilot.wire.link import Link
 from pilot.wire.marks import MARK
-from pilot.wire.messages import Message
+from pilot.wire.messages import Frames, Message
+from pilot.wire.polling import Poller
 from pilot.wire.processes import allow_files, end_marked, end_with_me
 from pilot.wire.session import (
     JOB,
@@ -47,6 +47,7 @@ from pilot.wire.session import (
     agent_path,
     write_private,
 )
+from pilot.wire.sockets import is_reached
 from pilot.wire.tunnel import Tunnel
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Agent:
         address = outward_address() if settings.remote else "127.0.0.1"
         bind = "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1"
         self._server = Server(self._connection.keys, bind, settings.ports)
+        self._server.listen_near(sockets() / "agent")
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         os.set_blocking(self._wake_reader, False)
@@ -119,9 +121,9 @@ class Agent:
         self._end_by: float | None = None
         self._over: str | None = None
 
-    def _connect(self) -> Client:
+    def _connect(self) -> AnyClient:
         name = f"{self._settings.pilot}/{self._settings.mark}/{self._incarnation}"
-        return Client(self._context, self._connection.keys, self._address, name)
+        return connect(self._context, self._connection.keys, self._address, name)
 
     def _manager_address(self, connection: Connection) -> str:
         """The address by which a manager is to be reached; the best guess when it does not answer. May take seconds.
@@ -132,6 +134,9 @@ class Agent:
         listed, host = connection.addresses, connection.host
         if self._tunnel is not None:
             return self._tunnel.open(split(listed[-1])[1])
+        near = connection.near if host == platform.node() else ""
+        if near and is_reached(near):
+            return near
         choice = usable(listed, host)
         if not choice:
             log.error(
@@ -140,11 +145,11 @@ class Agent:
                 host,
                 platform.node(),
             )
-        if len(choice) < 2:
+        if not near and len(choice) < 2:
             return (*choice, listed[-1])[0]
         if (reached := reach(listed, host, connection.keys)) is None:
-            log.warning("the manager does not answer at %s", " or ".join(choice))
-        return reached or choice[0]
+            log.warning("the manager does not answer at %s", " or ".join((near, *choice) if near else choice))
+        return reached or near or choice[0]
 
     def run(self) -> int:
         """Work until the manager ends it, or until the manager was gone for too long; the exit code."""
@@ -152,14 +157,13 @@ class Agent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._hello()
         self._pool.start()
-        poller = zmq.Poller()
-        poller.register(self._server.socket, zmq.POLLIN)
-        poller.register(self._wake_reader, zmq.POLLIN)
-        poller.register(self._manager.socket, zmq.POLLIN)
+        poller = Poller()
+        poller.register(self._wake_reader)
+        self._server.register(poller)
+        self._manager.register(poller)
         next_beat = 0.0
         while self._over is None:
-            poller.poll(int(ROUND_SECONDS * 1000))
-            with contextlib.suppress(BlockingIOError):
+            if self._wake_reader in poller.wait(ROUND_SECONDS):
                 os.read(self._wake_reader, 4096)
             while (received := self._manager.receive()) is not None:
                 try:
@@ -218,7 +222,7 @@ class Agent:
             self._link.start(message.sender, stale=(messages.AgentReady,))
             self._ready_sent = False
 
-    def _report(self, message: Message, frames: Sequence[Frame] = ()) -> None:
+    def _report(self, message: Message, frames: Frames = ()) -> None:
         """Send to the manager; messages that must not be lost are kept until it has acknowledged them."""
         if isinstance(message, messages.TaskStarted | messages.Broken):
             self._manager.send(message, frames)
@@ -251,7 +255,7 @@ class Agent:
             )
         )
 
-    def _beat(self, poller: zmq.Poller) -> None:
+    def _beat(self, poller: Poller) -> None:
         self._manager.send(self._link.beat())
         self._server.look_out()
         self._pool.beat()
@@ -292,7 +296,7 @@ class Agent:
             self._next_search = now + SILENT_SECONDS
             self._search = self._searches.submit(lambda: (connection, self._manager_address(connection)))
 
-    def _reconnect(self, poller: zmq.Poller) -> None:
+    def _reconnect(self, poller: Poller) -> None:
         """Connect anew when the manager was found elsewhere, or was silent for long."""
         if self._search is None or not self._search.done():
             return
@@ -307,10 +311,10 @@ class Agent:
             return
         self._connection, self._address = found
         log.info("connecting to the manager at %s, which was silent for %.0f s", self._address, silent)
-        poller.unregister(self._manager.socket)
+        self._manager.unregister(poller)
         self._manager.close(linger_ms=0)
         self._manager = self._connect()
-        poller.register(self._manager.socket, zmq.POLLIN)
+        self._manager.register(poller)
         self._hello()
 
     # ---- the end --------------------------------------------------------------------------------------------
@@ -338,10 +342,12 @@ class Agent:
 
 
 def find_end(settings: AgentSettings) -> float | None:
-    """When the job ends (seconds since 1970): as its environment says, else the walltime from now on; None: never."""
+    """When the pilot ends (seconds since 1970): after its walltime, or with the job that it is in if that ends before;
+    None: never."""
     if settings.walltime is None:
         return None
-    return registry.job_environment().end() or time.time() + settings.walltime
+    own, end = time.time() + settings.walltime, registry.job_environment().end()
+    return own if end is None else min(own, end)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
@@ -21,8 +21,8 @@ from pilot.agent.workers import WorkerPool
 from pilot.resources import Capacity, Resources, shortage
 from pilot.results import TIMED_OUT, Outcome
 from pilot.wire import messages
-from pilot.wire.channel import MAIN, Frame, Server
-from pilot.wire.messages import Message
+from pilot.wire.channel import MAIN, Server
+from pilot.wire.messages import Frames, Message
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ HELD_BATCHES = 64
 _ENDED = "given back, not begun: the pilot was ended"
 
 #: Sends a message to the manager, kept until acknowledged.
-Report = Callable[[Message, Sequence[Frame]], None]
+Report = Callable[[Message, Frames], None]
 
 
 class Dispatcher:

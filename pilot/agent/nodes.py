@@ -119,7 +119,7 @@ class Nodes:
         self._server = server
         self._gpus = gpus
         self._on_broken = on_broken
-        self.home = Place(home, None, server.address.replace("//0.0.0.0:", "//127.0.0.1:"))
+        self.home = Place(home, None, server.near or server.address.replace("//0.0.0.0:", "//127.0.0.1:"))
         self._places = {home.name: self.home}
         #: Counts how often a node became ready, was released or was lost.
         self.changes = 0

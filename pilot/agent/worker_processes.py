@@ -17,6 +17,7 @@ from pilot.wire import messages
 from pilot.wire.channel import Keys, Server
 from pilot.wire.processes import end_left, with_threads
 from pilot.wire.session import AgentSettings
+from pilot.wire.spool import LOCAL_SPOOL_BYTES, SPOOL_BYTES
 from pilot.worker import gpus as gpu_variables
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class WorkerProcesses:
             keys=self._keys,
             folder=str(self.folder),
             spool=str(self._spool),
+            spool_bytes=SPOOL_BYTES if self._settings.remote else LOCAL_SPOOL_BYTES,
             sys_path=self._settings.sys_path,
             working_directory=self._settings.working_directory,
             environment=self._environment(worker),

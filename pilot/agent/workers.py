@@ -21,8 +21,8 @@ from pilot.interfaces import Engine
 from pilot.resources import ROUNDING, SLOT, Node, Resources
 from pilot.version import versions
 from pilot.wire import messages
-from pilot.wire.channel import Frame, Keys, Server
-from pilot.wire.messages import Message
+from pilot.wire.channel import Keys, Server
+from pilot.wire.messages import Frames, Message
 from pilot.wire.session import AgentSettings
 
 log = logging.getLogger(__name__)
@@ -262,7 +262,7 @@ class WorkerPool:
             worker.needs, worker.hosts, worker.rank_gpus = needs, hosts, rank_gpus
         return worker
 
-    def send(self, worker: Worker, message: Message, frames: Sequence[Frame] = ()) -> None:
+    def send(self, worker: Worker, message: Message, frames: Frames = ()) -> None:
         """Send to a worker."""
         worker.sent = time.monotonic()
         self._server.send(worker.name.encode(), message, frames)

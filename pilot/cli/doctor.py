@@ -22,7 +22,7 @@ from pilot import registry
 from pilot.cli import host_checks
 from pilot.cli.findings import COMMAND_SECONDS, CommandFailed, Finding, ask
 from pilot.descriptions import PilotDescription
-from pilot.errors import PilotError, PluginError
+from pilot.errors import DescriptionError, PilotError, PluginError
 from pilot.interfaces import Launcher
 from pilot.profiles import profile_tables
 
@@ -282,7 +282,12 @@ def examine_site(path: str) -> list[Finding]:
         try:
             if scheme not in launchers:
                 launchers[scheme] = registry.load("pilot.launchers", scheme)()
+            launchers[scheme].check_fields(pilot)
             misfits = launchers[scheme].preflight(pilot)
+        except DescriptionError as error:
+            advice = "`pilot doctor --fields` shows what each launcher does with each field"
+            found.append(Finding(topic=name, state="broken", what=str(error), advice=advice, needed=True))
+            continue
         except PilotError as error:
             is_plugin = isinstance(error, PluginError)
             advice = "correct the resource, or install its plugin" if is_plugin else "run this on a login node"

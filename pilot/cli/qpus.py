@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import msgspec
 
 from pilot import registry
-from pilot.cli import streams
+from pilot.cli import estimates, streams
 from pilot.errors import PluginError, error_text
-from pilot.registry import GROUP, make
+from pilot.qos.asking import ask
+from pilot.registry import GROUP
 from pilot.resources import QPUInfo
 
 #: What may follow the colon of each scheme, with examples.
@@ -36,7 +37,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="address of a QPU, such as fake:kolkata (default: list the kinds of addresses)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(call=lambda options: show(options.names, options.json))
+    estimates.add_flags(parser)
+    parser.set_defaults(
+        call=lambda options: estimates.show(options) if options.estimate else show(options.names, options.json)
+    )
 
 
 def show(names: Sequence[str], as_json: bool) -> int:
@@ -51,7 +55,7 @@ def show(names: Sequence[str], as_json: bool) -> int:
     problems: dict[str, str] = {}
     for name in names:
         try:
-            infos.append(_ask(name))
+            infos.append(msgspec.structs.replace(ask(name), calibration=None))  # thousands of numbers
         except Exception as error:  # of its vendor's packages
             problems[name] = error_text(error)
     if as_json:
@@ -61,15 +65,6 @@ def show(names: Sequence[str], as_json: bool) -> int:
         for name, problem in problems.items():
             streams.say(f"{name}: {problem}")
     return int(bool(problems))
-
-
-def _ask(name: str) -> QPUInfo:
-    qpu = make(name)
-    qpu.open()
-    try:
-        return msgspec.structs.replace(qpu.info(), calibration=None)  # thousands of numbers
-    finally:
-        qpu.close()
 
 
 def _show_kinds() -> int:

@@ -125,7 +125,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     labels: Names = ()
     #: Environment variables of the agent and its workers.
     environment: Texts = {}
-    #: Where tasks run. Default: where the manager was made.
+    #: Where tasks run. Default: where the manager was made; relative paths count from there.
     working_directory: str | None = None
     #: How often the job is submitted again after its agent was lost, or never started, before the pilot fails. A job
     #: that the resource manager refuses is not submitted again.

@@ -38,32 +38,38 @@ _READERS = {
     "environment": checked_variables,
 }
 
-#: Fields of `TaskDescription` about its circuit, and their values without one.
-_OF_CIRCUITS: dict[str, Any] = {
-    "shots": None,
-    "observables": (),
-    "tomography": False,
-    "parameters": None,
-    "qpu": None,
-    "min_fidelity": None,
-    "deadline": None,
-    "max_cost": None,
-    "fallback": None,
-    "mitigation": (),
-    "noise_model": None,
-    "optimization_level": 2,
-    "seed": None,
+_WITHOUT = "nothing without a circuit"
+_WITH = "nothing with a circuit"
+_NO_ARGUMENTS = f"{_WITH}: its parameters have values in parameters"
+
+#: Fields of `TaskDescription` about its circuit: the value without one, and what is expected then.
+_OF_CIRCUITS: dict[str, tuple[Any, str]] = {
+    "shots": (None, _WITHOUT),
+    "observables": ((), _WITHOUT),
+    "tomography": (False, _WITHOUT),
+    "parameters": (None, _WITHOUT),
+    "qpu": (None, _WITHOUT),
+    "min_fidelity": (None, _WITHOUT),
+    "deadline": (None, _WITHOUT),
+    "max_cost": (None, _WITHOUT),
+    "fallback": (None, _WITHOUT),
+    "mitigation": ((), _WITHOUT),
+    "noise_model": (None, _WITHOUT),
+    "optimization_level": (2, _WITHOUT),
+    "seed": (None, _WITHOUT),
 }
 
+#: Fields of a call that depend on no other field.
+_OF_CALLS = frozenset({"function", "args", "kwargs", "num_cpus", "priority", "name", "key", "retries", "timeout"})
 
-#: Fields about functions and programs, their values with a circuit, and what to use instead with a circuit.
+#: Fields about functions and programs: the value with a circuit, and what is expected then.
 _NOT_OF_CIRCUITS: dict[str, tuple[Any, str]] = {
-    "args": ((), ": its parameters have values in parameters"),
-    "kwargs": ({}, ": its parameters have values in parameters"),
-    "ranks": (None, ""),
-    "nodes": (None, ""),
-    "environment": ({}, ""),
-    "working_directory": (None, ""),
+    "args": ((), _NO_ARGUMENTS),
+    "kwargs": ({}, _NO_ARGUMENTS),
+    "ranks": (None, _WITH),
+    "nodes": (None, _WITH),
+    "environment": ({}, _WITH),
+    "working_directory": (None, _WITH),
 }
 
 
@@ -129,7 +135,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; a list: one of these; "*": any device.
     #: Default: any device when there are shots and the pilots have some, else simulated on a core or GPU, as by "aer".
     qpu: Text | SomeNames | None = None
-    #: Use only QPUs with at least this expected fidelity of the compiled circuit, on the qubits that it uses.
+    #: Use only QPUs that are expected to run this circuit with at least this fidelity: it is estimated on each of them
+    #: first, as a task. 0: it is only estimated.
     min_fidelity: Fidelity | None = None
     #: Use only QPUs on which it is expected to be over so long after its submission, and to cost no more than this,
     #: in the currency of the price table. For both, the manager's policy has to choose QPUs, such as "least-wait".
@@ -194,16 +201,25 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     name: Text | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        given = self._check_given()
+        if self.function is not None and not callable(self.function):
+            raise self.wrong("function", "a callable")
+        if type(self.args) is not tuple and (not isinstance(self.args, Sequence) or isinstance(self.args, str | bytes)):
+            raise self.wrong("args", "a tuple or list")
+        if not (self.function is not None and _OF_CALLS.issuperset(given)):
+            self._check_together(given)
+
+    def _check_together(self, given: Sequence[str]) -> None:
+        """Check fields that depend on each other."""
         works = (self.function is not None, bool(self.executable), bool(self.mpi), self.circuit is not None)
         if sum(works) > 1 or not (sum(works) or self.kind):
             raise DescriptionError(
                 "TaskDescription: exactly one of function, executable, mpi and circuit must be given"
             )
         if self.kind is None and self.circuit is None:
-            self._check_no_circuit()
+            self._refuse(given, _OF_CIRCUITS)
         elif self.kind in (None, "circuit"):
-            self._check_circuit_alone()
+            self._refuse(given, _NOT_OF_CIRCUITS)
         if self.executable and self.ranks:
             raise self.wrong("ranks", "no ranks with an executable: give the program as mpi")
         if self.mpi and self.ranks is None:
@@ -212,27 +228,18 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("nodes", "a number that divides the ranks of an MPI task")
         if self.ranks and self.num_gpus > 1 and self.num_gpus % 1:
             raise self.wrong("num_gpus", "a whole number of GPUs for each rank, or a fraction below 1")
-        if self.function is not None and not callable(self.function):
-            raise self.wrong("function", "a callable")
         if (self.executable or self.mpi) and (self.args or self.kwargs):
             raise self.wrong("args", "no arguments with a program: put them after its name")
-        if not isinstance(self.args, Sequence) or isinstance(self.args, str | bytes):
-            raise self.wrong("args", "a tuple or list")
         if self.pilot is not None and self.pilots:
             raise self.wrong("pilots", "either pilot or pilots, but not both")
-        msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
+        if self.memory is not None:
+            msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
 
-    def _check_circuit_alone(self) -> None:
-        """Refuse fields for functions and programs with a circuit."""
-        for field, (default, why) in _NOT_OF_CIRCUITS.items():
-            if (given := getattr(self, field)) is not default and given != default:
-                raise self.wrong(field, f"nothing with a circuit{why}")
-
-    def _check_no_circuit(self) -> None:
-        """Refuse fields for circuits without one."""
-        for field, default in _OF_CIRCUITS.items():
-            if (given := getattr(self, field)) is not default and given != default:
-                raise self.wrong(field, "nothing without a circuit")
+    def _refuse(self, given: Sequence[str], others: Mapping[str, tuple[Any, str]]) -> None:
+        """Refuse fields of another kind of work that have another value than their default."""
+        for field in given:
+            if field in others and getattr(self, field) != others[field][0]:
+                raise self.wrong(field, others[field][1])
 
     def terms(self) -> Terms:
         """What the controller needs to place it."""
@@ -250,7 +257,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             duration=self.expected_duration,  # type: ignore[arg-type]
             timeout=self.timeout,  # type: ignore[arg-type]
             retries=self.retries,
-            others=self._others(),
+            others=() if type(self.alternatives) is tuple and not self.alternatives else self._others(),
         )
 
     def _others(self) -> tuple[Option, ...]:

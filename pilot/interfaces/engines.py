@@ -46,7 +46,9 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[bytes, bytes]
     #: Folder for its captured output.
     folder: str
+    #: Folder for large values, and above how many bytes results go there.
     spool: str
+    spool_bytes: int = 1 << 20
     sys_path: tuple[str, ...]
     working_directory: str
     #: Set before anything of the user's is imported; an engine that imports NumPy in the worker sets it before that.

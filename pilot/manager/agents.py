@@ -245,8 +245,8 @@ class Agents:
         agent.joined, agent.host = True, hello.host
         self.unreported.discard(agent.pilot)
         agent.functions.clear()
-        if is_final(self._state.pilots[agent.pilot].state):  # ended while it started
-            self._server.send(agent.peer, messages.Stop())
+        if is_final(self._state.pilots[agent.pilot].state):  # ended while it started: nothing of it is taken in
+            self._server.send(agent.peer, messages.Refused("the pilot was ended"))
             return
         self._server.send(agent.peer, messages.Welcome(self._id))
         self._feed(events.AgentJoined(agent.pilot))

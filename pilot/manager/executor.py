@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import atexit
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Any
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import SessionError
+from pilot.manager import maps
 from pilot.manager.handles import Task, wait_done
-from pilot.manager.manager import P, PilotManager, R
+from pilot.manager.manager import PilotManager
+from pilot.manager.maps import ChunkSize, MapResult
+from pilot.manager.tasking import P, R
 from pilot.publishing import publish
+from pilot.states import is_final
 
 #: Tasks of all executors that have not ended.
 _unfinished: set[Task] = set()
@@ -35,7 +40,8 @@ class PilotExecutor(Executor):
     A program that comes to its end waits for the tasks of its executors, as for those of a process pool; not after an
     error that nobody caught or a signal, nor where the manager was closed before.
 
-    ``chunksize`` of ``map`` has no effect: the manager batches by measured time.
+    Without a ``chunksize`` its ``map`` makes a task of each input, and the manager batches them by measured time. With
+    one it makes chunks, as `PilotManager.map` does.
 
     Args:
         manager: who runs the tasks.
@@ -65,10 +71,49 @@ class PilotExecutor(Executor):
             task = self._manager.submit_task(wanted)
         else:
             task = self._manager.submit_task(fn, *args, **kwargs)
+        self._keep(task)
+        return task
+
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: ChunkSize = 1,
+    ) -> Iterator[R]:
+        """The results of ``fn`` in the order of its inputs, as ``Executor.map`` gives them.
+
+        Args:
+            fn: what is called.
+            iterables: for each argument its values; the shortest one counts.
+            timeout: seconds from now on in which the results must be there; None: for ever.
+            chunksize: inputs of one task, or "auto". From 2 on ``timeout`` and ``expected_duration`` of the executor's
+                options count for each input, and ``retries`` too: an input that raises is tried again at once.
+
+        Raises:
+            RuntimeError: the executor was shut down.
+            DescriptionError: the ``chunksize`` is not valid.
+        """
+        if chunksize == 1 and not isinstance(chunksize, bool):
+            return super().map(fn, *iterables, timeout=timeout)
+        if self._down:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        mapped: MapResult[R] = maps.submit(
+            self._manager.submit_task, self._cores, fn, iterables, chunksize, self._options
+        )
+        for task in mapped.tasks:
+            self._keep(task)
+        return _results(mapped, None if timeout is None else time.monotonic() + timeout)
+
+    def _cores(self) -> int:
+        pilots = (pilot for pilot in self._manager.pilots if not is_final(pilot.state))
+        return sum(pilot.description.cores * pilot.description.number_of_nodes for pilot in pilots)
+
+    def _keep(self, task: Task[Any]) -> None:
+        """`shutdown`, and the end of the program, are about this one."""
         for tasks in (self._tasks, _unfinished):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-        return task
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks. Those that are not over go on; ``cancel_futures``: those that run do, and the others are
@@ -84,6 +129,14 @@ class PilotExecutor(Executor):
             self._manager.cancel(tasks, running=False)
         if wait:
             self._manager.wait_tasks(tasks)
+
+
+def _results(mapped: MapResult[R], end: float | None) -> Iterator[R]:
+    """The results until the time is over. What is left then, or when the caller stops reading, is cancelled."""
+    try:
+        yield from mapped.within(None if end is None else max(0.0, end - time.monotonic()))
+    finally:
+        mapped.cancel()
 
 
 publish(PilotExecutor)

@@ -9,8 +9,9 @@ from pilot.errors import DescriptionError, invalid
 from pilot.manager.handles import Task, forget, is_kept_by, is_kept_in_memory, outcome_of, tasks_of
 from pilot.manager.journal import SessionRow
 from pilot.manager.resubmission import Resubmission
+from pilot.manager.sharing import files_of
 from pilot.manager.state import SessionState
-from pilot.results import OK, Spooled, Value
+from pilot.results import OK
 
 #: Seconds that the journal has to write down tasks that have just failed.
 WRITE_SECONDS = 10.0
@@ -30,12 +31,12 @@ class Forgetter:
         for task in tasks_of("forget", given):
             self._add(task, tasks)
         self._check_dependents(tasks)
-        files = self._files(tasks)
+        results, arguments = self._results(tasks), self._arguments(tasks)
         if self._state.is_own_thread():  # in a callback, while the manager's thread may record the end of the task
             # a task that has come to depend on one of these since keeps all of them
-            self._state.mailbox.put(lambda: self._remove(tasks, files))
+            self._state.mailbox.put(lambda: self._remove(tasks, results, arguments))
         else:
-            self._state.mailbox.ask(lambda: self._remove(tasks, files))
+            self._state.mailbox.ask(lambda: self._remove(tasks, results, arguments))
         self._resubmission.forget(tasks.keys())
 
     def _add(self, task: Task, tasks: dict[int, Task]) -> None:
@@ -56,27 +57,31 @@ class Forgetter:
                 text = f"forget: {count} task(s) that are not over depend on task {id} ({task.name})"
                 raise DescriptionError(text, given=task)
 
-    def _files(self, tasks: dict[int, Task]) -> list[Spooled]:
-        """Large results, and large arguments of tasks that could have been submitted again."""
-        state, journal = self._state, self._state.journal
-        values: list[Value] = []
-        failed: list[int] = []
-        for id, task in tasks.items():
+    def _results(self, tasks: dict[int, Task]) -> list[str]:
+        """The files of large results."""
+        files: list[str] = []
+        for task in tasks.values():
             outcome = outcome_of(task)
-            if outcome is None or outcome.status != OK:
-                failed.append(id)
             if outcome is not None and not is_kept_in_memory(task):
-                values.append(state.value(outcome))
-        if failed and journal.flush(WRITE_SECONDS):
-            values += [found[0] for id in failed if (found := journal.work(id)) is not None]
-        return [value for value in values if isinstance(value, Spooled)]
+                files += files_of(self._state.value(outcome))
+        return files
 
-    def _remove(self, tasks: dict[int, Task], files: list[Spooled]) -> None:
+    def _arguments(self, tasks: dict[int, Task]) -> list[str]:
+        """The files of the arguments of tasks that could have been submitted again."""
+        journal = self._state.journal
+        ended = ((id, outcome_of(task)) for id, task in tasks.items())
+        failed = [id for id, outcome in ended if outcome is None or outcome.status != OK]
+        if not failed or not journal.flush(WRITE_SECONDS):
+            return []
+        works = [journal.work(id) for id in failed]
+        return [file for work in works if work is not None for file in files_of(work[0])]
+
+    def _remove(self, tasks: dict[int, Task], results: list[str], arguments: list[str]) -> None:
         """In the manager's thread, which knows of all dependents."""
         self._check_dependents(tasks)
         state, journal = self._state, self._state.journal
         for id, task in tasks.items():
-            state.tasks.pop(id, None)
+            state.tasks.remove(id)
             if task.key is not None:
                 state.keys.pop(task.key, None)
             forget(task)
@@ -84,5 +89,7 @@ class Forgetter:
             state.last_forgotten = last
             journal.put(SessionRow("forgotten", str(last)))
         journal.forget(list(tasks))
-        for value in files:
-            journal.mark(partial(state.spool.discard, value))
+        if results:
+            journal.mark(partial(state.spool.release, results))
+        if arguments:
+            journal.mark(partial(state.files.release, arguments))

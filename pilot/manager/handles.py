@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
+from pathlib import Path
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
 
 from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.journal import Recorded
+from pilot.manager.sharing import files_of
+from pilot.manager.waiting import wait_for
 from pilot.publishing import publish
 from pilot.resources import QPUEstimate
 from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
@@ -22,6 +24,7 @@ from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 from pilot.wire import payload
+from pilot.wire.spool import Spool
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -34,9 +37,6 @@ else:
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a thread that waits for a task or a pilot sleeps at a time.
-STEP_SECONDS = 0.5
-
 _making = Lock()
 
 
@@ -47,16 +47,6 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-
-def wait_for(condition: Condition, is_true: Callable[[], bool], timeout: float | None) -> bool:
-    """`Condition.wait_for`, in steps: Python calls signal handlers in the main thread between two of its calls, so a
-    thread that sleeps without end may miss a Ctrl-C that came just before, or in another thread."""
-    end = None if timeout is None else time.monotonic() + timeout
-    while not condition.wait_for(is_true, STEP_SECONDS if end is None else min(STEP_SECONDS, end - time.monotonic())):
-        if end is not None and time.monotonic() >= end:
-            return False
-    return True
 
 
 class Failed(NamedTuple):
@@ -78,7 +68,7 @@ class Keeper(Protocol):
         """Every task by id."""
 
     @property
-    def spool(self) -> payload.Spool:
+    def spool(self) -> Spool:
         """Where large values are."""
 
     def check_process(self) -> None:
@@ -255,9 +245,8 @@ class Task(Future[R], Generic[R]):
             raise
         except BaseException as error:  # what a class does when it is unpickled, sys.exit() included
             what = f"the result of task {self.id} ({self.name})"
-            path = str(self._keeper.spool.path(value)) if isinstance(value, Spooled) else None
-            if isinstance(error, FileNotFoundError) and path is not None and error.filename == path:
-                raise SessionError(f"{what} is gone with its file {path}", path=path) from error
+            if isinstance(error, FileNotFoundError) and Path(str(error.filename)).name in files_of(value):
+                raise SessionError(f"{what} is gone with its file {error.filename}", path=error.filename) from error
             message = f"{what} cannot be unpickled here: {type(error).__name__}: {error}"
             raise NotPicklable(message, task=self.id) from error
 
@@ -343,7 +332,7 @@ class Task(Future[R], Generic[R]):
             return TaskTimeout(f"{where} ran longer than its timeout of {limit:g} s", task=self.id, seconds=limit)
         value = self._keeper.value(outcome)
         assert isinstance(value, bytes)
-        notes = [f"stderr: {outcome.stderr[-2000:].rstrip()}"] if outcome.stderr else []
+        notes = [f"stderr: {info.stderr[-2000:].rstrip()}"] if info.stderr else []
         return payload.load_exception(value, where, where, *notes, task=self.id)
 
 
@@ -410,7 +399,7 @@ def entry_of(task: Task) -> TaskRecord:
 
 
 def outcome_of(task: Task) -> Outcome | None:
-    """The outcome of a task; None: it has not ended, or ended without one."""
+    """The outcome of a task; None: it has none."""
     return task._outcome
 
 
@@ -426,9 +415,16 @@ def is_kept_by(task: Task, keeper: Keeper) -> bool:
 
 
 def is_kept_in_memory(task: Task) -> bool:
-    """True when the result of a finished task is with the handle, not in the session's folder."""
+    """True when the handle has the result of a finished task."""
     outcome = task._outcome
     return outcome is None or (not isinstance(outcome, Recorded) and not isinstance(outcome.value, Spooled))
+
+
+def leave(task: Task) -> bool:
+    """The end of a task is in the journal now: a large result leaves the memory. False: its handle knows more."""
+    if (outcome := task._outcome) is not None and outcome.is_large:
+        task._outcome = Recorded(outcome.task, outcome.status, outcome.started, outcome.seconds)
+    return not task.parts
 
 
 def forget(task: Task) -> None:

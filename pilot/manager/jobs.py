@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import shlex
-import site
 import sys
-import sysconfig
 import threading
 import time
 from collections import deque
@@ -22,6 +20,7 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import JobRefused, PilotError, PluginError
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.manager.call_queue import CallQueue
+from pilot.manager.search_path import search_path
 from pilot.registry import devices
 from pilot.wire.marks import MARK
 from pilot.wire.session import JOB as NODES_JOB
@@ -74,13 +73,13 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         memory=memory_of(wanted),
         devices=devices(wanted),
         environment=mpi | wanted.environment,
-        working_directory=wanted.working_directory or str(Path.cwd()),
+        working_directory=str(Path(wanted.working_directory or "").expanduser().absolute()),
         orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
         tunnel=wanted.tunnel,
         walltime=wanted.seconds,
         drain=wanted.drain_seconds,
         ports=wanted.ports,
-        sys_path=_paths_for(wanted),
+        sys_path=search_path(wanted),
     )
     write_private(own / "agent.json", msgspec.json.encode(settings))
     job = Job(
@@ -92,18 +91,6 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         log_path=own / "agent.log",
     )
     return job, mark
-
-
-def _paths_for(wanted: PilotDescription) -> tuple[str, ...]:
-    """The sys.path of this process, for workers. A pilot with a Python of its own gets none of the packages that are
-    installed here: they would hide its own."""
-    paths = [Path(path).absolute() for path in sys.path]
-    if wanted.venv or wanted.conda_environment or wanted.container:
-        library = Path(sysconfig.get_path("stdlib"))
-        zipped = library.parent / f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
-        known = {*map(Path, (*site.getsitepackages(), site.getusersitepackages())), zipped}
-        paths = [path for path in paths if path not in known and not path.is_relative_to(library)]
-    return tuple(map(str, paths))
 
 
 def job_name(pilot: str, number: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
 
@@ -125,6 +125,15 @@ class TaskRow(Row, frozen=True, gc=False):
     needs: bytes | None = None
 
 
+class ObjectRow(Row, frozen=True, gc=False):
+    """An object that was stored, and the name of its class; without a value: it was released."""
+
+    table = "objects"
+    id: int
+    value: Packed
+    kind: str
+
+
 class AttemptRow(Row, frozen=True, gc=False):
     """An attempt at a task that did not count, as in `Attempt`."""
 
@@ -184,6 +193,7 @@ KINDS: tuple[type[Row], ...] = (
     FunctionRow,
     TermsRow,
     KeyRow,
+    ObjectRow,
     TaskRow,
     AttemptRow,
     WorkerRow,
@@ -194,6 +204,15 @@ KINDS: tuple[type[Row], ...] = (
 OF_TASKS: dict[type[Row], str] = {KeyRow: "task", TaskRow: "id", AttemptRow: "task", ResultRow: "task"}
 
 AnyRow = TypeVar("AnyRow", bound=Row)
+
+
+class EndedRows(NamedTuple):
+    """The rows about a task that has ended: without its payload, and without value, stdout and stderr of its result."""
+
+    task: TaskRow
+    result: ResultRow
+    attempts: list[AttemptRow]
+    key: str | None
 
 
 def pack(value: Value) -> Packed:
@@ -231,22 +250,34 @@ class JournalReader(ABC):
         """Every committed row of a kind; those without a key in the order in which they were handed over."""
 
     @abstractmethod
-    def tasks(self) -> list[TaskRow]:
-        """Every task by id; those that have a result without their payload."""
+    def unfinished(self) -> list[TaskRow]:
+        """Every task without a result, by id."""
 
     @abstractmethod
-    def results(self) -> list[ResultRow]:
-        """Every result by task, without value, stdout and stderr."""
+    def ended(self) -> list[int]:
+        """The ids of all tasks with a result, in order."""
 
-    # ---- single values, from any thread -----------------------------------------------------------------------
+    @abstractmethod
+    def kept_arguments(self) -> list[Value]:
+        """The large arguments of tasks that failed or were cancelled, and may be submitted again."""
+
+    # ---- single rows and values, from any thread ----------------------------------------------------------------
+
+    @abstractmethod
+    def row(self, kind: type[AnyRow], key: int | str) -> AnyRow | None:
+        """The committed row with this key.
+
+        Raises:
+            SessionError: the journal cannot be read; so do the methods below.
+        """
+
+    @abstractmethod
+    def ended_between(self, first: int, last: int) -> list[EndedRows]:
+        """The tasks with a result whose ids are in this range, both ends included, by id."""
 
     @abstractmethod
     def value(self, task: int) -> Value:
-        """The value of a finished task.
-
-        Raises:
-            SessionError: the journal cannot be read, also in `output` and `work`.
-        """
+        """The value of a finished task."""
 
     @abstractmethod
     def output(self, task: int) -> tuple[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -43,6 +45,28 @@ def check_same(task: Task, known: KeyRow, key: Key) -> None:
         )
 
 
+def with_key(wanted: TaskDescription, key: str) -> TaskDescription:
+    """A description with a key that was given beside it."""
+    if wanted.key not in (None, key):
+        raise wanted.wrong("key", f"the same as that of the call, {key!r}")
+    return msgspec.structs.replace(wanted, key=key)
+
+
+def keyed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> TaskDescription:
+    """The description of a call with a key. One that the callable could want itself is not taken from it."""
+    own: Collection[str] = ()
+    with contextlib.suppress(TypeError, ValueError):  # it does not say what it takes
+        own = inspect.signature(work).parameters
+    if "key" in own:
+        raise DescriptionError(
+            f"key: {work!r} has an argument of this name itself; give a TaskDescription, with a key for the task and "
+            "kwargs for the function",
+            field="key",
+            given=key,
+        )
+    return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
+
+
 def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord]) -> dict[str, bytes]:
     """By name, digests of the fields of a description that do not have their defaults.
 
@@ -62,7 +86,7 @@ def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord
         if field == "circuit" and hasattr(value, "copy_empty_like"):
             value = value.copy(name="circuit")  # Qiskit numbers circuits: two that are equal have two names
         try:
-            with payload.collecting():  # tasks among them count by their ids
+            with payload.collecting(by_content=True):  # tasks among them count by their ids
                 digest = _digest(value)
         except Exception as error:
             text = f"{field} cannot be pickled, so that the task can have no key: {type(error).__name__}: {error}"

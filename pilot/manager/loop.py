@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import zmq
 
 from pilot import errors
 from pilot.interfaces import JobState
@@ -37,6 +36,7 @@ from pilot.scheduling.records import TaskRecord
 from pilot.states import PilotState, is_final
 from pilot.wire import messages
 from pilot.wire.channel import Server
+from pilot.wire.polling import Poller
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +147,7 @@ class ManagerLoop:
 
     def begin_to_close(self) -> None:
         """Tell every agent to end, and take no more tasks; `close` is still to be called. Takes no lock."""
+        self._state.note_unfinished()
         self._state.mailbox.put(self._submissions.close)
         self._state.mailbox.put(events.Closing())
 
@@ -175,6 +176,7 @@ class ManagerLoop:
         mailbox.close()
         self._state.journal.close()
         self._state.commits.close()
+        self._state.backlog.close()
         self._server.close()
         self._state.observers.close()
 
@@ -216,14 +218,13 @@ class ManagerLoop:
     # ---- the loop ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        mailbox, poller = self._state.mailbox, zmq.Poller()
-        poller.register(self._server.socket, zmq.POLLIN)
-        poller.register(mailbox.descriptor, zmq.POLLIN)
+        mailbox, poller = self._state.mailbox, Poller()
+        self._server.register(poller)
+        poller.register(mailbox.descriptor)
         next_tick = next_beat = 0.0
         while not self._over:
-            if mailbox.may_sleep():
-                poller.poll(int(TICK_SECONDS * 1000))
-            mailbox.awake()
+            ready = poller.wait(TICK_SECONDS if mailbox.may_sleep() else 0.0)
+            mailbox.awake(mailbox.descriptor in ready)
             try:
                 self._round()
                 now = self._clock()

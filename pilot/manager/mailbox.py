@@ -100,10 +100,10 @@ class Mailbox:
         self._sleeping = True
         return not (self._tasks or self._items)
 
-    def awake(self) -> None:
-        """The sleep is over."""
+    def awake(self, readable: bool) -> None:
+        """The sleep is over; ``readable``: there is something in the pipe."""
         self._sleeping = False
-        with contextlib.suppress(BlockingIOError):
+        if readable:
             os.read(self.descriptor, 4096)
 
     def take_tasks(self) -> list[TaskRecord]:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-import inspect
 import logging
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError, invalid
+from pilot.descriptions import PilotDescription
+from pilot.errors import invalid
 from pilot.interfaces import Policy
-from pilot.manager import signals
-from pilot.manager.handles import Task, tasks_of
+from pilot.manager import private
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
 from pilot.manager.reading import SessionReader
 from pilot.manager.session import Session
+from pilot.manager.state import SessionState
+from pilot.manager.tasking import TaskSession
 from pilot.publishing import publish
-from pilot.resources import PLAIN
 from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
 
@@ -35,21 +31,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-R = TypeVar("R")
-A = TypeVar("A")
-B = TypeVar("B")
-Many: TypeAlias = Iterable[Any]
-#: An argument that tasks stand in.
-Needed: TypeAlias = "Task[Any] | Sequence[Task[Any]] | Mapping[str, Task[Any]]"
-
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
 #: Seconds that queued tasks wait for another pilot when none can run them any more.
 WAIT_FOR_PILOT = 60.0
 
 
-class PilotManager(Session):
+class PilotManager(TaskSession):
     """Gets pilots, and sends each task to the pilot that is expected to finish it first.
 
     As a context manager it waits, at the end of the block, until all tasks are finished, then ends its pilots. When
@@ -97,6 +85,8 @@ class PilotManager(Session):
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
         own = session_dir is None
+        if own:
+            private.name_idle()
         parts = open_parts(folder, temporary=own, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         self._start(parts, progress, temporary=own)
 
@@ -123,7 +113,10 @@ class PilotManager(Session):
         handed over is run again.
 
         Raises:
-            SessionError: there is no session in this folder, or another manager uses it; or as for a new session.
+            SessionError: there is no session in this folder, another manager uses it, or as for a new session. Or its
+                journal is damaged or has lost what was written last; it is a copy of a session that is still there; it
+                is another user's, or others can write to it; or its agents are of another version, and still run.
+                Nothing is changed then.
         """
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.open(session_dir)
@@ -146,20 +139,15 @@ class PilotManager(Session):
         return SessionReader(session_dir)
 
     def _start(self, parts: Parts, progress: bool, temporary: bool) -> None:
-        self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter = parts
+        self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter, self._objects = (
+            parts
+        )
         self._temporary = temporary
-        #: Those that were not over when the manager began to close.
-        self._unfinished: list[Task] = []
-        self._progress = _progress(self) if progress else None
+        self._progress = _progress(self, self._state) if progress else None
         self._loop.start()
         atexit.register(self.close)
         if temporary:
-            signals.watch(self, self._begin_to_close)
-
-    def _begin_to_close(self) -> None:
-        """End the pilots; `close` is still to be called. Takes no lock, for a signal's handler."""
-        self._unfinished = [task for task in list(self._state.tasks.values()) if not task.done()]
-        self._loop.begin_to_close()
+            private.add(self._state, self._loop.begin_to_close)
 
     # ---- pilots -----------------------------------------------------------------------------------------------
 
@@ -215,123 +203,6 @@ class PilotManager(Session):
             description, minimum=minimum, maximum=maximum, idle=idle, backlog=backlog, delay=delay
         )
 
-    # ---- tasks ------------------------------------------------------------------------------------------------
-
-    @overload
-    def submit_task(self, work: TaskDescription | Mapping[str, Any], /, *, key: str | None = None) -> Task[Any]: ...
-    @overload
-    def submit_task(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
-    @overload  # a task stands for its result, which no type says
-    def submit_task(self, work: Callable[..., R], first: Needed, /, *args: Any, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
-    @overload
-    def submit_task(self, work: Callable[..., R], one: Any, two: Needed, /, *args: Any, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
-    @overload
-    def submit_task(self, work: Callable[..., R], /, *args: Any, key: str, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
-    def submit_task(self, work: Any, /, *args: Any, key: Any = None, **kwargs: Any) -> Task[Any]:
-        """Send one task on its way. Does not block.
-
-        A callable runs as it is now, with the values that its globals, defaults and closure have now, however they
-        change later; each task has a copy of its own, so that no task sees what another one changed. Functions and
-        classes of modules that can be imported are the exception: as in a process pool they travel by name, and a
-        worker imports their module once (``cloudpickle.register_pickle_by_value(module)`` sends them by value).
-
-        Type checkers compare the arguments with the callable's, and accept a task (or a list or dict of tasks) in place
-        of the first or the second one; in other places they accept it in a `TaskDescription`.
-
-        Args:
-            work: a callable, or a description (or a dict with its keys).
-            args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
-                result. Large arrays travel without a copy, and are read-only in the task.
-            key: a text that names the task, so that it is submitted once: the same key gives the same task, also after
-                `attach`, until it is forgotten. An argument of the callable's own that is called ``key`` can be given
-                in a description.
-            kwargs: the same as ``args``, by name.
-
-        Raises:
-            DescriptionError: a key or value is not valid; another task has this ``key``.
-            NoPilotError: no pilot, present or requested, can ever run it; the message says why for each one.
-            NotPicklable: the function or an argument cannot be pickled, or only as a name of ``__main__``.
-            SessionError: the manager is closed, or a large argument cannot be written to the session folder.
-        """
-        if isinstance(work, TaskDescription | Mapping):
-            if args or kwargs:
-                raise DescriptionError("with a description, arguments belong into its args and kwargs")
-            wanted = TaskDescription.build(work)
-            return self._submitter.submit_described(wanted if key is None else _with_key(wanted, key))
-        if key is not None:
-            return self._submitter.submit_described(_keyed(work, args, kwargs, key))
-        return self._submitter.submit(work, args, kwargs, PLAIN)
-
-    def submit_tasks(
-        self, descriptions: Iterable[TaskDescription | Mapping[str, Any] | Callable[[], Any]]
-    ) -> list[Task[Any]]:
-        """Send many tasks on their way: descriptions, dicts, or callables without arguments.
-
-        Raises:
-            Exception: as `submit_task`, for the first one that is refused; those before it are cancelled.
-        """
-        tasks: list[Task] = []
-        try:
-            for one in descriptions:
-                tasks.append(self.submit_task(one))
-        except BaseException:
-            self._submitter.cancel(tasks)
-            raise
-        return tasks
-
-    @overload
-    def map(self, function: Callable[[A], R], first: Iterable[A | Task[A]], /) -> list[Task[R]]: ...
-    @overload
-    def map(
-        self, function: Callable[[A, B], R], first: Iterable[A | Task[A]], second: Iterable[B | Task[B]], /
-    ) -> list[Task[R]]: ...
-    @overload
-    def map(
-        self, function: Callable[..., R], first: Many, second: Many, third: Many, /, *others: Many
-    ) -> list[Task[R]]: ...
-    def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> list[Task[Any]]:
-        """One task for each tuple of arguments, as the built-in ``map`` makes them.
-
-        The function is taken once, as it is now.
-        """
-        self._state.check_open()
-        work = self._submitter.function(function)
-        return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
-
-    def cancel(self, tasks: Iterable[Task], *, running: bool = True) -> None:
-        """Cancel tasks, and the parts that they put together. Does not block: `wait_tasks` waits until it is confirmed.
-
-        Args:
-            tasks: which; those that are over stay as they are.
-            running: those that run, too, with their workers. False: these go on to their end.
-
-        Raises:
-            DescriptionError: it is not a list of tasks, or one is another manager's.
-            SessionError: this process was forked from the manager's.
-        """
-        self._submitter.cancel(tasks_of("cancel", tasks), running=running)
-
-    def resubmit(self, tasks: Iterable[Task[R]]) -> list[Task[R]]:
-        """Give tasks that failed or were cancelled another attempt, also after an `attach`. Does not wait for it.
-
-        For each there is a new task with the same function, arguments, requirements and name.
-        Where one depends on a task that failed or was cancelled as well, that one gets another attempt with it, unless
-        an earlier call has given it one already; the new tasks depend on each other as the old ones did. All is read
-        from the journal; arguments above 1 MiB are kept in the session's folder for this until the task is done.
-
-        Args:
-            tasks: which; ``[task for task in manager.tasks.values() if task.state is TaskState.FAILED]``, say.
-
-        Returns:
-            The new tasks, in the order of the given ones.
-
-        Raises:
-            DescriptionError: one has not failed, is not over, or is another manager's; no task is submitted then.
-            NoPilotError: no pilot, present or requested, can ever run one of them; no task is submitted then.
-            SessionError: the manager is closed, or arguments cannot be read from the session folder.
-        """
-        return self._resubmission.resubmit(tasks)
-
     # ---- the end ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -348,9 +219,7 @@ class PilotManager(Session):
                 return
             state.is_closed = True
         atexit.unregister(self.close)
-        signals.unwatch(self)
-        if not self._unfinished:
-            self._unfinished = [task for task in list(state.tasks.values()) if not task.done()]
+        private.discard(state)
         failed = any(pilot.state is PilotState.FAILED for pilot in self.pilots)
         for pilot in self.pilots:
             close_clients(pilot)
@@ -359,13 +228,7 @@ class PilotManager(Session):
             if self._progress is not None:
                 self._progress.stop()
         finally:
-            state.folder.lock.release()
-            if cancelled := sum(task.cancelled() for task in self._unfinished):
-                log.warning("%d of %d task(s) were cancelled when the manager was closed", cancelled, len(state.tasks))
-            if self._temporary and not failed:
-                state.folder.remove()
-            elif failed:
-                log.warning("a pilot failed: its logs are kept in %s", state.folder.path)
+            _leave(state, self._temporary, failed)
 
     def __reduce__(self) -> Any:
         raise TypeError("a PilotManager cannot be pickled: a task cannot take its manager along")
@@ -378,7 +241,7 @@ class PilotManager(Session):
     ) -> None:
         try:
             if kind is None:
-                self.wait_tasks()
+                self.wait_tasks(self._state.tasks.not_recorded())
         finally:
             self.close()
 
@@ -386,25 +249,15 @@ class PilotManager(Session):
 publish(PilotManager)
 
 
-def _with_key(wanted: TaskDescription, key: str) -> TaskDescription:
-    if wanted.key not in (None, key):
-        raise wanted.wrong("key", f"the same as that of the call, {key!r}")
-    return msgspec.structs.replace(wanted, key=key)
-
-
-def _keyed(work: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> TaskDescription:
-    """The description of a call with a key. One that the callable could want itself is not taken from it."""
-    own: Collection[str] = ()
-    with contextlib.suppress(TypeError, ValueError):  # it does not say what it takes
-        own = inspect.signature(work).parameters
-    if "key" in own:
-        raise DescriptionError(
-            f"key: {work!r} has an argument of this name itself; give a TaskDescription, with a key for the task and "
-            "kwargs for the function",
-            field="key",
-            given=key,
-        )
-    return TaskDescription(function=work, args=args, kwargs=kwargs, key=key)
+def _leave(state: SessionState, temporary: bool, failed: bool) -> None:
+    """The manager is closed: others may have the session, unless it was only for this one and no pilot failed."""
+    state.folder.lock.release()
+    if cancelled := sum(task.cancelled() for task in state.unfinished):
+        log.warning("%d of %d task(s) were cancelled when the manager was closed", cancelled, len(state.tasks))
+    if failed:
+        log.warning("a pilot failed: its logs are kept in %s", state.folder.path)
+    elif temporary:
+        state.folder.remove()
 
 
 def _check_wait(seconds: float | None) -> float | None:
@@ -415,7 +268,7 @@ def _check_wait(seconds: float | None) -> float | None:
     return float(seconds)
 
 
-def _progress(session: Session) -> Progress:
+def _progress(session: Session, state: SessionState) -> Progress:
     from pilot.manager.progress import Progress  # brings rich: a fifth of the library's
 
-    return Progress(session)
+    return Progress(session, len(state.tasks) - len(state.tasks.not_recorded()))

@@ -17,8 +17,8 @@ from pilot.errors import ERRORS, SessionError
 from pilot.manager.journal import SCHEMA, Packed, pack, unpack
 from pilot.results import RAISED, Failure, Spooled
 from pilot.scheduling.records import Change
-from pilot.wire.payload import Spool
 from pilot.wire.session import SessionFolder
+from pilot.wire.spool import Spool
 
 #: In the session's folder: the journal as it was before.
 COPY = "journal.before-migration.sqlite"
@@ -145,11 +145,11 @@ def _moved_value(value: Packed, spool: Spool) -> Packed:
         return None if value is None else _moved(value)
     file = unpack(value)
     assert isinstance(file, Spooled)
-    if not spool.path(file).exists():
+    if not spool.path(file.path).exists():
         return value
     data, *buffers = spool.read(file)
     after = _moved(bytes(data))
-    return value if after == data else pack(spool.write([after, *buffers]))
+    return value if after == data else pack(Spooled(spool.write([memoryview(after), *buffers]), file.size))
 
 
 def _moved_failure(value: bytes) -> bytes:

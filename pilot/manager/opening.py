@@ -6,6 +6,8 @@ import platform
 from contextlib import ExitStack
 from typing import NamedTuple
 
+import msgspec
+
 from pilot import registry
 from pilot.errors import SessionError
 from pilot.interfaces import Policy
@@ -14,6 +16,7 @@ from pilot.manager.forgetting import Forgetter
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import SessionRow
 from pilot.manager.loop import ManagerLoop
+from pilot.manager.objects import Objects
 from pilot.manager.recovery import Restored
 from pilot.manager.requests import PilotRequests
 from pilot.manager.resubmission import Resubmission
@@ -36,6 +39,7 @@ class Parts(NamedTuple):
     submitter: Submitter
     resubmission: Resubmission
     forgetter: Forgetter
+    objects: Objects
 
 
 def open_parts(
@@ -74,20 +78,24 @@ def open_parts(
         controller = Controller(cores, wait_for_pilot, qpus)
         connection, server = listen(before, address, ports)
         undo.callback(server.close)
+        server.listen_near(folder.socket_path)
+        connection = msgspec.structs.replace(connection, near=server.near)
         state = SessionState(folder, journal, jobs)
         undo.callback(state.mailbox.close)
         undo.callback(state.jobs.leave)
         loop = ManagerLoop(state, controller, server)
         folder.write_connection(connection)
+        objects = Objects(state)
         if restored is not None:
             recovery.record(journal, restored, folder.path)
             loop.take_over(restored)
+            objects.take_over(restored.objects)
         else:
             journal.extend([SessionRow("path", str(folder.path)), recovery.versions_row()])
         submitter = Submitter(state, loop.estimating, (qpus or cores).needs_estimates)
         resubmission = Resubmission(state, submitter)
         requests, forgetter = PilotRequests(state, server, connection), Forgetter(state, resubmission)
-        parts = Parts(state, loop, requests, submitter, resubmission, forgetter)
+        parts = Parts(state, loop, requests, submitter, resubmission, forgetter, objects)
         undo.pop_all()
     return parts
 

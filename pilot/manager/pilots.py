@@ -11,7 +11,8 @@ from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError, PilotFailed
 from pilot.manager.clients import Clients
-from pilot.manager.handles import Keeper, wait_for
+from pilot.manager.handles import Keeper
+from pilot.manager.waiting import wait_for
 from pilot.publishing import publish
 from pilot.resources import QPUInfo
 from pilot.scheduling import events

@@ -15,7 +15,7 @@ from rich.text import Text
 from pilot.interfaces import SessionEvent, TaskChanged, TaskEnded, TaskSubmitted
 from pilot.manager.pilots import Pilot
 from pilot.manager.session import Session
-from pilot.states import PilotState
+from pilot.states import PilotState, TaskState
 
 _SECONDS = 0.25
 
@@ -23,7 +23,8 @@ _SECONDS = 0.25
 class Progress:
     """A live display of a session, from now until `stop`; nothing when the output is no terminal."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, finished: int) -> None:
+        """Show the tasks of a session, of which so many are finished."""
         self._session = session
         self._console = Console(stderr=True)
         self._over = threading.Event()
@@ -31,8 +32,9 @@ class Progress:
         self._began = time.monotonic()
         self._last = (self._began, 0)
         self._rate = 0.0
-        tasks = list(session.tasks.values())
-        self._tasks, self._finished = len(tasks), sum(task.done() for task in tasks)
+        self._tasks, self._finished = len(session.tasks), finished
+        #: Since this was made.
+        self._cancelled = 0
         #: Pilot id → tasks that ended there. Task → pilot id, of tasks that were sent and have not ended.
         self._ended: Counter[str] = Counter()
         self._sent: dict[int, str] = {}
@@ -54,6 +56,7 @@ class Progress:
                 self._sent[event.task] = event.pilot
             elif isinstance(event, TaskEnded):
                 self._finished += 1
+                self._cancelled += event.state is TaskState.CANCELLED
                 self._sent.pop(event.task, None)
                 if event.pilot is not None:
                     self._ended[event.pilot] += 1
@@ -72,7 +75,10 @@ class Progress:
             self._rate = (finished - before) / max(now - then, 1e-9)
             self._last = (now, finished)
         bar = ProgressBar(total=max(total, 1), completed=finished, width=40)
-        text = Text(f" {finished}/{total} tasks  {self._rate:,.0f}/s  {now - self._began:.0f} s")
+        ended = f"{finished - self._cancelled}/{total} tasks"
+        if self._cancelled:
+            ended += f", {self._cancelled} cancelled"
+        text = Text(f" {ended}  {self._rate:,.0f}/s  {now - self._began:.0f} s")
         line = Table.grid()
         line.add_row(bar, text)
         return Group(line, self._pilots())

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn
+from weakref import WeakValueDictionary
 
 from pilot.errors import SessionError
 from pilot.manager import recovery
 from pilot.manager.callbacks import Callbacks
+from pilot.manager.commit_count import read_count, tell_lost
 from pilot.manager.handles import Task, settle
 from pilot.manager.infos import task_info
 from pilot.manager.journal import Recorded
 from pilot.manager.pilots import Pilot, change_pilot
+from pilot.manager.recorded import RecordedTasks
 from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
 from pilot.manager.view import SessionView
 from pilot.results import Outcome, TaskInfo, Value
-from pilot.wire.payload import Spool
 from pilot.wire.session import SessionFolder
+from pilot.wire.spool import Spool
+
+log = logging.getLogger(__name__)
 
 
 class _ReadState:
@@ -33,8 +39,12 @@ class _ReadState:
         self.tasks: dict[int, Task] = {}
         self.pilots: dict[str, Pilot] = {}
         self.journal = SqliteReader(path, partial(connect_to_read, path))
+        counted = read_count(path)
         with self.journal.frozen():  # a manager may write meanwhile
+            if lost := tell_lost(path, counted, self.journal.commits()):
+                log.warning("%s", lost)
             restored = recovery.read(self.journal, folder.path, rejoin=False)
+            ended = RecordedTasks(self.journal, WeakValueDictionary()).read(1, restored.last_task)
         self._workers = restored.workers
         for pilot in restored.pilots:
             log_path = folder.path / "pilots" / pilot.id / "agent.log"
@@ -42,11 +52,13 @@ class _ReadState:
             handle.times.update(pilot.times)
             change_pilot(handle, pilot.state, pilot.reason)
             self.pilots[pilot.id] = handle
-        for entry, outcome, failed in restored.tasks:
+        for entry in restored.tasks:
             entry.payload = None
+            self.tasks[entry.id] = Task(self, entry)
+        for entry, outcome, failed, _ in ended:
             task = self.tasks[entry.id] = Task(self, entry)
-            if outcome is not None or failed is not None:
-                settle(task, outcome, failed)
+            settle(task, outcome, failed)
+        self.tasks = dict(sorted(self.tasks.items()))
         for row in restored.keys:
             self.tasks[row.task].key = row.key
 
@@ -111,7 +123,7 @@ class SessionReader(SessionView):
         self._state.check_process()
 
     submit_task = submit_tasks = map = resubmit = submit_pilot = autoscale = _refuse
-    cancel = forget = flush = subscribe = unsubscribe = explain = write_events = _refuse
+    cancel = put = forget = flush = subscribe = unsubscribe = explain = write_events = _refuse
 
     def close(self) -> None:
         """Close the journal: what was not read until then cannot be read any more."""

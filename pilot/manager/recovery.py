@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from pilot.descriptions import PilotDescription
-from pilot.errors import ErrorCode, SessionError
-from pilot.manager.handles import Failed
+from pilot.errors import SessionError
 from pilot.manager.journal import (
     SCHEMA,
     AttemptRow,
@@ -21,20 +19,22 @@ from pilot.manager.journal import (
     Journal,
     JournalReader,
     KeyRow,
+    ObjectRow,
     PilotChangeRow,
     PilotParentRow,
     PilotRow,
-    Recorded,
     SessionRow,
     TermsRow,
     WorkerRow,
     unpack,
     unpack_needs,
 )
+from pilot.manager.recorded import attempt_of
+from pilot.manager.table import IdSet
 from pilot.resources import Terms
-from pilot.results import Attempt, Outcome
+from pilot.results import Value
 from pilot.scheduling.records import Change, FunctionRecord, TaskRecord
-from pilot.states import PilotState, TaskState, is_final
+from pilot.states import PilotState, is_final
 from pilot.version import versions
 
 log = logging.getLogger(__name__)
@@ -70,14 +70,6 @@ class RestoredPilot(NamedTuple):
     times: dict[PilotState, float] = {}  # noqa: RUF012 - never changed
 
 
-class RestoredTask(NamedTuple):
-    """A task; one that has ended has an outcome or an error."""
-
-    entry: TaskRecord
-    outcome: Outcome | None = None
-    error: Failed | None = None
-
-
 class Restored(NamedTuple):
     """All that the journal knows."""
 
@@ -90,8 +82,12 @@ class Restored(NamedTuple):
     lost_keys: list[str]
     #: In order of their numbers.
     pilots: list[RestoredPilot]
-    #: In order of their ids.
-    tasks: list[RestoredTask]
+    #: Those without a result, in order of their ids; and the ids of the others.
+    tasks: list[TaskRecord]
+    ended: IdSet
+    #: Objects, and the large arguments of tasks that may be submitted again.
+    objects: list[ObjectRow]
+    kept_arguments: list[Value]
     #: The first task of each manager of the session, this one included.
     firsts: tuple[int, ...]
     #: The highest id given to a function.
@@ -134,9 +130,15 @@ def _read(journal: JournalReader, here: Path, rejoin: bool) -> Restored:
     terms = {row.id: msgspec.msgpack.decode(row.terms, type=Terms) for row in journal.rows(TermsRow)}
     tasks = _read_tasks(journal, functions, terms)
     last_forgotten = int(session.get("forgotten", 0))
-    last_task = max(tasks[-1].entry.id if tasks else 0, last_forgotten)
-    known = {task.entry.id for task in tasks}
-    keys = journal.rows(KeyRow)
+    ended = journal.ended()
+    last_task = max(tasks[-1].id if tasks else 0, ended[-1] if ended else 0, last_forgotten)
+    unfinished, all_ended = {task.id for task in tasks}, IdSet(ended)
+    keys, lost_keys = [], []
+    for row in journal.rows(KeyRow):
+        if row.task in unfinished or row.task in all_ended:
+            keys.append(row)
+        else:
+            lost_keys.append(row.key)
     moved_from = _moved_from(session.get("path"), here)
     pilots, last_job = _read_pilots(journal, moved_from is not None, rejoin)
     return Restored(
@@ -144,10 +146,13 @@ def _read(journal: JournalReader, here: Path, rejoin: bool) -> Restored:
         last_function=max(functions, default=0),
         terms=terms,
         workers={row.worker: row for row in journal.rows(WorkerRow)},
-        keys=[row for row in keys if row.task in known],
-        lost_keys=[row.key for row in keys if row.task not in known],
+        keys=keys,
+        lost_keys=lost_keys,
         pilots=pilots,
         tasks=tasks,
+        ended=all_ended,
+        objects=journal.rows(ObjectRow),
+        kept_arguments=journal.kept_arguments(),
         firsts=(*map(int, session.get("firsts", "1").split()), last_task + 1),
         last_task=last_task,
         last_forgotten=last_forgotten,
@@ -299,39 +304,16 @@ def _ancestors(id: str, parents: dict[str, str], names: dict[str, str]) -> tuple
 
 def _read_tasks(
     journal: JournalReader, functions: dict[int, FunctionRecord], terms: dict[int, Terms]
-) -> list[RestoredTask]:
-    attempts: dict[int, list[Attempt]] = {}
-    attempt_rows = journal.rows(AttemptRow)
-    retries = Counter(row.task for row in attempt_rows if row.change == Change.RETRY)
-    for one in attempt_rows:
-        attempt = Attempt(
-            number=one.number,
-            pilot=one.pilot,
-            worker=one.worker,
-            reason=one.reason,
-            ended=one.ended,
-            batch=one.batch,
-        )
-        attempts.setdefault(one.task, []).append(attempt)
-    results = {row.task: row for row in journal.results()}
+) -> list[TaskRecord]:
+    attempts: dict[int, list[AttemptRow]] = {}
+    for one in journal.rows(AttemptRow):
+        attempts.setdefault(one.task, []).append(one)
     tasks = []
-    for row in journal.tasks():
+    for row in journal.unfinished():
         entry = TaskRecord(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
-        entry.attempts = tuple(attempts.get(row.id, ()))
-        result = results.get(row.id)
-        if result is None:
-            entry.payload, entry.needs = unpack(row.payload), unpack_needs(row.needs) or None
-            entry.retries = retries.get(row.id, 0)
-            tasks.append(RestoredTask(entry))
-            continue
-        entry.state, entry.bound = TaskState(result.state), result.bound
-        entry.pilot, entry.worker = result.pilot, result.worker
-        entry.reason = "it went there before this manager was attached"
-        if result.error is not None:
-            code, reason = ErrorCode(result.error), result.reason or ""
-            failed = Failed(code, reason, result.cause, result.first, result.links or 1)
-            tasks.append(RestoredTask(entry, error=failed))
-        else:
-            assert result.status is not None and result.started is not None and result.seconds is not None
-            tasks.append(RestoredTask(entry, Recorded(row.id, result.status, result.started, result.seconds)))
+        entry.payload, entry.needs = unpack(row.payload), unpack_needs(row.needs) or None
+        before = attempts.get(row.id, [])
+        entry.attempts = tuple(map(attempt_of, before))
+        entry.retries = sum(one.change == Change.RETRY for one in before)
+        tasks.append(entry)
     return tasks

@@ -9,9 +9,10 @@ from graphlib import TopologicalSorter
 
 from pilot.errors import DescriptionError, SessionError, invalid
 from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of
+from pilot.manager.sharing import files_of
 from pilot.manager.state import SessionState
 from pilot.manager.submitting import Submitter
-from pilot.results import Spooled, Value
+from pilot.results import Value
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 
@@ -60,7 +61,7 @@ class Resubmission:
         works = self._gather(wanted)
         for terms in {entry_of(self._state.tasks[id]).terms for id in works}:
             self._submitter.check_servable(terms)
-        self._copy_all(works)
+        self._hold_all(works)
         before = {id: [one for one in work.firsts.values() if one in works] for id, work in works.items()}
         new: dict[int, Task] = {}
         for id in TopologicalSorter(before).static_order():  # those that others depend on first
@@ -141,20 +142,17 @@ class Resubmission:
             self._submitter.join(task, [stand[part.id] for part in old.parts])
         return task
 
-    def _copy_all(self, works: dict[int, _Work]) -> None:
-        """Arguments that are in a file get one for the new task: all of them, or none."""
-        spool, copied = self._state.spool, list[Spooled]()
+    def _hold_all(self, works: dict[int, _Work]) -> None:
+        """The new tasks use the files of the arguments as well: all of them, or none."""
+        spool, held = self._state.spool, list[str]()
         for id, work in works.items():
-            old = work.arguments
-            if not isinstance(old, Spooled):
-                continue
-            try:
-                work.arguments = spool.copy(old)
-                copied.append(work.arguments)
-            except OSError as error:
-                for one in copied:
-                    spool.discard(one)
-                name, path = self._state.tasks[id].name, str(spool.path(old))
-                raise SessionError(
-                    f"the arguments of task {id} ({name}) cannot be read again from {path}: {error}", path=path
-                ) from error
+            for file in files_of(work.arguments):
+                if not spool.path(file).is_file():
+                    self._state.files.release(held)
+                    name, path = self._state.tasks[id].name, str(spool.path(file))
+                    raise SessionError(
+                        f"the arguments of task {id} ({name}) cannot be read again from {path}: it is not there",
+                        path=path,
+                    )
+                self._state.files.hold([file])
+                held.append(file)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from pilot.errors import invalid
@@ -12,6 +13,7 @@ from pilot.interfaces import Observer, SessionEvent
 from pilot.manager.forgetting import Forgetter
 from pilot.manager.handles import Task, entry_of, is_kept_by, tasks_of
 from pilot.manager.loop import ManagerLoop
+from pilot.manager.objects import ObjectRef, Objects
 from pilot.manager.observers import KINDS, MOST_WAITING, Subscription
 from pilot.manager.state import SessionState
 from pilot.manager.view import SessionView
@@ -29,6 +31,34 @@ class Session(SessionView):
     _state: SessionState
     _loop: ManagerLoop
     _forgetter: Forgetter
+    _objects: Objects
+
+    # ---- objects ----------------------------------------------------------------------------------------------
+
+    @property
+    def objects(self) -> Mapping[int, ObjectRef]:
+        """What `PilotManager.put` has stored and nobody has released, by id; read only. After an attach these are the
+        objects that the manager before had."""
+        return MappingProxyType(self._objects)
+
+    def put(self, value: R) -> ObjectRef[R]:
+        """Store a value once, for any number of tasks: give the tasks the reference that this returns.
+
+        The value is as it is now, however it changes later. Each task that gets the reference reads the same files,
+        which stay in the memory of its host: large arrays are mapped, and read-only. Blocks while the files are
+        written.
+
+        Args:
+            value: any picklable value without tasks and references in it; arrays and bytes cost least.
+
+        Raises:
+            NotPicklable: it cannot be pickled.
+            SessionError: the manager is closed, or the session folder has no room.
+        """
+        return self._objects.put(value)
+
+    def _waited(self) -> list[Task]:
+        return self._state.tasks.not_recorded()
 
     # ---- asking and writing ------------------------------------------------------------------------------------------
 
@@ -64,9 +94,9 @@ class Session(SessionView):
 
         `tasks` does not have them any more, nor has a manager that attaches later; their keys may be given to others,
         and files of their large values are removed. So a session may take any number of tasks with the same memory.
-        A handle that the caller still has keeps its state, and a result up to 1 MiB of a task that ended since the
-        manager was made or attached; asked for any other result, it raises a `SessionError`. Tasks that were forgotten
-        before are left out. Blocks for a moment; not in a task's callback.
+        A handle that the caller still has keeps its state, and a result up to 4 KiB of a task that ended since the
+        manager was made or attached; asked for any other result, it raises a `SessionError`: read results before. Tasks
+        that were forgotten before are left out. Blocks for a moment; not in a task's callback.
 
         Raises:
             DescriptionError: a task is not over, another one that is not over depends on it, or it is another

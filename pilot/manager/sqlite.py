@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -24,6 +23,7 @@ from typing import Any, TypeVar, get_args
 from msgspec.structs import astuple, fields
 
 from pilot.errors import SessionError
+from pilot.manager.commit_count import CommitCount, read_count, tell_lost
 from pilot.manager.journal import KINDS, OF_TASKS, SCHEMA, Journal, ResultRow, Row, SessionRow
 from pilot.manager.sqlite_reader import SqliteReader
 
@@ -81,10 +81,10 @@ class SqliteJournal(SqliteReader, Journal):
                 self._count = CommitCount(path)
                 self._commits = self._db.execute("PRAGMA user_version").fetchone()[0]
                 undo.callback(self._count.close)
-                if is_there:
-                    self._count.compare(self._commits)
+                if is_there and (lost := tell_lost(path, read_count(path), self._commits)):
+                    raise SessionError(lost, path=self.name)
                 undo.pop_all()
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             raise SessionError(f"the journal {path} cannot be used: {error}", path=self.name) from error
         self._thread: threading.Thread | None = None
 
@@ -227,44 +227,6 @@ class SqliteJournal(SqliteReader, Journal):
             chunk = tasks[at : at + _CHUNKS[0]]
             for kind, column in OF_TASKS.items():
                 self._db.execute(f"DELETE FROM {kind.table} WHERE {column} IN ({','.join('?' * len(chunk))})", chunk)
-
-
-class CommitCount:
-    """The number of a journal's commits in a file beside it. SQLite takes a log that is gone or was cut for a short
-    one, and says nothing."""
-
-    def __init__(self, journal: Path) -> None:
-        """Open it, or make it with no count.
-
-        Raises:
-            OSError: it cannot be opened.
-        """
-        self._journal, self._path = journal, journal.with_suffix(".commits")
-        self._file: int | None = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def write(self, commits: int) -> None:
-        """The journal has been committed so often."""
-        assert self._file is not None
-        with contextlib.suppress(OSError):  # a count that is too low tells less
-            os.pwrite(self._file, b"%020d" % commits, 0)
-
-    def compare(self, commits: int) -> None:
-        """Raise SessionError when there were more commits than the journal has."""
-        assert self._file is not None
-        text = os.pread(self._file, 20, 0)
-        lost = int(text) - commits if text.isdigit() else 0
-        if lost > 0:
-            raise SessionError(
-                f"the journal {self._journal} has lost its last {lost} commit(s), since it or {self._journal}-wal is "
-                f"damaged or older: put both back from a copy; or remove {self._path} to go on with what is left",
-                path=str(self._journal),
-            )
-
-    def close(self) -> None:
-        """Close the file; nothing happens the second time."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
 
 
 def _leave_out(rows: dict[type[Row], list[Row]], tasks: list[int]) -> None:

@@ -5,13 +5,24 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pilot.errors import SessionError
-from pilot.manager.journal import AnyRow, JournalReader, Needs, ResultRow, TaskRow, unpack, unpack_needs
-from pilot.results import Value
+from pilot.errors import ErrorCode, SessionError
+from pilot.manager.journal import (
+    AnyRow,
+    AttemptRow,
+    EndedRows,
+    JournalReader,
+    Needs,
+    ResultRow,
+    TaskRow,
+    unpack,
+    unpack_needs,
+)
+from pilot.results import OK, Value
+from pilot.states import TaskState
 
 
 def connect_to_read(journal: Path) -> sqlite3.Connection:
@@ -19,6 +30,34 @@ def connect_to_read(journal: Path) -> sqlite3.Connection:
     makes no log either."""
     mode = "mode=ro" if journal.with_name(f"{journal.name}-wal").exists() else "immutable=1"
     return sqlite3.connect(f"{journal.as_uri()}?{mode}", uri=True, check_same_thread=False, isolation_level=None)
+
+
+#: Of a task that has ended: all columns but the large ones.
+_LARGE = ("payload", "value", "stdout", "stderr")
+_ENDED = "SELECT {} FROM results JOIN tasks ON tasks.id = task".format(
+    ",".join(
+        "NULL" if name in _LARGE else f"{kind.table}.{name}"
+        for kind in (TaskRow, ResultRow)
+        for name in kind.__struct_fields__
+    )
+)
+_ATTEMPTS = f"SELECT {','.join(AttemptRow.__struct_fields__)} FROM attempts"
+
+
+#: True for a task that has ended and cannot be read: its handle is made when somebody asks for it.
+_IS_DAMAGED = "coalesce({}, 0)".format(
+    " OR ".join(
+        (
+            f"results.state NOT IN ({','.join(repr(state.value) for state in TaskState)})",
+            "function NOT IN (SELECT id FROM functions)",
+            "terms NOT IN (SELECT id FROM terms)",
+            f"error NOT IN ({','.join(str(int(code)) for code in ErrorCode)})",
+            "error IS NULL AND typeof(status) != 'integer'",
+            "error IS NULL AND (typeof(started) != 'real' OR typeof(seconds) != 'real')",
+            "typeof(bound) != 'real' OR typeof(submitted) != 'real'",
+        )
+    )
+)
 
 
 class SqliteReader(JournalReader):
@@ -59,30 +98,55 @@ class SqliteReader(JournalReader):
             try:
                 self._connection = self._connection or self._connect()
                 return self._connection.execute(sql, values).fetchall()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeError) as error:
                 text = f"the journal {self.name} cannot be read, or is damaged: {error}"
                 raise SessionError(text, path=self.name) from error
+
+    def commits(self) -> int:
+        """How often the journal was committed."""
+        commits: int = self._execute("PRAGMA user_version")[0][0]
+        return commits
 
     # ---- all rows -----------------------------------------------------------------------------------------------
 
     def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
-        return self._select(kind, kind.__struct_fields__, "rowid")
-
-    def tasks(self) -> list[TaskRow]:
-        payload = "CASE WHEN id IN (SELECT task FROM results) THEN NULL ELSE payload END"
-        columns = [payload if name == "payload" else name for name in TaskRow.__struct_fields__]
-        return self._select(TaskRow, columns, "id")
-
-    def results(self) -> list[ResultRow]:
-        large = ("value", "stdout", "stderr")
-        columns = ["NULL" if name in large else name for name in ResultRow.__struct_fields__]
-        return self._select(ResultRow, columns, "task")
-
-    def _select(self, kind: type[AnyRow], columns: Sequence[str], order: str) -> list[AnyRow]:
-        found = self._execute(f"SELECT {','.join(columns)} FROM {kind.table} ORDER BY {order}")
+        found = self._execute(f"SELECT {','.join(kind.__struct_fields__)} FROM {kind.table} ORDER BY rowid")
         return [kind(*row) for row in found]
 
-    # ---- single values ------------------------------------------------------------------------------------------
+    def unfinished(self) -> list[TaskRow]:
+        columns = ",".join(TaskRow.__struct_fields__)
+        found = self._execute(f"SELECT {columns} FROM tasks WHERE id NOT IN (SELECT task FROM results) ORDER BY id")
+        return [TaskRow(*row) for row in found]
+
+    def ended(self) -> list[int]:
+        found = self._execute(f"SELECT task, {_IS_DAMAGED} FROM results JOIN tasks ON id = task ORDER BY task")
+        if damaged := [id for id, is_damaged in found if is_damaged]:
+            text = f"the journal {self.name} is damaged: the rows of {len(damaged)} task(s), {damaged[0]} among them"
+            raise SessionError(text, path=self.name)
+        return [id for id, _ in found]
+
+    def kept_arguments(self) -> list[Value]:
+        failed = f"SELECT task FROM results WHERE status IS NOT {OK}"
+        found = self._execute(f"SELECT payload FROM tasks WHERE id IN ({failed}) AND typeof(payload) = 'text'")
+        return [unpack(payload) for (payload,) in found]
+
+    # ---- single rows and values -----------------------------------------------------------------------------------
+
+    def row(self, kind: type[AnyRow], key: int | str) -> AnyRow | None:
+        names = kind.__struct_fields__
+        found = self._execute(f"SELECT {','.join(names)} FROM {kind.table} WHERE {names[0]} = ?", key)
+        return kind(*found[0]) if found else None
+
+    def ended_between(self, first: int, last: int) -> list[EndedRows]:
+        attempts: dict[int, list[AttemptRow]] = {}
+        for row in self._execute(f"{_ATTEMPTS} WHERE task BETWEEN ? AND ? ORDER BY rowid", first, last):
+            attempts.setdefault(row[0], []).append(AttemptRow(*row))
+        keys = dict(self._execute("SELECT task, key FROM keys WHERE task BETWEEN ? AND ?", first, last))
+        width = len(TaskRow.__struct_fields__)
+        return [
+            EndedRows(TaskRow(*row[:width]), ResultRow(*row[width:]), attempts.get(row[0], []), keys.get(row[0]))
+            for row in self._execute(f"{_ENDED} WHERE task BETWEEN ? AND ? ORDER BY task", first, last)
+        ]
 
     def value(self, task: int) -> Value:
         found = self._execute("SELECT value FROM results WHERE task = ?", task)

@@ -15,23 +15,27 @@ import msgspec
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
+from pilot.manager.backlog import Backlog
 from pilot.manager.callbacks import Callbacks
 from pilot.manager.commits import Commits
 from pilot.manager.handles import Failed, Task, call_back, settle
 from pilot.manager.infos import task_info
 from pilot.manager.jobs import PlaceholderJobs
-from pilot.manager.journal import FunctionRow, Journal, KeyRow, PilotRow, Recorded, WorkerRow
+from pilot.manager.journal import FunctionRow, Journal, KeyRow, PilotRow, Recorded, WorkerRow, unpack
 from pilot.manager.mailbox import Mailbox
 from pilot.manager.observers import Observers
 from pilot.manager.pilots import Pilot, Scaler, change_pilot
+from pilot.manager.recorded import RecordedTasks
 from pilot.manager.recovery import Restored
+from pilot.manager.sharing import SharedFiles, files_of
+from pilot.manager.table import TaskTable
 from pilot.resources import Terms
 from pilot.results import CANCELLED, Outcome, TaskInfo, Value
 from pilot.scheduling import events
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
-from pilot.wire.payload import Spool
 from pilot.wire.session import SessionFolder
+from pilot.wire.spool import LOCAL_SPOOL_BYTES, SPOOL_BYTES, Spool
 
 log = logging.getLogger(__name__)
 
@@ -65,31 +69,36 @@ class SessionState:
         self.folder = folder
         self.journal = journal
         self.jobs = jobs
-        self.spool = Spool(folder.spool)
+        self.spool = Spool(folder.spool, LOCAL_SPOOL_BYTES)
+        self.files = SharedFiles(self.spool)
         self.mailbox = Mailbox()
         self.commits = Commits(journal)
+        self.backlog = Backlog(journal)
         self.callbacks = Callbacks()
         self.observers = Observers()
         self.lock = threading.Lock()
-        self.tasks: dict[int, Task] = {}
+        self.tasks = TaskTable(self._read_ended)
         self.pilots: dict[str, Pilot] = {}
         self.scalers: dict[str, Scaler] = {}
         #: By digest, while some task or the submitter has it.
         self.functions: weakref.WeakValueDictionary[str, FunctionRecord] = weakref.WeakValueDictionary()
         self.function_ids = itertools.count(1)
+        self._recorded = RecordedTasks(journal, self.functions)
         #: Task → how many unfinished tasks depend on it. For the manager's thread; others may look.
         self.dependents: dict[int, int] = {}
         #: By the key that a user gave: the task, and what was submitted.
         self.keys: dict[str, KeyRow] = {}
         #: The workers of which an outcome came.
         self.workers: dict[str, WorkerRow] = {}
-        #: Terms that some pilot can run, as far as is known; emptied when that may have changed.
-        self.servable: set[Terms] = set()
+        #: Terms that some pilot can run, as far as is known, each as itself; emptied when that may have changed.
+        self.servable: dict[Terms, Terms] = {}
         #: The last of the tasks that were forgotten: an attached manager gives none of their ids to others.
         self.last_forgotten = 0
         self.task_ids = itertools.count(1)
         self.pilot_ids = itertools.count(1)
         self.is_closed = False
+        #: The tasks that were not over when the manager began to close.
+        self.unfinished: list[Task] = []
         #: True in a process that was forked from the manager's.
         self.is_foreign = False
         _sessions.add(self)
@@ -116,10 +125,17 @@ class SessionState:
     def forked(self) -> None:
         """In a forked child, which must not keep the session from others."""
         self.is_foreign = True
-        self.servable = set()  # the next submit looks closer
+        self.servable = {}  # the next submit looks closer
         self.lock = threading.Lock()
+        for part in (self.files, self.tasks, self._recorded):
+            part.forked()
         self.journal.forked()
         self.folder.lock.release()
+
+    def note_unfinished(self) -> None:
+        """The manager begins to close. Takes no lock, for a signal's handler."""
+        if not self.unfinished:
+            self.unfinished = [task for task in self.tasks.not_recorded() if not task.done()]
 
     # ---- what handles ask ---------------------------------------------------------------------------------------
 
@@ -171,6 +187,7 @@ class SessionState:
             if by_user and any(wanted.name in (pilot.name, pilot.id) for pilot in present):
                 raise wanted.wrong("name", "a name that no other pilot of this manager has")
             pilot = self._add_pilot(f"pilot-{next(self.pilot_ids)}", wanted, ancestors)
+            self._look_far(wanted)
         self.journal.put(PilotRow(pilot.id, msgspec.msgpack.encode(wanted)))
         return pilot
 
@@ -180,9 +197,15 @@ class SessionState:
         self.servable.clear()
         return pilot
 
+    def _look_far(self, wanted: PilotDescription) -> None:
+        """From now on, arguments may have to travel to another host than this one."""
+        if self.jobs.launcher(wanted).remote:
+            self.spool.limit = SPOOL_BYTES
+
     def add_task(self, entry: TaskRecord) -> Task:
         """A new task, left for the manager's thread; cancelled at once when that has ended."""
-        task = self.tasks[entry.id] = Task(self, entry)
+        task = Task(self, entry)
+        self.tasks.add(task)
         self.mailbox.put_task(entry)
         if self.mailbox.is_over:
             self.cancel_late_tasks()
@@ -192,7 +215,7 @@ class SessionState:
         """Cancel the tasks that were submitted while the manager was being closed."""
         for entry in self.mailbox.take_late_tasks():
             entry.state = TaskState.CANCELLED
-            self.spool.discard(entry.payload)  # it is in no journal
+            self.files.release(files_of(entry.payload))  # it is in no journal
             outcome = Outcome(entry.id, CANCELLED, 0.0, 0.0)
             self.end_task(entry, outcome, None)
             self.observers.submitted([entry])
@@ -209,6 +232,16 @@ class SessionState:
                 self.callbacks.add(partial(call_back, task))
         except Exception:
             log.exception("the end of task %d cannot be announced", entry.id)
+
+    def _read_ended(self, first: int, last: int) -> list[Task]:
+        """The handles of ended tasks, made from the journal."""
+        tasks = []
+        for entry, outcome, failed, key in self._recorded.read(first, last):
+            task = Task(self, entry)
+            task.key = key
+            settle(task, outcome, failed)
+            tasks.append(task)
+        return tasks
 
     def _release(self, needs: Iterable[int]) -> None:
         """An unfinished task less depends on these."""
@@ -237,17 +270,22 @@ class SessionState:
         self.last_forgotten = restored.last_forgotten
         self.observers.first_task = restored.last_task + 1
         self.task_ids = itertools.count(restored.last_task + 1)
+        self.backlog.begin(restored.last_task)
         self.jobs.numbers = itertools.count(restored.last_job + 1)
         for pilot in restored.pilots:
             handle = self._add_pilot(pilot.id, pilot.description, pilot.ancestors)
             handle.times.update(pilot.times)
             if pilot.state is not PilotState.NEW:
                 change_pilot(handle, pilot.state, pilot.reason)
-        for entry, outcome, failed in restored.tasks:
-            task = self.tasks[entry.id] = Task(self, entry)
-            if outcome is not None or failed is not None:
-                settle(task, outcome, failed)
-            else:
-                self.mailbox.put_task(entry)
+            if not is_final(pilot.state):
+                self._look_far(pilot.description)
+        self.tasks.add_ended(restored.ended)
+        for entry in restored.tasks:
+            self.tasks.add(Task(self, entry))
+            self.mailbox.put_task(entry)
+        objects = [unpack(row.value) for row in restored.objects]
+        self.files.take_over([*(entry.payload for entry in restored.tasks), *restored.kept_arguments, *objects])
         for row in restored.keys:
-            self.keys[row.key], self.tasks[row.task].key = row, row.key
+            self.keys[row.key] = row
+            if row.task not in restored.ended:
+                self.tasks[row.task].key = row.key

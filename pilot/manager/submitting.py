@@ -21,16 +21,18 @@ from pilot.errors import DescriptionError, NoPilotError, PluginError, invalid
 from pilot.interfaces import Kind, Offer, Prepared, TaskEstimator, WorkFunction
 from pilot.manager.handles import Task, is_kept_by
 from pilot.manager.keys import Key, check_same, digests_of
+from pilot.manager.objects import words_of
 from pilot.manager.pilots import Pilot, Scaler
 from pilot.manager.state import SessionState
 from pilot.registry import devices
-from pilot.resources import SLOT, Capacity, QPUInfo, Terms
-from pilot.results import Value
+from pilot.resources import PLAIN, SLOT, Capacity, QPUInfo, Terms
+from pilot.results import Spooled, Value
 from pilot.scheduling import events
 from pilot.scheduling.fitting import described, is_meant, unservable
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 from pilot.wire import payload
+from pilot.wire.arguments import dump_arguments
 from pilot.wire.callables import Snapshot, is_immutable, name_of
 from pilot.wire.session import memory_of
 from pilot.worker import mpi
@@ -119,9 +121,14 @@ class Submitter:
             keyed: it is a part of a task that has a key.
             held: it gets its function and arguments later (`Submissions.release`).
         """
-        state = self._state
-        if state.is_closed or terms not in state.servable:
+        state, backlog = self._state, self._state.backlog
+        if backlog.last >= backlog.limit and not state.is_own_thread():
+            backlog.wait()
+        known = None if state.is_closed else state.servable.get(terms)
+        if known is None:
             self.check_servable(terms)
+        else:
+            terms = known  # one object for all tasks: it is compared often
         function = work if isinstance(work, FunctionRecord) else self.function(work)
         value: Value = None
         needs: dict[int, bool | int] | None = None
@@ -131,7 +138,7 @@ class Submitter:
                 needs = dict.fromkeys(found, True)
         if after:
             needs = {task.id: False for task in after} | (needs or {})
-        id = next(state.task_ids)
+        id = backlog.last = next(state.task_ids)
         if key is not None:  # first, so that the task is never on disk without it
             state.journal.put(key.row(id))
         record = TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight)
@@ -163,11 +170,11 @@ class Submitter:
         surroundings = wanted.environment, wanted.working_directory
         if wanted.executable:
             function = run_executable
-            args = (wanted.executable, *surroundings)
+            args = (words_of(wanted.executable), *surroundings)
             name = name or Path(wanted.executable[0]).name
         elif wanted.mpi:
             function = mpi.run_program
-            args = (wanted.mpi, *surroundings)
+            args = (words_of(wanted.mpi), *surroundings)
             name = name or Path(wanted.mpi[0]).name
         elif wanted.ranks:
             name = name or name_of(function)
@@ -272,16 +279,39 @@ class Submitter:
         self._state.post(events.CancelAsked(ids, running=running))
 
     def _dump_arguments(self, args: Any, kwargs: Any, name: str) -> tuple[Value, dict[int, Any]]:
-        spool = self._state.spool
+        """The arguments, with a user of their files; and the tasks among them."""
+        files = self._state.files
         with payload.collecting() as found:
-            value = payload.dump((args, kwargs), spool, f"an argument of {name}")
-        for task in found.values():
+            value = dump_arguments(args, kwargs, files, f"an argument of {name}", found)
+        if found.tasks or found.objects:
+            try:
+                self._check_found(found, name)
+            except DescriptionError:
+                if isinstance(value, Spooled):
+                    files.release([file for file in value.files if file not in value.objects])
+                raise
+        return value, found.tasks
+
+    def _check_found(self, found: payload.collecting, name: str) -> None:
+        """Take a user of the files of the objects; refuse what is not of this session."""
+        for task in found.tasks.values():
             if not is_kept_by(task, self._state):
-                spool.discard(value)
                 raise DescriptionError(
                     f"task {task.id} among the arguments of {name} is another manager's, or was forgotten"
                 )
-        return value, found
+        for ref in found.objects.values():
+            if not ref.is_of(self._state):
+                raise DescriptionError(
+                    f"object {ref.id} ({ref.kind}) among the arguments of {name} is of another session: put the value "
+                    "into this one"
+                )
+        refs = list(found.objects.values())
+        gone = [ref for ref in refs if ref.released]
+        if gone or not self._state.files.hold_present(
+            list(dict.fromkeys(file for ref in refs for file in ref.value.files))
+        ):
+            names = ", ".join(f"{ref.id} ({ref.kind})" for ref in gone or refs)
+            raise DescriptionError(f"object {names} among the arguments of {name} was released: put the value again")
 
     # ---- functions --------------------------------------------------------------------------------------------
 
@@ -339,7 +369,7 @@ class Submitter:
         if reason is not None:
             state.check_open()  # closed meanwhile: its pilots are over for that reason
             raise NoPilotError(f"no pilot can run this task: {reason}" + (f"; {note}" if note else ""))
-        state.servable.add(terms)
+        state.servable[terms] = terms
 
     def _capacities(self) -> Iterator[Capacity]:
         """What the pilots have, and what those have that autoscalers may request."""
@@ -354,6 +384,10 @@ class Submitter:
             names = (wanted.name,) if wanted.name else ()
             title = f"another {wanted.name or 'pilot'}"
             yield described(wanted, memory_of(wanted), names, title, devices(wanted))
+
+    def cores(self) -> int:
+        """Cores of all pilots that are not over, and of those that autoscalers may request next."""
+        return self._offer(PLAIN).cores
 
     def _scalers(self) -> list[Scaler]:
         return [scaler for scaler in list(self._state.scalers.values()) if scaler.over is None]

@@ -14,7 +14,7 @@ from pilot.manager.handles import Failed, first_cause, outcome_of
 from pilot.manager.journal import AttemptRow, ResultRow, TaskRow, TermsRow, pack
 from pilot.manager.state import SessionState
 from pilot.resources import Terms
-from pilot.results import CANCELLED, OK, Attempt, Spooled, Value
+from pilot.results import CANCELLED, OK, Attempt, Spooled
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
@@ -55,6 +55,7 @@ class TaskRecorder:
     def record(self, entries: list[TaskRecord]) -> None:
         """Record new tasks."""
         self._record(entries)
+        self._journal.mark(partial(self._state.backlog.reached, entries[-1].id))
         self._state.observers.submitted(entries)
         dependents = self._state.dependents
         for entry in entries:
@@ -98,10 +99,10 @@ class TaskRecorder:
 
     def settle(self, command: events.Settle) -> None:
         """End tasks with their outcomes."""
-        rows, spent = [], list[Value]()
+        rows, spent = [], list[str]()
         for entry, outcome in command.pairs:
             if outcome.status == OK and isinstance(entry.payload, Spooled):
-                spent.append(entry.payload)
+                spent += entry.payload.files
             self._state.end_task(entry, outcome, None)
             rows.append(
                 ResultRow(
@@ -119,9 +120,10 @@ class TaskRecorder:
                 )
             )
         self._journal.extend(rows)
+        self._mark_recorded([row.task for row in rows])
         self._state.observers.ended(command.pairs)
-        for value in spent:  # not before the result is safe: until then the task may have to run again
-            self._journal.mark(partial(self._state.spool.discard, value))
+        if spent:  # not before the results are safe: until then the tasks may have to run again
+            self._journal.mark(partial(self._state.files.release, spent))
 
     def fail(self, command: events.Fail) -> None:
         """End tasks with an error."""
@@ -132,6 +134,7 @@ class TaskRecorder:
         for entry in entries:
             self._state.end_task(entry, None, failed)
         self._journal.extend([_failed_row(entry, failed) for entry in entries])
+        self._mark_recorded([entry.id for entry in entries])
         self._state.observers.failed(entries)
 
     def fail_dependents(self, command: events.FailDependents) -> None:
@@ -143,7 +146,12 @@ class TaskRecorder:
     def _record_dependents(self, failed: Sequence[events.Link]) -> None:
         log.warning("%d task(s) failed with what they depend on: %s", len(failed), failed[0].reason)
         self._journal.extend([_failed_row(link.entry, _failed(link)) for link in failed])
+        self._mark_recorded([link.entry.id for link in failed])
         self._state.observers.failed([link.entry for link in failed])
+
+    def _mark_recorded(self, tasks: list[int]) -> None:
+        """When the rows of now are on disk, the ends of these tasks are."""
+        self._journal.mark(partial(self._state.tasks.recorded, tasks))
 
     def record_attempt(self, command: events.RecordAttempt) -> None:
         """An attempt did not count."""

@@ -23,7 +23,7 @@ class _State(Protocol):
     @property
     def pilots(self) -> dict[str, Pilot]: ...
     @property
-    def tasks(self) -> dict[int, Task]: ...
+    def tasks(self) -> Mapping[int, Task]: ...
 
 
 class SessionView:
@@ -70,18 +70,24 @@ class SessionView:
         Raises:
             DescriptionError: it is not a list of tasks.
         """
-        waited = list(self._state.tasks.values()) if tasks is None else tasks_of("wait_tasks", tasks)
+        waited = self._waited() if tasks is None else tasks_of("wait_tasks", tasks)
         deadline = None if timeout is None else time.monotonic() + timeout
         for task in waited:
             try:
                 wait_done(task, None if deadline is None else max(0.0, deadline - time.monotonic()))
             except TimeoutError:
                 break
+        if tasks is None:
+            waited = list(self._state.tasks.values())
         done: list[Task[R]] = []
         not_done: list[Task[R]] = []
         for task in waited:
             (done if task.done() else not_done).append(task)
         return done, not_done
+
+    def _waited(self) -> list[Task]:
+        """All tasks that may not have ended."""
+        return list(self._state.tasks.values())
 
     def get_results(self, tasks: Iterable[Task[R]]) -> list[R]:
         """The results in the order of the tasks; blocks, and raises what the first failed one raised."""

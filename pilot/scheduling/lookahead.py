@@ -98,13 +98,13 @@ class _Node:
                 return None
             begin = times[at]
 
-    def take(self, run: _Run, begin: float, end: float) -> None:
+    def take(self, cores: float, gpus: float, memory: int, begin: float, end: float) -> None:
         """Between these times less is free."""
         first, last = self._split(begin), self._split(end)
         for at in range(first, last):
-            self.cores[at] -= run.cores
-            self.gpus[at] -= run.gpus
-            self.memory[at] -= run.memory
+            self.cores[at] -= cores
+            self.gpus[at] -= gpus
+            self.memory[at] -= memory
 
     def _split(self, time: float) -> int:
         at = bisect_right(self.times, time) - 1
@@ -175,8 +175,7 @@ class Lookahead:
                 if batch.qpu in pilot.devices or not mine:
                     continue
                 node = max(mine, key=lambda one: (one.gpus[0] >= batch.gpus, one.cores[0]))
-                taken = _Run(_NOWHERE, range(0), batch.cores, batch.gpus, batch.memory, 0.0, 0.0)
-                node.take(taken, 0.0, _seconds_left(batch, pilot, now))
+                node.take(batch.cores, batch.gpus, batch.memory, 0.0, _seconds_left(batch, pilot, now))
             nodes += mine
         return nodes, first
 
@@ -190,9 +189,6 @@ class Lookahead:
             job.lane.remove((job.record,))
             commands.append(self._batches.single(job.record, job.lane, way, reason, now))
             self._queue.lane_changed(job.lane)
-
-
-_NOWHERE: Way = Way(0, None, None)  # type: ignore[arg-type]
 
 
 def _rank(record: TaskRecord) -> tuple[int, int]:
@@ -295,7 +291,7 @@ def _schedule(jobs: Sequence[_Job], nodes: Sequence[_Node], order: list[int], ch
                         best = (key, run, node)
         if best is not None:
             (end, _, _, begin), run, node = best
-            free[node].take(run, begin, end)
+            free[node].take(run.cores, run.gpus, run.memory, begin, end)
             starts.append(_Start(job, run, begin))
             last = max(last, end)
             total += end

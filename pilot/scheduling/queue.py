@@ -256,6 +256,8 @@ class TaskQueue:
                 continue
             if outcome.status == UNWRITTEN:  # again and again, or it was cancelled meanwhile; a retry is no help
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED if record.cancelling else RAISED)
+            elif outcome.status == RAISED and record.retries < record.terms.retries and self.closed:
+                outcome = msgspec.structs.replace(outcome, status=CANCELLED, value=None)  # it would have another try
             elif outcome.status == RAISED and record.retries < record.terms.retries and not record.cancelling:
                 record.retries += 1
                 commands.append(events.RecordAttempt(record, pilot, "it raised", event.batch, Change.RETRY))

@@ -16,6 +16,7 @@ from pilot.manager.journal import (
     FunctionRow,
     Journal,
     KeyRow,
+    ObjectRow,
     PilotChangeRow,
     PilotParentRow,
     PilotRow,
@@ -29,7 +30,7 @@ from pilot.manager.journal import (
 )
 from pilot.manager.recovery import read
 from pilot.resources import PLAIN
-from pilot.results import OK, Spooled
+from pilot.results import OK, RAISED, Spooled
 from pilot.states import PilotState, TaskState
 from pilot.testing.polling import eventually
 
@@ -62,6 +63,11 @@ ROWS: list[list[Row]] = [
     [FunctionRow(1, "digest", "work", b"code")],
     [TermsRow(1, encode(PLAIN)), TermsRow(2, encode(PAIR))],
     [task(1), task(2, Spooled("f", 2**33)), task(3, None, {1: True, 2: False}), task(4)],
+    [
+        ObjectRow(1, pack(Spooled("g", 3)), "list"),
+        ObjectRow(1, None, ""),
+        ObjectRow(2, pack(Spooled("h", 3)), "list"),
+    ],
     [AttemptRow(4, 1, "pilot-1", "w", "worker w died", 2.0), AttemptRow(4, 2, "pilot-1", "w", "it raised", 2.5, 7, 3)],
     [WorkerRow("w", "node-0", "host", "0 1", None)],
     [result(1), result(4, Spooled("g", 5))],
@@ -95,13 +101,22 @@ class JournalContract:
             keys = [getattr(row, row.__struct_fields__[0]) if kind.keyed else number for number, row in enumerate(rows)]
             assert filled.rows(kind) == list(dict(zip(keys, rows, strict=True)).values())
 
-    def test_tasks_come_without_payload_when_they_are_over_and_results_without_values(self, filled: Journal) -> None:
-        tasks = {row.id: row for row in filled.tasks()}
-        assert list(tasks) == [1, 2, 3, 4]
-        assert [tasks[id].payload for id in tasks] == [None, pack(Spooled("f", 2**33)), None, None]
-        assert [row.task for row in filled.results()] == [1, 4]
-        assert {(row.value, row.stdout, row.stderr) for row in filled.results()} == {(None, None, None)}
-        assert {(row.state, row.status, row.started) for row in filled.results()} == {("done", OK, 3.0)}
+    def test_tasks_that_have_ended_and_those_that_have_not(self, filled: Journal) -> None:
+        assert [(row.id, row.payload) for row in filled.unfinished()] == [(2, pack(Spooled("f", 2**33))), (3, None)]
+        assert filled.ended() == [1, 4]
+        first, last = filled.ended_between(1, 4)
+        assert [rows.task.id for rows in filled.ended_between(2, 9)] == [4]
+        assert (first.task.payload, first.task.submitted, first.attempts, first.key) == (None, 1.5, [], None)
+        assert (last.result.value, last.result.stdout, last.result.stderr) == (None, None, None)
+        assert (last.result.state, last.result.status, last.result.started) == ("done", OK, 3.0)
+        assert [row.number for row in last.attempts] == [1, 2]
+
+    def test_arguments_are_kept_of_tasks_that_may_be_submitted_again(self, filled: Journal) -> None:
+        assert filled.kept_arguments() == []
+        filled.put(msgspec.structs.replace(result(2), status=RAISED))
+        filled.put(ResultRow(3, "failed", None, None, None, 0.0))
+        assert filled.flush(60)
+        assert filled.kept_arguments() == [Spooled("f", 2**33)]
 
     def test_rows_of_forgotten_tasks_are_gone(self, filled: Journal) -> None:
         filled.put(KeyRow("mine", 1, b"digests"))
@@ -109,7 +124,7 @@ class JournalContract:
         filled.forget([1, 2])  # after these rows
         filled.forget([4])
         assert filled.flush(60)
-        assert [row.id for row in filled.tasks()] == [3]
+        assert [row.id for row in filled.rows(TaskRow)] == [3]
         gone = (ResultRow, AttemptRow, KeyRow)
         assert not any(filled.rows(kind) for kind in gone)
         assert (filled.work(1), filled.value(4)) == (None, None)
@@ -118,6 +133,9 @@ class JournalContract:
         assert [row.number for row in filled.rows(AttemptRow)] == [1, 2]
 
     def test_single_values(self, filled: Journal) -> None:
+        assert filled.row(FunctionRow, 1) == FunctionRow(1, "digest", "work", b"code")
+        assert filled.row(SessionRow, "path") == SessionRow("path", "/here")
+        assert filled.row(FunctionRow, 2) is None
         assert [filled.value(id) for id in (1, 4, 99)] == [b"value", Spooled("g", 5), None]
         assert [filled.output(id) for id in (1, 99)] == [("out", "err"), ("", "")]
         assert filled.work(2) == (Spooled("f", 2**33), {})
@@ -154,11 +172,10 @@ class JournalContract:
         assert (first.succeeded, first.reported, first.native_id) == (True, True, "4711:1.00")
         assert (first.further_jobs, restored.last_job) == ({1: "4712:1.00"}, 2)
         assert (second.state, second.ancestors) == (PilotState.FAILED, ("pilot-1", "pilot-1"))
-        states = [(task.entry.id, task.entry.state, task.outcome is not None) for task in restored.tasks]
-        queued = TaskState.QUEUED
-        assert states == [(1, TaskState.DONE, True), (2, queued, False), (3, queued, False), (4, TaskState.DONE, True)]
-        assert [len(task.entry.attempts) for task in restored.tasks] == [0, 0, 0, 2]
-        assert restored.tasks[2].entry.needs == {1: True, 2: False}
+        assert [(task.id, task.state) for task in restored.tasks] == [(2, TaskState.QUEUED), (3, TaskState.QUEUED)]
+        assert restored.tasks[1].needs == {1: True, 2: False}
+        assert list(restored.ended) == [1, 4]
+        assert restored.objects == [ObjectRow(1, None, ""), ObjectRow(2, pack(Spooled("h", 3)), "list")]
         assert (restored.firsts, restored.last_task, restored.moved_from) == ((1, 5), 4, "/here")
 
 

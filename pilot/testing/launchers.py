@@ -95,6 +95,7 @@ class LauncherContract:
         return seen[1]
 
     def test_it_takes_the_description(self, launcher: Launcher, description: PilotDescription) -> None:
+        launcher.check_fields(description)
         launcher.check(description)
         assert launcher.preflight(description) == []
 

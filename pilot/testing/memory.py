@@ -16,7 +16,10 @@ from pilot.manager.journal import (
     OF_TASKS,
     SCHEMA,
     AnyRow,
+    AttemptRow,
+    EndedRows,
     Journal,
+    KeyRow,
     Needs,
     ResultRow,
     Row,
@@ -25,7 +28,7 @@ from pilot.manager.journal import (
     unpack,
     unpack_needs,
 )
-from pilot.results import Value
+from pilot.results import OK, Value
 
 
 class MemoryLauncher(Launcher):
@@ -155,14 +158,30 @@ class MemoryJournal(Journal):
     def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
         return cast("list[AnyRow]", list(self._rows[kind].values()))
 
-    def tasks(self) -> list[TaskRow]:
+    def unfinished(self) -> list[TaskRow]:
         ended = self._rows[ResultRow]
-        rows = sorted(self.rows(TaskRow), key=lambda row: row.id)
-        return [replace(row, payload=None) if row.id in ended else row for row in rows]
+        return sorted((row for row in self.rows(TaskRow) if row.id not in ended), key=lambda row: row.id)
 
-    def results(self) -> list[ResultRow]:
-        rows = sorted(self.rows(ResultRow), key=lambda row: row.task)
-        return [replace(row, value=None, stdout=None, stderr=None) for row in rows]
+    def ended(self) -> list[int]:
+        return sorted(row.task for row in self.rows(ResultRow) if row.task in self._rows[TaskRow])
+
+    def kept_arguments(self) -> list[Value]:
+        ended = {row.task for row in self.rows(ResultRow) if row.status != OK}
+        return [unpack(row.payload) for row in self.rows(TaskRow) if row.id in ended and isinstance(row.payload, str)]
+
+    def row(self, kind: type[AnyRow], key: int | str) -> AnyRow | None:
+        return cast("AnyRow | None", self._rows[kind].get(key))
+
+    def ended_between(self, first: int, last: int) -> list[EndedRows]:
+        keys = {row.task: row.key for row in self.rows(KeyRow)}
+        found = []
+        for id in self.ended():
+            if first <= id <= last:
+                task, result = cast("TaskRow", self._rows[TaskRow][id]), cast("ResultRow", self._rows[ResultRow][id])
+                task, result = replace(task, payload=None), replace(result, value=None, stdout=None, stderr=None)
+                attempts = [row for row in self.rows(AttemptRow) if row.task == id]
+                found.append(EndedRows(task, result, attempts, keys.get(id)))
+        return found
 
     def value(self, task: int) -> Value:
         row = cast("ResultRow | None", self._rows[ResultRow].get(task))

@@ -1,7 +1,8 @@
-"""Manager ↔ agent ↔ worker: ZeroMQ with CURVE. A message is one frame of ``messages.py``, and frames behind it.
+"""Manager ↔ agent ↔ worker. A message is one frame of ``messages.py``, and frames behind it.
 
-Each session has one key pair; every process that can read it is trusted. A peer without it is dropped in the handshake
-and logged: nothing that it sends is read.
+Between hosts it travels by ZeroMQ with CURVE. Each session has one key pair; every process that can read it is trusted.
+A peer without it is dropped in the handshake and logged: nothing that it sends is read. Processes of one host use the
+Unix sockets of ``sockets.py``, where there can be some.
 """
 
 from __future__ import annotations
@@ -9,20 +10,20 @@ from __future__ import annotations
 import logging
 import re
 import struct
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import msgspec
 import zmq
 
 from pilot.errors import SessionError
 from pilot.wire import doors, messages
 from pilot.wire.doors import Door
-from pilot.wire.messages import Message
+from pilot.wire.messages import Frames, Message
+from pilot.wire.polling import Poller, Watched
+from pilot.wire.sockets import SCHEME, SocketClient, SocketServer
 
 log = logging.getLogger(__name__)
 
-Frame = bytes | memoryview
 Keys = tuple[bytes, bytes]
 #: Added to a worker's name: the second connection of a worker, of its main thread, which only sends.
 MAIN = "~"
@@ -72,11 +73,38 @@ class Server:
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would stop the channel
         self._monitor.connect(monitor)
+        self._far = Watched(self.socket)
+        self._near: SocketServer | None = None
+        self._near_first = True
         try:
             self.address = self.listen(address)
         except BaseException:
             self.close()
             raise
+
+    def listen_near(self, path: Path) -> None:
+        """Listen at a Unix socket, too, if there can be one.
+
+        Args:
+            path: of the socket, in a folder of this user's alone. An earlier one there is replaced.
+        """
+        try:
+            self._near = SocketServer(path)
+        except (OSError, SessionError) as error:
+            log.warning(
+                "processes of this host use TCP with encryption, which is slower: no socket %s: %s", path, error
+            )
+
+    @property
+    def near(self) -> str:
+        """The address of the Unix socket; "": there is none."""
+        return "" if self._near is None else self._near.address
+
+    def register(self, poller: Poller) -> None:
+        """Have the poller end its wait when something has come."""
+        poller.register(self._far)
+        if self._near is not None:
+            poller.register(self._near.events)
 
     def listen(self, address: str) -> str:
         """Listen at a further address, as for the first one; returns the address with its port.
@@ -104,8 +132,11 @@ class Server:
             f"all ports from {choice[0]} to {choice[-1]} of {host} are taken: allow more (ports=)", address=host
         )
 
-    def send(self, peer: bytes, message: Message, frames: Sequence[Frame] = ()) -> bool:
+    def send(self, peer: bytes, message: Message, frames: Frames = ()) -> bool:
         """Send; False when this peer is not connected."""
+        if self._near is not None and self._near.send(peer, message, frames):
+            return True
+        self._far.stir()
         try:
             self.socket.send_multipart([peer, messages.encode(message), *frames], flags=zmq.NOBLOCK)
         except zmq.ZMQError as error:
@@ -116,13 +147,29 @@ class Server:
 
     def receive(self) -> tuple[bytes, Message, list[bytes]] | None:
         """The next message with its sender, or None when there is none now. Never blocks."""
-        while True:
-            try:
-                peer, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
-            except zmq.Again:
-                return None
-            if (message := _decode(frames, peer)) is not None:
+        while (received := self._receive()) is not None:
+            peer, frames = received
+            if (message := messages.read(frames, peer)) is not None:
                 return peer, message, frames[1:]
+        return None
+
+    def _receive(self) -> tuple[bytes, list[bytes]] | None:
+        """What has come from this host and from others, in turn, so that neither waits for long."""
+        if self._near is None:
+            return self._receive_far()
+        self._near_first = not self._near_first
+        if self._near_first:
+            return self._near.receive() or self._receive_far()
+        return self._receive_far() or self._near.receive()
+
+    def _receive_far(self) -> tuple[bytes, list[bytes]] | None:
+        if not self._far.has_message():
+            return None
+        try:
+            peer, *frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        return peer, frames
 
     def look_out(self) -> None:
         """Log the connections that were refused since the last call, and bound their number. Call it every second: a
@@ -142,6 +189,8 @@ class Server:
 
     def close(self) -> None:
         """Close; what was not sent yet has a moment to go."""
+        if self._near is not None:
+            self._near.close()
         self.socket.disable_monitor()
         self._monitor.close(linger=0)
         self.socket.close(linger=500)
@@ -151,6 +200,9 @@ class Server:
 
 class Client:
     """The connecting end: an agent to its manager, a worker to its agent. For one thread."""
+
+    #: As for `SocketClient`.
+    can_be_shared = False
 
     def __init__(
         self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys, address: str, name: str, watched: bool = False
@@ -168,6 +220,7 @@ class Client:
         self.socket.setsockopt(zmq.IDENTITY, name.encode())
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._watched = Watched(self.socket)
         self._made = self._broken = False
         self._monitor: zmq.Socket[bytes] | None = None
         if watched:
@@ -185,12 +238,22 @@ class Client:
                 self._broken = self._made
         return self._broken
 
-    def send(self, message: Message, frames: Sequence[Frame] = ()) -> None:
+    def register(self, poller: Poller) -> None:
+        """Have the poller end its wait when something has come."""
+        poller.register(self._watched)
+
+    def unregister(self, poller: Poller) -> None:
+        """Undo `register`."""
+        poller.unregister(self._watched)
+
+    def send(self, message: Message, frames: Frames = ()) -> None:
         """Send, or keep until the server can be reached."""
+        self._watched.stir()
         self.socket.send_multipart([messages.encode(message), *frames])
 
     def receive(self, timeout_ms: int = 0) -> tuple[Message, list[bytes]] | None:
         """The next message, or None when there is none within the time (-1: wait for ever)."""
+        self._watched.stir()
         if timeout_ms and not self.socket.poll(timeout_ms):
             return None
         while True:
@@ -198,7 +261,7 @@ class Client:
                 frames = self.socket.recv_multipart(flags=zmq.NOBLOCK)
             except zmq.Again:
                 return None
-            if (message := _decode(frames, b"the server")) is not None:
+            if (message := messages.read(frames, b"the server")) is not None:
                 return message, frames[1:]
 
     def close(self, linger_ms: int = 500) -> None:
@@ -207,6 +270,19 @@ class Client:
             self.socket.disable_monitor()
             self._monitor.close(linger=0)
         self.socket.close(linger=linger_ms)
+
+
+AnyClient = Client | SocketClient
+
+
+def connect(
+    context: zmq.Context[zmq.Socket[bytes]], keys: Keys, address: str, name: str, watched: bool = False
+) -> AnyClient:
+    """The connecting end for an address, of a Unix socket or ``tcp://host:port``; the arguments are those of
+    `Client`."""
+    if address.startswith(SCHEME):
+        return SocketClient(address, name, watched)
+    return Client(context, keys, address, name, watched)
 
 
 def event_of(monitor: zmq.Socket[bytes]) -> tuple[int, int]:
@@ -236,15 +312,6 @@ class _Session:
         if not admitted:
             log.warning("a connection with the CURVE key %s, which is not of this session, was refused", key.decode())
         return admitted
-
-
-def _decode(frames: list[bytes], sender: bytes) -> Message | None:
-    try:
-        message: Message = messages.decode(frames[0])
-    except (IndexError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.warning("an invalid message was dropped, from %r: %s", sender[:100], error)
-        return None
-    return message
 
 
 def _prepare(socket: Any) -> Any:

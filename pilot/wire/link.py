@@ -13,12 +13,10 @@ So what waits for a peer is at most twice what is kept for it, and that is bound
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from pilot.wire import messages
-from pilot.wire.messages import Envelope, Heartbeat, Message, Resend
-
-Frames = Sequence[bytes | memoryview]
+from pilot.wire.messages import Envelope, Frames, Heartbeat, Message, Resend
 
 
 class Link:

@@ -9,8 +9,9 @@ The exceptions are those that open a conversation, those that are repeated anywa
 from __future__ import annotations
 
 import functools
+import logging
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +19,11 @@ import msgspec
 from pilot.interfaces import WorkerSpec
 from pilot.resources import Node, QPUInfo, Resources
 from pilot.results import Outcome, Value
+
+log = logging.getLogger(__name__)
+
+Frame = bytes | memoryview
+Frames = Sequence[Frame]
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -269,3 +275,12 @@ encode = msgspec.msgpack.Encoder().encode
 decode: Callable[[bytes | memoryview], Message] = msgspec.msgpack.Decoder(AnyMessage).decode
 decode_batch = msgspec.msgpack.Decoder(BatchBody).decode
 decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+
+
+def read(frames: Sequence[bytes], sender: bytes) -> Message | None:
+    """The message in the first of the frames; None, and a line in the log, when it is none."""
+    try:
+        return decode(frames[0])
+    except (IndexError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.warning("an invalid message was dropped, from %r: %s", sender[:100], error)
+        return None

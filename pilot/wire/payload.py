@@ -1,28 +1,20 @@
-"""How Python values travel: pickled, small ones inside the message, large ones through a file.
+"""How Python values travel: pickled, small ones inside the message, large ones through files.
 
-Pickle protocol 5 throughout; ``pickles.py`` says what travels by name and what by value. A value above `SPOOL_BYTES` is
-written to a file below the session folder with its large buffers out of band, and read by mmap: its arrays are not
-copied. The arrays are read-only then.
+Pickle protocol 5 throughout; ``pickles.py`` says what travels by name and what by value. A value above a limit (see
+``spool.py``) is written to files below the session folder, with its large buffers out of band. Files above 1 MiB are
+mapped: their arrays are not copied, and read-only.
 
-A `Task` among the arguments pickles as a `Reference` to its id; the process that loads the arguments supplies the
-results.
+A `Task` among the arguments pickles as a reference to its id; the process that loads the arguments supplies the
+results. An `ObjectRef` pickles as a reference to its files, and becomes its value where the arguments are loaded.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import logging
-import mmap
-import os
 import pickle
-import shutil
-import struct
 import threading
 import traceback
-import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,108 +24,22 @@ from pilot.errors import NotPicklable, SessionError, TaskError
 from pilot.results import Failure, Spooled, Value
 from pilot.wire import exceptions, pickles
 from pilot.wire.callables import name_of
+from pilot.wire.spool import Spool, Store
 
-#: Above this many bytes a value goes through a file.
-SPOOL_BYTES = 1 << 20
 #: Errors of the system when there is no room or a file system cannot be written now: not the task's error.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
-#: Bytes that are written at most to see whether there is room.
-PROBE_BYTES = 1 << 20
 #: The largest pickle of a function with all that it refers to, in bytes.
 FUNCTION_BYTES = 64 << 20
 
-log = logging.getLogger(__name__)
-
-_LENGTH = struct.Struct("<Q")
 _local = threading.local()
 
 
-class Spool:
-    """Files for large values, in one folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def write(self, frames: list[Any]) -> Spooled:
-        """A new file with these frames, each behind its length; complete under its name or not there at all."""
-        path = self.folder / f"{uuid.uuid4().hex}.pkl"
-        part = path.with_suffix(".part")
-        try:
-            with part.open("wb", buffering=0) as file:
-                for frame in frames:
-                    view = memoryview(frame).cast("B")
-                    file.write(_LENGTH.pack(view.nbytes))
-                    while view.nbytes:  # one write takes at most 2 GiB
-                        view = view[file.write(view) :]
-                size = file.tell()
-            part.rename(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-        return Spooled(path.name, size)
-
-    def path(self, spooled: Spooled) -> Path:
-        """Where the file is now: the folder may have been moved."""
-        return self.folder / spooled.path
-
-    def read(self, spooled: Spooled) -> list[memoryview]:
-        """The frames of such a file, mapped and not copied."""
-        with self.path(spooled).open("rb") as file:
-            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        frames, at = [], 0
-        while at < whole.nbytes:
-            (length,) = _LENGTH.unpack_from(whole, at)
-            at += _LENGTH.size
-            frames.append(whole[at : at + length])
-            at += length
-        return frames
-
-    def has_room(self, size: int) -> bool:
-        """True when so many bytes can probably be written; tried with a small file."""
-        probe = self.folder / f"{uuid.uuid4().hex}.part"
-        try:
-            stat = os.statvfs(self.folder)
-            if stat.f_bavail * stat.f_frsize < size:
-                return False
-            probe.write_bytes(bytes(min(size, PROBE_BYTES)))
-        except OSError:
-            return False
-        finally:
-            with contextlib.suppress(OSError):
-                probe.unlink(missing_ok=True)
-        return True
-
-    def copy(self, spooled: Spooled) -> Spooled:
-        """The same value in a file that is discarded by itself; a link where the file system has them.
-
-        Raises:
-            OSError: the file is gone, or there is no room.
-        """
-        path = self.folder / f"{uuid.uuid4().hex}.pkl"
-        try:
-            os.link(self.path(spooled), path)
-        except FileNotFoundError:
-            raise
-        except OSError:
-            shutil.copyfile(self.path(spooled), path)
-        return Spooled(path.name, spooled.size)
-
-    def discard(self, value: Value) -> None:
-        """Remove the file of a value that is no longer needed. A file that cannot be removed stays."""
-        if isinstance(value, Spooled):
-            try:
-                self.path(value).unlink(missing_ok=True)
-            except OSError as error:
-                log.info("a file of the spool that is not needed any more stays: %s", error)
-
-
-def dump(value: Any, spool: Spool, what: str) -> Value:
+def dump(value: Any, store: Store, what: str) -> Value:
     """The value, ready to travel.
 
     Args:
         value: any picklable Python value.
-        spool: where it goes when it is large.
+        store: where it goes when it is large.
         what: its name in errors, such as "the result".
 
     Raises:
@@ -142,21 +48,81 @@ def dump(value: Any, spool: Spool, what: str) -> Value:
     """
     if value is None:
         return None
+    data, raws = frames_of(apart(value, store.limit), what)
+    if len(data) > store.limit or (raws and len(data) + sum(raw.nbytes for raw in raws) > store.limit):
+        return spooled([memoryview(data), *raws], store, what)
+    return pickled(value) if raws else data
+
+
+class _Apart:
+    """Bytes that pickle as a buffer of their own, which pickle itself does for arrays only."""
+
+    def __init__(self, value: bytes | bytearray) -> None:
+        self._value = value
+
+    def __reduce__(self) -> Any:
+        return type(self._value), (pickle.PickleBuffer(self._value),)
+
+
+def apart(value: Any, limit: int) -> Any:
+    """The value, or what pickles like it: bytes above the limit as a buffer, so that they are not copied."""
+    return _Apart(value) if is_plain(value) and len(value) > limit else value
+
+
+def is_plain(value: Any) -> bool:
+    """True for bytes: a file with them has nothing else."""
+    return type(value) in (bytes, bytearray)
+
+
+def spooled(frames: list[memoryview], store: Store, what: str, limit: int | None = None) -> Spooled:
+    """A value with these frames, written to files. Those above the store's limit have a file each; the others have one
+    together, unless they take at most ``limit`` bytes (None: the store's).
+
+    Raises:
+        SessionError: they cannot be written.
+    """
+    size = sum(frame.nbytes for frame in frames)
+    large: dict[int, str] = {}
+    readonly: list[int] = []
+    try:
+        for place, frame in enumerate(frames):
+            if frame.nbytes > store.limit:
+                large[place] = store.store(frame.cast("B"))
+                if frame.readonly:
+                    readonly.append(place)
+        small = [frame for place, frame in enumerate(frames) if place not in large]
+        in_message = sum(frame.nbytes for frame in small) <= (store.limit if limit is None else limit)
+        path = "" if in_message else store.write(small)
+    except OSError as error:
+        store.release(list(large.values()))
+        raise unwritten(what, size, store, error) from error
+    return Spooled(path, size, () if path else tuple(map(bytes, small)), large, tuple(readonly))
+
+
+def unwritten(what: str, size: int, store: Store, error: OSError) -> SessionError:
+    """The error about a value that cannot be written."""
+    message = f"{what} ({size:,} bytes) cannot be written to {store.folder}: {error}"
+    return SessionError(message, path=str(store.folder), size=size, errno=error.errno)
+
+
+def pickled(value: Any) -> bytes:
+    """The pickle of a value, with its buffers in it."""
+    return _pickle(value, None)
+
+
+def frames_of(value: Any, what: str) -> tuple[bytes, list[memoryview]]:
+    """The pickle of a value, and its buffers.
+
+    Raises:
+        NotPicklable: it cannot be pickled.
+    """
     buffers: list[pickle.PickleBuffer] = []
     try:
         data = _pickle(value, buffers)
     except Exception as error:
         kind = type(value).__qualname__
         raise NotPicklable(f"{what} cannot be pickled ({kind}): {type(error).__name__}: {error}") from error
-    raws = [buffer.raw() for buffer in buffers]
-    size = len(data) + sum(raw.nbytes for raw in raws)
-    if size > SPOOL_BYTES:
-        try:
-            return spool.write([data, *raws])
-        except OSError as error:
-            message = f"{what} ({size:,} bytes) cannot be written to {spool.folder}: {error}"
-            raise SessionError(message, path=str(spool.folder), size=size, errno=error.errno) from error
-    return _pickle(value, None) if raws else data
+    return data, [buffer.raw() for buffer in buffers]
 
 
 def pieces(value: Any) -> list[bytes | memoryview]:
@@ -209,8 +175,9 @@ def _pickle(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
     if data is None:
         if buffers is not None:
             buffers.clear()
-        if (found := getattr(_local, "found", None)) is not None:
-            found.clear()
+        if (found := found_here()) is not None:
+            found.tasks.clear()
+            found.objects.clear()
         data = pickles.dumps_by_value(value, collect)
     return data
 
@@ -243,18 +210,39 @@ def unpack(data: bytes) -> tuple[int, Any]:
     return _packed_decode(data)
 
 
-# ---- tasks among the arguments --------------------------------------------------------------------------------
+# ---- tasks and objects among the arguments --------------------------------------------------------------------
 
 
 class collecting:  # noqa: N801 - reads as a statement: with collecting() as found
-    """Within it, tasks may be pickled; their ids are collected."""
+    """Within it, tasks and objects may be pickled as references; they are collected, by id.
 
-    def __enter__(self) -> dict[int, Any]:
-        _local.found = {}
-        return _local.found  # type: ignore[no-any-return]
+    With ``by_content`` objects pickle as digests of their contents, to be compared and never to be loaded.
+    """
+
+    __slots__ = ("by_content", "objects", "tasks")
+
+    def __init__(self, by_content: bool = False) -> None:
+        self.tasks: dict[int, Any] = {}
+        self.objects: dict[int, Any] = {}
+        self.by_content = by_content
+
+    def __enter__(self) -> collecting:
+        _local.found = self
+        return self
 
     def __exit__(self, *exc: object) -> None:
         _local.found = None
+
+
+def found_here() -> collecting | None:
+    """What is collected in this thread; None outside of `collecting`."""
+    return getattr(_local, "found", None)
+
+
+def spool_here() -> Spool:
+    """Where the value that this thread loads has its files."""
+    spool: Spool = _local.loading[1]
+    return spool
 
 
 def refer(task_id: int, task: Any) -> tuple[Any, ...]:
@@ -263,10 +251,9 @@ def refer(task_id: int, task: Any) -> tuple[Any, ...]:
     Raises:
         TypeError: outside of it; a task is known to its own manager only.
     """
-    found = getattr(_local, "found", None)
-    if found is None:
+    if (found := found_here()) is None:
         raise TypeError("a Task can be pickled only as an argument of a task: submit_task(function, task)")
-    found[task_id] = task
+    found.tasks[task_id] = task
     return _dereference, (task_id,)
 
 

@@ -7,6 +7,7 @@
       journal.sqlite         pilots, tasks, results
       journal.commits        how often the journal was written, to notice a loss
       lock                   held by the manager
+      socket                 where agents on the manager's host connect to
       spool/                 large values
       pilots/<id>/           agent.log, agent.json, the engine's files, the workers' output
 """
@@ -43,6 +44,8 @@ class Connection(msgspec.Struct, frozen=True):
     host: str
     public_key: str
     secret_key: str
+    #: Where processes of its host connect to (`sockets.py`); "": at one of the addresses, as others do.
+    near: str = ""
 
     @property
     def address(self) -> str:
@@ -134,6 +137,8 @@ class SessionFolder:
         self.connection_path = path / "connection.json"
         self.journal_path = path / "journal.sqlite"
         self.spool = path / "spool"
+        #: Of the manager's Unix socket.
+        self.socket_path = path / "socket"
         self.lock = SessionLock(path)
 
     @classmethod

@@ -8,6 +8,9 @@ import time
 from pilot.results import Outcome
 from pilot.wire import messages
 
+#: A batch that may be given back later than after so many seconds takes long.
+SHORT_SECONDS = 1.0
+
 
 class HeldBatch:
     """A batch that the worker has, shared by the two threads; a thread that reads or writes its fields holds
@@ -18,6 +21,10 @@ class HeldBatch:
         self.id = run.batch
         self.functions = run.functions
         self.give_back_seconds = run.give_back_seconds
+        #: It may take long, or has to be ended in time.
+        self.has_attention = (
+            bool(run.alone or run.limit or run.resources.ranks) or run.give_back_seconds > SHORT_SECONDS
+        )
         self.resources = run.resources
         self.hosts = run.hosts
         self.gpus = run.gpus

@@ -26,6 +26,7 @@ from pilot.errors import MpiFailed
 from pilot.resources import Resources
 from pilot.results import MpiResult
 from pilot.wire import payload
+from pilot.wire.spool import Spool
 from pilot.worker import gpus, rank
 from pilot.worker.capture import KEPT_BYTES, OUTPUT_KEPT
 from pilot.worker.launch import HINT, TRY_SECONDS, Launch, RankLayout, find_launch
@@ -83,7 +84,7 @@ def run_function(
         raise MpiFailed(f"a function with ranks needs mpi4py, which {sys.executable} does not have: {HINT}")
     here = layout.get()
     with _Task(here, find_launch(here, try_out), None, environment, working_directory) as task:
-        spool = payload.Spool(task.folder)
+        spool = Spool(task.folder)
         work = payload.dump_work(function, args, kwargs, spool)
         (task.folder / "work").write_bytes(work)
         task.run()

@@ -1,9 +1,9 @@
 """The process that runs tasks: one batch at a time, on one slot of a pilot.
 
-Two threads. The main thread runs the tasks of a batch and sends their outcomes. The *control thread* receives the
-agent's messages, among them the next batch while one runs. While a batch takes long it sends what is finished and gives
-back what was not begun. It carries out cancellations and timeouts by sending all that is known and ending the process,
-which no task can refuse.
+Two threads. The main thread runs the tasks of a batch and sends their outcomes; over a Unix socket it also receives the
+agent's messages while it has no batch, so that a short one needs no change of threads. While a batch takes long the
+*control thread* receives them, sends what is finished, and gives back what was not begun. It carries out cancellations
+and timeouts by sending all that is known and ending the process, which no task can refuse.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections import deque
-from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -29,16 +28,22 @@ from pilot.interfaces import WorkerSpec
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Outcome
 from pilot.version import versions
 from pilot.wire import messages, payload
-from pilot.wire.callables import Snapshot, is_lasting, together
-from pilot.wire.channel import MAIN, Client
+from pilot.wire.callables import together
+from pilot.wire.channel import MAIN, AnyClient, connect
 from pilot.wire.messages import Work
 from pilot.wire.pickles import forget_classes
+from pilot.wire.spool import Spool
 from pilot.worker import device, programs, task_process
 from pilot.worker.batch import HeldBatch
 from pilot.worker.capture import Capture
+from pilot.worker.functions import Functions
 
 #: Seconds after which a running batch sends its outcomes, and reports which task runs.
 FLUSH_SECONDS = 0.1
+#: An idle worker waits for so long for a message before it looks whether it is connected.
+IDLE_MS = 1000
+#: A batch that runs for so many seconds has the attention of the control thread, when that looks next.
+LONG_SECONDS = 0.01
 #: Seconds without a message of the agent after which a worker ends.
 AGENT_SILENT_SECONDS = 30.0
 #: Seconds between two reports on an idle device.
@@ -81,30 +86,30 @@ def _end_below(pid: int) -> int:
     return end_below(pid)
 
 
-def _raise(error: BaseException, *args: Any, **kwargs: Any) -> None:
-    raise error
-
-
 class _Worker:
     def __init__(self, spec: WorkerSpec, capture: Capture) -> None:
         self._spec = spec
         self._pid = os.getpid()
         self._capture = capture
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._spool = payload.Spool(Path(spec.spool))
-        self._codes: dict[str, bytes] = {}
-        #: Functions that are kept for all tasks.
-        self._functions: dict[str, Any] = {}
-        #: Others, with what tells whether they are still as they were loaded; None: not asked for a second time yet.
-        self._copies: dict[str, tuple[Any, Snapshot] | None] = {}
+        self._spool = Spool(Path(spec.spool), spec.spool_bytes)
+        self._functions = Functions()
         #: From the control thread to the main thread; None: stop.
         self._inbox: queue.SimpleQueue[HeldBatch | None] = queue.SimpleQueue()
         #: What is in hand, the running one first.
         self._batches: deque[HeldBatch] = deque()
         self._context = zmq.Context()
+        #: The connection by which messages come, who holds it while he waits for one, and when the last one came.
+        self._client = self._connect(self._spec.name)
+        self._reading = threading.Lock()
+        self._heard = time.monotonic()
+        self._is_stopped = False
+        #: Ends a pause of the control thread.
+        self._attention = threading.Event()
 
     def run(self) -> None:
         client = self._connect(self._spec.name + MAIN)
+        self._client.send(messages.Hello(self._spec.name, os.getpid(), platform.node(), versions()))
         threading.Thread(target=self._control, args=(client,), name="pilot-control", daemon=True).start()
         if self._spec.resources.qpu:
             device.held = device.Held(self._spec.resources.qpu, Path(self._spec.folder).parent)
@@ -112,6 +117,8 @@ class _Worker:
             if batch.resources.ranks:
                 self._place_ranks(batch)
             index = batch.begin()
+            if batch.has_attention:
+                self._attention.set()
             with task_process.running():
                 while index is not None:
                     index = self._advance(batch, index)
@@ -120,6 +127,7 @@ class _Worker:
                     self._send_outcomes(client, batch, outcomes)
             self._batches.popleft()
         client.close()
+        self._client.close()
         if _end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
             self._context.destroy(linger=2000)
             os._exit(0)
@@ -130,14 +138,23 @@ class _Worker:
 
         mpi.layout.set(RankLayout(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
 
-    def _next(self, client: Client) -> HeldBatch | None:
+    def _next(self, client: AnyClient) -> HeldBatch | None:
         """The next batch; None: stop. Meanwhile the state of the device is reported to the agent."""
         if device.held is None:
-            return self._inbox.get()
+            return self._take() if self._client.can_be_shared else self._inbox.get()
         while True:
             client.send(messages.DeviceReport(device.held.look()))
             with contextlib.suppress(queue.Empty):
                 return self._inbox.get(timeout=LOOK_SECONDS)
+
+    def _take(self) -> HeldBatch | None:
+        """As `_next`, and receives it in this thread, unless the control thread is about to."""
+        while True:
+            with self._reading:
+                while self._inbox.empty():
+                    self._read(IDLE_MS)
+            with contextlib.suppress(queue.Empty):
+                return self._inbox.get(block=False)
 
     # ---- the main thread ------------------------------------------------------------------------------------
 
@@ -147,7 +164,7 @@ class _Worker:
         if works[0].task in batch.skip:
             return batch.step(Outcome(works[0].task, CANCELLED, batch.task_wall, 0.0))
         forget_classes()
-        function = self._function(batch.functions[works[0].function])
+        function = self._functions.get(batch.functions[works[0].function])
         at_once = together(function) if type(function) is not FunctionType else None
         if at_once is None:
             return batch.step(self._run_work(batch, works[0], function))
@@ -223,7 +240,7 @@ class _Worker:
         os.fchdir(self._home)
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
-    def _send_outcomes(self, client: Client, batch: HeldBatch, outcomes: list[Outcome]) -> None:
+    def _send_outcomes(self, client: AnyClient, batch: HeldBatch, outcomes: list[Outcome]) -> None:
         head = messages.OutcomesReport(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
@@ -255,60 +272,61 @@ class _Worker:
         if os.getpid() != self._pid:
             task_process.end_child(error)
 
-    def _function(self, digest: str) -> Any:
-        """The function as it was when its task was submitted, also when earlier tasks have changed it.
-
-        A function that cannot be loaded becomes one that raises the error.
-        """
-        if (function := self._functions.get(digest)) is not None:
-            return function
-        if (copy := self._copies.get(digest)) is not None and copy[1].holds(copy[0]):
-            return copy[0]
-        try:
-            function = payload.load(self._codes[digest])
-        except BaseException as error:
-            return partial(_raise, error)
-        if is_lasting(function):
-            self._functions[digest] = function
-        elif digest not in self._copies:
-            self._copies[digest] = None
-        elif (snapshot := Snapshot.of(function, owned=True)) is not None:
-            self._copies[digest] = function, snapshot
-        return function
-
     # ---- the control thread ---------------------------------------------------------------------------------
 
-    def _connect(self, name: str) -> Client:
-        return Client(self._context, self._spec.keys, self._spec.address, name, watched=True)
+    def _connect(self, name: str) -> AnyClient:
+        return connect(self._context, self._spec.keys, self._spec.address, name, watched=True)
 
-    def _control(self, main: Client) -> None:
-        client = self._connect(self._spec.name)
-        client.send(messages.Hello(self._spec.name, os.getpid(), platform.node(), versions()))
-        heard = time.monotonic()
-        while True:
-            received = client.receive(timeout_ms=self._pause_ms())
-            if received is None and time.monotonic() - heard > AGENT_SILENT_SECONDS:
-                received = client.receive()  # a task may have kept the interpreter for itself since the last look
-                if received is None:
-                    self._end(client)
-            if received is not None:
-                heard = time.monotonic()
-                message, frames = received
-                if isinstance(message, messages.Stop):
-                    if self._batches or device.held is not None:
-                        self._hand_over(client)
-                    break
-                self._received(client, message, frames)
+    def _control(self, main: AnyClient) -> None:
+        client = self._client
+        while not self._is_stopped:
+            if client.can_be_shared and device.held is None and not self._is_busy():
+                self._attention.wait(FLUSH_SECONDS)
+                self._attention.clear()
+            else:
+                with self._reading:
+                    self._read(self._pause_ms())
+            if time.monotonic() - self._heard > AGENT_SILENT_SECONDS and not self._hears_now():
+                self._end(client)
             if client.is_broken() or main.is_broken():
                 self._end(client)  # a batch or its outcome may be lost unnoticed; the end of a process is noticed
             with contextlib.suppress(IndexError):  # the main thread has just finished it
                 self._watch(client, self._batches[0])
-        client.close()
+
+    def _is_busy(self) -> bool:
+        """True while the main thread has a batch that may take long, and reads no messages."""
+        with contextlib.suppress(IndexError):
+            batch = self._batches[0]
+            return batch.at is not None and (batch.has_attention or time.perf_counter() - batch.began > LONG_SECONDS)
+        return False
+
+    def _hears_now(self) -> bool:
+        """Whether a message is there: a task may have kept the interpreter for itself since the last look."""
+        before = self._heard
+        if self._reading.acquire(blocking=False):
+            try:
+                self._read(0)
+            finally:
+                self._reading.release()
+        return self._heard > before
+
+    def _read(self, timeout_ms: int) -> None:
+        """Take in the next message, from now on for so long; who calls this holds ``_reading``."""
+        if (received := self._client.receive(timeout_ms)) is None:
+            return
+        self._heard = time.monotonic()
+        message, frames = received
+        if not isinstance(message, messages.Stop):
+            self._received(self._client, message, frames)
+            return
+        if self._batches or device.held is not None:
+            self._hand_over(self._client)
+        self._is_stopped = True
         self._inbox.put(None)
 
-    def _received(self, client: Client, message: messages.Message, frames: list[bytes]) -> None:
+    def _received(self, client: AnyClient, message: messages.Message, frames: list[bytes]) -> None:
         if isinstance(message, messages.RunBatch):
-            self._codes.update(zip(message.sent, frames[1:], strict=True))
+            self._functions.codes.update(zip(message.sent, frames[1:], strict=True))
             batch = HeldBatch(message, messages.decode_batch(frames[0]))
             self._batches.append(batch)
             self._inbox.put(batch)
@@ -327,7 +345,7 @@ class _Worker:
                 pause = min(pause, batch.task_began + timeout - time.perf_counter())
         return int(max(pause, 0.001) * 1000)
 
-    def _watch(self, client: Client, batch: HeldBatch) -> None:
+    def _watch(self, client: AnyClient, batch: HeldBatch) -> None:
         """Send what is finished, give back what waits too long, end a task that runs too long."""
         with batch.lock:
             at, now = batch.at, time.perf_counter()
@@ -347,7 +365,7 @@ class _Worker:
         if is_late:
             self._give_back(client)
 
-    def _cancel(self, client: Client, batch: HeldBatch, request: messages.CancelTasks) -> None:
+    def _cancel(self, client: AnyClient, batch: HeldBatch, request: messages.CancelTasks) -> None:
         with batch.lock:
             batch.skip.update(request.tasks)
             at = batch.at
@@ -357,7 +375,7 @@ class _Worker:
                 if batch.works[index].task in request.tasks:
                     self._end_task(client, batch, index, CANCELLED)
 
-    def _give_back(self, client: Client, held: HeldBatch | None = None) -> None:
+    def _give_back(self, client: AnyClient, held: HeldBatch | None = None) -> None:
         """Give back the tasks that have not begun; the lock of ``held`` is held."""
         for batch in list(self._batches):
             with contextlib.nullcontext() if batch is held else batch.lock:
@@ -365,7 +383,7 @@ class _Worker:
             if tasks:
                 client.send(messages.UnfinishedTasks(batch.id, self._spec.name, tasks, "given back, not begun", False))
 
-    def _end_task(self, client: Client, batch: HeldBatch, at: int, status: int) -> None:
+    def _end_task(self, client: AnyClient, batch: HeldBatch, at: int, status: int) -> None:
         """End the running task in the only way that always works: with the process. Nothing else is lost; this thread
         keeps the lock, so that the main thread does not continue."""
         client.send(messages.WorkerLeaving())
@@ -382,7 +400,7 @@ class _Worker:
         self._give_back(client, held=batch)
         self._end(client)
 
-    def _hand_over(self, client: Client) -> None:
+    def _hand_over(self, client: AnyClient) -> None:
         """Send what is finished, give back the rest with the task that runs, and end the process. This thread keeps the
         locks, so that the main thread does not continue."""
         for batch in list(self._batches):
@@ -398,7 +416,7 @@ class _Worker:
         if device.held is not None:
             device.call_with_timeout(DEVICE_END_SECONDS, device.held.end)
 
-    def _end(self, client: Client) -> None:
+    def _end(self, client: AnyClient) -> None:
         if self._spec.resources.ranks:
             from pilot.worker import mpi  # as in `_place_ranks`
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
-import selectors
+import select
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO
+from pathlib import Path
+from typing import Any
 
 from pilot.errors import ExecutableFailed
 from pilot.worker.capture import OUTPUT_KEPT
@@ -22,6 +24,9 @@ LOOK_SECONDS = 0.05
 GRACE_SECONDS = 1.0
 #: Bytes that are read at once: the default capacity of a pipe (pipe(7)).
 CHUNK = 1 << 16
+
+#: Signals that Python ignores, and programs expect to end by.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 #: Process groups of the programs that run.
 _groups: set[int] = set()
@@ -44,32 +49,25 @@ def run_executable(
         FileNotFoundError, PermissionError: it cannot be started.
     """
     check_directory(working_directory)
-    process = subprocess.Popen(
-        list(command),
-        env={**os.environ, **environment},
-        cwd=working_directory,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    _groups.add(process.pid)
-    try:
-        out, err = _read(process)
-    finally:
-        _end(process.pid)  # until it is waited for, no other process has its number
-        _groups.discard(process.pid)
-        process.wait()
-    if process.returncode:
-        tail = "\n".join(err.strip().splitlines()[-5:])
+    with _Tail() as out, _Tail() as err:
+        pid = _start(command, environment, working_directory, out, err)
+        _groups.add(pid)
+        try:
+            _read(pid, (out, err))
+        finally:
+            _end(pid)  # until it is waited for, no other process has its number
+            _groups.discard(pid)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code:
+        tail = "\n".join(err.text().strip().splitlines()[-5:])
         raise ExecutableFailed(
-            f"{command[0]} returned {process.returncode}" + (f": {tail}" if tail else ""),
+            f"{command[0]} returned {code}" + (f": {tail}" if tail else ""),
             command=tuple(command),
-            returncode=process.returncode,
-            stdout=out,
-            stderr=err,
+            returncode=code,
+            stdout=out.text(),
+            stderr=err.text(),
         )
-    return subprocess.CompletedProcess(list(command), 0, out, err)
+    return subprocess.CompletedProcess(list(command), 0, out.text(), err.text())
 
 
 def end_all() -> None:
@@ -84,23 +82,25 @@ def _end(group: int) -> None:
 
 
 class _Tail:
-    """The end of what comes from a pipe."""
+    """A pipe, and the end of what comes from it."""
 
-    def __init__(self, pipe: IO[bytes] | None) -> None:
-        assert pipe is not None
-        self._pipe = pipe
+    def __enter__(self) -> _Tail:
+        self.reader, self.writer = os.pipe()
         self._data = bytearray()
-        os.set_blocking(pipe.fileno(), False)
+        return self
 
-    def fileno(self) -> int:
-        return self._pipe.fileno()
+    def __exit__(self, *error: object) -> None:
+        self.close_writer()
+        os.close(self.reader)
 
-    def read(self) -> int | None:
-        """Take what is there, `CHUNK` bytes at most; how many, 0 at the end, None when there is nothing now."""
-        try:
-            data = os.read(self.fileno(), CHUNK)
-        except BlockingIOError:
-            return None
+    def close_writer(self) -> None:
+        if self.writer >= 0:
+            os.close(self.writer)
+        self.writer = -1
+
+    def read(self) -> int:
+        """Take what is there, `CHUNK` bytes at most; how many, 0 at the end. Blocks when there is nothing."""
+        data = os.read(self.reader, CHUNK)
         self._data += data
         if len(self._data) > 2 * OUTPUT_KEPT:
             del self._data[:-OUTPUT_KEPT]
@@ -108,45 +108,97 @@ class _Tail:
 
     def drain(self) -> None:
         """Take what a program that has ended left in the pipe; others may write on, and are not waited for."""
-        left = fcntl.fcntl(self.fileno(), fcntl.F_GETPIPE_SZ)
-        while left > 0 and (count := self.read()):
+        left = fcntl.fcntl(self.reader, fcntl.F_GETPIPE_SZ)
+        poller = select.poll()
+        poller.register(self.reader, select.POLLIN)
+        while left > 0 and poller.poll(0) and (count := self.read()):
             left -= count
-
-    def close(self) -> None:
-        self._pipe.close()
 
     def text(self) -> str:
         return self._data[-OUTPUT_KEPT:].decode("utf-8", "replace")
 
 
-def _read(process: subprocess.Popen[bytes]) -> tuple[str, str]:
+def _start(command: Sequence[str], environment: Mapping[str, str], folder: str | None, out: _Tail, err: _Tail) -> int:
+    """Start a program in a session of its own; its process id. posix_spawn(3) takes half of the time of Popen.
+
+    Raises:
+        OSError: the program cannot be started, or the folder cannot be entered.
+    """
+    variables = dict(os.environb)
+    variables |= {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
+    actions: list[tuple[Any, ...]] = [
+        (os.POSIX_SPAWN_DUP2, out.writer, 1),
+        (os.POSIX_SPAWN_DUP2, err.writer, 2),
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        *((os.POSIX_SPAWN_CLOSE, one) for one in _inheritable()),
+    ]
+    home = None if folder is None else os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if folder is not None:
+            os.chdir(folder)
+        refused: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
+        for path in _paths(command[0], variables):
+            try:
+                return os.posix_spawn(
+                    path, list(command), variables, file_actions=actions, setsid=True, setsigdef=_IGNORED_BY_PYTHON
+                )
+            except OSError as error:  # the next folder may have another one
+                refused = error
+        raise refused
+    finally:
+        out.close_writer()
+        err.close_writer()
+        if home is not None:
+            os.fchdir(home)
+            os.close(home)
+
+
+def _paths(program: str, variables: Mapping[bytes, bytes]) -> list[str]:
+    """Where the program may be: as execvp(3) finds it, in the folders of its own PATH."""
+    if "/" in program:
+        return [program]
+    folders = os.fsdecode(variables.get(b"PATH", os.fsencode(os.defpath))).split(os.pathsep)
+    return [str(path) for folder in folders if (path := Path(folder, program)).exists()]
+
+
+def _inheritable() -> list[int]:
+    """Open files of this worker that a program would inherit: those of C libraries."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - takes half as long
+        with contextlib.suppress(OSError):  # the one with which the folder was read
+            if (descriptor := int(name)) > 2 and os.get_inheritable(descriptor):
+                found.append(descriptor)
+    return found
+
+
+def _read(pid: int, tails: Sequence[_Tail]) -> None:
     """What the program writes to its two streams until it ends."""
-    tails = [_Tail(process.stdout), _Tail(process.stderr)]
-    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
-        for tail in tails:
-            stack.callback(tail.close)
-            selector.register(tail, selectors.EVENT_READ)
-        pause: float | None = LOOK_SECONDS
+    poller = select.poll()
+    waiting = {tail.reader: tail for tail in tails}
+    for reader in waiting:
+        poller.register(reader, select.POLLIN)
+    pause: float | None = 1000 * LOOK_SECONDS
+    with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a kernel without it
-            ended = os.pidfd_open(process.pid)
+            ended = os.pidfd_open(pid)
             stack.callback(os.close, ended)
-            selector.register(ended, selectors.EVENT_READ)
+            poller.register(ended, select.POLLIN)
             pause = None
-        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            _take(selector, pause)
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            _take(poller, waiting, pause)
         if pause is None:
-            selector.unregister(ended)
-        deadline = time.monotonic() + GRACE_SECONDS
-        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
-            _take(selector, left)
-        _end(process.pid)
-        for tail in tails:
-            tail.drain()
-    return tails[0].text(), tails[1].text()
+            poller.unregister(ended)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while waiting and (left := deadline - time.monotonic()) > 0:
+        _take(poller, waiting, 1000 * left)
+    _end(pid)
+    for tail in waiting.values():
+        tail.drain()
 
 
-def _take(selector: selectors.BaseSelector, pause: float | None) -> None:
-    """Wait until something happens, and read what there is."""
-    for key, _ in selector.select(pause):
-        if isinstance(key.fileobj, _Tail) and key.fileobj.read() == 0:
-            selector.unregister(key.fileobj)
+def _take(poller: select.poll, waiting: dict[int, _Tail], pause: float | None) -> None:
+    """Wait until something happens, for so many ms, and read what there is."""
+    for descriptor, _ in poller.poll(pause):
+        if descriptor in waiting and waiting[descriptor].read() == 0:
+            del waiting[descriptor]
+            poller.unregister(descriptor)

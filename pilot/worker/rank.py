@@ -214,8 +214,9 @@ def _call(folder: Path, rank: int, task: Task) -> int:
     os.chdir(task["working_directory"])
     sys.modules["__main__"] = ModuleType("__main__")  # what a script defines travels by value
     from pilot.wire import payload
+    from pilot.wire.spool import Spool
 
-    spool = payload.Spool(folder)
+    spool = Spool(folder)
     value: Any
     status = RAISED
     try:

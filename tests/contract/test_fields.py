@@ -47,7 +47,7 @@ def job_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[PilotDe
         (tmp_path / program).write_text("#!/bin/sh\n")
         (tmp_path / program).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    folder = SessionFolder.create(tmp_path / "session")
+    folder = SessionFolder(tmp_path / "session")
     jobs = PlaceholderJobs(folder)
 
     def make(wanted: PilotDescription) -> tuple[Launcher, Job, str]:
@@ -58,8 +58,7 @@ def job_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[PilotDe
         settings = (job.folder / "agent.json").read_text()
         return launcher, job, settings.replace(mark, "MARK")
 
-    yield make
-    folder.release()
+    return make
 
 
 def submitted(launcher: Launcher, job: Job, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -244,10 +243,10 @@ def venv_in(folder: Path, *paths: str) -> Path:
     return folder
 
 
-def told() -> tuple[str, str, str | None, str | None]:
+def told() -> tuple[str, str, str, str | None, str | None]:
     import only_there  # type: ignore[import-not-found]
 
-    return sys.prefix, only_there.HERE, os.environ.get("CONDA_DEFAULT_ENV"), os.environ.get("LOADED")
+    return sys.prefix, str(Path.cwd()), only_there.HERE, os.environ.get("CONDA_DEFAULT_ENV"), os.environ.get("LOADED")
 
 
 CONDA = """#!/bin/sh
@@ -275,17 +274,21 @@ def conda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_pilots_with_environments_of_their_own(tmp_path: Path, conda: Path) -> None:
-    """Agent and workers run with their Python, and find their packages."""
+def test_pilots_with_environments_of_their_own(tmp_path: Path, conda: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Agent and workers run with their Python, and find their packages. Relative paths are the manager's."""
+    (tmp_path / "with a blank").mkdir()
+    monkeypatch.chdir(tmp_path)
     own = venv_in(tmp_path / "own", *filter(None, sys.path))
     with PilotManager(tmp_path / "session") as manager:
-        manager.submit_pilot(PilotDescription(name="venv", cores_per_node=1, venv=str(own)))
+        manager.submit_pilot(
+            PilotDescription(name="venv", cores_per_node=1, venv="own", working_directory="with a blank")
+        )
         manager.submit_pilot(
             PilotDescription(name="conda", cores_per_node=1, conda_environment="quantum", modules=["good"])
         )
         tasks = [manager.submit_task({"function": told, "pilot": name}) for name in ("venv", "conda")]
-        assert tasks[0].result(60) == (str(own), "the environment", None, None)
-        assert tasks[1].result(60) == (str(conda), "the environment", "quantum", "good")
+        assert tasks[0].result(60) == (str(own), f"{tmp_path}/with a blank", "the environment", None, None)
+        assert tasks[1].result(60) == (str(conda), str(tmp_path), "the environment", "quantum", "good")
 
 
 @pytest.mark.parametrize(

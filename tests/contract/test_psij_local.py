@@ -225,6 +225,11 @@ def test_a_command_that_is_not_there(launcher: PsijLauncher, job: Any, eventuall
         ({"resource": "psij://pbs", "scheduler_script_commands": ("#SBATCH --qpu=a",)}, "scheduler_script_commands"),
         ({"resource": "psij://slurm", "scheduler_script_commands": ("#PBS -l a=b",)}, "scheduler_script_commands"),
         ({"resource": "psij://pbs", "custom_attributes": {"slurm.mem": "1G"}}, r"keys as pbs\.OPTION; not 'slurm.mem'"),
+        (
+            {"resource": "psij://pbs", "queue": "fast", "reservation": "mine"},
+            "queue: 'fast' .*none beside a reservation",
+        ),
+        ({"resource": "psij://lsf"}, "walltime: None .*a time with psij://lsf"),
     ],
 )
 def test_what_it_cannot_start(launcher: PsijLauncher, fields: dict[str, Any], said: str) -> None:

@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -117,6 +118,27 @@ def test_an_argument_is_kept_until_the_result_is_in_the_journal(manager: PilotMa
     eventually(lambda: not list(spool.iterdir()), 60)
 
 
+def test_who_submits_waits_for_the_journal(
+    manager: PilotManager, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nothing can be written, so that a killed process loses no more than that."""
+    assert manager.submit_task(abs, -1).result(60) == 1
+    manager.flush(60)
+    monkeypatch.setattr(manager._state.backlog, "limit", 51)
+    blocker = sqlite3.connect(manager.session_dir / "journal.sqlite", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    thread = threading.Thread(target=manager.map, args=(abs, range(200)))
+    thread.start()
+    eventually(lambda: len(manager.tasks) == 51)
+    eventually(lambda: all(task.done() for task in list(manager.tasks.values())))  # what was submitted runs
+    assert (len(manager.tasks), thread.is_alive()) == (51, True)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    thread.join(60)
+    assert manager.wait_tasks(timeout=60)[1] == []
+    assert len(manager.tasks) == 201
+
+
 def test_an_argument_that_is_gone_is_no_error_of_the_function(manager: PilotManager, tmp_path: Path) -> None:
     """Neither its own, nor the result of another task that it needs."""
     gate = tmp_path / "gate"
@@ -131,7 +153,7 @@ def test_an_argument_that_is_gone_is_no_error_of_the_function(manager: PilotMana
     (file,) = (manager.session_dir / "spool").iterdir()
     file.unlink()
     for task in (own, manager.submit_task(length, large)):
-        with pytest.raises(SessionError, match=r"an argument cannot be read from .*\.pkl: No such file"):
+        with pytest.raises(SessionError, match=r"an argument cannot be read from .*spool.*: No such file"):
             task.result(60)
 
 

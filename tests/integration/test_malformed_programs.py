@@ -229,3 +229,15 @@ def test_errors_come_back_whole():
         load("QINIT 2\nX q[2]", untrusted=True)
     error = caught.value
     assert (error.line, error.column, error.expected, error.format) == (2, 3, "q[0] to q[1]", "originir")
+
+
+def test_a_program_is_parsed_where_many_files_are_open():
+    sandbox.close()
+    code = (
+        "import os, resource; from pilot.quantum import load\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\n"
+        "files = [os.open('/dev/null', os.O_RDONLY) for _ in range(1100)]\n"
+        "print(load('QINIT 3', untrusted=True).to_qiskit().num_qubits)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "3\n"

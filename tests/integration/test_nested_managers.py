@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,3 +71,22 @@ def test_pilots_of_a_task_end_with_it(how: str, tmp_path: Path, eventually: Even
         else:
             manager.close()
     eventually(lambda: not carrying(outer_mark), 60)
+
+
+def test_an_idle_manager_is_named_when_another_one_is_made(caplog: pytest.LogCaptureFixture) -> None:
+    """As when a cell of a notebook runs again."""
+    with PilotManager() as first:
+        PilotManager().close()
+        pilot = first.submit_pilot({"engine": "process", "cores_per_node": 1})
+        working = first.submit_task(time.sleep, 600)
+        PilotManager().close()
+        assert not caplog.text
+        working.cancel()
+        PilotManager().close()
+        assert (
+            f"1 manager(s) of this process are open, idle, and keep their pilots ({first.session_dir})" in caplog.text
+        )
+        caplog.clear()
+        pilot.cancel()
+        PilotManager().close()
+        assert not caplog.text

@@ -156,10 +156,10 @@ def work(number: int, ledger: str) -> int:
 
 
 def redirect(folder: Path, port: int) -> None:
-    """Send the agents that start from now on to another port."""
+    """Send the agents that start from now on to another port, and not to the Unix socket."""
     path = folder / "connection.json"
     known = msgspec.json.decode(path.read_bytes())
-    known["addresses"] = [f"tcp://127.0.0.1:{port}"]
+    known |= {"addresses": [f"tcp://127.0.0.1:{port}"], "near": ""}
     path.write_bytes(msgspec.json.encode(known))
 
 

@@ -611,16 +611,16 @@ def test_closed(world: World) -> None:
 
 
 def test_what_pilots_hand_over_while_the_manager_closes_counts(world: World) -> None:
-    world.pilot("a", cores=3)
-    done, raised, back, left = world.submit(4, retries=1)
+    world.pilot("a", cores=4)
+    (done, raised), (again, back) = world.submit(2), world.submit(2, retries=1)
     (queued,) = world.submit(priority=-1)
-    batches = {id: world.where(id)[1] for id in (done, raised, back)}
+    batches = {id: world.where(id)[1] for id in (done, raised, again, back)}
     world.feed(events.Closing())
-    assert world.outcomes == {left: CANCELLED, queued: CANCELLED}
-    world.feed(events.OutcomesArrived("a", batches[done], "w", [Outcome(done, OK, 0, 0)]))
-    world.feed(events.OutcomesArrived("a", batches[raised], "w", [Outcome(raised, RAISED, 0, 0)]))
+    assert world.outcomes == {queued: CANCELLED}
+    for id, status in ((done, OK), (raised, RAISED), (again, RAISED)):
+        world.feed(events.OutcomesArrived("a", batches[id], "w", [Outcome(id, status, 0, 0)]))
     world.feed(events.AttemptsLost("a", batches[back], "w", [back], "the pilot was ended", False))
-    assert world.outcomes == {left: CANCELLED, queued: CANCELLED, done: OK, raised: RAISED, back: CANCELLED}
+    assert world.outcomes == {queued: CANCELLED, done: OK, raised: RAISED, again: CANCELLED, back: CANCELLED}
     world.feed(events.Closed())
     assert world.settled == dict.fromkeys(world.tasks, 1)
 

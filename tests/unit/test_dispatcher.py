@@ -26,6 +26,7 @@ class World:
     """Nodes ``n0``, ``n1``, … beside a home, workers and engine: all that a pool of workers talks to."""
 
     address = "tcp://127.0.0.1:1"
+    near = ""
     central = False
     allocation = SimpleNamespace(folder=Path("/nonexistent"))
 
@@ -282,7 +283,7 @@ def test_a_death_after_a_cancellation_that_came_too_late_counts(
     world.attend()
     (name,) = [name for name, given in world.busy().items() if len(given) == 2]
     first, second = world.given[name]
-    world.dispatcher.cancel([first])
+    world.dispatcher.cancel(messages.CancelTasks([first]))
     if late:
         world.finish(name)
     world.attend()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 from pilot_plugins.launchers.slurm.environment import SlurmEnvironment
 
 from pilot import registry
+from pilot.agent.agent import find_end
 from pilot.interfaces import JobEnvironment
 from pilot.resources import Resources
+from pilot.wire.session import AgentSettings
 from pilot.worker.rank import given_rank
 
 #: What a rank of a job step finds around itself.
@@ -74,6 +77,22 @@ def test_ranks_as_a_step(variables: Callable[[Mapping[str, str]], None], tmp_pat
     assert {"-N2", "-n3", "-c2", "--gres=none"} <= set(command)
     assert command[-2:] == ["-m", "arbitrary"]
     assert Path(more["SLURM_HOSTFILE"]).read_text() == "c1\nc1\nc2\n"
+
+
+@pytest.mark.parametrize(("left", "expected"), [(3600.0, 60.0), (20.0, 20.0), (None, 60.0)])
+def test_a_pilot_ends_with_its_walltime_or_its_job(
+    variables: Callable[[Mapping[str, str]], None], left: float | None, expected: float
+) -> None:
+    """A pilot inside a job, as of local:// and srun://, has a walltime of its own."""
+    now = time.time()
+    variables({} if left is None else {**STEP, "SLURM_JOB_END_TIME": str(int(now + left))})
+    settings = AgentSettings(
+        pilot="p", mark="m", engine="process", remote=False, nodes=1, cores=1, gpus=0, memory=1, environment={},
+        working_directory="/", orphan_timeout=60.0, walltime=60.0, drain=6.0, ports=None, sys_path=(),
+    )  # fmt: skip
+    end = find_end(settings)
+    assert end is not None
+    assert expected - 2 <= end - now <= expected + 2
 
 
 #: The plugin of another package: of a resource manager whose command starts the ranks one after the other.

@@ -20,13 +20,14 @@ import pytest
 from pilot import errors
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import ErrorCode, PilotFailed, SessionError
-from pilot.manager.handles import Failed, Task, call_back, entry_of, first_cause, settle
+from pilot.manager.handles import Failed, Task, call_back, entry_of, first_cause, outcome_of, settle
 from pilot.manager.pilots import Pilot, change_pilot, update_pilot
 from pilot.resources import PLAIN, QPUInfo
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, Outcome, Spooled, TaskInfo
 from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState
-from pilot.wire.payload import Spool, dump_exception
+from pilot.wire.payload import dump_exception
+from pilot.wire.spool import Spool
 
 
 class FakeKeeper:
@@ -38,7 +39,8 @@ class FakeKeeper:
         self.spool = Spool(Path("/nowhere"))
 
     def info(self, task: Task) -> TaskInfo:
-        return TaskInfo(id=task.id, name=task.name, state=task.state.value, pilot="p", worker="w")
+        stderr = outcome.stderr or "" if (outcome := outcome_of(task)) is not None else ""
+        return TaskInfo(id=task.id, name=task.name, state=task.state.value, pilot="p", worker="w", stderr=stderr)
 
     def value(self, outcome: Outcome) -> Any:
         if isinstance(outcome.value, Exception):  # the journal cannot be read

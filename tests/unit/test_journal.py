@@ -54,7 +54,7 @@ def test_rows_are_there_without_close(path: Path, book: Book, eventually: Eventu
     book.journal.mark("all")
     eventually(lambda: book.marks == ["all"])
     second = SqliteJournal(path)  # as after kill -9: the first one is still open
-    assert second.tasks() == [task(1), task(2)]
+    assert second.unfinished() == [task(1), task(2)]
     second.close()
 
 
@@ -68,7 +68,7 @@ def test_any_number_of_rows(path: Path, book: Book, count: int) -> None:
     book.journal.extend([task(id) for id in range(1, count + 1)])
     book.journal.close()
     again = SqliteJournal(path)
-    assert [row.id for row in again.tasks()] == list(range(1, count + 1))
+    assert [row.id for row in again.unfinished()] == list(range(1, count + 1))
     again.close()
 
 
@@ -127,7 +127,7 @@ def test_trouble_with_the_rollback_too(book: Book, eventually: Eventually, monke
     book.journal.put(task(1))
     book.journal.mark("first")
     eventually(lambda: book.marks == ["first"])
-    assert [row.id for row in book.journal.tasks()] == [1]
+    assert [row.id for row in book.journal.unfinished()] == [1]
 
 
 def test_close_does_not_wait_for_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_a_name_that_is_no_unicode_stops_nothing(book: Book, eventually: Eventua
     book.journal.put(task(1))
     book.journal.mark("first")
     eventually(lambda: book.marks == ["first"])
-    assert [row.id for row in book.journal.tasks()] == [1]
+    assert [row.id for row in book.journal.unfinished()] == [1]
 
 
 def test_what_is_no_journal(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 import pytest
@@ -14,6 +15,7 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import ErrorCode, SessionError
 from pilot.manager.handles import Failed
 from pilot.manager.migration import migrate
+from pilot.manager.recorded import RecordedTasks
 from pilot.manager.recovery import read
 from pilot.manager.sqlite import SqliteJournal
 from pilot.resources import PLAIN
@@ -89,15 +91,16 @@ def test_an_earlier_version_is_refused_until_it_is_migrated(session: Path) -> No
     assert not migrate(session)
     journal = SqliteJournal(session / "journal.sqlite")
     restored = read(journal, session)
+    failed = RecordedTasks(journal, WeakValueDictionary()).read(1, 99)
     journal.close()
-    (pilot,), (task, *failed), (function,) = restored.pilots, restored.tasks, restored.functions
+    (pilot,), (task,), (function,) = restored.pilots, restored.tasks, restored.functions
     assert (pilot.started_again, pilot.taken, pilot.mark) == (2, 1, "mark")
-    assert (pilot.description.walltime, pilot.further_jobs, task.entry.terms.duration) == (90.0, {1: "4712"}, 60.0)
-    assert [one.error for one in failed] == [
+    assert (pilot.description.walltime, pilot.further_jobs, task.terms.duration) == (90.0, {1: "4712"}, 60.0)
+    assert [error for _, _, error, _ in failed] == [
         Failed(ErrorCode.NO_PILOT, "nobody"),
         Failed(ErrorCode.DEPENDENCY_FAILED, "it depends on 2", 2, 2, 1),
     ]
-    assert (task.entry.retries, [one.batch for one in task.entry.attempts]) == (2, [0, 2, 3])
+    assert (task.retries, [one.batch for one in task.attempts]) == (2, [0, 2, 3])
     assert (function.digest, payload.load(function.code)) == ("digest", run_executable)
 
 

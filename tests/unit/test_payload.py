@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 import types
@@ -14,11 +15,12 @@ import pytest
 from pilot.errors import NotPicklable, SessionError
 from pilot.results import Spooled
 from pilot.wire import payload
+from pilot.wire.spool import SPOOL_BYTES, Spool
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> payload.Spool:
-    return payload.Spool(tmp_path)
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path)
 
 
 VALUES = {
@@ -32,7 +34,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_small_value(value: Any, spool: payload.Spool) -> None:
+def test_small_value(value: Any, spool: Spool) -> None:
     packed = payload.dump(value, spool, "it")
     assert packed is None or isinstance(packed, bytes)
     back = payload.load(packed)
@@ -43,64 +45,66 @@ def test_small_value(value: Any, spool: payload.Spool) -> None:
     assert list(spool.folder.iterdir()) == []
 
 
-def test_large_array_goes_through_a_file_and_is_read_only(spool: payload.Spool) -> None:
-    array = numpy.arange(payload.SPOOL_BYTES, dtype=numpy.int16).reshape(2, -1)  # twice the limit
+def test_large_array_goes_through_a_file_and_is_read_only(spool: Spool) -> None:
+    array = numpy.arange(SPOOL_BYTES, dtype=numpy.int16).reshape(2, -1)  # twice the limit
     packed = payload.dump({"a": array, "b": 1}, spool, "it")
     assert isinstance(packed, Spooled)
-    assert packed.size == spool.path(packed).stat().st_size >= array.nbytes
+    assert packed.size > spool.path(packed.large[1]).stat().st_size == array.nbytes
     back = payload.load(packed, spool=spool)
     assert back["b"] == 1
     assert numpy.array_equal(back["a"], array)
     assert not back["a"].flags.owndata
     with pytest.raises(ValueError, match="read-only"):
         back["a"][0, 0] = 7
-    assert [file.suffix for file in spool.folder.iterdir()] == [".pkl"]
-    spool.discard(packed)
+    assert [file.suffix for file in spool.folder.iterdir()] == [".result"]
+    spool.release(packed.files)
     assert list(spool.folder.iterdir()) == []
     assert back["a"][1, 5] == array[1, 5]  # who has mapped it keeps it
 
 
-def test_small_array_can_be_written_to(spool: payload.Spool) -> None:
+def test_small_array_can_be_written_to(spool: Spool) -> None:
     back = payload.load(payload.dump(numpy.arange(3), spool, "it"))
     back[0] = 5
     assert back.tolist() == [5, 1, 2]
 
 
-def test_large_bytes_go_through_a_file(spool: payload.Spool) -> None:
-    value = bytes(payload.SPOOL_BYTES + 1)
+def test_large_bytes_go_through_a_file(spool: Spool) -> None:
+    value = bytes(SPOOL_BYTES + 1)
     packed = payload.dump(value, spool, "it")
     assert isinstance(packed, Spooled)
     assert payload.load(packed, spool=spool) == value
 
 
-def test_a_folder_that_was_moved_has_its_values(spool: payload.Spool) -> None:
-    packed = payload.dump(bytes(payload.SPOOL_BYTES + 1), spool, "it")
-    moved = payload.Spool(spool.folder.rename(spool.folder.with_name("elsewhere")))
-    assert payload.load(packed, spool=moved) == bytes(payload.SPOOL_BYTES + 1)
+def test_a_folder_that_was_moved_has_its_values(spool: Spool) -> None:
+    packed = payload.dump(bytes(SPOOL_BYTES + 1), spool, "it")
+    moved = Spool(spool.folder.rename(spool.folder.with_name("elsewhere")))
+    assert payload.load(packed, spool=moved) == bytes(SPOOL_BYTES + 1)
 
 
-def test_a_file_that_cannot_be_removed_stops_nobody(spool: payload.Spool) -> None:
-    packed = payload.dump(bytes(payload.SPOOL_BYTES + 1), spool, "it")
+def test_a_file_that_cannot_be_removed_stops_nobody(spool: Spool) -> None:
+    packed = payload.dump(bytes(SPOOL_BYTES + 1), spool, "it")
     assert isinstance(packed, Spooled)
-    spool.path(packed).unlink()
-    spool.discard(packed)  # gone
-    spool.path(packed).mkdir()
-    spool.discard(packed)  # cannot be unlinked
-    spool.discard(b"no file")
-    spool.discard(None)
+    spool.path(packed.files[0]).unlink()
+    spool.release(packed.files)  # gone
+    spool.path(packed.files[0]).mkdir()
+    spool.release(packed.files)  # cannot be unlinked
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(spool: payload.Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, target: Path) -> Path:
-        raise OSError(28, "No space left on device")
+def test_a_file_that_cannot_be_written_leaves_nothing(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = os.writev
 
-    monkeypatch.setattr(Path, "rename", full)
+    def full(file: int, parts: list[Any]) -> int:
+        if parts[0].nbytes <= SPOOL_BYTES:  # the second call
+            raise OSError(28, "No space left on device")
+        return written(file, [parts[0][:100]])
+
+    monkeypatch.setattr(os, "writev", full)
     with pytest.raises(SessionError, match="No space left"):
-        payload.dump(bytes(payload.SPOOL_BYTES + 1), spool, "it")
+        payload.dump(bytes(SPOOL_BYTES + 1), spool, "it")
     assert list(spool.folder.iterdir()) == []
 
 
-def test_lambda_and_closure(spool: payload.Spool) -> None:
+def test_lambda_and_closure(spool: Spool) -> None:
     offset = 3
     assert payload.load(payload.dump_function(lambda x: x + offset))(4) == 7
     assert payload.load(payload.dump([lambda x: 2 * x], spool, "it"))[0](4) == 8
@@ -115,13 +119,13 @@ def main_class(monkeypatch: pytest.MonkeyPatch) -> type:
     return module.Point  # type: ignore[no-any-return]
 
 
-def test_class_of_main_travels_by_value(spool: payload.Spool, main_class: type) -> None:
+def test_class_of_main_travels_by_value(spool: Spool, main_class: type) -> None:
     packed = payload.dump(main_class(5), spool, "it")
     sys.modules["__main__"] = types.ModuleType("__main__")
     assert payload.load(packed).x == 5
 
 
-def test_what_cannot_be_pickled(spool: payload.Spool) -> None:
+def test_what_cannot_be_pickled(spool: Spool) -> None:
     with pytest.raises(NotPicklable, match=r"the result cannot be pickled \(generator\): TypeError"):
         payload.dump((x for x in ()), spool, "the result")
     file = (spool.folder / "open").open("w")
@@ -129,7 +133,7 @@ def test_what_cannot_be_pickled(spool: payload.Spool) -> None:
         payload.dump_function(lambda: file)
 
 
-def test_endless_nesting_cannot_be_pickled(spool: payload.Spool) -> None:
+def test_endless_nesting_cannot_be_pickled(spool: Spool) -> None:
     value: list[Any] = []
     for _ in range(100_000):
         value = [value]
@@ -149,24 +153,24 @@ class FakeTask:
 
 
 @pytest.mark.parametrize("extra", [None, lambda: 1], ids=["by pickle", "by cloudpickle"])
-def test_tasks_nested_in_lists_and_dicts(spool: payload.Spool, extra: Any) -> None:
+def test_tasks_nested_in_lists_and_dicts(spool: Spool, extra: Any) -> None:
     one, two = FakeTask(1), FakeTask(2)
     with payload.collecting() as found:
         packed = payload.dump(([one, {"k": (two, one)}], extra), spool, "it")
-    assert found == {1: one, 2: two}
+    assert found.tasks == {1: one, 2: two}
     values = {1: payload.dump("first", spool, "it"), 2: payload.dump({"x": 2}, spool, "it")}
     assert payload.load(packed, values)[0] == ["first", {"k": ({"x": 2}, "first")}]
 
 
-def test_a_result_that_refers_to_nothing_may_stand_among_references(spool: payload.Spool) -> None:
+def test_a_result_that_refers_to_nothing_may_stand_among_references(spool: Spool) -> None:
     with payload.collecting():
         packed = payload.dump([FakeTask(1), FakeTask(2)], spool, "it")
-    big = numpy.ones(payload.SPOOL_BYTES)
+    big = numpy.ones(SPOOL_BYTES)
     first, second = payload.load(packed, {1: payload.dump(big, spool, "it"), 2: None}, spool)
-    assert first.sum() == payload.SPOOL_BYTES
+    assert first.sum() == SPOOL_BYTES
     assert second is None
 
 
-def test_a_task_elsewhere_cannot_be_pickled(spool: payload.Spool) -> None:
+def test_a_task_elsewhere_cannot_be_pickled(spool: Spool) -> None:
     with pytest.raises(NotPicklable, match="a Task can be pickled only as an argument of a task"):
         payload.dump(FakeTask(1), spool, "the result")

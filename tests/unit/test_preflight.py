@@ -84,13 +84,16 @@ def test_a_slurm_that_does_not_answer() -> None:
 #: The plugin of another package: a launcher that has one queue.
 PLUGIN = """
 from pilot.errors import PilotError
-from pilot.interfaces import Launcher, Misfit
+from pilot.interfaces import Launcher, Misfit, Refusal
 
 class OtherLauncher(Launcher):
     def check(self, description): ...
     def submit(self, job): ...
     def status(self, jobs): ...
     def cancel(self, native_id, mark): ...
+
+    def refusal(self, resource, field):
+        return Refusal("none with other://, which has no licences", applies=False) if field == "licenses" else None
 
     def preflight(self, description):
         if description.queue == "away":
@@ -107,6 +110,9 @@ queue = "two"
 queue = "away"
 [nowhere]
 resource = "missing://"
+[refused]
+queue = "one"
+licenses = "matlab:1"
 """
 
 
@@ -128,3 +134,9 @@ def test_the_launcher_of_another_package(tmp_path: Path) -> None:
         ("unknown", "broken", "its controller does not answer", "run this on a login node"),
     ]
     assert "'missing'" in found[3][2] and found[3][3] == "correct the resource, or install its plugin"
+    said = "PilotDescription.licenses: 'matlab:1' is not valid; expected none with other://, which has no licences"
+    assert found[4][:3] == ("refused", "broken", said)
+    command = [sys.executable, "-m", "pilot.cli", "doctor", "--fields", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    uses = {line["field"]: line["use"] for line in json.loads(done.stdout) if line["resource"] == "other://"}
+    assert (uses["licenses"], uses["queue"]) == ("not applicable", "honoured")

@@ -76,6 +76,38 @@ def test_variables_and_folder(tmp_path: Path) -> None:
     assert done.stdout == f"x {tmp_path}\n"
 
 
+def test_it_is_started_as_subprocess_starts_it(tmp_path: Path) -> None:
+    """In a session of its own, with standard signals, and with no open file but its three streams."""
+    command = [
+        "sh",
+        "-c",
+        "echo /proc/$$/fd/*; grep -E 'Sig(Ign|Blk|Cgt)' /proc/$$/status; cut -d' ' -f6 /proc/$$/stat",
+    ]
+    with (tmp_path / "open").open("w") as file:
+        os.set_inheritable(file.fileno(), True)
+        expected = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        *done, session = run_executable(command, {}, None).stdout.split("\n")[:-1]
+    files, *signals = expected.stdout.split("\n")[:-2]
+    assert [path.rpartition("/")[2] for path in done[0].split()] == [path.rpartition("/")[2] for path in files.split()]
+    own = 3 << 31  # 32 and 33, which are glibc's, and which its posix_spawn ignores
+    masks = [[int(line.split()[1], 16) & ~own for line in lines] for lines in (done[1:], signals)]
+    assert len(masks[0]) == 3 and masks[0] == masks[1]
+    assert int(session) == int(done[0].split("/")[2]) != os.getsid(0)
+
+
+def test_a_program_is_found_in_its_own_path(tmp_path: Path) -> None:
+    for name, mode, text in (("first", 0o644, "no program"), ("second", 0o755, "#!/bin/sh\necho $0 here")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tool").write_text(text)
+        (tmp_path / name / "tool").chmod(mode)
+    path = f"{tmp_path / 'none'}:{tmp_path / 'first'}:{tmp_path / 'second'}"
+    assert run_executable(["tool"], {"PATH": path}, None).stdout == f"{tmp_path / 'second' / 'tool'} here\n"
+    with pytest.raises(PermissionError):
+        run_executable(["tool"], {"PATH": str(tmp_path / "first")}, None)
+    with pytest.raises(FileNotFoundError, match="tool"):
+        run_executable(["tool"], {"PATH": str(tmp_path)}, None)
+
+
 def test_only_the_end_of_the_output_is_kept_in_memory() -> None:
     """In a process of its own: the kernel tells the most memory that one ever had."""
     code = (

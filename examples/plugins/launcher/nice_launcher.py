@@ -11,10 +11,17 @@ from pathlib import Path
 import psutil
 
 from pilot.descriptions import PilotDescription
-from pilot.interfaces import Job, JobState, Launcher
+from pilot.interfaces import Job, JobState, Launcher, Refusal
 
 #: Runs the agent, and leaves its exit code where `status` looks, also after this process has ended.
 SCRIPT = 'nice "$@" > agent.log 2>&1; echo $? > exit_code.new; mv exit_code.new exit_code'
+
+
+#: Fields that only a batch system, or more than one node, gives a meaning.
+OF_BATCH_SYSTEMS = (
+    *("number_of_nodes", "queue", "qos", "project", "reservation", "constraint", "gres", "licenses", "exclusive"),
+    *("scheduler_script_commands", "custom_attributes"),
+)
 
 
 class NiceLauncher(Launcher):
@@ -26,11 +33,17 @@ class NiceLauncher(Launcher):
         #: The jobs that this object has started; others are known by their id alone.
         self._shells: dict[str, subprocess.Popen[bytes]] = {}
 
+    def refusal(self, resource: str, field: str) -> Refusal | None:
+        """What this launcher would ignore; the agent and the manager carry out the other fields."""
+        if field in ("modules", "venv", "conda_environment", "container"):
+            return Refusal("nothing with nice://, whose agent runs with the Python of the manager: use local://")
+        if field in OF_BATCH_SYSTEMS:
+            return Refusal("nothing with nice://, which is this machine, without a batch system", applies=False)
+        return None
+
     def check(self, description: PilotDescription) -> None:
         if description.resource != "nice://":
             raise description.wrong("resource", "nice://, without anything behind it")
-        if description.number_of_nodes != 1:
-            raise description.wrong("number_of_nodes", "1 with nice://, which is this machine")
 
     def submit(self, job: Job) -> str:
         shell = subprocess.Popen(

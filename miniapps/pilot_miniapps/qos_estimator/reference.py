@@ -35,13 +35,13 @@ class Reference:
     def fidelity(self, compiled: QuantumCircuit, ideal: Ideal) -> float:
         """By the density matrix."""
         scheduled, measured = self._scheduled(compiled, ideal)
-        return hellinger(ideal.probabilities, self._read(self._run(scheduled, "density_matrix", 1, 0), measured))
+        (found,) = self._run(scheduled, "density_matrix", shots=1, times=1)
+        return hellinger(ideal.probabilities, self._read(found, measured))
 
     def sampled(self, compiled: QuantumCircuit, ideal: Ideal, trajectories: int) -> tuple[float, float]:
         """By trajectories of the state vector, each with all its probabilities; and the standard error (jackknife)."""
         scheduled, measured = self._scheduled(compiled, ideal)
-        each = -(-trajectories // PARTS)
-        parts = [self._run(scheduled, "statevector", each, seed) for seed in range(PARTS)]
+        parts = self._run(scheduled, "statevector", shots=-(-trajectories // PARTS), times=PARTS)
 
         def of(chosen: Sequence[NDArray[np.float64]]) -> float:
             return hellinger(ideal.probabilities, self._read(np.mean(chosen, axis=0), measured))
@@ -62,12 +62,13 @@ class Reference:
         scheduled.save_probabilities(measured)
         return scheduled, measured
 
-    def _run(self, scheduled: QuantumCircuit, method: str, shots: int, seed: int) -> NDArray[np.float64]:
+    def _run(self, scheduled: QuantumCircuit, method: str, shots: int, times: int) -> list[NDArray[np.float64]]:
+        """Probabilities of several runs, each with a seed of its own."""
         from qiskit_aer import AerSimulator
 
         simulator = AerSimulator(method=method, noise_model=self._model, max_parallel_threads=1)
-        result = simulator.run(scheduled, shots=shots, seed_simulator=seed).result()
-        return np.asarray(result.data()["probabilities"])
+        result = simulator.run([scheduled] * times, shots=shots, seed_simulator=1).result()
+        return [np.asarray(result.data(place)["probabilities"]) for place in range(times)]
 
     def _read(self, probabilities: NDArray[np.float64], measured: Sequence[int]) -> NDArray[np.float64]:
         """After the readout; Aer's model of a snapshot takes its errors as the same for 0 and 1."""

@@ -8,6 +8,8 @@ import msgspec
 
 Study = Literal["exact", "esp", "cost", "ladder", "drift", "runtime"]
 
+#: Of the study runtime.
+SIMULATOR = "aer"
 #: Devices of 27 qubits.
 SNAPSHOTS = (
     *("algiers", "auckland", "geneva", "hanoi", "kolkata", "montreal"),
@@ -44,6 +46,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str, msgspec.Meta(description="drift: a CSV file with the calibrations of a device day by day")
     ] = ""
     tasks: Annotated[int, msgspec.Meta(ge=20, le=100_000, description="of runtime, on each QPU")] = 500
+    qpus: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, description="of runtime, beside the simulator")] = (
+        "fake:manila?clock=0.05&setup=3",
+        "fake:quito?clock=0.05&setup=1.5&rep_delay=4e-4",
+    )
     seed: Annotated[int, msgspec.Meta(ge=0, description="of circuits and errors")] = 0
 
     def __post_init__(self) -> None:

@@ -124,9 +124,11 @@ class _Child:
     def _read(self, length: int, allowance: _Allowance) -> bytes:
         assert self.process.stdout is not None
         descriptor = self.process.stdout.fileno()
+        poll = select.poll()  # select(2) takes no descriptor above 1023
+        poll.register(descriptor, select.POLLIN)
         parts = bytearray()
         while len(parts) < length:
-            if not select.select([descriptor], [], [], allowance.left())[0]:
+            if not poll.poll(1000 * allowance.left()):
                 continue
             part = os.read(descriptor, min(length - len(parts), 1 << 20))
             if not part:

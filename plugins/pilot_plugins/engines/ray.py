@@ -203,7 +203,9 @@ def _watch(pid: int, name: str, on_broken: Callable[[str], None]) -> None:
     """Without its raylet a cluster starts no more actors, and the old ones end after a while; Ray does not report
     it."""
     descriptor = os.pidfd_open(pid)
-    select.select([descriptor], [], [])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.poll()
     os.close(descriptor)
     on_broken(f"Ray's {name} has ended")
 

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cloudpickle
 
@@ -98,9 +99,11 @@ def prepare(wanted: PilotDescription) -> list[str]:
     done += [shlex.join(("attempt", "modules", "module", "load", module)) for module in wanted.modules]
     if wanted.conda_environment:
         done.append("attempt conda_environment conda_hook")
-        done.append(shlex.join(("attempt", "conda_environment", "conda", "activate", wanted.conda_environment)))
-    if wanted.venv:  # what its script "activate" does; a venv on a file system of others may lack that
-        done += [f"export VIRTUAL_ENV={shlex.quote(wanted.venv)}", 'export PATH="$VIRTUAL_ENV/bin:$PATH"']
+        name = wanted.conda_environment
+        name = _absolute(name) if "/" in name else name  # as conda itself tells a folder from a name
+        done.append(shlex.join(("attempt", "conda_environment", "conda", "activate", name)))
+    if wanted.venv:  # what its script "activate" does
+        done += [f"export VIRTUAL_ENV={shlex.quote(_absolute(wanted.venv))}", 'export PATH="$VIRTUAL_ENV/bin:$PATH"']
         done.append("unset PYTHONHOME")
     return done
 
@@ -116,8 +119,13 @@ def look_at_python(wanted: PilotDescription) -> list[str]:
 def python_of(wanted: PilotDescription) -> str:
     """The Python that the agent runs with, where it runs."""
     if wanted.venv:
-        return f"{wanted.venv}/bin/python"
+        return f"{_absolute(wanted.venv)}/bin/python"
     return "python" if wanted.conda_environment else sys.executable
+
+
+def _absolute(folder: str) -> str:
+    """A folder as this process means it; the job works in another one."""
+    return str(Path(folder).expanduser().absolute())
 
 
 def command(job: Job) -> tuple[str, ...]:

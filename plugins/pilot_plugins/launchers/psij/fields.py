@@ -25,6 +25,8 @@ _DROPPED = {
     "flux": ("queue", "project", "reservation", "exclusive", "custom_attributes"),
     "rp": OF_BATCH_SYSTEMS,
 }
+#: Executors that give a reservation as another queue.
+_RESERVATIONS_ARE_QUEUES = ("pbs", "pbs_classic", "cobalt")
 #: Executors without custom attributes.
 _WITHOUT_ATTRIBUTES = ("flux", "rp")
 
@@ -47,8 +49,12 @@ def refusal(executor: str, field: str) -> Refusal | None:
     return None
 
 
-def check_attributes(wanted: PilotDescription, executor: str) -> None:
-    """Raise DescriptionError for custom attributes that the executor does not read."""
+def check_values(wanted: PilotDescription, executor: str) -> None:
+    """Raise DescriptionError for values that the executor would drop, or cannot do without."""
+    if wanted.queue and wanted.reservation and executor in _RESERVATIONS_ARE_QUEUES:
+        raise wanted.wrong("queue", f"none beside a reservation with psij://{executor}, where that is the queue")
+    if executor == "lsf" and wanted.seconds is None:
+        raise wanted.wrong("walltime", "a time with psij://lsf: PSI/J submits no job to LSF without one")
     prefix = _prefix(executor)
     for key in wanted.custom_attributes:
         if not key.startswith(f"{prefix}."):

@@ -35,7 +35,7 @@ from pilot_plugins.launchers.psij.executors import (  # imported there first, wi
     SlurmExecutor,
     psij,
 )
-from pilot_plugins.launchers.psij.fields import check_attributes, refusal
+from pilot_plugins.launchers.psij.fields import check_values, refusal
 from pilot_plugins.launchers.psij.job import directives, job_name, script, spec
 from pilot_plugins.launchers.slurm.hosts import Host, run
 from pilot_plugins.launchers.slurm.names import explained
@@ -98,9 +98,7 @@ class PsijLauncher(Launcher):
         if name == "local":
             check_gpus(description)
         directives(description, name)
-        check_attributes(description, name)
-        if name == "lsf" and description.seconds is None:
-            raise description.wrong("walltime", "a time with psij://lsf: PSI/J submits no job to LSF without one")
+        check_values(description, name)
         if name == "slurm":
             _check_slurm(description)
         self._checked.add(name)

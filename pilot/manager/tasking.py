@@ -1,0 +1,166 @@
+"""`TaskSession`: the part of `PilotManager`'s API that submits tasks and cancels them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
+
+from pilot.descriptions import TaskDescription
+from pilot.errors import DescriptionError
+from pilot.manager import maps
+from pilot.manager.handles import Task, tasks_of
+from pilot.manager.keys import keyed, with_key
+from pilot.manager.maps import ChunkSize, MapResult
+from pilot.manager.objects import ObjectRef
+from pilot.manager.resubmission import Resubmission
+from pilot.manager.session import Session
+from pilot.manager.submitting import Submitter
+from pilot.resources import PLAIN
+
+P = ParamSpec("P")
+R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+Many: TypeAlias = Iterable[Any]
+_Stands: TypeAlias = "Task[Any] | ObjectRef[Any]"
+#: An argument that tasks or objects stand in.
+Needed: TypeAlias = "_Stands | Sequence[_Stands] | Mapping[str, _Stands]"
+
+
+class TaskSession(Session):
+    """An open session to which tasks are submitted. All methods may be called from any thread."""
+
+    _submitter: Submitter
+    _resubmission: Resubmission
+
+    @overload
+    def submit_task(self, work: TaskDescription | Mapping[str, Any], /, *, key: str | None = None) -> Task[Any]: ...
+    @overload
+    def submit_task(self, work: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]: ...
+    @overload  # a task stands for its result, which no type says
+    def submit_task(self, work: Callable[..., R], first: Needed, /, *args: Any, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
+    @overload
+    def submit_task(self, work: Callable[..., R], one: Any, two: Needed, /, *args: Any, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
+    @overload
+    def submit_task(self, work: Callable[..., R], /, *args: Any, key: str, **kwargs: Any) -> Task[R]: ...  # type: ignore[overload-cannot-match]
+    def submit_task(self, work: Any, /, *args: Any, key: Any = None, **kwargs: Any) -> Task[Any]:
+        """Send one task on its way. Blocks only while 10,000 tasks were submitted that are not in the journal yet, as
+        when the disk is full.
+
+        A callable runs as it is now, with the values that its globals, defaults and closure have now, however they
+        change later; each task has a copy of its own, so that no task sees what another one changed. Functions and
+        classes of modules that can be imported are the exception: as in a process pool they travel by name, and a
+        worker imports their module once (``cloudpickle.register_pickle_by_value(module)`` sends them by value).
+
+        Type checkers compare the arguments with the callable's, and accept a task (or a list or dict of tasks) in place
+        of the first or the second one; in other places they accept it in a `TaskDescription`.
+
+        Args:
+            work: a callable, or a description (or a dict with its keys).
+            args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
+                result, an `ObjectRef` for its value. Large arrays travel without a copy, and are read-only in the task.
+            key: a text that names the task, so that it is submitted once: the same key gives the same task, also after
+                `attach`, until it is forgotten. An argument of the callable's own that is called ``key`` can be given
+                in a description.
+            kwargs: the same as ``args``, by name.
+
+        Raises:
+            DescriptionError: a key or value is not valid; another task has this ``key``.
+            NoPilotError: no pilot, present or requested, can ever run it; the message says why for each one.
+            NotPicklable: the function or an argument cannot be pickled, or only as a name of ``__main__``.
+            SessionError: the manager is closed, or a large argument cannot be written to the session folder.
+        """
+        if isinstance(work, TaskDescription) or (not callable(work) and isinstance(work, Mapping)):
+            if args or kwargs:
+                raise DescriptionError("with a description, arguments belong into its args and kwargs")
+            wanted = TaskDescription.build(work)
+            return self._submitter.submit_described(wanted if key is None else with_key(wanted, key))
+        if key is not None:
+            return self._submitter.submit_described(keyed(work, args, kwargs, key))
+        return self._submitter.submit(work, args, kwargs, PLAIN)
+
+    def submit_tasks(
+        self, descriptions: Iterable[TaskDescription | Mapping[str, Any] | Callable[[], Any]]
+    ) -> list[Task[Any]]:
+        """Send many tasks on their way: descriptions, dicts, or callables without arguments.
+
+        Raises:
+            Exception: as `submit_task`, for the first one that is refused; those before it are cancelled.
+        """
+        tasks: list[Task] = []
+        try:
+            for one in descriptions:
+                tasks.append(self.submit_task(one))
+        except BaseException:
+            self._submitter.cancel(tasks)
+            raise
+        return tasks
+
+    @overload
+    def map(self, function: Callable[[A], R], first: Iterable[A | Task[A]], /) -> list[Task[R]]: ...
+    @overload
+    def map(
+        self, function: Callable[[A, B], R], first: Iterable[A | Task[A]], second: Iterable[B | Task[B]], /
+    ) -> list[Task[R]]: ...
+    @overload
+    def map(
+        self, function: Callable[..., R], first: Many, second: Many, third: Many, /, *others: Many
+    ) -> list[Task[R]]: ...
+    @overload
+    def map(self, function: Callable[..., R], first: Many, /, *others: Many, chunksize: ChunkSize) -> MapResult[R]: ...
+    def map(
+        self, function: Callable[..., Any], /, *iterables: Iterable[Any], chunksize: ChunkSize | None = None
+    ) -> list[Task[Any]] | MapResult[Any]:
+        """One task for each tuple of arguments, as the built-in ``map`` makes them.
+
+        The function is taken once, as it is now.
+
+        Args:
+            function: what is called.
+            iterables: for each argument its values; the shortest one counts.
+            chunksize: this number of inputs in each task, which costs much less for short calls; "auto": as many as
+                take about 50 ms, by the first ones, for which it waits a second at most. What an input raises is its
+                own error; the rest (scheduling, cancelling, losses) is the chunk's, see `MapResult`.
+
+        Returns:
+            The tasks in order; with a ``chunksize`` a `MapResult`, whose items are the inputs' results.
+        """
+        self._state.check_open()
+        if chunksize is not None:
+            return maps.submit(self.submit_task, self._submitter.cores, function, iterables, chunksize)
+        work = self._submitter.function(function)
+        return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
+
+    def cancel(self, tasks: Iterable[Task], *, running: bool = True) -> None:
+        """Cancel tasks, and the parts that they put together. Does not block: `wait_tasks` waits until it is confirmed.
+
+        Args:
+            tasks: which; those that are over stay as they are.
+            running: those that run, too, with their workers. False: these go on to their end.
+
+        Raises:
+            DescriptionError: it is not a list of tasks, or one is another manager's.
+            SessionError: this process was forked from the manager's.
+        """
+        self._submitter.cancel(tasks_of("cancel", tasks), running=running)
+
+    def resubmit(self, tasks: Iterable[Task[R]]) -> list[Task[R]]:
+        """Give tasks that failed or were cancelled another attempt, also after an `attach`. Does not wait for it.
+
+        For each there is a new task with the same function, arguments, requirements and name.
+        Where one depends on a task that failed or was cancelled as well, that one gets another attempt with it, unless
+        an earlier call has given it one already; the new tasks depend on each other as the old ones did. All is read
+        from the journal; large arguments are kept in the session's folder for this until the task is done.
+
+        Args:
+            tasks: which; ``[task for task in manager.tasks.values() if task.state is TaskState.FAILED]``, say.
+
+        Returns:
+            The new tasks, in the order of the given ones.
+
+        Raises:
+            DescriptionError: one has not failed, is not over, or is another manager's; no task is submitted then.
+            NoPilotError: no pilot, present or requested, can ever run one of them; no task is submitted then.
+            SessionError: the manager is closed, or arguments cannot be read from the session folder.
+        """
+        return self._resubmission.resubmit(tasks)

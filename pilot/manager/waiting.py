@@ -1,0 +1,20 @@
+"""Waiting that Ctrl-C ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Condition
+
+#: Seconds that a thread sleeps at a time.
+STEP_SECONDS = 0.5
+
+
+def wait_for(condition: Condition, is_true: Callable[[], bool], timeout: float | None) -> bool:
+    """`Condition.wait_for`, in steps: Python calls signal handlers in the main thread between two of its calls, so a
+    thread that sleeps without end may miss a Ctrl-C that came just before, or in another thread."""
+    end = None if timeout is None else time.monotonic() + timeout
+    while not condition.wait_for(is_true, STEP_SECONDS if end is None else min(STEP_SECONDS, end - time.monotonic())):
+        if end is not None and time.monotonic() >= end:
+            return False
+    return True

@@ -1,0 +1,95 @@
+"""Qernels through a manager with two small QPUs, and estimates on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qiskit import qasm2
+
+from pilot import DescriptionError, PilotDescription, PilotManager
+from pilot.cli.main import main
+from pilot.errors import QPUError
+from pilot.qos.families import circuit
+from pilot.qos.qernel import Stage
+from pilot.qos.system import QOS
+
+pytestmark = pytest.mark.timeout(180)
+QPUS = ["fake:belem", "fake:manila"]
+
+
+@pytest.fixture(scope="module")
+def qos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QOS]:
+    with PilotManager(tmp_path_factory.mktemp("session") / "s") as manager:
+        manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=QPUS, name="qpus"))
+        yield QOS(manager)
+
+
+def test_the_five_calls(qos: QOS, eventually: Callable[..., Any]) -> None:
+    """Jobs that are submitted before any QPU has reported wait for their estimates."""
+    job = qos.run(circuit("ghz", 4), 500, min_fidelity=0.2)
+    other = qos.run(circuit("w", 3), 500, parents=[job])
+    hopeless = qos.run(circuit("w", 4), 500, min_fidelity=0.999)
+    assert qos.status(job).stage is Stage.SUBMITTED
+    counts = qos.results(job, timeout=120).get_counts()
+    assert sum(counts.values()) == 500 and counts["0000"] + counts["1111"] > 300
+    eventually(lambda: qos.status(job).stage is Stage.DONE)
+    status = qos.status(job)
+    assert {one.qpu for one in status.estimates} == set(QPUS) and status.qpu in QPUS
+    assert list(status.seconds)[:3] == [Stage.SUBMITTED, Stage.ESTIMATED, Stage.SCHEDULED]
+    assert all((one.fidelity or 0) > 0.5 and one.seconds is not None for one in status.estimates)
+    assert qos.results(other).shots == 500
+    assert qos.children(job) == (other,) and qos.qernel(other).parents == (job,)
+    assert qos.qernel(job).circuit == circuit("ghz", 4)
+    with pytest.raises(QPUError, match="the best offer is 0"):
+        qos.results(hopeless)
+    eventually(lambda: qos.status(hopeless).stage is Stage.FAILED)
+    assert qos.backends() == QPUS
+    assert qos.backend_props("fake:belem").qubits == 5
+
+
+def test_what_is_refused(qos: QOS) -> None:
+    with pytest.raises(DescriptionError, match="job: 99 is not valid"):
+        qos.status(99)
+    with pytest.raises(DescriptionError, match="job: 99 is not valid"):
+        qos.run(circuit("w", 3), parents=[99])
+    with pytest.raises(DescriptionError, match=r"'fake:beleem' is not valid \(did you mean 'fake:belem'\?\)"):
+        qos.backend_props("fake:beleem")
+    with pytest.raises(DescriptionError, match="min_fidelity"):
+        qos.run(circuit("w", 3), min_fidelity=2)
+
+
+def test_estimates_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program, prices = tmp_path / "ghz.qasm", tmp_path / "prices.toml"
+    program.write_text(qasm2.dumps(circuit("ghz", 3)))
+    prices.write_text('currency = "EUR"\n[qpus."fake:*"]\ntask = 0.3\nshot = 0.001\n')
+    names = ["fake:manila", "aer", "fake:nix"]
+    flags = ["--estimate", str(program), "--shots", "1000", "--prices", str(prices)]
+    assert main(["qpus", *names, *flags, "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    manila, aer = shown["estimates"]
+    assert manila["cost"] == pytest.approx(1.3) and shown["currency"] == "EUR" and aer["fidelity"] == 1.0
+    assert 0.8 < manila["fidelity"] < 1 and manila["seconds_spread"] > 0 and manila["wait"] == 0
+    assert "no snapshot 'nix'" in shown["problems"]["fake:nix"]
+    assert main(["qpus", "fake:manila", *flags]) == 0
+    table = capsys.readouterr().out
+    assert f"{manila['fidelity']:.3f} ±" in table and "1.30 ± 0.00 EUR" in table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--estimate", "none.qasm"], "--estimate needs the names of QPUs"),
+        (["aer", "--estimate", "none.qasm"], "none.qasm cannot be read"),
+        (["aer", "--estimate", "none.qasm", "--shots", "0"], "--shots 0 is not valid"),
+        (["aer", "--estimate", __file__], "qpus: "),
+    ],
+)
+def test_arguments_of_estimates_that_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["qpus", *arguments]) == 2
+    assert message in capsys.readouterr().err
