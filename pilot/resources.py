@@ -126,6 +126,8 @@ class Terms(msgspec.Struct, frozen=True):
     #: Seconds after its submission at which it must be over, by the estimates; and what it may cost.
     deadline: float | None = None
     max_cost: float | None = None
+    #: What happens when no QPU meets these and the least fidelity: "simulator", "wait", or "" for an error.
+    fallback: str = ""
 
     def options(self) -> tuple[Option, ...]:
         """All that it can run with, its first choice first."""
