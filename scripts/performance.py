@@ -39,6 +39,7 @@ SECTIONS = {
             "pilot_quantum",
         ),
         *("balance.optimum", "chaos.process", "chaos.ray", "chaos.dask", "strangers"),
+        *("dispatch.map", "dispatch.executables", "latency.pool"),
     ),
     "Circuits": (
         *(
@@ -57,6 +58,7 @@ SECTIONS = {
     "Mini-apps": ("miniapps", "resume"),
     "On a private Slurm of four nodes, all on the same cores": (
         *("cluster_scaling", "cluster_start", "cluster_dispatch", "cluster_mpi", "cluster_calls", "cluster_failures"),
+        "cluster_dispatch.executables",
     ),
     "The source tree": ("structure", "compare", "busy_test", "plugins"),
 }
