@@ -168,11 +168,11 @@ class TaskQueue:
             self._cancel_all(over, commands)
         commands.extend(events.SendCancel(pilot, tasks, event.running) for pilot, tasks in sends.items())
 
-    def close(self, commands: list[Command]) -> None:
+    def close(self, commands: list[Command], *, all_gone: bool) -> None:
         """Cancel the tasks that no pilot has, and those that come later. What pilots have ends by its outcome, or is
-        cancelled when it is given back."""
+        cancelled when it is given back; ``all_gone``: at once, for there is no pilot any more."""
         self.closed = True
-        unfinished = [record for record in self.tasks.values() if record.state not in _HELD]
+        unfinished = [record for record in self.tasks.values() if all_gone or record.state not in _HELD]
         self._index.clear()
         for plan in self.planned.values():
             plan.clear()
@@ -185,12 +185,6 @@ class TaskQueue:
         self.planned.clear()
         self._dependents = Dependents()
         self._cancel_all(unfinished, commands)
-
-    def cancel_held(self, commands: list[Command]) -> None:
-        """The pilots are gone: cancel what they had."""
-        held = list(self.tasks.values())
-        self.tasks.clear()
-        self._cancel_all(held, commands)
 
     def remove(self, tasks: Iterable[int]) -> None:
         """Remove these tasks from their lanes, if they are queued."""
