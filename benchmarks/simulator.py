@@ -87,7 +87,7 @@ def live(options: Any) -> None:
     )
 
 
-def held(names: list[str], made: dict[str, Any]) -> Any:
+def held(names: list[str], made: dict[str, Any], speed: float = CLOCK) -> Any:
     """`(n_circuits, n_qpus)`: real seconds that each circuit holds each QPU, by its clock."""
     import numpy as np
     from pilot_plugins.qpus.clocks import Clock
@@ -101,7 +101,7 @@ def held(names: list[str], made: dict[str, Any]) -> Any:
     for name in names:
         info = ask(name)
         compiler = Compiler(Reported(name, info))
-        clock = Clock(CLOCK, SETUP, info.rep_delay or 0.0)
+        clock = Clock(speed, SETUP, info.rep_delay or 0.0)
         durations = [compiler.fidelities.duration(compiler.compile(one, 2)) for one in made.values()]
         found.append([clock.seconds([duration], SHOTS) for duration in durations])
     return np.array(found).T

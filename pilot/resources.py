@@ -74,8 +74,8 @@ class CircuitFacts(msgspec.Struct, frozen=True, array_like=True):
     gates_1q: int = 0
     gates_2q: int = 0
     measurements: int = 0
-    #: By device, where it is known: the fidelity expected of the compiled circuit; None: the device reports no errors.
-    fidelities: tuple[tuple[str, float | None], ...] = ()
+    #: By device, where it is known: the fidelity expected of the compiled circuit.
+    fidelities: tuple[tuple[str, float], ...] = ()
 
     @property
     def is_counted(self) -> bool:
@@ -126,6 +126,8 @@ class Terms(msgspec.Struct, frozen=True):
     #: Seconds after its submission at which it must be over, by the estimates; and what it may cost.
     deadline: float | None = None
     max_cost: float | None = None
+    #: What happens when no QPU meets these and the least fidelity: "simulator", "wait", or "" for an error.
+    fallback: str = ""
 
     def options(self) -> tuple[Option, ...]:
         """All that it can run with, its first choice first."""
@@ -150,7 +152,7 @@ class Terms(msgspec.Struct, frozen=True):
 
     def expecting(self, estimates: Sequence[QPUEstimate]) -> Terms:
         """These terms with the fidelities of the estimates, where there is a least fidelity to compare them with."""
-        fidelities = tuple((one.qpu, one.fidelity) for one in estimates)
+        fidelities = tuple((one.qpu, one.fidelity) for one in estimates if one.fidelity is not None)
         if not self.min_fidelity or self.facts is None or self.facts.fidelities == fidelities:
             return self
         return msgspec.structs.replace(self, facts=msgspec.structs.replace(self.facts, fidelities=fidelities))

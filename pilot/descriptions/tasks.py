@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -33,7 +33,7 @@ from pilot.resources import Option, Resources, Terms
 
 _READERS = {
     **dict.fromkeys(("executable", "mpi"), checked_words),
-    **dict.fromkeys(("expected_duration", "timeout"), seconds_of),
+    **dict.fromkeys(("expected_duration", "timeout", "deadline"), seconds_of),
     "working_directory": checked_path,
     "environment": checked_variables,
 }
@@ -50,6 +50,9 @@ _OF_CIRCUITS: dict[str, tuple[Any, str]] = {
     "parameters": (None, _WITHOUT),
     "qpu": (None, _WITHOUT),
     "min_fidelity": (None, _WITHOUT),
+    "deadline": (None, _WITHOUT),
+    "max_cost": (None, _WITHOUT),
+    "fallback": (None, _WITHOUT),
     "mitigation": ((), _WITHOUT),
     "noise_model": (None, _WITHOUT),
     "optimization_level": (2, _WITHOUT),
@@ -132,8 +135,16 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: The QPU that must run it, as in ``PilotDescription.qpus``: "fake:kolkata"; a list: one of these; "*": any device.
     #: Default: any device when there are shots and the pilots have some, else simulated on a core or GPU, as by "aer".
     qpu: Text | SomeNames | None = None
-    #: Use only QPUs with at least this expected fidelity of the compiled circuit, on the qubits that it uses.
+    #: Use only QPUs that are expected to run this circuit with at least this fidelity: it is estimated on each of them
+    #: first, as a task. 0: it is only estimated.
     min_fidelity: Fidelity | None = None
+    #: Use only QPUs on which it is expected to be over so long after its submission, and to cost no more than this,
+    #: in the currency of the price table. For both, the manager's policy has to choose QPUs, such as "least-wait".
+    deadline: Time | None = None
+    max_cost: Amount | None = None
+    #: When no QPU is expected to meet `min_fidelity`, `deadline` and `max_cost`: "simulator": it is simulated without
+    #: noise; "wait": it waits for other QPUs or calibrations. Default: it fails, with the best offer.
+    fallback: Literal["simulator", "wait"] | None = None
     #: Stages of error mitigation, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
     #: `pilot.quantum.mitigation` themselves.
     mitigation: Any = ()

@@ -185,6 +185,14 @@ class Submitter:
             function = self._in_surroundings(function)
         return self.submit(function, args, kwargs, wanted.terms(), name, after, key=key)
 
+    def _check_demands(self, wanted: TaskDescription) -> None:
+        """Refuse what only a policy that chooses QPUs can see to."""
+        for field in ("deadline", "max_cost", "fallback"):
+            if getattr(wanted, field) is not None and not self._estimated:
+                raise wanted.wrong(
+                    field, "nothing, unless the manager's policy chooses QPUs: PilotManager(policy='least-wait')"
+                )
+
     def _dependencies(self, wanted: TaskDescription) -> Sequence[Task]:
         after: Sequence[Any] = [wanted.depends_on] if isinstance(wanted.depends_on, Task) else wanted.depends_on
         for task in after:
@@ -207,7 +215,11 @@ class Submitter:
             simulator=prepared.simulator,
             facts=prepared.facts,
             min_fidelity=wanted.min_fidelity or 0.0,
+            deadline=wanted.deadline,
+            max_cost=wanted.max_cost,
+            fallback=wanted.fallback or "",
         )
+        self._check_demands(wanted)
         if terms not in self._state.servable:
             self.check_servable(terms, prepared.note)
         name = wanted.name or prepared.name

@@ -61,14 +61,15 @@ class CircuitPrediction(WorkFunction):
         return found
 
     def _check(self, name: str, found: Mapping[str, Prediction]) -> None:
+        """Of a QPU that reports no errors of its parts nothing is known here."""
         offers = {qpu: one.fidelity.value for qpu, one in found.items() if one.fidelity is not None}
-        if max(offers.values(), default=0.0) >= self.min_fidelity:
-            return
         best = max(offers, key=offers.__getitem__, default="")
-        offer = f"the best offer is {offers[best]:.3f} by {best}" if best else "none of them reports errors"
+        if len(offers) < len(found) or offers[best] >= self.min_fidelity:
+            return
         raise QPUError(
-            f"no QPU is expected to run circuit {name!r} with a fidelity of {self.min_fidelity:g}: {offer} (of "
-            f"{len(found)}); lower min_fidelity, add another QPU, or cut the circuit (pilot.quantum.cutting)",
+            f"no QPU is expected to run circuit {name!r} with a fidelity of {self.min_fidelity:g}: the best offer is "
+            f"{offers[best]:.3f} by {best} (of {len(found)}); lower min_fidelity, add another QPU, or cut the circuit "
+            "(pilot.quantum.cutting)",
             qpu=best,
         )
 

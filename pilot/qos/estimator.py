@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from pilot.qos.predictor import Prediction, Predictor
-from pilot.qos.run_times import RunTimes
+from pilot.qos.run_times import SIMULATOR, Row, RunTimes, device_prior, device_row, simulator_row
 from pilot.quantum import costs
 from pilot.resources import QPUEstimate
 
@@ -63,14 +63,14 @@ class Estimator:
 
     def of_prediction(self, prediction: Prediction, info: QPUInfo, shots: int) -> QPUEstimate:
         """What a prediction means for this number of shots, with the times and prices of the QPU."""
-        self.run_times.expect(info.name, info.rep_delay)
-        seconds = None
+        fidelity, seconds = prediction.fidelity, None
         if prediction.duration is not None:
-            seconds = self.run_times.estimate(info.name, shots, prediction.duration)
+            self.run_times.expect(info.name, device_prior(info.rep_delay))
+            seconds = self.run_times.estimate(info.name, device_row(shots, prediction.duration))
         found = QPUEstimate(
             info.name,
-            fidelity=None if prediction.fidelity is None else prediction.fidelity.value,
-            fidelity_spread=None if prediction.fidelity is None else prediction.fidelity.spread,
+            fidelity=None if fidelity is None else fidelity.value,
+            fidelity_spread=None if fidelity is None else fidelity.spread,
             seconds=None if seconds is None else seconds.seconds,
             seconds_spread=None if seconds is None else seconds.spread,
             calibrated=prediction.calibrated,
@@ -79,23 +79,24 @@ class Estimator:
 
     def learn(self, prediction: Prediction, info: QPUInfo, shots: int, seconds: float) -> None:
         """A circuit that was predicted has run: it held the QPU for so many seconds."""
-        self.run_times.expect(info.name, info.rep_delay)
         if prediction.duration is not None:
-            self.run_times.learn(info.name, shots, prediction.duration, seconds)
+            self.run_times.expect(info.name, device_prior(info.rep_delay))
+            self.run_times.learn(info.name, device_row(shots, prediction.duration), seconds)
 
     def _simulated(self, circuit: QuantumCircuit, info: QPUInfo, shots: int | None) -> QPUEstimate:
         """Without noise, by the fastest method."""
-        best = simulation_of(circuit, shots)
-        self.run_times.expect(info.name, simulator=True)
-        time = self.run_times.estimate(info.name, 1, best.seconds)
+        simulated = simulation_of(circuit, shots)
+        place = f"{info.name} {simulated.method}"
+        self.run_times.expect(place, SIMULATOR)
+        time = self.run_times.estimate(place, simulated.row)
         found = QPUEstimate(
             info.name,
             fidelity=1.0,
             fidelity_spread=0.0,
             seconds=time.seconds,
             seconds_spread=time.spread,
-            memory=best.bytes,
-            memory_spread=BYTES_SCATTER * best.bytes,
+            memory=simulated.bytes,
+            memory_spread=BYTES_SCATTER * simulated.bytes,
         )
         return self._priced(found, shots or 0)
 
@@ -107,7 +108,18 @@ class Estimator:
         return msgspec.structs.replace(found, cost=cost, cost_spread=spread)
 
 
-def simulation_of(circuit: QuantumCircuit, shots: int | None) -> costs.Estimate:
-    """The fastest way to simulate a circuit, and what it is predicted to take."""
-    options = costs.estimate(costs.facts(circuit), shots)
-    return costs.choose(options) or options[0]
+class Simulated(NamedTuple):
+    """The fastest way to simulate a circuit."""
+
+    method: str
+    bytes: float
+    #: For `RunTimes`.
+    row: Row
+
+
+def simulation_of(circuit: QuantumCircuit, shots: int | None) -> Simulated:
+    """How a circuit is simulated, and what that takes; ``shots`` is None: its exact probabilities."""
+    about = costs.facts(circuit)
+    options = costs.estimate(about, shots)
+    best = costs.choose(options) or options[0]
+    return Simulated(best.method, best.bytes, simulator_row(best.seconds, about.gates, about.qubits))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pilot.interfaces import QPUTable, QueuedTask
+from pilot.interfaces import QPUTable, QueuedTask, Spreads
 from pilot.qos.policies import losses, match
 from pilot.scheduling.qpu_policies import QPUPolicy, number
 
@@ -78,7 +78,7 @@ class GeneticSearch(QPUPolicy):
 def rows_of(table: QPUTable, rows: NDArray[np.intp]) -> QPUTable:
     """Some rows of a table."""
     names = ("fits", "fidelity", "seconds", "wait", "cost", "memory", "place")
-    spreads = table.spreads._replace(**{name: getattr(table.spreads, name)[rows] for name in table.spreads._fields})
+    spreads = Spreads(*(values[rows] for values in table.spreads))
     return table._replace(spreads=spreads, **{name: getattr(table, name)[rows] for name in names})
 
 

@@ -1,36 +1,60 @@
-"""How long tasks hold a QPU: learned from those that have run there.
+"""How long tasks take on QPUs and simulators: learned from those that have run there.
 
-A task takes ``setup + shots · delay + factor · shots · duration``, with the duration of one shot from the schedule of
-the compiled circuit. The three unknowns of a QPU are found by Bayesian linear regression, from what is known of devices
-of its kind and all measured times.
+A task holds a device for ``setup + shots · delay + factor · shots · duration`` seconds, with the duration of one shot
+from the schedule of the compiled circuit. A simulation takes ``factor · predicted``, and something for each gate and
+for each amplitude of each gate. The unknowns are found by Bayesian linear regression, from what is known before and all
+measured times.
 """
 
 from __future__ import annotations
 
 from math import sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+#: Measured times scatter by this share of them, and these seconds.
+SCATTER, SCATTER_SECONDS = 0.02, 0.005
+
+#: What the unknowns are multiplied with.
+Row = tuple[float, ...]
 
 
 class Prior(NamedTuple):
-    """What is known before anything was measured."""
+    """What is known of the unknowns before anything was measured: means, and standard deviations."""
 
-    #: Seconds of the setup, seconds between two shots, and the factor of the duration.
-    values: tuple[float, float, float]
-    #: The standard deviation of each.
-    deviations: tuple[float, float, float]
+    means: Row
+    deviations: Row
 
 
-#: Delays of 100 to 250 microseconds are usual for superconducting devices.
+#: Setup, delay between two shots, factor of the duration. Delays of 100 to 250 microseconds are usual for
+#: superconducting devices.
 DEVICE = Prior((1.0, 250e-6, 1.0), (2.0, 200e-6, 0.2))
-#: Of a simulator the duration is what is predicted for all shots, which count as one.
-SIMULATOR = Prior((0.0, 0.0, 1.0), (2e-3, 1e-9, 0.5))
-#: Measured times scatter by this share of them, and these seconds.
-SCATTER, SCATTER_SECONDS = 0.02, 0.005
+#: Factor of what is predicted, setup, seconds of a gate and of an amplitude of a gate.
+SIMULATOR = Prior((1.0, 0.0, 0.0, 0.0), (0.4, 3e-3, 2e-5, 2e-9))
+
+
+def device_prior(delay: float | None) -> Prior:
+    """Of a device that reports these seconds between two shots; None: it reports none."""
+    if delay is None:
+        return DEVICE
+    return Prior((DEVICE.means[0], delay, DEVICE.means[2]), (DEVICE.deviations[0], 0.1 * delay + 1e-6, 0.2))
+
+
+def device_row(shots: int, duration: float) -> Row:
+    """Of a task on a device.
+
+    Args:
+        shots: of all its circuits.
+        duration: seconds of one shot; of several circuits the mean.
+    """
+    return (1.0, shots, shots * duration)
+
+
+def simulator_row(predicted: float, gates: int, qubits: int) -> Row:
+    """Of a simulation; ``predicted``: its seconds."""
+    return (predicted, 1.0, gates, gates * 2.0 ** min(qubits, 40))
 
 
 class RunTime(NamedTuple):
@@ -40,13 +64,13 @@ class RunTime(NamedTuple):
     spread: float
 
 
-class _QPU:
-    """What is known of one QPU."""
+class _Learned:
+    """What is known of the unknowns of one place."""
 
     def __init__(self, prior: Prior) -> None:
-        values, deviations = np.array(prior.values), np.array(prior.deviations)
+        deviations = np.array(prior.deviations)
         self._precision: NDArray[np.float64] = np.diag(deviations**-2.0)
-        self._weighted: NDArray[np.float64] = values / deviations**2
+        self._weighted: NDArray[np.float64] = np.array(prior.means) / deviations**2
 
     def learn(self, row: NDArray[np.float64], seconds: float) -> None:
         weight = (SCATTER * seconds + SCATTER_SECONDS) ** -2
@@ -63,46 +87,21 @@ class _QPU:
 
 
 class RunTimes:
-    """Run times on all QPUs of a session."""
+    """Run times at all places of a session: devices by their name, methods of a simulator by its name and theirs."""
 
     def __init__(self) -> None:
         """Make it: nothing was measured."""
-        self._qpus: dict[str, _QPU] = {}
+        self._learned: dict[str, _Learned] = {}
 
-    def expect(self, qpu: str, delay: float | None = None, *, simulator: bool = False) -> None:
-        """There is a QPU. Nothing happens when it is known already.
+    def expect(self, place: str, prior: Prior) -> None:
+        """What is known of a place before anything was measured. Nothing happens when it is known already."""
+        if place not in self._learned:
+            self._learned[place] = _Learned(prior)
 
-        Args:
-            qpu: its name.
-            delay: seconds between two shots, as it reports; None: it does not.
-            simulator: it is one; its tasks have one shot, with the predicted time of all shots as the duration.
-        """
-        if qpu not in self._qpus:
-            prior = SIMULATOR if simulator else DEVICE
-            if delay is not None:
-                setup, _, factor = prior.deviations
-                prior = Prior((prior.values[0], delay, prior.values[2]), (setup, 0.1 * delay + 1e-6, factor))
-            self._qpus[qpu] = _QPU(prior)
+    def learn(self, place: str, row: Row, seconds: float) -> None:
+        """A task has taken so many seconds at a place that is expected."""
+        self._learned[place].learn(np.array(row, float), seconds)
 
-    def learn(self, qpu: str, shots: int, duration: float, seconds: float) -> None:
-        """A task has held a QPU for so many seconds.
-
-        Args:
-            qpu: its name.
-            shots: of all circuits of the task.
-            duration: seconds of one shot; of several circuits the mean.
-            seconds: at least 0.
-        """
-        self._known(qpu).learn(_row(shots, duration), seconds)
-
-    def estimate(self, qpu: str, shots: int, duration: float) -> RunTime:
-        """How long a task is expected to hold a QPU; arguments as `learn`."""
-        return self._known(qpu).estimate(_row(shots, duration))
-
-    def _known(self, qpu: str) -> _QPU:
-        self.expect(qpu)
-        return self._qpus[qpu]
-
-
-def _row(shots: int, duration: float) -> NDArray[np.float64]:
-    return np.array([1.0, shots, shots * duration])
+    def estimate(self, place: str, row: Row) -> RunTime:
+        """How long a task is expected to take at a place that is expected."""
+        return self._learned[place].estimate(np.array(row, float))

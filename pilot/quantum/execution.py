@@ -171,8 +171,8 @@ class DeviceRun(Execution, JointFunction):
 
     def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run several tasks in as few jobs as possible; each is ``(given, seeds, finish)`` as for `Simulation`."""
-        assert device.held is not None, "a task for a device runs in that device's worker"
-        qpu = device.held.open()
+        # without a device of its own this is the worker of a core: no QPU met what was demanded
+        qpu = own_simulator() if device.held is None else device.held.open()
         compiler = compiler_of(qpu)
         compiler.refresh()
         results: list[Any] = [None] * len(calls)
@@ -204,7 +204,7 @@ class DeviceRun(Execution, JointFunction):
                 for values in given
                 for circuit, its_names in zip(programs, names, strict=True)
             ]
-        if self.min_fidelity:
+        if self.min_fidelity and device.held is not None:
             self._check_fidelity(compiler, bare if program is None else [bind(each, given[0]) for each in bare], found)
         return found
 
@@ -279,8 +279,7 @@ _calibrations = Calibrations()
 
 def _run_all(qpu: QPU, planned: Planned, seeds: Sequence[int]) -> list[Outcomes]:
     """One for each circuit, in as few jobs as the device takes: those with the same number of shots together."""
-    assert device.held is not None
-    info = qpu.info()
+    held, info = device.held, qpu.info()
     outcomes: dict[int, Outcomes] = {}
     for shots in dict.fromkeys(planned.shots):
         same = [place for place, its in enumerate(planned.shots) if its == shots]
@@ -291,13 +290,18 @@ def _run_all(qpu: QPU, planned: Planned, seeds: Sequence[int]) -> list[Outcomes]
                 circuits=[planned.circuits[place] for place in part],
                 shots=shots,
                 seeds=[seeds[place] for place in part],
-                on_job=device.held.job_began,
+                on_job=no_job if held is None else held.job_began,
             )
             try:
                 outcomes.update(zip(part, run_on(qpu, run), strict=True))
             finally:
-                device.held.job_ended()
+                if held is not None:
+                    held.job_ended()
     return [outcomes[place] for place in range(len(planned.circuits))]
+
+
+def no_job(job: str) -> None:
+    """A simulator's jobs need not be cancelled after the death of a worker."""
 
 
 def run_on(qpu: QPU, run: Run) -> list[Outcomes]:

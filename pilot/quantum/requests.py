@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+#: Fields of a description that are compared with estimates.
+DEMANDS = ("min_fidelity", "deadline", "max_cost")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a description asks for."""
@@ -67,7 +71,8 @@ class Request:
             devices=devices,
             simulator=simulator,
             noise=noise,
-            is_estimated=bool(devices) and (description.min_fidelity is not None or offer.estimated),
+            is_estimated=bool(devices)
+            and (offer.estimated or any(getattr(description, field) is not None for field in DEMANDS)),
         )
 
     def qubits(self) -> list[int] | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import nan
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,7 +39,9 @@ class Row(NamedTuple):
 
     #: What they run with on each QPU; None: it cannot run them.
     options: list[Option | None]
-    #: `(n_qpus,)`: True where they can run, apart from what depends on time.
+    #: `(n_qpus,)`: True where they can run, apart from what is demanded and from QPUs that take no jobs now.
+    able: NDArray[np.bool_]
+    #: `(n_qpus,)`: True where they can run now, apart from their deadline.
     fits: NDArray[np.bool_]
     #: `(VALUES, n_qpus)`: the estimates, then their spreads; NaN where they are not known.
     values: NDArray[np.float64]
@@ -123,7 +126,7 @@ class Rows:
         return np.where(np.isnan(known), seconds, known)
 
     def _new_row(self, terms: Terms, estimates: tuple[QPUEstimate, ...]) -> Row:
-        options = self._options(terms)
+        options = self._options(terms, estimates)
         values = np.full((VALUES, len(self.columns)), nan)
         values[FIDELITY] = [self._fidelity(terms, column) for column in self.columns]
         for one in estimates:
@@ -132,20 +135,23 @@ class Rows:
             for at, value in enumerate(known + spreads):
                 if value is not None:
                     values[at, self._places.get(one.qpu, [])] = value
-        fits = np.array([option is not None for option in options], bool)
+        able = np.array([option is not None for option in options], bool)
+        fits = able & np.array([column.device.closed is None for column in self.columns], bool)
         if estimates and terms.min_fidelity:
             fits &= values[FIDELITY] >= terms.min_fidelity
         if terms.max_cost is not None:
             fits &= values[COST] <= terms.max_cost
-        return Row(options, fits, values, estimates, terms.deadline is not None)
+        return Row(options, able, fits, values, estimates, terms.deadline is not None)
 
-    def _options(self, terms: Terms) -> list[Option | None]:
+    def _options(self, terms: Terms, estimates: tuple[QPUEstimate, ...]) -> list[Option | None]:
+        if estimates:  # what is demanded is compared with these
+            terms = msgspec.structs.replace(terms, min_fidelity=0.0)
         options: list[Option | None] = []
         for column in self.columns:
             capacity = column.pilot.capacity(self._now)
             ways = concrete(terms, capacity) if misfit(terms, capacity) is None else []
             mine = (way for way in ways if way.resources.qpu == column.name)
-            options.append(None if column.device.closed else next(mine, None))
+            options.append(next(mine, None))
         return options
 
     def _fidelity(self, terms: Terms, column: Column) -> float:

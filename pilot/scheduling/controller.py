@@ -56,7 +56,7 @@ class Controller:
             from pilot.scheduling.shared_queues import SharedQueues
 
             self._shared_queues = SharedQueues(self.pilots)
-        self._placer = Placer(policy, self.queue, index, qpu_policy)
+        self._placer = Placer(policy, self.queue, index, qpu_policy, self._may_come)
         self._explainer = Explainer(self.queue, self.pilots, self._unservable, policy, qpu_policy or policy)
         self._handlers: dict[type[Event], Callable[[Any, float, list[Command]], None]] = {
             events.TasksSubmitted: self.queue.submitted,
@@ -100,7 +100,8 @@ class Controller:
     def schedule(self, now: float, commands: list[Command] | None = None) -> list[Command]:
         """Send tasks to pilots that have room. Arguments and result as those of `handle`."""
         commands = [] if commands is None else commands
-        if (self.queue.lanes or self.queue.planned) and self.pilots.may_place(now):
+        queue = self.queue
+        if (queue.lanes or queue.planned or self._placer.has_queued) and self.pilots.may_place(now):
             self._placer.place(now, commands)
         return commands
 
@@ -142,6 +143,10 @@ class Controller:
         self.pilots.ready(event, now, commands)
         if pilot.state is not before:
             self.scalers.pilot_started(pilot)
+
+    def _may_come(self) -> bool:
+        """True while a pilot is on its way, or has a QPU that has not reported yet."""
+        return bool(self.pilots.coming) or any(pilot.is_coming for pilot in self.pilots.by_id.values())
 
     def _queue_seen(self, event: events.QueueSeen, now: float, commands: list[Command]) -> None:
         if self._shared_queues is not None:

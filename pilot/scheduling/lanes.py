@@ -8,8 +8,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
+import msgspec
+
 from pilot.resources import Terms
 from pilot.scheduling.records import TaskRecord
+
+
+def terms_of_lane(terms: Terms, has_planner: bool) -> Terms:
+    """What pilots are matched with for tasks of these terms. Where a policy chooses QPUs by estimates
+    (``has_planner``), what is demanded of these does not matter."""
+    terms = terms.matched()
+    if has_planner and terms.facts is not None and (terms.min_fidelity or terms.fallback):
+        facts = msgspec.structs.replace(terms.facts, fidelities=())
+        return msgspec.structs.replace(terms, min_fidelity=0.0, fallback="", facts=facts)
+    return terms
 
 
 class Lane:

@@ -20,6 +20,8 @@ PREFETCH_BELOW_SECONDS = 0.25
 PREFETCH_DEPTH = 3
 #: Batches that a device has at most: one runs, one waits with the agent.
 DEVICE_DEPTH = 2
+#: Seconds that a task on a device is taken to run at least.
+SHORTEST_SECONDS = 1e-9
 #: Seconds of measured work that make a batch.
 BATCH_SECONDS = 0.05
 #: A worker gives back what it has not begun after this many times the expected time, and at least so many seconds.
@@ -103,7 +105,7 @@ class DeviceRecord:
 
     def measured(self, seconds: float, weight: float) -> None:
         """Tasks of this weight took so long, one wait in the queue included."""
-        rate = max(seconds - self.queue, 0.1 * seconds) / weight
+        rate = max(seconds - self.queue, 0.1 * seconds, SHORTEST_SECONDS) / weight
         self.rate = rate if self.rate is None else self.rate + NEWEST * (rate - self.rate)
 
     def put(self, sent: SentBatch, sign: int = 1) -> None:
@@ -259,6 +261,13 @@ class PilotRecord:
         if not self.description.renewals or self.succeeded or is_final(self.state):
             return False
         return not self.stopping or self.expiring
+
+    @property
+    def is_coming(self) -> bool:
+        """True while it is on its way, or has a QPU that has not reported yet."""
+        if self.state in (PilotState.NEW, PilotState.QUEUED, PilotState.STARTING):
+            return True
+        return self.state is PilotState.ACTIVE and any(device.info is None for device in self.devices.values())
 
     # ---- its time -------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ has credit for it (`Batches`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,14 @@ class Placer:
     A policy that raises, or returns something invalid, fails the tasks that it was asked about, and nothing else.
     """
 
-    def __init__(self, policy: Policy, queue: TaskQueue, index: Index, qpu_policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        queue: TaskQueue,
+        index: Index,
+        qpu_policy: Policy | None = None,
+        may_come: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Make it.
 
         Args:
@@ -50,6 +57,7 @@ class Placer:
             queue: of the tasks.
             index: of the pilots that fit.
             qpu_policy: for QPUs.
+            may_come: True while a pilot is on its way.
         """
         self._queue = queue
         self._index = index
@@ -65,7 +73,8 @@ class Placer:
         if type(self._policies[True]).assign is not Policy.assign:
             from pilot.scheduling.planning import Planner
 
-            self._planner = Planner(self._policies[True], queue, index, self.batches)
+            self._planner = Planner(self._policies[True], queue, index, self.batches, may_come)
+            queue.has_planner = True
             self._has_order[True] = False
         self._lookahead = Lookahead(queue, index, self.batches) if policy.looks_ahead else None
 
@@ -90,6 +99,11 @@ class Placer:
                     break
                 if not self._gathers(lane, now):
                     self._send_off(lane, waits, now, commands)
+
+    @property
+    def has_queued(self) -> bool:
+        """True while tasks wait in the queues of QPUs, and may be assigned again."""
+        return self._planner is not None and self._planner.has_queued
 
     def _place_in_order(self, waits: Waits, now: float, commands: list[Command]) -> None:
         for lane in self._in_order(False):

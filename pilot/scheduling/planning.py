@@ -5,7 +5,7 @@ A task that a policy has given a QPU leaves its lane and waits in the `Plan` of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from math import isnan
 from operator import index as number_of
@@ -20,6 +20,7 @@ from pilot.resources import Option
 from pilot.scheduling.assigning import Column, Rows
 from pilot.scheduling.batches import BATCH_TASKS, Batches
 from pilot.scheduling.complaints import complaint
+from pilot.scheduling.demands import settle
 from pilot.scheduling.events import Command, SendCancel
 from pilot.scheduling.forecasts import WaitForecaster
 from pilot.scheduling.index import Index
@@ -40,7 +41,11 @@ FEW_TASKS, ASK_AGAIN_SECONDS = 100, 1.0
 class Planner:
     """Asks the policy for the QPUs of tasks, and sends them there. Does nothing else."""
 
-    def __init__(self, policy: Policy, queue: TaskQueue, index: Index, batches: Batches) -> None:
+    def __init__(
+        self, policy: Policy, queue: TaskQueue, index: Index, batches: Batches, may_come: Callable[[], bool]
+    ) -> None:
+        """Make it; ``may_come``: True while a pilot is on its way, which may meet what others do not."""
+        self._may_come = may_come
         self._policy = policy
         self._queue = queue
         self._index = index
@@ -81,6 +86,11 @@ class Planner:
         for plan in changed:
             if plan.tasks:
                 self._send(plan, now, commands)
+
+    @property
+    def has_queued(self) -> bool:
+        """True while tasks wait in the queues of QPUs, and may be assigned again."""
+        return bool(self._queued)
 
     # ---- what has changed -----------------------------------------------------------------------------------
 
@@ -146,7 +156,10 @@ class Planner:
                 return []
             del records[ASSIGNED_TASKS:]
         table = self._rows.table(records, self._waits(now), self._busy, self._pending, now)
-        return self._carry_out(records, table, now, commands)
+        changed = self._carry_out(records, table, now, commands)
+        if not table.fits.any(axis=1).all() and not self._may_come():
+            settle(records, self._rows, table, self._queue, now, commands)
+        return changed
 
     def _assign_again(self, now: float, commands: list[Command]) -> list[Plan]:
         """Ask again for tasks that wait for a QPU, here or in its own queue; the plans that they are in now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from pilot.scheduling import events
 from pilot.scheduling.dependents import Dependents
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
-from pilot.scheduling.lanes import Lane
+from pilot.scheduling.lanes import Lane, terms_of_lane
 from pilot.scheduling.records import Change, TaskRecord
 from pilot.states import TaskState
 
@@ -59,6 +59,8 @@ class TaskQueue:
         self.without_room: dict[TaskRecord, int] = {}
         #: Tasks that wait for the QPU that a policy has chosen for them, and its plan. Not in the lanes.
         self.planned: dict[TaskRecord, Plan] = {}
+        #: A policy chooses QPUs by estimates: what is demanded of these is no matter of the lanes.
+        self.has_planner = False
         self.closed = False
         #: As `events.Attached` says.
         self.firsts: tuple[int, ...] = (1,)
@@ -96,9 +98,13 @@ class TaskQueue:
         lane.last_arrival = now
         self._index.moved(lane)
 
+    def matched(self, terms: Terms) -> Terms:
+        """The terms of the lane of tasks with these terms."""
+        return terms_of_lane(terms, self.has_planner)
+
     def _lane(self, terms: Terms) -> Lane:
         """The lane of tasks with these terms, made when there is none."""
-        terms = terms.matched()
+        terms = self.matched(terms)
         lane = self.lanes.get(terms)
         if lane is None:
             lane = self.lanes[terms] = Lane(terms)
@@ -120,12 +126,16 @@ class TaskQueue:
                 continue
             record.estimates = estimates
             if (terms := record.terms.expecting(estimates)) is not record.terms:
-                is_queued = record.state is TaskState.QUEUED and record not in self.without_room
-                if is_queued:
-                    self.remove([id])
-                record.terms = terms
-                if is_queued:
-                    self._insert(record)
+                self.change(record, terms)
+
+    def change(self, record: TaskRecord, terms: Terms) -> None:
+        """A task needs something else than before."""
+        is_queued = record.state is TaskState.QUEUED and record not in self.without_room
+        if is_queued:
+            self.remove([record.id])
+        record.terms = terms
+        if is_queued:
+            self._insert(record)
 
     def started(self, event: events.TaskStarted, now: float, commands: list[Command]) -> None:
         """A task runs."""
@@ -149,7 +159,7 @@ class TaskQueue:
                 sends.setdefault(record.pilot or "", []).append(id)
                 continue
             if record.state is TaskState.QUEUED and not self._is_outside(record):
-                lane = self.lanes[record.terms.matched()]
+                lane = self.lanes[self.matched(record.terms)]
                 lane.remove((record,))
                 self.lane_changed(lane)
             del self.tasks[id]
@@ -189,7 +199,7 @@ class TaskQueue:
         for id in gone:
             record = self.tasks[id]
             if not self._is_outside(record):
-                by_lane.setdefault(record.terms.matched(), []).append(record)
+                by_lane.setdefault(self.matched(record.terms), []).append(record)
         for terms, records in by_lane.items():
             self.lanes[terms].remove(records)
             self.lane_changed(self.lanes[terms])
@@ -382,20 +392,15 @@ class TaskQueue:
     # ---- checks ---------------------------------------------------------------------------------------------
 
     def validate(self, held: Mapping[int, tuple[str, int]]) -> None:
-        """Raise AssertionError unless each task is in exactly one place.
-
-        Args:
-            held: task → the pilot and the batch that it is in, of all batches.
-        """
+        """Raise AssertionError unless each task is in exactly one place; ``held``: task → its pilot and batch."""
         outside = [*self.without_room, *self.planned]
-        _validate(self.tasks, self.lanes, outside, self._dependents.by_blocker, held)
-        for record, plan in self.planned.items():
-            assert record in plan.tasks, f"task {record.id} is not in the plan of its QPU"
+        _validate(self.tasks, self.lanes, self.matched, outside, self._dependents.by_blocker, held)
 
 
 def _validate(
     tasks: Mapping[int, TaskRecord],
     lanes: Mapping[Terms, Lane],
+    matched: Callable[[Terms], Terms],
     outside: Sequence[TaskRecord],
     waiting: Mapping[int, Iterable[TaskRecord]],
     held: Mapping[int, tuple[str, int]],
@@ -409,7 +414,7 @@ def _validate(
         assert tasks.get(record.id) is record, f"task {record.id} is queued and over"
         assert record.state is TaskState.QUEUED, f"task {record.id} is queued and {record.state.value}"
     for terms, lane in lanes.items():
-        assert all(record.terms.matched() == terms for record in lane), f"a lane has tasks of other terms: {terms}"
+        assert all(matched(record.terms) == terms for record in lane), f"a lane has tasks of other terms: {terms}"
     for id, record in tasks.items():
         what = f"task {id} ({record.state.value})"
         assert (id in ids) == (record.state is TaskState.QUEUED), f"{what} is in no lane"

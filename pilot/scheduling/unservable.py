@@ -38,7 +38,7 @@ class UnservableTasks:
 
     def since(self, record: TaskRecord) -> float | None:
         """Since when no pilot can run this task; None: one can, or may come."""
-        return self._since.get(record.terms, self._since.get(record.terms.matched()))
+        return self._since.get(record.terms, self._since.get(self._queue.matched(record.terms)))
 
     def clear(self) -> None:
         """No task is queued any more."""

@@ -44,6 +44,11 @@ class TestQmlCompression(MiniAppContract):
     flags = ("--preset", "small", "--pilot", "process:1")
 
 
+class TestQosEstimator(MiniAppContract):
+    miniapp = "qos-estimator"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
 class TestStateVector(MiniAppContract):
     miniapp = "state-vector"
     flags = ("--preset", "small", "--pilot", "process:2")

@@ -23,11 +23,26 @@ open("bell.qasm", "w").write('OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; cre
 manager = PilotManager()
 manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=[{qpus}]))
 """
+CIRCUIT = """
+from qiskit import QuantumCircuit
+
+circuit = QuantumCircuit(2)
+circuit.h(0)
+circuit.cx(0, 1)
+circuit.measure_all()
+"""
+BELL = """
+with open("bell.qasm", "w") as file:
+    file.write('OPENQASM 2.0; include "qelib1.inc"; qreg q[2]; creg c[2]; h q[0]; cx q[0], q[1];')
+    file.write('measure q -> c;')
+"""
 #: Pages whose blocks go on from one to the next, and what they start with. That of clusters.md runs on a real Slurm, in
 #: tests/cluster.
 PAGES = {
     **dict.fromkeys(("tasks.md", "observing.md"), MANAGER.format(qpus="")),
     "quantum.md": MANAGER.format(qpus="'fake:manila'"),
+    "estimates.md": MANAGER.format(qpus="'fake:manila'") + CIRCUIT,
+    "scheduling.md": BELL,
     "pilot_quantum.md": "from pilot import PilotManager\nmanager = PilotManager()",
 }
 #: Names of a site, and what stands for them here.

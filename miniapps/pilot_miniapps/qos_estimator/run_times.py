@@ -13,7 +13,8 @@ from pilot import Task, TaskDescription
 from pilot.qos.estimator import simulation_of
 from pilot.qos.families import FAMILIES, circuit
 from pilot.qos.predictor import Predictor
-from pilot.qos.run_times import RunTimes
+from pilot.qos.run_times import SIMULATOR as SIMULATIONS
+from pilot.qos.run_times import RunTimes, device_prior, device_row
 from pilot_miniapps.qos_estimator.settings import SIMULATOR
 
 if TYPE_CHECKING:
@@ -32,15 +33,13 @@ class Timed(msgspec.Struct, frozen=True):
     """One task.
 
     Attributes:
-        qpu: where it ran.
-        shots: of its circuit; of a simulation 1.
-        duration: seconds of one shot, or what the simulation is predicted to take.
+        place: where it ran, as for `RunTimes`.
+        row: what its time follows from.
         seconds: that it took.
     """
 
-    qpu: str
-    shots: int
-    duration: float
+    place: str
+    row: tuple[float, ...]
     seconds: float
 
 
@@ -80,11 +79,11 @@ def timed(done: Sequence[tuple[Task, TaskDescription]], info: QPUInfo | None) ->
         assert record.seconds is not None and record.started is not None and wanted.shots is not None
         if info is None:
             simulated = simulation_of(wanted.circuit, wanted.shots)
-            one = Timed(str(wanted.qpu), 1, simulated.seconds, record.seconds)
+            one = Timed(simulated.method, simulated.row, record.seconds)
         else:
             duration = predictor.predict(wanted.circuit, info, LEVEL).duration
             assert duration is not None
-            one = Timed(info.name, wanted.shots, duration, record.seconds)
+            one = Timed(info.name, device_row(wanted.shots, duration), record.seconds)
         found.append((record.started, one))
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]
 
@@ -92,16 +91,17 @@ def timed(done: Sequence[tuple[Task, TaskDescription]], info: QPUInfo | None) ->
 def errors(found: Sequence[Timed], info: QPUInfo | None) -> Errors:
     """How far predictions are off: of all tasks with nothing learned, and of the last ones with the others learned."""
     cold, times = RunTimes(), RunTimes()
-    for one in (cold, times):
-        one.expect(found[0].qpu, None if info is None else info.rep_delay, simulator=info is None)
+    for one in found:
+        for each in (cold, times):
+            each.expect(one.place, SIMULATIONS if info is None else device_prior(info.rep_delay))
     last = found[round(len(found) / (1 + TESTED)) :]
     for its in found[: -len(last)]:
-        times.learn(its.qpu, its.shots, its.duration, its.seconds)
+        times.learn(its.place, its.row, its.seconds)
     return Errors([_error(cold, one) for one in found], [_error(times, one) for one in last])
 
 
 def _error(times: RunTimes, one: Timed) -> float:
-    return abs(times.estimate(one.qpu, one.shots, one.duration).seconds / one.seconds - 1)
+    return abs(times.estimate(one.place, one.row).seconds / one.seconds - 1)
 
 
 def report(run: Run, found: Sequence[tuple[str, Errors]]) -> None:

@@ -17,7 +17,7 @@ from pilot.qos.estimator import Estimator
 from pilot.qos.families import circuit
 from pilot.qos.predictor import Predictor
 from pilot.qos.prices import PriceTable
-from pilot.qos.run_times import RunTimes
+from pilot.qos.run_times import SIMULATOR, Row, RunTimes, device_prior, device_row, simulator_row
 from pilot.quantum.compilation import Compiler, tries_for
 from pilot.quantum.fidelities import hellinger, ideal_of
 from pilot.resources import QPUInfo
@@ -85,35 +85,55 @@ def test_a_simulator_has_no_errors_and_takes_memory() -> None:
 
 
 def test_setup_delay_and_factor_are_learned() -> None:
-    random, times = np.random.default_rng(1), RunTimes()
+    random, times, cold = np.random.default_rng(1), RunTimes(), RunTimes()
+    for one in (times, cold):
+        one.expect("q", device_prior(None))
+        one.expect("another", device_prior(None))
 
-    def draw() -> tuple[int, float, float]:
+    def draw() -> tuple[Row, float]:
         shots, duration = int(random.integers(500, 20_000)), random.uniform(2e-6, 20e-6)
-        return shots, duration, 4.0 + shots * (120e-6 + 1.1 * duration)
+        return device_row(shots, duration), 4.0 + shots * (120e-6 + 1.1 * duration)
 
-    cold, cold_errors, errors = RunTimes(), [], []
+    cold_errors, errors = [], []
     for _ in range(200):
-        shots, duration, seconds = draw()
-        times.learn("q", shots, duration, seconds * random.normal(1, 0.01))
+        row, seconds = draw()
+        times.learn("q", row, seconds * random.normal(1, 0.01))
     for _ in range(100):
-        shots, duration, seconds = draw()
-        found = times.estimate("q", shots, duration)
+        row, seconds = draw()
+        found, before = times.estimate("q", row), cold.estimate("q", row)
         errors.append((found.seconds - seconds) / found.spread)
         assert found.seconds == pytest.approx(seconds, rel=0.02)
-        before = cold.estimate("q", shots, duration)
         cold_errors.append((before.seconds - seconds) / before.spread)
         assert before.spread > found.spread
     assert np.abs(errors).max() < 3 and np.abs(cold_errors).max() < 3
-    other = times.estimate("another", 4000, 5e-6)
-    assert other == cold.estimate("another", 4000, 5e-6)
+    assert times.estimate("another", row) == cold.estimate("another", row)
+
+
+def test_what_a_simulation_takes_beside_the_prediction_is_learned() -> None:
+    """Gates have a cost that the prediction does not have, and amplitudes cost less than predicted."""
+    random, times = np.random.default_rng(1), RunTimes()
+    times.expect("aer", SIMULATOR)
+
+    def draw() -> tuple[Row, float]:
+        gates, qubits = int(random.integers(20, 300)), int(random.integers(10, 22))
+        predicted = 1e-3 + gates * 2**qubits * 2e-9
+        return simulator_row(predicted, gates, qubits), 4e-3 + gates * (3e-5 + 2**qubits * 1.3e-9)
+
+    row, seconds = draw()
+    assert times.estimate("aer", row).seconds == pytest.approx(row[0])
+    for _ in range(300):
+        row, seconds = draw()
+        times.learn("aer", row, seconds * random.normal(1, 0.02))
+    errors = [times.estimate("aer", row).seconds / seconds - 1 for row, seconds in (draw() for _ in range(100))]
+    assert np.median(np.abs(errors)) < 0.03
 
 
 def test_a_reported_delay_is_believed_before_anything_was_measured() -> None:
     times = RunTimes()
-    times.expect("q", 100e-6)
-    assert times.estimate("q", 10_000, 0.0).seconds == pytest.approx(2.0)
-    times.expect("q", 500e-6)  # too late
-    assert times.estimate("q", 10_000, 0.0).seconds == pytest.approx(2.0)
+    times.expect("q", device_prior(100e-6))
+    assert times.estimate("q", device_row(10_000, 0.0)).seconds == pytest.approx(2.0)
+    times.expect("q", device_prior(500e-6))  # too late
+    assert times.estimate("q", device_row(10_000, 0.0)).seconds == pytest.approx(2.0)
 
 
 # ---- prices -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""Policies over all tasks and QPUs beside solutions by exhaustion."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pilot.interfaces import QPUTable, Spreads
+from pilot.qos.policies import match, solve
+from pilot.scheduling.qpu_policies import Formula
+
+
+def table(random: np.random.Generator, tasks: int, qpus: int, fits: float = 1.0) -> QPUTable:
+    shape = (tasks, qpus)
+    unknown = np.full(shape, np.nan)
+    able = random.random(shape) < fits
+    able[:, 0] = True
+    return QPUTable(
+        qpus=tuple(("p", f"q{at}") for at in range(qpus)),
+        fits=able,
+        fidelity=random.uniform(0.5, 0.95, shape),
+        seconds=random.uniform(1.0, 10.0, shape),
+        wait=np.repeat(random.uniform(0.0, 20.0, (1, qpus)), tasks, axis=0),
+        cost=unknown,
+        memory=unknown,
+        spreads=Spreads(unknown, unknown, unknown, unknown),
+        place=np.full(tasks, -1),
+        busy=random.random(qpus),
+        pending=np.full(qpus, np.nan),
+    )
+
+
+class Task:
+    arrived = 0.0
+
+
+def test_the_formula_is_the_papers_with_one_anchor() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(100):
+        one, c, beta = table(random, 1, 6, 0.7), random.random(), random.uniform(-0.5, 0.5)
+        f, t, u = one.fidelity[0], one.wait[0] + one.seconds[0] + 7.0, one.busy
+        able = np.flatnonzero(one.fits[0])
+        anchor = max(able, key=lambda at: f[at])
+        gain = {
+            at: c * (f[at] - f[anchor]) / f[anchor]
+            - (1 - c) * (t[at] - t[anchor]) / t[anchor]
+            + beta * (u[at] - u[anchor]) / max(u[anchor], 0.01)
+            for at in able
+        }
+        queue: Any = [Task()]
+        assert Formula(float(c), float(beta)).assign(queue, one, 7.0) == [max(gain, key=gain.__getitem__)]
+
+
+@pytest.mark.parametrize("price", [0.0, 2.0, 50.0])
+def test_a_matching_is_the_best_of_all_assignments(price: float) -> None:
+    """The sum of waits, each QPU's tasks shortest first, and of priced losses."""
+    random = np.random.default_rng(1)
+    for _ in range(10):
+        one = table(random, 5, 3, 0.8)
+        loss = 100 * (1 - one.fidelity / np.where(one.fits, one.fidelity, 0).max(axis=1, keepdims=True))
+
+        def cost(columns: tuple[int, ...], one: QPUTable = one, loss: Any = loss) -> float:
+            total = 0.0
+            for qpu in range(3):
+                mine = sorted((one.seconds[task, qpu], task) for task, at in enumerate(columns) if at == qpu)
+                free = one.wait[0, qpu]
+                for seconds, task in mine:
+                    free += seconds
+                    total += free + price * loss[task, qpu]
+            return float(total)
+
+        every = [columns for columns in product(range(3), repeat=5) if all(one.fits[np.arange(5), columns])]
+        assert cost(tuple(match(one, price))) == pytest.approx(min(map(cost, every)))
+
+
+def test_dual_prices_are_what_more_time_is_worth() -> None:
+    """Where a QPU may be busy a little longer, the loss falls by its price times that."""
+    random = np.random.default_rng(2)
+    rates = random.uniform(0.01, 0.03, 6)
+    loss, seconds = random.uniform(0, 10, (6, 3)), random.uniform(10, 20, (6, 3))
+    loss[:, 0] = 0.0
+    least, worth = solve(rates, loss, seconds, 0.8)
+    more, _ = solve(rates, loss, seconds, 0.8 + 1e-4)
+    assert (worth >= 0).all() and worth.max() > 0
+    assert (least - more) * rates.sum() == pytest.approx(1e-4 * worth.sum(), rel=1e-3)
+
+
+def test_the_front_has_both_ends_and_is_no_worse_than_its_seeds() -> None:
+    genetic = pytest.importorskip("pilot.qos.genetic")
+    pytest.importorskip("pymoo")
+    one = table(np.random.default_rng(3), 20, 4)
+    front = genetic.search(one, 40, 15, 0)
+    waits, fidelity = genetic.evaluate(one, genetic.seeds(one))
+    assert front.fidelity.max() == pytest.approx(one.fidelity.max(axis=1).mean())
+    assert front.waits.min() <= waits.min() + 1e-9
+    assert (np.diff(front.waits) > 0).all() and (np.diff(front.fidelity) > 0).all()
+    for wait, value in zip(waits, fidelity, strict=True):
+        assert ((front.waits <= wait + 1e-9) & (front.fidelity >= value - 1e-9)).any()
+    by_hand = []
+    for columns in front.columns[:3]:
+        free, total = one.wait[0].copy(), 0.0
+        for task, at in enumerate(columns):
+            total += free[at]
+            free[at] += one.seconds[task, at]
+        by_hand.append(total / 20)
+    assert np.allclose(by_hand, front.waits[:3])

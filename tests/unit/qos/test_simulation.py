@@ -1,0 +1,179 @@
+"""The simulator beside queueing theory and walks through traces by hand."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pilot.cli.main import main
+from pilot.errors import DescriptionError
+from pilot.qos.simulation import jobs, scenarios, swf, traces
+from pilot.qos.simulation.log import DONE
+from pilot.qos.simulation.simulator import Simulator
+from pilot.qos.simulation.sites import SimulatedQPU
+
+#: Ships with the package.
+EXCERPT = Path(traces.__file__).parent / "data" / "queues.csv.xz"
+
+
+def test_one_qpu_waits_as_the_formula_of_pollaczek_and_khinchine_says() -> None:
+    """M/D/1: the mean wait is rho s / (2 (1 - rho))."""
+    kind = jobs.circuits("one", ["q"], np.array([0.9]), np.array([2.0]))
+    simulator = Simulator(qpu_policy=scenarios.named("least-wait"))
+    simulator.add(SimulatedQPU("q"))
+    log = simulator.run(jobs.poisson([kind], 0.7 / 2.0, 5_000, 3))
+    waits = log.waits(1e9)
+    expected = 0.7 * 2.0 / (2 * (1 - 0.7))
+    assert waits.mean() == pytest.approx(expected, rel=0.12)
+    assert (log.state == DONE).all()
+    assert log.busy()[0] == pytest.approx(10_000.0)
+    assert np.allclose(log.ended_at - log.began_at, 2.0)
+
+
+@pytest.mark.parametrize("policy", ["best-fidelity", "least-wait", "formula", "dual-prices"])
+def test_nothing_overlaps_and_nothing_is_lost_when_qpus_fail(policy: str) -> None:
+    settings = scenarios.Settings(jobs=250, qpus=3, kinds=4, outages=(200.0, 50.0), drift=300.0, seed=1)
+    log = scenarios.simulate(settings, None, scenarios.named(policy))
+    assert (log.state == DONE).all()
+    assert (log.began_at >= log.submitted_at).all()
+    for place in range(3):
+        mine = np.flatnonzero(log.place == place)
+        order = mine[np.argsort(log.began_at[mine])]
+        assert (log.began_at[order[1:]] >= log.ended_at[order[:-1]] - 1e-9).all()
+    again = scenarios.simulate(settings, None, scenarios.named(policy))
+    assert again.sha256() == log.sha256()
+    other = scenarios.simulate(scenarios.Settings(**{**_fields(settings), "seed": 2}), None, scenarios.named(policy))
+    assert other.sha256() != log.sha256()
+
+
+def _fields(settings: scenarios.Settings) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in settings.__struct_fields__}
+
+
+def starts_by_hand(trace: traces.QueueTrace, now: float) -> float:
+    """Sample by sample: as many jobs leave as were pending, and the QPU is active if it was not."""
+    at = max(place for place, time in enumerate(trace.times) if time <= now)
+    left, time, active = int(trace.pending[at]), now, bool(trace.active[at])
+    while left > 0 or not active:
+        if at + 1 == len(trace.times):
+            return float("inf")
+        at += 1
+        left -= max(0, int(trace.pending[at - 1] - trace.pending[at]))
+        time, active = float(trace.times[at]), active or bool(trace.active[at])
+    return time
+
+
+def test_a_job_waits_for_as_many_departures_as_jobs_were_pending() -> None:
+    dice = random.Random(2)
+    pending = [20]
+    for _ in range(300):
+        pending.append(max(0, pending[-1] + dice.choice([-3, -2, -1, 1, 2])))
+    times = np.cumsum([dice.choice([10.0, 10.0, 40.0]) for _ in pending])
+    active = np.array([dice.random() < 0.9 for _ in pending])
+    trace = traces.QueueTrace("q", times - times[0], np.array(pending), active)
+    waits = traces.Waits(trace)
+    for now in np.linspace(0.0, float(trace.times[-1]), 500).tolist():
+        assert waits.start(now) == starts_by_hand(trace, now)
+
+
+def test_a_trace_in_which_own_jobs_come_after_each_other() -> None:
+    """An empty queue: each job of 60 s waits for those before it, which come every 30 s."""
+    times = np.array([0.0, 100_000.0])
+    trace = traces.QueueTrace("q", times, np.array([0, 0]), np.array([True, True]))
+    kind = jobs.circuits("long", ["q"], np.ones(1), np.array([60.0]))
+    log = scenarios.on_trace({"q": trace}, scenarios.named("least-wait"), 30.0, [kind])
+    done = log.state == DONE
+    assert done.sum() == len(done) == 454  # the last one comes a day before the end
+    assert np.allclose(log.began_at, 60.0 * np.arange(len(done)))
+
+
+def test_the_excerpt_and_policies_on_it() -> None:
+    recorded = traces.read(EXCERPT)
+    end = scenarios.end_of(recorded)
+    shortest = scenarios.on_trace(recorded, scenarios.named("shortest-queue"), 300.0)
+    moving = scenarios.on_trace(recorded, scenarios.named("least-wait", moves=True), 300.0)
+    queues = [traces.Waits(trace) for trace in recorded.values()]
+    best = [min(min(queue.start(time) for queue in queues), end) - time for time in moving.submitted_at.tolist()]
+    assert np.mean(best) <= moving.waits(end).mean() <= shortest.waits(end).mean()
+
+
+#: id: (lines, words of the error)
+BAD_TRACES = {
+    "no number": ("q,2023-11-16T13:59:48,x,1", "line 1 of .* is 'q,2023-11-16T13:59:48,x,1'; expected qpu,time_utc"),
+    "no time": ("q,yesterday,1,1", "expected qpu,time_utc"),
+    "negative": ("q,2023-11-16T13:59:48,-1,1", "line 1"),
+    "backwards": ("q,2023-11-16T13:59:48,1,1\nq,2023-11-16T13:59:40,1,1", "line 2"),
+    "another state": ("q,2023-11-16T13:59:48,1,2", "line 1"),
+    "nothing": ("qpu,time_utc,pending_jobs,active", "has no samples"),
+}
+
+
+@pytest.mark.parametrize("lines, words", BAD_TRACES.values(), ids=BAD_TRACES)
+def test_what_is_no_trace(lines: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_text(lines)
+    with pytest.raises(DescriptionError, match=words):
+        traces.read(file)
+
+
+def by_hand(rows: list[tuple[float, int, float]], cores: int) -> list[float]:
+    """Starts of jobs (time, processors, seconds) one after another, none before an earlier one."""
+    running: list[tuple[float, int]] = []
+    starts, earliest = [], 0.0
+    for time, needed, seconds in rows:
+        now = max(time, earliest)
+        while cores - sum(count for end, count in running if end > now) < needed:
+            now = min(end for end, _ in running if end > now)
+        earliest = now
+        starts.append(now)
+        running.append((now + seconds, needed))
+    return starts
+
+
+def test_strict_first_come_first_served(tmp_path: Path) -> None:
+    dice = random.Random(4)
+    rows = [(float(10 * at), dice.choice([1, 2, 4, 7]), float(dice.randint(1, 120))) for at in range(200)]
+    lines = [
+        f"{at} {time:g} -1 {seconds:g} {needed} -1 -1 {needed}" + 10 * " -1"
+        for at, (time, needed, seconds) in enumerate(rows)
+    ]
+    log_file = tmp_path / "log.swf"
+    log_file.write_text("; a comment\n" + "\n".join(lines) + "\n999 5000 -1 -1 1 -1 -1 1" + 10 * " -1" + "\n")
+    found = swf.read(log_file)
+    assert len(found) == len(rows)  # the last one has no run time
+    log = scenarios.on_nodes(found, 4, 2, scenarios.named("fcfs", strict=True))
+    assert np.allclose(log.began_at, by_hand(rows, 8))
+    loose = scenarios.on_nodes(found, 4, 2, scenarios.named("fcfs"))
+    assert loose.waits(1e9).mean() < log.waits(1e9).mean()
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[cores]\npolicy = "fcfs"\n[qpus]\npolicy = "formula"\nc = 0.8\n')
+    files = [tmp_path / f"{number}.json" for number in range(2)]
+    for file in files:
+        words = ["simulate", "--jobs", "200", "--bursty", "--policy", str(policy), "--json", str(file)]
+        assert main(words) == 0
+    first, second = (json.loads(file.read_text())["figures"] for file in files)
+    assert first["sha256"] == second["sha256"]
+    assert first["done"]["value"] == 200
+    assert "wait_mean" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--jobs", "0"], "--jobs: 0 given"),
+        (["--trace", "/none"], "trace: /none cannot be read"),
+        (["--set", "c"], "--set: 'c' given; expected NAME=VALUE"),
+        (["--outages", "5"], "--outages: '5' given; expected two numbers"),
+        (["--policy", "none.toml"], "policy: none.toml cannot be read"),
+    ],
+)
+def test_wrong_words(words: list[str], expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", *words]) == 2
+    assert expected in capsys.readouterr().err

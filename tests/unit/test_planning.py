@@ -1,0 +1,215 @@
+"""QPUs that policies choose: plans, demands, waits; on a virtual clock."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pilot import registry
+from pilot.errors import ErrorCode, PluginError
+from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, QPUInfo, Resources
+from pilot.results import CANCELLED
+from pilot.scheduling import events
+from pilot.scheduling.forecasts import QueueForecast
+from pilot.states import TaskState
+from pilot.testing import World
+from pilot.testing.world import measured
+
+GOOD = QPUInfo(name="fake:good", qubits=9, max_circuits=1)
+POOR = QPUInfo(name="fake:poor", qubits=9, max_circuits=1)
+#: Fidelity, seconds and cost of each circuit.
+EXPECTED = (QPUEstimate("fake:good", 0.9, 10.0, 5.0), QPUEstimate("fake:poor", 0.8, 10.0, 1.0))
+
+
+def world_with(policy: str, **settings: Any) -> World:
+    world = World(policy=registry.policy(policy, **settings))
+    world.pilot("a", qpus=[GOOD])
+    world.pilot("b", qpus=[POOR])
+    return world
+
+
+def circuits(world: World, count: int = 1, priority: int = 0, **demands: Any) -> list[int]:
+    """Tasks that are estimated before they can be placed, as those of a manager are."""
+    blocker = world.submit(1, measured(0.01, 9), num_cpus=1)[0]
+    terms = {"resources": Resources(num_cpus=0.0, qpu=ANY_QPU), "facts": CircuitFacts(3, 100), **demands}
+    tasks = world.submit(count, measured(1.0, 8), terms=terms, needs={blocker: False}, priority=priority)
+    world.feed(events.CircuitsEstimated(dict.fromkeys(tasks, EXPECTED)))
+    world.finish([blocker], 0.01)
+    return tasks
+
+
+def places(world: World, tasks: list[int]) -> list[str]:
+    return ["ab"[world.pilot_of[task] == "b"] for task in tasks if task in world.pilot_of]
+
+
+def test_best_fidelity_waits_and_least_wait_does_not() -> None:
+    world = world_with("best-fidelity")
+    assert set(places(world, circuits(world, 4))) == {"a"}
+    world = world_with("least-wait")
+    tasks = circuits(world, 4)
+    assert sorted(places(world, tasks)) == ["a", "a", "b", "b"]
+
+
+def test_the_reason_has_the_figures() -> None:
+    world = world_with("least-wait")
+    first, second, third, fourth, fifth = circuits(world, 5)
+    assert "chose fake:good of a, of 2 QPUs: a fidelity of 0.9000" in world.explain(first)
+    assert "a wait of 0.0 s" in world.explain(second)
+    assert "waits for its QPU" in world.explain(fifth)
+    assert {world.state(third), world.state(fourth)} == {TaskState.BOUND}
+
+
+def test_tasks_of_a_qpu_go_by_priority_and_move_on_when_it_closes() -> None:
+    world = world_with("best-fidelity")
+    tasks = circuits(world, 4)  # two are sent, two wait
+    (urgent,) = circuits(world, 1, priority=5)
+    world.finish_batch(10.0, "a")
+    assert world.order[-1] == urgent
+    closed = QPUInfo(name="fake:good", qubits=9, max_circuits=1, accepts_jobs=False)
+    world.ready("a", qpus=[closed])
+    world.tick(1.0)
+    assert places(world, tasks[2:]) == ["b", "b"]
+
+
+def test_a_task_that_waits_for_its_qpu_is_cancelled() -> None:
+    world = world_with("best-fidelity")
+    tasks = circuits(world, 3)
+    world.cancel(tasks[2])
+    world.work_off(10.0, "a")
+    assert world.state(tasks[2]) is TaskState.CANCELLED
+    assert world.settled[tasks[2]] == 1
+    assert len(places(world, tasks)) == 2
+
+
+#: id: (demands, where it goes; None: it fails)
+DEMANDS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "none": ({}, "a"),
+    "cheap": ({"max_cost": 2.0}, "b"),
+    "good": ({"min_fidelity": 0.85}, "a"),
+    "good and cheap": ({"min_fidelity": 0.85, "max_cost": 2.0}, None),
+    "soon": ({"deadline": 10.0}, "a"),
+    "too soon": ({"deadline": 9.9}, None),
+    "too good": ({"min_fidelity": 0.95}, None),
+}
+
+
+@pytest.mark.parametrize("demands, where", DEMANDS.values(), ids=DEMANDS)
+def test_demands(demands: dict[str, Any], where: str | None) -> None:
+    world = world_with("best-fidelity")
+    (task,) = circuits(world, 1, **demands)
+    if where is not None:
+        assert places(world, [task]) == [where]
+        return
+    failed = world.errors[task]
+    assert failed.error == ErrorCode.NO_PILOT
+    assert "the best offer: fake:good of a (fidelity 0.9000, over after 10.0 s, cost 5)" in failed.reason
+    assert "fallback='simulator'" in failed.reason
+
+
+def test_what_no_qpu_meets_waits_for_a_calibration_or_is_simulated() -> None:
+    world = world_with("least-wait")
+    (waiting,) = circuits(world, 1, min_fidelity=0.95, fallback="wait")
+    (simulated,) = circuits(world, 1, min_fidelity=0.95, fallback="simulator")
+    world.tick(100.0)
+    assert world.state(waiting) is TaskState.QUEUED
+    assert simulated in world.pilot_of and not world.tasks[simulated].terms.resources.qpu
+    better = (QPUEstimate("fake:good", 0.97, 10.0, 5.0), EXPECTED[1])
+    world.feed(events.CircuitsEstimated({waiting: better}))
+    world.tick(1.0)
+    assert places(world, [waiting]) == ["a"]
+
+
+@pytest.mark.parametrize("policy", ["formula", "least-wait", "tradeoff", "dual-prices", "matching"])
+def test_demands_are_never_violated(policy: str) -> None:
+    dice = random.Random(5)
+    world = world_with(policy)
+    wanted: dict[int, dict[str, Any]] = {}
+    for _ in range(40):
+        demands = dice.choice([{"min_fidelity": 0.85}, {"max_cost": 2.0}, {"deadline": dice.uniform(5, 60)}, {}])
+        for task in circuits(world, dice.randint(1, 3), **demands):
+            wanted[task] = demands
+            if task in world.pilot_of and "deadline" in demands:
+                assert world.tasks[task].terms.deadline is not None
+        for pilot in ("a", "b"):
+            if world.sent(pilot) and dice.random() < 0.7:
+                world.finish_batch(10.0, pilot)
+        world.tick(dice.uniform(0, 8))
+    for task, demands in wanted.items():
+        if task in world.pilot_of:
+            where = places(world, [task])[0]
+            assert "min_fidelity" not in demands or where == "a"
+            assert "max_cost" not in demands or where == "b"
+
+
+def test_a_task_in_the_queue_of_others_moves() -> None:
+    """The queue of one QPU empties; what waits behind 100 jobs of the other one is sent there."""
+    world = World(policy=registry.policy("least-wait", moves=True))
+    busy = {"max_circuits": 1, "queue_depth": 10, "accepts_jobs": True}
+    world.pilot("a", qpus=[QPUInfo(name="fake:good", qubits=9, pending_jobs=100, **busy)])
+    world.pilot("b", qpus=[QPUInfo(name="fake:poor", qubits=9, pending_jobs=400, **busy)])
+    (task,) = circuits(world)
+    assert places(world, [task]) == ["a"]
+    world.now += 600
+    world.feed(events.QueueSeen("b", "fake:poor", 0))
+    cancels = [one for one in world.commands if isinstance(one, events.SendCancel)]
+    assert [(one.pilot, one.tasks, one.running) for one in cancels] == [("a", [task], False)]
+    world.finish([task], 0.0, status=CANCELLED)
+    world.tick(1.0)
+    assert places(world, [task]) == ["b"]
+    assert world.settled[task] == 0
+    world.work_off(1.0, "b")
+    assert world.settled[task] == 1
+
+
+def test_waits_of_the_past_are_those_of_a_walk_through_the_queue() -> None:
+    dice = random.Random(3)
+    queue, now, history = QueueForecast(0.0, 7, True), 0.0, []
+    pending, gone = 7, 0
+    tickets: list[tuple[float, int]] = []
+    for _ in range(400):
+        now += dice.uniform(1, 30)
+        tickets.append((now, queue.ticket))
+        new = max(0, pending + dice.choice([-3, -1, -1, 0, 1, 2]))
+        gone += max(0, pending - new)
+        pending = new
+        now += 1.0
+        queue.seen(now, pending, True)
+        history.append((now, gone))
+    for since, ticket in tickets:
+        expected = next((time - since for time, left in history if left >= ticket), None)
+        found = queue.waited(ticket, since)
+        assert (found is None) == (expected is None)
+        assert found is None or found == pytest.approx(max(0.0, expected or 0.0))
+    last = [time for time, left in history if left > gone - 5]
+    assert queue.last(5, now) == pytest.approx(now - last[0])
+
+
+def test_settings_of_policies_are_checked() -> None:
+    for name, settings, words in (
+        ("formula", {"c": 1.5}, "c: 1.5 is not valid; expected a number from 0 to 1"),
+        ("formula", {"beta": "x"}, "beta: 'x' is not valid"),
+        ("least-wait", {"moves": 1}, "moves: 1 is not valid; expected True or False"),
+        ("tradeoff", {"price": -1}, "price: -1 is not valid; expected a number of at least 0"),
+        ("fair-share", {"half_life": 0}, "half_life: 0 is not valid; expected a number above 0"),
+        ("hrrn", {"unknown": float("nan")}, "unknown: nan is not valid"),
+    ):
+        with pytest.raises(PluginError, match=words):
+            registry.policy(name, **settings)
+
+
+def test_fair_share_takes_the_name_that_has_used_least() -> None:
+    world = World(policy=registry.policy("fair-share", shares={"large": 2.0}))
+    world.pilot(cores=1)
+    long = {"large": measured(60.0, 1), "small": measured(60.0, 2)}
+    for name, function in long.items():
+        for task in world.submit(6, function):
+            world.tasks[task].name = name
+    for _ in range(9):
+        world.finish_batch(60.0)
+        world.tick(60.0)
+    names = [world.tasks[task].name for task in world.order[:9]]
+    assert 5 <= names.count("large") <= 7  # twice as much as the other, within one task
+    assert np.isclose(names.count("large") / names.count("small"), 2.0, atol=1.0)
