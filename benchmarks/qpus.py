@@ -21,7 +21,7 @@ import _bench
 QPUS = ("kolkata", "hanoi", "mumbai")
 #: With ``--kill``: real seconds of one second of a device, shots of a circuit, and when a QPU is killed: the share of
 #: the circuits that are done then.
-CLOCK, KILL_SHOTS, KILLED_AT = 0.1, 4000, 0.3
+CLOCK, KILL_SHOTS, KILLED_AT = 0.25, 4000, 0.3
 #: Circuits that a QPU has at a time: one runs, one waits with the agent.
 HELD = 2
 
