@@ -218,7 +218,7 @@ class TaskQueue:
 
     def reclaim(self, tasks: Iterable[int], pilot: str, batch: int) -> dict[int, TaskRecord]:
         """After an attach: a pilot's agent has these tasks; those of them that are unfinished, by id."""
-        known = [id for id in tasks if id in self.tasks and not self._is_other_task(id, batch)]
+        known = [id for id in tasks if id in self.tasks and not _is_other_task(self.firsts, id, batch)]
         self.remove(known)
         records = {id: self.tasks[id] for id in known}
         for record in records.values():
@@ -268,16 +268,11 @@ class TaskQueue:
         """True when an outcome is of an earlier attempt."""
         if record.batch == batch:
             return False
-        if self._is_other_task(record.id, batch):
+        if _is_other_task(self.firsts, record.id, batch):
             return True
         if status == OK:  # a result is right, though the attempt counts as lost
             return False
         return record.batch != 0 or any(attempt.batch == batch for attempt in record.attempts)
-
-    def _is_other_task(self, task: int, batch: int) -> bool:
-        """True when a previous manager gave this id to another task, which never came into the journal."""
-        following = (batch >> GENERATION_BITS) + 1
-        return following < len(self.firsts) and task >= self.firsts[following]
 
     def _waits_for_room(
         self, record: TaskRecord, outcome: Outcome, pilot: str, batch: int, commands: list[Command]
@@ -389,6 +384,18 @@ class TaskQueue:
         """Raise AssertionError unless each task is in exactly one place; ``held``: task → its pilot and batch."""
         outside = [*self.without_room, *self.planned]
         _validate(self.tasks, self.lanes, self.matched, outside, self._dependents.by_blocker, held)
+
+
+def _is_other_task(firsts: Sequence[int], task: int, batch: int) -> bool:
+    """True when a previous manager gave this id to another task, which never came into the journal.
+
+    Args:
+        firsts: as `events.Attached` says.
+        task: its id.
+        batch: the batch in which a pilot has it.
+    """
+    following = (batch >> GENERATION_BITS) + 1
+    return following < len(firsts) and task >= firsts[following]
 
 
 def _validate(
