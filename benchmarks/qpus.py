@@ -21,7 +21,7 @@ import _bench
 QPUS = ("kolkata", "hanoi", "mumbai")
 #: With ``--kill``: real seconds of one second of a device, shots of a circuit, and when a QPU is killed: the share of
 #: the circuits that are done then.
-CLOCK, KILL_SHOTS, KILLED_AT = 0.25, 4000, 0.3
+CLOCK, KILL_SHOTS, KILLED_AT = 0.5, 4000, 0.3
 #: Circuits that a QPU has at a time: one runs, one waits with the agent.
 HELD = 2
 
@@ -45,7 +45,7 @@ def kill(options: Any) -> None:
     made = circuit("ghz", 4)
     seconds = [float(one) for one in held(names, {"ghz": made}, CLOCK)[0]]
     with PilotManager(policy="least-wait") as manager:
-        pilots = [manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=[name])) for name in names]
+        pilots = [manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=[name], restarts=0)) for name in names]
         while len(manager.qpus) < len(names):
             time.sleep(0.05)
         manager.get_results([manager.submit_task(TaskDescription(circuit=made, shots=10, qpu=name)) for name in names])

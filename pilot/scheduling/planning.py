@@ -107,9 +107,9 @@ class Planner:
             self._plans.append(plan)
             self._of_pilot.setdefault(column.pilot.id, []).append(plan)
             if column.device.closed is not None:
-                self._queue.unplan(list(plan.tasks))
+                self._give_back(plan)
         for plan in known.values():
-            self._queue.unplan(list(plan.tasks))
+            self._give_back(plan)
         self._rows = Rows(columns, now)
         self._free = np.zeros(len(columns))
         self._busy = np.zeros(len(columns))
@@ -118,6 +118,11 @@ class Planner:
         self._shared = [plan for plan in self._plans if plan.column.device.others is not None]
         for plan in self._plans:
             self._free[plan.at], self._busy[plan.at] = plan.look(now)
+
+    def _give_back(self, plan: Plan) -> None:
+        """The tasks of a QPU are in their lanes again."""
+        for record in list(plan.tasks):
+            self._queue.change(record, record.terms)
 
     def _take_in_changes(self, now: float) -> list[Plan]:
         """The plans of pilots that may have more room than before."""

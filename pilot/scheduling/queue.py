@@ -210,12 +210,6 @@ class TaskQueue:
         self.remove([record.id for record in failed])
         self.fail(failed, error, reason, commands)
 
-    def unplan(self, records: Iterable[TaskRecord]) -> None:
-        """These tasks wait for no QPU any more, and are in their lanes again."""
-        for record in records:
-            self.planned.pop(record).drop(record)
-            self._insert(record)
-
     def reclaim(self, tasks: Iterable[int], pilot: str, batch: int) -> dict[int, TaskRecord]:
         """After an attach: a pilot's agent has these tasks; those of them that are unfinished, by id."""
         known = [id for id in tasks if id in self.tasks and not _is_other_task(self.firsts, id, batch)]
