@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pilot import registry
-from pilot.cli import estimates, fields, flags, interruption, qpus, report, run, sessions, submit
+from pilot.cli import estimates, fields, flags, interruption, qpus, report, run, sessions, simulate, submit
 from pilot.cli import main as cli
 from pilot.errors import DescriptionError, PilotError
 
@@ -247,6 +247,7 @@ LINES = re.findall(r"^ {4}(?:cat \S+ \| )?pilot ([^#|\n]*)", PAGE, re.MULTILINE)
 CALLS = [
     *[(run, "list_all"), (run, "run_miniapp"), (report, "compare")],
     *[(submit, "submit"), (qpus, "show"), (estimates, "show"), (cli, "examine"), (fields, "show")],
+    (simulate, "simulate"),
     *[(sessions, name) for name in ("list_all", "show", "attach", "prepare")],
 ]
 
