@@ -17,7 +17,7 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
-BENCHMARKS := imports controller pilot_quantum dispatch latency threads callables chains granularity memory balance circuits qpus cutting failures events
+BENCHMARKS := imports controller pilot_quantum dispatch latency threads callables chains granularity memory values balance circuits qpus cutting failures events
 
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
@@ -64,6 +64,9 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/cutting.py --against addon --json $(RESULTS)/cutting.addon.json
 	@$(BIN)/python benchmarks/memory.py --many 1000000 --forget --json $(RESULTS)/memory.forget.json
 	@$(BIN)/python benchmarks/dispatch.py --varied --json $(RESULTS)/dispatch.varied.json
+	@$(BIN)/python benchmarks/dispatch.py --map --json $(RESULTS)/dispatch.map.json
+	@$(BIN)/python benchmarks/dispatch.py --executables --json $(RESULTS)/dispatch.executables.json
+	-@$(BIN)/python benchmarks/latency.py --against pool --trace --json $(RESULTS)/latency.pool.json
 	@$(BIN)/python benchmarks/balance.py --optimum --json $(RESULTS)/balance.optimum.json
 	@$(BIN)/python benchmarks/imports.py --without zmq sqlite3 threading --json $(RESULTS)/imports.scheduling.json
 	@$(BIN)/python scripts/performance.py $(RESULTS)
@@ -72,6 +75,7 @@ bench-cluster: $(READY)
 	@scripts/setup_slurm
 	@$(BIN)/python benchmarks/strangers.py --json $(RESULTS)/strangers.json
 	@set -e; for name in $(CLUSTER_BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json $(RESULTS)/$$name.json; done
+	-@$(BIN)/python benchmarks/cluster_dispatch.py --executables --json $(RESULTS)/cluster_dispatch.executables.json
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 
 bench-chaos: $(READY)

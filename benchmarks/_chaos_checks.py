@@ -98,8 +98,9 @@ def runs_again_with_cause(evidence: Evidence) -> Iterator[str]:
             if not raised and not lost and after.time:
                 yield f"task {number} began at {before.time:.2f} and again at {after.time:.2f}, without a cause"
         allowed = 1 + len(evidence.attempts.get(number, ())) + _uncounted(evidence)
-        if len(begins) > allowed:
-            yield f"task {number} began {len(begins)} times; {allowed} are accounted for"
+        counted = sum(not any(0 <= kill - one.time <= GRACE_SECONDS for kill in _kills(evidence)) for one in begins)
+        if counted > allowed:
+            yield f"task {number} began {counted} times; {allowed} are accounted for"
 
 
 def _deaths(evidence: Evidence) -> list[float]:
@@ -110,11 +111,16 @@ def _deaths(evidence: Evidence) -> list[float]:
     ]
 
 
+def _kills(evidence: Evidence) -> list[float]:
+    """When managers were killed. What was lost shortly before is not on disk."""
+    return [when for when, fault in evidence.done if fault.deed in ("kill manager", "kill all")]
+
+
 def _uncounted(evidence: Evidence) -> float:
-    """Attempts of a task that no manager may have counted: those that a killed one had not on disk."""
-    deeds = [fault.deed for _, fault in evidence.done]
-    kills = sum(deed in ("kill manager", "kill all") for deed in deeds)
-    return float("inf") if kills and "fill disk" in deeds else kills
+    """Attempts of a task that no manager may have counted: those that ran when it was killed; all, with a full disk."""
+    is_full = any(fault.deed == "fill disk" for _, fault in evidence.done)
+    kills = len(_kills(evidence))
+    return float("inf") if kills and is_full else kills
 
 
 def _by_task(evidence: Evidence) -> dict[int, list[Note]]:

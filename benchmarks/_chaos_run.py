@@ -357,6 +357,8 @@ class Run:
             name = f"{self.schedule.engine}-{self.schedule.seed}-{path.parent.name}-{path.name}"
             self._keep.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, self._keep / name)
+        name = f"{self.schedule.engine}-{self.schedule.seed}-attempts.json"
+        (self._keep / name).write_text(json.dumps(self.evidence.attempts, indent=1))
 
     def _end_all(self) -> None:
         """Whatever happened, nothing of this schedule goes on."""

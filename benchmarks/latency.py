@@ -121,7 +121,7 @@ def against_pool(options: Any) -> None:
             sys.stdout.write(f"{us:6.0f} us  {what.partition(' ')[2]}\n")
         rows += [{"step": what, "us": us} for what, us in steps.items()]
     configuration = {"tasks": options.tasks, "repeat": options.repeat}
-    _bench.report("latency", figures, rows=rows, configuration=configuration, file=options.json)
+    _bench.report("latency.pool", figures, rows=rows, configuration=configuration, file=options.json)
 
 
 def main() -> None:

@@ -4,7 +4,8 @@
 
 `rate_ratio`: tasks per second of that many tasks in one go, over those of 10,000 (the median of five times), while the
 caller holds every task. `attach_s` and `attach_rss_mib`: after that, a new process attaches to the session, counts the
-tasks and reads 1,000 results; the seconds, and its resident memory then. The bytes are the growth of the manager's
+tasks and reads 1,000 results; the seconds, and its resident memory then. `cpu_ratio` and `attach_cpu_s` are the same in
+the manager's processor time, for machines that are shared. The bytes are the growth of the manager's
 resident memory while the caller holds every task; `--tracemalloc` counts Python's own allocations in a run of its own,
 which is slower.
 
@@ -22,7 +23,7 @@ import random
 import statistics
 import tracemalloc
 from collections import deque
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import _bench
@@ -51,10 +52,11 @@ def measure(
         if forget:
             return stream(engine, process, many)
         engine.gather([engine.submit(noop, number) for number in range(500)])  # both workers are warm
-        rates = [run(engine, process, few, trace)[:2] for _ in range(FEW_TIMES)]
-        few_rate, few_bytes = (statistics.median(values) for values in zip(*rates, strict=True))
-        many_rate, many_bytes, held = run(engine, process, many, trace)
+        runs = [run(engine, process, few, trace)[:3] for _ in range(FEW_TIMES)]
+        few_rate, few_bytes, few_us = (statistics.median(values) for values in zip(*runs, strict=True))
+        many_rate, many_bytes, many_us, held = run(engine, process, many, trace)
         figures = {"few": few_rate, "few bytes": few_bytes, "many": many_rate, "many bytes": many_bytes}
+        figures |= {"few us": few_us, "many us": many_us}
         if not trace:
             engine.manager.flush()
             engine.manager.close()
@@ -63,37 +65,37 @@ def measure(
     return figures
 
 
-def run(engine: Any, process: psutil.Process, count: int, trace: bool) -> tuple[float, float, list[Any]]:
-    """Tasks per second, bytes for each of them, and the tasks."""
+def run(engine: Any, process: psutil.Process, count: int, trace: bool) -> tuple[float, float, float, list[Any]]:
+    """Tasks per second, bytes and microseconds of the manager's processor time for each of them, and the tasks."""
     gc.collect()
     if trace:
         tracemalloc.start()
     before = process.memory_info().rss
-    began = perf_counter()
+    began, spent = perf_counter(), process_time()
     tasks = [engine.submit(noop, number) for number in range(count)]
     engine.gather(tasks)
-    rate = count / (perf_counter() - began)
+    rate, spent = count / (perf_counter() - began), process_time() - spent
     gc.collect()
     grown = tracemalloc.get_traced_memory()[0] if trace else process.memory_info().rss - before
     tracemalloc.stop()
-    return rate, grown / count, tasks
+    return rate, grown / count, 1e6 * spent / count, tasks
 
 
 def attached(session: str, process: psutil.Process, many: int) -> _bench.Figures:
     """Seconds and resident memory of a manager that attaches, counts its tasks, and reads some of their results."""
     from pilot import PilotManager
 
-    began = perf_counter()
+    began, spent = perf_counter(), process_time()
     manager = PilotManager.attach(session)
     count = len(manager.tasks)
     first = count - many + 1
     for id in random.Random(1).sample(range(first, count + 1), READ):
         assert manager.tasks[id].result(0) == id - first
-    seconds = perf_counter() - began
+    seconds, spent = perf_counter() - began, process_time() - spent
     memory = process.memory_info().rss / 2**20
     began = perf_counter()
     assert sum(task.done() for task in manager.tasks.values()) == count
-    figures = {"attach": seconds, "attach mib": memory, "all handles": perf_counter() - began}
+    figures = {"attach": seconds, "attach cpu": spent, "attach mib": memory, "all handles": perf_counter() - began}
     manager.close()
     return figures
 
@@ -154,6 +156,8 @@ def measure_kept(options: argparse.Namespace) -> None:
             f"{options.many:,} /s": ours["many"],
             "ratio": ours["many"] / ours["few"],
             "bytes a task": ours["many bytes"],
+            "us of the manager, few": ours["few us"],
+            "many": ours["many us"],
             "all handles after an attach, s": ours["all handles"],
         }
         if options.tracemalloc:
@@ -161,6 +165,8 @@ def measure_kept(options: argparse.Namespace) -> None:
         rows.append(row)
         prefix = "" if engine == "process" else f"{engine}_"
         figures[f"{prefix}rate_ratio"] = ([one["many"] / one["few"] for one in runs], _bench.Bar(">=", 0.9, "ratio"))
+        figures[f"{prefix}cpu_ratio"] = ([one["few us"] / one["many us"] for one in runs], None)
+        figures[f"{prefix}attach_cpu_s"] = ([one["attach cpu"] for one in runs], None)
         figures[f"{prefix}attach_s"] = ([one["attach"] for one in runs], _bench.Bar("<=", 8, "s"))
         figures[f"{prefix}attach_rss_mib"] = ([one["attach mib"] for one in runs], _bench.Bar("<=", 600, "MiB"))
     configuration = {"few": options.few, "many": options.many, "repeat": options.repeat}

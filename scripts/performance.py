@@ -26,9 +26,20 @@ MOST_ROWS = 24
 #: The sections of the page, and their files in order.
 SECTIONS = {
     "Tasks": (
-        *("dispatch", "dispatch.start", "latency", "granularity", "balance", "memory", "memory.forget", "imports"),
-        *("threads", "callables", "chains", "failures", "events", "dispatch.varied", "controller", "pilot_quantum"),
+        *("dispatch", "dispatch.start", "latency", "granularity", "balance", "memory", "memory.forget", "values"),
+        *(
+            "imports",
+            "threads",
+            "callables",
+            "chains",
+            "failures",
+            "events",
+            "dispatch.varied",
+            "controller",
+            "pilot_quantum",
+        ),
         *("balance.optimum", "chaos.process", "chaos.ray", "chaos.dask", "strangers"),
+        *("dispatch.map", "dispatch.executables", "latency.pool"),
     ),
     "Circuits": (
         *(
@@ -47,6 +58,7 @@ SECTIONS = {
     "Mini-apps": ("miniapps", "resume"),
     "On a private Slurm of four nodes, all on the same cores": (
         *("cluster_scaling", "cluster_start", "cluster_dispatch", "cluster_mpi", "cluster_calls", "cluster_failures"),
+        "cluster_dispatch.executables",
     ),
     "The source tree": ("structure", "compare", "busy_test", "plugins"),
 }

@@ -152,7 +152,7 @@ class Estimating:
 
     def _send(self, asked: Asked, work: WorkFunction, args: tuple[Any, ...]) -> None:
         if asked.infos is None:
-            value = payload.dump((args, {}), self._state.spool, f"an argument of {asked.gate.name}")
+            value = payload.dump((args, {}), self._state.files, f"an argument of {asked.gate.name}")
             self._by_estimate[asked.gate.id] = asked
             self._submissions.release(asked.gate.id, self._submitter.function(work), value)
             return

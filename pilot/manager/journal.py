@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
 
+from pilot.errors import SessionError
 from pilot.results import Outcome, Spooled, Value
 
 #: The layout of the tables; a manager refuses a session of a later one.
@@ -213,6 +214,16 @@ class EndedRows(NamedTuple):
     result: ResultRow
     attempts: list[AttemptRow]
     key: str | None
+
+
+#: What reading rows ends with when they are not as a manager has written them.
+NONSENSE = (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, AssertionError)
+
+
+def damaged(journal: str, error: BaseException) -> SessionError:
+    """What to raise then."""
+    text = f"the journal {journal} is damaged ({type(error).__name__}: {error}): put it back from a copy"
+    return SessionError(text, path=journal)
 
 
 def pack(value: Value) -> Packed:

@@ -9,7 +9,17 @@ import msgspec
 
 from pilot.errors import ErrorCode, SessionError
 from pilot.manager.handles import Failed
-from pilot.manager.journal import AnyRow, AttemptRow, EndedRows, FunctionRow, JournalReader, Recorded, TermsRow
+from pilot.manager.journal import (
+    NONSENSE,
+    AnyRow,
+    AttemptRow,
+    EndedRows,
+    FunctionRow,
+    JournalReader,
+    Recorded,
+    TermsRow,
+    damaged,
+)
 from pilot.resources import Terms
 from pilot.results import Attempt, Outcome
 from pilot.scheduling.records import FunctionRecord, TaskRecord
@@ -48,14 +58,20 @@ class RecordedTasks:
         Raises:
             SessionError: the journal cannot be read.
         """
-        found = []
         with self._lock:
-            for rows in self._journal.ended_between(first, last):
-                task = rows.task
-                entry = TaskRecord(
-                    task.id, self._function(task.function), None, self._terms_of(task.terms), task.name, task.submitted
-                )
-                found.append((entry, *take_result(entry, rows), rows.key))
+            try:
+                return self._read(first, last)
+            except NONSENSE as error:
+                raise damaged(self._journal.name, error) from error
+
+    def _read(self, first: int, last: int) -> list[tuple[TaskRecord, Outcome | None, Failed | None, str | None]]:
+        found = []
+        for rows in self._journal.ended_between(first, last):
+            task = rows.task
+            entry = TaskRecord(
+                task.id, self._function(task.function), None, self._terms_of(task.terms), task.name, task.submitted
+            )
+            found.append((entry, *take_result(entry, rows), rows.key))
         return found
 
     def _function(self, id: int) -> FunctionRecord:

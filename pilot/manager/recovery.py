@@ -13,6 +13,7 @@ import msgspec
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
 from pilot.manager.journal import (
+    NONSENSE,
     SCHEMA,
     AttemptRow,
     FunctionRow,
@@ -26,6 +27,7 @@ from pilot.manager.journal import (
     SessionRow,
     TermsRow,
     WorkerRow,
+    damaged,
     unpack,
     unpack_needs,
 )
@@ -116,11 +118,8 @@ def read(journal: JournalReader, here: Path, *, rejoin: bool = True) -> Restored
     """
     try:
         return _read(journal, here, rejoin)
-    except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise SessionError(
-            f"the journal {journal.name} is damaged ({type(error).__name__}: {error}): put it back from a copy",
-            path=journal.name,
-        ) from error
+    except NONSENSE as error:
+        raise damaged(journal.name, error) from error
 
 
 def _read(journal: JournalReader, here: Path, rejoin: bool) -> Restored:

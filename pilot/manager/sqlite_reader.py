@@ -119,11 +119,10 @@ class SqliteReader(JournalReader):
         return [TaskRow(*row) for row in found]
 
     def ended(self) -> list[int]:
-        found = self._execute(f"SELECT task, {_IS_DAMAGED} FROM results JOIN tasks ON id = task ORDER BY task")
-        if damaged := [id for id, is_damaged in found if is_damaged]:
-            text = f"the journal {self.name} is damaged: the rows of {len(damaged)} task(s), {damaged[0]} among them"
-            raise SessionError(text, path=self.name)
-        return [id for id, _ in found]
+        both = "FROM results JOIN tasks ON id = task"
+        for (id,) in self._execute(f"SELECT task {both} WHERE {_IS_DAMAGED} LIMIT 1"):
+            raise SessionError(f"the journal {self.name} is damaged: the rows of task {id}", path=self.name)
+        return [id for (id,) in self._execute(f"SELECT task {both} ORDER BY task")]
 
     def kept_arguments(self) -> list[Value]:
         failed = f"SELECT task FROM results WHERE status IS NOT {OK}"

@@ -54,10 +54,16 @@ class Submissions:
 
     def release(self, task: int, function: FunctionRecord | None = None, arguments: Value = None) -> None:
         """Give a held task what it is called with, and hand it on; without these it is called as it is."""
-        if (entry := self._held.pop(task, None)) is not None:
-            entry.held = False
-            if function is not None:
-                entry.function, entry.payload = function, arguments
+        entry = self._held.pop(task, None)
+        waits = entry is None  # for the journal: it is handed on with those before it
+        if entry is None:
+            entry = next((one for one in self._waiting if one.id == task and one.held), None)
+        if entry is None:
+            return
+        entry.held = False
+        if function is not None:
+            entry.function, entry.payload = function, arguments
+        if not waits:
             self._feed(events.TasksSubmitted(self._recorder.resolve([entry])))
 
     def close(self) -> None:

@@ -78,7 +78,7 @@ class Controller:
             events.ScalingStopAsked: self._scaling_stop_asked,
             events.Attached: self._attached,
             events.Closing: self._closing,
-            events.Closed: self._closed,
+            events.Closed: self._closing,
             events.CommandFailed: self._command_failed,
         }
 
@@ -173,15 +173,11 @@ class Controller:
         self.queue.firsts = event.firsts
         self._placer.batches.last = (len(event.firsts) - 1) << GENERATION_BITS
 
-    def _closing(self, event: events.Closing, now: float, commands: list[Command]) -> None:
+    def _closing(self, event: events.Closing | events.Closed, now: float, commands: list[Command]) -> None:
         self.scalers.close()
-        self.queue.close(commands)
+        self.queue.close(commands, all_gone=isinstance(event, events.Closed))
         self._unservable.clear()
         self.pilots.close(commands)
-
-    def _closed(self, event: events.Closed, now: float, commands: list[Command]) -> None:
-        self._closing(events.Closing(), now, commands)
-        self.queue.cancel_held(commands)
 
     def _command_failed(self, event: events.CommandFailed, now: float, commands: list[Command]) -> None:
         """The tasks or pilots of the command end with its error, or are tried again; a second failure ends them."""

@@ -139,6 +139,8 @@ class Lookahead:
         self._again = 0.0
         #: The ids of the best order so far.
         self._order: dict[int, int] = {}
+        #: The node of each batch that a pilot has, as far as can be told: its number among the pilot's nodes.
+        self._node_of: dict[tuple[str, int], int] = {}
 
     def place(self, now: float, commands: list[Command]) -> bool:
         """Send the tasks that start now in the best schedule; False: there are too many, or too little is known."""
@@ -164,19 +166,23 @@ class Lookahead:
     def _nodes(self, now: float) -> tuple[list[_Node], dict[str, int]]:
         """All nodes with what runs there, and the number of each pilot's first one.
 
-        Which node a batch is on is the agent's choice: the one with the most free cores.
+        Which node a batch is on is the agent's choice, when it begins: the one with the most free cores.
         """
         nodes: list[_Node] = []
-        first = {}
+        first, node_of = {}, {}
         for pilot in self._index.pilots.values():
             first[pilot.id] = len(nodes)
             mine = [_Node(one.cores + ROUNDING, len(one.gpus) + ROUNDING, one.memory) for one in pilot.nodes]
-            for batch in pilot.sent.values():
+            for number, batch in pilot.sent.items():
                 if batch.qpu in pilot.devices or not mine:
                     continue
-                node = max(mine, key=lambda one: (one.gpus[0] >= batch.gpus, one.cores[0]))
-                node.take(batch.cores, batch.gpus, batch.memory, 0.0, _seconds_left(batch, pilot, now))
+                at = self._node_of.get((pilot.id, number), len(mine))
+                if at >= len(mine):
+                    at = max(range(len(mine)), key=lambda one: (mine[one].gpus[0] >= batch.gpus, mine[one].cores[0]))
+                node_of[pilot.id, number] = at
+                mine[at].take(batch.cores, batch.gpus, batch.memory, 0.0, _seconds_left(batch, pilot, now))
             nodes += mine
+        self._node_of = node_of
         return nodes, first
 
     def _begin(self, jobs: Sequence[_Job], best: _Schedule, now: float, commands: list[Command]) -> None:
@@ -275,22 +281,24 @@ def _orders(jobs: Sequence[_Job], before: dict[int, int]) -> list[list[int]]:
 
 
 def _schedule(jobs: Sequence[_Job], nodes: Sequence[_Node], order: list[int], chosen: dict[int, int]) -> _Schedule:
-    """Each job in this order where it is over first; among equals where it takes less, then where it begins first."""
+    """Each job in this order where it is over first; among equals where it takes less, then where it begins first, and
+    then on the node that an agent would take."""
     free = [node.copy() for node in nodes]
     starts = []
     last = total = 0.0
     for job in order:
         runs = jobs[job].runs
-        best: tuple[tuple[float, float, float, float], _Run, int] | None = None
+        best: tuple[tuple[float, ...], _Run, int] | None = None
         for run in (runs[chosen[job]],) if job in chosen else runs:
             for node in run.nodes:
                 begin = free[node].first(run)
                 if begin is not None:
-                    key = (begin + run.seconds, run.gpus * run.seconds, run.cores * run.seconds, begin)
+                    end = begin + run.seconds
+                    key = (end, run.gpus * run.seconds, run.cores * run.seconds, begin, -free[node].cores[0])
                     if best is None or key < best[0]:
                         best = (key, run, node)
         if best is not None:
-            (end, _, _, begin), run, node = best
+            (end, _, _, begin, _), run, node = best
             free[node].take(run.cores, run.gpus, run.memory, begin, end)
             starts.append(_Start(job, run, begin))
             last = max(last, end)

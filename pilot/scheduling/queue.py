@@ -168,11 +168,11 @@ class TaskQueue:
             self._cancel_all(over, commands)
         commands.extend(events.SendCancel(pilot, tasks, event.running) for pilot, tasks in sends.items())
 
-    def close(self, commands: list[Command]) -> None:
+    def close(self, commands: list[Command], *, all_gone: bool) -> None:
         """Cancel the tasks that no pilot has, and those that come later. What pilots have ends by its outcome, or is
-        cancelled when it is given back."""
+        cancelled when it is given back; ``all_gone``: at once, for there is no pilot any more."""
         self.closed = True
-        unfinished = [record for record in self.tasks.values() if record.state not in _HELD]
+        unfinished = [record for record in self.tasks.values() if all_gone or record.state not in _HELD]
         self._index.clear()
         for plan in self.planned.values():
             plan.clear()
@@ -185,12 +185,6 @@ class TaskQueue:
         self.planned.clear()
         self._dependents = Dependents()
         self._cancel_all(unfinished, commands)
-
-    def cancel_held(self, commands: list[Command]) -> None:
-        """The pilots are gone: cancel what they had."""
-        held = list(self.tasks.values())
-        self.tasks.clear()
-        self._cancel_all(held, commands)
 
     def remove(self, tasks: Iterable[int]) -> None:
         """Remove these tasks from their lanes, if they are queued."""
@@ -218,7 +212,7 @@ class TaskQueue:
 
     def reclaim(self, tasks: Iterable[int], pilot: str, batch: int) -> dict[int, TaskRecord]:
         """After an attach: a pilot's agent has these tasks; those of them that are unfinished, by id."""
-        known = [id for id in tasks if id in self.tasks and not self._is_other_task(id, batch)]
+        known = [id for id in tasks if id in self.tasks and not _is_other_task(self.firsts, id, batch)]
         self.remove(known)
         records = {id: self.tasks[id] for id in known}
         for record in records.values():
@@ -268,16 +262,11 @@ class TaskQueue:
         """True when an outcome is of an earlier attempt."""
         if record.batch == batch:
             return False
-        if self._is_other_task(record.id, batch):
+        if _is_other_task(self.firsts, record.id, batch):
             return True
         if status == OK:  # a result is right, though the attempt counts as lost
             return False
         return record.batch != 0 or any(attempt.batch == batch for attempt in record.attempts)
-
-    def _is_other_task(self, task: int, batch: int) -> bool:
-        """True when a previous manager gave this id to another task, which never came into the journal."""
-        following = (batch >> GENERATION_BITS) + 1
-        return following < len(self.firsts) and task >= self.firsts[following]
 
     def _waits_for_room(
         self, record: TaskRecord, outcome: Outcome, pilot: str, batch: int, commands: list[Command]
@@ -389,6 +378,18 @@ class TaskQueue:
         """Raise AssertionError unless each task is in exactly one place; ``held``: task → its pilot and batch."""
         outside = [*self.without_room, *self.planned]
         _validate(self.tasks, self.lanes, self.matched, outside, self._dependents.by_blocker, held)
+
+
+def _is_other_task(firsts: Sequence[int], task: int, batch: int) -> bool:
+    """True when a previous manager gave this id to another task, which never came into the journal.
+
+    Args:
+        firsts: as `events.Attached` says.
+        task: its id.
+        batch: the batch in which a pilot has it.
+    """
+    following = (batch >> GENERATION_BITS) + 1
+    return following < len(firsts) and task >= firsts[following]
 
 
 def _validate(

@@ -16,8 +16,8 @@ from typing import Any
 import zmq
 
 from pilot.errors import SessionError
-from pilot.wire import doors, messages
-from pilot.wire.doors import Door
+from pilot.wire import connection_limit, messages
+from pilot.wire.connection_limit import ConnectionLimit
 from pilot.wire.messages import Frames, Message
 from pilot.wire.polling import Poller, Watched
 from pilot.wire.sockets import SCHEME, SocketClient, SocketServer
@@ -48,7 +48,7 @@ class Server:
             keys: public and secret CURVE key of the session.
             address: ``tcp://host:port``; without a port, or when that one is taken, another.
             ports: first and last of those to choose from; None: any free one.
-            most: as for `Door`.
+            most: as for `ConnectionLimit`.
 
         Raises:
             SessionError: the address is not this host's, or all ports are taken.
@@ -66,10 +66,10 @@ class Server:
         self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.socket.setsockopt(zmq.BACKLOG, _BACKLOG)
         self._ports = ports
-        self._door = Door(most)
+        self._limit = ConnectionLimit(most)
         self._accepted = self._admitted = self._dropped = 0
         monitor = f"inproc://pilot-monitor-{id(self)}"
-        self.socket.monitor(monitor, zmq.EVENT_HANDSHAKE_SUCCEEDED | doors.EVENTS)
+        self.socket.monitor(monitor, zmq.EVENT_HANDSHAKE_SUCCEEDED | connection_limit.EVENTS)
         self._monitor = self._context.socket(zmq.PAIR)
         self._monitor.setsockopt(zmq.RCVHWM, 0)  # a full one would stop the channel
         self._monitor.connect(monitor)
@@ -179,8 +179,8 @@ class Server:
             event, value = event_of(self._monitor)
             self._accepted += event == zmq.EVENT_ACCEPTED
             self._admitted += event == zmq.EVENT_HANDSHAKE_SUCCEEDED
-            self._door.take(event, value)
-        self._door.attend()
+            self._limit.take(event, value)
+        self._limit.check()
         dropped = before - self._admitted
         if dropped > self._dropped:
             count = dropped - self._dropped

@@ -68,8 +68,18 @@ class Stream:
         """Send; False when a part is left for `flush`."""
         lengths = [one.nbytes if isinstance(one, memoryview) else len(one) for one in frames]
         data = b"".join((struct.pack(f"<I{len(lengths)}Q", len(lengths), *lengths), *frames))
-        self._outgoing.append(memoryview(data))
-        return len(self._outgoing) == 1 and self.flush()
+        sent = 0
+        if not self._outgoing:
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.is_open = False
+        if sent == len(data) or not self.is_open:
+            return True
+        self._outgoing.append(memoryview(data)[sent:])
+        return False
 
     def flush(self, seconds: float = 0.0) -> bool:
         """Send what is left, for so long at most; True when nothing is left, or the peer is gone."""
@@ -200,9 +210,13 @@ class SocketServer:
 
         Raises:
             OSError: there can be no socket.
-            SessionError: others can enter its folder.
+            SessionError: others can enter its folder, or its path is not UTF-8 and cannot be written down.
         """
         self.address = f"{SCHEME}{path}"
+        try:
+            self.address.encode()
+        except UnicodeEncodeError as error:
+            raise SessionError(f"{str(path)!r} is not UTF-8", path=str(path)) from error
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -328,6 +342,7 @@ class SocketClient:
         #: What cannot be sent yet, and what has come.
         self._kept: deque[list[Frame]] = deque()
         self._received: deque[list[bytes]] = deque()
+        self._has_looked = False
         self._connect()
 
     def _connect(self) -> None:
@@ -379,12 +394,16 @@ class SocketClient:
             self._watch_output(stream)
 
     def receive(self, timeout_ms: int = 0) -> tuple[Message, list[bytes]] | None:
-        """The next message, or None when there is none within the time (-1: wait for ever)."""
+        """The next message, or None when there is none within the time (-1: wait for ever). Without a time, None may
+        also mean that all that was there was returned, as for `SocketServer.receive`."""
         if self._stream is None:
             self._connect()
-        if not self._received:
+        if self._has_looked and not self._received and not timeout_ms:
+            self._has_looked = False
+        elif not self._received:
             for _, event in self.events.poll(timeout_ms / 1000 if timeout_ms > 0 else timeout_ms):
                 self._look(event)
+            self._has_looked = bool(self._received)
         while self._received:
             frames = self._received.popleft()
             if (message := messages.read(frames, b"the server")) is not None:

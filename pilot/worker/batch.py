@@ -74,6 +74,8 @@ class HeldBatch:
 
     def give_back(self) -> list[int]:
         """The tasks that were not begun, which never will be. The lock is held."""
+        if self.at is None and self.began:
+            return []  # all of them are over; the main thread is about to send the last outcomes
         first = 0 if self.at is None else self.at + self.together
         tasks = [work.task for work in self.works[first : self.end]]
         self.end = min(self.end, first)

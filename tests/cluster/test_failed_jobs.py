@@ -86,7 +86,7 @@ def test_a_job_that_never_starts_says_so(
     assert words in caplog.text
     console = Console(width=300)
     with console.capture() as capture:
-        console.print(Progress(manager)._show())
+        console.print(Progress(manager, finished=0)._show())
     assert words in capture.get()
 
 

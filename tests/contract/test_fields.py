@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,6 @@ from pilot.manager.jobs import PlaceholderJobs
 from pilot.registry import devices
 from pilot.scheduling.fitting import described
 from pilot.testing.world import World
-from pilot.wire.marks import MARK
 from pilot.wire.session import SessionFolder
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("psij") is None, reason="psij-python is not installed")
@@ -47,6 +48,7 @@ def job_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[PilotDe
         (tmp_path / program).write_text("#!/bin/sh\n")
         (tmp_path / program).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("pilot.manager.jobs.new_mark", lambda: "0" * 32)
     folder = SessionFolder(tmp_path / "session")
     jobs = PlaceholderJobs(folder)
 
@@ -54,9 +56,8 @@ def job_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[PilotDe
         launcher = jobs.launcher(wanted)
         launcher.check_fields(wanted)
         launcher.check(wanted)
-        job, mark = jobs.describe("pilot-1", wanted)
-        settings = (job.folder / "agent.json").read_text()
-        return launcher, job, settings.replace(mark, "MARK")
+        job, _ = jobs.describe("pilot-1", wanted)
+        return launcher, job, (job.folder / "agent.json").read_text()
 
     return make
 
@@ -77,7 +78,7 @@ def submitted(launcher: Launcher, job: Job, monkeypatch: pytest.MonkeyPatch) -> 
             launcher.submit(job)
         ((command, variables),) = calls
         text = f"{command} {sorted(set(variables.items()) - set(os.environ.items()))}"
-    return text.replace(job.environment[MARK], "MARK")
+    return text
 
 
 class Process:
@@ -189,28 +190,45 @@ def test_the_table_is_true(resource: str, job_of: Any, monkeypatch: pytest.Monke
         "cores_per_node": 2,
         "environment": {"CUDA_VISIBLE_DEVICES": "0,1"},
     }
+
+    def evidence(**fields: Any) -> tuple[str, str]:
+        wanted = PilotDescription(**{**base, **fields})
+        launcher, job, settings = job_of(wanted)
+        return submitted(launcher, job, monkeypatch), f"{settings} {decided(wanted)}"
+
+    plain = {len(others): evidence(**others) for others in ({}, *WITH.values())}
+    assert plain[0] == evidence(), "what differs by itself is no evidence"
     honoured = 0
     for field, sample in SAMPLES.items():
         value = sample(resource) if callable(sample) else sample
-        others = {**base, **WITH.get(field, {})}
+        others = WITH.get(field, {})
         if field == "modules" and resource.startswith("local"):
             monkeypatch.setenv("BASH_FUNC_module%%", "() { :; }")
-        wanted = PilotDescription(**{**others, field: value})
         found = cell(resource, field)
         if found.use == HONOURED:
-            said = []
-            for one in (wanted, PilotDescription(**others)):
-                made, job, settings = job_of(one)
-                inside = "" if is_of_job(resource, field) else f"{settings} {decided(one)}"
-                said.append(f"{submitted(made, job, monkeypatch)} {inside}")
-            assert said[0] != said[1], f"{field} is said to be honoured by {resource}, and changes nothing"
+            parts = 1 if is_of_job(resource, field) else 2
+            seen = evidence(**{**others, field: value})
+            assert seen[:parts] != plain[len(others)][:parts], f"{field} changes nothing with {resource}"
             honoured += 1
             continue
+        wanted = PilotDescription(**{**base, **others, field: value})
         with pytest.raises(DescriptionError, match=rf"PilotDescription\.{field}: .* is not valid; expected ") as caught:
             job_of(wanted)
         assert str(caught.value).endswith(f"expected {found.expected}")
         assert caught.value.given == getattr(wanted, field)
     assert honoured >= 15
+
+
+def test_what_is_installed_here_hides_no_package_of_an_environment(job_of: Any) -> None:
+    """Its workers get the user's folders of sys.path, and those of packages only where they run with this Python."""
+    paths = {}
+    for name, given in {"here": {}, "there": {"venv": "/some/venv"}}.items():
+        settings = job_of(PilotDescription(**given))[2]
+        paths[name] = json.loads(settings)["sys_path"]
+    installed = sysconfig.get_path("purelib")
+    assert installed in paths["here"] and installed not in paths["there"]
+    assert str(Path(__file__).parent) in paths["there"], "pytest has put it there"
+    assert set(paths["there"]) < set(paths["here"])
 
 
 def test_samples_are_of_all_fields() -> None:

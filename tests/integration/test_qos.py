@@ -31,7 +31,7 @@ def qos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QOS]:
 def test_the_five_calls(qos: QOS, eventually: Callable[..., Any]) -> None:
     """Jobs that are submitted before any QPU has reported wait for their estimates."""
     job = qos.run(circuit("ghz", 4), 500, min_fidelity=0.2)
-    other = qos.run(circuit("w", 3), 500, parents=[job])
+    other = qos.run(circuit("w", 3), 500, parents=[job], key="once")  # it waits for the journal, too
     hopeless = qos.run(circuit("w", 4), 500, min_fidelity=0.999)
     assert qos.status(job).stage is Stage.SUBMITTED
     counts = qos.results(job, timeout=120).get_counts()

@@ -246,8 +246,14 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs/command_line.md").read_text(
 LINES = re.findall(r"^ {4}(?:cat \S+ \| )?pilot ([^#|\n]*)", PAGE, re.MULTILINE)
 CALLS = [
     *[(run, "list_all"), (run, "run_miniapp"), (report, "compare")],
-    *[(submit, "submit"), (qpus, "show"), (estimates, "show"), (cli, "examine"), (fields, "show")],
-    (simulate, "simulate"),
+    *[
+        (submit, "submit"),
+        (qpus, "show"),
+        (estimates, "show"),
+        (cli, "examine"),
+        (fields, "show"),
+        (simulate, "simulate"),
+    ],
     *[(sessions, name) for name in ("list_all", "show", "attach", "prepare")],
 ]
 

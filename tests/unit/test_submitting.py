@@ -30,7 +30,7 @@ def test_new_terms_look_at_pilots_until_one_fits_and_at_their_hosts_once(monkeyp
         )
         for id, cores in (("a", 2), ("b", 2), ("c", 8))
     }
-    state: Any = SimpleNamespace(check_open=lambda: None, pilots=pilots, scalers={}, servable=set())
+    state: Any = SimpleNamespace(check_open=lambda: None, pilots=pilots, scalers={}, servable={})
     submitter = Submitter(state)
     for seconds in range(1, 100):
         submitter.check_servable(Terms(timeout=float(seconds)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import zmq
 
 from pilot.wire.channel import Client, Server
-from pilot.wire.doors import Door
+from pilot.wire.connection_limit import ConnectionLimit
 from pilot.wire.messages import Stop
 
 MOST = 20
@@ -61,12 +61,12 @@ def test_too_many_connections_wait_outside(
 
 
 def test_half_of_the_descriptors_are_left() -> None:
-    door = Door()
+    limit = ConnectionLimit()
     for descriptor in range(100_000):
-        door.take(zmq.EVENT_ACCEPTED, descriptor)
-    door.attend()
-    assert door.is_shut
+        limit.take(zmq.EVENT_ACCEPTED, descriptor)
+    limit.check()
+    assert limit.is_reached
     for descriptor in range(100_000):
-        door.take(zmq.EVENT_DISCONNECTED, descriptor)
-    door.attend()
-    assert not door.is_shut
+        limit.take(zmq.EVENT_DISCONNECTED, descriptor)
+    limit.check()
+    assert not limit.is_reached

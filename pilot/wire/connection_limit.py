@@ -19,7 +19,7 @@ import zmq
 
 log = logging.getLogger(__name__)
 
-#: Events of a socket's monitor that a `Door` needs.
+#: Events of a socket's monitor that a `ConnectionLimit` needs.
 EVENTS = zmq.EVENT_LISTENING | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 #: Connections at a time, where descriptors are not limited.
 MOST = 32768
@@ -29,8 +29,8 @@ _ATTACH_FILTER, _DETACH_FILTER = 26, 27
 _DROP = struct.pack("=HBBI", 0x06, 0, 0, 0)
 
 
-class Door:
-    """The listening sockets of one server, and how many connections they have let in. For one thread."""
+class ConnectionLimit:
+    """The listening sockets of one server, and its connections. For one thread."""
 
     def __init__(self, most: int | None = None) -> None:
         """``most``: connections at a time; None: half of the descriptors that this process may have, `MOST` at most."""
@@ -38,28 +38,28 @@ class Door:
         some = MOST if soft == resource.RLIM_INFINITY else min(MOST, soft // 2)
         self._most = some if most is None else most
         self._listening: set[int] = set()
-        self._inside: set[int] = set()
-        self.is_shut = False
+        self._connected: set[int] = set()
+        self.is_reached = False
 
     def take(self, event: int, descriptor: int) -> None:
         """Take in an event of the socket's monitor, of those in `EVENTS`, with its value."""
         if event == zmq.EVENT_LISTENING:
             self._listening.add(descriptor)
         elif event == zmq.EVENT_ACCEPTED:
-            self._inside.add(descriptor)
+            self._connected.add(descriptor)
         elif event in (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED):
-            self._inside.discard(descriptor)
+            self._connected.discard(descriptor)
             self._listening.discard(descriptor)
 
-    def attend(self) -> None:
-        """Shut it or open it, by what was taken in."""
-        if not self.is_shut and len(self._inside) > self._most:
-            log.warning("%d connections at a time: further ones wait until some are gone", len(self._inside))
+    def check(self) -> None:
+        """Have the kernel drop further connections, or let them in again, by what was taken in."""
+        if not self.is_reached and len(self._connected) > self._most:
+            log.warning("%d connections at a time: further ones wait until some are gone", len(self._connected))
             self._set(_ATTACH_FILTER)
-            self.is_shut = True
-        elif self.is_shut and len(self._inside) <= self._most // 2:
+            self.is_reached = True
+        elif self.is_reached and len(self._connected) <= self._most // 2:
             self._set(_DETACH_FILTER)
-            self.is_shut = False
+            self.is_reached = False
 
     def _set(self, option: int) -> None:
         import ctypes  # only here: it takes memory in each worker
