@@ -17,7 +17,7 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
-BENCHMARKS := imports controller pilot_quantum dispatch latency threads callables chains granularity memory values balance circuits qpus cutting failures events
+BENCHMARKS := imports controller pilot_quantum dispatch latency threads callables chains granularity memory values balance circuits qpus cutting failures events planning simulator
 
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
@@ -69,6 +69,8 @@ bench: $(READY)
 	-@$(BIN)/python benchmarks/latency.py --against pool --trace --json $(RESULTS)/latency.pool.json
 	@$(BIN)/python benchmarks/balance.py --optimum --json $(RESULTS)/balance.optimum.json
 	@$(BIN)/python benchmarks/imports.py --without zmq sqlite3 threading --json $(RESULTS)/imports.scheduling.json
+	@$(BIN)/python benchmarks/simulator.py --live --json $(RESULTS)/simulator.live.json
+	@$(BIN)/python benchmarks/qpus.py --kill --json $(RESULTS)/qpus.kill.json
 	@$(BIN)/python scripts/performance.py $(RESULTS)
 
 bench-cluster: $(READY)

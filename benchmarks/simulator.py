@@ -8,8 +8,8 @@ formula,
 and with 1,000 QPUs and the least wait; `rss_mib` is the memory of the larger one, and `same_bytes` is 1 where a
 second run with the same seed has the same digest.
 
-With ``--live`` 500 tasks at random times run on four fake QPUs with a clock, and in the simulator: `wait_ratio_live` is
-the mean wait of the first over that of the second.
+With ``--live`` 500 tasks, which come in bursts at random times, run on four fake QPUs with a clock, and in the
+simulator: `wait_ratio_live` is the mean wait of the first over that of the second.
 """
 
 from __future__ import annotations
@@ -39,13 +39,24 @@ def simulate(jobs: int, qpus: int, policy: str) -> dict[str, Any]:
         return {key: one["value"] for key, one in json.loads(file.read_text())["figures"].items()}
 
 
+def at_reference(jobs: int, qpus: int, policy: str) -> dict[str, Any]:
+    """The same, with the time of a job on the reference machine."""
+    from pilot_miniapps.frame.figures import REFERENCE_MS
+    from pilot_miniapps.frame.host import reference_ms
+
+    before = reference_ms()
+    found = simulate(jobs, qpus, policy)
+    reference = (before + reference_ms()) / 2
+    return {**found, "reference_ms": reference, "us_at_reference": found["us_per_job"] * REFERENCE_MS / reference}
+
+
 def costs(options: Any) -> None:
-    first = simulate(options.jobs, 100, "formula")
-    second = simulate(options.jobs, 1000, "least-wait")
+    first = at_reference(options.jobs, 100, "formula")
+    second = at_reference(options.jobs, 1000, "least-wait")
     again = simulate(options.jobs // 10, 100, "formula"), simulate(options.jobs // 10, 100, "formula")
     figures: dict[str, Any] = {
-        "us_per_job_100": (first["us_per_job"], _bench.Bar("<=", 60, "us")),
-        "us_per_job_1000": (second["us_per_job"], _bench.Bar("<=", 60, "us")),
+        "us_per_job_100": (first["us_at_reference"], _bench.Bar("<=", 60, "us of the reference machine")),
+        "us_per_job_1000": (second["us_at_reference"], _bench.Bar("<=", 60, "us of the reference machine")),
         "rss_mib": (max(first["rss_mib"], second["rss_mib"]), _bench.Bar("<=", 400, "MiB")),
         "same_bytes": (float(again[0]["sha256"] == again[1]["sha256"]), _bench.Bar(">=", 1)),
     }
@@ -57,7 +68,7 @@ def live(options: Any) -> None:
     import numpy as np
 
     from pilot.qos.families import FAMILIES, circuit
-    from pilot.qos.simulation.jobs import circuits, poisson
+    from pilot.qos.simulation.jobs import bursty, circuits
     from pilot.qos.simulation.scenarios import named
     from pilot.qos.simulation.simulator import Simulator
     from pilot.qos.simulation.sites import SimulatedQPU
@@ -67,7 +78,7 @@ def live(options: Any) -> None:
     seconds = held(names, made)
     kinds = [circuits(family, names, np.ones(len(names)), seconds[at]) for at, family in enumerate(made)]
     rate = 0.7 * len(names) / float(seconds.mean())
-    jobs = list(poisson(kinds, rate, options.tasks, 1))
+    jobs = list(bursty(kinds, rate, options.tasks, 1))
     simulator = Simulator(qpu_policy=named("least-wait"))
     for name in names:
         simulator.add(SimulatedQPU(name))

@@ -46,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw waits, use and fidelity there")
-    parser.set_defaults(call=simulate)
+    parser.set_defaults(call=lambda options: simulate(options))
 
 
 def simulate(options: argparse.Namespace) -> int:

@@ -48,6 +48,8 @@ class Row(NamedTuple):
     #: Kept so that no other object gets its id.
     estimates: tuple[QPUEstimate, ...]
     has_deadline: bool
+    #: `(1, n_qpus)` each: fidelity, seconds, cost and memory of a table of one task, and its spreads.
+    views: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], Spreads]
 
 
 class Rows:
@@ -93,10 +95,11 @@ class Rows:
         """
         rows = [self.row(record) for record in records]
         if len(rows) == 1:
-            values, fits = rows[0].values[np.newaxis], rows[0].fits[np.newaxis]
+            fidelity, seconds, cost, memory, spreads = rows[0].views
+            fits = rows[0].fits[np.newaxis]
         else:
-            values, fits = np.array([row.values for row in rows]), np.array([row.fits for row in rows])
-        seconds = values[:, SECONDS]
+            fidelity, seconds, cost, memory, spreads = _views(np.array([row.values for row in rows]))
+            fits = np.array([row.fits for row in rows])
         if any(not row.estimates for row in rows):
             seconds = self._measured(records, seconds)
         if waits.ndim == 1:
@@ -106,12 +109,12 @@ class Rows:
         return QPUTable(
             qpus=self._names,
             fits=fits,
-            fidelity=values[:, FIDELITY],
+            fidelity=fidelity,
             seconds=seconds,
             wait=waits,
-            cost=values[:, COST],
-            memory=values[:, MEMORY],
-            spreads=Spreads(values[:, 4], values[:, 5], values[:, 6], values[:, 7]),
+            cost=cost,
+            memory=memory,
+            spreads=spreads,
             place=_NOWHERE if place is None and len(rows) == 1 else np.full(len(rows), -1) if place is None else place,
             busy=busy,
             pending=pending,
@@ -141,7 +144,7 @@ class Rows:
             fits &= values[FIDELITY] >= terms.min_fidelity
         if terms.max_cost is not None:
             fits &= values[COST] <= terms.max_cost
-        return Row(options, able, fits, values, estimates, terms.deadline is not None)
+        return Row(options, able, fits, values, estimates, terms.deadline is not None, _views(values[np.newaxis]))
 
     def _options(self, terms: Terms, estimates: tuple[QPUEstimate, ...]) -> list[Option | None]:
         if estimates:  # what is demanded is compared with these
@@ -160,6 +163,14 @@ class Rows:
         if fidelity is None and facts is not None and info is not None and facts.is_counted:
             fidelity = expected_fidelity(facts, info)
         return nan if fidelity is None else fidelity
+
+
+def _views(
+    values: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], Spreads]:
+    """Parts of `(n_tasks, VALUES, n_qpus)`."""
+    fidelity, seconds, cost, memory, *spreads = (values[:, at] for at in range(VALUES))
+    return fidelity, seconds, cost, memory, Spreads(*spreads)
 
 
 def _in_time(records: Sequence[TaskRecord], over: NDArray[np.float64], now: float) -> NDArray[np.bool_]:
