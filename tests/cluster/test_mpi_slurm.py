@@ -44,9 +44,9 @@ def fail():
 said = None
 try:
     if case == "function":
-        said = mpi.run_function(payload.dump_function(add_up), (3,), {})
+        said = mpi.run_function(payload.dump_function(add_up), (3,), {}, {}, None)
     elif case == "raises":
-        said = mpi.run_function(payload.dump_function(fail), (), {})
+        said = mpi.run_function(payload.dump_function(fail), (), {}, {}, None)
     elif case == "program":
         said = mpi.run_program(["sh", "-c", "echo $SLURMD_NODENAME $SLURM_PROCID $WORD"], {"WORD": "yes"}, None).stdout
     elif case == "exits":

@@ -374,7 +374,7 @@ def test_jobs_are_submitted_together_and_what_is_seen_is_told(
 
     eventually(looked, complaint=lambda: str(seen))
     waiting = next(pilot for pilot, words in seen.items() if "pending" in words)
-    all_jobs.stop(waiting)
+    all_jobs.stop(waiting, 0.0)
     eventually(lambda: (all_jobs.look(), over)[1])
     assert over == [(waiting, JobState.ENDED)]
     all_jobs.close(0.0)
