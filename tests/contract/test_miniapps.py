@@ -49,6 +49,11 @@ class TestQosEstimator(MiniAppContract):
     flags = ("--preset", "small", "--pilot", "process:1")
 
 
+class TestQosScheduler(MiniAppContract):
+    miniapp = "qos-scheduler"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
 class TestStateVector(MiniAppContract):
     miniapp = "state-vector"
     flags = ("--preset", "small", "--pilot", "process:2")

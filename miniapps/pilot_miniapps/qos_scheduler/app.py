@@ -45,7 +45,7 @@ class QosScheduler(MiniApp):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "laptop": {},
         "paper": {"seeds": 20},
-        "small": {"snapshots": ("kolkata", "hanoi"), "widths": (4,), "seeds": 2, "rate": 400.0},
+        "small": {"snapshots": ("kolkata", "hanoi"), "widths": (4,), "seeds": 2, "rate": 400.0, "hours": 0.2},
     }
     packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_ibm_runtime", "scipy")
 
@@ -93,6 +93,13 @@ class QosScheduler(MiniApp):
                 }
             )
 
+    @property
+    def _is_reference(self) -> bool:
+        """The bars of the load study are for its own QPUs and jobs: with others, other ratios can be reached."""
+        given, usual = self.settings, Settings()
+        names = ("snapshots", "widths", "rate", "load", "hours", "measure")
+        return all(getattr(given, name) == getattr(usual, name) for name in names)
+
     # ---- QPUs of one's own --------------------------------------------------------------------------------------
 
     def _load(self, run: Run) -> tuple[list[Mapping[str, Any]], list[tuple[str, bool]]]:
@@ -117,7 +124,8 @@ class QosScheduler(MiniApp):
                 value = at_loss(loss, mine, theirs, every)
                 key = f"wait_ratio_at_{loss}" if bar else f"formula.wait_ratio_at_{loss}"
                 spread = interval(loss, mine, theirs)
-                run.figure(key, value, "ratio", f">= {bar}" if bar else None, spread, settings.seeds)
+                judged = bar and self._is_reference
+                run.figure(key, value, "ratio", f">= {bar}" if judged else None, spread, settings.seeds)
         run.figure("bound_loss", load.bound(), "%")
         spread = (min(differences), max(differences))
         run.figure("load_difference", float(np.mean(differences)), "", None, spread, settings.seeds)
