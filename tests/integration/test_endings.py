@@ -514,7 +514,8 @@ def test_a_moved_session_goes_on(
         assert len(tasks[0].result(60)) == 3 << 20
         assert [task.result(60) for task in tasks[1:]] == [(2 << 20) + number for number in range(3)]
         assert manager.submit_task(length, bytes(2 << 20)).result(60) == 2 << 20
-    eventually(lambda: not leftovers(), 60)
+    if agents == "gone" or link:  # else the old agent looks for its folder for 30 s; the suite's end waits for that
+        eventually(lambda: not leftovers(), 60)
 
 
 # ---- a script that is killed and started again ------------------------------------------------------------------

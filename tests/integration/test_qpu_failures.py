@@ -58,7 +58,7 @@ def test_devices_that_cannot_be_used_say_why_and_the_rest_goes_on(
 
 def test_devices_whose_jobs_go_wrong(tmp_path: Path, eventually: Eventually) -> None:
     away, order = f"moody:away{tmp_path}/away", f"moody:order{tmp_path}/order"
-    with PilotManager(tmp_path / "s") as manager:
+    with PilotManager(tmp_path / "s", wait_for_pilot=0) as manager:
         names = ["moody:run", "moody:few", "moody:slow", "moody:hangs", away, order]
         pilot = manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=names, name="moody"))
         held = manager.submit_task(describe(bell(), shots=5, qpu="moody:hangs"))
