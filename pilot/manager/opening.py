@@ -14,7 +14,6 @@ from pilot.interfaces import Policy
 from pilot.manager import recovery
 from pilot.manager.forgetting import Forgetter
 from pilot.manager.jobs import PlaceholderJobs
-from pilot.manager.journal import SessionRow
 from pilot.manager.loop import ManagerLoop
 from pilot.manager.objects import Objects
 from pilot.manager.recovery import Restored
@@ -91,7 +90,7 @@ def open_parts(
             loop.take_over(restored)
             objects.take_over(restored.objects)
         else:
-            journal.extend([SessionRow("path", str(folder.path)), recovery.versions_row()])
+            journal.extend([*recovery.path_rows(folder.path), recovery.versions_row()])
         submitter = Submitter(state, loop.estimating, (qpus or cores).needs_estimates)
         resubmission = Resubmission(state, submitter)
         requests, forgetter = PilotRequests(state, server, connection), Forgetter(state, resubmission)

@@ -177,7 +177,7 @@ def record(journal: Journal, restored: Restored, here: Path) -> None:
             restored.moved_from,
             here,
         )
-        journal.put(SessionRow("path", str(here)))
+        journal.extend(path_rows(here))
         for pilot in restored.pilots:
             if pilot.draining and is_final(pilot.state):
                 journal.put(PilotChangeRow(pilot.id, pilot.state.value, pilot.reason, None, time.time()))
@@ -192,6 +192,16 @@ def record(journal: Journal, restored: Restored, here: Path) -> None:
             "copy, and attach again",
             path=journal.name,
         )
+
+
+def path_rows(folder: Path) -> list[SessionRow]:
+    """Where the session is. There is no row for a path that is no Unicode, which SQLite cannot keep: a copy of such a
+    session is not noticed."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        return []
+    return [SessionRow("path", str(folder))]
 
 
 def versions_row() -> SessionRow:

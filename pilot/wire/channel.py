@@ -92,7 +92,7 @@ class Server:
             self._near = SocketServer(path)
         except (OSError, SessionError) as error:
             log.warning(
-                "processes of this host use TCP with encryption, which is slower: no socket %s: %s", path, error
+                "processes of this host use TCP with encryption, which is slower: no socket %r: %s", str(path), error
             )
 
     @property
