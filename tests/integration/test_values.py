@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 import threading
@@ -224,7 +223,9 @@ def test_an_array_that_changes_between_submissions(manager: PilotManager, eventu
 
 
 @pytest.mark.parametrize("size", [100_000, 1_000_000])
-def test_arrays_below_a_mib_may_be_changed_by_their_task(manager: PilotManager, size: int) -> None:
+def test_arrays_below_a_mib_may_be_changed_by_their_task(
+    manager: PilotManager, eventually: Eventually, size: int
+) -> None:
     numpy = pytest.importorskip("numpy")
 
     def add(array: Any) -> Any:
@@ -234,6 +235,7 @@ def test_arrays_below_a_mib_may_be_changed_by_their_task(manager: PilotManager, 
     result = manager.submit_task(add, numpy.zeros(size // 8)).result(timeout=SOON)
     result += 1
     assert result.flags.aligned and result.sum() == 2 * (size // 8)
+    eventually(lambda: not stored(manager))  # as soon as the result is in the journal
 
 
 # ---- objects ----------------------------------------------------------------------------------------------------
@@ -262,7 +264,7 @@ def test_an_object_stands_for_its_value_wherever_a_task_may_stand(
     assert ref.get().sum() == expected and not ref.get().flags.writeable
     assert manager.objects == {ref.id: ref, scale.id: scale}
     del ref
-    eventually(lambda: gc.collect() >= 0 and not stored(manager))  # a cycle may have it
+    eventually(lambda: not stored(manager))
     assert list(manager.objects) == [scale.id]
     scale.release()
 
@@ -278,10 +280,17 @@ def test_a_program_gets_the_file_of_an_object(manager: PilotManager) -> None:
     ref.release()
 
 
-def test_an_object_that_is_released_waits_for_its_tasks(manager: PilotManager, eventually: Eventually) -> None:
-    hold = manager.map(time.sleep, [0.3, 0.3])
+def test_an_object_that_is_released_waits_for_its_tasks(
+    manager: PilotManager, eventually: Eventually, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+
+    def length(value: bytes) -> int:
+        eventually(gate.exists)
+        return len(value)
+
     ref = manager.put(bytes(200_000))
-    task = manager.submit_task(len, ref)
+    task = manager.submit_task(length, ref)
     ref.release()
     ref.release()  # nothing happens
     eventually(lambda: len(stored(manager)) == 1)  # those of other tests go
@@ -290,8 +299,8 @@ def test_an_object_that_is_released_waits_for_its_tasks(manager: PilotManager, e
             use()
     with pytest.raises(SessionError, match="was released: put the value again"):
         ref.get()
+    gate.touch()
     assert task.result(timeout=SOON) == 200_000
-    manager.get_results(hold)
     eventually(lambda: not stored(manager))
 
 
