@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
-from pilot.errors import DescriptionError
+from pilot.toml_files import read_toml
 
 
 def profile_tables(path: str | os.PathLike[str]) -> list[str]:
@@ -24,13 +23,6 @@ _MAPPINGS = ("environment", "custom_attributes")
 
 def read_profile(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The keys that hold for all tables, and the tables."""
-    import tomllib  # only here
-
-    try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DescriptionError(f"{os.fspath(path)} cannot be read: {error.strerror or error}", given=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"{os.fspath(path)} is not valid TOML: {error}", given=path) from error
+    data = read_toml(path)
     tables = {key: value for key, value in data.items() if isinstance(value, dict) and key not in _MAPPINGS}
     return {key: value for key, value in data.items() if key not in tables}, tables

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import DescriptionError, PluginError, did_you_mean, invalid
 from pilot.interfaces import QPU, JobEnvironment, Policy
+from pilot.toml_files import read_toml
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -138,14 +138,7 @@ def policies(chosen: str | Policy, **settings: Any) -> tuple[Policy, Policy | No
 
 
 def _policy_tables(path: str) -> dict[str, dict[str, Any]]:
-    import tomllib
-
-    try:
-        tables = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DescriptionError(f"policy: {path} cannot be read: {error.strerror or error}", given=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"policy: {path} is not valid TOML: {error}", given=path) from error
+    tables = read_toml(path, "policy")
     for name, table in tables.items():
         if name not in ("cores", "qpus") or not isinstance(table, dict):
             raise DescriptionError(

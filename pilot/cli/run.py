@@ -12,7 +12,6 @@ import importlib.util
 import inspect
 import shlex
 import time
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +25,7 @@ from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PluginError, did_you_mean
 from pilot.interfaces.miniapps import RunnableMiniApp, RunRequest
 from pilot.profiles import profile_tables
+from pilot.toml_files import read_toml
 
 #: The group of entry points.
 MINIAPPS = "pilot.miniapps"
@@ -160,12 +160,7 @@ def _config(path: str | None) -> tuple[str, Mapping[str, Any]]:
     """The settings in a TOML file."""
     if path is None:
         return "", {}
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DescriptionError(f"--config: {path} cannot be read: {error.strerror or error}", given=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"--config: {path} is not valid TOML: {error}", given=path) from error
+    values = read_toml(path, "--config")
     return f"--config {path}, {{}}", {key.replace("-", "_"): value for key, value in values.items()}
 
 

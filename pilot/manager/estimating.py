@@ -8,12 +8,15 @@ from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from pilot import registry
-from pilot.interfaces import TaskEstimator, WorkFunction
+from pilot.errors import PluginError
+from pilot.interfaces import TaskEstimator
 from pilot.manager.handles import Task, entry_of
 from pilot.manager.submitting import Submitter
 from pilot.resources import ANY_QPU, QPUInfo
-from pilot.results import OK, Outcome
+from pilot.results import OK, RAISED, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.fitting import is_meant
 from pilot.states import PilotState, is_final
@@ -108,29 +111,41 @@ class Estimating:
     def feed(self, event: events.Event) -> None:
         """Hand on what an agent reported, estimates before the tasks that wait for them are free."""
         if self._by_part and isinstance(event, events.OutcomesArrived):
-            self._take(event)
+            event = self._take(event)
         self._feed(event)
         if isinstance(event, events.PilotReady):
             self.look()
 
-    def _take(self, event: events.OutcomesArrived) -> None:
+    def _take(self, event: events.OutcomesArrived) -> events.OutcomesArrived:
+        """Take in estimates, and how long parts took. An estimate that the plugin cannot read has failed."""
         found: dict[int, Any] = {}
-        for outcome in event.outcomes:
+        outcomes = list(event.outcomes)
+        for at, outcome in enumerate(outcomes):
             if (asked := self._by_estimate.pop(outcome.task, None)) is not None and outcome.status == OK:
-                asked.result = payload.load(outcome.value, spool=self._state.spool)
-                estimates = asked.estimator.estimates(asked.result, asked.wanted, asked.infos or ())
+                try:
+                    asked.result = payload.load(outcome.value, spool=self._state.spool)
+                    estimates = asked.estimator.estimates(asked.result, asked.wanted, asked.infos or ())
+                except Exception as error:
+                    log.exception("what is expected of %s cannot be read", asked.gate.name)
+                    value = payload.dump_exception(_failed(asked, "estimates", error))
+                    outcomes[at] = msgspec.structs.replace(outcome, status=RAISED, value=value)
+                    continue
                 found.update(dict.fromkeys(asked.parts, estimates))
             elif (asked := self._by_part.get(outcome.task)) is not None and outcome.status == OK:
                 self._learn(asked, outcome, event.worker)
         if found:
             self._feed(events.CircuitsEstimated(found))
+        return msgspec.structs.replace(event, outcomes=outcomes)
 
     def _learn(self, asked: Asked, outcome: Outcome, worker: str) -> None:
         row = self._state.workers.get(worker)
         if row is not None and row.qpu and asked.result is not None:
             weight = asked.parts[outcome.task].weight / asked.weight if outcome.task in asked.parts else 1.0
             args = (asked.result, asked.wanted, asked.infos or (), row.qpu, weight, outcome.seconds)
-            asked.estimator.learn(*args)
+            try:
+                asked.estimator.learn(*args)
+            except Exception:
+                log.exception("nothing is learnt from task %d", outcome.task)
 
     def _try(self, asked: Asked) -> None:
         """Estimate for what the QPUs report now, when that is something new."""
@@ -145,12 +160,13 @@ class Estimating:
             final = how is _Reported.ALL and asked.infos is None
             work, args = asked.estimator.work(asked.sample, asked.wanted, infos, final=final)
             self._send(asked, work, args)
-            asked.infos = infos
-        except Exception:
-            log.exception("task %d (%s) cannot be estimated", asked.gate.id, asked.gate.name)
-            self._submissions.release(asked.gate.id)
+        except Exception as error:  # its circuits fail with it; those that were estimated before keep what is known
+            log.exception("%s (task %d) cannot be made", asked.gate.name, asked.gate.id)
+            if asked.infos is None:
+                self._send(asked, fail_estimate, (_failed(asked, "work", error),))
+        asked.infos = infos
 
-    def _send(self, asked: Asked, work: WorkFunction, args: tuple[Any, ...]) -> None:
+    def _send(self, asked: Asked, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
         if asked.infos is None:
             value = payload.dump((args, {}), self._state.files, f"an argument of {asked.gate.name}")
             self._by_estimate[asked.gate.id] = asked
@@ -180,6 +196,16 @@ class Estimating:
         if not asked.parts and not asked.gate.done():
             self._submissions.release(asked.gate.id)
             self._feed(events.CancelAsked([asked.gate.id]))
+
+
+def fail_estimate(error: PluginError) -> None:
+    """What a task that estimates does when its plugin has failed: its circuits end with the same error."""
+    raise error
+
+
+def _failed(asked: Asked, method: str, error: Exception) -> PluginError:
+    name = type(asked.estimator).__name__
+    return PluginError(f"the estimator {name}: {method} raised {type(error).__name__}: {error}")
 
 
 def _calibrations(infos: Sequence[QPUInfo]) -> set[tuple[str, float | None]]:

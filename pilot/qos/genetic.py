@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pilot.interfaces import QPUTable, QueuedTask, Spreads
-from pilot.qos.policies import losses, match
-from pilot.scheduling.qpu_policies import QPUPolicy, number
+from pilot.qos.policies import match
+from pilot.scheduling.qpu_policies import QPUPolicy, losses, number
 
 if TYPE_CHECKING:
     from pymoo.core.problem import Problem

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment, linprog
 
 from pilot.interfaces import QPUTable, QueuedTask
-from pilot.scheduling.qpu_policies import QPUPolicy, known_fidelity, number
+from pilot.scheduling.qpu_policies import PricedPolicy, QPUPolicy, known_fidelity, losses, number
 
 #: Arrivals count less by a factor of e for each so many seconds.
 RATE_SECONDS = 1800.0
@@ -100,13 +100,6 @@ class DualPrices(QPUPolicy):
         return prices(rates, loss, seconds, self._utilization)
 
 
-def losses(table: QPUTable, at: int) -> NDArray[np.float64]:
-    """`(n_qpus,)`: by how much the fidelity of a task is below its best one, in percent of that."""
-    fidelity, anchor = known_fidelity(table, at)
-    best = fidelity[anchor]
-    return 100.0 * (1.0 - fidelity / best) if best > 0.0 else np.zeros(len(fidelity))
-
-
 def prices(
     rates: NDArray[np.float64], loss: NDArray[np.float64], seconds: NDArray[np.float64], utilization: float
 ) -> NDArray[np.float64]:
@@ -150,23 +143,13 @@ def solve(
     return float("nan"), np.zeros(qpus)
 
 
-class Matching(QPUPolicy):
+class Matching(PricedPolicy):
     """All waiting tasks at once: the assignment of the least sum of waits and priced losses, which is exact.
 
     A task that is in the k-th place from the end of a QPU's queue delays itself and k - 1 others by its run time, so it
     costs `k x run time + wait of the QPU + price x loss`; a matching of tasks and places has the least sum. The tasks
     of a QPU run shortest first.
     """
-
-    def __init__(self, price: float = 60.0, **moving: Any) -> None:
-        """Make it.
-
-        Args:
-            price: seconds that a task waits rather than lose 1 % of the best fidelity.
-            moving: as of `QPUPolicy`.
-        """
-        super().__init__(**moving)
-        self._price = number("price", price, 0.0)
 
     def order(self, task: QueuedTask, now: float) -> Any:
         known = [one.seconds for one in task.estimates if one.seconds is not None]

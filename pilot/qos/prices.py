@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
 from pilot.errors import DescriptionError
+from pilot.toml_files import read_toml
 
 Amount = Annotated[float, msgspec.Meta(ge=0, description="an amount of money, at least 0")]
 
@@ -64,15 +63,7 @@ class PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Raises:
             DescriptionError: it cannot be read, or a key or value is not valid.
         """
-        try:
-            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DescriptionError(
-                f"{os.fspath(path)} cannot be read: {error.strerror or error}", given=path
-            ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DescriptionError(f"{os.fspath(path)} is not valid TOML: {error}", given=path) from error
-        return cls.build(data, os.fspath(path))
+        return cls.build(read_toml(path), os.fspath(path))
 
     @classmethod
     def build(cls, data: dict[str, Any], where: str = "prices") -> PriceTable:

@@ -138,8 +138,15 @@ class Formula(QPUPolicy):
         return score
 
 
-class Tradeoff(QPUPolicy):
-    """The least `wait + price x loss`, where the loss is that against the best fidelity, in percent."""
+def losses(table: QPUTable, at: int) -> NDArray[np.float64]:
+    """`(n_qpus,)`: by how much the fidelity of a task is below its best one, in percent of that."""
+    fidelity, anchor = known_fidelity(table, at)
+    best = fidelity[anchor]
+    return 100.0 * (1.0 - fidelity / best) if best > 0.0 else np.zeros(len(fidelity))
+
+
+class PricedPolicy(QPUPolicy):
+    """Of those that weigh losses of fidelity against waits by a price."""
 
     def __init__(self, price: float = 60.0, **moving: Any) -> None:
         """Make it.
@@ -151,13 +158,13 @@ class Tradeoff(QPUPolicy):
         super().__init__(**moving)
         self._price = number("price", price, 0.0)
 
+
+class Tradeoff(PricedPolicy):
+    """The least `wait + price x loss`, where the loss is that against the best fidelity, in percent."""
+
     def score(self, table: QPUTable, at: int, wait: NDArray[np.float64], age: float) -> NDArray[np.float64]:
-        fidelity, anchor = known_fidelity(table, at)
-        best = fidelity[anchor]
-        if not best > 0.0:
-            return wait
-        loss: NDArray[np.float64] = wait + (100.0 * self._price) * (1.0 - fidelity / best)
-        return loss
+        score: NDArray[np.float64] = wait + self._price * losses(table, at)
+        return score
 
 
 def known_fidelity(table: QPUTable, at: int) -> tuple[NDArray[np.float64], int]:

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from circuit_cases import bell, describe
+from circuit_cases import SOON, bell, describe, total
 from qiskit import QuantumCircuit
 from qiskit.circuit import ClassicalRegister, Parameter, QuantumRegister
 from qiskit.quantum_info import SparsePauliOp, Statevector
 
 from pilot import DescriptionError, NoPilotError, PilotDescription, PilotManager, PilotState
-from pilot.errors import DependencyFailed, ProgramError, QPUError, TaskTimeout
+from pilot.errors import DependencyFailed, PluginError, ProgramError, QPUError, TaskTimeout
+from pilot.qos.estimation import CircuitEstimator
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -98,6 +99,24 @@ def test_the_best_device_by_fidelity(manager: PilotManager, devices: None) -> No
         refused.result()
     gone = manager.submit_task(describe(circuit, shots=10, min_fidelity=0.1))
     assert gone.cancel() or gone.done()
+
+
+@pytest.mark.parametrize("method", ["work", "estimates", "learn"])
+def test_an_estimator_that_raises_fails_its_own_circuits(
+    manager: PilotManager, devices: None, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def raises(*args: Any, **kwargs: Any) -> Any:
+        raise ZeroDivisionError("no numbers")
+
+    monkeypatch.setattr(CircuitEstimator, method, raises)
+    asked = manager.submit_task(describe(bell(), shots=10, min_fidelity=0.1))
+    plain = manager.submit_task(describe(bell(), shots=10))
+    assert total(plain) == 10
+    if method == "learn":  # that is for later ones
+        assert total(asked) == 10
+    else:
+        with pytest.raises(PluginError, match=f"CircuitEstimator: {method} raised ZeroDivisionError: no numbers"):
+            asked.result(timeout=SOON)
 
 
 def test_expectation_values_exact_and_sampled(manager: PilotManager) -> None:
