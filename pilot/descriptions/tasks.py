@@ -13,6 +13,7 @@ from pilot.fields import (
     AtLeastOne,
     Count,
     Description,
+    Errors,
     Fidelity,
     Level,
     Names,
@@ -22,18 +23,22 @@ from pilot.fields import (
     Text,
     Texts,
     Time,
+    TimeOrZero,
     Words,
+    checked_errors,
     checked_path,
     checked_variables,
     checked_words,
     seconds_of,
     size_of,
 )
-from pilot.resources import Option, Resources, Terms
+from pilot.resources import Option, Resources, Retry, Terms
 
 _READERS = {
     **dict.fromkeys(("executable", "mpi"), checked_words),
     **dict.fromkeys(("expected_duration", "timeout", "deadline"), seconds_of),
+    "retry_delay": seconds_of,
+    "retry_on": checked_errors,
     "working_directory": checked_path,
     "environment": checked_variables,
 }
@@ -192,6 +197,12 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     timeout: Time | None = None
     #: How often it is tried again after it raised. Lost workers and pilots do not count.
     retries: Count = 0
+    #: How long the first retry waits; each further one waits twice as long as the one before, at most 1,024 times as
+    #: long as the first. As `expected_duration`.
+    retry_delay: TimeOrZero = 0.0
+    #: Exception classes, or their names: what it has to raise to be tried again, or a class that is derived from it.
+    #: Default: any.
+    retry_on: Errors = ()
     #: Tasks that must have succeeded before it starts.
     depends_on: Any = ()
     #: What the caller calls it, so that it is submitted once: another submission with the same key gives the same task,
@@ -232,6 +243,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("args", "no arguments with a program: put them after its name")
         if self.pilot is not None and self.pilots:
             raise self.wrong("pilots", "either pilot or pilots, but not both")
+        if (self.retry_delay or self.retry_on) and not self.retries:
+            raise self.wrong("retries", "at least 1 with retry_delay or retry_on")
         if self.memory is not None:
             msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
 
@@ -257,6 +270,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             duration=self.expected_duration,  # type: ignore[arg-type]
             timeout=self.timeout,  # type: ignore[arg-type]
             retries=self.retries,
+            retry=Retry(self.retry_delay, self.retry_on) if self.retry_delay or self.retry_on else None,  # type: ignore[arg-type]
             others=() if type(self.alternatives) is tuple and not self.alternatives else self._others(),
         )
 

@@ -88,7 +88,7 @@ class PilotExecutor(Executor):
             iterables: for each argument its values; the shortest one counts.
             timeout: seconds from now on in which the results must be there; None: for ever.
             chunksize: inputs of one task, or "auto". From 2 on ``timeout`` and ``expected_duration`` of the executor's
-                options count for each input, and ``retries`` too: an input that raises is tried again at once.
+                options count for each input, and ``retries`` and what belongs to them too.
 
         Raises:
             RuntimeError: the executor was shut down.

@@ -214,9 +214,10 @@ class _Chunks:
     ) -> None:
         wanted = TaskDescription.build({"function": function, **options})
         self._options = {"name": name_of(function), **options}
-        self._options.pop("retries", None)
+        for field in ("retries", "retry_delay", "retry_on"):
+            self._options.pop(field, None)
         self._each = {name: getattr(wanted, name) for name in ("timeout", "expected_duration") if name in options}
-        self._function = ChunkFunction(payload.dump_function(function), wanted.retries)
+        self._function = ChunkFunction(payload.dump_function(function), wanted.retries, wanted.terms().retry)
         self._submit_task = submit_task
         self._columns: list[Sequence[Any]] = [list(*iterables)] if len(iterables) == 1 else []
         if len(iterables) > 1:  # the shortest one counts

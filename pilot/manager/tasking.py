@@ -56,7 +56,8 @@ class TaskSession(Session):
         of the first or the second one; in other places they accept it in a `TaskDescription`.
 
         Args:
-            work: a callable, or a description (or a dict with its keys).
+            work: a callable, or a description (or a dict with its keys). Of an ``async`` function the result is what
+                it returns; all those of a worker run in one event loop, one after the other.
             args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
                 result, an `ObjectRef` for its value. Large arrays travel without a copy, and are read-only in the task.
             key: a text that names the task, so that it is submitted once: the same key gives the same task, also after
