@@ -92,6 +92,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             "function",
             "args",
             "kwargs",
+            "initializer",
+            "initargs",
             "executable",
             "mpi",
             "environment",
@@ -111,6 +113,10 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     function: Any = None
     args: Any = ()
     kwargs: dict[str, Any] = {}
+    #: A callable that each worker calls as ``initializer(*initargs)`` before the function, the first time that it runs
+    #: it. What it sets in the globals of their script, the function finds; tasks of a worker have one copy of these.
+    initializer: Any = None
+    initargs: Any = ()
     #: A program and its arguments, texts and paths; no shell reads them. Its standard input is empty. Processes that it
     #: leaves running end with it; those started by setsid(1) end with the pilot. Its result is a
     #: ``subprocess.CompletedProcess`` with text output.
@@ -217,8 +223,18 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("function", "a callable")
         if type(self.args) is not tuple and (not isinstance(self.args, Sequence) or isinstance(self.args, str | bytes)):
             raise self.wrong("args", "a tuple or list")
+        if self.initializer is not None or self.initargs != ():
+            self._check_initializer()
         if not (self.function is not None and _OF_CALLS.issuperset(given)):
             self._check_together(given)
+
+    def _check_initializer(self) -> None:
+        if self.function is None or self.ranks:
+            raise self.wrong("initializer", "nothing without a function, and with ranks: each rank is a new process")
+        if not callable(self.initializer):
+            raise self.wrong("initializer", "a callable")
+        if not isinstance(self.initargs, list | tuple):
+            raise self.wrong("initargs", "a tuple or list")
 
     def _check_together(self, given: Sequence[str]) -> None:
         """Check fields that depend on each other."""
