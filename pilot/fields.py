@@ -6,7 +6,7 @@ import math
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from itertools import compress
@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from pilot.errors import DescriptionError, did_you_mean, invalid
+from pilot.results import class_name
 
 _S = TypeVar("_S", bound="Description")
 
@@ -36,9 +37,11 @@ Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to text
 if TYPE_CHECKING:
     Time: TypeAlias = timedelta | float | str
     TimeOrZero: TypeAlias = timedelta | float | str
+    Errors: TypeAlias = type[BaseException] | str | Sequence[type[BaseException] | str]
 else:  # `seconds_of` has made a number of it
     Time = Annotated[float, Meta(gt=0, description=TIMES)]
     TimeOrZero = Annotated[float, Meta(ge=0, description=TIMES.replace("above", "of at least"))]
+    Errors = tuple[str, ...]  # of `checked_errors`
 Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
 Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at least 1, at most 2**62")]
@@ -263,6 +266,26 @@ def _argument(word: Any, place: int) -> Any:
         word.check_file()
         return word
     return _word(word, _WORDS, f"word {place}")
+
+
+def checked_errors(given: Any) -> tuple[str, ...]:
+    """Exception classes, one or several, as their names (`class_name`).
+
+    Raises:
+        ValueError: what is expected, and what is not valid.
+    """
+    wanted = list(given) if isinstance(given, list | tuple | set | frozenset) else [given]
+    return tuple(_error(one) for one in wanted)
+
+
+def _error(given: Any) -> str:
+    if isinstance(given, type) and issubclass(given, BaseException):
+        return class_name(given)
+    if isinstance(given, str) and all(part.isidentifier() for part in given.split(".")):
+        return given
+    raise ValueError(
+        f"exception classes or their names, such as [OSError] or ['pilot.QPUUnavailable']; {given!r} is neither"
+    )
 
 
 def checked_path(given: Any) -> Any:
