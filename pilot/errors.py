@@ -180,10 +180,13 @@ def error_text(error: Exception) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most similar to this one; "" if none is similar."""
+    """The known word that is most similar to this one, or has it as a part; "" if there is none."""
     import difflib  # where something is wrong, not in every process
 
-    return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
+    words = list(known)
+    similar = difflib.get_close_matches(word, words, n=1, cutoff=0.8)
+    whole = [one for one in words if word in one.split("_")]  # "cores" of "cores_per_node"
+    return next(iter([*similar, *whole, *difflib.get_close_matches(word, words, n=1)]), "")
 
 
 class ErrorCode(IntEnum):

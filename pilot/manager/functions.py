@@ -55,7 +55,9 @@ class Functions:
                 constant = self._constants[work] = self._register(work, payload.dump_function(work))
             return constant
         if not callable(work):
-            raise invalid("submit_task", work, "a callable or a TaskDescription")
+            raise invalid(
+                "submit_task", work, "a callable or a TaskDescription; for a circuit TaskDescription(circuit=…)"
+            )
         snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
         function = self._register(work, payload.dump_function(work))
         if snapshot is not None:
