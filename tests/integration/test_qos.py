@@ -13,8 +13,11 @@ from qiskit import qasm2
 from pilot import DescriptionError, PilotDescription, PilotManager
 from pilot.cli.main import main
 from pilot.errors import QPUError
+from pilot.manager import history
 from pilot.qos.families import circuit
 from pilot.qos.qernel import Stage
+from pilot.qos.simulation import scenarios
+from pilot.qos.simulation.log import DONE
 from pilot.qos.system import QOS
 
 pytestmark = pytest.mark.timeout(180)
@@ -22,10 +25,16 @@ QPUS = ["fake:belem", "fake:manila"]
 
 
 @pytest.fixture(scope="module")
-def qos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QOS]:
-    with PilotManager(tmp_path_factory.mktemp("session") / "s") as manager:
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PilotManager, Path]]:
+    folder = tmp_path_factory.mktemp("session") / "s"
+    with PilotManager(folder) as manager:
         manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=QPUS, name="qpus"))
-        yield QOS(manager)
+        yield manager, folder
+
+
+@pytest.fixture(scope="module")
+def qos(session: tuple[PilotManager, Path]) -> QOS:
+    return QOS(session[0])
 
 
 def test_the_five_calls(qos: QOS, eventually: Callable[..., Any]) -> None:
@@ -49,6 +58,30 @@ def test_the_five_calls(qos: QOS, eventually: Callable[..., Any]) -> None:
     eventually(lambda: qos.status(hopeless).stage is Stage.FAILED)
     assert qos.backends() == QPUS
     assert qos.backend_props("fake:belem").qubits == 5
+
+
+def test_the_session_simulated_with_another_policy(
+    session: tuple[PilotManager, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Everything that ran comes again: with its run times, after what it needed, on the pilots that were there."""
+    manager, folder = session
+    manager.submit_task(abs, manager.submit_task(sum, [1, -2])).result()
+    manager.flush()
+    tasks = history.read(folder).tasks
+    at = {task.id: number for number, task in enumerate(tasks)}
+    log = scenarios.simulate(scenarios.Settings(journal=str(folder)), None, scenarios.named("least-wait"))
+    assert (log.state == DONE).all() and len(log.state) == len(tasks)
+    places = [log.places[place] for place in log.place]
+    assert {place for place, task in zip(places, tasks, strict=True) if task.qpu} <= set(QPUS)
+    for number, task in enumerate(tasks):
+        if places[number] == (task.qpu or places[number]):
+            assert log.ended_at[number] - log.began_at[number] == pytest.approx(task.seconds, abs=1e-6)
+        for needed in task.needs:
+            assert log.began_at[number] >= log.ended_at[at[needed]]
+    assert sum(bool(task.estimates) for task in tasks) == 2  # the circuits that were run
+    words = ["--journal", str(folder), "--nodes", "1", "--cores", "2", "--autoscale", "0,2"]
+    assert main(["simulate", *words]) == 0
+    assert "capacity_hours" in capsys.readouterr().out
 
 
 def test_what_is_refused(qos: QOS) -> None:

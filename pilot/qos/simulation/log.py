@@ -24,16 +24,27 @@ class Log:
         self._submitted, self._began, self._ended = array("d"), array("d"), array("d")
         self._fidelity, self._cores = array("d"), array("d")
         self._place, self._state, self._moves = array("i"), array("b"), array("i")
+        #: When each place came and went.
+        self._since, self._until = array("d"), array("d")
+        #: Attempts that did not count.
+        self.lost_attempts = 0
         #: Names of kinds of jobs, in the order in which they came first.
         self.kinds: list[str] = []
         self._kind = array("i")
         self._kind_number: dict[str, int] = {}
 
-    def add(self, place: str, size: float) -> None:
-        """Jobs may run there."""
+    def add(self, place: str, size: float, now: float = 0.0) -> None:
+        """Jobs may run there from now on."""
         self._number[place] = len(self.places)
         self.places.append(place)
         self.sizes.append(size)
+        self._since.append(now)
+        self._until.append(np.inf)
+
+    def gone(self, place: str, now: float) -> None:
+        """Jobs may run there no more, if they ever could."""
+        if (number := self._number.get(place)) is not None:
+            self._until[number] = now
 
     def submitted(self, now: float, kind: str) -> None:
         """A job comes."""
@@ -58,6 +69,14 @@ class Log:
     def refused(self, job: int) -> None:
         """A job is not run."""
         self._state[job] = REFUSED
+
+    def is_refused(self, job: int) -> bool:
+        """True when a job is not run."""
+        return self._state[job] == REFUSED
+
+    def lost(self) -> None:
+        """An attempt of a job did not count: the job begins again."""
+        self.lost_attempts += 1
 
     def moved(self, job: int) -> None:
         """A job was taken back from a QPU, to run on another one."""
@@ -116,6 +135,12 @@ class Log:
         seconds: NDArray[np.float64] = np.bincount(self.place[done], work[done], len(self.places)).astype(float)
         return seconds
 
+    def capacity(self, begin: float, over: float) -> NDArray[np.float64]:
+        """`(n_places,)`: seconds that each was there between these times, times its size."""
+        since, until = np.maximum(np.frombuffer(self._since), begin), np.minimum(np.frombuffer(self._until), over)
+        there: NDArray[np.float64] = np.array(self.sizes) * np.maximum(until - since, 0.0)
+        return there
+
     def sha256(self) -> str:
         """A digest of all of it: the same for the same simulation on one machine and version."""
         digest = hashlib.sha256()
@@ -143,6 +168,7 @@ class Log:
         counted = waits[~np.isnan(waits)]
         busy = self.busy()
         begin = float(self.submitted_at[0]) if len(ended) else 0.0
+        capacity = float(self.capacity(begin, over).sum())
         p50, p95, p99 = np.percentile(counted, [50, 95, 99]) if len(counted) else (np.nan,) * 3
         return {
             "jobs": len(ended),
@@ -155,7 +181,9 @@ class Log:
             "wait_p99": float(p99),
             "fidelity_mean": float(np.nanmean(self.fidelity)) if (~np.isnan(self.fidelity)).any() else np.nan,
             "makespan": over - begin,
-            "utilization": float(busy.sum() / (sum(self.sizes) * (over - begin))) if over > begin else np.nan,
+            "capacity_hours": capacity / 3600.0,
+            "utilization": float(busy.sum() / capacity) if capacity > 0 else np.nan,
             "load_difference": float(busy.max() / busy.min() - 1) if len(busy) and busy.min() > 0 else np.inf,
             "moves_per_job": float(self.moves.mean()) if len(ended) else np.nan,
+            "lost_attempts": self.lost_attempts,
         }
