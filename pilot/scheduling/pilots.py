@@ -10,7 +10,7 @@ import msgspec
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
 from pilot.resources import Capacity, QPUInfo
-from pilot.results import CANCELLED, Outcome
+from pilot.results import CANCELLED, UNAVAILABLE, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
@@ -343,8 +343,15 @@ class Pilots:
                 sent.entries.pop(outcome.task, None)
             if not sent.entries:
                 pilot.take(event.batch)
+            if any(outcome.status == UNAVAILABLE for outcome in event.outcomes):
+                self._close_device(pilot, sent.qpu)
         _measure(pilot, sent, counted)
         self._index.touch(pilot)
+
+    def _close_device(self, pilot: PilotRecord, qpu: str) -> None:
+        """A QPU takes no jobs, until it reports that it does."""
+        if (device := pilot.devices.get(qpu)) is not None and device.info is not None:
+            self.device_changed(pilot, msgspec.structs.replace(device.info, accepts_jobs=False))
 
     def attempts_lost(self, event: events.AttemptsLost, now: float, commands: list[Command]) -> None:
         """Tasks of a batch ended without outcome."""
@@ -390,7 +397,7 @@ def _measure(pilot: PilotRecord, sent: SentBatch | None, counted: list[tuple[Tas
     """Update the measured times of the functions and of the pilot with these outcomes."""
     function, weight, seconds = None, 0.0, 0.0
     for record, outcome in counted:
-        if outcome.status == CANCELLED:
+        if outcome.status in (CANCELLED, UNAVAILABLE):
             continue
         if record.function is not function:
             _measure_one(pilot, sent, function, weight, seconds)

@@ -10,7 +10,7 @@ import msgspec
 
 from pilot.errors import ErrorCode
 from pilot.resources import Terms
-from pilot.results import CANCELLED, OK, RAISED, UNWRITTEN, Outcome, unwritten
+from pilot.results import CANCELLED, OK, RAISED, UNAVAILABLE, UNWRITTEN, Outcome, failure_of
 from pilot.scheduling import events
 from pilot.scheduling.dependents import Dependents
 from pilot.scheduling.events import Command
@@ -242,7 +242,9 @@ class TaskQueue:
                 continue
             if outcome.status == UNWRITTEN and self._waits_for_room(record, outcome, pilot, event.batch, commands):
                 continue
-            if outcome.status == UNWRITTEN:  # again and again, or it was cancelled meanwhile; a retry is no help
+            if outcome.status == UNAVAILABLE and self._goes_elsewhere(record, outcome, pilot, event.batch, commands):
+                continue
+            if outcome.status in (UNWRITTEN, UNAVAILABLE):  # again and again, or it was cancelled; a retry is no help
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED if record.cancelling else RAISED)
             elif outcome.status == RAISED and record.retries < record.terms.retries and self.closed:
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED, value=None)  # it would have another try
@@ -276,10 +278,23 @@ class TaskQueue:
         record.losses += 1
         if record.cancelling or record.losses >= LOSSES:
             return False
-        reason, size = unwritten(outcome)
-        commands.append(events.RecordAttempt(record, pilot, reason, batch))
+        failure = failure_of(outcome)
+        commands.append(events.RecordAttempt(record, pilot, failure.message, batch))
         record.state, record.batch, record.bound = TaskState.QUEUED, 0, 0.0
-        self.without_room[record] = size
+        self.without_room[record] = failure.size
+        return True
+
+    def _goes_elsewhere(
+        self, record: TaskRecord, outcome: Outcome, pilot: str, batch: int, commands: list[Command]
+    ) -> bool:
+        """Its QPU takes no jobs now, which is not the task's error: it is queued again, and is none of its retries.
+        False when this happened too often, or it is to be cancelled."""
+        record.losses += 1
+        if record.cancelling or record.losses >= LOSSES:
+            return False
+        commands.append(events.RecordAttempt(record, pilot, failure_of(outcome).message, batch))
+        record.bound = 0.0
+        self._insert(record)
         return True
 
     def room_seen(self, event: events.RoomSeen, now: float, commands: list[Command]) -> None:

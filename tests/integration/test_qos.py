@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from qiskit import qasm2
 
-from pilot import DescriptionError, PilotDescription, PilotManager
+from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
 from pilot.cli.main import main
 from pilot.errors import QPUError
 from pilot.manager import history
@@ -27,7 +27,7 @@ QPUS = ["fake:belem", "fake:manila"]
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PilotManager, Path]]:
     folder = tmp_path_factory.mktemp("session") / "s"
-    with PilotManager(folder) as manager:
+    with PilotManager(folder, policy="least-wait") as manager:
         manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=QPUS, name="qpus"))
         yield manager, folder
 
@@ -82,6 +82,29 @@ def test_the_session_simulated_with_another_policy(
     words = ["--journal", str(folder), "--nodes", "1", "--cores", "2", "--autoscale", "0,2"]
     assert main(["simulate", *words]) == 0
     assert "capacity_hours" in capsys.readouterr().out
+
+
+def test_a_circuit_waits_for_a_better_calibration(
+    session: tuple[PilotManager, Path], eventually: Callable[..., Any]
+) -> None:
+    manager, folder = session
+    drift = folder / "drift.csv"
+    drift.write_text("0,20\n")  # twenty times the errors of the snapshot, from the beginning
+    name = f"fake:lima?clock=0&calibration={drift}"
+    manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=[name]))
+    wanted: dict[str, Any] = {"circuit": circuit("ghz", 3), "shots": 500, "qpu": name}
+    waiting = manager.submit_task(TaskDescription(**wanted, min_fidelity=0.7, fallback="wait"))
+    eventually(lambda: waiting.estimates, timeout=120)
+    before = waiting.estimates[0]
+    assert manager.submit_task(TaskDescription(**wanted)).result(timeout=120) and not waiting.done()
+    with pytest.raises(QPUError, match=r"fidelity of 0\.7: the best offer is 0"):
+        manager.submit_task(TaskDescription(**wanted, min_fidelity=0.7)).result(timeout=120)
+    drift.write_text("0,20\n0,1\n")
+    manager.submit_task(TaskDescription(**wanted)).result(timeout=120)  # then the QPU reports again
+    counts = waiting.result(timeout=120).get_counts()
+    after = waiting.estimates[0]
+    assert (before.fidelity or 0) < 0.7 < (after.fidelity or 0) and (after.calibrated or 0) > (before.calibrated or 0)
+    assert counts["000"] + counts["111"] > 0.7 * 500
 
 
 def test_what_is_refused(qos: QOS) -> None:
