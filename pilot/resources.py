@@ -104,7 +104,7 @@ class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
     memory_spread: float | None = None
 
 
-class Terms(msgspec.Struct, frozen=True):
+class Terms(msgspec.Struct, frozen=True, cache_hash=True):
     """What a task needs, without the work itself; tasks that are `matched` by equal terms queue together."""
 
     resources: Resources = Resources()

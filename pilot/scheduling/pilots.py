@@ -339,11 +339,13 @@ class Pilots:
         counted = self._queue.take_outcomes(event, pilot.name, sent is not None, now, commands)
         pilot.finished += len(event.outcomes)
         if sent is not None:
+            is_down = False
             for outcome in event.outcomes:
                 sent.entries.pop(outcome.task, None)
+                is_down = is_down or outcome.status == UNAVAILABLE
             if not sent.entries:
                 pilot.take(event.batch)
-            if any(outcome.status == UNAVAILABLE for outcome in event.outcomes):
+            if is_down:
                 self._close_device(pilot, sent.qpu)
         _measure(pilot, sent, counted)
         self._index.touch(pilot)

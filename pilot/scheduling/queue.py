@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DEATHS_ALONE = 2
 #: A task whose attempts were lost this often fails.
 LOSSES = 10
+#: Terms of which it is kept by which others they are matched.
+MOST_TERMS = 10_000
 #: Bits of a batch's number behind that of its manager in the session.
 GENERATION_BITS = 32
 
@@ -61,6 +63,8 @@ class TaskQueue:
         self.planned: dict[TaskRecord, Plan] = {}
         #: A policy chooses QPUs by estimates: what is demanded of these is no matter of the lanes.
         self.has_planner = False
+        #: By terms, what `matched` gave.
+        self._matched: dict[Terms, Terms] = {}
         self.closed = False
         #: As `events.Attached` says.
         self.firsts: tuple[int, ...] = (1,)
@@ -100,7 +104,11 @@ class TaskQueue:
 
     def matched(self, terms: Terms) -> Terms:
         """The terms of the lane of tasks with these terms."""
-        return terms_of_lane(terms, self.has_planner)
+        if (matched := self._matched.get(terms)) is None:
+            if len(self._matched) >= MOST_TERMS:
+                self._matched.clear()
+            matched = self._matched[terms] = terms_of_lane(terms, self.has_planner)
+        return matched
 
     def _lane(self, terms: Terms) -> Lane:
         """The lane of tasks with these terms, made when there is none."""
@@ -189,9 +197,12 @@ class TaskQueue:
     def remove(self, tasks: Iterable[int]) -> None:
         """Remove these tasks from their lanes, if they are queued."""
         gone = {id for id in tasks if (record := self.tasks.get(id)) and record.state is TaskState.QUEUED}
+        self.take_out([self.tasks[id] for id in gone])
+
+    def take_out(self, records: Iterable[TaskRecord]) -> None:
+        """Remove these tasks, which are queued, from their lanes."""
         by_lane: dict[Terms, list[TaskRecord]] = {}
-        for id in gone:
-            record = self.tasks[id]
+        for record in records:
             if not self._is_outside(record):
                 by_lane.setdefault(self.matched(record.terms), []).append(record)
         for terms, records in by_lane.items():

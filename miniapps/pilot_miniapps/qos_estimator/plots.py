@@ -90,8 +90,8 @@ def days(times: Sequence[float], fidelities: Sequence[float]) -> Drawing:
     mean, span = interval(fidelities)
     with plots.style():
         axes.axhspan(*(span or (mean, mean)), color="0.85", linewidth=0)
-    plots.limit(axes, mean, f"mean {mean:.3f}")
-    plots.label(axes, x="Days", y="Hellinger fidelity", title="GHZ state of 6 qubits")
+    plots.limit(axes, mean, "")
+    plots.label(axes, x="Days", y="Hellinger fidelity", title=f"GHZ state of 6 qubits, mean {mean:.3f}")
     plots.caption(
         drawing,
         "Computed by each day's calibration, for which the circuit is compiled; grey: 95 % interval of the mean. On "
@@ -117,7 +117,7 @@ def chosen(cases: Rows) -> Drawing:
     drawing, axes = plots.new(width="double", height=2.6)
     plots.bars(axes, families, values, spread={name: (low[name], high[name]) for name in values}, number="{:.2f}")
     plots.label(axes, y="Hellinger fidelity")
-    plots.legend(axes, loc="lower right")
+    plots.legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     plots.caption(
         drawing,
         "The estimator sees the calibration that devices report; the true errors differ from it at random. Means with "

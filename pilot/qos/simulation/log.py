@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: Room is made for so many jobs at a time.
+ROOM = 4096
 #: How a job ended.
 DONE, REFUSED, UNFINISHED = 0, 1, 2
 
@@ -46,19 +48,30 @@ class Log:
         if (number := self._number.get(place)) is not None:
             self._until[number] = now
 
-    def submitted(self, now: float, kind: str) -> None:
-        """A job comes."""
+    def submitted(self, now: float, kind: str) -> int:
+        """A job comes; its number, from 0."""
         if (number := self._kind_number.get(kind)) is None:
             number = self._kind_number[kind] = len(self.kinds)
             self.kinds.append(kind)
         self._kind.append(number)
+        job = len(self._submitted)
         self._submitted.append(now)
-        for column, value in ((self._began, np.nan), (self._ended, np.nan), (self._fidelity, np.nan)):
-            column.append(value)
-        self._cores.append(1.0)
-        self._place.append(-1)
-        self._state.append(UNFINISHED)
-        self._moves.append(0)
+        if job == len(self._state):
+            self._make_room()
+        return job
+
+    def _make_room(self) -> None:
+        """For more jobs, of which nothing is known."""
+        for column in (self._began, self._ended, self._fidelity):
+            column.extend(array("d", [np.nan]) * ROOM)
+        self._cores.extend(array("d", [1.0]) * ROOM)
+        self._place.extend(array("i", [-1]) * ROOM)
+        self._moves.extend(array("i", [0]) * ROOM)
+        self._state.extend(array("b", [UNFINISHED]) * ROOM)
+
+    def _so_far(self, column: Any, kind: type = np.float64) -> NDArray[Any]:
+        """`(n_jobs,)`: of a column that has room for more jobs."""
+        return np.frombuffer(column, kind)[: len(self._submitted)]
 
     def over(self, job: int, place: str, began: float, ended: float, fidelity: float, cores: float) -> None:
         """A job is done. ``job``: its number, from 0."""
@@ -90,22 +103,22 @@ class Log:
     @property
     def began_at(self) -> NDArray[np.float64]:
         """`(n_jobs,)`: NaN for jobs that have not begun."""
-        return np.frombuffer(self._began)
+        return self._so_far(self._began)
 
     @property
     def ended_at(self) -> NDArray[np.float64]:
         """`(n_jobs,)`: NaN for jobs that have not ended."""
-        return np.frombuffer(self._ended)
+        return self._so_far(self._ended)
 
     @property
     def fidelity(self) -> NDArray[np.float64]:
         """`(n_jobs,)`: NaN where there is none."""
-        return np.frombuffer(self._fidelity)
+        return self._so_far(self._fidelity)
 
     @property
     def place(self) -> NDArray[np.int32]:
         """`(n_jobs,)`: an index of `places`; -1: none."""
-        return np.frombuffer(self._place, np.int32)
+        return self._so_far(self._place, np.int32)
 
     @property
     def kind(self) -> NDArray[np.int32]:
@@ -115,12 +128,12 @@ class Log:
     @property
     def state(self) -> NDArray[np.int8]:
         """`(n_jobs,)`: `DONE`, `REFUSED` or `UNFINISHED`."""
-        return np.frombuffer(self._state, np.int8)
+        return self._so_far(self._state, np.int8)
 
     @property
     def moves(self) -> NDArray[np.int32]:
         """`(n_jobs,)`: how often each was sent to another QPU while it waited."""
-        return np.frombuffer(self._moves, np.int32)
+        return self._so_far(self._moves, np.int32)
 
     def waits(self, until: float) -> NDArray[np.float64]:
         """`(n_jobs,)`: from the submission to the beginning; of a job that has not begun, to ``until``; NaN where
@@ -131,7 +144,7 @@ class Log:
     def busy(self) -> NDArray[np.float64]:
         """`(n_places,)`: seconds that jobs ran on each, times their cores."""
         done = self.state == DONE
-        work = (self.ended_at - self.began_at) * np.frombuffer(self._cores)
+        work = (self.ended_at - self.began_at) * self._so_far(self._cores)
         seconds: NDArray[np.float64] = np.bincount(self.place[done], work[done], len(self.places)).astype(float)
         return seconds
 
@@ -145,13 +158,13 @@ class Log:
         """A digest of all of it: the same for the same simulation on one machine and version."""
         digest = hashlib.sha256()
         for column in (
-            self._submitted,
-            self._began,
-            self._ended,
-            self._fidelity,
-            self._place,
-            self._state,
-            self._moves,
+            self.submitted_at,
+            self.began_at,
+            self.ended_at,
+            self.fidelity,
+            self.place,
+            self.state,
+            self.moves,
         ):
             digest.update(column)
         return digest.hexdigest()

@@ -129,8 +129,7 @@ class Simulator:
         following: Job | None = job
         while following is not None and following.time == now:
             kind = following.kind
-            self.log.submitted(now, kind.name)
-            id = len(self.log.submitted_at)
+            id = self.log.submitted(now, kind.name) + 1
             record = TaskRecord(id, kind.function, b"", kind.terms, kind.name, now, estimates=kind.estimates)
             if following.after and not self._takes_needs(record, following.after):
                 self.log.refused(id - 1)
@@ -176,18 +175,22 @@ class Simulator:
 
     def _take(self, commands: list[Command]) -> None:
         for command in commands:
-            if isinstance(command, SendBatch):
+            if type(command) is SendBatch:
                 self._sites[command.pilot].run(command, self.now)
-            elif isinstance(command, SendCancel):
-                self._sites[command.pilot].cancel(command.tasks, self.now)
-            elif isinstance(command, events.RecordAttempt):
-                self.log.lost()
-            elif isinstance(command, events.Fail):
-                self._refuse(command.entries)
-            elif isinstance(command, events.FailDependents):
-                self._refuse([link.entry for link in command.failed])
-            elif isinstance(command, StartPilot | StopPilot | AskPilot):
-                self._take_pilot(command)
+            elif type(command) is not events.Settle:  # what is over was logged
+                self._take_other(command)
+
+    def _take_other(self, command: Command) -> None:
+        if isinstance(command, SendCancel):
+            self._sites[command.pilot].cancel(command.tasks, self.now)
+        elif isinstance(command, events.RecordAttempt):
+            self.log.lost()
+        elif isinstance(command, events.Fail):
+            self._refuse(command.entries)
+        elif isinstance(command, events.FailDependents):
+            self._refuse([link.entry for link in command.failed])
+        elif isinstance(command, StartPilot | StopPilot | AskPilot):
+            self._take_pilot(command)
 
     def _take_pilot(self, command: StartPilot | StopPilot | AskPilot) -> None:
         if isinstance(command, AskPilot):
