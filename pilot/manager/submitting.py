@@ -164,7 +164,8 @@ class Submitter:
 
     def _submit_described(self, wanted: TaskDescription, key: Key | None) -> Task:
         after = self._dependencies(wanted)
-        if kind := wanted.kind or ("circuit" if wanted.circuit is not None else ""):
+        of_circuits = "circuit" if wanted.qos is None else "qos"
+        if kind := wanted.kind or (of_circuits if wanted.circuit is not None else ""):
             return self._submit_kind(kind, wanted, after, key)
         function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
         surroundings = wanted.environment, wanted.working_directory
