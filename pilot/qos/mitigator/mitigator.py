@@ -52,8 +52,10 @@ class Choice:
     #: Of all circuits together.
     shots: int
     considered: tuple[Considered, ...]
+    #: The same with the variants themselves, the circuit as it is first. They do not travel.
+    ranked: tuple[Ranked, ...] = ()
     #: Seconds that the decision took.
-    seconds: float
+    seconds: float = 0.0
     #: By stage, seconds of its part of the decision.
     seconds_of: dict[str, float] = field(default_factory=dict)
     reason: str = ""
@@ -61,13 +63,15 @@ class Choice:
     loss: float | None = None
 
 
-@dataclass(eq=False)
-class _Ranked:
+@dataclass(frozen=True, eq=False)
+class Ranked:
     """A variant with what is predicted of it."""
 
     variant: Variant
+    #: As `Goal.loss`; None: it could not be predicted.
     loss: float | None
     spread: float = 0.0
+    #: Which limit it breaks, or why the device cannot run it; "" if neither.
     rejected: str = ""
 
 
@@ -78,16 +82,17 @@ class Mitigator:
         info: of the device, with its calibration.
         options: limits and stages.
         level: Qiskit's optimization level.
+        kept: so many variants go from one stage to the next, besides the circuit as it is.
 
     Raises:
         DescriptionError: the stages of the options are not valid.
         PluginError: a stage of that name is not installed, or cannot be loaded.
     """
 
-    def __init__(self, info: QPUInfo, options: QosOptions | None = None, level: int = 2) -> None:
+    def __init__(self, info: QPUInfo, options: QosOptions | None = None, level: int = 2, kept: int = KEPT) -> None:
         self.options = QosOptions() if options is None else options
         self.stages = stages_of(self.options.stages)
-        self.info = info
+        self.info, self._kept = info, kept
         self.forecaster = Forecaster(info, level)
 
     def choose(self, circuit: QuantumCircuit, shots: int, observables: Any = ()) -> Choice:
@@ -107,7 +112,7 @@ class Mitigator:
         goal = Goal.of(circuit, observables, self.options)
         context = Context(goal=goal, options=self.options, info=self.info, shots=shots)
         base = goal.base()
-        search = _Search(self.forecaster, context)
+        search = _Search(self.forecaster, context, self._kept)
         search.add([base])
         reason = ""
         if not self.forecaster.is_able:
@@ -120,7 +125,8 @@ class Mitigator:
             goal=goal,
             variant=chosen.variant,
             shots=shots,
-            considered=search.considered(chosen),
+            considered=tuple(_told(one, chosen) for one in search.every),
+            ranked=tuple(search.every),
             seconds=time.perf_counter() - begun,
             seconds_of=search.seconds,
             reason=reason,
@@ -131,10 +137,10 @@ class Mitigator:
 class _Search:
     """Variants as they come from the stages, and which of them go on."""
 
-    def __init__(self, forecaster: Forecaster, context: Context) -> None:
-        self._forecaster, self._context = forecaster, context
-        self._going: list[_Ranked] = []
-        self._every: list[_Ranked] = []
+    def __init__(self, forecaster: Forecaster, context: Context, kept: int) -> None:
+        self._forecaster, self._context, self._kept = forecaster, context, kept
+        self._going: list[Ranked] = []
+        self.every: list[Ranked] = []
         self._problem: PilotError | None = None
         self.seconds: dict[str, float] = {}
 
@@ -147,17 +153,17 @@ class _Search:
             self._going = found
         self.seconds[stage.name] = time.perf_counter() - begun
 
-    def add(self, variants: Iterable[Variant]) -> list[_Ranked]:
+    def add(self, variants: Iterable[Variant]) -> list[Ranked]:
         """Predict variants; those that are possible."""
         found = [self._ranked(variant) for variant in variants]
-        self._every += found
+        self.every += found
         possible = [one for one in found if not one.rejected]
         first = self._going[:1]
-        ranked = sorted(self._going[1:] + possible, key=_by_loss)[:KEPT]
+        ranked = sorted(self._going[1:] + possible, key=_by_loss)[: self._kept]
         self._going = first + ranked if first else ranked
         return possible
 
-    def best(self) -> _Ranked:
+    def best(self) -> Ranked:
         """The best variant; the first, unless another one is certainly better.
 
         Raises:
@@ -172,19 +178,6 @@ class _Search:
         margin = max(CERTAIN * (first.spread + best.spread), LEAST_GAIN * first.loss)
         return best if best.loss < first.loss - margin else first
 
-    def considered(self, chosen: _Ranked) -> tuple[Considered, ...]:
-        """Everything that was looked at."""
-        return tuple(
-            Considered(
-                name=one.variant.name,
-                circuits=len(one.variant.circuits),
-                overhead=one.variant.overhead,
-                loss=one.loss,
-                rejected=one.rejected or ("" if one is chosen else "not predicted to be better"),
-            )
-            for one in self._every
-        )
-
     def _variants(self, stage: QosStage, variant: Variant) -> list[Variant]:
         try:
             return list(stage.variants(variant, self._context))
@@ -198,19 +191,19 @@ class _Search:
                 name=stage.name,
             ) from error
 
-    def _ranked(self, variant: Variant) -> _Ranked:
+    def _ranked(self, variant: Variant) -> Ranked:
         if beyond := self._beyond(variant):
-            return _Ranked(variant, None, rejected=beyond)
+            return Ranked(variant, None, rejected=beyond)
         if not self._forecaster.is_able:
-            return _Ranked(variant, None)
+            return Ranked(variant, None)
         try:
             found = self._forecaster.forecast(variant, self._context.goal, self._context.shots)
             if found is None:
-                return _Ranked(variant, 1 - self._forecaster.kept(variant))
+                return Ranked(variant, 1 - self._forecaster.kept(variant))
         except (QPUError, DescriptionError) as error:
             self._problem = self._problem or error
-            return _Ranked(variant, None, rejected=str(error))
-        return _Ranked(variant, *found)
+            return Ranked(variant, None, rejected=str(error))
+        return Ranked(variant, *found)
 
     def _beyond(self, variant: Variant) -> str:
         options = self._context.options
@@ -265,5 +258,15 @@ def _stage(one: Any, given: Any, expected: str) -> QosStage:
     return stage
 
 
-def _by_loss(one: _Ranked) -> float:
+def _told(one: Ranked, chosen: Ranked) -> Considered:
+    return Considered(
+        name=one.variant.name,
+        circuits=len(one.variant.circuits),
+        overhead=one.variant.overhead,
+        loss=one.loss,
+        rejected=one.rejected or ("" if one is chosen else "not predicted to be better"),
+    )
+
+
+def _by_loss(one: Ranked) -> float:
     return float("inf") if one.loss is None else one.loss

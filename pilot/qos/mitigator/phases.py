@@ -1,4 +1,4 @@
-"""Circuits of an optimisation with some qubits frozen: what is left when their spins are known.
+"""Gates that multiply by phases, found in circuits; and what is left of a circuit when some spins are known.
 
 A gate that multiplies by phases, such as CX RZ CX, is written as RZZ. With the spin s of one of its qubits known,
 RZZ(a) is RZ(s a) on the other. All other gates of a frozen qubit, those that mix its two states, are left out. The
@@ -64,6 +64,11 @@ def steps_of(circuit: QuantumCircuit) -> list[Step]:
         else:
             found.append(step)
     return found
+
+
+def in_phases(circuit: QuantumCircuit) -> QuantumCircuit:
+    """The circuit with RZZ in the place of CX RZ CX, and the like: the same up to a global phase."""
+    return frozen(circuit, steps_of(circuit), {})
 
 
 def couplings_of(circuit: QuantumCircuit) -> dict[tuple[int, int], float]:

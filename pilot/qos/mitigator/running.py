@@ -55,7 +55,7 @@ class Combination(WorkFunction):
         """That of a choice; circuits do not travel with it."""
         goal = replace(choice.goal, circuit=None, observables=None)
         variant = replace(choice.variant, circuits=(None,) * len(choice.variant.circuits))
-        return cls(replace(choice, goal=goal, variant=variant), tuple(calls), time.time())
+        return cls(replace(choice, goal=goal, variant=variant, ranked=()), tuple(calls), time.time())
 
     def __call__(self, results: Sequence[Sequence[Outcomes]]) -> QosResult:
         """Of the outcomes of each job, in the order of `calls`: of each circuit with each noise factor."""
