@@ -8,7 +8,7 @@ undone, fewer shots are drawn instead: a correction by inverse matrices makes th
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod, sqrt
+from math import sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -121,12 +121,22 @@ class Forecaster:
             for factor in variant.factors
         ]
 
-    def kept(self, variant: Variant) -> float:
-        """The probability that no error changes an outcome in any piece of a variant, whose results are multiplied."""
-        return prod(
-            noise.kept * prod(sum(one) / 2 for one in noise.readout.values())
-            for noise in self._by_group(variant).values()
-        )
+    def rough(self, variant: Variant, shots: int) -> float:
+        """The loss of a variant whose result without noise is not known.
+
+        1 less the probability that no error changes an outcome in any piece, times the part of the result that is not
+        the scatter of its shots, ``1 - overhead / shots``.
+        """
+        corrected = any(isinstance(one, Readout) for one in variant.mitigation)
+        kept, overhead, counted = 1.0, variant.overhead, shots * (1 - variant.calibration)
+        for noise in self._by_group(variant).values():
+            kept *= noise.kept
+            for zero, one in noise.readout.values():
+                if corrected:
+                    overhead *= max(zero + one - 1, 0.1) ** (-2 / variant.averaged)
+                else:
+                    kept *= (zero + one) / 2
+        return 1.0 - float(kept ** (1 / variant.averaged)) * max(0.0, 1 - overhead / counted)
 
     def noise_of(self, circuit: QuantumCircuit, around: Sequence[Any] = ()) -> Noise:
         """What the device does to a circuit.

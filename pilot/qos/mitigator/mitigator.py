@@ -198,8 +198,9 @@ class _Search:
             return Ranked(variant, None)
         try:
             found = self._forecaster.forecast(variant, self._context.goal, self._context.shots)
-            if found is None:
-                return Ranked(variant, 1 - self._forecaster.kept(variant))
+            if found is None:  # of a wide circuit all variants are compared by the formula, else this one is the last
+                goal = self._context.goal
+                return Ranked(variant, None if goal.is_known else self._forecaster.rough(variant, self._context.shots))
         except (QPUError, DescriptionError) as error:
             self._problem = self._problem or error
             return Ranked(variant, None, rejected=str(error))

@@ -48,6 +48,8 @@ class Replacement:
     #: Circuits of one number differ in a few gates only: cut circuits with other operations at the cuts.
     groups: Sequence[int]
     merge: Merge
+    #: The circuits' results are averaged; else they are multiplied.
+    averaged: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -69,6 +71,8 @@ class Variant:
     calibration: float = 0.0
     #: Noise factors that each circuit runs with; the shots are shared among them.
     factors: tuple[float, ...] = (1.0,)
+    #: The result is the mean of those of so many sets of circuits.
+    averaged: int = 1
 
     @property
     def spent(self) -> int:
@@ -112,6 +116,7 @@ class Variant:
             merge=partial(_nested, self.merge, [part.merge for part in parts], sizes),
             steps=(*self.steps, step),
             overhead=self.overhead * overhead,
+            averaged=self.averaged * max(len(part.circuits) if part.averaged else 1 for part in parts),
         )
 
     def instead(self, part: Replacement, step: Step, overhead: float = 1.0) -> Variant:

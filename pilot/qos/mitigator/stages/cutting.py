@@ -84,7 +84,7 @@ class Cutting(QosStage):
 
 
 def _sizes(width: int) -> list[int]:
-    """Qubits of pieces, the widest first. A cut wire has a qubit in both of its pieces, so there is room for one more."""
+    """Qubits of pieces, the widest first. A cut wire has a qubit in both of its pieces, so some have room for it."""
     found = {-(-width // pieces) + more for pieces in range(1, MOST_PIECES + 1) for more in (0, 1)}
     return sorted((size for size in found if 2 <= size <= width or size == width == 1), reverse=True)
 

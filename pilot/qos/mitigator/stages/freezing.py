@@ -51,8 +51,9 @@ class Freezing(QosStage):
             part = Replacement(
                 circuits=[frozen(circuit, steps, one) for one in assignments],
                 shares=[1 / len(assignments)] * len(assignments),
-                groups=[0] * len(assignments),
+                groups=list(range(len(assignments))),
                 merge=merge,
+                averaged=True,
             )
             text = f"qubits {spins}, {len(assignments)} circuits"
             yield variant.replaced([part], Step(stage=self.name, text=text, spent=number, frozen=tuple(spins)))
