@@ -154,13 +154,12 @@ class _Search:
         self.seconds[stage.name] = time.perf_counter() - begun
 
     def add(self, variants: Iterable[Variant]) -> list[Ranked]:
-        """Predict variants; those that are possible."""
+        """Predict variants; those that are possible. The first goes on in any case: stages may make it possible."""
         found = [self._ranked(variant) for variant in variants]
         self.every += found
         possible = [one for one in found if not one.rejected]
-        first = self._going[:1]
-        ranked = sorted(self._going[1:] + possible, key=_by_loss)[: self._kept]
-        self._going = first + ranked if first else ranked
+        ranked = sorted([*self._going[1:], *possible], key=_by_loss)[: self._kept]
+        self._going = [*self._going[:1], *ranked] if self._going else found
         return possible
 
     def best(self) -> Ranked:
@@ -169,11 +168,11 @@ class _Search:
         Raises:
             PilotError: no variant is possible.
         """
-        if not self._going:
-            assert self._problem is not None
-            raise self._problem
-        first, best = self._going[0], min(self._going, key=_by_loss)
-        if first.loss is None or best.loss is None:
+        possible = [one for one in self._going if not one.rejected]
+        if not possible:
+            raise self._problem or DescriptionError(f"circuit: {self.every[0].rejected}")
+        first, best = possible[0], min(possible, key=_by_loss)
+        if first.loss is None or best.loss is None or first is not self.every[0]:
             return best
         margin = max(CERTAIN * (first.spread + best.spread), LEAST_GAIN * first.loss)
         return best if best.loss < first.loss - margin else first

@@ -39,10 +39,10 @@ class Freezing(QosStage):
         steps = steps_of(circuit)
         spins: list[int] = []
         for number in range(1, min(context.left(variant), circuit.num_qubits - 1) + 1):
+            if number - problem.is_symmetric >= context.options.max_circuits.bit_length():
+                return
             spins.append(_strongest(problem, spins))
             assignments = problem.assignments(tuple(spins))
-            if len(assignments) > context.options.max_circuits:
-                return
             merge = partial(
                 merged,
                 [{context.goal.bits[spin]: int(value < 0) for spin, value in one.items()} for one in assignments],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,20 +54,19 @@ class Reuse(QosStage):
 def reused(circuit: QuantumCircuit, target: int = 1) -> QuantumCircuit:
     """The circuit on fewer qubits, with the same classical bits and the same distribution.
 
-    In each step the pair of qubits is taken that adds least to the depth. A pair is possible where no operation of the
-    first depends on one of the second; it is then measured before the second begins.
+    A pair of qubits is possible where no operation of the first depends on one of the second: the first is then
+    measured before the second begins. In each step the pair is taken that adds least to the depth. Where that leaves
+    too many qubits, it is the pair whose second begins first, which leaves fewer.
 
     Args:
         circuit: whose gates do not depend on outcomes.
         target: qubits that are few enough.
     """
-    chains = _Chains.of(circuit)
-    while len(chains.wires) > target:
-        offers = [(chains.depth(pair), pair) for pair in chains.pairs()]
-        if not offers:
-            break
-        chains = chains.joined(min(offers)[1])
-    return chains.circuit() if len(chains.wires) < circuit.num_qubits else circuit
+    found = _Chains.of(circuit).shortened(target, lambda chains, pair: (chains.depth(pair), *pair))
+    if len(found.wires) > target:
+        fewer = _Chains.of(circuit).shortened(target, _Chains.begin)
+        found = min(found, fewer, key=lambda chains: len(chains.wires))
+    return found.circuit() if len(found.wires) < circuit.num_qubits else circuit
 
 
 class _Chains(NamedTuple):
@@ -98,6 +97,20 @@ class _Chains(NamedTuple):
                 number = circuit.find_bit(qubit).index
                 ends[number] = (ends.get(number, (place, place))[0], place)
         return cls(circuit, graph, tuple((number,) for number in sorted(ends)), ends)
+
+    def shortened(self, target: int, cost: Callable[[_Chains, tuple[int, int]], tuple[int, ...]]) -> _Chains:
+        """With pairs of the least cost joined, until so many wires are left or no pair is possible."""
+        chains = self
+        while len(chains.wires) > target:
+            offers = [(cost(chains, pair), pair) for pair in chains.pairs()]
+            if not offers:
+                break
+            chains = chains.joined(min(offers)[1])
+        return chains
+
+    def begin(self, pair: tuple[int, int]) -> tuple[int, ...]:
+        """Where in the circuit the second wire begins, and where the first one ends."""
+        return self.ends[self.wires[pair[1]][0]][0], self.ends[self.wires[pair[0]][-1]][1]
 
     def pairs(self) -> Iterable[tuple[int, int]]:
         """Wires of which the second can go on on the first."""
