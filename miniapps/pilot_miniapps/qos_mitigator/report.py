@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pilot_miniapps.qos_mitigator.large import Large
     from pilot_miniapps.qos_mitigator.static import Static
 
+#: By what is reduced: the pieces, the circuits that run for them, pieces where nothing is frozen, or nothing is cut.
+SUFFIXES = {"largest": "", "executed": "_executed", "cutting": "_cutting_only", "freezing": "_freezing_only"}
 #: By width, the least reduction of gates between qubits and of depth.
 REDUCTIONS = {12: (0.77, 0.56), 24: (0.70, 0.50)}
 
@@ -30,11 +32,11 @@ def static(run: Run, found: Sequence[Static], widths: Sequence[int]) -> list[Any
         its = [one for one in found if one.qubits == width]
         bars = REDUCTIONS.get(width, (None, None))
         for name, bar in zip(("cx", "depth"), bars, strict=True):
-            for kind in ("largest", "cutting", "freezing"):
+            for kind in ("largest", "executed", "cutting", "freezing"):
                 values = by_family(
                     (one.family, 1 - getattr(one, f"{kind}_{name}") / max(1, getattr(one, name))) for one in its
                 )
-                key = f"{name}_reduction_{width}" + ("" if kind == "largest" else f"_{kind}_only")
+                key = f"{name}_reduction_{width}{SUFFIXES[kind]}"
                 value, spread = interval(list(values.values()))
                 limit = None if bar is None or kind != "largest" else f">= {bar:g}"
                 run.figure(key, value, "", limit, spread, len(values))

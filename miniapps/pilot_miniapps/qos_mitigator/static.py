@@ -42,6 +42,8 @@ class Static(msgspec.Struct, frozen=True):
         cutting_depth: as `largest_depth` where nothing is frozen.
         freezing_cx: as `largest_cx` where nothing is cut.
         freezing_depth: as `largest_depth` where nothing is cut.
+        executed_cx: as `largest_cx`, of the circuits that run for the pieces: operations at the cuts included.
+        executed_depth: as `largest_depth`, of these circuits.
         cx_sum: of all circuits that run.
         circuits: that run.
         overhead: of the shots.
@@ -58,6 +60,8 @@ class Static(msgspec.Struct, frozen=True):
     cutting_depth: int
     freezing_cx: int
     freezing_depth: int
+    executed_cx: int
+    executed_depth: int
     cx_sum: int
     circuits: int
     overhead: float
@@ -91,7 +95,7 @@ def static(snapshot: str, family: str, qubits: int, seed: int, budget: int, seed
     only_cut, only_frozen = (min(its, key=lambda pair: pair[1][:2])[1] for its in (cut, alone))
     return Static(
         *(family, qubits, whole[0], whole[1], sizes[0], sizes[1], only_cut[0], only_cut[1]),
-        *(only_frozen[0], only_frozen[1], sizes[2], len(best.circuits), best.overhead, best.name),
+        *(only_frozen[0], only_frozen[1], *sizes[2:], len(best.circuits), best.overhead, best.name),
     )
 
 
@@ -100,19 +104,29 @@ def _cut(variants: Sequence[Variant], context: Context) -> Iterator[Variant]:
         yield from (one for one in Cutting().variants(variant, context) if one.spent <= context.options.budget)
 
 
-def _largest(snapshot: str, variant: Variant, seeds: int) -> tuple[int, int, int]:
-    """Most gates between qubits and greatest depth of a piece, and gates of all circuits: of each group of circuits the
-    one with most operations stands for all."""
-    largest: dict[int, QuantumCircuit] = {}
+def _largest(snapshot: str, variant: Variant, seeds: int) -> tuple[int, int, int, int, int]:
+    """Most gates between qubits and greatest depth of a piece; the same of the circuits that run; gates of all of them.
+
+    Of each group of circuits the one with fewest operations is the piece, with next to nothing at its cuts, and the one
+    with most stands for all that run.
+    """
+    groups: dict[int, list[QuantumCircuit]] = {}
     for made, group in zip(variant.circuits, variant.groups, strict=True):
-        if group not in largest or len(made.data) > len(largest[group].data):
-            largest[group] = made
-    sizes = {group: min(_size(one.run(made)) for one in _managers(snapshot, seeds)) for group, made in largest.items()}
+        groups.setdefault(group, []).append(made)
+    pieces = [_best(snapshot, min(its, key=lambda one: len(one.data)), seeds) for its in groups.values()]
+    executed = [_best(snapshot, max(its, key=lambda one: len(one.data)), seeds) for its in groups.values()]
     return (
-        max(size[0] for size in sizes.values()),
-        max(size[1] for size in sizes.values()),
-        sum(sizes[group][0] for group in variant.groups),
+        max(size[0] for size in pieces),
+        max(size[1] for size in pieces),
+        max(size[0] for size in executed),
+        max(size[1] for size in executed),
+        sum(size[0] * len(its) for size, its in zip(executed, groups.values(), strict=True)),
     )
+
+
+def _best(snapshot: str, made: QuantumCircuit, seeds: int) -> tuple[int, int]:
+    """Gates between qubits and depth of the best of several compilations."""
+    return min(_size(one.run(made)) for one in _managers(snapshot, seeds))
 
 
 def _size(compiled: QuantumCircuit) -> tuple[int, int]:

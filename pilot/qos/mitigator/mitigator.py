@@ -183,12 +183,15 @@ class _Search:
         except DescriptionError:
             raise
         except Exception as error:
-            raise PluginError(
-                f"the stage {stage.name!r} failed for circuit {self._context.goal.circuit.name!r}: "
-                f"{type(error).__name__}: {error}; leave it out of QosOptions.stages, or repair it",
-                group=GROUP,
-                name=stage.name,
-            ) from error
+            raise self._failed(stage.name, error) from error
+
+    def _failed(self, stage: str, error: Exception) -> PluginError:
+        return PluginError(
+            f"the stage {stage!r} failed for circuit {self._context.goal.circuit.name!r}: {type(error).__name__}: "
+            f"{error}; leave it out of QosOptions.stages, or repair it",
+            group=GROUP,
+            name=stage,
+        )
 
     def _ranked(self, variant: Variant) -> Ranked:
         if beyond := self._beyond(variant):
@@ -203,6 +206,10 @@ class _Search:
         except (QPUError, DescriptionError) as error:
             self._problem = self._problem or error
             return Ranked(variant, None, rejected=str(error))
+        except Exception as error:
+            if not variant.steps:
+                raise
+            raise self._failed(variant.steps[-1].stage, error) from error
         return Ranked(variant, *found)
 
     def _beyond(self, variant: Variant) -> str:

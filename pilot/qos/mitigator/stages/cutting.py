@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from pilot.errors import DescriptionError
 from pilot.qos.mitigator.phases import in_phases
+from pilot.qos.mitigator.splits import Splits
 from pilot.qos.mitigator.stages.stage import Context, QosStage
 from pilot.qos.mitigator.variants import Replacement, Step, Variant
-from pilot.quantum.cutting import CutPlan, plan
+from pilot.quantum.cutting import CutPlan, Prediction, plan
 from pilot.quantum.expectation import Expectation
 
 if TYPE_CHECKING:
@@ -20,17 +21,16 @@ if TYPE_CHECKING:
     from pilot.quantum.outcomes import Outcomes
     from pilot.quantum.runner import Runner
 
-#: Pieces that circuits are cut into at most, of about the same size.
-MOST_PIECES = 4
+#: With more cuts than this a decomposition has more than a million terms.
+MOST_CUTS = 7
 
 
 @dataclass(frozen=True)
 class Cutting(QosStage):
-    """Cuts circuits into two, three, … pieces, as long as the budget allows.
+    """Cuts circuits so that their largest pieces have as few gates between qubits as possible, for each number of cuts.
 
-    Where a circuit falls apart without cuts, its pieces run alone. Which cuts are taken is the search of
-    qiskit-addon-cutting: those with the least overhead for pieces of that size. CX RZ CX is cut as one gate, RZZ, which
-    takes one cut in the place of two and, for small angles, less overhead.
+    Where a circuit falls apart without cuts, its pieces run alone. CX RZ CX is cut as one gate, RZZ, which takes one
+    cut in the place of two and, for small angles, less overhead.
     """
 
     #: Cut wires too, not gates alone.
@@ -40,53 +40,49 @@ class Cutting(QosStage):
     name = "cutting"
 
     def variants(self, variant: Variant, context: Context) -> Iterable[Variant]:
-        """One for each number of pieces, in which something is cut or falls apart."""
-        seen: set[tuple[tuple[Any, ...], ...]] = set()
-        widest = max(circuit.num_qubits for circuit in variant.circuits)
-        for size in _sizes(widest):
-            plans = self._plans(variant, context, size)
+        """One for each number of cuts that makes the largest piece smaller; and one without any where a circuit falls
+        apart."""
+        observables = context.goal.observables
+        if observables is not None and variant.steps:
+            return
+        gates = [in_phases(one) for one in (variant.circuits if observables is None else (context.goal.circuit,))]
+        splits = [Splits.of(one, wires=self.wires) for one in gates]
+        seen: set[tuple[tuple[tuple[int, ...], ...], ...]] = set()
+        for cuts in range(min(context.left(variant), MOST_CUTS) + 1):
+            marked = [one and one.best(cuts, context.options.max_overhead) for one in splits]
+            plans = _plans([cut or whole for cut, whole in zip(marked, gates, strict=True)], context)
             if plans is None:
                 return
-            cuts = tuple(tuple((cut.kind, cut.qubits) for cut in one.cuts) for one in plans)
-            if cuts in seen or all(len(one.fragments) == 1 for one in plans):
+            places = tuple(tuple(cut.qubits for cut in one.cuts) for one in plans)
+            if places in seen or all(len(one.fragments) == 1 for one in plans):
                 continue
-            seen.add(cuts)
+            seen.add(places)
             step = Step(stage=self.name, text=_text(plans), spent=max(len(one.cuts) for one in plans))
             overhead = max(one.overhead for one in plans)
-            if context.goal.observables is None:
+            if observables is None:
                 yield variant.replaced([_replacement(one, knit) for one in plans], step, overhead)
             else:
                 yield variant.instead(_replacement(plans[0], knit_values), step, overhead)
 
-    def _plans(self, variant: Variant, context: Context, size: int) -> list[CutPlan] | None:
-        """Of each circuit; None: one cannot be cut within the limits, and into narrower pieces neither."""
-        observables = context.goal.observables
-        circuits = variant.circuits if observables is None else (context.goal.circuit,)
-        if observables is not None and variant.steps:
+
+def _plans(circuits: Sequence[QuantumCircuit], context: Context) -> list[CutPlan] | None:
+    """Of circuits with marked cuts; None: one has what cannot be cut, or is beyond the limits."""
+    observables = context.goal.observables
+    found = []
+    for circuit in circuits:
+        try:
+            one = plan(circuit, None if observables is None else list(observables), predict=_nothing)
+        except DescriptionError:
             return None
-        found = []
-        for circuit in circuits:
-            try:
-                one = plan(
-                    in_phases(circuit),
-                    None if observables is None else list(observables),
-                    size,
-                    max_overhead=context.options.max_overhead,
-                    max_subexperiments=context.options.max_circuits,
-                    wires=self.wires,
-                )
-            except DescriptionError:
-                return None
-            if len(one.cuts) > context.left(variant):
-                return None
-            found.append(one)
-        return found
+        if one.num_distinct > context.options.max_circuits:
+            return None
+        found.append(one)
+    return found
 
 
-def _sizes(width: int) -> list[int]:
-    """Qubits of pieces, the widest first. A cut wire has a qubit in both of its pieces, so some have room for it."""
-    found = {-(-width // pieces) + more for pieces in range(1, MOST_PIECES + 1) for more in (0, 1)}
-    return sorted((size for size in found if 2 <= size <= width or size == width == 1), reverse=True)
+def _nothing(one: CutPlan) -> Prediction:
+    """What a plan takes is not asked: the mitigator predicts what it gives."""
+    return Prediction(seconds=0.0, run_seconds=0.0, reconstruct_seconds=0.0, memory=0.0)
 
 
 def _replacement(one: CutPlan, merge: Callable[..., Any]) -> Replacement:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pilot.quantum.outcomes import Outcomes
     from pilot.quantum.runner import Runner
 
+#: What it costs to join a pair of wires.
+Cost = Callable[[tuple[int, int]], tuple[int, ...]]
 #: Operations of circuits in which qubits are looked for; the search looks at each pair of them.
 MOST_OPERATIONS = 4000
 
@@ -62,9 +64,9 @@ def reused(circuit: QuantumCircuit, target: int = 1) -> QuantumCircuit:
         circuit: whose gates do not depend on outcomes.
         target: qubits that are few enough.
     """
-    found = _Chains.of(circuit).shortened(target, lambda chains, pair: (chains.depth(pair), *pair))
+    found = _Chains.of(circuit).shortened(target, _Chains.added)
     if len(found.wires) > target:
-        fewer = _Chains.of(circuit).shortened(target, _Chains.begin)
+        fewer = _Chains.of(circuit).shortened(target, _Chains.begins)
         found = min(found, fewer, key=lambda chains: len(chains.wires))
     return found.circuit() if len(found.wires) < circuit.num_qubits else circuit
 
@@ -98,19 +100,31 @@ class _Chains(NamedTuple):
                 ends[number] = (ends.get(number, (place, place))[0], place)
         return cls(circuit, graph, tuple((number,) for number in sorted(ends)), ends)
 
-    def shortened(self, target: int, cost: Callable[[_Chains, tuple[int, int]], tuple[int, ...]]) -> _Chains:
+    def shortened(self, target: int, costs: Callable[[_Chains], Cost]) -> _Chains:
         """With pairs of the least cost joined, until so many wires are left or no pair is possible."""
         chains = self
         while len(chains.wires) > target:
-            offers = [(cost(chains, pair), pair) for pair in chains.pairs()]
+            cost = costs(chains)
+            offers = [(cost(pair), pair) for pair in chains.pairs()]
             if not offers:
                 break
             chains = chains.joined(min(offers)[1])
         return chains
 
-    def begin(self, pair: tuple[int, int]) -> tuple[int, ...]:
+    def begins(self) -> Cost:
         """Where in the circuit the second wire begins, and where the first one ends."""
-        return self.ends[self.wires[pair[1]][0]][0], self.ends[self.wires[pair[0]][-1]][1]
+        return lambda pair: (self.ends[self.wires[pair[1]][0]][0], self.ends[self.wires[pair[0]][-1]][1])
+
+    def added(self) -> Cost:
+        """Operations on the longest path over the end of the first wire and the begin of the second; then the first."""
+        before, after = _lengths(self.graph), _lengths(self.graph, backwards=True)
+        depth = max(before.values(), default=0)
+
+        def cost(pair: tuple[int, int]) -> tuple[int, ...]:
+            through = before[self.ends[self.wires[pair[0]][-1]][1]] + after[self.ends[self.wires[pair[1]][0]][0]]
+            return max(depth, through), through
+
+        return cost
 
     def pairs(self) -> Iterable[tuple[int, int]]:
         """Wires of which the second can go on on the first."""
@@ -121,10 +135,6 @@ class _Chains(NamedTuple):
                 begin = self.ends[theirs[0]][0]
                 if one != other and end != begin and end not in after[other]:
                     yield one, other
-
-    def depth(self, pair: tuple[int, int]) -> int:
-        """Operations on the longest path when the second wire goes on on the first."""
-        return int(rustworkx.dag_longest_path_length(self.joined(pair).graph))
 
     def joined(self, pair: tuple[int, int]) -> _Chains:
         """With the second wire on the first."""
@@ -155,6 +165,16 @@ class _Chains(NamedTuple):
             qubits = [wire[source.find_bit(qubit).index] for qubit in entry.qubits]
             made.append(entry.operation, qubits, entry.clbits)
         return made
+
+
+def _lengths(graph: rustworkx.PyDAG, *, backwards: bool = False) -> dict[int, int]:
+    """Of each operation, how many are on the longest path to it and it itself; backwards: from it."""
+    order = rustworkx.topological_sort(graph)
+    nearest = graph.successor_indices if backwards else graph.predecessor_indices
+    found: dict[int, int] = {}
+    for node in reversed(order) if backwards else order:
+        found[node] = 1 + max((found[one] for one in nearest(node)), default=0)
+    return found
 
 
 def _is_dynamic(circuit: QuantumCircuit) -> bool:
