@@ -12,6 +12,7 @@ from pilot.errors import ErrorCode
 from pilot.resources import Terms
 from pilot.results import CANCELLED, OK, RAISED, UNWRITTEN, Outcome, unwritten
 from pilot.scheduling import events
+from pilot.scheduling.delays import Delays, has_retry
 from pilot.scheduling.dependents import Dependents
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
@@ -43,7 +44,8 @@ class Loss(Enum):
 
 
 class TaskQueue:
-    """The unfinished tasks. Each waits for other tasks, is in a lane, waits for room for its result, or a pilot has it.
+    """The unfinished tasks. Each waits for other tasks, is in a lane, waits for room for its result or for the time of
+    its next attempt, or a pilot has it.
 
     Tasks that pilots are matched with by the same terms (`Terms.matched`) are in one lane, in order of submission
     unless the policy has an order of its own: also those that waited for other tasks, and those that come back since
@@ -57,6 +59,8 @@ class TaskQueue:
         self.lanes: dict[Terms, Lane] = {}
         #: Tasks whose results there was no room for, and how many bytes these have. Not in the lanes.
         self.without_room: dict[TaskRecord, int] = {}
+        #: Tasks that raised and have a delay before they are tried again. Not in the lanes.
+        self.delayed = Delays()
         #: Tasks that wait for the QPU that a policy has chosen for them, and its plan. Not in the lanes.
         self.planned: dict[TaskRecord, Plan] = {}
         #: A policy chooses QPUs by estimates: what is demanded of these is no matter of the lanes.
@@ -90,6 +94,11 @@ class TaskQueue:
             run.append(record)
         if run:
             self._append(run, now)
+
+    def tick(self, now: float) -> None:
+        """Queue the tasks whose next attempt may begin."""
+        for record in self.delayed.take(now):
+            self._append([record], now)
 
     def _append(self, records: list[TaskRecord], now: float) -> None:
         """Tasks of equal terms that go to the end of their lane."""
@@ -130,7 +139,7 @@ class TaskQueue:
 
     def change(self, record: TaskRecord, terms: Terms) -> None:
         """A task needs something else than before."""
-        is_queued = record.state is TaskState.QUEUED and record not in self.without_room
+        is_queued = record.state is TaskState.QUEUED and record not in self.without_room and record not in self.delayed
         if is_queued:
             self.remove([record.id])
         record.terms = terms
@@ -182,6 +191,7 @@ class TaskQueue:
             record.cancelling = True
         self.lanes.clear()
         self.without_room.clear()
+        self.delayed.clear()
         self.planned.clear()
         self._dependents = Dependents()
         self._cancel_all(unfinished, commands)
@@ -203,7 +213,7 @@ class TaskQueue:
         if (plan := self.planned.pop(record, None)) is not None:
             plan.drop(record)
             return True
-        return self.without_room.pop(record, None) is not None
+        return self.without_room.pop(record, None) is not None or self.delayed.remove(record)
 
     def fail_queued(self, failed: Sequence[TaskRecord], error: ErrorCode, reason: str, commands: list[Command]) -> None:
         """End queued tasks with an error of this class."""
@@ -244,13 +254,14 @@ class TaskQueue:
                 continue
             if outcome.status == UNWRITTEN:  # again and again, or it was cancelled meanwhile; a retry is no help
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED if record.cancelling else RAISED)
-            elif outcome.status == RAISED and record.retries < record.terms.retries and self.closed:
+            elif outcome.status == RAISED and self.closed and has_retry(record, outcome):
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED, value=None)  # it would have another try
-            elif outcome.status == RAISED and record.retries < record.terms.retries and not record.cancelling:
+            elif outcome.status == RAISED and not record.cancelling and has_retry(record, outcome):
                 record.retries += 1
                 commands.append(events.RecordAttempt(record, pilot, "it raised", event.batch, Change.RETRY))
                 record.state, record.batch = TaskState.QUEUED, 0
-                self._append([record], now)
+                if not self.delayed.add(record, now):
+                    self._append([record], now)
                 continue
             del self.tasks[outcome.task]
             pairs.append((record, outcome))
@@ -376,7 +387,7 @@ class TaskQueue:
 
     def validate(self, held: Mapping[int, tuple[str, int]]) -> None:
         """Raise AssertionError unless each task is in exactly one place; ``held``: task → its pilot and batch."""
-        outside = [*self.without_room, *self.planned]
+        outside = [*self.without_room, *self.planned, *self.delayed]
         _validate(self.tasks, self.lanes, self.matched, outside, self._dependents.by_blocker, held)
 
 
