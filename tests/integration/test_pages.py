@@ -42,6 +42,7 @@ PAGES = {
     **dict.fromkeys(("tasks.md", "observing.md"), MANAGER.format(qpus="")),
     "quantum.md": MANAGER.format(qpus="'fake:manila'"),
     "estimates.md": MANAGER.format(qpus="'fake:manila'") + CIRCUIT,
+    "qos.md": MANAGER.format(qpus="'fake:manila'"),
     "scheduling.md": BELL,
     "pilot_quantum.md": "from pilot import PilotManager\nmanager = PilotManager()",
 }

@@ -2,7 +2,7 @@
 
 A gate that multiplies by phases, such as CX RZ CX, is written as RZZ. With the spin s of one of its qubits known,
 RZZ(a) is RZ(s a) on the other. All other gates of a frozen qubit, those that mix its two states, are left out. The
-angles stay those of the user, in each layer (Ayanzadeh et al., ASPLOS 2023, section 3, draws other ones).
+angles stay those of the user, in each layer.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from qiskit import QuantumCircuit
 from qiskit.circuit import CircuitInstruction, Gate
@@ -221,7 +221,7 @@ def _overhead(entry: CircuitInstruction) -> float | None:
 
 
 @lru_cache(maxsize=4096)
-def _overhead_of(name: str, params: tuple[float, ...], kind: type[Gate]) -> float | None:
+def _overhead_of(name: str, params: tuple[float, ...], kind: Any) -> float | None:
     try:
         return float(QPDBasis.from_instruction(kind(*params)).overhead)
     except (ValueError, TypeError):
