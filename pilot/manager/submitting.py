@@ -233,8 +233,21 @@ class Submitter:
             )
             for number, part in enumerate(prepared.parts)
         ]
-        whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, one_core, name, key=key)
-        self.join(whole, parts)
+        maps = [
+            self.submit(
+                one.part.function,
+                (*one.part.args, [parts[part] for part in one.parts]),
+                {},
+                one_core,
+                f"{name}, map {number}",
+                weight=one.part.weight,
+                keyed=key is not None,
+            )
+            for number, one in enumerate(prepared.maps)
+        ]
+        args = (*prepared.combine.args, maps or parts)
+        whole = self.submit(prepared.combine.function, args, {}, one_core, name, key=key)
+        self.join(whole, [*parts, *maps])
         return whole, parts
 
     def join(self, whole: Task, parts: Sequence[Task]) -> None:

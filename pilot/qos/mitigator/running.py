@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pilot.interfaces import WorkFunction
+from pilot.interfaces import Map, Part, WorkFunction
 from pilot.qos.mitigator.results import QosResult, Solution, spread_of
+from pilot.qos.mitigator.variants import Nested
 from pilot.quantum.expectation import Expectation
 from pilot.quantum.mitigation import Readout
 from pilot.quantum.outcomes import Outcomes
@@ -18,6 +19,11 @@ from pilot.quantum.outcomes import Outcomes
 if TYPE_CHECKING:
     from pilot.qos.mitigator.goals import Goal
     from pilot.qos.mitigator.mitigator import Choice
+    from pilot.qos.mitigator.variants import Merge, Variant
+
+
+#: With fewer circuits the way of a task to a pilot takes longer than what it does.
+MANY = 32
 
 
 class Call(NamedTuple):
@@ -42,34 +48,71 @@ def calls_of(choice: Choice) -> list[Call]:
 
 
 @dataclass(frozen=True, eq=False)
+class Mapping(WorkFunction):
+    """One of the lowest merges, as a task: it gets the outcomes of the jobs that ran its circuits."""
+
+    merge: Merge
+    #: Of each outcome that it takes: the place of its job among the results, and its place there.
+    places: tuple[tuple[int, int], ...]
+
+    def __call__(self, results: Sequence[Sequence[Outcomes]]) -> Any:
+        """What the merge gives."""
+        return self.merge([results[job][place] for job, place in self.places], None)
+
+
+@dataclass(frozen=True, eq=False)
 class Combination(WorkFunction):
-    """Makes the `QosResult` of what the jobs gave. It is a task of its own."""
+    """Makes the `QosResult` of what the jobs gave, or of what was mapped of it. It is a task of its own."""
 
     choice: Choice
     calls: tuple[Call, ...]
     #: Wall clock when the decision was made.
     begun: float
+    #: It gets the results of maps.
+    mapped: bool = False
 
     @classmethod
-    def of(cls, choice: Choice, calls: Sequence[Call]) -> Combination:
+    def of(cls, choice: Choice, calls: Sequence[Call], *, mapped: bool = False) -> Combination:
         """That of a choice; circuits do not travel with it."""
         goal = replace(choice.goal, circuit=None, observables=None)
         variant = replace(choice.variant, circuits=(None,) * len(choice.variant.circuits))
-        return cls(replace(choice, goal=goal, variant=variant, ranked=()), tuple(calls), time.time())
+        return cls(replace(choice, goal=goal, variant=variant, ranked=()), tuple(calls), time.time(), mapped)
 
-    def __call__(self, results: Sequence[Sequence[Outcomes]]) -> QosResult:
+    def __call__(self, results: Sequence[Any]) -> QosResult:
         """Of the outcomes of each job, in the order of `calls`: of each circuit with each noise factor."""
-        begun = time.time()
-        factors = len(self.choice.variant.factors)
-        by_place: dict[int, Sequence[Outcomes]] = {}
-        for call, outcomes in zip(self.calls, results, strict=True):
-            for number, place in enumerate(call.places):
-                by_place[place] = outcomes[number * factors : (number + 1) * factors]
-        every = [one for place in sorted(by_place) for one in by_place[place]]
-        found = self.choice.variant.merge(every, None)
+        begun, variant = time.time(), self.choice.variant
+        if self.mapped:
+            assert isinstance(variant.merge, Nested)
+            found = variant.merge.reduce(iter(results), None)
+        else:
+            places = places_of(self.calls, len(variant.factors))
+            found = variant.merge([results[job][place] for job, place in places], None)
         made = result_of(self.choice, found)
         seconds = {**made.seconds, "run": begun - self.begun, "combine": time.time() - begun}
         return replace(made, seconds=seconds)
+
+
+def places_of(calls: Sequence[Call], factors: int) -> list[tuple[int, int]]:
+    """Of the outcomes of all circuits, in the order of the variant: which job has them, and where there. Each circuit
+    has one with each noise factor."""
+    found: dict[int, tuple[int, int]] = {}
+    for job, call in enumerate(calls):
+        for number, place in enumerate(call.places):
+            found[place] = (job, number)
+    return [(job, number * factors + factor) for _, (job, number) in sorted(found.items()) for factor in range(factors)]
+
+
+def maps_of(variant: Variant, calls: Sequence[Call]) -> tuple[Map, ...]:
+    """Tasks that do a part of the merge each; none where there is little to do."""
+    if len(variant.circuits) < MANY or not isinstance(variant.merge, Nested):
+        return ()
+    places = places_of(calls, len(variant.factors))
+    found = []
+    for merge, its in variant.merge.maps():
+        jobs = sorted({job for job, _ in places[its]})
+        mine = tuple((jobs.index(job), place) for job, place in places[its])
+        found.append(Map(part=Part(function=Mapping(merge, mine), args=()), parts=tuple(jobs)))
+    return tuple(found)
 
 
 def result_of(choice: Choice, found: Outcomes | Expectation) -> QosResult:

@@ -217,7 +217,8 @@ def _overhead(entry: CircuitInstruction) -> float | None:
     """Of a cut gate; None: it cannot be cut."""
     if not isinstance(entry.operation, Gate) or entry.clbits:
         return None
-    return _overhead_of(entry.name, tuple(entry.params), type(entry.operation))
+    kind: Any = type(entry.operation)
+    return _overhead_of(entry.name, tuple(entry.params), kind)
 
 
 @lru_cache(maxsize=4096)

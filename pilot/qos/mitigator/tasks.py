@@ -11,7 +11,7 @@ from pilot.errors import DescriptionError, PilotError, QPUError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.qos.asking import ask
 from pilot.qos.mitigator.mitigator import Choice, Mitigator
-from pilot.qos.mitigator.running import Combination, calls_of
+from pilot.qos.mitigator.running import Combination, calls_of, maps_of
 from pilot.quantum import needs
 from pilot.quantum.execution import DeviceRun
 from pilot.quantum.outcomes import draw_seeds
@@ -114,11 +114,13 @@ def _prepared(choice: Choice, description: TaskDescription, request: Request) ->
         )
         args = (pack(circuits), tuple(seeds[place] for place in call.places), None)
         parts.append(Part(function=function, args=args, weight=sum(one.seconds for one in its)))
+    maps = maps_of(variant, calls)
     widest = max(variant.circuits, key=lambda one: one.num_qubits)
     return Prepared(
         name=request.circuit.name,
         parts=tuple(parts),
-        combine=Part(function=Combination.of(choice, calls), args=()),
+        combine=Part(function=Combination.of(choice, calls, mapped=bool(maps)), args=()),
+        maps=maps,
         resources=seconds[0].resources,
         others=seconds[0].others,
         facts=msgspec.structs.replace(needs.facts_of(widest, description), qubits=widest.num_qubits),

@@ -6,9 +6,8 @@ the circuit that they stand for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,7 +112,7 @@ class Variant:
             circuits=tuple(circuit for part in parts for circuit in part.circuits),
             shares=tuple(share * its for share, part in zip(self.shares, parts, strict=True) for its in part.shares),
             groups=tuple(groups),
-            merge=partial(_nested, self.merge, [part.merge for part in parts], sizes),
+            merge=Nested(self.merge, tuple(part.merge for part in parts), sizes),
             steps=(*self.steps, step),
             overhead=self.overhead * overhead,
             averaged=self.averaged * max(len(part.circuits) if part.averaged else 1 for part in parts),
@@ -168,11 +167,34 @@ def proper(outcome: Outcomes) -> Outcomes:
     )
 
 
-def _nested(
-    outer: Merge, merges: Sequence[Merge], sizes: Sequence[int], outcomes: Sequence[Outcomes], manager: Runner | None
-) -> Any:
-    found, first = [], 0
-    for merge, size in zip(merges, sizes, strict=True):
-        found.append(merge(outcomes[first : first + size], manager))
-        first += size
-    return outer(found, manager)
+@dataclass(frozen=True, eq=False)
+class Nested:
+    """A merge of merges: each of the inner ones takes some of the outcomes, and the outer one what they give.
+
+    The lowest merges are the map of a map-reduce, and all else is its reduce.
+    """
+
+    outer: Merge
+    inner: tuple[Merge, ...]
+    #: How many outcomes each inner merge takes.
+    sizes: tuple[int, ...]
+
+    def __call__(self, outcomes: Sequence[Outcomes], manager: Runner | None) -> Any:
+        """The result of the outcomes of all circuits."""
+        return self.reduce(iter([merge(outcomes[places], manager) for merge, places in self.maps()]), manager)
+
+    def maps(self, first: int = 0) -> list[tuple[Merge, slice]]:
+        """The lowest merges, and which outcomes each takes; they are counted from `first`."""
+        found: list[tuple[Merge, slice]] = []
+        for merge, size in zip(self.inner, self.sizes, strict=True):
+            if isinstance(merge, Nested):
+                found += merge.maps(first)
+            else:
+                found.append((merge, slice(first, first + size)))
+            first += size
+        return found
+
+    def reduce(self, mapped: Iterator[Any], manager: Runner | None) -> Any:
+        """The result of what the lowest merges gave, in their order."""
+        every = [merge.reduce(mapped, manager) if isinstance(merge, Nested) else next(mapped) for merge in self.inner]
+        return self.outer(every, manager)

@@ -21,7 +21,7 @@ from pilot import (
     TaskDescription,
 )
 from pilot.qos.families import circuit
-from pilot.qos.mitigator import Context, QosResult, QosStage, Replacement, Step, Variant
+from pilot.qos.mitigator import Context, QosResult, QosStage, Replacement, Step, Variant, running
 from pilot.qos.qernel import Qernel
 
 pytestmark = pytest.mark.timeout(180)
@@ -182,6 +182,10 @@ def test_a_stage_that_raises(at: str, manager: PilotManager) -> None:
         run(manager, BELL, QosOptions(stages=[Failing(at)]))
 
 
-def test_a_failed_part_fails_the_whole_with_its_error(manager: PilotManager) -> None:
+@pytest.mark.parametrize("circuits", [1, 1000], ids=["in a map", "in the end"])
+def test_a_failed_part_fails_the_whole_with_its_error(
+    circuits: int, manager: PilotManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "MANY", circuits)
     with pytest.raises(OverflowError, match="too many"):
         run(manager, BELL, QosOptions(stages=[Failing("combine")]))

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pilot.errors import DescriptionError
 from pilot.qos.mitigator.phases import in_phases
 from pilot.qos.mitigator.splits import Splits
 from pilot.qos.mitigator.stages.stage import Context, QosStage
-from pilot.qos.mitigator.variants import Replacement, Step, Variant
-from pilot.quantum.cutting import CutPlan, Prediction, plan
+from pilot.qos.mitigator.variants import Merge, Nested, Replacement, Step, Variant
+from pilot.quantum.cutting import CutPlan, Distribution, Prediction, plan
+from pilot.quantum.cutting.distributions import Readout, reconstruct_distribution
 from pilot.quantum.expectation import Expectation
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
+    from pilot.quantum.cutting.decomposition import Decomposition
+    from pilot.quantum.cutting.fragments import Fragment, Readouts
     from pilot.quantum.outcomes import Outcomes
     from pilot.quantum.runner import Runner
 
@@ -60,9 +63,9 @@ class Cutting(QosStage):
             step = Step(stage=self.name, text=_text(plans), spent=max(len(one.cuts) for one in plans))
             overhead = max(one.overhead for one in plans)
             if observables is None:
-                yield variant.replaced([_replacement(one, knit) for one in plans], step, overhead)
+                yield variant.replaced([_replacement(one, knitting(one)) for one in plans], step, overhead)
             else:
-                yield variant.instead(_replacement(plans[0], knit_values), step, overhead)
+                yield variant.instead(_replacement(plans[0], partial(knit_values, plans[0])), step, overhead)
 
 
 def _plans(circuits: Sequence[QuantumCircuit], context: Context) -> list[CutPlan] | None:
@@ -85,13 +88,13 @@ def _nothing(one: CutPlan) -> Prediction:
     return Prediction(seconds=0.0, run_seconds=0.0, reconstruct_seconds=0.0, memory=0.0)
 
 
-def _replacement(one: CutPlan, merge: Callable[..., Any]) -> Replacement:
+def _replacement(one: CutPlan, merge: Merge) -> Replacement:
     weights = one.weights
     return Replacement(
         circuits=tuple(_named(one)),
         shares=(weights / weights.sum()).tolist(),
         groups=[number for number, fragment in enumerate(one.fragments) for _ in range(fragment.num_experiments)],
-        merge=partial(merge, one),
+        merge=merge,
     )
 
 
@@ -101,11 +104,30 @@ def _named(one: CutPlan) -> Iterator[QuantumCircuit]:
         yield circuit
 
 
-def knit(one: CutPlan, outcomes: Sequence[Outcomes], manager: Runner | None) -> Outcomes:
-    """The distribution of a cut circuit."""
-    found = one.combine(list(outcomes), manager=manager).distribution
-    assert found is not None
-    return found
+def knitting(one: CutPlan) -> Nested:
+    """What makes the distribution of a cut circuit: the quasi-distributions of each piece, and then their products."""
+    return Nested(
+        partial(knit, one.decomposition, one.places, one.readout),
+        tuple(partial(quasi_distributions, fragment) for fragment in one.fragments),
+        tuple(fragment.num_experiments for fragment in one.fragments),
+    )
+
+
+def quasi_distributions(fragment: Fragment, outcomes: Sequence[Outcomes], manager: Runner | None) -> Readouts:
+    """Of one piece, for each choice of the operations at its cuts."""
+    return fragment.readouts(list(outcomes))
+
+
+def knit(
+    decomposition: Decomposition,
+    places: Sequence[tuple[int, int] | None],
+    readout: Readout | None,
+    readouts: Sequence[Readouts],
+    manager: Runner | None,
+) -> Distribution:
+    """The distribution of a cut circuit, from the quasi-distributions of its pieces."""
+    assert readout is not None
+    return reconstruct_distribution(decomposition, readouts, places, readout, manager=manager)
 
 
 def knit_values(one: CutPlan, outcomes: Sequence[Outcomes], manager: Runner | None) -> Expectation:

@@ -1,7 +1,7 @@
 """Qubit freezing: a circuit of an optimisation becomes several narrower ones, in which some spins are known.
 
-After Ayanzadeh et al., "FrozenQubits" (ASPLOS 2023), and QOS (arXiv 2406.19120, section 5.1). The user's angles are kept
-in every layer, and outcomes are put together to those of the whole problem.
+After Ayanzadeh et al., "FrozenQubits" (ASPLOS 2023), and QOS (arXiv 2406.19120, section 5.1). The user's angles are
+kept in every layer, and outcomes are put together to those of the whole problem.
 """
 
 from __future__ import annotations
