@@ -1,20 +1,21 @@
 """What a variant is predicted to give: its circuits are sampled from a model of the device, and merged as it says.
 
-Outcomes of a circuit are those without noise with a probability that the calibration gives, and uniform else
-(`pilot.quantum.fidelities` says why and how well); then they are read with the errors of the readout. Where these are
+Outcomes of a circuit are those without noise with a probability that the calibration gives, and uniform else; then they
+are read with the errors of the readout. The probability is such that the fidelity is the computed one for circuits of
+few qubits, and else that of the formula (`pilot.quantum.fidelities` has both). Where the errors of the readout are
 undone, fewer shots are drawn instead: a correction by inverse matrices makes the variance larger.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import sqrt
+from math import prod, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from pilot.quantum.compilation import Compiler, structure, tries_for
-from pilot.quantum.fidelities import HARMFUL, Ideal, ideal_of
+from pilot.quantum.compilation import Compiler, structure
+from pilot.quantum.fidelities import HARMFUL, MAX_EXACT, Ideal, hellinger, ideal_of
 from pilot.quantum.mitigation import Device, Readout, ZeroNoise, stages
 from pilot.quantum.outcomes import Outcomes, registers_of
 from pilot.quantum.targets import Reported
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from pilot.qos.mitigator.variants import Variant
     from pilot.resources import QPUInfo
 
+#: Outcomes are nearly uniform where those that are uniform have this fidelity.
+FLAT = 0.9
+#: Halvings of the interval in which a probability is looked for.
+STEPS = 12
 #: How often the result of a variant is drawn.
 DRAWS = 2
 #: The part of what an extrapolation to no noise moves values by that is not trusted: real noise is not uniform.
@@ -49,6 +54,34 @@ class Noise(NamedTuple):
             return self.readout.get(bit, (1.0, 1.0))
         known = np.array(list(self.readout.values()))
         return float(known[:, 0].mean()), float(known[:, 1].mean())
+
+    def outcomes(self, ideal: Ideal, factor: float = 1.0, *, corrected: bool = False) -> NDArray[np.float64]:
+        """Probabilities of the outcomes of a circuit; `corrected`: before they are read.
+
+        Args:
+            ideal: what the circuit gives without noise.
+            factor: how many times as strong the noise in gates is.
+            corrected: the errors of the readout are undone.
+        """
+        kept = self.kept**factor
+        found: NDArray[np.float64] = kept * ideal.probabilities + (1 - kept) / len(ideal.probabilities)
+        for place, bit in enumerate(() if corrected else ideal.bits):
+            found = _read(found, place, *self.read(bit))
+        return found
+
+    def matched(self, ideal: Ideal, fidelity: float) -> Noise:
+        """With that probability to keep outcomes that gives a circuit this fidelity; the same where the fidelity says
+        little of it, since the outcomes are nearly uniform."""
+        low, high = 0.0, 1.0
+        if hellinger(ideal.probabilities, self._replace(kept=0.0).outcomes(ideal)) > FLAT:
+            return self
+        for _ in range(STEPS):
+            middle = self._replace(kept=(low + high) / 2)
+            if hellinger(ideal.probabilities, middle.outcomes(ideal)) < fidelity:
+                low = middle.kept
+            else:
+                high = middle.kept
+        return self._replace(kept=(low + high) / 2)
 
 
 class Forecast(NamedTuple):
@@ -73,7 +106,8 @@ class Forecaster:
         self.compiler = Compiler(Reported(info.name, info))
         self._level, self._seed = level, seed
         self._noises: dict[tuple[bytes, tuple[str, ...]], Noise] = {}
-        self._ideals: dict[bytes, Ideal | None] = {}
+        #: By the identity of a circuit: the circuit, and what it gives without noise.
+        self._ideals: dict[int, tuple[QuantumCircuit, Ideal | None]] = {}
 
     @property
     def is_able(self) -> bool:
@@ -148,29 +182,35 @@ class Forecaster:
         added = [one for one in around if not isinstance(one, Readout | ZeroNoise)]
         key = (structure(circuit), tuple(map(repr, added)))
         if key not in self._noises:
-            compiled = self.compiler.compile(circuit, self._level, tries_for(circuit))
+            compiled = self.compiler.compile(circuit, self._level)
             if added:
                 device = Device(target=self.compiler.target, name=self.compiler.name)
                 compiled = stages(added).stage.plan([compiled], None, device, self._seed).circuits[0]
             fidelities = self.compiler.fidelities
             assert fidelities is not None
             success = fidelities.success(compiled)
-            self._noises[key] = Noise(success.gates**HARMFUL, success.readout)
+            noise = Noise(success.gates**HARMFUL, success.readout)
+            ideal = self._expected(circuit)
+            if ideal is not None and len(ideal.bits) <= MAX_EXACT:
+                estimate = fidelities.estimate(compiled, ideal)
+                noise = noise.matched(ideal, estimate.value) if estimate.is_exact else noise
+            self._noises[key] = noise
         return self._noises[key]
 
     def _by_group(self, variant: Variant) -> dict[int, Noise]:
-        """Of each group, by the circuit with most operations."""
-        largest: dict[int, QuantumCircuit] = {}
+        """Of each group, by the circuit with fewest operations: it has most of what there is to lose."""
+        smallest: dict[int, QuantumCircuit] = {}
         for circuit, group in zip(variant.circuits, variant.groups, strict=True):
-            if group not in largest or len(circuit.data) > len(largest[group].data):
-                largest[group] = circuit
-        return {group: self.noise_of(circuit, variant.mitigation) for group, circuit in largest.items()}
+            if group not in smallest or len(circuit.data) < len(smallest[group].data):
+                smallest[group] = circuit
+        return {group: self.noise_of(circuit, variant.mitigation) for group, circuit in smallest.items()}
 
     def _expected(self, circuit: QuantumCircuit) -> Ideal | None:
-        key = structure(circuit)
-        if key not in self._ideals:
-            self._ideals[key] = ideal_of(circuit)
-        return self._ideals[key]
+        """What a circuit gives without noise. Variants share circuits: each is looked for as the object that it is."""
+        known = self._ideals.get(id(circuit))
+        if known is None:
+            known = self._ideals[id(circuit)] = (circuit, ideal_of(circuit))
+        return known[1]
 
 
 def _sampled(
@@ -183,16 +223,11 @@ def _sampled(
     random: np.random.Generator,
 ) -> Outcomes:
     """What the model of the device gives for a circuit."""
-    kept = noise.kept**factor
-    found = kept * ideal.probabilities + (1 - kept) / len(ideal.probabilities)
     corrected = any(isinstance(one, Readout) for one in variant.mitigation)
+    found = noise.outcomes(ideal, factor, corrected=corrected)
     counted = float(shots or 0)
-    for place, bit in enumerate(ideal.bits):
-        zero, one = noise.read(bit)
-        if corrected:
-            counted *= max(zero + one - 1, 0.1) ** 2
-        else:
-            found = _read(found, place, zero, one)
+    if corrected:
+        counted *= prod(max(sum(noise.read(bit)) - 1, 0.1) ** 2 for bit in ideal.bits)
     weights = found / found.sum()
     if shots is not None:
         weights = random.multinomial(max(2, round(counted)), weights)
