@@ -125,7 +125,7 @@ class Retry(msgspec.Struct, frozen=True, array_like=True):
         return self.delay * 2.0 ** min(number - 1, MOST_DOUBLINGS)
 
 
-class Terms(msgspec.Struct, frozen=True):
+class Terms(msgspec.Struct, frozen=True, cache_hash=True):
     """What a task needs, without the work itself; tasks that are `matched` by equal terms queue together."""
 
     resources: Resources = Resources()

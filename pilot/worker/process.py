@@ -25,7 +25,7 @@ import zmq
 
 from pilot.errors import SessionError
 from pilot.interfaces import WorkerSpec
-from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Outcome
+from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNAVAILABLE, UNWRITTEN, Outcome
 from pilot.version import versions
 from pilot.wire import messages, payload
 from pilot.wire.callables import together
@@ -47,8 +47,8 @@ IDLE_MS = 1000
 LONG_SECONDS = 0.01
 #: Seconds without a message of the agent after which a worker ends.
 AGENT_SILENT_SECONDS = 30.0
-#: Seconds between two reports on an idle device.
-LOOK_SECONDS = 60.0
+#: Seconds between two reports on an idle device, and on one that takes no jobs now.
+LOOK_SECONDS, DOWN_SECONDS = 60.0, 5.0
 #: Seconds that a device has to end its job and its session when its worker ends.
 DEVICE_END_SECONDS = 5.0
 #: What is added to a ModuleNotFoundError.
@@ -145,9 +145,10 @@ class _Worker:
         if device.held is None:
             return self._take() if self._client.can_be_shared else self._inbox.get()
         while True:
-            client.send(messages.DeviceReport(device.held.look()))
+            info = device.held.look()
+            client.send(messages.DeviceReport(info))
             with contextlib.suppress(queue.Empty):
-                return self._inbox.get(timeout=LOOK_SECONDS)
+                return self._inbox.get(timeout=DOWN_SECONDS if device.is_down(info) else LOOK_SECONDS)
 
     def _take(self) -> HeldBatch | None:
         """As `_next`, and receives it in this thread, unless the control thread is about to."""
@@ -223,7 +224,8 @@ class _Worker:
                 raise result
             return self._kept(result)
         except BaseException as error:
-            return RAISED, payload.dump_exception(error)
+            is_down = device.held is not None and device.held.is_down_after(error)
+            return UNAVAILABLE if is_down else RAISED, payload.dump_exception(error)
 
     def _kept(self, result: Any) -> tuple[int, Any]:
         try:

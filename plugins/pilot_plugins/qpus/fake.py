@@ -76,7 +76,8 @@ class FakeQPU(QPU):
         self._outages = Periods(options["outages"]) if "outages" in options else None
         self._drift = Drift(options["calibration"]) if "calibration" in options else None
         self._began = 0.0
-        self._calibration = 0
+        #: The number of its calibration, and the factor of the errors; 0: the snapshot's own.
+        self._calibration = 0, 1.0
 
     def open(self) -> None:
         known = _snapshots()
@@ -106,7 +107,7 @@ class FakeQPU(QPU):
         if factor != 1.0:
             target, readout = scaled(target, readout, factor)
         taken = properties.last_update_date.timestamp() if properties is not None else None
-        if self._calibration and self._clock is not None:
+        if self._calibration[0] and self._clock is not None:
             taken = time.time()
         self._device = NoisyDevice(target, readout)
         self._info = info_of(
@@ -186,9 +187,9 @@ class FakeQPU(QPU):
         if self._device is None or self._info is None:
             self.open()
         assert self._device is not None and self._info is not None
-        if self._drift is not None and (number := self._drift.number(self._now)) != self._calibration:
-            self._calibration = number
-            self._calibrate(self._drift.factor(number), self._info.rep_delay)
+        if self._drift is not None and (calibration := self._drift.calibration(self._now)) != self._calibration:
+            self._calibration = calibration
+            self._calibrate(calibration[1], self._info.rep_delay)
         return self._device, self._info
 
 
