@@ -45,14 +45,12 @@ class QosMitigator(MiniApp):
         "laptop": {},
         "paper": {"study": ("static", "choice", "fidelity", "harm", "large", "freezing", "cost")},
         "small": {
-            "study": ("choice", "freezing"),
+            "study": ("freezing",),
             "snapshots": ("manila",),
             "small_qubits": 4,
-            "circuits": 3,
             "frozen_graphs": 2,
             "shots": 1024,
             "seeds": 2,
-            "draws": 2,
         },
     }
     packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_aer", "qiskit_ibm_runtime", "scipy")

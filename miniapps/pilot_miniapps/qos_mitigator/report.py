@@ -7,7 +7,7 @@ from math import exp, log
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from pilot_miniapps.qos_estimator.ranking import interval
+from pilot_miniapps.frame.intervals import interval
 from pilot_miniapps.qos_mitigator.cases import by_family
 
 if TYPE_CHECKING:
