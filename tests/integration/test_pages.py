@@ -43,6 +43,7 @@ PAGES = {
     "notebooks.md": "",
     "quantum.md": MANAGER.format(qpus="'fake:manila'"),
     "estimates.md": MANAGER.format(qpus="'fake:manila'") + CIRCUIT,
+    "qos.md": MANAGER.format(qpus="'fake:manila'"),
     "scheduling.md": BELL,
     "pilot_quantum.md": "from pilot import PilotManager\nmanager = PilotManager()",
 }
