@@ -339,21 +339,14 @@ class Pilots:
         counted = self._queue.take_outcomes(event, pilot.name, sent is not None, now, commands)
         pilot.finished += len(event.outcomes)
         if sent is not None:
-            is_down = False
-            for outcome in event.outcomes:
-                sent.entries.pop(outcome.task, None)
-                is_down = is_down or outcome.status == UNAVAILABLE
+            is_down = sent.drop(event.outcomes)
             if not sent.entries:
                 pilot.take(event.batch)
-            if is_down:
-                self._close_device(pilot, sent.qpu)
+            if is_down and (device := pilot.devices.get(sent.qpu)) is not None and device.info is not None:
+                # until it reports that it takes jobs
+                self.device_changed(pilot, msgspec.structs.replace(device.info, accepts_jobs=False))
         _measure(pilot, sent, counted)
         self._index.touch(pilot)
-
-    def _close_device(self, pilot: PilotRecord, qpu: str) -> None:
-        """A QPU takes no jobs, until it reports that it does."""
-        if (device := pilot.devices.get(qpu)) is not None and device.info is not None:
-            self.device_changed(pilot, msgspec.structs.replace(device.info, accepts_jobs=False))
 
     def attempts_lost(self, event: events.AttemptsLost, now: float, commands: list[Command]) -> None:
         """Tasks of a batch ended without outcome."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 DEATHS_ALONE = 2
 #: A task whose attempts were lost this often fails.
 LOSSES = 10
-#: Terms of which it is kept by which others they are matched.
-MOST_TERMS = 10_000
 #: Bits of a batch's number behind that of its manager in the session.
 GENERATION_BITS = 32
 
@@ -63,8 +61,6 @@ class TaskQueue:
         self.planned: dict[TaskRecord, Plan] = {}
         #: A policy chooses QPUs by estimates: what is demanded of these is no matter of the lanes.
         self.has_planner = False
-        #: By terms, what `matched` gave.
-        self._matched: dict[Terms, Terms] = {}
         self.closed = False
         #: As `events.Attached` says.
         self.firsts: tuple[int, ...] = (1,)
@@ -104,11 +100,7 @@ class TaskQueue:
 
     def matched(self, terms: Terms) -> Terms:
         """The terms of the lane of tasks with these terms."""
-        if (matched := self._matched.get(terms)) is None:
-            if len(self._matched) >= MOST_TERMS:
-                self._matched.clear()
-            matched = self._matched[terms] = terms_of_lane(terms, self.has_planner)
-        return matched
+        return terms_of_lane(terms, self.has_planner)
 
     def _lane(self, terms: Terms) -> Lane:
         """The lane of tasks with these terms, made when there is none."""
@@ -251,11 +243,9 @@ class TaskQueue:
                 record.moving = False
                 self._insert(record)
                 continue
-            if outcome.status == UNWRITTEN and self._waits_for_room(record, outcome, pilot, event.batch, commands):
-                continue
-            if outcome.status == UNAVAILABLE and self._goes_elsewhere(record, outcome, pilot, event.batch, commands):
-                continue
-            if outcome.status in (UNWRITTEN, UNAVAILABLE):  # again and again, or it was cancelled; a retry is no help
+            if outcome.status in (UNWRITTEN, UNAVAILABLE):
+                if self._runs_again(record, outcome, pilot, event.batch, commands):
+                    continue  # else a retry is no help
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED if record.cancelling else RAISED)
             elif outcome.status == RAISED and record.retries < record.terms.retries and self.closed:
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED, value=None)  # it would have another try
@@ -281,31 +271,22 @@ class TaskQueue:
             return False
         return record.batch != 0 or any(attempt.batch == batch for attempt in record.attempts)
 
-    def _waits_for_room(
+    def _runs_again(
         self, record: TaskRecord, outcome: Outcome, pilot: str, batch: int, commands: list[Command]
     ) -> bool:
-        """Its result could not be written, which is not the task's error: it runs again when there is room. False when
-        this happened too often, or it is to be cancelled."""
+        """Its result could not be written (it runs again when there is room), or its QPU takes no jobs now: neither is
+        the task's error, nor one of its retries. False when this happened too often, or it is to be cancelled."""
         record.losses += 1
         if record.cancelling or record.losses >= LOSSES:
             return False
         failure = failure_of(outcome)
         commands.append(events.RecordAttempt(record, pilot, failure.message, batch))
-        record.state, record.batch, record.bound = TaskState.QUEUED, 0, 0.0
-        self.without_room[record] = failure.size
-        return True
-
-    def _goes_elsewhere(
-        self, record: TaskRecord, outcome: Outcome, pilot: str, batch: int, commands: list[Command]
-    ) -> bool:
-        """Its QPU takes no jobs now, which is not the task's error: it is queued again, and is none of its retries.
-        False when this happened too often, or it is to be cancelled."""
-        record.losses += 1
-        if record.cancelling or record.losses >= LOSSES:
-            return False
-        commands.append(events.RecordAttempt(record, pilot, failure_of(outcome).message, batch))
         record.bound = 0.0
-        self._insert(record)
+        if outcome.status == UNAVAILABLE:
+            self._insert(record)
+        else:
+            record.state, record.batch = TaskState.QUEUED, 0
+            self.without_room[record] = failure.size
         return True
 
     def room_seen(self, event: events.RoomSeen, now: float, commands: list[Command]) -> None:
