@@ -76,9 +76,21 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     instead: str = "TaskError"
     #: Bytes that there was no room for.
     size: int = 0
+    #: The exception's class and its bases, with their modules; those of ``builtins`` without.
+    classes: tuple[str, ...] = ()
 
 
 _decode_failure = msgspec.msgpack.Decoder(Failure).decode
+
+
+def error_classes(outcome: Outcome) -> tuple[str, ...]:
+    """The class of what a task raised, and its bases, as `Failure.classes`; () when they are not known."""
+    return failure_of(outcome).classes if isinstance(outcome.value, bytes) else ()
+
+
+def class_name(kind: type) -> str:
+    """The name of a class with its module, that of a class of ``builtins`` alone."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def failure_of(outcome: Outcome) -> Failure:

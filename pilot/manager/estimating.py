@@ -177,7 +177,7 @@ class Estimating:
         if asked.infos is None:
             value = payload.dump((args, {}), self._state.files, f"an argument of {asked.gate.name}")
             self._by_estimate[asked.gate.id] = asked
-            self._submissions.release(asked.gate.id, self._submitter.function(work), value)
+            self._submissions.release(asked.gate.id, self._submitter.functions.record(work), value)
             return
         task = self._submitter.submit(work, args, {}, entry_of(asked.gate).terms, asked.gate.name)
         self._by_estimate[task.id] = asked

@@ -12,6 +12,7 @@ from pilot.interfaces import JobState
 from pilot.resources import Capacity, QPUInfo
 from pilot.results import CANCELLED, UNAVAILABLE, Outcome
 from pilot.scheduling import events
+from pilot.scheduling.checks import check_pilot
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
 from pilot.scheduling.pilot_records import QUICKEST, SLOWEST, PilotRecord, SentBatch
@@ -371,7 +372,7 @@ class Pilots:
         its pilot and batch."""
         held: dict[int, tuple[str, int]] = {}
         for id, pilot in self.by_id.items():
-            _validate(pilot)
+            check_pilot(pilot)
             for batch, sent in pilot.sent.items():
                 for task, record in sent.entries.items():
                     if self._queue.tasks.get(task) is not record:
@@ -415,21 +416,3 @@ def _measure_one(
         ratio = min(max(mean / function.seconds, QUICKEST), SLOWEST)
         pilot.slowness += 0.1 * NEWEST * (ratio - pilot.slowness)
     function.measured(mean / pilot.slowness)
-
-
-def _validate(pilot: PilotRecord) -> None:
-    """Raise AssertionError unless what it has in use is the sum over its batches."""
-    sent = list(pilot.sent.values())
-    on_slots = [batch for batch in sent if batch.qpu not in pilot.devices]
-    for what, have, parts in (
-        ("cores", pilot.used_cores, [batch.cores for batch in sent]),
-        ("GPUs", pilot.used_gpus, [batch.gpus for batch in sent]),
-        ("bytes", pilot.used_memory, [batch.memory for batch in sent]),
-        ("expected seconds", pilot.expected, [batch.expected for batch in on_slots]),
-    ):
-        assert abs(have - sum(parts)) < 1e-6, f"{pilot.name}: {have} {what} are in use, its batches have {sum(parts)}"
-    for name, device in pilot.devices.items():
-        mine = [batch for batch in sent if batch.qpu == name]
-        assert device.batches == len(mine), f"{name} of {pilot.name} has {device.batches} batches, not {len(mine)}"
-    for number, batch in pilot.sent.items():
-        assert batch.entries, f"{pilot.name}: batch {number} is empty"

@@ -37,6 +37,7 @@ from pilot.worker import device, programs, task_process
 from pilot.worker.batch import HeldBatch
 from pilot.worker.capture import Capture
 from pilot.worker.functions import Functions
+from pilot.worker.reports import Reports
 
 #: Seconds after which a running batch sends its outcomes, and reports which task runs.
 FLUSH_SECONDS = 0.1
@@ -91,6 +92,7 @@ class _Worker:
         self._spec = spec
         self._pid = os.getpid()
         self._capture = capture
+        self._reports = Reports(spec.name, capture)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spool = Spool(Path(spec.spool), spec.spool_bytes)
         self._functions = Functions()
@@ -237,12 +239,15 @@ class _Worker:
         wall, began = batch.task_wall, batch.task_began
         status, value = self._run_task(batch, work, function)
         seconds = time.perf_counter() - began
+        self._reports.task_ended(work.task)
         stdout, stderr = self._capture.take()
         self._capture.restore()
         os.fchdir(self._home)
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
     def _send_outcomes(self, client: AnyClient, batch: HeldBatch, outcomes: list[Outcome]) -> None:
+        while self._reports.ended:
+            client.send(self._reports.ended.pop(0))
         head = messages.OutcomesReport(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
@@ -363,6 +368,8 @@ class _Worker:
             if at != batch.reported and runs >= FLUSH_SECONDS / 2:
                 batch.reported = at
                 client.send(messages.TaskStarted(batch.id, self._spec.name, work.task))
+            if (output := self._reports.running(work.task, now)) is not None:
+                client.send(output)
             is_late = now - batch.began > batch.give_back_seconds
         if is_late:
             self._give_back(client)
