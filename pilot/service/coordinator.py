@@ -49,6 +49,7 @@ class Coordinator:
         *,
         functions: Mapping[str, Callable[..., Any]],
         window: int,
+        seconds: float,
         reuses: bool,
         listener: Listener,
     ) -> None:
@@ -59,11 +60,12 @@ class Coordinator:
             manager: whose pilots run them.
             functions: that the site has registered, by name.
             window: active tasks at most.
+            seconds: a task may run so long, unless it has a timeout of its own.
             reuses: results of equal deterministic tasks are taken instead of running them again.
             listener: hears of each step of each task, in this thread.
         """
         self._store, self._manager, self._functions = store, manager, functions
-        self._window, self._reuses, self._listener = window, reuses, listener
+        self._window, self._seconds, self._reuses, self._listener = window, seconds, reuses, listener
         #: By id.
         self.active: dict[str, ActiveTask] = {}
         #: How many results were taken from equal tasks; and how many could have been, had there been one.
@@ -230,7 +232,7 @@ class Coordinator:
         Raises:
             DescriptionError: the text is no program, there is no such function, or a field is wrong.
         """
-        options = one.work.options
+        options = {"timeout": self._seconds, **one.work.options}
         if one.work.function:
             function = self._functions.get(one.work.function)
             if function is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -84,9 +85,17 @@ def _dialect(connection: Connection) -> Any:
     return postgresql if connection.dialect.name == "postgresql" else sqlite
 
 
-def insert_new(connection: Connection, table: Table) -> Any:
-    """A statement that inserts rows, but for those that are there."""
-    return _dialect(connection).insert(table).on_conflict_do_nothing()
+def content_hash(text: str) -> str:
+    """What a program is known by."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def used(connection: Connection, texts: Mapping[str, int]) -> tuple[Any, list[dict[str, Any]]]:
+    """A statement that stores programs, each used so many times more, and its values."""
+    rows = [{"hash": content_hash(text), "text": text, "uses": by} for text, by in texts.items()]
+    statement = _dialect(connection).insert(tables.programs)
+    uses = tables.programs.c.uses + statement.excluded.uses
+    return statement.on_conflict_do_update(index_elements=["hash"], set_={"uses": uses}), rows
 
 
 def count(connection: Connection, changes: Mapping[tuple[str, str], int]) -> None:

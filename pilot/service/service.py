@@ -52,6 +52,7 @@ class Service:
             manager,
             functions=settings.callables(),
             window=settings.limits.window,
+            seconds=settings.limits.seconds,
             reuses=settings.cache.results,
             listener=self.steps,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import time
@@ -145,7 +144,7 @@ class Store:
         known = self._known(connection, submissions)
         answers: list[Any] = []
         rows: list[dict[str, Any]] = []
-        texts: dict[str, str] = {}
+        texts: Counter[str] = Counter()
         keys: list[dict[str, Any]] = []
         counts: Counter[tuple[str, str]] = Counter()
         now = self._last = max(time.time(), self._last)
@@ -162,8 +161,7 @@ class Store:
                 keys.append({"user": user, "key": one.key, "digest": one.digest, "ids": " ".join(ids), "created": now})
             answers.append(ids)
         if texts:
-            new = [{"hash": hash, "text": text} for hash, text in texts.items()]
-            connection.execute(database.insert_new(connection, tables.programs), new)
+            connection.execute(*database.used(connection, texts))
         if rows:
             connection.execute(insert(tables.tasks), rows)
         if keys:
@@ -214,20 +212,20 @@ class Store:
 
     def _prune(self, connection: Connection, asked: Sequence[tuple[float, int]]) -> list[Any]:
         answers = []
+        old = select(_TASKS.number, _TASKS.user, _TASKS.state, _TASKS.work).order_by(_TASKS.submitted)
         for before, limit in asked:
-            old = select(_TASKS.number, _TASKS.user, _TASKS.state)
-            rows = connection.execute(
-                old.where(_TASKS.submitted < before, _TASKS.state != "active", _TASKS.ended < before)
-                .order_by(_TASKS.submitted)
-                .limit(limit)
-            ).all()
+            is_old = (_TASKS.submitted < before, _TASKS.state != "active", _TASKS.ended < before)
+            rows = connection.execute(old.where(*is_old).limit(limit)).all()
             numbers = [row.number for row in rows]
             connection.execute(delete(tables.results).where(tables.results.c.number.in_(numbers)))
             connection.execute(delete(tables.tasks).where(_TASKS.number.in_(numbers)))
             connection.execute(delete(tables.keys).where(tables.keys.c.created < before))
-            database.count(
-                connection, {key: -count for key, count in Counter((row.user, row.state) for row in rows).items()}
-            )
+            hashes = Counter(hash for row in rows for hash in msgspec.json.decode(row.work, type=Work).programs)
+            if hashes:
+                connection.execute(_UNUSE, [{"which": hash, "by": by} for hash, by in hashes.items()])
+                connection.execute(delete(tables.programs).where(tables.programs.c.uses <= 0))
+            counts = Counter((row.user, row.state) for row in rows)
+            database.count(connection, {key: -count for key, count in counts.items()})
             answers.append(len(rows))
         return answers
 
@@ -294,20 +292,15 @@ class Store:
             return connection.execute(query).scalar()
 
 
-def content_hash(text: str) -> str:
-    """What a program is known by."""
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-
-
 def _repeated(one: Submission, digest: str, ids: list[str]) -> list[str] | Problem:
     if one.digest == digest:
         return ids
     return Problem(422, "this key was used before, for another body", field="Idempotency-Key", given=one.key)
 
 
-def _row(task: NewTask, id: str, now: float, texts: dict[str, str]) -> dict[str, Any]:
-    hashes = tuple(content_hash(text) for text in task.programs)
-    texts.update(zip(hashes, task.programs, strict=True))
+def _row(task: NewTask, id: str, now: float, texts: Counter[str]) -> dict[str, Any]:
+    hashes = tuple(database.content_hash(text) for text in task.programs)
+    texts.update(task.programs)
     work = Work(programs=hashes, format=task.format, function=task.function, options=task.options)
     encoded = msgspec.json.encode(work).decode()
     qpu = task.options.get("qpu") or ""
@@ -324,7 +317,7 @@ def _row(task: NewTask, id: str, now: float, texts: dict[str, str]) -> dict[str,
         "submitted": now,
         "work": encoded,
         "extra": json.dumps(task.extra) if task.extra else "",
-        "content": content_hash(encoded) if task.may_reuse and _is_deterministic(task) else "",
+        "content": database.content_hash(encoded) if task.may_reuse and _is_deterministic(task) else "",
         "steps": json.dumps([("received", received), ("validated", received)]),
     }
 
@@ -352,6 +345,10 @@ def _end_statement(*columns: str) -> Any:
     return update(tables.tasks).where(_TASKS.number == bindparam("which")).values(values)
 
 
+_PROGRAMS = tables.programs.c
+_UNUSE = (
+    update(tables.programs).where(_PROGRAMS.hash == bindparam("which")).values(uses=_PROGRAMS.uses - bindparam("by"))
+)
 _END = _end_statement("state", "ended", "error", "steps")
 _END_WITH_QPU = _end_statement("state", "ended", "error", "steps", "qpu")
 

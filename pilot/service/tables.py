@@ -87,6 +87,8 @@ programs = Table(
     metadata,
     Column("hash", String(64), primary_key=True),
     Column("text", Text, nullable=False),
+    # How many programs of tasks it is; a text that is none is removed with the last of them.
+    Column("uses", _Number, nullable=False),
 )
 
 #: The results of tasks that are done: JSON.
