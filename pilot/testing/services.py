@@ -32,7 +32,7 @@ class ServiceProcess:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         server = f'[server]\nstore = "{store or f"sqlite:///{folder}/service.db"}"\n'
-        server += f'session_dir = "{folder}/session"\ndrain = 5.0\n'
+        server += f'session_dir = "{folder}/session"\ndrain = 1.0\n'
         self._settings = folder / "service.toml"
         self._settings.write_text(f"{server}\n{configuration}")
         self._port = 0
