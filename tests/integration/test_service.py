@@ -235,7 +235,8 @@ def test_the_page_runs_as_it_stands(service: ServiceProcess, tmp_path: Path) -> 
     code = f"{begin}\n{blocks['python']}"
     python = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert python.returncode == 0, python.stderr
-    assert python.stdout.count("[1.0") == 3
+    last = json.loads(python.stdout.splitlines()[-1])
+    assert last == [pytest.approx([1, 1])] * 3
 
 
 def test_the_command_line_speaks_to_a_service(service: ServiceProcess, tmp_path: Path) -> None:
