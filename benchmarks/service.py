@@ -1,10 +1,10 @@
 """The service: submissions a second, kills, a store with a million tasks, made-up requests, policies.
 
-    python benchmarks/service.py load
-    python benchmarks/service.py kill --store sqlite|postgresql
-    python benchmarks/service.py store --rows 1000000 [--store postgresql]
-    python benchmarks/service.py fuzz --minutes 10
-    python benchmarks/service.py policies
+python benchmarks/service.py load
+python benchmarks/service.py kill --store sqlite|postgresql
+python benchmarks/service.py store --rows 1000000 [--store postgresql]
+python benchmarks/service.py fuzz --minutes 10
+python benchmarks/service.py policies
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
     app.state.service = service
     answers.install(app)
     app.add_middleware(BodyLimit, most=settings.limits.body_bytes)
+    app.include_router(task_routes.router)  # first: where most requests go
     app.include_router(health.router)
-    app.include_router(task_routes.router)
     app.include_router(site_routes.router)
 
     @app.get("/v1/openapi.json", include_in_schema=False)
