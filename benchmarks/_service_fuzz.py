@@ -65,24 +65,14 @@ def fuzz(service: ServiceProcess, schema: Path, *, seed: int, seconds: float) ->
     """One run of schemathesis, ended when the time is over."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", str(schema), "--url", service.url]
     command += ["--header", f"Authorization: Bearer {service.token}", "--checks", CHECKS, "--seed", str(seed)]
-    command += [
-        "--exclude-path",
-        LEFT_OUT,
-        "--max-examples",
-        "300",
-        "--max-time",
-        f"{seconds:.0f}",
-        "--request-timeout",
-        "60",
-        "--no-color",
-    ]
-    command += ["--phases", "examples,coverage,fuzzing", "--generation-database", "none"]
-    command.append("--continue-on-failure")
+    command += ["--exclude-path", LEFT_OUT, "--max-examples", "300", "--max-time", f"{seconds:.0f}"]
+    command += ["--phases", "examples,coverage,fuzzing", "--generation-database", "none", "--request-timeout", "60"]
+    command += ["--continue-on-failure", "--no-color"]
     output = subprocess.run(command, capture_output=True, text=True, cwd=schema.parent).stdout
     cases = re.search(r"(\d+) generated", output)
     failures = re.findall(r"^- (.*)$", output, re.MULTILINE)
     if failures:
-        sys.stderr.write(output[-6000:])
+        sys.stderr.write("".join(f"{line[:300]}\n" for line in output.splitlines()[-200:]))
     server = sum("server error" in failure.lower() for failure in failures)
     return {
         "seed": seed,

@@ -59,6 +59,6 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
 
     @app.get("/v1/openapi.json", include_in_schema=False)
     def openapi(user: CurrentUser) -> JSONResponse:
-        return JSONResponse(app.openapi())
+        return JSONResponse(answers.with_problems(app.openapi()))
 
     return app
