@@ -284,7 +284,7 @@ def test_logs_stop_and_clean(tmp_path: Path, pilot: Pilot, monkeypatch: pytest.M
     assert f"kept: {folder}: pilot small may still run: pilot sessions stop {folder}" in kept.stdout
     stopped = pilot("stop", folder)
     assert (stopped.returncode, stopped.stdout) == (0, f"{folder}: 1 pilot(s) ended\n")
-    assert f"kept: {folder}: written 0 seconds ago" in pilot("clean", tmp_path).stdout
+    assert f"kept: {folder}: written " in pilot("clean", tmp_path).stdout
     assert f"would remove: {folder}" in pilot("clean", tmp_path, "--older", "0m", "--dry-run").stdout
     assert folder.exists()
     assert f"removed: {folder}" in pilot("clean", tmp_path, "--older", "0m").stdout and not folder.exists()
