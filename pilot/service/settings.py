@@ -111,6 +111,8 @@ class Origin(Description, frozen=True, kw_only=True):
     enabled: bool = True
     #: Who knows a task's id may read its result without a token.
     results_without_token: bool = False
+    #: The QPU that is meant by a ``ChipID``, such as ``72 = "fake:kolkata"``. QPUs are chips by their names, too.
+    chips: dict[str, Text] = {}
 
 
 class Autoscale(Description, frozen=True, kw_only=True):

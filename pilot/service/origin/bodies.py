@@ -24,6 +24,11 @@ _JSON_WORDS = {b"True": b"true", b"False": b"false", b"None": b"null"}
 _BZ2, _GZIP = b"BZh", b"\x1f\x8b"
 
 
+def is_packed(body: bytes) -> bool:
+    """True for a body that is compressed."""
+    return body.startswith((_BZ2, _GZIP))
+
+
 def unpacked(body: bytes, limit: int) -> bytes:
     """The body, decompressed where it is compressed (bz2 or gzip).
 
@@ -35,9 +40,9 @@ def unpacked(body: bytes, limit: int) -> bytes:
         OriginError: it is larger, or a compressed body is damaged.
     """
     try:
-        if body[:3] == _BZ2:
+        if body.startswith(_BZ2):
             data = _bounded(bz2.BZ2File(BytesIO(body)), limit)
-        elif body[:2] == _GZIP:
+        elif body.startswith(_GZIP):
             data = _bounded(gzip.GzipFile(fileobj=BytesIO(body)), limit)
         else:
             data = body

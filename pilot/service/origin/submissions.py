@@ -68,6 +68,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     description: str = ""
     configuration: Configuration = Configuration()
+    #: The programs have to measure something.
+    must_measure: bool = False
     #: What is not known of the body's fields, a sentence each.
     ignored: tuple[str, ...] = ()
 
@@ -97,6 +99,7 @@ def chip_submission(body: Mapping[str, Any]) -> Submission:
         priority=_priority(body, given),
         description=_text(body, "taskDescribe", ""),
         configuration=configuration,
+        must_measure=type in (TaskType.MEASUREMENT, TaskType.TOMOGRAPHY),
         ignored=_ignored(body, given, (*_CHIP_FIELDS, "Priority", *_CLIENT_FIELDS)),
     )
 
@@ -130,6 +133,7 @@ def simulator_submission(body: Mapping[str, Any]) -> Submission:
         programs=programs,
         description=_text(body, "taskDescribe", ""),
         configuration=configuration,
+        must_measure=kind == 1,
         ignored=_ignored(body, given, ("measure_type", "shot", "qubits")),
     )
 
@@ -298,7 +302,22 @@ def _chip_configuration(given: Mapping[str, Any], type: TaskType) -> Configurati
     if type in (TaskType.MEASUREMENT, TaskType.TOMOGRAPHY) and configuration.hamiltonian:
         expected = f"nothing with TaskType {type.value}; TaskType 5 gives expectation values"
         raise refused(ErrorCode.TASK_CONFIGURATION, "Configuration.hamiltonian", given["hamiltonian"], expected)
+    if type is TaskType.DISTRIBUTED:
+        _check_pieces(configuration)
     return configuration
+
+
+def _check_pieces(configuration: Configuration) -> None:
+    """Refuse what cannot be done for a program that is cut: its pieces are other circuits."""
+    for field, given, expected in (
+        ("amendFlag", configuration.corrected, "0: the errors of the readout of pieces are not corrected"),
+        ("mappingFlag", not configuration.mapped, "true: pieces are laid out by the compiler"),
+        ("specified_block", configuration.block, "[]: pieces are laid out by the compiler"),
+    ):
+        if given:
+            shown = False if field == "mappingFlag" else given
+            expected = f"{expected}, with TaskType 10"
+            raise refused(ErrorCode.TASK_CONFIGURATION, f"Configuration.{field}", shown, expected)
 
 
 def _is_given(given: Mapping[str, Any], field: str, type: TaskType) -> bool:
