@@ -80,7 +80,11 @@ def _described(error: Any) -> dict[str, str]:
     place = [str(part) for part in error["loc"]]
     if len(place) > 1 and place[0] in ("body", "query", "path", "header", "cookie"):
         place = place[1:]
-    return {"field": ".".join(place), "message": error["msg"], "given": shown(error.get("input"))}
+    return {
+        "field": ".".join(place),
+        "message": error["msg"].removeprefix("Value error, "),
+        "given": shown(error.get("input")),
+    }
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:

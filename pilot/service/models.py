@@ -22,7 +22,9 @@ def _writable(text: str) -> str:
 
 
 _Text = Annotated[str, AfterValidator(_writable)]
-Name = Annotated[_Text, Field(max_length=200)]
+_Program = Annotated[str, Field(min_length=1, description="The text of a circuit."), AfterValidator(_writable)]
+Name = Annotated[str, Field(max_length=200), AfterValidator(_writable)]
+_NameGiven = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_writable)]
 Format = Literal["openqasm2", "openqasm3", "originir", "qir"]
 State = Literal["received", "queued", "running", "done", "failed", "cancelled", "invalid"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -37,7 +39,7 @@ class _Body(BaseModel):
 class TaskBody(_Body):
     """A task: a circuit as a text, or a function that the site has registered."""
 
-    program: Annotated[_Text, Field(min_length=1, description="The text of a circuit.")] | None = None
+    program: _Program | None = None
     format: Annotated[Format | None, Field(description="Of the text. Default: recognised by how it begins.")] = None
     function: Annotated[Name | None, Field(description="The name of a registered function, instead of a program.")] = (
         None
@@ -73,10 +75,10 @@ class TaskBody(_Body):
     priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher goes first.")] = 0
     timeout: Annotated[Number | None, Field(gt=0, description="Seconds that it may run.")] = None
     retries: Annotated[int, Field(ge=0, le=10)] = 0
-    pilot: Annotated[Name | None, Field(min_length=1, description="The pilot that must run it.")] = None
-    labels: Annotated[list[Annotated[Name, Field(min_length=1)]], Field(max_length=20)] = []
+    pilot: Annotated[_NameGiven | None, Field(description="The pilot that must run it.")] = None
+    labels: Annotated[list[_NameGiven], Field(max_length=20)] = []
     name: Annotated[Name, Field(description="For people.")] = ""
-    project: Annotated[_Text, Field(max_length=64)] = ""
+    project: Annotated[str, Field(max_length=64), AfterValidator(_writable)] = ""
     session: Annotated[str, Field(pattern="^([0-9A-F]{32})?$", description="The id of a session.")] = ""
     reuse: Annotated[bool, Field(description="The result of an equal deterministic task may be taken.")] = True
 
@@ -105,7 +107,7 @@ class BatchBody(_Body):
 class EstimateBody(_Body):
     """A circuit, and what is to be estimated of it."""
 
-    program: Annotated[_Text, Field(min_length=1)]
+    program: _Program
     format: Format | None = None
     shots: Annotated[int, Field(ge=1, le=_LARGEST)] = 4000
     optimization_level: Annotated[int, Field(ge=0, le=3)] = 2

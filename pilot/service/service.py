@@ -223,8 +223,8 @@ class Service:
         return sum(pilot.state is PilotState.ACTIVE for pilot in self.manager.pilots)
 
     def _prune(self) -> None:
-        retention = self.settings.server.retention
-        assert isinstance(retention, float | int)
+        retention = self.settings.server.retention_seconds
+        assert retention is not None
         while not self._ended.is_set():
             try:
                 while self.store.prune(time.time() - retention).result():

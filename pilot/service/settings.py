@@ -14,7 +14,7 @@ from msgspec import Meta
 from pilot import registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError, PilotError, did_you_mean, invalid
-from pilot.fields import AtLeastOne, Count, Description, Port, Text, Time, TimeOrZero, checked_path, seconds_of
+from pilot.fields import AtLeastOne, Count, Description, Text, Time, TimeOrZero, checked_path, seconds_of
 from pilot.service.database import checked_url
 from pilot.toml_files import read_toml
 
@@ -35,7 +35,7 @@ class Server(Description, frozen=True, kw_only=True):
 
     #: Where it listens.
     host: Text = "127.0.0.1"
-    port: Port | int = 8470
+    port: Annotated[int, Meta(ge=0, le=65535, description="a port from 1 to 65535, or 0 for any")] = 8470
     #: Where tasks and results are: ``sqlite:////folder/service.db`` or ``postgresql://user:password@host/name``.
     #: Default: a file in a private folder of the account.
     store: Text | None = None
@@ -54,10 +54,18 @@ class Server(Description, frozen=True, kw_only=True):
     #: "package.module:Class", or a TOML file with the tables [cores] and [qpus].
     policy: Text = "balanced"
 
+    @property
+    def drain_seconds(self) -> float:
+        """Of `drain`."""
+        return self.drain  # type: ignore[return-value]  # seconds since it was built
+
+    @property
+    def retention_seconds(self) -> float | None:
+        """Of `retention`."""
+        return self.retention  # type: ignore[return-value]
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.port <= 65535:
-            raise self.wrong("port", "a port from 1 to 65535, or 0 for any")
         if (self.tls_cert is None) is not (self.tls_key is None):
             raise self.wrong("tls_key" if self.tls_cert else "tls_cert", "both tls_cert and tls_key, or neither")
         for field in ("tls_cert", "tls_key"):
@@ -175,8 +183,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         found: dict[str, Any] = {name: _table(kind, given.get(name, {}), name) for name, kind in tables.items()}
         pilots = [_table(PilotDescription, one, "[pilots]") for one in _several(given, "pilots")]
         scaled = [_table(Autoscale, one, "[autoscale]") for one in _several(given, "autoscale")]
-        for one in scaled:
-            _table(PilotDescription, one.pilot, "autoscale.pilot")
+        for pilot in (*pilots, *(_table(PilotDescription, one.pilot, "autoscale.pilot") for one in scaled)):
+            registry.check("pilot.launchers", pilot.resource.partition("://")[0])
+            registry.check("pilot.engines", pilot.engine)
+            registry.devices(pilot)
         if not pilots and not scaled:
             pilots = [laptop()]
         functions = given.get("functions", {})
