@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pilot.service import answers, health, site_routes, task_routes
 from pilot.service.access import CurrentUser
 from pilot.service.limiting import BodyLimit
-from pilot.service.origin import machine
+from pilot.service.origin import cloud, machine
 from pilot.service.origin.gateway import Gateway
 from pilot.service.service import Service
 from pilot.service.settings import Settings
@@ -61,6 +61,7 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
     if settings.origin.enabled:
         app.state.origin = Gateway(service)
         app.include_router(machine.router)
+        app.include_router(cloud.router)
 
     @app.get("/v1/openapi.json", include_in_schema=False)
     def openapi(user: CurrentUser) -> JSONResponse:

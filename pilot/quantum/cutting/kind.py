@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, invalid
+from pilot.errors import invalid
 from pilot.quantum.cutting.planning import plan
 from pilot.quantum.outcomes import is_whole
 from pilot.quantum.requests import Request
@@ -73,10 +73,8 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
 def _settings(description: TaskDescription) -> dict[str, Any]:
     given = dict(description.kwargs)
     if unknown := sorted(set(given) - _SETTINGS):
-        raise DescriptionError(
-            f"TaskDescription.kwargs: {unknown[0]!r} is not known for kind 'cut'; expected {', '.join(sorted(_SETTINGS))}",
-            field="kwargs",
-        )
+        expected = f"for the kind 'cut' any of {', '.join(sorted(_SETTINGS))}"
+        raise invalid("TaskDescription.kwargs", unknown[0], expected)
     if not is_whole(given.get("max_qubits")):
         raise invalid("TaskDescription.kwargs", given, "max_qubits: a whole number of at least 1")
     return given

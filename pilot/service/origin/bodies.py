@@ -70,7 +70,7 @@ def mapping_of(data: bytes) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise OriginError(f"the body is not JSON: {error}", code=ErrorCode.JSON_FIELD) from None
     if not isinstance(value, dict):
-        message = f"the body is a JSON {_kind(value)}; expected an object, such as {{\"TaskType\": 0, ...}}"
+        message = f'the body is a JSON {_kind(value)}; expected an object, such as {{"TaskType": 0, ...}}'
         raise OriginError(message, code=ErrorCode.JSON_FIELD)
     return value
 

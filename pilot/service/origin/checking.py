@@ -151,7 +151,9 @@ def _check_size(question: Question, circuit: QuantumCircuit, used: Sequence[int]
         message = f"QProg: it uses {len(used)} qubits; the chip has {question.chip.qubits}; TaskType 10 cuts it"
         raise OriginError(message, code=ErrorCode.TOO_MANY_QUBITS)
     if question.type == TaskType.TOMOGRAPHY and len(measured or used) > MAX_TOMOGRAPHY_QUBITS:
-        message = f"QProg: {len(measured or used)} qubits are measured; a state of at most {MAX_TOMOGRAPHY_QUBITS} is found"
+        message = (
+            f"QProg: {len(measured or used)} qubits are measured; a state of at most {MAX_TOMOGRAPHY_QUBITS} is found"
+        )
         raise OriginError(message, code=ErrorCode.QUBIT_SIZE)
     if len(question.listed) > MAX_LISTED_QUBITS:
         message = f"Configuration.qubits: {len(question.listed)} qubits; expected at most {MAX_LISTED_QUBITS}"
@@ -263,9 +265,10 @@ def _moved(circuit: QuantumCircuit, layout: dict[int, int], width: int) -> Quant
 
 def _listing(circuit: QuantumCircuit, qubits: Sequence[int]) -> QuantumCircuit:
     """The circuit that measures these qubits at its end, and nothing else."""
-    from pilot.quantum.deferral import without_final_measurements
     from qiskit import QuantumCircuit
     from qiskit.circuit import ClassicalRegister, QuantumRegister
+
+    from pilot.quantum.deferral import without_final_measurements
 
     bare = without_final_measurements(circuit)
     if any(entry.clbits for entry in bare.data):

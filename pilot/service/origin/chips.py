@@ -77,19 +77,32 @@ class Chips:
             found.append({"file": f"{chip}.json", "data": data})
         return found
 
-    def status(self, name: str) -> dict[str, Any] | None:
-        """What a QPU says of itself, for replies; None: it is not there."""
-        info = self._known.get(name)
+    def information(self, chip: object) -> dict[str, Any]:
+        """What the vendor's cloud says of a chip.
+
+        Raises:
+            OriginError: there is no such chip, or it has not reported yet.
+        """
+        if isinstance(chip, bool) or not isinstance(chip, str | int):
+            raise refused(ErrorCode.JSON_FIELD, "ChipID", chip, 'a chip, such as "72"')
+        _, info = self.find(str(chip), is_placed=True)
         if info is None:
-            return None
-        return {
-            "name": info.name,
-            "acceptsJobs": info.accepts_jobs,
-            "pendingJobs": info.pending_jobs,
-            "expectedWait": info.expected_wait,
-            "calibrated": info.calibrated,
-            "problem": info.problem,
-        }
+            raise OriginError(f"ChipID: {chip!r} has not reported yet", code=ErrorCode.CHIP_OFFLINE)
+        return _configuration(str(chip), info)
+
+    def statuses(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """What these QPUs say of themselves, for replies; without those that are not there."""
+        return [
+            {
+                "name": info.name,
+                "acceptsJobs": info.accepts_jobs,
+                "pendingJobs": info.pending_jobs,
+                "expectedWait": info.expected_wait,
+                "calibrated": info.calibrated,
+                "problem": info.problem,
+            }
+            for info in (self._known[name] for name in names if name in self._known)
+        ]
 
     def _listed(self) -> str:
         return ", ".join([*self.ids(), "any_quantum_chip"])

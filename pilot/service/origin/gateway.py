@@ -52,7 +52,9 @@ class Gateway:
             OriginError: there is none, or it is not good.
         """
         if not isinstance(token, str) or not token:
-            message = "token: missing; log in at /management/pilotosmachinelogin with the token of this service as apiKey"
+            message = (
+                "token: missing; log in at /management/pilotosmachinelogin with the token of this service as apiKey"
+            )
             raise OriginError(message, code=ErrorCode.JSON_FIELD)
         access = self.service.access
         user = access.trusted(token) or await run_in_threadpool(access.user_of, token)
@@ -120,7 +122,7 @@ class Gateway:
         result = self.service.store.result(row.number) if row.state == "done" else None
         forms = None if result is None else forms_of(result, kept)
         programs = [texts[hash] for hash in work.programs]
-        return replies.task_reply(view, kept, programs, forms, self.chips().status(view.qpu))
+        return replies.task_reply(view, kept, programs, forms, self.chips().statuses(view.qpu.split("|")))
 
 
 def gateway_of(request: Request) -> Gateway:

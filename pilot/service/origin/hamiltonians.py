@@ -46,7 +46,9 @@ def factors(term: str) -> list[tuple[str, int]]:
     for word in term.split():
         match = _FACTOR.fullmatch(word)
         if match is None:
-            raise _wrong(f"the term {term[:80]!r} has the factor {word[:20]!r}; expected X, Y or Z and a qubit: 'Z0 X2'")
+            raise _wrong(
+                f"the term {term[:80]!r} has the factor {word[:20]!r}; expected X, Y or Z and a qubit: 'Z0 X2'"
+            )
         qubit = int(match[2])
         if qubit in found:
             raise _wrong(f"the term {term[:80]!r} has qubit {qubit} twice; expected each qubit once")
@@ -82,7 +84,7 @@ def _members(given: object) -> list[tuple[str, Any]]:
     if isinstance(given, Mapping):
         return [(str(term), coefficient) for term, coefficient in given.items()]
     if not isinstance(given, str):
-        raise _wrong(f"{type(given).__name__} given; expected a text such as '\"Z0\": 0.5,\"Z0 Z1\": -1'")
+        raise _wrong(f'{type(given).__name__} given; expected a text such as \'"Z0": 0.5,"Z0 Z1": -1\'')
     text = given.strip()
     if not text.startswith("{"):
         text = f"{{{text}}}"

@@ -53,8 +53,10 @@ _EMPTY: dict[str, Any] = {
     "qSTResult": "",
     "qSTFidelity": "",
 }
-_TIMES = ("aioExecuteTime", "queueTime", "compileTime", "totalTime", "aioCompileTime", "aioPendingTime")
-_TIMES += ("aioMeasureTime", "aioPostProcessTime", "pulseTime", "cirExecuteTime", "startTime", "endTime")
+_TIMES = (
+    *("startTime", "endTime", "totalTime", "queueTime", "compileTime", "pulseTime", "cirExecuteTime"),
+    *("aioExecuteTime", "aioCompileTime", "aioPendingTime", "aioMeasureTime", "aioPostProcessTime"),
+)
 
 
 def code_of(error: OriginError | Problem) -> ErrorCode:
@@ -92,7 +94,7 @@ def about(task: str, state: TaskState, code: int, info: str) -> dict[str, Any]:
 
 
 def task_reply(
-    view: TaskView, kept: Kept, programs: Sequence[str], forms: Forms | None, backend: Mapping[str, Any] | None
+    view: TaskView, kept: Kept, programs: Sequence[str], forms: Forms | None, backends: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The reply to a query.
 
@@ -101,7 +103,7 @@ def task_reply(
         kept: with it.
         programs: texts, those that run.
         forms: of its result; None: it has none, or not yet.
-        backend: what its QPU says of itself now; None: it has none, or that is not there.
+        backends: what its QPUs, as far as they are there, say of themselves now.
     """
     state = STATES[view.state]
     reply = about(view.id, state, *_error(view))
@@ -114,7 +116,7 @@ def task_reply(
         "requiredCore": max((one[0] for one in kept.estimates), default=0),
         **_times(view),
         "backend": view.qpu,
-        "backendStatus": backend,
+        "backendStatus": backends,
         "estimates": [{"qubits": one[0], "depth": one[1], "seconds": one[2]} for one in kept.estimates],
         "steps": [{"step": one.step, "time": one.time} for one in view.steps],
     }

@@ -17,9 +17,9 @@ class Forms(NamedTuple):
     #: A text for each program; of a tomography, for each setting.
     results: list[str]
     #: Counts, in the same form; empty where there are none.
-    counts: list[str] = []
+    counts: list[str]
     #: Further members of the reply.
-    more: Mapping[str, Any] = {}
+    more: Mapping[str, Any]
 
 
 def forms_of(stored: bytes, kept: Kept) -> Forms:
@@ -34,7 +34,7 @@ def forms_of(stored: bytes, kept: Kept) -> Forms:
         return _tomography(found[0])
     if found[0]["kind"] == "expectation":
         errors = [repr(float(one)) for one in found[0]["standard_errors"]]
-        return Forms([repr(float(one)) for one in found[0]["values"]], more={"standardError": errors})
+        return Forms([repr(float(one)) for one in found[0]["values"]], [], {"standardError": errors})
     results, counts = [], []
     for one, bits in zip(found, kept.bits, strict=True):
         weights = _weights(one, bits)
@@ -43,7 +43,7 @@ def forms_of(stored: bytes, kept: Kept) -> Forms:
         results.append(_keyed(weights, probabilities))
         if one["kind"] == "counts":
             counts.append(_keyed(weights, [round(share * one["shots"]) for share in probabilities]))
-    return Forms(results, counts)
+    return Forms(results, counts, {})
 
 
 def _weights(result: Mapping[str, Any], bits: Sequence[int]) -> dict[str, float]:
@@ -81,5 +81,6 @@ def _tomography(result: Mapping[str, Any]) -> Forms:
     settings: Mapping[str, Mapping[str, float]] = result["settings"]
     return Forms(
         [_keyed(one, list(one.values())) for one in settings.values()],
-        more={"qSTResult": msgspec.json.encode(matrix).decode(), "qSTSettings": list(settings)},
+        [],
+        {"qSTResult": msgspec.json.encode(matrix).decode(), "qSTSettings": list(settings)},
     )

@@ -104,6 +104,25 @@ def chip_submission(body: Mapping[str, Any]) -> Submission:
     )
 
 
+def cloud_submission(body: Mapping[str, Any]) -> Submission:
+    """A task of the vendor's cloud: the body of ``/oqcs/task/origin/submit.json``, which has no ``TaskType``.
+
+    Raises:
+        OriginError: as `chip_submission`; or the programs are not texts.
+    """
+    for field in ("QProgBytes", "Inst"):
+        if field in body:
+            message = f"{field}: programs in this form are not read here; send OriginIR as texts in QProg"
+            raise OriginError(message, code=ErrorCode.ORIGINIR)
+    machine = _machine(body)
+    if machine is Machine.CHIP:
+        return chip_submission({**body, "TaskType": TaskType.MEASUREMENT.value})
+    if machine is Machine.CLOUD_TOMOGRAPHY:
+        as_chip = {**body, "QMachineType": Machine.CHIP.value, "TaskType": TaskType.TOMOGRAPHY.value}
+        return msgspec.structs.replace(chip_submission(as_chip), must_measure=False)
+    return simulator_submission(body)
+
+
 def simulator_submission(body: Mapping[str, Any]) -> Submission:
     """A task for a simulator: the body of ``/task/run``.
 
@@ -298,7 +317,7 @@ def _chip_configuration(given: Mapping[str, Any], type: TaskType) -> Configurati
     wanted = {name: read(given[field]) for field, (name, read) in _CHIP_FIELDS.items() if _is_given(given, field, type)}
     configuration = Configuration(**wanted)
     if type is TaskType.EXPECTATION and not configuration.hamiltonian:
-        raise _missing("Configuration.hamiltonian", "the Hamiltonian, such as '\"Z0\": 0.5,\"Z0 Z1\": -1'")
+        raise _missing("Configuration.hamiltonian", 'the Hamiltonian, such as \'"Z0": 0.5,"Z0 Z1": -1\'')
     if type in (TaskType.MEASUREMENT, TaskType.TOMOGRAPHY) and configuration.hamiltonian:
         expected = f"nothing with TaskType {type.value}; TaskType 5 gives expectation values"
         raise refused(ErrorCode.TASK_CONFIGURATION, "Configuration.hamiltonian", given["hamiltonian"], expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -101,6 +102,7 @@ async def new_task(
         extra=msgspec.to_builtins(kept),
         may_reuse=False,
         received=received,
+        validated=time.time(),
     )
 
 
