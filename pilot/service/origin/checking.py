@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MAX_DEPTH = 20_000
 #: Qubits whose state is reconstructed, and whose exact probabilities are listed.
 MAX_TOMOGRAPHY_QUBITS, MAX_LISTED_QUBITS = 5, 20
+#: Qubits of a program whose state without noise is computed beside its tomography.
+MAX_IDEAL_QUBITS = 10
 #: Gates of a program that is cut into pieces.
 MAX_CUT_GATES = 500
 #: Steps of the search for a layout.
@@ -65,6 +67,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     #: reconstructed, where nothing is measured: all qubits that are used.
     bits: tuple[int, ...] = ()
     measured: tuple[int, ...] = ()
+    #: Of a tomography, the state that the measured qubits have without noise: `(2**n, 2**n)`, row by row, real and
+    #: imaginary parts. Empty: not known.
+    ideal: tuple[tuple[float, float], ...] = ()
     #: OriginIR of the circuit that runs; "": the program itself.
     text: str = ""
 
@@ -112,6 +117,8 @@ def _facts(question: Question, circuit: QuantumCircuit) -> Facts:
     if question.listed:
         running = _listing(running, question.listed)
         bits = tuple(range(len(question.listed)))
+    is_tomography = question.type == TaskType.TOMOGRAPHY
+    measured = measured or (tuple(used) if is_tomography else ())
     return Facts(
         qubits=len(used),
         depth=depth,
@@ -119,7 +126,8 @@ def _facts(question: Question, circuit: QuantumCircuit) -> Facts:
         width=running.num_qubits,
         places=places,
         bits=bits,
-        measured=measured or (tuple(used) if question.type == TaskType.TOMOGRAPHY else ()),
+        measured=measured,
+        ideal=_ideal(circuit, used, measured) if is_tomography else (),
         text="" if running is circuit else _text_of(running),
     )
 
@@ -282,6 +290,23 @@ def _listing(circuit: QuantumCircuit, qubits: Sequence[int]) -> QuantumCircuit:
     for bit, qubit in enumerate(qubits):
         listing.measure(qubit, bit)
     return listing
+
+
+def _ideal(circuit: QuantumCircuit, used: Sequence[int], measured: Sequence[int]) -> tuple[tuple[float, float], ...]:
+    """The state of the measured qubits without noise, the first being the lowest bit of an index."""
+    from qiskit.circuit import Barrier, Gate
+    from qiskit.quantum_info import Statevector, partial_trace
+
+    from pilot.quantum.deferral import without_final_measurements
+
+    if len(used) > MAX_IDEAL_QUBITS:
+        return ()
+    bare = without_final_measurements(_moved(circuit, {qubit: place for place, qubit in enumerate(used)}, len(used)))
+    if not all(isinstance(entry.operation, Gate | Barrier) for entry in bare.data):
+        return ()
+    others = [place for place, qubit in enumerate(used) if qubit not in measured]
+    matrix = partial_trace(Statevector(bare), others).data
+    return tuple((float(one.real), float(one.imag)) for one in matrix.ravel())
 
 
 def _text_of(circuit: QuantumCircuit) -> str:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
-import msgspec
-
-from pilot.resources import ANY_QPU, QPUInfo
+from pilot import registry
+from pilot.resources import ANY_QPU, Calibration, GateFacts, QPUInfo
 from pilot.service.origin.checking import Chip
 from pilot.service.origin.codes import ErrorCode, OriginError, refused
 
 #: Names that stand for any chip where the site has no QPU of such a name.
 ANY_CHIP = ("any_quantum_chip", "72", "102", "")
+#: Instructions of a calibration that are no gates.
+_NO_GATES = frozenset({"measure", "reset", "delay", "id"})
 
 
 class Chips:
     """The QPUs that the pilots have now, by ``ChipID``."""
 
-    def __init__(self, known: Mapping[str, QPUInfo], named: Mapping[str, str]) -> None:
+    def __init__(self, known: Mapping[str, QPUInfo], declared: Iterable[str], named: Mapping[str, str]) -> None:
         """Make it.
 
         Args:
             known: what the QPUs report, by name.
+            declared: names of QPUs that pilots have or will have.
             named: the site's QPU for a ``ChipID``.
         """
         self._known, self._named = known, named
+        self._all = dict.fromkeys([*known, *(name for name in declared if registry.is_device(name))])
 
     def find(self, chip: str, *, is_placed: bool = False) -> tuple[str, QPUInfo | None]:
         """The QPU that is asked for, "*" for any; and what it reports, None: nothing yet. Of any, the widest.
@@ -39,8 +43,8 @@ class Chips:
             OriginError: there is no such chip, or it is not there now.
         """
         name = self._named.get(chip, chip)
-        if name in self._known:
-            return name, self._known[name]
+        if name in self._all:
+            return name, self._known.get(name)
         if chip in self._named:
             message = f"ChipID: {chip!r} is {name!r}, which is not there now; there are {self._listed()}"
             raise OriginError(message, code=ErrorCode.CHIP_OFFLINE)
@@ -53,7 +57,12 @@ class Chips:
 
     def ids(self) -> list[str]:
         """Every ``ChipID`` that a task may have now, without those that stand for any."""
-        return [*(chip for chip, name in self._named.items() if name in self._known), *self._known]
+        return [*(chip for chip, name in self._named.items() if name in self._all), *self._all]
+
+    def is_online(self, chip: str) -> bool:
+        """True when it has reported, and takes jobs or does not say."""
+        info = self._known.get(self._named.get(chip, chip))
+        return info is not None and info.accepts_jobs is not False and not info.problem
 
     def configurations(self, wanted: object) -> list[dict[str, str]]:
         """The configurations of chips: ``file``, a name, and ``data``, JSON as a text.
@@ -114,30 +123,55 @@ def shape_of(info: QPUInfo | None) -> Chip | None:
 
 
 def _configuration(chip: str, info: QPUInfo) -> dict[str, Any]:
-    """The calibration of a QPU: times in seconds, frequencies in Hz, errors as probabilities."""
-    calibration = info.calibration
-    qubits = () if calibration is None else calibration.qubits
-    gates = () if calibration is None else calibration.gates
+    """The calibration of a QPU in the vendor's members: times in microseconds, frequencies in MHz, durations of gates
+    in nanoseconds. 0: not known."""
+    calibration = info.calibration or Calibration()
+    single = {one.qubits[0]: one for one in _typical(calibration, 1)}
+    pairs: dict[tuple[int, ...], float] = {}
+    for one in _typical(calibration, 2):
+        pairs.setdefault(one.qubits, 1 - (one.error or 0.0))
     return {
         "ChipID": chip,
         "QPU": info.name,
+        "calibrated": info.calibrated,
         "QubitCount": info.qubits,
         "AvailableQubits": list(range(info.qubits)),
+        "HighFrequencyQubit": [],
         "BasicQGate": list(info.gates),
-        "adjMatrix": None if info.coupling is None else _neighbours(info),
-        "calibrated": info.calibrated,
-        "QubitParams": [{"qubit": number, **msgspec.structs.asdict(one)} for number, one in enumerate(qubits)],
-        "GateParams": [
-            {"gate": one.name, "qubits": list(one.qubits), "error": one.error, "duration": one.duration}
-            for one in gates
+        "QubitParams": [
+            {
+                "qubitId": str(number),
+                "T1": 1e6 * (one.t1 or 0.0),
+                "T2": 1e6 * (one.t2 or 0.0),
+                "Frequency": 1e-6 * (one.frequency or 0.0),
+                "ReadoutFidelity": 1 - ((one.ones_in_0 or 0.0) + (one.zeros_in_1 or 0.0)) / 2,
+                "SingleGateFidelity": 1 - (single[number].error or 0.0) if number in single else 0.0,
+            }
+            for number, one in enumerate(calibration.qubits)
         ],
+        "adjMatrix": _neighbours(info, pairs),
+        "QGateClock": [
+            {"gateType": name, "IntValue": _duration(calibration, width)} for name, width in (("RPhi", 1), ("CZ", 2))
+        ],
+        "CompensateAngle": {},
     }
 
 
-def _neighbours(info: QPUInfo) -> dict[str, list[int]]:
-    assert info.coupling is not None
-    found: dict[str, set[int]] = {str(one): set() for one in range(info.qubits)}
-    for first, second in info.coupling:
-        found[str(first)].add(second)
-        found[str(second)].add(first)
-    return {qubit: sorted(others) for qubit, others in found.items()}
+def _typical(calibration: Calibration, width: int) -> list[GateFacts]:
+    """The gates on so many qubits that have an error: those that take time."""
+    return [one for one in calibration.gates if len(one.qubits) == width and one.error and one.name not in _NO_GATES]
+
+
+def _duration(calibration: Calibration, width: int) -> int:
+    durations = [one.duration for one in _typical(calibration, width) if one.duration]
+    return round(1e9 * median(durations)) if durations else 0
+
+
+def _neighbours(info: QPUInfo, fidelities: Mapping[tuple[int, ...], float]) -> dict[str, list[dict[str, Any]]]:
+    """By qubit, those that two-qubit gates act on with it, and the fidelity of that; empty where all are."""
+    found: dict[str, dict[int, float]] = {}
+    for first, second in info.coupling or ():
+        fidelity = fidelities.get((first, second), fidelities.get((second, first), 0.0))
+        found.setdefault(str(first), {})[second] = fidelity
+        found.setdefault(str(second), {})[first] = fidelity
+    return {qubit: [{"v": other, "w": its[other]} for other in sorted(its)] for qubit, its in found.items()}

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 
 from pilot.service.access import User
 from pilot.service.origin import replies
-from pilot.service.origin.codes import ErrorCode, Machine, OriginError, TaskState, TaskType
+from pilot.service.origin.codes import ErrorCode, Machine, OriginError, TaskState
 from pilot.service.origin.gateway import answered, body_of, gateway_of
 from pilot.service.origin.submissions import cloud_submission
 from pilot.service.problems import Problem
@@ -43,9 +43,10 @@ async def _user(request: Request) -> User:
 async def resources(request: Request) -> list[dict[str, Any]]:
     """The chips that there are. The client adds the simulators itself."""
     await _user(request)
+    chips = gateway_of(request).chips()
     return [
-        {"machineType": int(Machine.CHIP), "onlineFlag": True, "sinanChipId": chip}
-        for chip in gateway_of(request).chips().ids()
+        {"machineType": int(Machine.CHIP), "onlineFlag": chips.is_online(chip), "sinanChipId": chip}
+        for chip in chips.ids()
     ]
 
 
@@ -72,10 +73,11 @@ async def detail(request: Request) -> dict[str, Any]:
 def _in_cloud(reply: Mapping[str, Any]) -> dict[str, Any]:
     """A reply of the other face in this one's members."""
     changed = dict(reply)
-    state = changed.pop("qSTResult")
-    del changed["qSTFidelity"]
+    state, fidelity = changed.pop("qSTResult"), changed.pop("qSTFidelity")
     if state:
-        changed |= {"qstTaskResult": [state], "ResultType": int(TaskType.TOMOGRAPHY)}
+        changed["qstTaskResult"] = [state]
+    if fidelity:
+        changed["qstFidelity"] = fidelity
     return changed
 
 

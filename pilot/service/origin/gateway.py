@@ -24,6 +24,7 @@ from pilot.service.origin.submissions import Submission
 from pilot.service.origin.tasks import ROUTE, Kept, new_task
 from pilot.service.problems import Problem
 from pilot.service.store import Work
+from pilot.states import is_final
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -78,8 +79,10 @@ class Gateway:
     # ---- tasks ------------------------------------------------------------------------------------------------
 
     def chips(self) -> Chips:
-        """The QPUs that are there now."""
-        return Chips(self.service.manager.qpus, self.settings.chips)
+        """The QPUs that there are now, or will be when their pilots start."""
+        manager = self.service.manager
+        declared = [name for pilot in manager.pilots if not is_final(pilot.state) for name in pilot.description.qpus]
+        return Chips(manager.qpus, declared, self.settings.chips)
 
     async def accept(self, submission: Submission, user: User, body: Mapping[str, Any], received: float) -> str:
         """Check the programs, and store the task: its id, when it is on disk.

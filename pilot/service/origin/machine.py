@@ -64,14 +64,13 @@ async def run_simulator(request: Request) -> dict[str, Any]:
 async def _accepted(request: Request, user: User, body: dict[str, Any], submission: Submission) -> dict[str, Any]:
     id = await gateway_of(request).accept(submission, user, body, request.state.received)
     reply = {"errCode": 0, "errInfo": "", "taskId": id, "taskState": str(int(TaskState.WAITING))}
-    # the client sends the reply back as the query of a simulator's task: it needs the token there
     if submission.ignored:
         reply["ignored"] = list(submission.ignored)
     return reply
 
 
 @router.post("/task/realQuantum/query")
-@_answered
+@answered(replies.query_refusal)
 async def query(request: Request) -> dict[str, Any]:
     """The state and result of a task. Without a token only where the site allows it."""
     gateway, body = gateway_of(request), await body_of(request)
@@ -81,7 +80,7 @@ async def query(request: Request) -> dict[str, Any]:
 
 
 @router.post("/management/query/taskinfo")
-@_answered
+@answered(replies.query_refusal)
 async def task_info(request: Request) -> dict[str, Any]:
     """As `query`, with numbers where that has texts, and the result as one text."""
     gateway, body = gateway_of(request), await body_of(request)
@@ -99,7 +98,7 @@ async def task_info(request: Request) -> dict[str, Any]:
 @router.post("/task/realQuantum/chip_config_query")
 @_answered
 async def chip_configuration(request: Request) -> dict[str, Any]:
-    """Calibrations of chips. The vendor's client sends its argument as it is, and no token with it."""
+    """Calibrations of chips. The vendor's client sends what it is given: ``{"ChipID": [72], "token": ...}`` will do."""
     gateway, body = gateway_of(request), await body_of(request)
     await gateway.user(body.get("token"))
     found = gateway.chips().configurations(body.get("ChipID", -1))

@@ -67,13 +67,18 @@ def code_of(error: OriginError | Problem) -> ErrorCode:
     return code
 
 
-def refusal(error: OriginError | Problem, task: str = "") -> dict[str, Any]:
-    """The reply to a request that is refused, in the form of one about a task that failed."""
-    state = TaskState.FAILED
-    return about(task, state, int(code_of(error)), str(error)) | {"message": str(error)}
+def refusal(error: OriginError | Problem) -> dict[str, Any]:
+    """The reply to a request that is refused."""
+    return {"errCode": int(code_of(error)), "errInfo": str(error)}
 
 
-def about(task: str, state: TaskState, code: int, info: str) -> dict[str, Any]:
+def query_refusal(error: OriginError | Problem) -> dict[str, Any]:
+    """The same for a query, in the form of a reply about a task that failed: the client asks again until there is one
+    about a task that is over."""
+    return _about("", TaskState.FAILED, int(code_of(error)), str(error))
+
+
+def _about(task: str, state: TaskState, code: int, info: str) -> dict[str, Any]:
     """A reply about a task of which nothing else is known."""
     return {
         "taskId": task,
@@ -106,7 +111,7 @@ def task_reply(
         backends: what its QPUs, as far as they are there, say of themselves now.
     """
     state = STATES[view.state]
-    reply = about(view.id, state, *_error(view))
+    reply = _about(view.id, state, *_error(view))
     reply |= {
         "taskType": str(kept.type),
         "qProg": list(kept.programs or programs),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ def forms_of(stored: bytes, kept: Kept) -> Forms:
     """
     found: list[dict[str, Any]] = msgspec.json.decode(stored)
     if kept.type == TaskType.TOMOGRAPHY:
-        return _tomography(found[0])
+        return _tomography(found[0], kept.ideal)
     if found[0]["kind"] == "expectation":
         errors = [repr(float(one)) for one in found[0]["standard_errors"]]
         return Forms([repr(float(one)) for one in found[0]["values"]], [], {"standardError": errors})
@@ -70,17 +71,30 @@ def _keyed(keys: Mapping[str, Any], values: Sequence[float]) -> str:
     return msgspec.json.encode({"key": list(keys), "value": list(values)}).decode()
 
 
-def _tomography(result: Mapping[str, Any]) -> Forms:
-    """A distribution for each setting; and the density matrix, row by row, the first qubit being the lowest bit of an
-    index."""
+def _tomography(result: Mapping[str, Any], ideal: Sequence[tuple[float, float]]) -> Forms:
+    """A distribution for each setting; the density matrix, row by row, the first qubit being the lowest bit of an
+    index; and its fidelity to the state that the program makes without noise."""
     matrix = [
-        {"r": real, "i": imaginary}
+        (real, imaginary)
         for reals, imaginaries in zip(result["real"], result["imaginary"], strict=True)
         for real, imaginary in zip(reals, imaginaries, strict=True)
     ]
     settings: Mapping[str, Mapping[str, float]] = result["settings"]
-    return Forms(
-        [_keyed(one, list(one.values())) for one in settings.values()],
-        [],
-        {"qSTResult": msgspec.json.encode(matrix).decode(), "qSTSettings": list(settings)},
-    )
+    more = {
+        "qSTResult": msgspec.json.encode([{"r": real, "i": imaginary} for real, imaginary in matrix]).decode(),
+        "qSTSettings": list(settings),
+    }
+    if ideal:
+        more["qSTFidelity"] = repr(_fidelity(matrix, ideal))
+    return Forms([_keyed(one, _probabilities(list(one.values()))) for one in settings.values()], [], more)
+
+
+def _fidelity(matrix: Sequence[tuple[float, float]], ideal: Sequence[tuple[float, float]]) -> float:
+    from qiskit.quantum_info import DensityMatrix, state_fidelity
+
+    width = math.isqrt(len(matrix))
+    states = [
+        DensityMatrix([[complex(*one) for one in flat[row * width : (row + 1) * width]] for row in range(width)])
+        for flat in (matrix, ideal)
+    ]
+    return float(state_fidelity(*states, validate=False))

@@ -37,6 +37,8 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bits: tuple[tuple[int, ...], ...] = ()
     #: Of each program: qubits, depth, and expected seconds.
     estimates: tuple[tuple[int, int, float], ...] = ()
+    #: Of a tomography: `Facts.ideal`.
+    ideal: tuple[tuple[float, float], ...] = ()
     #: The programs as they were sent, where others run in their place.
     programs: tuple[str, ...] = ()
 
@@ -90,6 +92,7 @@ async def new_task(
         counts=configuration.counts,
         bits=tuple(one.bits for one in facts),
         estimates=tuple((one.qubits, one.depth, one.seconds) for one in facts),
+        ideal=facts[0].ideal,
         programs=() if programs == submission.programs else submission.programs,
     )
     return NewTask(
