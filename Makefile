@@ -29,6 +29,7 @@ demo: $(READY)
 
 test: check
 	@scripts/setup_slurm
+	@scripts/setup_postgres
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile --cov --cov-report term
 
 test-slow: $(READY)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.exceptions import HTTPException
 
 from pilot.service.answers import response
 from pilot.service.problems import Problem
@@ -23,23 +24,21 @@ class BodyLimit:
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app, self._most = app, most
+        self._detail = f"the body is too large: at most {most} bytes"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        has_begun = False
 
         async def guarded(message: Message) -> None:
-            nonlocal has_begun
             if message["type"] == "http.response.start":
-                has_begun = True
                 message["headers"] = [*message["headers"], *_HEADERS]
             await send(message)
 
         given = dict(scope["headers"]).get(b"content-length", b"0")
         if not given.isdigit() or int(given) > self._most:
-            await self._refuse(scope, receive, guarded)
+            await response(413, self._detail, Connection="close")(scope, receive, guarded)
             return
         read = 0
 
@@ -48,23 +47,10 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._most:
-                raise _TooLarge
+                raise HTTPException(413, self._detail, {"Connection": "close"})  # the routes let it through
             return message
 
-        try:
-            await self._app(scope, counted, guarded)
-        except _TooLarge:
-            if has_begun:
-                raise
-            await self._refuse(scope, receive, guarded)
-
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = response(413, f"the body is too large: at most {self._most} bytes", Connection="close")
-        await answer(scope, receive, send)
-
-
-class _TooLarge(Exception):
-    """More bytes came than are allowed."""
+        await self._app(scope, counted, guarded)
 
 
 _HEADERS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -31,8 +32,10 @@ class ServiceProcess:
         """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        server = f'[server]\nstore = "{store or f"sqlite:///{folder}/service.db"}"\n'
-        server += f'session_dir = "{folder}/session"\ndrain = 5.0\n'
+        #: The URL of its store.
+        self.store = store or f"sqlite:///{folder}/service.db"
+        server = f'[server]\nstore = "{self.store}"\n'
+        server += f'session_dir = "{folder}/session"\ndrain = 1.0\n'
         self._settings = folder / "service.toml"
         self._settings.write_text(f"{server}\n{configuration}")
         self._port = 0
@@ -82,10 +85,13 @@ class ServiceProcess:
             self.token = found[0]
         return self
 
-    def new_token(self, user: str, *flags: str) -> str:
-        """A token of a user, by `pilot token new`."""
-        command = [sys.executable, "-m", "pilot.cli", "token", "new", "--config", str(self._settings), "--user", user]
-        return subprocess.run([*command, *flags], check=True, capture_output=True, text=True).stdout.strip()
+    def new_token(self, user: str, *, is_admin: bool = False) -> str:
+        """A token of a user, as `pilot token new` makes it."""
+        from pilot.service.access import Access
+        from pilot.service.store import Store
+
+        with contextlib.closing(Store(self.store)) as store:
+            return Access(store).new(user, is_admin=is_admin)
 
     def kill(self) -> None:
         """End it with SIGKILL. Its pilots go on."""
