@@ -45,7 +45,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     #: The program's qubits are those of the chip; or they are laid out on these.
     is_placed: bool = False
     block: tuple[int, ...] = ()
-    #: Qubits that are kept although no gate acts on them.
+    #: Qubits without a gate are left out, but for those in ``kept``: a chip need not have as many.
+    is_compact: bool = False
     kept: tuple[int, ...] = ()
     #: It has to measure something.
     must_measure: bool = True
@@ -185,7 +186,7 @@ def _adapted(
         width, layout = question.chip.qubits, _layout(question, question.chip, circuit, used)
         free = (one for one in range(width) if one not in layout.values())
         layout |= {qubit: next(free) for qubit in kept if qubit not in layout}
-    elif question.chip is not None and circuit.num_qubits > question.chip.qubits and len(kept) <= question.chip.qubits:
+    elif question.is_compact and len(kept) < circuit.num_qubits:
         width, layout = len(kept), {qubit: place for place, qubit in enumerate(kept)}
     else:
         return circuit, tuple(range(circuit.num_qubits))

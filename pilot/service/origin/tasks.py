@@ -75,6 +75,7 @@ async def new_task(
             chip=shape_of(info),
             is_placed=is_placed,
             block=configuration.block,
+            is_compact=submission.machine is Machine.CHIP and submission.type is not TaskType.DISTRIBUTED,
             kept=_kept_qubits(submission),
             listed=configuration.qubits if configuration.shots is None else (),
             must_measure=submission.must_measure,
