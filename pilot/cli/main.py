@@ -118,7 +118,7 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     sessions.add_flags(add("sessions", "list, show, take over and migrate sessions"), interruption)
     qpus.add_flags(add("qpus", "show properties and status of QPUs"))
     simulate.add_flags(add("simulate", "show what a policy does to waits, on a virtual clock"))
-    serve.add_serve_flags(add("serve", "run the service: circuits of many users, over HTTP"), interruption)
+    serve.add_serve_flags(add("serve", "run the service: circuits of many users, over HTTP"))
     serve.add_token_flags(add("token", "make, list and revoke tokens of the service's users"))
     remote.add_task_flags(add("task", "show, wait for and end tasks of a service"))
     checking = add("doctor", "check this installation, or a cluster, and suggest fixes")

@@ -15,7 +15,6 @@ from pilot.cli import streams
 from pilot.errors import PluginError
 
 if TYPE_CHECKING:
-    from pilot.cli.interruption import Interruption
     from pilot.service.access import Access
     from pilot.service.settings import Settings
 
@@ -24,7 +23,7 @@ _SECONDS_PER_DAY = 86400.0
 _FIELDS = ("host", "port", "store", "session_dir", "policy", "tls_cert", "tls_key")
 
 
-def add_serve_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> None:
+def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `pilot serve`."""
     parser.add_argument("--config", metavar="FILE", help="TOML file with the settings (default: those of a laptop)")
     parser.add_argument("--check", action="store_true", help="read the settings, say whether they are valid, and end")
@@ -38,7 +37,7 @@ def add_serve_flags(parser: argparse.ArgumentParser, interruption: Interruption)
     parser.add_argument(
         "--log-level", default="info", choices=("debug", "info", "warning", "error"), help="default: info"
     )
-    parser.set_defaults(call=lambda options: serve(options, interruption))
+    parser.set_defaults(call=serve)
 
 
 def add_token_flags(parser: argparse.ArgumentParser) -> None:
@@ -57,14 +56,15 @@ def add_token_flags(parser: argparse.ArgumentParser) -> None:
         one.set_defaults(call=call)
 
 
-def serve(options: argparse.Namespace, interruption: Interruption) -> int:
+def serve(options: argparse.Namespace) -> int:
     """Run the service.
 
     Returns:
-        0 when a signal has ended it, or the settings are valid.
+        0 when a signal has ended it while it answered requests, or the settings are valid.
 
     Raises:
         DescriptionError: a setting is not valid.
+        Interrupted: a signal came before it answered requests, or a second one while it ended.
         SessionError: the store, the session or the address cannot be used.
         PluginError: the extra ``service`` is not installed.
     """
@@ -75,8 +75,7 @@ def serve(options: argparse.Namespace, interruption: Interruption) -> int:
     from pilot.service import logs, running
 
     logs.begin(options.log_level)
-    with interruption.put_off():  # the server takes signals itself
-        running.serve(settings, lambda line: print(line, flush=True))
+    running.serve(settings, lambda line: print(line, flush=True))
     return 0
 
 

@@ -62,10 +62,10 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         request_pilots(settings, manager)
         if (first := first_token(Access(store))) is not None:
             say(f"token of {first[0]}, an administrator; it is shown this once: {first[1]}")
-        say(f"listening on {_address(settings, listener)}")
         app = create_app(settings, manager, store)
         sys.setswitchinterval(_SWITCH_SECONDS)
-        server = _Server(_configuration(settings, app), app.state.service)
+        address = _address(settings, listener)
+        server = _Server(_configuration(settings, app), app.state.service, lambda: say(f"listening on {address}"))
         server.run(sockets=[listener])
         server.service.close(0.0)
 
@@ -92,9 +92,14 @@ def _configuration(settings: Settings, app: FastAPI) -> uvicorn.Config:
 class _Server(uvicorn.Server):
     """On the first signal it goes on to answer while tasks end; on the second one it stops."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self.service = service
+        self.service, self._started = service, started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer; from now on signals are taken here."""
+        await super().startup(sockets)
+        self._started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal has come."""

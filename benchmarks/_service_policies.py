@@ -1,0 +1,9 @@
+"""."""
+
+
+def add_flags(parser):
+    pass
+
+
+def measure(options):
+    pass
