@@ -1,6 +1,6 @@
 """The bare framework beside the service: the same body, checked in the same way, and one commit for each request.
 
-    python benchmarks/_bare_service.py FILE PORT
+python benchmarks/_bare_service.py FILE PORT
 """
 
 from __future__ import annotations
