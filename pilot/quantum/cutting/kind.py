@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from pilot.descriptions import TaskDescription
 from pilot.errors import invalid
 from pilot.quantum.cutting.planning import plan
@@ -47,16 +49,17 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     """The subexperiments as tasks, and what puts their results together.
 
     Args:
-        description: with its ``circuit``, ``shots`` of each subexperiment, and ``kwargs``: ``max_qubits`` of a piece,
-            which must be given, and any of ``max_overhead``, ``num_samples`` and ``wires`` (`planning.plan`).
+        description: with its ``circuit``, ``shots`` of each subexperiment (None: exact), and ``kwargs``: ``max_qubits``
+            of a piece, which must be given, and any of ``max_overhead``, ``num_samples`` and ``wires``
+            (`planning.plan`).
         offer: what the pilots have.
 
     Raises:
         DescriptionError: the circuit cannot be read or cut within the limits, or a field is not as above.
     """
     settings = _settings(description)
-    if description.shots is None or description.shots < 2:
-        raise description.wrong("shots", "a number of at least 2: of each subexperiment")
+    if description.shots == 1:
+        raise description.wrong("shots", "a number of at least 2, of each subexperiment: one gives no standard error")
     if description.tomography is not False or description.mitigation or description.parameters is not None:
         field = next(one for one in ("tomography", "mitigation", "parameters") if getattr(description, one))
         raise description.wrong(field, "nothing for a circuit that is cut")
@@ -67,7 +70,9 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     for number, circuit in enumerate(circuits):
         circuit.name = f"{request.circuit.name}, subexperiment {number}"
     widest = max(circuits, key=lambda one: one.num_qubits)
-    return assemble(replace(request, circuit=widest), offer, circuits, Combine(replace(planned, candidates=())))
+    combine = Combine(replace(planned, candidates=()))
+    prepared = assemble(replace(request, circuit=widest), offer, circuits, combine)
+    return msgspec.structs.replace(prepared, name=request.circuit.name)
 
 
 def _settings(description: TaskDescription) -> dict[str, Any]:
