@@ -133,7 +133,8 @@ def audit(database: Path, ids: list[str]) -> tuple[int, int]:
     import sqlite3
 
     with contextlib.closing(sqlite3.connect(database)) as connection:
-        query = "select t.id, count(r.number) from tasks t left join results r using (number) where t.state='done' group by t.number"
+        query = "select id, count(r.number) from tasks t left join results r using (number) "
+        query += "where state = 'done' group by t.number"
         results: dict[str, list[int]] = {}
         for id, count in connection.execute(query):
             results.setdefault(id, []).append(count)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from pilot.manager.executor import PilotExecutor
     from pilot.manager.handles import Task
+    from pilot.manager.joblib_backend import register_joblib
     from pilot.manager.manager import PilotManager
     from pilot.manager.maps import MapResult
     from pilot.manager.metrics import write_metrics
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from pilot.manager.pilots import Pilot
     from pilot.results import MpiResult, TaskInfo
     from pilot.states import PilotState, TaskState
+    from pilot.worker.initialized import worker_state
 
 __all__ = [
     "DependencyFailed",
@@ -94,6 +96,8 @@ __all__ = [
     "TaskTimeout",
     "WorkerDied",
     "__version__",
+    "register_joblib",
+    "worker_state",
     "write_metrics",
 ]
 
@@ -108,6 +112,8 @@ _HOMES = {
     "PilotManager": "manager.manager",
     "Subscription": "manager.observers",
     "Task": "manager.handles",
+    "register_joblib": "manager.joblib_backend",
+    "worker_state": "worker.initialized",
     "write_metrics": "manager.metrics",
 }
 

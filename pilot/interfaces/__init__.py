@@ -24,6 +24,7 @@ from pilot.interfaces.observers import (
     TaskChanged,
     TaskEnded,
     TaskEvent,
+    TaskOutput,
     TaskSubmitted,
 )
 from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, Spreads, place_of
@@ -67,6 +68,7 @@ __all__ = [
     "TaskEnded",
     "TaskEstimator",
     "TaskEvent",
+    "TaskOutput",
     "TaskSubmitted",
     "WorkFunction",
     "WorkerSpec",

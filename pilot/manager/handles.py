@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
@@ -36,7 +36,6 @@ else:
     R = TypeVar("R")
 
 log = logging.getLogger(__name__)
-
 _making = Lock()
 
 
@@ -291,6 +290,12 @@ class Task(Future[R], Generic[R]):
         # the journal's thread must not wait for what the user calls
         keeper.committed().add_done_callback(lambda done: keeper.callbacks.add(partial(_follow, committed, done)))
         return committed
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """``await task`` with asyncio: its result, or its error. Cancelling the wait cancels the task."""
+        import asyncio
+
+        return asyncio.wrap_future(self).__await__()
 
     def __reduce__(self) -> Any:
         return payload.refer(self.id, self)

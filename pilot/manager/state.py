@@ -22,6 +22,7 @@ from pilot.manager.handles import Failed, Task, call_back, settle
 from pilot.manager.infos import task_info
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import FunctionRow, Journal, KeyRow, PilotRow, Recorded, WorkerRow, unpack
+from pilot.manager.live import LiveOutput
 from pilot.manager.mailbox import Mailbox
 from pilot.manager.observers import Observers
 from pilot.manager.pilots import Pilot, Scaler, change_pilot
@@ -76,6 +77,7 @@ class SessionState:
         self.backlog = Backlog(journal)
         self.callbacks = Callbacks()
         self.observers = Observers()
+        self.live = LiveOutput(self.observers, self.callbacks)
         self.lock = threading.Lock()
         self.tasks = TaskTable(self._read_ended)
         self.pilots: dict[str, Pilot] = {}
@@ -156,7 +158,7 @@ class SessionState:
 
     def info(self, task: Task) -> TaskInfo:
         """The record of a task."""
-        return task_info(task, self.pilots, self.workers, self.journal)
+        return task_info(task, self.pilots, self.workers, self.journal, self.live)
 
     def committed(self) -> Future[None]:
         """Done when all that the manager's thread hears of before this is on disk. Callbacks must not block."""
@@ -223,6 +225,7 @@ class SessionState:
 
     def end_task(self, entry: TaskRecord, outcome: Outcome | None, failed: Failed | None) -> None:
         """A task has ended. Whatever goes wrong here concerns no other task."""
+        self.live.remove(entry.id)
         entry.payload = None  # its file stays: a task that has failed may be submitted again
         if entry.needs:
             self._release(entry.needs)

@@ -74,6 +74,9 @@ class Lane:
     def __iter__(self) -> Iterator[TaskRecord]:
         """Its tasks in order."""
         at, removed = 0, self._removed
+        if not removed and not self._early:
+            yield from self._queue
+            return
         early = [record for id, record in sorted(self._early, key=itemgetter(0)) if id not in removed]
         for record in self._queue:
             if record.id in removed:

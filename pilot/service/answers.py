@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from pilot.service.models import ProblemBody
 from pilot.service.problems import Problem
 
+PROBLEM, _PLAIN = "application/problem+json", "application/json"
 #: Of a value that stands in a message: so many characters at most.
 SHOWN = 100
 
@@ -34,7 +35,7 @@ def response(status: int, detail: str, errors: list[dict[str, str]] | None = Non
         body(status, detail, errors),
         status,
         {name.replace("_", "-"): value for name, value in headers.items()},
-        "application/problem+json",
+        PROBLEM,
     )
 
 
@@ -90,6 +91,17 @@ def _described(error: Any) -> dict[str, str]:
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For the OpenAPI description: the problems that a route may answer with."""
     return {status: {"description": _MEANINGS[status], "model": ProblemBody} for status in statuses}
+
+
+def with_problems(openapi: dict[str, Any]) -> dict[str, Any]:
+    """An OpenAPI description in which problems have their own type, not that of other answers."""
+    for methods in openapi["paths"].values():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                content = answer.get("content", {})
+                if status >= "400" and _PLAIN in content:
+                    content[PROBLEM] = content.pop(_PLAIN)
+    return openapi
 
 
 _MEANINGS = {

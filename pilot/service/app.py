@@ -55,8 +55,8 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
     app.state.service = service
     answers.install(app)
     app.add_middleware(BodyLimit, most=settings.limits.body_bytes)
+    app.include_router(task_routes.router)  # first: where most requests go
     app.include_router(health.router)
-    app.include_router(task_routes.router)
     app.include_router(site_routes.router)
     if settings.origin.enabled:
         app.state.origin = Gateway(service)
@@ -65,6 +65,6 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
 
     @app.get("/v1/openapi.json", include_in_schema=False)
     def openapi(user: CurrentUser) -> JSONResponse:
-        return JSONResponse(app.openapi())
+        return JSONResponse(answers.with_problems(app.openapi()))
 
     return app

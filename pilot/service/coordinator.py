@@ -249,7 +249,10 @@ class Coordinator:
         if isinstance(circuit, Refusal):
             raise self._parser.error(circuit)
         one.step("preprocessed")
-        return TaskDescription(circuit=circuit, key=key, name=one.name or one.id, **options)
+        from pilot.service.known_program import KnownProgram
+
+        program = KnownProgram(circuit, source[0])
+        return TaskDescription(circuit=program, key=key, name=one.name or one.id, **options)
 
     # ---- from the manager -------------------------------------------------------------------------------------
 

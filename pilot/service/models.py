@@ -44,15 +44,17 @@ class TaskBody(_Body):
     function: Annotated[Name | None, Field(description="The name of a registered function, instead of a program.")] = (
         None
     )
-    args: Annotated[list[Any], Field(max_length=1000, description="Of the function.")] = []
-    kwargs: Annotated[dict[_Text, Any], Field(max_length=1000, description="Of the function.")] = {}
+    args: Annotated[list[Any], Field(max_length=1000, description="Of the function.")] = Field(default_factory=list)
+    kwargs: Annotated[dict[_Text, Any], Field(max_length=1000, description="Of the function.")] = Field(
+        default_factory=dict
+    )
     shots: Annotated[
         int | None, Field(ge=1, le=_LARGEST, description="Samples. Default: exact results, by a simulator.")
     ] = None
     observables: Annotated[
         list[Annotated[str, Field(pattern="^[IXYZ]+$", max_length=10_000)]],
         Field(max_length=10_000, description="Pauli strings, qubit 0 last: the result is their expectation values."),
-    ] = []
+    ] = Field(default_factory=list)
     tomography: Annotated[
         bool | list[Annotated[int, Field(ge=0, le=10_000)]],
         Field(description="The result is the state of all qubits (true), or of these."),
@@ -69,14 +71,16 @@ class TaskBody(_Body):
     deadline: Annotated[Number | None, Field(gt=0, description="Seconds from the submission on.")] = None
     max_cost: Annotated[Number | None, Field(ge=0)] = None
     fallback: Literal["simulator", "wait"] | None = None
-    mitigation: Annotated[list[Literal["readout", "twirling", "dd", "zne"]], Field(max_length=4)] = []
+    mitigation: Annotated[list[Literal["readout", "twirling", "dd", "zne"]], Field(max_length=4)] = Field(
+        default_factory=list
+    )
     optimization_level: Annotated[int, Field(ge=0, le=3)] = 2
     seed: Annotated[int | None, Field(ge=0, le=_LARGEST)] = None
     priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher goes first.")] = 0
     timeout: Annotated[Number | None, Field(gt=0, description="Seconds that it may run.")] = None
     retries: Annotated[int, Field(ge=0, le=10)] = 0
     pilot: Annotated[_NameGiven | None, Field(description="The pilot that must run it.")] = None
-    labels: Annotated[list[_NameGiven], Field(max_length=20)] = []
+    labels: Annotated[list[_NameGiven], Field(max_length=20)] = Field(default_factory=list)
     name: Annotated[Name, Field(description="For people.")] = ""
     project: Annotated[str, Field(max_length=64), AfterValidator(_writable)] = ""
     session: Annotated[str, Field(pattern="^([0-9A-F]{32})?$", description="The id of a session.")] = ""
@@ -111,7 +115,7 @@ class EstimateBody(_Body):
     format: Format | None = None
     shots: Annotated[int, Field(ge=1, le=_LARGEST)] = 4000
     optimization_level: Annotated[int, Field(ge=0, le=3)] = 2
-    qpus: Annotated[list[Name], Field(max_length=100, description="Default: all.")] = []
+    qpus: Annotated[list[Name], Field(max_length=100, description="Default: all.")] = Field(default_factory=list)
 
 
 class SessionBody(_Body):
@@ -152,7 +156,7 @@ class TaskView(BaseModel):
     submitted: float
     ended: float | None = None
     error: TaskError | None = None
-    steps: list[Step] = []
+    steps: list[Step] = Field(default_factory=list)
 
 
 class TaskList(BaseModel):
@@ -266,4 +270,4 @@ class ProblemBody(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[ErrorEntry] = []
+    errors: list[ErrorEntry] = Field(default_factory=list)

@@ -45,7 +45,7 @@ async def qpus(request: Request, user: CurrentUser) -> list[QPUView]:
     return [_view(info) for info in _service(request).manager.qpus.values()]
 
 
-@router.get("/qpus/{name:path}", responses=described(404))
+@router.get("/qpus/{name:path}", responses=described(404, 422))
 async def qpu(request: Request, user: CurrentUser, name: str) -> QPUView:
     """One QPU, with its calibration."""
     known = _service(request).manager.qpus

@@ -11,7 +11,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
+from pydantic import TypeAdapter
 
+from pilot.service import direct
 from pilot.service.access import CurrentUser, User
 from pilot.service.answers import described
 from pilot.service.models import (
@@ -29,24 +31,30 @@ from pilot.service.store import Filter, NewTask
 
 router = APIRouter(prefix="/v1", tags=["tasks"], responses=described(401))
 
+_TASK = TypeAdapter(TaskBody)
 Id = Annotated[str, Path(pattern="^[0-9A-F]{32}$", description="32 hexadecimal digits.")]
 Key = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        pattern="^[!-~]+$",
-        description="What you call this submission. The same key and body again get the same tasks.",
+        pattern=direct.KEY,
+        description=direct.ABOUT_KEY,
     ),
 ]
 Seconds = Annotated[float | None, Query(ge=0, le=1e11, allow_inf_nan=False, description="Since the epoch.")]
 
 
-@router.post("/tasks", status_code=202, responses=described(400, 413, 422, 429, 503))
-async def submit(request: Request, user: CurrentUser, body: TaskBody, key: Key = None) -> Accepted:
+@router.post(
+    "/tasks",
+    status_code=202,
+    responses={202: {"model": Accepted}, **described(400, 413, 415, 422, 429, 503)},
+    openapi_extra=direct.description(TaskBody),
+)
+async def submit(request: Request) -> Response:
     """Submit a task. The answer comes when it is on disk."""
-    return await _submit(request, user, [body], key)
+    user, key = await direct.user_and_key(request)
+    accepted = await _submit(request, user, [await direct.body(request, _TASK)], key)
+    return Response(accepted.model_dump_json(), 202, media_type="application/json")
 
 
 @router.post("/batches", status_code=202, responses=described(400, 413, 422, 429, 503))

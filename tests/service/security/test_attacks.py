@@ -259,7 +259,7 @@ def test_a_page_of_another_site_cannot_use_a_browser(service: ServiceProcess, al
     body = json.dumps({"program": BELL})
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         answer = alice.post("/v1/tasks", content=body, headers={**origin, "Content-Type": kind})
-        assert answer.status_code == 422, kind  # forms can send these without asking; JSON they cannot
+        assert answer.status_code == 415, kind  # forms can send these without asking; JSON they cannot
     asked = httpx.options(f"{service.url}/v1/tasks", headers={**origin, "Access-Control-Request-Method": "POST"})
     assert asked.status_code == 405
     answer = alice.get("/v1/tasks", headers=origin)
