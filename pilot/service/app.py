@@ -41,6 +41,8 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
         yield
+        if settings.origin.enabled:
+            app.state.origin.close()
 
     app = FastAPI(
         title="quantum-pilot",

@@ -3,7 +3,7 @@
 Two faces, one way through: ``machine.py`` has the routes of a pilot machine (``/task/realQuantum/run``, …),
 ``cloud.py`` those of the vendor's cloud (``/oqcs/task/…``)::
 
-    body ─► bodies (bytes to JSON) ─► submissions (fields) ─► checking, on a pilot (programs) ─► tasks (to the service)
+    body ─► bodies (bytes to JSON) ─► submissions (fields) ─► checker, checking (programs) ─► tasks (to the service)
     service ─► results (their forms) ─► replies
 
 ``codes`` has the vendor's numbers, ``chips`` says which QPU a ``ChipID`` is. The circuits themselves run like all

@@ -1,51 +1,62 @@
-"""`Checker`: has programs checked on pilots before their task is accepted, those that come together in one call."""
+"""`Checker`: has programs checked before their task is accepted, in processes of the service's host.
+
+Not on pilots: these may wait in a queue for hours, or be busy, and a request waits for its answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
+import signal
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 
 import msgspec
 
-from pilot.descriptions import TaskDescription
-from pilot.errors import PilotError
 from pilot.service.origin.checking import Facts, Fault, Question, check
 from pilot.service.origin.codes import ErrorCode, OriginError
-from pilot.service.parsing import NAME
-
-if TYPE_CHECKING:
-    from pilot.manager.handles import Task
-    from pilot.manager.manager import PilotManager
 
 #: Answers that are kept for programs that come again, and characters of all of their programs.
 KEPT, KEPT_CHARACTERS = 5000, 32 << 20
-#: Programs of one call; calls at once; and seconds that a call may take.
-AT_ONCE, CALLS, SECONDS = 50, 2, 120.0
+#: Programs of one call; calls at once, each in a process of its own; and seconds that a request waits for its answers.
+AT_ONCE, CALLS, SECONDS = 50, 2, 60.0
 
 _Answer = Facts | Fault
 
 
 class Checker:
-    """For the event loop of the server."""
+    """For the event loop of the server. Its processes start with the first program, and end with this one."""
 
-    def __init__(self, manager: PilotManager) -> None:
-        """Make it for a manager whose pilots check."""
-        self._manager = manager
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
         self._kept: OrderedDict[bytes, _Answer] = OrderedDict()
         self._characters = 0
         self._waiting: dict[bytes, tuple[Question, asyncio.Future[_Answer]]] = {}
         self._asked: dict[bytes, asyncio.Future[_Answer]] = {}
         self._calls: set[asyncio.Task[None]] = set()
 
+    def close(self) -> None:
+        """End the processes. Does not block."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
     async def facts(self, questions: Sequence[Question]) -> list[Facts]:
         """What the programs are.
 
         Raises:
-            OriginError: one is not right, the first one's error; or they cannot be checked now.
+            OriginError: one is not right, the first one's error; or it takes too long.
         """
-        answers = await asyncio.gather(*(self._answer(one) for one in questions))
+        try:
+            answers = await asyncio.wait_for(asyncio.gather(*map(self._answer, questions)), SECONDS)
+        except TimeoutError:
+            message = f"QProg: not checked within {SECONDS:g} seconds; send fewer programs, or try again later"
+            raise OriginError(message, code=ErrorCode.SYSTEM_TIMEOUT) from None
         found = []
         for place, answer in enumerate(answers):
             if isinstance(answer, Fault):
@@ -67,7 +78,7 @@ class Checker:
         return await asyncio.shield(future)
 
     def _send(self) -> None:
-        """Programs that come while both calls are away wait for the next one, so that a call has many."""
+        """Programs that come while all calls are away wait for the next one, so that a call has many."""
         while self._waiting and len(self._calls) < CALLS:
             keys = list(self._waiting)[:AT_ONCE]
             call = asyncio.create_task(self._call({key: self._waiting.pop(key) for key in keys}))
@@ -79,26 +90,28 @@ class Checker:
         self._send()
 
     async def _call(self, asked: dict[bytes, tuple[Question, asyncio.Future[_Answer]]]) -> None:
-        answers: list[_Answer]
-        try:
-            answers = await self._ask([question for question, _ in asked.values()])
-        except (PilotError, TimeoutError) as error:
-            message = f"programs cannot be checked now: {error}; try again in a minute"
-            answers = [Fault(int(ErrorCode.BACKEND), message)] * len(asked)
-        else:
-            for key, answer in zip(asked, answers, strict=True):
-                self._keep(key, answer)
+        answers = await self._ask([question for question, _ in asked.values()])
         for (key, (_, future)), answer in zip(asked.items(), answers, strict=True):
             del self._asked[key]
+            if isinstance(answer, Facts) or answer.code != ErrorCode.BACKEND:
+                self._keep(key, answer)
             if not future.done():
                 future.set_result(answer)
 
     async def _ask(self, questions: list[Question]) -> list[_Answer]:
-        description = TaskDescription(function=check, args=(questions,), name=NAME, priority=1, timeout=SECONDS)
-        task: Task[list[_Answer]] = self._manager.submit_task(description)
-        answers = await asyncio.wrap_future(task)
-        await asyncio.to_thread(self._manager.forget, [task])
-        return answers
+        """The answers. A program that ends its process fails alone: those that were with it are asked again."""
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(CALLS, mp_context=context, initializer=_begin)
+        pool = self._pool
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, check, questions)
+        except (BrokenProcessPool, RuntimeError):  # it ended, by this call or by the other one's
+            if self._pool is pool:
+                self.close()
+        if len(questions) > 1:
+            return [answer for one in questions for answer in await self._ask([one])]
+        return [Fault(int(ErrorCode.BACKEND), "QProg: the process that checks it has ended; try again")]
 
     def _keep(self, key: bytes, answer: _Answer) -> None:
         """Those that were not asked for longest make room."""
@@ -107,3 +120,16 @@ class Checker:
         while len(self._kept) > KEPT or self._characters > KEPT_CHARACTERS:
             oldest, _ = self._kept.popitem(last=False)
             self._characters -= len(oldest)
+
+
+def _begin() -> None:
+    """In a new process: it ends with the service, also when that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

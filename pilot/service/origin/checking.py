@@ -1,4 +1,4 @@
-"""What is asked of a program before its task is accepted. Workers import this file, and run `check`."""
+"""What is asked of a program before its task is accepted. Processes of their own (`checker`) run `check`."""
 
 from __future__ import annotations
 

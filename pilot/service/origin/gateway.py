@@ -41,8 +41,12 @@ class Gateway:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.settings = service.settings.origin
-        self._checker = Checker(service.manager)
+        self._checker = Checker()
         self._logins = Rate(service.settings.limits.logins_per_minute)
+
+    def close(self) -> None:
+        """End what checks programs. Does not block."""
+        self._checker.close()
 
     # ---- who asks ---------------------------------------------------------------------------------------------
 
