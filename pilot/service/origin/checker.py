@@ -98,8 +98,8 @@ class Checker:
             if not future.done():
                 future.set_result(answer)
 
-    async def _ask(self, questions: list[Question]) -> list[_Answer]:
-        """The answers. A program that ends its process fails alone: those that were with it are asked again."""
+    async def _ask(self, questions: list[Question], tries: int = 2) -> list[_Answer]:
+        """The answers. A program that ends its process twice fails alone: those that were with it are asked again."""
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(CALLS, mp_context=context, initializer=_begin)
@@ -111,6 +111,8 @@ class Checker:
                 self.close()
         if len(questions) > 1:
             return [answer for one in questions for answer in await self._ask([one])]
+        if tries > 1:
+            return await self._ask(questions, tries - 1)
         return [Fault(int(ErrorCode.BACKEND), "QProg: the process that checks it has ended; try again")]
 
     def _keep(self, key: bytes, answer: _Answer) -> None:
