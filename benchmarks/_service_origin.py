@@ -20,6 +20,7 @@ import _origin_bodies
 import httpx
 from _bench import Bar
 
+from pilot.testing.polling import eventually
 from pilot.testing.services import ServiceProcess
 
 RUN = "/task/realQuantum/run"
@@ -75,6 +76,7 @@ def fuzzed(service: ServiceProcess, number: int, rng: random.Random) -> list[dic
     """What became of each made-up body."""
     rows = []
     with httpx.Client(base_url=service.url, timeout=120) as http:
+        _wait_for_chip(http, service.token)
         for case in _origin_bodies.cases(number, service.token, rng):
             content = bz2.compress(case.body) if case.is_packed else case.body
             row: dict[str, Any] = {"what": case.what, "expected": case.code, "crashed": False, "code": None}
@@ -90,6 +92,12 @@ def fuzzed(service: ServiceProcess, number: int, rng: random.Random) -> list[dic
                 row["body"] = case.body[:2000].decode(errors="replace")
             rows.append(row)
     return rows
+
+
+def _wait_for_chip(http: httpx.Client, token: str) -> None:
+    """Until the chip has reported what it is: before, nobody knows what does not fit on it."""
+    question = {"ChipID": 72, "token": token}
+    eventually(lambda: http.post("/task/realQuantum/chip_config_query", json=question).json()["errCode"] == 0, 120)
 
 
 def accepted(service: ServiceProcess, folder: Path, requests: int, turn: int) -> float:

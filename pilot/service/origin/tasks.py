@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
+from pilot.resources import QPUInfo
 from pilot.service.access import User
 from pilot.service.origin.checker import Checker
 from pilot.service.origin.checking import Facts, Question
 from pilot.service.origin.chips import Chips, shape_of
-from pilot.service.origin.codes import ErrorCode, Machine, TaskType, refused
+from pilot.service.origin.codes import ErrorCode, Machine, OriginError, TaskType, refused
 from pilot.service.origin.hamiltonians import factors, pauli_sum
 from pilot.service.origin.submissions import Configuration, Submission
 from pilot.service.store import NewTask
@@ -64,9 +65,8 @@ async def new_task(
     qpu, info = SIMULATOR, None
     if submission.machine is Machine.CHIP:
         qpu, info = chips.find(submission.chip, is_placed=is_placed or bool(configuration.block) or configuration.cz)
-        if configuration.cz and info is not None and "cz" not in info.gates:
-            expected = f"false: the two-qubit gates of {info.name} are not CZ"
-            raise refused(ErrorCode.TASK_CONFIGURATION, "Configuration.use_cz_pattern", True, expected)
+        if configuration.cz:
+            _check_cz(submission.chip, info)
     questions = [
         Question(
             text=text,
@@ -108,6 +108,16 @@ async def new_task(
         received=received,
         validated=time.time(),
     )
+
+
+def _check_cz(chip: str, info: QPUInfo | None) -> None:
+    """Refuse what the compiler would not do: it takes the gates that the chip has."""
+    if info is None:
+        message = f"ChipID: {chip!r} has not reported its gates yet; try again in a minute"
+        raise OriginError(message, code=ErrorCode.CHIP_OFFLINE)
+    if "cz" not in info.gates:
+        expected = f"false: the two-qubit gates of {info.name} are not CZ"
+        raise refused(ErrorCode.TASK_CONFIGURATION, "Configuration.use_cz_pattern", True, expected)
 
 
 def _kept_qubits(submission: Submission) -> tuple[int, ...]:
