@@ -27,7 +27,18 @@ _ENDS = ("done", "failed", "cancelled", "invalid")
 #: Fields of a description that a service takes, beside the circuit.
 _FIELDS = (
     *("shots", "observables", "tomography", "parameters", "qpu", "min_fidelity", "deadline", "max_cost", "fallback"),
-    *("mitigation", "optimization_level", "seed", "priority", "timeout", "retries", "pilot", "labels", "name"),
+    *(
+        "mitigation",
+        "optimization_level",
+        "seed",
+        "priority",
+        "timeout",
+        "expected_duration",
+        "retries",
+        "pilot",
+        "labels",
+        "name",
+    ),
 )
 #: Of all fields that can be given beside a circuit.
 _DEFAULTS = {

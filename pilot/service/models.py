@@ -78,6 +78,9 @@ class TaskBody(_Body):
     seed: Annotated[int | None, Field(ge=0, le=_LARGEST)] = None
     priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher goes first.")] = 0
     timeout: Annotated[Number | None, Field(gt=0, description="Seconds that it may run.")] = None
+    expected_duration: Annotated[
+        Number | None, Field(gt=0, le=1e9, description="The most seconds that it is expected to run.")
+    ] = None
     retries: Annotated[int, Field(ge=0, le=10)] = 0
     pilot: Annotated[_NameGiven | None, Field(description="The pilot that must run it.")] = None
     labels: Annotated[list[_NameGiven], Field(max_length=20)] = Field(default_factory=list)

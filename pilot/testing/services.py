@@ -22,20 +22,23 @@ class ServiceProcess:
     Leaving the block ends it. After `kill` or `stop`, `start` starts it again, at the same address.
     """
 
-    def __init__(self, folder: Path, configuration: str = "", *, store: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, configuration: str = "", *, store: str | None = None, policy: str = "balanced"
+    ) -> None:
         """Make it; nothing is started yet.
 
         Args:
             folder: for the store, the session, the settings and the logs.
             configuration: TOML text, without the table [server].
             store: its URL; None: SQLite in the folder.
+            policy: which task is next.
         """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         #: The URL of its store.
         self.store = store or f"sqlite:///{folder}/service.db"
         server = f'[server]\nstore = "{self.store}"\n'
-        server += f'session_dir = "{folder}/session"\ndrain = 1.0\n'
+        server += f'session_dir = "{folder}/session"\ndrain = 1.0\npolicy = "{policy}"\n'
         self._settings = folder / "service.toml"
         self._settings.write_text(f"{server}\n{configuration}")
         self._port = 0
