@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from statistics import median
 from typing import Any
 
 from pilot import registry
+from pilot.errors import PilotError
 from pilot.resources import ANY_QPU, Calibration, GateFacts, QPUInfo
 from pilot.service.origin.checking import Chip
 from pilot.service.origin.codes import ErrorCode, OriginError, refused
@@ -30,7 +32,7 @@ class Chips:
             named: the site's QPU for a ``ChipID``.
         """
         self._known, self._named = known, named
-        self._all = dict.fromkeys([*known, *(name for name in declared if registry.is_device(name))])
+        self._all = dict.fromkeys([*known, *(name for name in declared if _is_device(name))])
 
     def find(self, chip: str, *, is_placed: bool = False) -> tuple[str, QPUInfo | None]:
         """The QPU that is asked for, "*" for any; and what it reports, None: nothing yet. Of any, the widest.
@@ -115,6 +117,15 @@ class Chips:
 
     def _listed(self) -> str:
         return ", ".join([*self.ids(), "any_quantum_chip"])
+
+
+@cache
+def _is_device(name: str) -> bool:
+    """False for a simulator, which is no chip. One that cannot be made here may still be one where its pilot is."""
+    try:
+        return registry.is_device(name)
+    except PilotError:
+        return True
 
 
 def shape_of(info: QPUInfo | None) -> Chip | None:
