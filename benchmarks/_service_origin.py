@@ -48,9 +48,14 @@ def measure(options: argparse.Namespace) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="pilot-bench-") as name,
         ServiceProcess(Path(name) / "service", SETTINGS) as service,
+        httpx.Client(base_url=service.url, timeout=120) as http,
     ):
-        rows = fuzzed(service, options.bodies, random.Random(options.seed))
-        rates = [accepted(service, Path(name), options.requests, turn) for turn in range(options.rounds)]
+        _wait_for_chip(http, service.token)
+        rates = []
+        for turn in range(options.rounds):
+            rates.append(accepted(service, Path(name), options.requests, turn))
+            _wait_until_idle(http, service.token)
+        rows = fuzzed(http, options.bodies, service.token, random.Random(options.seed))
     crashes = sum(row["crashed"] for row in rows)
     wrong = [row for row in rows if row["wrong"]]
     for row in wrong[:10]:
@@ -72,25 +77,23 @@ def measure(options: argparse.Namespace) -> None:
     _bench.report("service.origin", figures, rows=[*table, *wrong], configuration=configuration, file=options.json)
 
 
-def fuzzed(service: ServiceProcess, number: int, rng: random.Random) -> list[dict[str, Any]]:
+def fuzzed(http: httpx.Client, number: int, token: str, rng: random.Random) -> list[dict[str, Any]]:
     """What became of each made-up body."""
     rows = []
-    with httpx.Client(base_url=service.url, timeout=120) as http:
-        _wait_for_chip(http, service.token)
-        for case in _origin_bodies.cases(number, service.token, rng):
-            content = bz2.compress(case.body) if case.is_packed else case.body
-            row: dict[str, Any] = {"what": case.what, "expected": case.code, "crashed": False, "code": None}
-            try:
-                answer = http.post(RUN, content=content)
-                row["crashed"] = answer.status_code >= 500
-                row["code"] = answer.json().get("errCode")
-            except (httpx.TransportError, json.JSONDecodeError) as error:
-                row |= {"crashed": True, "error": repr(error)}
-            known = isinstance(row["code"], int) and 0 <= row["code"] <= 39
-            row["wrong"] = not known if case.code is None else row["code"] != case.code
-            if row["crashed"] or row["wrong"]:
-                row["body"] = case.body[:2000].decode(errors="replace")
-            rows.append(row)
+    for case in _origin_bodies.cases(number, token, rng):
+        content = bz2.compress(case.body) if case.is_packed else case.body
+        row: dict[str, Any] = {"what": case.what, "expected": case.code, "crashed": False, "code": None}
+        try:
+            answer = http.post(RUN, content=content)
+            row["crashed"] = answer.status_code >= 500
+            row["code"] = answer.json().get("errCode")
+        except (httpx.TransportError, json.JSONDecodeError) as error:
+            row |= {"crashed": True, "error": repr(error)}
+        known = isinstance(row["code"], int) and 0 <= row["code"] <= 39
+        row["wrong"] = not known if case.code is None else row["code"] != case.code
+        if row["crashed"] or row["wrong"]:
+            row["body"] = case.body[:2000].decode(errors="replace").replace(token, "TOKEN")
+        rows.append(row)
     return rows
 
 
@@ -98,6 +101,13 @@ def _wait_for_chip(http: httpx.Client, token: str) -> None:
     """Until the chip has reported what it is: before, nobody knows what does not fit on it."""
     question = {"ChipID": 72, "token": token}
     eventually(lambda: http.post("/task/realQuantum/chip_config_query", json=question).json()["errCode"] == 0, 120)
+
+
+def _wait_until_idle(http: httpx.Client, token: str) -> None:
+    def is_idle() -> bool:
+        return not http.get("/v1/counts", headers={"Authorization": f"Bearer {token}"}).json()["active"]
+
+    eventually(is_idle, 600)
 
 
 def accepted(service: ServiceProcess, folder: Path, requests: int, turn: int) -> float:

@@ -38,6 +38,7 @@ def of_machine(url: str, token: str) -> dict[str, Any]:
     state = service.async_real_chip_qst(bell(), 1000, "72")
     long = service.async_run(bell(repeats=201), 1000, "72")  # its body is compressed
     return {
+        "id": batch,
         "batch": service.get_measure_result(batch)[0],
         "queried": service.query_result(batch),
         "waited": service.run(bell(), 1000, "72"),

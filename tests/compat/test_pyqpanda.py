@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from pilot.testing.services import ServiceProcess
@@ -41,7 +42,11 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         command = [PYTHON, Path(__file__).with_name("pyqpanda_client.py"), service.url, service.token]
         done = subprocess.run(command, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr[-3000:]
-        yield json.loads(done.stdout.splitlines()[-1])
+        found = json.loads(done.stdout.splitlines()[-1])
+        found["open"] = httpx.post(
+            f"{service.url}/task/realQuantum/query", json={"taskId": found["machine"]["id"]}
+        ).json()
+        yield found
 
 
 def is_bell(weights: dict[str, float], total: float = 1.0, exact: bool = False) -> bool:
@@ -84,3 +89,9 @@ def test_results_of_the_cloud(found: dict[str, Any]) -> None:
 
 def test_refusals_of_the_cloud(found: dict[str, Any]) -> None:
     assert "Configuration.shot: 5 is not valid; expected 10 to 20000" in found["cloud"]["shots"]
+
+
+def test_without_a_token_there_is_the_result_alone(found: dict[str, Any]) -> None:
+    reply = found["open"]
+    assert (reply["taskState"], len(reply["taskResult"])) == ("3", 2)
+    assert (reply["qProg"], reply["convertQProg"], reply["configuration"]) == ([], [], "")

@@ -261,6 +261,12 @@ def test_a_hamiltonian_may_not_act_beside_the_program(user: Caller) -> None:
     assert float(idle["taskResult"][0]) == pytest.approx(1.0, abs=0.15)
 
 
+def test_a_distributed_task_gives_expectation_values_too(user: Caller) -> None:
+    chain = "QINIT 6\nX q[0]\nCNOT q[0],q[1]\nCNOT q[1],q[2]"
+    reply = user.ended(user.run(chain, 10, hamiltonian='"Z2": 1,"Z0 Z1": 0.5,"Z5": 0.25', max_supported_qubits=2))
+    assert float(reply["taskResult"][0]) == pytest.approx(-1 + 0.5 + 0.25, abs=0.35)  # |111000>, and errors
+
+
 # ---- requests -------------------------------------------------------------------------------------------------
 
 

@@ -72,11 +72,12 @@ async def _accepted(request: Request, user: User, body: dict[str, Any], submissi
 @router.post("/task/realQuantum/query")
 @answered(replies.query_refusal)
 async def query(request: Request) -> dict[str, Any]:
-    """The state and result of a task. Without a token only where the site allows it."""
+    """The state and result of a task. Without a token only where the site allows it, and nothing else of the task."""
     gateway, body = gateway_of(request), await body_of(request)
     is_open = gateway.settings.results_without_token and not body.get("token")
     user = None if is_open else await gateway.user(body.get("token"))
-    return await gateway.reply_about(await gateway.find(body.get("taskId"), user))
+    reply = await gateway.reply_about(await gateway.find(body.get("taskId"), user))
+    return replies.result_alone(reply) if is_open else reply
 
 
 @router.post("/management/query/taskinfo")

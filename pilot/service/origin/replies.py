@@ -130,6 +130,11 @@ def task_reply(
     return reply
 
 
+def result_alone(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """A reply without the programs and what else was sent with them."""
+    return {**reply, "qProg": [], "convertQProg": [], "configuration": ""}
+
+
 def _error(view: TaskView) -> tuple[int, str]:
     if view.state == "cancelled":
         return int(ErrorCode.TERMINATED), "the task was cancelled"
