@@ -166,7 +166,7 @@ class Log:
             self.state,
             self.moves,
         ):
-            digest.update(column.tobytes())
+            digest.update(column.data)
         return digest.hexdigest()
 
     def summary(self, until: float | None = None) -> dict[str, Any]:
