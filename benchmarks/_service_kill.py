@@ -109,7 +109,7 @@ def audit(store: str, ids: dict[int, str]) -> dict[str, tuple[Any, Bar | None]]:
 
     engine = create_engine(checked_url(store))
     with engine.connect() as connection:
-        states = dict(connection.execute(text("select id, state from tasks")).tuples().all())
+        states = {row.id: row.state for row in connection.execute(text("select id, state from tasks"))}
         query = text("select id, value from tasks join results on tasks.number = results.number")
         results: dict[str, list[Any]] = {}
         for id, value in connection.execute(query):

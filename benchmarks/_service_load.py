@@ -20,6 +20,7 @@ from typing import Any
 import _bench
 import _http_load
 import httpx
+import psutil
 from _bench import Bar
 
 from pilot.service.client import ServiceClient
@@ -60,8 +61,8 @@ def write_bodies(folder: Path) -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def bare(folder: Path) -> Iterator[str]:
-    """The URL of the bare framework."""
+def bare(folder: Path) -> Iterator[tuple[str, int]]:
+    """The URL of the bare framework, and its process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     script = Path(__file__).with_name("_bare_service.py")
@@ -73,7 +74,7 @@ def bare(folder: Path) -> Iterator[str]:
                 httpx.get(url)
                 break
             time.sleep(0.1)
-        yield url
+        yield url, process.pid
     finally:
         process.terminate()
         process.wait()
@@ -84,7 +85,7 @@ def measure(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="pilot-bench-") as name:
         folder = Path(name)
         single, batched = write_bodies(folder)
-        with bare(folder) as beside, ServiceProcess(folder / "service", SETTINGS) as service:
+        with bare(folder) as (beside, bare_pid), ServiceProcess(folder / "service", SETTINGS) as service:
             with ServiceClient(service.url, service.token) as client:
                 client.submit_task({"program": program(0), "shots": 10}).result(120)
                 ids: list[str] = []
@@ -96,8 +97,11 @@ def measure(options: argparse.Namespace) -> None:
                         ("single_per_s", service.url, "/v1/tasks", single, options.requests, 1),
                         ("batched_per_s", service.url, "/v1/batches", batched, options.batches, 100),
                     ):
+                        pid = service.pid if url == service.url else bare_pid
+                        before = cpu_seconds(pid)
                         found = _http_load.run(url, service.token, path, bodies, clients=CLIENTS, requests=requests)
                         row[key] = each * len(found["answers"]) / found["seconds"]
+                        row[f"{key}_cpu_ms"] = 1e3 * (cpu_seconds(pid) - before) / (each * requests)
                         row[f"{key}_refused"] = found["refused"]
                         if url == service.url:
                             ids += [id for answer in found["answers"] for id in answer["ids"]]
@@ -114,12 +118,19 @@ def measure(options: argparse.Namespace) -> None:
         "p99_ms": (1e3 * statistics.quantiles(latencies, n=100)[98], Bar("<=", 250, "ms")),
         "bare_per_s": ([row["bare_per_s"] for row in rows], None),
         "ratio_bare": ([row["single_per_s"] / row["bare_per_s"] for row in rows], Bar(">=", 0.7)),
+        "ratio_bare_cpu": ([row["bare_per_s_cpu_ms"] / row["single_per_s_cpu_ms"] for row in rows], None),
         "lost": (lost, Bar("==", 0)),
         "doubled": (doubled, Bar("==", 0)),
         "finished": (counts["done"], None),
     }
     configuration = {"clients": CLIENTS, "rounds": options.rounds, "cpus": len(os.sched_getaffinity(0))}
     _bench.report("service.load", figures, rows=rows, configuration=configuration, file=options.json)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of a process and all its threads; of the service that is also what it does for tasks that run meanwhile."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 def wait_idle(client: ServiceClient) -> None:

@@ -17,6 +17,7 @@ from pilot.interfaces import SessionEvent, TaskChanged, TaskEnded
 from pilot.service import results
 from pilot.service.active import ActiveTask, Listener
 from pilot.service.failures import error_of
+from pilot.service.pace import Pace
 from pilot.service.parsing import Parser, Source
 from pilot.service.programs import Refusal
 from pilot.service.store import End, Store
@@ -51,6 +52,7 @@ class Coordinator:
         window: int,
         seconds: float,
         reuses: bool,
+        is_busy: Callable[[], bool],
         listener: Listener,
     ) -> None:
         """Make it; `start` starts its thread.
@@ -62,6 +64,7 @@ class Coordinator:
             window: active tasks at most.
             seconds: a task may run so long, unless it has a timeout of its own.
             reuses: results of equal deterministic tasks are taken instead of running them again.
+            is_busy: true while somebody waits for the answer to a submission; the thread then works less.
             listener: hears of each step of each task, in this thread.
         """
         self._store, self._manager, self._functions = store, manager, functions
@@ -78,6 +81,7 @@ class Coordinator:
         #: The manager's tasks of a service before this one, by key.
         self._earlier: dict[str, Task] = {}
         self._to_forget: list[Task] = []
+        self._is_busy = is_busy
         self._is_filling = self._is_running = True
         self._thread = threading.Thread(target=self._run, name="pilot-service-coordinator", daemon=True)
 
@@ -127,6 +131,7 @@ class Coordinator:
     # ---- the thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._pace = Pace(self._is_busy)
         while self._is_running:
             try:
                 self._inbox.get(timeout=LOOK_SECONDS)()
@@ -163,6 +168,7 @@ class Coordinator:
     def _begin(self, taken: list[ActiveTask]) -> None:
         wanted: set[Source] = set()
         for one in taken:
+            self._pace.rest()
             if self._reuse(one):
                 continue
             missing = {source for source in one.sources() if self._parser.known(source) is None}
@@ -195,6 +201,7 @@ class Coordinator:
             if one.missing and not one.is_ending:
                 one.missing -= sources
                 if not one.missing:
+                    self._pace.rest()
                     self._submit(one)
         self._parser.forget_errors(sources)
 
@@ -220,7 +227,8 @@ class Coordinator:
         one.tasks = tasks
         one.step("queued")
         for task in tasks:
-            self._by_task[task.id] = one
+            for part in (task, *task.parts):  # of its parts only what they begin is of interest
+                self._by_task[part.id] = one
         one.waited = {task.id for task in tasks}
         for task in tasks:
             if task.done():
@@ -259,6 +267,7 @@ class Coordinator:
         missed = False
         for event in events:
             if isinstance(event, TaskEnded):
+                self._pace.rest()
                 if (one := self._by_task.get(event.task)) is not None:
                     self._task_ended(event.task, one)
             elif isinstance(event, TaskChanged):
@@ -277,8 +286,11 @@ class Coordinator:
         if one.waited or one.is_ending:
             return
         for task in one.tasks:
-            self._by_task.pop(task.id, None)
+            for part in (task, *task.parts):
+                self._by_task.pop(part.id, None)
         first = one.tasks[0].info
+        qpus = [part.info.qpu for task in one.tasks for part in (task.parts or (task,))]
+        qpu = "|".join(dict.fromkeys(name for name in qpus if name))
         for step, when in (("scheduled", first.bound), ("dispatched", first.started), ("corrected", first.finished)):
             one.step(step, when)
         try:
@@ -286,9 +298,9 @@ class Coordinator:
         except CancelledError:
             self._end(one, "cancelled")
         except Exception as error:
-            self._end(one, "failed", error=error_of(error), qpu=first.qpu)
+            self._end(one, "failed", error=error_of(error), qpu=qpu)
         else:
-            self._end(one, "done", result=result, qpu=first.qpu)
+            self._end(one, "done", result=result, qpu=qpu)
 
     def _end(
         self,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -81,10 +82,6 @@ def _version(engine: Engine) -> int:
         return version
 
 
-def _dialect(connection: Connection) -> Any:
-    return postgresql if connection.dialect.name == "postgresql" else sqlite
-
-
 def content_hash(text: str) -> str:
     """What a program is known by."""
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
@@ -93,17 +90,20 @@ def content_hash(text: str) -> str:
 def used(connection: Connection, texts: Mapping[str, int]) -> tuple[Any, list[dict[str, Any]]]:
     """A statement that stores programs, each used so many times more, and its values."""
     rows = [{"hash": content_hash(text), "text": text, "uses": by} for text, by in texts.items()]
-    statement = _dialect(connection).insert(tables.programs)
-    uses = tables.programs.c.uses + statement.excluded.uses
-    return statement.on_conflict_do_update(index_elements=["hash"], set_={"uses": uses}), rows
+    return _adding(connection.dialect.name, tables.programs, "uses"), rows
 
 
 def count(connection: Connection, changes: Mapping[tuple[str, str], int]) -> None:
     """Change the counters, by user and state."""
     rows = [{"user": user, "state": state, "count": by} for (user, state), by in sorted(changes.items()) if by]
     if rows:
-        statement = _dialect(connection).insert(tables.counters)
-        changed = tables.counters.c.count + statement.excluded.count
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["user", "state"], set_={"count": changed}), rows
-        )
+        connection.execute(_adding(connection.dialect.name, tables.counters, "count"), rows)
+
+
+@cache
+def _adding(dialect: str, table: Table, column: str) -> Any:
+    """A statement that inserts rows, or adds a column to that of the row that is there. Made once: to make it takes as
+    long as to execute it."""
+    statement = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    total = table.c[column] + statement.excluded[column]
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_={column: total})

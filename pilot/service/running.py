@@ -84,6 +84,7 @@ def _configuration(settings: Settings, app: FastAPI) -> uvicorn.Config:
         log_config=None,
         access_log=log.isEnabledFor(logging.DEBUG),
         server_header=False,
+        proxy_headers=False,  # no address of a client is used
         timeout_graceful_shutdown=_REQUESTS_SECONDS,
         backlog=_BACKLOG,
     )

@@ -47,6 +47,8 @@ class Service:
         self.steps = Steps()
         #: It takes no new tasks, since it is going to end.
         self.is_draining = False
+        #: Submissions that are not answered yet.
+        self._submitting = 0
         self.coordinator = Coordinator(
             store,
             manager,
@@ -54,6 +56,7 @@ class Service:
             window=settings.limits.window,
             seconds=settings.limits.seconds,
             reuses=settings.cache.results,
+            is_busy=lambda: self._submitting > 0,
             listener=self.steps,
         )
         self.sessions = Sessions(store, self.coordinator.cancel)
@@ -91,6 +94,7 @@ class Service:
         if self.is_draining:
             raise Problem(503, "the service is going to end; try again in a minute", headers={"Retry-After": "60"})
         self._check(tasks)
+        self._submitting += 1
         try:
             written = self.store.add(Submission(tasks=tuple(tasks), key=key, digest=digest))
             ids = await asyncio.wrap_future(written)
@@ -98,6 +102,8 @@ class Service:
             raise
         except PilotError as error:
             raise Problem(503, str(error), headers={"Retry-After": "10"}) from error
+        finally:
+            self._submitting -= 1
         self.coordinator.wake()
         return ids
 

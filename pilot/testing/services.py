@@ -23,7 +23,13 @@ class ServiceProcess:
     """
 
     def __init__(
-        self, folder: Path, configuration: str = "", *, store: str | None = None, policy: str = "balanced"
+        self,
+        folder: Path,
+        configuration: str = "",
+        *,
+        store: str | None = None,
+        policy: str = "balanced",
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
         """Make it; nothing is started yet.
 
@@ -32,6 +38,7 @@ class ServiceProcess:
             configuration: TOML text, without the table [server].
             store: its URL; None: SQLite in the folder.
             policy: which task is next.
+            tls: files with a certificate and its key.
         """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,6 +46,9 @@ class ServiceProcess:
         self.store = store or f"sqlite:///{folder}/service.db"
         server = f'[server]\nstore = "{self.store}"\n'
         server += f'session_dir = "{folder}/session"\ndrain = 1.0\npolicy = "{policy}"\n'
+        if tls is not None:
+            server += f'tls_cert = "{tls[0]}"\ntls_key = "{tls[1]}"\n'
+        self._scheme = "https" if tls else "http"
         self._settings = folder / "service.toml"
         self._settings.write_text(f"{server}\n{configuration}")
         self._port = 0
@@ -49,7 +59,7 @@ class ServiceProcess:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{self._scheme}://127.0.0.1:{self._port}"
 
     @property
     def pid(self) -> int:

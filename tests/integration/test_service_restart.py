@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import ipaddress
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from sqlalchemy import create_engine, text
 
 from pilot.service.client import RemoteTask, ServiceClient
@@ -39,6 +45,29 @@ def number(value: int) -> str:
     return f'OPENQASM 2.0; include "qelib1.inc"; qreg q[7]; creg c[7]; {flips} measure q -> c;'
 
 
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Files with a certificate for 127.0.0.1 and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "service")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return folder / "cert.pem", folder / "key.pem"
+
+
 @pytest.mark.parametrize(
     "kind",
     [
@@ -47,12 +76,13 @@ def number(value: int) -> str:
     ],
 )
 def test_nothing_is_lost_or_run_twice(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    tls = certificate(tmp_path) if kind == "postgresql" else None
     store = request.getfixturevalue("postgres").url if kind == "postgresql" else f"sqlite:///{tmp_path}/service.db"
     accepted: list[RemoteTask] = []
     halfway = threading.Event()
     with (
-        ServiceProcess(tmp_path, SETTINGS, store=store) as service,
-        ServiceClient(service.url, service.token, retry_seconds=60) as client,
+        ServiceProcess(tmp_path, SETTINGS, store=store, tls=tls) as service,
+        ServiceClient(service.url, service.token, verify=str(tls[0]) if tls else True, retry_seconds=60) as client,
     ):
 
         def submit() -> None:
