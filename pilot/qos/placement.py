@@ -1,0 +1,180 @@
+"""Programs side by side on one device: where each is, and what that costs it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pilot.qos.compatibility import Program
+from pilot.qos.features import properties_of
+from pilot.qos.layouts import Device, Layouts, arrange
+from pilot.qos.regions import Regions
+from pilot.quantum.bundles import joined
+from pilot.quantum.compilation import TRIES, structure
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from qiskit import QuantumCircuit
+    from qiskit.transpiler import Target
+
+    from pilot.quantum.bundles import Member
+    from pilot.quantum.compilation import Compiler
+    from pilot.quantum.fidelities import Fidelities
+
+#: Arrangements whose fidelities are computed.
+MOST_TRIED = 3
+#: Regions for which a circuit is compiled again at most, and arrangements of the others that leave them.
+MOST_REGIONS, MOST_LOOKED_AT = 6, 100
+#: Programs, and placements of several, that are kept.
+MOST_KEPT = 1000
+
+
+class Known(NamedTuple):
+    """A circuit that may share the device."""
+
+    key: bytes
+    circuit: QuantumCircuit
+    compiled: QuantumCircuit
+    #: `(n_qubits,)`: True for the device's qubits that this uses.
+    mask: NDArray[np.bool_]
+    program: Program
+    layouts: Layouts
+    #: The probability that nothing goes wrong where it has the device for itself.
+    success: float
+
+
+class Placed(NamedTuple):
+    """Circuits on disjoint qubits of the device."""
+
+    circuits: tuple[QuantumCircuit, ...]
+    #: The probability that nothing goes wrong, over that alone; of each circuit.
+    relative: tuple[float, ...]
+    #: The probability that no crosstalk between them goes wrong.
+    quiet: float = 1.0
+
+
+class Placement:
+    """Places programs on one device with one calibration."""
+
+    def __init__(self, compiler: Compiler, buffer: int, enough: float = 1.0, tries: int = TRIES) -> None:
+        """Make it.
+
+        Args:
+            compiler: of a device that reports errors.
+            buffer: free qubits between two programs.
+            enough: a place where each circuit keeps this part of its success is not improved any further.
+            tries: seeds with which circuits are compiled for the whole device.
+        """
+        target, fidelities = compiler.target, compiler.fidelities
+        assert target is not None and fidelities is not None
+        self.target: Target = target
+        self.fidelities: Fidelities = fidelities
+        self.device = Device(target)
+        self._near = self.device.near(buffer)
+        self._enough, self._tries = enough, tries
+        self._regions = Regions(target, self.device.graph)
+        self._known: OrderedDict[tuple[bytes, int], Known] = OrderedDict()
+        self._placed: OrderedDict[tuple[bytes, ...], Placed | None] = OrderedDict()
+
+    def know(self, member: Member, level: int) -> Known:
+        """What is known of a circuit."""
+        key = (structure(member.circuit), level)
+        if key not in self._known:
+            self._known[key] = self._new(member, key[0], level)
+            if len(self._known) > MOST_KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
+
+    def success(self, compiled: QuantumCircuit) -> float:
+        """The probability that nothing goes wrong in a circuit."""
+        return self.fidelities.success(compiled).probability()
+
+    def overlap(self, some: Sequence[Known]) -> bool:
+        """True where a circuit, as it was compiled for the whole device, is too near to another one."""
+        return any((self._near[one.mask].any(axis=0) & other.mask).any() for one, other in combinations(some, 2))
+
+    def as_compiled(self, some: Sequence[Known]) -> Placed | None:
+        """The circuits as they were compiled for the whole device; None: they overlap."""
+        return None if self.overlap(some) else self.judge(some, [one.compiled for one in some])
+
+    def again(self, some: Sequence[Known], level: int) -> Placed | None:
+        """The best place for all: on other layouts, or compiled again with the qubits of the others masked; None: there
+        is none."""
+        key = (bytes([level]), *(one.key for one in some))
+        if key not in self._placed:
+            self._placed[key] = self._best(some, self._ways(some, level))
+            if len(self._placed) > MOST_KEPT:
+                self._placed.popitem(last=False)
+        return self._placed[key]
+
+    def _best(self, some: Sequence[Known], ways: Iterator[list[QuantumCircuit]]) -> Placed | None:
+        """The way in which the circuit that loses most loses least, or the first that is good enough."""
+        best: Placed | None = None
+        for circuits in ways:
+            placed = self.judge(some, circuits)
+            if best is None or min(placed.relative) > min(best.relative):
+                best = placed
+            if min(best.relative) >= self._enough:
+                break
+        return best
+
+    def judge(self, some: Sequence[Known], circuits: Sequence[QuantumCircuit]) -> Placed:
+        """What is expected of circuits that run at the same time; the crosstalk between them counts for each."""
+        own = [self.success(one) for one in circuits]
+        product = float(np.prod(own))
+        between = self.success(joined(circuits)) / product if product and len(circuits) > 1 else 1.0
+        relative = (value * between / max(known.success, 1e-300) for value, known in zip(own, some, strict=True))
+        return Placed(tuple(circuits), tuple(min(1.0, one) for one in relative), between)
+
+    def _new(self, member: Member, key: bytes, level: int) -> Known:
+        everywhere = tuple(range(self.device.qubits))
+        variants = [member.compiled, *self._regions.compiled(member.circuit, everywhere, level, self._tries)]
+        layouts = Layouts.together([self.device.layouts(one) for one in variants])
+        best = [member.compiled, *(one.on(self.device.qubits) for one in layouts.layouts[:MOST_TRIED])]
+        return Known(
+            key=key,
+            circuit=member.circuit,
+            compiled=member.compiled,
+            mask=self._used(member.compiled),
+            program=Program.of(properties_of(member.circuit), self.fidelities.duration(member.compiled)),
+            layouts=layouts,
+            success=max(map(self.success, best)),
+        )
+
+    def _used(self, compiled: QuantumCircuit) -> NDArray[np.bool_]:
+        """`(n_qubits,)`: True for the qubits that do more than wait."""
+        used = np.zeros(self.device.qubits, bool)
+        for entry in compiled.data:
+            if entry.name not in ("barrier", "delay"):
+                used[[compiled.find_bit(qubit).index for qubit in entry.qubits]] = True
+        return used
+
+    def _ways(self, some: Sequence[Known], level: int) -> Iterator[list[QuantumCircuit]]:
+        """Layouts that are known, then those of circuits that are compiled for what the others leave free."""
+        known = [one.layouts for one in some]
+        yield from self._arranged(known)
+        yield from self._arranged(
+            [Layouts.together([its, *self._masked(some, at, level)]) for at, its in enumerate(known)]
+        )
+
+    def _arranged(self, some: Sequence[Layouts]) -> Iterator[list[QuantumCircuit]]:
+        for numbers in arrange(some, self._near, MOST_TRIED):
+            its = [one.layouts[number] for one, number in zip(some, numbers, strict=True)]
+            yield [one.on(self.device.qubits) for one in its]
+
+    def _masked(self, some: Sequence[Known], at: int, level: int) -> Iterator[Layouts]:
+        """Those of one circuit where it is compiled with the qubits of the others masked."""
+        others = [one.layouts for number, one in enumerate(some) if number != at]
+        regions: dict[tuple[int, ...], None] = {}
+        for numbers in arrange(others, self._near, MOST_LOOKED_AT):
+            taken = np.any([one.masks[number] for one, number in zip(others, numbers, strict=True)], axis=0)
+            near = np.flatnonzero(self._near[taken].any(axis=0))
+            regions.update(dict.fromkeys(self._regions.free(near.tolist(), some[at].program.qubits)[:1]))
+        for region in list(regions)[:MOST_REGIONS]:
+            for circuit in self._regions.compiled(some[at].circuit, region, level, 1):
+                yield self.device.layouts(circuit)
