@@ -1,7 +1,7 @@
 """`MultiProgrammer`: which circuits share a QPU, after section 7 of the QOS paper (arXiv 2406.19120).
 
-Circuits are taken in their order. To the first one those of the next are added that go best with it, by `score`, as
-long as all keep most of their fidelity. Unlike the paper, more than two may share, each program counts once in the
+Circuits are taken in their order. To the first one those of the next are added that go best with it, as long as all
+keep most of their fidelity. Unlike the paper, more than two may share, each program counts once in the
 utilisation, and the least score is a setting that is off: the loss decides.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary
 
 from pilot.errors import invalid
-from pilot.qos.compatibility import score
+from pilot.qos.compatibility import effective_utilisation, score
 from pilot.qos.placement import Known, Placed, Placement
 from pilot.quantum.bundles import Bundle, Bundler, Member
 from pilot.quantum.fidelities import ideal_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pilot.quantum.compilation import Compiler
 
 #: The circuits behind the first that are looked at, and how many are tried for each place in a bundle.
-WINDOW, MOST_TRIED = 16, 4
+WINDOW, MOST_TRIED = 24, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,9 @@ class MultiProgrammer(Bundler):
         policy: "restrict": circuits share only where the places that they were compiled for do not overlap.
             "re-evaluate": else they get other places, or are compiled again with the qubits of the others masked.
         most: circuits of a bundle at most.
+        rank: what is tried first of the circuits that may join: those with which the QPU's qubits are used most of the
+            time ("utilisation"), or those with the best `score`, as in the paper. As the loss is computed, the score's
+            guesses at it only cost utilisation (``pilot run qos-multiprogramming`` has both).
         least_score: circuits whose `score` is less do not share; the paper has 0.75. None: the loss alone decides.
     """
 
@@ -45,6 +48,7 @@ class MultiProgrammer(Bundler):
     policy: Literal["restrict", "re-evaluate"] = "re-evaluate"
     most: int = 4
     least_score: float | None = None
+    rank: Literal["utilisation", "score"] = "utilisation"
 
     def __post_init__(self) -> None:
         _check("max_loss", self.max_loss, 0.0, 1.0, "a number from 0 to 1")
@@ -52,6 +56,8 @@ class MultiProgrammer(Bundler):
         _check("most", self.most, 1, 64, "a whole number from 1 to 64", whole=True)
         if self.least_score is not None:
             _check("least_score", self.least_score, 0.0, 1.0, "a number from 0 to 1, or None")
+        if self.rank not in ("utilisation", "score"):
+            raise invalid("rank", self.rank, "'utilisation' or 'score'")
         if self.policy not in ("restrict", "re-evaluate"):
             raise invalid("policy", self.policy, "'restrict' or 're-evaluate'")
 
@@ -102,15 +108,12 @@ class _Choice:
         """Those that may go with the chosen ones, the best first."""
         programs = [left[one].program for one in chosen]
         room = self._qubits - sum(one.qubits for one in programs)
+        key = score if self._wanted.rank == "score" else effective_utilisation
         window = [one for one in list(left)[: WINDOW + len(chosen)] if one not in chosen]
-        scores = {
-            one: score([*programs, left[one].program], self._qubits)
-            for one in window
-            if left[one].program.qubits <= room
-        }
+        together = {one: [*programs, left[one].program] for one in window if left[one].program.qubits <= room}
         least = self._wanted.least_score
-        allowed = [one for one, its in scores.items() if least is None or its >= least]
-        return sorted(allowed, key=lambda one: -scores[one])[:MOST_TRIED]
+        allowed = [one for one, its in together.items() if least is None or score(its, self._qubits) >= least]
+        return sorted(allowed, key=lambda one: -key(together[one], self._qubits))[:MOST_TRIED]
 
     def _place(self, some: Sequence[Known]) -> Placed | None:
         """Where circuits run together; None: one of them would lose too much."""

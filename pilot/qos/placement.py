@@ -11,7 +11,7 @@ import numpy as np
 
 from pilot.qos.compatibility import Program
 from pilot.qos.features import properties_of
-from pilot.qos.layouts import Device, Layouts, arrange
+from pilot.qos.layouts import Device, Layout, Layouts, arrange
 from pilot.qos.regions import Regions
 from pilot.quantum.bundles import joined
 from pilot.quantum.compilation import TRIES, structure
@@ -31,6 +31,8 @@ MOST_TRIED = 3
 MOST_REGIONS, MOST_LOOKED_AT = 6, 100
 #: Programs, and placements of several, that are kept.
 MOST_KEPT = 1000
+#: Layouts whose success is kept.
+MOST_SUCCESSES = 20_000
 
 
 class Known(NamedTuple):
@@ -79,6 +81,10 @@ class Placement:
         self._regions = Regions(target, self.device.graph)
         self._known: OrderedDict[tuple[bytes, int], Known] = OrderedDict()
         self._placed: OrderedDict[tuple[bytes, ...], Placed | None] = OrderedDict()
+        #: Layouts of circuits that were compiled for a part of the device.
+        self._in_regions: dict[tuple[bytes, tuple[int, ...], int], list[Layouts]] = {}
+        #: By circuit and qubits; the layout is kept so that no other circuit gets its id.
+        self._successes: dict[tuple[int, tuple[int, ...]], tuple[Layout, float]] = {}
 
     def know(self, member: Member, level: int) -> Known:
         """What is known of a circuit."""
@@ -112,30 +118,48 @@ class Placement:
                 self._placed.popitem(last=False)
         return self._placed[key]
 
-    def _best(self, some: Sequence[Known], ways: Iterator[list[QuantumCircuit]]) -> Placed | None:
-        """The way in which the circuit that loses most loses least, or the first that is good enough."""
+    def judge(self, some: Sequence[Known], circuits: Sequence[QuantumCircuit]) -> Placed:
+        """What is expected of circuits that run at the same time; the crosstalk between them counts for each."""
+        return self._judged(some, circuits, [self.success(one) for one in circuits])
+
+    def _judged(self, some: Sequence[Known], circuits: Sequence[QuantumCircuit], own: Sequence[float]) -> Placed:
+        quiet = 1.0
+        if self.fidelities.has_crosstalk and (product := float(np.prod(own))):
+            quiet = self.success(joined(circuits)) / product
+        relative = (value * quiet / max(known.success, 1e-300) for value, known in zip(own, some, strict=True))
+        return Placed(tuple(circuits), tuple(min(1.0, one) for one in relative), quiet)
+
+    def _best(self, some: Sequence[Known], stages: Iterator[Iterator[list[Layout]]]) -> Placed | None:
+        """The way in which the circuits lose least together, of those that are good enough; if none is, that in which
+        the circuit that loses most loses least."""
         best: Placed | None = None
-        for circuits in ways:
-            placed = self.judge(some, circuits)
-            if best is None or min(placed.relative) > min(best.relative):
-                best = placed
-            if min(best.relative) >= self._enough:
+        for ways in stages:
+            for layouts in ways:
+                circuits = [one.on(self.device.qubits) for one in layouts]
+                placed = self._judged(some, circuits, [self._success_of(one) for one in layouts])
+                if best is None or self._rank(placed) > self._rank(best):
+                    best = placed
+            if best is not None and min(best.relative) >= self._enough:
                 break
         return best
 
-    def judge(self, some: Sequence[Known], circuits: Sequence[QuantumCircuit]) -> Placed:
-        """What is expected of circuits that run at the same time; the crosstalk between them counts for each."""
-        own = [self.success(one) for one in circuits]
-        product = float(np.prod(own))
-        between = self.success(joined(circuits)) / product if product and len(circuits) > 1 else 1.0
-        relative = (value * between / max(known.success, 1e-300) for value, known in zip(own, some, strict=True))
-        return Placed(tuple(circuits), tuple(min(1.0, one) for one in relative), between)
+    def _rank(self, placed: Placed) -> tuple[bool, float]:
+        good = min(placed.relative) >= self._enough
+        return good, float(np.prod(placed.relative)) if good else min(placed.relative)
+
+    def _success_of(self, layout: Layout) -> float:
+        key = (id(layout.circuit), layout.qubits)
+        if key not in self._successes:
+            if len(self._successes) >= MOST_SUCCESSES:
+                self._successes.clear()
+            self._successes[key] = layout, self.success(layout.on(self.device.qubits))
+        return self._successes[key][1]
 
     def _new(self, member: Member, key: bytes, level: int) -> Known:
         everywhere = tuple(range(self.device.qubits))
         variants = [member.compiled, *self._regions.compiled(member.circuit, everywhere, level, self._tries)]
         layouts = Layouts.together([self.device.layouts(one) for one in variants])
-        best = [member.compiled, *(one.on(self.device.qubits) for one in layouts.layouts[:MOST_TRIED])]
+        best = [self.success(member.compiled), *map(self._success_of, layouts.layouts[:MOST_TRIED])]
         return Known(
             key=key,
             circuit=member.circuit,
@@ -143,7 +167,7 @@ class Placement:
             mask=self._used(member.compiled),
             program=Program.of(properties_of(member.circuit), self.fidelities.duration(member.compiled)),
             layouts=layouts,
-            success=max(map(self.success, best)),
+            success=max(best),
         )
 
     def _used(self, compiled: QuantumCircuit) -> NDArray[np.bool_]:
@@ -154,18 +178,18 @@ class Placement:
                 used[[compiled.find_bit(qubit).index for qubit in entry.qubits]] = True
         return used
 
-    def _ways(self, some: Sequence[Known], level: int) -> Iterator[list[QuantumCircuit]]:
-        """Layouts that are known, then those of circuits that are compiled for what the others leave free."""
+    def _ways(self, some: Sequence[Known], level: int) -> Iterator[Iterator[list[Layout]]]:
+        """Layouts that are known; of two circuits then those of each compiled for what the other leaves free."""
         known = [one.layouts for one in some]
-        yield from self._arranged(known)
-        yield from self._arranged(
-            [Layouts.together([its, *self._masked(some, at, level)]) for at, its in enumerate(known)]
-        )
+        yield self._arranged(known)
+        if len(some) == 2:
+            yield self._arranged(
+                [Layouts.together([its, *self._masked(some, at, level)]) for at, its in enumerate(known)]
+            )
 
-    def _arranged(self, some: Sequence[Layouts]) -> Iterator[list[QuantumCircuit]]:
+    def _arranged(self, some: Sequence[Layouts]) -> Iterator[list[Layout]]:
         for numbers in arrange(some, self._near, MOST_TRIED):
-            its = [one.layouts[number] for one, number in zip(some, numbers, strict=True)]
-            yield [one.on(self.device.qubits) for one in its]
+            yield [one.layouts[number] for one, number in zip(some, numbers, strict=True)]
 
     def _masked(self, some: Sequence[Known], at: int, level: int) -> Iterator[Layouts]:
         """Those of one circuit where it is compiled with the qubits of the others masked."""
@@ -176,5 +200,10 @@ class Placement:
             near = np.flatnonzero(self._near[taken].any(axis=0))
             regions.update(dict.fromkeys(self._regions.free(near.tolist(), some[at].program.qubits)[:1]))
         for region in list(regions)[:MOST_REGIONS]:
-            for circuit in self._regions.compiled(some[at].circuit, region, level, 1):
-                yield self.device.layouts(circuit)
+            key = (some[at].key, region, level)
+            if key not in self._in_regions:
+                if len(self._in_regions) >= MOST_KEPT:
+                    self._in_regions.clear()
+                found = self._regions.compiled(some[at].circuit, region, level, 1)
+                self._in_regions[key] = [self.device.layouts(circuit) for circuit in found]
+            yield from self._in_regions[key]
