@@ -43,6 +43,7 @@ PAGES = {
     "quantum.md": MANAGER.format(qpus="'fake:manila'"),
     "estimates.md": MANAGER.format(qpus="'fake:manila'") + CIRCUIT,
     "scheduling.md": BELL,
+    "sharing.md": MANAGER.format(qpus="'fake:guadalupe'"),
     "pilot_quantum.md": "from pilot import PilotManager\nmanager = PilotManager()",
 }
 #: Names of a site, and what stands for them here.
