@@ -27,7 +27,7 @@ MOST_FOUND, MOST_STEPS = 5000, 1_000_000
 #: Of these, the cheapest on different qubits are kept.
 MOST_KEPT = 1000
 #: Arrangements of several circuits that are kept while the next circuit is added.
-BEAM = 1000
+BEAM = 500
 
 
 class Layout(NamedTuple):
@@ -148,7 +148,8 @@ class Device:
         return costs
 
     def _table(self, name: str, width: int) -> NDArray[np.float64]:
-        """`(n_qubits,)` or `(n_qubits, n_qubits)`: what an instruction costs; infinite where the device has it not."""
+        """`(n_qubits,)` or `(n_qubits, n_qubits)`: what an instruction costs; infinite where the device has it not. One
+        in the other direction costs as much: it takes gates on one qubit more (`Regions.written`)."""
         if (name, width) not in self._tables:
             table = np.full((self.qubits,) * width, np.inf)
             size = 2**width
@@ -156,8 +157,16 @@ class Device:
                 error = min(getattr(properties, "error", None) or 0.0, size / (size + 1))
                 scale = 1.0 if name == "measure" else (size + 1) / size
                 table[... if qubits is None else qubits] = -np.log(max(1 - error * scale, 1e-12))
-            self._tables[name, width] = table
+            self._tables[name, width] = np.minimum(table, table.T)
         return self._tables[name, width]
+
+
+def _least(values: NDArray[np.float64], most: int) -> NDArray[np.intp]:
+    """Places of the least finite values, in order."""
+    places = np.flatnonzero(np.isfinite(values))
+    if len(places) > most:
+        places = places[np.argpartition(values[places], most)[:most]]
+    return places[np.argsort(values[places], kind="stable")]
 
 
 def arrange(some: Sequence[Layouts], near: NDArray[np.bool_], most: int) -> list[tuple[int, ...]]:
@@ -181,8 +190,7 @@ def arrange(some: Sequence[Layouts], near: NDArray[np.bool_], most: int) -> list
             return []
         blocked = (taken.astype(np.float32) @ reach) @ its.masks.T.astype(np.float32) > 0.5
         sums = np.where(blocked, np.inf, costs[:, None] + its.costs)
-        order = np.argsort(sums, axis=None, kind="stable")[:BEAM]
-        order = order[np.isfinite(sums.ravel()[order])]
+        order = _least(sums.ravel(), BEAM)
         before, following = np.unravel_index(order, sums.shape)
         chosen = np.column_stack([chosen[before], following])
         costs, taken = sums.ravel()[order], taken[before] | its.masks[following]

@@ -31,8 +31,8 @@ MOST_TRIED = 3
 MOST_REGIONS, MOST_LOOKED_AT = 6, 100
 #: Programs, and placements of several, that are kept.
 MOST_KEPT = 1000
-#: Layouts whose success is kept.
-MOST_SUCCESSES = 20_000
+#: Circuits on layouts that are kept.
+MOST_MADE = 5000
 
 
 class Known(NamedTuple):
@@ -59,6 +59,14 @@ class Placed(NamedTuple):
     quiet: float = 1.0
 
 
+class _Made(NamedTuple):
+    """A circuit on a layout. The layout is kept, so that no other circuit gets its id."""
+
+    layout: Layout
+    circuit: QuantumCircuit
+    success: float
+
+
 class Placement:
     """Places programs on one device with one calibration."""
 
@@ -83,8 +91,8 @@ class Placement:
         self._placed: OrderedDict[tuple[bytes, ...], Placed | None] = OrderedDict()
         #: Layouts of circuits that were compiled for a part of the device.
         self._in_regions: dict[tuple[bytes, tuple[int, ...], int], list[Layouts]] = {}
-        #: By circuit and qubits; the layout is kept so that no other circuit gets its id.
-        self._successes: dict[tuple[int, tuple[int, ...]], tuple[Layout, float]] = {}
+        #: By circuit and qubits.
+        self._of_layout: dict[tuple[int, tuple[int, ...]], _Made] = {}
 
     def know(self, member: Member, level: int) -> Known:
         """What is known of a circuit."""
@@ -135,8 +143,8 @@ class Placement:
         best: Placed | None = None
         for ways in stages:
             for layouts in ways:
-                circuits = [one.on(self.device.qubits) for one in layouts]
-                placed = self._judged(some, circuits, [self._success_of(one) for one in layouts])
+                made = [self._made(one) for one in layouts]
+                placed = self._judged(some, [one.circuit for one in made], [one.success for one in made])
                 if best is None or self._rank(placed) > self._rank(best):
                     best = placed
             if best is not None and min(best.relative) >= self._enough:
@@ -147,19 +155,20 @@ class Placement:
         good = min(placed.relative) >= self._enough
         return good, float(np.prod(placed.relative)) if good else min(placed.relative)
 
-    def _success_of(self, layout: Layout) -> float:
+    def _made(self, layout: Layout) -> _Made:
         key = (id(layout.circuit), layout.qubits)
-        if key not in self._successes:
-            if len(self._successes) >= MOST_SUCCESSES:
-                self._successes.clear()
-            self._successes[key] = layout, self.success(layout.on(self.device.qubits))
-        return self._successes[key][1]
+        if key not in self._of_layout:
+            if len(self._of_layout) >= MOST_MADE:
+                self._of_layout.clear()
+            circuit = self._regions.written(layout)
+            self._of_layout[key] = _Made(layout, circuit, self.success(circuit))
+        return self._of_layout[key]
 
     def _new(self, member: Member, key: bytes, level: int) -> Known:
         everywhere = tuple(range(self.device.qubits))
         variants = [member.compiled, *self._regions.compiled(member.circuit, everywhere, level, self._tries)]
         layouts = Layouts.together([self.device.layouts(one) for one in variants])
-        best = [self.success(member.compiled), *map(self._success_of, layouts.layouts[:MOST_TRIED])]
+        best = [self.success(member.compiled), *(self._made(one).success for one in layouts.layouts[:MOST_TRIED])]
         return Known(
             key=key,
             circuit=member.circuit,

@@ -13,6 +13,7 @@ from pilot.qos.layouts import Layout
 from pilot.quantum.compilation import SEED, is_mixed
 
 if TYPE_CHECKING:
+    from qiskit.circuit import CircuitInstruction
     from qiskit.transpiler import PassManager
 
 
@@ -51,7 +52,28 @@ class Regions:
         """Make it for a target, whose pairs of qubits are the edges of a graph."""
         self._target = target
         self._graph = graph
+        self._director: PassManager | None = None
         self._managers: dict[tuple[tuple[int, ...], int, int], PassManager] = {}
+
+    def written(self, layout: Layout) -> QuantumCircuit:
+        """A circuit on the qubits of a layout, on all qubits of the device; its gates in the directions that they have
+        there."""
+        whole = layout.on(self._graph.num_nodes())
+        if all(self._has(whole, entry) for entry in whole.data):
+            return whole
+        if self._director is None:
+            self._director = generate_preset_pass_manager(
+                optimization_level=1,
+                target=self._target,
+                initial_layout=list(range(whole.num_qubits)),
+                seed_transpiler=SEED,
+            )
+        made: QuantumCircuit = self._director.run(whole)
+        return made
+
+    def _has(self, whole: QuantumCircuit, entry: CircuitInstruction) -> bool:
+        places = tuple(whole.find_bit(qubit).index for qubit in entry.qubits)
+        return entry.name in ("barrier", "delay") or self._target.instruction_supported(entry.name, places)
 
     def free(self, taken: Iterable[int], least: int) -> list[tuple[int, ...]]:
         """The connected parts without these qubits that have at least so many, the largest first."""
