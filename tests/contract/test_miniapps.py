@@ -54,6 +54,11 @@ class TestQosMultiprogramming(MiniAppContract):
     flags = ("--preset", "small", "--pilot", "process:1")
 
 
+class TestQosPipeline(MiniAppContract):
+    miniapp = "qos-pipeline"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
 class TestQosScheduler(MiniAppContract):
     miniapp = "qos-scheduler"
     flags = ("--preset", "small", "--pilot", "process:1")

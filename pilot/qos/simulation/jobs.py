@@ -99,19 +99,23 @@ def bursty(kinds: Sequence[Kind], rate: float, jobs: int, seed: int, burst: floa
             left -= 1
 
 
-def every(kinds: Sequence[Kind], seconds: float, until: float, seed: int, first: float = 0.0) -> Iterator[Job]:
-    """A job every so many seconds, of a kind at random.
+def every(
+    kinds: Sequence[Kind], seconds: float, until: float, seed: int, first: float = 0.0, burst: int = 1
+) -> Iterator[Job]:
+    """Jobs every so many seconds, each of a kind at random.
 
     Args:
         kinds: each as likely as the others.
-        seconds: between two jobs.
+        seconds: between two jobs, or bursts.
         until: no job at or after this time.
         seed: of the kinds.
         first: when the first job comes.
+        burst: jobs that come at a time.
     """
     random = np.random.default_rng([seed, 3])
     for number in range(int(np.ceil((until - first) / seconds))):
-        yield Job(first + number * seconds, kinds[int(random.integers(len(kinds)))])
+        for _ in range(burst):
+            yield Job(first + number * seconds, kinds[int(random.integers(len(kinds)))])
 
 
 def synthetic(qpus: Sequence[str], kinds: int, seed: int, shots: int = 4000) -> list[Kind]:

@@ -118,6 +118,7 @@ def on_trace(
     snapshots: dict[str, str] | None = None,
     seed: int = 0,
     bundling: Bundling | None = None,
+    burst: int = 1,
 ) -> Log:
     """Circuits on QPUs whose queues are those of a trace: a job every ``interval`` seconds until 24 hours before the
     end.
@@ -130,6 +131,7 @@ def on_trace(
         snapshots: the name in estimates of each QPU of the trace; None: the same.
         seed: of the kinds of the jobs.
         bundling: which tasks of a batch run at the same time; None: none do.
+        burst: jobs that come at a time.
     """
     simulator = Simulator(qpu_policy=policy)
 
@@ -144,7 +146,7 @@ def on_trace(
     names = [(snapshots or {}).get(name, name) for name in recorded]
     ones = np.ones(len(names))
     kinds = kinds or [circuits("circuit", names, ones, TRACE_SECONDS * ones)]
-    return simulator.run(every(kinds, interval, end - TRACE_REST, seed), until=end)
+    return simulator.run(every(kinds, interval, end - TRACE_REST, seed, burst=burst), until=end)
 
 
 def end_of(recorded: dict[str, traces.QueueTrace]) -> float:
