@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Percent of the best fidelity that may be lost.
 MOST_LOSS = 2.0
 NOTE = (
-    "Simulated: fidelities are estimates by the snapshots' calibrations, queues those that were recorded. What shares a "
+    "Simulated: fidelities are estimates by calibrations of snapshots, queues those that were recorded. What shares a "
     "QPU was placed on its snapshot. Mitigation is left out. Published: Qonductor (SC25), on hardware, .52 of the "
     "completion time for 2.7 % of the fidelity."
 )
