@@ -13,6 +13,12 @@ With `--forget` the tasks come as a stream, and are forgotten when they are done
 resident memory grow after the 100,000th task?
 
     python benchmarks/memory.py --many 1000000 --forget [--json FILE]
+
+With `--map` a generator of that many inputs goes through `PilotManager.map(window=)` and through
+`PilotExecutor.map(buffersize=)`: seconds until the first result is there, the pilots being up, and the growth of the
+manager's resident memory from then on, the larger one of the two.
+
+    python benchmarks/memory.py --map 1000000 [--json FILE]
 """
 
 from __future__ import annotations
@@ -38,12 +44,20 @@ def noop(number: int) -> int:
 AHEAD, BATCH = 4000, 1000
 #: Tasks after which the growth counts.
 SETTLED = 100_000
+#: Inputs of a map that are unread at most.
+WINDOW = 1000
 #: How often the few tasks are run, and results that a manager that attaches reads.
 FEW_TIMES, READ = 5, 1000
 
 
 def measure(
-    contestant: Any, many: int = 0, few: int = 0, trace: bool = False, forget: bool = False, attach: str | None = None
+    contestant: Any,
+    many: int = 0,
+    few: int = 0,
+    trace: bool = False,
+    forget: bool = False,
+    attach: str | None = None,
+    mapped: str = "",
 ) -> _bench.Figures:
     process = psutil.Process()
     if attach is not None:
@@ -51,6 +65,8 @@ def measure(
     with contestant as engine:
         if forget:
             return stream(engine, process, many)
+        if mapped:
+            return read_map(engine, process, many, mapped)
         engine.gather([engine.submit(noop, number) for number in range(500)])  # both workers are warm
         runs = [run(engine, process, few, trace)[:3] for _ in range(FEW_TIMES)]
         few_rate, few_bytes, few_us = (statistics.median(values) for values in zip(*runs, strict=True))
@@ -117,6 +133,27 @@ def stream(engine: Any, process: psutil.Process, count: int) -> _bench.Figures:
     return {**figures, "/s": count / (perf_counter() - began), "end": process.memory_info().rss / 2**20}
 
 
+def read_map(engine: Any, process: psutil.Process, count: int, how: str) -> _bench.Figures:
+    """Read the results of a map over a generator."""
+    from pilot import PilotExecutor
+
+    assert engine.gather([engine.submit(noop, number) for number in range(500)]) == list(range(500))
+    inputs = (number for number in range(count))
+    began = perf_counter()
+    if how == "manager":
+        results = engine.manager.map(noop, inputs, window=WINDOW)
+    else:
+        results = PilotExecutor(engine.manager).map(noop, inputs, buffersize=WINDOW)
+    total, first = next(results), perf_counter() - began
+    before = most = process.memory_info().rss
+    for number, result in enumerate(results, 1):
+        total += result
+        if number % (count // 20) == 0:
+            most = max(most, process.memory_info().rss)
+    assert total == count * (count - 1) // 2
+    return {"first s": first, "mib": (most - before) / 2**20, "per s": count / (perf_counter() - began)}
+
+
 def forget(engine: Any, open: deque[Any]) -> None:
     """Wait for the oldest tasks, and forget them."""
     tasks = [open.popleft() for _ in range(min(BATCH, len(open)))]
@@ -130,8 +167,12 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=200_000)
     parser.add_argument("--tracemalloc", action="store_true", help="count Python's allocations too")
     parser.add_argument("--forget", action="store_true", help="a stream of tasks that are forgotten")
+    parser.add_argument("--map", type=int, metavar="COUNT", help="a generator of so many inputs through map")
     options = parser.parse_args()
 
+    if options.map:
+        show_map(options)
+        return
     if options.forget:
         rows = [_bench.measured("our process", many=options.many, forget=True) for _ in range(options.repeat)]
         growth = [max(row[str(options.many)], row["end"]) - row[str(SETTLED)] for row in rows]
@@ -140,6 +181,20 @@ def main() -> None:
         _bench.report("memory-forget", figures, rows=rows, configuration=configuration, file=options.json)
         return
     measure_kept(options)
+
+
+def show_map(options: argparse.Namespace) -> None:
+    """The two bounded maps, each in a process of its own."""
+    rows = []
+    for how in ("manager", "executor"):
+        runs = [_bench.measured("our process", many=options.map, mapped=how) for _ in range(options.repeat)]
+        rows += [{"map": how, **run} for run in runs]
+    figures: dict[str, Any] = {
+        "first_result_s": (max(row["first s"] for row in rows), _bench.Bar("<=", 0.2, "s")),
+        "rss_growth_mib": (max(row["mib"] for row in rows), _bench.Bar("<=", 50, "MiB")),
+    }
+    configuration = {"inputs": options.map, "window": WINDOW, "repeat": options.repeat}
+    _bench.report("memory.map", figures, rows=rows, configuration=configuration, file=options.json)
 
 
 def measure_kept(options: argparse.Namespace) -> None:

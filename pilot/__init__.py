@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pilot.version import __version__
 
 if TYPE_CHECKING:
-    from pilot.descriptions import PilotDescription, TaskDescription
+    from pilot.descriptions import PilotDescription, QosOptions, TaskDescription
     from pilot.errors import (
         DependencyFailed,
         DescriptionError,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from pilot.manager.executor import PilotExecutor
     from pilot.manager.handles import Task
+    from pilot.manager.joblib_backend import register_joblib
     from pilot.manager.manager import PilotManager
     from pilot.manager.maps import MapResult
     from pilot.manager.metrics import write_metrics
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from pilot.manager.pilots import Pilot
     from pilot.results import MpiResult, TaskInfo
     from pilot.states import PilotState, TaskState
+    from pilot.worker.initialized import worker_state
 
 __all__ = [
     "DependencyFailed",
@@ -82,6 +84,7 @@ __all__ = [
     "QPUCancelled",
     "QPUError",
     "QPUUnavailable",
+    "QosOptions",
     "SessionError",
     "StateError",
     "Subscription",
@@ -94,11 +97,13 @@ __all__ = [
     "TaskTimeout",
     "WorkerDied",
     "__version__",
+    "register_joblib",
+    "worker_state",
     "write_metrics",
 ]
 
 _HOMES = {
-    **dict.fromkeys(("PilotDescription", "TaskDescription"), "descriptions"),
+    **dict.fromkeys(("PilotDescription", "QosOptions", "TaskDescription"), "descriptions"),
     **dict.fromkeys(("MpiResult", "TaskInfo"), "results"),
     **dict.fromkeys(("PilotState", "TaskState"), "states"),
     "ObjectRef": "manager.objects",
@@ -108,6 +113,8 @@ _HOMES = {
     "PilotManager": "manager.manager",
     "Subscription": "manager.observers",
     "Task": "manager.handles",
+    "register_joblib": "manager.joblib_backend",
+    "worker_state": "worker.initialized",
     "write_metrics": "manager.metrics",
 }
 

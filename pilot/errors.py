@@ -6,7 +6,8 @@
     ├── DescriptionError     a field of a description, or an argument, is not valid (also a ValueError)
     │   └── ProgramError         the text of a circuit is wrong: which line, which column, what was expected
     ├── PluginError          a launcher, engine, QPU, policy or mini-app is unknown or cannot be loaded
-    ├── SessionError         the session folder or its journal cannot be used, or the manager is closed
+    ├── SessionError         the session folder or its journal cannot be used, or the manager is closed (also a
+    │                        RuntimeError)
     ├── StateError           a step that the state tables do not allow: a defect of the library
     ├── PilotFailed          a pilot ended by itself
     ├── JobRefused           the resource manager refuses a pilot's job, and would refuse it later
@@ -14,14 +15,14 @@
     └── TaskError            a task ended without a result and without an exception of its own
         ├── TaskTimeout          it ran longer than its timeout (also a TimeoutError)
         ├── TaskExited           it called sys.exit() or raised another exception meant for its interpreter
-        ├── WorkerDied           its worker died while it ran, repeatedly
+        ├── WorkerDied           its worker died while it ran, repeatedly (also concurrent.futures' BrokenExecutor)
         ├── DependencyFailed     a task that it depends on failed; the cause is chained
         ├── ExecutableFailed     the executable returned a code other than 0
         ├── QPUError             a QPU refuses a job, or its job failed
         │   ├── QPUUnavailable       it cannot be reached, or takes no jobs now
         │   └── QPUCancelled         its job was cancelled
         ├── MpiFailed            a rank of an MPI task failed, or its ranks could not be started as one communicator
-        └── NotPicklable         its arguments, its result or its exception cannot travel
+        └── NotPicklable         its arguments, its result or its exception cannot travel (also a PicklingError)
 
 An exception that a task raises itself is raised unchanged by ``Task.result()``, with the remote traceback as its
 cause. Every error survives pickling with its data.
@@ -30,7 +31,9 @@ cause. Every error survives pickling with its data.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import BrokenExecutor
 from enum import IntEnum
+from pickle import PicklingError
 from typing import Any, TypeVar
 
 from pilot.publishing import publish
@@ -77,7 +80,7 @@ class PluginError(PilotError):
     """A plugin (``group``, ``name``) is unknown or cannot be loaded; the cause is chained."""
 
 
-class SessionError(PilotError):
+class SessionError(PilotError, RuntimeError):
     """The session folder (``path``) cannot be used, or the manager is closed."""
 
 
@@ -111,7 +114,7 @@ class TaskExited(TaskError):
     """The task raised SystemExit, KeyboardInterrupt or the like, which must not end the caller."""
 
 
-class WorkerDied(TaskError):
+class WorkerDied(TaskError, BrokenExecutor):
     """The worker died while the task ran; ``log_path`` names the worker's log."""
 
     transient = True
@@ -150,7 +153,7 @@ class MpiFailed(TaskError):
     """
 
 
-class NotPicklable(TaskError):
+class NotPicklable(TaskError, PicklingError):
     """Something cannot travel between processes; the message names it."""
 
 
@@ -177,10 +180,13 @@ def error_text(error: Exception) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word that is most similar to this one; "" if none is similar."""
+    """The known word that is most similar to this one, or has it as a part; "" if there is none."""
     import difflib  # where something is wrong, not in every process
 
-    return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
+    words = list(known)
+    similar = difflib.get_close_matches(word, words, n=1, cutoff=0.8)
+    whole = [one for one in words if word in one.split("_")]  # "cores" of "cores_per_node"
+    return next(iter([*similar, *whole, *difflib.get_close_matches(word, words, n=1)]), "")
 
 
 class ErrorCode(IntEnum):

@@ -6,7 +6,7 @@ import math
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from itertools import compress
@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from pilot.errors import DescriptionError, did_you_mean, invalid
+from pilot.results import class_name
 
 _S = TypeVar("_S", bound="Description")
 
@@ -36,13 +37,17 @@ Texts = Annotated[dict[str, str], Meta(description="a mapping from texts to text
 if TYPE_CHECKING:
     Time: TypeAlias = timedelta | float | str
     TimeOrZero: TypeAlias = timedelta | float | str
+    Errors: TypeAlias = type[BaseException] | str | Sequence[type[BaseException] | str]
 else:  # `seconds_of` has made a number of it
     Time = Annotated[float, Meta(gt=0, description=TIMES)]
     TimeOrZero = Annotated[float, Meta(ge=0, description=TIMES.replace("above", "of at least"))]
+    Errors = tuple[str, ...]  # of `checked_errors`
 Port = Annotated[int, Meta(ge=1, le=65535, description="two ports from 1 to 65535, first and last")]
 Fidelity = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Shots = Annotated[int, Meta(ge=1, le=1 << 62, description="a whole number of at least 1, at most 2**62")]
 Level = Annotated[int, Meta(ge=0, le=3, description="0, 1, 2 or 3")]
+#: Fields with whole numbers, which take floats such as 1e3.
+_INTEGERS = (AtLeastOne, Count, Shots, AtLeastOne | None, Shots | None)
 #: Texts, and `FileWord`s.
 Words = tuple[Any, ...]
 
@@ -57,7 +62,23 @@ _UNITS |= {prefix + end: 2 ** (10 * power) for power, prefix in enumerate(_PREFI
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
 
 
-class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Named(msgspec.StructMeta):
+    """Says which fields there are when another one is given."""
+
+    def __call__(self, *args: Any, **fields: Any) -> Any:
+        try:
+            return super().__call__(*args, **fields)
+        except TypeError as error:
+            names: tuple[str, ...] = self.__struct_fields__
+            if args:
+                text = f"{self.__name__} takes its fields by name: {self.__name__}({names[0]}=…)"
+                raise DescriptionError(text, given=args[0]) from None
+            for name in set(fields).difference(names):
+                raise DescriptionError(_unknown(self.__name__, names, name), field=name, given=fields[name]) from error
+            raise
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, metaclass=_Named):
     """Base of the descriptions: frozen, keyword only, every field checked against its annotation."""
 
     #: Fields that travel as pickles; the others go into messages.
@@ -76,10 +97,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             return given
         if not isinstance(given, Mapping):
             raise invalid(cls.__name__, given, f"a {cls.__name__}, or a dict with its keys")
-        for key in given:
-            if key not in cls.__struct_fields__:
-                raise DescriptionError(_unknown(cls, str(key)), field=key, given=given[key])
-        return cls(**given)
+        return cls(**{str(key): value for key, value in given.items()})
 
     def __post_init__(self) -> None:
         self._check_given()
@@ -102,6 +120,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         try:
             given = self._readers[name](value) if name in self._readers else value
             given = given if name in self._pickled or type(given) in _PLAIN else _plain(given)
+            if type(given) is float and given.is_integer() and kind in _INTEGERS:
+                given = int(given)  # 1e3
             checked = msgspec.convert(given, kind)
         except msgspec.ValidationError as error:
             raise self.wrong(name, _expected(kind) or str(error)) from None
@@ -135,9 +155,8 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, Integral) else float(value)
 
 
-def _unknown(cls: type[msgspec.Struct], key: str) -> str:
-    known = cls.__struct_fields__
-    return f"{cls.__name__} has no field {key!r}{did_you_mean(key, known)}; it has: {', '.join(known)}"
+def _unknown(kind: str, known: Sequence[str], key: str) -> str:
+    return f"{kind} has no field {key!r}{did_you_mean(key, known)}; it has: {', '.join(known)}"
 
 
 class _Field(NamedTuple):
@@ -263,6 +282,26 @@ def _argument(word: Any, place: int) -> Any:
         word.check_file()
         return word
     return _word(word, _WORDS, f"word {place}")
+
+
+def checked_errors(given: Any) -> tuple[str, ...]:
+    """Exception classes, one or several, as their names (`class_name`).
+
+    Raises:
+        ValueError: what is expected, and what is not valid.
+    """
+    wanted = list(given) if isinstance(given, list | tuple | set | frozenset) else [given]
+    return tuple(_error(one) for one in wanted)
+
+
+def _error(given: Any) -> str:
+    if isinstance(given, type) and issubclass(given, BaseException):
+        return class_name(given)
+    if isinstance(given, str) and all(part.isidentifier() for part in given.split(".")):
+        return given
+    raise ValueError(
+        f"exception classes or their names, such as [OSError] or ['pilot.QPUUnavailable']; {given!r} is neither"
+    )
 
 
 def checked_path(given: Any) -> Any:

@@ -192,7 +192,11 @@ def make(name: str) -> QPU:
         DescriptionError: the address is not valid.
         PluginError: no plugin for its scheme, or a package that it needs is not installed.
     """
-    scheme, _, address = name.partition(":")
+    scheme, colon, address = name.partition(":")
+    if not colon and scheme not in names(GROUP):
+        known = ", ".join(names(GROUP))
+        text = f"there is no QPU {name!r}; expected KIND or KIND:NAME, such as fake:kolkata; kinds: {known}"
+        raise PluginError(text, group=GROUP, name=name)
     qpu: QPU = load(GROUP, scheme)(name, address)
     return qpu
 

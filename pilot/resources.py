@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -104,7 +104,28 @@ class QPUEstimate(msgspec.Struct, frozen=True, array_like=True):
     memory_spread: float | None = None
 
 
-class Terms(msgspec.Struct, frozen=True):
+#: The delay between retries grows no further: it is a thousand times the first one.
+MOST_DOUBLINGS = 10
+
+
+class Retry(msgspec.Struct, frozen=True, array_like=True):
+    """When a task that raised is tried again."""
+
+    #: Seconds before the first retry; each further one waits twice as long as the one before.
+    delay: float = 0.0
+    #: Names of exception classes, with or without their modules; (): all.
+    errors: tuple[str, ...] = ()
+
+    def is_for(self, classes: Iterable[str]) -> bool:
+        """True when it is about what was raised: an exception of these classes, as `results.Failure` has them."""
+        return not self.errors or any(name in self.errors or name.rpartition(".")[2] in self.errors for name in classes)
+
+    def seconds(self, number: int) -> float:
+        """How long the retry of this number waits, from 1 on."""
+        return self.delay * 2.0 ** min(number - 1, MOST_DOUBLINGS)
+
+
+class Terms(msgspec.Struct, frozen=True, cache_hash=True):
     """What a task needs, without the work itself; tasks that are `matched` by equal terms queue together."""
 
     resources: Resources = Resources()
@@ -116,6 +137,8 @@ class Terms(msgspec.Struct, frozen=True):
     #: Seconds.
     timeout: float | None = None
     retries: int = 0
+    #: None: at once, whatever it raised.
+    retry: Retry | None = None
     #: What it can run with instead of `resources`.
     others: tuple[Option, ...] = ()
     #: A simulator that the pilot must have among its ``qpus``; "": none.
@@ -149,7 +172,7 @@ class Terms(msgspec.Struct, frozen=True):
             least = 1 if size == LEAST_MEMORY else size // 2 + 1
             resources = msgspec.structs.replace(resources, memory=least)
         return msgspec.structs.replace(
-            self, resources=resources, duration=None, timeout=None, retries=0, deadline=None, max_cost=None
+            self, resources=resources, duration=None, timeout=None, retries=0, retry=None, deadline=None, max_cost=None
         )
 
     def expecting(self, estimates: Sequence[QPUEstimate]) -> Terms:

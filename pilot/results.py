@@ -33,7 +33,7 @@ class Spooled(msgspec.Struct, frozen=True, array_like=True):
 Value = bytes | Spooled | None
 
 #: How an attempt ended, as it travels in `Outcome.status`.
-OK, RAISED, TIMED_OUT, CANCELLED, UNWRITTEN = range(5)
+OK, RAISED, TIMED_OUT, CANCELLED, UNWRITTEN, UNAVAILABLE = range(6)
 
 
 #: The largest result, with its output, that a manager keeps in memory when it is in the journal, in bytes.
@@ -41,8 +41,9 @@ KEPT_BYTES = 4 << 10
 
 
 class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How one attempt at a task ended. ``value`` is its result, or a `Failure` when ``status`` is RAISED or UNWRITTEN.
-    UNWRITTEN: the task returned, and there was no room for its result."""
+    """How one attempt at a task ended. ``value`` is its result, or a `Failure` when ``status`` is RAISED, UNWRITTEN or
+    UNAVAILABLE. UNWRITTEN: the task returned, and there was no room for its result; UNAVAILABLE: its QPU takes no jobs
+    now, as it reports itself."""
 
     task: int
     status: int
@@ -77,16 +78,27 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
     instead: str = "TaskError"
     #: Bytes that there was no room for.
     size: int = 0
+    #: The exception's class and its bases, with their modules; those of ``builtins`` without.
+    classes: tuple[str, ...] = ()
 
 
 _decode_failure = msgspec.msgpack.Decoder(Failure).decode
 
 
-def unwritten(outcome: Outcome) -> tuple[str, int]:
-    """For an UNWRITTEN outcome: the error text, and the number of bytes that could not be written."""
+def error_classes(outcome: Outcome) -> tuple[str, ...]:
+    """The class of what a task raised, and its bases, as `Failure.classes`; () when they are not known."""
+    return failure_of(outcome).classes if isinstance(outcome.value, bytes) else ()
+
+
+def class_name(kind: type) -> str:
+    """The name of a class with its module, that of a class of ``builtins`` alone."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def failure_of(outcome: Outcome) -> Failure:
+    """For an UNWRITTEN or UNAVAILABLE outcome: what went wrong."""
     assert isinstance(outcome.value, bytes)
-    failure = _decode_failure(outcome.value)
-    return failure.message, failure.size
+    return _decode_failure(outcome.value)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -224,7 +224,7 @@ class Agent:
 
     def _report(self, message: Message, frames: Frames = ()) -> None:
         """Send to the manager; messages that must not be lost are kept until it has acknowledged them."""
-        if isinstance(message, messages.TaskStarted | messages.Broken):
+        if isinstance(message, messages.TaskStarted | messages.TaskOutput | messages.Broken):
             self._manager.send(message, frames)
         else:
             self._link.send(message, frames)

@@ -153,7 +153,7 @@ class Dispatcher:
                 batch.returned.update(message.tasks)
                 batch.open -= len(message.tasks)
                 self._progressed(worker, batch)
-        elif isinstance(message, messages.TaskStarted):
+        elif isinstance(message, messages.TaskStarted | messages.TaskOutput):
             self._report(message, ())
         else:
             self._pool.received(worker, message)

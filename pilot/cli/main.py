@@ -27,7 +27,7 @@ import msgspec.inspect
 
 from pilot.cli import fields, qpus, report, run, sessions, simulate, streams, submit
 from pilot.cli.interruption import Interrupted, taken
-from pilot.errors import DescriptionError, PilotError
+from pilot.errors import DescriptionError, NoPilotError, PilotError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,7 @@ def _coded(argv: list[str], interruption: Interruption) -> int:
             if not isinstance(error, PilotError):
                 raise
             streams.say(f"pilot: {error}")
-            return 2 if isinstance(error, DescriptionError) else 1
+            return 2 if isinstance(error, DescriptionError | NoPilotError) else 1
     streams.say("\npilot: stopped")
     return 128 + number
 

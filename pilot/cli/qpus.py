@@ -63,7 +63,7 @@ def show(names: Sequence[str], as_json: bool) -> int:
     else:
         _show_table(infos)
         for name, problem in problems.items():
-            streams.say(f"{name}: {problem}")
+            streams.say(problem if name in problem else f"{name}: {problem}")
     return int(bool(problems))
 
 

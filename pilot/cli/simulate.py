@@ -30,13 +30,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     load.add_argument("--bursty", action="store_true", help="jobs in bursts, as scripts submit them")
     load.add_argument("--trace", metavar="FILE", help="queues of QPUs: CSV with qpu,time_utc,pending_jobs,active")
     load.add_argument("--swf", metavar="FILE", help="jobs of a cluster: a log in the Standard Workload Format")
+    load.add_argument("--journal", metavar="DIR", help="own runs: the tasks of the session in this folder")
     parser.add_argument("--jobs", type=int, default=10_000, help="how many (default: %(default)s)")
     parser.add_argument("--kinds", type=int, default=45, help="of circuits (default: %(default)s)")
     parser.add_argument("--load", type=float, default=0.85, help="part of the QPUs' time that jobs take (default: .85)")
     parser.add_argument("--interval", type=float, default=30.0, help="with --trace: seconds between two jobs")
     parser.add_argument("--qpus", type=int, default=8, help="how many (default: %(default)s)")
-    parser.add_argument("--nodes", type=int, default=120, help="with --swf: nodes (default: %(default)s)")
-    parser.add_argument("--cores", type=int, default=2, help="with --swf: cores of a node (default: 2)")
     parser.add_argument("--policy", default=None, help="its name, or a TOML file with the tables [cores] and [qpus]")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the policy; again for another"
@@ -47,7 +46,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw waits, use and fidelity there")
+    _add_pilot_flags(parser)
     parser.set_defaults(call=lambda options: simulate(options))
+
+
+def _add_pilot_flags(parser: argparse.ArgumentParser) -> None:
+    pilots = parser.add_argument_group("pilots of nodes, with --swf and --journal")
+    pilots.add_argument("--nodes", type=int, help="of a pilot (default: 120; with --journal the session's pilots)")
+    pilots.add_argument("--cores", type=int, help="of a node (default: 2)")
+    pilots.add_argument("--walltime", type=float, metavar="SECONDS", help="a pilot lasts so long (default: for ever)")
+    pilots.add_argument("--renewals", type=int, default=0, help="successors of a pilot (default: 0)")
+    pilots.add_argument("--queue-wait", type=float, default=0.0, metavar="SECONDS", help="before a pilot is active")
+    pilots.add_argument("--autoscale", metavar="MIN,MAX", help="as many pilots as the queued tasks are worth")
+    pilots.add_argument("--idle", type=float, default=60.0, metavar="SECONDS", help="until an idle one is given back")
 
 
 def simulate(options: argparse.Namespace) -> int:
@@ -82,6 +93,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     given = {
         "arrivals": "bursty" if options.bursty else "poisson",
         "outages": _pair("outages", options.outages),
+        "autoscale": _pair("autoscale", options.autoscale, int),
     }
     names = [field.name for field in msgspec.structs.fields(Settings) if field.name not in given]
     given |= {name: getattr(options, name) for name in names}
@@ -91,15 +103,15 @@ def _settings(options: argparse.Namespace) -> Settings:
         what, _, where = str(error).partition(" - at `$.")
         name = where.partition("`")[0].partition("[")[0]
         raise DescriptionError(
-            f"--{name}: {given.get(name)!r} given: {what}", field=name, given=given.get(name)
+            f"--{name.replace('_', '-')}: {given.get(name)!r} given: {what}", field=name, given=given.get(name)
         ) from error
 
 
-def _pair(name: str, text: str | None) -> list[Any] | None:
+def _pair(name: str, text: str | None, kind: type = float) -> list[Any] | None:
     if text is None:
         return None
     try:
-        first, second = map(float, text.split(","))
+        first, second = map(kind, text.split(","))
     except ValueError:
         raise DescriptionError(f"--{name}: {text!r} given; expected two numbers, such as 1,2", given=text) from None
     return [first, second]

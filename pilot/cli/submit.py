@@ -19,7 +19,7 @@ import msgspec
 from pilot import registry
 from pilot.cli import streams
 from pilot.descriptions import PilotDescription, TaskDescription
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, PluginError
 from pilot.manager.manager import PilotManager
 from pilot.wire.exceptions import text_of
 
@@ -103,6 +103,7 @@ def submit(options: argparse.Namespace, interruption: Interruption) -> int:
     _check(options)
     wanted = [_task(name, options) for name in options.files]
     pilots = [_pilot(text, options.qpu) for text in options.pilot] or [_pilot(_usual(), options.qpu)]
+    _check_devices(options, pilots)
     file = None if options.json in (None, "-") else Path(options.json)
     plain = file is not None and (file.is_file() or not file.exists())
     written = False
@@ -183,6 +184,18 @@ def _check(options: argparse.Namespace) -> None:
             raise DescriptionError(f"submit: --json {options.json}: this is a file to read", field="json")
 
 
+def _check_devices(options: argparse.Namespace, pilots: list[PilotDescription]) -> None:
+    """What only devices do, and what they do not, in the words of the flags."""
+    try:
+        devices = {name for pilot in pilots for name in registry.devices(pilot)}
+    except PluginError as error:
+        raise DescriptionError(f"submit: {error}", field="qpu") from error
+    if options.mitigation and not devices:
+        raise DescriptionError("submit: --mitigation needs a QPU: add --qpu fake:kolkata, or another one", field="qpu")
+    if options.shots is None and (options.qpu == "*" or options.qpu in devices):
+        raise DescriptionError("submit: a device has no exact results: add --shots 1000", field="shots")
+
+
 def _task(name: str, options: argparse.Namespace) -> TaskDescription:
     from pilot.quantum.programs import load  # brings Qiskit
 
@@ -195,6 +208,8 @@ def _task(name: str, options: argparse.Namespace) -> TaskDescription:
     except DescriptionError as error:
         raise DescriptionError(f"submit: {name}: {error}", **error.data) from error
     circuit = program.to_qiskit()
+    if not options.observable and not options.tomography and not any(entry.clbits for entry in circuit.data):
+        raise DescriptionError(f"submit: {name} measures nothing: measure in the file, or add --observable ZZ")
     circuit.name = shown = os.fsencode(name).decode("utf-8", "backslashreplace")  # errors name it
     qpu = options.qpu or (None if options.mitigation else "aer")
     return TaskDescription(

@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 import msgspec
 
+from pilot.descriptions.qos import options_of
 from pilot.errors import DescriptionError
 from pilot.fields import (
     Amount,
     AtLeastOne,
     Count,
     Description,
+    Errors,
     Fidelity,
     Level,
     Names,
@@ -22,20 +24,25 @@ from pilot.fields import (
     Text,
     Texts,
     Time,
+    TimeOrZero,
     Words,
+    checked_errors,
     checked_path,
     checked_variables,
     checked_words,
     seconds_of,
     size_of,
 )
-from pilot.resources import Option, Resources, Terms
+from pilot.resources import Option, Resources, Retry, Terms
 
 _READERS = {
     **dict.fromkeys(("executable", "mpi"), checked_words),
     **dict.fromkeys(("expected_duration", "timeout", "deadline"), seconds_of),
+    "retry_delay": seconds_of,
+    "retry_on": checked_errors,
     "working_directory": checked_path,
     "environment": checked_variables,
+    "qos": options_of,
 }
 
 _WITHOUT = "nothing without a circuit"
@@ -54,6 +61,7 @@ _OF_CIRCUITS: dict[str, tuple[Any, str]] = {
     "max_cost": (None, _WITHOUT),
     "fallback": (None, _WITHOUT),
     "mitigation": ((), _WITHOUT),
+    "qos": (None, _WITHOUT),
     "noise_model": (None, _WITHOUT),
     "share_qpu": (False, _WITHOUT),
     "optimization_level": (2, _WITHOUT),
@@ -88,6 +96,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             "function",
             "args",
             "kwargs",
+            "initializer",
+            "initargs",
             "executable",
             "mpi",
             "environment",
@@ -98,6 +108,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             "tomography",
             "parameters",
             "mitigation",
+            "qos",
             "noise_model",
             "share_qpu",
         }
@@ -108,6 +119,10 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     function: Any = None
     args: Any = ()
     kwargs: dict[str, Any] = {}
+    #: A callable that each worker calls as ``initializer(*initargs)`` before the function, the first time that it runs
+    #: it. What it sets in the globals of their script, the function finds; tasks of a worker have one copy of these.
+    initializer: Any = None
+    initargs: Any = ()
     #: A program and its arguments, texts and paths; no shell reads them. Its standard input is empty. Processes that it
     #: leaves running end with it; those started by setsid(1) end with the pilot. Its result is a
     #: ``subprocess.CompletedProcess`` with text output.
@@ -150,6 +165,10 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: Stages of error mitigation, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
     #: `pilot.quantum.mitigation` themselves.
     mitigation: Any = ()
+    #: Errors are mitigated by the stages that are predicted to help most: a `QosOptions`, or a mapping with its fields.
+    #: The shots are then the total of all circuits that run. The result is a `pilot.qos.mitigator.QosResult`. It needs
+    #: shots and a device.
+    qos: Any = None
     #: A ``NoiseModel`` of qiskit_aer.noise: the circuit is simulated with it, on a core. Gates keep their names, so
     #: compile the circuit first where the model is for a device's gates. Without a ``seed`` tasks of one model run
     #: together, which is much faster for small circuits.
@@ -198,6 +217,12 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     timeout: Time | None = None
     #: How often it is tried again after it raised. Lost workers and pilots do not count.
     retries: Count = 0
+    #: How long the first retry waits; each further one waits twice as long as the one before, at most 1,024 times as
+    #: long as the first. As `expected_duration`.
+    retry_delay: TimeOrZero = 0.0
+    #: Exception classes, or their names: what it has to raise to be tried again, or a class that is derived from it.
+    #: Default: any.
+    retry_on: Errors = ()
     #: Tasks that must have succeeded before it starts.
     depends_on: Any = ()
     #: What the caller calls it, so that it is submitted once: another submission with the same key gives the same task,
@@ -212,8 +237,18 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("function", "a callable")
         if type(self.args) is not tuple and (not isinstance(self.args, Sequence) or isinstance(self.args, str | bytes)):
             raise self.wrong("args", "a tuple or list")
+        if self.initializer is not None or self.initargs != ():
+            self._check_initializer()
         if not (self.function is not None and _OF_CALLS.issuperset(given)):
             self._check_together(given)
+
+    def _check_initializer(self) -> None:
+        if self.function is None or self.ranks:
+            raise self.wrong("initializer", "nothing without a function, and with ranks: each rank is a new process")
+        if not callable(self.initializer):
+            raise self.wrong("initializer", "a callable")
+        if not isinstance(self.initargs, list | tuple):
+            raise self.wrong("initargs", "a tuple or list")
 
     def _check_together(self, given: Sequence[str]) -> None:
         """Check fields that depend on each other."""
@@ -238,6 +273,8 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             raise self.wrong("args", "no arguments with a program: put them after its name")
         if self.pilot is not None and self.pilots:
             raise self.wrong("pilots", "either pilot or pilots, but not both")
+        if (self.retry_delay or self.retry_on) and not self.retries:
+            raise self.wrong("retries", "at least 1 with retry_delay or retry_on")
         if self.memory is not None:
             msgspec.structs.force_setattr(self, "memory", size_of(self, "memory"))
 
@@ -263,6 +300,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             duration=self.expected_duration,  # type: ignore[arg-type]
             timeout=self.timeout,  # type: ignore[arg-type]
             retries=self.retries,
+            retry=Retry(self.retry_delay, self.retry_on) if self.retry_delay or self.retry_on else None,  # type: ignore[arg-type]
             others=() if type(self.alternatives) is tuple and not self.alternatives else self._others(),
         )
 

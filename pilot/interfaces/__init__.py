@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
 from pilot.interfaces.estimators import TaskEstimator
-from pilot.interfaces.kinds import JointFunction, Kind, Noted, Offer, Part, Prepared, WorkFunction
+from pilot.interfaces.kinds import JointFunction, Kind, Map, Noted, Offer, Part, Prepared, WorkFunction
 from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit, Refusal
 from pilot.interfaces.observers import (
     AttemptEnded,
@@ -24,6 +24,7 @@ from pilot.interfaces.observers import (
     TaskChanged,
     TaskEnded,
     TaskEvent,
+    TaskOutput,
     TaskSubmitted,
 )
 from pilot.interfaces.policies import Candidate, Policy, QPUTable, QueuedTask, Spreads, place_of
@@ -45,6 +46,7 @@ __all__ = [
     "Kind",
     "Launcher",
     "Made",
+    "Map",
     "Misfit",
     "Noted",
     "Observer",
@@ -68,6 +70,7 @@ __all__ = [
     "TaskEnded",
     "TaskEstimator",
     "TaskEvent",
+    "TaskOutput",
     "TaskSubmitted",
     "WorkFunction",
     "WorkerSpec",

@@ -43,6 +43,14 @@ class TaskChanged(TaskEvent, frozen=True, gc=False):
     worker: str | None = None
 
 
+class TaskOutput(TaskEvent, frozen=True, gc=False):
+    """A task that runs has written this since the last such event; told twice a second. What it writes just before its
+    end comes with the record of the task alone (`TaskInfo.stdout`, which has all of it)."""
+
+    stdout: str
+    stderr: str
+
+
 class TaskEnded(TaskEvent, frozen=True, gc=False):
     """A task is over: it is DONE, FAILED or CANCELLED."""
 

@@ -178,6 +178,9 @@ class Agents:
         elif isinstance(message, messages.TaskStarted):
             self._feed(events.TaskStarted(pilot, message.worker, message.task))
             self._state.observers.started(message.task, pilot, message.worker)
+        elif isinstance(message, messages.TaskOutput):
+            task = self._state.tasks.get(message.task)
+            self._state.live.add(message, runs=task is not None and not task.done())
         elif isinstance(message, messages.Hello):
             self._joined(agent, message)
         elif isinstance(message, messages.AgentReady):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from pilot import registry
 from pilot.errors import PluginError
 from pilot.interfaces import TaskEstimator
 from pilot.manager.handles import Task, entry_of
+from pilot.manager.journal import EstimateRow, pack_estimates
 from pilot.manager.submitting import Submitter
 from pilot.resources import ANY_QPU, QPUInfo
 from pilot.results import OK, RAISED, Outcome
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pilot.descriptions import TaskDescription
     from pilot.manager.state import SessionState
     from pilot.manager.submissions import Submissions
-    from pilot.resources import Terms
+    from pilot.resources import QPUEstimate, Terms
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,14 @@ class Estimating:
             elif (asked := self._by_part.get(outcome.task)) is not None and outcome.status == OK:
                 self._learn(asked, outcome, event.worker)
         if found:
+            self._record(found)
             self._feed(events.CircuitsEstimated(found))
         return msgspec.structs.replace(event, outcomes=outcomes)
+
+    def _record(self, found: Mapping[int, tuple[QPUEstimate, ...]]) -> None:
+        """A manager that attaches needs them."""
+        packed = {id(estimates): pack_estimates(estimates) for estimates in found.values()}
+        self._state.journal.extend([EstimateRow(task, packed[id(estimates)]) for task, estimates in found.items()])
 
     def _learn(self, asked: Asked, outcome: Outcome, worker: str) -> None:
         row = self._state.workers.get(worker)
@@ -170,7 +177,7 @@ class Estimating:
         if asked.infos is None:
             value = payload.dump((args, {}), self._state.files, f"an argument of {asked.gate.name}")
             self._by_estimate[asked.gate.id] = asked
-            self._submissions.release(asked.gate.id, self._submitter.function(work), value)
+            self._submissions.release(asked.gate.id, self._submitter.functions.record(work), value)
             return
         task = self._submitter.submit(work, args, {}, entry_of(asked.gate).terms, asked.gate.name)
         self._by_estimate[task.id] = asked

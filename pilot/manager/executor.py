@@ -11,7 +11,7 @@ from typing import Any
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import SessionError
-from pilot.manager import maps
+from pilot.manager import maps, windows
 from pilot.manager.handles import Task, wait_done
 from pilot.manager.manager import PilotManager
 from pilot.manager.maps import ChunkSize, MapResult
@@ -58,6 +58,11 @@ class PilotExecutor(Executor):
         atexit.unregister(_finish)  # last come, first called: before the manager is closed
         atexit.register(_finish)
 
+    @property
+    def _max_workers(self) -> int:
+        """How many tasks run at once: Dask asks its pools for it."""
+        return max(1, self.cores())
+
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
         """One task: ``fn(*args, **kwargs)``.
 
@@ -80,6 +85,7 @@ class PilotExecutor(Executor):
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: ChunkSize = 1,
+        buffersize: int | None = None,
     ) -> Iterator[R]:
         """The results of ``fn`` in the order of its inputs, as ``Executor.map`` gives them.
 
@@ -88,24 +94,40 @@ class PilotExecutor(Executor):
             iterables: for each argument its values; the shortest one counts.
             timeout: seconds from now on in which the results must be there; None: for ever.
             chunksize: inputs of one task, or "auto". From 2 on ``timeout`` and ``expected_duration`` of the executor's
-                options count for each input, and ``retries`` too: an input that raises is tried again at once.
+                options count for each input, and ``retries`` and what belongs to them too.
+            buffersize: so many inputs are submitted and their results not read yet, at most, as with Python 3.14. None:
+                all are submitted now.
 
         Raises:
             RuntimeError: the executor was shut down.
-            DescriptionError: the ``chunksize`` is not valid.
+            DescriptionError: the ``chunksize`` or the ``buffersize`` is not valid.
         """
-        if chunksize == 1 and not isinstance(chunksize, bool):
+        one_by_one = chunksize == 1 and not isinstance(chunksize, bool)
+        if buffersize is not None:
+
+            def submit(block: list[tuple[Any, ...]]) -> Task[R] | MapResult[R]:
+                return (
+                    self.submit(fn, *block[0]) if one_by_one else self._chunks(fn, zip(*block, strict=True), chunksize)
+                )
+
+            return windows.results(submit, zip(*iterables, strict=False), buffersize, chunksize, timeout)
+        if one_by_one:
             return super().map(fn, *iterables, timeout=timeout)
+        mapped = self._chunks(fn, iterables, chunksize)
+        return _results(mapped, None if timeout is None else time.monotonic() + timeout)
+
+    def _chunks(self, fn: Callable[..., R], iterables: Iterable[Iterable[Any]], chunksize: ChunkSize) -> MapResult[R]:
         if self._down:
             raise RuntimeError("cannot schedule new futures after shutdown")
         mapped: MapResult[R] = maps.submit(
-            self._manager.submit_task, self._cores, fn, iterables, chunksize, self._options
+            self._manager.submit_task, self.cores, fn, list(iterables), chunksize, self._options
         )
         for task in mapped.tasks:
             self._keep(task)
-        return _results(mapped, None if timeout is None else time.monotonic() + timeout)
+        return mapped
 
-    def _cores(self) -> int:
+    def cores(self) -> int:
+        """Cores of the manager's pilots that are not over: so many tasks of one core run at once."""
         pilots = (pilot for pilot in self._manager.pilots if not is_final(pilot.state))
         return sum(pilot.description.cores * pilot.description.number_of_nodes for pilot in pilots)
 
@@ -114,6 +136,10 @@ class PilotExecutor(Executor):
         for tasks in (self._tasks, _unfinished):
             tasks.add(task)
             task.add_done_callback(tasks.discard)
+
+    def cancel(self, tasks: Iterable[Task[Any]]) -> None:
+        """As `PilotManager.cancel`."""
+        self._manager.cancel(tasks)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks. Those that are not over go on; ``cancel_futures``: those that run do, and the others are

@@ -6,12 +6,17 @@ from collections.abc import Mapping
 
 from pilot.manager.handles import Task, entry_of, outcome_of
 from pilot.manager.journal import JournalReader, Recorded, WorkerRow
+from pilot.manager.live import LiveOutput
 from pilot.manager.pilots import Pilot
 from pilot.results import TaskInfo
 
 
 def task_info(
-    task: Task, pilots: Mapping[str, Pilot], workers: Mapping[str, WorkerRow], journal: JournalReader
+    task: Task,
+    pilots: Mapping[str, Pilot],
+    workers: Mapping[str, WorkerRow],
+    journal: JournalReader,
+    live: LiveOutput | None = None,
 ) -> TaskInfo:
     """The record of a task.
 
@@ -20,10 +25,16 @@ def task_info(
         pilots: of the session, by id.
         workers: of the session, by name.
         journal: has what the outcome of an earlier manager's task wrote.
+        live: has what a task that runs has written; None: that is not known.
     """
     entry, outcome = entry_of(task), outcome_of(task)
     pilot, worker = pilots.get(entry.pilot or ""), workers.get(entry.worker or "")
-    stdout, stderr = (outcome.stdout, outcome.stderr) if outcome is not None else (None, None)
+    stdout: str | None = None
+    stderr: str | None = None
+    if outcome is not None:
+        stdout, stderr = outcome.stdout, outcome.stderr
+    elif live is not None:
+        stdout, stderr = live.of(task.id)
     if stdout is None and stderr is None and isinstance(outcome, Recorded):
         stdout, stderr = journal.output(task.id)
     ran = outcome if outcome is not None and outcome.started > 0 else None

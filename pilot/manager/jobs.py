@@ -22,7 +22,7 @@ from pilot.interfaces import Job, JobState, Launcher
 from pilot.manager.call_queue import CallQueue
 from pilot.manager.search_path import search_path
 from pilot.registry import devices
-from pilot.wire.marks import MARK
+from pilot.wire.marks import LOG_LEVEL, MARK
 from pilot.wire.session import JOB as NODES_JOB
 from pilot.wire.session import AgentSettings, SessionFolder, memory_of, new_mark, write_private
 
@@ -72,7 +72,7 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         gpus=wanted.gpus_per_node,
         memory=memory_of(wanted),
         devices=devices(wanted),
-        environment=mpi | wanted.environment,
+        environment=mpi | {LOG_LEVEL: str(logging.getLogger().level)} | wanted.environment,
         working_directory=str(Path(wanted.working_directory or "").expanduser().absolute()),
         orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
         tunnel=wanted.tunnel,

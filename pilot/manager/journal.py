@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import msgspec
 
 from pilot.errors import SessionError
+from pilot.resources import QPUEstimate
 from pilot.results import Outcome, Spooled, Value
 
 #: The layout of the tables; a manager refuses a session of a later one.
@@ -19,6 +20,7 @@ SCHEMA = 1
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_spooled = msgspec.msgpack.Decoder(Spooled).decode
+_decode_estimates = msgspec.msgpack.Decoder(tuple[QPUEstimate, ...]).decode
 _decode_needs = msgspec.msgpack.Decoder(dict[int, bool | int]).decode
 
 #: A value as one column: a file's path and size as text, so that they differ from a pickle.
@@ -126,6 +128,14 @@ class TaskRow(Row, frozen=True, gc=False):
     needs: bytes | None = None
 
 
+class EstimateRow(Row, frozen=True, gc=False):
+    """What is expected of a task on each QPU, encoded: the last that was known."""
+
+    table = "estimates"
+    task: int
+    estimates: bytes
+
+
 class ObjectRow(Row, frozen=True, gc=False):
     """An object that was stored, and the name of its class; without a value: it was released."""
 
@@ -196,13 +206,20 @@ KINDS: tuple[type[Row], ...] = (
     KeyRow,
     ObjectRow,
     TaskRow,
+    EstimateRow,
     AttemptRow,
     WorkerRow,
     ResultRow,
 )
 
 #: Kinds of rows about one task, and the column that has its id.
-OF_TASKS: dict[type[Row], str] = {KeyRow: "task", TaskRow: "id", AttemptRow: "task", ResultRow: "task"}
+OF_TASKS: dict[type[Row], str] = {
+    KeyRow: "task",
+    TaskRow: "id",
+    EstimateRow: "task",
+    AttemptRow: "task",
+    ResultRow: "task",
+}
 
 AnyRow = TypeVar("AnyRow", bound=Row)
 
@@ -234,6 +251,16 @@ def pack(value: Value) -> Packed:
 def unpack(column: Packed) -> Value:
     """What `pack` took."""
     return _decode_spooled(bytes.fromhex(column)) if isinstance(column, str) else column
+
+
+def pack_estimates(estimates: Sequence[QPUEstimate]) -> bytes:
+    """The column of an `EstimateRow`."""
+    return _encode(estimates)
+
+
+def unpack_estimates(column: bytes) -> tuple[QPUEstimate, ...]:
+    """What `pack_estimates` took."""
+    return _decode_estimates(column)
 
 
 def unpack_needs(column: bytes | None) -> Needs:

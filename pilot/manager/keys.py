@@ -80,7 +80,7 @@ def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord
     digests: dict[str, bytes] = {}
     for field, default in _defaults().items():
         value: Any = tuple(wanted.args) if field == "args" else getattr(wanted, field)
-        if field == "function" and value is not None:
+        if field in ("function", "initializer") and value is not None:
             digests[field] = bytes.fromhex(register(value).digest)
             continue
         if field == "circuit" and hasattr(value, "copy_empty_like"):

@@ -15,6 +15,7 @@ from pilot.publishing import publish
 from pilot.wire import payload
 from pilot.wire.callables import name_of
 from pilot.worker.chunks import ChunkFunction, ChunkResult
+from pilot.worker.initialized import Initialized
 
 R = TypeVar("R")
 
@@ -192,6 +193,7 @@ def submit(
     Raises:
         DescriptionError: the ``chunksize`` is not valid; or as ``submit_task``.
     """
+    check_fields(options or {})
     if chunksize != "auto" and (isinstance(chunksize, bool) or not isinstance(chunksize, int) or chunksize < 1):
         raise invalid("map: chunksize", chunksize, 'a whole number of at least 1, or "auto"')
     chunks = _Chunks(submit_task, function, iterables, options or {})
@@ -200,6 +202,18 @@ def submit(
     else:
         chunks.add_all(chunksize)
     return MapResult(chunks.tasks, chunks.firsts, chunks.count)
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Refuse fields of a description that a map has for all its tasks.
+
+    Raises:
+        DescriptionError: one belongs to a single task, or is not valid.
+    """
+    for field in ("key", "function", "args", "kwargs"):
+        if field in fields:
+            raise invalid(f"map: {field}", fields[field], "nothing: it belongs to one task")
+    TaskDescription.build({"function": print, **fields})
 
 
 class _Chunks:
@@ -214,9 +228,13 @@ class _Chunks:
     ) -> None:
         wanted = TaskDescription.build({"function": function, **options})
         self._options = {"name": name_of(function), **options}
-        self._options.pop("retries", None)
+        initializer, initargs = self._options.pop("initializer", None), self._options.pop("initargs", ())
+        if initializer is not None:  # the inputs of a chunk share it
+            function = Initialized.of(function, initializer, initargs)
+        for field in ("retries", "retry_delay", "retry_on"):
+            self._options.pop(field, None)
         self._each = {name: getattr(wanted, name) for name in ("timeout", "expected_duration") if name in options}
-        self._function = ChunkFunction(payload.dump_function(function), wanted.retries)
+        self._function = ChunkFunction(payload.dump_function(function), wanted.retries, wanted.terms().retry)
         self._submit_task = submit_task
         self._columns: list[Sequence[Any]] = [list(*iterables)] if len(iterables) == 1 else []
         if len(iterables) > 1:  # the shortest one counts

@@ -18,6 +18,7 @@ from pilot.interfaces import (
     TaskChanged,
     TaskEnded,
     TaskEvent,
+    TaskOutput,
     TaskSubmitted,
 )
 from pilot.manager.pilots import Pilot
@@ -40,7 +41,9 @@ CLOSE_SECONDS = 5.0
 
 Kind = type[SessionEvent]
 #: All that can be subscribed to. `EventsDropped` comes always.
-KINDS: frozenset[Kind] = frozenset({TaskSubmitted, TaskChanged, TaskEnded, AttemptEnded, PilotChanged, QPUChanged})
+KINDS: frozenset[Kind] = frozenset(
+    {TaskSubmitted, TaskChanged, TaskOutput, TaskEnded, AttemptEnded, PilotChanged, QPUChanged}
+)
 
 
 #: Makes the events of a batch, in the thread of an observer: to make and keep them all would cost the manager's thread
@@ -205,6 +208,11 @@ class Observers:
         """A task has begun."""
         if TaskChanged in self._wanted:
             self._tell_one(TaskChanged(time.time(), task, TaskState.RUNNING, pilot, worker))
+
+    def written(self, task: int, stdout: str, stderr: str) -> None:
+        """A task that runs has written something."""
+        if TaskOutput in self._wanted:
+            self._tell_one(TaskOutput(time.time(), task, stdout, stderr))
 
     def ended(self, pairs: Sequence[tuple[TaskRecord, Outcome]]) -> None:
         """Tasks are over, each with an outcome."""

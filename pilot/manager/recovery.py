@@ -16,6 +16,7 @@ from pilot.manager.journal import (
     NONSENSE,
     SCHEMA,
     AttemptRow,
+    EstimateRow,
     FunctionRow,
     Journal,
     JournalReader,
@@ -29,6 +30,7 @@ from pilot.manager.journal import (
     WorkerRow,
     damaged,
     unpack,
+    unpack_estimates,
     unpack_needs,
 )
 from pilot.manager.recorded import attempt_of
@@ -317,6 +319,7 @@ def _read_tasks(
     attempts: dict[int, list[AttemptRow]] = {}
     for one in journal.rows(AttemptRow):
         attempts.setdefault(one.task, []).append(one)
+    estimates = {one.task: unpack_estimates(one.estimates) for one in journal.rows(EstimateRow)}
     tasks = []
     for row in journal.unfinished():
         entry = TaskRecord(row.id, functions[row.function], None, terms[row.terms], row.name, row.submitted)
@@ -324,5 +327,7 @@ def _read_tasks(
         before = attempts.get(row.id, [])
         entry.attempts = tuple(map(attempt_of, before))
         entry.retries = sum(one.change == Change.RETRY for one in before)
+        entry.estimates = estimates.get(row.id, ())
+        entry.terms = entry.terms.expecting(entry.estimates)
         tasks.append(entry)
     return tasks

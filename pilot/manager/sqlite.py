@@ -24,7 +24,7 @@ from msgspec.structs import astuple, fields
 
 from pilot.errors import SessionError
 from pilot.manager.commit_count import CommitCount, read_count, tell_lost
-from pilot.manager.journal import KINDS, OF_TASKS, SCHEMA, Journal, ResultRow, Row, SessionRow
+from pilot.manager.journal import KINDS, OF_TASKS, SCHEMA, Journal, Row, SessionRow
 from pilot.manager.sqlite_reader import SqliteReader
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class SqliteJournal(SqliteReader, Journal):
         if not present >= {kind.table for kind in KINDS}:
             self._make_tables(is_new=not present)
         for kind, column in OF_TASKS.items():
-            if column == "task" and kind is not ResultRow:  # whose key it is
+            if not kind.keyed or kind.__struct_fields__[0] != column:  # else it is the key
                 self._db.execute(f"CREATE INDEX IF NOT EXISTS {kind.table}_of ON {kind.table} (task)")
 
     def _make_tables(self, is_new: bool) -> None:

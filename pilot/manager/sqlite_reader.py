@@ -110,6 +110,8 @@ class SqliteReader(JournalReader):
     # ---- all rows -----------------------------------------------------------------------------------------------
 
     def rows(self, kind: type[AnyRow]) -> list[AnyRow]:
+        if not self._execute("SELECT 1 FROM sqlite_schema WHERE name = ?", kind.table):
+            return []  # of an earlier version, which kept no such rows
         found = self._execute(f"SELECT {','.join(kind.__struct_fields__)} FROM {kind.table} ORDER BY rowid")
         return [kind(*row) for row in found]
 
@@ -128,6 +130,11 @@ class SqliteReader(JournalReader):
         failed = f"SELECT task FROM results WHERE status IS NOT {OK}"
         found = self._execute(f"SELECT payload FROM tasks WHERE id IN ({failed}) AND typeof(payload) = 'text'")
         return [unpack(payload) for (payload,) in found]
+
+    def needs(self) -> dict[int, tuple[int, ...]]:
+        """Of each task that needs others, their ids."""
+        found = self._execute("SELECT id, needs FROM tasks WHERE needs IS NOT NULL")
+        return {id: tuple(unpack_needs(needs)) for id, needs in found}
 
     # ---- single rows and values -----------------------------------------------------------------------------------
 

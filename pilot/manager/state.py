@@ -22,7 +22,9 @@ from pilot.manager.handles import Failed, Task, call_back, settle
 from pilot.manager.infos import task_info
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import FunctionRow, Journal, KeyRow, PilotRow, Recorded, WorkerRow, unpack
+from pilot.manager.live import LiveOutput
 from pilot.manager.mailbox import Mailbox
+from pilot.manager.notebook import is_interactive
 from pilot.manager.observers import Observers
 from pilot.manager.pilots import Pilot, Scaler, change_pilot
 from pilot.manager.recorded import RecordedTasks
@@ -76,6 +78,7 @@ class SessionState:
         self.backlog = Backlog(journal)
         self.callbacks = Callbacks()
         self.observers = Observers()
+        self.live = LiveOutput(self.observers, self.callbacks)
         self.lock = threading.Lock()
         self.tasks = TaskTable(self._read_ended)
         self.pilots: dict[str, Pilot] = {}
@@ -156,7 +159,7 @@ class SessionState:
 
     def info(self, task: Task) -> TaskInfo:
         """The record of a task."""
-        return task_info(task, self.pilots, self.workers, self.journal)
+        return task_info(task, self.pilots, self.workers, self.journal, self.live)
 
     def committed(self) -> Future[None]:
         """Done when all that the manager's thread hears of before this is on disk. Callbacks must not block."""
@@ -202,6 +205,18 @@ class SessionState:
         if self.jobs.launcher(wanted).remote:
             self.spool.limit = SPOOL_BYTES
 
+    def interrupted(self) -> None:
+        """Ctrl-C came while somebody waited for a task. Where a person goes on after it, what is queued is cancelled;
+        if nothing is, what runs. Elsewhere the program ends, and its managers with it."""
+        if not is_interactive() or self.is_foreign or self.is_closed:
+            return
+        open = [task for task in self.tasks.not_recorded() if not task.done()]
+        queued = [task.id for task in open if task.state in (TaskState.WAITING, TaskState.QUEUED)]
+        self.mailbox.put(events.CancelAsked(queued or [task.id for task in open]))
+        what = f"{len(queued)} queued task(s) were cancelled" if queued else f"{len(open)} task(s) were ended"
+        left = len(open) - len(queued) if queued else 0
+        log.warning("interrupted: %s%s", what, f"; {left} still run: interrupt once more to end them" if left else "")
+
     def add_task(self, entry: TaskRecord) -> Task:
         """A new task, left for the manager's thread; cancelled at once when that has ended."""
         task = Task(self, entry)
@@ -223,6 +238,7 @@ class SessionState:
 
     def end_task(self, entry: TaskRecord, outcome: Outcome | None, failed: Failed | None) -> None:
         """A task has ended. Whatever goes wrong here concerns no other task."""
+        self.live.remove(entry.id)
         entry.payload = None  # its file stays: a task that has failed may be submitted again
         if entry.needs:
             self._release(entry.needs)

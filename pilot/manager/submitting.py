@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from pilot import registry
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, NoPilotError, PluginError, invalid
-from pilot.interfaces import Kind, Offer, Prepared, TaskEstimator, WorkFunction
+from pilot.errors import DescriptionError, NoPilotError, PluginError
+from pilot.interfaces import Kind, Offer, Prepared, TaskEstimator
+from pilot.manager.functions import Functions
 from pilot.manager.handles import Task, is_kept_by
 from pilot.manager.keys import Key, check_same, digests_of
 from pilot.manager.objects import words_of
@@ -33,16 +32,13 @@ from pilot.scheduling.records import FunctionRecord, TaskRecord
 from pilot.states import PilotState, TaskState, is_final
 from pilot.wire import payload
 from pilot.wire.arguments import dump_arguments
-from pilot.wire.callables import Snapshot, is_immutable, name_of
+from pilot.wire.callables import name_of
 from pilot.wire.session import memory_of
 from pilot.worker import mpi
 from pilot.worker.programs import run_executable
-from pilot.worker.surroundings import InSurroundings
 
 log = logging.getLogger(__name__)
 
-#: A warning is logged when a function of so many bytes is pickled again and again.
-LARGE_FUNCTION = 1 << 20
 #: States of tasks that no pilot has.
 _NOT_BEGUN = (TaskState.WAITING, TaskState.QUEUED)
 
@@ -59,14 +55,6 @@ class Estimates(Protocol):
         """Estimate what was submitted. The gate was submitted as held, and the parts depend on it."""
 
 
-class _Known(NamedTuple):
-    """A callable that was submitted, and need not be pickled again while its snapshot holds."""
-
-    work: weakref.ref[Any]
-    snapshot: Snapshot
-    function: FunctionRecord
-
-
 class Submitter:
     """Makes tasks of one session, and knows the callables that were submitted. Any thread may call it."""
 
@@ -81,14 +69,10 @@ class Submitter:
         self._state = state
         self._estimating = estimating
         self._estimated = estimated
-        #: By the id of a callable that is alive.
-        self._known: dict[int, _Known] = {}
-        #: Of objects that never change.
-        self._constants: dict[Any, FunctionRecord] = {}
+        #: The callables that were submitted.
+        self.functions = Functions(state)
         #: Held while a task with a key is looked for and submitted.
         self._keys = threading.Lock()
-        #: Digests of the large functions that were logged.
-        self._large: set[str] = set()
         #: What each pilot has, as it was described.
         self._described: dict[str, Capacity] = {}
 
@@ -129,7 +113,7 @@ class Submitter:
             self.check_servable(terms)
         else:
             terms = known  # one object for all tasks: it is compared often
-        function = work if isinstance(work, FunctionRecord) else self.function(work)
+        function = work if isinstance(work, FunctionRecord) else self.functions.record(work)
         value: Value = None
         needs: dict[int, bool | int] | None = None
         if args or kwargs:
@@ -153,7 +137,7 @@ class Submitter:
         if wanted.key is None:
             return self._submit_described(wanted, None)
         self._state.check_open()
-        key = Key(wanted.key, digests_of(wanted, self.function))
+        key = Key(wanted.key, digests_of(wanted, self.functions.record))
         with self._keys:
             known = self._state.keys.get(wanted.key)
             task = self._state.tasks.get(known.task) if known is not None else None
@@ -164,10 +148,13 @@ class Submitter:
 
     def _submit_described(self, wanted: TaskDescription, key: Key | None) -> Task:
         after = self._dependencies(wanted)
-        if kind := wanted.kind or ("circuit" if wanted.circuit is not None else ""):
+        of_circuits = "circuit" if wanted.qos is None else "qos"
+        if kind := wanted.kind or (of_circuits if wanted.circuit is not None else ""):
             return self._submit_kind(kind, wanted, after, key)
         function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
         surroundings = wanted.environment, wanted.working_directory
+        if wanted.initializer is not None:
+            function = self.functions.initialized(function, wanted.initializer, wanted.initargs)
         if wanted.executable:
             function = run_executable
             args = (words_of(wanted.executable), *surroundings)
@@ -182,7 +169,7 @@ class Submitter:
             function = mpi.run_function
         elif wanted.environment or wanted.working_directory is not None:
             args, kwargs = (*surroundings, args, kwargs), {}
-            function = self._in_surroundings(function)
+            function = self.functions.in_surroundings(function)
         return self.submit(function, args, kwargs, wanted.terms(), name, after, key=key)
 
     def _check_demands(self, wanted: TaskDescription) -> None:
@@ -247,8 +234,21 @@ class Submitter:
             )
             for number, part in enumerate(prepared.parts)
         ]
-        whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, one_core, name, key=key)
-        self.join(whole, parts)
+        maps = [
+            self.submit(
+                one.part.function,
+                (*one.part.args, [parts[part] for part in one.parts]),
+                {},
+                one_core,
+                f"{name}, map {number}",
+                weight=one.part.weight,
+                keyed=key is not None,
+            )
+            for number, one in enumerate(prepared.maps)
+        ]
+        args = (*prepared.combine.args, maps or parts)
+        whole = self.submit(prepared.combine.function, args, {}, one_core, name, key=key)
+        self.join(whole, [*parts, *maps])
         return whole, parts
 
     def join(self, whole: Task, parts: Sequence[Task]) -> None:
@@ -313,48 +313,6 @@ class Submitter:
         ):
             names = ", ".join(f"{ref.id} ({ref.kind})" for ref in gone or refs)
             raise DescriptionError(f"object {names} among the arguments of {name} was released: put the value again")
-
-    # ---- functions --------------------------------------------------------------------------------------------
-
-    def function(self, work: Callable[..., Any]) -> FunctionRecord:
-        """What the workers know this callable by, as it is now."""
-        known = self._known.get(id(work))
-        if known is not None and known.work() is work and known.snapshot.holds(work):
-            return known.function
-        if is_immutable(work):
-            if (constant := self._constants.get(work)) is None:
-                constant = self._constants[work] = self._register(work, payload.dump_function(work))
-            return constant
-        if not callable(work):
-            raise invalid("submit_task", work, "a callable or a TaskDescription")
-        snapshot = Snapshot.of(work)  # before it is pickled: what changes meanwhile is noticed
-        function = self._register(work, payload.dump_function(work))
-        if snapshot is not None:
-            key, all_known = id(work), self._known
-            all_known[key] = _Known(weakref.ref(work, lambda _: all_known.pop(key, None)), snapshot, function)
-        return function
-
-    def _in_surroundings(self, work: Callable[..., Any]) -> FunctionRecord:
-        """What the workers know this callable by, when each task has variables and a directory of its own."""
-        return self.function(InSurroundings(self.function(work).code, name_of(work)))
-
-    def _register(self, work: Callable[..., Any], code: bytes) -> FunctionRecord:
-        state, digest = self._state, hashlib.blake2b(code, digest_size=16).hexdigest()
-        with state.lock:
-            function = state.functions.get(digest)
-            if function is None:
-                function = state.add_function(digest, name_of(work), code)
-                if isinstance(work, WorkFunction) and work.weighs_seconds:
-                    function.seconds = 1.0
-            elif len(code) > LARGE_FUNCTION and digest not in self._large:
-                self._large.add(digest)
-                log.warning(
-                    "function %s takes %s bytes along and is pickled at each submission, since it reads what can "
-                    "change in place: give large data as an argument, or submit all calls at once with map",
-                    function.name,
-                    f"{len(code):,}",
-                )
-        return function
 
     # ---- what the pilots have ---------------------------------------------------------------------------------
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
-from pilot.manager import maps
+from pilot.manager import maps, windows
 from pilot.manager.handles import Task, tasks_of
 from pilot.manager.keys import keyed, with_key
-from pilot.manager.maps import ChunkSize, MapResult
+from pilot.manager.maps import ChunkSize, MapResult, check_fields
 from pilot.manager.objects import ObjectRef
 from pilot.manager.resubmission import Resubmission
 from pilot.manager.session import Session
@@ -56,7 +57,8 @@ class TaskSession(Session):
         of the first or the second one; in other places they accept it in a `TaskDescription`.
 
         Args:
-            work: a callable, or a description (or a dict with its keys).
+            work: a callable, or a description (or a dict with its keys). Of an ``async`` function the result is what
+                it returns; all those of a worker run in one event loop, one after the other.
             args: arguments of the callable; a `Task` among them, at any depth, is a dependency and stands for its
                 result, an `ObjectRef` for its value. Large arrays travel without a copy, and are read-only in the task.
             key: a text that names the task, so that it is submitted once: the same key gives the same task, also after
@@ -97,23 +99,40 @@ class TaskSession(Session):
         return tasks
 
     @overload
-    def map(self, function: Callable[[A], R], first: Iterable[A | Task[A]], /) -> list[Task[R]]: ...
+    def map(self, function: Callable[[A], R], first: Iterable[A | Task[A]], /, **fields: Any) -> list[Task[R]]: ...
     @overload
     def map(
-        self, function: Callable[[A, B], R], first: Iterable[A | Task[A]], second: Iterable[B | Task[B]], /
+        self,
+        function: Callable[[A, B], R],
+        first: Iterable[A | Task[A]],
+        second: Iterable[B | Task[B]],
+        /,
+        **fields: Any,
     ) -> list[Task[R]]: ...
     @overload
     def map(
-        self, function: Callable[..., R], first: Many, second: Many, third: Many, /, *others: Many
+        self, function: Callable[..., R], first: Many, second: Many, third: Many, /, *others: Many, **fields: Any
     ) -> list[Task[R]]: ...
     @overload
-    def map(self, function: Callable[..., R], first: Many, /, *others: Many, chunksize: ChunkSize) -> MapResult[R]: ...
     def map(
-        self, function: Callable[..., Any], /, *iterables: Iterable[Any], chunksize: ChunkSize | None = None
-    ) -> list[Task[Any]] | MapResult[Any]:
+        self, function: Callable[..., R], first: Many, /, *others: Many, chunksize: ChunkSize, **fields: Any
+    ) -> MapResult[R]: ...
+    @overload
+    def map(
+        self, function: Callable[..., R], first: Many, /, *others: Many, window: int, chunksize: int = 1, **fields: Any
+    ) -> Iterator[R]: ...
+    def map(
+        self,
+        function: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        chunksize: ChunkSize | None = None,
+        window: int | None = None,
+        **fields: Any,
+    ) -> list[Task[Any]] | MapResult[Any] | Iterator[Any]:
         """One task for each tuple of arguments, as the built-in ``map`` makes them.
 
-        The function is taken once, as it is now.
+        The function is taken once, as it is now; with a ``window`` it is taken as the inputs are.
 
         Args:
             function: what is called.
@@ -121,15 +140,101 @@ class TaskSession(Session):
             chunksize: this number of inputs in each task, which costs much less for short calls; "auto": as many as
                 take about 50 ms, by the first ones, for which it waits a second at most. What an input raises is its
                 own error; the rest (scheduling, cancelling, losses) is the chunk's, see `MapResult`.
+            window: so many inputs are submitted and their results not read yet, at most: a generator of any length
+                takes little memory. The next input is taken when a result is read. What is not over is cancelled when
+                reading ends with an error, or the iterator is closed.
+            fields: of `TaskDescription`, for each task, such as ``priority=1`` or ``pilot="gpu"``. In chunks
+                ``timeout``, ``expected_duration`` and ``retries`` are those of one input.
 
         Returns:
-            The tasks in order; with a ``chunksize`` a `MapResult`, whose items are the inputs' results.
+            The tasks in order; with a ``chunksize`` a `MapResult`, whose items are the inputs' results; with a
+            ``window`` an iterator over the results, in the order of the inputs.
+
+        Raises:
+            DescriptionError: ``chunksize``, ``window`` or a field is not valid.
+            Exception: as `submit_task`.
         """
         self._state.check_open()
+        if window is not None:
+            return self._map_in_window(function, iterables, window, chunksize or 1, fields)
         if chunksize is not None:
-            return maps.submit(self.submit_task, self._submitter.cores, function, iterables, chunksize)
-        work = self._submitter.function(function)
+            return maps.submit(self.submit_task, self._submitter.cores, function, iterables, chunksize, fields)
+        if fields:
+            check_fields(fields)
+            return self.submit_tasks(
+                TaskDescription(function=function, args=args, **fields) for args in zip(*iterables, strict=False)
+            )
+        work = self._submitter.functions.record(function)
         return [self._submitter.submit(work, args, {}, PLAIN) for args in zip(*iterables, strict=False)]
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> Callable[P, Task[R]]: ...
+    @overload
+    def task(self, /, **fields: Any) -> Callable[[Callable[P, R]], Callable[P, Task[R]]]: ...
+    def task(self, function: Callable[..., Any] | None = None, /, **fields: Any) -> Callable[..., Any]:
+        """A decorator: calls of the function submit tasks, and return them.
+
+        ::
+
+            @manager.task(num_cpus=2, retries=1)
+            def simulate(seed): ...
+
+            tasks = [simulate(seed) for seed in range(100)]
+
+        Args:
+            function: what is called; ``simulate.__wrapped__`` is the function itself.
+            fields: of `TaskDescription`, for each task.
+
+        Raises:
+            DescriptionError: a field is not valid.
+        """
+        check_fields(fields)
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Task[Any]]:
+            @functools.wraps(function)
+            def submit(*args: Any, **kwargs: Any) -> Task[Any]:
+                return self.submit_task(TaskDescription(function=function, args=args, kwargs=kwargs, **fields))
+
+            return submit
+
+        return decorate if function is None else decorate(function)
+
+    def _map_in_window(
+        self,
+        function: Callable[..., R],
+        iterables: Sequence[Iterable[Any]],
+        window: int,
+        chunksize: ChunkSize,
+        fields: Mapping[str, Any],
+    ) -> Iterator[R]:
+        check_fields(fields)
+
+        def submit(block: list[tuple[Any, ...]]) -> Task[R] | MapResult[R]:
+            if chunksize != 1:
+                columns = list(zip(*block, strict=True))
+                return maps.submit(self.submit_task, self._submitter.cores, function, columns, chunksize, fields)
+            if fields:
+                return self.submit_task(TaskDescription(function=function, args=block[0], **fields))
+            return self.submit_task(function, *block[0])
+
+        return windows.results(submit, zip(*iterables, strict=False), window, chunksize)
+
+    def as_completed(
+        self, tasks: Iterable[Task[R]], *, window: int | None = None, timeout: float | None = None
+    ) -> Iterator[Task[R]]:
+        """Tasks, each when it has ended, however it ended.
+
+        Args:
+            tasks: which; a generator may submit each when it is taken.
+            window: so many tasks are taken that have not been returned yet, at most: a generator of any length takes
+                little memory. None: all are taken at the first step.
+            timeout: seconds from now on in which all must have ended; None: for ever.
+
+        Raises:
+            TimeoutError: some have not ended within that time.
+            DescriptionError: the ``window`` is not valid.
+        """
+        return windows.as_completed(tasks, window, timeout)
 
     def cancel(self, tasks: Iterable[Task], *, running: bool = True) -> None:
         """Cancel tasks, and the parts that they put together. Does not block: `wait_tasks` waits until it is confirmed.

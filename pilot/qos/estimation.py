@@ -87,7 +87,8 @@ class CircuitEstimator(TaskEstimator):
         if values is not None and "delay" in circuit.count_ops():  # its length may be one of them
             circuit, values = circuit.assign_parameters(values), None
         wide = tuple(lasting(info) for info in infos if info.qubits >= circuit.num_qubits)
-        floor = (wanted.min_fidelity or 0.0) if final else 0.0
+        is_final = final and not wanted.fallback  # else it is no error that none reaches it
+        floor = (wanted.min_fidelity or 0.0) if is_final else 0.0
         return CircuitPrediction(wide, wanted.optimization_level, floor), (pack(circuit), values)
 
     def estimates(self, result: Any, wanted: TaskDescription, infos: Sequence[QPUInfo]) -> tuple[QPUEstimate, ...]:

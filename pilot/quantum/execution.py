@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from qiskit.circuit import Delay, ParameterExpression
 
-from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
+from pilot.errors import PilotError, PluginError, QPUCancelled, QPUError, QPUUnavailable
 from pilot.interfaces import JointFunction, Noted, Run, WorkFunction
 from pilot.quantum.aer import exact_values, run_sets
 from pilot.quantum.bundles import Bundle, Bundler, Ended, Member, by_task, joined
@@ -161,7 +161,8 @@ class ExactValues(Execution):
 class DeviceRun(Execution, JointFunction):
     """Compiles circuits for the device that this worker has and runs them there, those of several tasks in one job."""
 
-    shots: int = 1024
+    #: Of each circuit; or, where all calls have so many circuits, of each one by its place.
+    shots: int | tuple[int, ...] = 1024
     level: int = 2
     #: Against errors, as `mitigation.stages` takes them.
     stages: tuple[Any, ...] = ()
@@ -249,7 +250,7 @@ class DeviceRun(Execution, JointFunction):
         else:
             yield from zip((job.number for job in jobs), outcomes, strict=True)
 
-    def _outcomes(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[Ended]:
+    def _outcomes(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> list[Ended]:
         """Outcomes of each task: its circuits folded for each factor of the extrapolation (those of one circuit side by
         side), and the circuits that the stages add for all of them together."""
         about = Device(target=compiler.target, name=qpu.name, calibrated=compiler.calibrated)
@@ -265,21 +266,28 @@ class DeviceRun(Execution, JointFunction):
             factors = len(scaled)
             run = [factor for circuit in circuits for factor in mitigation.zero_noise.factors_of(circuit)]
             circuits = [circuit for same in zip(*scaled, strict=True) for circuit in same]
-        planned = mitigation.stage.plan(circuits, self.shots, about, seeds[0])
+        shots = self.shots
+        if isinstance(shots, tuple):
+            shots = tuple(its for _ in jobs for its in shots for _ in range(factors))
+        planned = mitigation.stage.plan(circuits, shots, about, seeds[0])
         if len(planned.circuits) != len(seeds):
             seeds = draw_seeds(seeds, len(planned.circuits))
         combined = planned.combine(_run_all(qpu, planned, seeds))
         found = [replace(one, noise_factor=factor) for one, factor in zip(combined, run, strict=True)]
-        return by_task(bundles, found, factors, [len(job.circuits) for job in jobs], qpu.name)
+        return list(by_task(bundles, found, factors, [len(job.circuits) for job in jobs], qpu.name))
 
     def _bundles(self, compiler: Compiler, jobs: Sequence[_Job]) -> list[Bundle]:
         """All circuits of these tasks, in the order of the tasks; alone, unless they share."""
         compiled = [circuit for job in jobs for circuit in job.circuits]
-        if self.bundler is None or len(compiled) == 1 or compiler.target is None:
+        same_shots = isinstance(self.shots, int)
+        if self.bundler is None or len(compiled) == 1 or compiler.target is None or not same_shots:
             return [Bundle.alone(number, circuit) for number, circuit in enumerate(compiled)]
         bare = [circuit for job in jobs for circuit in job.bare]
         members = [Member(*each) for each in zip(bare, compiled, strict=True)]
-        return self.bundler.bundles(members, compiler, self.level, self.min_fidelity)
+        found = self.bundler.bundles(members, compiler, self.level, self.min_fidelity)
+        if sorted(number for bundle in found for number in bundle.members) != list(range(len(members))):
+            raise PluginError(f"{self.bundler!r}: its bundles do not have each of the {len(members)} circuits once")
+        return found
 
 
 class _Job(NamedTuple):

@@ -93,18 +93,22 @@ class Rows:
             now: seconds by a clock that never steps.
             place: as in `QPUTable`; None: no task waits for a QPU.
         """
-        rows = [self.row(record) for record in records]
-        if len(rows) == 1:
-            fidelity, seconds, cost, memory, spreads = rows[0].views
-            fits = rows[0].fits[np.newaxis]
+        if len(records) == 1:
+            row = self.row(records[0])
+            (fidelity, seconds, cost, memory, spreads), fits = row.views, row.fits[np.newaxis]
+            is_estimated, has_deadline = bool(row.estimates), row.has_deadline
+            nowhere = _NOWHERE
         else:
+            rows = [self.row(record) for record in records]
             fidelity, seconds, cost, memory, spreads = _views(np.array([row.values for row in rows]))
             fits = np.array([row.fits for row in rows])
-        if any(not row.estimates for row in rows):
+            is_estimated, has_deadline = all(row.estimates for row in rows), any(row.has_deadline for row in rows)
+            nowhere = np.full(len(rows), -1)
+        if not is_estimated:
             seconds = self._measured(records, seconds)
         if waits.ndim == 1:
-            waits = waits[np.newaxis] if len(rows) == 1 else np.broadcast_to(waits, seconds.shape)
-        if any(row.has_deadline for row in rows):
+            waits = waits[np.newaxis] if len(records) == 1 else np.broadcast_to(waits, seconds.shape)
+        if has_deadline:
             fits = fits & _in_time(records, waits + seconds, now)
         return QPUTable(
             qpus=self._names,
@@ -115,7 +119,7 @@ class Rows:
             cost=cost,
             memory=memory,
             spreads=spreads,
-            place=_NOWHERE if place is None and len(rows) == 1 else np.full(len(rows), -1) if place is None else place,
+            place=nowhere if place is None else place,
             busy=busy,
             pending=pending,
         )

@@ -110,8 +110,10 @@ class Controller:
         return self.schedule(now, self.handle(event, now))
 
     def tick(self, now: float) -> list[Command]:
-        """Call this regularly: ends of walltimes, autoscaling, tasks that no pilot can run; then `schedule`."""
+        """Call this regularly: delays of retries, ends of walltimes, autoscaling, tasks that no pilot can run; then
+        `schedule`."""
         commands: list[Command] = []
+        self.queue.tick(now)
         self.pilots.tick(now, commands)
         for event in self.pilots.unreported(now):
             self._pilot_ended(event, now, commands)

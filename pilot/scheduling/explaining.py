@@ -39,6 +39,9 @@ class Explainer:
             return "waits until the agents of the previous manager have reported their tasks"
         if record in self._queue.without_room:
             return f"waits until there is room for its result: {record.attempts[-1].reason}"
+        if record in self._queue.delayed:
+            left = self._queue.delayed.left(record, now)
+            return f"it raised: retry {record.retries} of {record.terms.retries} may begin in {left:.1f} s"
         if (plan := self._queue.planned.get(record)) is not None:
             return f"waits for its QPU: {plan.tasks[record].reason}"
         if (since := self._unservable.since(record)) is not None:

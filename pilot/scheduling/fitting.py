@@ -70,7 +70,7 @@ def _unfit(resources: Resources, terms: Terms, pilot: Capacity) -> str | None:
         if (reason := _unfit_device(name, terms, pilot)) is None:
             return None
         reasons.append(reason)
-    return " and ".join(reasons) or f"{pilot.name} has no devices"
+    return " and ".join(reasons) or f"{pilot.name} has no QPU that is a device, such as fake:kolkata"
 
 
 def _unfit_device(name: str, terms: Terms, pilot: Capacity) -> str | None:
@@ -137,4 +137,4 @@ def unservable(terms: Terms, pilots: Iterable[Capacity]) -> str | None:
         if reason is None:
             return None
         reasons.append(reason)
-    return "; ".join(reasons) or "no pilot was submitted: call submit_pilot first"
+    return "; ".join(reasons) or "there is no pilot yet: call submit_pilot first"

@@ -282,10 +282,12 @@ class Index:
             self._note_devices(pilot)
 
     def _note_devices(self, pilot: PilotRecord) -> None:
-        if pilot.id in self.pilots and any(device.has_room for device in pilot.devices.values()):
-            self.with_open_devices.add(pilot.id)
-        else:
-            self.with_open_devices.discard(pilot.id)
+        if pilot.id in self.pilots:
+            for device in pilot.devices.values():
+                if device.has_room:
+                    self.with_open_devices.add(pilot.id)
+                    return
+        self.with_open_devices.discard(pilot.id)
 
     def refit(self, pilot: PilotRecord, active: bool) -> None:
         """What this pilot has, or whether it is active, has changed."""

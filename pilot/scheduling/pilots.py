@@ -10,8 +10,9 @@ import msgspec
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import JobState
 from pilot.resources import Capacity, QPUInfo
-from pilot.results import CANCELLED, Outcome
+from pilot.results import CANCELLED, UNAVAILABLE, Outcome
 from pilot.scheduling import events
+from pilot.scheduling.checks import check_pilot
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
 from pilot.scheduling.pilot_records import QUICKEST, SLOWEST, PilotRecord, SentBatch
@@ -339,10 +340,12 @@ class Pilots:
         counted = self._queue.take_outcomes(event, pilot.name, sent is not None, now, commands)
         pilot.finished += len(event.outcomes)
         if sent is not None:
-            for outcome in event.outcomes:
-                sent.entries.pop(outcome.task, None)
+            is_down = sent.drop(event.outcomes)
             if not sent.entries:
                 pilot.take(event.batch)
+            if is_down and (device := pilot.devices.get(sent.qpu)) is not None and device.info is not None:
+                # until it reports that it takes jobs
+                self.device_changed(pilot, msgspec.structs.replace(device.info, accepts_jobs=False))
         _measure(pilot, sent, counted)
         self._index.touch(pilot)
 
@@ -369,7 +372,7 @@ class Pilots:
         its pilot and batch."""
         held: dict[int, tuple[str, int]] = {}
         for id, pilot in self.by_id.items():
-            _validate(pilot)
+            check_pilot(pilot)
             for batch, sent in pilot.sent.items():
                 for task, record in sent.entries.items():
                     if self._queue.tasks.get(task) is not record:
@@ -390,7 +393,7 @@ def _measure(pilot: PilotRecord, sent: SentBatch | None, counted: list[tuple[Tas
     """Update the measured times of the functions and of the pilot with these outcomes."""
     function, weight, seconds = None, 0.0, 0.0
     for record, outcome in counted:
-        if outcome.status == CANCELLED:
+        if outcome.status in (CANCELLED, UNAVAILABLE):
             continue
         if record.function is not function:
             _measure_one(pilot, sent, function, weight, seconds)
@@ -413,21 +416,3 @@ def _measure_one(
         ratio = min(max(mean / function.seconds, QUICKEST), SLOWEST)
         pilot.slowness += 0.1 * NEWEST * (ratio - pilot.slowness)
     function.measured(mean / pilot.slowness)
-
-
-def _validate(pilot: PilotRecord) -> None:
-    """Raise AssertionError unless what it has in use is the sum over its batches."""
-    sent = list(pilot.sent.values())
-    on_slots = [batch for batch in sent if batch.qpu not in pilot.devices]
-    for what, have, parts in (
-        ("cores", pilot.used_cores, [batch.cores for batch in sent]),
-        ("GPUs", pilot.used_gpus, [batch.gpus for batch in sent]),
-        ("bytes", pilot.used_memory, [batch.memory for batch in sent]),
-        ("expected seconds", pilot.expected, [batch.expected for batch in on_slots]),
-    ):
-        assert abs(have - sum(parts)) < 1e-6, f"{pilot.name}: {have} {what} are in use, its batches have {sum(parts)}"
-    for name, device in pilot.devices.items():
-        mine = [batch for batch in sent if batch.qpu == name]
-        assert device.batches == len(mine), f"{name} of {pilot.name} has {device.batches} batches, not {len(mine)}"
-    for number, batch in pilot.sent.items():
-        assert batch.entries, f"{pilot.name}: batch {number} is empty"

@@ -87,10 +87,8 @@ class Placer:
             if has_order:
                 self._sort_lanes(for_devices, now, commands)
         waits = Waits()
-        if self._policies[False].is_strict:
-            self._place_strictly(waits, now, commands)
-        elif self._lookahead is None or not self._lookahead.place(now, commands):
-            self._place_in_order(waits, now, commands)
+        if self._index.lanes(False):
+            self._place_on_cores(waits, now, commands)
         if self._planner is not None:
             self._planner.place(now, commands)
         elif self._index.lanes(True):
@@ -99,6 +97,12 @@ class Placer:
                     break
                 if not self._gathers(lane, now):
                     self._send_off(lane, waits, now, commands)
+
+    def _place_on_cores(self, waits: Waits, now: float, commands: list[Command]) -> None:
+        if self._policies[False].is_strict:
+            self._place_strictly(waits, now, commands)
+        elif self._lookahead is None or not self._lookahead.place(now, commands):
+            self._place_in_order(waits, now, commands)
 
     @property
     def has_queued(self) -> bool:

@@ -61,8 +61,9 @@ class Planner:
         self._queues: NDArray[np.float64] = np.zeros(0)
         self._busy: NDArray[np.float64] = np.zeros(0)
         self._pending: NDArray[np.float64] = np.zeros(0)
-        #: The plans of QPUs that report a queue of all users.
+        #: The plans of QPUs that report a queue of all users, and whether any QPU has a queue.
         self._shared: list[Plan] = []
+        self._has_queues = False
         self._forecaster = WaitForecaster()
         #: Tasks that wait in such a queue: their plan, and their ticket of the queue.
         self._queued: dict[TaskRecord, tuple[Plan, int]] = {}
@@ -86,6 +87,7 @@ class Planner:
         for plan in changed:
             if plan.tasks:
                 self._send(plan, now, commands)
+        self._changes = self._index.changes.count  # what was sent was looked at when it was sent
 
     @property
     def has_queued(self) -> bool:
@@ -116,6 +118,7 @@ class Planner:
         self._pending = np.full(len(columns), np.nan)
         self._queues = np.array([column.device.queue for column in columns], float)
         self._shared = [plan for plan in self._plans if plan.column.device.others is not None]
+        self._has_queues = bool(self._shared) or bool(self._queues.any())
         for plan in self._plans:
             self._free[plan.at], self._busy[plan.at] = plan.look(now)
 
@@ -142,7 +145,9 @@ class Planner:
 
     def _assign_new(self, now: float, commands: list[Command]) -> list[Plan]:
         """Ask for the QPUs of tasks that have none; the plans that they are in now."""
-        lanes = [lane for *_, lane in self._index.lanes(True)]
+        if not (lanes := [lane for *_, lane in self._index.lanes(True)]):
+            self._unassigned.clear()
+            return []
         few = len(self._unassigned) <= FEW_TASKS
         if few or self._asked != self._version or now - self._asked_at >= ASK_AGAIN_SECONDS:
             self._unassigned.clear()
@@ -162,7 +167,8 @@ class Planner:
             del records[ASSIGNED_TASKS:]
         table = self._rows.table(records, self._waits(now), self._busy, self._pending, now)
         changed = self._carry_out(records, table, now, commands)
-        if not table.fits.any(axis=1).all() and not self._may_come():
+        is_full = np.count_nonzero(table.fits) == table.fits.size  # quicker than to look at each task
+        if not is_full and not table.fits.any(axis=1).all() and not self._may_come():
             settle(records, self._rows, table, self._queue, now, commands)
         return changed
 
@@ -201,7 +207,8 @@ class Planner:
                 assert plan.column.device.others is not None
                 self._queues[plan.at] = self._forecaster.wait(plan.column.device.others, now)
                 self._pending[plan.at] = plan.column.device.others.pending
-        waits += self._queues
+        if self._has_queues:
+            waits += self._queues
         return waits
 
     def _key(self, record: TaskRecord, now: float) -> tuple[Any, int]:
@@ -218,32 +225,31 @@ class Planner:
         except (Exception, SystemExit) as error:
             self._fail(records, "assign", error, commands)
             return []
-        chosen: list[tuple[int, int, TaskRecord]] = []
-        wrong: list[tuple[int, int, TaskRecord]] = []
-        for at, (number, record) in enumerate(zip(numbers, records, strict=True)):
-            if number == table.place[at]:
-                self._unassigned |= {record.id} if number == -1 else set()
-                continue
-            if number == -1:
-                continue
-            fits = 0 <= number < len(self._plans) and table.fits[at, number]
-            (chosen if fits else wrong).append((at, number, record))
-        if wrong:
-            reason = f"{complaint(self._policy, 'assign')} returned QPUs that do not exist or cannot run the tasks"
-            self._queue.fail_queued([record for *_, record in wrong], ErrorCode.PLUGIN_ERROR, reason, commands)
-        for *_, record in chosen:
-            if record.state is TaskState.BOUND:
+        chosen: list[tuple[int, Plan, TaskRecord]] = []
+        wrong: list[TaskRecord] = []
+        places: list[int] = table.place.tolist()
+        for at, (number, place, record) in enumerate(zip(numbers, places, records, strict=True)):
+            if number in (-1, place):
+                if place == -1:
+                    self._unassigned.add(record.id)
+            elif not 0 <= number < len(self._plans) or not table.fits[at, number]:
+                wrong.append(record)
+            elif record.state is TaskState.BOUND:
                 record.moving = True
                 commands.append(SendCancel(record.pilot or "", [record.id], running=False))
-        chosen = [one for one in chosen if not one[2].moving]
-        self._queue.remove([record.id for *_, record in chosen])
-        for at, number, record in chosen:
-            plan = self._queue.planned[record] = self._plans[number]
-            plan.put(record, self._choice(at, number, record, table))
-        plans = {number: self._plans[number] for _, number, _ in chosen}
-        for plan in plans.values():
+            else:
+                chosen.append((at, self._plans[number], record))
+        if wrong:
+            reason = f"{complaint(self._policy, 'assign')} returned QPUs that do not exist or cannot run the tasks"
+            self._queue.fail_queued(wrong, ErrorCode.PLUGIN_ERROR, reason, commands)
+        self._queue.take_out([record for *_, record in chosen])
+        for at, plan, record in chosen:
+            self._queue.planned[record] = plan
+            plan.put(record, self._choice(at, plan.at, record, table))
+        plans = list(dict.fromkeys(plan for _, plan, _ in chosen))
+        for plan in plans:
             self._free[plan.at], self._busy[plan.at] = plan.look(now)
-        return list(plans.values())
+        return plans
 
     def _choice(self, at: int, number: int, record: TaskRecord, table: QPUTable) -> Choice:
         row = self._rows.row(record)

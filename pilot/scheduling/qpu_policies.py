@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,10 @@ class QPUPolicy(Policy):
         waits = table.wait if len(queue) == 1 else table.wait.copy()
         for at in range(len(queue)) if len(queue) == 1 else self._rows(table):
             fits, place = table.fits[at], numbers[at]
-            if not fits.any():
+            if not (fitting := np.count_nonzero(fits)):
                 continue
             score = self.score(table, at, waits[at], now - queue[at].arrived)
-            best = int(score.argmin() if fits.all() else np.where(fits, score, np.inf).argmin())
+            best = int(score.argmin() if fitting == len(fits) else np.where(fits, score, np.inf).argmin())
             if place >= 0 and waits[at, best] + self._penalty >= self._gain * waits[at, place]:
                 continue
             numbers[at] = best
@@ -170,10 +171,10 @@ class Tradeoff(PricedPolicy):
 def known_fidelity(table: QPUTable, at: int) -> tuple[NDArray[np.float64], int]:
     """The fidelities of a task, 0 where one is not known; and the column of the best one that fits."""
     fidelity = table.fidelity[at]
-    if (total := fidelity.sum()) != total:  # quicker than to look at each
+    if isnan(fidelity.dot(fidelity)):  # quicker than to look at each
         fidelity = np.nan_to_num(fidelity)
     fits = table.fits[at]
-    best = fidelity if fits.all() else np.where(fits, fidelity, -1.0)
+    best = fidelity if np.count_nonzero(fits) == len(fits) else np.where(fits, fidelity, -1.0)
     return fidelity, int(best.argmax())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,10 @@ import msgspec
 
 from pilot.errors import ErrorCode
 from pilot.resources import Terms
-from pilot.results import CANCELLED, OK, RAISED, UNWRITTEN, Outcome, unwritten
+from pilot.results import CANCELLED, OK, RAISED, UNAVAILABLE, UNWRITTEN, Outcome, failure_of
 from pilot.scheduling import events
+from pilot.scheduling.checks import check_tasks
+from pilot.scheduling.delays import Delays, has_retry
 from pilot.scheduling.dependents import Dependents
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
@@ -43,7 +45,8 @@ class Loss(Enum):
 
 
 class TaskQueue:
-    """The unfinished tasks. Each waits for other tasks, is in a lane, waits for room for its result, or a pilot has it.
+    """The unfinished tasks. Each waits for other tasks, is in a lane, waits for room for its result or for the time of
+    its next attempt, or a pilot has it.
 
     Tasks that pilots are matched with by the same terms (`Terms.matched`) are in one lane, in order of submission
     unless the policy has an order of its own: also those that waited for other tasks, and those that come back since
@@ -57,6 +60,8 @@ class TaskQueue:
         self.lanes: dict[Terms, Lane] = {}
         #: Tasks whose results there was no room for, and how many bytes these have. Not in the lanes.
         self.without_room: dict[TaskRecord, int] = {}
+        #: Tasks that raised and have a delay before they are tried again. Not in the lanes.
+        self.delayed = Delays()
         #: Tasks that wait for the QPU that a policy has chosen for them, and its plan. Not in the lanes.
         self.planned: dict[TaskRecord, Plan] = {}
         #: A policy chooses QPUs by estimates: what is demanded of these is no matter of the lanes.
@@ -90,6 +95,11 @@ class TaskQueue:
             run.append(record)
         if run:
             self._append(run, now)
+
+    def tick(self, now: float) -> None:
+        """Queue the tasks whose next attempt may begin."""
+        for record in self.delayed.take(now):
+            self._append([record], now)
 
     def _append(self, records: list[TaskRecord], now: float) -> None:
         """Tasks of equal terms that go to the end of their lane."""
@@ -130,7 +140,7 @@ class TaskQueue:
 
     def change(self, record: TaskRecord, terms: Terms) -> None:
         """A task needs something else than before."""
-        is_queued = record.state is TaskState.QUEUED and record not in self.without_room
+        is_queued = record.state is TaskState.QUEUED and record not in self.without_room and record not in self.delayed
         if is_queued:
             self.remove([record.id])
         record.terms = terms
@@ -182,6 +192,7 @@ class TaskQueue:
             record.cancelling = True
         self.lanes.clear()
         self.without_room.clear()
+        self.delayed.clear()
         self.planned.clear()
         self._dependents = Dependents()
         self._cancel_all(unfinished, commands)
@@ -189,9 +200,12 @@ class TaskQueue:
     def remove(self, tasks: Iterable[int]) -> None:
         """Remove these tasks from their lanes, if they are queued."""
         gone = {id for id in tasks if (record := self.tasks.get(id)) and record.state is TaskState.QUEUED}
+        self.take_out([self.tasks[id] for id in gone])
+
+    def take_out(self, records: Iterable[TaskRecord]) -> None:
+        """Remove these tasks, which are queued, from their lanes."""
         by_lane: dict[Terms, list[TaskRecord]] = {}
-        for id in gone:
-            record = self.tasks[id]
+        for record in records:
             if not self._is_outside(record):
                 by_lane.setdefault(self.matched(record.terms), []).append(record)
         for terms, records in by_lane.items():
@@ -203,7 +217,7 @@ class TaskQueue:
         if (plan := self.planned.pop(record, None)) is not None:
             plan.drop(record)
             return True
-        return self.without_room.pop(record, None) is not None
+        return self.without_room.pop(record, None) is not None or self.delayed.remove(record)
 
     def fail_queued(self, failed: Sequence[TaskRecord], error: ErrorCode, reason: str, commands: list[Command]) -> None:
         """End queued tasks with an error of this class."""
@@ -229,7 +243,7 @@ class TaskQueue:
         counted: list[tuple[TaskRecord, Outcome]] = []
         for outcome in event.outcomes:
             record = self.tasks.get(outcome.task)  # None: finished already, a result that was sent twice
-            if record is not None and not self._is_old(record, event.batch, outcome.status):
+            if record is not None and not _is_old(self.firsts, record, event.batch, outcome.status):
                 counted.append((record, outcome))
         if not is_sent:
             self.remove(outcome.task for _, outcome in counted)
@@ -242,17 +256,19 @@ class TaskQueue:
                 record.moving = False
                 self._insert(record)
                 continue
-            if outcome.status == UNWRITTEN and self._waits_for_room(record, outcome, pilot, event.batch, commands):
-                continue
-            if outcome.status == UNWRITTEN:  # again and again, or it was cancelled meanwhile; a retry is no help
+            if outcome.status in (UNWRITTEN, UNAVAILABLE):
+                if self._runs_again(record, outcome, pilot, event.batch, commands):
+                    continue
+                # again and again, or it was cancelled; a retry is no help
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED if record.cancelling else RAISED)
-            elif outcome.status == RAISED and record.retries < record.terms.retries and self.closed:
+            elif outcome.status == RAISED and self.closed and has_retry(record, outcome):
                 outcome = msgspec.structs.replace(outcome, status=CANCELLED, value=None)  # it would have another try
-            elif outcome.status == RAISED and record.retries < record.terms.retries and not record.cancelling:
+            elif outcome.status == RAISED and not record.cancelling and has_retry(record, outcome):
                 record.retries += 1
                 commands.append(events.RecordAttempt(record, pilot, "it raised", event.batch, Change.RETRY))
                 record.state, record.batch = TaskState.QUEUED, 0
-                self._append([record], now)
+                if not self.delayed.add(record, now):
+                    self._append([record], now)
                 continue
             del self.tasks[outcome.task]
             pairs.append((record, outcome))
@@ -260,28 +276,21 @@ class TaskQueue:
             self._settle(pairs, commands)
         return counted
 
-    def _is_old(self, record: TaskRecord, batch: int, status: int) -> bool:
-        """True when an outcome is of an earlier attempt."""
-        if record.batch == batch:
-            return False
-        if _is_other_task(self.firsts, record.id, batch):
-            return True
-        if status == OK:  # a result is right, though the attempt counts as lost
-            return False
-        return record.batch != 0 or any(attempt.batch == batch for attempt in record.attempts)
-
-    def _waits_for_room(
+    def _runs_again(
         self, record: TaskRecord, outcome: Outcome, pilot: str, batch: int, commands: list[Command]
     ) -> bool:
-        """Its result could not be written, which is not the task's error: it runs again when there is room. False when
-        this happened too often, or it is to be cancelled."""
+        """There was no room for its result, or its QPU takes no jobs now: that is not the task's error. It is queued
+        again, when there is room or now. False when this happened too often, or it is to be cancelled."""
         record.losses += 1
         if record.cancelling or record.losses >= LOSSES:
             return False
-        reason, size = unwritten(outcome)
-        commands.append(events.RecordAttempt(record, pilot, reason, batch))
+        failure = failure_of(outcome)
+        commands.append(events.RecordAttempt(record, pilot, failure.message, batch))
         record.state, record.batch, record.bound = TaskState.QUEUED, 0, 0.0
-        self.without_room[record] = size
+        if outcome.status == UNWRITTEN:
+            self.without_room[record] = failure.size
+        else:
+            self._insert(record)
         return True
 
     def room_seen(self, event: events.RoomSeen, now: float, commands: list[Command]) -> None:
@@ -378,8 +387,8 @@ class TaskQueue:
 
     def validate(self, held: Mapping[int, tuple[str, int]]) -> None:
         """Raise AssertionError unless each task is in exactly one place; ``held``: task → its pilot and batch."""
-        outside = [*self.without_room, *self.planned]
-        _validate(self.tasks, self.lanes, self.matched, outside, self._dependents.by_blocker, held)
+        outside = [*self.without_room, *self.planned, *self.delayed]
+        check_tasks(self.tasks, self.lanes, self.matched, outside, self._dependents.by_blocker, held)
 
 
 def _is_other_task(firsts: Sequence[int], task: int, batch: int) -> bool:
@@ -394,36 +403,12 @@ def _is_other_task(firsts: Sequence[int], task: int, batch: int) -> bool:
     return following < len(firsts) and task >= firsts[following]
 
 
-def _validate(
-    tasks: Mapping[int, TaskRecord],
-    lanes: Mapping[Terms, Lane],
-    matched: Callable[[Terms], Terms],
-    outside: Sequence[TaskRecord],
-    waiting: Mapping[int, Iterable[TaskRecord]],
-    held: Mapping[int, tuple[str, int]],
-) -> None:
-    queued = [record for lane in lanes.values() for record in lane]
-    queued += outside
-    ids = {record.id for record in queued}
-    known = {(blocker, record.id) for blocker, records in waiting.items() for record in records}
-    assert len(ids) == len(queued), "a task is queued twice"
-    for record in queued:
-        assert tasks.get(record.id) is record, f"task {record.id} is queued and over"
-        assert record.state is TaskState.QUEUED, f"task {record.id} is queued and {record.state.value}"
-    for terms, lane in lanes.items():
-        assert all(matched(record.terms) == terms for record in lane), f"a lane has tasks of other terms: {terms}"
-    for id, record in tasks.items():
-        what = f"task {id} ({record.state.value})"
-        assert (id in ids) == (record.state is TaskState.QUEUED), f"{what} is in no lane"
-        if record.state in _HELD:
-            assert held.get(id) == (record.pilot, record.batch), f"{what} is in {held.get(id)}, not its batch"
-        else:
-            assert id not in held, f"{what} is in the batch {held[id]}"
-        if record.state is TaskState.WAITING:
-            assert record.blockers, f"{what} waits for nothing"
-            for blocker in record.blockers:
-                assert (blocker, id) in known, f"{what} is not known to wait for {blocker}"
-    for lane in lanes.values():
-        lane.validate()
-    over = waiting.keys() - tasks.keys()
-    assert not over, f"tasks are known to wait for {over}, which are over"
+def _is_old(firsts: Sequence[int], record: TaskRecord, batch: int, status: int) -> bool:
+    """True when an outcome is of an earlier attempt."""
+    if record.batch == batch:
+        return False
+    if _is_other_task(firsts, record.id, batch):
+        return True
+    if status == OK:  # a result is right, though the attempt counts as lost
+        return False
+    return record.batch != 0 or any(attempt.batch == batch for attempt in record.attempts)

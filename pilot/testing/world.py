@@ -163,14 +163,16 @@ class World:
         self.feed(events.TasksSubmitted(entries))
         return [entry.id for entry in entries]
 
-    def finish(self, tasks: list[int], seconds: float = 0.001, status: int = OK) -> list[Command]:
+    def finish(
+        self, tasks: list[int], seconds: float = 0.001, status: int = OK, value: bytes = b"value"
+    ) -> list[Command]:
         """Tasks of one batch have an outcome."""
         pilot, batch = self.where(tasks[0])
         for id in tasks:
             self.batches[pilot][batch].remove(id)
         if not self.batches[pilot][batch]:
             del self.batches[pilot][batch]
-        outcomes = [Outcome(id, status, 1.0, seconds, b"value") for id in tasks]
+        outcomes = [Outcome(id, status, 1.0, seconds, value) for id in tasks]
         return self.feed(events.OutcomesArrived(pilot, batch, "w", outcomes))
 
     def finish_batch(self, seconds: float = 0.001, pilot: str = "p") -> list[Command]:

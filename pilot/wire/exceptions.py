@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, cast
 
+from pilot.results import class_name
 from pilot.wire import pickles
 
 #: Python's own attributes of an exception, also where its class lets none be set or read.
@@ -43,6 +44,14 @@ def is_same(error: BaseException, again: Any) -> bool:
         and all(map(_is_equal, again.args, error.args))
         and _is_alike(text_of(again), text_of(error))
     )
+
+
+def classes_of(kind: type) -> list[str]:
+    """The names of an exception's class and of its bases, as `class_name` makes them."""
+    try:
+        return [class_name(base) for base in type.mro(kind) if base is not object]
+    except Exception:  # code of its class's class
+        return []
 
 
 def text_of(error: BaseException) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 #: Environment variable that carries a pilot's mark to every process below its agent.
 MARK = "PILOT_AGENT"
+#: The variable with the level of the root logger of the manager's process, as it was when the pilot was submitted.
+LOG_LEVEL = "QUANTUM_PILOT_LOG_LEVEL"
 
 
 def worker_mark(mark: str, name: str) -> str:

@@ -3,7 +3,7 @@ as frames of their own, which the agent passes on without decoding them.
 
 Between manager and agent most travel inside an `Envelope`, so that none is lost with a connection (see ``link.py``).
 The exceptions are those that open a conversation, those that are repeated anyway, and those whose loss does no harm
-(`TaskStarted`; a lost `Stop` or `Broken` shows in the end of the job).
+(`TaskStarted`, `TaskOutput`; a lost `Stop` or `Broken` shows in the end of the job).
 """
 
 from __future__ import annotations
@@ -173,6 +173,29 @@ class TaskStarted(Message, frozen=True, array_like=True):
     batch: int
     worker: str
     task: int
+
+
+class LogRecord(msgspec.Struct, frozen=True, array_like=True):
+    """What a task has logged, as `logging.LogRecord`; the traceback is part of the text."""
+
+    name: str
+    level: int
+    text: str
+    #: Seconds since the epoch, by the clock of the worker's host.
+    created: float
+    path: str = ""
+    line: int = 0
+    function: str | None = None
+
+
+class TaskOutput(Message, frozen=True, array_like=True):
+    """Worker to agent to manager: what a task has written and logged since the last such message."""
+
+    worker: str
+    task: int
+    stdout: str
+    stderr: str
+    records: list[LogRecord]
 
 
 class WorkerLeaving(Message, frozen=True, array_like=True):

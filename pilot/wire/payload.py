@@ -288,7 +288,8 @@ def dump_exception(error: BaseException) -> bytes:
     kind = type(error)  # isinstance may ask the exception itself
     pickled = exceptions.dumps(error) if issubclass(kind, Exception) else None
     instead = "TaskError" if issubclass(kind, Exception) else "TaskExited"
-    return _failure_encode(Failure(pickled, kind.__qualname__, message, trace, instead))
+    classes = tuple(map(_unicode, exceptions.classes_of(kind)))
+    return _failure_encode(Failure(pickled, kind.__qualname__, message, trace, instead, classes=classes))
 
 
 def dump_unwritten(error: SessionError) -> bytes | None:

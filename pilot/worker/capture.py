@@ -30,6 +30,10 @@ class Capture:
         """What was written since the last time, None where nothing was: stdout, stderr."""
         return self._out.take(), self._err.take()
 
+    def peek(self) -> tuple[str, str]:
+        """What was written since the last `peek` or `take`, at most the last `KEPT_BYTES`; `take` has it again."""
+        return self._out.peek(), self._err.peek()
+
     def restore(self) -> None:
         """Undo what a task did to its streams, such as closing, replacing or redirecting them."""
         sys.stdout, sys.stderr = self._out.whole(), self._err.whole()
@@ -51,7 +55,7 @@ class _Stream:
     def __init__(self, descriptor: int, path: Path) -> None:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._descriptor = descriptor
-        self._at = os.lseek(self._file, 0, os.SEEK_END)
+        self._at = self._seen = os.lseek(self._file, 0, os.SEEK_END)
         os.dup2(self._file, descriptor)
         self._text = self._open()
 
@@ -66,9 +70,15 @@ class _Stream:
         raw = _Lossy(self._descriptor, "wb", closefd=False)
         return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
 
+    def peek(self) -> str:
+        end = os.lseek(self._file, 0, os.SEEK_END)
+        start, self._seen = max(self._seen, end - KEPT_BYTES), end
+        return self._read(start, end - start) if end > start else ""
+
     def take(self) -> str | None:
         end = os.lseek(self._file, 0, os.SEEK_END)
         start, self._at = self._at, end
+        self._seen = end
         if end == start:
             return None
         size = end - start
@@ -82,7 +92,7 @@ class _Stream:
                 + self._read(end - KEPT_BYTES, KEPT_BYTES)
             )
             os.ftruncate(self._file, start + KEPT_BYTES)  # a chatty task does not fill the disk for good
-            self._at = start + KEPT_BYTES
+            self._at = self._seen = start + KEPT_BYTES
         return text
 
     def _read(self, start: int, size: int) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pilot.errors import NotPicklable
 from pilot.interfaces import WorkFunction
+from pilot.resources import Retry
 from pilot.wire import payload
-from pilot.worker import task_process
+from pilot.wire.exceptions import classes_of
+from pilot.worker import coroutines, task_process
 
 
 class ChunkResult(NamedTuple):
@@ -38,8 +41,9 @@ class ChunkFunction(WorkFunction):
 
     #: Of `payload.dump_function`.
     code: bytes = field(repr=False)
-    #: How often an input that raises is tried again, at once.
+    #: How often an input that raises is tried again; and when, and for what (None: at once, for all).
     retries: int = 0
+    retry: Retry | None = None
 
     def __call__(self, *columns: Sequence[Any]) -> ChunkResult:
         """Run it.
@@ -48,21 +52,24 @@ class ChunkFunction(WorkFunction):
             columns: for each argument of the function its values, all of the same length.
         """
         # the function is an argument, so that what it brings along is found by name in the worker's ``__main__``
-        return task_process.call(_run, (payload.load(self.code), self.retries, columns), {})  # type: ignore[no-any-return]
+        given = payload.load(self.code), self.retries, self.retry or Retry(), columns
+        return task_process.call(_run, given, {})  # type: ignore[no-any-return]
 
 
-def _run(function: Callable[..., Any], retries: int, columns: tuple[Sequence[Any], ...]) -> ChunkResult:
+def _run(function: Callable[..., Any], retries: int, retry: Retry, columns: tuple[Sequence[Any], ...]) -> ChunkResult:
     values: list[Any] = []
     errors: dict[int, bytes] = {}
     pid = os.getpid()
     for place, args in enumerate(zip(*columns, strict=True)):
-        for left in range(retries, -1, -1):
+        for number in range(1, retries + 2):
             try:
-                value = function(*args)
+                value = coroutines.call(function, args, {})
             except BaseException as error:
                 _stay_one(pid, error)
-                if left == 0:
+                if number > retries or not retry.is_for(classes_of(type(error))):
                     value, errors[place] = None, payload.dump_exception(error)
+                    break
+                time.sleep(retry.seconds(number))
             else:
                 _stay_one(pid)
                 break

@@ -37,6 +37,8 @@ class Held:
         self._info = QPUInfo(name=name, qubits=0)
         self._opening = threading.Lock()
         self._over = False
+        #: The last error that `is_down_after` was asked about, and its answer.
+        self._error: tuple[BaseException | None, bool] = None, False
 
     def open(self) -> QPU:
         """The device, open. Blocks.
@@ -61,6 +63,16 @@ class Held:
         except Exception as error:  # of a plugin or of its vendor's packages
             return unusable(self._info, error_text(error))
         return self._info
+
+    def is_down_after(self, error: BaseException) -> bool:
+        """True when a job failed since the device takes none now, as it reports itself: an outage, say. Blocks."""
+        if isinstance(error, QPUCancelled) or not isinstance(error, QPUError):
+            return False
+        if not isinstance(error, QPUUnavailable) and not error.data.get("job"):
+            return False  # it failed before it was a job
+        if error is not self._error[0]:  # the tasks of one job fail with one error
+            self._error = error, is_down(self.look())
+        return self._error[1]
 
     def job_began(self, job: str) -> None:
         """Write down the native id of the running job."""
@@ -96,6 +108,11 @@ class Held:
 def unusable(info: QPUInfo, problem: str) -> QPUInfo:
     """The same device when it cannot be used."""
     return msgspec.structs.replace(info, accepts_jobs=False, asked=time.time(), problem=problem)
+
+
+def is_down(info: QPUInfo) -> bool:
+    """True for a device that reports that it takes no jobs now."""
+    return info.accepts_jobs is False and not info.problem
 
 
 #: The device that this worker process has.

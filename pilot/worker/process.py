@@ -25,7 +25,7 @@ import zmq
 
 from pilot.errors import SessionError
 from pilot.interfaces import Noted, WorkerSpec
-from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNWRITTEN, Outcome
+from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNAVAILABLE, UNWRITTEN, Outcome
 from pilot.version import versions
 from pilot.wire import messages, payload
 from pilot.wire.callables import together
@@ -37,6 +37,7 @@ from pilot.worker import device, programs, task_process
 from pilot.worker.batch import HeldBatch
 from pilot.worker.capture import Capture
 from pilot.worker.functions import Functions
+from pilot.worker.reports import Reports
 
 #: Seconds after which a running batch sends its outcomes, and reports which task runs.
 FLUSH_SECONDS = 0.1
@@ -46,8 +47,8 @@ IDLE_MS = 1000
 LONG_SECONDS = 0.01
 #: Seconds without a message of the agent after which a worker ends.
 AGENT_SILENT_SECONDS = 30.0
-#: Seconds between two reports on an idle device.
-LOOK_SECONDS = 60.0
+#: Seconds between two reports on an idle device, and on one that takes no jobs now.
+LOOK_SECONDS, DOWN_SECONDS = 60.0, 5.0
 #: Seconds that a device has to end its job and its session when its worker ends.
 DEVICE_END_SECONDS = 5.0
 #: What is added to a ModuleNotFoundError.
@@ -91,6 +92,7 @@ class _Worker:
         self._spec = spec
         self._pid = os.getpid()
         self._capture = capture
+        self._reports = Reports(spec.name, capture)
         self._home = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._spool = Spool(Path(spec.spool), spec.spool_bytes)
         self._functions = Functions()
@@ -143,9 +145,10 @@ class _Worker:
         if device.held is None:
             return self._take() if self._client.can_be_shared else self._inbox.get()
         while True:
-            client.send(messages.DeviceReport(device.held.look()))
+            info = device.held.look()
+            client.send(messages.DeviceReport(info))
             with contextlib.suppress(queue.Empty):
-                return self._inbox.get(timeout=LOOK_SECONDS)
+                return self._inbox.get(timeout=DOWN_SECONDS if device.is_down(info) else LOOK_SECONDS)
 
     def _take(self) -> HeldBatch | None:
         """As `_next`, and receives it in this thread, unless the control thread is about to."""
@@ -225,7 +228,8 @@ class _Worker:
                 raise result
             return self._kept(result)
         except BaseException as error:
-            return RAISED, payload.dump_exception(error)
+            is_down = device.held is not None and device.held.is_down_after(error)
+            return UNAVAILABLE if is_down else RAISED, payload.dump_exception(error)
 
     def _kept(self, result: Any) -> tuple[int, Any]:
         try:
@@ -239,12 +243,15 @@ class _Worker:
         wall, began = batch.task_wall, batch.task_began
         status, value = self._run_task(batch, work, function)
         seconds = time.perf_counter() - began
+        self._reports.task_ended(work.task)
         stdout, stderr = self._capture.take()
         self._capture.restore()
         os.fchdir(self._home)
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
     def _send_outcomes(self, client: AnyClient, batch: HeldBatch, outcomes: list[Outcome]) -> None:
+        while self._reports.ended:
+            client.send(self._reports.ended.pop(0))
         head = messages.OutcomesReport(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
@@ -365,6 +372,8 @@ class _Worker:
             if at != batch.reported and runs >= FLUSH_SECONDS / 2:
                 batch.reported = at
                 client.send(messages.TaskStarted(batch.id, self._spec.name, work.task))
+            if (output := self._reports.running(work.task, now)) is not None:
+                client.send(output)
             is_late = now - batch.began > batch.give_back_seconds
         if is_late:
             self._give_back(client)

@@ -215,6 +215,7 @@ def _call(folder: Path, rank: int, task: Task) -> int:
     sys.modules["__main__"] = ModuleType("__main__")  # what a script defines travels by value
     from pilot.wire import payload
     from pilot.wire.spool import Spool
+    from pilot.worker import coroutines
 
     spool = Spool(folder)
     value: Any
@@ -226,7 +227,7 @@ def _call(folder: Path, rank: int, task: Task) -> int:
             status, value = SEPARATE, MPI.COMM_WORLD.size
         else:
             function, args, kwargs = payload.load_work((folder / "work").read_bytes(), spool)
-            value = payload.dump(function(*args, **kwargs), spool, f"the result of rank {rank}")
+            value = payload.dump(coroutines.call(function, args, kwargs), spool, f"the result of rank {rank}")
             status = RETURNED
     except BaseException as error:
         value = payload.dump_exception(error)

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from pilot.wire import pickles
 from pilot.wire.folders import use_socket_folder
 from pilot.wire.marks import MARK, children_record, identify, worker_mark
+from pilot.worker import coroutines
 
 #: Signals for which engines have handlers, and what a plain Python program has.
 _PLAIN: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -100,7 +101,7 @@ def call(function: Any, args: Any, kwargs: Any) -> Any:
     classes as names."""
     _in_hand[0] = function, args, kwargs
     try:
-        return function(*args, **kwargs)
+        return coroutines.call(function, args, kwargs)
     finally:
         _in_hand[0] = None
 

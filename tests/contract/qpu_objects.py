@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from types import SimpleNamespace
 from typing import Any
 
 from qiskit.providers import BackendV2, JobStatus, JobV1, Options
@@ -72,6 +73,9 @@ class Vendor(BackendV2):  # type: ignore[misc]
         job = Job(self, self.words)
         self.jobs[job.job_id()] = job
         return job
+
+    def status(self) -> Any:
+        return SimpleNamespace(operational=True, pending_jobs=7, status_msg="active")
 
     def retrieve_job(self, job_id: str) -> Job:
         return self.jobs[job_id]

@@ -60,7 +60,8 @@ def test_ibm_says_when_the_device_takes_no_jobs(service: QuantumService) -> None
     finally:
         service.operational = True
     assert info.accepts_jobs is False
-    assert qpu.info().expected_wait is None  # three jobs wait: nobody says how long
+    info = qpu.info()
+    assert info.pending_jobs == 3 and info.expected_wait is None  # three jobs wait: nobody says how long
 
 
 def test_ibm_without_credentials_says_where_they_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -95,7 +96,8 @@ def test_qrmi_reads_old_and_new_names(
         monkeypatch.setenv(key, value)
     qpu = make("qrmi:ibm_manila")
     qpu.open()
-    assert qpu.info().qubits == 5
+    info = qpu.info()
+    assert (info.qubits, info.pending_jobs) == (5, 3 if kind == "ibm-quantum-compute-service" else None)
     qpu.close()
 
 
@@ -130,3 +132,4 @@ def test_qrmi_releases_what_it_acquired_and_leaves_what_the_job_holds(
 def test_qiskit_tells_the_limits_of_a_backend() -> None:
     info = make("qiskit:qpu_objects:Provider():broken").info()
     assert (info.max_circuits, info.max_shots, info.qubits) == (2, 1000, 3)
+    assert info.accepts_jobs and info.pending_jobs == 7

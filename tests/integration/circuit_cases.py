@@ -113,7 +113,8 @@ class Moody(QPU):
     def info(self):
         if self.kind == "info":
             raise KeyError("qubits")
-        return QPUInfo(name=self.name, qubits=5)
+        is_down = self.kind == "down" and os.path.exists("/" + self.notes)
+        return QPUInfo(name=self.name, qubits=5, accepts_jobs=not is_down)
 
     def target(self):
         return None
@@ -126,6 +127,8 @@ class Moody(QPU):
             circuits = circuits[:-1]
         if self.kind == "away" and self._count() % 2:
             raise QPUUnavailable("it is being calibrated", qpu=self.name)
+        if self.kind == "down" and self._count():
+            raise QPUUnavailable("it went down", qpu=self.name)
         if self.kind == "order":
             with open("/" + self.notes, "a") as file:
                 file.write("".join(circuit.name + "\\n" for circuit in circuits))

@@ -1,18 +1,31 @@
-"""`map` in chunks, at the user's surface."""
+"""`map` in chunks and windows, executors and what takes them, at the user's surface."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
 import time
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
+import dask
+import joblib
 import pytest
 
-from pilot import DescriptionError, MapResult, PilotExecutor, PilotManager, WorkerDied
+from pilot import (
+    DescriptionError,
+    MapResult,
+    PilotExecutor,
+    PilotManager,
+    TaskDescription,
+    WorkerDied,
+    register_joblib,
+    worker_state,
+)
 
 offset = 1
 
@@ -76,6 +89,117 @@ def test_no_inputs_and_wrong_sizes(home: PilotManager) -> None:
     for wrong in (0, -1, True, 2.0, "all"):
         with pytest.raises(DescriptionError, match=r"map: chunksize.*; expected a whole number of at least 1, or"):
             home.map(abs, [1], chunksize=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("settings", [{}, {"chunksize": 3}, {"priority": 1}, {"chunksize": 3, "retries": 1}])
+def test_a_window_takes_inputs_as_results_are_read(home: PilotManager, settings: dict[str, Any]) -> None:
+    taken: list[int] = []
+
+    def inputs() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = home.map(abs, inputs(), window=6, **settings)
+    assert len(taken) == 6 and next(results) == 0
+    assert [*results] == list(range(1, 100))
+    with PilotExecutor(home) as executor:
+        chunk = settings.get("chunksize", 1)
+        endless = executor.map(abs, itertools.count(), buffersize=7, chunksize=chunk)
+        assert [next(endless) for _ in range(20)] == list(range(20))
+        endless.close()  # type: ignore[attr-defined]
+
+
+def test_an_error_in_a_window_cancels_what_was_submitted(home: PilotManager) -> None:
+    before = len(home.tasks)
+    results = home.map(shifted, range(13, 100), window=10, pilot="home")
+    with pytest.raises(ValueError, match="unlucky"):
+        list(results)
+    assert len(home.tasks) == before + 10
+    home.wait_tasks(list(home.tasks.values()))
+    for wrong in ({"window": 0}, {"window": 2, "chunksize": "auto"}, {"key": "k"}, {"window": 2, "args": (1,)}):
+        with pytest.raises(DescriptionError, match=f"{list(wrong)[-1]}.* is not valid"):
+            home.map(abs, [1], **wrong)
+
+
+def test_tasks_of_a_generator_come_as_they_end(home: PilotManager) -> None:
+    submitted: list[Any] = []
+
+    def tasks() -> Iterator[Any]:
+        for number in (0.3, 0, -1, 0, 0):
+            submitted.append(home.submit_task(time.sleep, number))
+            yield submitted[-1]
+
+    ended = []
+    for task in home.as_completed(tasks(), window=2):
+        assert task.done() and len(submitted) <= len(ended) + 3
+        ended.append(task)
+    assert sorted(task.id for task in ended) == [task.id for task in submitted]
+    assert isinstance(submitted[2].exception(), ValueError)
+    with pytest.raises(TimeoutError, match=r"1 task\(s\) are not finished"):
+        list(home.as_completed([slow := home.submit_task(time.sleep, 60)], timeout=0.1))
+    slow.cancel()
+
+
+model: dict[str, int] = {}
+
+
+def load(size: int) -> None:
+    model["size"] = size
+    worker_state()["loads"] = worker_state().get("loads", 0) + 1
+
+
+def grow(number: int) -> tuple[int, int, int]:
+    model["size"] += 1
+    return model["size"], worker_state()["loads"], os.getpid()
+
+
+@pytest.mark.parametrize("chunksize", [1, 4])
+def test_an_initializer_runs_once_in_each_worker(home: PilotManager, chunksize: int) -> None:
+    size = 100 * chunksize
+    with PilotExecutor(home, initializer=load, initargs=(size,)) as executor:
+        ends = list(executor.map(grow, range(20), chunksize=chunksize))
+    for worker in {pid for _, _, pid in ends}:
+        mine = [(grown, loads) for grown, loads, pid in ends if pid == worker]
+        assert sorted(grown for grown, _ in mine) == list(range(size + 1, size + 1 + len(mine)))
+        assert len({loads for _, loads in mine}) == 1
+
+
+def test_an_initializer_that_raises_fails_the_task(home: PilotManager) -> None:
+    task = home.submit_task(TaskDescription(function=abs, args=(1,), initializer=int, initargs=("no number",)))
+    with pytest.raises(ValueError, match="no number") as raised:
+        task.result(60)
+    assert any("the initializer int raised this" in note for note in raised.value.__notes__)
+    for wrong in ({"initializer": 3}, {"initargs": (1,)}, {"initializer": abs, "initargs": 3}):
+        with pytest.raises(DescriptionError, match=f"{[*wrong][-1]}.* is not valid|initializer: None"):
+            TaskDescription(function=abs, **wrong)
+
+
+def test_a_decorated_function_submits(home: PilotManager) -> None:
+    @home.task
+    def area(width: float, height: float = 2.0) -> float:
+        return width * height
+
+    @home.task(retries=1, name="doubled")
+    def double(number: int) -> int:
+        return 2 * number
+
+    assert (area(3).result(60), area(3, height=1).result(60), area.__wrapped__(3)) == (6, 3, 6)
+    task = double(double(2))
+    assert (task.result(60), task.name) == (8, "doubled")
+    with pytest.raises(DescriptionError, match="did you mean 'num_cpus'"):
+        home.task(num_cpu=2)
+
+
+def test_joblib_and_dask_run_on_pilots(home: PilotManager) -> None:
+    register_joblib(home, "home", pilot="home")
+    with joblib.parallel_config(backend="home", n_jobs=-1):
+        assert joblib.effective_n_jobs(-1) == sum(pilot.description.cores for pilot in home.pilots)
+        assert joblib.Parallel()(joblib.delayed(shifted)(number) for number in range(5)) == [1 + n for n in range(5)]
+        with pytest.raises(ValueError, match="unlucky"):
+            joblib.Parallel()(joblib.delayed(shifted)(number) for number in range(20))
+    with dask.config.set(pool=PilotExecutor(home)):
+        assert dask.delayed(sum)([dask.delayed(abs)(-1), 2]).compute() == 3
 
 
 def test_an_executor_maps_in_chunks_with_its_options(home: PilotManager) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import threading
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from pilot.interfaces import (
     SessionEvent,
     TaskChanged,
     TaskEnded,
+    TaskOutput,
     TaskSubmitted,
 )
 from pilot.manager.journal import OF_TASKS, AttemptRow, KeyRow, ResultRow, TaskRow
@@ -386,3 +388,65 @@ def test_a_key_holds_after_an_attach_until_the_task_is_forgotten(tmp_path: Path)
         assert manager.submit_task(add, 3, key="k").result(SOON) == 4
     with PilotManager.attach(tmp_path / "s") as manager:
         assert {task.key: task.id for task in manager.tasks.values()} == {"lost": 2, "k": 3}
+
+
+def talk(folder: str, count: int) -> int:
+    log = logging.getLogger("talk")
+    for number in range(count):
+        print("line", number)
+        log.info("number %d", number)
+    Path(folder, "written").touch()
+    while not Path(folder, "go").exists():
+        time.sleep(0.01)
+    try:
+        return 1 // 0
+    except ZeroDivisionError:
+        log.exception("divided")
+    return count
+
+
+def test_output_and_records_of_a_task_are_there_while_it_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    seen: list[Any] = []
+    with PilotManager(tmp_path / "s") as manager:
+        manager.submit_pilot(ONE)
+        manager.subscribe(seen.extend, kinds=[TaskOutput])
+        task = manager.submit_task(talk, str(tmp_path), 3)
+        written = "line 0\nline 1\nline 2\n"
+        deadline = time.monotonic() + SOON
+        while task.info.stdout != written or not seen:
+            assert time.monotonic() < deadline, (task.info, seen)
+            time.sleep(0.01)
+        assert not task.done()
+        (tmp_path / "go").touch()
+        assert task.result(SOON) == 3
+        assert task.info.stdout == written and "divided" in task.info.stderr
+    assert "".join(event.stdout for event in seen if event.task == task.id) == written
+    records = [record for record in caplog.records if record.name == "talk"]
+    assert [record.getMessage().splitlines()[0] for record in records] == [
+        "number 0",
+        "number 1",
+        "number 2",
+        "divided",
+    ]
+    assert "ZeroDivisionError" in records[-1].getMessage() and records[-1].levelno == logging.ERROR
+    assert {record.task for record in records} == {task.id}  # type: ignore[attr-defined]
+    assert (records[0].funcName, records[0].filename) == ("talk", Path(__file__).name)
+
+
+def log_much(count: int) -> None:
+    for number in range(count):
+        logging.getLogger("much").warning("%d", number)
+    logging.getLogger("much").warning("%d", "no number")
+
+
+def test_a_task_that_logs_much_loses_the_later_records(manager: PilotManager, caplog: pytest.LogCaptureFixture) -> None:
+    manager.submit_task(log_much, 5000).result(SOON)
+    manager.submit_task(abs, 1).result(SOON)
+    deadline = time.monotonic() + SOON
+    while not any("were dropped" in record.getMessage() for record in caplog.records):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert sum(record.name == "much" for record in caplog.records) <= 5000

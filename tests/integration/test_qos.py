@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from qiskit import qasm2
 
-from pilot import DescriptionError, PilotDescription, PilotManager
+from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
 from pilot.cli.main import main
 from pilot.errors import QPUError
+from pilot.manager import history
 from pilot.qos.families import circuit
 from pilot.qos.qernel import Stage
+from pilot.qos.simulation import scenarios
+from pilot.qos.simulation.log import DONE
 from pilot.qos.system import QOS
 
 pytestmark = pytest.mark.timeout(180)
@@ -22,10 +25,16 @@ QPUS = ["fake:belem", "fake:manila"]
 
 
 @pytest.fixture(scope="module")
-def qos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QOS]:
-    with PilotManager(tmp_path_factory.mktemp("session") / "s") as manager:
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PilotManager, Path]]:
+    folder = tmp_path_factory.mktemp("session") / "s"
+    with PilotManager(folder, policy="least-wait") as manager:
         manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=QPUS, name="qpus"))
-        yield QOS(manager)
+        yield manager, folder
+
+
+@pytest.fixture(scope="module")
+def qos(session: tuple[PilotManager, Path]) -> QOS:
+    return QOS(session[0])
 
 
 def test_the_five_calls(qos: QOS, eventually: Callable[..., Any]) -> None:
@@ -49,6 +58,53 @@ def test_the_five_calls(qos: QOS, eventually: Callable[..., Any]) -> None:
     eventually(lambda: qos.status(hopeless).stage is Stage.FAILED)
     assert qos.backends() == QPUS
     assert qos.backend_props("fake:belem").qubits == 5
+
+
+def test_the_session_simulated_with_another_policy(
+    session: tuple[PilotManager, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Everything that ran comes again: with its run times, after what it needed, on the pilots that were there."""
+    manager, folder = session
+    manager.submit_task(abs, manager.submit_task(sum, [1, -2])).result()
+    manager.flush()
+    tasks = history.read(folder).tasks
+    at = {task.id: number for number, task in enumerate(tasks)}
+    log = scenarios.simulate(scenarios.Settings(journal=str(folder)), None, scenarios.named("least-wait"))
+    assert (log.state == DONE).all() and len(log.state) == len(tasks)
+    places = [log.places[place] for place in log.place]
+    assert {place for place, task in zip(places, tasks, strict=True) if task.qpu} <= set(QPUS)
+    for number, task in enumerate(tasks):
+        if places[number] == (task.qpu or places[number]):
+            assert log.ended_at[number] - log.began_at[number] == pytest.approx(task.seconds, abs=1e-6)
+        for needed in task.needs:
+            assert log.began_at[number] >= log.ended_at[at[needed]]
+    assert sum(bool(task.estimates) for task in tasks) == 2  # the circuits that were run
+    words = ["--journal", str(folder), "--nodes", "1", "--cores", "2", "--autoscale", "0,2"]
+    assert main(["simulate", *words]) == 0
+    assert "capacity_hours" in capsys.readouterr().out
+
+
+def test_a_circuit_waits_for_a_better_calibration(
+    session: tuple[PilotManager, Path], eventually: Callable[..., Any]
+) -> None:
+    manager, folder = session
+    drift = folder / "drift.csv"
+    drift.write_text("0,20\n")  # twenty times the errors of the snapshot, from the beginning
+    name = f"fake:lima?clock=0&calibration={drift}"
+    manager.submit_pilot(PilotDescription(engine="process", cores_per_node=1, qpus=[name]))
+    wanted: dict[str, Any] = {"circuit": circuit("ghz", 3), "shots": 500, "qpu": name}
+    waiting = manager.submit_task(TaskDescription(**wanted, min_fidelity=0.7, fallback="wait"))
+    eventually(lambda: waiting.estimates, timeout=120)
+    before = waiting.estimates[0]
+    assert manager.submit_task(TaskDescription(**wanted)).result(timeout=120) and not waiting.done()
+    with pytest.raises(QPUError, match=r"fidelity of 0\.7: the best offer is 0"):
+        manager.submit_task(TaskDescription(**wanted, min_fidelity=0.7)).result(timeout=120)
+    drift.write_text("0,20\n0,1\n")
+    manager.submit_task(TaskDescription(**wanted)).result(timeout=120)  # then the QPU reports again
+    counts = waiting.result(timeout=120).get_counts()
+    after = waiting.estimates[0]
+    assert (before.fidelity or 0) < 0.7 < (after.fidelity or 0) and (after.calibrated or 0) > (before.calibrated or 0)
+    assert counts["000"] + counts["111"] > 0.7 * 500
 
 
 def test_what_is_refused(qos: QOS) -> None:

@@ -86,6 +86,16 @@ def test_devices_whose_jobs_go_wrong(tmp_path: Path, eventually: Eventually) -> 
             with pytest.raises(TaskTimeout):
                 task.result(timeout=SOON)
         assert total(fine) == 5
+        # one that goes down with its first job: the circuits go elsewhere, which is no retry
+        down = f"moody:down{tmp_path}/down"
+        manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=[down], labels=["lent"]))
+        moved = [manager.submit_task(describe(bell(), shots=5, qpu="*", labels=["lent"])) for _ in range(3)]
+        eventually(lambda: moved[0].info.attempts, timeout=SOON)
+        manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=["moody:fine"], labels=["lent"]))
+        assert [total(task) for task in moved] == [5.0] * 3
+        assert {task.info.qpu for task in moved} == {"moody:fine"}
+        assert {one.reason for task in moved for one in task.info.attempts} == {"it went down"}
+        assert Path(f"{tmp_path}/down").stat().st_size <= 2  # jobs that it was sent: one ran, one waited
         # what never opens
         assert "moody:hangs" not in manager.qpus
         assert "has not reported yet" in manager.explain(held)

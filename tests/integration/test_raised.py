@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import pickle
+import re
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pilot import PilotDescription, PilotManager, TaskDescription, TaskError
-from pilot.errors import DependencyFailed
+from pilot.errors import DependencyFailed, DescriptionError, NotPicklable, SessionError, WorkerDied
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -100,4 +104,76 @@ def test_everybody_who_asks_is_told_the_same(manager: PilotManager) -> None:
 
 
 async def waited(task: Any) -> Any:
-    return await asyncio.wait_for(asyncio.wrap_future(task), 60)
+    return await asyncio.wait_for(task, 60)
+
+
+def raises_in_turn(folder: str, *errors: Exception) -> int:
+    """Each call raises the next of the errors, until there is none left."""
+    calls = len(list(Path(folder).iterdir()))
+    Path(folder, str(calls)).touch()
+    if calls < len(errors):
+        raise errors[calls]
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("wanted", "calls"),
+    [
+        (OSError, 3),  # also what is derived from it
+        ([KeyError, TimeoutError, "ConnectionResetError"], 3),
+        ("pilot.QPUUnavailable", 1),
+        ([TaskError, ConnectionError], 2),
+    ],
+)
+def test_only_some_errors_are_tried_again(manager: PilotManager, tmp_path: Path, wanted: Any, calls: int) -> None:
+    errors = ConnectionResetError("first"), TimeoutError("second")
+    described = TaskDescription(
+        function=raises_in_turn, args=(str(tmp_path), *errors), retries=5, retry_on=wanted, retry_delay=0.01
+    )
+    task = manager.submit_task(described)
+    if calls == 3:
+        assert task.result(60) == 2
+    else:
+        with pytest.raises(type(errors[calls - 1])):
+            task.result(60)
+    assert len(list(tmp_path.iterdir())) == calls
+
+
+def test_a_wrong_rule_for_retries_is_refused() -> None:
+    for wrong, text in (
+        ({"retries": 1, "retry_on": 3}, "retry_on: 3 is not valid; expected exception classes or their names"),
+        ({"retries": 1, "retry_on": [int]}, "<class 'int'> is neither"),
+        ({"retry_on": OSError}, "retries: 0 is not valid; expected at least 1 with retry_delay or retry_on"),
+        ({"retries": 1, "retry_delay": -1}, "retry_delay: -1 is not valid; expected seconds of at least 0"),
+    ):
+        with pytest.raises(DescriptionError, match=re.escape(text)):
+            TaskDescription(function=abs, **wrong)
+
+
+async def slowly(number: int) -> tuple[int, int]:
+    await asyncio.sleep(0.001)
+    if number < 0:
+        raise ValueError(number)
+    return number, id(asyncio.get_running_loop())
+
+
+def test_async_functions_run_in_one_loop_and_tasks_can_be_awaited(manager: PilotManager) -> None:
+    async def main() -> None:
+        both = await asyncio.gather(manager.submit_task(slowly, 1), manager.submit_task(slowly, 2))
+        assert [number for number, _ in both] == [1, 2] and both[0][1] == both[1][1]
+        with pytest.raises(ValueError, match="-1"):
+            await manager.submit_task(slowly, -1)
+        waiting = manager.submit_task(asyncio.sleep, 600)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(waiting, 0.2)
+        assert waiting.cancelled()
+
+    asyncio.run(main())
+    mapped = manager.map(slowly, [3, -4, 5], chunksize=3)
+    assert mapped[0][0] == 3 and mapped[2][0] == 5 and isinstance(mapped.exception(1), ValueError)
+
+
+def test_errors_are_those_of_the_standard_library_too() -> None:
+    assert issubclass(SessionError, RuntimeError)
+    assert issubclass(WorkerDied, BrokenExecutor)
+    assert issubclass(NotPicklable, pickle.PicklingError)

@@ -45,9 +45,9 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("bell.qasm --format foo", 2, "format: 'foo' is not valid"),
         ("bell.qasm --pilot foo", 2, "pilot: 'foo' is not valid"),
         ("bell.qasm --qpu fake: --shots 5", 2, "which device"),
-        ("bell.qasm --qpu nonesuch:x --shots 5", 1, "no QPU 'nonesuch'"),
-        ("bell.qasm --shots 5 --mitigation magic", 2, "'magic' is not one of them"),
-        ("bell.qasm state.qasm --pilot process:1", 2, "circuit 'state.qasm' measures nothing"),
+        ("bell.qasm --qpu nonesuch:x --shots 5", 2, "no QPU 'nonesuch'"),
+        ("bell.qasm --shots 5 --qpu fake:lima --mitigation magic", 2, "'magic' is not one of them"),
+        ("bell.qasm state.qasm --pilot process:1", 2, "state.qasm measures nothing"),
     ],
 )
 def test_submit_says_what_is_wrong(

@@ -52,6 +52,10 @@ def one_task(manager: PilotManager) -> None:
     assert_type(manager.submit_task(TaskDescription(function=area, args=(2.0,)), key="mine"), Task[Any])
 
 
+async def waited_for(manager: PilotManager) -> None:
+    assert_type(await manager.submit_task(area, 2.0), float)
+
+
 def wrong_arguments(manager: PilotManager) -> None:
     manager.submit_task(area, "2")  # type: ignore[arg-type]
     manager.submit_task(area, 2.0, depth=3.0)  # type: ignore[call-arg]

@@ -422,6 +422,36 @@ def test_retries_then_failure(world: World) -> None:
     assert [type(one) for one in world.commands].count(RecordAttempt) == 2
 
 
+def test_a_retry_waits_twice_as_long_as_the_one_before(world: World) -> None:
+    world.pilot(cores=1)
+    task, other = world.submit(1, retries=3, retry_delay=10) + world.submit(1)
+    for seconds in (10, 20, 40):
+        world.finish([task], status=RAISED)
+        assert world.state(task) is TaskState.QUEUED
+        world.tick(seconds - 0.5)
+        assert "may begin in 0.5 s" in world.controller.explain(world.tasks[task], world.now)
+        if world.state(other) is TaskState.BOUND:
+            world.finish([other])  # meanwhile the slot is for others
+        world.tick(0.5)
+        assert world.state(task) is TaskState.BOUND
+    world.finish([task], status=RAISED)
+    assert world.outcomes == {task: RAISED, other: OK}
+
+
+def test_a_task_that_waits_for_its_retry_can_be_cancelled(world: World) -> None:
+    world.pilot(cores=1)
+    (task,) = world.submit(retries=1, retry_delay=10)
+    world.finish([task], status=RAISED)
+    world.feed(events.CancelAsked([task]))
+    assert world.outcomes == {task: CANCELLED}
+    world.tick(20.0)
+    assert world.order == [task]
+    (late,) = world.submit(retries=1, retry_delay=10)
+    world.finish([late], status=RAISED)
+    world.feed(events.Closing())
+    assert world.outcomes[late] == CANCELLED
+
+
 def test_a_lost_attempt_uses_no_retry(world: World) -> None:
     world.pilot()
     (task,) = world.submit(retries=1)

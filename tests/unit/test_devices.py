@@ -51,7 +51,7 @@ FITS: dict[str, tuple[dict[str, Any], Capacity, str | None]] = {
     "any": (device(), pilot(MANILA), None),
     "not reported yet": (device("fake:manila"), pilot("fake:manila"), None),
     "another name": (device("fake:oslo"), pilot(MANILA), "alpha has no device 'fake:oslo' (it has: fake:manila)"),
-    "no devices": (device(), pilot(), "alpha has no devices"),
+    "no devices": (device(), pilot(), "alpha has no QPU that is a device, such as fake:kolkata"),
     "too narrow": (device(facts=CircuitFacts(6)), pilot(MANILA), "fake:manila of alpha has 5 qubits, but 6 are needed"),
     "one is wide enough": (device(facts=CircuitFacts(6)), pilot(MANILA, KOLKATA), None),
     "too many shots": (

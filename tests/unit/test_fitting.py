@@ -93,7 +93,7 @@ def test_unservable_says_why_of_each() -> None:
     assert unservable(terms(num_cpus=9), pilots) == (
         "alpha has 4 cores, but 9 are needed; beta has 8 cores, but 9 are needed"
     )
-    assert unservable(PLAIN, []) == "no pilot was submitted: call submit_pilot first"
+    assert unservable(PLAIN, []) == "there is no pilot yet: call submit_pilot first"
 
 
 def candidate(name: str, wait: float, slowness: float = 1.0, free: float = 1.0) -> Candidate:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pilot.errors import SessionError
+from pilot.manager import recovery
 from pilot.manager import sqlite as journal_module
-from pilot.manager.journal import SCHEMA, SessionRow, TaskRow, pack, unpack
+from pilot.manager.journal import (
+    SCHEMA,
+    EstimateRow,
+    FunctionRow,
+    SessionRow,
+    TaskRow,
+    TermsRow,
+    pack,
+    pack_estimates,
+    unpack,
+)
 from pilot.manager.sqlite import SqliteJournal
+from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
+from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, Resources, Terms
 from pilot.results import Spooled
 
 Eventually = Callable[..., object]
@@ -155,3 +170,30 @@ def test_what_is_no_journal(path: Path) -> None:
     with pytest.raises(SessionError, match=r"the journal .* cannot be used") as caught:
         SqliteJournal(path)
     assert caught.value.path == str(path)
+
+
+def test_a_manager_that_attaches_knows_the_estimates(path: Path, book: Book) -> None:
+    """The last ones of each task; a circuit with a least fidelity is matched by them."""
+    terms = Terms(Resources(num_cpus=0.0, qpu=ANY_QPU), facts=CircuitFacts(2, 100), min_fidelity=0.9)
+    first, last = (QPUEstimate("fake:manila", fidelity, 2.0) for fidelity in (0.8, 0.95))
+    book.journal.put(FunctionRow(1, "digest", "work", b""))
+    book.journal.put(TermsRow(1, msgspec.msgpack.encode(terms)))
+    book.journal.extend([task(1), task(2)])
+    book.journal.extend([EstimateRow(1, pack_estimates((estimate,))) for estimate in (first, last)])
+    assert book.journal.flush(10.0)
+    one, other = recovery.read(book.journal, path.parent).tasks
+    assert one.estimates == (last,) and one.terms.facts is not None
+    assert one.terms.facts.fidelities == (("fake:manila", 0.95),)
+    assert other.estimates == () and other.terms == terms
+    book.journal.forget([1])
+    assert book.journal.flush(10.0)
+    assert book.journal.rows(EstimateRow) == []
+
+
+def test_a_session_of_before_has_no_estimates(path: Path, book: Book) -> None:
+    book.journal.close()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE estimates")
+    reader = SqliteReader(path, lambda: connect_to_read(path))
+    assert reader.rows(EstimateRow) == [] and reader.rows(SessionRow)
+    reader.close()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from pilot import registry
 from pilot.errors import ErrorCode, PluginError
 from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, QPUInfo, Resources
-from pilot.results import CANCELLED
+from pilot.results import CANCELLED, RAISED, UNAVAILABLE, Failure
 from pilot.scheduling import events
 from pilot.scheduling.forecasts import QueueForecast
+from pilot.scheduling.queue import LOSSES
 from pilot.states import TaskState
 from pilot.testing import World
 from pilot.testing.world import measured
@@ -120,6 +122,37 @@ def test_what_no_qpu_meets_waits_for_a_calibration_or_is_simulated() -> None:
     world.feed(events.CircuitsEstimated({waiting: better}))
     world.tick(1.0)
     assert places(world, [waiting]) == ["a"]
+
+
+DOWN = msgspec.msgpack.encode(Failure(None, "QPUUnavailable", "it went down", ""))
+
+
+@pytest.mark.parametrize("policy", ["best-fidelity", "balanced"])
+def test_circuits_of_a_qpu_that_goes_down_run_elsewhere_and_that_is_no_retry(policy: str) -> None:
+    world = world_with(policy)
+    tasks = circuits(world, 2)
+    (mine,) = [list(batch) for batch in world.sent("a") if tasks[0] in batch]
+    world.finish(mine, status=UNAVAILABLE, value=DOWN)
+    world.ready("b", qpus=[POOR])
+    assert not set(mine) & {task for batch in world.sent("a") for task in batch}
+    world.work_off(10.0, "b")
+    assert all(world.pilot_of[task] == "b" and world.state(task) is TaskState.DONE for task in mine)
+    lost = [one for one in world.commands if isinstance(one, events.RecordAttempt)]
+    assert [(one.entry.id, one.reason) for one in lost] == [(task, "it went down") for task in mine]
+    assert not any(world.tasks[task].retries for task in tasks)
+    (pinned,) = world.submit(1, measured(1.0, 8), terms={"resources": Resources(num_cpus=0.0, qpu="fake:good")})
+    assert world.state(pinned) is TaskState.QUEUED  # until the QPU reports that it is back
+    world.ready("a", qpus=[GOOD])
+    assert world.pilot_of[pinned] == "a"
+
+
+def test_a_qpu_that_goes_down_with_every_job_does_not_go_on_for_ever() -> None:
+    world = world_with("best-fidelity")
+    (task,) = circuits(world, 1, resources=Resources(num_cpus=0.0, qpu="fake:good"))
+    for _ in range(LOSSES):
+        world.finish([task], status=UNAVAILABLE, value=DOWN)
+        world.ready("a", qpus=[GOOD])
+    assert world.outcomes[task] == RAISED
 
 
 @pytest.mark.parametrize("policy", ["formula", "least-wait", "tradeoff", "dual-prices", "matching"])

@@ -10,7 +10,8 @@ import msgspec
 
 from pilot import PilotDescription
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
-from pilot_miniapps.qos_estimator.ranking import interval, regret, spearman, top1
+from pilot_miniapps.frame.intervals import interval
+from pilot_miniapps.qos_estimator.ranking import regret, spearman, top1
 from pilot_miniapps.qos_estimator.settings import SIMULATOR, Settings
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class QosEstimator(MiniApp):
         studies = {
             "cost": self._cost,  # first: nothing else runs
             "exact": self._accuracy,
+            "sizes": self._sizes,
             "ladder": self._ladder,
             "drift": self._drift,
             "runtime": self._run_times,
@@ -169,6 +171,30 @@ class QosEstimator(MiniApp):
                 run.figure("ms_cached", fmean(its.cached), "ms", "<= 1", (min(its.cached), max(its.cached)), timed=True)
         return {}
 
+    def _sizes(self, run: Run) -> dict[str, Any]:
+        from pilot.qos.families import FAMILIES
+        from pilot_miniapps.qos_estimator.sizes import Sized, sized
+
+        settings = self.settings
+        first = "kolkata" if "kolkata" in settings.snapshots else settings.snapshots[0]
+        widest = max(settings.widths)
+        wanted = [(first, family, width) for width in settings.widths for family in FAMILIES]
+        wanted += [(one, "ghz", widest) for one in settings.snapshots if one != first]
+        tasks = [
+            run.submit(f"sizes/{'/'.join(map(str, one))}", sized, *one, settings.seed, settings.trajectories)
+            for one in wanted
+        ]
+        with run.progress(tasks, "circuits"):
+            found = [msgspec.convert(msgspec.to_builtins(task.result()), Sized) for task in tasks]
+        for width in settings.widths:
+            its = [one for one in found if one.snapshot == first and one.qubits == width]
+            for key, values in (("fidelity", [one.fidelity for one in its]), ("ceiling", [one.ceiling for one in its])):
+                value, spread = interval(values)
+                run.figure(f"sizes.{key}_{width}", value, "", None, spread, len(its))
+        ghz = {one.snapshot: one.fidelity for one in found if (one.family, one.qubits) == ("ghz", widest)}
+        run.figure("sizes.ghz_best_over_worst", max(ghz.values()) / min(ghz.values()), "ratio", n=len(ghz))
+        return {"sizes": found}
+
     def _ladder(self, run: Run) -> dict[str, Any]:
         from pilot.qos.families import FAMILIES
         from pilot_miniapps.qos_estimator.ladder import Rung, rung
@@ -199,14 +225,16 @@ class QosEstimator(MiniApp):
         import numpy as np
 
         from pilot.qos.calibrations import read_calibrations
-        from pilot_miniapps.qos_estimator.drift import AGES, fidelities, placed, regret
+        from pilot_miniapps.qos_estimator.drift import AGES, fidelities, ghz, placed, regret
 
         settings = self.settings
         days = read_calibrations(settings.calibrations, "drifting")
         parts = [days[first : first + DAYS] for first in range(0, len(days), DAYS)]
         tasks = [run.submit(f"days/{number}", fidelities, part, settings.seed) for number, part in enumerate(parts)]
+        tasks += [run.submit(f"ghz/{number}", ghz, part, settings.seed) for number, part in enumerate(parts)]
         with run.progress(tasks, "parts"):
-            found = [task.result() for task in tasks]
+            found = [task.result() for task in tasks[: len(parts)]]
+            every_day = np.array([value for task in tasks[len(parts) :] for value in task.result()])
         exact, formula = (np.concatenate([one[kind] for one in found]) for kind in (0, 1))
         assert days[0].coupling is not None
         choices = [one.choice for one in placed(days[0].coupling, days[0].qubits, settings.seed)]
@@ -215,7 +243,13 @@ class QosEstimator(MiniApp):
         stale, renewed = (regret(exact, formula, choices, age) for age in (1, 0))
         run.figure("regret_reestimated", renewed, "", n=len(days))
         run.figure("regret_ratio_reestimated", renewed / stale, "ratio", "<= 0.5", n=len(days))
-        return {}
+        value, spread = interval(every_day.tolist())
+        run.figure("ghz.fidelity", value, "", None, spread, len(days))
+        falls = 1.0 - every_day[1:] / every_day[:-1]
+        run.figure("ghz.falls_above_5_percent", int((falls > 0.05).sum()), "days", n=len(falls))
+        run.figure("ghz.greatest_fall", 100.0 * float(falls.max()), "%", n=len(falls))
+        first = days[0].calibrated or 0.0
+        return {"days": [((one.calibrated or 0.0) - first) / 86_400.0 for one in days], "ghz": every_day.tolist()}
 
     def _run_times(self, run: Run) -> dict[str, Any]:
         from pilot_miniapps.qos_estimator.run_times import TESTED, errors, report, tasks_on, timed
@@ -237,10 +271,20 @@ class QosEstimator(MiniApp):
         return {}
 
     def draw(self, report: Mapping[str, Any]) -> Mapping[str, Drawing]:
-        """Estimates over what they estimate."""
-        from pilot_miniapps.qos_estimator.plots import estimated
+        """Estimates over what they estimate; the figures of the QOS paper about fidelities."""
+        from pilot_miniapps.qos_estimator import plots
 
-        return {"qos-estimator": estimated(report)} if {"cases", "rungs"} & report["details"].keys() else {}
+        details = report["details"]
+        drawn = {}
+        if {"cases", "rungs"} & details.keys():
+            drawn["qos-estimator"] = plots.estimated(report)
+        if "cases" in details:
+            drawn["chosen"] = plots.chosen(details["cases"])
+        if "sizes" in details:
+            drawn["sizes"], drawn["devices"] = plots.sizes(details["sizes"]), plots.devices(details["sizes"])
+        if "ghz" in details:
+            drawn["days"] = plots.days(details["days"], details["ghz"])
+        return drawn
 
 
 def _table(found: Sequence[Case], field: str, number: int | None = None) -> dict[str, dict[str, float]]:

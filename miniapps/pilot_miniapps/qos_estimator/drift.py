@@ -14,8 +14,10 @@ from qiskit import QuantumCircuit, generate_preset_pass_manager
 from qiskit.transpiler import CouplingMap
 
 from pilot.qos.families import FAMILIES, circuit
+from pilot.quantum.compilation import Compiler, tries_for
 from pilot.quantum.fidelities import Ideal, fidelities_of, ideal_of
-from pilot.quantum.targets import target_of
+from pilot.quantum.targets import Reported, target_of
+from pilot_miniapps.qos_estimator.accuracy import LEVEL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 #: Sizes of the regions, and of the circuits that run there.
 SIZES = (3, 4, 5)
 _GATES = ["cx", "rz", "sx", "x"]
+#: Of the GHZ state that runs every day.
+GHZ_QUBITS = 6
 #: Days between the calibration that a choice is made by, and the run.
 AGES = (1, 7, 30)
 
@@ -89,6 +93,19 @@ def fidelities(days: Sequence[QPUInfo], seed: int) -> tuple[list[list[float]], l
             cases = placed(info.coupling, info.qubits, seed)
             found.append([its.estimate(one.circuit, one.ideal).value for one in cases])
     return exact, formula
+
+
+def ghz(days: Sequence[QPUInfo], seed: int) -> list[float]:
+    """`(n_days,)`: the fidelity of a GHZ state of six qubits, compiled for each day's calibration and computed by
+    it."""
+    found = []
+    for info in days:
+        compiler = Compiler(Reported(info.name, info))
+        made = circuit("ghz", GHZ_QUBITS, seed)
+        compiled, ideal = compiler.compile(made, LEVEL, tries_for(made)), ideal_of(made)
+        assert compiler.fidelities is not None
+        found.append(compiler.fidelities.estimate(compiled, ideal).value)
+    return found
 
 
 def regret(truth: NDArray[np.float64], estimates: NDArray[np.float64], choices: Sequence[str], age: int) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
 
 #: What a circuit has on each QPU: a score, or its fidelity.
 Row = Mapping[str, float]
@@ -27,17 +26,6 @@ def top1(scores: Mapping[str, Row], truth: Mapping[str, Row]) -> int:
 def regret(scores: Mapping[str, Row], truth: Mapping[str, Row]) -> list[float]:
     """The share of the best fidelity that is lost where the QPU with the best score is taken, of each circuit."""
     return [1 - its[_best(scores[circuit])] / max(its.values()) for circuit, its in truth.items()]
-
-
-def interval(values: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """The mean, and the interval that has the true one with 95 % (Student's t); None of a single value."""
-    from scipy.stats import t
-
-    mean = fmean(values)
-    if len(values) < 2:
-        return mean, None
-    half = float(t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    return mean, (mean - half, mean + half)
 
 
 def _best(row: Row) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-Study = Literal["exact", "esp", "cost", "ladder", "drift", "runtime"]
+Study = Literal["exact", "esp", "cost", "sizes", "ladder", "drift", "runtime"]
 
 #: Of the study runtime.
 SIMULATOR = "aer"
@@ -25,9 +25,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(
             min_length=1,
             description="exact: computed estimates; esp: those by the formula; cost: milliseconds of an estimate; "
-            "ladder: wide circuits; drift: a device that changes from day to day; runtime: seconds that tasks take",
+            "sizes: fidelity by the number of qubits, and by the device; ladder: wide circuits; drift: a device that "
+            "changes from day to day; runtime: seconds that tasks take",
         ),
-    ] = ("exact", "esp", "cost", "ladder")
+    ] = ("exact", "esp", "cost", "sizes", "ladder")
     snapshots: Annotated[
         tuple[str, ...], msgspec.Meta(min_length=3, description="devices of exact, esp and cost, such as kolkata")
     ] = SNAPSHOTS
@@ -35,13 +36,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jitters: Annotated[
         int, msgspec.Meta(ge=0, le=100, description="how often each device gets other errors than those it reports")
     ] = 10
+    widths: Annotated[
+        tuple[Annotated[int, msgspec.Meta(ge=3, le=14)], ...],
+        msgspec.Meta(min_length=1, description="qubits of the circuits of sizes"),
+    ] = (4, 6, 8, 10, 12)
     ladder_snapshots: Annotated[tuple[str, ...], msgspec.Meta(min_length=2, description="devices of ladder")] = (
         "kolkata",
         "paris",
         "toronto",
     )
     ladder_qubits: Annotated[tuple[int, ...], msgspec.Meta(min_length=1, description="widths of ladder")] = (10, 12, 14)
-    trajectories: Annotated[int, msgspec.Meta(ge=10, le=100_000, description="of each circuit of ladder")] = 200
+    trajectories: Annotated[
+        int, msgspec.Meta(ge=10, le=100_000, description="of each wide circuit of sizes and ladder")
+    ] = 200
     calibrations: Annotated[
         str, msgspec.Meta(description="drift: a CSV file with the calibrations of a device day by day")
     ] = ""

@@ -24,6 +24,13 @@ LOSSES = {2.0: 12, 2.3: 30, 2.6: 60}
 OVERLOAD, EVEN = 1.2, 0.5
 #: Seconds of wait for 1 % of fidelity in the joint study.
 PRICES = (10.0, 30.0, 60.0, 120.0)
+#: Of the table, beside the study and the policy.
+COLUMNS = (
+    *("wait_ratio", "loss_percent", "wait_mean", "wait_p50", "wait_p95", "wait_p99"),
+    *("fidelity", "load_difference", "moves_per_job"),
+)
+#: Losses in percent at which the front is reported.
+FRONT_LOSSES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 #: Percent of the best fidelity that the joint study may lose.
 MOST_LOSS = 3.0
 NOTE = (
@@ -45,9 +52,16 @@ class QosScheduler(MiniApp):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "laptop": {},
         "paper": {"seeds": 20},
-        "small": {"snapshots": ("kolkata", "hanoi"), "widths": (4,), "seeds": 2, "rate": 400.0, "hours": 0.2},
+        "small": {
+            "snapshots": ("kolkata", "hanoi"),
+            "widths": (4,),
+            "seeds": 2,
+            "rate": 400.0,
+            "hours": 0.2,
+            "batch": 9,
+        },
     }
-    packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_ibm_runtime", "scipy")
+    packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_ibm_runtime", "scipy", "pymoo")
 
     settings: Settings
 
@@ -69,7 +83,8 @@ class QosScheduler(MiniApp):
         checks: list[tuple[str, bool]] = []
         for name in self._studies():
             with run.part(name):
-                found, checked = {"load": self._load, "trace": self._trace, "joint": self._joint}[name](run)
+                studies = {"load": self._load, "front": self._front, "trace": self._trace, "joint": self._joint}
+                found, checked = studies[name](run)
             rows += found
             checks += checked
         wrong = [what for what, fine in checks if not fine]
@@ -77,7 +92,7 @@ class QosScheduler(MiniApp):
         return Outcome(oracle=Oracle(not wrong, len(wrong), "checks", text), rows=rows, note=NOTE)
 
     def _studies(self) -> Sequence[str]:
-        return [one for one in self.settings.study if one == "load" or self.settings.trace is not None]
+        return [one for one in self.settings.study if one in ("load", "front") or self.settings.trace is not None]
 
     def _estimates(self, run: Run, snapshots: Sequence[str], widths: Sequence[int]) -> Estimates:
         from pilot_miniapps.qos_scheduler.estimates import Row, estimate, joined
@@ -142,19 +157,43 @@ class QosScheduler(MiniApp):
     def _load_row(self, name: str, runs: Sequence[Played], first: Sequence[Played]) -> Mapping[str, Any]:
         mean = {field: float(np.mean([getattr(one, field) for one in runs])) for field in runs[0].__struct_fields__}
         best = float(np.mean([one.wait for one in first])), float(np.mean([one.fidelity for one in first]))
-        return {
-            "study": "load",
-            "policy": name,
-            "wait_ratio": best[0] / mean["wait"] if mean["wait"] else float("inf"),
-            "loss_percent": 100.0 * (1.0 - mean["fidelity"] / best[1]),
-            "wait_mean": mean["wait"],
-            "wait_p50": mean["p50"],
-            "wait_p95": mean["p95"],
-            "wait_p99": mean["p99"],
-            "fidelity": mean["fidelity"],
-            "load_difference": mean["load_difference"],
-            "moves_per_job": 0.0,
-        }
+        return _row(
+            "load",
+            name,
+            wait_ratio=best[0] / mean["wait"] if mean["wait"] else float("inf"),
+            loss_percent=100.0 * (1.0 - mean["fidelity"] / best[1]),
+            wait_mean=mean["wait"],
+            wait_p50=mean["p50"],
+            wait_p95=mean["p95"],
+            wait_p99=mean["p99"],
+            fidelity=mean["fidelity"],
+            load_difference=mean["load_difference"],
+            moves_per_job=0.0,
+        )
+
+    def _front(self, run: Run) -> tuple[list[Mapping[str, Any]], list[tuple[str, bool]]]:
+        from pilot_miniapps.frame.intervals import interval
+        from pilot_miniapps.qos_scheduler.fronts import FoundFront, front
+        from pilot_miniapps.qos_scheduler.load import Load
+
+        settings = self.settings
+        estimates = self._estimates(run, settings.snapshots, settings.widths)
+        load = Load(estimates, settings.measure, settings.rate, settings.load, settings.hours)
+        tasks = [run.submit(f"front/{seed}", front, load, settings.batch, seed) for seed in range(settings.seeds)]
+        with run.progress(tasks, "batches"):
+            found = [msgspec.convert(msgspec.to_builtins(task.result()), FoundFront) for task in tasks]
+        rows = []
+        for loss in FRONT_LOSSES:
+            value, spread = interval([one.at(loss) for one in found])
+            judged = loss == 4.0 and self._is_reference
+            run.figure(f"front.wait_ratio_at_{loss:g}", value, "ratio", ">= 2" if judged else None, spread, len(found))
+            rows.append(_row("front", f"nsga2 at {loss:g} %", wait_ratio=value, loss_percent=loss))
+        loss, spread = interval([one.losses[one.chosen] for one in found])
+        run.figure("front.loss_at_half", loss, "%", None, spread, len(found))
+        value, spread = interval([one.ratios[one.chosen] for one in found])
+        run.figure("front.wait_ratio_at_half", value, "ratio", None, spread, len(found))
+        rows.append(_row("front", "nsga2 c=0.5", wait_ratio=value, loss_percent=loss))
+        return rows, [("every front begins with the best fidelity", all(one.losses[0] == 0.0 for one in found))]
 
     # ---- the queues of others -----------------------------------------------------------------------------------
 
@@ -202,19 +241,18 @@ class QosScheduler(MiniApp):
         self, name: str, waits: Any, base: Any, moves: float, fidelity: float | None = None, loss: float | None = None
     ) -> Mapping[str, Any]:
         p50, p95, p99 = np.percentile(waits, [50, 95, 99])
-        return {
-            "study": "trace" if fidelity is None else "joint",
-            "policy": name,
-            "wait_ratio": float(waits.mean() / base.mean()),
-            "loss_percent": loss,
-            "wait_mean": float(waits.mean()),
-            "wait_p50": float(p50),
-            "wait_p95": float(p95),
-            "wait_p99": float(p99),
-            "fidelity": fidelity,
-            "load_difference": None,
-            "moves_per_job": moves,
-        }
+        return _row(
+            "trace" if fidelity is None else "joint",
+            name,
+            wait_ratio=float(waits.mean() / base.mean()),
+            loss_percent=loss,
+            wait_mean=float(waits.mean()),
+            wait_p50=float(p50),
+            wait_p95=float(p95),
+            wait_p99=float(p99),
+            fidelity=fidelity,
+            moves_per_job=moves,
+        )
 
     def _joint(self, run: Run) -> tuple[list[Mapping[str, Any]], list[tuple[str, bool]]]:
         from pilot.qos.simulation.traces import read
@@ -300,7 +338,33 @@ class QosScheduler(MiniApp):
             if rows:
                 plots.legend(panel)
         plots.caption(figure, NOTE)
-        return {"scheduler": figure}
+        drawn = {"scheduler": figure}
+        if any(row["study"] == "front" for row in report["rows"]):
+            drawn["front"] = _front(report["figures"])
+        return drawn
+
+
+def _row(study: str, policy: str, **values: float | None) -> Mapping[str, Any]:
+    """A row of the table, with all its columns."""
+    return {"study": study, "policy": policy, **dict.fromkeys(COLUMNS), **values}
+
+
+def _front(figures: Mapping[str, Any]) -> Drawing:
+    """The front of one batch, mean over the batches (figure 12b of the QOS paper)."""
+    found = [figures[f"front.wait_ratio_at_{loss:g}"] for loss in FRONT_LOSSES]
+    values = [one["value"] for one in found]
+    low, high = ([one.get("spread", [one["value"]] * 2)[end] for one in found] for end in (0, 1))
+    drawing, axes = plots.new(width="single", height=2.6)
+    plots.lines(axes, FRONT_LOSSES, values, label="front", spread=(low, high))
+    half = [figures[f"front.{key}_at_half"]["value"] for key in ("loss", "wait_ratio")]
+    plots.lines(axes, half[:1], half[1:], series=1, label="taken by the formula, c=0.5")
+    plots.lines(axes, [4.0], [2.0], series=2, label="published (QOS)")
+    plots.label(axes, x="loss of fidelity (%)", y="times less wait")
+    plots.legend(axes)
+    plots.caption(
+        drawing, "Simulated; means over batches of circuits with 95 % intervals, beside the best fidelity first."
+    )
+    return drawing
 
 
 def _family(policy: str) -> str:

@@ -15,12 +15,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.Meta(description="also the queues of other people's jobs: CSV with qpu,time_utc,pending_jobs,active"),
     ] = None
     study: Annotated[
-        tuple[Literal["load", "trace", "joint"], ...],
+        tuple[Literal["load", "front", "trace", "joint"], ...],
         msgspec.Meta(
             min_length=1,
-            description="load: QPUs of one's own; trace: waits in the queues of a trace; joint: and fidelity, there",
+            description="load: QPUs of one's own; front: there, a batch of circuits at once; trace: waits in the "
+            "queues of a trace; joint: and fidelity, there",
         ),
-    ] = ("load", "trace", "joint")
+    ] = ("load", "front", "trace", "joint")
     snapshots: Annotated[
         tuple[str, ...], msgspec.Meta(min_length=2, description="devices of the load study: kolkata is fake:kolkata")
     ] = ("algiers", "auckland", "geneva", "hanoi", "kolkata", "montreal", "mumbai", "paris")
@@ -38,4 +39,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["success", "fidelity"],
         msgspec.Meta(description="success: the probability that nothing goes wrong; fidelity: that of the outcomes"),
     ] = "success"
+    batch: Annotated[int, msgspec.Meta(ge=2, le=10_000, description="circuits of the front study")] = 100
     interval: Annotated[float, msgspec.Meta(gt=0, description="seconds between two jobs in a trace")] = 30.0

@@ -39,6 +39,8 @@ class Job(NamedTuple):
     kind: Kind
     #: Seconds that it runs; None: by its kind, where it runs.
     seconds: float | None = None
+    #: Numbers of the earlier jobs, from 0, that must be done before it begins.
+    after: tuple[int, ...] = ()
 
 
 def circuits(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: Room is made for so many jobs at a time.
+ROOM = 4096
 #: How a job ended.
 DONE, REFUSED, UNFINISHED = 0, 1, 2
 
@@ -24,6 +26,10 @@ class Log:
         self._submitted, self._began, self._ended = array("d"), array("d"), array("d")
         self._fidelity, self._cores = array("d"), array("d")
         self._place, self._state, self._moves = array("i"), array("b"), array("i")
+        #: When each place came and went.
+        self._since, self._until = array("d"), array("d")
+        #: Attempts that did not count.
+        self.lost_attempts = 0
         #: Names of kinds of jobs, in the order in which they came first.
         self.kinds: list[str] = []
         self._kind = array("i")
@@ -31,25 +37,43 @@ class Log:
         #: Jobs that shared a QPU with others.
         self.shared = 0
 
-    def add(self, place: str, size: float) -> None:
-        """Jobs may run there."""
+    def add(self, place: str, size: float, now: float = 0.0) -> None:
+        """Jobs may run there from now on."""
         self._number[place] = len(self.places)
         self.places.append(place)
         self.sizes.append(size)
+        self._since.append(now)
+        self._until.append(np.inf)
 
-    def submitted(self, now: float, kind: str) -> None:
-        """A job comes."""
+    def gone(self, place: str, now: float) -> None:
+        """Jobs may run there no more, if they ever could."""
+        if (number := self._number.get(place)) is not None:
+            self._until[number] = now
+
+    def submitted(self, now: float, kind: str) -> int:
+        """A job comes; its number, from 0."""
         if (number := self._kind_number.get(kind)) is None:
             number = self._kind_number[kind] = len(self.kinds)
             self.kinds.append(kind)
         self._kind.append(number)
+        job = len(self._submitted)
         self._submitted.append(now)
-        for column, value in ((self._began, np.nan), (self._ended, np.nan), (self._fidelity, np.nan)):
-            column.append(value)
-        self._cores.append(1.0)
-        self._place.append(-1)
-        self._state.append(UNFINISHED)
-        self._moves.append(0)
+        if job == len(self._state):
+            self._make_room()
+        return job
+
+    def _make_room(self) -> None:
+        """For more jobs, of which nothing is known."""
+        for column in (self._began, self._ended, self._fidelity):
+            column.extend(array("d", [np.nan]) * ROOM)
+        self._cores.extend(array("d", [1.0]) * ROOM)
+        self._place.extend(array("i", [-1]) * ROOM)
+        self._moves.extend(array("i", [0]) * ROOM)
+        self._state.extend(array("b", [UNFINISHED]) * ROOM)
+
+    def _so_far(self, column: Any, kind: type = np.float64) -> NDArray[Any]:
+        """`(n_jobs,)`: of a column that has room for more jobs."""
+        return np.frombuffer(column, kind)[: len(self._submitted)]
 
     def over(self, job: int, place: str, began: float, ended: float, fidelity: float, cores: float) -> None:
         """A job is done. ``job``: its number, from 0."""
@@ -61,6 +85,14 @@ class Log:
     def refused(self, job: int) -> None:
         """A job is not run."""
         self._state[job] = REFUSED
+
+    def is_refused(self, job: int) -> bool:
+        """True when a job is not run."""
+        return self._state[job] == REFUSED
+
+    def lost(self) -> None:
+        """An attempt of a job did not count: the job begins again."""
+        self.lost_attempts += 1
 
     def moved(self, job: int) -> None:
         """A job was taken back from a QPU, to run on another one."""
@@ -74,22 +106,22 @@ class Log:
     @property
     def began_at(self) -> NDArray[np.float64]:
         """`(n_jobs,)`: NaN for jobs that have not begun."""
-        return np.frombuffer(self._began)
+        return self._so_far(self._began)
 
     @property
     def ended_at(self) -> NDArray[np.float64]:
         """`(n_jobs,)`: NaN for jobs that have not ended."""
-        return np.frombuffer(self._ended)
+        return self._so_far(self._ended)
 
     @property
     def fidelity(self) -> NDArray[np.float64]:
         """`(n_jobs,)`: NaN where there is none."""
-        return np.frombuffer(self._fidelity)
+        return self._so_far(self._fidelity)
 
     @property
     def place(self) -> NDArray[np.int32]:
         """`(n_jobs,)`: an index of `places`; -1: none."""
-        return np.frombuffer(self._place, np.int32)
+        return self._so_far(self._place, np.int32)
 
     @property
     def kind(self) -> NDArray[np.int32]:
@@ -99,12 +131,12 @@ class Log:
     @property
     def state(self) -> NDArray[np.int8]:
         """`(n_jobs,)`: `DONE`, `REFUSED` or `UNFINISHED`."""
-        return np.frombuffer(self._state, np.int8)
+        return self._so_far(self._state, np.int8)
 
     @property
     def moves(self) -> NDArray[np.int32]:
         """`(n_jobs,)`: how often each was sent to another QPU while it waited."""
-        return np.frombuffer(self._moves, np.int32)
+        return self._so_far(self._moves, np.int32)
 
     def waits(self, until: float) -> NDArray[np.float64]:
         """`(n_jobs,)`: from the submission to the beginning; of a job that has not begun, to ``until``; NaN where
@@ -115,23 +147,29 @@ class Log:
     def busy(self) -> NDArray[np.float64]:
         """`(n_places,)`: seconds that jobs ran on each, times their cores."""
         done = self.state == DONE
-        work = (self.ended_at - self.began_at) * np.frombuffer(self._cores)
+        work = (self.ended_at - self.began_at) * self._so_far(self._cores)
         seconds: NDArray[np.float64] = np.bincount(self.place[done], work[done], len(self.places)).astype(float)
         return seconds
+
+    def capacity(self, begin: float, over: float) -> NDArray[np.float64]:
+        """`(n_places,)`: seconds that each was there between these times, times its size."""
+        since, until = np.maximum(np.frombuffer(self._since), begin), np.minimum(np.frombuffer(self._until), over)
+        there: NDArray[np.float64] = np.array(self.sizes) * np.maximum(until - since, 0.0)
+        return there
 
     def sha256(self) -> str:
         """A digest of all of it: the same for the same simulation on one machine and version."""
         digest = hashlib.sha256()
         for column in (
-            self._submitted,
-            self._began,
-            self._ended,
-            self._fidelity,
-            self._place,
-            self._state,
-            self._moves,
+            self.submitted_at,
+            self.began_at,
+            self.ended_at,
+            self.fidelity,
+            self.place,
+            self.state,
+            self.moves,
         ):
-            digest.update(column)
+            digest.update(column.data)
         return digest.hexdigest()
 
     def summary(self, until: float | None = None) -> dict[str, Any]:
@@ -146,6 +184,7 @@ class Log:
         counted = waits[~np.isnan(waits)]
         busy = self.busy()
         begin = float(self.submitted_at[0]) if len(ended) else 0.0
+        capacity = float(self.capacity(begin, over).sum())
         p50, p95, p99 = np.percentile(counted, [50, 95, 99]) if len(counted) else (np.nan,) * 3
         return {
             "jobs": len(ended),
@@ -159,7 +198,9 @@ class Log:
             "wait_p99": float(p99),
             "fidelity_mean": float(np.nanmean(self.fidelity)) if (~np.isnan(self.fidelity)).any() else np.nan,
             "makespan": over - begin,
-            "utilization": float(busy.sum() / (sum(self.sizes) * (over - begin))) if over > begin else np.nan,
+            "capacity_hours": capacity / 3600.0,
+            "utilization": float(busy.sum() / capacity) if capacity > 0 else np.nan,
             "load_difference": float(busy.max() / busy.min() - 1) if len(busy) and busy.min() > 0 else np.inf,
             "moves_per_job": float(self.moves.mean()) if len(ended) else np.nan,
+            "lost_attempts": self.lost_attempts,
         }

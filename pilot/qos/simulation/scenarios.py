@@ -9,19 +9,25 @@ import msgspec
 import numpy as np
 
 from pilot import registry
+from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Policy
-from pilot.qos.simulation import swf, traces
+from pilot.manager import history
+from pilot.qos.simulation import sessions, swf, traces
 from pilot.qos.simulation.bundling import Bundling, ByUse
 from pilot.qos.simulation.changes import Drift, Outages
+from pilot.qos.simulation.clusters import Cluster
 from pilot.qos.simulation.jobs import Job, Kind, bursty, circuits, every, poisson, sharing, synthetic
 from pilot.qos.simulation.log import Log
 from pilot.qos.simulation.simulator import Simulator
-from pilot.qos.simulation.sites import SimulatedNodes, SimulatedQPU
+from pilot.qos.simulation.sites import SimulatedQPU
 from pilot.scheduling import events
+from pilot.scheduling.policies import Scaling
 
 #: Seconds of a circuit on a QPU of a trace, where no kinds are given.
 TRACE_SECONDS = 2.0
+#: Nodes of the pilot of a log, and cores of each, where they are not given.
+SWF_NODES, SWF_CORES = 120, 2
 #: Seconds before the end of a trace after which no job is submitted.
 TRACE_REST = 86_400.0
 
@@ -41,10 +47,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: A queue trace: the QPUs and other people's jobs are those of the trace, and a job comes every so many seconds.
     trace: str | None = None
     interval: Positive = 30.0
-    #: A log in the Standard Workload Format, on nodes with so many cores.
+    #: A log in the Standard Workload Format.
     swf: str | None = None
-    nodes: AtLeastOne = 120
-    cores: AtLeastOne = 2
+    #: The folder of a session, whose tasks come again.
+    journal: str | None = None
+    #: Nodes of a pilot, and cores of each: for a log or a session. None: `SWF_NODES`; those of the session's pilots.
+    nodes: AtLeastOne | None = None
+    cores: AtLeastOne | None = None
+    #: Seconds that a pilot of nodes lasts, how many successors it has, and how long the job of each waits.
+    walltime: Positive | None = None
+    renewals: Annotated[int, msgspec.Meta(ge=0)] = 0
+    queue_wait: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    #: An autoscaler asks for the pilots: the least and the largest number of them; None: there is one pilot.
+    autoscale: tuple[Annotated[int, msgspec.Meta(ge=0)], AtLeastOne] | None = None
+    #: Seconds after which an idle pilot of an autoscaler is given back.
+    idle: Positive = 60.0
     #: Mean seconds between two failures of a QPU and until it is back; None: none fail.
     outages: tuple[Positive, Positive] | None = None
     #: Seconds between two calibrations, which change all errors; None: they stay.
@@ -73,15 +90,85 @@ def simulate(settings: Settings, policy: Policy | None = None, qpu_policy: Polic
 
     Raises:
         DescriptionError: a file cannot be read, or settings exclude each other.
+        SessionError: the folder has no session, or one that cannot be read.
     """
-    if settings.trace and settings.swf:
-        raise DescriptionError("simulate: either trace or swf can be given, not both", field="swf", given=settings.swf)
+    given = [field for field in ("trace", "swf", "journal") if getattr(settings, field)]
+    if len(given) > 1:
+        wrong = given[1]
+        raise DescriptionError(
+            f"simulate: {' and '.join(given)} exclude each other: give one of them",
+            field=wrong,
+            given=getattr(settings, wrong),
+        )
     if settings.swf:
-        return on_nodes(swf.read(settings.swf), settings.nodes, settings.cores, policy)
+        jobs, cluster = swf.read(settings.swf), _cluster(settings, SWF_NODES, SWF_CORES)
+        cluster.check(jobs)
+        return cluster.simulator(policy).run(jobs)
+    if settings.journal:
+        instead = _instead(settings)
+        return sessions.play(history.read(settings.journal), policy, qpu_policy, instead)
+    _check_without_nodes(settings)
     if settings.trace:
         recorded = traces.read(settings.trace)
         return on_trace(recorded, qpu_policy or policy, settings.interval, seed=settings.seed)
     return on_qpus(settings, qpu_policy or policy)
+
+
+def _changed(settings: Settings) -> list[str]:
+    """The fields about pilots of nodes that are not their defaults."""
+    usual = Settings()
+    fields = ("nodes", "cores", "walltime", "renewals", "queue_wait", "autoscale", "idle")
+    return [field for field in fields if getattr(settings, field) != getattr(usual, field)]
+
+
+def _check_without_nodes(settings: Settings) -> None:
+    for field in _changed(settings):
+        raise DescriptionError(
+            f"{field}: {getattr(settings, field)!r} given, which is for pilots of nodes: give it with swf or journal",
+            field=field,
+            given=getattr(settings, field),
+        )
+
+
+def _instead(settings: Settings) -> Cluster | None:
+    """The pilots instead of those of a session; None: those of the session."""
+    if not (changed := _changed(settings)):
+        return None
+    if settings.nodes is None or settings.cores is None:
+        raise DescriptionError(
+            f"{changed[0]}: with journal the pilots are those of the session; for others give nodes and cores, too",
+            field=changed[0],
+            given=getattr(settings, changed[0]),
+        )
+    return _cluster(settings, settings.nodes, settings.cores)
+
+
+def _cluster(settings: Settings, nodes: int, cores: int) -> Cluster:
+    """The pilots of nodes; ``nodes`` and ``cores`` where they are not given."""
+    if settings.walltime is None and settings.renewals:
+        raise DescriptionError(
+            f"renewals: {settings.renewals} given: pilots without a walltime need no successors; give a walltime",
+            field="renewals",
+            given=settings.renewals,
+        )
+    description = PilotDescription(
+        name="nodes",
+        number_of_nodes=settings.nodes or nodes,
+        cores_per_node=settings.cores or cores,
+        walltime=settings.walltime,
+        renewals=settings.renewals,
+    )
+    if settings.autoscale is None:
+        if settings.idle != Settings().idle:
+            raise DescriptionError(
+                f"idle: {settings.idle:g} given, which is for an autoscaler: give autoscale, too",
+                field="idle",
+                given=settings.idle,
+            )
+        return Cluster(description, settings.queue_wait)
+    least, most = settings.autoscale
+    scaling = Scaling(description=description, minimum=least, maximum=most, idle=settings.idle)
+    return Cluster(description, settings.queue_wait, scaling)
 
 
 def on_qpus(settings: Settings, policy: Policy | None, kinds: Sequence[Kind] = ()) -> Log:
@@ -155,7 +242,6 @@ def end_of(recorded: dict[str, traces.QueueTrace]) -> float:
 
 
 def on_nodes(jobs: Iterable[Job], nodes: int, cores: int, policy: Policy | None) -> Log:
-    """Jobs on one pilot with so many nodes."""
-    simulator = Simulator(policy)
-    simulator.add(SimulatedNodes("nodes", nodes, cores))
-    return simulator.run(jobs)
+    """Jobs on one pilot with so many nodes, without an end."""
+    description = PilotDescription(name="nodes", number_of_nodes=nodes, cores_per_node=cores)
+    return Cluster(description).simulator(policy).run(jobs)

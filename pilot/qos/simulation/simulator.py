@@ -10,14 +10,16 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
-from pilot.interfaces import Policy
+import msgspec
+
+from pilot.interfaces import JobState, Policy
 from pilot.qos.simulation.jobs import Job
 from pilot.qos.simulation.log import Log
 from pilot.qos.simulation.sites import Ran, Site
 from pilot.results import CANCELLED, OK, Outcome
 from pilot.scheduling import events
 from pilot.scheduling.controller import Controller
-from pilot.scheduling.events import Command, Event, SendBatch, SendCancel, StartPilot
+from pilot.scheduling.events import AskPilot, Command, Event, SendBatch, SendCancel, StartPilot, StopPilot
 from pilot.scheduling.policies import Balanced
 from pilot.scheduling.records import TaskRecord
 
@@ -30,7 +32,12 @@ class Simulator:
     """Runs jobs on simulated pilots."""
 
     def __init__(
-        self, policy: Policy | None = None, qpu_policy: Policy | None = None, tick: float | None = None
+        self,
+        policy: Policy | None = None,
+        qpu_policy: Policy | None = None,
+        tick: float | None = None,
+        wait_for_pilot: float | None = None,
+        new_site: Callable[[AskPilot], Site] | None = None,
     ) -> None:
         """Make it, without pilots.
 
@@ -39,34 +46,43 @@ class Simulator:
             qpu_policy: of tasks for QPUs.
             tick: seconds after which the controller is called even if nothing happens; None: never. Needed where
                 pilots have a walltime, for autoscaling, and where waiting tasks are assigned again.
+            wait_for_pilot: seconds until a job is refused that no pilot can run any more; None: it waits.
+            new_site: makes the pilots that the controller asks for: successors, and those of autoscalers.
         """
         chosen = policy or Balanced()
-        self.controller = Controller(chosen, None, qpu_policy)
+        self.controller = Controller(chosen, wait_for_pilot, qpu_policy)
         self.now = 0.0
         self.log = Log()
         again = (qpu_policy or chosen).reassign_seconds
         self._tick = tick if tick is not None else again
+        self._new_site = new_site
         self._sites: dict[str, Site] = {}
         self._heap: list[tuple[float, int, Call]] = []
         self._number = 0
         #: Jobs that were submitted and are not over, by the id of their task.
         self.unfinished: dict[int, Job] = {}
 
-    def add(self, site: Site) -> None:
-        """A pilot is active from now on."""
+    def add(self, site: Site, asked: AskPilot | None = None) -> None:
+        """A pilot is requested now; it is active after its `Site.queue_seconds`.
+
+        Args:
+            site: the pilot.
+            asked: the command that it was asked for with, if any.
+        """
         if site.id in self._sites:
             raise ValueError(f"there is a pilot {site.id!r} already")
         self._sites[site.id] = site
-        self.log.add(site.id, site.size)
         site.at, site.job = self.at, self.unfinished.__getitem__
         site.over = partial(self._over, site)
         site.lost = partial(self._lost, site)
         site.cancelled = partial(self._cancelled, site)
         site.began = partial(self._began, site)
+        site.drained = lambda: self._end(site, "drained", JobState.ENDED)
         devices = tuple(info.name for info in site.infos())
-        self.feed(events.PilotAsked(site.id, site.description, 1 << 40, devices=devices))
-        self.feed(events.AgentJoined(site.id))
-        self.feed(events.PilotReady(site.id, site.nodes, {}, None, site.infos()))
+        event = events.PilotAsked(site.id, site.description, site.memory, devices=devices)
+        if asked is not None:
+            event = msgspec.structs.replace(event, ancestors=asked.ancestors, parent=asked.parent, scaler=asked.scaler)
+        self.feed(event)
 
     def at(self, time: float, call: Call) -> None:
         """Call a function when the clock stands at this time."""
@@ -113,14 +129,22 @@ class Simulator:
         following: Job | None = job
         while following is not None and following.time == now:
             kind = following.kind
-            self.log.submitted(now, kind.name)
-            id = len(self.log.submitted_at)
+            id = self.log.submitted(now, kind.name) + 1
             record = TaskRecord(id, kind.function, b"", kind.terms, kind.name, now, estimates=kind.estimates)
-            self.unfinished[id] = following
-            records.append(record)
+            if following.after and not self._takes_needs(record, following.after):
+                self.log.refused(id - 1)
+            else:
+                self.unfinished[id] = following
+                records.append(record)
             following = next(jobs, None)
         self.feed(events.TasksSubmitted(records))
         return following
+
+    def _takes_needs(self, record: TaskRecord, after: tuple[int, ...]) -> bool:
+        """Have a task wait for those that it needs; False: one of them was refused."""
+        record.needs = {number + 1: False for number in after}
+        record.blockers = record.needs.keys() & self.unfinished.keys()
+        return not any(self.log.is_refused(number) for number in after)
 
     def _ticked(self, now: float) -> None:
         assert self._tick is not None
@@ -151,13 +175,63 @@ class Simulator:
 
     def _take(self, commands: list[Command]) -> None:
         for command in commands:
-            if isinstance(command, SendBatch):
+            if type(command) is SendBatch:
                 self._sites[command.pilot].run(command, self.now)
-            elif isinstance(command, SendCancel):
-                self._sites[command.pilot].cancel(command.tasks, self.now)
-            elif isinstance(command, events.Fail):
-                for record in command.entries:
-                    self.log.refused(record.id - 1)
-                    del self.unfinished[record.id]
-            elif isinstance(command, StartPilot):
-                pass  # its site was there before it was asked for
+            elif type(command) is not events.Settle:  # what is over was logged
+                self._take_other(command)
+
+    def _take_other(self, command: Command) -> None:
+        if isinstance(command, SendCancel):
+            self._sites[command.pilot].cancel(command.tasks, self.now)
+        elif isinstance(command, events.RecordAttempt):
+            self.log.lost()
+        elif isinstance(command, events.Fail):
+            self._refuse(command.entries)
+        elif isinstance(command, events.FailDependents):
+            self._refuse([link.entry for link in command.failed])
+        elif isinstance(command, StartPilot | StopPilot | AskPilot):
+            self._take_pilot(command)
+
+    def _take_pilot(self, command: StartPilot | StopPilot | AskPilot) -> None:
+        if isinstance(command, AskPilot):
+            assert self._new_site is not None, "a controller whose pilots have an end needs new ones"
+            self.add(self._new_site(command), command)
+            return
+        site = self._sites[command.pilot]
+        if isinstance(command, StartPilot):
+            if site.queue_seconds:
+                self.at(self.now + site.queue_seconds, partial(self._ready, site))
+            else:
+                self._ready(site, self.now)
+        elif command.drain:
+            site.drain(self.now)
+        else:
+            self._gone(site)
+
+    def _refuse(self, records: list[TaskRecord]) -> None:
+        for record in records:
+            self.log.refused(record.id - 1)
+            del self.unfinished[record.id]
+
+    # ---- pilots ---------------------------------------------------------------------------------------------
+
+    def _ready(self, site: Site, now: float) -> None:
+        """Its job has begun."""
+        if site.is_gone:  # it was given back while it waited
+            return
+        self.log.add(site.id, site.size, now)
+        if (seconds := site.description.seconds) is not None:
+            self.at(now + seconds, lambda time: self._end(site, "its walltime is over", JobState.EXPIRED))
+        self.feed(events.AgentJoined(site.id))
+        self.feed(events.PilotReady(site.id, site.nodes, {}, None, site.infos()))
+
+    def _end(self, site: Site, reason: str, how: JobState) -> None:
+        """Its job is over, unless it was before."""
+        if not site.is_gone:
+            self._gone(site)
+            self.feed(events.PilotEnded(site.id, reason, how))
+
+    def _gone(self, site: Site) -> None:
+        if not site.is_gone:
+            site.stop()
+            self.log.gone(site.id, self.now)

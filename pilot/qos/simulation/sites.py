@@ -7,8 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pilot.descriptions import PilotDescription
-from pilot.resources import Node, QPUInfo
+from pilot.resources import ROUNDING, Node, QPUInfo
 from pilot.scheduling.events import SendBatch
 from pilot.scheduling.records import TaskRecord
 
@@ -47,6 +50,10 @@ class Site(ABC):
         self.began: Callable[[float, int], None]
         #: Set by the simulator: the job of a task.
         self.job: Callable[[int], Job]
+        #: Set by the simulator: it has drained.
+        self.drained: Callable[[], None]
+        #: Its job has ended.
+        self.is_gone = False
 
     @property
     @abstractmethod
@@ -54,14 +61,24 @@ class Site(ABC):
         """As it is submitted."""
 
     @property
+    def queue_seconds(self) -> float:
+        """From its submission until it is active."""
+        return 0.0
+
+    @property
     def size(self) -> float:
         """How many tasks of one core, or circuits, run there at a time."""
         return 1.0
 
     @property
+    def memory(self) -> int:
+        """Bytes of each of its nodes."""
+        return 1 << 40
+
+    @property
     def nodes(self) -> list[Node]:
-        """What it has."""
-        return [Node("n", "n", 1, [], 1 << 30)]
+        """What it has; by default no cores."""
+        return [Node("n", "n", 0, [], 1 << 30)]
 
     def infos(self) -> list[QPUInfo]:
         """What its QPUs report."""
@@ -74,6 +91,14 @@ class Site(ABC):
     def cancel(self, tasks: list[int], now: float) -> None:
         """Give up these tasks, if they have not begun. The default goes on with them."""
         return
+
+    def drain(self, now: float) -> None:
+        """Finish what has begun, give the rest back, and end. The default ends at once."""
+        self.drained()
+
+    def stop(self) -> None:
+        """Its job ends: nothing more is heard of what it has."""
+        self.is_gone = True
 
 
 #: Tasks that run at the same time, with the fidelity of each over that alone.
@@ -147,34 +172,74 @@ class SimulatedQPU(Site):
 
 
 class SimulatedNodes(Site):
-    """Nodes whose cores run batches as they come free, in the order in which they come."""
+    """Nodes that run batches as their cores, GPUs and memory come free, in the order in which they come."""
 
-    def __init__(self, id: str, nodes: int, cores: int) -> None:
+    def __init__(self, id: str, description: PilotDescription, queue_seconds: float = 0.0) -> None:
+        """Make it.
+
+        Args:
+            id: of the pilot.
+            description: what it has, and its walltime.
+            queue_seconds: how long its job waits before it begins.
+        """
         super().__init__(id)
-        self._nodes, self._cores = nodes, cores
-        self._free = float(nodes * cores)
+        self._description, self._queue_seconds = description, queue_seconds
+        self._free = np.array([self.size, description.gpus_per_node * self._count, float(self.memory) * self._count])
         self._waiting: deque[SendBatch] = deque()
+        #: Numbers of the batches that run.
+        self._running: set[int] = set()
+        self._drains = False
 
     @property
     def description(self) -> PilotDescription:
-        return PilotDescription(cores_per_node=self._cores, number_of_nodes=self._nodes, name=self.id)
+        return self._description
+
+    @property
+    def queue_seconds(self) -> float:
+        return self._queue_seconds
+
+    @property
+    def _count(self) -> int:
+        return self._description.number_of_nodes
 
     @property
     def size(self) -> float:
-        return float(self._nodes * self._cores)
+        return float(self._count * self._description.cores)
+
+    @property
+    def memory(self) -> int:
+        given = self._description.memory
+        return given if isinstance(given, int) else super().memory
 
     @property
     def nodes(self) -> list[Node]:
-        return [Node(f"n{at}", f"n{at}", self._cores, [], 1 << 40) for at in range(self._nodes)]
+        gpus = [f"gpu-{number}" for number in range(self._description.gpus_per_node)]
+        names = (f"n{number}" for number in range(self._count))
+        return [Node(name, name, self._description.cores, gpus, self.memory) for name in names]
 
     def run(self, batch: SendBatch, now: float) -> None:
         self._waiting.append(batch)
         self._begin(now)
 
+    def drain(self, now: float) -> None:
+        self._drains = True
+        waiting, self._waiting = self._waiting, deque()
+        for batch in waiting:
+            tasks = [record.id for record in batch.entries]
+            self.lost(now, batch.batch, tasks, f"{self.id} drains")
+        if not self._running:
+            self.drained()
+
+    def stop(self) -> None:
+        super().stop()
+        self._waiting.clear()
+        self._running.clear()
+
     def _begin(self, now: float) -> None:
-        while self._waiting and self._waiting[0].resources.cores <= self._free + 1e-9:
+        while self._waiting and (_taken(self._waiting[0]) <= self._free + ROUNDING).all():
             batch = self._waiting.popleft()
-            self._free -= batch.resources.cores
+            self._free -= _taken(batch)
+            self._running.add(batch.batch)
             self.at(*self._ran(batch, now))
 
     def _ran(self, batch: SendBatch, now: float) -> tuple[float, Callable[[float], None]]:
@@ -185,12 +250,23 @@ class SimulatedNodes(Site):
             now = ends
 
         def over(time: float) -> None:
-            self._free += batch.resources.cores
+            if batch.batch not in self._running:  # its job has ended meanwhile
+                return
+            self._running.remove(batch.batch)
+            self._free += _taken(batch)
             self.over(time, batch.batch, ran)
             self._begin(time)
+            if self._drains and not self._running:
+                self.drained()
 
         return now, over
 
     def _seconds(self, record: TaskRecord) -> float:
         job = self.job(record.id)
         return job.seconds if job.seconds is not None else job.kind.seconds[""]
+
+
+def _taken(batch: SendBatch) -> NDArray[np.float64]:
+    """`(3,)`: cores, GPUs and bytes of a batch."""
+    needs = batch.resources
+    return np.array([needs.cores, needs.all_gpus, needs.all_memory], float)

@@ -134,6 +134,10 @@ def _guess(text: str, suggested: str | None) -> str:
     if format is None:
         if not text.strip():
             raise program_error("openqasm3", "the program is empty", line=1, column=1, expected="a program")
+        if "\n" not in text.strip() and len(text) < 256:
+            raise DescriptionError(
+                f"circuit: {text!r} is neither a program nor the name of a file that is there", given=text
+            )
         raise program_error(
             "a program",
             "its format is not recognised",

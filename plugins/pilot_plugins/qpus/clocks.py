@@ -56,7 +56,8 @@ class Periods:
 
 class Drift:
     """Factors of all errors over time, from a CSV file with the columns ``begin,factor``: device's seconds since it was
-    opened. T1 and T2 are divided by them. Before the first line the snapshot is as it is."""
+    opened. T1 and T2 are divided by them. Before the first line the snapshot is as it is. A file that has changed is
+    read again."""
 
     def __init__(self, path: str) -> None:
         """Read them.
@@ -64,17 +65,26 @@ class Drift:
         Raises:
             DescriptionError: the file cannot be read, or a line is not valid.
         """
-        self._rows = _rows(path, ("begin", "factor"), "calibration")
-        if any(not factor > 0 for _, factor in self._rows):
-            raise DescriptionError(f"calibration: {path} has a factor that is not above 0")
+        self._path = path
+        self._changed = -1
+        self._read()
 
-    def number(self, now: float) -> int:
-        """How many calibrations there were until now."""
-        return bisect_right([begin for begin, _ in self._rows], now)
+    def _read(self) -> None:
+        rows = _rows(self._path, ("begin", "factor"), "calibration")
+        if any(not factor > 0 for _, factor in rows):
+            raise DescriptionError(f"calibration: {self._path} has a factor that is not above 0")
+        self._rows, self._changed = rows, _changed(self._path)
 
-    def factor(self, number: int) -> float:
-        """Of the errors after so many calibrations."""
-        return 1.0 if number == 0 else self._rows[number - 1][1]
+    def calibration(self, now: float) -> tuple[int, float]:
+        """How many calibrations there were until now, and the factor of the errors after the last one.
+
+        Raises:
+            DescriptionError: the file has changed, and cannot be read or is not valid.
+        """
+        if _changed(self._path) != self._changed:
+            self._read()
+        number = bisect_right([begin for begin, _ in self._rows], now)
+        return number, 1.0 if number == 0 else self._rows[number - 1][1]
 
 
 def scaled(target: Target, readout: Readout, factor: float) -> tuple[Target, Readout]:
@@ -94,6 +104,14 @@ def scaled(target: Target, readout: Readout, factor: float) -> tuple[Target, Rea
                 setattr(qubit, time, value / factor)
     errors = [None if each is None else (min(1.0, factor * each[0]), min(1.0, factor * each[1])) for each in readout]
     return found, errors
+
+
+def _changed(path: str) -> int:
+    """When a file was written last; 0: it is not there."""
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _rows(path: str, columns: tuple[str, str], option: str) -> list[tuple[float, float]]:
@@ -116,4 +134,4 @@ def _rows(path: str, columns: tuple[str, str], option: str) -> list[tuple[float,
                 given=path,
             ) from None
         found.append((first, second))
-    return sorted(found)
+    return sorted(found, key=lambda row: row[0])

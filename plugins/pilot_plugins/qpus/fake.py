@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import threading
 import time
 import uuid
+from collections.abc import Collection
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable, did_you_mean
@@ -63,6 +66,8 @@ class FakeQPU(QPU):
             refuse(name, f"the option {min(alone)} needs clock, such as clock=0.01")
         if not device:
             refuse(name, "which device? Write fake:kolkata, or another one of qiskit-ibm-runtime's snapshots")
+        if known := _folders():
+            self._check_snapshot(known)
         self._cancelled = threading.Event()
         self._backend: Any = None
         self._device: NoisyDevice | None = None
@@ -71,16 +76,12 @@ class FakeQPU(QPU):
         self._outages = Periods(options["outages"]) if "outages" in options else None
         self._drift = Drift(options["calibration"]) if "calibration" in options else None
         self._began = 0.0
-        self._calibration = 0
+        #: The number of its calibration, and the factor of the errors; 0: the snapshot's own.
+        self._calibration = 0, 1.0
 
     def open(self) -> None:
         known = _snapshots()
-        if self.snapshot not in known:
-            refuse(
-                self.name,
-                f"no snapshot {self.snapshot!r}{did_you_mean(self.snapshot, known)}",
-                "there are " + ", ".join(known),
-            )
+        self._check_snapshot(known)
         from qiskit_ibm_runtime import fake_provider
 
         self._backend = getattr(fake_provider, known[self.snapshot])()
@@ -89,6 +90,11 @@ class FakeQPU(QPU):
             self._clock = Clock(speed, self._options.get("setup", SETUP), REP_DELAY if delay is None else delay)
         self._began = time.monotonic()
         self._calibrate(1.0, delay)
+
+    def _check_snapshot(self, known: Collection[str]) -> None:
+        if self.snapshot not in known:
+            what = f"there is no snapshot {self.snapshot!r}{did_you_mean(self.snapshot, known)}"
+            refuse(self.name, what, "there are " + ", ".join(sorted(known)))
 
     def _calibrate(self, factor: float, delay: float | None) -> None:
         """What it is with so many times the errors of the snapshot."""
@@ -101,7 +107,7 @@ class FakeQPU(QPU):
         if factor != 1.0:
             target, readout = scaled(target, readout, factor)
         taken = properties.last_update_date.timestamp() if properties is not None else None
-        if self._calibration and self._clock is not None:
+        if self._calibration[0] and self._clock is not None:
             taken = time.time()
         self._device = NoisyDevice(target, readout)
         self._info = info_of(
@@ -181,10 +187,22 @@ class FakeQPU(QPU):
         if self._device is None or self._info is None:
             self.open()
         assert self._device is not None and self._info is not None
-        if self._drift is not None and (number := self._drift.number(self._now)) != self._calibration:
-            self._calibration = number
-            self._calibrate(self._drift.factor(number), self._info.rep_delay)
+        if self._drift is not None and (calibration := self._drift.calibration(self._now)) != self._calibration:
+            self._calibration = calibration
+            self._calibrate(calibration[1], self._info.rep_delay)
         return self._device, self._info
+
+
+@cache
+def _folders() -> frozenset[str]:
+    """Short names of the snapshots, found without an import of qiskit-ibm-runtime, which takes a second; none where it
+    is not installed, or arranged in another way."""
+    spec = importlib.util.find_spec("qiskit_ibm_runtime")
+    places = spec.submodule_search_locations if spec is not None else None
+    folder = Path(next(iter(places or ()), "")) / "fake_provider" / "backends"
+    if not places or not folder.is_dir():
+        return frozenset()
+    return frozenset(one.name for one in folder.iterdir() if (one / f"fake_{one.name}.py").is_file())
 
 
 @cache

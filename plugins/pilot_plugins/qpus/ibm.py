@@ -107,6 +107,7 @@ class IbmQPU(JobQPU):
             calibrated=properties.last_update_date.timestamp() if properties is not None else None,
             accepts_jobs=bool(status.operational and status.status_msg == "active"),
             expected_wait=0.0 if status.pending_jobs == 0 else None,
+            pending_jobs=status.pending_jobs,
             asked=time.time(),
             max_shots=getattr(backend.configuration(), "max_shots", None),
             max_circuits=backend.max_circuits,

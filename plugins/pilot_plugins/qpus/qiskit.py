@@ -180,7 +180,11 @@ def _of_status(status: Any) -> dict[str, Any]:
     if not isinstance(operational, bool):
         return {}
     message = str(getattr(status, "status_msg", "active")).lower()
-    return {"accepts_jobs": operational and message in ("active", "", "available", "online")}
+    found: dict[str, Any] = {"accepts_jobs": operational and message in ("active", "", "available", "online")}
+    pending = getattr(status, "pending_jobs", None)
+    if isinstance(pending, int) and pending >= 0:
+        found["pending_jobs"] = pending
+    return found
 
 
 def _name(backend: Any) -> str:

@@ -100,6 +100,7 @@ class QrmiQPU(JobQPU):
             **self._described,
             accepts_jobs=status.status == _package().ResourceStatusCode.Online,
             expected_wait=0.0 if status.pending_job_count == 0 else None,
+            pending_jobs=status.pending_job_count,
             asked=time.time(),
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import networkx
 import numpy as np
 import pytest
+from pilot_miniapps.frame.intervals import interval
 from pilot_miniapps.qos_estimator import drift, ranking
 
 from pilot.errors import DescriptionError
@@ -96,6 +97,6 @@ def test_how_good_an_order_is() -> None:
     assert ranking.spearman(scores, truth, "abc") == pytest.approx([1.0, -1.0])
     assert ranking.top1(scores, truth) == 1
     assert ranking.regret(scores, truth) == pytest.approx([0.0, 1 - 0.5 / 0.7])
-    mean, spread = ranking.interval([1.0, 2.0, 3.0])
+    mean, spread = interval([1.0, 2.0, 3.0])
     assert mean == 2 and spread == pytest.approx((2 - 2.4841, 2 + 2.4841), abs=1e-3)
-    assert ranking.interval([1.0]) == (1.0, None)
+    assert interval([1.0]) == (1.0, None)

@@ -1,0 +1,85 @@
+"""What ran in a session, and on which pilots: read from its journal, to be simulated with another policy, say."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from functools import partial
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+from pilot.manager import recovery
+from pilot.manager.journal import EstimateRow, unpack_estimates
+from pilot.manager.recorded import RecordedTasks
+from pilot.manager.recovery import RestoredPilot
+from pilot.manager.sqlite_reader import SqliteReader, connect_to_read
+from pilot.resources import QPUEstimate, Terms
+from pilot.results import OK
+from pilot.wire.session import SessionFolder
+
+
+class Ran(NamedTuple):
+    """A task that was done."""
+
+    id: int
+    #: What its description called it, or its function's name.
+    title: str
+    #: The digest of its function.
+    function: str
+    terms: Terms
+    #: Wall clock, seconds since the epoch.
+    submitted: float
+    #: Seconds that it ran, and the QPU that its worker had.
+    seconds: float
+    qpu: str | None
+    #: Ids of the tasks that it waited for.
+    needs: tuple[int, ...]
+    estimates: tuple[QPUEstimate, ...]
+    #: When its run ended: wall clock.
+    ended: float
+
+
+class History(NamedTuple):
+    """A session as its journal has it now."""
+
+    #: By id.
+    tasks: list[Ran]
+    #: How many tasks have no result, or failed.
+    left_out: int
+    pilots: list[RestoredPilot]
+
+
+def read(session_dir: str | os.PathLike[str]) -> History:
+    """What has run in a session. Changes nothing; a manager may use the session at the same time.
+
+    Raises:
+        SessionError: there is no session in this folder; it is damaged, or other users can write to it.
+    """
+    folder = SessionFolder.find(session_dir)
+    folder.check_private()
+    journal = SqliteReader(folder.journal_path, partial(connect_to_read, folder.journal_path))
+    with closing(journal), journal.frozen():
+        restored = recovery.read(journal, folder.path, rejoin=False)
+        ended = RecordedTasks(journal, WeakValueDictionary()).read(1, restored.last_task)
+        estimates = {row.task: unpack_estimates(row.estimates) for row in journal.rows(EstimateRow)}
+        needs = journal.needs()
+    tasks = []
+    for entry, outcome, *_ in ended:
+        if outcome is None or outcome.status != OK:
+            continue
+        worker = restored.workers.get(entry.worker or "")
+        tasks.append(
+            Ran(
+                id=entry.id,
+                title=entry.title,
+                function=entry.function.digest,
+                terms=entry.terms,
+                submitted=entry.submitted,
+                seconds=outcome.seconds,
+                qpu=worker.qpu if worker is not None else None,
+                needs=needs.get(entry.id, ()),
+                estimates=estimates.get(entry.id, ()),
+                ended=outcome.started + outcome.seconds,
+            )
+        )
+    return History(tasks, len(restored.tasks) + len(ended) - len(tasks), restored.pilots)

@@ -1,0 +1,107 @@
+"""Many tasks from an iterator of inputs, of which only some are there at a time."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from pilot.errors import invalid
+from pilot.manager.handles import Task
+from pilot.manager.maps import ChunkSize, MapResult
+
+R = TypeVar("R")
+#: The arguments of one input.
+Arguments = tuple[Any, ...]
+
+
+def check_window(window: int) -> None:
+    """Refuse what is no window.
+
+    Raises:
+        DescriptionError: it is not a number of at least 1.
+    """
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise invalid("window", window, "a whole number of at least 1")
+
+
+def results(
+    submit: Callable[[list[Arguments]], Task[R] | MapResult[R]],
+    inputs: Iterable[Arguments],
+    window: int,
+    size: ChunkSize,
+    timeout: float | None = None,
+) -> Iterator[R]:
+    """The results of inputs in their order. Inputs are taken as results are read, in the thread that reads.
+
+    Args:
+        submit: makes the task, or the map, of ``size`` inputs.
+        inputs: the arguments of each; so many are taken now as may be unread.
+        window: how many inputs are submitted and unread, at most; at least ``size`` are.
+        size: inputs that are submitted together.
+        timeout: seconds from now on in which the results must be there; None: for ever.
+
+    Raises:
+        DescriptionError: the window or the size is not valid.
+    """
+    check_window(window)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise invalid("chunksize", size, "a whole number of at least 1, with a window or buffersize")
+    blocks = _blocks(iter(inputs), size)
+    end = None if timeout is None else time.monotonic() + timeout
+    return _read(submit, deque(map(submit, islice(blocks, max(1, window // size)))), blocks, end)
+
+
+def _blocks(inputs: Iterator[Arguments], size: int) -> Iterator[list[Arguments]]:
+    while block := list(islice(inputs, size)):
+        yield block
+
+
+def _read(
+    submit: Callable[[list[Arguments]], Task[R] | MapResult[R]],
+    unread: deque[Task[R] | MapResult[R]],
+    blocks: Iterator[list[Arguments]],
+    end: float | None,
+) -> Iterator[R]:
+    """What was submitted and is not over is cancelled when the caller stops reading, and after an error."""
+    try:
+        while unread:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            first = unread[0]
+            found = [first.result(left)] if isinstance(first, Task) else first.within(left)
+            for number, result in enumerate(found):
+                if number == 0:  # the first one is there: the whole block is
+                    unread.popleft()
+                    unread.extend(map(submit, islice(blocks, 1)))
+                yield result
+    finally:
+        for one in unread:
+            one.cancel()
+
+
+def as_completed(tasks: Iterable[Task[R]], window: int | None, timeout: float | None) -> Iterator[Task[R]]:
+    """As `PilotManager.as_completed`."""
+    if window is not None:
+        check_window(window)
+    return _ended(iter(tasks), window, None if timeout is None else time.monotonic() + timeout)
+
+
+def _ended(tasks: Iterator[Task[R]], window: int | None, end: float | None) -> Iterator[Task[R]]:
+    ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    count = 0
+    for task in islice(tasks, window):
+        task.add_done_callback(ended.put)
+        count += 1
+    while count:
+        try:
+            first = ended.get(timeout=None if end is None else max(0.0, end - time.monotonic()))
+        except queue.Empty:
+            raise TimeoutError(f"{count} task(s) are not finished") from None
+        for task in islice(tasks, 1):
+            task.add_done_callback(ended.put)
+            count += 1
+        count -= 1
+        yield first
