@@ -17,7 +17,7 @@
 
 BIN := .venv/bin
 READY := .venv/.ready
-BENCHMARKS := imports controller pilot_quantum dispatch latency threads callables chains granularity memory values balance circuits qpus cutting failures events planning simulator
+BENCHMARKS := imports controller pilot_quantum dispatch latency threads callables chains granularity memory values balance notebooks circuits qpus cutting failures events planning simulator
 
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from pilot.descriptions.qos import options_of
 from pilot.errors import DescriptionError
 from pilot.fields import (
     Amount,
@@ -41,6 +42,7 @@ _READERS = {
     "retry_on": checked_errors,
     "working_directory": checked_path,
     "environment": checked_variables,
+    "qos": options_of,
 }
 
 _WITHOUT = "nothing without a circuit"
@@ -59,6 +61,7 @@ _OF_CIRCUITS: dict[str, tuple[Any, str]] = {
     "max_cost": (None, _WITHOUT),
     "fallback": (None, _WITHOUT),
     "mitigation": ((), _WITHOUT),
+    "qos": (None, _WITHOUT),
     "noise_model": (None, _WITHOUT),
     "optimization_level": (2, _WITHOUT),
     "seed": (None, _WITHOUT),
@@ -104,6 +107,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             "tomography",
             "parameters",
             "mitigation",
+            "qos",
             "noise_model",
         }
     )
@@ -159,6 +163,10 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: Stages of error mitigation, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
     #: `pilot.quantum.mitigation` themselves.
     mitigation: Any = ()
+    #: Errors are mitigated by the stages that are predicted to help most: a `QosOptions`, or a mapping with its fields.
+    #: The shots are then the total of all circuits that run. The result is a `pilot.qos.mitigator.QosResult`. It needs
+    #: shots and a device.
+    qos: Any = None
     #: A ``NoiseModel`` of qiskit_aer.noise: the circuit is simulated with it, on a core. Gates keep their names, so
     #: compile the circuit first where the model is for a device's gates. Without a ``seed`` tasks of one model run
     #: together, which is much faster for small circuits.

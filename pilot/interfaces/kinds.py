@@ -75,13 +75,24 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 1.0
 
 
+class Map(msgspec.Struct, frozen=True, kw_only=True):
+    """A task between parts and combine, on a core: ``part.function(*part.args, results)``, of the parts it names."""
+
+    part: Part
+    #: The numbers of parts whose results it gets, in this order.
+    parts: tuple[int, ...]
+
+
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """The tasks that a description becomes (entry points ``pilot.kinds``): parts and, when there are several, the
-    function that makes one result of theirs: ``combine.function(*combine.args, results)``, in their order."""
+    function that makes one result of theirs: ``combine.function(*combine.args, results)``, in their order. With maps,
+    the results are those of the maps."""
 
     name: str
     parts: tuple[Part, ...]
     combine: Part | None = None
+    #: What is done with results of parts at the same time, before they are combined.
+    maps: tuple[Map, ...] = ()
     #: What each part takes; the other fields are those of `Terms`.
     resources: Resources = SLOT
     others: tuple[Option, ...] = ()

@@ -160,7 +160,8 @@ class ExactValues(Execution):
 class DeviceRun(Execution, JointFunction):
     """Compiles circuits for the device that this worker has and runs them there, those of several tasks in one job."""
 
-    shots: int = 1024
+    #: Of each circuit; or, where all calls have so many circuits, of each one by its place.
+    shots: int | tuple[int, ...] = 1024
     level: int = 2
     #: Against errors, as `mitigation.stages` takes them.
     stages: tuple[Any, ...] = ()
@@ -255,7 +256,10 @@ class DeviceRun(Execution, JointFunction):
             run = [factor for circuit in circuits for factor in mitigation.zero_noise.factors_of(circuit)]
             circuits = [circuit for same in zip(*scaled, strict=True) for circuit in same]
         seeds = [seed for job in jobs for seed in job.seeds]
-        planned = mitigation.stage.plan(circuits, self.shots, about, seeds[0])
+        shots = self.shots
+        if isinstance(shots, tuple):
+            shots = tuple(its for _ in jobs for its in shots for _ in range(factors))
+        planned = mitigation.stage.plan(circuits, shots, about, seeds[0])
         if len(planned.circuits) != len(seeds):
             seeds = draw_seeds(seeds, len(planned.circuits))
         combined = planned.combine(_run_all(qpu, planned, seeds))

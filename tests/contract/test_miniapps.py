@@ -49,6 +49,11 @@ class TestQosEstimator(MiniAppContract):
     flags = ("--preset", "small", "--pilot", "process:1")
 
 
+class TestQosMitigator(MiniAppContract):
+    miniapp = "qos-mitigator"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
 class TestQosScheduler(MiniAppContract):
     miniapp = "qos-scheduler"
     flags = ("--preset", "small", "--pilot", "process:1")
