@@ -127,7 +127,7 @@ class QosMitigator(MiniApp):
         given = self.settings
         calls = {
             f"choice/{family}/{seed}": (
-                *(given.snapshots[number % len(given.snapshots)], family, given.small_qubits, seed),
+                *(given.choice_snapshots[number % len(given.choice_snapshots)], family, given.small_qubits, seed),
                 *(given.shots, given.draws, given.errors),
             )
             for number, (family, seed) in enumerate(round_robin(given.circuits, CHOICE_SEED))
@@ -162,7 +162,11 @@ class QosMitigator(MiniApp):
         given = self.settings
         calls = {
             f"harm/{family}/{seed}": (
-                *(given.snapshots[number % len(given.snapshots)], family, HARM_QUBITS[number % len(HARM_QUBITS)]),
+                *(
+                    given.choice_snapshots[number % len(given.choice_snapshots)],
+                    family,
+                    HARM_QUBITS[number % len(HARM_QUBITS)],
+                ),
                 *(seed, given.harm_shots, given.draws, given.errors),
             )
             for number, (family, seed) in enumerate(round_robin(given.harm_circuits, HARM_SEED))
