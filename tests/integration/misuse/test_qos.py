@@ -20,8 +20,10 @@ from pilot import (
     QosOptions,
     TaskDescription,
 )
+from pilot.errors import QPUError
 from pilot.qos.families import circuit
 from pilot.qos.mitigator import Context, QosResult, QosStage, Replacement, Step, Variant, running
+from pilot.qos.mitigator.stages.freezing import Freezing
 from pilot.qos.qernel import Qernel
 
 pytestmark = pytest.mark.timeout(180)
@@ -127,7 +129,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "mitigation": ({"mitigation": ["readout"]}, "nothing with qos: name stages in QosOptions.stages"),
     "tomography": ({"tomography": True}, "nothing with qos"),
     "no measurements": ({"circuit": QuantumCircuit(2)}, "measures nothing: add circuit.measure_all"),
-    "wide": ({"circuit": circuit("qaoa-r", 24)}, "has 24 qubits"),
+    "required": ({"qos": {"stages": [Freezing(required=True)]}}, "'freezing' is required, but cannot be done"),
     "small graph": ({"qos": {"objective": networkx.path_graph(9)}}, "edges between two different nodes 0 to 2"),
     "no problem": ({"qos": {"objective": {"XXI": 1.0}}}, "objective: .* expected a graph"),
     "gates": ({"qos": {"objective": networkx.path_graph(3)}, "circuit": BELL}, "is no phase of the objective"),
@@ -142,6 +144,11 @@ def test_what_is_refused(case: str, manager: PilotManager) -> None:
     fields = {"circuit": BELL, "shots": 400, "qpu": QPU, "qos": QosOptions(), **given}
     with pytest.raises(DescriptionError, match=message):
         manager.submit_task(TaskDescription(**fields))
+
+
+def test_a_circuit_that_no_device_can_run(manager: PilotManager) -> None:
+    with pytest.raises(QPUError, match="has 24 qubits, fake:manila has 5"):
+        run(manager, circuit("qaoa-r", 24), QosOptions())
 
 
 def test_a_device_without_calibration(manager: PilotManager) -> None:
