@@ -9,11 +9,12 @@ undone, fewer shots are drawn instead: a correction by inverse matrices makes th
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod, sqrt
+from math import inf, prod, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.compilation import Compiler, structure
 from pilot.quantum.fidelities import HARMFUL, MAX_EXACT, Ideal, hellinger, ideal_of
 from pilot.quantum.mitigation import Device, Readout, ZeroNoise, stages
@@ -171,6 +172,16 @@ class Forecaster:
                 else:
                     kept *= (zero + one) / 2
         return 1.0 - float(kept ** (1 / variant.averaged)) * max(0.0, 1 - overhead / counted)
+
+    def errors(self, circuit: QuantumCircuit) -> float:
+        """The probability that an error in a gate or an idle time changes an outcome of a circuit; infinite where it is
+        not known, or the device cannot run the circuit."""
+        if not self.is_able:
+            return inf
+        try:
+            return 1 - self.noise_of(circuit).kept
+        except (QPUError, DescriptionError):
+            return inf
 
     def noise_of(self, circuit: QuantumCircuit, around: Sequence[Any] = ()) -> Noise:
         """What the device does to a circuit.
