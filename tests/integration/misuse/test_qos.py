@@ -23,6 +23,7 @@ from pilot import (
 from pilot.errors import QPUError
 from pilot.qos.families import circuit
 from pilot.qos.mitigator import Context, QosResult, QosStage, Replacement, Step, Variant, running
+from pilot.qos.mitigator.stages.cutting import Cutting
 from pilot.qos.mitigator.stages.freezing import Freezing
 from pilot.qos.qernel import Qernel
 
@@ -67,6 +68,14 @@ def test_a_distribution(manager: PilotManager) -> None:
     assert {step.stage for step in result.steps} & {"cutting", "readout"}
     assert {"decide", "decide: cutting", "run", "combine"} <= set(result.seconds)
     assert min(result.seconds.values()) >= 0 and result.reason == ""
+
+
+def test_map_and_reduce_give_what_one_task_gives(manager: PilotManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    options, found = QosOptions(stages=[Cutting(required=True)], budget=1), []
+    for circuits in (1, 1000):
+        monkeypatch.setattr(running, "MANY", circuits)
+        found.append(run(manager, circuit("ghz", 4), options).distribution.get_counts())
+    assert found[0] == found[1] and share(run(manager, circuit("ghz", 4), options).distribution, "0000", "1111") > 0.8
 
 
 def test_values(manager: PilotManager) -> None:
