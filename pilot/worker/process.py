@@ -24,7 +24,7 @@ from typing import Any
 import zmq
 
 from pilot.errors import SessionError
-from pilot.interfaces import WorkerSpec
+from pilot.interfaces import Noted, WorkerSpec
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNAVAILABLE, UNWRITTEN, Outcome
 from pilot.version import versions
 from pilot.wire import messages, payload
@@ -186,6 +186,7 @@ class _Worker:
         wall, began = batch.task_wall, batch.task_began
         arguments: list[tuple[Any, Any]] = []
         results: dict[int, tuple[int, Any]] = {}
+        notes: dict[int, str] = {}
         for work in works:
             try:
                 forget_classes()
@@ -200,6 +201,8 @@ class _Worker:
             self._stay_one(error)
             returned = [error] * len(rest)
         for work, result in zip(rest, returned, strict=True):
+            if isinstance(result, Noted):
+                result, notes[work.task] = result
             results[work.task] = self._dumped(result)
         seconds = (time.perf_counter() - began) / len(works)
         stdout, stderr = self._capture.take()
@@ -214,6 +217,7 @@ class _Worker:
                 results[work.task][1],
                 stdout,
                 stderr,
+                notes.get(work.task, ""),
             )
             for place, work in enumerate(works)
         ]
