@@ -9,7 +9,7 @@ undone, fewer shots are drawn instead: a correction by inverse matrices makes th
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf, prod, sqrt
+from math import inf, log, prod, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pilot.qos.mitigator.variants import Variant
     from pilot.resources import QPUInfo
 
+#: Errors of which fewer change an outcome are not errors of gates.
+LEAST_HARMFUL = 0.3
 #: Outcomes are nearly uniform where those that are uniform have this fidelity.
 FLAT = 0.9
 #: Halvings of the interval in which a probability is looked for.
@@ -48,6 +50,10 @@ class Noise(NamedTuple):
     kept: float
     #: By place of the classical bit, the probabilities of reading 0 and 1 as they are.
     readout: dict[int, tuple[float, float]]
+    #: The probability that no error happens in gates and idle times.
+    gates: float
+    #: `kept` was computed, not by the formula.
+    is_computed: bool = False
 
     def read(self, bit: int) -> tuple[float, float]:
         """Those of a bit; of one that the compiled circuit of the group has not, the mean of the others."""
@@ -82,7 +88,7 @@ class Noise(NamedTuple):
                 low = middle.kept
             else:
                 high = middle.kept
-        return self._replace(kept=(low + high) / 2)
+        return self._replace(kept=(low + high) / 2, is_computed=True)
 
 
 class Forecast(NamedTuple):
@@ -106,6 +112,8 @@ class Forecaster:
     def __init__(self, info: QPUInfo, level: int = 2, seed: int = 0) -> None:
         self.compiler = Compiler(Reported(info.name, info))
         self._level, self._seed = level, seed
+        #: Logarithms of the probabilities of computed pieces to keep outcomes, and to have no error; each summed.
+        self._computed = (0.0, 0.0)
         self._noises: dict[tuple[bytes, tuple[str, ...]], Noise] = {}
         #: By the identity of a circuit: the circuit, and what it gives without noise.
         self._ideals: dict[int, tuple[QuantumCircuit, Ideal | None]] = {}
@@ -200,13 +208,29 @@ class Forecaster:
             fidelities = self.compiler.fidelities
             assert fidelities is not None
             success = fidelities.success(compiled)
-            noise = Noise(success.gates**HARMFUL, success.readout)
+            noise = Noise(success.gates**HARMFUL, success.readout, success.gates)
             ideal = self._expected(circuit)
             if ideal is not None and len(ideal.bits) <= MAX_EXACT:
                 estimate = fidelities.estimate(compiled, ideal)
                 noise = noise.matched(ideal, estimate.value) if estimate.is_exact else noise
             self._noises[key] = noise
-        return self._noises[key]
+        noise = self._noises[key]
+        return noise if noise.is_computed else noise._replace(kept=noise.gates**self.harmful)
+
+    @property
+    def harmful(self) -> float:
+        """The share of errors that change an outcome, as `fidelities.HARMFUL`: of the pieces of this circuit for which
+        it was computed; where there are none, of circuits in general."""
+        kept, gates = self._computed
+        return min(max(kept / gates, LEAST_HARMFUL), 1.0) if gates else HARMFUL
+
+    def begin(self) -> None:
+        """Another circuit."""
+        self._computed = (0.0, 0.0)
+
+    def is_rough(self, variant: Variant) -> bool:
+        """True where its noise is that of the formula, so that it changes with what is computed of pieces."""
+        return not all(noise.is_computed for noise in self._by_group(variant).values())
 
     def _by_group(self, variant: Variant) -> dict[int, Noise]:
         """Of each group, by the circuit with fewest operations: it has most of what there is to lose."""
@@ -214,7 +238,12 @@ class Forecaster:
         for circuit, group in zip(variant.circuits, variant.groups, strict=True):
             if group not in smallest or len(circuit.data) < len(smallest[group].data):
                 smallest[group] = circuit
-        return {group: self.noise_of(circuit, variant.mitigation) for group, circuit in smallest.items()}
+        found = {group: self.noise_of(circuit, variant.mitigation) for group, circuit in smallest.items()}
+        for noise in found.values():
+            if noise.is_computed and noise.kept > 0 and noise.gates < 1:
+                kept, gates = self._computed
+                self._computed = (kept + log(noise.kept), gates + log(noise.gates))
+        return found
 
     def _expected(self, circuit: QuantumCircuit) -> Ideal | None:
         """What a circuit gives without noise. Variants share circuits: each is looked for as the object that it is."""

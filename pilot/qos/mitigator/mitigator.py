@@ -110,6 +110,7 @@ class Mitigator:
             PluginError: a stage raised.
         """
         begun = time.perf_counter()
+        self.forecaster.begin()
         goal = Goal.of(circuit, observables, self.options)
         context = Context(goal=goal, options=self.options, info=self.info, shots=shots)
         base = goal.base()
@@ -121,6 +122,8 @@ class Mitigator:
         for stage in self.stages:
             if able or stage.required:
                 search.extend(stage)
+        if able:
+            search.refine()
         chosen = search.best()
         return Choice(
             goal=goal,
@@ -153,6 +156,16 @@ class _Search:
         if stage.required:
             self._going = found or self._impossible(stage, made)
         self.seconds[stage.name] = time.perf_counter() - begun
+
+    def refine(self) -> None:
+        """Predict again what the formula predicted, with what has been computed of pieces of the circuit."""
+        renewed = {
+            id(one): self._ranked(one.variant)
+            for one in self.every
+            if one.loss is not None and self._forecaster.is_rough(one.variant)
+        }
+        self.every = [renewed.get(id(one), one) for one in self.every]
+        self._going = [renewed.get(id(one), one) for one in self._going]
 
     def add(self, variants: Iterable[Variant]) -> list[Ranked]:
         """Predict variants; those that are possible. The first goes on in any case: stages may make it possible."""
