@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 #: Seeds of circuits: the model was compared with those below the first.
-CHOICE_SEED, HARM_SEED = 100, 200
+CHOICE_SEED, HARM_SEED = 100, 300
 #: Figure 4b of QOS: widths, and the least fidelity.
 UTILISED, FLOOR = (4, 6, 8, 10, 12), 0.75
 #: Qubits of the circuits of harm.

@@ -62,6 +62,12 @@ class Noise(NamedTuple):
         known = np.array(list(self.readout.values()))
         return float(known[:, 0].mean()), float(known[:, 1].mean())
 
+    def calibration_variance(self, shots: int) -> float:
+        """What a corrected value of one qubit varies by, since its readout was measured with so many shots a state."""
+        rates = np.array(list(self.readout.values()))
+        contrasts = np.maximum(rates.sum(axis=1) - 1, 0.1)
+        return float(((rates * (1 - rates)).sum(axis=1) / contrasts**2).mean() / shots) if len(rates) else 0.0
+
     def outcomes(self, ideal: Ideal, factor: float = 1.0, *, corrected: bool = False) -> NDArray[np.float64]:
         """Probabilities of the outcomes of a circuit; `corrected`: before they are read.
 
@@ -150,7 +156,13 @@ class Forecaster:
         if len(variant.factors) > 1:
             noisy = goal.base().merge(self._drawn(goal.base(), noises, ideals, None, 0), None)
             doubt = UNCERTAIN * float(np.mean((noisy.values - exact.values) ** 2)) ** 0.5
-        return Forecast(goal.loss(exact) + float(np.mean(errors**2)) + doubt**2, 0.0)
+        calibrated = sum(
+            goal.mean_weight * noise.calibration_variance(one.shots) / len(noises)
+            for one in variant.mitigation
+            if isinstance(one, Readout)
+            for noise in noises.values()
+        )
+        return Forecast(goal.loss(exact) + float(np.mean(errors**2)) + calibrated + doubt**2, 0.0)
 
     def _drawn(
         self, variant: Variant, noises: dict[int, Noise], ideals: Sequence[Ideal], shots: int | None, draw: int

@@ -28,6 +28,8 @@ STAGES = ("freezing", "cutting", "reuse", "readout", "zne")
 KEPT = 3
 #: Variants are better by so many standard errors of the prediction, and by so much, or they are not taken.
 CERTAIN, LEAST_GAIN = 1.0, 0.02
+#: The same for values: their mean square error is predicted less well than a fidelity.
+LEAST_GAIN_OF_VALUES = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +190,8 @@ class _Search:
         first, best = possible[0], min(possible, key=_by_loss)
         if first.loss is None or best.loss is None or first is not self.every[0]:
             return best
-        margin = max(CERTAIN * (first.spread + best.spread), LEAST_GAIN * first.loss)
+        least = LEAST_GAIN if self._context.goal.observables is None else LEAST_GAIN_OF_VALUES
+        margin = max(CERTAIN * (first.spread + best.spread), least * first.loss)
         return best if best.loss < first.loss - margin else first
 
     def _impossible(self, stage: QosStage, made: Sequence[Variant]) -> list[Ranked]:
