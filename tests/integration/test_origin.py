@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
 from pilot.service.active import STEPS
+from pilot.service.origin import cloud, machine
 from pilot.testing.polling import eventually
 from pilot.testing.services import ServiceProcess
 
@@ -302,8 +304,14 @@ def test_nothing_is_told_without_a_token_or_to_others(
         for path in ("/task/realQuantum/query", "/management/query/taskinfo"):
             reply = http.post(path, json={**body, "taskid": id}).json()
             assert (reply["errCode"], reply["taskResult"] or []) == (code, [])
-    for path in ("/task/realQuantum/run", "/task/run", "/task/realQuantum/chip_config_query", "/session/apply"):
-        assert http.post(path, json={"TaskType": 0, "QProg": BELL}).json()["errCode"] == 3
+    routes = [one for one in (*machine.router.routes, *cloud.router.routes) if isinstance(one, APIRoute)]
+    assert len(routes) > 15
+    for route in routes:
+        (method,) = route.methods
+        body = {"TaskType": 0, "QProg": BELL, "taskId": id, "taskid": id, "ChipID": "72", "QMachineType": 5}
+        reply = http.request(method, route.path, json=body).json()
+        code = reply.get("errCode", reply.get("code"))
+        assert code == 3 or (code, route.path) == (2, "/task/realQuantum/run_bin_ir"), (route.path, reply)
     assert user.query("F" * 32)["errCode"] == 28
     assert user.query("../" * 20)["errCode"] == 28
 
