@@ -313,7 +313,8 @@ def test_nothing_is_told_without_a_token_or_to_others(
         code = reply.get("errCode", reply.get("code"))
         assert code == 3 or (code, route.path) == (2, "/task/realQuantum/run_bin_ir"), (route.path, reply)
     assert user.query("F" * 32)["errCode"] == 28
-    assert user.query("../" * 20)["errCode"] == 28
+    for strange in ("../" * 20, "\0" * 32, "A" * 31, "ä" * 32, id.lower()):
+        assert user.query(strange)["errCode"] == 28
 
 
 def test_task_info_has_numbers(user: Caller, examples: list[dict[str, Any]]) -> None:
