@@ -187,6 +187,7 @@ def _on_devices(request: Request, circuits: Sequence[QuantumCircuit], program: b
         stages=listed(description.mitigation),
         tries=tries_for(circuits[0]) if request.is_estimated else 1,
         min_fidelity=description.min_fidelity or 0.0,
+        bundler=request.bundler,
     )
     needed = [needs.on_devices(circuit, shots, request.devices) for circuit in circuits]
     return _Method(function, needed, -(-len(circuits) // MAX_DEVICE_PARTS))
