@@ -21,7 +21,7 @@ from pilot.service.origin import cloud, machine
 from pilot.testing.polling import eventually
 from pilot.testing.services import ServiceProcess
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 SETTINGS = """
 [[pilots]]
@@ -32,7 +32,7 @@ qpus = ["fake:manila"]
 chips = { 72 = "fake:manila" }
 """
 EXAMPLES = Path(__file__).parents[1] / "data" / "origin_examples.txt"
-SECONDS = 60.0
+SECONDS = 120.0
 
 BELL = "QINIT 6\nCREG 6\nH q[0]\nCNOT q[0],q[1]\nMEASURE q[0],c[0]\nMEASURE q[1],c[1]"
 #: On 5 qubits in a line: 0-1-2-3-4.
