@@ -109,7 +109,11 @@ def table(text: str) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def user(http: httpx.Client, service: ServiceProcess) -> Caller:
-    return Caller(http, service.token)
+    """A user, once the chip has reported what it is."""
+    user = Caller(http, service.token)
+    question = {"ChipID": 72}
+    eventually(lambda: user.post("/task/realQuantum/chip_config_query", question)["errCode"] == 0, SECONDS)
+    return user
 
 
 # ---- the documented examples ----------------------------------------------------------------------------------
