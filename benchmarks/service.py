@@ -5,6 +5,7 @@ python benchmarks/service.py kill --store sqlite|postgresql
 python benchmarks/service.py store --rows 1000000 [--store postgresql]
 python benchmarks/service.py fuzz --minutes 10
 python benchmarks/service.py policies
+python benchmarks/service.py origin --bodies 5000
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import _service_fuzz
 import _service_kill
 import _service_load
+import _service_origin
 import _service_policies
 import _service_store
 
@@ -28,6 +30,7 @@ def main() -> None:
         ("store", _service_store),
         ("fuzz", _service_fuzz),
         ("policies", _service_policies),
+        ("origin", _service_origin),
     ):
         command = commands.add_parser(
             name, description=module.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter

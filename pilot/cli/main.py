@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import msgspec.inspect
 
-from pilot.cli import fields, qpus, remote, report, run, serve, sessions, simulate, streams, submit
+from pilot.cli import completion, fields, qpus, remote, report, run, serve, sessions, simulate, streams, submit
 from pilot.cli.interruption import Interrupted, taken
 from pilot.errors import DescriptionError, NoPilotError, PilotError
 
@@ -115,7 +115,7 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     sending = add("submit", "run circuits that are in files")
     submit.add_flags(sending)
     sending.set_defaults(call=lambda options: submit.submit(options, interruption))
-    sessions.add_flags(add("sessions", "list, show, take over and migrate sessions"), interruption)
+    sessions.add_flags(add("sessions", "list, show, end and remove sessions, and go on with them"), interruption)
     qpus.add_flags(add("qpus", "show properties and status of QPUs"))
     simulate.add_flags(add("simulate", "show what a policy does to waits, on a virtual clock"))
     serve.add_serve_flags(add("serve", "run the service: circuits of many users, over HTTP"))
@@ -129,6 +129,9 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     subject.add_argument(
         "--fields", action="store_true", help="show what each launcher does with each field of a PilotDescription"
     )
+    completing = add("completion", "print a script with which TAB completes commands in a shell")
+    completing.add_argument("shell", choices=completion.SHELLS)
+    completing.set_defaults(call=lambda options: completion.show(parser, options.shell))
     checking.set_defaults(
         call=lambda options: (
             fields.show(options.json) if options.fields else examine(options.json, options.site, options.session)

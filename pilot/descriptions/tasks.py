@@ -63,6 +63,7 @@ _OF_CIRCUITS: dict[str, tuple[Any, str]] = {
     "mitigation": ((), _WITHOUT),
     "qos": (None, _WITHOUT),
     "noise_model": (None, _WITHOUT),
+    "share_qpu": (False, _WITHOUT),
     "optimization_level": (2, _WITHOUT),
     "seed": (None, _WITHOUT),
 }
@@ -109,6 +110,7 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             "mitigation",
             "qos",
             "noise_model",
+            "share_qpu",
         }
     )
 
@@ -171,6 +173,10 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: compile the circuit first where the model is for a device's gates. Without a ``seed`` tasks of one model run
     #: together, which is much faster for small circuits.
     noise_model: Any = None
+    #: True: a device may run it at the same time as circuits of other tasks that allow this, on qubits of its own, as
+    #: long as it is expected to keep most of its fidelity; or a `pilot.quantum.bundles.Bundler` that says what that is,
+    #: such as `pilot.qos.multiprogramming.MultiProgrammer`. Those that share have the same shots, level and mitigation.
+    share_qpu: Any = False
     #: Qiskit's optimization level, 0 to 3, when it is compiled for a device. From 2 on the qubits with the least errors
     #: are taken; below, the first ones wherever they fit.
     optimization_level: Level = 2

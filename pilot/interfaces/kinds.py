@@ -6,7 +6,7 @@ A package adds a kind with an entry point of the group ``pilot.kinds``: a functi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
@@ -54,7 +54,7 @@ class JointFunction(WorkFunction):
             calls: the arguments of each.
 
         Returns:
-            For each in order its result, or the exception that it fails with.
+            For each in order its result, which may be `Noted`, or the exception that it fails with.
         """
         raise NotImplementedError
 
@@ -62,7 +62,14 @@ class JointFunction(WorkFunction):
         (result,) = self.run_together([args])
         if isinstance(result, BaseException):
             raise result
-        return result
+        return result.result if isinstance(result, Noted) else result
+
+
+class Noted(NamedTuple):
+    """A result of a `JointFunction`, with what `PilotManager.explain` shall tell about its run."""
+
+    result: Any
+    note: str
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

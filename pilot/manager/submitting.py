@@ -205,6 +205,7 @@ class Submitter:
             deadline=wanted.deadline,
             max_cost=wanted.max_cost,
             fallback=wanted.fallback or "",
+            shares_qpu=bool(wanted.share_qpu),
         )
         self._check_demands(wanted)
         if terms not in self._state.servable:

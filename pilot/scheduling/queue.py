@@ -250,6 +250,8 @@ class TaskQueue:
         pairs: list[tuple[TaskRecord, Outcome]] = []
         for record, outcome in counted:
             record.pilot, record.worker = event.pilot, event.worker
+            if outcome.note:
+                record.reason = f"{record.reason}; {outcome.note}"
             if record.moving and outcome.status == CANCELLED and not record.cancelling:
                 record.moving = False
                 self._insert(record)

@@ -12,6 +12,8 @@ from fastapi.responses import JSONResponse
 from pilot.service import answers, health, site_routes, task_routes
 from pilot.service.access import CurrentUser
 from pilot.service.limiting import BodyLimit
+from pilot.service.origin import cloud, machine
+from pilot.service.origin.gateway import Gateway
 from pilot.service.service import Service
 from pilot.service.settings import Settings
 from pilot.service.store import Store
@@ -39,6 +41,8 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
         yield
+        if settings.origin.enabled:
+            app.state.origin.close()
 
     app = FastAPI(
         title="quantum-pilot",
@@ -56,6 +60,10 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
     app.include_router(task_routes.router)  # first: where most requests go
     app.include_router(health.router)
     app.include_router(site_routes.router)
+    if settings.origin.enabled:
+        app.state.origin = Gateway(service)
+        app.include_router(machine.router)
+        app.include_router(cloud.router)
 
     @app.get("/v1/openapi.json", include_in_schema=False)
     def openapi(user: CurrentUser) -> JSONResponse:

@@ -247,7 +247,8 @@ class Coordinator:
         one.tasks = tasks
         one.step("queued")
         for task in tasks:
-            self._by_task[task.id] = one
+            for part in (task, *task.parts):  # of its parts only what they begin is of interest
+                self._by_task[part.id] = one
         one.waited = {task.id for task in tasks}
         for task in tasks:
             if task.done():
@@ -302,8 +303,11 @@ class Coordinator:
         if one.waited or one.is_ending:
             return
         for task in one.tasks:
-            self._by_task.pop(task.id, None)
+            for part in (task, *task.parts):
+                self._by_task.pop(part.id, None)
         first = one.tasks[0].info
+        qpus = [part.info.qpu for task in one.tasks for part in (task.parts or (task,))]
+        qpu = "|".join(dict.fromkeys(name for name in qpus if name))
         for step, when in (("scheduled", first.bound), ("dispatched", first.started), ("corrected", first.finished)):
             one.step(step, when)
         try:
@@ -311,9 +315,9 @@ class Coordinator:
         except CancelledError:
             self._end(one, "cancelled")
         except Exception as error:
-            self._end(one, "failed", error=error_of(error), qpu=first.qpu)
+            self._end(one, "failed", error=error_of(error), qpu=qpu)
         else:
-            self._end(one, "done", result=result, qpu=first.qpu)
+            self._end(one, "done", result=result, qpu=qpu)
 
     def _end(
         self,

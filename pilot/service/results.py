@@ -47,11 +47,18 @@ def _plain(result: Any) -> Any:
             "real": matrix.real.tolist(),
             "imaginary": matrix.imag.tolist(),
             "purity": float(result.purity),
+            "settings": dict(zip(result.settings, map(_by_bits, result.frequencies.tolist()), strict=True)),
         }
     if hasattr(result, "standard_errors"):
         values, errors = result.values.tolist(), result.standard_errors.tolist()
         return {"kind": "expectation", "values": values, "standard_errors": errors}
     return {"kind": "value", "value": _checked(result)}
+
+
+def _by_bits(frequencies: list[float]) -> dict[str, float]:
+    """How often each outcome of a setting came, by its bit string; those that never came are left out."""
+    width = (len(frequencies) - 1).bit_length()
+    return {f"{number:0{width}b}": one for number, one in enumerate(frequencies) if one}
 
 
 def _is_of_circuit(result: Any) -> bool:

@@ -119,6 +119,8 @@ class Origin(Description, frozen=True, kw_only=True):
     enabled: bool = True
     #: Who knows a task's id may read its result without a token.
     results_without_token: bool = False
+    #: The QPU that is meant by a ``ChipID``, such as ``72 = "fake:kolkata"``. QPUs are chips by their names, too.
+    chips: dict[str, Text] = {}  # noqa: RUF012  # a struct's defaults are its own
 
 
 class Autoscale(Description, frozen=True, kw_only=True):

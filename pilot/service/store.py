@@ -48,6 +48,8 @@ class NewTask(msgspec.Struct, frozen=True, kw_only=True):
     may_reuse: bool = True
     #: When the request came: seconds since the epoch.
     received: float = 0.0
+    #: When it was known to be right; 0: at once.
+    validated: float = 0.0
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -318,7 +320,7 @@ def _row(task: NewTask, id: str, now: float, texts: Counter[str]) -> dict[str, A
         "work": encoded,
         "extra": json.dumps(task.extra) if task.extra else "",
         "content": database.content_hash(encoded) if task.may_reuse and _is_deterministic(task) else "",
-        "steps": json.dumps([("received", received), ("validated", received)]),
+        "steps": json.dumps([("received", received), ("validated", task.validated or received)]),
     }
 
 

@@ -45,6 +45,7 @@ PAGES = {
     "estimates.md": MANAGER.format(qpus="'fake:manila'") + CIRCUIT,
     "qos.md": MANAGER.format(qpus="'fake:manila'"),
     "scheduling.md": BELL,
+    "sharing.md": MANAGER.format(qpus="'fake:guadalupe'"),
     "pilot_quantum.md": "from pilot import PilotManager\nmanager = PilotManager()",
 }
 #: Names of a site, and what stands for them here.
