@@ -188,13 +188,13 @@ class Placement:
         return used
 
     def _ways(self, some: Sequence[Known], level: int) -> Iterator[Iterator[list[Layout]]]:
-        """Layouts that are known; of two circuits then those of each compiled for what the other leaves free."""
+        """Layouts that are known; then those of circuits compiled for what the others leave free: of two both, of more
+        the last."""
         known = [one.layouts for one in some]
         yield self._arranged(known)
-        if len(some) == 2:
-            yield self._arranged(
-                [Layouts.together([its, *self._masked(some, at, level)]) for at, its in enumerate(known)]
-            )
+        for at in range(len(some)) if len(some) == 2 else [len(some) - 1]:
+            known[at] = Layouts.together([known[at], *self._masked(some, at, level)])
+        yield self._arranged(known)
 
     def _arranged(self, some: Sequence[Layouts]) -> Iterator[list[Layout]]:
         for numbers in arrange(some, self._near, MOST_TRIED):

@@ -16,7 +16,7 @@ from pilot.quantum.bundles import Member
 from pilot_miniapps.qos_multiprogramming.devices import LEVEL, Snapshot, snapshot
 
 #: What circuits may lose at most where they are taken as they come.
-LOSSES = (0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2)
+LOSSES = (0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5)
 #: Circuits of a bundle at most.
 MOST = 4
 

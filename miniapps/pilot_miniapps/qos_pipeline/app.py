@@ -37,7 +37,7 @@ class QosPipeline(MiniApp):
     Settings: ClassVar[type[msgspec.Struct]] = Settings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "laptop": {},
-        "small": {"interval": 3600.0, "widths": (3,), "weights": (0.97,)},
+        "small": {"interval": 7200.0, "widths": (3,), "weights": (0.97,)},
     }
     packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_ibm_runtime", "scipy")
 
