@@ -44,7 +44,7 @@ def drain(
         seed: of all queues.
     """
     device, found = snapshot(name), []
-    placement = device.placement(buffer, 1 - max_loss, 3)
+    placement = device.placement(buffer, 1 - max_loss)
     kinds = [circuit(family, width) for family in FAMILIES for width in widths]
     for number in queues:
         random = np.random.default_rng([seed, number])
