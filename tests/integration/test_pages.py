@@ -37,7 +37,7 @@ with open("bell.qasm", "w") as file:
     file.write('measure q -> c;')
 """
 #: Pages whose blocks go on from one to the next, and what they start with. That of clusters.md runs on a real Slurm, in
-#: tests/cluster.
+#: tests/cluster, that of service.md beside a service, in test_service.py.
 PAGES = {
     **dict.fromkeys(("tasks.md", "observing.md"), MANAGER.format(qpus="")),
     "notebooks.md": "",
@@ -77,7 +77,7 @@ def test_page(page: str, tmp_path: Path) -> None:
 
 
 def test_no_page_has_a_block_that_nothing_runs() -> None:
-    runs = {"README.md", "clusters.md", *PAGES}
+    runs = {"README.md", "clusters.md", "service.md", *PAGES}
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for language, text in BLOCK.findall(page.read_text()):
             if language == "toml":
