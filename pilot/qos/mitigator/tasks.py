@@ -14,6 +14,7 @@ from pilot.qos.mitigator.mitigator import Choice, Mitigator
 from pilot.qos.mitigator.running import Combination, calls_of, maps_of
 from pilot.quantum import needs
 from pilot.quantum.execution import DeviceRun
+from pilot.quantum.mitigation import stages
 from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.packing import pack
 from pilot.quantum.requests import Request
@@ -115,6 +116,7 @@ def _prepared(choice: Choice, description: TaskDescription, request: Request) ->
             level=description.optimization_level,
             stages=variant.mitigation,
             min_fidelity=description.min_fidelity or 0.0,
+            bundler=None if stages(variant.mitigation).zero_noise is not None else request.bundler,
         )
         args = (pack(circuits), tuple(seeds[place] for place in call.places), None)
         parts.append(Part(function=function, args=args, weight=sum(one.seconds for one in its)))
