@@ -66,6 +66,11 @@ def test_negative_shares_of_a_correction_become_the_nearest_probabilities() -> N
     assert table(found.counts[0]) == {"0": 1000, "1": 0}
 
 
+def test_counts_are_whole_and_add_up_to_the_shots() -> None:
+    corrected = {"kind": "counts", "shots": 10, "counts": {"00": 3.4, "01": 3.3, "10": 3.3}}
+    assert table(forms([corrected], type=0, bits=((0, 1),)).counts[0]) == {"00": 4, "01": 3, "10": 3}
+
+
 def test_a_program_without_measurement_has_a_distribution_of_all_its_qubits() -> None:
     found = forms([{"kind": "probabilities", "probabilities": {"000": 0.25, "011": 0.75}}], type=10, bits=((),))
     assert table(found.results[0]) == {"000": 0.25, "011": 0.75}

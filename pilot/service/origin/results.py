@@ -43,7 +43,7 @@ def forms_of(stored: bytes, kept: Kept) -> Forms:
         probabilities = _probabilities([weight / total for weight in weights.values()])
         results.append(_keyed(weights, probabilities))
         if one["kind"] == "counts":
-            counts.append(_keyed(weights, [round(share * one["shots"]) for share in probabilities]))
+            counts.append(_keyed(weights, _counts(probabilities, one["shots"])))
     return Forms(results, counts, {})
 
 
@@ -65,6 +65,16 @@ def _probabilities(shares: list[float]) -> list[float]:
 
     nearest: list[float] = nearest_probabilities(shares).tolist()
     return nearest
+
+
+def _counts(probabilities: Sequence[float], shots: int) -> list[int]:
+    """The whole numbers nearest to these shares of the shots whose sum is that of the shots."""
+    wanted = [share * shots for share in probabilities]
+    counts = [int(one + 1e-9) for one in wanted]
+    by_rest = sorted(range(len(counts)), key=lambda place: counts[place] - wanted[place])
+    for place in by_rest[: shots - sum(counts)]:
+        counts[place] += 1
+    return counts
 
 
 def _keyed(keys: Mapping[str, Any], values: Sequence[float]) -> str:
