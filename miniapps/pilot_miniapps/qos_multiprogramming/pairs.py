@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import prod, sqrt
 
 import msgspec
 import numpy as np
@@ -140,8 +140,8 @@ def _large(device: Snapshot, placement: Placement, width: int, tries: int) -> li
 
 
 def buffers(name: str, width: int, crosstalk: float, tries: int) -> list[float]:
-    """The success of each pair of circuits with a free qubit between them over that without one, where two gates that
-    are one step apart disturb each other, and those who place them do not know it."""
+    """The success of each pair of circuits with a free qubit between them over that without one, where two gates of
+    different circuits that are one step apart disturb each other, and those who place them do not know it."""
     truth = snapshot(name, crosstalk).compiler.fidelities
     assert truth is not None
     device = snapshot(name)
@@ -152,7 +152,9 @@ def buffers(name: str, width: int, crosstalk: float, tries: int) -> list[float]:
         for placement in placements:
             found = placement.again([device.known(placement, one) for one in pair], LEVEL)
             if found is not None:
-                own.append(truth.success(joined(found.circuits)).probability())
+                alone = [truth.success(one).probability() for one in found.circuits]
+                between = truth.success(joined(found.circuits)).probability() / prod(alone)
+                own.append(between * prod(map(placement.success, found.circuits)))
         if len(own) == len(placements):
             gains.append(sqrt(own[1] / own[0]))
     return gains
