@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import prod, sqrt
 
 import msgspec
 import numpy as np
@@ -31,7 +31,8 @@ class Pair(msgspec.Struct, frozen=True):
     success: tuple[float, float]
     #: Both fidelities were computed, not estimated by the formula.
     exact: bool
-    #: The success of both together, over that of the two compiled as one circuit; for each program.
+    #: The success of both together, with no qubits between them, over that of the two compiled as one circuit; for each
+    #: program.
     over_naive: float
     #: The success of a program, of one in the circuit of both, and of one circuit as wide as both.
     own: float
@@ -52,6 +53,7 @@ def compare(name: str, width: int, buffer: int, tries: int, most_exact: int) -> 
     placements = [device.placement(one, 1.0, tries) for one in range(buffer, -1, -1)]
     large = _large(device, placements[0], 2 * width, tries)
     placed = [_placed(device, placements, pair) for pair in pairs(width)]
+    free = [_placed(device, placements[-1:], pair) for pair in pairs(width)]  # as near as in one circuit
     solo: dict[str, QuantumCircuit] = {}
     for _, its, found in placed:  # what is found for a pair may be better than what was found for one
         for known, made in zip(its, found.circuits, strict=True):
@@ -59,8 +61,19 @@ def compare(name: str, width: int, buffer: int, tries: int, most_exact: int) -> 
             options += [solo[known.circuit.name]] if known.circuit.name in solo else []
             solo[known.circuit.name] = max(options, key=placements[0].success)
     return [
-        _pair(device, exact, placements[0], solo, its, found, buffer=free, tries=tries, large=large[number])
-        for number, (free, its, found) in enumerate(placed)
+        _pair(
+            device,
+            exact,
+            placements[0],
+            solo,
+            its,
+            found,
+            buffer=buffer,
+            together=placements[0].success(joined(free[number][2].circuits)),
+            tries=tries,
+            large=large[number],
+        )
+        for number, (buffer, its, found) in enumerate(placed)
     ]
 
 
@@ -83,6 +96,7 @@ def _pair(
     found: Placed,
     *,
     buffer: int,
+    together: float,
     tries: int,
     large: float,
 ) -> Pair:
@@ -102,7 +116,7 @@ def _pair(
         fidelity=(fidelity[0], fidelity[1]),
         success=(success[0], success[1]),
         exact=is_exact,
-        over_naive=sqrt(own / naive),
+        over_naive=sqrt(together / naive),
         own=sqrt(own),
         naive=sqrt(naive),
         large=large,
@@ -126,8 +140,8 @@ def _large(device: Snapshot, placement: Placement, width: int, tries: int) -> li
 
 
 def buffers(name: str, width: int, crosstalk: float, tries: int) -> list[float]:
-    """The success of each pair of circuits with a free qubit between them over that without one, where two gates that
-    are one step apart disturb each other, and those who place them do not know it."""
+    """The success of each pair of circuits with a free qubit between them over that without one, where two gates of
+    different circuits that are one step apart disturb each other, and those who place them do not know it."""
     truth = snapshot(name, crosstalk).compiler.fidelities
     assert truth is not None
     device = snapshot(name)
@@ -138,7 +152,9 @@ def buffers(name: str, width: int, crosstalk: float, tries: int) -> list[float]:
         for placement in placements:
             found = placement.again([device.known(placement, one) for one in pair], LEVEL)
             if found is not None:
-                own.append(truth.success(joined(found.circuits)).probability())
+                alone = [truth.success(one).probability() for one in found.circuits]
+                between = truth.success(joined(found.circuits)).probability() / prod(alone)
+                own.append(between * prod(map(placement.success, found.circuits)))
         if len(own) == len(placements):
             gains.append(sqrt(own[1] / own[0]))
     return gains

@@ -40,5 +40,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     )
     crosstalk: Annotated[
         float, msgspec.Meta(ge=0, le=1, description="declared error of two gates at neighbouring places")
-    ] = 0.01
+    ] = 0.03
     seed: Annotated[int, msgspec.Meta(ge=0, description="of the queues")] = 0

@@ -61,8 +61,8 @@ class Bundling:
 #: Relative success and fidelity of two circuits by the part of the qubits that both have: measured on a snapshot of 27
 #: qubits by ``pilot run qos-multiprogramming``.
 USE = (0.0, 0.296, 0.593, 0.889)
-SUCCESS = (1.0, 0.99, 0.95, 0.8)
-FIDELITY = (1.0, 0.998, 0.985, 0.9)
+SUCCESS = (1.0, 0.995, 0.961, 0.84)
+FIDELITY = (1.0, 0.998, 0.988, 0.974)
 
 
 class ByUse:
