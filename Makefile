@@ -24,7 +24,7 @@ BENCHMARKS := imports controller pilot_quantum dispatch latency threads callable
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-chaos bench-peers pyqpanda clean
+.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-chaos bench-peers bench-service pyqpanda clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --preset demo
