@@ -11,7 +11,20 @@ import msgspec
 import pytest
 
 from pilot import registry
-from pilot.cli import estimates, fields, flags, interruption, qpus, report, run, sessions, simulate, submit
+from pilot.cli import (
+    estimates,
+    fields,
+    flags,
+    interruption,
+    qpus,
+    remote,
+    report,
+    run,
+    serve,
+    sessions,
+    simulate,
+    submit,
+)
 from pilot.cli import main as cli
 from pilot.errors import DescriptionError, PilotError
 
@@ -255,6 +268,8 @@ CALLS = [
         (simulate, "simulate"),
     ],
     *[(sessions, name) for name in ("list_all", "show", "attach", "prepare")],
+    *[(serve, name) for name in ("serve", "new_token", "list_tokens", "revoke_token")],
+    *[(remote, name) for name in ("status", "result", "cancel", "explain")],
 ]
 
 
