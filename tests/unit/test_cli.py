@@ -21,6 +21,7 @@ from pilot.cli import (
     report,
     run,
     serve,
+    session_files,
     sessions,
     simulate,
     submit,
