@@ -12,6 +12,7 @@
 #   make bench    ours and the bare engines side by side; writes docs/performance.md
 #   make bench-cluster   the same on a private Slurm (root)
 #   make bench-chaos   150 random schedules of faults, of the day, on process, Ray and Dask pilots (an hour)
+#   make bench-service   the service: load, kills, a million tasks, made-up requests, policies (half an hour)
 #   make bench-peers   ours beside other systems, each in an environment of its own; writes docs/peers.md
 #   make pyqpanda   an environment with Origin's own client, for tests/compat/test_pyqpanda.py
 #   make clean    removes what these targets made
@@ -23,7 +24,7 @@ BENCHMARKS := imports controller pilot_quantum dispatch latency threads callable
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-chaos bench-peers pyqpanda clean
+.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-chaos bench-peers bench-service pyqpanda clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --preset demo
@@ -97,6 +98,14 @@ bench-peers: $(READY)
 	@scripts/setup_slurm
 	@$(BIN)/python benchmarks/peers.py --json $(RESULTS)/peers.json
 	@$(BIN)/python scripts/peers.py $(RESULTS)/peers.json
+
+bench-service: $(READY)
+	@scripts/setup_postgres
+	-@$(BIN)/python benchmarks/service.py load --json $(RESULTS)/service.load.json
+	-@for store in sqlite postgresql; do $(BIN)/python benchmarks/service.py kill --store $$store --json $(RESULTS)/service.kill.$$store.json; done
+	-@for store in sqlite postgresql; do $(BIN)/python benchmarks/service.py store --store $$store --json $(RESULTS)/service.store.$$store.json; done
+	-@$(BIN)/python benchmarks/service.py fuzz --json $(RESULTS)/service.fuzz.json
+	-@$(BIN)/python benchmarks/service.py policies --json $(RESULTS)/service.policies.json
 
 clean:
 	@rm -rf .venv .venv-oldest .peers build dist docs/_build .coverage .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

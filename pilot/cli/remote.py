@@ -31,10 +31,10 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     """The commands of `pilot task`."""
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, call, text in (
-        ("status", _status, "show the state of tasks, and the steps that they have taken"),
-        ("result", _result, "wait for results, and print them as JSON"),
-        ("cancel", _cancel, "end tasks"),
-        ("explain", _explain, "say why tasks went where they went, or why they wait"),
+        ("status", status, "show the state of tasks, and the steps that they have taken"),
+        ("result", result, "wait for results, and print them as JSON"),
+        ("cancel", cancel, "end tasks"),
+        ("explain", explain, "say why tasks went where they went, or why they wait"),
     ):
         one = commands.add_parser(name, help=text)
         one.add_argument("ids", nargs="+", metavar="ID")
@@ -112,7 +112,8 @@ def _record(task: RemoteTask, timeout: float | None) -> dict[str, Any]:
     return record | {"results": task.service_results()}
 
 
-def _status(options: argparse.Namespace) -> int:
+def status(options: argparse.Namespace) -> int:
+    """`pilot task status`: prints states and steps."""
     with client(options) as service:
         for id in options.ids:
             info = service.task(id).info
@@ -124,14 +125,16 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _result(options: argparse.Namespace) -> int:
+def result(options: argparse.Namespace) -> int:
+    """`pilot task result`: waits, and prints results as JSON; 1 when a task has none."""
     with client(options) as service:
         records = [_record(service.task(id), options.timeout) for id in options.ids]
     print(json.dumps(records, indent=2))
     return int(any("error" in record for record in records))
 
 
-def _cancel(options: argparse.Namespace) -> int:
+def cancel(options: argparse.Namespace) -> int:
+    """`pilot task cancel`: ends tasks; 1 when one cannot be ended."""
     code = 0
     with client(options) as service:
         for id in options.ids:
@@ -145,7 +148,8 @@ def _cancel(options: argparse.Namespace) -> int:
     return code
 
 
-def _explain(options: argparse.Namespace) -> int:
+def explain(options: argparse.Namespace) -> int:
+    """`pilot task explain`: prints why tasks went where they went, or why they wait."""
     with client(options) as service:
         for id in options.ids:
             print(f"{id}  {service.explain(id)}")

@@ -50,7 +50,7 @@ def add_token_flags(parser: argparse.ArgumentParser) -> None:
     listed = commands.add_parser("list", help="list the tokens, without their secrets")
     revoke = commands.add_parser("revoke", help="make a token useless, within 2 s where a service runs")
     revoke.add_argument("id", help="as `pilot token list` shows it")
-    for one, call in ((new, _new), (listed, _list), (revoke, _revoke)):
+    for one, call in ((new, new_token), (listed, list_tokens), (revoke, revoke_token)):
         one.add_argument("--config", metavar="FILE", help="settings of the service")
         one.add_argument("--store", metavar="URL", help="the store of the service")
         one.set_defaults(call=call)
@@ -103,14 +103,16 @@ def _access(options: argparse.Namespace) -> Iterator[Access]:
         yield Access(store)
 
 
-def _new(options: argparse.Namespace) -> int:
+def new_token(options: argparse.Namespace) -> int:
+    """`pilot token new`: makes a token, and prints it."""
     seconds = None if options.days is None else _SECONDS_PER_DAY * options.days
     with _access(options) as access:
         print(access.new(options.user, is_admin=options.admin, seconds=seconds))
     return 0
 
 
-def _list(options: argparse.Namespace) -> int:
+def list_tokens(options: argparse.Namespace) -> int:
+    """`pilot token list`: prints what is kept of each token."""
     with _access(options) as access:
         for one in access.tokens():
             state = "in use" if one.expires is None else f"until {_day(one.expires)}"
@@ -121,7 +123,8 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _revoke(options: argparse.Namespace) -> int:
+def revoke_token(options: argparse.Namespace) -> int:
+    """`pilot token revoke`: makes a token useless."""
     with _access(options) as access:
         access.revoke(options.id)
     streams.say(f"token {options.id} is revoked")

@@ -11,7 +11,21 @@ import msgspec
 import pytest
 
 from pilot import registry
-from pilot.cli import estimates, fields, flags, interruption, qpus, report, run, sessions, simulate, submit
+from pilot.cli import (
+    estimates,
+    fields,
+    flags,
+    interruption,
+    qpus,
+    remote,
+    report,
+    run,
+    serve,
+    session_files,
+    sessions,
+    simulate,
+    submit,
+)
 from pilot.cli import main as cli
 from pilot.errors import DescriptionError, PilotError
 
@@ -255,6 +269,9 @@ CALLS = [
         (simulate, "simulate"),
     ],
     *[(sessions, name) for name in ("list_all", "show", "attach", "prepare")],
+    *[(session_files, name) for name in ("logs", "stop", "clean")],
+    *[(serve, name) for name in ("serve", "new_token", "list_tokens", "revoke_token")],
+    *[(remote, name) for name in ("status", "result", "cancel", "explain")],
 ]
 
 
