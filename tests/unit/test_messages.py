@@ -30,6 +30,9 @@ MESSAGES: list[Message] = [
     messages.UnfinishedTasks(3, "pilot-1.1", [1, 2], "was killed by signal 9", True),
     messages.WorkerLeaving(),
     messages.TaskStarted(3, "pilot-1.1", 2),
+    messages.TaskOutput(
+        "pilot-1.1", 2, "out", "", [messages.LogRecord("mine", 30, "a warning", 1.5, "/f.py", 7, "work")]
+    ),
     messages.CancelTasks([1, 2, 2**40]),
     messages.Ack(1, 10),
     messages.Heartbeat(),
