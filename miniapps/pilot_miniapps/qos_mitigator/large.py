@@ -10,6 +10,7 @@ import numpy as np
 
 from pilot.qos.families import circuit
 from pilot.qos.mitigator import Mitigator, QosOptions
+from pilot.qos.mitigator.stages.cutting import Cutting
 from pilot_miniapps.qos_mitigator.machine import LEVEL, Noiseless, machine
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def large(snapshot: str, family: str, qubits: int, shots: int, seeds: int, plain
         plain: the fidelity of the circuit as it is, which was measured before.
     """
     device, noiseless, known = machine(snapshot), Noiseless(), ideal(family, qubits)
-    choice = Mitigator(device.info, QosOptions(), LEVEL).choose(circuit(family, qubits), shots)
+    options = QosOptions(stages=[Cutting(required=True), "readout"])
+    choice = Mitigator(device.info, options, LEVEL).choose(circuit(family, qubits), shots)
     numbers = range(seeds)
     mitigated = [fidelity(known, device.run(choice.variant, shots, number)) for number in numbers]
     cut = [fidelity(known, noiseless.run(choice.variant, shots, number)) for number in numbers]
