@@ -57,8 +57,12 @@ def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> No
     showing = add(
         "show",
         "show the pilots, tasks and last errors of a session",
-        lambda options: show(options.folder, options.json),
+        lambda options: (
+            show_web(options.folder, options.port, interruption) if options.web else show(options.folder, options.json)
+        ),
     )
+    showing.add_argument("--web", action="store_true", help="show it on a page in the browser, until Ctrl-C")
+    showing.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
     attaching = add(
         "attach",
         "take over a session whose manager is gone, and wait until its tasks have ended",
@@ -158,6 +162,22 @@ def show(folder: str, as_json: bool) -> int:
         print(f"pilot {pilot.name}: {pilot.resource} {pilot.engine} {pilot.state}: {pilot.reason}".rstrip(": "))
     for failed in one.errors:
         print(f"task {failed.task} ({failed.name}) failed: {failed.error}")
+    return 0
+
+
+def show_web(folder: str, port: int, interruption: Interruption) -> int:
+    """Serve a page that shows a session, until a signal comes.
+
+    Raises:
+        PluginError, SessionError, OSError: as `dashboard.open`.
+        Interrupted: a signal that tells this process to end.
+    """
+    from pilot import dashboard
+
+    with interruption.put_off(), dashboard.open(Path(folder).expanduser().absolute(), port=port) as page:
+        print(f"{page.url}\nOpen this address in a browser of this machine. Ctrl-C ends it.", flush=True)
+        while interruption.number is None:
+            time.sleep(LOOK_SECONDS)
     return 0
 
 
