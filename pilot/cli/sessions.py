@@ -58,11 +58,15 @@ def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> No
         "show",
         "show the pilots, tasks and last errors of a session",
         lambda options: (
-            show_web(options.folder, options.port, interruption) if options.web else show(options.folder, options.json)
+            show(options.folder, options.json)
+            if not options.web
+            else show_page(options.folder, options.port, interruption)
         ),
     )
-    showing.add_argument("--web", action="store_true", help="show it on a page in the browser, until Ctrl-C")
-    showing.add_argument("--port", type=int, default=0, help="of the page (default: a free one)")
+    forms = showing.add_mutually_exclusive_group()
+    forms.add_argument("--web", action="store_true", help="show it on a page in a browser, until Ctrl-C")
+    forms.add_argument("--json", action="store_true", help="print JSON")
+    showing.add_argument("--port", type=int, default=0, help="with --web: the page's port (default: a free one)")
     attaching = add(
         "attach",
         "take over a session whose manager is gone, and wait until its tasks have ended",
@@ -75,8 +79,7 @@ def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> No
     )
     for one in (showing, attaching, migrating):
         one.add_argument("folder", metavar="DIR", help="the session's folder")
-    for one in (listing, showing):
-        one.add_argument("--json", action="store_true", help="print JSON")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     attaching.add_argument(
         "--pilot", action="append", default=[], help="a further pilot for its tasks, such as ray:4; may be repeated"
     )
@@ -165,7 +168,7 @@ def show(folder: str, as_json: bool) -> int:
     return 0
 
 
-def show_web(folder: str, port: int, interruption: Interruption) -> int:
+def show_page(folder: str, port: int, interruption: Interruption) -> int:
     """Serve a page that shows a session, until a signal comes.
 
     Raises:

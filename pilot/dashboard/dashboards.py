@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import webbrowser
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _lock = threading.Lock()
 #: Of this process, by its id: a forked child has none.
 _servers: dict[int, Server] = {}
-#: Seconds between two looks whether a session is over.
-_LOOK_SECONDS = 0.5
 
 
 class Dashboard:
@@ -31,11 +29,6 @@ class Dashboard:
         self._server, self._source = server, source
         #: Its address, with the token that it needs: who has it sees the session.
         self.url = server.add(source)
-
-    def wait(self) -> None:
-        """Block until it is closed, or the program is interrupted."""
-        while self._source is not None:
-            time.sleep(_LOOK_SECONDS)
 
     def close(self) -> None:
         """Show the session no more. Nothing happens the second time."""
@@ -55,34 +48,29 @@ class Dashboard:
 
 
 def open(
-    session: PilotManager | SessionReader | str | os.PathLike[str], *, port: int = 0, browser: bool = False
+    session: PilotManager | SessionReader | Source | str | os.PathLike[str], *, port: int = 0, browser: bool = False
 ) -> Dashboard:
     """Serve a page that shows a session, on this machine only, and return its address. The page changes nothing.
 
     Args:
         session: a manager, whose session is shown as it changes; or what `PilotManager.read` has read, or the folder of
-            a session, which is followed while its manager writes it.
+            a session, which is followed while its manager writes it; or a `sources.Source` of one's own.
         port: of the server; 0: a free one. A process has one server: later calls use the port of the first.
         browser: also show the page in the browser of this machine.
 
     Raises:
         PluginError: the extra ``dashboard`` is not installed.
-        DescriptionError: an argument is not valid.
+        DescriptionError: an argument is not valid, or the port is taken.
         SessionError: the manager is closed, or there is no session in the folder.
-        OSError: the port is taken.
     """
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
         raise invalid("port", port, "a number from 0 to 65535")
-    try:
-        from pilot.dashboard.server import Server
-    except ModuleNotFoundError as error:
-        message = f"the dashboard needs {error.name}, which is not installed: pip install 'quantum-pilot[dashboard]'"
-        raise PluginError(message, group="pilot", name="dashboard") from error
+    _check_installed()
     source = _source(session)
     try:
         with _lock:
             if os.getpid() not in _servers:
-                _servers[os.getpid()] = Server(port)
+                _servers[os.getpid()] = _server(port)
             dashboard = Dashboard(_servers[os.getpid()], source)
     except BaseException:
         source.close()
@@ -92,10 +80,29 @@ def open(
     return dashboard
 
 
-def _source(session: PilotManager | SessionReader | str | os.PathLike[str]) -> Source:
+def _check_installed() -> None:
+    for package in ("nicegui", "fastapi", "uvicorn", "numpy"):
+        if find_spec(package) is None:
+            message = f"the dashboard needs {package}, which is not installed: pip install 'quantum-pilot[dashboard]'"
+            raise PluginError(message, group="pilot", name="dashboard")
+
+
+def _server(port: int) -> Server:
+    from pilot.dashboard.server import Server
+
+    try:
+        return Server(port)
+    except OSError as error:
+        raise invalid("port", port, f"a port that is free and open to users ({error.strerror}); 0 finds one") from error
+
+
+def _source(session: PilotManager | SessionReader | Source | str | os.PathLike[str]) -> Source:
     from pilot.dashboard.live import LiveSource
     from pilot.dashboard.recorded import RecordedSource
+    from pilot.dashboard.sources import Source
 
+    if isinstance(session, Source):
+        return session
     if isinstance(session, PilotManager):
         return LiveSource(session)
     if isinstance(session, SessionReader):

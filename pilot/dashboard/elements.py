@@ -7,6 +7,7 @@ from typing import Any
 
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
+from nicegui.events import GenericEventArguments
 
 
 class Text(TextElement):
@@ -66,7 +67,12 @@ class Choice(Text):
         self._options: list[tuple[str, str]] = []
         self._value = value
         self.set_options(options)
-        self.on("change", lambda event: call(event.args), js_handler="(event) => emit(event.target.value)")
+        self._call = call
+        self.on("change", self._chosen, js_handler="(event) => emit(event.target.value)")
+
+    def _chosen(self, event: GenericEventArguments) -> None:
+        self._value = event.args
+        self._call(self._value)
 
     def set_options(self, options: Sequence[tuple[str, str]]) -> None:
         """Change what there is to choose from: values and texts."""

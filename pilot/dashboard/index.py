@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -111,15 +110,15 @@ class TaskIndex:
                     rows[id] = (1, 0, self._names.number(name), submitted, np.nan, np.nan, np.nan)
             self.version += 1
 
-    def change(self, changes: Iterable[tuple[int, TaskState, str]]) -> None:
-        """Tasks are in another state, which is not their last, on a pilot ("": none). Unknown and ended ones stay."""
+    def change(self, changes: Iterable[tuple[int, TaskState, str, float]]) -> None:
+        """Tasks are in another state, which is not their last, on a pilot ("": none), since a moment. Those that are
+        over or unknown stay as they are."""
         with self._lock:
             rows = self._columns
-            for id, state, pilot in changes:
+            for id, state, pilot, since in changes:
                 if id < self._end and 0 < rows["state"][id] < _ENDED:
                     rows["state"][id], rows["pilot"][id] = _NUMBERS[state], self._pilots.number(pilot)
-                    if state is TaskState.RUNNING:
-                        rows["started"][id] = time.time()
+                    rows["started"][id] = since if state is TaskState.RUNNING else np.nan
             self.version += 1
 
     def end(self, lines: Sequence[TaskLine]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from pilot.dashboard.index import TaskIndex
 from pilot.dashboard.sources import PilotView, QPUView, Source, TaskDetails
+from pilot.errors import SessionError
 from pilot.interfaces import AttemptEnded, SessionEvent, TaskChanged, TaskEnded, TaskSubmitted
 from pilot.manager.following import JournalFollower, PilotLine, TaskLine
 from pilot.manager.handles import Task, entry_of
@@ -39,6 +41,7 @@ class LiveSource(Source):
         self.name = manager.session_dir.name
         self.index = TaskIndex()
         self._read = threading.Event()
+        self._problem = ""
         kinds = (TaskSubmitted, TaskChanged, AttemptEnded, TaskEnded)
         self._subscription = manager.subscribe(self._happened, kinds=kinds)
         threading.Thread(target=self._read_earlier, name="pilot-dashboard-journal", daemon=True).start()
@@ -50,7 +53,7 @@ class LiveSource(Source):
         if not self._read.is_set():
             return "reading the tasks"
         dropped = self._subscription.dropped
-        return f"live; {dropped:,} events were lost" if dropped else "live"
+        return self._problem or (f"live; {dropped:,} events were lost" if dropped else "live")
 
     @property
     def is_over(self) -> bool:
@@ -73,7 +76,10 @@ class LiveSource(Source):
                 self.index.end(journal.ended(first, first + AT_ONCE - 1))
             journal.close()
             states = ((id, self._manager.tasks.get(id)) for id in self.index.unfinished())
-            self.index.change((id, task.state, _pilot(task)) for id, task in states if task and not task.done())
+            now = time.time()
+            self.index.change((id, task.state, _pilot(task), now) for id, task in states if task and not task.done())
+        except (SessionError, TimeoutError) as error:
+            self._problem = f"live; earlier tasks are missing: {error}"
         finally:
             self._read.set()
 
@@ -122,12 +128,12 @@ class LiveSource(Source):
 # ---- events and records as lines -------------------------------------------------------------------------------------
 
 
-def _changes(events: list[SessionEvent]) -> Iterator[tuple[int, TaskState, str]]:
+def _changes(events: list[SessionEvent]) -> Iterator[tuple[int, TaskState, str, float]]:
     for event in events:
         if isinstance(event, TaskChanged):
-            yield event.task, event.state, event.pilot
+            yield event.task, event.state, event.pilot, event.time
         elif isinstance(event, AttemptEnded):
-            yield event.task, TaskState.QUEUED, ""
+            yield event.task, TaskState.QUEUED, "", event.time
 
 
 def _line(event: TaskEnded) -> TaskLine:

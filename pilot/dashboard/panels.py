@@ -14,6 +14,8 @@ from pilot.states import PilotState, TaskState, is_final
 
 #: Seconds of throughput that a live session shows, in so many bars.
 WINDOW, BARS = 300, 60
+#: Pilots and QPUs that are listed, at most.
+ROWS = 50
 _RUNS = (PilotState.STARTING, PilotState.ACTIVE, PilotState.DRAINING)
 
 
@@ -75,16 +77,20 @@ def _bars(values: list[int], title: str) -> str:
 class Pilots:
     """All pilots."""
 
-    columns = ("Pilot", "State", "Where", "Engine", "Nodes × cores", "Tasks there", "Ended", "Walltime left", "Remark")
+    columns = ("Pilot", "State", "Where", "Engine", "Nodes", "Slots", "Tasks there", "Ended", "Walltime left", "Why")
 
     def __init__(self, source: Source) -> None:
         self._source = source
         heading(2, "Pilots")
         self._rows = Rows("Pilots of the session", self.columns, "No pilot was submitted.")
+        self._more = Text("p")
         self.refresh()
 
     def refresh(self) -> None:
         pilots = self._source.pilots()
+        pilots.sort(key=lambda pilot: is_final(pilot.line.state))
+        self._more.show(f"And {count(len(pilots) - ROWS)} more pilots." if len(pilots) > ROWS else "")
+        del pilots[ROWS:]
         tasks = self._source.index.by_pilot()
         rows = [_pilot(pilot, tasks.get(pilot.line.id, {})) for pilot in pilots]
         self._rows.show(rows, [pilot.line.state.value for pilot in pilots])
@@ -93,11 +99,12 @@ class Pilots:
 def _pilot(pilot: PilotView, tasks: dict[TaskState, int]) -> list[str]:
     line = pilot.line
     wanted = line.description
-    cores = f"{len(pilot.nodes) or wanted.number_of_nodes} × {wanted.cores_per_node or 'all'}"
+    nodes = len(pilot.nodes) or wanted.number_of_nodes
+    slots = "all cores" if wanted.cores_per_node is None else count(nodes * wanted.cores_per_node)
     there = sum(tasks.get(state, 0) for state in (TaskState.BOUND, TaskState.RUNNING))
     ended = sum(tasks.get(state, 0) for state in (TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED))
     remark = line.reason or (pilot.job if not is_final(line.state) else "")
-    where = (pilot.name, line.state.value, wanted.resource, wanted.engine, cores)
+    where = (pilot.name, line.state.value, wanted.resource, wanted.engine, count(nodes), slots)
     return [*where, count(there), count(ended), _walltime_left(pilot), remark or NOTHING]
 
 
@@ -125,10 +132,13 @@ class QPUs:
         self._source = source
         heading(2, "QPUs")
         self._rows = Rows("QPUs of the pilots", self.columns, "The pilots have no QPU.")
+        self._more = Text("p")
         self.refresh()
 
     def refresh(self) -> None:
         qpus = self._source.qpus()
+        self._more.show(f"And {count(len(qpus) - ROWS)} more." if len(qpus) > ROWS else "")
+        del qpus[ROWS:]
         names = {pilot.line.id: pilot.name for pilot in self._source.pilots()}
         states = [_qpu_state(qpu, self._source.is_live) for qpu in qpus]
         rows = [_qpu(qpu, state, names[qpu.pilot]) for qpu, state in zip(qpus, states, strict=True)]

@@ -126,10 +126,12 @@ class _Row:
     """One row of the table; it shows one task after another."""
 
     def __init__(self, opened: Callable[[int, Text], Any]) -> None:
-        self._task = 0
         with Text("tr") as self._row:
             with Text("th", scope="row"):
-                self._button = button("", lambda: opened(self._task, self._button))
+                self._button = Text("button", type="button")
+                # which task it was that the user saw, the browser knows
+                js = "(event) => emit(Number(event.currentTarget.dataset.task))"
+                self._button.on("click", lambda event: opened(event.args, self._button), js_handler=js)
             self._cells = [Text("td") for _ in COLUMNS[1:]]
             with Text("td"), Text("div", classes="timeline", aria_hidden="true"):
                 self._waited, self._ran = Text("span", classes="waited"), Text("span", classes="ran")
@@ -139,8 +141,7 @@ class _Row:
         set_attribute(self._row, "hidden", None if line else True)
         if line is None:
             return
-        self._task = line.id
-        self._button.show(str(line.id), aria_label=f"Task {line.id}, {line.name}: details")
+        self._button.show(str(line.id), data_task=line.id, aria_label=f"Task {line.id}, {line.name}: details")
         began, ended = _times(line)
         waited = None if line.submitted is None else began - line.submitted
         texts = (line.name, line.state.value, names.get(line.pilot, line.pilot) or NOTHING)
