@@ -17,7 +17,7 @@ LETTERS = 4000
 
 
 class Details:
-    """A panel for one task. It is empty until a task is opened; Escape closes it."""
+    """A panel for one task. It is hidden until a task is opened."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -27,11 +27,10 @@ class Details:
         self._seen: tuple[int, TaskDetails] | None = None
         self._result: Shown | str | None = None
         with Text("aside", classes="details", aria_label="One task", hidden=True) as self._panel:
-            self._panel.on("keydown.escape", self._close, js_handler="() => emit()")
             with Text("div", classes="bar"):
                 self._title = heading(2, "Task")
                 self._title.props["tabindex"] = -1
-                button("Close", self._close)
+                button("Close", self.close)
             self._body = Text("div")
 
     async def open(self, task: int, opener: Text) -> None:
@@ -41,7 +40,8 @@ class Details:
         await self.refresh()
         _focus(self._title)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Hide it, and move the focus back."""
         if self._task:
             self._task = 0
             set_attribute(self._panel, "hidden", True)

@@ -44,7 +44,8 @@ class Page:
                 self._pilots = Pilots(source)
             with _section("wide"):
                 self._qpus = QPUs(source)
-            with Text("div", classes="wide work"):
+            with Text("div", classes="wide work") as work:
+                work.on("keydown.escape", lambda: self._details.close(), js_handler="() => emit()")
                 with _section(""):
                     self._tasks = TaskTable(source, lambda task, opener: self._details.open(task, opener))
                 self._details = Details(source)
