@@ -35,7 +35,7 @@ class Page:
         self._is_paused = False
         self._dark = ui.dark_mode(None)
         self._header()
-        with Text("main") as main:
+        with Text("div", classes="parts") as parts:
             with _section("top"):
                 self._counts = Counts(source)
             with _section("top"):
@@ -49,11 +49,11 @@ class Page:
                 with _section(""):
                     self._tasks = TaskTable(source, lambda task, opener: self._details.open(task, opener))
                 self._details = Details(source)
-        ui.skip_link("Skip to the content", target=main)
+        ui.skip_link("Skip to the content", target=parts)
         self._timer = ui.timer(REFRESH_SECONDS, self._refresh)
 
     def _header(self) -> None:
-        with Text("header"):
+        with Text("header", classes="head"):
             heading(1, self._source.name)
             self._status = Text("p", self._source.status, role="status")
             self._pause = button("Pause updates", self._toggle, aria_pressed="false")

@@ -52,6 +52,7 @@ def _host() -> FastAPI:
         host,
         title="quantum-pilot",
         dark=None,
+        language="en-US",
         tailwind=False,
         binding_refresh_interval=None,
         reconnect_timeout=10.0,
