@@ -30,6 +30,8 @@ def build(source: Source) -> None:
 class Page:
     """One browser's view of a session."""
 
+    _details: Details
+
     def __init__(self, source: Source) -> None:
         self._source = source
         self._is_paused = False
