@@ -172,8 +172,7 @@ def show_page(folder: str, port: int, interruption: Interruption) -> int:
     """Serve a page that shows a session, until a signal comes.
 
     Raises:
-        PluginError, SessionError, OSError: as `dashboard.open`.
-        Interrupted: a signal that tells this process to end.
+        PluginError, DescriptionError, SessionError: as `dashboard.open`.
     """
     from pilot import dashboard
 

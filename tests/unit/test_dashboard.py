@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -189,7 +192,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
         dashboard.open(tmp_path)
 
 
-# ---- as a command ---------------------------------------------------------------------------------------------------
+# ---- as a command and as an application -----------------------------------------------------------------------------
 
 MOUNTED = """
 import sys
@@ -214,6 +217,21 @@ with TestClient(app) as client:
     assert page.status_code == 200 and "a session that is mounted" in page.text
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
 """
+
+
+def test_the_command_serves_the_page_until_it_is_interrupted(tmp_path: Path) -> None:
+    folder = tmp_path / "a session that is over"
+    PilotManager(folder).close()
+    command = [sys.executable, "-m", "pilot.cli", "sessions", "show", folder, "--web"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        with urlopen(url) as answer:
+            assert "a session that is over" in answer.read().decode()
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(url[:-1])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
 
 
 def test_it_can_be_mounted_in_another_application(tmp_path: Path) -> None:
