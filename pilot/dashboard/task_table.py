@@ -116,8 +116,9 @@ class TaskTable:
     def _show_place(self, page: Page) -> None:
         total = f"{count(page.total)} task{'' if page.total == 1 else 's'}"
         self._place.show(f"{total}; page {count(page.page + 1)} of {count(page.pages)}")
-        order = "last" if self._query.descending else "first"
-        self._caption.show(f"{total}, sorted by {self._query.sort}, the largest {order.replace('last', 'first')}")
+        column = next(text for text, sort in COLUMNS if sort == self._query.sort)
+        order = "descending" if self._query.descending else "ascending"
+        self._caption.show(f"{total} by “{column}”, {order}")
         set_attribute(self._before, "disabled", True if page.page == 0 else None)
         set_attribute(self._after, "disabled", True if page.page + 1 == page.pages else None)
 
