@@ -13,23 +13,31 @@
 #   make bench-cluster   the same on a private Slurm (root)
 #   make bench-chaos   150 random schedules of faults, of the day, on process, Ray and Dask pilots (an hour)
 #   make bench-peers   ours beside other systems, each in an environment of its own; writes docs/peers.md
+#   make pyqpanda   an environment with Origin's own client, for tests/compat/test_pyqpanda.py
 #   make clean    removes what these targets made
 
 BIN := .venv/bin
 READY := .venv/.ready
-BENCHMARKS := imports controller pilot_quantum dispatch latency threads callables chains granularity memory values balance circuits qpus cutting failures events planning simulator
+BENCHMARKS := imports controller pilot_quantum dispatch latency threads callables chains granularity memory values balance notebooks circuits qpus cutting failures events planning simulator
 
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-chaos bench-peers clean
+.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-chaos bench-peers pyqpanda clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --preset demo
 
 test: check
 	@scripts/setup_slurm
+	@scripts/setup_postgres
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile --cov --cov-report term
+
+pyqpanda: .peers/pyqpanda/bin/python
+
+.peers/pyqpanda/bin/python:
+	@python3 -m venv .peers/pyqpanda
+	@.peers/pyqpanda/bin/pip install --quiet --disable-pip-version-check pyqpanda3==0.5.1 requests
 
 test-slow: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,experiments]'

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from pilot.version import __version__
 
 if TYPE_CHECKING:
-    from pilot.descriptions import PilotDescription, TaskDescription
+    from pilot.descriptions import PilotDescription, QosOptions, TaskDescription
     from pilot.errors import (
         DependencyFailed,
         DescriptionError,
@@ -84,6 +84,7 @@ __all__ = [
     "QPUCancelled",
     "QPUError",
     "QPUUnavailable",
+    "QosOptions",
     "SessionError",
     "StateError",
     "Subscription",
@@ -102,7 +103,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("PilotDescription", "TaskDescription"), "descriptions"),
+    **dict.fromkeys(("PilotDescription", "QosOptions", "TaskDescription"), "descriptions"),
     **dict.fromkeys(("MpiResult", "TaskInfo"), "results"),
     **dict.fromkeys(("PilotState", "TaskState"), "states"),
     "ObjectRef": "manager.objects",

@@ -66,7 +66,7 @@ def load(group: str, name: str) -> Any:
 
     Args:
         group: ``pilot.launchers``, ``pilot.engines``, ``pilot.qpus``, ``pilot.kinds``, ``pilot.estimators``,
-            ``pilot.policies``, ``pilot.environments`` or ``pilot.miniapps``.
+            ``pilot.bundlers``, ``pilot.policies``, ``pilot.environments`` or ``pilot.miniapps``.
         name: as registered.
 
     Raises:

@@ -151,6 +151,8 @@ class Terms(msgspec.Struct, frozen=True, cache_hash=True):
     max_cost: float | None = None
     #: What happens when no QPU meets these and the least fidelity: "simulator", "wait", or "" for an error.
     fallback: str = ""
+    #: A device may run it at the same time as others of its function.
+    shares_qpu: bool = False
 
     def options(self) -> tuple[Option, ...]:
         """All that it can run with, its first choice first."""

@@ -54,6 +54,8 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     value: Value = None
     stdout: str | None = None
     stderr: str | None = None
+    #: What the worker tells about the run; `PilotManager.explain` shows it.
+    note: str = ""
 
     @property
     def is_large(self) -> bool:

@@ -8,6 +8,9 @@
     pilot sessions ls|show|attach|migrate   sessions: list, look into, go on with, bring up to date
     pilot qpus [NAME ...]          properties and status of QPUs
     pilot simulate                 what a policy does to waits, on a virtual clock
+    pilot serve [--config FILE]    the service: circuits of many users, over HTTP
+    pilot token new|list|revoke    tokens of the service's users
+    pilot task status|result|cancel ID --server URL   tasks of a service
     pilot doctor [--json]          what works here, and what to do where it does not
 
 Each command is a module of this package.
@@ -25,7 +28,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import msgspec.inspect
 
-from pilot.cli import fields, qpus, report, run, sessions, simulate, streams, submit
+from pilot.cli import completion, fields, qpus, remote, report, run, serve, sessions, simulate, streams, submit
 from pilot.cli.interruption import Interrupted, taken
 from pilot.errors import DescriptionError, NoPilotError, PilotError
 
@@ -112,9 +115,12 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     sending = add("submit", "run circuits that are in files")
     submit.add_flags(sending)
     sending.set_defaults(call=lambda options: submit.submit(options, interruption))
-    sessions.add_flags(add("sessions", "list, show, take over and migrate sessions"), interruption)
+    sessions.add_flags(add("sessions", "list, show, end and remove sessions, and go on with them"), interruption)
     qpus.add_flags(add("qpus", "show properties and status of QPUs"))
     simulate.add_flags(add("simulate", "show what a policy does to waits, on a virtual clock"))
+    serve.add_serve_flags(add("serve", "run the service: circuits of many users, over HTTP"))
+    serve.add_token_flags(add("token", "make, list and revoke tokens of the service's users"))
+    remote.add_task_flags(add("task", "show, wait for and end tasks of a service"))
     checking = add("doctor", "check this installation, or a cluster, and suggest fixes")
     checking.add_argument("--json", action="store_true", help="print the findings as a JSON list")
     subject = checking.add_mutually_exclusive_group()
@@ -123,6 +129,9 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     subject.add_argument(
         "--fields", action="store_true", help="show what each launcher does with each field of a PilotDescription"
     )
+    completing = add("completion", "print a script with which TAB completes commands in a shell")
+    completing.add_argument("shell", choices=completion.SHELLS)
+    completing.set_defaults(call=lambda options: completion.show(parser, options.shell))
     checking.set_defaults(
         call=lambda options: (
             fields.show(options.json) if options.fields else examine(options.json, options.site, options.session)

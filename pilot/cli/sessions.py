@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pilot.cli import streams
+from pilot.cli import session_files, streams
 from pilot.cli.qpus import age
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError
@@ -77,9 +77,31 @@ def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> No
         "prepare a session of an earlier version of quantum-pilot for this one",
         lambda options: prepare(options.folder),
     )
-    for one in (showing, attaching, migrating):
+    reading = add(
+        "logs",
+        "print the end of the logs of a session's pilots",
+        lambda options: session_files.logs(options.folder, options.pilot, options.lines),
+    )
+    stopping = add(
+        "stop",
+        "end the pilots of a session whose manager is gone, and cancel its tasks",
+        lambda options: session_files.stop(options.folder),
+    )
+    cleaning = add(
+        "clean",
+        "remove sessions that nobody uses any more",
+        lambda options: session_files.clean(options.folders, options.older, options.dry_run),
+    )
+    for one in (showing, attaching, migrating, reading, stopping):
         one.add_argument("folder", metavar="DIR", help="the session's folder")
     listing.add_argument("--json", action="store_true", help="print JSON")
+    reading.add_argument("--pilot", metavar="NAME", help="of this pilot only")
+    reading.add_argument("-n", "--lines", type=int, default=50, help="lines of each log (default: 50)")
+    cleaning.add_argument("folders", nargs="*", metavar="DIR", help="a session, or a folder with sessions, as well")
+    cleaning.add_argument(
+        "--older", default="7d", metavar="AGE", help="not written for so long: 30m, 12h, 7d or 2w (default: 7d)"
+    )
+    cleaning.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     attaching.add_argument(
         "--pilot", action="append", default=[], help="a further pilot for its tasks, such as ray:4; may be repeated"
     )

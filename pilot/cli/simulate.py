@@ -40,6 +40,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the policy; again for another"
     )
+    parser.add_argument("--share", type=float, default=0.0, help="part of the kinds of circuits that may share a QPU")
     parser.add_argument("--outages", metavar="UP,DOWN", help="QPUs fail: mean seconds between failures, and of one")
     parser.add_argument("--drift", type=float, metavar="SECONDS", help="between two calibrations, which change errors")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")

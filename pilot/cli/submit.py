@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pilot import registry
-from pilot.cli import streams
+from pilot.cli import remote, streams
 from pilot.descriptions import PilotDescription, TaskDescription
 from pilot.errors import DescriptionError, PluginError
 from pilot.manager.manager import PilotManager
@@ -82,6 +82,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="pilot that runs the circuits, such as ray:4, slurm://ray:4:2 or site.toml:cpu; may be repeated (default: "
         "all cores of this machine; inside a batch job, all of the job)",
     )
+    remote.add_server_flags(parser)
     parser.add_argument("--json", metavar="FILE", help="write all results to FILE; - writes them to standard output")
 
 
@@ -101,6 +102,8 @@ def submit(options: argparse.Namespace, interruption: Interruption) -> int:
     if options.json is not None and streams.is_output(options.json):
         options.json = "-"  # the table would go over it
     _check(options)
+    if options.server:
+        return remote.submit(options, [_text(name) for name in options.files])
     wanted = [_task(name, options) for name in options.files]
     pilots = [_pilot(text, options.qpu) for text in options.pilot] or [_pilot(_usual(), options.qpu)]
     _check_devices(options, pilots)
@@ -199,10 +202,7 @@ def _check_devices(options: argparse.Namespace, pilots: list[PilotDescription]) 
 def _task(name: str, options: argparse.Namespace) -> TaskDescription:
     from pilot.quantum.programs import load  # brings Qiskit
 
-    try:
-        text = _standard_input() if name == "-" else Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"submit: {name} cannot be read: {error}", field="files", given=name) from None
+    text = _text(name)
     try:
         program = load(text, format=options.format)
     except DescriptionError as error:
@@ -223,6 +223,13 @@ def _task(name: str, options: argparse.Namespace) -> TaskDescription:
         seed=options.seed,
         name=shown,
     )
+
+
+def _text(name: str) -> str:
+    try:
+        return _standard_input() if name == "-" else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DescriptionError(f"submit: {name} cannot be read: {error}", field="files", given=name) from None
 
 
 def _standard_input() -> str:

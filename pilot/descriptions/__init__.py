@@ -4,9 +4,10 @@ Read next: ``interfaces/`` (what starts and runs them) and ``manager/manager.py`
 """
 
 from pilot.descriptions.pilots import PilotDescription
+from pilot.descriptions.qos import QosOptions
 from pilot.descriptions.tasks import TaskDescription
 from pilot.publishing import publish
 
-__all__ = ["PilotDescription", "TaskDescription"]
+__all__ = ["PilotDescription", "QosOptions", "TaskDescription"]
 
-publish(PilotDescription, TaskDescription)
+publish(PilotDescription, QosOptions, TaskDescription)

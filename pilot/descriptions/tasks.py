@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from pilot.descriptions.qos import options_of
 from pilot.errors import DescriptionError
 from pilot.fields import (
     Amount,
@@ -41,6 +42,7 @@ _READERS = {
     "retry_on": checked_errors,
     "working_directory": checked_path,
     "environment": checked_variables,
+    "qos": options_of,
 }
 
 _WITHOUT = "nothing without a circuit"
@@ -59,7 +61,9 @@ _OF_CIRCUITS: dict[str, tuple[Any, str]] = {
     "max_cost": (None, _WITHOUT),
     "fallback": (None, _WITHOUT),
     "mitigation": ((), _WITHOUT),
+    "qos": (None, _WITHOUT),
     "noise_model": (None, _WITHOUT),
+    "share_qpu": (False, _WITHOUT),
     "optimization_level": (2, _WITHOUT),
     "seed": (None, _WITHOUT),
 }
@@ -104,7 +108,9 @@ class TaskDescription(Description, frozen=True, kw_only=True):
             "tomography",
             "parameters",
             "mitigation",
+            "qos",
             "noise_model",
+            "share_qpu",
         }
     )
 
@@ -159,10 +165,18 @@ class TaskDescription(Description, frozen=True, kw_only=True):
     #: Stages of error mitigation, in this order: "readout", "twirling", "dd" and, for observables, "zne"; or stages of
     #: `pilot.quantum.mitigation` themselves.
     mitigation: Any = ()
+    #: Errors are mitigated by the stages that are predicted to help most: a `QosOptions`, or a mapping with its fields.
+    #: The shots are then the total of all circuits that run. The result is a `pilot.qos.mitigator.QosResult`. It needs
+    #: shots and a device.
+    qos: Any = None
     #: A ``NoiseModel`` of qiskit_aer.noise: the circuit is simulated with it, on a core. Gates keep their names, so
     #: compile the circuit first where the model is for a device's gates. Without a ``seed`` tasks of one model run
     #: together, which is much faster for small circuits.
     noise_model: Any = None
+    #: True: a device may run it at the same time as circuits of other tasks that allow this, on qubits of its own, as
+    #: long as it is expected to keep most of its fidelity; or a `pilot.quantum.bundles.Bundler` that says what that is,
+    #: such as `pilot.qos.multiprogramming.MultiProgrammer`. Those that share have the same shots, level and mitigation.
+    share_qpu: Any = False
     #: Qiskit's optimization level, 0 to 3, when it is compiled for a device. From 2 on the qubits with the least errors
     #: are taken; below, the first ones wherever they fit.
     optimization_level: Level = 2

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pilot.interfaces.engines import Allocation, Engine, OnExit, WorkerSpec
 from pilot.interfaces.estimators import TaskEstimator
-from pilot.interfaces.kinds import JointFunction, Kind, Offer, Part, Prepared, WorkFunction
+from pilot.interfaces.kinds import JointFunction, Kind, Map, Noted, Offer, Part, Prepared, WorkFunction
 from pilot.interfaces.launchers import Job, JobEnvironment, JobState, Launcher, Misfit, Refusal
 from pilot.interfaces.observers import (
     AttemptEnded,
@@ -46,7 +46,9 @@ __all__ = [
     "Kind",
     "Launcher",
     "Made",
+    "Map",
     "Misfit",
+    "Noted",
     "Observer",
     "Offer",
     "OnExit",

@@ -6,7 +6,7 @@ A package adds a kind with an entry point of the group ``pilot.kinds``: a functi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import msgspec
 
@@ -54,7 +54,7 @@ class JointFunction(WorkFunction):
             calls: the arguments of each.
 
         Returns:
-            For each in order its result, or the exception that it fails with.
+            For each in order its result, which may be `Noted`, or the exception that it fails with.
         """
         raise NotImplementedError
 
@@ -62,7 +62,14 @@ class JointFunction(WorkFunction):
         (result,) = self.run_together([args])
         if isinstance(result, BaseException):
             raise result
-        return result
+        return result.result if isinstance(result, Noted) else result
+
+
+class Noted(NamedTuple):
+    """A result of a `JointFunction`, with what `PilotManager.explain` shall tell about its run."""
+
+    result: Any
+    note: str
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,13 +82,24 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 1.0
 
 
+class Map(msgspec.Struct, frozen=True, kw_only=True):
+    """A task between parts and combine, on a core: ``part.function(*part.args, results)``, of the parts it names."""
+
+    part: Part
+    #: The numbers of parts whose results it gets, in this order.
+    parts: tuple[int, ...]
+
+
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """The tasks that a description becomes (entry points ``pilot.kinds``): parts and, when there are several, the
-    function that makes one result of theirs: ``combine.function(*combine.args, results)``, in their order."""
+    function that makes one result of theirs: ``combine.function(*combine.args, results)``, in their order. With maps,
+    the results are those of the maps."""
 
     name: str
     parts: tuple[Part, ...]
     combine: Part | None = None
+    #: What is done with results of parts at the same time, before they are combined.
+    maps: tuple[Map, ...] = ()
     #: What each part takes; the other fields are those of `Terms`.
     resources: Resources = SLOT
     others: tuple[Option, ...] = ()

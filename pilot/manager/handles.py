@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from functools import partial
 from pathlib import Path
 from threading import Condition, Lock
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
+from pilot import html
 from pilot.errors import ERRORS, ErrorCode, NotPicklable, PilotError, SessionError, TaskTimeout, invalid
-from pilot.manager.callbacks import Callbacks
 from pilot.manager.journal import Recorded
+from pilot.manager.keeper import Keeper
 from pilot.manager.sharing import files_of
 from pilot.manager.waiting import wait_for
 from pilot.publishing import publish
 from pilot.resources import QPUEstimate
-from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo, Value
+from pilot.results import CANCELLED, OK, TIMED_OUT, Outcome, Spooled, TaskInfo
 from pilot.scheduling import events
 from pilot.scheduling.records import TaskRecord
 from pilot.states import TaskState
 from pilot.wire import payload
-from pilot.wire.spool import Spool
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -57,49 +57,6 @@ class Failed(NamedTuple):
     cause: int | None = None
     first: int | None = None
     links: int = 1
-
-
-class Keeper(Protocol):
-    """What the handles ask of their session. Any thread may call it; only `wait_job_ended` blocks."""
-
-    @property
-    def tasks(self) -> Mapping[int, Task]:
-        """Every task by id."""
-
-    @property
-    def spool(self) -> Spool:
-        """Where large values are."""
-
-    def check_process(self) -> None:
-        """Raise SessionError in a process that was forked from the manager's."""
-
-    def check_open(self) -> None:
-        """The same, and when the manager is closed."""
-
-    def post(self, item: events.Event | events.Command) -> None:
-        """Leave it for the manager's thread; SessionError as in `check_process`."""
-
-    def is_own_thread(self) -> bool:
-        """True in a thread that must not wait for the manager's."""
-
-    def info(self, task: Task) -> TaskInfo:
-        """The record of a task."""
-
-    def value(self, outcome: Outcome) -> Value:
-        """What the outcome of a task has, which may be in the journal only."""
-
-    @property
-    def callbacks(self) -> Callbacks:
-        """The thread that calls what users give."""
-
-    def committed(self) -> Future[None]:
-        """Done when all that the manager's thread hears of before this is on disk. Callbacks must not block."""
-
-    def add_nodes(self, pilot: str, count: int) -> None:
-        """Ask for a further job of so many nodes."""
-
-    def wait_job_ended(self, pilot: str) -> None:
-        """Wait, for some seconds at most, until the pilot's job is gone."""
 
 
 class Task(Future[R], Generic[R]):
@@ -300,6 +257,11 @@ class Task(Future[R], Generic[R]):
     def __reduce__(self) -> Any:
         return payload.refer(self.id, self)
 
+    def _repr_html_(self) -> str:
+        info = self.info
+        row = self.id, self.name, self.state.value, info.pilot or "", info.qpu or "", info.seconds or ""
+        return html.table(("task", "name", "state", "pilot", "QPU", "seconds"), [row])
+
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.name!r} {self.state.value}>"
 
@@ -386,7 +348,7 @@ def wait_done(task: Task, timeout: float | None) -> None:
     """
     if not task.done():
         with task._condition:
-            if not wait_for(task._condition, task.done, timeout):
+            if not wait_for(task._condition, task.done, timeout, task._keeper.interrupted):
                 raise TimeoutError(f"task {task.id} ({task.name}) is {task.state.value} after {timeout} s")
 
 

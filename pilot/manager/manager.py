@@ -7,7 +7,9 @@ import logging
 import math
 import numbers
 import os
+import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from pilot.manager.session import Session
 from pilot.manager.state import SessionState
 from pilot.manager.tasking import TaskSession
 from pilot.publishing import publish
-from pilot.states import PilotState
+from pilot.states import PilotState, is_final
 from pilot.wire.session import SessionFolder
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The managers that have names, while somebody holds them.
+_named: weakref.WeakValueDictionary[str, PilotManager] = weakref.WeakValueDictionary()
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
 #: Seconds that queued tasks wait for another pilot when none can run them any more.
@@ -47,12 +51,16 @@ class PilotManager(TaskSession):
     already: tasks that were finished have their results there.
     """
 
+    _name: str | None = None
+
     def __init__(
         self,
         session_dir: str | os.PathLike[str] | None = None,
         *,
+        name: str | None = None,
         policy: str | Policy = "balanced",
         progress: bool = False,
+        echo: bool = False,
         address: str | None = None,
         ports: tuple[int, int] | None = None,
         wait_for_pilot: float | None = WAIT_FOR_PILOT,
@@ -65,9 +73,14 @@ class PilotManager(TaskSession):
                 ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` inside a resource
                 manager's job, or where its command for submitting jobs is on PATH; else below the temporary directory,
                 which other hosts do not see.
+            name: for notebooks: while a manager of this name is open in this process, the same call gives that one, so
+                that a cell can run again; the other arguments count the first time. Its `submit_pilot` gives the pilot
+                that is there for an equal description.
             policy: which task is next, and which of the pilots with room gets it: a name of the group
                 ``pilot.policies``, "package.module:Class", or a `pilot.interfaces.Policy` object.
-            progress: show tasks, rates and pilots on the terminal.
+            progress: show tasks, rates and pilots: on the terminal, in the cell of a notebook, or as a line each minute
+                on stderr.
+            echo: write the output of tasks to stdout and stderr, while they run.
             address: the address of this host (or a name of it) at which agents on other hosts reach it. None: all that
                 it has, from the first pilot on whose jobs run on other hosts; until then loopback only.
             ports: first and last port to listen on. None: any.
@@ -82,13 +95,31 @@ class PilotManager(TaskSession):
                 is not this host's, or all ports are taken.
             PluginError: there is no such policy.
         """
+        if name is not None and _named.get(name) is self:
+            self._check_same(session_dir)
+            return
         wait = _check_wait(wait_for_pilot)
         folder = SessionFolder.create(session_dir)
         own = session_dir is None
         if own:
             private.name_idle()
         parts = open_parts(folder, temporary=own, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
-        self._start(parts, progress, temporary=own)
+        self._start(parts, progress, temporary=own, echo=echo)
+        self._name = name
+        if name is not None:
+            _named[name] = self
+
+    def __new__(cls, *args: Any, name: str | None = None, **settings: Any) -> PilotManager:
+        known = _named.get(name) if name is not None else None
+        return known if known is not None and not known._is_over() else super().__new__(cls)
+
+    def _is_over(self) -> bool:
+        return self._state.is_closed or self._state.is_foreign
+
+    def _check_same(self, session_dir: str | os.PathLike[str] | None) -> None:
+        """It is asked for by its name: this must be the session that is meant."""
+        if session_dir is not None and Path(session_dir).absolute() != self.session_dir:
+            raise invalid("session_dir", session_dir, f"that of the open manager {self._name!r}: {self.session_dir}")
 
     @classmethod
     def attach(
@@ -138,13 +169,17 @@ class PilotManager(TaskSession):
         """
         return SessionReader(session_dir)
 
-    def _start(self, parts: Parts, progress: bool, temporary: bool) -> None:
+    def _start(self, parts: Parts, progress: bool, temporary: bool, echo: bool = False) -> None:
         self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter, self._objects = (
             parts
         )
         self._temporary = temporary
         self._progress = _progress(self, self._state) if progress else None
         self._loop.start()
+        if echo:
+            from pilot.manager.echo import Echo
+
+            self.subscribe(Echo(self.tasks), kinds=Echo.kinds)
         atexit.register(self.close)
         if temporary:
             private.add(self._state, self._loop.begin_to_close)
@@ -162,7 +197,12 @@ class PilotManager(TaskSession):
             PluginError: no launcher for its ``resource``, or an engine that is not installed.
             SessionError: the manager is closed.
         """
-        return self._requests.submit(description)
+        wanted = PilotDescription.build(description)
+        if self._name is not None:
+            for pilot in self.pilots:
+                if not is_final(pilot.state) and pilot.description == wanted:
+                    return pilot
+        return self._requests.submit(wanted)
 
     def autoscale(
         self,

@@ -7,11 +7,11 @@ from pathlib import Path
 from threading import Condition
 from typing import Any
 
-from pilot import registry
+from pilot import html, registry
 from pilot.descriptions import PilotDescription
 from pilot.errors import PilotError, PilotFailed
 from pilot.manager.clients import Clients
-from pilot.manager.handles import Keeper
+from pilot.manager.keeper import Keeper
 from pilot.manager.waiting import wait_for
 from pilot.publishing import publish
 from pilot.resources import QPUInfo
@@ -152,6 +152,9 @@ class Pilot:
     def __reduce__(self) -> Any:
         raise TypeError("a Pilot cannot be pickled: a task can take its name along")
 
+    def _repr_html_(self) -> str:
+        return html.table(HTML_HEAD, [html_row(self)])
+
     def __repr__(self) -> str:
         return f"<Pilot {self.name!r} {self.description.engine} {self.state.value}>"
 
@@ -178,6 +181,17 @@ class Scaler:
 
     def __repr__(self) -> str:
         return f"<Scaler {self.id} {self.scaling.minimum} to {self.scaling.maximum} pilots>"
+
+
+#: The columns of a table of pilots in a notebook.
+HTML_HEAD = ("pilot", "engine", "state", "nodes", "cores", "QPUs", "")
+
+
+def html_row(pilot: Pilot) -> tuple[object, ...]:
+    """The row of a pilot in such a table."""
+    wanted = pilot.description
+    qpus = ", ".join(wanted.qpus)
+    return pilot.name, wanted.engine, pilot.state.value, wanted.number_of_nodes, wanted.cores, qpus, pilot.reason
 
 
 # ---- what the manager does with a pilot -----------------------------------------------------------------------

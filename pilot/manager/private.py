@@ -38,7 +38,8 @@ def name_idle() -> None:
     if idle:
         folders = ", ".join(str(state.folder.path) for state in idle)
         log.warning(
-            "%d manager(s) of this process are open, idle, and keep their pilots (%s): close() what is not needed",
+            "%d manager(s) of this process are open, idle, and keep their pilots (%s): close() what is not needed, or "
+            "give PilotManager a name in a cell that runs again",
             len(idle),
             folders,
         )

@@ -69,6 +69,9 @@ class _ReadState:
             path=str(self.folder.path),
         )
 
+    def interrupted(self) -> None:
+        """Nothing is waited for."""
+
     def check_open(self) -> NoReturn:
         self.check_process()
 

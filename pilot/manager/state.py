@@ -24,6 +24,7 @@ from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.journal import FunctionRow, Journal, KeyRow, PilotRow, Recorded, WorkerRow, unpack
 from pilot.manager.live import LiveOutput
 from pilot.manager.mailbox import Mailbox
+from pilot.manager.notebook import is_interactive
 from pilot.manager.observers import Observers
 from pilot.manager.pilots import Pilot, Scaler, change_pilot
 from pilot.manager.recorded import RecordedTasks
@@ -203,6 +204,18 @@ class SessionState:
         """From now on, arguments may have to travel to another host than this one."""
         if self.jobs.launcher(wanted).remote:
             self.spool.limit = SPOOL_BYTES
+
+    def interrupted(self) -> None:
+        """Ctrl-C came while somebody waited for a task. Where a person goes on after it, what is queued is cancelled;
+        if nothing is, what runs. Elsewhere the program ends, and its managers with it."""
+        if not is_interactive() or self.is_foreign or self.is_closed:
+            return
+        open = [task for task in self.tasks.not_recorded() if not task.done()]
+        queued = [task.id for task in open if task.state in (TaskState.WAITING, TaskState.QUEUED)]
+        self.mailbox.put(events.CancelAsked(queued or [task.id for task in open]))
+        what = f"{len(queued)} queued task(s) were cancelled" if queued else f"{len(open)} task(s) were ended"
+        left = len(open) - len(queued) if queued else 0
+        log.warning("interrupted: %s%s", what, f"; {left} still run: interrupt once more to end them" if left else "")
 
     def add_task(self, entry: TaskRecord) -> Task:
         """A new task, left for the manager's thread; cancelled at once when that has ended."""

@@ -148,7 +148,8 @@ class Submitter:
 
     def _submit_described(self, wanted: TaskDescription, key: Key | None) -> Task:
         after = self._dependencies(wanted)
-        if kind := wanted.kind or ("circuit" if wanted.circuit is not None else ""):
+        of_circuits = "circuit" if wanted.qos is None else "qos"
+        if kind := wanted.kind or (of_circuits if wanted.circuit is not None else ""):
             return self._submit_kind(kind, wanted, after, key)
         function, args, kwargs, name = wanted.function, tuple(wanted.args), wanted.kwargs, wanted.name
         surroundings = wanted.environment, wanted.working_directory
@@ -204,6 +205,7 @@ class Submitter:
             deadline=wanted.deadline,
             max_cost=wanted.max_cost,
             fallback=wanted.fallback or "",
+            shares_qpu=bool(wanted.share_qpu),
         )
         self._check_demands(wanted)
         if terms not in self._state.servable:
@@ -232,8 +234,21 @@ class Submitter:
             )
             for number, part in enumerate(prepared.parts)
         ]
-        whole = self.submit(prepared.combine.function, (*prepared.combine.args, parts), {}, one_core, name, key=key)
-        self.join(whole, parts)
+        maps = [
+            self.submit(
+                one.part.function,
+                (*one.part.args, [parts[part] for part in one.parts]),
+                {},
+                one_core,
+                f"{name}, map {number}",
+                weight=one.part.weight,
+                keyed=key is not None,
+            )
+            for number, one in enumerate(prepared.maps)
+        ]
+        args = (*prepared.combine.args, maps or parts)
+        whole = self.submit(prepared.combine.function, args, {}, one_core, name, key=key)
+        self.join(whole, [*parts, *maps])
         return whole, parts
 
     def join(self, whole: Task, parts: Sequence[Task]) -> None:

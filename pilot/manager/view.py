@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
+from pilot import html
 from pilot.manager.handles import Task, tasks_of, wait_done
-from pilot.manager.pilots import Pilot
+from pilot.manager.pilots import HTML_HEAD, Pilot, html_row
 from pilot.resources import QPUInfo
 from pilot.states import PilotState
 from pilot.wire.session import SessionFolder
@@ -52,6 +54,11 @@ class SessionView:
     def qpus(self) -> dict[str, QPUInfo]:
         """The properties of the active pilots' devices, by name, as far as they have reported."""
         return {info.name: info for pilot in self.pilots if pilot.state is PilotState.ACTIVE for info in pilot.qpus}
+
+    def _repr_html_(self) -> str:
+        counts = Counter(task.state.value for task in list(self._state.tasks.values()))
+        tasks = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "no tasks"
+        return html.table(HTML_HEAD, map(html_row, self.pilots), f"session {self.session_dir}: {tasks}")
 
     # ---- waiting and asking -----------------------------------------------------------------------------------
 

@@ -10,11 +10,32 @@ from threading import Condition
 STEP_SECONDS = 0.5
 
 
-def wait_for(condition: Condition, is_true: Callable[[], bool], timeout: float | None) -> bool:
+def wait_for(
+    condition: Condition,
+    is_true: Callable[[], bool],
+    timeout: float | None,
+    interrupted: Callable[[], None] | None = None,
+) -> bool:
     """`Condition.wait_for`, in steps: Python calls signal handlers in the main thread between two of its calls, so a
-    thread that sleeps without end may miss a Ctrl-C that came just before, or in another thread."""
+    thread that sleeps without end may miss a Ctrl-C that came just before, or in another thread.
+
+    Args:
+        condition: held.
+        is_true: what is waited for.
+        timeout: seconds to wait at most; None: for ever.
+        interrupted: called when Ctrl-C ends the waiting.
+    """
     end = None if timeout is None else time.monotonic() + timeout
-    while not condition.wait_for(is_true, STEP_SECONDS if end is None else min(STEP_SECONDS, end - time.monotonic())):
-        if end is not None and time.monotonic() >= end:
-            return False
+    try:
+        while not condition.wait_for(is_true, _step(end)):
+            if end is not None and time.monotonic() >= end:
+                return False
+    except KeyboardInterrupt:
+        if interrupted is not None:
+            interrupted()
+        raise
     return True
+
+
+def _step(end: float | None) -> float:
+    return STEP_SECONDS if end is None else min(STEP_SECONDS, end - time.monotonic())

@@ -8,6 +8,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from pilot.descriptions import TaskDescription
 from pilot.errors import StateError
 from pilot.qos.features import Properties, properties_of
 from pilot.quantum.packing import pack, unpack
@@ -15,6 +16,8 @@ from pilot.quantum.packing import pack, unpack
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
+    from pilot.manager.handles import Task
+    from pilot.manager.manager import PilotManager
     from pilot.resources import QPUEstimate
 
 
@@ -80,6 +83,16 @@ class Qernel:
             wanted=MappingProxyType(dict(wanted)),
             parents=parents,
         )
+
+    def run(self, manager: PilotManager) -> Task[Any]:
+        """Send it on its way through the stages that it asks for: ``wanted["qos"]``, ``wanted["share_qpu"]``. Does not
+        block.
+
+        Raises:
+            DescriptionError: a field is not valid.
+            NoPilotError: no pilot has a QPU that can run it.
+        """
+        return manager.submit_task(TaskDescription(circuit=self.circuit, shots=self.shots, **self.wanted))
 
     @property
     def circuit(self) -> QuantumCircuit:

@@ -32,7 +32,7 @@ class Prior(NamedTuple):
 #: superconducting devices.
 DEVICE = Prior((1.0, 250e-6, 1.0), (2.0, 200e-6, 0.2))
 #: Factor of what is predicted, setup, seconds of a gate and of an amplitude of a gate.
-SIMULATOR = Prior((1.0, 0.0, 0.0, 0.0), (0.4, 3e-3, 2e-5, 2e-9))
+SIMULATOR = Prior((1.0, 0.0, 0.0, 0.0), (0.3, 2e-3, 2e-5, 1e-9))
 
 
 def device_prior(delay: float | None) -> Prior:

@@ -49,23 +49,34 @@ _CUT_UP_TO = 200_000
 #: Exact probabilities are listed for up to so many measured bits, where they do not lie in memory anyway.
 _LISTED = 26
 
-# Measured with Aer 0.17.2 on one core of a server, double precision, layers of gates on one and two qubits;
-# `benchmarks/simulation_costs.py` measures again and compares.
-_START = 1.0e-3  #: seconds to start a run
-_GATE = 1.6e-5  #: seconds a gate of any size: Qiskit's data becomes Aer's
-_AMPLITUDE = 2.3e-9  #: seconds a gate and amplitude
+#: Aer applies neighbouring gates on few qubits at once where there are more qubits than this; of so many qubits.
+_FUSED_ABOVE, _BLOCK_QUBITS = 14, 5
+#: Counts of up to so many measured bits are drawn from their probabilities, others by Aer (`aer.MAX_LISTED_BITS`).
+_DRAWN = 14
+
+# Measured with Aer 0.18.2 on one core of a server, double precision, circuits of nine families; noise and many sets of
+# values with Aer 0.17.2. `benchmarks/simulation_costs.py` measures again and compares.
+_START = 1.1e-3  #: seconds to start a run
+_GATE = 2.1e-5  #: seconds a gate of any size: Qiskit's data becomes Aer's
+_AMPLITUDE = 2.2e-9  #: seconds a gate and amplitude
+_FUSED_GATE = 2.0e-5  #: seconds more for a gate where gates are put together
+_FUSED_AMPLITUDE = 6.0e-10  #: seconds a gate and amplitude, there
+_BLOCK_AMPLITUDE = 5.7e-9  #: seconds a block of gates and amplitude, there
 _SET = 1.0e-4  #: seconds for one of many sets of values, for which a run is started once
 _SET_GATE = 2.0e-6  #: the same, a gate
-_SHOT = 1.0e-6  #: seconds to sample a shot, by state vector
+_SHOT = 2.0e-8  #: seconds to draw a shot from probabilities
+_SHOT_BIT = 1.0e-7  #: seconds a shot and measured bit, where Aer samples a state vector
 _TRAJECTORY = 4.5e-7  #: seconds a gate and shot, where each shot is followed by itself
 _TRAJECTORY_AMPLITUDE = 5.8e-9  #: the same, for each amplitude
 _DENSITY_ELEMENT = 3.7e-9  #: seconds a gate and element of a density matrix, noise included
-_BOND = 7.0e-5  #: seconds a two-qubit gate across one bond of a matrix product state
+_SITE_GATE = 1.3e-4  #: seconds a gate on a matrix product state
+_BOND = 2.0e-5  #: seconds more for a two-qubit gate across one bond
 _BOND_CUBE = 2.7e-9  #: the same, for each unit of (bond dimension)^3
-_SITE = 2.4e-6  #: seconds a shot and qubit, sampling a matrix product state
-_SITE_SQUARE = 1.4e-8  #: the same, for each unit of (bond dimension)^2
-_TABLEAU_GATE = 9.6e-6  #: seconds a gate
-_TABLEAU_SHOT = 1.2e-8  #: seconds a shot, qubit and measured bit
+_SITE = 1.6e-6  #: seconds a shot and qubit, sampling a matrix product state
+_SITE_SQUARE = 5.0e-9  #: the same, for each unit of (bond dimension)^2, of which only a bound is known
+_TABLEAU_GATE = 1.8e-5  #: seconds a gate
+_TABLEAU_SHOT = 7.0e-7  #: seconds a shot
+_TABLEAU_SHOT_BIT = 1.3e-8  #: the same, for each qubit and measured bit
 _TABLEAU_OUTCOME = 7.5e-7  #: seconds an outcome and measured bit where the probabilities are listed: all may come
 # Not measured: from the memory bandwidth of an H200 (4.8 TB/s, 32 bytes moved an amplitude) and a context's start.
 _GPU_START = 0.5
@@ -81,6 +92,8 @@ class SimulationFacts:
     #: Gates, all and those on two or more qubits; without barriers, delays and measurements.
     gates: int
     entangling: int
+    #: Groups of gates that follow each other, each on at most `_BLOCK_QUBITS` qubits.
+    blocks: int
     depth: int
     #: Classical bits that are measured.
     measured: int
@@ -123,6 +136,7 @@ def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> SimulationFacts:
     used: set[int] = set()
     touched: list[tuple[tuple[int, ...], int]] = []
     clifford, dynamic, gates, midway = True, False, 0, 0
+    blocks, block = 0, set[int]()
     measured: set[Any] = set()
     pending: dict[int, int] = {}  # qubit → measurements and resets so far that nothing followed
     for instruction, qubits in _steps(circuit, range(circuit.num_qubits)):
@@ -139,6 +153,9 @@ def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> SimulationFacts:
             pending[qubits[0]] = 1
             continue
         gates += 1
+        if not blocks or len(block | set(qubits)) > _BLOCK_QUBITS:
+            blocks, block = blocks + 1, set()
+        block |= set(qubits)
         clifford = clifford and name in CLIFFORD
         dynamic = dynamic or not (instruction.is_standard_gate() or isinstance(instruction.operation, Gate))
         if len(qubits) > 1:
@@ -150,6 +167,7 @@ def facts(circuit: QuantumCircuit, *, bonds: bool = True) -> SimulationFacts:
         qubits=len(order),
         gates=gates,
         entangling=len(touched),
+        blocks=blocks,
         depth=circuit.depth(),
         measured=len(measured),
         midway=midway,
@@ -172,6 +190,7 @@ def counted(qubits: int, gates: int, measured: int = 0) -> SimulationFacts:
         qubits=qubits,
         gates=gates,
         entangling=0,
+        blocks=gates,
         depth=0,
         measured=measured,
         midway=0,
@@ -213,7 +232,7 @@ def estimate(
     repeats = max(shots or 1, 1) if about.dynamic else 1
     width = about.qubits + fresh
     steps = about.gates + about.measured + fresh
-    sampling = (shots or 0) * _SHOT
+    sampling = (shots or 0) * (_SHOT if about.measured <= _DRAWN else _SHOT_BIT * about.measured)
     never = inf if about.dynamic and shots is None else 0.0  # no exact probabilities
     speed = max(1.0, 0.8 * cores) if width > 14 else 1.0
     if noisy:
@@ -226,7 +245,12 @@ def estimate(
         ]
     start = never + _START + steps * _GATE + sampling + (repeats * steps * _TRAJECTORY if repeats > 1 else 0.0)
     amplitudes = repeats * steps * 2.0**width
-    found = [Estimate("statevector", "CPU", start + amplitudes * _AMPLITUDE / speed, 16 * 2.0**width)]
+    passes = steps * _AMPLITUDE
+    if width > _FUSED_ABOVE:
+        start += steps * _FUSED_GATE
+        passes = min(passes, steps * _FUSED_AMPLITUDE + about.blocks * _BLOCK_AMPLITUDE)
+    vector = start + repeats * passes * 2.0**width / speed
+    found = [Estimate("statevector", "CPU", vector, 16 * 2.0**width)]
     if gpus:
         on_gpu = start + _GPU_START + amplitudes * _GPU_AMPLITUDE
         found.append(Estimate("statevector", "GPU", on_gpu, 16 * 2.0**width))
@@ -234,7 +258,7 @@ def estimate(
         found.append(_product_state(about, shots, fresh, repeats, never))
     if about.clifford:
         tableau = _START + steps * _TABLEAU_GATE * (repeats if about.dynamic or fresh else 1)
-        tableau += (shots or 0) * _TABLEAU_SHOT * width * about.measured
+        tableau += (shots or 0) * (_TABLEAU_SHOT + _TABLEAU_SHOT_BIT * width * about.measured)
         if shots is None:
             tableau += _TABLEAU_OUTCOME * about.measured * 2.0 ** min(about.measured, 60)
         tableau += never if shots is not None or about.measured <= _LISTED else inf
@@ -264,7 +288,7 @@ def _product_state(about: SimulationFacts, shots: int | None, fresh: int, repeat
     """A matrix product state: gates by the bonds they cross, shots by all bonds. A fresh qubit adds a bit to a bond."""
     dimensions = np.exp2(np.minimum(np.array(about.bonds, dtype=float) + min(fresh, 30), 60.0))
     work = np.exp2(np.array([log for _, log in about.bond_work], dtype=float) + min(fresh, 30))
-    run = about.gates * _GATE + len(work) * _BOND + _BOND_CUBE * float((work**3).sum())
+    run = about.gates * _SITE_GATE + len(work) * _BOND + _BOND_CUBE * float((work**3).sum())
     sites = _SITE * (about.qubits + fresh) + _SITE_SQUARE * float((dimensions**2).sum())
     if shots is None and about.measured > _LISTED:
         never = inf

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 from qiskit.circuit import Delay, ParameterExpression
 
-from pilot.errors import PilotError, QPUCancelled, QPUError, QPUUnavailable
-from pilot.interfaces import JointFunction, Run, WorkFunction
+from pilot.errors import PilotError, PluginError, QPUCancelled, QPUError, QPUUnavailable
+from pilot.interfaces import JointFunction, Noted, Run, WorkFunction
 from pilot.quantum.aer import exact_values, run_sets
+from pilot.quantum.bundles import Bundle, Bundler, Ended, Member, by_task, joined
 from pilot.quantum.compilation import Compiler
 from pilot.quantum.expectation import Expectation
 from pilot.quantum.fidelities import ideal_of
@@ -160,7 +161,8 @@ class ExactValues(Execution):
 class DeviceRun(Execution, JointFunction):
     """Compiles circuits for the device that this worker has and runs them there, those of several tasks in one job."""
 
-    shots: int = 1024
+    #: Of each circuit; or, where all calls have so many circuits, of each one by its place.
+    shots: int | tuple[int, ...] = 1024
     level: int = 2
     #: Against errors, as `mitigation.stages` takes them.
     stages: tuple[Any, ...] = ()
@@ -168,6 +170,8 @@ class DeviceRun(Execution, JointFunction):
     tries: int = 1
     #: That is expected of each circuit at least; with several sets of values, with the first.
     min_fidelity: float = 0.0
+    #: Puts circuits of these tasks on the device at the same time; None: each has it for itself.
+    bundler: Bundler | None = None
 
     def run_together(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run several tasks in as few jobs as possible; each is ``(given, seeds, finish)`` as for `Simulation`."""
@@ -179,7 +183,7 @@ class DeviceRun(Execution, JointFunction):
         jobs: list[_Job] = []
         for number, (given, seeds, _) in enumerate(calls):
             try:
-                jobs.append(_Job(number, self._compiled(compiler, given), seeds))
+                jobs.append(_Job(number, self._compiled(compiler, given), seeds, self._bare(given)))
             except Exception as error:
                 results[number] = error
         for number, outcomes in self._run(qpu, compiler, jobs):
@@ -187,10 +191,15 @@ class DeviceRun(Execution, JointFunction):
             try:
                 if isinstance(outcomes, BaseException):
                     raise outcomes
-                results[number] = outcomes if finish is None else finish(outcomes)
+                result = outcomes.found if finish is None else finish(outcomes.found)
+                results[number] = Noted(result, outcomes.note) if outcomes.note else result
             except Exception as error:
                 results[number] = error
         return results
+
+    def _bare(self, given: Any) -> list[QuantumCircuit]:
+        """The circuits as they were given, where they may have to be compiled for a part of the device."""
+        return [] if self.bundler is None else list(self.circuits(given))
 
     def _compiled(self, compiler: Compiler, given: Any) -> list[QuantumCircuit]:
         program = self.program if self.program is None or _can_be_compiled(self.program) else None
@@ -223,7 +232,7 @@ class DeviceRun(Execution, JointFunction):
                     qpu=compiler.name,
                 )
 
-    def _run(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[tuple[int, list[Outcomes] | Exception]]:
+    def _run(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[tuple[int, Ended | Exception]]:
         """Outcomes by task, or why there are none. When several tasks fail together, each is tried alone: one may be
         the cause."""
         if not jobs:
@@ -241,12 +250,15 @@ class DeviceRun(Execution, JointFunction):
         else:
             yield from zip((job.number for job in jobs), outcomes, strict=True)
 
-    def _outcomes(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> Iterator[list[Outcomes]]:
+    def _outcomes(self, qpu: QPU, compiler: Compiler, jobs: list[_Job]) -> list[Ended]:
         """Outcomes of each task: its circuits folded for each factor of the extrapolation (those of one circuit side by
         side), and the circuits that the stages add for all of them together."""
         about = Device(target=compiler.target, name=qpu.name, calibrated=compiler.calibrated)
         mitigation = stages(self.stages, _calibrations)
-        circuits = [circuit for job in jobs for circuit in job.circuits]
+        bundles = self._bundles(compiler, jobs)
+        seeds = [seed for job in jobs for seed in job.seeds]
+        seeds = [seeds[bundle.members[0]] for bundle in bundles]
+        circuits = [joined(bundle.circuits) for bundle in bundles]
         factors = 1
         run = [1.0] * len(circuits)
         if mitigation.zero_noise is not None:
@@ -254,13 +266,28 @@ class DeviceRun(Execution, JointFunction):
             factors = len(scaled)
             run = [factor for circuit in circuits for factor in mitigation.zero_noise.factors_of(circuit)]
             circuits = [circuit for same in zip(*scaled, strict=True) for circuit in same]
-        seeds = [seed for job in jobs for seed in job.seeds]
-        planned = mitigation.stage.plan(circuits, self.shots, about, seeds[0])
+        shots = self.shots
+        if isinstance(shots, tuple):
+            shots = tuple(its for _ in jobs for its in shots for _ in range(factors))
+        planned = mitigation.stage.plan(circuits, shots, about, seeds[0])
         if len(planned.circuits) != len(seeds):
             seeds = draw_seeds(seeds, len(planned.circuits))
         combined = planned.combine(_run_all(qpu, planned, seeds))
-        found = (replace(one, noise_factor=factor) for one, factor in zip(combined, run, strict=True))
-        return ([next(found) for _ in range(factors * len(job.circuits))] for job in jobs)
+        found = [replace(one, noise_factor=factor) for one, factor in zip(combined, run, strict=True)]
+        return list(by_task(bundles, found, factors, [len(job.circuits) for job in jobs], qpu.name))
+
+    def _bundles(self, compiler: Compiler, jobs: Sequence[_Job]) -> list[Bundle]:
+        """All circuits of these tasks, in the order of the tasks; alone, unless they share."""
+        compiled = [circuit for job in jobs for circuit in job.circuits]
+        same_shots = isinstance(self.shots, int)
+        if self.bundler is None or len(compiled) == 1 or compiler.target is None or not same_shots:
+            return [Bundle.alone(number, circuit) for number, circuit in enumerate(compiled)]
+        bare = [circuit for job in jobs for circuit in job.bare]
+        members = [Member(*each) for each in zip(bare, compiled, strict=True)]
+        found = self.bundler.bundles(members, compiler, self.level, self.min_fidelity)
+        if sorted(number for bundle in found for number in bundle.members) != list(range(len(members))):
+            raise PluginError(f"{self.bundler!r}: its bundles do not have each of the {len(members)} circuits once")
+        return found
 
 
 class _Job(NamedTuple):
@@ -271,6 +298,8 @@ class _Job(NamedTuple):
     #: Compiled, and one seed for each.
     circuits: list[QuantumCircuit]
     seeds: Sequence[int]
+    #: The circuits as they were given; empty: they share with none.
+    bare: list[QuantumCircuit]
 
 
 #: Readout matrices that this worker has measured.

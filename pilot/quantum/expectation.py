@@ -18,6 +18,7 @@ import numpy as np
 from qiskit import QuantumCircuit
 from qiskit.circuit import ClassicalRegister
 
+from pilot import html
 from pilot.errors import DescriptionError
 from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.estimates import Source, add_shifts, estimate
@@ -68,6 +69,15 @@ class Expectation:
     #: With zero-noise extrapolation the form that each value was fitted with, "linear", "exponential" or
     #: "richardson", in the shape of `values`; None: without.
     extrapolation: NDArray[np.str_] | None = None
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (number, f"{value:.6g}", f"{error:.2g}")
+            for number, (value, error) in enumerate(
+                zip(self.values.tolist(), self.standard_errors.tolist(), strict=True)
+            )
+        ]
+        return html.table(("observable", "value", "standard error"), rows)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

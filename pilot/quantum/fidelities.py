@@ -113,6 +113,8 @@ class Fidelities:
         self._noise = noise
         self._most_exact = most_exact
         self._crosstalk = dict(crosstalk or {})
+        #: True where gates that run at the same time disturb each other.
+        self.has_crosstalk = bool(crosstalk)
         self._gates: dict[Place, float] = {}
 
     def success(self, compiled: QuantumCircuit) -> Success:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from pilot import html
 from pilot.errors import QPUError, invalid
 
 if TYPE_CHECKING:
@@ -122,6 +123,11 @@ class Outcomes:
         if register is None:
             return bits
         return bits[:, self._places(register)]
+
+    def _repr_html_(self) -> str:
+        counts = sorted(self.get_counts().items(), key=lambda item: (-item[1], item[0]))
+        how = "probabilities" if self.shots is None else f"{self.shots} shots"
+        return html.bars(counts, f"{how}, {len(counts)} outcomes")
 
     def get_counts(self, register: str | None = None) -> dict[str, float]:
         """Weight by bit string, as Qiskit's `get_counts` writes it: registers set apart by a space.

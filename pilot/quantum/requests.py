@@ -15,6 +15,8 @@ from pilot import registry
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
 from pilot.interfaces import Offer
+from pilot.quantum.bundles import Bundler
+from pilot.quantum.mitigation import listed, stages
 from pilot.quantum.noise import packed_model
 from pilot.quantum.programs.gate_names import truly_named
 from pilot.quantum.simulator_instructions import refuse_simulator_instructions
@@ -46,6 +48,8 @@ class Request:
     noise: bytes = b""
     #: What devices are expected to give is estimated first.
     is_estimated: bool = False
+    #: What may put it on a device together with others; None: nothing may.
+    bundler: Bundler | None = None
 
     @classmethod
     def of(cls, description: TaskDescription, offer: Offer) -> Request:
@@ -71,6 +75,7 @@ class Request:
             devices=devices,
             simulator=simulator,
             noise=noise,
+            bundler=_bundler(description, devices),
             is_estimated=bool(devices)
             and (offer.estimated or any(getattr(description, field) is not None for field in DEMANDS)),
         )
@@ -182,6 +187,22 @@ def _real(values: Any) -> NDArray[np.float64]:
     if np.iscomplexobj(array) and np.any(array.imag):
         raise ValueError("an imaginary part")
     return np.asarray(array.real, dtype=np.float64)
+
+
+def _bundler(description: TaskDescription, devices: tuple[str, ...]) -> Bundler | None:
+    given = description.share_qpu
+    if given is False:
+        return None
+    if given is not True and not isinstance(given, Bundler):
+        raise description.wrong("share_qpu", "True, False, or a Bundler such as MultiProgrammer(max_loss=0.05)")
+    if not devices:
+        raise description.wrong("share_qpu", "False for a simulator: it is not shared; name a device as qpu")
+    if stages(listed(description.mitigation)).zero_noise is not None:
+        raise description.wrong(
+            "share_qpu", "False with 'zne': the noise of a circuit that shares is not made stronger evenly"
+        )
+    made: Bundler = registry.load("pilot.bundlers", "circuit")() if given is True else given
+    return made
 
 
 def _where(description: TaskDescription, offer: Offer) -> tuple[tuple[str, ...], str]:

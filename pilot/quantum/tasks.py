@@ -82,7 +82,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
             "or give observables",
             field="circuit",
         )
-    return _assemble(request, offer, [request.circuit], only if request.single else None)
+    return assemble(request, offer, [request.circuit], only if request.single else None)
 
 
 def _tomography(request: Request, offer: Offer) -> Prepared:
@@ -92,7 +92,7 @@ def _tomography(request: Request, offer: Offer) -> Prepared:
         bound = request.circuit.assign_parameters(request.values[0].tolist())
         request = replace(request, circuit=bound, values=None)
     planned = tomography.plan(request.circuit, request.qubits())
-    return _assemble(request, offer, planned.circuits, _finish(planned), planned)
+    return assemble(request, offer, planned.circuits, _finish(planned), planned)
 
 
 def _expectation(request: Request, offer: Offer) -> Prepared:
@@ -107,7 +107,7 @@ def _expectation(request: Request, offer: Offer) -> Prepared:
         return Prepared(name=request.circuit.name, parts=(Part(function=exact, args=(request.single, [values])),))
     if not request.single:
         finish = functools.partial(of_sets, finish, len(planned.circuits))
-    return _assemble(request, offer, planned.circuits, finish, planned)
+    return assemble(request, offer, planned.circuits, finish, planned)
 
 
 def _exact(request: Request, offer: Offer, observables: Sequence[Any]) -> Prepared:
@@ -187,6 +187,7 @@ def _on_devices(request: Request, circuits: Sequence[QuantumCircuit], program: b
         stages=listed(description.mitigation),
         tries=tries_for(circuits[0]) if request.is_estimated else 1,
         min_fidelity=description.min_fidelity or 0.0,
+        bundler=request.bundler,
     )
     needed = [needs.on_devices(circuit, shots, request.devices) for circuit in circuits]
     return _Method(function, needed, -(-len(circuits) // MAX_DEVICE_PARTS))
@@ -213,14 +214,22 @@ def _with_noise(request: Request, circuits: Sequence[QuantumCircuit], program: b
     return _Method(function, [needs.with_noise(circuit, shots, asked) for circuit in circuits], NOISY_PER_PART)
 
 
-def _assemble(
+def assemble(
     request: Request,
     offer: Offer,
     circuits: Sequence[QuantumCircuit],
     finish: Finish | None,
     planned: expectation.ExpectationPlan | tomography.TomographyPlan | None = None,
 ) -> Prepared:
-    """Tasks for these circuits; with sets of values, for all of them with each set."""
+    """Tasks for these circuits; with sets of values, for all of them with each set.
+
+    Args:
+        request: what is asked for; of several circuits its own is the widest.
+        offer: what the pilots have.
+        circuits: that are to run.
+        finish: makes the result of their outcomes.
+        planned: what the circuits measure, where they are made for observables or a state.
+    """
     program = None if request.values is None else pack(circuits)
     facts = sample = None
     if request.devices:

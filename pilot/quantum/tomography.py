@@ -25,6 +25,7 @@ from qiskit import QuantumCircuit
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import DensityMatrix, Statevector, state_fidelity
 
+from pilot import html
 from pilot.errors import DescriptionError, invalid
 from pilot.quantum.deferral import without_final_measurements
 from pilot.quantum.estimates import add_shifts, estimate
@@ -90,6 +91,15 @@ class Tomography:
     gap: float
     #: What each setting gave, with the places of the bits that are the qubits'.
     outcomes: tuple[tuple[Outcomes, tuple[int, ...]], ...]
+
+    def _repr_html_(self) -> str:
+        rows = [[f"{value.real:.3f}{value.imag:+.3f}i" for value in row] for row in self.density_matrix.tolist()]
+        size = len(rows)
+        if size > 16:
+            return html.table((), [], f"a state of {self.num_qubits} qubits, purity {self.purity:.4f}")
+        names = [format(number, f"0{self.num_qubits}b") for number in range(size)]
+        body = [[name, *row] for name, row in zip(names, rows, strict=True)]
+        return html.table(["", *names], body, f"density matrix, purity {self.purity:.4f}")
 
     @property
     def num_qubits(self) -> int:

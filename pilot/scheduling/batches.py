@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -13,7 +13,14 @@ from pilot.resources import Option, rounded_up
 from pilot.scheduling import events
 from pilot.scheduling.index import Index
 from pilot.scheduling.lanes import Lane
-from pilot.scheduling.pilot_records import BATCH_SECONDS, GIVE_BACK_FACTOR, GIVE_BACK_SECONDS, PilotRecord, SentBatch
+from pilot.scheduling.pilot_records import (
+    BATCH_SECONDS,
+    GIVE_BACK_FACTOR,
+    GIVE_BACK_SECONDS,
+    DeviceRecord,
+    PilotRecord,
+    SentBatch,
+)
 from pilot.scheduling.ranking import Way
 from pilot.scheduling.records import Chosen, Planned, TaskRecord
 from pilot.states import TaskState
@@ -30,8 +37,36 @@ SMALLEST_BATCH_SECONDS = 0.002
 CHEAP_WAIT = 0.05
 #: A device gives back what it has not begun no sooner than this.
 DEVICE_GIVE_BACK_SECONDS = 60.0
+#: Tasks that may share a device are sent together up to so many, whatever they take and a job of the device holds:
+#: those that run at the same time are one circuit.
+SHARING_TASKS = 4
 #: Why a task went where it is: a policy's text, or what a text is made from when somebody asks.
-Reason: TypeAlias = "str | Chosen | Planned | Assigned"
+Reason: TypeAlias = "str | Chosen | Planned | Assigned | Sharing"
+
+
+class Sharing(NamedTuple):
+    """Why a task went to its QPU, together with others that may share it. As a text when it is asked for."""
+
+    reason: object
+    others: int
+
+    def __str__(self) -> str:
+        return f"{self.reason}; sent with {self.others} other task{'s' * (self.others != 1)} that may share the QPU"
+
+
+def goes_with(first: TaskRecord, other: TaskRecord) -> bool:
+    """True for a task that may be in one batch for a device with another one: it has the same terms, or the two may
+    share the device. Those that share run the same function, with the same settings."""
+    if other.terms == first.terms:
+        return True
+    share = first.terms.shares_qpu and other.terms.shares_qpu
+    return share and other.function is first.function
+
+
+def most_together(device: DeviceRecord, first: TaskRecord) -> int:
+    """How many tasks a batch for a device has at most."""
+    most = (device.info.max_circuits if device.info is not None else None) or BATCH_TASKS
+    return max(min(BATCH_TASKS, most), SHARING_TASKS if first.terms.shares_qpu else 1)
 
 
 class Batches:
@@ -85,26 +120,36 @@ class Batches:
             option = msgspec.structs.replace(option, resources=msgspec.structs.replace(option.resources, memory=memory))
         return self.send(records, pilot, option, total * slowness, reason, now)
 
-    def cut_for_device(self, lane: Lane, way: Way, reason: Reason, now: float) -> events.SendBatch:
-        """A batch for a device: its share of what the devices have and of the lane, by speed, when each job waits long
-        before it runs; half of that when jobs are cheap, so that the devices end together."""
-        device = way.pilot.devices[way.option.resources.qpu]
+    def cut_for_device(self, lanes: Sequence[Lane], way: Way, reason: Reason, now: float) -> events.SendBatch:
+        """A batch for a device: its share of what the devices have and of the lanes, by speed, when each job waits long
+        before it runs; half of that when jobs are cheap, so that the devices end together, unless the tasks may share
+        the device.
+
+        Args:
+            lanes: that of the first task; then those of tasks that may share the device with it.
+            way: to the device.
+            reason: why the first task goes there.
+            now: seconds by a clock that never steps.
+        """
+        device, first = way.pilot.devices[way.option.resources.qpu], lanes[0].head
         assert device.info is not None
-        speeds = lane.group.speeds
+        speeds = lanes[0].group.speeds
         rate = device.rate or speeds.usual
-        share = speeds.part(rate) * (lane.weight + speeds.weight) - device.weight
-        if device.queue < CHEAP_WAIT * share * rate:
+        share = speeds.part(rate) * (sum(lane.weight for lane in lanes) + speeds.weight) - device.weight
+        if device.queue < CHEAP_WAIT * share * rate and not first.terms.shares_qpu:
             share /= 2
-        most = min(BATCH_TASKS, device.info.max_circuits or BATCH_TASKS)
+        most = most_together(device, first)
         weight = 0.0
         records: list[TaskRecord] = []
-        for record in lane.taken():
+        while left := [lane for lane in lanes if lane and goes_with(first, lane.head)]:
+            lane = min(left, key=lambda lane: (-lane.terms.priority, lane.head.id)) if records else lanes[0]
+            record = lane.head
             if len(records) >= most:
                 break
             if records and (weight + record.weight / 2 > share or record.runs_alone or records[0].runs_alone):
                 break
             weight += record.weight
-            records.append(record)
+            records.append(lane.pop())
         return self.send(records, way.pilot, way.option, weight * rate, reason, now)
 
     def single(self, record: TaskRecord, lane: Lane, way: Way, reason: Reason, now: float) -> events.SendBatch:
@@ -127,6 +172,8 @@ class Batches:
     ) -> events.SendBatch:
         """A batch of these tasks, which are in no lane any more. ``expected``: seconds that it takes."""
         self.last += 1
+        if records[0].terms.shares_qpu and len(records) > 1:
+            reason = Sharing(reason, len(records) - 1)
         for record in records:
             record.state = TaskState.BOUND
             record.pilot = pilot.id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -14,6 +15,7 @@ from pilot.resources import Terms
 from pilot.scheduling.records import TaskRecord
 
 
+@lru_cache(maxsize=10_000)
 def terms_of_lane(terms: Terms, has_planner: bool) -> Terms:
     """What pilots are matched with for tasks of these terms. Where a policy chooses QPUs by estimates
     (``has_planner``), what is demanded of these does not matter."""

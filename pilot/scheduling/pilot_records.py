@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pilot.descriptions import PilotDescription
 from pilot.interfaces import Candidate
 from pilot.resources import ROUNDING, Capacity, Node, Option, QPUInfo, Resources, Terms
+from pilot.results import UNAVAILABLE, Outcome
 from pilot.scheduling.fitting import described
 from pilot.scheduling.records import NEWEST, TaskRecord
 from pilot.states import PilotState, is_final
@@ -60,6 +62,14 @@ class SentBatch:
         self.slowness = slowness
         #: When it is expected to be over if it began at once; None: not known.
         self.ends_at = ends_at
+
+    def drop(self, outcomes: Iterable[Outcome]) -> bool:
+        """These of its tasks are over; True where their QPU takes no jobs now."""
+        is_down = False
+        for outcome in outcomes:
+            self.entries.pop(outcome.task, None)
+            is_down = is_down or outcome.status == UNAVAILABLE
+        return is_down
 
 
 class DeviceRecord:

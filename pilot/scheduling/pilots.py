@@ -340,13 +340,12 @@ class Pilots:
         counted = self._queue.take_outcomes(event, pilot.name, sent is not None, now, commands)
         pilot.finished += len(event.outcomes)
         if sent is not None:
-            for outcome in event.outcomes:
-                sent.entries.pop(outcome.task, None)
+            is_down = sent.drop(event.outcomes)
             if not sent.entries:
                 pilot.take(event.batch)
-            device = pilot.devices.get(sent.qpu)
-            if device is not None and device.info is not None and any(o.status == UNAVAILABLE for o in event.outcomes):
-                self.device_changed(pilot, msgspec.structs.replace(device.info, accepts_jobs=False))  # until it reports
+            if is_down and (device := pilot.devices.get(sent.qpu)) is not None and device.info is not None:
+                # until it reports that it takes jobs
+                self.device_changed(pilot, msgspec.structs.replace(device.info, accepts_jobs=False))
         _measure(pilot, sent, counted)
         self._index.touch(pilot)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pilot.errors import ErrorCode, PluginError
 from pilot.interfaces import Candidate, Policy
 from pilot.resources import Option, Terms
-from pilot.scheduling.batches import Batches, Reason
+from pilot.scheduling.batches import Batches, Reason, goes_with
 from pilot.scheduling.complaints import complaint
 from pilot.scheduling.events import Command
 from pilot.scheduling.index import Index
@@ -222,13 +222,32 @@ class Placer:
                 lane.remove((record,))
                 commands.append(self.batches.single(record, lane, way, reason, now))
             elif way.option.resources.qpu:
-                commands.append(self.batches.cut_for_device(lane, way, reason, now))
+                lanes = [lane, *self._sharing(lane, way, waits, now)]
+                commands.append(self.batches.cut_for_device(lanes, way, reason, now))
+                for other in lanes[1:]:
+                    self._queue.lane_changed(other)
             else:
                 commands.append(self.batches.cut(lane, way, reason, now))
         if failed:
             self._queue.fail(failed, ErrorCode.PLUGIN_ERROR, why, commands)
         if sent or failed:
             self._queue.lane_changed(lane)
+
+    def _sharing(self, lane: Lane, way: Way, waits: Waits, now: float) -> list[Lane]:
+        """Lanes whose first tasks go the same way, and may share the device with those of this lane."""
+        if not lane.terms.shares_qpu:
+            return []
+        found = []
+        for other in [other for *_, other in self._index.lanes(True) if other is not lane]:
+            if not goes_with(lane.head, other.head):
+                continue
+            try:
+                its = self._choose(other.head, other, waits, now)
+            except PluginError:  # it fails when it is its own turn
+                continue
+            if its is not None and its[0].pilot is way.pilot and its[0].option == way.option:
+                found.append(other)
+        return found
 
     def _may_skip(self, lane: Lane) -> bool:
         """True when a later task of the lane may run where its first one has too little time or memory."""

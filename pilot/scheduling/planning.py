@@ -18,7 +18,7 @@ from pilot.errors import ErrorCode
 from pilot.interfaces import Policy, QPUTable
 from pilot.resources import Option
 from pilot.scheduling.assigning import Column, Rows
-from pilot.scheduling.batches import BATCH_TASKS, Batches
+from pilot.scheduling.batches import SHARING_TASKS, Batches, goes_with, most_together
 from pilot.scheduling.complaints import complaint
 from pilot.scheduling.demands import settle
 from pilot.scheduling.events import Command, SendCancel
@@ -284,14 +284,17 @@ class Planner:
     def _send_batch(self, plan: Plan, key: Any, now: float, commands: list[Command]) -> None:
         """Send the next tasks of a QPU as one batch."""
         column = plan.column
-        most = min(BATCH_TASKS, (column.device.info.max_circuits if column.device.info else None) or BATCH_TASKS)
         record = plan.first(key)
+        most = most_together(column.device, record)
+        short = SHARING_TASKS if record.terms.shares_qpu else 1
         records, planned = [record], self._take(record)
         expected = planned.seconds or record.weight * (column.device.rate or 1.0)
         while plan.tasks and len(records) < most and not record.runs_alone:
             following = plan.first(key)
             each = plan.tasks[following].seconds or following.weight * (column.device.rate or 1.0)
-            if following.runs_alone or following.terms != record.terms or expected + each > BATCH_SECONDS:
+            if following.runs_alone or not goes_with(record, following):
+                break
+            if expected + each > BATCH_SECONDS and len(records) >= short:
                 break
             self._take(following)
             records.append(following)

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 DEATHS_ALONE = 2
 #: A task whose attempts were lost this often fails.
 LOSSES = 10
-#: Terms of which it is kept by which others they are matched.
-MOST_TERMS = 10_000
 #: Bits of a batch's number behind that of its manager in the session.
 GENERATION_BITS = 32
 
@@ -68,8 +66,6 @@ class TaskQueue:
         self.planned: dict[TaskRecord, Plan] = {}
         #: A policy chooses QPUs by estimates: what is demanded of these is no matter of the lanes.
         self.has_planner = False
-        #: By terms, what `matched` gave.
-        self._matched: dict[Terms, Terms] = {}
         self.closed = False
         #: As `events.Attached` says.
         self.firsts: tuple[int, ...] = (1,)
@@ -114,11 +110,7 @@ class TaskQueue:
 
     def matched(self, terms: Terms) -> Terms:
         """The terms of the lane of tasks with these terms."""
-        if (matched := self._matched.get(terms)) is None:
-            if len(self._matched) >= MOST_TERMS:
-                self._matched.clear()
-            matched = self._matched[terms] = terms_of_lane(terms, self.has_planner)
-        return matched
+        return terms_of_lane(terms, self.has_planner)
 
     def _lane(self, terms: Terms) -> Lane:
         """The lane of tasks with these terms, made when there is none."""
@@ -258,6 +250,8 @@ class TaskQueue:
         pairs: list[tuple[TaskRecord, Outcome]] = []
         for record, outcome in counted:
             record.pilot, record.worker = event.pilot, event.worker
+            if outcome.note:
+                record.reason = f"{record.reason}; {outcome.note}"
             if record.moving and outcome.status == CANCELLED and not record.cancelling:
                 record.moving = False
                 self._insert(record)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pilot.testing.polling import eventually
     from pilot.testing.qpus import QPUContract
     from pilot.testing.replaying import Replay, replay
+    from pilot.testing.stages import QosStageContract
     from pilot.testing.world import World, measured
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "MiniAppContract",
     "PolicyContract",
     "QPUContract",
+    "QosStageContract",
     "Replay",
     "World",
     "eventually",
@@ -56,6 +58,7 @@ _SUITES = {
     "MiniAppContract": "miniapps",
     "PolicyContract": "policies",
     "QPUContract": "qpus",
+    "QosStageContract": "stages",
 }
 _OTHERS = {
     **dict.fromkeys(("MemoryEngine", "MemoryJournal", "MemoryLauncher"), "memory"),

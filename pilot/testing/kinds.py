@@ -59,6 +59,8 @@ class KindContract:
         assert prepared.parts
         assert prepared.combine is not None or len(prepared.parts) == 1
         results = [call(part) for part in prepared.parts]
+        if prepared.maps:
+            results = [call(one.part, [results[part] for part in one.parts]) for one in prepared.maps]
         self.check(results[0] if prepared.combine is None else call(prepared.combine, results))
 
     def test_weights(self, kind: Kind) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 import zmq
 
 from pilot.errors import SessionError
-from pilot.interfaces import WorkerSpec
+from pilot.interfaces import Noted, WorkerSpec
 from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNAVAILABLE, UNWRITTEN, Outcome
 from pilot.version import versions
 from pilot.wire import messages, payload
@@ -87,6 +87,14 @@ def _end_below(pid: int) -> int:
     return end_below(pid)
 
 
+def _place_ranks(batch: HeldBatch, folder: str) -> None:
+    """The ranks of a batch of MPI tasks start on the nodes that it has."""
+    from pilot.worker import mpi  # only here: 1 MiB that other workers do without
+    from pilot.worker.launch import RankLayout
+
+    mpi.layout.set(RankLayout(batch.resources, batch.hosts, folder, batch.gpus))
+
+
 class _Worker:
     def __init__(self, spec: WorkerSpec, capture: Capture) -> None:
         self._spec = spec
@@ -117,7 +125,7 @@ class _Worker:
             device.held = device.Held(self._spec.resources.qpu, Path(self._spec.folder).parent)
         while (batch := self._next(client)) is not None:
             if batch.resources.ranks:
-                self._place_ranks(batch)
+                _place_ranks(batch, self._spec.folder)
             index = batch.begin()
             if batch.has_attention:
                 self._attention.set()
@@ -133,12 +141,6 @@ class _Worker:
         if _end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
             self._context.destroy(linger=2000)
             os._exit(0)
-
-    def _place_ranks(self, batch: HeldBatch) -> None:
-        from pilot.worker import mpi  # only here: 1 MiB that other workers do without
-        from pilot.worker.launch import RankLayout
-
-        mpi.layout.set(RankLayout(batch.resources, batch.hosts, self._spec.folder, batch.gpus))
 
     def _next(self, client: AnyClient) -> HeldBatch | None:
         """The next batch; None: stop. Meanwhile the state of the device is reported to the agent."""
@@ -186,6 +188,7 @@ class _Worker:
         wall, began = batch.task_wall, batch.task_began
         arguments: list[tuple[Any, Any]] = []
         results: dict[int, tuple[int, Any]] = {}
+        notes: dict[int, str] = {}
         for work in works:
             try:
                 forget_classes()
@@ -200,6 +203,8 @@ class _Worker:
             self._stay_one(error)
             returned = [error] * len(rest)
         for work, result in zip(rest, returned, strict=True):
+            if isinstance(result, Noted):
+                result, notes[work.task] = result
             results[work.task] = self._dumped(result)
         seconds = (time.perf_counter() - began) / len(works)
         stdout, stderr = self._capture.take()
@@ -214,6 +219,7 @@ class _Worker:
                 results[work.task][1],
                 stdout,
                 stderr,
+                notes.get(work.task, ""),
             )
             for place, work in enumerate(works)
         ]

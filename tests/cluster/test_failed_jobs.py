@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 import pytest
-from rich.console import Console
 
 from pilot import DescriptionError, NoPilotError, Pilot, PilotDescription, PilotFailed, PilotManager, PilotState
 from pilot.manager.progress import Progress
@@ -77,17 +76,20 @@ def test_a_refused_job_is_submitted_once(manager: PilotManager, fields: dict[str
     ids=["nodes", "walltime", "cores"],
 )
 def test_a_job_that_never_starts_says_so(
-    manager: PilotManager, fields: dict[str, Any], words: str, eventually: Eventually, caplog: pytest.LogCaptureFixture
+    manager: PilotManager,
+    fields: dict[str, Any],
+    words: str,
+    eventually: Eventually,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pilot = ask(manager, **fields)
     eventually(lambda: f"it can never start: {words}" in pilot.job, 60)
     assert pilot.state is PilotState.QUEUED
     assert words in manager.explain(manager.submit_task(len, "abc"))
     assert words in caplog.text
-    console = Console(width=300)
-    with console.capture() as capture:
-        console.print(Progress(manager, finished=0)._show())
-    assert words in capture.get()
+    Progress(manager, finished=0).stop()
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

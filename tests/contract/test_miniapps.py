@@ -49,6 +49,21 @@ class TestQosEstimator(MiniAppContract):
     flags = ("--preset", "small", "--pilot", "process:1")
 
 
+class TestQosMitigator(MiniAppContract):
+    miniapp = "qos-mitigator"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
+class TestQosMultiprogramming(MiniAppContract):
+    miniapp = "qos-multiprogramming"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
+class TestQosPipeline(MiniAppContract):
+    miniapp = "qos-pipeline"
+    flags = ("--preset", "small", "--pilot", "process:1")
+
+
 class TestQosScheduler(MiniAppContract):
     miniapp = "qos-scheduler"
     flags = ("--preset", "small", "--pilot", "process:1")

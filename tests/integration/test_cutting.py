@@ -5,7 +5,7 @@ import pytest
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp, Statevector
 
-from pilot import PilotDescription, PilotManager
+from pilot import DescriptionError, PilotDescription, PilotManager, TaskDescription
 from pilot.quantum.cutting import Predictor, distributions, plan, reconstruction
 
 
@@ -60,3 +60,36 @@ def test_a_calibrated_predictor_does_not_cut_a_small_circuit(manager):
     chosen = predictor.choose(entangled(), "ZIXIIZ", [3])
     assert chosen.cuts == ()
     assert chosen.run(manager, shots=None).values.shape == (1,)
+
+
+def test_a_cut_circuit_is_one_task(manager):
+    circuit = entangled()
+    state = Statevector(circuit)
+    pieces = {"kind": "cut", "circuit": circuit, "kwargs": {"max_qubits": 3, "wires": False}}
+    whole = manager.submit_task(TaskDescription(**pieces, key="cut"))
+    values = manager.submit_task(TaskDescription(**pieces, observables=["ZIXIIZ"], shots=4000))
+    got = whole.result().get_counts()
+    assert max(abs(each - got.get(bits, 0)) for bits, each in state.probabilities_dict().items()) < 1e-9
+    exact = state.expectation_value(SparsePauliOp("ZIXIIZ")).real
+    found = values.result()
+    assert abs(found.values[0] - exact) < 5 * found.standard_errors[0]
+    assert manager.submit_task(TaskDescription(**pieces, key="cut")) is whole
+    assert whole.name == circuit.name
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"kwargs": {}}, "max_qubits"),
+        ({"kwargs": {"max_qubits": 0}}, "max_qubits"),
+        ({"kwargs": {"max_qubits": 3, "size": 1}}, "'size'.*max_overhead"),
+        ({"shots": 1}, "shots: 1 is not valid"),
+        ({"tomography": True}, "tomography"),
+        ({"mitigation": ("readout",), "shots": 10}, "mitigation"),
+    ],
+)
+def test_wishes_that_a_cut_circuit_cannot_have_are_refused(manager, changed, said):
+    with pytest.raises(DescriptionError, match=said):
+        manager.submit_task(
+            TaskDescription(**{"kind": "cut", "circuit": entangled(), "kwargs": {"max_qubits": 3}, **changed})
+        )

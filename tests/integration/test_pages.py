@@ -37,12 +37,15 @@ with open("bell.qasm", "w") as file:
     file.write('measure q -> c;')
 """
 #: Pages whose blocks go on from one to the next, and what they start with. That of clusters.md runs on a real Slurm, in
-#: tests/cluster.
+#: tests/cluster, that of service.md beside a service, in test_service.py.
 PAGES = {
     **dict.fromkeys(("tasks.md", "observing.md", "dashboard.md"), MANAGER.format(qpus="")),
+    "notebooks.md": "",
     "quantum.md": MANAGER.format(qpus="'fake:manila'"),
     "estimates.md": MANAGER.format(qpus="'fake:manila'") + CIRCUIT,
+    "qos.md": MANAGER.format(qpus="'fake:manila'"),
     "scheduling.md": BELL,
+    "sharing.md": MANAGER.format(qpus="'fake:guadalupe'"),
     "pilot_quantum.md": "from pilot import PilotManager\nmanager = PilotManager()",
 }
 #: Names of a site, and what stands for them here.
@@ -69,11 +72,12 @@ def test_readme(block: str, tmp_path: Path) -> None:
 def test_page(page: str, tmp_path: Path) -> None:
     blocks = [text for language, text in BLOCK.findall((ROOT / "docs" / page).read_text()) if language == "python"]
     assert blocks
-    run("\n".join([PAGES[page], *blocks, "manager.close()"]), tmp_path)
+    end = "" if page == "notebooks.md" else "manager.close()"
+    run("\n".join([PAGES[page], *blocks, end]), tmp_path)
 
 
 def test_no_page_has_a_block_that_nothing_runs() -> None:
-    runs = {"README.md", "clusters.md", *PAGES}
+    runs = {"README.md", "clusters.md", "service.md", *PAGES}
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for language, text in BLOCK.findall(page.read_text()):
             if language == "toml":

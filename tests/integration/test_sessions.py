@@ -270,3 +270,26 @@ def test_what_is_no_session_is_refused_in_one_sentence(tmp_path: Path, kind: str
         assert str(folder) in done.stderr
     after = {name: data for name, data in files(tmp_path).items() if Path(name).name not in ("lock",)}
     assert after == {name: data for name, data in before.items() if Path(name).name not in ("lock",)}
+
+
+def test_logs_stop_and_clean(tmp_path: Path, pilot: Pilot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(tmp_path / "none"))
+    folder = killed(tmp_path / "s", seconds=600)
+    (folder / "pilots/pilot-1/worker.log").write_text("first\nlast\n")
+    assert pilot("logs", folder, "-n", "1").stdout.splitlines()[-1] == "last"
+    assert pilot("logs", folder, "--pilot", "large") == Done(
+        2, "", "pilot: sessions logs: there is no pilot 'large'; pilots: small\n"
+    )
+    kept = pilot("clean", tmp_path, "--older", "0m")
+    assert f"kept: {folder}: pilot small may still run: pilot sessions stop {folder}" in kept.stdout
+    stopped = pilot("stop", folder)
+    assert (stopped.returncode, stopped.stdout) == (0, f"{folder}: 1 pilot(s) ended\n")
+    assert f"kept: {folder}: written " in pilot("clean", tmp_path).stdout
+    assert f"would remove: {folder}" in pilot("clean", tmp_path, "--older", "0m", "--dry-run").stdout
+    assert folder.exists()
+    assert f"removed: {folder}" in pilot("clean", tmp_path, "--older", "0m").stdout and not folder.exists()
+    assert pilot("clean", "--older", "a week").returncode == 2
+    with PilotManager(tmp_path / "used") as manager:
+        assert "a manager has it" in pilot("clean", tmp_path, "--older", "0m").stdout
+        refused = pilot("stop", manager.session_dir)
+        assert (refused.returncode, "end that program" in refused.stderr) == (1, True)

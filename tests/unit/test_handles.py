@@ -51,6 +51,9 @@ class FakeKeeper:
         if self.is_foreign:
             raise SessionError("forked")
 
+    def interrupted(self) -> None:
+        raise AssertionError("nobody interrupts")
+
 
 @pytest.fixture
 def make() -> Callable[..., Any]:

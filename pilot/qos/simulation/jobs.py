@@ -26,6 +26,8 @@ class Kind(msgspec.Struct, kw_only=True, eq=False):
     #: By the name of the QPU: seconds that it really runs there, and its real fidelity.
     seconds: dict[str, float] = {}
     fidelity: dict[str, float] = {}
+    #: Of a circuit; 0: not known.
+    qubits: int = 0
     function: FunctionRecord = msgspec.field(default_factory=lambda: FunctionRecord(1, "simulated", "simulated"))
 
 
@@ -99,26 +101,30 @@ def bursty(kinds: Sequence[Kind], rate: float, jobs: int, seed: int, burst: floa
             left -= 1
 
 
-def every(kinds: Sequence[Kind], seconds: float, until: float, seed: int, first: float = 0.0) -> Iterator[Job]:
-    """A job every so many seconds, of a kind at random.
+def every(
+    kinds: Sequence[Kind], seconds: float, until: float, seed: int, first: float = 0.0, burst: int = 1
+) -> Iterator[Job]:
+    """Jobs every so many seconds, each of a kind at random.
 
     Args:
         kinds: each as likely as the others.
-        seconds: between two jobs.
+        seconds: between two jobs, or bursts.
         until: no job at or after this time.
         seed: of the kinds.
         first: when the first job comes.
+        burst: jobs that come at a time.
     """
     random = np.random.default_rng([seed, 3])
     for number in range(int(np.ceil((until - first) / seconds))):
-        yield Job(first + number * seconds, kinds[int(random.integers(len(kinds)))])
+        for _ in range(burst):
+            yield Job(first + number * seconds, kinds[int(random.integers(len(kinds)))])
 
 
 def synthetic(qpus: Sequence[str], kinds: int, seed: int, shots: int = 4000) -> list[Kind]:
     """Kinds of circuits on QPUs that do not exist, of different quality and speed.
 
     The error of a circuit on a QPU is its size times the error of the QPU; both spread over a factor of about 5. It
-    runs for 2 s and its shots, each of 100 to 300 µs.
+    runs for 2 s and its shots, each of 100 to 300 µs. It has 7 qubits times its size, 2 to 14.
 
     Args:
         qpus: their names.
@@ -134,5 +140,16 @@ def synthetic(qpus: Sequence[str], kinds: int, seed: int, shots: int = 4000) -> 
         size = np.exp(random.normal(0.0, 0.4))
         errors = size * quality * np.exp(random.normal(0.0, 0.15, len(qpus)))
         seconds = 2.0 + shots * (delay + 5e-6 * size)
-        made.append(circuits(f"kind-{number}", qpus, np.exp(-errors), seconds))
+        kind = circuits(f"kind-{number}", qpus, np.exp(-errors), seconds)
+        kind.qubits = int(np.clip(round(7 * size), 2, 14))
+        made.append(kind)
     return made
+
+
+def sharing(kinds: Sequence[Kind]) -> list[Kind]:
+    """The same kinds of circuits, which may share a QPU."""
+    function = FunctionRecord(1, "shared", "shared")
+    return [
+        msgspec.structs.replace(kind, terms=msgspec.structs.replace(kind.terms, shares_qpu=True), function=function)
+        for kind in kinds
+    ]

@@ -34,6 +34,8 @@ class Log:
         self.kinds: list[str] = []
         self._kind = array("i")
         self._kind_number: dict[str, int] = {}
+        #: Jobs that shared a QPU with others.
+        self.shared = 0
 
     def add(self, place: str, size: float, now: float = 0.0) -> None:
         """Jobs may run there from now on."""
@@ -78,6 +80,7 @@ class Log:
         self._place[job], self._state[job] = self._number[place], DONE
         self._began[job], self._ended[job] = began, ended
         self._fidelity[job], self._cores[job] = fidelity, cores
+        self.shared += cores < 1.0 and fidelity == fidelity  # circuits have one
 
     def refused(self, job: int) -> None:
         """A job is not run."""
@@ -166,7 +169,7 @@ class Log:
             self.state,
             self.moves,
         ):
-            digest.update(column.tobytes())
+            digest.update(column.data)
         return digest.hexdigest()
 
     def summary(self, until: float | None = None) -> dict[str, Any]:
@@ -188,6 +191,7 @@ class Log:
             "done": int((self.state == DONE).sum()),
             "refused": int((self.state == REFUSED).sum()),
             "unfinished": int((self.state == UNFINISHED).sum()),
+            "shared": self.shared,
             "wait_mean": float(counted.mean()) if len(counted) else np.nan,
             "wait_p50": float(p50),
             "wait_p95": float(p95),

@@ -14,9 +14,10 @@ from pilot.errors import DescriptionError
 from pilot.interfaces import Policy
 from pilot.manager import history
 from pilot.qos.simulation import sessions, swf, traces
+from pilot.qos.simulation.bundling import Bundling, ByUse
 from pilot.qos.simulation.changes import Drift, Outages
 from pilot.qos.simulation.clusters import Cluster
-from pilot.qos.simulation.jobs import Job, Kind, bursty, circuits, every, poisson, synthetic
+from pilot.qos.simulation.jobs import Job, Kind, bursty, circuits, every, poisson, sharing, synthetic
 from pilot.qos.simulation.log import Log
 from pilot.qos.simulation.simulator import Simulator
 from pilot.qos.simulation.sites import SimulatedQPU
@@ -65,6 +66,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     outages: tuple[Positive, Positive] | None = None
     #: Seconds between two calibrations, which change all errors; None: they stay.
     drift: Positive | None = None
+    #: The part of the kinds of circuits that may share a QPU, of 27 qubits.
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     seed: int = 0
 
 
@@ -177,9 +180,12 @@ def on_qpus(settings: Settings, policy: Policy | None, kinds: Sequence[Kind] = (
         kinds: of circuits; empty: `synthetic` ones.
     """
     kinds = kinds or synthetic([f"qpu-{at}" for at in range(settings.qpus)], settings.kinds, settings.seed)
+    may = round(settings.share * len(kinds))
+    kinds = [*sharing(kinds[:may]), *kinds[may:]]
     names = list(kinds[0].seconds)
+    bundling = Bundling(ByUse()) if settings.share else None
     simulator = Simulator(qpu_policy=policy)
-    sites = [SimulatedQPU(name) for name in names]
+    sites = [SimulatedQPU(name, bundling) for name in names]
     for site in sites:
         simulator.add(site)
     if settings.outages is not None:
@@ -198,6 +204,8 @@ def on_trace(
     kinds: Sequence[Kind] = (),
     snapshots: dict[str, str] | None = None,
     seed: int = 0,
+    bundling: Bundling | None = None,
+    burst: int = 1,
 ) -> Log:
     """Circuits on QPUs whose queues are those of a trace: a job every ``interval`` seconds until 24 hours before the
     end.
@@ -209,6 +217,8 @@ def on_trace(
         kinds: of circuits; empty: one, of `TRACE_SECONDS` and fidelity 1.
         snapshots: the name in estimates of each QPU of the trace; None: the same.
         seed: of the kinds of the jobs.
+        bundling: which tasks of a batch run at the same time; None: none do.
+        burst: jobs that come at a time.
     """
     simulator = Simulator(qpu_policy=policy)
 
@@ -216,14 +226,14 @@ def on_trace(
         simulator.feed(events.QueueSeen(site.id, site.name, pending, active))
 
     for trace in recorded.values():
-        site = traces.TracedQPU(trace, (snapshots or {}).get(trace.name))
+        site = traces.TracedQPU(trace, (snapshots or {}).get(trace.name), bundling)
         simulator.add(site)
         site.begin(seen)
     end = end_of(recorded)
     names = [(snapshots or {}).get(name, name) for name in recorded]
     ones = np.ones(len(names))
     kinds = kinds or [circuits("circuit", names, ones, TRACE_SECONDS * ones)]
-    return simulator.run(every(kinds, interval, end - TRACE_REST, seed), until=end)
+    return simulator.run(every(kinds, interval, end - TRACE_REST, seed, burst=burst), until=end)
 
 
 def end_of(recorded: dict[str, traces.QueueTrace]) -> float:

@@ -157,7 +157,7 @@ class Simulator:
     def _over(self, site: Site, now: float, batch: int, ran: list[Ran]) -> None:
         outcomes = []
         for task, began, ended, fidelity, cores in ran:
-            outcomes.append(Outcome(task, OK, began, ended - began))
+            outcomes.append(Outcome(task, OK, began, (ended - began) * min(cores, 1.0)))
             self.log.over(task - 1, site.id, began, ended, fidelity, cores)
             del self.unfinished[task]
         self.feed(events.OutcomesArrived(site.id, batch, "", outcomes))

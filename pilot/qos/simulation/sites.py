@@ -16,6 +16,7 @@ from pilot.scheduling.events import SendBatch
 from pilot.scheduling.records import TaskRecord
 
 if TYPE_CHECKING:
+    from pilot.qos.simulation.bundling import Bundling
     from pilot.qos.simulation.jobs import Job
 
 #: Qubits of simulated QPUs whose circuits are told apart by estimates alone.
@@ -100,12 +101,41 @@ class Site(ABC):
         self.is_gone = True
 
 
+#: Tasks that run at the same time, with the fidelity of each over that alone.
+Tasks = list[tuple[int, float]]
+
+
+def grouped(bundling: Bundling | None, qpu: str, tasks: list[int], job: Callable[[int], Job]) -> list[Tasks]:
+    """The tasks of a batch, those together that run at the same time."""
+    if bundling is None or len(tasks) == 1:
+        return [[(task, 1.0)] for task in tasks]
+    groups = bundling.groups(qpu, [job(task).kind for task in tasks])
+    return [[(tasks[at], its) for at, its in zip(one.members, one.relative, strict=True)] for one in groups]
+
+
+def together(qpu: str, tasks: Tasks, begins: float, job: Callable[[int], Job]) -> list[Ran]:
+    """How these tasks run at the same time on a QPU: as long as the longest, each with a part of the QPU."""
+    kinds = [job(task).kind for task, _ in tasks]
+    ends = begins + max(kind.seconds[qpu] for kind in kinds)
+    return [
+        Ran(task, begins, ends, kind.fidelity[qpu] * relative, 1.0 / len(tasks))
+        for (task, relative), kind in zip(tasks, kinds, strict=True)
+    ]
+
+
 class SimulatedQPU(Site):
     """A QPU that runs one task at a time, in the order in which they come, as long as the truth of its kind says."""
 
-    def __init__(self, name: str, **fields: Any) -> None:
-        """Make it; ``fields``: of its `QPUInfo`."""
+    def __init__(self, name: str, bundling: Bundling | None = None, **fields: Any) -> None:
+        """Make it.
+
+        Args:
+            name: of the QPU.
+            bundling: which tasks of a batch run at the same time; None: none do.
+            fields: of its `QPUInfo`.
+        """
         super().__init__(name)
+        self._bundling = bundling
         self.name = name
         self._free = 0.0
         #: Batches that it has, and their tasks.
@@ -122,11 +152,10 @@ class SimulatedQPU(Site):
     def run(self, batch: SendBatch, now: float) -> None:
         name, number, ran = self.name, batch.batch, []
         free = now if now > self._free else self._free
-        for record in batch.entries:
-            kind = self.job(record.id).kind
-            ends = free + kind.seconds[name]
-            ran.append(Ran(record.id, free, ends, kind.fidelity[name]))
-            free = ends
+        for tasks in grouped(self._bundling, name, [record.id for record in batch.entries], self.job):
+            ended = together(name, tasks, free, self.job)
+            ran += ended
+            free = ended[0].ended
         self._free = free
         self._batches[number] = [one.task for one in ran]
         self.at(free, lambda time: self._over(time, number, ran))

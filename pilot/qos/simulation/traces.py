@@ -9,16 +9,19 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pilot.descriptions import PilotDescription
 from pilot.errors import DescriptionError
-from pilot.qos.simulation.sites import QUBITS, Ran, Site
+from pilot.qos.simulation.sites import QUBITS, Site, Tasks, grouped, together
 from pilot.resources import QPUInfo
 from pilot.scheduling.events import SendBatch
+
+if TYPE_CHECKING:
+    from pilot.qos.simulation.bundling import Bundling
 
 #: Columns of a trace file.
 COLUMNS = ("qpu", "time_utc", "pending_jobs", "active")
@@ -114,15 +117,22 @@ class Waits:
 class TracedQPU(Site):
     """A QPU whose queue is that of a trace; own jobs wait for the others', and for own ones before them."""
 
-    def __init__(self, trace: QueueTrace, names: str | None = None) -> None:
-        """Make it; ``names``: of the QPU in estimates, where that is another one than in the trace."""
+    def __init__(self, trace: QueueTrace, names: str | None = None, bundling: Bundling | None = None) -> None:
+        """Make it.
+
+        Args:
+            trace: of its queue.
+            names: of the QPU in estimates, where that is another one than in the trace.
+            bundling: which tasks of a batch run at the same time, as one job; None: each is a job.
+        """
         super().__init__(trace.name)
         self.name = names or trace.name
         self.trace = trace
         self.waits = Waits(trace)
+        self._bundling = bundling
         self._next = 1
-        #: Own tasks whose turn has come, with their batch; the one that runs.
-        self._turn: deque[tuple[int, int]] = deque()
+        #: Own jobs whose turn has come, with their batch.
+        self._turn: deque[tuple[Tasks, int]] = deque()
         self._running = False
         #: Own tasks that have not begun.
         self._waiting: dict[int, int] = {}
@@ -158,43 +168,43 @@ class TracedQPU(Site):
             self.at(float(times[1]), report)
 
     def run(self, batch: SendBatch, now: float) -> None:
-        for record in batch.entries:
-            self._waiting[record.id] = batch.batch
+        for tasks in grouped(self._bundling, self.name, [record.id for record in batch.entries], self.job):
+            self._waiting.update((task, batch.batch) for task, _ in tasks)
             starts = self.waits.start(now)
             if starts == now:
-                self._their_turn(record.id, batch.batch, now)
+                self._their_turn(tasks, batch.batch, now)
             elif starts < np.inf:
-                self.at(starts, self._turn_of(record.id, batch.batch))
+                self.at(starts, self._turn_of(tasks, batch.batch))
 
     def cancel(self, tasks: list[int], now: float) -> None:
         for task in tasks:
             if (batch := self._waiting.pop(task, None)) is not None:
                 self.cancelled(now, batch, [task])
 
-    def _turn_of(self, task: int, batch: int) -> Callable[[float], None]:
-        return lambda now: self._their_turn(task, batch, now)
+    def _turn_of(self, tasks: Tasks, batch: int) -> Callable[[float], None]:
+        return lambda now: self._their_turn(tasks, batch, now)
 
-    def _their_turn(self, task: int, batch: int, now: float) -> None:
-        self._turn.append((task, batch))
+    def _their_turn(self, tasks: Tasks, batch: int, now: float) -> None:
+        self._turn.append((tasks, batch))
         if not self._running:
             self._begin_next(now)
 
     def _begin_next(self, now: float) -> None:
         self._running = False
         while self._turn and not self._running:
-            task, batch = self._turn.popleft()
-            if self._waiting.get(task) == batch:  # it was not cancelled
-                self._run(task, batch, now)
+            tasks, batch = self._turn.popleft()
+            if left := [one for one in tasks if self._waiting.get(one[0]) == batch]:  # they were not cancelled
+                self._run(left, batch, now)
 
-    def _run(self, task: int, batch: int, now: float) -> None:
-        del self._waiting[task]
+    def _run(self, tasks: Tasks, batch: int, now: float) -> None:
         self._running = True
-        kind = self.job(task).kind
-        ends = now + kind.seconds[self.name]
-        self.began(now, task)
+        for task, _ in tasks:
+            del self._waiting[task]
+            self.began(now, task)
+        ran = together(self.name, tasks, now, self.job)
 
         def over(time: float) -> None:
-            self.over(time, batch, [Ran(task, now, ends, kind.fidelity[self.name])])
+            self.over(time, batch, ran)
             self._begin_next(time)
 
-        self.at(ends, over)
+        self.at(ran[0].ended, over)

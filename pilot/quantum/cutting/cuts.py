@@ -177,9 +177,11 @@ def _with_wires_moved(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[int
             wire[place] = target
             cuts.append(Cut(kind="wire", name="wire", qubits=places))
             continue
-        if isinstance(entry.operation, TwoQubitQPDGate):
-            cuts.append(Cut(kind="gate", name=entry.operation.label.removeprefix("cut_"), qubits=places))
-        moved.append(entry.operation, [wire[place] for place in places])
+        gate = entry.operation
+        if isinstance(gate, TwoQubitQPDGate):
+            cuts.append(Cut(kind="gate", name=gate.label.removeprefix("cut_"), qubits=places))
+            gate = TwoQubitQPDGate(gate.basis, label=gate.label)  # one whose definition was looked at keeps that
+        moved.append(gate, [wire[place] for place in places])
     return moved, wire, tuple(cuts)
 
 

@@ -94,6 +94,9 @@ class Readout(Stage):
     #: How often each qubit is prepared in 0, and how often in 1; with exact circuits the calibration is exact too.
     shots: int = 8192
     nearest: bool = False
+    #: Also of bits that are read before the end of a circuit, as at cuts of gates and where a qubit is reused. Their
+    #: qubits are taken to be read with the same errors there, and to go on in the state that was read without them.
+    midway: bool = False
 
     name = "readout"
 
@@ -110,7 +113,7 @@ class Readout(Stage):
             DescriptionError: a circuit does more to a qubit after measuring it, or acts on what was measured.
         """
         shots = each(shots, len(circuits))
-        measured = [_measured_qubits(circuit) for circuit in circuits]
+        measured = [_measured_qubits(circuit, midway=self.midway) for circuit in circuits]
         wanted = sorted({qubit for places in measured for qubit in places.values()})
         known = self.calibrations.known(device)
         missing = [qubit for qubit in wanted if qubit not in known]
@@ -156,8 +159,8 @@ def _corrected(
     return [_nearest(outcome) for outcome in corrected] if stage.nearest else list(corrected)
 
 
-def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
-    """Which qubit each classical bit is measured from, by their numbers."""
+def _measured_qubits(circuit: QuantumCircuit, *, midway: bool = False) -> dict[int, int]:
+    """Which qubit each classical bit is measured from, by their numbers; `midway`: qubits may go on after that."""
     places: dict[int, int] = {}
     done: set[Any] = set()
     for entry in circuit.data:
@@ -165,7 +168,7 @@ def _measured_qubits(circuit: QuantumCircuit) -> dict[int, int]:
         if operation.name in _TRANSPARENT:
             continue
         plain = operation.name == "measure" or not (entry.clbits or operation.name == "store")
-        if not plain or done.intersection(entry.qubits):
+        if not plain or (done.intersection(entry.qubits) and not midway):
             raise DescriptionError(
                 f"readout: circuit {circuit.name!r} does {operation.name!r} after a measurement or with its outcome; "
                 "errors of the readout are undone for circuits measured once, at their end: leave the stage out",

@@ -41,6 +41,8 @@ def main(memory: int) -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # output of a parser is not an answer
     _warm_up()
+    gc.collect()
+    gc.freeze()  # what is loaded stays, and need not be looked through after each program
     threading.Thread(target=_end_with_parent, args=(requests.fileno(),), daemon=True).start()
     _limit(memory)
     answers.write(READY)

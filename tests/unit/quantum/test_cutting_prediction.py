@@ -110,7 +110,7 @@ def test_slots_are_used_as_far_as_the_memory_goes():
     assert workers(slots=8, nodes=2, memory=3 * one_state).at_once(one_state) == 6
     about = simulation.facts(next(planned.experiments()))  # 20 measured bits: sampled
     (vector,) = [each for each in simulation.estimate(about, 100) if each.method == "statevector"]
-    start = 1e-3 + (about.gates + 20) * 1.6e-5 + 100e-6
+    start = 1.1e-3 + (about.gates + 20) * 2.1e-5 + 100 * 20 * 1e-7
     expected = 4e-3 + start + 2.0 * (vector.seconds - start)  # one circuit: on one slot
     assert predict(planned, [workers()], shots=100).run_seconds == pytest.approx(expected, rel=1e-3)
 

@@ -1,0 +1,1 @@
+"""The mitigator's stages, each a plugin of the group ``pilot.qos_stages``; `stage` has their contract."""

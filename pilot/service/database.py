@@ -1,0 +1,109 @@
+"""Opens the service's database, SQLite or PostgreSQL, and what the two write in different ways."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from pilot.errors import DescriptionError, SessionError, invalid
+from pilot.service import tables
+
+#: Kinds of databases, and what SQLAlchemy calls their drivers here.
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+_EXPECTED = "sqlite:////folder/service.db or postgresql://user:password@host/name"
+#: Seconds that a write waits for another process that writes to the same SQLite file.
+_BUSY_SECONDS = 30
+
+
+def checked_url(text: str) -> str:
+    """The URL with the driver that is used.
+
+    Raises:
+        DescriptionError: it is no URL of a database of these kinds.
+    """
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise invalid("store", text, _EXPECTED) from None
+    kind = url.get_backend_name()
+    if kind not in DRIVERS or not url.database:
+        raise DescriptionError(f"store: {kind}://… is not valid; expected {_EXPECTED}", field="store")
+    return url.set(drivername=DRIVERS[kind]).render_as_string(hide_password=False)
+
+
+def opened(text: str) -> Engine:
+    """A connected database with the tables in it.
+
+    Raises:
+        DescriptionError: as `checked_url`.
+        SessionError: it cannot be opened, or its layout is of another version.
+    """
+    url = make_url(checked_url(text))
+    shown = url.render_as_string(hide_password=True)
+    try:
+        engine = create_engine(url, pool_pre_ping=url.get_backend_name() != "sqlite", pool_size=8)
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _prepare_sqlite)
+        version = _version(engine)
+    except (SQLAlchemyError, NoSuchModuleError, ImportError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise SessionError(f"the store {shown} cannot be opened: {cause}", path=shown) from error
+    if version != tables.VERSION:
+        engine.dispose()
+        raise SessionError(
+            f"the store {shown} has layout {version}, this program layout {tables.VERSION}: use the version of "
+            "quantum-pilot that made it, or a new store",
+            path=shown,
+        )
+    return engine
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
+    """What is committed is on disk, and readers do not wait for writers (https://sqlite.org/wal.html)."""
+    cursor = connection.cursor()
+    for setting in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={1000 * _BUSY_SECONDS}"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _version(engine: Engine) -> int:
+    with engine.begin() as connection:
+        if not inspect(connection).has_table(tables.layout.name):
+            tables.metadata.create_all(connection)
+            connection.execute(insert(tables.layout).values(version=tables.VERSION))
+        version: int = connection.execute(select(tables.layout.c.version)).scalar_one()
+        return version
+
+
+def content_hash(text: str) -> str:
+    """What a program is known by."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def used(connection: Connection, texts: Mapping[str, int]) -> tuple[Any, list[dict[str, Any]]]:
+    """A statement that stores programs, each used so many times more, and its values."""
+    rows = [{"hash": content_hash(text), "text": text, "uses": by} for text, by in texts.items()]
+    return _adding(connection.dialect.name, tables.programs, "uses"), rows
+
+
+def count(connection: Connection, changes: Mapping[tuple[str, str], int]) -> None:
+    """Change the counters, by user and state."""
+    rows = [{"user": user, "state": state, "count": by} for (user, state), by in sorted(changes.items()) if by]
+    if rows:
+        connection.execute(_adding(connection.dialect.name, tables.counters, "count"), rows)
+
+
+@cache
+def _adding(dialect: str, table: Table, column: str) -> Any:
+    """A statement that inserts rows, or adds a column to that of the row that is there. Made once: to make it takes as
+    long as to execute it."""
+    statement = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    total = table.c[column] + statement.excluded[column]
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_={column: total})

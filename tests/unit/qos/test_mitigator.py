@@ -1,0 +1,283 @@
+"""The mitigator: what stages do to circuits is exact without noise, and what is chosen follows from the device."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from qiskit import QuantumCircuit
+from qiskit.quantum_info import Operator
+
+from pilot import QosOptions
+from pilot.errors import DescriptionError, PluginError
+from pilot.qos.asking import ask
+from pilot.qos.families import circuit
+from pilot.qos.mitigator import Context, Goal, Ising, Mitigator, QosStage, Step, Variant
+from pilot.qos.mitigator.goals import probabilities
+from pilot.qos.mitigator.phases import frozen, in_phases, steps_of
+from pilot.qos.mitigator.stages.cutting import Cutting
+from pilot.qos.mitigator.stages.freezing import Freezing
+from pilot.qos.mitigator.stages.noise import Decoupling
+from pilot.qos.mitigator.stages.reuse import reused
+from pilot.quantum.fidelities import ideal_of
+from pilot.resources import QPUInfo
+from pilot.testing.stages import exact
+
+QUICK = settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+ANGLES = st.floats(-3, 3)
+
+
+@st.composite
+def circuits(draw: Any, most: int = 4) -> QuantumCircuit:
+    """Random gates, measured at the end."""
+    width = draw(st.integers(3, most))
+    made = QuantumCircuit(width)
+    for _ in range(draw(st.integers(2, 7))):
+        one, other = draw(st.permutations(range(width)))[:2]
+        gate = draw(st.sampled_from(("cx", "cz", "rzz", "block", "h", "ry")))
+        if gate in ("h", "ry"):
+            made.h(one) if gate == "h" else made.ry(draw(ANGLES), one)
+        elif gate == "rzz":
+            made.rzz(draw(ANGLES), one, other)
+        elif gate == "block":
+            made.cx(one, other)
+            made.rz(draw(ANGLES), other)
+            made.cx(one, other)
+        else:
+            getattr(made, gate)(one, other)
+    made.measure_all()
+    return made
+
+
+@st.composite
+def problems(draw: Any) -> Ising:
+    size = draw(st.integers(2, 5))
+    pairs = draw(st.lists(st.sampled_from(list(itertools.combinations(range(size), 2))), min_size=1, unique=True))
+    fields = draw(st.one_of(st.just((0.0,) * size), st.tuples(*[ANGLES] * size)))
+    return Ising(fields=fields, couplings={pair: draw(ANGLES) for pair in pairs}, constant=draw(ANGLES))
+
+
+def context(made: QuantumCircuit, **options: Any) -> Context:
+    wanted = QosOptions(**options)
+    info = QPUInfo(name="device", qubits=20)
+    return Context(goal=Goal.of(made, (), wanted), options=wanted, info=info, shots=10_000)
+
+
+def all_bits(size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array(list(itertools.product((0, 1), repeat=size)))
+
+
+# ---- what stages do ---------------------------------------------------------------------------------------------
+
+
+@QUICK
+@given(circuits())
+def test_cut_and_knit_is_the_uncut_circuit(made: QuantumCircuit) -> None:
+    its, ideal = context(made, budget=2), ideal_of(made)
+    assert ideal is not None
+    for variant in Cutting().variants(its.goal.base(), its):
+        found = variant.merge([exact(one) for one in variant.circuits], None)
+        assert np.abs(probabilities(found, ideal.bits) - ideal.probabilities).max() < 1e-9
+
+
+@QUICK
+@given(circuits(5))
+def test_reuse_keeps_the_distribution(made: QuantumCircuit) -> None:
+    found, ideal = reused(made), ideal_of(made)
+    its = ideal_of(found)
+    assert ideal is not None and its is not None and found.num_qubits <= made.num_qubits
+    assert its.bits == ideal.bits
+    assert np.abs(its.probabilities - ideal.probabilities).max() < 1e-9
+
+
+def test_reuse_finds_the_fewest_qubits() -> None:
+    """In Bernstein and Vazirani's circuit each qubit meets the oracle's alone; in a GHZ state, its two neighbours."""
+    assert reused(circuit("bv", 6)).num_qubits == 2
+    assert reused(circuit("ghz", 6)).num_qubits == 2
+    assert reused(circuit("bv", 6), target=4).num_qubits == 4
+
+
+@QUICK
+@given(circuits())
+def test_phases_are_the_same_circuit(made: QuantumCircuit) -> None:
+    bare = made.remove_final_measurements(inplace=False)
+    assert Operator(in_phases(bare)).equiv(Operator(bare))
+
+
+def test_phases_of_named_gates() -> None:
+    made = QuantumCircuit(2)
+    for name in ("cz", "cs", "csdg"):
+        getattr(made, name)(0, 1)
+    made.cp(0.3, 1, 0)
+    assert set(in_phases(made).count_ops()) == {"rz", "rzz"} and Operator(in_phases(made)).equiv(Operator(made))
+
+
+@QUICK
+@given(problems(), st.data())
+def test_frozen_problems_have_the_energies_of_the_whole(problem: Ising, data: Any) -> None:
+    spins = tuple(data.draw(st.lists(st.integers(0, problem.size - 1), unique=True)))
+    bits, seen = all_bits(problem.size), np.zeros(1 << problem.size, dtype=int)
+    rest = [spin for spin in range(problem.size) if spin not in spins]
+    for values in problem.assignments(spins):
+        its = (bits[:, list(spins)] == [int(values[spin] < 0) for spin in spins]).all(axis=1)
+        part = problem.frozen(values)
+        assert part.energies(bits[its][:, rest]) == pytest.approx(problem.energies(bits[its]))
+        seen += its
+    if problem.is_symmetric and spins:  # the others are the same states, turned
+        assert problem.energies(1 - bits) == pytest.approx(problem.energies(bits))
+        seen += seen[::-1]
+    assert (seen == 1).all()
+
+
+def qaoa(problem: Ising, angles: Iterable[tuple[float, float]]) -> QuantumCircuit:
+    made = QuantumCircuit(problem.size)
+    made.h(range(problem.size))
+    for gamma, beta in angles:
+        for (one, other), value in problem.couplings.items():
+            made.cx(one, other)
+            made.rz(2 * gamma * value, other)
+            made.cx(one, other)
+        for spin, value in enumerate(problem.fields):
+            if value:
+                made.rz(2 * gamma * value, spin)
+        made.rx(2 * beta, range(problem.size))
+    made.measure_all()
+    return made
+
+
+@QUICK
+@given(problems(), st.data())
+def test_a_frozen_circuit_is_that_of_the_frozen_problem(problem: Ising, data: Any) -> None:
+    """With the user's angles, in two layers."""
+    assume(problem.size > 2)
+    angles = [(0.4, 0.3), (-0.7, 1.1)]
+    spin = data.draw(st.integers(0, problem.size - 1))
+    made, values = qaoa(problem, angles), {spin: data.draw(st.sampled_from((1, -1)))}
+    found, expected = ideal_of(frozen(made, steps_of(made), values)), ideal_of(qaoa(problem.frozen(values), angles))
+    assert found is not None and expected is not None
+    assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-9)
+
+
+def test_frozen_results_are_those_of_the_whole_problem() -> None:
+    """A star of three: its middle frozen, the others are exactly solved by one layer, so are both halves."""
+    problem = Ising(fields=(0.0,) * 3, couplings={(0, 1): 1.0, (0, 2): 2.0})
+    made = qaoa(problem, [(0.25 * np.pi, 0.25 * np.pi)])
+    its = context(made, objective=problem, budget=1)
+    (variant,) = Freezing().variants(its.goal.base(), its)
+    assert len(variant.circuits) == 1 and variant.spent == 1 and variant.steps[0].frozen == (0,)
+    counts = variant.merge([exact(one) for one in variant.circuits], None).get_counts()
+    assert counts["110"[::-1]] == pytest.approx(counts["001"[::-1]])  # the first bit is qubit 0's
+    assert {text[::-1][0] for text in counts} == {"0", "1"} and sum(counts.values()) == pytest.approx(1)
+
+
+# ---- what is chosen ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def manila() -> QPUInfo:
+    return ask("fake:manila")
+
+
+def with_errors(info: QPUInfo, gates: float, readout: float) -> QPUInfo:
+    """A device whose errors are all the same, and which does not relax."""
+    calibration = info.calibration
+    assert calibration is not None
+    replace = msgspec.structs.replace
+    its_gates = tuple(replace(one, error=gates if len(one.qubits) > 1 else 0.0) for one in calibration.gates)
+    its_qubits = tuple(
+        replace(one, t1=10.0, t2=10.0, ones_in_0=readout, zeros_in_1=readout) for one in calibration.qubits
+    )
+    return replace(info, calibration=replace(calibration, gates=its_gates, qubits=its_qubits))
+
+
+def names(chosen: Variant) -> list[str]:
+    return [step.stage for step in chosen.steps]
+
+
+def test_nothing_is_done_where_nothing_is_wrong(manila: QPUInfo) -> None:
+    choice = Mitigator(with_errors(manila, 0.0, 0.0)).choose(circuit("ghz", 4), 4000)
+    assert names(choice.variant) == [] and len(choice.considered) > 3
+    assert choice.considered[0].rejected == "" and all(one.rejected for one in choice.considered[1:])
+
+
+def test_the_readout_is_corrected_where_it_is_what_is_wrong(manila: QPUInfo) -> None:
+    choice = Mitigator(with_errors(manila, 0.0, 0.05)).choose(circuit("ghz", 4), 4000)
+    assert names(choice.variant) == ["readout"]
+
+
+def test_gates_are_cut_where_they_are_what_is_wrong(manila: QPUInfo) -> None:
+    choice = Mitigator(with_errors(manila, 0.1, 0.0)).choose(circuit("ghz", 4), 20_000)
+    assert "cutting" in names(choice.variant)
+
+
+def test_extrapolation_needs_shots(manila: QPUInfo) -> None:
+    made, device = QuantumCircuit(2), with_errors(manila, 0.03, 0.0)
+    made.h(0)
+    for _ in range(3):
+        made.cx(0, 1)
+    mitigator = Mitigator(device, QosOptions(stages=["zne"]))
+    assert names(mitigator.choose(made, 60, ["ZZ"]).variant) == []
+    assert names(mitigator.choose(made, 10**6, ["ZZ"]).variant) == ["zne"]
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [({"budget": 0}, "budget"), ({"max_overhead": 8.9}, "overhead"), ({"max_circuits": 9}, "circuits")],
+)
+def test_limits(options: dict[str, Any], limit: str, manila: QPUInfo) -> None:
+    """A cut of a CX has an overhead of 9 and ten circuits."""
+    device = with_errors(manila, 0.1, 0.0)
+    choice = Mitigator(device, QosOptions(stages=["cutting"], **options)).choose(circuit("ghz", 4), 20_000)
+    assert names(choice.variant) == [] and not any("cutting" in one.name for one in choice.considered)
+
+
+def test_what_is_required_is_done(manila: QPUInfo) -> None:
+    required = Mitigator(manila, QosOptions(stages=[Decoupling(required=True)]))
+    assert names(required.choose(circuit("ghz", 3), 1000).variant) == ["dd"]
+    assert names(Mitigator(manila, QosOptions(stages=["dd"])).choose(circuit("ghz", 3), 1000).variant) == []
+
+
+def test_a_circuit_that_is_too_wide_is_made_to_fit(manila: QPUInfo) -> None:
+    """Eight qubits on a device of five."""
+    choice = Mitigator(manila, QosOptions(stages=["reuse"])).choose(circuit("bv", 8), 1000)
+    assert choice.variant.circuits[0].num_qubits <= 5
+
+
+class Broken(QosStage):
+    name = "broken"
+
+    def variants(self, variant: Variant, context: Context) -> Iterable[Variant]:
+        raise ZeroDivisionError("seven")
+
+
+class Beyond(QosStage):
+    """Says that it spent more than there is."""
+
+    name = "beyond"
+
+    def variants(self, variant: Variant, context: Context) -> Iterable[Variant]:
+        yield variant.around("dd", Step(stage=self.name, text="much", spent=99))
+
+
+def test_stages_of_others(manila: QPUInfo) -> None:
+    with pytest.raises(PluginError, match="the stage 'broken' failed for circuit 'ghz-3': ZeroDivisionError: seven"):
+        Mitigator(manila, QosOptions(stages=[Broken()])).choose(circuit("ghz", 3), 1000)
+    choice = Mitigator(manila, QosOptions(stages=[Beyond()])).choose(circuit("ghz", 3), 1000)
+    assert choice.considered[1].rejected == "99 cuts and frozen qubits, the budget is 3"
+
+
+@pytest.mark.parametrize("stages", ["cutting", ["cutting", "cutting"], [7], 7], ids=str)
+def test_stages_that_are_none(stages: Any, manila: QPUInfo) -> None:
+    with pytest.raises(DescriptionError, match=r"QosOptions\.stages: .* is not valid; expected a list of names"):
+        Mitigator(manila, QosOptions(stages=stages))
+
+
+def test_an_unknown_stage_is_named_with_the_nearest(manila: QPUInfo) -> None:
+    with pytest.raises(PluginError, match=r"'cuting' \(did you mean 'cutting'\?\)"):
+        Mitigator(manila, QosOptions(stages=["cuting"]))

@@ -1,0 +1,240 @@
+"""Settings and store of the service, and what it makes of results; no process, no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text, update
+
+from pilot import DescriptionError, SessionError, TaskError
+from pilot.service import results, tables
+from pilot.service.problems import Problem
+from pilot.service.settings import Settings
+from pilot.service.store import End, Filter, NewTask, Store, Submission
+
+# ---- settings --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ("[limits]\nshots = 0", r"\[limits\]: Limits.shots: 0 is not valid; expected a whole number of at least 1"),
+        ("[limits]\nbody_bytes = 1", "1024 to"),
+        ("[server]\nprot = 1", r"no field 'prot' \(did you mean 'port'\?\)"),
+        ("[server]\nport = 70000", "a port from 1 to 65535"),
+        ("[server]\nstore = 'mysql://x/y'", "expected sqlite:////"),
+        ("[server]\nstore = 'rubbish'", "expected sqlite:////"),
+        ("[server]\npolicy = 'fcfss'", r"no policy 'fcfss' \(did you mean 'fcfs'\?\)"),
+        ("[server]\ntls_cert = '/nonesuch'", "both tls_cert and tls_key"),
+        ("[server]\ntls_cert = '/nonesuch'\ntls_key = '/nonesuch'", "a file that can be read"),
+        ("[server]\ndrain = 'soon'", "'soon' is not valid; expected seconds"),
+        ("[serve]\nport = 1", r"\[serve\]: there is no such table \(did you mean 'server'\?\)"),
+        ("server = 1", r"\[server\]: 1 is not valid; expected a table"),
+        ("[pilots]\nengine = 'ray'", r"tables that begin with \[\[pilots\]\]"),
+        ("[[pilots]]\nengine = 'rai'", r"no engine 'rai' \(did you mean 'ray'\?\)"),
+        ("[[pilots]]\ncores_per_node = 0", r"\[pilots\]: PilotDescription.cores_per_node: 0"),
+        ("[[pilots]]\nqpus = ['fakee:x']", r"no QPU 'fakee'"),
+        ("[[autoscale]]\nmaximum = 2", r"\[autoscale\]: .*pilot"),
+        ("[[autoscale]]\nmaximum = 0\n[autoscale.pilot]", "Autoscale.maximum: 0"),
+        ("[functions]\nf = 'os'", "package.module:function"),
+        ("[functions]\nf = 'os:nonesuch'", "cannot be imported"),
+        ("[functions]\nf = 'os:sep'", "a callable"),
+        ("not toml", "not valid TOML"),
+    ],
+)
+def test_settings_say_what_is_wrong(tmp_path: Path, given: str, said: str) -> None:
+    file = tmp_path / "service.toml"
+    file.write_text(given)
+    with pytest.raises(DescriptionError, match=said) as caught:
+        Settings.from_toml(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_laptop_needs_no_settings() -> None:
+    (pilot,) = Settings.build({}).pilots
+    assert pilot.qpus == ("fake:kolkata", "fake:manila")
+    assert Settings.build({"autoscale": [{"pilot": {"cores_per_node": 1}}]}).pilots == ()
+
+
+# ---- store -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path}/service.db")
+    yield store
+    store.close()
+
+
+def task(user: str = "alice", program: str = "QINIT 1", **fields: Any) -> NewTask:
+    return NewTask(user=user, programs=(program,), **fields)
+
+
+def add(store: Store, *tasks: NewTask, key: str = "", digest: str = "") -> list[str]:
+    return store.add(Submission(tasks=tasks, key=key, digest=digest)).result()
+
+
+def end(store: Store, id: str, state: str = "done", result: bytes | None = b"[1]") -> bool:
+    row = store.find(id)
+    assert row is not None
+    return store.end(End(number=row.number, state=state, result=result)).result()
+
+
+def test_counters_are_those_of_a_count(store: Store) -> None:
+    ids = add(store, *[task()] * 5) + add(store, *[task("bob")] * 3)
+    for id, state in zip(ids, ("done", "failed", "invalid", "done", "cancelled"), strict=False):
+        assert end(store, id, state, b"[1]" if state == "done" else None)
+    assert store.counts("alice") == {"active": 0, "done": 2, "failed": 1, "cancelled": 1, "invalid": 1}
+    assert store.counts("bob")["active"] == store.active_of("bob") == 3
+    with store.engine.connect() as connection:
+        rows = connection.execute(text("select state, count(*) as number from tasks group by state"))
+        counted = {row.state: row.number for row in rows}
+    assert counted == {state: count for state, count in store.counts().items() if count}
+
+
+def test_a_task_ends_once(store: Store) -> None:
+    (id,) = add(store, task())
+    row = store.find(id)
+    assert row is not None
+    ends = [store.end(End(number=row.number, state="done", result=b"[%d]" % one)) for one in range(20)]
+    assert [one.result() for one in ends].count(True) == 1
+    assert store.result(row.number) == b"[0]"
+    assert not end(store, id, "cancelled", None)
+    assert store.counts()["done"] == 1
+
+
+def test_a_key_is_accepted_once_however_many_come_together(store: Store) -> None:
+    same: list[Future[list[str]]] = [store.add(Submission(tasks=(task(),), key="k", digest="x")) for _ in range(50)]
+    assert len({tuple(one.result()) for one in same}) == 1
+    assert add(store, task("bob"), key="k", digest="y") != same[0].result()  # another user's key
+    with pytest.raises(Problem, match="used before") as caught:
+        add(store, task(), key="k", digest="other")
+    assert (caught.value.status, caught.value.field) == (422, "Idempotency-Key")
+    assert store.counts()["active"] == 2
+
+
+def test_ids_are_unlike_and_times_in_order(store: Store) -> None:
+    ids = add(store, *[task()] * 500)
+    assert len(set(ids)) == 500
+    rows = store.page(Filter(user="alice"), 500)
+    assert [row.id for row in rows] == ids[::-1]
+    assert [row.submitted for row in rows] == sorted((row.submitted for row in rows), reverse=True)
+
+
+def test_filters_take_what_they_say(store: Store) -> None:
+    many = [task(project=f"p{n % 2}", options={"qpu": f"q{n % 3}"}) for n in range(12)]
+    ids = [add(store, one)[0] for one in many]
+    end(store, ids[4], "failed", None)
+    rows = {row.id: row for row in store.page(Filter(), 100)}
+
+    def found(**wanted: Any) -> list[int]:
+        return sorted(ids.index(row.id) for row in store.page(Filter(user="alice", **wanted), 100))
+
+    assert found(project="p1") == [1, 3, 5, 7, 9, 11]
+    assert found(qpu="q0", project="p0") == [0, 6]
+    assert found(state="failed") == [4]
+    assert found(before=ids[3]) == [0, 1, 2]
+    assert found(since=rows[ids[8]].submitted) == [
+        n for n in range(12) if rows[ids[n]].submitted >= rows[ids[8]].submitted
+    ]
+    assert found(until=rows[ids[0]].submitted) == []
+    assert found(since=rows[ids[11]].submitted + 100) == []
+    assert store.page(Filter(user="bob"), 10) == []
+    with pytest.raises(Problem, match="no task with this id"):
+        found(before="0" * 32)
+
+
+def test_what_is_removed_leaves_nothing(store: Store) -> None:
+    old = add(store, task(program="only here"), task(program="shared"), key="k")
+    new = add(store, task(program="shared"))
+    for id in old:
+        end(store, id)
+    assert store.prune(before=1e12).result() == 2
+    assert [store.find(id) for id in old] == [None, None]
+    with store.engine.connect() as connection:
+        assert connection.execute(text("select text from programs")).scalars().all() == ["shared"]
+        assert connection.execute(text("select count(*) from results")).scalar() == 0
+        assert connection.execute(text("select count(*) from keys")).scalar() == 0
+    assert store.counts()["active"] == 1
+    assert store.find(new[0]) is not None
+
+
+def test_one_write_that_fails_fails_alone(store: Store) -> None:
+    def broken(connection: object, arguments: list[object]) -> list[object]:
+        raise ValueError("no")
+
+    futures = [store.writer.put(broken, None), store.add(Submission(tasks=(task(),)))]
+    with pytest.raises(SessionError, match="cannot be written: no"):
+        futures[0].result()
+    assert len(futures[1].result()) == 1
+
+
+def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/service.db"
+    store = Store(url)
+    with store.engine.begin() as connection:
+        connection.execute(update(tables.layout).values(version=99))
+    store.close()
+    with pytest.raises(SessionError, match="layout 99"):
+        Store(url)
+    with pytest.raises(SessionError, match="cannot be opened"):
+        Store("sqlite:////nonesuch/service.db")
+    with pytest.raises(SessionError) as caught:
+        Store("postgresql://me:secret@127.0.0.1:1/x")
+    assert "secret" not in str(caught.value)
+
+
+def test_counters_survive(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/service.db"
+    store = Store(url)
+    (id, _) = add(store, task(), task())
+    end(store, id)
+    store.close()
+    with pytest.raises(SessionError, match="closed"):
+        store.add(Submission(tasks=(task(),)))
+    again = Store(url)
+    assert (again.active_of("alice"), again.counts()["done"]) == (1, 1)
+    again.close()
+
+
+def test_equal_work_has_equal_content(store: Store) -> None:
+    seeded: dict[str, Any] = {"shots": 5, "seed": 1, "qpu": "aer"}
+    cases = [
+        ({}, True),
+        (seeded, True),
+        ({"shots": 5}, False),
+        ({**seeded, "qpu": "fake:manila"}, False),
+        ({**seeded, "qpu": "*"}, False),
+        ({**seeded, "mitigation": ["readout"]}, False),
+    ]
+    for options, is_reused in cases:
+        first, second = (store.find(id) for id in add(store, task(options=options), task("bob", options=options)))
+        assert first is not None and second is not None
+        assert first.content == second.content
+        assert bool(first.content) is is_reused, options
+    (other,) = add(store, task(options={**seeded, "seed": 2}))
+    (kept,) = add(store, task(options=seeded, may_reuse=False))
+    found = {id: store.find(id) for id in (other, kept)}
+    assert found[other].content != first.content  # type: ignore[union-attr]
+    assert found[kept].content == ""  # type: ignore[union-attr]
+
+
+# ---- results ---------------------------------------------------------------------------------------------------
+
+
+def test_results_that_json_does_not_have() -> None:
+    assert json.loads(results.encoded([float("inf"), {1: [2, None]}])) == [
+        {"kind": "value", "value": "inf"},
+        {"kind": "value", "value": {"1": [2, None]}},
+    ]
+    with pytest.raises(TaskError, match="cannot be written as JSON"):
+        results.encoded([object()])
+    ring: list[Any] = []
+    ring.append(ring)
+    with pytest.raises(TaskError):
+        results.encoded([ring])
