@@ -254,7 +254,7 @@ CALLS = [
         (fields, "show"),
         (simulate, "simulate"),
     ],
-    *[(sessions, name) for name in ("list_all", "show", "attach", "prepare")],
+    *[(sessions, name) for name in ("list_all", "show", "show_page", "attach", "prepare")],
 ]
 
 
