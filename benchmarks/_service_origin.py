@@ -18,6 +18,7 @@ import _bench
 import _http_load
 import _origin_bodies
 import httpx
+import psutil
 from _bench import Bar
 
 from pilot.testing.polling import eventually
@@ -51,6 +52,8 @@ def measure(options: argparse.Namespace) -> None:
         httpx.Client(base_url=service.url, timeout=120) as http,
     ):
         _wait_for_chip(http, service.token)
+        accepted(service, Path(name), 50, options.rounds)  # starts what checks programs
+        _wait_until_idle(http, service.token)
         rates = []
         for turn in range(options.rounds):
             rates.append(accepted(service, Path(name), options.requests, turn))
@@ -64,7 +67,8 @@ def measure(options: argparse.Namespace) -> None:
         "bodies": (len(rows), None),
         "crashes": (crashes, Bar("==", 0)),
         "wrong_codes": (len(wrong), Bar("==", 0)),
-        "origin_per_s": (rates, Bar(">=", 200, "1/s")),
+        "origin_per_s": ([rate for rate, _ in rates], Bar(">=", 200, "1/s")),
+        "origin_cpu_ms": ([milliseconds for _, milliseconds in rates], None),
     }
     counted = Counter((row["what"], row["code"]) for row in rows)
     table = [{"what": what, "code": code, "bodies": count} for (what, code), count in sorted(counted.items(), key=str)]
@@ -110,18 +114,28 @@ def _wait_until_idle(http: httpx.Client, token: str) -> None:
     eventually(is_idle, 600)
 
 
-def accepted(service: ServiceProcess, folder: Path, requests: int, turn: int) -> float:
-    """Tasks that were accepted in a second."""
+def accepted(service: ServiceProcess, folder: Path, requests: int, turn: int) -> tuple[float, float]:
+    """Tasks that were accepted in a second; and milliseconds of processor time of each until then, of the service with
+    the processes that check programs, without its pilots."""
     bodies = folder / "bodies.jsonl"
     lines = [
         json.dumps(_origin_bodies.measurement(service.token, turn + number / requests, shot=10))
         for number in range(requests)
     ]
     bodies.write_text("\n".join(lines))
+    before = _processor_seconds(service.pid)
     found = _http_load.run(service.url, service.token, RUN, bodies, clients=CLIENTS, requests=requests)
     refused = [answer for answer in found["answers"] if answer.get("errCode") != 0]
     if refused or found["refused"]:
         sys.exit(f"service.origin: {len(refused) + found['refused']} tasks were not accepted: {refused[:1]}")
     rate = float(len(found["answers"]) / found["seconds"])
-    sys.stderr.write(f"  {rate:.0f} tasks a second\n")
-    return rate
+    milliseconds = 1e3 * (_processor_seconds(service.pid) - before) / requests
+    sys.stderr.write(f"  {rate:.0f} tasks a second, {milliseconds:.1f} ms of a processor each\n")
+    return rate, milliseconds
+
+
+def _processor_seconds(pid: int) -> float:
+    service = psutil.Process(pid)
+    checking = [one for one in service.children() if "spawn_main" in " ".join(one.cmdline())]
+    every = [service, *checking, *(below for one in checking for below in one.children())]
+    return sum(sum(one.cpu_times()[:2]) for one in every)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pilot.quantum.compilation import Compiler
 
 #: The circuits behind the first that are looked at, and how many are tried for each place in a bundle.
-WINDOW, MOST_TRIED = 24, 8
+WINDOW, MOST_TRIED = 24, 12
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,14 +25,29 @@ if TYPE_CHECKING:
     from pilot.quantum.compilation import Compiler
     from pilot.quantum.fidelities import Fidelities
 
-#: Arrangements whose fidelities are computed.
-MOST_TRIED = 3
-#: Regions for which a circuit is compiled again at most, and arrangements of the others that leave them.
-MOST_REGIONS, MOST_LOOKED_AT = 6, 100
+#: Arrangements of the other circuits that are looked at for each region which they leave.
+LOOKED_AT = 15
 #: Programs, and placements of several, that are kept.
 MOST_KEPT = 1000
 #: Circuits on layouts that are kept.
 MOST_MADE = 5000
+
+
+class Search(NamedTuple):
+    """How long places are looked for."""
+
+    #: Seeds with which circuits are compiled for the whole device, and for a part of it.
+    tries: int = TRIES
+    seeds: int = 1
+    #: Regions for which a circuit is compiled again, and how often each circuit is.
+    regions: int = 6
+    rounds: int = 1
+    #: Arrangements whose success is computed.
+    judged: int = 3
+
+
+#: For circuits that wait, and for studies.
+QUICK, THOROUGH = Search(), Search(tries=20, seeds=3, regions=20, rounds=2, judged=10)
 
 
 class Known(NamedTuple):
@@ -70,14 +85,14 @@ class _Made(NamedTuple):
 class Placement:
     """Places programs on one device with one calibration."""
 
-    def __init__(self, compiler: Compiler, buffer: int, enough: float = 1.0, tries: int = TRIES) -> None:
+    def __init__(self, compiler: Compiler, buffer: int, enough: float = 1.0, search: Search = QUICK) -> None:
         """Make it.
 
         Args:
             compiler: of a device that reports errors.
             buffer: free qubits between two programs.
             enough: a place where each circuit keeps this part of its success is not improved any further.
-            tries: seeds with which circuits are compiled for the whole device.
+            search: how long it is improved.
         """
         target, fidelities = compiler.target, compiler.fidelities
         assert target is not None and fidelities is not None
@@ -85,7 +100,7 @@ class Placement:
         self.fidelities: Fidelities = fidelities
         self.device = Device(target)
         self._near = self.device.near(buffer)
-        self._enough, self._tries = enough, tries
+        self._enough, self._search = enough, search
         self._regions = Regions(target, self.device.graph)
         self._known: OrderedDict[tuple[bytes, int], Known] = OrderedDict()
         self._placed: OrderedDict[tuple[bytes, ...], Placed | None] = OrderedDict()
@@ -166,9 +181,12 @@ class Placement:
 
     def _new(self, member: Member, key: bytes, level: int) -> Known:
         everywhere = tuple(range(self.device.qubits))
-        variants = [member.compiled, *self._regions.compiled(member.circuit, everywhere, level, self._tries)]
+        variants = [member.compiled, *self._regions.compiled(member.circuit, everywhere, level, self._search.tries)]
         layouts = Layouts.together([self.device.layouts(one) for one in variants])
-        best = [self.success(member.compiled), *(self._made(one).success for one in layouts.layouts[:MOST_TRIED])]
+        best = [
+            self.success(member.compiled),
+            *(self._made(one).success for one in layouts.layouts[: self._search.judged]),
+        ]
         return Known(
             key=key,
             circuit=member.circuit,
@@ -188,31 +206,32 @@ class Placement:
         return used
 
     def _ways(self, some: Sequence[Known], level: int) -> Iterator[Iterator[list[Layout]]]:
-        """Layouts that are known; of two circuits then those of each compiled for what the other leaves free."""
+        """Layouts that are known; then those of circuits compiled for what the others leave free: of two both, of more
+        the last."""
         known = [one.layouts for one in some]
         yield self._arranged(known)
-        if len(some) == 2:
-            yield self._arranged(
-                [Layouts.together([its, *self._masked(some, at, level)]) for at, its in enumerate(known)]
-            )
+        for _ in range(self._search.rounds):
+            for at in range(len(some)) if len(some) == 2 else [len(some) - 1]:
+                others = known[:at] + known[at + 1 :]
+                known[at] = Layouts.together([known[at], *self._masked(some[at], others, level)])
+            yield self._arranged(known)
 
     def _arranged(self, some: Sequence[Layouts]) -> Iterator[list[Layout]]:
-        for numbers in arrange(some, self._near, MOST_TRIED):
+        for numbers in arrange(some, self._near, self._search.judged):
             yield [one.layouts[number] for one, number in zip(some, numbers, strict=True)]
 
-    def _masked(self, some: Sequence[Known], at: int, level: int) -> Iterator[Layouts]:
-        """Those of one circuit where it is compiled with the qubits of the others masked."""
-        others = [one.layouts for number, one in enumerate(some) if number != at]
+    def _masked(self, one: Known, others: Sequence[Layouts], level: int) -> Iterator[Layouts]:
+        """Those of a circuit where it is compiled with the qubits of the others masked."""
         regions: dict[tuple[int, ...], None] = {}
-        for numbers in arrange(others, self._near, MOST_LOOKED_AT):
-            taken = np.any([one.masks[number] for one, number in zip(others, numbers, strict=True)], axis=0)
+        for numbers in arrange(others, self._near, LOOKED_AT * self._search.regions):
+            taken = np.any([its.masks[number] for its, number in zip(others, numbers, strict=True)], axis=0)
             near = np.flatnonzero(self._near[taken].any(axis=0))
-            regions.update(dict.fromkeys(self._regions.free(near.tolist(), some[at].program.qubits)[:1]))
-        for region in list(regions)[:MOST_REGIONS]:
-            key = (some[at].key, region, level)
+            regions.update(dict.fromkeys(self._regions.free(near.tolist(), one.program.qubits)[:1]))
+        for region in list(regions)[: self._search.regions]:
+            key = (one.key, region, level)
             if key not in self._in_regions:
                 if len(self._in_regions) >= MOST_KEPT:
                     self._in_regions.clear()
-                found = self._regions.compiled(some[at].circuit, region, level, 1)
+                found = self._regions.compiled(one.circuit, region, level, self._search.seeds)
                 self._in_regions[key] = [self.device.layouts(circuit) for circuit in found]
             yield from self._in_regions[key]

@@ -258,6 +258,7 @@ class DeviceRun(Execution, JointFunction):
         bundles = self._bundles(compiler, jobs)
         seeds = [seed for job in jobs for seed in job.seeds]
         seeds = [seeds[bundle.members[0]] for bundle in bundles]
+        every = self._shots(jobs)
         circuits = [joined(bundle.circuits) for bundle in bundles]
         factors = 1
         run = [1.0] * len(circuits)
@@ -266,9 +267,7 @@ class DeviceRun(Execution, JointFunction):
             factors = len(scaled)
             run = [factor for circuit in circuits for factor in mitigation.zero_noise.factors_of(circuit)]
             circuits = [circuit for same in zip(*scaled, strict=True) for circuit in same]
-        shots = self.shots
-        if isinstance(shots, tuple):
-            shots = tuple(its for _ in jobs for its in shots for _ in range(factors))
+        shots = [every[bundle.members[0]] for bundle in bundles for _ in range(factors)]
         planned = mitigation.stage.plan(circuits, shots, about, seeds[0])
         if len(planned.circuits) != len(seeds):
             seeds = draw_seeds(seeds, len(planned.circuits))
@@ -279,15 +278,24 @@ class DeviceRun(Execution, JointFunction):
     def _bundles(self, compiler: Compiler, jobs: Sequence[_Job]) -> list[Bundle]:
         """All circuits of these tasks, in the order of the tasks; alone, unless they share."""
         compiled = [circuit for job in jobs for circuit in job.circuits]
-        same_shots = isinstance(self.shots, int)
-        if self.bundler is None or len(compiled) == 1 or compiler.target is None or not same_shots:
+        if self.bundler is None or len(compiled) == 1 or compiler.target is None:
             return [Bundle.alone(number, circuit) for number, circuit in enumerate(compiled)]
         bare = [circuit for job in jobs for circuit in job.bare]
-        members = [Member(*each) for each in zip(bare, compiled, strict=True)]
-        found = self.bundler.bundles(members, compiler, self.level, self.min_fidelity)
-        if sorted(number for bundle in found for number in bundle.members) != list(range(len(members))):
-            raise PluginError(f"{self.bundler!r}: its bundles do not have each of the {len(members)} circuits once")
+        shots, found = self._shots(jobs), list[Bundle]()
+        for same in dict.fromkeys(shots):
+            numbers = [number for number, its in enumerate(shots) if its == same]
+            members = [Member(bare[number], compiled[number]) for number in numbers]
+            for bundle in self.bundler.bundles(members, compiler, self.level, self.min_fidelity):
+                found.append(bundle._replace(members=tuple(numbers[at] for at in bundle.members)))
+        if sorted(number for bundle in found for number in bundle.members) != list(range(len(compiled))):
+            raise PluginError(f"{self.bundler!r}: its bundles do not have each of the {len(compiled)} circuits once")
         return found
+
+    def _shots(self, jobs: Sequence[_Job]) -> list[int]:
+        """Of each circuit of these tasks."""
+        if isinstance(self.shots, tuple):
+            return [its for _ in jobs for its in self.shots]
+        return [self.shots for job in jobs for _ in job.circuits]
 
 
 class _Job(NamedTuple):

@@ -39,7 +39,7 @@ def settle(
         commands: what to do.
     """
     for at, record in enumerate(records):
-        if table.fits[at].any() or not demands(record.terms) or record.terms.fallback == "wait":
+        if table.fits[at].any() or not demands(record.terms) or _waits(record, now):
             continue
         offers = list(_offers(record, rows, table.wait[at], now))
         if any(meets for meets, _, _ in offers):
@@ -57,6 +57,12 @@ def settle(
             "shall happen then: fallback='simulator' or 'wait'",
             commands,
         )
+
+
+def _waits(record: TaskRecord, now: float) -> bool:
+    """True for a task that waits for better offers, as long as it may be over before its deadline."""
+    limit = record.terms.deadline
+    return record.terms.fallback == "wait" and (limit is None or now - record.arrived < limit)
 
 
 def simulated(terms: Terms) -> Terms:

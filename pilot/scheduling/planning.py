@@ -257,7 +257,11 @@ class Planner:
         assert isinstance(option, Option)  # it fits
         seconds = float(table.seconds[at, number])
         pilot, qpu = table.qpus[number]
-        reason = Assigned(type(self._policy).__name__, pilot, qpu, number, row, table.wait[at], seconds)
+        waits, fits = table.wait[at], table.fits[at]
+        least = waits.min() if np.count_nonzero(fits) == len(fits) else waits[fits].min()
+        reason = Assigned(
+            type(self._policy).__name__, pilot, qpu, number, row, float(waits[number]), float(least), seconds
+        )
         return Choice(option, 0.0 if isnan(seconds) else seconds, reason)
 
     def _fail(self, records: Iterable[TaskRecord], method: str, error: BaseException, commands: list[Command]) -> None:

@@ -8,7 +8,6 @@ from math import exp, isnan
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pilot.resources import Option
 from pilot.scheduling.assigning import COST, FIDELITY, Column, Row
@@ -27,26 +26,27 @@ class Assigned(NamedTuple):
     #: The number of its column.
     at: int
     row: Row
-    #: `(n_qpus,)`: seconds until it would have begun.
-    waits: NDArray[np.float64]
+    #: Seconds until it would have begun: there, and where that is soonest (of all would be kept with the task).
+    wait: float
+    least_wait: float
     #: Seconds that it was expected to run.
     seconds: float
 
     def __str__(self) -> str:
-        fits, values = self.row.fits, self.row.values
+        fits, fidelity, cost = self.row.fits, self.row.values[FIDELITY], self.row.values[COST]
         known = (
-            ("a fidelity of", values[FIDELITY], ".4f", "", np.fmax.reduce),
-            ("a wait of", self.waits, ".1f", " s", np.fmin.reduce),
-            ("a run time of", np.full(len(fits), self.seconds), ".3g", " s", None),
-            ("a cost of", values[COST], ".3g", "", np.fmin.reduce),
+            ("a fidelity of", fidelity[self.at], ".4f", "", np.fmax.reduce(fidelity[fits], initial=-np.inf)),
+            ("a wait of", self.wait, ".1f", " s", self.least_wait),
+            ("a run time of", self.seconds, ".3g", " s", None),
+            ("a cost of", cost[self.at], ".3g", "", np.fmin.reduce(cost[fits], initial=np.inf)),
         )
         figures = []
-        for what, of_all, form, unit, best in known:
-            if isnan(of_all[self.at]):
+        for what, value, form, unit, best in known:
+            if isnan(value):
                 continue
-            figure = f"{what} {of_all[self.at]:{form}}{unit}"
+            figure = f"{what} {value:{form}}{unit}"
             if best is not None and fits.sum() > 1:
-                figure += f" (best: {best(of_all[fits]):{form}}{unit})"
+                figure += f" (best: {best:{form}}{unit})"
             figures.append(figure)
         among = f"of {fits.sum()} QPUs" if fits.sum() > 1 else "the only QPU that can run it"
         end = f": {', '.join(figures)}" if figures else ""

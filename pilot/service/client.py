@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,13 +66,15 @@ class ServiceClient:
 
         Raises:
             DescriptionError: there is no token.
+            OSError: the file with certificates cannot be read.
         """
         token = token or os.environ.get(TOKEN)
         if not token:
             raise DescriptionError(f"token: none is given; expected one, or the variable {TOKEN}", field="token")
         self._retry_seconds = retry_seconds
         headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=120.0, verify=verify)
+        context = ssl.create_default_context(cafile=verify) if isinstance(verify, str) else verify
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=120.0, verify=context)
 
     def close(self) -> None:
         """Close the connections."""

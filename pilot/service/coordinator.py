@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from functools import partial
@@ -81,6 +82,8 @@ class Coordinator:
         #: The manager's tasks of a service before this one, by key.
         self._earlier: dict[str, Task] = {}
         self._to_forget: list[Task] = []
+        #: Tasks that are to be begun.
+        self._taken: deque[ActiveTask] = deque()
         self._is_busy = is_busy
         self._is_filling = self._is_running = True
         self._thread = threading.Thread(target=self._run, name="pilot-service-coordinator", daemon=True)
@@ -152,34 +155,53 @@ class Coordinator:
                 time.sleep(LOOK_SECONDS)
 
     def _fill(self) -> None:
-        """Take tasks from the store while there is room."""
-        while self._is_filling and self._inbox.empty() and (room := self._window - len(self.active)) > 0:
-            rows = self._store.active(self._last, min(room, AT_ONCE))
-            taken = []
+        """Begin what was taken; take more from the store while there is room, and nothing else is to be done."""
+        while True:
+            self._begin()
+            room = min(self._window - len(self.active), AT_ONCE)
+            if not self._is_filling or room <= 0:
+                return
+            rows = self._store.active(self._last, room)
             for row in rows:
                 self._last = row.number
                 if row.id not in self.active:
                     task = self.active[row.id] = ActiveTask(row, self._listener)
-                    taken.append(task)
-            self._begin(taken)
-            if len(rows) < min(room, AT_ONCE):
-                break
+                    self._taken.append(task)
+            if len(rows) < room:
+                self._begin()
+                self._give_up_earlier()
+                return
+            if not self._inbox.empty():
+                return
 
-    def _begin(self, taken: list[ActiveTask]) -> None:
+    def _begin(self) -> None:
+        """Give the tasks that were taken to the manager, or have their texts parsed first."""
         wanted: set[Source] = set()
-        for one in taken:
-            self._pace.rest()
-            if self._reuse(one):
-                continue
-            missing = {source for source in one.sources() if self._parser.known(source) is None}
-            if missing and not all(key in self._earlier for key in one.manager_keys()):
-                one.missing = missing
-                wanted |= missing
-            else:
-                self._submit(one)
-        if wanted:
-            texts = self._store.texts({hash for hash, _ in wanted})
-            self._parser.ask({source: texts[source[0]] for source in wanted})
+        try:
+            while self._taken:
+                self._pace.rest()
+                one = self._taken[0]
+                one.missing = {source for source in one.sources() if self._parser.known(source) is None}
+                if one.is_ending or self._reuse(one):
+                    pass
+                elif one.missing and not all(key in self._earlier for key in one.manager_keys()):
+                    wanted |= one.missing
+                else:
+                    self._submit(one)
+                self._taken.popleft()  # now, not before: what an error has interrupted is tried again
+        finally:
+            if wanted:
+                texts = self._store.texts({hash for hash, _ in wanted})
+                self._parser.ask({source: texts[source[0]] for source in wanted})
+        self._parser.forget_errors()
+
+    def _give_up_earlier(self) -> None:
+        """What an earlier service has submitted, and is in the store no more as a task that is not over."""
+        for task in self._earlier.values():
+            if not task.done():
+                self._manager.cancel([task])
+            self._to_forget.append(task)
+        self._earlier.clear()
 
     def _reuse(self, one: ActiveTask) -> bool:
         """Take the result of an equal task, if there is one."""
@@ -201,9 +223,7 @@ class Coordinator:
             if one.missing and not one.is_ending:
                 one.missing -= sources
                 if not one.missing:
-                    self._pace.rest()
-                    self._submit(one)
-        self._parser.forget_errors(sources)
+                    self._taken.append(one)
 
     # ---- to the manager ---------------------------------------------------------------------------------------
 
@@ -248,9 +268,6 @@ class Coordinator:
             return TaskDescription(function=function, key=key, name=one.name or one.id, **options)
         source = one.sources()[place]
         circuit = self._parser.known(source)
-        if circuit is None:  # it was parsed, and put aside for others since
-            (text,) = self._store.texts([source[0]]).values()
-            circuit = self._parser.parse_now(text, one.work.format)
         if isinstance(circuit, Exception):
             raise circuit
         if isinstance(circuit, Refusal):
@@ -335,18 +352,24 @@ class Coordinator:
         written.add_done_callback(lambda done: self._inbox.put(partial(self._retire, one, end, done)))
 
     def _cancel(self, id: str, future: Future[bool]) -> None:
+        try:
+            future.set_result(self._ended_early(id))
+        except Exception as error:
+            future.set_exception(error)
+
+    def _ended_early(self, id: str) -> bool:
+        """End a task, wherever it is; False when it is over."""
         one = self.active.get(id)
         if one is None:
             row = self._store.find(id)
             if row is None or row.state != "active":
-                future.set_result(False)
-                return
+                return False
             one = self.active[id] = ActiveTask(row, self._listener)
         if one.tasks and not one.is_ending:
             self._manager.cancel(one.tasks)
         elif not one.is_ending:
             self._end(one, "cancelled")
-        future.set_result(True)
+        return True
 
     def _forget(self) -> None:
         """Have the manager forget what is over, so that its memory and its journal do not grow."""

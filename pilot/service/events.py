@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Steps that wait for one connection at most; one that is too slow misses the others.
 MOST_WAITING = 10_000
+#: After so many seconds without a step a connection is told that there is none, so that proxies keep it open.
+QUIET_SECONDS = 15.0
 
 
 class Step(NamedTuple):
@@ -52,10 +54,14 @@ class Listener:
         else:
             self._queue.put_nowait(step)
 
-    async def steps(self) -> AsyncIterator[Step]:
-        """The steps as they come; with a task, up to its last one."""
+    async def steps(self) -> AsyncIterator[Step | None]:
+        """The steps as they come; with a task, up to its last one. None where none has come for some seconds."""
         while True:
-            step = await self._queue.get()
+            try:
+                step = await asyncio.wait_for(self._queue.get(), QUIET_SECONDS)
+            except TimeoutError:
+                yield None
+                continue
             yield step
             if self._task is not None and step.step == "retired":
                 return

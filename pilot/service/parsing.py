@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class Parser:
         self._known: OrderedDict[Source, Any] = OrderedDict()
         self._asked: dict[Source, Task] = {}
         self._over: list[Task] = []
+        self._failed: list[Source] = []
 
     def known(self, source: Source) -> Any:
         """A circuit, a `Refusal`, or the error of the task that parsed it; None: not known, or not any more."""
@@ -58,18 +59,11 @@ class Parser:
             self._asked.update(dict.fromkeys(some, task))
             task.add_done_callback(partial(self._tell, set(some)))
 
-    def forget_errors(self, sources: Iterable[Source]) -> None:
+    def forget_errors(self) -> None:
         """Texts that could not be parsed for a reason that is not theirs may be parsed again."""
-        for source in sources:
-            if isinstance(self._known.get(source), Exception):
-                del self._known[source]
-
-    def parse_now(self, text: str, format: str) -> Any:
-        """The same for one text; blocks until it is parsed."""
-        task = self._manager.submit_task(TaskDescription(function=parse, args=([(text, format)],), name=NAME))
-        (parsed,) = task.result()
-        self._over.append(task)
-        return parsed
+        for source in self._failed:
+            self._known.pop(source, None)
+        self._failed.clear()
 
     def is_own(self, task: Task) -> bool:
         """True for a task that parses."""
@@ -95,6 +89,7 @@ class Parser:
             found: list[Any] = task.result()
         except Exception as error:
             found = [error] * len(sources)
+            self._failed += sources
         for source, parsed in zip(sources, found, strict=True):
             del self._asked[source]
             self._known[source] = parsed

@@ -176,7 +176,11 @@ class Service:
             Problem: as `find`.
         """
         row = await self.find(user, id)
-        if row.state == "active" and await asyncio.wrap_future(self.coordinator.cancel(id)):
+        if row.state == "active":
+            try:
+                await asyncio.wrap_future(self.coordinator.cancel(id))
+            except PilotError as error:
+                raise Problem(503, str(error), headers={"Retry-After": "10"}) from error
             deadline = time.monotonic() + CANCEL_SECONDS
             while row.state == "active" and time.monotonic() < deadline:
                 await asyncio.sleep(0.02)

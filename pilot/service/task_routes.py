@@ -198,7 +198,9 @@ async def _events(service: Service, user: User, task: str | None) -> AsyncIterat
                 return
         yield b": connected\n\n"
         async for step in listener.steps():
-            if task is None or step.step not in seen:
+            if step is None:
+                yield b": nothing new\n\n"
+            elif task is None or step.step not in seen:
                 yield _event(step.task, step.step, step.state, step.time)
 
 

@@ -13,7 +13,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
 
 
 def run(script: Path) -> str:
-    done = subprocess.run([sys.executable, str(script)], cwd=script.parent, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, str(script)], cwd=script.parent, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

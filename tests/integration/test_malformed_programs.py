@@ -155,8 +155,8 @@ def test_a_crash_is_an_error():
 
 
 def test_a_hang_is_an_error(monkeypatch):
-    monkeypatch.setattr(sandbox, "CLOCK_SECONDS", 0.3)
     child = the_child()
+    monkeypatch.setattr(sandbox, "CLOCK_SECONDS", 0.3)
     child.suspend()
     with pytest.raises(ProgramError, match=r"longer than 0\.3 s by the clock and was stopped"):
         load("QINIT 1", untrusted=True)

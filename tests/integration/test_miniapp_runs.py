@@ -29,7 +29,7 @@ def started(*words: str, folder: Path) -> subprocess.Popen[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=500)
     return process.returncode, output, errors
 
 

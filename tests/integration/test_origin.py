@@ -14,12 +14,14 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 
 from pilot.service.active import STEPS
+from pilot.service.origin import cloud, machine
 from pilot.testing.polling import eventually
 from pilot.testing.services import ServiceProcess
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 SETTINGS = """
 [[pilots]]
@@ -30,7 +32,7 @@ qpus = ["fake:manila"]
 chips = { 72 = "fake:manila" }
 """
 EXAMPLES = Path(__file__).parents[1] / "data" / "origin_examples.txt"
-SECONDS = 60.0
+SECONDS = 120.0
 
 BELL = "QINIT 6\nCREG 6\nH q[0]\nCNOT q[0],q[1]\nMEASURE q[0],c[0]\nMEASURE q[1],c[1]"
 #: On 5 qubits in a line: 0-1-2-3-4.
@@ -107,7 +109,11 @@ def table(text: str) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def user(http: httpx.Client, service: ServiceProcess) -> Caller:
-    return Caller(http, service.token)
+    """A user, once the chip has reported what it is."""
+    user = Caller(http, service.token)
+    question = {"ChipID": 72}
+    eventually(lambda: user.post("/task/realQuantum/chip_config_query", question)["errCode"] == 0, SECONDS)
+    return user
 
 
 # ---- the documented examples ----------------------------------------------------------------------------------
@@ -302,10 +308,17 @@ def test_nothing_is_told_without_a_token_or_to_others(
         for path in ("/task/realQuantum/query", "/management/query/taskinfo"):
             reply = http.post(path, json={**body, "taskid": id}).json()
             assert (reply["errCode"], reply["taskResult"] or []) == (code, [])
-    for path in ("/task/realQuantum/run", "/task/run", "/task/realQuantum/chip_config_query", "/session/apply"):
-        assert http.post(path, json={"TaskType": 0, "QProg": BELL}).json()["errCode"] == 3
+    routes = [one for one in (*machine.router.routes, *cloud.router.routes) if isinstance(one, APIRoute)]
+    assert len(routes) > 15
+    for route in routes:
+        (method,) = route.methods
+        body = {"TaskType": 0, "QProg": BELL, "taskId": id, "taskid": id, "ChipID": "72", "QMachineType": 5}
+        reply = http.request(method, route.path, json=body).json()
+        code = reply.get("errCode", reply.get("code"))
+        assert code == 3 or (code, route.path) == (2, "/task/realQuantum/run_bin_ir"), (route.path, reply)
     assert user.query("F" * 32)["errCode"] == 28
-    assert user.query("../" * 20)["errCode"] == 28
+    for strange in ("../" * 20, "\0" * 32, "A" * 31, "ä" * 32, id.lower()):
+        assert user.query(strange)["errCode"] == 28
 
 
 def test_task_info_has_numbers(user: Caller, examples: list[dict[str, Any]]) -> None:

@@ -58,7 +58,7 @@ def run(code: str, folder: Path) -> str:
     (folder / "page.py").write_text(code)
     environment = {**os.environ, "QUANTUM_PILOT_SESSIONS": str(folder / "sessions")}
     command = [sys.executable, "page.py"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=550)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -155,6 +155,15 @@ def test_a_qpu_that_goes_down_with_every_job_does_not_go_on_for_ever() -> None:
     assert world.outcomes[task] == RAISED
 
 
+def test_a_circuit_does_not_wait_longer_than_to_its_deadline() -> None:
+    world = world_with("least-wait")
+    (task,) = circuits(world, 1, deadline=9.0, fallback="wait")
+    world.tick(8.0)
+    assert world.state(task) is TaskState.QUEUED
+    world.tick(2.0)
+    assert world.errors[task].error == ErrorCode.NO_PILOT and "deadline=9" in world.errors[task].reason
+
+
 @pytest.mark.parametrize("policy", ["formula", "least-wait", "tradeoff", "dual-prices", "matching"])
 def test_demands_are_never_violated(policy: str) -> None:
     dice = random.Random(5)

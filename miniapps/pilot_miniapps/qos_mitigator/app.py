@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 #: Seeds of circuits: the model was compared with those below the first.
-CHOICE_SEED, HARM_SEED = 100, 200
+CHOICE_SEED, HARM_SEED = 100, 300
 #: Figure 4b of QOS: widths, and the least fidelity.
 UTILISED, FLOOR = (4, 6, 8, 10, 12), 0.75
 #: Qubits of the circuits of harm.
@@ -127,7 +127,7 @@ class QosMitigator(MiniApp):
         given = self.settings
         calls = {
             f"choice/{family}/{seed}": (
-                *(given.snapshots[number % len(given.snapshots)], family, given.small_qubits, seed),
+                *(given.choice_snapshots[number % len(given.choice_snapshots)], family, given.small_qubits, seed),
                 *(given.shots, given.draws, given.errors),
             )
             for number, (family, seed) in enumerate(round_robin(given.circuits, CHOICE_SEED))
@@ -162,7 +162,11 @@ class QosMitigator(MiniApp):
         given = self.settings
         calls = {
             f"harm/{family}/{seed}": (
-                *(given.snapshots[number % len(given.snapshots)], family, HARM_QUBITS[number % len(HARM_QUBITS)]),
+                *(
+                    given.choice_snapshots[number % len(given.choice_snapshots)],
+                    family,
+                    HARM_QUBITS[number % len(HARM_QUBITS)],
+                ),
                 *(seed, given.harm_shots, given.draws, given.errors),
             )
             for number, (family, seed) in enumerate(round_robin(given.harm_circuits, HARM_SEED))

@@ -25,6 +25,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "kolkata",
         "montreal",
     )
+    choice_snapshots: Annotated[
+        tuple[str, ...], msgspec.Meta(min_length=1, description="devices of choice and harm, one after another")
+    ] = ("kolkata", "montreal", "mumbai", "hanoi", "auckland")
     qubits: Annotated[int, msgspec.Meta(ge=4, le=12, description="of the circuits of fidelity and cost")] = 12
     widths: Annotated[tuple[int, ...], msgspec.Meta(min_length=1, description="of the circuits of static")] = (12, 24)
     small_qubits: Annotated[int, msgspec.Meta(ge=4, le=9, description="of the circuits of choice and freezing")] = 8
@@ -52,8 +55,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
 
     def __post_init__(self) -> None:
-        if len(set(self.snapshots)) < len(self.snapshots):
-            raise ValueError(f"snapshots: {list(self.snapshots)} is not valid: a value comes twice")
+        for name in ("snapshots", "choice_snapshots"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name}: {list(getattr(self, name))} is not valid: a value comes twice")
         for width in self.widths:
             if not 4 <= width <= 24:
                 raise ValueError(f"widths: {width} is not valid; expected 4 to 24")

@@ -50,7 +50,7 @@ class QosMultiprogramming(MiniApp):
         "small": {
             "snapshot": "guadalupe",
             "widths": (3,),
-            "study": ("queues", "buffer"),
+            "study": ("queues",),
             "queues": 1,
             "length": 4,
             "queue_widths": (3,),

@@ -10,7 +10,7 @@ from qiskit import QuantumCircuit
 from pilot.qos.asking import ask
 from pilot.qos.crosstalk import with_crosstalk
 from pilot.qos.families import FAMILIES, circuit
-from pilot.qos.placement import Known, Placement
+from pilot.qos.placement import QUICK, THOROUGH, Known, Placement
 from pilot.quantum.bundles import Member
 from pilot.quantum.compilation import Compiler
 from pilot.quantum.targets import Reported
@@ -28,9 +28,10 @@ class Snapshot(NamedTuple):
     info: QPUInfo
     compiler: Compiler
 
-    def placement(self, buffer: int, enough: float, tries: int) -> Placement:
-        """What places circuits on it; arguments as of `Placement`."""
-        return Placement(self.compiler, buffer, enough, tries)
+    def placement(self, buffer: int, enough: float = 1.0, tries: int | None = None) -> Placement:
+        """What places circuits on it; arguments as of `Placement`. ``tries``: it searches long, with so many seeds."""
+        search = QUICK if tries is None else THOROUGH._replace(tries=tries)
+        return Placement(self.compiler, buffer, enough, search)
 
     def known(self, placement: Placement, made: QuantumCircuit) -> Known:
         """What is known of a circuit on it."""

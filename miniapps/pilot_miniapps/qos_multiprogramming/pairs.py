@@ -148,7 +148,7 @@ def deviation(name: str, width: int) -> float:
     """By how much the noisy outcomes of two circuits that run as one differ from those of each alone at its place: all
     probabilities are computed, of the whole in one state."""
     device = snapshot(name)
-    placement = device.placement(0, 0.0, 1)
+    placement = device.placement(0, 0.0)
     found = placement.again([device.known(placement, one) for one in pairs(width)[0]], LEVEL)
     assert found is not None
     noise = DeviceNoise(placement.target, readout_of(device.info))

@@ -16,7 +16,7 @@ from pilot.quantum.bundles import Member
 from pilot_miniapps.qos_multiprogramming.devices import LEVEL, Snapshot, snapshot
 
 #: What circuits may lose at most where they are taken as they come.
-LOSSES = (0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2)
+LOSSES = (0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5)
 #: Circuits of a bundle at most.
 MOST = 4
 
@@ -44,7 +44,7 @@ def drain(
         seed: of all queues.
     """
     device, found = snapshot(name), []
-    placement = device.placement(buffer, 1 - max_loss, 3)
+    placement = device.placement(buffer, 1 - max_loss)
     kinds = [circuit(family, width) for family in FAMILIES for width in widths]
     for number in queues:
         random = np.random.default_rng([seed, number])

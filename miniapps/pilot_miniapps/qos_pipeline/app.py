@@ -30,14 +30,14 @@ NOTE = (
 class QosPipeline(MiniApp):
     """Estimate, bundle and schedule circuits into recorded queues of QPUs: completion times and fidelity.
 
-    The formula policy of the QOS paper with and without circuits that share QPUs, beside the best fidelity first, and
-    a policy that moves circuits while they wait.
+    The formula policy of the QOS paper with and without circuits that share QPUs, beside the best fidelity first; with
+    --moving also a policy that moves circuits while they wait.
     """
 
     Settings: ClassVar[type[msgspec.Struct]] = Settings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "laptop": {},
-        "small": {"interval": 3600.0, "widths": (3,), "weights": (0.97,)},
+        "small": {"interval": 7200.0, "widths": (3,), "weights": (0.97,)},
     }
     packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_ibm_runtime", "scipy")
 
@@ -78,7 +78,8 @@ class QosPipeline(MiniApp):
         for share in (True, False):  # the longest first
             end = ", shared" if share else ""
             found |= {f"formula {c:g}{end}": ("formula", {"c": c}, share) for c in self.settings.weights}
-            found[f"tradeoff 60, moving{end}"] = ("tradeoff", {"price": 60.0, "moves": True}, share)
+            if self.settings.moving:
+                found[f"tradeoff 60, moving{end}"] = ("tradeoff", {"price": 60.0, "moves": True}, share)
         return found
 
     def _estimates(self, run: Run, wanted: Wanted) -> Estimates:
@@ -129,9 +130,9 @@ class QosPipeline(MiniApp):
         alone = by_name[chosen["policy"].removesuffix(", shared")]
         run.figure("fidelity_loss_without_bundling", alone["loss_percent"], "%")
         run.figure("shared", chosen["shared"], "circuits")
-        moving = by_name["tradeoff 60, moving, shared"]
-        run.figure("moving.completion_ratio", moving["completion_ratio"], "ratio")
-        run.figure("moving.fidelity_loss", moving["loss_percent"], "%")
+        if (moving := by_name.get("tradeoff 60, moving, shared")) is not None:
+            run.figure("moving.completion_ratio", moving["completion_ratio"], "ratio")
+            run.figure("moving.fidelity_loss", moving["loss_percent"], "%")
 
     def _interval(self, ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> tuple[float, float]:
         from pilot_miniapps.qos_scheduler.queues import interval

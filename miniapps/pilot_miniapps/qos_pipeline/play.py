@@ -97,7 +97,7 @@ class OnSnapshots:
     def _lost(self, qpu: str, names: Sequence[str]) -> dict[str, tuple[float, float]] | None:
         device = snapshot(qpu.removeprefix("fake:"))
         if qpu not in self._placements:
-            self._placements[qpu] = device.placement(self._buffer, 1 - self._max_loss, 3)
+            self._placements[qpu] = device.placement(self._buffer, 1 - self._max_loss)
         placement = self._placements[qpu]
         known = [device.known(placement, _circuit(name)) for name in names]
         if sum(one.program.qubits for one in known) > device.info.qubits:

@@ -26,6 +26,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[Annotated[float, msgspec.Meta(ge=0, le=1)], ...],
         msgspec.Meta(min_length=1, description="of the fidelity in the formula policy"),
     ] = (0.99, 0.985, 0.98, 0.97, 0.95)
+    moving: Annotated[
+        bool, msgspec.Meta(description="also a policy that moves circuits while they wait, which takes long")
+    ] = False
     max_loss: Annotated[
         float, msgspec.Meta(ge=0, le=1, description="what a circuit loses of its success at most in a bundle")
     ] = 0.05

@@ -9,11 +9,12 @@ undone, fewer shots are drawn instead: a correction by inverse matrices makes th
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod, sqrt
+from math import inf, log, prod, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
+from pilot.errors import DescriptionError, QPUError
 from pilot.quantum.compilation import Compiler, structure
 from pilot.quantum.fidelities import HARMFUL, MAX_EXACT, Ideal, hellinger, ideal_of
 from pilot.quantum.mitigation import Device, Readout, ZeroNoise, stages
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pilot.qos.mitigator.variants import Variant
     from pilot.resources import QPUInfo
 
+#: Errors of which fewer change an outcome are not errors of gates.
+LEAST_HARMFUL = 0.3
 #: Outcomes are nearly uniform where those that are uniform have this fidelity.
 FLAT = 0.9
 #: Halvings of the interval in which a probability is looked for.
@@ -47,6 +50,10 @@ class Noise(NamedTuple):
     kept: float
     #: By place of the classical bit, the probabilities of reading 0 and 1 as they are.
     readout: dict[int, tuple[float, float]]
+    #: The probability that no error happens in gates and idle times.
+    gates: float
+    #: `kept` was computed, not by the formula.
+    is_computed: bool = False
 
     def read(self, bit: int) -> tuple[float, float]:
         """Those of a bit; of one that the compiled circuit of the group has not, the mean of the others."""
@@ -54,6 +61,12 @@ class Noise(NamedTuple):
             return self.readout.get(bit, (1.0, 1.0))
         known = np.array(list(self.readout.values()))
         return float(known[:, 0].mean()), float(known[:, 1].mean())
+
+    def calibration_variance(self, shots: int) -> float:
+        """What a corrected value of one qubit varies by, since its readout was measured with so many shots a state."""
+        rates = np.array(list(self.readout.values()))
+        contrasts = np.maximum(rates.sum(axis=1) - 1, 0.1)
+        return float(((rates * (1 - rates)).sum(axis=1) / contrasts**2).mean() / shots) if len(rates) else 0.0
 
     def outcomes(self, ideal: Ideal, factor: float = 1.0, *, corrected: bool = False) -> NDArray[np.float64]:
         """Probabilities of the outcomes of a circuit; `corrected`: before they are read.
@@ -81,7 +94,7 @@ class Noise(NamedTuple):
                 low = middle.kept
             else:
                 high = middle.kept
-        return self._replace(kept=(low + high) / 2)
+        return self._replace(kept=(low + high) / 2, is_computed=True)
 
 
 class Forecast(NamedTuple):
@@ -105,6 +118,8 @@ class Forecaster:
     def __init__(self, info: QPUInfo, level: int = 2, seed: int = 0) -> None:
         self.compiler = Compiler(Reported(info.name, info))
         self._level, self._seed = level, seed
+        #: Logarithms of the probabilities of computed pieces to keep outcomes, and to have no error; each summed.
+        self._computed = (0.0, 0.0)
         self._noises: dict[tuple[bytes, tuple[str, ...]], Noise] = {}
         #: By the identity of a circuit: the circuit, and what it gives without noise.
         self._ideals: dict[int, tuple[QuantumCircuit, Ideal | None]] = {}
@@ -141,7 +156,13 @@ class Forecaster:
         if len(variant.factors) > 1:
             noisy = goal.base().merge(self._drawn(goal.base(), noises, ideals, None, 0), None)
             doubt = UNCERTAIN * float(np.mean((noisy.values - exact.values) ** 2)) ** 0.5
-        return Forecast(goal.loss(exact) + float(np.mean(errors**2)) + doubt**2, 0.0)
+        calibrated = sum(
+            goal.mean_weight * noise.calibration_variance(one.shots) / len(noises)
+            for one in variant.mitigation
+            if isinstance(one, Readout)
+            for noise in noises.values()
+        )
+        return Forecast(goal.loss(exact) + float(np.mean(errors**2)) + calibrated + doubt**2, 0.0)
 
     def _drawn(
         self, variant: Variant, noises: dict[int, Noise], ideals: Sequence[Ideal], shots: int | None, draw: int
@@ -172,6 +193,16 @@ class Forecaster:
                     kept *= (zero + one) / 2
         return 1.0 - float(kept ** (1 / variant.averaged)) * max(0.0, 1 - overhead / counted)
 
+    def errors(self, circuit: QuantumCircuit) -> float:
+        """The probability that an error in a gate or an idle time changes an outcome of a circuit; infinite where it is
+        not known, or the device cannot run the circuit."""
+        if not self.is_able:
+            return inf
+        try:
+            return 1 - self.noise_of(circuit).kept
+        except (QPUError, DescriptionError):
+            return inf
+
     def noise_of(self, circuit: QuantumCircuit, around: Sequence[Any] = ()) -> Noise:
         """What the device does to a circuit.
 
@@ -189,13 +220,29 @@ class Forecaster:
             fidelities = self.compiler.fidelities
             assert fidelities is not None
             success = fidelities.success(compiled)
-            noise = Noise(success.gates**HARMFUL, success.readout)
+            noise = Noise(success.gates**HARMFUL, success.readout, success.gates)
             ideal = self._expected(circuit)
             if ideal is not None and len(ideal.bits) <= MAX_EXACT:
                 estimate = fidelities.estimate(compiled, ideal)
                 noise = noise.matched(ideal, estimate.value) if estimate.is_exact else noise
             self._noises[key] = noise
-        return self._noises[key]
+        noise = self._noises[key]
+        return noise if noise.is_computed else noise._replace(kept=noise.gates**self.harmful)
+
+    @property
+    def harmful(self) -> float:
+        """The share of errors that change an outcome, as `fidelities.HARMFUL`: of the pieces of this circuit for which
+        it was computed; where there are none, of circuits in general."""
+        kept, gates = self._computed
+        return min(max(kept / gates, LEAST_HARMFUL), 1.0) if gates else HARMFUL
+
+    def begin(self) -> None:
+        """Another circuit."""
+        self._computed = (0.0, 0.0)
+
+    def is_rough(self, variant: Variant) -> bool:
+        """True where its noise is that of the formula, so that it changes with what is computed of pieces."""
+        return not all(noise.is_computed for noise in self._by_group(variant).values())
 
     def _by_group(self, variant: Variant) -> dict[int, Noise]:
         """Of each group, by the circuit with fewest operations: it has most of what there is to lose."""
@@ -203,7 +250,12 @@ class Forecaster:
         for circuit, group in zip(variant.circuits, variant.groups, strict=True):
             if group not in smallest or len(circuit.data) < len(smallest[group].data):
                 smallest[group] = circuit
-        return {group: self.noise_of(circuit, variant.mitigation) for group, circuit in smallest.items()}
+        found = {group: self.noise_of(circuit, variant.mitigation) for group, circuit in smallest.items()}
+        for noise in found.values():
+            if noise.is_computed and noise.kept > 0 and noise.gates < 1:
+                kept, gates = self._computed
+                self._computed = (kept + log(noise.kept), gates + log(noise.gates))
+        return found
 
     def _expected(self, circuit: QuantumCircuit) -> Ideal | None:
         """What a circuit gives without noise. Variants share circuits: each is looked for as the object that it is."""

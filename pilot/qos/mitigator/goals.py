@@ -73,6 +73,11 @@ class Goal:
         """True where the result without noise is known, so that results can be predicted."""
         return self.ideal is not None or self.values is not None
 
+    @property
+    def mean_weight(self) -> float:
+        """Qubits that a Pauli string of the observables acts on, on average."""
+        return float(np.mean([(one.paulis.x | one.paulis.z).sum(axis=1).mean() for one in self.observables or ()]))
+
     def base(self) -> Variant:
         """The circuit as it is."""
         if self.observables is None:

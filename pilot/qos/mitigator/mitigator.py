@@ -28,6 +28,8 @@ STAGES = ("freezing", "cutting", "reuse", "readout", "zne")
 KEPT = 3
 #: Variants are better by so many standard errors of the prediction, and by so much, or they are not taken.
 CERTAIN, LEAST_GAIN = 1.0, 0.02
+#: The same for values: their mean square error is predicted less well than a fidelity.
+LEAST_GAIN_OF_VALUES = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,22 +106,26 @@ class Mitigator:
             observables: as in `TaskDescription`.
 
         Raises:
-            DescriptionError: the objective or the observables are not valid for the circuit.
+            DescriptionError: the objective or the observables are not valid for the circuit, or a required stage cannot
+                be done.
             QPUError: the device cannot run the circuit, nor any variant of it.
             PluginError: a stage raised.
         """
         begun = time.perf_counter()
+        self.forecaster.begin()
         goal = Goal.of(circuit, observables, self.options)
         context = Context(goal=goal, options=self.options, info=self.info, shots=shots)
         base = goal.base()
         search = _Search(self.forecaster, context, self._kept)
         search.add([base])
-        reason = ""
-        if not self.forecaster.is_able:
-            reason = f"{self.info.name} reports no errors: nothing can be predicted, so the circuit runs as it is"
-        else:
-            for stage in self.stages:
+        able, reason = self.forecaster.is_able, ""
+        if not able:
+            reason = f"{self.info.name} reports no errors: nothing can be predicted, so only required stages are taken"
+        for stage in self.stages:
+            if able or stage.required:
                 search.extend(stage)
+        if able:
+            search.refine()
         chosen = search.best()
         return Choice(
             goal=goal,
@@ -149,9 +155,19 @@ class _Search:
         begun = time.perf_counter()
         made = [one for ranked in self._going for one in self._variants(stage, ranked.variant)]
         found = self.add(made)
-        if stage.required and found:
-            self._going = found
+        if stage.required:
+            self._going = found or self._impossible(stage, made)
         self.seconds[stage.name] = time.perf_counter() - begun
+
+    def refine(self) -> None:
+        """Predict again what the formula predicted, with what has been computed of pieces of the circuit."""
+        renewed = {
+            id(one): self._ranked(one.variant)
+            for one in self.every
+            if one.loss is not None and self._forecaster.is_rough(one.variant)
+        }
+        self.every = [renewed.get(id(one), one) for one in self.every]
+        self._going = [renewed.get(id(one), one) for one in self._going]
 
     def add(self, variants: Iterable[Variant]) -> list[Ranked]:
         """Predict variants; those that are possible. The first goes on in any case: stages may make it possible."""
@@ -170,12 +186,21 @@ class _Search:
         """
         possible = [one for one in self._going if not one.rejected]
         if not possible:
-            raise self._problem or DescriptionError(f"circuit: {self.every[0].rejected}")
+            raise QPUError(self.every[0].rejected, qpu=self._context.info.name) from self._problem
         first, best = possible[0], min(possible, key=_by_loss)
         if first.loss is None or best.loss is None or first is not self.every[0]:
             return best
-        margin = max(CERTAIN * (first.spread + best.spread), LEAST_GAIN * first.loss)
+        least = LEAST_GAIN if self._context.goal.observables is None else LEAST_GAIN_OF_VALUES
+        margin = max(CERTAIN * (first.spread + best.spread), least * first.loss)
         return best if best.loss < first.loss - margin else first
+
+    def _impossible(self, stage: QosStage, made: Sequence[Variant]) -> list[Ranked]:
+        why = self.every[-1].rejected if made else "it has no variants for it"
+        raise DescriptionError(
+            f"QosOptions.stages: {stage.name!r} is required, but cannot be done for circuit "
+            f"{self._context.goal.circuit.name!r}: {why}; leave the stage out, or what is required of it",
+            field="stages",
+        )
 
     def _variants(self, stage: QosStage, variant: Variant) -> list[Variant]:
         try:

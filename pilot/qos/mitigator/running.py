@@ -48,7 +48,7 @@ def calls_of(choice: Choice) -> list[Call]:
 
 
 @dataclass(frozen=True, eq=False)
-class Mapping(WorkFunction):
+class MapTask(WorkFunction):
     """One of the lowest merges, as a task: it gets the outcomes of the jobs that ran its circuits."""
 
     merge: Merge
@@ -111,7 +111,7 @@ def maps_of(variant: Variant, calls: Sequence[Call]) -> tuple[Map, ...]:
     for merge, its in variant.merge.maps():
         jobs = sorted({job for job, _ in places[its]})
         mine = tuple((jobs.index(job), place) for job, place in places[its])
-        found.append(Map(part=Part(function=Mapping(merge, mine), args=()), parts=tuple(jobs)))
+        found.append(Map(part=Part(function=MapTask(merge, mine), args=()), parts=tuple(jobs)))
     return tuple(found)
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from pilot.descriptions.qos import QosOptions
-from pilot.errors import DescriptionError, PilotError, QPUError
+from pilot.errors import DescriptionError, QPUError
 from pilot.interfaces import Offer, Part, Prepared
 from pilot.qos.asking import ask
 from pilot.qos.mitigator.mitigator import Choice, Mitigator
 from pilot.qos.mitigator.running import Combination, calls_of, maps_of
 from pilot.quantum import needs
 from pilot.quantum.execution import DeviceRun
+from pilot.quantum.mitigation import stages
 from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.packing import pack
 from pilot.quantum.requests import Request
@@ -21,7 +22,9 @@ from pilot.quantum.tasks import Sample
 from pilot.resources import ANY_QPU
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from qiskit import QuantumCircuit
 
     from pilot.descriptions import TaskDescription
     from pilot.resources import QPUInfo
@@ -42,8 +45,7 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
         QPUError: no device can run the circuit.
         PluginError: a stage failed.
     """
-    options = description.qos
-    assert isinstance(options, QosOptions)
+    options = QosOptions() if description.qos is None else description.qos
     for field, default in _OTHERS.items():
         value = getattr(description, field)
         if value is not default and (field != "mitigation" or len(value)):
@@ -67,24 +69,27 @@ def prepare(description: TaskDescription, offer: Offer) -> Prepared:
     return _prepared(choice, description, request)
 
 
-def choose(infos: Iterable[QPUInfo], options: QosOptions, description: TaskDescription, circuit: Any) -> Choice:
-    """The best variant on the device that is predicted to do best with it.
+def choose(
+    infos: Sequence[QPUInfo], options: QosOptions, description: TaskDescription, circuit: QuantumCircuit
+) -> Choice:
+    """The best variant on the device that is predicted to run the circuit as it is with the fewest errors; where that
+    device can run no variant, on the next one.
 
     Raises:
         QPUError: no device can run the circuit.
     """
-    found: list[Choice] = []
-    problems: list[PilotError] = []
     assert description.shots is not None
-    for info in infos:
-        mitigator = Mitigator(info, options, description.optimization_level)
+    mitigators = [Mitigator(info, options, description.optimization_level) for info in infos]
+    if len(mitigators) > 1:
+        mitigators.sort(key=lambda one: one.forecaster.errors(circuit))
+    problem: QPUError | None = None
+    for mitigator in mitigators:
         try:
-            found.append(mitigator.choose(circuit, description.shots, description.observables))
+            return mitigator.choose(circuit, description.shots, description.observables)
         except QPUError as error:
-            problems.append(error)
-    if not found:
-        raise problems[0]
-    return min(found, key=lambda one: float("inf") if one.loss is None else one.loss)
+            problem = problem or error
+    assert problem is not None
+    raise problem
 
 
 def _infos(devices: Iterable[str], offer: Offer) -> list[QPUInfo]:
@@ -111,6 +116,7 @@ def _prepared(choice: Choice, description: TaskDescription, request: Request) ->
             level=description.optimization_level,
             stages=variant.mitigation,
             min_fidelity=description.min_fidelity or 0.0,
+            bundler=None if stages(variant.mitigation).zero_noise is not None else request.bundler,
         )
         args = (pack(circuits), tuple(seeds[place] for place in call.places), None)
         parts.append(Part(function=function, args=args, weight=sum(one.seconds for one in its)))

@@ -17,13 +17,15 @@ def draw(log: Log, folder: Path) -> list[Path]:
     """Draw all of them into this folder; the files that were written."""
     folder.mkdir(parents=True, exist_ok=True)
     figure, (left, middle, right) = plots.new(1, 3, width="double", height=2.7)
-    waits = np.sort(log.waits(float(np.nanmax(log.ended_at, initial=0.0))))
+    over = float(np.nanmax(log.ended_at, initial=0.0))
+    waits = np.sort(log.waits(over))
     waits = waits[~np.isnan(waits)]
     some = np.unique(np.linspace(0, len(waits) - 1, MOST_POINTS).astype(int)) if len(waits) else np.zeros(0, int)
     plots.lines(left, waits[some].tolist(), ((some + 1) / max(len(waits), 1)).tolist(), marker="")
     plots.label(left, x="wait (s)", y="share of jobs")
-    span = float(np.nanmax(log.ended_at) - log.submitted_at[0]) if len(log.submitted_at) else 1.0
-    plots.lines(middle, range(len(log.places)), np.sort(log.busy() / span).tolist(), marker="")
+    there = log.capacity(float(log.submitted_at[0]) if len(log.submitted_at) else 0.0, over)
+    share = np.divide(log.busy(), there, out=np.zeros(len(there)), where=there > 0)
+    plots.lines(middle, range(len(log.places)), np.sort(share).tolist(), marker="")
     plots.label(middle, x="place, by use", y="busy share")
     known = np.flatnonzero(~np.isnan(log.fidelity))[:: max(1, len(log.fidelity) // MOST_POINTS)]
     with plots.style():

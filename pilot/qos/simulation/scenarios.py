@@ -100,6 +100,12 @@ def simulate(settings: Settings, policy: Policy | None = None, qpu_policy: Polic
             field=wrong,
             given=getattr(settings, wrong),
         )
+    if given and settings.share:
+        raise DescriptionError(
+            f"share: {settings.share!r} given, which is for circuits that are made up: leave out {given[0]}",
+            field="share",
+            given=settings.share,
+        )
     if settings.swf:
         jobs, cluster = swf.read(settings.swf), _cluster(settings, SWF_NODES, SWF_CORES)
         cluster.check(jobs)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 TASK_FIELDS = tuple(
     """
     min_fidelity mitigation noise_model optimization_level num_cpus num_gpus memory pilot pilots labels priority
-    expected_duration timeout retries name
-    """.split()  # noqa: SIM905 - fifteen strings in quotes are no better to read
+    expected_duration timeout retries name share_qpu
+    """.split()  # noqa: SIM905 - sixteen strings in quotes are no better to read
 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, PilotError
 from pilot.service.origin.codes import ErrorCode, OriginError, TaskType
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def _checked(question: Question) -> Facts | Fault:
         return Fault(int(error.code), str(error))
     except DescriptionError as error:
         return Fault(int(ErrorCode.ORIGINIR), f"QProg: {error}")
+    except PilotError as error:  # the process that parses does not start
+        return Fault(int(ErrorCode.BACKEND), f"QProg: {error}")
 
 
 def _facts(question: Question, circuit: QuantumCircuit) -> Facts:

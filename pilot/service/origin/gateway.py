@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from pilot.service.service import Service
 
+_ID = re.compile(r"[0-9A-F]{32}")
 _Handler = Callable[[Request], Awaitable[Any]]
 _Refusal = Callable[[OriginError | Problem], Mapping[str, Any]]
 
@@ -111,7 +113,7 @@ class Gateway:
         """
         if not isinstance(id, str) or not id:
             raise OriginError("taskId: missing; expected the id of a task", code=ErrorCode.JSON_FIELD)
-        row = await run_in_threadpool(self.service.store.find, id) if len(id) == 32 and id.isascii() else None
+        row = await run_in_threadpool(self.service.store.find, id) if _ID.fullmatch(id) else None
         is_its = row is not None and (user is None or user.is_admin or row.user == user.name)
         if row is None or row.route != ROUTE or not is_its:
             raise OriginError(f"taskId: there is no task {id[:64]!r}", code=ErrorCode.TASK_NOT_FOUND)

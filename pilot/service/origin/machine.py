@@ -106,23 +106,25 @@ async def chip_configuration(request: Request) -> dict[str, Any]:
     return {"errCode": 0, "errInfo": "", "configuration": found}
 
 
-def _refused(what: str, code: ErrorCode) -> Any:
-    @_answered
-    async def refuse(request: Request) -> dict[str, Any]:
-        body = await body_of(request)
-        await gateway_of(request).user(body.get("token", body.get("Token")))
-        raise OriginError(what, code=code)
+#: Routes that are not offered, and what to do instead.
+_NOT_OFFERED = {
+    "/task/realQuantum/em_compute": "error mitigation is not offered here; amendFlag corrects the readout",
+    "/task/realQuantum/noise_learning": "noise learning is not offered here; amendFlag corrects the readout",
+    "/session/apply": "sessions are not offered here; send tasks to /task/realQuantum/run",
+    "/session/append_task": "parametric tasks (17) are not offered here; bind the parameters and send tasks",
+}
 
-    return refuse
+
+async def not_offered(request: Request) -> dict[str, Any]:
+    """Refuse what the route is for."""
+    body = await body_of(request)
+    await gateway_of(request).user(body.get("token", body.get("Token")))
+    path = request.scope["route"].path
+    raise OriginError(_NOT_OFFERED[path], code=ErrorCode.TASK_TYPE)
 
 
-for _path, _what, _code in (
-    ("/task/realQuantum/em_compute", "error mitigation is not offered here; amendFlag corrects the readout", 9),
-    ("/task/realQuantum/noise_learning", "noise learning is not offered here; amendFlag corrects the readout", 9),
-    ("/session/apply", "sessions are not offered here; send tasks to /task/realQuantum/run", 9),
-    ("/session/append_task", "parametric tasks (17) are not offered here; bind the parameters and send tasks", 9),
-):
-    router.post(_path)(_refused(_what, ErrorCode(_code)))
+for _path in _NOT_OFFERED:
+    router.post(_path)(_answered(not_offered))
 
 
 @router.post("/task/realQuantum/run_bin_ir")

@@ -227,8 +227,8 @@ def _text(body: Mapping[str, Any], field: str, default: str) -> str:
     given = body.get(field, default)
     if not isinstance(given, str):
         raise refused(ErrorCode.JSON_FIELD, field, given, "a text")
-    if len(given) > MAX_TEXT:
-        raise refused(ErrorCode.PARAMETER, field, given, f"at most {MAX_TEXT} characters")
+    if len(given) > MAX_TEXT or "\0" in given:
+        raise refused(ErrorCode.PARAMETER, field, given, f"at most {MAX_TEXT} characters, none of them NUL")
     return given
 
 

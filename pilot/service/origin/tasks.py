@@ -82,7 +82,7 @@ async def new_task(
         )
         for text in submission.programs
     ]
-    facts = await checker.facts(questions)
+    facts = await checker.facts(user.name, questions)
     programs = tuple(one.text or text for one, text in zip(facts, submission.programs, strict=True))
     given = body.get("Configuration", {})
     kept = Kept(

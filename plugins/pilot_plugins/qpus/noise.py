@@ -63,12 +63,17 @@ class NoisyDevice(DeviceNoise):
         Raises:
             QPUError: the circuit is not compiled for this target.
         """
+        from pilot.quantum.outcomes import draw_seeds
+        from pilot_plugins.qpus._parts import joint, parts_of
         from pilot_plugins.qpus._results import in_registers
 
         going_on()
         small, active = self.reduce(in_registers(circuit))  # Aer's noise passes lose bits outside registers
         scheduled = self.schedule(small, active)
         seconds = _exact_seconds(scheduled)
+        if seconds > _QUICK and len(parts := parts_of(circuit)) > 1:  # such as circuits that share the device
+            seeds = draw_seeds(seed, len(parts))
+            return joint([self.run(one, shots, its, going_on) for one, its in zip(parts, seeds, strict=True)], seed)
         if seconds > _QUICK:
             best = self._estimate(scheduled, active, shots)
             if best.seconds < seconds:

@@ -20,8 +20,11 @@ from pilot import (
     QosOptions,
     TaskDescription,
 )
+from pilot.errors import QPUError
 from pilot.qos.families import circuit
 from pilot.qos.mitigator import Context, QosResult, QosStage, Replacement, Step, Variant, running
+from pilot.qos.mitigator.stages.cutting import Cutting
+from pilot.qos.mitigator.stages.freezing import Freezing
 from pilot.qos.qernel import Qernel
 
 pytestmark = pytest.mark.timeout(180)
@@ -67,6 +70,14 @@ def test_a_distribution(manager: PilotManager) -> None:
     assert min(result.seconds.values()) >= 0 and result.reason == ""
 
 
+def test_map_and_reduce_give_what_one_task_gives(manager: PilotManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    options, found = QosOptions(stages=[Cutting(required=True)], budget=1), []
+    for circuits in (1, 1000):
+        monkeypatch.setattr(running, "MANY", circuits)
+        found.append(run(manager, circuit("ghz", 4), options).distribution.get_counts())
+    assert found[0] == found[1] and share(run(manager, circuit("ghz", 4), options).distribution, "0000", "1111") > 0.8
+
+
 def test_values(manager: PilotManager) -> None:
     made = circuit("vqe", 4).remove_final_measurements(inplace=False)
     exact = manager.submit_task(TaskDescription(circuit=made, observables=["ZZZZ", "IIZZ"])).result(timeout=120).values
@@ -110,8 +121,7 @@ EMPTY.measure_all()
 BELL = circuit("ghz", 2 + 1)
 
 
-@pytest.mark.parametrize("budget", [0, 10**12], ids=["nothing", "absurd"])
-@pytest.mark.parametrize("made", [EMPTY, DYNAMIC], ids=["empty", "dynamic"])
+@pytest.mark.parametrize(("made", "budget"), [(EMPTY, 10**12), (DYNAMIC, 0)], ids=["empty", "dynamic"])
 def test_circuits_of_odd_kinds_run(made: QuantumCircuit, budget: int, manager: PilotManager) -> None:
     result = run(manager, made, QosOptions(budget=budget, max_circuits=10**6), shots=500)
     assert result.probabilities.sum() == pytest.approx(1)
@@ -128,7 +138,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "mitigation": ({"mitigation": ["readout"]}, "nothing with qos: name stages in QosOptions.stages"),
     "tomography": ({"tomography": True}, "nothing with qos"),
     "no measurements": ({"circuit": QuantumCircuit(2)}, "measures nothing: add circuit.measure_all"),
-    "wide": ({"circuit": circuit("qaoa-r", 24)}, "has 24 qubits"),
+    "required": ({"qos": {"stages": [Freezing(required=True)]}}, "'freezing' is required, but cannot be done"),
     "small graph": ({"qos": {"objective": networkx.path_graph(9)}}, "edges between two different nodes 0 to 2"),
     "no problem": ({"qos": {"objective": {"XXI": 1.0}}}, "objective: .* expected a graph"),
     "gates": ({"qos": {"objective": networkx.path_graph(3)}, "circuit": BELL}, "is no phase of the objective"),
@@ -143,6 +153,11 @@ def test_what_is_refused(case: str, manager: PilotManager) -> None:
     fields = {"circuit": BELL, "shots": 400, "qpu": QPU, "qos": QosOptions(), **given}
     with pytest.raises(DescriptionError, match=message):
         manager.submit_task(TaskDescription(**fields))
+
+
+def test_a_circuit_that_no_device_can_run(manager: PilotManager) -> None:
+    with pytest.raises(QPUError, match="has 24 qubits, fake:manila has 5"):
+        run(manager, circuit("qaoa-r", 24), QosOptions())
 
 
 def test_a_device_without_calibration(manager: PilotManager) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pilot import PilotDescription, PilotState
 from pilot.cli.main import main
 from pilot.errors import DescriptionError
-from pilot.qos.simulation import scenarios
+from pilot.manager import history
+from pilot.manager.recovery import RestoredPilot
+from pilot.qos.simulation import scenarios, sessions
 from pilot.qos.simulation.log import Log
+from pilot.resources import ANY_QPU, CircuitFacts, QPUEstimate, Resources, Terms
 
 #: Submissions and run times of jobs of one core; the other settings; when they begin, on which pilots; pilots' hours.
 LIVES = {
@@ -95,3 +100,58 @@ def test_wrong_words(words: list[str], expected: str, tmp_path: Path, capsys: py
     simulated([(0, 1)], tmp_path)
     assert main(["simulate", *(word.replace("LOG", str(tmp_path / "log.swf")) for word in words)]) == 2
     assert expected in capsys.readouterr().err
+
+
+# ---- own runs --------------------------------------------------------------------------------------------------
+
+BOTH = (QPUEstimate("a", 0.9, 2.5), QPUEstimate("b", 0.8, 4.0))
+
+
+def ran(id: int, submitted: float, seconds: float, qpu: str | None = None, **more: Any) -> history.Ran:
+    """A task of a session that began at 100."""
+    terms = Terms(Resources(num_cpus=0.0, qpu=ANY_QPU), facts=CircuitFacts(2)) if qpu else Terms()
+    usual = {"title": "task", "function": "digest", "needs": (), "estimates": (), "ended": 200.0}
+    return history.Ran(id=id, terms=terms, submitted=100.0 + submitted, seconds=seconds, qpu=qpu, **{**usual, **more})
+
+
+def pilot(id: str, asked: float, active: float, over: float | None = None, **fields: Any) -> RestoredPilot:
+    times = {PilotState.QUEUED: 100.0 + asked, PilotState.ACTIVE: 100.0 + active}
+    if over is not None:
+        times[PilotState.DRAINING] = 100.0 + over
+    description = PilotDescription(cores_per_node=1, **fields)
+    return RestoredPilot(id, description, PilotState.DONE, "", (), times=times)
+
+
+def test_own_tasks_come_again_on_the_pilots_that_were_there() -> None:
+    """The second task needs the first; the third comes when the first pilot is gone, and waits for the second one."""
+    tasks = [ran(1, 0, 5), ran(4, 1, 3, needs=(1, 2)), ran(6, 30, 2)]
+    pilots = [pilot("p", 0, 10, over=25), pilot("q", 40, 45)]
+    found = sessions.play(history.History(tasks, 0, pilots), None, None)
+    assert found.began_at.tolist() == [10, 15, 45]
+    assert [found.places[place] for place in found.place] == ["p", "p", "q"]
+
+
+def test_a_circuit_takes_on_another_qpu_what_was_estimated_or_others_took() -> None:
+    """Four at once on two QPUs: with the least wait each QPU gets two, with the best fidelity all go where they are
+    best. What was not estimated takes on the other QPU as long as circuits of its kind took there."""
+    tasks = [ran(1, 0, 2, "a", estimates=BOTH), ran(2, 0, 2, "a", estimates=BOTH)]
+    tasks += [ran(3, 50, 7, "b"), ran(4, 50, 3, "a")]
+    session = history.History(tasks, 0, [])
+    best = sessions.play(session, None, scenarios.named("best-fidelity"))
+    assert [best.places[place] for place in best.place][:2] == ["a", "a"]
+    assert (best.ended_at - best.began_at)[:2].tolist() == [2, 2]
+    assert best.fidelity[:2].tolist() == [0.9, 0.9]
+    least = sessions.play(session, None, scenarios.named("least-wait"))
+    spans = {}
+    for number in range(4):
+        spans[number, least.places[least.place[number]]] = float((least.ended_at - least.began_at)[number])
+    mean_on_a = (2 + 2 + 3) / 3  # of one function
+    possible = {(0, "a"): 2, (0, "b"): 4, (1, "a"): 2, (1, "b"): 4}
+    possible |= {(2, "a"): mean_on_a, (2, "b"): 7, (3, "a"): 3, (3, "b"): 7}
+    assert spans == pytest.approx({key: possible[key] for key in spans})
+    assert sorted(place for _, place in list(spans)[:2]) == ["a", "b"]
+
+
+def test_a_session_in_which_nothing_ran() -> None:
+    with pytest.raises(DescriptionError, match="no task of this session has a result"):
+        sessions.play(history.History([], 3, []), None, None)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: What it costs to join a pair of wires.
 Cost = Callable[[tuple[int, int]], tuple[int, ...]]
-#: Operations of circuits in which qubits are looked for; the search looks at each pair of them.
-MOST_OPERATIONS = 4000
+#: Qubits of circuits that are made narrower to gain something, and to fit a device: the search takes the cube of them.
+MOST_TO_GAIN, MOST_TO_FIT = 32, 128
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,11 @@ class Reuse(QosStage):
         """Two at most. A circuit whose gates depend on outcomes gives none."""
         if context.goal.observables is not None or any(map(_is_dynamic, variant.circuits)):
             return
-        if sum(len(circuit.data) for circuit in variant.circuits) > MOST_OPERATIONS:
-            return
         width = max(circuit.num_qubits for circuit in variant.circuits)
         last = width
         is_cut = any(step.stage == "cutting" for step in variant.steps)  # its pieces are small already
-        for target in (context.info.qubits,) if is_cut else (context.info.qubits, 1):
-            if target >= last:
+        for target, most in ((context.info.qubits, MOST_TO_FIT), (1, 0 if is_cut else MOST_TO_GAIN)):
+            if target >= last or width > most:
                 continue
             made = [reused(circuit, target) for circuit in variant.circuits]
             last = max(circuit.num_qubits for circuit in made)
