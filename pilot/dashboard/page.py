@@ -70,10 +70,14 @@ class Page:
         """Show how it is now; only what has changed is sent."""
         if self._is_paused:
             return
+        is_over = self._source.is_over
         self._status.show(self._source.status)
         for part in (self._counts, self._throughput, self._pilots, self._qpus, self._tasks):
             part.refresh()
-        await self._details.refresh()
+        if is_over:  # nothing changes any more, and what would be read may be removed
+            self._timer.deactivate()
+        else:
+            await self._details.refresh()
 
 
 @contextmanager
