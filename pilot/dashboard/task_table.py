@@ -16,8 +16,6 @@ from pilot.dashboard.wording import NOTHING, clock, count, span
 from pilot.manager.following import TaskLine
 from pilot.states import TaskState
 
-#: Seconds that the filter waits for the next letter.
-PAUSE = 0.25
 #: Heads of the columns, and what a click on one sorts by.
 COLUMNS = (
     ("Task", "id"),
@@ -57,8 +55,6 @@ class TaskTable:
                 field.on(
                     "input",
                     lambda event: self._ask(text=event.args),
-                    throttle=PAUSE,
-                    leading_events=False,
                     js_handler="(event) => emit(event.target.value)",
                 )
             states = [("", "any"), *((state.value, state.value) for state in STATES)]
