@@ -76,6 +76,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/dispatch.py --map --json $(RESULTS)/dispatch.map.json
 	@$(BIN)/python benchmarks/dispatch.py --executables --json $(RESULTS)/dispatch.executables.json
 	-@$(BIN)/python benchmarks/latency.py --against pool --trace --json $(RESULTS)/latency.pool.json
+	-@$(BIN)/python benchmarks/dashboard.py --json $(RESULTS)/dashboard.json
 	@$(BIN)/python benchmarks/balance.py --optimum --json $(RESULTS)/balance.optimum.json
 	@$(BIN)/python benchmarks/imports.py --without zmq sqlite3 threading --json $(RESULTS)/imports.scheduling.json
 	@$(BIN)/python benchmarks/simulator.py --live --json $(RESULTS)/simulator.live.json

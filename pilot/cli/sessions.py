@@ -57,8 +57,16 @@ def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> No
     showing = add(
         "show",
         "show the pilots, tasks and last errors of a session",
-        lambda options: show(options.folder, options.json),
+        lambda options: (
+            show(options.folder, options.json)
+            if not options.web
+            else show_page(options.folder, options.port, interruption)
+        ),
     )
+    forms = showing.add_mutually_exclusive_group()
+    forms.add_argument("--web", action="store_true", help="show it on a page in a browser, until Ctrl-C")
+    forms.add_argument("--json", action="store_true", help="print JSON")
+    showing.add_argument("--port", type=int, default=0, help="with --web: the page's port (default: a free one)")
     attaching = add(
         "attach",
         "take over a session whose manager is gone, and wait until its tasks have ended",
@@ -86,8 +94,7 @@ def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> No
     )
     for one in (showing, attaching, migrating, reading, stopping):
         one.add_argument("folder", metavar="DIR", help="the session's folder")
-    for one in (listing, showing):
-        one.add_argument("--json", action="store_true", help="print JSON")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     reading.add_argument("--pilot", metavar="NAME", help="of this pilot only")
     reading.add_argument("-n", "--lines", type=int, default=50, help="lines of each log (default: 50)")
     cleaning.add_argument("folders", nargs="*", metavar="DIR", help="a session, or a folder with sessions, as well")
@@ -180,6 +187,21 @@ def show(folder: str, as_json: bool) -> int:
         print(f"pilot {pilot.name}: {pilot.resource} {pilot.engine} {pilot.state}: {pilot.reason}".rstrip(": "))
     for failed in one.errors:
         print(f"task {failed.task} ({failed.name}) failed: {failed.error}")
+    return 0
+
+
+def show_page(folder: str, port: int, interruption: Interruption) -> int:
+    """Serve a page that shows a session, until a signal comes.
+
+    Raises:
+        PluginError, DescriptionError, SessionError: as `dashboard.open`.
+    """
+    from pilot import dashboard
+
+    with interruption.put_off(), dashboard.open(Path(folder).expanduser().absolute(), port=port) as page:
+        print(f"{page.url}\nOpen this address in a browser of this machine. Ctrl-C ends it.", flush=True)
+        while interruption.number is None:
+            time.sleep(LOOK_SECONDS)
     return 0
 
 

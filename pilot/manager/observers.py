@@ -98,6 +98,11 @@ class Subscription:
             self._batches.append(lambda: gap)
             self._missing = 0
 
+    @property
+    def is_over(self) -> bool:
+        """True when nothing more is reported: it was ended, or the manager was closed."""
+        return self._is_over
+
     def hurry(self) -> None:
         """Tell the observer what waits now, and not after a pause for more. Does not block."""
         self._hurry.set()

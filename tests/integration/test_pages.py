@@ -39,7 +39,7 @@ with open("bell.qasm", "w") as file:
 #: Pages whose blocks go on from one to the next, and what they start with. That of clusters.md runs on a real Slurm, in
 #: tests/cluster, that of service.md beside a service, in test_service.py.
 PAGES = {
-    **dict.fromkeys(("tasks.md", "observing.md"), MANAGER.format(qpus="")),
+    **dict.fromkeys(("tasks.md", "observing.md", "dashboard.md"), MANAGER.format(qpus="")),
     "notebooks.md": "",
     "quantum.md": MANAGER.format(qpus="'fake:manila'"),
     "estimates.md": MANAGER.format(qpus="'fake:manila'") + CIRCUIT,

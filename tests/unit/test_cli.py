@@ -268,7 +268,7 @@ CALLS = [
         (fields, "show"),
         (simulate, "simulate"),
     ],
-    *[(sessions, name) for name in ("list_all", "show", "attach", "prepare")],
+    *[(sessions, name) for name in ("list_all", "show", "show_page", "attach", "prepare")],
     *[(session_files, name) for name in ("logs", "stop", "clean")],
     *[(serve, name) for name in ("serve", "new_token", "list_tokens", "revoke_token")],
     *[(remote, name) for name in ("status", "result", "cancel", "explain")],
