@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Engine, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, bindparam, delete, event, func, insert, select, update
 from sqlalchemy.sql import Select
 
 from pilot.service import database, tables
@@ -23,6 +23,8 @@ ENDS = ("done", "failed", "cancelled", "invalid")
 STATES = ("active", *ENDS)
 
 _TASKS = tables.tasks.c
+#: In a connection's notes: by how much its transaction changes the numbers of users' tasks that are not over.
+_ACTIVE = "active tasks"
 
 
 class NewTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +122,8 @@ class Store:
         #: By user, the tasks that are not over. Written by the writer's thread.
         self._active: Counter[str] = Counter()
         columns = tables.counters.c
+        event.listen(self.engine, "commit", lambda connection: self._active.update(connection.info.pop(_ACTIVE, {})))
+        event.listen(self.engine, "rollback", lambda connection: connection.info.pop(_ACTIVE, None))
         with self.engine.connect() as connection:
             query = select(columns.user, columns.count.label("count_")).where(columns.state == "active")
             self._active.update({row.user: row.count_ for row in connection.execute(query)})
@@ -237,9 +241,10 @@ class Store:
 
     def _count(self, connection: Connection, changes: Counter[tuple[str, str]]) -> None:
         database.count(connection, changes)
+        waiting: Counter[str] = connection.info.setdefault(_ACTIVE, Counter())
         for (user, state), by in changes.items():
             if state == "active":
-                self._active[user] += by
+                waiting[user] += by
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
