@@ -87,7 +87,7 @@ def test_submit_in_a_batch_script(tmp_path: Path, cluster: Any, eventually: Even
     )
     said = (tmp_path / "out.txt").read_text()
     assert submitted.returncode == 0, submitted.stderr + said
-    assert [line for line in said.splitlines() if line.startswith("code")] == ["code 0", "code 1", "code 1"], said
+    assert [line for line in said.splitlines() if line.startswith("code")] == ["code 0", "code 2", "code 2"], said
     assert "bell.qasm on fake:manila" in said
     assert "no snapshot 'nonesuch'" in said and "no QPU 'nonesuch'" in said
     (record,) = json.loads((tmp_path / "counts.json").read_text())

@@ -119,7 +119,7 @@ def load(
         return Program(truly_named(_expected(program.copy(), format, "qiskit")), "qiskit")
     if isinstance(program, str | os.PathLike):
         text, suggested, folder = _read(program)
-        format = format or _guess(text, suggested)
+        format = format or _guess(text, suggested, is_own=True)
         return Program(parse(text, format, folder), format)
     from pilot.quantum.programs import pennylane_tapes
 
@@ -129,12 +129,13 @@ def load(
     raise invalid("circuit", program, forms, shown=type(program).__name__)
 
 
-def _guess(text: str, suggested: str | None) -> str:
+def _guess(text: str, suggested: str | None, is_own: bool = False) -> str:
+    """The format of a text, by how it begins, or as the file's name suggests; ``is_own``: it may be a file's name."""
     format = guess(text) or suggested
     if format is None:
         if not text.strip():
             raise program_error("openqasm3", "the program is empty", line=1, column=1, expected="a program")
-        if "\n" not in text.strip() and len(text) < 256:
+        if is_own and "\n" not in text.strip() and len(text) < 256:
             raise DescriptionError(
                 f"circuit: {text!r} is neither a program nor the name of a file that is there", given=text
             )
