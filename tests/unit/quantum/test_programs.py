@@ -115,7 +115,8 @@ def test_a_program_is_a_value():
         ("QINIT 1", "quil", "'quil' is not valid; expected one of openqasm2, openqasm3"),
         ("QINIT 1", "qiskit", "'qiskit' is not valid; expected a format of texts"),
         (QuantumCircuit(1), "originir", "object of Qiskit"),
-        ("hello", None, "line 1, column 1: its format is not recognised"),
+        ("hello", None, "'hello' is neither a program nor the name of a file that is there"),
+        ("hello\nyou", None, "line 1, column 1: its format is not recognised"),
         ("", None, "line 1, column 1: the program is empty"),
     ],
 )
