@@ -65,17 +65,20 @@ _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
 class _Named(msgspec.StructMeta):
     """Says which fields there are when another one is given."""
 
-    def __call__(self, *args: Any, **fields: Any) -> Any:
-        try:
-            return super().__call__(*args, **fields)
-        except TypeError as error:
-            names: tuple[str, ...] = self.__struct_fields__
-            if args:
-                text = f"{self.__name__} takes its fields by name: {self.__name__}({names[0]}=…)"
-                raise DescriptionError(text, given=args[0]) from None
-            for name in set(fields).difference(names):
-                raise DescriptionError(_unknown(self.__name__, names, name), field=name, given=fields[name]) from error
-            raise
+    if not TYPE_CHECKING:  # who checks types reads the fields
+
+        def __call__(self, *args: Any, **fields: Any) -> Any:
+            try:
+                return super().__call__(*args, **fields)
+            except TypeError as error:
+                names = self.__struct_fields__
+                if args:
+                    text = f"{self.__name__} takes its fields by name: {self.__name__}({names[0]}=…)"
+                    raise DescriptionError(text, given=args[0]) from None
+                for name in set(fields).difference(names):
+                    text = _unknown(self.__name__, names, name)
+                    raise DescriptionError(text, field=name, given=fields[name]) from error
+                raise
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, metaclass=_Named):

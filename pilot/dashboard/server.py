@@ -35,6 +35,7 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="pilot-dashboard", daemon=True)
         self._thread.start()
         if not self._started.wait(START_SECONDS) or self._error is not None:
+            self._socket.close()
             raise PilotError(f"the dashboard's server did not start: {self._error or 'no answer'}") from self._error
 
     def add(self, source: Source) -> str:

@@ -256,7 +256,10 @@ def damaged(folder: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["empty", "missing", "newer", "damaged", "truncated", "foreign"])
-def test_what_is_no_session_is_refused_in_one_sentence(tmp_path: Path, kind: str, pilot: Pilot) -> None:
+def test_what_is_no_session_is_refused_in_one_sentence(
+    tmp_path: Path, kind: str, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(tmp_path / "none"))  # others may be making sessions just now
     folder = tmp_path / "folder"
     if kind != "missing":
         damaged(folder, kind)
