@@ -39,7 +39,7 @@ SECTIONS = {
             "pilot_quantum",
         ),
         *("balance.optimum", "chaos.process", "chaos.ray", "chaos.dask", "strangers"),
-        *("dispatch.map", "dispatch.executables", "latency.pool"),
+        *("dispatch.map", "dispatch.executables", "latency.pool", "memory.map", "notebooks"),
     ),
     "Circuits": (
         *(
@@ -56,6 +56,7 @@ SECTIONS = {
         *("mitigation", "simulation_costs", "gpu"),
     ),
     "Mini-apps": ("miniapps", "resume"),
+    "The service": ("service.load",),
     "On a private Slurm of four nodes, all on the same cores": (
         *("cluster_scaling", "cluster_start", "cluster_dispatch", "cluster_mpi", "cluster_calls", "cluster_failures"),
         "cluster_dispatch.executables",
