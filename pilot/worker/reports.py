@@ -43,12 +43,18 @@ class Records(logging.Handler):
             self._stderr.handle(record)
         try:
             text = record.getMessage()
+            if record.exc_info:
+                text += "\n" + _TRACEBACKS.formatException(record.exc_info)
         except Exception as error:  # of the arguments' own classes
-            text = f"{record.msg!r}, which cannot be formatted: {error!r}"
-        if record.exc_info:
-            text += "\n" + _TRACEBACKS.formatException(record.exc_info)
+            text = f"a record that cannot be formatted: {type(error).__name__}"
         one = LogRecord(
-            record.name, record.levelno, text, record.created, record.pathname, record.lineno, record.funcName
+            _unicode(record.name),
+            record.levelno,
+            _unicode(text),
+            record.created,
+            _unicode(record.pathname),
+            record.lineno,
+            record.funcName,
         )
         with self._guard:
             if len(self._waiting) < MOST_RECORDS:
@@ -67,6 +73,11 @@ class Records(logging.Handler):
                 taken.append(LogRecord(__name__, logging.WARNING, text, taken[-1].created))
                 self._dropped = 0
         return taken
+
+
+def _unicode(text: str) -> str:
+    """Without what a message cannot have: surrogates, as in names of files that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Reports:

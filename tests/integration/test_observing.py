@@ -440,6 +440,7 @@ def log_much(count: int) -> None:
     for number in range(count):
         logging.getLogger("much").warning("%d", number)
     logging.getLogger("much").warning("%d", "no number")
+    logging.getLogger("much").warning("a name that is not UTF-8: \udcff")
 
 
 def test_a_task_that_logs_much_loses_the_later_records(manager: PilotManager, caplog: pytest.LogCaptureFixture) -> None:
