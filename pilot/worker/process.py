@@ -207,6 +207,7 @@ class _Worker:
                 result, notes[work.task] = result
             results[work.task] = self._dumped(result)
         seconds = (time.perf_counter() - began) / len(works)
+        self._reports.task_ended(works[0].task)
         stdout, stderr = self._capture.take()
         self._capture.restore()
         os.fchdir(self._home)

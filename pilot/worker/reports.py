@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from typing import TYPE_CHECKING
 
 from pilot.wire.marks import LOG_LEVEL
@@ -26,7 +25,6 @@ class Records(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._guard = threading.Lock()
         self._waiting: list[LogRecord] = []
         self._dropped = 0
 
@@ -56,22 +54,24 @@ class Records(logging.Handler):
             record.lineno,
             record.funcName,
         )
-        with self._guard:
-            if len(self._waiting) < MOST_RECORDS:
-                self._waiting.append(one)
-            else:
-                self._dropped += 1
+        if len(self._waiting) < MOST_RECORDS:  # who calls this holds the handler's lock
+            self._waiting.append(one)
+        else:
+            self._dropped += 1
 
     def take(self) -> list[LogRecord]:
         """The records since the last time."""
         if not self._waiting:
             return []
-        with self._guard:
+        self.acquire()  # the handler's own lock, which is free in a forked child
+        try:
             taken, self._waiting = self._waiting, []
-            if self._dropped:
-                text = f"{self._dropped} more record(s) were dropped"
-                taken.append(LogRecord(__name__, logging.WARNING, text, taken[-1].created))
-                self._dropped = 0
+            dropped, self._dropped = self._dropped, 0
+        finally:
+            self.release()
+        if dropped:
+            text = f"{dropped} more record(s) were dropped"
+            taken.append(LogRecord(__name__, logging.WARNING, text, taken[-1].created))
         return taken
 
 
