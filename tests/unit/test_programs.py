@@ -78,21 +78,20 @@ def test_variables_and_folder(tmp_path: Path) -> None:
 
 def test_it_is_started_as_subprocess_starts_it(tmp_path: Path) -> None:
     """In a session of its own, with standard signals, and with no open file but its three streams."""
-    command = [
-        "sh",
-        "-c",
-        "echo /proc/$$/fd/*; grep -E 'Sig(Ign|Blk|Cgt)' /proc/$$/status; cut -d' ' -f6 /proc/$$/stat",
-    ]
+    told = "echo /proc/$$/fd/*; read -r about < /proc/$$/stat; set -- $about; echo $6"
+    # exec, as a shell blocks signals while it starts another process
+    command = ["sh", "-c", f"{told}; exec grep -E 'Sig(Ign|Blk|Cgt)' /proc/self/status"]
     with (tmp_path / "open").open("w") as file:
         os.set_inheritable(file.fileno(), True)
         expected = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        *done, session = run_executable(command, {}, None).stdout.split("\n")[:-1]
-    files, *signals = expected.stdout.split("\n")[:-2]
-    assert [path.rpartition("/")[2] for path in done[0].split()] == [path.rpartition("/")[2] for path in files.split()]
+        files, session, *signals = run_executable(command, {}, None).stdout.splitlines()
+    files_expected, _, *signals_expected = expected.stdout.splitlines()
+    names = [[path.rpartition("/")[2] for path in paths.split()] for paths in (files, files_expected)]
+    assert names[0] == names[1]
     own = 3 << 31  # 32 and 33, which are glibc's, and which its posix_spawn ignores
-    masks = [[int(line.split()[1], 16) & ~own for line in lines] for lines in (done[1:], signals)]
+    masks = [[int(line.split()[1], 16) & ~own for line in lines] for lines in (signals, signals_expected)]
     assert len(masks[0]) == 3 and masks[0] == masks[1]
-    assert int(session) == int(done[0].split("/")[2]) != os.getsid(0)
+    assert int(session) == int(files.split("/")[2]) != os.getsid(0)
 
 
 def test_a_program_is_found_in_its_own_path(tmp_path: Path) -> None:

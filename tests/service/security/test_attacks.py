@@ -236,22 +236,31 @@ def test_an_answer_cannot_be_split(service: ServiceProcess, alice: httpx.Client)
     assert b"set-cookie" not in answer.partition(b"\r\n\r\n")[0].lower()
 
 
-def test_large_and_compressed_bodies(service: ServiceProcess, alice: httpx.Client) -> None:
-    process = psutil.Process(service.pid)
-    before = process.memory_info().rss
+def send_large_bodies(alice: httpx.Client) -> None:
+    """All are refused."""
     large = alice.post("/v1/tasks", json={"program": "x" * 200_000})
     assert (large.status_code, large.headers["content-type"]) == (413, "application/problem+json")
+    headers = {"Content-Type": "application/json"}
     chunks = (b"x" * 10_000 for _ in range(1000))
-    assert alice.post("/v1/tasks", content=chunks, headers={"Content-Type": "application/json"}).status_code == 413
+    assert alice.post("/v1/tasks", content=chunks, headers=headers).status_code == 413
     bomb = gzip.compress(b'{"program": "' + b"x" * (64 << 20) + b'"}')
-    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-    assert alice.post("/v1/tasks", content=bomb, headers=headers).status_code in (400, 415, 422)
+    answer = alice.post("/v1/tasks", content=bomb, headers={**headers, "Content-Encoding": "gzip"})
+    assert answer.status_code in (400, 415, 422)
     nested = b'{"program": "x", "args": ' + b"[" * 45_000 + b"]" * 45_000 + b"}"
-    assert alice.post("/v1/tasks", content=nested, headers={"Content-Type": "application/json"}).status_code in (
-        400,
-        422,
-    )
-    assert process.memory_info().rss < before + (32 << 20)
+    assert alice.post("/v1/tasks", content=nested, headers=headers).status_code in (400, 422)
+
+
+def test_large_and_compressed_bodies(service: ServiceProcess, alice: httpx.Client) -> None:
+    def peak() -> int:
+        """Bytes of memory that the service took for them at most."""
+        Path(f"/proc/{service.pid}/clear_refs").write_text("5")  # forgets the largest so far
+        before = psutil.Process(service.pid).memory_info().rss
+        send_large_bodies(alice)
+        status = Path(f"/proc/{service.pid}/status").read_text()
+        return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024 - before
+
+    # once, it may also import what earlier tasks need
+    assert min(peak(), peak()) < 32 << 20
 
 
 def test_a_page_of_another_site_cannot_use_a_browser(service: ServiceProcess, alice: httpx.Client) -> None:
