@@ -23,6 +23,9 @@ from pilot.states import TaskState
 from pilot.testing import PolicyContract, World, measured
 from pilot.testing.policies import LARGE, SMALL, play
 
+#: The schedules are random and long, and measuring which lines they reach takes twice as long as they do.
+pytestmark = pytest.mark.no_cover
+
 
 class FirstComeFirstServed(Policy):
     def order(self, task: QueuedTask, now: float) -> Any:
