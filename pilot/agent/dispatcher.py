@@ -177,7 +177,7 @@ class Dispatcher:
             self._pool.lending.lend(worker, message)
             self._report(message, ())
         elif isinstance(message, messages.TaskResumes):
-            self._pool.lending.want_back(worker)
+            self._pool.lending.want_back(worker, at_once=message.at_once)
             self._report(message, ())
         else:
             self._pool.received(worker, message)

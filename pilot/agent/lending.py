@@ -35,11 +35,14 @@ class Lending:
             _move(worker, 1)
         self.waits[worker.name] = message
 
-    def want_back(self, worker: Worker) -> None:
-        """The task of a worker wants to go on."""
+    def want_back(self, worker: Worker, *, at_once: bool) -> None:
+        """The task of a worker wants to go on; ``at_once``: also when others still use its cores."""
         if worker.name in self.waits:
             self._take(worker)
-            self._wanting.append(worker)
+            if at_once:
+                self._send(worker, messages.Resume())
+            else:
+                self._wanting.append(worker)
 
     def end(self, worker: Worker) -> None:
         """The worker's batch is over, or it is gone: what it needs is counted as before."""

@@ -231,11 +231,13 @@ class TaskWaits(Message, frozen=True, array_like=True):
 
 
 class TaskResumes(Message, frozen=True, array_like=True):
-    """Worker to agent to manager: the task wants to go on; the agent answers with `Resume`."""
+    """Worker to agent to manager: the task wants to go on; the agent answers with `Resume`. ``at_once``: also when
+    others use its cores, since what it waited for has not come."""
 
     batch: int
     worker: str
     task: int
+    at_once: bool
 
 
 class Resume(Message, frozen=True, array_like=True):

@@ -175,7 +175,7 @@ class TaskCalls:
                 self._changed.wait_for(lambda: is_enough() or running.is_over or self._why_stuck() is not None, left)
                 stuck = self._why_stuck()
         finally:
-            self._take_back(running, tasks)
+            self._take_back(running, tasks, at_once=not is_enough())
         self._check(running)
         if not is_enough() and stuck is not None:
             raise payload.load_exception(stuck.error, "the manager")
@@ -194,14 +194,14 @@ class TaskCalls:
         self._give_back()
         self.send(messages.TaskWaits(running.batch, self._worker, running.task, number, all_tasks))
 
-    def _take_back(self, running: _Running, tasks: Sequence[int]) -> None:
-        """A thread waits no more: the last one waits for the cores."""
+    def _take_back(self, running: _Running, tasks: Sequence[int], *, at_once: bool) -> None:
+        """A thread waits no more: the last one waits for the cores, unless it is to go on ``at_once``."""
         with self._changed:
             running.waits.remove(tasks)
             if running.waits or running.is_over:
                 return
             running.resumed = False
-        self.send(messages.TaskResumes(running.batch, self._worker, running.task))
+        self.send(messages.TaskResumes(running.batch, self._worker, running.task, at_once))
         with self._changed:
             self._changed.wait_for(lambda: running.resumed or bool(running.waits) or running.is_over)
 

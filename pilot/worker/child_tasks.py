@@ -89,7 +89,13 @@ class ChildTask(Generic[R]):
         return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What ``result()`` would raise, None when it has a result. Blocks and raises as ``result()`` does."""
+        """What ``result()`` would raise, None when it has a result. Blocks as ``result()`` does.
+
+        Raises:
+            TimeoutError: it is not over within that time.
+            CancelledError: it was cancelled.
+            NoPilotError: as ``result()``.
+        """
         if not self._manager.wait_tasks([self], timeout)[0]:
             raise TimeoutError(f"task {self.id} ({self.name}) is not over after {timeout} s")
         return self._manager.error_of(self)

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import DescriptionError, invalid
+from pilot.errors import DescriptionError
 from pilot.publishing import publish
 from pilot.results import CANCELLED, OK
 from pilot.wire import payload
@@ -181,12 +181,12 @@ class CurrentManager:
         return value
 
     def error_of(self, task: ChildTask[Any]) -> BaseException | None:
-        """The error of a task that is over; None: it has a result."""
+        """The error of a task that is over; None: it has a result. CancelledError: it was cancelled."""
         end = self.end_of(task)
         if end.status == OK:
             return None
         if end.status == CANCELLED:
-            return CancelledError(f"task {task.id} ({task.name}) was cancelled")
+            raise CancelledError(f"task {task.id} ({task.name}) was cancelled")
         return payload.load_exception(end.value, end.where, end.where, task=task.id)
 
     def _check(self) -> None:
@@ -205,5 +205,6 @@ publish(CurrentManager)
 def _children(method: str, given: Iterable[ChildTask[R]]) -> list[ChildTask[R]]:
     tasks: list[Any] = list(given) if isinstance(given, Iterable) else [None]
     if not all(isinstance(task, ChildTask) for task in tasks):
-        raise invalid(method, given, "a list of tasks that current_manager() has submitted; for one task [task]")
+        expected = "a list of tasks that current_manager() has submitted; for one task [task]"
+        raise DescriptionError(f"{method}: {given!r} is not valid; expected {expected}", field=method)
     return tasks
