@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +69,7 @@ def double() -> Iterator[PilotManager]:
 
 
 def test_a_tree_of_tasks_ends_on_one_core(single: PilotManager) -> None:
-    n = 8 if single.engine == "process" else 4  # type: ignore[attr-defined]
+    n = 6 if single.engine == "process" else 3  # type: ignore[attr-defined]
     assert single.submit_task(fibonacci, n).result(timeout=SOON) == plain_fibonacci(n)
     assert single.submit_task(pow, 2, 3).result(timeout=SOON) == 8
 
@@ -327,6 +329,44 @@ def test_a_child_that_kills_its_worker_does_not_kill_its_parent(double: PilotMan
         return " ".join(type(error).__name__ for error in errors)
 
     assert double.submit_task(parent).result(timeout=SOON) == f"{WorkerDied.__name__} {DependencyFailed.__name__}"
+
+
+#: A manager that is to be killed while its only task waits for a child: session, folder.
+KILLED = """
+import sys, time
+from pathlib import Path
+import pilot
+
+def child(folder):
+    while not (folder / "go on").exists():
+        time.sleep(0.01)
+    return 6
+
+def parent(folder):
+    manager = pilot.current_manager()
+    first = manager.submit_task(child, folder)
+    (folder / "waits").touch()
+    return first.result() * manager.submit_task(int, "7").result()
+
+manager = pilot.PilotManager(sys.argv[1])
+manager.submit_pilot({"cores_per_node": 1})
+manager.submit_task(parent, Path(sys.argv[2]))
+time.sleep(600)
+"""
+
+
+def test_a_parent_goes_on_under_another_manager(tmp_path: Path, eventually: Callable[..., Any]) -> None:
+    process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path / "session", tmp_path])
+    try:
+        eventually((tmp_path / "waits").exists, timeout=SOON)
+        eventually(lambda: len(PilotManager.read(tmp_path / "session").tasks) == 2, timeout=SOON)
+    finally:
+        process.kill()
+        process.wait()
+    with PilotManager.attach(tmp_path / "session") as manager:
+        (tmp_path / "go on").touch()
+        assert manager.tasks[1].result(timeout=SOON) == 42
+        assert not manager.tasks[1].info.attempts
 
 
 # ---- what can never be had --------------------------------------------------------------------------------------
