@@ -6,7 +6,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -61,12 +61,14 @@ class Children:
         self._send = send
         self._queue = CallQueue("pilot-children")
         self._started = False
-        #: Guards the next two.
-        self._lock = threading.Lock()
-        #: Task → its children that are not known to be over.
+        #: The tasks that have asked for something. For the manager's thread.
+        self._parents: set[int] = set()
+        #: Task → the children of its present attempt, and those with keys. For the thread of the calls: as calls and
+        #: ends come to it in order, these are never mistaken for those of another attempt.
         self._of: dict[int, set[int]] = {}
-        #: Child → who waits for its end.
+        #: Child → who waits for its end; and what guards this.
         self._watchers: dict[int, set[_Caller]] = {}
+        self._lock = threading.Lock()
 
     # ---- the manager's thread ---------------------------------------------------------------------------------
 
@@ -75,6 +77,7 @@ class Children:
         if not self._started:
             self._started = True
             self._queue.start()
+        self._parents.add(message.task)
         caller = _Caller(pilot, message.worker, message.task)
         self._queue.submit(self._handle, caller, message.number, frames[0])
 
@@ -84,21 +87,16 @@ class Children:
             return
         with self._lock:
             watchers = self._watchers.pop(task, None)
-            own = self._of.pop(task, None)
         if watchers:
             self._queue.submit(self._tell, task, watchers)
-        if own and not has_result(self._state.tasks[task]):
-            self._cancel(own)
+        if task in self._parents:
+            self._parents.discard(task)
+            self._queue.submit(self._end_parent, task)
 
     def attempt_ended(self, task: int) -> None:
         """An attempt of a task has ended without a result that counts."""
-        if not self._started:
-            return
-        with self._lock:
-            own = self._of.get(task, set())
-            lost = {id for id in own if (child := self._state.tasks.get(id)) is not None and child.key is None}
-            own -= lost
-        self._cancel(lost)
+        if task in self._parents:
+            self._queue.submit(self._end_attempt, task)
 
     def stuck(self, command: events.EndWait) -> None:
         """A wait can never end."""
@@ -114,11 +112,6 @@ class Children:
         """The manager ends: no call is carried out any more."""
         self._queue.shutdown(wait=self._started)
 
-    def _cancel(self, tasks: set[int]) -> None:
-        known = [task for id in tasks if (task := self._state.tasks.get(id)) is not None and not task.done()]
-        if known:
-            self._submitter.cancel(known)
-
     # ---- the thread of the calls ------------------------------------------------------------------------------
 
     def _handle(self, caller: _Caller, number: int, frame: bytes) -> None:
@@ -129,11 +122,28 @@ class Children:
             elif isinstance(call, children.Watching):
                 self._watch(caller, call.tasks)
             elif isinstance(call, children.Owning):
-                self._own(caller, [id for id in call.tasks if id in self._state.tasks])
+                self._own(caller, (id for id in call.tasks if id in self._state.tasks))
             else:
-                self._cancel(set(call.tasks))
+                self._cancel(call.tasks)
         except Exception:
             log.exception("what task %d asks of its manager cannot be carried out", caller.task)
+
+    def _end_parent(self, task: int) -> None:
+        own, parent = self._of.pop(task, set()), self._state.tasks.get(task)
+        if parent is None or not has_result(parent):
+            self._cancel(own)
+
+    def _end_attempt(self, task: int) -> None:
+        own = self._of.pop(task, set())
+        kept = {id for id in own if (child := self._state.tasks.get(id)) is not None and child.key is not None}
+        if kept:
+            self._of[task] = kept
+        self._cancel(own - kept)
+
+    def _cancel(self, tasks: Iterable[int]) -> None:
+        known = [task for id in tasks if (task := self._state.tasks.get(id)) is not None and not task.done()]
+        if known:
+            self._submitter.cancel(known)
 
     def _reply(self, caller: _Caller, number: int, reply: Reply) -> None:
         head = messages.TaskReply(caller.worker, caller.task, number)
@@ -201,13 +211,9 @@ class Children:
             if id not in self._state.tasks:
                 raise DescriptionError(f"task {id}, which a new task needs, is not known any more: it was forgotten")
 
-    def _own(self, caller: _Caller, tasks: Sequence[int]) -> None:
-        """These are the task's own; they end with it, if it is over by now."""
-        parent = self._state.tasks.get(caller.task)
-        with self._lock:
-            self._of.setdefault(caller.task, set()).update(tasks)
-        if parent is not None and parent.done():
-            self.task_ended(caller.task)
+    def _own(self, caller: _Caller, tasks: Iterable[int]) -> None:
+        """These are the task's own."""
+        self._of.setdefault(caller.task, set()).update(tasks)
 
     def _watch(self, caller: _Caller, tasks: Sequence[int]) -> None:
         for id in tasks:

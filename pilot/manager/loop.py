@@ -193,14 +193,14 @@ class ManagerLoop:
         self._over = mailbox.is_over = True
         mailbox.wake()
         self._thread.join()
-        if self._state.children is not None:
-            self._state.children.close()
         self._state.cancel_late_tasks()
         self._state.callbacks.close()
         mailbox.close()
         self._state.journal.close()
         self._state.commits.close()
         self._state.backlog.close()
+        if self._state.children is not None:  # now none of its calls waits any more
+            self._state.children.close()
         self._server.close()
         self._state.observers.close()
 
