@@ -16,7 +16,7 @@ class Lending:
     """Which workers have given their cores back, and which of them want to go on. For the agent's thread.
 
     A worker that wants to go on takes its cores at once, so that no batch begins on them, and goes on when nobody else
-    uses them. Its memory and its GPUs stay its own all the time.
+    uses them, or when it has waited long for that. Its memory and its GPUs stay its own all the time.
     """
 
     def __init__(self, send: Callable[[Worker, Message], None]) -> None:
@@ -39,10 +39,10 @@ class Lending:
         """The task of a worker wants to go on; ``at_once``: also when others still use its cores."""
         if worker.name in self.waits:
             self._take(worker)
-            if at_once:
-                self._send(worker, messages.Resume())
-            else:
-                self._wanting.append(worker)
+            self._wanting.append(worker)
+        if at_once and worker in self._wanting:
+            self._wanting.remove(worker)
+            self._send(worker, messages.Resume())
 
     def end(self, worker: Worker) -> None:
         """The worker's batch is over, or it is gone: what it needs is counted as before."""

@@ -14,6 +14,8 @@ from pilot.wire.spool import Spool
 
 #: A task that waits for others keeps its cores for so many seconds: what is over by then costs nobody anything.
 GRACE_SECONDS = 0.01
+#: Then it waits so long at most for a core that is free: what others run there may take hours.
+CORE_SECONDS = 1.0
 
 
 class Sender(Protocol):
@@ -201,9 +203,18 @@ class TaskCalls:
             if running.waits or running.is_over:
                 return
             running.resumed = False
-        self.send(messages.TaskResumes(running.batch, self._worker, running.task, at_once))
+
+        def may_go_on() -> bool:
+            return running.resumed or bool(running.waits) or running.is_over
+
+        if not at_once:
+            self.send(messages.TaskResumes(running.batch, self._worker, running.task, False))
+            with self._changed:
+                if self._changed.wait_for(may_go_on, CORE_SECONDS):
+                    return
+        self.send(messages.TaskResumes(running.batch, self._worker, running.task, True))
         with self._changed:
-            self._changed.wait_for(lambda: running.resumed or bool(running.waits) or running.is_over)
+            self._changed.wait_for(may_go_on)
 
     def _here(self) -> _Running:
         if (running := self._running) is None:

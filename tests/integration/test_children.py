@@ -29,7 +29,7 @@ from pilot import (
 )
 
 #: Seconds that nothing here takes unless it waits for ever.
-SOON = 20
+SOON = 60
 
 
 def fibonacci(n: int) -> int:
@@ -86,6 +86,48 @@ def test_what_a_child_raises_is_raised_in_its_parent(single: PilotManager) -> No
     assert single.submit_task(caught).result(timeout=SOON) == ("of a child", True)
     with pytest.raises(ZeroDivisionError, match="through"):
         single.submit_task(lambda: pilot.current_manager().submit_task(fail, "through").result()).result(timeout=SOON)
+
+
+def test_children_are_cancelled_with_their_parent(single: PilotManager, eventually: Callable[..., Any]) -> None:
+    def parent() -> None:
+        manager = pilot.current_manager()
+        manager.get_results(manager.map(time.sleep, [600.0] * 5))
+
+    before = set(single.tasks)
+    task = single.submit_task(parent)
+    eventually(lambda: len(single.tasks) == len(before) + 6, timeout=SOON)
+    assert task.cancel()
+    own = [single.tasks[id] for id in single.tasks.keys() - before]
+    single.wait_tasks(own, timeout=SOON)
+    assert [one.state for one in own] == [TaskState.CANCELLED] * 6
+
+
+def test_a_parent_whose_worker_dies_finds_its_children_by_their_keys(single: PilotManager, tmp_path: Path) -> None:
+    def child(name: str) -> str:
+        with (tmp_path / name).open("a") as file:
+            file.write("x")
+        return name
+
+    def parent() -> list[str]:
+        manager = pilot.current_manager()
+        kept = manager.submit_task(child, "kept", key=f"kept in {tmp_path}")
+        again = manager.submit_task(child, "again")
+        waiting = manager.submit_task(time.sleep, 0.0 if (tmp_path / "killed").exists() else 600.0)
+        found = manager.get_results([kept, again])
+        if not (tmp_path / "killed").exists():
+            (tmp_path / "killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        waiting.result()
+        return found
+
+    task = single.submit_task(parent)
+    assert task.result(timeout=SOON) == ["kept", "again"]
+    assert len(task.info.attempts) == 1
+    assert ((tmp_path / "kept").read_text(), (tmp_path / "again").read_text()) == ("x", "xx")
+    assert [one.state for one in single.tasks.values() if one.name == "sleep"][-2:] == [
+        TaskState.CANCELLED,
+        TaskState.DONE,
+    ]
 
 
 # ---- who may call -----------------------------------------------------------------------------------------------
@@ -251,52 +293,10 @@ def test_circuits_are_children_as_well(double: PilotManager) -> None:
 # ---- children belong to their parents ---------------------------------------------------------------------------
 
 
-def test_children_are_cancelled_with_their_parent(double: PilotManager, eventually: Callable[..., Any]) -> None:
-    def parent() -> None:
-        manager = pilot.current_manager()
-        manager.get_results(manager.map(time.sleep, [600.0] * 5))
-
-    before = set(double.tasks)
-    task = double.submit_task(parent)
-    eventually(lambda: len(double.tasks) == len(before) + 6, timeout=SOON)
-    assert task.cancel()
-    own = [double.tasks[id] for id in double.tasks.keys() - before]
-    double.wait_tasks(own, timeout=SOON)
-    assert [one.state for one in own] == [TaskState.CANCELLED] * 6
-
-
 def test_a_parent_that_ends_well_leaves_its_children(double: PilotManager, tmp_path: Path) -> None:
     id = double.submit_task(lambda: pilot.current_manager().submit_task((tmp_path / "made").touch).id).result(SOON)
     double.tasks[id].result(timeout=SOON)
     assert (tmp_path / "made").exists()
-
-
-def test_a_parent_whose_worker_dies_finds_its_children_by_their_keys(double: PilotManager, tmp_path: Path) -> None:
-    def child(name: str) -> str:
-        with (tmp_path / name).open("a") as file:
-            file.write("x")
-        return name
-
-    def parent() -> list[str]:
-        manager = pilot.current_manager()
-        kept = manager.submit_task(child, "kept", key=f"kept in {tmp_path}")
-        again = manager.submit_task(child, "again")
-        waiting = manager.submit_task(time.sleep, 0.0 if (tmp_path / "killed").exists() else 600.0)
-        found = manager.get_results([kept, again])
-        if not (tmp_path / "killed").exists():
-            (tmp_path / "killed").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        waiting.result()
-        return found
-
-    task = double.submit_task(parent)
-    assert task.result(timeout=SOON) == ["kept", "again"]
-    assert len(task.info.attempts) == 1
-    assert ((tmp_path / "kept").read_text(), (tmp_path / "again").read_text()) == ("x", "xx")
-    assert [one.state for one in double.tasks.values() if one.name == "sleep"][-2:] == [
-        TaskState.CANCELLED,
-        TaskState.DONE,
-    ]
 
 
 def test_a_parent_that_raises_and_runs_again_finds_them_as_well(double: PilotManager, tmp_path: Path) -> None:

@@ -478,6 +478,22 @@ def test_a_task_that_has_waited_in_vain_goes_on_at_once(make_world: Any, resumed
     assert [9] not in world.busy().values()
 
 
+def test_a_task_that_has_waited_long_for_its_cores_goes_on_without(make_world: Any, resumed: list[str]) -> None:
+    world = make_world(0)
+    world.join_all()
+    for batch in range(CORES + 1):
+        world.run(batch)
+    world.attend()
+    (first,) = [name for name, its in world.busy().items() if its == [0]]
+    waits(world, first, 0)
+    world.join_all()
+    goes_on(world, first, 0)
+    assert not resumed
+    goes_on(world, first, 0, at_once=True)
+    goes_on(world, first, 0, at_once=True)  # too late
+    assert resumed == [first] and world.place("home").cores == -1
+
+
 @pytest.mark.parametrize("end", ["finish", "die"])
 def test_a_worker_that_ends_while_its_task_waits_leaves_the_cores_right(make_world: Any, end: str) -> None:
     world = make_world(0)
