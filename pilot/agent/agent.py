@@ -63,6 +63,8 @@ RECONNECT_SECONDS = 15.0
 GONE_SECONDS = 30.0
 #: Seconds between two rounds of the loop when nothing happens.
 ROUND_SECONDS = 0.25
+#: What another manager than the one that it was for does not get: it is said again.
+_STALE = (messages.AgentReady, messages.TaskCall, messages.TaskWaits, messages.TaskResumes)
 #: The file in the pilot's folder into which a batch script writes the signals that announce the job's end.
 EXPIRING = "expiring"
 #: How early SIGUSR1 may come, besides `drain`: what the launcher asks for (30 s) and what is added to that (60 s).
@@ -187,6 +189,8 @@ class Agent:
                 self._received(messages.decode(frames[0]), frames[1:])
         elif isinstance(message, messages.RunBatch):
             self._dispatcher.add(message, frames)
+        elif isinstance(message, messages.TaskReply):
+            self._dispatcher.reply(message, frames)
         elif isinstance(message, messages.Ack):
             if message.sender == self._link.stream:
                 self._link.free(message.seq)
@@ -219,8 +223,9 @@ class Agent:
         """A manager that knows this agent: a new one gets what no manager has acknowledged, then the list of open
         tasks."""
         if message.sender != self._link.stream:
-            self._link.start(message.sender, stale=(messages.AgentReady,))
+            self._link.start(message.sender, stale=_STALE)
             self._ready_sent = False
+            self._dispatcher.manager_changed(message)
 
     def _report(self, message: Message, frames: Frames = ()) -> None:
         """Send to the manager; messages that must not be lost are kept until it has acknowledged them."""
@@ -238,6 +243,8 @@ class Agent:
             if not self._ready_sent:
                 self._ready_sent = True
                 self._send_ready(self._dispatcher.held())
+                for waits in self._dispatcher.waits():
+                    self._report(waits)
             elif self._changes != (self._pool.nodes.changes, self._pool.devices.changes):
                 self._send_ready({})
         is_clear = self._dispatcher.is_idle() and self._link.is_clear()
