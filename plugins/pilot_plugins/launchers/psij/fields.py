@@ -13,6 +13,7 @@ from pilot_plugins.launchers.psij.job import LAUNCHERS, OPTIONS
 _LOCAL = {
     **no_batch_system("psij://local"),
     "number_of_nodes": Refusal("1 with psij://local, which is this machine", applies=False),
+    "interface": Refusal("none with psij://local, whose processes are all on this machine", applies=False),
 }
 del _LOCAL["scheduler_script_commands"]  # commands to run before the agent
 
