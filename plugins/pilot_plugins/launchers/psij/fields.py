@@ -20,7 +20,6 @@ del _LOCAL["scheduler_script_commands"]  # commands to run before the agent
 #: By executor, what it drops.
 _DROPPED = {
     "pbs": ("gpus_per_node",),
-    "pbs_classic": ("gpus_per_node",),
     "lsf": ("exclusive",),
     "cobalt": ("exclusive",),
     "flux": ("queue", "project", "reservation", "exclusive", "custom_attributes"),
