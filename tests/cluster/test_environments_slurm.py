@@ -17,10 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from pilot_plugins.launchers.preparation import has_modules
 
-from pilot import PilotDescription, PilotManager, PilotState
+from pilot import PilotDescription, PilotFailed, PilotManager, PilotState
+from pilot.sites import SITES
+from pilot.testing import polling
+from pilot.wire.addresses import hosts, interfaces, split
+from pilot.wire.session import AgentAddress, agent_path
 
 SLURM = Path(__file__).parents[2] / "slurm"
 #: A container's folders where the host's are mounted, or which Charliecloud fills.
@@ -116,14 +121,35 @@ def test_a_container(found: Found, folder: Path, left_out: Any) -> None:
     assert roots["venv"] == Path("/").stat().st_ino != roots["charliecloud"]
 
 
-@pytest.mark.usefixtures("idle_cluster")
+SITE = """
+resource = "slurm://"
+walltime = "0:10:00"
+scratch = "/tmp"
+limits = { number_of_nodes = 2 }
+[array]
+cores_per_node = 2
+[network]
+partition = "all"
+cores_per_node = 1
+number_of_nodes = 2
+interface = "INTERFACE"
+"""
+
+
+@pytest.fixture
+def private_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profile of this Slurm."""
+    (tmp_path / "private.toml").write_text(SITE.replace("INTERFACE", next(iter(interfaces()), "none")))
+    monkeypatch.setenv(SITES, str(tmp_path))
+
+
+@pytest.mark.usefixtures("idle_cluster", "private_site")
 def test_pilots_that_are_asked_for_together_are_one_array(
     cluster: Any, tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
-    """Each is an element that ends by itself."""
-    description = PilotDescription(resource="slurm://", cores_per_node=2, walltime=600)
+    """Each is an element that ends by itself. They are of a site that has a profile."""
     with PilotManager(tmp_path / "session") as manager:
-        pilots = [manager.submit_pilot(description) for _ in range(4)]
+        pilots = [manager.submit_pilot({"site": "private:array"}) for _ in range(4)]
         assert [pilot.wait(90) for pilot in pilots] == [PilotState.ACTIVE] * 4
 
         def elements() -> list[str]:
@@ -135,3 +161,28 @@ def test_pilots_that_are_asked_for_together_are_one_array(
         eventually(lambda: elements() == [f"{array}_{index}" for index in (0, 2, 3)], complaint=elements)
         assert manager.submit_task({"function": os.getpid, "pilot": pilots[3].id}).result(60)
         assert [pilot.state for pilot in pilots] == [PilotState.ACTIVE, PilotState.CANCELLED, *[PilotState.ACTIVE] * 2]
+
+
+@pytest.mark.usefixtures("idle_cluster", "private_site")
+def test_nodes_reach_each_other_over_the_interface_of_the_site(tmp_path: Path) -> None:
+    if not interfaces():
+        pytest.skip("this host has no network interface but loopback")
+    with PilotManager(tmp_path / "session") as manager:
+        good = manager.submit_pilot(PilotDescription(site="private:network"))
+        bad = manager.submit_pilot(PilotDescription(site="private:network", interface="ib7", restarts=0))
+        meeting = [manager.submit_task({"function": meet, "args": [tmp_path], "pilot": good.id}) for _ in range(2)]
+        assert len({task.result(90) for task in meeting}) == 2
+        told = msgspec.json.decode(agent_path(tmp_path / "session/pilots" / good.id).read_bytes(), type=AgentAddress)
+        assert split(told.connection.addresses[0])[0] == hosts(interfaces()[0])[0]
+        with pytest.raises(
+            PilotFailed, match=rf"its network interface ib7 is not on .*, which has .*{interfaces()[0]}"
+        ):
+            bad.wait(90)
+
+
+def meet(folder: Path) -> str:
+    """The name of the node, when the other task has begun, too: so there are two."""
+    own = os.environ["SLURMD_NODENAME"]
+    (folder / f"{own}-{os.getpid()}.here").touch()
+    polling.eventually(lambda: len(list(folder.glob("*.here"))) == 2, timeout=80)
+    return own
