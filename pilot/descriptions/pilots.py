@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from pilot import sites
-from pilot.errors import DescriptionError, invalid
+from pilot.errors import DescriptionError, did_you_mean, invalid
 from pilot.fields import (
     AtLeastOne,
     Count,
@@ -210,9 +210,10 @@ class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited)
             )
         file, _, table = text.partition(":")
         if not file.endswith(".toml"):
-            if file in sites.files():
+            known = sites.files()
+            if file in known:
                 return cls(site=text)
-            raise invalid("pilot", text, cls.text_forms)
+            raise invalid("pilot", text, f"{cls.text_forms}{did_you_mean(file, known)}")
         return cls.from_toml(file, table or None)
 
     def __post_init__(self) -> None:

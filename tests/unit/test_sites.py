@@ -169,6 +169,11 @@ def test_wherever_a_site_is_named(folder: Path, made: Callable[[Path], PilotDesc
     assert (pilot.site, pilot.queue, pilot.project, pilot.cores_per_node) == ("hpc", "mine", "phys-42", 64)
 
 
+def test_a_text_that_is_nearly_a_site(folder: Path) -> None:
+    with pytest.raises(DescriptionError, match=r"pilot: 'hpcc:gpu' is not valid; .* \(did you mean 'hpc'\?\)$"):
+        PilotDescription.from_text("hpcc:gpu")
+
+
 def test_a_description_that_was_made_needs_the_file_no_more(folder: Path) -> None:
     """As in a journal, or in a pickle on another host; what is in it stays as it was."""
     pilot = PilotDescription(site="hpc:gpu", queue=None)
