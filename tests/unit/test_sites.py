@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from pilot.errors import DescriptionError
 from pilot.profiles import profile_tables
 
 SITES = Path(__file__).parents[2] / "slurm" / "sites"
+DOCS = SITES.parents[1] / "docs"
 
 
 @pytest.fixture
@@ -38,6 +40,31 @@ def test_every_table_of_every_profile(site: Path) -> None:
     assert tables
     for table in tables:
         assert PilotDescription.from_toml(site, table).resource == "slurm://"
+
+
+def test_the_pages_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```", (DOCS / "sites.md").read_text(), re.DOTALL | re.MULTILINE)
+    (tmp_path / "hpc.toml").write_text(text)
+    monkeypatch.setenv(sites.SITES, f"{tmp_path}:{SITES}")
+    assert main(["sites", "ls", "--json"]) == 0
+    names = {one["name"] for one in json.loads(capsys.readouterr().out)}
+    assert names == {"hpc", *(path.stem for path in SITES.glob("*.toml"))}
+    assert PilotDescription(site="hpc", number_of_nodes=64).queue == "regular"
+    gpu = PilotDescription(site="hpc:gpu")
+    assert (gpu.interface, gpu.scratch, gpu.gpus_per_node) == ("ib0", "/local/$SLURM_JOB_ID", 4)
+    with pytest.raises(DescriptionError, match="expected at most 8"):
+        PilotDescription(site="hpc:gpu", number_of_nodes=64)
+
+
+def test_the_administrators_page_has_the_module_file() -> None:
+    page = (DOCS / "administrators.md").read_text()
+    (shown,) = re.findall(r"^    (#%Module.*\n(?:    .*\n)+)", page, re.MULTILINE)
+    lines = [line.strip() for line in shown.splitlines()]
+    tcl = (SITES.parent / "modulefiles/quantum-pilot/0.1").read_text().splitlines()
+    assert lines == [line for line in tcl if line and (not line.startswith("#") or line.startswith("#%"))]
+    lua = (SITES.parent / "modulefiles/quantum-pilot/0.1.lua").read_text()
+    for word in ("/opt/quantum-pilot/0.1", "whatis(", "conflict(", "prepend_path(", "QUANTUM_PILOT_ROOT"):
+        assert word in lua
 
 
 def test_perlmutter_is_that_of_the_paper() -> None:
