@@ -25,14 +25,14 @@ from pilot import registry
 from pilot.agent.batches import END_SECONDS
 from pilot.agent.dispatcher import Dispatcher
 from pilot.agent.gpus import lacks_gpus
-from pilot.agent.node import NodeProcess, describe, make_engine, outward_address, own_mark, own_rank
+from pilot.agent.node import NodeProcess, describe, lacks_places, make_engine, outward_address, own_mark, own_rank
 from pilot.agent.workers import WorkerPool
 from pilot.errors import SessionError
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import candidates, reach, split, usable
 from pilot.wire.channel import AnyClient, Server, connect
-from pilot.wire.folders import make_folders, remove_folders, sockets
+from pilot.wire.folders import make_folders, remove_folders, sockets, use_scratch
 from pilot.wire.link import Link
 from pilot.wire.marks import MARK
 from pilot.wire.messages import Frames, Message
@@ -87,7 +87,7 @@ class Agent:
         self._next_search = 0.0
         self._address = self._manager_address(self._connection)
         self._manager = self._connect()
-        address = outward_address() if settings.remote else "127.0.0.1"
+        address = outward_address(interface=settings.interface) if settings.remote else "127.0.0.1"
         bind = "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1"
         self._server = Server(self._connection.keys, bind, settings.ports)
         self._server.listen_near(sockets() / "agent")
@@ -99,7 +99,9 @@ class Agent:
         (self._pilot_folder / EXPIRING).unlink(missing_ok=True)
         if settings.remote:
             port = self._server.address.rpartition(":")[2]
-            listed = msgspec.structs.replace(self._connection, addresses=candidates(int(port)), host=platform.node())
+            listed = msgspec.structs.replace(
+                self._connection, addresses=candidates(int(port), settings.interface), host=platform.node()
+            )
             write_private(agent_path(self._pilot_folder), msgspec.json.encode(AgentAddress(settings.mark, listed)))
         home = describe(settings)
         self._engine = make_engine(settings, home, address, self._pilot_folder)
@@ -110,7 +112,7 @@ class Agent:
             self._pool.broken = (
                 f"its working directory {settings.working_directory} does not exist on {platform.node()}"
             )
-        elif (lacking := lacks_gpus(home, settings.gpus)) is not None:
+        elif (lacking := lacks_places(settings) or lacks_gpus(home, settings.gpus)) is not None:
             self._pool.broken = f"its {lacking}"
         self._link = Link(lambda message, frames: self._manager.send(message, frames))
         self._heard = time.monotonic()
@@ -369,6 +371,7 @@ def main() -> None:
     is_agent = JOB not in os.environ and (settings.nodes == 1 or own_rank() == 0)
     if not is_agent:
         os.environ[MARK] = mark = own_mark(mark)
+    use_scratch(settings.scratch)
     end_with_me(mark)
     allow_files()
     make_folders(mark)

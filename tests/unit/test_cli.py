@@ -24,6 +24,7 @@ from pilot.cli import (
     session_files,
     sessions,
     simulate,
+    sites,
     submit,
 )
 from pilot.cli import main as cli
@@ -270,6 +271,7 @@ CALLS = [
     ],
     *[(sessions, name) for name in ("list_all", "show", "show_page", "attach", "prepare")],
     *[(session_files, name) for name in ("logs", "stop", "clean")],
+    *[(sites, name) for name in ("list_all", "show", "check")],
     *[(serve, name) for name in ("serve", "new_token", "list_tokens", "revoke_token")],
     *[(remote, name) for name in ("status", "result", "cancel", "explain")],
 ]
@@ -285,10 +287,10 @@ def test_the_page_has_examples_that_are_accepted(line, monkeypatch):
 
 
 def test_the_page_has_an_example_of_every_command(capsys):
-    for command in ([], ["sessions"]):
+    for command in ([], ["sessions"], ["sites"]):
         with pytest.raises(SystemExit):
             cli.main([*command, "--help"])
         names = re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.MULTILINE)
-        assert len(names) > 3
+        assert len(names) >= 3
         for name in names:
             assert any(line.split()[: len(command) + 1] == [*command, name] for line in LINES), name
