@@ -2,8 +2,8 @@
 
     python benchmarks/docs.py [--peers] [--json FILE]
 
-Runs ``tests/docs``, with the pages about Slurm on a private one (root). With ``--peers`` the programs of other systems that this
-library does not need run as well, each in an environment of its own below ``.peers``, which is made on demand.
+Runs ``tests/docs``, with the pages about Slurm on a private one (root). With ``--peers`` the programs of other systems
+that this library does not need run as well, each in an environment of its own below ``.peers``, made on demand.
 """
 
 from __future__ import annotations
