@@ -27,8 +27,7 @@ PLOTS = {
     "error-mitigation": ("error-mitigation",),
     "variational": ("variational",),
     "circuit-cutting": ("circuit-cutting", "timeline"),
-    "qos-multiprogramming": ("multiprogramming",),
-    "qos-scheduler": ("scheduler",),
+    "qos-scheduler": ("front",),
 }
 
 
