@@ -5,9 +5,6 @@ from __future__ import annotations
 import bz2
 import json
 import math
-import os
-import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -380,12 +377,3 @@ def _finished(answer: dict[str, Any]) -> dict[str, Any] | None:
     assert answer["success"], answer
     reply: dict[str, Any] = answer["obj"]
     return reply if reply["taskState"] == "3" else None
-
-
-def test_the_pages_curl_example_runs(user: Caller, service: ServiceProcess, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/origin-api.md").read_text()
-    (script,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    environment = {**os.environ, "URL": service.url, "TOKEN": user.token}
-    subprocess.run(["bash", "-euc", script], cwd=tmp_path, env=environment, check=True, timeout=SECONDS)
-    weights = table(json.loads((tmp_path / "result.json").read_text())["taskResult"][0])
-    assert weights["00"] + weights["11"] > 0.85
