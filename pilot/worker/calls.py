@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Protocol
 
 from pilot.wire import children, messages, payload
@@ -80,17 +80,21 @@ class TaskCalls:
         with self._sending:
             self._connection.send(message, frames)
 
-    @contextmanager
-    def of(self, batch: int, task: int) -> Iterator[None]:
-        """While this task runs, calls are its own."""
+    def of(self, batch: int, task: int) -> ExitStack:
+        """While this task runs, which is in the returned block, calls are its own.
+
+        No generator makes this block: it would set attributes of the task's exception, whose class may refuse that.
+        """
         running = self._running = _Running(batch, task)
-        try:
-            yield
-        finally:
-            self._running = None
-            with self._changed:  # threads that it has left may still wait
-                running.is_over = True
-                self._changed.notify_all()
+        block = ExitStack()
+        block.callback(self._ended, running)
+        return block
+
+    def _ended(self, running: _Running) -> None:
+        self._running = None
+        with self._changed:  # threads that it has left may still wait
+            running.is_over = True
+            self._changed.notify_all()
 
     @property
     def task(self) -> int | None:
