@@ -154,6 +154,7 @@ class Children:
         if parent is None or parent.done():
             return  # the call was under way when it was cancelled
         terms, tasks = entry_of(parent).terms, list[Task]()
+        newest = self._state.backlog.last  # what is older was found by its key, and belongs to who has submitted it
         reply: Reply
         try:
             functions = [self._function(*one) for one in call.functions]
@@ -165,9 +166,9 @@ class Children:
         except BaseException as error:  # what a description does when it is unpickled, sys.exit() included
             for new in call.tasks[len(tasks) :]:
                 self._state.spool.release(files_of(new.payload))
-            self._submitter.cancel(tasks)
+            self._submitter.cancel([task for task in tasks if task.id > newest])
             reply, tasks = children.Rejected(payload.dump_exception(error)), []
-        self._own(caller, [task.id for task in tasks])
+        self._own(caller, (task.id for task in tasks if task.id > newest))
         self._reply(caller, number, reply)
 
     def _function(self, name: str, code: bytes) -> FunctionRecord:

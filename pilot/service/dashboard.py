@@ -15,7 +15,6 @@ from pilot.service.access import User, current_user
 from pilot.service.problems import Problem
 
 if TYPE_CHECKING:
-    from pilot.dashboard.sources import Source
     from pilot.dashboard.web import Application, Receive, Scope, Send
     from pilot.manager.manager import PilotManager
 
@@ -44,30 +43,31 @@ class DashboardAtRoot:
     """
 
     def __init__(self, app: Application, manager: PilotManager) -> None:
+        from pilot.dashboard.web import application, find_application, is_asset
+
         self._app, self._manager = app, manager
-        self._source: Source | None = None
+        self._is_asset, self._application = is_asset, application
+        self._assets = find_application(lambda token: None)
+        self._page: Application | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        from pilot.dashboard.web import application, is_asset
-
-        if scope["type"] == "websocket" or (scope["type"] == "http" and scope["method"] in ("GET", "HEAD")):
+        answer: Application = self._app
+        if scope["type"] in ("http", "websocket"):
             path = scope["path"].removeprefix(scope.get("root_path", ""))
-            if is_asset(path) or path == "/":
-                refused = None if is_asset(path) else await _refusal(Request(scope))
-                if refused is not None:
-                    await refused(scope, receive, send)
-                    return
-                await application(await run_in_threadpool(self._opened))(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+            if self._is_asset(path):
+                answer = self._assets
+            elif path == "/" and scope["type"] == "http" and scope["method"] == "GET":
+                refused = await _refusal(Request(scope))
+                answer = refused if refused is not None else await run_in_threadpool(self._opened)
+        await answer(scope, receive, send)
 
-    def _opened(self) -> Source:
-        if self._source is None:
+    def _opened(self) -> Application:
+        if self._page is None:
             from pilot.dashboard.live import LiveSource
 
-            self._source = LiveSource(self._manager)
-        return self._source
+            self._page = self._application(LiveSource(self._manager))
+        return self._page
 
 
 async def _refusal(request: Request) -> PlainTextResponse | None:

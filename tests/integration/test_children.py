@@ -27,6 +27,7 @@ from pilot import (
     WorkerDied,
     worker_state,
 )
+from pilot.testing.polling import eventually
 
 #: Seconds that nothing here takes unless it waits for ever.
 SOON = 60
@@ -405,3 +406,32 @@ def test_a_wide_parent_waits_for_wide_children(double: PilotManager) -> None:
 
     tasks = [double.submit_task({"function": parent, "num_cpus": 2}) for _ in range(2)]
     assert double.get_results(tasks) == [6, 6]
+
+
+def test_a_child_of_another_task_is_found_and_stays_its_own(double: PilotManager, tmp_path: Path) -> None:
+    """The task that finds it by its key has a submission refused, and fails: the child goes on."""
+    begun, go, key = tmp_path / "begun", tmp_path / "go", f"found in {tmp_path}"
+
+    def child() -> str:
+        begun.touch()
+        eventually(go.exists, SOON)
+        return "own"
+
+    def owner() -> str:
+        result: str = pilot.current_manager().submit_task(child, key=key).result()
+        return result
+
+    def finder() -> None:
+        manager = pilot.current_manager()
+        manager.submit_task(child, key=key)
+        with pytest.raises(NoPilotError):
+            manager.submit_tasks([{"function": child, "key": key}, {"function": child, "num_cpus": 1000}])
+        fail("after it was found")
+
+    task = double.submit_task(owner)
+    eventually(begun.exists, SOON)
+    with pytest.raises(ZeroDivisionError):
+        double.submit_task(finder).result(SOON)
+    double.submit_task(pow, 2, 3).result(SOON)  # what the end of that task leads to has happened
+    go.touch()
+    assert task.result(SOON) == "own"

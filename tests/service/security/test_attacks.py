@@ -102,6 +102,9 @@ def test_the_dashboard_is_for_administrators(service: ServiceProcess, alice: htt
     refused = httpx.get(service.url, params={"token": "pilot_0000000000000000_" + "A" * 43})
     assert [httpx.get(service.url).status_code, refused.status_code, alice.get("/").status_code] == [401, 401, 403]
     assert alice.post("/").status_code == 404
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n"
+    for path in ("/", "/_nicegui_ws/socket.io/?EIO=4&transport=websocket&client_id=x"):
+        assert b" 101 " not in raw(service, f"GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n".encode())[:20]
     page = httpx.get(service.url, params={"token": service.token})
     assert page.status_code == 200
     assert "default-src 'self'" in page.headers["content-security-policy"]
