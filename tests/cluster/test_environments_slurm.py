@@ -28,8 +28,13 @@ from pilot.wire.addresses import hosts, interfaces, split
 from pilot.wire.session import AgentAddress, agent_path
 
 SLURM = Path(__file__).parents[2] / "slurm"
-#: A container's folders where the host's are mounted, or which Charliecloud fills.
-IMAGE = ("usr", "etc", "dev", "proc", "sys", "tmp", "root", "home", "run", "mnt", "var", "opt", "work")
+#: A container's folders that Charliecloud fills.
+IMAGE = ("etc", "dev", "proc", "sys", "tmp", "run", "mnt", "var")
+#: The host's folders that hold programs and packages, wherever Python and this checkout are: a container mounts them.
+MOUNTED = {"usr", "root", "home"} | {
+    Path(path).resolve().parts[1] for path in (*sys.path, sys.prefix, sys.base_prefix, SLURM) if Path(path).is_dir()
+} - {"tmp"}
+
 
 CONDA = """#!/bin/sh
 [ "$*" = "shell.bash hook" ] || exit 9
@@ -52,7 +57,7 @@ def folder(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "own", symlinks=True, with_pip=False)
     (packages,) = (folder / "own").glob("lib/python*/site-packages")
     (packages / "others.pth").write_text("\n".join([*site.getsitepackages(), *filter(os.path.isdir, sys.path)]))
-    for name in IMAGE:
+    for name in {*IMAGE, *MOUNTED}:
         (folder / "image" / name).mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (folder / "image" / name).symlink_to(f"usr/{name}")
@@ -68,7 +73,7 @@ def folder(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Found:
     """What slurm/environments.py prints of each table of its profile that can be tried here."""
-    binds = [f"--bind=/{one}" for one in ("usr", "root", "work", "home", "opt") if Path("/", one).is_dir()]
+    binds = [f"--bind=/{name}" for name in sorted(MOUNTED) if Path("/", name).is_dir()]
     text = (SLURM / "sites/environments.toml").read_text()
     for there, here in (
         ("$HOME/envs/quantum", str(folder / "own")),
