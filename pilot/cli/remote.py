@@ -80,6 +80,7 @@ def submit(options: argparse.Namespace, texts: list[str]) -> int:
         "observables": options.observable,
         "tomography": options.tomography,
         "mitigation": options.mitigation.split(",") if options.mitigation else [],
+        "share_qpu": options.share_qpu,
         "optimization_level": options.optimization_level,
         "seed": options.seed,
     }

@@ -68,6 +68,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="error mitigation: names out of readout, twirling, dd and zne, separated by commas, in this order",
     )
     parser.add_argument(
+        "--share-qpu", action="store_true", help="circuits of several tasks may run side by side on the QPU"
+    )
+    parser.add_argument(
         "--optimization-level",
         type=int,
         default=2,
@@ -195,6 +198,8 @@ def _check_devices(options: argparse.Namespace, pilots: list[PilotDescription]) 
         raise DescriptionError(f"submit: {error}", field="qpu") from error
     if options.mitigation and not devices:
         raise DescriptionError("submit: --mitigation needs a QPU: add --qpu fake:kolkata, or another one", field="qpu")
+    if options.share_qpu and options.qpu in (None, "aer"):
+        raise DescriptionError("submit: --share-qpu needs a QPU: add --qpu fake:kolkata, or another one", field="qpu")
     if options.shots is None and (options.qpu == "*" or options.qpu in devices):
         raise DescriptionError("submit: a device has no exact results: add --shots 1000", field="shots")
 
@@ -219,6 +224,7 @@ def _task(name: str, options: argparse.Namespace) -> TaskDescription:
         tomography=options.tomography,
         qpu=qpu,
         mitigation=tuple(options.mitigation.split(",")) if options.mitigation else (),
+        share_qpu=options.share_qpu,
         optimization_level=options.optimization_level,
         seed=options.seed,
         name=shown,

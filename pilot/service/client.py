@@ -30,6 +30,7 @@ _FIELDS = (
     *("shots", "observables", "tomography", "parameters", "qpu", "min_fidelity", "deadline", "max_cost", "fallback"),
     *(
         "mitigation",
+        "share_qpu",
         "optimization_level",
         "seed",
         "priority",

@@ -74,6 +74,7 @@ class TaskBody(_Body):
     mitigation: Annotated[list[Literal["readout", "twirling", "dd", "zne"]], Field(max_length=4)] = Field(
         default_factory=list
     )
+    share_qpu: Annotated[bool, Field(description="It may run beside circuits of other tasks, of any user.")] = False
     optimization_level: Annotated[int, Field(ge=0, le=3)] = 2
     seed: Annotated[int | None, Field(ge=0, le=_LARGEST)] = None
     priority: Annotated[int, Field(ge=-1000, le=1000, description="Higher goes first.")] = 0

@@ -47,6 +47,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("bell.qasm --qpu fake: --shots 5", 2, "which device"),
         ("bell.qasm --qpu nonesuch:x --shots 5", 2, "no QPU 'nonesuch'"),
         ("bell.qasm --shots 5 --qpu fake:lima --mitigation magic", 2, "'magic' is not one of them"),
+        ("bell.qasm --shots 5 --share-qpu", 2, "--share-qpu needs a QPU"),
         ("bell.qasm state.qasm --pilot process:1", 2, "state.qasm measures nothing"),
     ],
 )
@@ -63,7 +64,7 @@ def test_submit_from_standard_input_and_files(files: Path) -> None:
     command = [sys.executable, "-m", "pilot.cli", "submit", "--pilot", "process:1", "--seed", "1", "--json", "-"]
     options = ["--shots", "500", "--qpu", "fake:manila"]
     results = subprocess.run(
-        [*command, "-", "bell.qasm", *options, "--mitigation", "readout"],
+        [*command, "-", "bell.qasm", *options, "--mitigation", "readout", "--share-qpu"],
         input=BELL,
         capture_output=True,
         text=True,
