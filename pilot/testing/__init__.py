@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pilot.testing.bundlers import BundlerContract
     from pilot.testing.engines import EngineContract
     from pilot.testing.journals import JournalContract
     from pilot.testing.kinds import KindContract
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pilot.testing.world import World, measured
 
 __all__ = [
+    "BundlerContract",
     "EngineContract",
     "JournalContract",
     "KindContract",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _SUITES = {
+    "BundlerContract": "bundlers",
     "EngineContract": "engines",
     "JournalContract": "journals",
     "KindContract": "kinds",
