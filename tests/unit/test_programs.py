@@ -77,21 +77,21 @@ def test_variables_and_folder(tmp_path: Path) -> None:
 
 
 def test_it_is_started_as_subprocess_starts_it(tmp_path: Path) -> None:
-    """In a session of its own, with standard signals, and with no open file but its three streams."""
-    told = "echo /proc/$$/fd/*; read -r about < /proc/$$/stat; set -- $about; echo $6"
+    """In a process group of its own, with standard signals, and with no open file but its three streams."""
+    told = "echo /proc/$$/fd/*; read -r about < /proc/$$/stat; set -- $about; echo $5"
     # exec, as a shell blocks signals while it starts another process
     command = ["sh", "-c", f"{told}; exec grep -E 'Sig(Ign|Blk|Cgt)' /proc/self/status"]
     with (tmp_path / "open").open("w") as file:
         os.set_inheritable(file.fileno(), True)
         expected = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        files, session, *signals = run_executable(command, {}, None).stdout.splitlines()
+        files, group, *signals = run_executable(command, {}, None).stdout.splitlines()
     files_expected, _, *signals_expected = expected.stdout.splitlines()
     names = [[path.rpartition("/")[2] for path in paths.split()] for paths in (files, files_expected)]
     assert names[0] == names[1]
     own = 3 << 31  # 32 and 33, which are glibc's, and which its posix_spawn ignores
     masks = [[int(line.split()[1], 16) & ~own for line in lines] for lines in (signals, signals_expected)]
     assert len(masks[0]) == 3 and masks[0] == masks[1]
-    assert int(session) == int(files.split("/")[2]) != os.getsid(0)
+    assert int(group) == int(files.split("/")[2]) != os.getpgid(0)
 
 
 def test_a_program_is_found_in_its_own_path(tmp_path: Path) -> None:
