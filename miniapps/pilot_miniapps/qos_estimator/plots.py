@@ -34,7 +34,13 @@ def estimated(report: Mapping[str, Any]) -> Drawing:
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
         for number, (name, points, marker) in enumerate(groups):
             if points:
-                axes.plot(*zip(*points, strict=True), marker, markersize=3, color=f"C{number}", label=name)
+                axes.plot(
+                    *zip(*points, strict=True),
+                    marker,
+                    markersize=3,
+                    color=plots.COLOURS[number % len(plots.COLOURS)],
+                    label=name,
+                )
     plots.label(axes, x="Fidelity", y="Estimate")
     plots.legend(axes, loc="upper left")
     plots.caption(
