@@ -19,6 +19,8 @@ MOST_OUTCOMES = 32
 MOST_BITS = 16
 #: Points of a line that have markers, at most.
 MOST_MARKERS = 40
+#: Letters that fit below the axes of a figure, by its width; if there are more they are turned.
+LETTERS = {"single": 45, "double": 100}
 #: Rows of a matrix that have a number in each cell, at most.
 MOST_NUMBERS = 8
 
@@ -39,25 +41,24 @@ def histogram(
         ax: to draw in; None: those of a new figure.
         y: what the weights are.
         errors: by series, one standard error of each weight.
-        most: the outcomes that weigh most have a bar each; those beyond this number are added up in one bar.
+        most: so many outcomes, those that weigh most, have a bar; the axis says what the others weigh together.
         **options: of matplotlib's `Axes.bar`.
     """
     size = {text: max(abs(one.get(text, 0.0)) for one in weights.values()) for one in weights.values() for text in one}
     heaviest = sorted(size, key=lambda text: (-size[text], text))
     shown, rest = sorted(heaviest[:most]), heaviest[most:]
-    names, unit = _short(shown)
-    names += [f"{len(rest):,} others"] if rest else []
-    columns = {
-        name: [one.get(text, 0.0) for text in shown] + ([sum(one.get(text, 0.0) for text in rest)] if rest else [])
-        for name, one in weights.items()
-    }
+    names, under = _short(shown)
+    columns = {name: [one.get(text, 0.0) for text in shown] for name, one in weights.items()}
     spread = {
-        name: _spread(columns[name], [*(one.get(text, 0.0) for text in shown), *([0.0] if rest else [])])
-        for name, one in (errors or {}).items()
+        name: _spread(columns[name], [one.get(text, 0.0) for text in shown]) for name, one in (errors or {}).items()
     }
-    turned = sum(map(len, names)) > 40
-    tall = 2.3 + (0.055 * max(map(len, names), default=0) if turned else 0.0)
-    ax = axes_for(ax, width="double" if len(names) * len(weights) > 12 else "single", height=tall)
+    if rest:
+        left = " and ".join(f"{sum(one.get(text, 0.0) for text in rest):,.4g}" for one in weights.values())
+        under += f"\nnot shown: {len(rest):,} others, {y} together {left}"
+    width = "double" if len(names) * len(weights) > 12 else "single"
+    turned = sum(len(name) + 1 for name in names) > LETTERS[width if ax is None else "single"]
+    tall = 2.6 + (0.055 * max(map(len, names), default=0) if turned else 0.0)
+    ax = axes_for(ax, width=width, height=tall)
     number = "{:.3g}" if len(names) * len(weights) <= 12 and not spread else None
     bars(ax, names, columns, spread=spread, number=number, **options)
     with style():
@@ -65,17 +66,23 @@ def histogram(
             ax.tick_params(axis="x", rotation=90)
         if any(value < 0 for column in columns.values() for value in column):
             ax.axhline(0.0, color="black", linewidth=0.6)
-    label(ax, x=f"outcome{unit}", y=f"{y} ± standard error" if spread else y)
+    _name(ax, under, f"{y} ± standard error" if spread else y)
     legend(ax, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
     return ax
 
 
+def _name(ax: Axes, x: str, y: str) -> None:
+    """Name axes that have no name yet: what a user wrote, or an earlier plot in them, stays."""
+    label(ax, x=ax.get_xlabel() or x, y=ax.get_ylabel() or y)
+
+
 def _short(texts: list[str]) -> tuple[list[str], str]:
-    """Bit strings as they are shown, and what to add to the name of their axis."""
+    """Bit strings as they are shown, and the name of their axis."""
     if max(map(len, texts), default=0) <= MOST_BITS:
-        return texts, ""
-    numbers = [f"{int(text.replace(' ', ''), 2):x}" for text in texts]
-    return [text if len(text) <= MOST_BITS else f"{text[:7]}…{text[-7:]}" for text in numbers], " (hexadecimal)"
+        return texts, "outcome"
+    bits = [text.replace(" ", "") for text in texts]
+    numbers = [f"{int(text, 2):0{-(-len(text) // 4)}x}" for text in bits]
+    return [text if len(text) <= MOST_BITS else f"{text[:7]}…{text[-7:]}" for text in numbers], "outcome (hexadecimal)"
 
 
 def _spread(values: Sequence[float], errors: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -127,13 +134,12 @@ def values(
         for series, name in enumerate(known):
             value, error = table[order, series], bounds[order, series]
             spread = (value - error, value + error) if error.any() else None
-            look = {"marker": ""} if len(table) > MOST_MARKERS else {}
-            lines(ax, places[order], value, series=series, label=name, spread=spread, **{**look, **options})
-        if len(known) > 1 or names is not None:
-            with style():
-                legend(ax, title="observable", loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4)
+            look: dict[str, Any] = {"marker": ""} if len(table) > MOST_MARKERS else {}
+            look["label"] = name if len(known) > 1 or names is not None else None
+            lines(ax, places[order], value, series=series, spread=spread, **{**look, **options})
+    legend(ax, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4)
     under = "observable" if table.ndim == 1 else "set of parameters" if x is None else "parameter"
-    label(ax, x=under, y="expectation value" + (" ± standard error" if bounds.any() else ""))
+    _name(ax, under, "expectation value" + (" ± standard error" if bounds.any() else ""))
     return ax
 
 
@@ -144,7 +150,7 @@ def _points(ax: Axes, table: Any, bounds: Any, known: list[str], options: Mappin
         ax.errorbar(range(len(table)), table, yerr=bounds if bounds.any() else None, **look)
         step = max(1, -(-len(known) // MOST_OUTCOMES))
         ax.set_xticks(range(0, len(known), step), known[::step])
-        if sum(map(len, known[::step])) > 40:
+        if sum(len(name) + 1 for name in known[::step]) > LETTERS["single"]:
             ax.tick_params(axis="x", rotation=90)
         ax.grid(visible=False, axis="x")
         ax.margins(x=0.5 / max(len(known), 1), y=0.12)
@@ -185,5 +191,5 @@ def matrix(found: ArrayLike, ax: Axes | None = None, *, part: str = "real", **op
             ink = "white" if abs(value) > 0.6 * most else "black"
             text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
             ax.text(column, row, text, ha="center", va="center", size=7 if size <= 4 else 4.5, color=ink)
-    label(ax, x="basis state", y="basis state")
+    _name(ax, "basis state", "basis state")
     return ax

@@ -136,7 +136,7 @@ class Outcomes:
         Args:
             ax: matplotlib's axes to draw in; None: those of a new figure.
             register: count this register alone.
-            most: the outcomes that came most often have a bar each; the others are added up in one.
+            most: so many outcomes, those that came most often, have a bar; the axis says what the others add up to.
             **options: of matplotlib's `Axes.bar`.
 
         Raises:

@@ -48,8 +48,8 @@ def _policies(load: Sequence[Mapping[str, Any]], joint: Sequence[Mapping[str, An
         if rows is load:
             look = {"color": "black", "marker": "*", "markersize": 8, "linestyle": "none", "label": "QOS, on a trace"}
             plots.lines(axes, *([value] for value in FORMULA), **look)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
         plots.label(axes, x="loss of fidelity (%)", y=y, title=title)
         plots.legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     plots.caption(figure, f"{NOTE} Means over the jobs; the points of a policy are its settings.")

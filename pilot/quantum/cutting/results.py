@@ -49,7 +49,7 @@ class Distribution(Outcomes):
         Args:
             ax: matplotlib's axes to draw in; None: those of a new figure.
             register: count this register alone; the errors of what is then added up are left out.
-            most: the outcomes of the largest size have a bar each; the others are added up in one.
+            most: so many outcomes, the largest ones, have a bar; the axis says what the others add up to.
             **options: of matplotlib's `Axes.bar`.
 
         Raises:
