@@ -13,10 +13,7 @@ and sessions draws with `histogram`, `values`, `matrix`, `timeline`, `throughput
 """
 
 from pilot.plots.charts import bars, limit, lines, scaling
-from pilot.plots.rates import counts_over_time, throughput
-from pilot.plots.results import histogram, matrix, values
-from pilot.plots.sessions import SESSION_PLOTS, SessionSpans, session, session_figure
-from pilot.plots.style import (
+from pilot.plots.figures import (
     COLOURS,
     DASHES,
     DOTS_PER_INCH,
@@ -33,6 +30,9 @@ from pilot.plots.style import (
     save_as,
     style,
 )
+from pilot.plots.rates import counts_over_time, throughput
+from pilot.plots.results import histogram, matrix, values
+from pilot.plots.sessions import SESSION_PLOTS, SessionSpans, session, session_figure
 from pilot.plots.timelines import PilotSpan, TaskSpan, timeline, timeline_height
 
 __all__ = [

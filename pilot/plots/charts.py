@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pilot.plots.style import COLOURS, DASHES, GREY, HATCHES, MARKERS, label, legend, style
+from pilot.plots.figures import COLOURS, DASHES, GREY, HATCHES, MARKERS, label, legend, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

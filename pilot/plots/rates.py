@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pilot.plots.style import COLOURS, DASHES, label, legend, style
+from pilot.plots.figures import COLOURS, DASHES, label, legend, style
 from pilot.plots.timelines import RESOLUTION, time_limit, time_unit
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pilot.plots.charts import bars, lines
-from pilot.plots.style import COLOURS, MARKERS, axes_for, label, legend, style
+from pilot.plots.figures import COLOURS, MARKERS, axes_for, label, legend, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

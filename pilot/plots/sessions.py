@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pilot.plots.figures import WIDTHS, axes_for, style
 from pilot.plots.rates import counts_over_time, throughput
-from pilot.plots.style import WIDTHS, axes_for, style
 from pilot.plots.timelines import SINCE, PilotSpan, TaskSpan, last_moment, time_unit, timeline, timeline_height
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pilot.plots.style import COLOURS, GREY, label, style
+from pilot.plots.figures import COLOURS, GREY, label, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

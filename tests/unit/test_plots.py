@@ -171,7 +171,7 @@ def test_a_pilot_that_never_started_is_drawn(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pilot.plots.style.find_spec", lambda name: None)
+    monkeypatch.setattr("pilot.plots.figures.find_spec", lambda name: None)
     for draw in (plots.new, lambda: plots.histogram({"": {"0": 1}})):
         with pytest.raises(PluginError, match=r"pip install 'quantum-pilot\[plots\]'"):
             draw()
