@@ -220,7 +220,8 @@ def _packed(tasks: Iterable[TaskSpan], slots: int, last: float) -> list[_Row]:
     on: list[list[TaskSpan]] = [[] for _ in free]
     for task in tasks:
         its, is_free = home.get(task.worker), task.started + OVERLAP
-        if _slots(task) == 1 and its is not None and free[its] <= is_free:
+        # a worker has one task at a time, whatever clocks that step say
+        if _slots(task) == 1 and its is not None and (free[its] <= is_free or on[its][-1].worker == task.worker):
             places = [its]
         else:
             places = [place for place, end in enumerate(free) if end <= is_free][: _slots(task)]
