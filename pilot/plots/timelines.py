@@ -56,7 +56,7 @@ class PilotSpan(NamedTuple):
     requested: float
     active: float | None
     ended: float | None
-    #: When its job left the queue of the resource manager; None: not known.
+    #: When its agent reported; None: it is not known, or, of a pilot that was never active, it did not.
     started: float | None = None
     #: Its cores; 0: as many as its tasks had.
     slots: int = 0
@@ -293,13 +293,20 @@ def _draw_pilot(
     end = last if pilot.ended is None else pilot.ended - begun
     requested = pilot.requested - begun
     active = end if pilot.active is None else pilot.active - begun
-    started = requested if pilot.started is None else min(pilot.started - begun, active)
+    started = min(_reported(pilot, begun + end) - begun, active)
     for begin, length, hatch in ((requested, started - requested, "...."), (started, active - started, "////")):
         if length > 0:
             look: dict[str, Any] = {"facecolors": "white", "edgecolor": GREY, "hatch": hatch, "linewidth": 0.4}
             axes.broken_barh([(begin / unit, length / unit)], place, **look)
     if pilot.active is not None:
         axes.broken_barh([(active / unit, (end - active) / unit)], place, facecolors=colour, alpha=0.18, linewidth=0)
+
+
+def _reported(pilot: PilotSpan, end: float) -> float:
+    """Until when its job was queued."""
+    if pilot.started is not None:
+        return pilot.started
+    return end if pilot.active is None else pilot.requested
 
 
 def _draw_group(axes: Axes, group: _Group, top: int, times: tuple[float, float], colour: str) -> None:
@@ -325,7 +332,7 @@ def _legend(axes: Axes, pilots: Sequence[PilotSpan], failed: bool) -> None:
 
     look: dict[str, Any] = {"facecolor": "white", "edgecolor": GREY, "linewidth": 0.4}
     shown = [Patch(hatch="////", label="pilot starts", **look)]
-    if any(one.started is not None and one.started > one.requested for one in pilots):
+    if any(_reported(one, math.inf) > one.requested for one in pilots):
         shown.insert(0, Patch(hatch="....", label="pilot queued", **look))
     shown += [Patch(facecolor=COLOURS[0], label="task"), Patch(facecolor=COLOURS[0], alpha=0.18, label="idle")]
     if failed:

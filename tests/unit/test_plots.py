@@ -166,6 +166,8 @@ def test_values_are_points_or_lines_with_their_errors() -> None:
 def test_a_pilot_that_never_started_is_drawn(tmp_path: Path) -> None:
     def draw(axes: Any) -> None:
         plots.timeline(axes, [plots.PilotSpan("late", 1.0, None, None), plots.PilotSpan("p", 0.0, 2.0, 9.0)], [])
+        hatches = [(one.get_hatch(), one.get_paths()[0].get_extents().bounds[::2]) for one in axes.collections]
+        assert hatches == [("....", (1.0, 8.0)), ("////", (0.0, 2.0)), (None, (2.0, 7.0))]
 
     assert saved(draw, tmp_path)
 
