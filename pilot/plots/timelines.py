@@ -195,10 +195,12 @@ def _groups(pilot: PilotSpan, tasks: list[TaskSpan], begun: float, last: float, 
             by_qpu[task.qpu].append(task)
     if on_cores or not by_qpu:
         steps = _busy(on_cores)
-        slots = max(pilot.slots, int(max((count for _, count in steps), default=1)), 1)
+        peak = max((count for _, count in steps), default=1)  # more than slots, where tasks have a part of a core
+        slots = pilot.slots or int(peak)
         share = min(1.0, work / (there * slots)) if there > 0 and on_cores else None
-        if slots > most:
-            groups.append(_Group(name, [], share, (_thinned(steps, last), slots), height=_band_height(most)))
+        if max(slots, peak) > most:
+            band = _thinned(steps, last), max(slots, peak)
+            groups.append(_Group(name, [], share, band, height=_band_height(most)))
         else:
             rows = _packed(on_cores, slots, last)
             groups.append(_Group(name, rows, share, height=len(rows)))
