@@ -63,7 +63,8 @@ def sizes(found: Rows) -> Drawing:
         low, high = ([max(0.0, min(1.0, one[end])) for one in spread] for end in (0, 1))
         plots.lines(axes, widths, means, series=series, label=name, spread=(low, high))
     plots.label(axes, x="Qubits", y="Hellinger fidelity", title=f"nine families on {first}")
-    plots.legend(axes)
+    with plots.style():
+        drawing.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     plots.caption(
         drawing,
         "Means over the families with 95 % intervals, of Aer's probabilities, without the scatter of shots. What 8,192 "
