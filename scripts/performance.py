@@ -39,7 +39,7 @@ SECTIONS = {
             "pilot_quantum",
         ),
         *("balance.optimum", "chaos.process", "chaos.ray", "chaos.dask", "strangers"),
-        *("dispatch.map", "dispatch.executables", "latency.pool", "memory.map", "notebooks"),
+        *("dispatch.map", "dispatch.executables", "latency.pool", "memory.map", "notebooks", "plots"),
     ),
     "Circuits": (
         *(

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pilot import plots
 from pilot.cli import session_files, streams
 from pilot.cli.qpus import age
 from pilot.descriptions import PilotDescription
-from pilot.errors import SessionError
+from pilot.errors import SessionError, invalid
 from pilot.manager.journal import SCHEMA
 from pilot.manager.manager import PilotManager
 from pilot.manager.migration import COPY, migrate
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Failed tasks that are listed after `pilot sessions attach`.
 SHOWN = 10
+#: Of a plot's file.
+PLOT_ENDINGS = (".pdf", ".png", ".svg")
 #: How often to check for a signal, in seconds.
 LOOK_SECONDS = 0.1
 
@@ -57,15 +60,12 @@ def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> No
     showing = add(
         "show",
         "show the pilots, tasks and last errors of a session",
-        lambda options: (
-            show(options.folder, options.json)
-            if not options.web
-            else show_page(options.folder, options.port, interruption)
-        ),
+        lambda options: _show(options, interruption),
     )
     forms = showing.add_mutually_exclusive_group()
     forms.add_argument("--web", action="store_true", help="show it on a page in a browser, until Ctrl-C")
     forms.add_argument("--json", action="store_true", help="print JSON")
+    forms.add_argument("--plot", metavar="FILE", help="draw it into FILE: a .pdf, .png or .svg")
     showing.add_argument("--port", type=int, default=0, help="with --web: the page's port (default: a free one)")
     attaching = add(
         "attach",
@@ -166,6 +166,12 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{number:,} {state}" for state, number in counts.items()) or "none"
 
 
+def _show(options: argparse.Namespace, interruption: Interruption) -> int:
+    if options.web:
+        return show_page(options.folder, options.port, interruption)
+    return plot(options.folder, options.plot) if options.plot else show(options.folder, options.json)
+
+
 def show(folder: str, as_json: bool) -> int:
     """Show what is in a session. Changes nothing.
 
@@ -187,6 +193,24 @@ def show(folder: str, as_json: bool) -> int:
         print(f"pilot {pilot.name}: {pilot.resource} {pilot.engine} {pilot.state}: {pilot.reason}".rstrip(": "))
     for failed in one.errors:
         print(f"task {failed.task} ({failed.name}) failed: {failed.error}")
+    return 0
+
+
+def plot(folder: str, file: str) -> int:
+    """Draw a session: when slots and QPUs were busy; how many tasks waited, ran and ended. Changes nothing.
+
+    Raises:
+        DescriptionError: the file has another ending.
+        SessionError: there is no session in the folder, or it cannot be read.
+        PluginError: matplotlib is not installed.
+        OSError: the file cannot be written.
+    """
+    path = Path(file).expanduser()
+    if path.suffix.lower() not in PLOT_ENDINGS:
+        raise invalid("--plot", file, f"a file that ends in {', '.join(PLOT_ENDINGS)}")
+    with PilotManager.read(Path(folder).expanduser().absolute()) as session:
+        plots.save_as(plots.session_figure(session.spans()), path)
+    print(f"in {path}")
     return 0
 
 

@@ -60,6 +60,9 @@ class Session(SessionView):
     def _waited(self) -> list[Task]:
         return self._state.tasks.not_recorded()
 
+    def _unrecorded(self) -> list[Task]:
+        return self._state.tasks.not_recorded()
+
     # ---- asking and writing ------------------------------------------------------------------------------------------
 
     def explain(self, task: Task | int) -> str:

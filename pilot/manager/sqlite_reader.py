@@ -136,6 +136,14 @@ class SqliteReader(JournalReader):
         found = self._execute("SELECT id, needs FROM tasks WHERE needs IS NOT NULL")
         return {id: tuple(unpack_needs(needs)) for id, needs in found}
 
+    def runs(self) -> list[tuple[int, float, str | None, str | None, float | None, float | None, int, str | None]]:
+        """Of each task: id, when it was submitted, pilot, worker, when it began, seconds that it ran, the number of its
+        terms, and its state; what is not known is None. In the order of ids."""
+        return self._execute(
+            "SELECT id, submitted, results.pilot, results.worker, started, seconds, terms, state "
+            "FROM tasks LEFT JOIN results ON task = id ORDER BY id"
+        )
+
     # ---- single rows and values -----------------------------------------------------------------------------------
 
     def row(self, kind: type[AnyRow], key: int | str) -> AnyRow | None:

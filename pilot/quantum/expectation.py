@@ -27,6 +27,7 @@ from pilot.quantum.observables import hamiltonian, operators
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
     from qiskit.quantum_info import SparsePauliOp
 
@@ -78,6 +79,31 @@ class Expectation:
             )
         ]
         return html.table(("observable", "value", "standard error"), rows)
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        x: Sequence[float] | NDArray[np.float64] | None = None,
+        names: Sequence[str] | None = None,
+        **options: Any,
+    ) -> Axes:
+        """The values with bars of one standard error: a point for each observable; of a sweep over parameters a line
+        for each.
+
+        Args:
+            ax: matplotlib's axes to draw in; None: those of a new figure.
+            x: `(n_sets,)`: the parameter that was swept; None: the number of the set.
+            names: of the observables; None: their numbers.
+            **options: of matplotlib's `Axes.errorbar`.
+
+        Raises:
+            ValueError: `x` or `names` do not fit the values.
+            PluginError: matplotlib is not installed.
+        """
+        from pilot import plots
+
+        return plots.values(self.values, self.standard_errors, ax, x=x, names=names, **options)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,6 +16,7 @@ from pilot.errors import QPUError, invalid
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
     from qiskit import QuantumCircuit
 
@@ -128,6 +129,24 @@ class Outcomes:
         counts = sorted(self.get_counts().items(), key=lambda item: (-item[1], item[0]))
         how = "probabilities" if self.shots is None else f"{self.shots} shots"
         return html.bars(counts, f"{how}, {len(counts)} outcomes")
+
+    def plot(self, ax: Axes | None = None, *, register: str | None = None, most: int = 32, **options: Any) -> Axes:
+        """A histogram of the outcomes, in the order of their bits.
+
+        Args:
+            ax: matplotlib's axes to draw in; None: those of a new figure.
+            register: count this register alone.
+            most: so many outcomes, those that came most often, have a bar; the axis says what the others add up to.
+            **options: of matplotlib's `Axes.bar`.
+
+        Raises:
+            KeyError: the circuit has no register of that name.
+            PluginError: matplotlib is not installed.
+        """
+        from pilot import plots
+
+        y = "counts" if self.shots is not None else "probability"
+        return plots.histogram({"": self.get_counts(register)}, ax, y=y, most=most, **options)
 
     def get_counts(self, register: str | None = None) -> dict[str, float]:
         """Weight by bit string, as Qiskit's `get_counts` writes it: registers set apart by a space.

@@ -36,6 +36,7 @@ from pilot.quantum.outcomes import nearest_probabilities
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     from pilot.quantum.estimates import Source
@@ -100,6 +101,22 @@ class Tomography:
         names = [format(number, f"0{self.num_qubits}b") for number in range(size)]
         body = [[name, *row] for name, row in zip(names, rows, strict=True)]
         return html.table(["", *names], body, f"density matrix, purity {self.purity:.4f}")
+
+    def plot(self, ax: Axes | None = None, *, part: Literal["real", "imag", "abs"] = "real", **options: Any) -> Axes:
+        """A part of the density matrix as colours.
+
+        Args:
+            ax: matplotlib's axes to draw in; None: those of a new figure.
+            part: the real or the imaginary part, or the size of each entry.
+            **options: of matplotlib's `Axes.imshow`.
+
+        Raises:
+            ValueError: there is no such part.
+            PluginError: matplotlib is not installed.
+        """
+        from pilot import plots
+
+        return plots.matrix(self.density_matrix, ax, part=part, **options)
 
     @property
     def num_qubits(self) -> int:

@@ -29,7 +29,7 @@ with open("bell.qasm", "w") as file:
 HERE = {
     **dict.fromkeys(("docs/tasks.md", "docs/observing.md", "docs/dashboard.md"), MANAGER.format(qpus="")),
     "docs/notebooks.md": "",
-    "docs/quantum.md": MANAGER.format(qpus="'fake:manila'"),
+    **dict.fromkeys(("docs/quantum.md", "docs/plots.md"), MANAGER.format(qpus="'fake:manila'")),
     "docs/estimates.md": MANAGER.format(qpus="'fake:manila'") + CIRCUIT,
     "docs/qos.md": MANAGER.format(qpus="'fake:manila'"),
     "docs/scheduling.md": BELL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -38,6 +39,14 @@ def test_a_session_is_read_beside_its_manager_and_after_its_end(tmp_path: Path) 
         manager.wait_tasks(tasks[:3], 60)
         manager.flush(60)
         shutil.copytree(session, tmp_path / "killed", ignore=shutil.ignore_patterns("socket"))
+        drawn = manager.spans()
+        infos = [task.info for task in tasks]
+        ran = [(info.pilot, info.started, info.finished, info.submitted) for info in infos[:3]]
+        assert [(one.pilot, one.started, one.ended, one.submitted) for one in drawn.tasks[:3]] == ran
+        assert [one.failed for one in drawn.tasks[:3]] == [False, False, True]
+        assert [one.ended for one in drawn.tasks[3:]] + list(drawn.waiting) in ([math.inf], [infos[3].submitted])
+        assert [one.pilot for one in drawn.pilots] == ["mine"]
+        assert len(manager.spans(tasks[1:2]).tasks) == 1
         for _ in range(2):  # whoever reads takes nothing from who reads next
             with PilotManager.read(session) as reader:
                 check(reader, PilotState.ACTIVE, TaskState.QUEUED)

@@ -123,12 +123,16 @@ def test_running_and_killed_sessions_are_listed(
         assert text in table.stdout
 
 
-def test_a_session_is_shown_without_changing_it(gone: Path, earlier: Path, pilot: Pilot) -> None:
+def test_a_session_is_shown_without_changing_it(gone: Path, earlier: Path, pilot: Pilot, tmp_path: Path) -> None:
     for folder in (gone, earlier):
         before = files(folder)
         done = pilot("show", folder)
         assert (done.returncode, done.stderr) == (0, "")
         found = json.loads(pilot("show", folder, "--json").stdout)
+        if folder == gone:
+            assert pilot("show", folder, "--plot", tmp_path / "it.pdf").returncode == 0
+            assert (tmp_path / "it.pdf").read_bytes().startswith(b"%PDF")
+            assert ".pdf, .png, .svg" in pilot("show", folder, "--plot", tmp_path / "it.gif").stderr
         assert found["path"] == str(folder)
         assert {name: data for name, data in files(folder).items() if not name.endswith("-shm")} == {
             name: data for name, data in before.items() if not name.endswith("-shm")

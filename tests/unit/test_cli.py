@@ -279,7 +279,7 @@ CALLS = [
         (fields, "show"),
         (simulate, "simulate"),
     ],
-    *[(sessions, name) for name in ("list_all", "show", "show_page", "attach", "prepare")],
+    *[(sessions, name) for name in ("list_all", "show", "plot", "show_page", "attach", "prepare")],
     *[(session_files, name) for name in ("logs", "stop", "clean")],
     *[(sites, name) for name in ("list_all", "show", "check")],
     *[(serve, name) for name in ("serve", "new_token", "list_tokens", "revoke_token")],

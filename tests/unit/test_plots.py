@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("matplotlib")
-from pilot import plots
+from pilot import PluginError, plots
+
+
+@pytest.fixture(autouse=True)
+def no_display() -> Iterator[None]:
+    """Figures of pyplot are made without a window, and closed."""
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")
+    yield
+    pyplot.close("all")
 
 
 def saved(draw: Any, folder: Path) -> list[bytes]:
@@ -41,6 +52,7 @@ def test_the_style_is_for_the_block_alone() -> None:
     before = dict(rcParams)
     with plots.style():
         assert rcParams["font.size"] == 8
+    plots.histogram({"": {"0": 1}}).figure.canvas.draw()
     assert dict(rcParams) == before
 
 
@@ -56,19 +68,115 @@ def test_spans_are_joined_where_nobody_sees_the_gap(number: int) -> None:
         at = end
     figure, axes = plots.new(width="double")
     plots.timeline(axes, [plots.PilotSpan("p", 0.0, 0.0, at)], tasks)
-    drawn = [path.get_extents() for one in axes.collections[2:] for path in one.get_paths()]
+    idle, *drawn = [path.get_extents() for one in axes.collections for path in one.get_paths()]
     assert len(drawn) <= max(number, 2000)
-    covered, busy = sum(one.width for one in drawn), sum(one.ended - one.started for one in tasks)
+    busy = sum(one.ended - one.started for one in tasks)
+    covered = sum(one.width for one in drawn) * (at / idle.width if number else 1)  # the axis is in minutes
     assert busy - 1e-6 <= covered <= busy + at * 0.2
-    assert number < 100 or f"{busy / at:.0%} busy" in axes.get_yticklabels()[0].get_text()
+    assert number < 100 or f"{busy / at:.0%} busy" == axes.texts[0].get_text()
     figure.canvas.draw()
+
+
+def widths(axes: Any, colour: str) -> list[tuple[float, float, float]]:
+    """Begin, end and height of what is drawn in a colour, from the top."""
+    from matplotlib.colors import to_rgb
+
+    found = []
+    for one in axes.collections:
+        if tuple(one.get_facecolor()[0][:3]) == to_rgb(colour) and one.get_alpha() is None:
+            boxes = [path.get_extents() for path in one.get_paths()]
+            found += [(round(box.x0, 6), round(box.x1, 6), round(box.y1 - box.y0, 2)) for box in boxes]
+    return found
+
+
+def test_a_task_of_several_cores_has_as_many_rows_and_one_that_failed_is_seen() -> None:
+    tasks = [
+        plots.TaskSpan("p", "w1", 2, 4),
+        plots.TaskSpan("p", "w2", 2, 6, cores=1.0),
+        plots.TaskSpan("p", "w3", 6, 8, cores=2.0),
+        plots.TaskSpan("p", "w2", 9, 9.0, failed=True),
+        plots.TaskSpan("p", "w2", 8.9, float("inf")),  # its clock has stepped back
+        plots.TaskSpan("p", "qpu", 3, 5, qpu="manila"),
+        plots.TaskSpan("p", "qpu", 4, 6, qpu="manila"),
+    ]
+    _, axes = plots.new(width="double")
+    plots.timeline(axes, [plots.PilotSpan("p", 0, 2, None, started=1, slots=2, note="failed")], tasks, last=10)
+    rows = widths(axes, plots.COLOURS[0])
+    assert rows == [(2, 4, 0.76), (6, 8, 0.76), (2, 6, 0.76), (6, 8, 0.76), (8.9, 10, 0.76), (3, 6, 0.76)]
+    assert len(widths(axes, plots.COLOURS[-1])) == 1  # a thousandth wide at least
+    assert [one.get_text() for one in axes.get_yticklabels()] == ["p (failed)", "manila"]
+    assert [one.get_text() for one in axes.texts] == [f"{(2 + 4 + 4 + 1.1) / 16:.0%} busy", f"{3 / 8:.0%} busy"]
+
+
+def test_tasks_of_many_slots_are_a_band_of_the_right_area() -> None:
+    dice, tasks = random.Random(1), []
+    for slot in range(200):
+        at = 0.0
+        for _ in range(100):
+            end = at + dice.uniform(0.5, 1.5)
+            tasks.append(plots.TaskSpan("p", str(slot), at, end, submitted=0.0))
+            at = end
+    spans = plots.SessionSpans([plots.PilotSpan("p", 0, 0, None, slots=200)], tasks, [1.0] * 3, 2)
+    figure = plots.session_figure(spans)
+    timeline, rate, counts = figure.axes
+    (band,) = (one for one in timeline.collections if len(one.get_paths()[0].vertices) > 100)
+    corners = band.get_paths()[0].vertices
+    x, y = corners[:, 0], corners[:, 1]
+    area = abs(sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2  # the shoelace formula
+    assert area == pytest.approx(sum(one.ended - one.started for one in tasks) / 200 * 7.76, rel=0.01)
+    heights, edges, _ = rate.patches[0].get_data()
+    assert sum(heights * (edges[1:] - edges[:-1])) == pytest.approx(len(tasks))
+    running = counts.lines[1]
+    middle = len(running.get_xdata()) // 2
+    moment = running.get_xdata()[middle]
+    assert running.get_ydata()[middle] == sum(one.started <= moment < one.ended for one in tasks)
+    assert counts.get_xlabel().endswith("(s)\ntasks: 3 waiting, 2 never ran")
+
+
+@pytest.mark.parametrize("pilots", [0, 1, 100])
+def test_sessions_without_tasks_are_drawn(pilots: int) -> None:
+    spans = [plots.PilotSpan(f"p{one}", one, None, one + 1.0) for one in range(pilots)]
+    figure = plots.session_figure(plots.SessionSpans(spans, [], [], 0))
+    figure.canvas.draw()
+    assert figure.get_figheight() < 15
+
+
+def test_a_histogram_says_what_has_no_bar() -> None:
+    weights = {format(number, "020b"): number for number in range(1, 41)}
+    axes = plots.histogram({"run": weights, "ideal": {"0" * 20: 5.0}}, most=30)
+    assert [bar.get_height() for bar in axes.patches[:30]] == list(range(11, 41))
+    names = [one.get_text() for one in axes.get_xticklabels()]
+    assert (names[0], names[29]) == ("0000b", "00028")
+    left = sum(range(1, 11))
+    assert axes.get_xlabel() == f"outcome (hexadecimal)\nnot shown: 11 others, counts together {left} and 5"
+
+
+def test_values_are_points_or_lines_with_their_errors() -> None:
+    axes = plots.values([1.0, -0.5], [0.1, 0.0], names=["ZZ", "XX"])
+    assert [one.get_text() for one in axes.get_xticklabels()] == ["ZZ", "XX"]
+    assert axes.get_ylabel() == "expectation value ± standard error"
+    swept = plots.values([[1, 2], [3, 4], [5, 6]], x=[2.0, 1.0, 3.0])
+    assert [list(line.get_ydata()) for line in swept.lines] == [[3, 1, 5], [4, 2, 6]]
+    assert list(swept.lines[0].get_xdata()) == [1, 2, 3]
+    for wrong in ({"x": [1, 2]}, {"names": ["one"]}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            plots.values([[1, 2], [3, 4], [5, 6]], **wrong)
 
 
 def test_a_pilot_that_never_started_is_drawn(tmp_path: Path) -> None:
     def draw(axes: Any) -> None:
         plots.timeline(axes, [plots.PilotSpan("late", 1.0, None, None), plots.PilotSpan("p", 0.0, 2.0, 9.0)], [])
+        hatches = [(one.get_hatch(), one.get_paths()[0].get_extents().bounds[::2]) for one in axes.collections]
+        assert hatches == [("....", (1.0, 8.0)), ("////", (0.0, 2.0)), (None, (2.0, 7.0))]
 
     assert saved(draw, tmp_path)
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilot.plots.figures.find_spec", lambda name: None)
+    for draw in (plots.new, lambda: plots.histogram({"": {"0": 1}})):
+        with pytest.raises(PluginError, match=r"pip install 'quantum-pilot\[plots\]'"):
+            draw()
 
 
 def test_bars_and_scaling(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 #: The times that the text of the paper gives (section V-B1, and the caption of its figure 3): label, colour, marker,
 #: and qubits and seconds of each.
 PAPER = (
-    ("IonQ's simulator", "C3", "^", ((2, 175.8), (28, 4260.0))),
-    ("IBM Eagle", "C2", "s", ((28, 199.0),)),
-    ("Aer (CPU)", "C0", "o", ((28, 469.7),)),
-    ("Aer (GPU)", "C1", "D", ((28, 49.0),)),
+    ("IonQ's simulator", plots.COLOURS[3], "^", ((2, 175.8), (28, 4260.0))),
+    ("IBM Eagle", plots.COLOURS[2], "s", ((28, 199.0),)),
+    ("Aer (CPU)", plots.COLOURS[0], "o", ((28, 469.7),)),
+    ("Aer (GPU)", plots.COLOURS[1], "D", ((28, 49.0),)),
 )
 
 

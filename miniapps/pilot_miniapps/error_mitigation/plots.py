@@ -29,7 +29,7 @@ def bars(report: Mapping[str, Any]) -> Drawing:
                 [row["deviation"] for row in its],
                 width,
                 yerr=[row["error"] for row in its],
-                color=f"C{place}",
+                color=plots.COLOURS[place % len(plots.COLOURS)],
                 hatch=plots.HATCHES[place % len(plots.HATCHES)],
                 edgecolor="white",
                 error_kw={"linewidth": 0.8},

@@ -72,32 +72,27 @@ def execute(
         run.seconds["pilots"] = time.perf_counter() - begun
         with run.part("work"):
             outcome = app.work(run)
-        rows = [metrics.row(task) for task in manager.tasks.values() if task.name != WARM_UP]
+        tasks = [task for task in manager.tasks.values() if task.name != WARM_UP]
+        rows = [metrics.row(task) for task in tasks]
         spans.end()
+        drawn = manager.spans(tasks)
+        drawn = drawn._replace(pilots=list(map(spans.warm, manager.pilots, drawn.pilots)), now=None)
     metrics.write(folder / "metrics.csv", rows)
     written = report.write(folder, _report(app, run, outcome, rows, spans.pilots, name or _name(app)))
-    draw(app, folder, written, rows)
+    report.draw(app, folder, written)
+    _draw_timeline(folder, written, drawn)
     return written
 
 
-def draw(app: MiniApp, folder: Path, written: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Save the plots of a run: the mini-app's own, and the timeline."""
-    report.draw(app, folder, written)
-    figure, axes = plots.new(width="double", height=1.2 + 0.22 * min(len({row["worker"] for row in rows}), 30))
-    plots.timeline(
-        axes,
-        [plots.PilotSpan(one["name"], one["requested"], one["ready"], one["ended"]) for one in written["pilots"]],
-        [
-            plots.TaskSpan(str(row["pilot_scheduled"]), str(row["worker"]), row["started"], row["finished"])
-            for row in rows
-            if row["started"] is not None
-        ],
-    )
+def _draw_timeline(folder: Path, written: Mapping[str, Any], drawn: plots.SessionSpans) -> None:
+    height = plots.timeline_height(drawn.pilots, drawn.tasks) + 0.3
+    figure, axes = plots.new(width="double", height=height)
+    plots.timeline(axes, drawn.pilots, drawn.tasks, note=drawn.note)
     resumed = " The run was resumed." if written["resumed"] else ""
     plots.caption(
         figure,
-        f"{written['name']}: {len(rows):,} tasks on the workers of each pilot. The start of a pilot ends when every "
-        f"worker has imported what the tasks need.{resumed}",
+        f"{written['name']}: {len(drawn.tasks):,} tasks on the slots and QPUs of each pilot. The start of a pilot ends "
+        f"when every worker has imported what the tasks need.{resumed}",
     )
     plots.save(figure, folder, "timeline")
 
@@ -190,6 +185,12 @@ class _Spans:
                 }
             )
         write_atomically(self._path, msgspec.json.encode(self.pilots))
+
+    def warm(self, pilot: Pilot, span: plots.PilotSpan) -> plots.PilotSpan:
+        """When a pilot was there, with the time until it was warm as a part of its start."""
+        ready = next((one["ready"] for one in self.pilots if one["name"] == pilot.name), None)
+        is_its = ready is not None and span.active is not None and ready >= span.active
+        return span._replace(active=ready) if is_its else span
 
     def end(self) -> None:
         """The work is done."""

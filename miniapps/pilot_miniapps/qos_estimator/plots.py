@@ -34,7 +34,13 @@ def estimated(report: Mapping[str, Any]) -> Drawing:
         axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
         for number, (name, points, marker) in enumerate(groups):
             if points:
-                axes.plot(*zip(*points, strict=True), marker, markersize=3, color=f"C{number}", label=name)
+                axes.plot(
+                    *zip(*points, strict=True),
+                    marker,
+                    markersize=3,
+                    color=plots.COLOURS[number % len(plots.COLOURS)],
+                    label=name,
+                )
     plots.label(axes, x="Fidelity", y="Estimate")
     plots.legend(axes, loc="upper left")
     plots.caption(
@@ -57,7 +63,8 @@ def sizes(found: Rows) -> Drawing:
         low, high = ([max(0.0, min(1.0, one[end])) for one in spread] for end in (0, 1))
         plots.lines(axes, widths, means, series=series, label=name, spread=(low, high))
     plots.label(axes, x="Qubits", y="Hellinger fidelity", title=f"nine families on {first}")
-    plots.legend(axes)
+    with plots.style():
+        drawing.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     plots.caption(
         drawing,
         "Means over the families with 95 % intervals, of Aer's probabilities, without the scatter of shots. What 8,192 "

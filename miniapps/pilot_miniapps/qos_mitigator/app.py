@@ -24,7 +24,7 @@ UTILISED, FLOOR = (4, 6, 8, 10, 12), 0.75
 #: Qubits of the circuits of harm.
 HARM_QUBITS = (4, 5, 6)
 #: Figure 10b of QOS.
-BUDGETS, WIDE = (0, 1, 4, 8), 1000
+BUDGETS, WIDE = (0, 1, 4, 8), (100, 200, 400, 600, 800, 1000)
 NOTE = (
     "Published: QOS (arXiv 2406.19120), figures 8 (CX -70.5 %, depth -46 %), 9 (2.6 and 456 times the fidelity at 12 "
     "and 24 qubits, on hardware, at more shots than the unmitigated side), 10a (31.3 times the quantum and 16.6 times "
@@ -56,6 +56,11 @@ class QosMitigator(MiniApp):
     packages: ClassVar[Sequence[str]] = ("qiskit", "qiskit_aer", "qiskit_ibm_runtime", "scipy")
 
     settings: Settings
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        #: What plots need beside the studies' rows.
+        self._details: dict[str, Any] = {}
 
     def pilots(self) -> Sequence[str | PilotDescription]:
         """One pilot of two cores; for wide circuits it has the first device."""
@@ -95,7 +100,7 @@ class QosMitigator(MiniApp):
         equal = [one.equal for one in details.get("freezing", ())]
         text = "energies of problems with all spins frozen beside those of all states"
         oracle = Oracle(passed=all(equal), deviation=float(equal.count(False)), unit="problems", text=text)
-        return Outcome(oracle=oracle, rows=report.rows(details), note=NOTE, details=details)
+        return Outcome(oracle=oracle, rows=report.rows(details), note=NOTE, details=details | self._details)
 
     def _cost(self, run: Run) -> list[Any]:
         from pilot.qos.families import FAMILIES
@@ -117,7 +122,8 @@ class QosMitigator(MiniApp):
             for width in given.widths
             for family, seed in cases(given.graphs)
         }
-        report.successes(run, {budget: successes(WIDE, budget) for budget in BUDGETS})
+        self._details["success"] = {budget: {width: successes(width, budget) for width in WIDE} for budget in BUDGETS}
+        report.successes(run, {budget: successes(WIDE[-1], budget) for budget in BUDGETS})
         return report.static(run, self._results(run, static, calls, Static, "circuits"), given.widths)
 
     def _choice(self, run: Run) -> list[Any]:
@@ -153,7 +159,9 @@ class QosMitigator(MiniApp):
             run.submit(f"utilisation/{family}", utilisation, given.snapshots[0], family, widths, FLOOR, given.shots)
             for family in FAMILIES
         ]
-        return report.fidelity(run, found, [task.result() for task in tasks])
+        used = [task.result() for task in tasks]
+        self._details["utilisation"] = dict(zip(FAMILIES, used, strict=True))
+        return report.fidelity(run, found, used)
 
     def _harm(self, run: Run) -> list[Any]:
         from pilot_miniapps.qos_mitigator.cases import round_robin

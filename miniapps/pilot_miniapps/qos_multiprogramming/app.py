@@ -239,7 +239,7 @@ class QosMultiprogramming(MiniApp):
     # ---- plots --------------------------------------------------------------------------------------------------
 
     def draw(self, report: Mapping[str, Any]) -> Mapping[str, Drawing]:
-        figure, (left, middle, right) = plots.new(1, 3, width="double", height=2.9)
+        figure, (left, middle, right) = plots.new(1, 3, width="double", height=3.1)
         pairs = {int(width): its for width, its in report["details"].get("pairs", {}).items()}
         widths = sorted(pairs)
         groups = [f"{USED.get(width, width)}" for width in widths]
@@ -257,10 +257,12 @@ class QosMultiprogramming(MiniApp):
             mine = sorted((row["loss"], row["utilisation"]) for row in queues if row["what"].startswith(kind))
             if mine:
                 plots.lines(middle, *map(list, zip(*mine, strict=True)), series=series, label=kind)
-        plots.label(left, x="qubits in use (%)", y="success of a program", title="11a")
-        plots.label(middle, x="loss of success", y="effective utilisation", title="11b")
-        plots.label(right, x="qubits in use (%)", y="over that alone", title="11c")
-        for axes in (left, middle, right):
-            plots.legend(axes)
+        plots.label(left, x="qubits in use (%)", y="success of a program", title="(a)")
+        plots.label(middle, x="loss of success", y="effective utilisation", title="(b)")
+        plots.label(right, x="qubits in use (%)", y="over that of the program alone", title="(c)")
+        for axes, columns in ((left, 2), (middle, 2), (right, 3)):
+            plots.legend(
+                axes, loc="lower center", bbox_to_anchor=(0.5, 1.1), ncols=columns, columnspacing=1.0, handlelength=1.5
+            )
         plots.caption(figure, NOTE)
         return {"multiprogramming": figure}

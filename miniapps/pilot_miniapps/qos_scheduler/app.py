@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 import numpy as np
 
-from pilot import PilotDescription, plots
+from pilot import PilotDescription
 from pilot_miniapps.frame import MiniApp, Oracle, Outcome, Run
 from pilot_miniapps.qos_scheduler.settings import Settings
 
@@ -313,61 +313,12 @@ class QosScheduler(MiniApp):
         until = end_of(read(settings.trace or "")) - TRACE_REST
         return np.array([best[job.kind.name] for job in every(made, settings.interval, until, 0)])
 
-    # ---- plots --------------------------------------------------------------------------------------------------
-
     def draw(self, report: Mapping[str, Any]) -> Mapping[str, Drawing]:
-        figure, axes = plots.new(1, 2, width="double", height=2.9)
-        for panel, study in zip(axes, ("load", "joint"), strict=True):
-            rows = [row for row in report["rows"] if row["study"] == study]
-            for number, family in enumerate(sorted({_family(row["policy"]) for row in rows})):
-                mine = sorted(
-                    (row["loss_percent"], row["wait_ratio"]) for row in rows if _family(row["policy"]) == family
-                )
-                mine = [one for one in mine if np.isfinite(one).all()]
-                if mine:
-                    losses, ratios = zip(*mine, strict=True)
-                    plots.lines(panel, losses, ratios, series=number, label=family)
-            plots.label(
-                panel,
-                x="loss of fidelity (%)",
-                y="times less wait" if study == "load" else "wait / shortest queue",
-                title="own QPUs" if study == "load" else "queues of others",
-            )
-            with plots.style():
-                panel.set_yscale("log")
-            if rows:
-                plots.legend(panel)
-        plots.caption(figure, NOTE)
-        drawn = {"scheduler": figure}
-        if any(row["study"] == "front" for row in report["rows"]):
-            drawn["front"] = _front(report["figures"])
-        return drawn
+        from pilot_miniapps.qos_scheduler.plots import drawings
+
+        return drawings(report)
 
 
 def _row(study: str, policy: str, **values: float | None) -> Mapping[str, Any]:
     """A row of the table, with all its columns."""
     return {"study": study, "policy": policy, **dict.fromkeys(COLUMNS), **values}
-
-
-def _front(figures: Mapping[str, Any]) -> Drawing:
-    """The front of one batch, mean over the batches (figure 12b of the QOS paper)."""
-    found = [figures[f"front.wait_ratio_at_{loss:g}"] for loss in FRONT_LOSSES]
-    values = [one["value"] for one in found]
-    low, high = ([one.get("spread", [one["value"]] * 2)[end] for one in found] for end in (0, 1))
-    drawing, axes = plots.new(width="single", height=2.6)
-    plots.lines(axes, FRONT_LOSSES, values, label="front", spread=(low, high))
-    half = [figures[f"front.{key}_at_half"]["value"] for key in ("loss", "wait_ratio")]
-    plots.lines(axes, half[:1], half[1:], series=1, label="taken by the formula, c=0.5")
-    plots.lines(axes, [4.0], [2.0], series=2, label="published (QOS)")
-    plots.label(axes, x="loss of fidelity (%)", y="times less wait")
-    plots.legend(axes)
-    plots.caption(
-        drawing, "Simulated; means over batches of circuits with 95 % intervals, beside the best fidelity first."
-    )
-    return drawing
-
-
-def _family(policy: str) -> str:
-    """A policy without its settings: "formula c=0.9" is "formula"."""
-    words = policy.partition(" ")
-    return words[0] + (", moving" if policy.endswith("moving") else "")

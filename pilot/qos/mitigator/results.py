@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from pilot.quantum.cutting import Distribution
 from pilot.quantum.outcomes import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     from pilot.qos.mitigator.mitigator import Considered
@@ -68,6 +69,28 @@ class QosResult:
             raise ValueError("the result is values of observables; it has no distribution")
         found: NDArray[np.float64] = self.distribution.weights / self.distribution.weights.sum()
         return found
+
+    def plot(self, ax: Axes | None = None, *, names: Sequence[str] | None = None, **options: Any) -> Axes:
+        """With bars of one standard error: a histogram of the probabilities, or the values of the observables.
+
+        Args:
+            ax: matplotlib's axes to draw in; None: those of a new figure.
+            names: of the observables; None: their numbers.
+            **options: of matplotlib's `Axes.bar` or `Axes.errorbar`; `most`, as `Outcomes.plot` has it.
+
+        Raises:
+            ValueError: the `names` are not as many as the values.
+            PluginError: matplotlib is not installed.
+        """
+        from pilot import plots
+
+        if self.values is not None:
+            return plots.values(self.values, self.spread, ax, names=names, **options)
+        assert self.distribution is not None
+        weights = Outcomes.get_counts(replace(self.distribution, weights=self.probabilities))
+        is_added_up = len(weights) < len(self.spread)
+        errors = None if is_added_up else {"": dict(zip(weights, self.spread.tolist(), strict=True))}
+        return plots.histogram({"": weights}, ax, y="probability", errors=errors, **options)
 
 
 def spread_of(outcomes: Outcomes) -> NDArray[np.float64]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pilot.quantum.outcomes import Outcomes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
+    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 
@@ -40,6 +43,26 @@ class Distribution(Outcomes):
         )
         return quasi.get_counts(register)
 
+    def plot(self, ax: Axes | None = None, *, register: str | None = None, most: int = 32, **options: Any) -> Axes:
+        """A histogram of the quasi-probabilities with bars of one standard error, in the order of the outcomes' bits.
+
+        Args:
+            ax: matplotlib's axes to draw in; None: those of a new figure.
+            register: count this register alone; the errors of what is then added up are left out.
+            most: so many outcomes, the largest ones, have a bar; the axis says what the others add up to.
+            **options: of matplotlib's `Axes.bar`.
+
+        Raises:
+            KeyError: the circuit has no register of that name.
+            PluginError: matplotlib is not installed.
+        """
+        from pilot import plots
+
+        quasi = self.get_quasi(register)
+        is_added_up = len(quasi) < len(self.quasi)
+        errors = None if is_added_up else {"": dict(zip(quasi, self.standard_errors.tolist(), strict=True))}
+        return plots.histogram({"": quasi}, ax, y="quasi-probability", errors=errors, most=most, **options)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CutResult:
@@ -54,6 +77,24 @@ class CutResult:
     sampling_errors: NDArray[np.float64]
     #: How probable the outcomes of the circuit's measurements are; None: the plan was made without.
     distribution: Distribution | None = None
+
+    def plot(self, ax: Axes | None = None, *, names: Sequence[str] | None = None, **options: Any) -> Axes:
+        """The values with bars of one standard error; without observables the distribution, as it plots itself.
+
+        Args:
+            ax: matplotlib's axes to draw in; None: those of a new figure.
+            names: of the observables; None: their numbers.
+            **options: of matplotlib's `Axes.errorbar`, or as `Distribution.plot` takes them.
+
+        Raises:
+            ValueError: the `names` are not as many as the values.
+            PluginError: matplotlib is not installed.
+        """
+        from pilot import plots
+
+        if self.distribution is not None and not len(self.values):
+            return self.distribution.plot(ax, **options)
+        return plots.values(self.values, self.standard_errors, ax, names=names, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
