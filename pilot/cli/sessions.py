@@ -155,10 +155,11 @@ def _show_table(sessions: Sequence[Summary]) -> None:
     if not sessions:
         print(f"no sessions in {default_parent(make=False)}")
         return
-    table = Table("name", "session", "started", "last written", "manager", "pilots", "tasks")
+    named = any(one.name for one in sessions)
+    table = Table(*["name"] * named, "session", "started", "last written", "manager", "pilots", "tasks")
     for one in sessions:
         table.add_row(
-            one.name,
+            *[one.name] * named,
             one.path,
             "" if one.started is None else _ago(one.started),
             _ago(one.changed),
