@@ -293,7 +293,7 @@ class PilotManager(TaskSession):
             _leave(state, self._temporary, failed)
 
     def __reduce__(self) -> Any:
-        raise TypeError("a PilotManager cannot be pickled: a task cannot take its manager along")
+        raise TypeError("a PilotManager cannot be pickled: inside the task, call pilot.current_manager()")
 
     def __enter__(self) -> PilotManager:
         return self

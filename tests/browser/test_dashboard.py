@@ -312,6 +312,38 @@ def test_a_filter_that_was_changed_while_the_connection_was_lost(
     page.close()
 
 
+def test_the_focus_stays_where_the_user_types(
+    context: Any, dashboard: dashboards.Dashboard, eventually: Callable[..., Any]
+) -> None:
+    """The answer to Escape, which moves the focus back to the table, comes when the user is in the filter."""
+    page, held = context.new_page(), list[str]()
+    is_slow = False
+
+    def connect(socket: Any) -> None:
+        server = socket.connect_to_server()
+        server.on_message(lambda message: held.append(message) if is_slow else socket.send(message))
+        sockets.append(socket)
+
+    sockets: list[Any] = []
+    page.route_web_socket(lambda url: "_nicegui_ws" in url, connect)
+    page.goto(dashboard.url)
+    shows(page, "header", "live")
+    page.click("button[data-task='62']")
+    page.wait_for_function("() => document.activeElement.matches('.details h2')")
+    is_slow = True
+    page.keyboard.press("Escape")
+    eventually(lambda: page.wait_for_timeout(20) or any("focus()" in message for message in held))
+    page.focus("input[type=search]")
+    is_slow = False
+    for message in held:
+        sockets[0].send(message)
+    page.wait_for_selector(".details", state="hidden")
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.keyboard.type("counts")
+    shows(page, ".pager", "60 tasks")
+    page.close()
+
+
 # ---- who may see it -------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import sqlite3
 import subprocess
@@ -22,7 +23,7 @@ import pytest
 
 from pilot import PilotDescription, PilotManager, TaskDescription
 from pilot.cli.main import main
-from pilot.errors import DescriptionError, PilotFailed
+from pilot.errors import DescriptionError, PilotFailed, SessionError
 from pilot.manager.summary import Summary, summary
 
 pytestmark = pytest.mark.timeout(180)
@@ -411,3 +412,13 @@ def test_failed_private_sessions_are_kept_for_a_time(
     monkeypatch.setenv("QUANTUM_PILOT_KEEP_SESSIONS", "a week")
     with pytest.raises(DescriptionError, match="QUANTUM_PILOT_KEEP_SESSIONS: 'a week' is not valid; expected a number"):
         PilotManager()
+
+
+def test_results_of_a_private_session_that_is_gone_are_told_in_words() -> None:
+    with PilotManager() as manager:
+        manager.submit_pilot(PilotDescription(cores_per_node=1))
+        manager.submit_task(pow, 2, 3).result()
+        with pytest.raises(TypeError, match=r"inside the task, call pilot.current_manager\(\)"):
+            pickle.dumps(manager)
+    with pytest.raises(SessionError, match=r"is removed by close\(\): ask for results before, or keep the task"):
+        manager.tasks[1].result()
