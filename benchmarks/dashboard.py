@@ -121,7 +121,7 @@ def cpu_of_frames(events: list[dict[str, Any]]) -> list[float]:
     frames = [0.0]
     for event in sorted(of_page, key=lambda event: event["ts"]):
         if event["name"] == "ThreadControllerImpl::RunTask":
-            frames[-1] += event["tdur"] / 1000
+            frames[-1] += event.get("tdur", 0) / 1000  # one that was cut off by the end of the trace has none
         elif event["name"] == "Commit":  # in the task that was counted last
             frames.append(0.0)
     assert len(frames) > USED, f"{len(frames)} frames in {USED:.0f} s"

@@ -10,6 +10,7 @@ import msgspec
 from pilot.cli.findings import Finding
 from pilot.errors import SessionError
 from pilot.manager import faults
+from pilot.wire import names
 from pilot.wire.session import SessionFolder
 
 
@@ -19,7 +20,7 @@ def examine_session(session: str) -> list[Finding]:
     Raises:
         SessionError: there is no session in the folder.
     """
-    folder = Path(session).resolve()
+    folder = names.find(session).resolve()
     files = sorted(folder.glob("events-*.msgpack"), key=lambda path: path.stat().st_mtime)
     if not files:
         if not SessionFolder(folder).connection_path.exists():

@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,11 +18,13 @@ from pilot.cli import session_files, streams
 from pilot.cli.qpus import age
 from pilot.descriptions import PilotDescription
 from pilot.errors import SessionError, invalid
+from pilot.manager import keeping
 from pilot.manager.journal import SCHEMA
 from pilot.manager.manager import PilotManager
 from pilot.manager.migration import COPY, migrate
 from pilot.manager.summary import Summary, find_sessions, summary
 from pilot.states import TaskState
+from pilot.wire import names
 from pilot.wire.exceptions import text_of
 from pilot.wire.session import SESSIONS, default_parent
 
@@ -53,9 +54,9 @@ def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> No
     listing.add_argument(
         "folders",
         nargs="*",
-        metavar="DIR",
-        help=f"a session, or a folder with sessions, to list as well; where sessions are made (${SESSIONS}) is "
-        "always searched",
+        metavar="SESSION|DIR",
+        help=f"a session, or a folder with sessions, to list as well; named ones, and those where sessions are made "
+        f"(${SESSIONS}), are always listed",
     )
     showing = add(
         "show",
@@ -93,13 +94,17 @@ def add_flags(parser: argparse.ArgumentParser, interruption: Interruption) -> No
         lambda options: session_files.clean(options.folders, options.older, options.dry_run),
     )
     for one in (showing, attaching, migrating, reading, stopping):
-        one.add_argument("folder", metavar="DIR", help="the session's folder")
+        one.add_argument("folder", metavar="SESSION", help="its name, or its folder")
     listing.add_argument("--json", action="store_true", help="print JSON")
     reading.add_argument("--pilot", metavar="NAME", help="of this pilot only")
     reading.add_argument("-n", "--lines", type=int, default=50, help="lines of each log (default: 50)")
-    cleaning.add_argument("folders", nargs="*", metavar="DIR", help="a session, or a folder with sessions, as well")
     cleaning.add_argument(
-        "--older", default="7d", metavar="AGE", help="not written for so long: 30m, 12h, 7d or 2w (default: 7d)"
+        "folders", nargs="*", metavar="SESSION|DIR", help="a session, or a folder with sessions, as well"
+    )
+    cleaning.add_argument(
+        "--older",
+        metavar="AGE",
+        help=f"not written for so long: 30m, 12h, 7d or 2w (default: ${keeping.KEEP}, or {keeping.DEFAULT})",
     )
     cleaning.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     attaching.add_argument(
@@ -118,8 +123,13 @@ def list_all(folders: Sequence[str], as_json: bool) -> int:
     """
     problems: dict[str, str] = {}
     paths = find_sessions(default_parent(make=False))
+    paths += [path for path in names.known().values() if path not in paths]
     for folder in folders:
-        found = find_sessions(Path(folder).expanduser().absolute())
+        try:
+            found = find_sessions(names.find(folder))
+        except SessionError as error:
+            problems[folder] = str(error)
+            continue
         paths += [path for path in found if path not in paths]
         if not found:
             problems[folder] = "there is no session in it"
@@ -145,9 +155,11 @@ def _show_table(sessions: Sequence[Summary]) -> None:
     if not sessions:
         print(f"no sessions in {default_parent(make=False)}")
         return
-    table = Table("session", "started", "last written", "manager", "pilots", "tasks")
+    named = any(one.name for one in sessions)
+    table = Table(*["name"] * named, "session", "started", "last written", "manager", "pilots", "tasks")
     for one in sessions:
         table.add_row(
+            *[one.name] * named,
             one.path,
             "" if one.started is None else _ago(one.started),
             _ago(one.changed),
@@ -178,11 +190,12 @@ def show(folder: str, as_json: bool) -> int:
     Raises:
         SessionError: there is no session in the folder, or it cannot be read.
     """
-    one = summary(Path(folder).expanduser().absolute())
+    one = summary(names.find(folder))
     if as_json:
         print(json.dumps(msgspec.to_builtins(one), indent=2))
         return 0
-    print(f"{one.path}: {'a manager uses it' if one.in_use else 'its manager is gone'}")
+    named = f"{one.name} ({one.path})" if one.name else one.path
+    print(f"{named}: {'a manager uses it' if one.in_use else 'its manager is gone'}")
     if one.schema < SCHEMA:
         print(f"made by an earlier version: `pilot sessions migrate {one.path}` prepares it for this one")
     if one.started is not None:
@@ -222,7 +235,7 @@ def show_page(folder: str, port: int, interruption: Interruption) -> int:
     """
     from pilot import dashboard
 
-    with interruption.put_off(), dashboard.open(Path(folder).expanduser().absolute(), port=port) as page:
+    with interruption.put_off(), dashboard.open(names.find(folder), port=port) as page:
         print(f"{page.url}\nOpen this address in a browser of this machine. Ctrl-C ends it.", flush=True)
         while interruption.number is None:
             time.sleep(LOOK_SECONDS)
@@ -245,11 +258,12 @@ def attach(folder: str, pilots: Sequence[str], interruption: Interruption) -> in
         Interrupted: a signal came before all tasks had ended.
     """
     wanted = [PilotDescription.from_text(text) for text in pilots]
-    summary(Path(folder).expanduser().absolute())  # refuses what is no session before anything is changed
+    path = names.find(folder)
+    summary(path)  # refuses what is no session before anything is changed
     interruption.check()
     with (
         interruption.put_off(),
-        contextlib.closing(PilotManager.attach(folder, progress=sys.stderr.isatty())) as manager,
+        contextlib.closing(PilotManager.attach(path, progress=sys.stderr.isatty())) as manager,
     ):
         for description in wanted:
             manager.submit_pilot(description)
@@ -278,7 +292,7 @@ def prepare(folder: str) -> int:
     Raises:
         SessionError: as `migrate`.
     """
-    path = Path(folder).expanduser().absolute()
+    path = names.find(folder)
     if migrate(path):
         print(f"{path} can be attached now; the journal as it was is in {path / COPY}")
     else:

@@ -235,7 +235,8 @@ def _text(name: str) -> str:
     try:
         return _standard_input() if name == "-" else Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"submit: {name} cannot be read: {error}", field="files", given=name) from None
+        reason = getattr(error, "strerror", None) or error
+        raise DescriptionError(f"submit: {name} cannot be read: {reason}", field="files", given=name) from None
 
 
 def _standard_input() -> str:

@@ -142,4 +142,7 @@ def _histogram(result: Shown) -> None:
 
 
 def _focus(element: Text) -> None:
-    ui.run_javascript(f"requestAnimationFrame(() => document.getElementById('{element.html_id}')?.focus())")
+    """Move the focus there, unless the user is in a field by now: the next key is meant for that."""
+    is_free = "!document.activeElement?.matches('input, select')"
+    move = f"document.getElementById('{element.html_id}')?.focus()"
+    ui.run_javascript(f"requestAnimationFrame(() => {{ if ({is_free}) {move}; }})")

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from nicegui import ui
 
 from pilot.dashboard.elements import Choice, Text, button, choice, heading, scrolling, set_attribute
 from pilot.dashboard.index import STATES, Page, Query
@@ -26,6 +27,12 @@ COLUMNS = (
     ("Waited", ""),
     ("Ran", "seconds"),
 )
+
+#: Has the fields of a form send their values.
+_SEND_AGAIN = """
+for (const field of document.getElementById("c%s").querySelectorAll("input, select"))
+  field.dispatchEvent(new Event(field.tagName === "SELECT" ? "change" : "input"));
+"""
 
 
 class TaskTable:
@@ -50,6 +57,8 @@ class TaskTable:
     def _make_filter(self) -> None:
         with Text("form", classes="filter", role="search") as form:
             form.on("submit.prevent", lambda: None, js_handler="() => {}")
+            # what was changed while the connection was lost did not arrive
+            ui.context.client.on_connect(lambda: ui.run_javascript(_SEND_AGAIN % form.id))
             with Text("label", "Name contains, or number", "field"):
                 field = Text("input", type="search", autocomplete="off", spellcheck="false")
                 field.on(
@@ -81,8 +90,9 @@ class TaskTable:
     # ---- what the user does ---------------------------------------------------------------------------------------
 
     def _ask(self, **changes: Any) -> None:
-        self._query = msgspec.structs.replace(self._query, page=0, **changes)
-        self.refresh()
+        if any(getattr(self._query, name) != value for name, value in changes.items()):
+            self._query = msgspec.structs.replace(self._query, page=0, **changes)
+            self.refresh()
 
     def _sort(self, by: str) -> None:
         same = by == self._query.sort

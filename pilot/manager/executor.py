@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from pilot.descriptions import TaskDescription
-from pilot.errors import SessionError
+from pilot.errors import SessionError, invalid
 from pilot.manager import maps, windows
 from pilot.manager.handles import Task, wait_done
 from pilot.manager.manager import PilotManager
@@ -46,9 +46,15 @@ class PilotExecutor(Executor):
     Args:
         manager: who runs the tasks.
         options: fields of `TaskDescription` for every task, such as ``num_cpus=2`` or ``pilot="gpu"``.
+
+    Raises:
+        DescriptionError: it is not a manager, or an option is not valid.
     """
 
     def __init__(self, manager: PilotManager, **options: Any) -> None:
+        if not isinstance(manager, PilotManager):
+            expected = "a PilotManager; in a task take submit_task, map and get_results of current_manager()"
+            raise invalid("manager", type(manager), expected)
         self._manager = manager
         self._options = options
         self._tasks: set[Task] = set()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import math
 import numbers
 import os
+import threading
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pilot.descriptions import PilotDescription
 from pilot.errors import invalid
 from pilot.interfaces import Policy
-from pilot.manager import private
+from pilot.manager import keeping, private
 from pilot.manager.opening import Parts, open_parts
 from pilot.manager.pilots import Pilot, Scaler, close_clients
 from pilot.manager.reading import SessionReader
@@ -25,6 +27,7 @@ from pilot.manager.state import SessionState
 from pilot.manager.tasking import TaskSession
 from pilot.publishing import publish
 from pilot.states import PilotState, is_final
+from pilot.wire import names
 from pilot.wire.session import SessionFolder
 
 if TYPE_CHECKING:
@@ -33,8 +36,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The managers that have names, while somebody holds them.
+#: The managers that have names, while somebody holds them; one thread at a time opens such a one.
 _named: weakref.WeakValueDictionary[str, PilotManager] = weakref.WeakValueDictionary()
+_naming = threading.RLock()
 #: Seconds that agents have to end by themselves when the manager is closed.
 CLOSE_SECONDS = 10.0
 #: Seconds that queued tasks wait for another pilot when none can run them any more.
@@ -51,6 +55,7 @@ class PilotManager(TaskSession):
     already: tasks that were finished have their results there.
     """
 
+    #: Set when it is open.
     _name: str | None = None
 
     def __init__(
@@ -72,10 +77,12 @@ class PilotManager(TaskSession):
                 the same path. None: a private folder, removed by `close` unless a pilot failed, below
                 ``$QUANTUM_PILOT_SESSIONS`` if that is set; else below ``~/.quantum-pilot/sessions`` inside a resource
                 manager's job, or where its command for submitting jobs is on PATH; else below the temporary directory,
-                which other hosts do not see.
-            name: for notebooks: while a manager of this name is open in this process, the same call gives that one, so
-                that a cell can run again; the other arguments count the first time. Its `submit_pilot` gives the pilot
-                that is there for an equal description.
+                which other hosts do not see. Such folders that were kept are removed by a later manager, see
+                `keeping.remove_old`.
+            name: of the session, for ``pilot sessions``; one session of this user has it at a time. While a manager of
+                this name is open in this process, the same call gives that one, so that a cell of a notebook can run
+                again; the other arguments count the first time. Its `submit_pilot` gives the pilot that is there for an
+                equal description.
             policy: which task is next, and which of the pilots with room gets it: a name of the group
                 ``pilot.policies``, "package.module:Class", or a `pilot.interfaces.Policy` object.
             progress: show tasks, rates and pilots: on the terminal, in the cell of a notebook, or as a line each minute
@@ -90,31 +97,46 @@ class PilotManager(TaskSession):
                 refused there.
 
         Raises:
-            DescriptionError: ``wait_for_pilot`` is not such a number.
-            SessionError: the folder cannot be used, or holds a session already (`attach` opens it again); the address
-                is not this host's, or all ports are taken.
+            DescriptionError: ``wait_for_pilot`` is not such a number, ``name`` is not valid, or is another folder's.
+            SessionError: the folder cannot be used, or holds a session already (`attach` opens it again); a session of
+                another process has the name; the address is not this host's, or all ports are taken.
             PluginError: there is no such policy.
         """
-        if name is not None and _named.get(name) is self:
-            self._check_same(session_dir)
-            return
-        wait = _check_wait(wait_for_pilot)
-        folder = SessionFolder.create(session_dir)
-        own = session_dir is None
-        if own:
-            private.name_idle()
-        parts = open_parts(folder, temporary=own, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
-        self._start(parts, progress, temporary=own, echo=echo)
-        self._name = name
-        if name is not None:
-            _named[name] = self
+        with contextlib.nullcontext() if name is None else _naming:
+            if self._name is not None:
+                self._check_same(session_dir)
+                return
+            wait = _check_wait(wait_for_pilot)
+            own = session_dir is None
+            if own:
+                private.name_idle()
+                keeping.remove_old()
+            folder = SessionFolder.create(session_dir)
+            parts = open_parts(
+                folder,
+                name=name,
+                temporary=own,
+                policy=policy,
+                address=address,
+                ports=ports,
+                wait_for_pilot=wait,
+            )
+            self._start(parts, progress, temporary=own, echo=echo)
+            self._name = name
 
     def __new__(cls, *args: Any, name: str | None = None, **settings: Any) -> PilotManager:
-        known = _named.get(name) if name is not None else None
-        return known if known is not None and not known._is_over() else super().__new__(cls)
+        if name is None:
+            return super().__new__(cls)
+        names.check(name)
+        with _naming:
+            known = _named.get(name)
+            if known is None or known._is_over():
+                known = _named[name] = super().__new__(cls)
+            return known
 
     def _is_over(self) -> bool:
-        return self._state.is_closed or self._state.is_foreign
+        """False also while another thread opens it."""
+        return self._name is not None and (self._state.is_closed or self._state.is_foreign)
 
     def _check_same(self, session_dir: str | os.PathLike[str] | None) -> None:
         """It is asked for by its name: this must be the session that is meant."""
@@ -271,7 +293,7 @@ class PilotManager(TaskSession):
             _leave(state, self._temporary, failed)
 
     def __reduce__(self) -> Any:
-        raise TypeError("a PilotManager cannot be pickled: a task cannot take its manager along")
+        raise TypeError("a PilotManager cannot be pickled: inside the task, call pilot.current_manager()")
 
     def __enter__(self) -> PilotManager:
         return self
@@ -297,6 +319,7 @@ def _leave(state: SessionState, temporary: bool, failed: bool) -> None:
     if failed:
         log.warning("a pilot failed: its logs are kept in %s", state.folder.path)
     elif temporary:
+        names.drop(state.folder.path)
         state.folder.remove()
 
 

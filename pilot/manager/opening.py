@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -25,9 +26,12 @@ from pilot.manager.state import SessionState
 from pilot.manager.submitting import Submitter
 from pilot.scheduling.controller import Controller
 from pilot.version import versions
+from pilot.wire import names
 from pilot.wire.addresses import listen
 from pilot.wire.processes import allow_files
 from pilot.wire.session import Connection, SessionFolder, new_keys
+
+log = logging.getLogger(__name__)
 
 
 class Parts(NamedTuple):
@@ -45,6 +49,7 @@ class Parts(NamedTuple):
 def open_parts(
     folder: SessionFolder,
     *,
+    name: str | None = None,
     attach: bool = False,
     temporary: bool = False,
     policy: str | Policy,
@@ -56,6 +61,7 @@ def open_parts(
 
     Args:
         folder: of the session.
+        name: of a new session.
         attach: the session in the folder is opened again.
         temporary: the folder is removed when something fails.
         policy: as for `PilotManager`, and so are the others.
@@ -65,6 +71,13 @@ def open_parts(
         if temporary:
             undo.callback(folder.remove)
         undo.callback(folder.lock.release)
+        if name is not None:
+            other = names.take(name, folder.path)
+            undo.callback(names.drop, folder.path)
+            if other is not None and other != folder.path:
+                log.warning(
+                    "%r was the name of the session %s, whose manager is gone: its folder names it now", name, other
+                )
         before = folder.read_connection() if attach else Connection((), platform.node(), *new_keys())
         journal = SqliteJournal(folder.journal_path, is_there=attach)
         undo.callback(journal.close)

@@ -100,6 +100,11 @@ class SqliteReader(JournalReader):
                 return self._connection.execute(sql, values).fetchall()
             except (sqlite3.Error, UnicodeError) as error:
                 text = f"the journal {self.name} cannot be read, or is damaged: {error}"
+                if not Path(self.name).exists():
+                    text = (
+                        f"the session {Path(self.name).parent} is not there any more; that of a manager without a "
+                        "session_dir is removed by close(): ask for results before, or keep the task"
+                    )
                 raise SessionError(text, path=self.name) from error
 
     def commits(self) -> int:

@@ -15,6 +15,7 @@ from pilot.manager.journal import SCHEMA, unpack
 from pilot.manager.sqlite_reader import connect_to_read
 from pilot.results import TIMED_OUT, Failure
 from pilot.states import PilotState, TaskState, is_final
+from pilot.wire import names
 from pilot.wire.session import SessionFolder
 
 #: A task whose end is not in the journal; it does not say how far such a task is.
@@ -49,6 +50,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A session. Times are wall clocks, seconds since the epoch."""
 
     path: str
+    #: What its user calls it; "": it has no name.
+    name: str
     #: Of the journal; `SCHEMA` is that of this version.
     schema: int
     #: True while a manager has the session.
@@ -73,10 +76,11 @@ def find_sessions(folder: Path) -> list[Path]:
     below: list[Path] = []
     with contextlib.suppress(OSError):
         below = sorted(folder.iterdir())
-    return [path for path in (folder, *below) if _is_session(path)]
+    return [path for path in (folder, *below) if is_session(path)]
 
 
-def _is_session(path: Path) -> bool:
+def is_session(path: Path) -> bool:
+    """Whether a folder holds a session."""
     try:
         return SessionFolder(path).journal_path.exists()
     except OSError:
@@ -103,6 +107,7 @@ def summary(path: Path) -> Summary:
             files = [file.stat().st_size for file in _files(folder.spool)]
             return Summary(
                 path=str(folder.path),
+                name=next((name for name, named in names.known().items() if named == folder.path), ""),
                 schema=schema,
                 in_use=in_use,
                 started=db.execute(first).fetchone()[0],

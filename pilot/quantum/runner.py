@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from concurrent.futures import FIRST_EXCEPTION, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from pilot.worker.child_tasks import ChildTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +21,8 @@ _FAN_IN = 8
 
 
 class Runner(Protocol):
-    """What runs tasks: a `PilotManager`, or another object with those of its methods that are called.
+    """What runs tasks: a `PilotManager`, or another object with those of its methods that are called; in a task, a
+    `CurrentManager`.
 
     A future among the arguments of a function, at any depth, stands for its result.
     """
@@ -57,9 +61,29 @@ def tree_sum(manager: Runner, add: Callable[[Sequence[_T]], _T], futures: Sequen
 
 def _wait(futures: Sequence[Future[Any]]) -> None:
     """Until all have results, none of which is fetched; the first failure cancels what has not run and is raised."""
-    done, pending = wait(futures, return_when=FIRST_EXCEPTION)
+    pending = wait_or_fail(futures)
     for future in pending:
         future.cancel()
     for future in futures:
-        if future in done and (error := future.exception()) is not None:
+        if future not in pending and (error := future.exception()) is not None:
             raise error
+
+
+def wait_or_fail(futures: Sequence[Future[_T]], timeout: float | None = None) -> set[Future[_T]]:
+    """Block until all have results, or one has failed or was cancelled.
+
+    Args:
+        futures: of a manager; or, in a task, all of them its children.
+        timeout: seconds to wait at most; None: for ever.
+
+    Returns:
+        Those that are not over.
+    """
+    first = next(iter(futures), None)
+    if not isinstance(first, ChildTask):
+        return wait(futures, timeout, FIRST_EXCEPTION).not_done
+    with suppress(TimeoutError):
+        for child in first.manager.as_completed(futures, timeout=timeout):
+            if child.cancelled() or child.exception() is not None:
+                break
+    return {future for future in futures if not future.done()}

@@ -59,7 +59,8 @@ class Explainer:
         key = order(record, now)
         ahead = sum(order(other, now) < key for lane in lanes for other in lane)
         if fits:
-            why = f"waits in the queue behind {ahead} task{'s' * (ahead != 1)}: {', '.join(fits)} can run it, but "
+            place = f"waits in the queue behind {ahead} task{'s' * (ahead != 1)}" if ahead else "is first in the queue"
+            why = f"{place}: {', '.join(fits)} can run it, but "
             why += "has no room now" if len(fits) == 1 else "have no room now"
         else:
             why = "waits: no active pilot can run it now"

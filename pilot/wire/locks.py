@@ -8,12 +8,15 @@ import fcntl
 import os
 import platform
 import secrets
+import time
 from pathlib import Path
 
 from pilot.errors import SessionError
 from pilot.wire.marks import identify
 from pilot.wire.processes import is_alive
 
+#: How long a lock is tried to be had from who only looks, at most.
+_LOOK_SECONDS = 0.05
 #: What flock(2) fails with where the file system, or how it is mounted, has no locks.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -31,7 +34,7 @@ class SessionLock:
         self._own: str | None = None
 
     def take(self) -> None:
-        """Take it. Does not block.
+        """Take it. Blocks for a moment only.
 
         Raises:
             SessionError: another manager has it.
@@ -39,7 +42,7 @@ class SessionLock:
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except OSError as error:
             os.close(descriptor)
             if isinstance(error, BlockingIOError):
@@ -121,6 +124,18 @@ class SessionLock:
 
     def _in_use(self) -> SessionError:
         return SessionError(f"another manager uses the session {self._folder}", path=str(self._folder))
+
+
+def _lock(descriptor: int) -> None:
+    """flock(2). Who only looks, as `is_held` does, has the lock for some microseconds: that is waited for."""
+    end = time.monotonic() + _LOOK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.002)
 
 
 def _own_name() -> str:

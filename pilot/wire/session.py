@@ -111,7 +111,7 @@ def default_parent(*, make: bool = True) -> Path:
     if not named and not _on_cluster():
         return Path(tempfile.gettempdir())
     try:
-        parent = Path(named).expanduser().absolute() if named else Path.home() / _SHARED
+        parent = own_parent()
         for folder in (parent.parent, parent) if make else ():  # `parents` has no mode for all but the last
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:
@@ -121,6 +121,16 @@ def default_parent(*, make: bool = True) -> Path:
     return parent
 
 
+def own_parent() -> Path:
+    """QUANTUM_PILOT_SESSIONS; else ``~/.quantum-pilot/sessions``, wherever sessions are made.
+
+    Raises:
+        RuntimeError: there is no home directory.
+    """
+    named = os.environ.get(SESSIONS)
+    return Path(named).expanduser().absolute() if named else Path.home() / _SHARED
+
+
 def _on_cluster() -> bool:
     """True where pilots may run on other hosts: in a job, or where one can be submitted."""
     environments = registry.job_environments()
@@ -128,6 +138,8 @@ def _on_cluster() -> bool:
     return any(one.is_here() for one in environments) or any(map(shutil.which, commands))
 
 
+#: The name of a folder that `SessionFolder.create` has made up.
+PRIVATE = re.compile(r"pilot-\d{8}-\d{6}-\w+")
 #: An address in `Connection`.
 _ADDRESS = re.compile(r"tcp://\S+:\d{1,5}")
 
@@ -153,7 +165,7 @@ class SessionFolder:
         """
         try:
             if path is None:
-                name = f"pilot-{time.strftime('%Y%m%d-%H%M%S')}-"
+                name = f"pilot-{time.strftime('%Y%m%d-%H%M%S')}-"  # as `PRIVATE` has it
                 folder = cls(Path(tempfile.mkdtemp(prefix=name, dir=default_parent())))
             else:
                 folder = cls(_given(path))

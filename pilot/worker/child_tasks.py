@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from pilot.publishing import publish
@@ -37,6 +37,9 @@ class Parent(Protocol):
     def error_of(self, task: Any) -> BaseException | None:
         """The error of a task that is over; None: it has a result."""
 
+    def as_completed(self, tasks: Iterable[Any], *, timeout: float | None = None) -> Iterator[Any]:
+        """Tasks, each when it is over."""
+
     def cancel(self, tasks: Iterable[Any]) -> None:
         """Cancel tasks."""
 
@@ -49,24 +52,31 @@ class ChildTask(Generic[R]):
     """
 
     def __init__(self, manager: Parent, id: int, name: str) -> None:
-        self._manager = manager
+        #: What it was submitted to.
+        self.manager = manager
         #: Its number in the session.
         self.id = id
         self.name = name
 
     def done(self) -> bool:
         """True when it is known to be over, however it ended. Does not block."""
-        self._manager.watch([self])
-        return self._manager.end_of(self) is not None
+        self.manager.watch([self])
+        return self.manager.end_of(self) is not None
 
     def cancelled(self) -> bool:
         """True when it was cancelled, as far as that is known. Does not block."""
-        end = self._manager.end_of(self)
+        end = self.manager.end_of(self)
         return end is not None and end.status == CANCELLED
 
-    def cancel(self) -> None:
-        """Cancel it. Does not block."""
-        self._manager.cancel([self])
+    def running(self) -> bool:
+        """False: whether it runs is not told here. Does not block."""
+        return False
+
+    def cancel(self) -> bool:
+        """Cancel it. Does not block. False when it is known to be over."""
+        is_over = self.done()
+        self.manager.cancel([self])
+        return not is_over
 
     def result(self, timeout: float | None = None) -> R:
         """Its result; blocks until there is one, and others have the cores of this task meanwhile.
@@ -85,7 +95,7 @@ class ChildTask(Generic[R]):
                 raise error
             finally:
                 del error  # no cycle through the traceback
-        value: R = self._manager.value_of(self)
+        value: R = self.manager.value_of(self)
         return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -96,9 +106,9 @@ class ChildTask(Generic[R]):
             CancelledError: it was cancelled.
             NoPilotError: as ``result()``.
         """
-        if not self._manager.wait_tasks([self], timeout)[0]:
+        if not self.manager.wait_tasks([self], timeout)[0]:
             raise TimeoutError(f"task {self.id} ({self.name}) is not over after {timeout} s")
-        return self._manager.error_of(self)
+        return self.manager.error_of(self)
 
     def __await__(self) -> Generator[Any, None, R]:
         """``await child`` in an ``async`` task: its result, or its error."""

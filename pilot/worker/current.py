@@ -84,7 +84,19 @@ class CurrentManager:
 
     def map(self, function: Callable[..., R], /, *iterables: Iterable[Any], **fields: Any) -> list[ChildTask[R]]:
         """One task for each tuple of arguments, as the built-in ``map`` makes them; ``fields`` of `TaskDescription`
-        are for each of them."""
+        are for each of them.
+
+        Raises:
+            DescriptionError: ``chunksize`` and ``window`` are of the `PilotManager` outside of tasks, or a field is not
+                valid.
+        """
+        for name in ("chunksize", "window"):
+            if name in fields:
+                raise DescriptionError(
+                    f"map: {name} is not valid in a task; leave it out, or submit functions that call many inputs each",
+                    field=name,
+                    given=fields[name],
+                )
         return self._submit(
             [TaskDescription(function=function, args=args, **fields) for args in zip(*iterables, strict=False)]
         )

@@ -266,6 +266,84 @@ def test_paused_it_stays_as_it_is(page: Any, manager: PilotManager) -> None:
     page.wait_for_function("() => document.querySelector('.counts [data-state=done] dd').innerText == '66'")
 
 
+def test_a_filter_that_was_changed_while_the_connection_was_lost(
+    context: Any, dashboard: dashboards.Dashboard, eventually: Callable[..., Any]
+) -> None:
+    """What is sent over a dead connection is lost; with the next one, the table follows the fields."""
+    page, connections = context.new_page(), []
+    sent: dict[bool, list[str]] = {True: [], False: []}
+    is_dead = False
+
+    def connect(socket: Any) -> None:
+        server = socket.connect_to_server()
+        connections.append((socket, server))
+
+        def pass_on(message: str) -> None:
+            sent[is_dead].append(message)
+            if not is_dead:
+                server.send(message)
+
+        socket.on_message(pass_on)
+
+    def events() -> int:
+        page.wait_for_timeout(20)  # Playwright calls `pass_on` meanwhile
+        return sum(message.startswith('42["event"') for message in sent[is_dead])
+
+    page.route_web_socket(lambda url: "_nicegui_ws" in url, connect)
+    page.goto(dashboard.url)
+    eventually(lambda: events() >= 3)  # the three fields
+    page.click(".pager >> text=Next")
+    shows(page, ".pager", "page 2 of 3")
+    for end in connections[0]:
+        end.close()
+    eventually(lambda: events() >= 7)
+    shows(page, ".pager", "page 2 of 3")  # nothing was changed
+
+    is_dead = True
+    page.fill("input[type=search]", "counts")
+    page.select_option("label:has-text('State') select", "failed")
+    eventually(lambda: events() >= 2)
+    is_dead = False
+    for end in connections[1]:
+        end.close()
+    shows(page, ".pager", "0 tasks; page 1 of 1")
+    page.fill("input[type=search]", "")
+    shows(page, ".pager", "1 task; page 1 of 1")
+    page.close()
+
+
+def test_the_focus_stays_where_the_user_types(
+    context: Any, dashboard: dashboards.Dashboard, eventually: Callable[..., Any]
+) -> None:
+    """The answer to Escape, which moves the focus back to the table, comes when the user is in the filter."""
+    page, held = context.new_page(), list[str]()
+    is_slow = False
+
+    def connect(socket: Any) -> None:
+        server = socket.connect_to_server()
+        server.on_message(lambda message: held.append(message) if is_slow else socket.send(message))
+        sockets.append(socket)
+
+    sockets: list[Any] = []
+    page.route_web_socket(lambda url: "_nicegui_ws" in url, connect)
+    page.goto(dashboard.url)
+    shows(page, "header", "live")
+    page.click("button[data-task='62']")
+    page.wait_for_function("() => document.activeElement.matches('.details h2')")
+    is_slow = True
+    page.keyboard.press("Escape")
+    eventually(lambda: page.wait_for_timeout(20) or any("focus()" in message for message in held))
+    page.focus("input[type=search]")
+    is_slow = False
+    for message in held:
+        sockets[0].send(message)
+    page.wait_for_selector(".details", state="hidden")
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.keyboard.type("counts")
+    shows(page, ".pager", "60 tasks")
+    page.close()
+
+
 # ---- who may see it -------------------------------------------------------------------------------------------------
 
 

@@ -151,7 +151,7 @@ def test_orders() -> None:
     ):
         world = World(policy=policy)
         tasks = queue_up(world, 30.0, 10.0, 20.0)
-        assert "waits in the queue behind 0 tasks" in world.explain(tasks[expected[0]])
+        assert "is first in the queue: " in world.explain(tasks[expected[0]])
         world.work_off(1.0)
         assert world.order[1:] == [tasks[at] for at in expected]
 

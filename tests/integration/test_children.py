@@ -183,8 +183,10 @@ def test_a_manager_and_its_tasks_end_with_the_task_that_had_them(double: PilotMa
         (lambda manager: manager.submit_task(abs, threading.Lock()), pilot.NotPicklable, "argument of abs"),
         (lambda manager: manager.submit_task({"function": abs, "depends_on": [3]}), DescriptionError, "depends_on"),
         (lambda manager: manager.submit_task({"circuit": "no circuit"}), pilot.PilotError, "circuit"),
+        (lambda manager: manager.map(abs, [1], chunksize=10), DescriptionError, "chunksize is not valid in a task"),
+        (lambda manager: pilot.PilotExecutor(manager), DescriptionError, "in a task take submit_task, map"),
     ],
-    ids=["unknown field", "argument", "one task", "too wide", "cannot be pickled", "dependencies", "circuit"],
+    ids=["field", "argument", "one_task", "wide", "pickle", "dependencies", "circuit", "chunks", "executor"],
 )
 def test_what_a_parent_does_wrong_is_told_at_once(
     double: PilotManager, call: Callable[..., Any], error: type[Exception], text: str
@@ -289,6 +291,32 @@ def test_circuits_are_children_as_well(double: PilotManager) -> None:
         return list(manager.submit_task({"circuit": circuit, "observables": ["Z", "X"]}).result().values)
 
     assert double.submit_task(parent).result(timeout=SOON) == pytest.approx([np.cos(2.0), np.sin(2.0)])
+
+
+def test_primitives_and_cutting_run_in_a_task(single: PilotManager) -> None:
+    """A variational loop that is a task, on one core: it waits, and its circuits run."""
+    qiskit = pytest.importorskip("qiskit")
+
+    def parent() -> tuple[list[float], float]:
+        from pilot.quantum import PilotEstimator, cutting
+
+        manager = pilot.current_manager()
+        estimator = PilotEstimator(manager)
+        qubit = qiskit.QuantumCircuit(1)
+        qubit.ry(2.0, 0)
+        job = estimator.run([(qubit, "Z"), (qubit, "X")])
+        values = [float(one.data.evs) for one in job.result()]
+        assert job.done() and not job.cancel()
+        chain = qiskit.QuantumCircuit(3)
+        chain.ry(2.0, 0)
+        chain.cx(0, 1)
+        chain.cx(1, 2)
+        pieces = cutting.plan(chain, ["ZZZ"], max_qubits=2).run(manager)
+        return values, float(pieces.values[0])
+
+    values, whole = single.submit_task(parent).result(timeout=SOON)
+    assert values == pytest.approx([np.cos(2.0), np.sin(2.0)])
+    assert whole == pytest.approx(np.cos(2.0), abs=0.05)
 
 
 # ---- children belong to their parents ---------------------------------------------------------------------------

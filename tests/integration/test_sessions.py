@@ -1,15 +1,19 @@
 """`pilot sessions` with real sessions: running ones, those of managers that were killed, of an earlier version, and
-folders that hold none."""
+folders that hold none; names, and how long they are kept."""
 
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +23,7 @@ import pytest
 
 from pilot import PilotDescription, PilotManager, TaskDescription
 from pilot.cli.main import main
+from pilot.errors import DescriptionError, PilotFailed, SessionError
 from pilot.manager.summary import Summary, summary
 
 pytestmark = pytest.mark.timeout(180)
@@ -29,7 +34,7 @@ KILLED = """
 import math, os, sys, time
 from pilot import PilotDescription, PilotManager, TaskDescription
 
-manager = PilotManager(sys.argv[1])
+manager = PilotManager(sys.argv[1], name=sys.argv[4] or None)
 manager.submit_pilot(PilotDescription(cores_per_node=1, name="small", orphan_timeout=float(sys.argv[2]))).wait()
 tasks = manager.map(math.sqrt, [4, 9])
 tasks.append(manager.submit_task(math.sqrt, -1))
@@ -67,9 +72,9 @@ def pilot(capsys: pytest.CaptureFixture[str]) -> Pilot:
     return run
 
 
-def killed(folder: Path, *, orphan: float = 60.0, seconds: float = 1.0) -> Path:
+def killed(folder: Path, *, orphan: float = 60.0, seconds: float = 1.0, name: str = "") -> Path:
     """The session of a manager that is gone; its agent waits ``orphan`` seconds, its tasks take ``seconds``."""
-    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(orphan), str(seconds)])
+    done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(orphan), str(seconds), name])
     assert done.returncode == -signal.SIGKILL
     return folder
 
@@ -90,6 +95,10 @@ def earlier(tmp_path: Path) -> Path:
         db.execute("UPDATE session SET value = ? WHERE key = 'path'", (str(tmp_path / "before"),))
         db.commit()
     return folder
+
+
+def sessions_in(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("*/journal.sqlite"))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -300,3 +309,120 @@ def test_logs_stop_and_clean(tmp_path: Path, pilot: Pilot, monkeypatch: pytest.M
         assert "a manager has it" in pilot("clean", tmp_path, "--older", "0m").stdout
         refused = pilot("stop", manager.session_dir)
         assert (refused.returncode, "end that program" in refused.stderr) == (1, True)
+
+
+# ---- names, and how long sessions stay ------------------------------------------------------------------------------
+
+
+def test_a_session_is_known_by_its_name(tmp_path: Path, pilot: Pilot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(tmp_path / "sessions"))
+    folder = killed(tmp_path / "elsewhere", orphan=0.5, name="lab")
+    (folder / "pilots/pilot-1/worker.log").write_text("a line of its log\n")
+    row = pilot("ls").stdout
+    assert "lab" in row and str(folder) in row
+    assert json.loads(pilot("ls", "--json").stdout)["sessions"][0]["name"] == "lab"
+    assert pilot("show", "lab").stdout.startswith(f"lab ({folder}): its manager is gone")
+    assert "a line of its log" in pilot("logs", "lab").stdout
+    assert pilot("migrate", "lab").returncode == 0
+    assert "4 done, 1 failed" in pilot("attach", "lab").stdout
+    assert pilot("stop", "lab").stdout == f"{folder}: 0 pilot(s) ended\n"
+    assert main(["doctor", "--session", "lab"]) == 0
+    assert pilot("show", "labb").stderr == (
+        f"pilot: there is no session named 'labb' and no folder {Path('labb').absolute()}; "
+        "names: lab (did you mean 'lab'?)\n"
+    )
+    assert f"removed: {folder}" in pilot("clean", "lab", "--older", "0m").stdout and not folder.exists()
+    assert "no sessions" in pilot("ls").stdout
+
+
+def test_one_session_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(tmp_path))
+    with ThreadPoolExecutor(8) as threads:
+        opened = list(threads.map(lambda _: PilotManager(name="lab"), range(8)))
+    assert len({id(one) for one in opened}) == len(sessions_in(tmp_path)) == 1
+    other = [sys.executable, "-c", "from pilot import PilotManager; PilotManager(name='lab').close()"]
+    refused = subprocess.run(other, capture_output=True, text=True)
+    assert refused.stderr.endswith(
+        f"the session {opened[0].session_dir} is named 'lab' and in use: close() its manager, or give another name\n"
+    )
+    opened[0].close()
+    assert subprocess.run(other).returncode == 0
+    assert sessions_in(tmp_path) == [] and list((tmp_path / f"names-{os.geteuid()}").glob("*.session")) == []
+    for wrong in ("", "a/b", ".hidden", "-x", 5):
+        with pytest.raises(DescriptionError, match=r"name: .* is not valid; expected 1 to 100 letters"):
+            PilotManager(name=wrong)  # type: ignore[arg-type]
+
+
+def test_processes_that_take_a_name_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them has the name, that of a session that is gone; the others are told who has it."""
+    monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(tmp_path))
+    program = (
+        "import sys\nfrom pilot import PilotManager\nfrom pilot.errors import SessionError\ninput()\n"
+        "try: manager = PilotManager(sys.argv[1], name='lab')\nexcept SessionError: print('taken', flush=True)\n"
+        "else: print('open', flush=True)\ninput()\n"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / str(number))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    PilotManager(tmp_path / "before", name="lab").close()
+    answers = []
+    for one in started:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    for one in started:
+        assert one.stdout is not None
+        answers.append(one.stdout.readline().strip())
+    for one in started:
+        one.communicate("\n")
+    assert sorted(answers) == ["open", "taken", "taken", "taken"]
+
+
+def test_failed_private_sessions_are_kept_for_a_time(
+    tmp_path: Path, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUANTUM_PILOT_SESSIONS", str(tmp_path))
+    with PilotManager(wait_for_pilot=0, name="unlucky") as manager, pytest.raises(PilotFailed):
+        manager.submit_pilot(PilotDescription(cores_per_node=1, scratch="/dev/null/no")).wait(60)
+    kept = manager.session_dir
+    users = tmp_path / "campaign"
+    PilotManager(users).close()
+    for folder in (kept, users):
+        for path in (folder, *folder.iterdir()):
+            os.utime(path, (time.time() - 8 * 86400,) * 2)
+
+    assert "unlucky" in pilot("ls").stdout
+    monkeypatch.setenv("QUANTUM_PILOT_KEEP_SESSIONS", "2w")
+    assert f"kept: {kept}: written 8 days" in pilot("clean").stdout
+    PilotManager().close()
+    assert kept.is_dir()
+    monkeypatch.delenv("QUANTUM_PILOT_KEEP_SESSIONS")
+    with PilotManager.attach(kept):
+        PilotManager().close()
+        assert kept.is_dir()
+    PilotManager().close()
+    assert kept.is_dir()  # it was written just now
+    for path in (kept, *kept.iterdir()):
+        os.utime(path, (time.time() - 8 * 86400,) * 2)
+    PilotManager().close()
+    assert sessions_in(tmp_path) == [users]  # what has a folder of the user's own stays
+    assert "unlucky" not in pilot("ls").stdout
+    monkeypatch.setenv("QUANTUM_PILOT_KEEP_SESSIONS", "a week")
+    with pytest.raises(DescriptionError, match="QUANTUM_PILOT_KEEP_SESSIONS: 'a week' is not valid; expected a number"):
+        PilotManager()
+
+
+def test_results_of_a_private_session_that_is_gone_are_told_in_words() -> None:
+    with PilotManager() as manager:
+        manager.submit_pilot(PilotDescription(cores_per_node=1))
+        manager.submit_task(pow, 2, 3).result()
+        with pytest.raises(TypeError, match=r"inside the task, call pilot.current_manager\(\)"):
+            pickle.dumps(manager)
+    with pytest.raises(SessionError, match=r"is removed by close\(\): ask for results before, or keep the task"):
+        manager.tasks[1].result()

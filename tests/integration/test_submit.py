@@ -33,7 +33,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     "words, code, said",
     [
-        ("nonesuch.qasm", 2, "nonesuch.qasm cannot be read"),
+        ("nonesuch.qasm", 2, "nonesuch.qasm cannot be read: No such file or directory\n"),
         ("folder", 2, "folder cannot be read"),
         ("bytes", 2, "bytes cannot be read"),
         ("bell.qasm bad.qasm", 2, "bad.qasm: OriginIR, line 2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -54,7 +55,8 @@ class Notebook:
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
     notebook = Notebook(tmp_path_factory.mktemp("notebook"))
-    with notebook.client.setup_kernel():
+    environment = {**os.environ, "QUANTUM_PILOT_SESSIONS": str(tmp_path_factory.mktemp("sessions"))}
+    with notebook.client.setup_kernel(env=environment):
         notebook.run(FIRST)
         yield notebook
 

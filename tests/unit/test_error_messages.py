@@ -120,7 +120,9 @@ def test_commands_speak_of_their_flags(
     assert text in capfd.readouterr().err
 
 
-def test_a_problem_of_a_qpu_names_it_once(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/nonexistent")
+def test_a_problem_of_a_qpu_names_it_once(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["qpus", "ibm:ibm_fez"]) == 1
     assert capfd.readouterr().err.count("ibm:ibm_fez") == 1

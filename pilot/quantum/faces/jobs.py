@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from qiskit.primitives import BasePrimitiveJob, PrimitiveResult
 from qiskit.providers import JobStatus, JobV1
 from qiskit.result import Result
+
+from pilot.quantum.runner import wait_or_fail
 
 _R = TypeVar("_R")
 
@@ -31,7 +33,7 @@ class Gathering:
         """Block until there is one; a task that fails ends the others, and its exception is raised."""
         if not self._whole:
             self._raise_failure()
-            left = wait([task for task in self.tasks if not task.done()], timeout, FIRST_EXCEPTION).not_done
+            left = wait_or_fail([task for task in self.tasks if not task.done()], timeout)
             self._raise_failure()
             if left:
                 raise TimeoutError(f"{len(left)} of {len(self.tasks)} tasks are not finished after {timeout} s")
