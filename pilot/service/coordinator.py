@@ -91,12 +91,15 @@ class Coordinator:
     # ---- for other threads ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take tasks: first those that were there before."""
+        """End what an earlier service was asked to end and has not, and take tasks: first those that were there before.
+        Blocks until the store has said which."""
         for task in self._manager.tasks.values():
             if task.key is not None:
                 self._earlier[task.key] = task
             elif self._parser.is_own(task):
                 self._manager.cancel([task])
+        for id in self._store.cancel_requested():
+            self._ended_early(id)
         self._subscription = self._manager.subscribe(self._observe, kinds=[TaskChanged, TaskEnded])
         self._thread.start()
 
@@ -182,6 +185,7 @@ class Coordinator:
             while self._taken:
                 self._pace.rest()
                 one = self._taken[0]
+                self._forget_cancelled(one)
                 one.missing = {source for source in one.sources() if self._parser.known(source) is None}
                 if one.is_ending or self._reuse(one):
                     pass
@@ -195,6 +199,12 @@ class Coordinator:
                 texts = self._store.texts({hash for hash, _ in wanted})
                 self._parser.ask({source: texts[source[0]] for source in wanted})
         self._parser.forget_errors()
+
+    def _forget_cancelled(self, one: ActiveTask) -> None:
+        """What was cancelled when an earlier service ended, and not by its user, is to be submitted again."""
+        for key in one.manager_keys():
+            if key in self._earlier and self._earlier[key].cancelled():
+                self._manager.forget([self._earlier.pop(key)])
 
     def _give_up_earlier(self) -> None:
         """What an earlier service has submitted, and is in the store no more as a task that is not over."""
@@ -234,9 +244,6 @@ class Coordinator:
         try:
             for place, key in enumerate(one.manager_keys()):
                 earlier = self._earlier.pop(key, None)
-                if earlier is not None and earlier.cancelled():  # when the manager was closed, not by its user
-                    self._manager.forget([earlier])
-                    earlier = None
                 tasks.append(earlier or self._manager.submit_task(self._described(one, place, key)))
         except SessionError:
             raise
@@ -369,6 +376,9 @@ class Coordinator:
         if one.tasks and not one.is_ending:
             self._manager.cancel(one.tasks)
         elif not one.is_ending:
+            earlier = [self._earlier.pop(key) for key in one.manager_keys() if key in self._earlier]
+            self._manager.cancel(earlier)
+            self._to_forget += earlier
             self._end(one, "cancelled")
         return True
 
