@@ -17,6 +17,7 @@ from pilot.errors import DescriptionError, NoPilotError, PilotError, SessionErro
 from pilot.interfaces import SessionEvent, TaskChanged, TaskEnded
 from pilot.service import results
 from pilot.service.active import ActiveTask, Listener
+from pilot.service.earlier import EarlierTasks
 from pilot.service.failures import error_of
 from pilot.service.pace import Pace
 from pilot.service.parsing import Parser, Source
@@ -79,8 +80,7 @@ class Coordinator:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         #: The last row that was taken.
         self._last = 0
-        #: The manager's tasks of a service before this one, by key.
-        self._earlier: dict[str, Task] = {}
+        self._earlier = EarlierTasks(manager)
         self._to_forget: list[Task] = []
         #: Tasks that are to be begun.
         self._taken: deque[ActiveTask] = deque()
@@ -93,11 +93,8 @@ class Coordinator:
     def start(self) -> None:
         """End what an earlier service was asked to end and has not, and take tasks: first those that were there before.
         Blocks until the store has said which."""
-        for task in self._manager.tasks.values():
-            if task.key is not None:
-                self._earlier[task.key] = task
-            elif self._parser.is_own(task):
-                self._manager.cancel([task])
+        keyless = [task for task in self._manager.tasks.values() if task.key is None]
+        self._manager.cancel([task for task in keyless if self._parser.is_own(task)])
         for id in self._store.cancel_requested():
             self._ended_early(id)
         self._subscription = self._manager.subscribe(self._observe, kinds=[TaskChanged, TaskEnded])
@@ -185,11 +182,10 @@ class Coordinator:
             while self._taken:
                 self._pace.rest()
                 one = self._taken[0]
-                self._forget_cancelled(one)
                 one.missing = {source for source in one.sources() if self._parser.known(source) is None}
                 if one.is_ending or self._reuse(one):
                     pass
-                elif one.missing and not all(key in self._earlier for key in one.manager_keys()):
+                elif not self._earlier.have_all(one.manager_keys()) and one.missing:
                     wanted |= one.missing
                 else:
                     self._submit(one)
@@ -200,19 +196,11 @@ class Coordinator:
                 self._parser.ask({source: texts[source[0]] for source in wanted})
         self._parser.forget_errors()
 
-    def _forget_cancelled(self, one: ActiveTask) -> None:
-        """What was cancelled when an earlier service ended, and not by its user, is to be submitted again."""
-        for key in one.manager_keys():
-            if key in self._earlier and self._earlier[key].cancelled():
-                self._manager.forget([self._earlier.pop(key)])
-
     def _give_up_earlier(self) -> None:
         """What an earlier service has submitted, and is in the store no more as a task that is not over."""
-        for task in self._earlier.values():
-            if not task.done():
-                self._manager.cancel([task])
-            self._to_forget.append(task)
-        self._earlier.clear()
+        left = self._earlier.take_all()
+        self._manager.cancel(left)
+        self._to_forget += left
 
     def _reuse(self, one: ActiveTask) -> bool:
         """Take the result of an equal task, if there is one."""
@@ -243,8 +231,7 @@ class Coordinator:
         tasks: list[Task] = []
         try:
             for place, key in enumerate(one.manager_keys()):
-                earlier = self._earlier.pop(key, None)
-                tasks.append(earlier or self._manager.submit_task(self._described(one, place, key)))
+                tasks.append(self._earlier.take(key) or self._manager.submit_task(self._described(one, place, key)))
         except SessionError:
             raise
         except Exception as error:
@@ -339,25 +326,24 @@ class Coordinator:
         """Write how it ended; then retire it."""
         one.is_ending = True
         end = End(number=one.number, state=state, result=result, error=error, steps=one.steps, qpu=qpu or "")
-        written = self._store.end(end)
-        written.add_done_callback(lambda done: self._inbox.put(partial(self._retire, one, end, done)))
+        self._write(one, end)
 
-    def _retire(self, one: ActiveTask, end: End, written: Future[bool]) -> None:
-        if written.exception() is not None:  # the disk is full, or the database away: again, until it is written
-            log.error("task %s: its end is not written yet: %s", one.id, written.exception())
-            threading.Timer(LOOK_SECONDS, self._write_again, [one, end]).start()
-            return
-        one.step("stored")
-        self.active.pop(one.id, None)
-        self._to_forget += one.tasks
-        one.step("retired")
-
-    def _write_again(self, one: ActiveTask, end: End) -> None:
+    def _write(self, one: ActiveTask, end: End) -> None:
         try:
             written = self._store.end(end)
         except SessionError:
             return  # closed: the next service takes it up
         written.add_done_callback(lambda done: self._inbox.put(partial(self._retire, one, end, done)))
+
+    def _retire(self, one: ActiveTask, end: End, written: Future[bool]) -> None:
+        if written.exception() is not None:  # the disk is full, or the database away: again, until it is written
+            log.error("task %s: its end is not written yet: %s", one.id, written.exception())
+            threading.Timer(LOOK_SECONDS, self._write, [one, end]).start()
+            return
+        one.step("stored")
+        self.active.pop(one.id, None)
+        self._to_forget += one.tasks
+        one.step("retired")
 
     def _cancel(self, id: str, future: Future[bool]) -> None:
         try:
@@ -376,7 +362,7 @@ class Coordinator:
         if one.tasks and not one.is_ending:
             self._manager.cancel(one.tasks)
         elif not one.is_ending:
-            earlier = [self._earlier.pop(key) for key in one.manager_keys() if key in self._earlier]
+            earlier = [task for key in one.manager_keys() if (task := self._earlier.take(key)) is not None]
             self._manager.cancel(earlier)
             self._to_forget += earlier
             self._end(one, "cancelled")
