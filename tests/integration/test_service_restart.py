@@ -31,7 +31,7 @@ from pilot.testing.polling import eventually
 from pilot.testing.postgres import PostgresServer, programs
 from pilot.testing.services import ServiceProcess
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 SETTINGS = """
 [[pilots]]
