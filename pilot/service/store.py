@@ -384,17 +384,18 @@ _END_WITH_QPU = _end_statement("state", "ended", "error", "steps", "qpu")
 def _filtered(connection: Connection, query: Select[Any], wanted: Filter) -> Select[Any]:
     """The query with the filter. Times become numbers, by which the list is in order: a row has a larger number than
     one that was submitted before it."""
-    conditions: list[ColumnElement[bool]] = [
-        column == value
-        for column, value in (
-            (_TASKS.user, wanted.user),
-            (_TASKS.state, wanted.state),
-            (_TASKS.project, wanted.project),
-            (_TASKS.qpu, wanted.qpu),
-            (_TASKS.session, wanted.session),
-        )
-        if value is not None
-    ]
+    conditions: list[ColumnElement[bool]] = [] if wanted.user is None else [_TASKS.user == wanted.user]
+    # from the fewest rows to the most
+    fields = (
+        (_TASKS.session, wanted.session),
+        (_TASKS.project, wanted.project),
+        (_TASKS.state, wanted.state),
+        (_TASKS.qpu, wanted.qpu),
+    )
+    given = [(column, value) for column, value in fields if value is not None]
+    for place, (column, value) in enumerate(given):
+        # SQLite without statistics takes the index of any of them; an expression has no index
+        conditions.append(column == value if place == 0 else column.concat("") == value)
     if wanted.before is not None:
         last = connection.execute(select(_TASKS.number).where(_TASKS.id == wanted.before)).scalar()
         if last is None:
