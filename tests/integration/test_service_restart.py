@@ -146,7 +146,7 @@ def test_nothing_is_lost_or_run_twice(kind: str, tmp_path: Path, request: pytest
     accepted: list[RemoteTask] = []
     halfway, go_on = threading.Event(), threading.Event()
     with (
-        ServiceProcess(tmp_path, SETTINGS, store=store, tls=tls) as service,
+        ServiceProcess(tmp_path, SETTINGS, store=store, tls=tls, dashboard=False) as service,
         ServiceClient(service.url, service.token, verify=str(tls[0]) if tls else True, retry_seconds=60) as client,
     ):
 
