@@ -72,4 +72,5 @@ if __name__ == "__main__":
     _, url, token, path, file, clients, requests = sys.argv
     lines = Path(file).read_bytes().splitlines()
     found = uvloop.run(_load(url, token, path, lines, int(clients), int(requests)))
-    sys.stdout.write(json.dumps(found))
+    with open(sys.stdout.fileno(), "w", closefd=False) as whole:  # sys.stdout may be unbuffered, and then writes a part
+        json.dump(found, whole)

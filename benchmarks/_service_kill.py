@@ -20,10 +20,13 @@ from sqlalchemy import create_engine, text
 from pilot.errors import SessionError
 from pilot.service.client import ServiceClient
 from pilot.service.database import checked_url
+from pilot.testing.polling import eventually
 from pilot.testing.postgres import PostgresServer
 from pilot.testing.services import ServiceProcess
 
 BITS = 14
+#: A quarter of the tasks is accepted in this time.
+SUBMIT_SECONDS = 600.0
 SETTINGS = """
 [[pilots]]
 name = "small"
@@ -78,15 +81,24 @@ def measure(options: argparse.Namespace) -> None:
         submitter = Submitter(service.url, service.token, options.tasks)
         thread = threading.Thread(target=submitter.run, args=(options.clients,))
         thread.start()
-        for kill in range(1, options.kills + 1):
-            wait_for(service, options.tasks * kill // (options.kills + 1))
+        accepted = []
+        for kill in range(options.kills):
+            if kill == 0:  # while tasks are submitted; the others while they run
+                eventually(lambda: len(submitter.ids) >= options.tasks // 4, SUBMIT_SECONDS)
+            else:
+                wait_for(service, options.tasks * kill // options.kills)
             service.kill()
-            sys.stderr.write(f"  killed with {len(submitter.ids)} tasks accepted\n")
+            accepted.append(len(submitter.ids))
+            sys.stderr.write(f"  killed with {accepted[-1]} tasks accepted\n")
             service.start()
         thread.join()
         done = wait_for(service, options.tasks)
         figures = audit(service.store, submitter.ids)
-    figures |= {"accepted": (len(submitter.ids), Bar("==", options.tasks)), "done": (done, None)}
+    figures |= {
+        "accepted": (len(submitter.ids), Bar("==", options.tasks)),
+        "accepted_at_first_kill": (accepted[0], Bar("<", options.tasks)),
+        "done": (done, None),
+    }
     rows = [{"failed requests": kind, "times": count} for kind, count in submitter.failures.items()]
     sys.stderr.write(f"  failed requests: {submitter.failures}\n")
     configuration = {"store": options.store, "tasks": options.tasks, "kills": options.kills}

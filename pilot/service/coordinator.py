@@ -17,6 +17,7 @@ from pilot.errors import DescriptionError, NoPilotError, PilotError, SessionErro
 from pilot.interfaces import SessionEvent, TaskChanged, TaskEnded
 from pilot.service import results
 from pilot.service.active import ActiveTask, Listener
+from pilot.service.earlier import EarlierTasks
 from pilot.service.failures import error_of
 from pilot.service.pace import Pace
 from pilot.service.parsing import Parser, Source
@@ -79,8 +80,7 @@ class Coordinator:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         #: The last row that was taken.
         self._last = 0
-        #: The manager's tasks of a service before this one, by key.
-        self._earlier: dict[str, Task] = {}
+        self._earlier = EarlierTasks(manager)
         self._to_forget: list[Task] = []
         #: Tasks that are to be begun.
         self._taken: deque[ActiveTask] = deque()
@@ -91,12 +91,12 @@ class Coordinator:
     # ---- for other threads ------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take tasks: first those that were there before."""
-        for task in self._manager.tasks.values():
-            if task.key is not None:
-                self._earlier[task.key] = task
-            elif self._parser.is_own(task):
-                self._manager.cancel([task])
+        """End what an earlier service was asked to end and has not, and take tasks: first those that were there before.
+        Blocks until the store has said which."""
+        keyless = [task for task in self._manager.tasks.values() if task.key is None]
+        self._manager.cancel([task for task in keyless if self._parser.is_own(task)])
+        for id in self._store.cancel_requested():
+            self._ended_early(id)
         self._subscription = self._manager.subscribe(self._observe, kinds=[TaskChanged, TaskEnded])
         self._thread.start()
 
@@ -185,7 +185,7 @@ class Coordinator:
                 one.missing = {source for source in one.sources() if self._parser.known(source) is None}
                 if one.is_ending or self._reuse(one):
                     pass
-                elif one.missing and not all(key in self._earlier for key in one.manager_keys()):
+                elif not self._earlier.have_all(one.manager_keys()) and one.missing:
                     wanted |= one.missing
                 else:
                     self._submit(one)
@@ -198,11 +198,9 @@ class Coordinator:
 
     def _give_up_earlier(self) -> None:
         """What an earlier service has submitted, and is in the store no more as a task that is not over."""
-        for task in self._earlier.values():
-            if not task.done():
-                self._manager.cancel([task])
-            self._to_forget.append(task)
-        self._earlier.clear()
+        left = self._earlier.take_all()
+        self._manager.cancel(left)
+        self._to_forget += left
 
     def _reuse(self, one: ActiveTask) -> bool:
         """Take the result of an equal task, if there is one."""
@@ -233,11 +231,7 @@ class Coordinator:
         tasks: list[Task] = []
         try:
             for place, key in enumerate(one.manager_keys()):
-                earlier = self._earlier.pop(key, None)
-                if earlier is not None and earlier.cancelled():  # when the manager was closed, not by its user
-                    self._manager.forget([earlier])
-                    earlier = None
-                tasks.append(earlier or self._manager.submit_task(self._described(one, place, key)))
+                tasks.append(self._earlier.take(key) or self._manager.submit_task(self._described(one, place, key)))
         except SessionError:
             raise
         except Exception as error:
@@ -332,25 +326,24 @@ class Coordinator:
         """Write how it ended; then retire it."""
         one.is_ending = True
         end = End(number=one.number, state=state, result=result, error=error, steps=one.steps, qpu=qpu or "")
-        written = self._store.end(end)
-        written.add_done_callback(lambda done: self._inbox.put(partial(self._retire, one, end, done)))
+        self._write(one, end)
 
-    def _retire(self, one: ActiveTask, end: End, written: Future[bool]) -> None:
-        if written.exception() is not None:  # the disk is full, or the database away: again, until it is written
-            log.error("task %s: its end is not written yet: %s", one.id, written.exception())
-            threading.Timer(LOOK_SECONDS, self._write_again, [one, end]).start()
-            return
-        one.step("stored")
-        self.active.pop(one.id, None)
-        self._to_forget += one.tasks
-        one.step("retired")
-
-    def _write_again(self, one: ActiveTask, end: End) -> None:
+    def _write(self, one: ActiveTask, end: End) -> None:
         try:
             written = self._store.end(end)
         except SessionError:
             return  # closed: the next service takes it up
         written.add_done_callback(lambda done: self._inbox.put(partial(self._retire, one, end, done)))
+
+    def _retire(self, one: ActiveTask, end: End, written: Future[bool]) -> None:
+        if written.exception() is not None:  # the disk is full, or the database away: again, until it is written
+            log.error("task %s: its end is not written yet: %s", one.id, written.exception())
+            threading.Timer(LOOK_SECONDS, self._write, [one, end]).start()
+            return
+        one.step("stored")
+        self.active.pop(one.id, None)
+        self._to_forget += one.tasks
+        one.step("retired")
 
     def _cancel(self, id: str, future: Future[bool]) -> None:
         try:
@@ -369,6 +362,9 @@ class Coordinator:
         if one.tasks and not one.is_ending:
             self._manager.cancel(one.tasks)
         elif not one.is_ending:
+            earlier = [task for key in one.manager_keys() if (task := self._earlier.take(key)) is not None]
+            self._manager.cancel(earlier)
+            self._to_forget += earlier
             self._end(one, "cancelled")
         return True
 

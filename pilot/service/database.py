@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -55,7 +55,7 @@ def opened(text: str) -> Engine:
     except (SQLAlchemyError, NoSuchModuleError, ImportError) as error:
         cause = getattr(error, "orig", None) or error
         raise SessionError(f"the store {shown} cannot be opened: {cause}", path=shown) from error
-    if version != tables.VERSION:
+    if version > tables.VERSION:
         engine.dispose()
         raise SessionError(
             f"the store {shown} has layout {version}, this program layout {tables.VERSION}: use the version of "
@@ -74,12 +74,18 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
 
 
 def _version(engine: Engine) -> int:
+    """The version of the layout, once the tables are there and are not those of an earlier one."""
     with engine.begin() as connection:
         if not inspect(connection).has_table(tables.layout.name):
             tables.metadata.create_all(connection)
             connection.execute(insert(tables.layout).values(version=tables.VERSION))
-        version: int = connection.execute(select(tables.layout.c.version)).scalar_one()
-        return version
+        version: int = connection.execute(select(tables.layout.c.version).with_for_update()).scalar_one()
+        if version < tables.VERSION:
+            for earlier in range(version, tables.VERSION):
+                connection.execute(text(tables.UPGRADES[earlier]))
+            tables.metadata.create_all(connection)
+            connection.execute(update(tables.layout).values(version=tables.VERSION))
+        return max(version, tables.VERSION)
 
 
 def content_hash(text: str) -> str:

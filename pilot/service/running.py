@@ -26,6 +26,7 @@ from pilot.service.app import create_app
 from pilot.service.service import Service
 from pilot.service.settings import Settings, home
 from pilot.service.store import Store
+from pilot.service.store_lock import StoreLock
 from pilot.states import is_final
 
 log = logging.getLogger(__name__)
@@ -52,12 +53,14 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         say: shows a line to who started it: the address, and the first token.
 
     Raises:
-        SessionError: the store or the session cannot be opened, or another service uses them.
+        SessionError: the store or the session cannot be opened, or another service uses them, or the store's lock was
+            lost to another one.
         OSError: the address is in use, or a certificate cannot be read.
     """
     with (
         contextlib.closing(_listening(settings)) as listener,
         contextlib.closing(Store(store_url(settings))) as store,
+        StoreLock(store.engine) as lock,
         _manager(settings) as manager,
     ):
         request_pilots(settings, manager)
@@ -68,8 +71,11 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         gc.freeze()  # what is loaded stays: collections need not look through it while requests are answered
         address = _address(settings, listener)
         server = _Server(_configuration(settings, app), app.state.service, lambda: say(f"listening on {address}"))
+        lock.watch(server.stop)
         server.run(sockets=[listener])
         server.service.close(0.0)
+        if lock.is_lost:
+            raise lock.in_use()
 
 
 def _address(settings: Settings, listener: socket.socket) -> str:
@@ -111,6 +117,10 @@ class _Server(uvicorn.Server):
             return
         self.service.is_draining = True
         threading.Thread(target=self._drain, name="pilot-service-drain", daemon=True).start()
+
+    def stop(self) -> None:
+        """End it at once. Any thread may call it."""
+        self.service.is_draining = self.should_exit = True
 
     def _drain(self) -> None:
         log.info("a signal has come: no more tasks are taken, and those that run are waited for")

@@ -177,14 +177,16 @@ class Service:
         return [self.shown(row) for row in await run_in_threadpool(self.store.page, wanted, limit)]
 
     async def cancel(self, user: User, id: str) -> TaskView:
-        """End a task. Waits some seconds until that is confirmed; one that is over stays as it is.
+        """End a task. Waits some seconds until that is confirmed; one that is over stays as it is. That it is to end is
+        on disk before the answer.
 
         Raises:
-            Problem: as `find`.
+            Problem: as `find`; 503: the store cannot be written.
         """
         row = await self.find(user, id)
         if row.state == "active":
             try:
+                await asyncio.wrap_future(self.store.request_cancel(row.number))
                 await asyncio.wrap_future(self.coordinator.cancel(id))
             except PilotError as error:
                 raise Problem(503, str(error), headers={"Retry-After": "10"}) from error

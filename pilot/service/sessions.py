@@ -99,8 +99,11 @@ def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[Any]
 
 
 def _close(connection: Connection, asked: Sequence[tuple[str, float]]) -> list[Any]:
+    tasks = tables.tasks.c
     for id, when in asked:
         connection.execute(
             update(tables.sessions).where(_COLUMNS.id == id, _COLUMNS.closed.is_(None)).values(closed=when)
         )
+        its = (tasks.session == id, tasks.state == "active", tasks.cancel_requested.is_(None))
+        connection.execute(update(tables.tasks).where(*its).values(cancel_requested=when))
     return [None] * len(asked)

@@ -123,7 +123,7 @@ class Store:
         self._active: Counter[str] = Counter()
         columns = tables.counters.c
         event.listen(self.engine, "commit", lambda connection: self._active.update(connection.info.pop(_ACTIVE, {})))
-        event.listen(self.engine, "rollback", lambda connection: connection.info.pop(_ACTIVE, None))
+        event.listen(self.engine, "rollback", _rolled_back)
         with self.engine.connect() as connection:
             query = select(columns.user, columns.count.label("count_")).where(columns.state == "active")
             self._active.update({row.user: row.count_ for row in connection.execute(query)})
@@ -145,6 +145,10 @@ class Store:
     def end(self, end: End) -> Future[bool]:
         """Store how a task ended; False when it had ended before."""
         return self.writer.put(self._end, end)
+
+    def request_cancel(self, number: int) -> Future[None]:
+        """Note that a task is to be ended, so that a service which is killed before does it after its start."""
+        return self.writer.put(_request_cancel, number)
 
     def _add(self, connection: Connection, submissions: Sequence[Submission]) -> list[Any]:
         known = self._known(connection, submissions)
@@ -270,6 +274,12 @@ class Store:
         with self.engine.connect() as connection:
             return connection.execute(query.order_by(_TASKS.number).limit(limit)).all()
 
+    def cancel_requested(self) -> Sequence[str]:
+        """The ids of tasks that are to be ended and are not over, the oldest first."""
+        query = select(_TASKS.id).where(_TASKS.state == "active", _TASKS.cancel_requested.is_not(None))
+        with self.engine.connect() as connection:
+            return connection.execute(query.order_by(_TASKS.number)).scalars().all()
+
     def texts(self, hashes: Iterable[str]) -> dict[str, str]:
         """The programs with these hashes."""
         columns = tables.programs.c
@@ -297,6 +307,17 @@ class Store:
     def _scalar(self, query: Select[Any]) -> Any:
         with self.engine.connect() as connection:
             return connection.execute(query).scalar()
+
+
+def _rolled_back(connection: Connection) -> None:
+    if not connection.invalidated:  # one that broke has lost its notes, and raises when it is asked for them
+        connection.info.pop(_ACTIVE, None)
+
+
+def _request_cancel(connection: Connection, numbers: Sequence[int]) -> list[Any]:
+    not_yet = (_TASKS.number.in_(numbers), _TASKS.state == "active", _TASKS.cancel_requested.is_(None))
+    connection.execute(update(tables.tasks).where(*not_yet).values(cancel_requested=time.time()))
+    return [None] * len(numbers)
 
 
 def _repeated(one: Submission, digest: str, ids: list[str]) -> list[str] | Problem:
@@ -363,17 +384,18 @@ _END_WITH_QPU = _end_statement("state", "ended", "error", "steps", "qpu")
 def _filtered(connection: Connection, query: Select[Any], wanted: Filter) -> Select[Any]:
     """The query with the filter. Times become numbers, by which the list is in order: a row has a larger number than
     one that was submitted before it."""
-    conditions: list[ColumnElement[bool]] = [
-        column == value
-        for column, value in (
-            (_TASKS.user, wanted.user),
-            (_TASKS.state, wanted.state),
-            (_TASKS.project, wanted.project),
-            (_TASKS.qpu, wanted.qpu),
-            (_TASKS.session, wanted.session),
-        )
-        if value is not None
-    ]
+    conditions: list[ColumnElement[bool]] = [] if wanted.user is None else [_TASKS.user == wanted.user]
+    # from the fewest rows to the most
+    fields = (
+        (_TASKS.session, wanted.session),
+        (_TASKS.project, wanted.project),
+        (_TASKS.state, wanted.state),
+        (_TASKS.qpu, wanted.qpu),
+    )
+    given = [(column, value) for column, value in fields if value is not None]
+    for place, (column, value) in enumerate(given):
+        # SQLite without statistics takes the index of any of them; an expression has no index
+        conditions.append(column == value if place == 0 else column.concat("") == value)
     if wanted.before is not None:
         last = connection.execute(select(_TASKS.number).where(_TASKS.id == wanted.before)).scalar()
         if last is None:

@@ -16,13 +16,25 @@ from sqlalchemy import (
     Text,
 )
 
-#: Of the layout below; a store of another version is refused.
-VERSION = 1
+#: Of the layout below. A store of an earlier version is changed when it is opened, one of a later version is refused.
+VERSION = 2
+#: By version: what makes the layout of the next one, where new tables are not enough.
+UPGRADES = {1: "ALTER TABLE tasks ADD COLUMN cancel_requested FLOAT"}
 
 metadata = MetaData()
 
 #: One row: the version of the layout.
 layout = Table("layout", metadata, Column("version", Integer, nullable=False))
+
+#: One row: the service that has the lock of the store, or had it last.
+holder = Table(
+    "holder",
+    metadata,
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    # Seconds since the epoch.
+    Column("since", Float, nullable=False),
+)
 
 #: SQLite counts up by itself only with this type.
 _Number = BigInteger().with_variant(Integer, "sqlite")
@@ -47,6 +59,8 @@ tasks = Table(
     # Seconds since the epoch. Never less than in the row before.
     Column("submitted", Float, nullable=False),
     Column("ended", Float),
+    # When its user asked to end it. It is ended as cancelled, unless it has a result first.
+    Column("cancel_requested", Float),
     # JSON: the format of the programs, their hashes in order, and the fields of the task.
     Column("work", Text, nullable=False),
     # JSON: what the interface keeps for itself.

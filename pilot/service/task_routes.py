@@ -153,7 +153,7 @@ async def result(request: Request, user: CurrentUser, id: Id) -> Response:
     return Response(await _service(request).result(user, id), media_type="application/json")
 
 
-@router.post("/tasks/{id}/cancel", responses=described(404, 422))
+@router.post("/tasks/{id}/cancel", responses=described(404, 422, 503))
 async def cancel(request: Request, user: CurrentUser, id: Id) -> TaskView:
     """End a task. One that is over stays as it is."""
     return await _service(request).cancel(user, id)

@@ -30,6 +30,7 @@ class ServiceProcess:
         store: str | None = None,
         policy: str = "balanced",
         tls: tuple[Path, Path] | None = None,
+        dashboard: bool = True,
     ) -> None:
         """Make it; nothing is started yet.
 
@@ -39,6 +40,7 @@ class ServiceProcess:
             store: its URL; None: SQLite in the folder.
             policy: which task is next.
             tls: files with a certificate and its key.
+            dashboard: it has one, where that is installed; without it it starts faster.
         """
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +48,8 @@ class ServiceProcess:
         self.store = store or f"sqlite:///{folder}/service.db"
         server = f'[server]\nstore = "{self.store}"\n'
         server += f'session_dir = "{folder}/session"\ndrain = 1.0\npolicy = "{policy}"\n'
+        if not dashboard:
+            server += "dashboard = false\n"
         if tls is not None:
             server += f'tls_cert = "{tls[0]}"\ntls_key = "{tls[1]}"\n'
         self._scheme = "https" if tls else "http"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,6 +18,7 @@ from pilot.service import results, tables
 from pilot.service.problems import Problem
 from pilot.service.settings import Settings
 from pilot.service.store import End, Filter, NewTask, Store, Submission
+from pilot.service.store_lock import StoreLock
 
 # ---- settings --------------------------------------------------------------------------------------------------
 
@@ -189,6 +192,49 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SessionError) as caught:
         Store("postgresql://me:secret@127.0.0.1:1/x")
     assert "secret" not in str(caught.value)
+
+
+def test_a_store_of_layout_1_is_brought_to_this_one(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/service.db"
+    store = Store(url)
+    (id,) = add(store, task())
+    with store.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE tasks DROP COLUMN cancel_requested"))
+        connection.execute(text("DROP TABLE holder"))
+        connection.execute(update(tables.layout).values(version=1))
+    store.close()
+    for _ in range(2):
+        again = Store(url)
+        row = again.find(id)
+        assert row is not None and row.cancel_requested is None
+        with StoreLock(again.engine):
+            assert again.counts()["active"] == 1
+        again.close()
+
+
+def test_what_is_to_be_cancelled_is_known_until_it_is_over(store: Store) -> None:
+    ids = add(store, *[task()] * 4)
+    numbers = [row.number for row in store.active(0, 10)]
+    end(store, ids[3])
+    for number in (numbers[2], numbers[0], numbers[3]):
+        store.request_cancel(number).result()
+    assert store.cancel_requested() == [ids[0], ids[2]]
+    end(store, ids[0], "cancelled", None)
+    assert store.cancel_requested() == [ids[2]]
+
+
+def test_a_store_has_one_service(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "service.db")
+    second = Store(f"sqlite:///{tmp_path}/link.db")  # the same store by another name
+    with StoreLock(store.engine):
+        said = (
+            rf"link.db is used by another service: process {os.getpid()} on host {platform.node()}, since 20\d\d-.* UTC"
+        )
+        with pytest.raises(SessionError, match=said), StoreLock(second.engine):
+            pass
+    with StoreLock(second.engine):
+        pass
+    second.close()
 
 
 def test_counters_survive(tmp_path: Path) -> None:
