@@ -16,6 +16,7 @@
 #   make bench-service   the service: load, kills, a million tasks, made-up requests, policies (half an hour)
 #   make bench-peers   ours beside other systems, each in an environment of its own; writes docs/peers.md
 #   make pyqpanda   an environment with Origin's own client, for tests/compat/test_pyqpanda.py
+#   make newcomer   from README to an own circuit in an empty environment, with a mistake and Ctrl-C
 #   make clean    removes what these targets made
 
 BIN := .venv/bin
@@ -25,7 +26,7 @@ BENCHMARKS := imports controller pilot_quantum dispatch latency threads callable
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy test-oldest check plugins docs linkcheck miniapps bench bench-cluster bench-chaos bench-peers bench-service pyqpanda clean
+.PHONY: demo test test-slow test-busy test-oldest check plugins docs linkcheck miniapps bench bench-cluster bench-chaos bench-peers bench-service pyqpanda newcomer clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --preset demo
@@ -34,6 +35,9 @@ test: check
 	@scripts/setup_slurm
 	@scripts/setup_postgres
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile --cov --cov-report term
+
+newcomer: $(READY)
+	@scripts/newcomer.sh --json $(RESULTS)/newcomer.json
 
 pyqpanda: .peers/pyqpanda/bin/python
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -221,7 +222,7 @@ def plot(folder: str, file: str) -> int:
     path = Path(file).expanduser()
     if path.suffix.lower() not in PLOT_ENDINGS:
         raise invalid("--plot", file, f"a file that ends in {', '.join(PLOT_ENDINGS)}")
-    with PilotManager.read(Path(folder).expanduser().absolute()) as session:
+    with PilotManager.read(names.find(folder)) as session:
         plots.save_as(plots.session_figure(session.spans()), path)
     print(f"in {path}")
     return 0

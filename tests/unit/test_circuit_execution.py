@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import msgspec
-import numpy as np
 import pytest
 from pilot_miniapps.circuit_execution import app, oracles
 from pilot_miniapps.circuit_execution.devices import Device, check_pilots, check_widths, qpus_of
