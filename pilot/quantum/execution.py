@@ -136,17 +136,22 @@ def own_simulator() -> QPU:
 class ExactValues(Execution):
     """Expectation values from the state itself, on this process's simulator."""
 
-    def __call__(self, given: Any, observables: Sequence[Any]) -> NDArray[np.float64]:
-        """The values ``(n_circuits, n_observables)``.
+    #: The task is all of its whole: it gives an `Expectation`, as `exact` makes it with this; None: it gives values.
+    single: bool | None = None
+
+    def __call__(self, given: Any, observables: Sequence[Any]) -> NDArray[np.float64] | Expectation:
+        """The values ``(n_circuits, n_observables)``, or what `exact` makes of them.
 
         Args:
             given: as for `Simulation`.
             observables: `SparsePauliOp`s on the circuits' qubits.
         """
         if self.program is None:
-            return np.array([self._values(circuit, observables) for circuit in unpack(given)])
-        (circuit,) = _program(self.program)
-        return self._values(circuit, observables, given)
+            values = np.array([self._values(circuit, observables) for circuit in unpack(given)])
+        else:
+            (circuit,) = _program(self.program)
+            values = self._values(circuit, observables, given)
+        return values if self.single is None else exact(self.single, [values])
 
     def _values(self, circuit: QuantumCircuit, *given: Any) -> NDArray[np.float64]:
         try:

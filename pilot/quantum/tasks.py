@@ -118,18 +118,18 @@ def _exact(request: Request, offer: Offer, observables: Sequence[Any]) -> Prepar
         _check_exact(state, "expectation values", keep_qubits=True)
     need = needs.simulated(state, None, offer, needs.asked_for(request.description))
     if request.values is None:
-        part = Part(function=ExactValues(), args=(pack(request.circuit), observables), weight=need.seconds)
-        parts = [part]
+        function = ExactValues(single=request.single)
+        parts = [Part(function=function, args=(pack(request.circuit), observables), weight=need.seconds)]
     else:
-        function = ExactValues(program=pack(request.circuit))
+        chunks = _chunks(request.values, need.seconds)
+        function = ExactValues(program=pack(request.circuit), single=request.single if len(chunks) == 1 else None)
         parts = [
-            Part(function=function, args=(chunk, observables), weight=need.seconds * len(chunk))
-            for chunk in _chunks(request.values, need.seconds)
+            Part(function=function, args=(chunk, observables), weight=need.seconds * len(chunk)) for chunk in chunks
         ]
     return Prepared(
         name=request.circuit.name,
         parts=tuple(parts),
-        combine=Part(function=exact, args=(request.single,)),
+        combine=Part(function=exact, args=(request.single,)) if len(parts) > 1 else None,
         resources=need.resources,
         others=need.others,
         note=need.note,

@@ -20,7 +20,7 @@ from pennylane.transforms import broadcast_expand
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.faces.pennylane.refusals import TapeRefused
-from pilot.quantum.faces.pennylane.sets import MAX_SHARED_WIRES, joined, one_below_the_other, parts, single
+from pilot.quantum.faces.pennylane.sets import MAX_SHARED_WIRES, joined, one_below_the_other, parts, single, with_sets
 from pilot.quantum.faces.submission import task_fields
 from pilot.quantum.outcomes import draw_seeds
 
@@ -140,6 +140,8 @@ class Simulators:
             return False
         if circuit is not None and circuit.shots:
             return False
+        if circuit is not None and circuit.batch_size is not None:
+            circuit = with_sets(circuit, slice(0, 1)) or circuit  # PennyLane would look at all sets, one by one
         return bool(self._here.supports_derivatives(replace(config, gradient_method="adjoint"), circuit))
 
     def setup(self, config: ExecutionConfig, circuit: QuantumScript | None) -> ExecutionConfig:
