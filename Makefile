@@ -8,6 +8,7 @@
 #   make check    format, lint, types, layers, structure
 #   make plugins  the contract suites, over the plugins here and the examples of the guides
 #   make docs     the pages and the reference, in docs/_build/html
+#   make linkcheck   the addresses in the pages
 #   make miniapps   every mini-app with its laptop preset: seconds, and whether its result is right
 #   make bench    ours and the bare engines side by side; writes docs/performance.md
 #   make bench-cluster   the same on a private Slurm (root)
@@ -24,7 +25,7 @@ BENCHMARKS := imports controller pilot_quantum dispatch latency threads callable
 RESULTS := benchmarks/results
 CLUSTER_BENCHMARKS := cluster_scaling cluster_start cluster_dispatch cluster_mpi cluster_calls cluster_failures
 
-.PHONY: demo test test-slow test-busy test-oldest check plugins docs miniapps bench bench-cluster bench-chaos bench-peers bench-service pyqpanda clean
+.PHONY: demo test test-slow test-busy test-oldest check plugins docs linkcheck miniapps bench bench-cluster bench-chaos bench-peers bench-service pyqpanda clean
 
 demo: $(READY)
 	@$(BIN)/pilot run circuit-cutting --preset demo
@@ -53,6 +54,10 @@ test-oldest:
 docs: $(READY)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+linkcheck: $(READY)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/sphinx-build -q -b linkcheck docs docs/_build/linkcheck
 
 check: $(READY)
 	@$(BIN)/ruff format --check --quiet .

@@ -24,7 +24,7 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "quantum-pilot"
 
-myst_enable_extensions = ["deflist"]
+myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
 #: Pages link to files of the repository, which are not pages.
 suppress_warnings = ["myst.xref_missing"]
@@ -36,3 +36,14 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True
 #: Names in single backquotes are names of Python objects, as docstrings here have them.
 default_role = "code"
+
+#: `sphinx-build -b linkcheck docs docs/_build/linkcheck` asks for every address outside, which needs a network.
+linkcheck_ignore = [
+    r"https?://(127\.0\.0\.1|localhost)",
+    r"https://github\.com/quantum-pilot/",
+    r"https://quantum-pilot\.readthedocs\.io",
+]
+linkcheck_timeout = 20
+linkcheck_retries = 2
+linkcheck_anchors = False
+linkcheck_allowed_redirects = {r"https://doi\.org/.*": r".*", r"https://semver\.org.*": r".*"}

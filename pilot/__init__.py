@@ -59,9 +59,13 @@ if TYPE_CHECKING:
     from pilot.manager.pilots import Pilot
     from pilot.results import MpiResult, TaskInfo
     from pilot.states import PilotState, TaskState
+    from pilot.worker.child_tasks import ChildTask
+    from pilot.worker.current import CurrentManager, current_manager
     from pilot.worker.initialized import worker_state
 
 __all__ = [
+    "ChildTask",
+    "CurrentManager",
     "DependencyFailed",
     "DescriptionError",
     "ExecutableFailed",
@@ -97,6 +101,7 @@ __all__ = [
     "TaskTimeout",
     "WorkerDied",
     "__version__",
+    "current_manager",
     "register_joblib",
     "worker_state",
     "write_metrics",
@@ -106,6 +111,8 @@ _HOMES = {
     **dict.fromkeys(("PilotDescription", "QosOptions", "TaskDescription"), "descriptions"),
     **dict.fromkeys(("MpiResult", "TaskInfo"), "results"),
     **dict.fromkeys(("PilotState", "TaskState"), "states"),
+    "ChildTask": "worker.child_tasks",
+    **dict.fromkeys(("CurrentManager", "current_manager"), "worker.current"),
     "ObjectRef": "manager.objects",
     "Pilot": "manager.pilots",
     "MapResult": "manager.maps",

@@ -62,7 +62,7 @@ _UNITS |= {prefix + end: 2 ** (10 * power) for power, prefix in enumerate(_PREFI
 _SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]*)\s*")
 
 
-class _Named(msgspec.StructMeta):
+class NamedFields(msgspec.StructMeta):
     """Says which fields there are when another one is given."""
 
     if not TYPE_CHECKING:  # who checks types reads the fields
@@ -81,7 +81,7 @@ class _Named(msgspec.StructMeta):
                 raise
 
 
-class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, metaclass=_Named):
+class Description(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, metaclass=NamedFields):
     """Base of the descriptions: frozen, keyword only, every field checked against its annotation."""
 
     #: Fields that travel as pickles; the others go into messages.

@@ -61,7 +61,7 @@ SECTIONS = {
         *("cluster_scaling", "cluster_start", "cluster_dispatch", "cluster_mpi", "cluster_calls", "cluster_failures"),
         "cluster_dispatch.executables",
     ),
-    "The source tree": ("structure", "compare", "busy_test", "plugins"),
+    "The source tree": ("structure", "compare", "busy_test", "plugins", "docs"),
 }
 
 #: What README.md shows: a question, the file, and where its figure is.

@@ -25,14 +25,14 @@ from pilot import registry
 from pilot.agent.batches import END_SECONDS
 from pilot.agent.dispatcher import Dispatcher
 from pilot.agent.gpus import lacks_gpus
-from pilot.agent.node import NodeProcess, describe, make_engine, outward_address, own_mark, own_rank
+from pilot.agent.node import NodeProcess, describe, lacks_places, make_engine, outward_address, own_mark, own_rank
 from pilot.agent.workers import WorkerPool
 from pilot.errors import SessionError
 from pilot.version import versions
 from pilot.wire import messages
 from pilot.wire.addresses import candidates, reach, split, usable
 from pilot.wire.channel import AnyClient, Server, connect
-from pilot.wire.folders import make_folders, remove_folders, sockets
+from pilot.wire.folders import make_folders, remove_folders, sockets, use_scratch
 from pilot.wire.link import Link
 from pilot.wire.marks import MARK
 from pilot.wire.messages import Frames, Message
@@ -63,6 +63,8 @@ RECONNECT_SECONDS = 15.0
 GONE_SECONDS = 30.0
 #: Seconds between two rounds of the loop when nothing happens.
 ROUND_SECONDS = 0.25
+#: What another manager than the one that it was for does not get: it is said again.
+_STALE = (messages.AgentReady, messages.TaskCall, messages.TaskWaits, messages.TaskResumes)
 #: The file in the pilot's folder into which a batch script writes the signals that announce the job's end.
 EXPIRING = "expiring"
 #: How early SIGUSR1 may come, besides `drain`: what the launcher asks for (30 s) and what is added to that (60 s).
@@ -85,7 +87,7 @@ class Agent:
         self._next_search = 0.0
         self._address = self._manager_address(self._connection)
         self._manager = self._connect()
-        address = outward_address() if settings.remote else "127.0.0.1"
+        address = outward_address(interface=settings.interface) if settings.remote else "127.0.0.1"
         bind = "tcp://0.0.0.0" if settings.remote else "tcp://127.0.0.1"
         self._server = Server(self._connection.keys, bind, settings.ports)
         self._server.listen_near(sockets() / "agent")
@@ -97,7 +99,9 @@ class Agent:
         (self._pilot_folder / EXPIRING).unlink(missing_ok=True)
         if settings.remote:
             port = self._server.address.rpartition(":")[2]
-            listed = msgspec.structs.replace(self._connection, addresses=candidates(int(port)), host=platform.node())
+            listed = msgspec.structs.replace(
+                self._connection, addresses=candidates(int(port), settings.interface), host=platform.node()
+            )
             write_private(agent_path(self._pilot_folder), msgspec.json.encode(AgentAddress(settings.mark, listed)))
         home = describe(settings)
         self._engine = make_engine(settings, home, address, self._pilot_folder)
@@ -108,7 +112,7 @@ class Agent:
             self._pool.broken = (
                 f"its working directory {settings.working_directory} does not exist on {platform.node()}"
             )
-        elif (lacking := lacks_gpus(home, settings.gpus)) is not None:
+        elif (lacking := lacks_places(settings) or lacks_gpus(home, settings.gpus)) is not None:
             self._pool.broken = f"its {lacking}"
         self._link = Link(lambda message, frames: self._manager.send(message, frames))
         self._heard = time.monotonic()
@@ -187,6 +191,8 @@ class Agent:
                 self._received(messages.decode(frames[0]), frames[1:])
         elif isinstance(message, messages.RunBatch):
             self._dispatcher.add(message, frames)
+        elif isinstance(message, messages.TaskReply):
+            self._dispatcher.reply(message, frames)
         elif isinstance(message, messages.Ack):
             if message.sender == self._link.stream:
                 self._link.free(message.seq)
@@ -219,8 +225,9 @@ class Agent:
         """A manager that knows this agent: a new one gets what no manager has acknowledged, then the list of open
         tasks."""
         if message.sender != self._link.stream:
-            self._link.start(message.sender, stale=(messages.AgentReady,))
+            self._link.start(message.sender, stale=_STALE)
             self._ready_sent = False
+            self._dispatcher.manager_changed(message)
 
     def _report(self, message: Message, frames: Frames = ()) -> None:
         """Send to the manager; messages that must not be lost are kept until it has acknowledged them."""
@@ -238,6 +245,8 @@ class Agent:
             if not self._ready_sent:
                 self._ready_sent = True
                 self._send_ready(self._dispatcher.held())
+                for waits in self._dispatcher.waits():
+                    self._report(waits)
             elif self._changes != (self._pool.nodes.changes, self._pool.devices.changes):
                 self._send_ready({})
         is_clear = self._dispatcher.is_idle() and self._link.is_clear()
@@ -362,6 +371,7 @@ def main() -> None:
     is_agent = JOB not in os.environ and (settings.nodes == 1 or own_rank() == 0)
     if not is_agent:
         os.environ[MARK] = mark = own_mark(mark)
+    use_scratch(settings.scratch)
     end_with_me(mark)
     allow_files()
     make_folders(mark)

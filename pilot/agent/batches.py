@@ -62,6 +62,8 @@ class Worker:
         #: It has connected, and what its process is then.
         self.joined = False
         self.pid = 0
+        #: Its task waits for others, which have its cores.
+        self.lends = False
         #: Its device has reported.
         self.reported = False
         #: What it has: the batch that it runs, and one ahead of it.
@@ -95,7 +97,7 @@ class Worker:
 
     def may_have_more(self) -> bool:
         """True when a short batch may wait after the one that it runs."""
-        if self.exit is not None or self.leaving or not self.place.ready or self.shape != SLOT:
+        if self.exit is not None or self.leaving or self.lends or not self.place.ready or self.shape != SLOT:
             return False
         return len(self.batches) == 1 and self.batches[0].is_short()
 
@@ -116,8 +118,9 @@ class Worker:
         return False
 
     def is_unneeded(self, now: float) -> bool:
-        """True for one of another shape than the slots' and the devices' that has been idle for long."""
-        if not self.joined or self.shape == SLOT or self.shape.qpu:
+        """True for one that has been idle for long: of another shape than the slots' and the devices', or one more than
+        there are slots."""
+        if not self.joined or self.shape.qpu or (self.shape == SLOT and self.place.slots <= self.place.node.cores):
             return False
         return now - self.idle_since > IDLE_SECONDS
 

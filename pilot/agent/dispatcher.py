@@ -89,6 +89,21 @@ class Dispatcher:
                     worker.unwanted |= wanted
                     worker.end_by = worker.end_by or time.monotonic() + worker.end_seconds()
 
+    def reply(self, message: messages.TaskReply, frames: Frames) -> None:
+        """Pass on what the manager answers a task."""
+        if (worker := self._pool.workers.get(message.worker)) is not None:
+            self._pool.send(worker, message, frames)
+
+    def manager_changed(self, welcome: messages.Welcome) -> None:
+        """Another manager has the session: what the one before was asked is asked again."""
+        for worker in self._pool.workers.values():
+            if worker.batches:
+                self._pool.send(worker, welcome)
+
+    def waits(self) -> list[messages.TaskWaits]:
+        """What tasks wait for now."""
+        return list(self._pool.lending.waits.values())
+
     def drain(self, reason: str = "given back, the pilot drains") -> None:
         """Give back the batches that have not begun."""
         while self._queue:
@@ -117,6 +132,7 @@ class Dispatcher:
         self._notice_exits()
         if self._pool.started and not self._stopping:
             self._pool.keep()
+            self._pool.lending.let_go_on()
             self._dispatch()
             self._pool.enforce()
 
@@ -153,7 +169,15 @@ class Dispatcher:
                 batch.returned.update(message.tasks)
                 batch.open -= len(message.tasks)
                 self._progressed(worker, batch)
-        elif isinstance(message, messages.TaskStarted | messages.TaskOutput):
+        elif isinstance(message, messages.TaskStarted | messages.TaskOutput | messages.TaskCall):
+            self._report(message, frames)
+        elif isinstance(message, messages.TaskWaits):
+            message = msgspec.structs.replace(message, node=worker.place.name)
+            self._ready_for_more.pop(worker.name, None)
+            self._pool.lending.lend(worker, message)
+            self._report(message, ())
+        elif isinstance(message, messages.TaskResumes):
+            self._pool.lending.want_back(worker, at_once=message.at_once)
             self._report(message, ())
         else:
             self._pool.received(worker, message)

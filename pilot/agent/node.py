@@ -29,9 +29,9 @@ from pilot.interfaces import Allocation, Engine
 from pilot.resources import Node
 from pilot.version import versions
 from pilot.wire import messages
-from pilot.wire.addresses import hosts, is_loopback, reach, split
+from pilot.wire.addresses import hosts, interfaces, is_loopback, reach, split
 from pilot.wire.channel import Client
-from pilot.wire.folders import remove_folders
+from pilot.wire.folders import remove_folders, scratch_parent, takes_files
 from pilot.wire.messages import Message
 from pilot.wire.processes import end_left, end_marked
 from pilot.wire.session import JOB, AgentAddress, AgentSettings, Connection, SessionFolder, agent_path
@@ -108,13 +108,18 @@ class NodeProcess:
         """Work until the agent ends it, or is gone; the exit code."""
         signal.signal(signal.SIGTERM, self._terminated)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if (lacking := lacks_places(self._settings)) is not None:
+            log.error("its %s", lacking)
+            return 1
         connection = self._find_agent()
         address = None if connection is None else self._reach(connection)
         if connection is None or address is None:
             log.error("no agent has appeared in %s within %.0f s", self._pilot_folder, AGENT_SECONDS)
             return 1
         self._agent_address = address
-        self._engine = make_engine(self._settings, self._node, outward_address(address), self._pilot_folder)
+        self._engine = make_engine(
+            self._settings, self._node, outward_address(address, self._settings.interface), self._pilot_folder
+        )
         threading.Thread(target=self._run_calls, name="pilot-engine", daemon=True).start()
         client = Client(self._context, connection.keys, address, f"node:{self._node.name}", watched=True)
         client.send(messages.Hello(self._node.name, os.getpid(), self._node.host, versions()))
@@ -217,14 +222,24 @@ class NodeProcess:
         return 0
 
 
-def outward_address(peer: str = "") -> str:
-    """An address of this host that others can reach: the one of the route to ``peer`` (nothing is sent there), else the
-    best of its own; loopback when it has no other."""
-    if peer and not is_loopback(peer):
+def outward_address(peer: str = "", interface: str = "") -> str:
+    """An address of this host that others can reach: of this interface; or the one of the route to ``peer`` (nothing is
+    sent there); or the best of its own; loopback when it has no other."""
+    if not interface and peer and not is_loopback(peer):
         with socket.socket(socket.AF_INET6 if "[" in peer else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect(split(peer))
             return str(probe.getsockname()[0])
-    return next(iter(hosts()), "127.0.0.1")
+    return next(iter(hosts(interface)), "127.0.0.1")
+
+
+def lacks_places(settings: AgentSettings) -> str | None:
+    """Which folder or network interface of the pilot's description this host lacks, as a text; None when it has all."""
+    if settings.scratch and not takes_files(folder := scratch_parent(settings.scratch)):
+        shown = f"{settings.scratch} ({folder})" if folder != settings.scratch else folder
+        return f"scratch folder {shown} is no folder on {platform.node()} where files can be made"
+    if settings.interface and settings.interface not in (there := interfaces()):
+        return f"network interface {settings.interface} is not on {platform.node()}, which has {', '.join(there)}"
+    return None
 
 
 def own_mark(mark: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pilot.agent.batches import Worker, WorkersByShape, shape_of
 from pilot.agent.devices import Devices
+from pilot.agent.lending import Lending
 from pilot.agent.nodes import Nodes, Place, spread
 from pilot.agent.worker_processes import WorkerProcesses
 from pilot.interfaces import Engine
@@ -72,6 +73,7 @@ class WorkerPool:
         self._processes = WorkerProcesses(engine, server, keys, settings, spool, wake, self._broke)
         self.nodes = Nodes(home, server, settings.gpus, self._broke)
         self.devices = Devices(settings.devices)
+        self.lending = Lending(self.send)
         #: By name; to be read only.
         self.workers: dict[str, Worker] = {}
         #: Those that wait for work, and those that were started and have not connected yet.
@@ -200,6 +202,7 @@ class WorkerPool:
 
     def free(self, worker: Worker) -> None:
         """It has no batch any more."""
+        self.lending.end(worker)
         self._set_aside(worker, -1)
         worker.hosts, worker.rank_gpus = {}, {}
         if worker.exit is None and not worker.leaving:
@@ -340,6 +343,7 @@ class WorkerPool:
         del self.workers[worker.name]
         if worker.shape.qpu:
             self.devices.worker_ended(worker.shape.qpu)
+        self.lending.end(worker)
         if worker.batches:
             self._set_aside(worker, -1)
         self._idle.discard(worker)

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -270,14 +270,19 @@ def _ssh() -> Iterator[Finding]:
 
 
 def examine_site(path: str) -> list[Finding]:
-    """Each table of a site profile against what its launcher finds on this cluster.
+    """Each table of a profile against what its launcher finds on this cluster.
 
     Raises:
         DescriptionError: the file cannot be read, or a table describes no pilot.
     """
+    return examine_pilots({name: PilotDescription.from_toml(path, name) for name in profile_tables(path)})
+
+
+def examine_pilots(pilots: Mapping[str, PilotDescription]) -> list[Finding]:
+    """Pilots, each under a name, against what their launchers find here."""
     launchers: dict[str, Launcher] = {}
     found = []
-    for name, pilot in {name: PilotDescription.from_toml(path, name) for name in profile_tables(path)}.items():
+    for name, pilot in pilots.items():
         scheme = pilot.resource.partition("://")[0]
         try:
             if scheme not in launchers:

@@ -32,8 +32,8 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 def fields() -> list[str]:
-    """The fields that a launcher may carry out."""
-    return [field for field in PilotDescription.__struct_fields__ if field != "resource"]
+    """The fields that a launcher may carry out: not what chooses it, and what has given its fields before."""
+    return [field for field in PilotDescription.__struct_fields__ if field not in ("resource", "site")]
 
 
 @functools.cache

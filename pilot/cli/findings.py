@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 #: Seconds that a command may take.
 COMMAND_SECONDS = 5.0
+_SIGNS = {"ok": "✓", "absent": "–", "broken": "✗"}
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +27,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     advice: str = ""
     #: True when what was asked about needs it: ``local://`` pilots, the site, or the session.
     needed: bool = False
+
+
+def show_findings(findings: Sequence[Finding], as_json: bool) -> None:
+    """Print them, each with what to do, or as a JSON list."""
+    if as_json:
+        print(json.dumps(msgspec.to_builtins(findings), indent=2))
+        return
+    width = max((len(finding.topic) for finding in findings), default=0)
+    for finding in findings:
+        print(f"{_SIGNS[finding.state]} {finding.topic:<{width}}  {finding.what}")
+        if finding.advice:
+            print(f"  {'':<{width}}  → {finding.advice}")
 
 
 class CommandFailed(Exception):

@@ -7,6 +7,7 @@
     pilot submit FILE --shots N    run circuits: OpenQASM 2 and 3, OriginIR, QIR
     pilot sessions ls|show|attach|migrate   sessions: list, look into, go on with, bring up to date
     pilot qpus [NAME ...]          properties and status of QPUs
+    pilot sites ls|show|check      profiles of sites: list, show and check them
     pilot simulate                 what a policy does to waits, on a virtual clock
     pilot serve [--config FILE]    the service: circuits of many users, over HTTP
     pilot token new|list|revoke    tokens of the service's users
@@ -19,16 +20,13 @@ Each command is a module of this package.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-import msgspec
-import msgspec.inspect
-
-from pilot.cli import completion, fields, qpus, remote, report, run, serve, sessions, simulate, streams, submit
+from pilot.cli import completion, fields, qpus, remote, report, run, serve, sessions, simulate, sites, streams, submit
+from pilot.cli.findings import show_findings
 from pilot.cli.interruption import Interrupted, taken
 from pilot.errors import DescriptionError, NoPilotError, PilotError
 
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
     from pilot.cli.interruption import Interruption
 
 _EPILOG = "`pilot COMMAND --help` shows the arguments of a command."
-_SIGNS = {"ok": "✓", "absent": "–", "broken": "✗"}
 #: Exit status when the output is no longer read: 128 and SIGPIPE's number, as in shells.
 _UNREAD = 128 + signal.SIGPIPE
 
@@ -117,6 +114,7 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     sending.set_defaults(call=lambda options: submit.submit(options, interruption))
     sessions.add_flags(add("sessions", "list, show, end and remove sessions, and go on with them"), interruption)
     qpus.add_flags(add("qpus", "show properties and status of QPUs"))
+    sites.add_flags(add("sites", "list, show and check the profiles of sites"))
     simulate.add_flags(add("simulate", "show what a policy does to waits, on a virtual clock"))
     serve.add_serve_flags(add("serve", "run the service: circuits of many users, over HTTP"))
     serve.add_token_flags(add("token", "make, list and revoke tokens of the service's users"))
@@ -124,7 +122,9 @@ def _parser(interruption: Interruption) -> argparse.ArgumentParser:
     checking = add("doctor", "check this installation, or a cluster, and suggest fixes")
     checking.add_argument("--json", action="store_true", help="print the findings as a JSON list")
     subject = checking.add_mutually_exclusive_group()
-    subject.add_argument("--site", metavar="FILE", help="check a site profile against this cluster instead")
+    subject.add_argument(
+        "--site", metavar="FILE", help="check a profile against this cluster instead; see `pilot sites check` too"
+    )
     subject.add_argument("--session", metavar="DIR", help="show the errors of a session's manager instead")
     subject.add_argument(
         "--fields", action="store_true", help="show what each launcher does with each field of a PilotDescription"
@@ -148,12 +148,5 @@ def examine(as_json: bool, site: str | None, session: str | None) -> int:
 
     findings = examine_session(session) if session else doctor.examine_site(site) if site else doctor.examine()
     good = doctor.works_locally(findings)
-    if as_json:
-        print(json.dumps(msgspec.to_builtins(findings), indent=2))
-        return 0 if good else 1
-    width = max((len(finding.topic) for finding in findings), default=0)
-    for finding in findings:
-        print(f"{_SIGNS[finding.state]} {finding.topic:<{width}}  {finding.what}")
-        if finding.advice:
-            print(f"  {'':<{width}}  → {finding.advice}")
+    show_findings(findings, as_json)
     return 0 if good else 1

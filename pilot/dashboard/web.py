@@ -85,6 +85,11 @@ def _is_same(given: str, token: str) -> bool:
     return secrets.compare_digest(given.encode(), token.encode())
 
 
+def is_asset(path: str) -> bool:
+    """Whether a path is one of scripts, styles or the connections of pages: these need no token."""
+    return path.startswith(_ASSETS)
+
+
 def find_application(find: Callable[[str], Source | None]) -> Application:
     """The same for many sessions: ``find`` gets the token of a request, "" where there is none."""
     host = _host()
@@ -98,7 +103,7 @@ def find_application(find: Callable[[str], Source | None]) -> Application:
         if scope["type"] not in ("http", "websocket"):
             raise RuntimeError("the dashboard is started by `running`, not by its own lifespan")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not path.startswith(_ASSETS):
+        if not is_asset(path):
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
             source = find(query.get("token", [""])[0])
             if source is None or scope["type"] != "http":

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from pilot import sites
 from pilot.errors import DescriptionError, did_you_mean, invalid
 from pilot.fields import (
     AtLeastOne,
     Count,
     Description,
+    NamedFields,
     Names,
     Port,
     Text,
@@ -27,26 +29,42 @@ from pilot.fields import (
     seconds_of,
     size_of,
 )
-from pilot.profiles import read_profile
+from pilot.profiles import ALIASES, Profile
 
 _READERS = {
     **dict.fromkeys(("mpi", "container", "tunnel"), checked_words),
-    **dict.fromkeys(("working_directory", "venv", "conda_environment"), checked_path),
+    **dict.fromkeys(("working_directory", "scratch", "venv", "conda_environment"), checked_path),
     **dict.fromkeys(("walltime", "drain", "orphan_timeout"), seconds_of),
     "environment": checked_variables,
 }
 
-#: Other names of fields of `PilotDescription`.
-_ALIASES = {"type": "engine", "account": "project", "partition": "queue"}
-
-
 _SHORT = re.compile(r"([a-z]+://)?(process|ray|dask):([1-9]\d*)(?::([1-9]\d*))?")
 
 
-class PilotDescription(Description, frozen=True, kw_only=True):
+class _Sited(NamedFields):
+    """Takes fields that are not given from the profile of the site that is."""
+
+    if not TYPE_CHECKING:
+
+        def __call__(self, *args: Any, **fields: Any) -> Any:
+            site = fields.get("site")
+            has_all = len(fields) == len(self.__struct_fields__)  # as from a pickle: the site has given its own
+            if args or has_all or not isinstance(site, str):
+                return super().__call__(*args, **fields)
+            defaults = sites.find(site)
+            try:
+                pilot = super().__call__(**defaults.merged_with(fields))
+            except DescriptionError as error:
+                raise defaults.placed(error, fields) from None
+            defaults.check_limits(pilot)
+            return pilot
+
+
+class PilotDescription(Description, frozen=True, kw_only=True, metaclass=_Sited):
     """A placeholder job, and the engine that its agent runs inside.
 
-    A launcher carries a field out or refuses it: ``pilot doctor --fields`` shows which.
+    A launcher carries a field out or refuses it: ``pilot doctor --fields`` shows which. With ``site``, fields that are
+    not given have the values of that site's profile.
 
     Raises:
         DescriptionError: a field has a value that is not valid; the message has both.
@@ -56,7 +74,7 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     #: The forms that `from_text` takes, for messages.
     text_forms: ClassVar[str] = (
         "[SCHEME://]ENGINE:CORES[:NODES], such as ray:2, srun://ray:4:2 or slurm://dask:8, with an engine of process, "
-        "ray and dask; or FILE.toml[:TABLE]"
+        "ray and dask; FILE.toml[:TABLE]; or SITE[:TABLE], one of those that `pilot sites` lists"
     )
 
     #: Where the job runs: ``scheme://host``; the scheme names a launcher (``local``).
@@ -65,6 +83,8 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     engine: Text = "process"
     #: Display name, by which ``TaskDescription.pilot`` may ask for it. Default: its id.
     name: Text | None = None
+    #: Profile that fields come from which are not given: the name of a site, or ``NAME:TABLE``.
+    site: Text | None = None
     #: Nodes of the job.
     number_of_nodes: AtLeastOne = 1
     #: Cores of each node that the pilot may use: one worker each. Default with local://: all that this process may use.
@@ -112,6 +132,8 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     #: Ports to listen on, first and last; default: any. For the agent, its workers, and its engine where it has a
     #: setting for that.
     ports: tuple[Port, Port] | None = None
+    #: Network interface of the nodes, such as "ib0", at whose addresses the nodes of the pilot reach each other.
+    interface: Text | None = None
     #: A command that connects to the manager's host, such as ("ssh", "-p", "2222", "login1"): the agent runs
     #: ``ssh -N -L 127.0.0.1:port:127.0.0.1:port … -p 2222 login1`` (ssh(1)) and reaches the manager through it.
     tunnel: Words = ()
@@ -127,6 +149,8 @@ class PilotDescription(Description, frozen=True, kw_only=True):
     environment: Texts = {}
     #: Where tasks run. Default: where the manager was made; relative paths count from there.
     working_directory: str | None = None
+    #: Folder for temporary files, on each node; $NAME stands for variables of the job. Default: the job's TMPDIR.
+    scratch: Text | None = None
     #: How often the job is submitted again after its agent was lost, or never started, before the pilot fails. A job
     #: that the resource manager refuses is not submitted again.
     restarts: Count = 2
@@ -140,48 +164,37 @@ class PilotDescription(Description, frozen=True, kw_only=True):
         (project) and ``partition`` (queue)."""
         if isinstance(given, Mapping):
             given = {
-                (_ALIASES[key] if _ALIASES.get(key, key) not in given else key): value for key, value in given.items()
+                (ALIASES[key] if ALIASES.get(key, key) not in given else key): value for key, value in given.items()
             }
         return super().build(given)
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], table: str | None = None, **changes: Any) -> PilotDescription:
-        """The pilot that a site profile describes: a TOML file with one table a kind of pilot, such as ``[cpu]``.
+        """The pilot that a profile describes: a TOML file with one table a kind of pilot, such as ``[cpu]``.
 
         Keys are the fields' names, with those that `build` takes too; keys before the first table hold for all tables.
 
         Args:
             path: the file.
-            table: the table's name; may be left out when there is one table, or none.
+            table: the table's name; may be left out when there is one table, or none, or the file has a ``default``.
             **changes: fields that differ from the profile.
 
         Raises:
             DescriptionError: the file cannot be read or is not valid TOML (with the line), there is no such table (with
-                the known ones), or a key or value is not valid (with file and table).
+                the known ones), a key or value is not valid (with file, line and table), or above a limit of the file.
         """
-        common, tables = read_profile(path)
-        where = os.fspath(path)
-        if table is None and len(tables) == 1:
-            table = next(iter(tables))
-        if table is None and tables:
-            raise DescriptionError(f"{where} has several tables: choose one of {', '.join(tables)}", field="table")
-        if table is not None and table not in tables:
-            hint = did_you_mean(table, tables)
-            listed = ", ".join(tables) or "no table"
-            raise DescriptionError(f"{where} has no table {table!r}{hint}; it has {listed}", field="table", given=table)
-        given: dict[str, Any] = {}
-        for part in (common, tables[table] if table is not None else {}, changes):
-            given.update({_ALIASES.get(key, key): value for key, value in part.items()})
+        defaults = Profile(path).defaults(table)
         try:
-            return cls.build(given)
+            pilot = cls.build(defaults.merged_with(changes))
         except DescriptionError as error:
-            place = f"{where}, table [{table}]" if table is not None else where
-            raise DescriptionError(f"{place}: {error}", **error.data) from None
+            raise defaults.placed(error, changes) from None
+        defaults.check_limits(pilot)
+        return pilot
 
     @classmethod
     def from_text(cls, text: str) -> PilotDescription:
         """The pilot that a short text describes, as on command lines: ``ray:2`` (engine and cores), ``slurm://ray:4:2``
-        (4 cores on each of 2 nodes), ``site.toml:gpu`` (a table of a site profile).
+        (4 cores on each of 2 nodes), ``site.toml:gpu`` (a table of a profile), ``hpc:gpu`` (a table of the site "hpc").
 
         Raises:
             DescriptionError: the text does not describe a pilot; or as `from_toml`.
@@ -197,7 +210,10 @@ class PilotDescription(Description, frozen=True, kw_only=True):
             )
         file, _, table = text.partition(":")
         if not file.endswith(".toml"):
-            raise invalid("pilot", text, cls.text_forms)
+            known = sites.files()
+            if file in known:
+                return cls(site=text)
+            raise invalid("pilot", text, f"{cls.text_forms}{did_you_mean(file, known)}")
         return cls.from_toml(file, table or None)
 
     def __post_init__(self) -> None:

@@ -94,6 +94,8 @@ class Agents:
         self._id = secrets.randbits(62) + 1
         self._agents: dict[str, _Agent] = {}
         self._by_key: dict[bytes, _Agent] = {}
+        #: Carries out what running tasks ask; set before the first pilot is there.
+        self.on_call: Callable[[str, messages.TaskCall, list[bytes]], None] | None = None
         #: Pilots whose job was submitted and whose agent has not reported yet.
         self.unreported: set[str] = set()
 
@@ -181,6 +183,14 @@ class Agents:
         elif isinstance(message, messages.TaskOutput):
             task = self._state.tasks.get(message.task)
             self._state.live.add(message, runs=task is not None and not task.done())
+        elif isinstance(message, messages.TaskCall):
+            assert self.on_call is not None
+            self.on_call(pilot, message, frames)
+        elif isinstance(message, messages.TaskWaits):
+            where = (pilot, message.batch, message.worker, message.node)
+            self._feed(events.TaskWaits(*where, message.task, message.number, message.tasks))
+        elif isinstance(message, messages.TaskResumes):
+            self._feed(events.TaskResumes(pilot, message.batch, message.task))
         elif isinstance(message, messages.Hello):
             self._joined(agent, message)
         elif isinstance(message, messages.AgentReady):
@@ -282,10 +292,10 @@ class Agents:
             if agent.joined and now - agent.heard > SILENT_SECONDS:
                 self._give_up(agent, f"its agent was silent for {SILENT_SECONDS:.0f} s")
 
-    def send(self, pilot: str, message: Message) -> None:
+    def send(self, pilot: str, message: Message, frames: Sequence[bytes] = ()) -> None:
         """Send to a pilot's agent, when it has one; nothing is lost on the way."""
         if (agent := self._agents.get(pilot)) is not None:
-            agent.link.send(message)
+            agent.link.send(message, frames)
 
     def stop(self, pilot: str) -> None:
         """Tell a pilot's agent to end, when it has one."""

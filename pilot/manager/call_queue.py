@@ -13,10 +13,11 @@ class CallQueue:
     """Calls one after the other in a thread. An executor of the standard library takes nothing any more when a script
     that did not close its manager ends; this one does."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "pilot-launcher") -> None:
+        """Make it; ``name`` is the thread's."""
         self._queue: SimpleQueue[tuple[Future[Any], Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self.is_over = False
-        self._thread = threading.Thread(target=self._run, name="pilot-launcher", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()

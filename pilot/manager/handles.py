@@ -370,6 +370,11 @@ def outcome_of(task: Task) -> Outcome | None:
     return task._outcome
 
 
+def has_result(task: Task) -> bool:
+    """True for a task that has ended well."""
+    return task._state == FINISHED and task._outcome is not None and task._outcome.status == OK
+
+
 def first_cause(task: Task) -> tuple[int, int]:
     """For what depends on a failed task: the task whose end is the first cause of its own, and how many links away."""
     error = task._error

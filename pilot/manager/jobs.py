@@ -74,6 +74,8 @@ def _agent_job(folder: SessionFolder, id: str, wanted: PilotDescription, remote:
         devices=devices(wanted),
         environment=mpi | {LOG_LEVEL: str(logging.getLogger().level)} | wanted.environment,
         working_directory=str(Path(wanted.working_directory or "").expanduser().absolute()),
+        scratch=wanted.scratch or "",
+        interface=wanted.interface or "",
         orphan_timeout=wanted.orphan_timeout,  # type: ignore[arg-type]  # seconds since it was built
         tunnel=wanted.tunnel,
         walltime=wanted.seconds,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
 from collections.abc import Callable, Collection
 from functools import cache
@@ -17,6 +16,7 @@ from pilot.manager.handles import Task
 from pilot.manager.journal import KeyRow
 from pilot.scheduling.records import FunctionRecord
 from pilot.wire import payload
+from pilot.wire.digests import digest_of_value
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(dict[str, bytes]).decode
@@ -87,7 +87,7 @@ def digests_of(wanted: TaskDescription, register: Callable[[Any], FunctionRecord
             value = value.copy(name="circuit")  # Qiskit numbers circuits: two that are equal have two names
         try:
             with payload.collecting(by_content=True):  # tasks among them count by their ids
-                digest = _digest(value)
+                digest = digest_of_value(value)
         except Exception as error:
             text = f"{field} cannot be pickled, so that the task can have no key: {type(error).__name__}: {error}"
             raise NotPicklable(text) from error
@@ -101,24 +101,4 @@ def _defaults() -> dict[str, bytes]:
     """By name, the digest of each field in a description that does not give it."""
     default = TaskDescription(kind="none")
     values = {field: getattr(default, field) for field in default.__struct_fields__ if field != "key"}
-    return {field: _digest(value) for field, value in {**values, "kind": None}.items()}
-
-
-def _digest(value: Any) -> bytes:
-    """The same for equal arguments, also in another process: each value in a list, tuple, dict or set counts by itself,
-    whatever other values it shares objects with. Other objects count by their pickles."""
-    kind, parts = type(value), list[bytes | memoryview]()
-    if kind is list or kind is tuple:
-        parts += [_digest(one) for one in value]
-    elif kind is set or kind is frozenset:
-        parts += sorted(_digest(one) for one in value)
-    elif kind is dict:
-        parts += sorted(_digest(key) + _digest(one) for key, one in value.items())
-    elif kind in (type(None), bool, int, float, str):
-        parts.append(repr(value).encode(errors="surrogatepass"))
-    else:
-        parts += payload.pieces(value)
-    digest = hashlib.blake2b(kind.__name__.encode(), digest_size=16)
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
+    return {field: digest_of_value(value) for field, value in {**values, "kind": None}.items()}

@@ -21,6 +21,7 @@ import msgspec
 from pilot import errors
 from pilot.interfaces import JobState
 from pilot.manager.agents import Agents
+from pilot.manager.children import Children
 from pilot.manager.estimating import Estimating
 from pilot.manager.faults import EventRing
 from pilot.manager.jobs import job_name, pilot_of
@@ -83,6 +84,17 @@ def _tail(path: Path) -> str:
     return "; ".join([line.strip() for line in lines if line.strip()][-TAIL_LINES:])
 
 
+def _why_unreported(state: SessionState, pilot: str) -> str:
+    """The end of the message about a job that has ended before its agent reported: the end of its log."""
+    one = state.pilots[pilot]
+    if text := _tail(one.log_path):
+        return f" before its agent reported; its log ends with: {text}"
+    text = f" before its agent reported, and {one.log_path} is empty or not there"
+    if state.jobs.launcher(one.description).remote:
+        text += ": is the session folder visible on the compute nodes, under the same path? (session_dir)"
+    return text
+
+
 class ManagerLoop:
     """The thread between the user's calls and the agents."""
 
@@ -134,6 +146,16 @@ class ManagerLoop:
         state.journal.start(self._agents.committed)
         state.jobs.begin(self)
 
+    def serve_tasks(self, children: Children) -> None:
+        """Have these carry out what running tasks ask. Before `start`."""
+        self._state.children = children
+        self._agents.on_call = children.called
+        self._carry_out[events.EndWait] = children.stuck
+
+    def reply(self, pilot: str, message: messages.TaskReply, frames: list[bytes]) -> None:
+        """Send an answer to a running task. Any thread may call it."""
+        self._state.mailbox.put(lambda: self._agents.send(pilot, message, frames))
+
     # ---- other threads call -----------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -177,6 +199,8 @@ class ManagerLoop:
         self._state.journal.close()
         self._state.commits.close()
         self._state.backlog.close()
+        if self._state.children is not None:  # now none of its calls waits any more
+            self._state.children.close()
         self._server.close()
         self._state.observers.close()
 
@@ -350,23 +374,13 @@ class ManagerLoop:
         def ended() -> None:
             silent = how is JobState.ENDED and pilot in self._agents.unreported
             if self._agents.forget(pilot, mark):  # else it is about the pilot's last agent but one
-                self._feed(events.PilotEnded(pilot, reason + self._why_unreported(pilot) * silent, how))
+                self._feed(events.PilotEnded(pilot, reason + _why_unreported(self._state, pilot) * silent, how))
 
         self._state.mailbox.put(ended)
 
     def is_heard(self, pilot: str) -> bool:
         """True while the pilot's agent is connected."""
         return self._agents.is_heard(pilot)
-
-    def _why_unreported(self, pilot: str) -> str:
-        """The end of the message about a job that has ended before its agent reported: the end of its log."""
-        one = self._state.pilots[pilot]
-        if text := _tail(one.log_path):
-            return f" before its agent reported; its log ends with: {text}"
-        text = f" before its agent reported, and {one.log_path} is empty or not there"
-        if self._state.jobs.launcher(one.description).remote:
-            text += ": is the session folder visible on the compute nodes, under the same path? (session_dir)"
-        return text
 
     # ---- commands -----------------------------------------------------------------------------------------------
 

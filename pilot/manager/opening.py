@@ -12,6 +12,7 @@ from pilot import registry
 from pilot.errors import SessionError
 from pilot.interfaces import Policy
 from pilot.manager import recovery
+from pilot.manager.children import Children
 from pilot.manager.forgetting import Forgetter
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.manager.loop import ManagerLoop
@@ -92,6 +93,7 @@ def open_parts(
         else:
             journal.extend([*recovery.path_rows(folder.path), recovery.versions_row()])
         submitter = Submitter(state, loop.estimating, (qpus or cores).needs_estimates)
+        loop.serve_tasks(Children(state, submitter, loop.reply))
         resubmission = Resubmission(state, submitter)
         requests, forgetter = PilotRequests(state, server, connection), Forgetter(state, resubmission)
         parts = Parts(state, loop, requests, submitter, resubmission, forgetter, objects)

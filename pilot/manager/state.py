@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterable
 from concurrent.futures import Future
 from functools import partial
+from typing import Protocol
 
 import msgspec
 
@@ -43,6 +44,19 @@ log = logging.getLogger(__name__)
 
 #: Seconds that `Pilot.cancel` waits until the pilot's job is gone.
 JOB_SECONDS = 10.0
+
+
+class Parents(Protocol):
+    """What is told of the ends of tasks that may have submitted others, in the manager's thread."""
+
+    def task_ended(self, task: int) -> None:
+        """A task is over."""
+
+    def attempt_ended(self, task: int) -> None:
+        """An attempt of a task has ended without a result that counts."""
+
+    def close(self) -> None:
+        """The manager ends."""
 
 
 _sessions: weakref.WeakSet[SessionState] = weakref.WeakSet()
@@ -79,6 +93,8 @@ class SessionState:
         self.callbacks = Callbacks()
         self.observers = Observers()
         self.live = LiveOutput(self.observers, self.callbacks)
+        #: What running tasks have submitted; set when the manager is made.
+        self.children: Parents | None = None
         self.lock = threading.Lock()
         self.tasks = TaskTable(self._read_ended)
         self.pilots: dict[str, Pilot] = {}
@@ -246,6 +262,8 @@ class SessionState:
             task = self.tasks[entry.id]
             if settle(task, outcome, failed):
                 self.callbacks.add(partial(call_back, task))
+            if self.children is not None:
+                self.children.task_ended(entry.id)
         except Exception:
             log.exception("the end of task %d cannot be announced", entry.id)
 

@@ -18,7 +18,7 @@ from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError, NoPilotError, PluginError
 from pilot.interfaces import Kind, Offer, Prepared, TaskEstimator
 from pilot.manager.functions import Functions
-from pilot.manager.handles import Task, is_kept_by
+from pilot.manager.handles import Task, has_result, is_kept_by
 from pilot.manager.keys import Key, check_same, digests_of
 from pilot.manager.objects import words_of
 from pilot.manager.pilots import Pilot, Scaler
@@ -105,14 +105,7 @@ class Submitter:
             keyed: it is a part of a task that has a key.
             held: it gets its function and arguments later (`Submissions.release`).
         """
-        state, backlog = self._state, self._state.backlog
-        if backlog.last >= backlog.limit and not state.is_own_thread():
-            backlog.wait()
-        known = None if state.is_closed else state.servable.get(terms)
-        if known is None:
-            self.check_servable(terms)
-        else:
-            terms = known  # one object for all tasks: it is compared often
+        terms = self.admitted(terms)
         function = work if isinstance(work, FunctionRecord) else self.functions.record(work)
         value: Value = None
         needs: dict[int, bool | int] | None = None
@@ -122,14 +115,49 @@ class Submitter:
                 needs = dict.fromkeys(found, True)
         if after:
             needs = {task.id: False for task in after} | (needs or {})
-        id = backlog.last = next(state.task_ids)
-        if key is not None:  # first, so that the task is never on disk without it
-            state.journal.put(key.row(id))
+        id = self.next_id()
         record = TaskRecord(id, function, value, terms, name, time.time(), needs, weight=weight)
         record.has_key, record.held = key is not None or keyed, held
-        task = state.add_task(record)
+        return self.add(record, key)
+
+    def admitted(self, terms: Terms) -> Terms:
+        """The terms, one object for all tasks that have them, since it is compared often. Blocks while too much is not
+        in the journal yet; NoPilotError: no pilot can ever run such a task."""
+        state, backlog = self._state, self._state.backlog
+        if backlog.last >= backlog.limit and not state.is_own_thread():
+            backlog.wait()
+        known = None if state.is_closed else state.servable.get(terms)
+        if known is None:
+            self.check_servable(terms)
+            return terms
+        return known
+
+    def next_id(self) -> int:
+        """The id of a task that is about to be submitted."""
+        id = self._state.backlog.last = next(self._state.task_ids)
+        return id
+
+    def add(self, record: TaskRecord, key: Key | None) -> Task:
+        """Submit a task that is ready, under a key that no other one has."""
+        if key is not None:  # first, so that the task is never on disk without it
+            self._state.journal.put(key.row(record.id))
+        task = self._state.add_task(record)
         if key is not None:
-            task.key, state.keys[key.name] = key.name, key.row(id)
+            task.key, self._state.keys[key.name] = key.name, key.row(record.id)
+        return task
+
+    def once(self, key: Key, submit: Callable[[Key], Task], *, again: bool = False) -> Task:
+        """The task that has this key, else a new one; ``again``: also when that one has failed or was cancelled."""
+        self._state.check_open()
+        with self._keys:
+            known = self._state.keys.get(key.name)
+            task = self._state.tasks.get(known.task) if known is not None else None
+            if known is not None and task is not None and again and task.done() and not has_result(task):
+                check_same(task, known, key)
+                task = None
+            if known is None or task is None:
+                return submit(key)
+        check_same(task, known, key)
         return task
 
     def submit_described(self, wanted: TaskDescription) -> Task:
@@ -138,13 +166,7 @@ class Submitter:
             return self._submit_described(wanted, None)
         self._state.check_open()
         key = Key(wanted.key, digests_of(wanted, self.functions.record))
-        with self._keys:
-            known = self._state.keys.get(wanted.key)
-            task = self._state.tasks.get(known.task) if known is not None else None
-            if known is None or task is None:
-                return self._submit_described(wanted, key)
-        check_same(task, known, key)
-        return task
+        return self.once(key, lambda key: self._submit_described(wanted, key))
 
     def _submit_described(self, wanted: TaskDescription, key: Key | None) -> Task:
         after = self._dependencies(wanted)

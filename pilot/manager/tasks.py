@@ -167,6 +167,8 @@ class TaskRecorder:
         )
         entry.attempts = (*entry.attempts, attempt)
         self._state.observers.attempt_ended(entry, attempt)
+        if self._state.children is not None:
+            self._state.children.attempt_ended(entry.id)
         self._journal.put(
             AttemptRow(
                 entry.id,

@@ -23,6 +23,7 @@ from pilot.scheduling.queue import GENERATION_BITS, TaskQueue
 from pilot.scheduling.records import TaskRecord
 from pilot.scheduling.scalers import Scalers
 from pilot.scheduling.unservable import UnservableTasks
+from pilot.scheduling.waiting_tasks import WaitingTasks
 from pilot.states import PilotState
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Controller:
         self.queue = TaskQueue(index)
         self.pilots = Pilots(self.queue, index)
         self.scalers = Scalers(self.queue, self.pilots, index)
+        self._waiting = WaitingTasks(self.queue, self.pilots, index, self.scalers.capacities)
         self._unservable = UnservableTasks(self.queue, wait_for_pilot)
         #: Where a policy wants to know how long jobs wait in the queues of QPUs.
         self._shared_queues: SharedQueues | None = None
@@ -62,6 +64,8 @@ class Controller:
             events.TasksSubmitted: self.queue.submitted,
             events.CircuitsEstimated: self.queue.estimated,
             events.TaskStarted: self.queue.started,
+            events.TaskWaits: self._waiting.waits,
+            events.TaskResumes: self._waiting.resumes,
             events.RoomSeen: self.queue.room_seen,
             events.CancelAsked: self.queue.cancel,
             events.OutcomesArrived: self.pilots.outcomes_arrived,
@@ -119,6 +123,7 @@ class Controller:
             self._pilot_ended(event, now, commands)
         self.scalers.tick(now, commands)
         self._fail_unservable(now, commands)
+        self._waiting.end_endless(now, commands)
         return self.schedule(now, commands)
 
     def explain(self, record: TaskRecord, now: float) -> str:

@@ -120,6 +120,28 @@ class TaskStarted(Event, frozen=True):
     task: int
 
 
+class TaskWaits(Event, frozen=True):
+    """A running task waits for these tasks, and has given its cores back until then."""
+
+    pilot: str
+    batch: int
+    worker: str
+    #: The node that it runs on: its memory and its GPUs stay its own.
+    node: str
+    task: int
+    #: Of the wait, in the worker.
+    number: int
+    tasks: list[int]
+
+
+class TaskResumes(Event, frozen=True):
+    """It does not wait any more: it has its cores again, or is about to."""
+
+    pilot: str
+    batch: int
+    task: int
+
+
 class AttemptsLost(Event, frozen=True):
     """Tasks of a batch ended without outcome. ``blame``: one may be the cause; ``begun``: an attempt was lost."""
 
@@ -267,6 +289,16 @@ class SendBatch(Command, frozen=True):
     give_back_after: float
     #: Its worker must have nothing else.
     alone: bool
+
+
+class EndWait(Command, frozen=True):
+    """A task waits for what can never run: tell its worker."""
+
+    pilot: str
+    worker: str
+    task: int
+    number: int
+    reason: str
 
 
 class RemoveNodes(Command, frozen=True):

@@ -41,7 +41,7 @@ QUEUES_LONGER, RENEWAL_SECONDS = 1.5, 30.0
 class SentBatch:
     """A batch that was sent and is not over."""
 
-    __slots__ = ("cores", "ends_at", "entries", "expected", "gpus", "memory", "qpu", "slowness", "weight")
+    __slots__ = ("cores", "ends_at", "entries", "expected", "gpus", "lent", "memory", "qpu", "slowness", "weight")
 
     def __init__(
         self,
@@ -53,6 +53,8 @@ class SentBatch:
     ) -> None:
         self.entries = entries
         self.cores = resources.cores
+        #: Cores that others have while its task waits for tasks of its own; it has none then.
+        self.lent = 0.0
         self.gpus = resources.num_gpus and resources.all_gpus
         self.memory = resources.memory and resources.all_memory
         self.qpu = resources.qpu
@@ -341,6 +343,21 @@ class PilotRecord:
             device.put(sent)
         else:
             self.expected += sent.expected
+
+    def lend(self, batch: int) -> bool:
+        """Others have the cores of a batch, whose task waits; False: no such batch, or they have them already."""
+        sent = self.sent.get(batch)
+        if sent is None or sent.lent:
+            return False
+        self.used_cores -= sent.cores
+        sent.cores, sent.lent = 0.0, sent.cores
+        return True
+
+    def take_back(self, batch: int) -> None:
+        """Undo `lend`."""
+        if (sent := self.sent.get(batch)) is not None and sent.lent:
+            sent.cores, sent.lent = sent.lent, 0.0
+            self.used_cores += sent.cores
 
     def take(self, batch: int) -> SentBatch | None:
         """It has finished a batch, or the batch is taken from it; None: it has no such batch."""

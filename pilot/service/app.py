@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from pilot.service import answers, health, site_routes, task_routes
 from pilot.service.access import CurrentUser
+from pilot.service.dashboard import DashboardAtRoot, is_wanted
 from pilot.service.limiting import BodyLimit
 from pilot.service.origin import cloud, machine
 from pilot.service.origin.gateway import Gateway
@@ -36,11 +37,17 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
         store: where tasks and results are kept.
     """
     service = Service(settings, manager, store)
+    has_dashboard = is_wanted(settings.server.dashboard)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
-        yield
+        async with AsyncExitStack() as stack:
+            if has_dashboard:
+                from pilot.dashboard.web import running
+
+                await stack.enter_async_context(running())
+            yield
         if settings.origin.enabled:
             app.state.origin.close()
 
@@ -57,6 +64,8 @@ def create_app(settings: Settings, manager: PilotManager, store: Store) -> FastA
     app.state.service = service
     answers.install(app)
     app.add_middleware(BodyLimit, most=settings.limits.body_bytes)
+    if has_dashboard:
+        app.add_middleware(DashboardAtRoot, manager=manager)
     app.include_router(task_routes.router)  # first: where most requests go
     app.include_router(health.router)
     app.include_router(site_routes.router)

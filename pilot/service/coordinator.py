@@ -139,6 +139,7 @@ class Coordinator:
             try:
                 self._inbox.get(timeout=LOOK_SECONDS)()
                 while not self._inbox.empty():
+                    self._pace.rest()
                     self._inbox.get()()
             except queue.Empty:
                 pass

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
+
+_TOKEN = re.compile(r"pilot_[0-9a-f]{16}_[A-Za-z0-9_-]+")
 
 
 class JsonLines(logging.Formatter):
@@ -13,11 +16,11 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        line = {
+        line = {  # a token in an address is not written
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": _TOKEN.sub("pilot_…", record.getMessage()),
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)

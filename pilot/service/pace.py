@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 #: The most that the background takes of the time, while answers are waited for.
-SHARE = 0.25
+SHARE = 0.1
 #: Seconds of work after which it rests.
 _AT_LEAST = 0.001
 

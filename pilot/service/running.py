@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import getpass
 import logging
 import os
@@ -64,6 +65,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             say(f"token of {first[0]}, an administrator; it is shown this once: {first[1]}")
         app = create_app(settings, manager, store)
         sys.setswitchinterval(_SWITCH_SECONDS)
+        gc.freeze()  # what is loaded stays: collections need not look through it while requests are answered
         address = _address(settings, listener)
         server = _Server(_configuration(settings, app), app.state.service, lambda: say(f"listening on {address}"))
         server.run(sockets=[listener])

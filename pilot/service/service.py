@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a request to cancel waits for the confirmation.
 CANCEL_SECONDS = 5.0
+#: Seconds after an answer in which further submissions are expected.
+BUSY_SECONDS = 0.05
 #: Seconds between two looks for tasks that are kept no longer.
 PRUNE_SECONDS = 60.0
 
@@ -47,8 +49,8 @@ class Service:
         self.steps = Steps()
         #: It takes no new tasks, since it is going to end.
         self.is_draining = False
-        #: Submissions that are not answered yet.
-        self._submitting = 0
+        #: Submissions that are not answered yet, and when the last one was.
+        self._submitting, self._answered = 0, 0.0
         self.coordinator = Coordinator(
             store,
             manager,
@@ -56,7 +58,7 @@ class Service:
             window=settings.limits.window,
             seconds=settings.limits.seconds,
             reuses=settings.cache.results,
-            is_busy=lambda: self._submitting > 0,
+            is_busy=self._is_busy,
             listener=self.steps,
         )
         self.sessions = Sessions(store, self.coordinator.cancel)
@@ -104,8 +106,13 @@ class Service:
             raise Problem(503, str(error), headers={"Retry-After": "10"}) from error
         finally:
             self._submitting -= 1
+            self._answered = time.monotonic()
         self.coordinator.wake()
         return ids
+
+    def _is_busy(self) -> bool:
+        """Submissions wait for an answer, or are likely to be on their way: some were answered just now."""
+        return self._submitting > 0 or time.monotonic() - self._answered < BUSY_SECONDS
 
     def _check(self, tasks: Sequence[NewTask]) -> None:
         limits = self.settings.limits

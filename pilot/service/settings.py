@@ -53,6 +53,9 @@ class Server(Description, frozen=True, kw_only=True):
     #: Which task is next, and which QPU gets it: a name such as "fcfs" or "hrrn" (entry points ``pilot.policies``),
     #: "package.module:Class", or a TOML file with the tables [cores] and [qpus].
     policy: Text = "balanced"
+    #: A page at `/` with pilots, QPUs and all tasks, for administrators. Default: where the extra ``dashboard`` is
+    #: installed.
+    dashboard: bool | None = None
 
     @property
     def drain_seconds(self) -> float:

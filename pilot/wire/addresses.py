@@ -34,25 +34,36 @@ _DEAD = (
 )
 
 
-def hosts() -> tuple[str, ...]:
-    """This host's addresses by which others may reach it, best first: IPv4 before IPv6, addresses of the host's name
-    before others, bridges to containers last. Without link-local and loopback addresses."""
+def hosts(interface: str = "") -> tuple[str, ...]:
+    """This host's addresses by which others may reach it, best first: those of the interface, IPv4 before IPv6,
+    those of the host's name before others, bridges to containers last. Without link-local and loopback addresses."""
     named = set()
     with suppress(OSError):
         named = {str(info[4][0]) for info in socket.getaddrinfo(platform.node(), None)}
     up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
-    found: list[tuple[bool, bool, bool, str]] = []
+    found: list[tuple[bool, bool, bool, bool, str]] = []
     for name, addresses in sorted(psutil.net_if_addrs().items()):
         for one in addresses:
             if name in up and one.family in (socket.AF_INET, socket.AF_INET6) and not _is_near(one.address):
                 inward, six = name.startswith(_INWARD), one.family is socket.AF_INET6
-                found.append((inward, six, one.address not in named, one.address))
-    return tuple(address for *_, address in sorted(found, key=lambda one: one[:3]))
+                found.append((name != interface, inward, six, one.address not in named, one.address))
+    return tuple(address for *_, address in sorted(found, key=lambda one: one[:4]))
 
 
-def candidates(port: int) -> tuple[str, ...]:
-    """The addresses of a server that listens on all interfaces, best first, loopback last."""
-    return tuple(endpoint(host, port) for host in (*hosts(), "127.0.0.1"))
+def interfaces() -> tuple[str, ...]:
+    """The names of this host's network interfaces by which others may reach it."""
+    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
+    return tuple(
+        name
+        for name, addresses in sorted(psutil.net_if_addrs().items())
+        if name in up
+        and any(one.family in (socket.AF_INET, socket.AF_INET6) and not _is_near(one.address) for one in addresses)
+    )
+
+
+def candidates(port: int, interface: str = "") -> tuple[str, ...]:
+    """The addresses of a server that listens on all interfaces, best first, as `hosts`; loopback last."""
+    return tuple(endpoint(host, port) for host in (*hosts(interface), "127.0.0.1"))
 
 
 def endpoint(host: str, port: int) -> str:

@@ -29,6 +29,24 @@ def scratch(mark: str) -> Path:
     return Path(tempfile.gettempdir()) / _folder_name(mark)
 
 
+def scratch_parent(given: str) -> str:
+    """Where a pilot's folder for temporary files is made on this host, when its description names a folder: in it $NAME
+    stands for variables of the job, ~ for the home directory."""
+    return os.path.expandvars(os.path.expanduser(given))  # noqa: PTH111
+
+
+def takes_files(folder: str) -> bool:
+    """True when this is the absolute path of a folder where this process may make files."""
+    return Path(folder).is_absolute() and Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def use_scratch(given: str) -> None:
+    """Have this process, and those that it starts, make temporary files in this folder, where it can."""
+    folder = scratch_parent(given)
+    if given and takes_files(folder):
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+
 def socket_folder(mark: str) -> Path:
     """The folder for their sockets: the same folder if its path is short enough, else one of that name elsewhere.
 

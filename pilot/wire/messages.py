@@ -83,7 +83,8 @@ class Hello(Message, frozen=True, array_like=True):
 
 
 class Welcome(Message, frozen=True, array_like=True):
-    """Manager to an agent that it knows; ``sender`` is another number for each manager that opens the session."""
+    """Manager to an agent that it knows, and from there to the workers; ``sender`` is another number for each manager
+    that opens the session."""
 
     sender: int
 
@@ -196,6 +197,51 @@ class TaskOutput(Message, frozen=True, array_like=True):
     stdout: str
     stderr: str
     records: list[LogRecord]
+
+
+class TaskCall(Message, frozen=True, array_like=True):
+    """Worker to agent to manager: what a running task asks (next frame: a `children.Call`). ``number`` counts the calls
+    of the worker."""
+
+    worker: str
+    task: int
+    number: int
+
+
+class TaskReply(Message, frozen=True, array_like=True):
+    """Manager to agent to worker: the answer to this call, or about this wait (next frame: a `children.Reply`)."""
+
+    worker: str
+    task: int
+    number: int
+
+
+class TaskWaits(Message, frozen=True, array_like=True):
+    """Worker to agent to manager: the running task of a batch waits for these tasks, and gives its cores back until
+    then."""
+
+    batch: int
+    worker: str
+    task: int
+    #: Of the wait, in the worker.
+    number: int
+    tasks: list[int]
+    #: What the agent adds: the node that it runs on.
+    node: str = ""
+
+
+class TaskResumes(Message, frozen=True, array_like=True):
+    """Worker to agent to manager: the task wants to go on; the agent answers with `Resume`. ``at_once``: also when
+    others use its cores, since what it waited for has not come."""
+
+    batch: int
+    worker: str
+    task: int
+    at_once: bool
+
+
+class Resume(Message, frozen=True, array_like=True):
+    """Agent to worker: its cores are its own again."""
 
 
 class WorkerLeaving(Message, frozen=True, array_like=True):

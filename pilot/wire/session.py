@@ -75,6 +75,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[str, ...] = ()
     environment: dict[str, str]
     working_directory: str
+    #: Folder for temporary files, and network interface, as in the description; "": the job's, and any.
+    scratch: str = ""
+    interface: str = ""
     orphan_timeout: float
     #: The command that connects to the manager's host.
     tunnel: tuple[str, ...] = ()

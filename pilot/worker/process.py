@@ -23,9 +23,8 @@ from typing import Any
 
 import zmq
 
-from pilot.errors import SessionError
 from pilot.interfaces import Noted, WorkerSpec
-from pilot.results import CANCELLED, OK, RAISED, TIMED_OUT, UNAVAILABLE, UNWRITTEN, Outcome
+from pilot.results import CANCELLED, RAISED, TIMED_OUT, Outcome
 from pilot.version import versions
 from pilot.wire import messages, payload
 from pilot.wire.callables import together
@@ -33,8 +32,9 @@ from pilot.wire.channel import MAIN, AnyClient, connect
 from pilot.wire.messages import Work
 from pilot.wire.pickles import forget_classes
 from pilot.wire.spool import Spool
-from pilot.worker import device, programs, task_process
+from pilot.worker import device, programs, task_process, values
 from pilot.worker.batch import HeldBatch
+from pilot.worker.calls import Sender, TaskCalls, here
 from pilot.worker.capture import Capture
 from pilot.worker.functions import Functions
 from pilot.worker.reports import Reports
@@ -62,7 +62,7 @@ def serve(spec: WorkerSpec) -> None:
     """Work until the agent ends it. Blocks; the engine calls it in a process of its own for each worker."""
     task_process.prepare(spec.name)
     os.environ.update(spec.environment)
-    _activate()
+    task_process.activate()
     for path in reversed(spec.sys_path):
         if path not in sys.path:
             sys.path.insert(0, path)
@@ -70,21 +70,6 @@ def serve(spec: WorkerSpec) -> None:
     importlib.invalidate_caches()
     capture = Capture(Path(spec.folder), spec.name)
     _Worker(spec, capture).run()
-
-
-def _activate() -> None:
-    """Programs find what is installed beside this Python first, as in an activated virtual environment."""
-    if sys.prefix != sys.base_prefix:
-        here, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
-        if here not in path.split(os.pathsep):
-            os.environ["PATH"] = os.pathsep.join((here, path))
-
-
-def _end_below(pid: int) -> int:
-    """End all processes below this one; how many there were."""
-    from pilot.wire.processes import end_below  # only here: it loads psutil, 1 MiB in each worker
-
-    return end_below(pid)
 
 
 def _place_ranks(batch: HeldBatch, folder: str) -> None:
@@ -116,9 +101,13 @@ class _Worker:
         self._is_stopped = False
         #: Ends a pause of the control thread.
         self._attention = threading.Event()
+        #: The main thread's connection, by which its tasks ask.
+        self._main = self._connect(self._spec.name + MAIN)
+        self._calls = TaskCalls(spec.name, self._main, self._attend, lambda: self._give_back(self._calls))
+        here[:] = [(self._calls, self._spool, self._pid)]
 
     def run(self) -> None:
-        client = self._connect(self._spec.name + MAIN)
+        client = self._main
         self._client.send(messages.Hello(self._spec.name, os.getpid(), platform.node(), versions()))
         threading.Thread(target=self._control, args=(client,), name="pilot-control", daemon=True).start()
         if self._spec.resources.qpu:
@@ -134,11 +123,13 @@ class _Worker:
                     index = self._advance(batch, index)
             with batch.lock:  # sent within it: else the control thread could end the process in between
                 if outcomes := batch.take():
-                    self._send_outcomes(client, batch, outcomes)
+                    self._send_outcomes(self._calls, batch, outcomes)
             self._batches.popleft()
         client.close()
         self._client.close()
-        if _end_below(self._pid):  # what tasks have left: Python's own exit would wait for it, and for its locks
+        if task_process.end_below(
+            self._pid
+        ):  # what tasks have left: Python's own exit would wait for it, and for its locks
             self._context.destroy(linger=2000)
             os._exit(0)
 
@@ -192,7 +183,9 @@ class _Worker:
         for work in works:
             try:
                 forget_classes()
-                arguments.append(self._arguments(batch, work) if work.payload is not None else ((), {}))
+                arguments.append(
+                    values.arguments_of(batch, work, self._spool) if work.payload is not None else ((), {})
+                )
             except BaseException as error:
                 results[work.task] = RAISED, payload.dump_exception(error)
         rest = [work for work in works if work.task not in results]
@@ -205,7 +198,7 @@ class _Worker:
         for work, result in zip(rest, returned, strict=True):
             if isinstance(result, Noted):
                 result, notes[work.task] = result
-            results[work.task] = self._dumped(result)
+            results[work.task] = values.dumped(result, self._spool)
         seconds = (time.perf_counter() - began) / len(works)
         self._reports.task_ended(works[0].task)
         stdout, stderr = self._capture.take()
@@ -225,23 +218,6 @@ class _Worker:
             for place, work in enumerate(works)
         ]
 
-    def _dumped(self, result: Any) -> tuple[int, Any]:
-        try:
-            if isinstance(result, BaseException):
-                raise result
-            return self._kept(result)
-        except BaseException as error:
-            is_down = device.held is not None and device.held.is_down_after(error)
-            return UNAVAILABLE if is_down else RAISED, payload.dump_exception(error)
-
-    def _kept(self, result: Any) -> tuple[int, Any]:
-        try:
-            return OK, payload.dump(result, self._spool, "the result")
-        except SessionError as error:
-            if (unwritten := payload.dump_unwritten(error)) is None:
-                raise
-            return UNWRITTEN, unwritten
-
     def _run_work(self, batch: HeldBatch, work: Work, function: Any) -> Outcome:
         wall, began = batch.task_wall, batch.task_began
         status, value = self._run_task(batch, work, function)
@@ -252,28 +228,20 @@ class _Worker:
         os.fchdir(self._home)
         return Outcome(work.task, status, wall, seconds, value, stdout, stderr)
 
-    def _send_outcomes(self, client: AnyClient, batch: HeldBatch, outcomes: list[Outcome]) -> None:
+    def _send_outcomes(self, client: Sender, batch: HeldBatch, outcomes: list[Outcome]) -> None:
         while self._reports.ended:
             client.send(self._reports.ended.pop(0))
         head = messages.OutcomesReport(batch.id, self._spec.name, len(outcomes))
         client.send(head, [messages.encode(outcomes)])
 
-    def _arguments(self, batch: HeldBatch, work: Work) -> Any:
-        try:
-            return payload.load(work.payload, batch.values if work.values is None else work.values, self._spool)
-        except OSError as error:
-            if Path(str(error.filename)).parent != self._spool.folder:
-                raise
-            path = str(error.filename)  # not the function's own error
-            raise SessionError(f"an argument cannot be read from {path}: {error.strerror}", path=path) from error
-
     def _run_task(self, batch: HeldBatch, work: Work, function: Any) -> tuple[int, Any]:
         try:
-            args, kwargs = ((), {}) if work.payload is None else self._arguments(batch, work)
-            result = task_process.call(function, args, kwargs)
-            if os.getpid() != self._pid:
-                task_process.end_child(None)
-            return self._kept(result)
+            args, kwargs = ((), {}) if work.payload is None else values.arguments_of(batch, work, self._spool)
+            with self._calls.of(batch.id, work.task):
+                result = task_process.call(function, args, kwargs)
+                if os.getpid() != self._pid:
+                    task_process.end_child(None)
+            return values.kept(result, self._spool)
         except BaseException as error:
             self._stay_one(error)
             if issubclass(type(error), ModuleNotFoundError):  # isinstance asks the exception itself
@@ -314,6 +282,12 @@ class _Worker:
             return batch.at is not None and (batch.has_attention or time.perf_counter() - batch.began > LONG_SECONDS)
         return False
 
+    def _attend(self) -> None:
+        """The running task expects messages: they are received at once, until its batch is over."""
+        with contextlib.suppress(IndexError):
+            self._batches[0].has_attention = True
+        self._attention.set()
+
     def _hears_now(self) -> bool:
         """Whether a message is there: a task may have kept the interpreter for itself since the last look."""
         before = self._heard
@@ -344,9 +318,15 @@ class _Worker:
             batch = HeldBatch(message, messages.decode_batch(frames[0]))
             self._batches.append(batch)
             self._inbox.put(batch)
+            if self._calls.is_waiting:  # what it waits for may be in there
+                self._give_back(client)
         elif isinstance(message, messages.CancelTasks):
             for batch in list(self._batches):
                 self._cancel(client, batch, message)
+        elif isinstance(message, messages.Welcome):
+            self._calls.repeat()
+        else:
+            self._calls.received(message, frames)
 
     def _pause_ms(self) -> int:
         """Time until something may have to be done."""
@@ -391,7 +371,7 @@ class _Worker:
                 if batch.works[index].task in request.tasks:
                     self._end_task(client, batch, index, CANCELLED)
 
-    def _give_back(self, client: AnyClient, held: HeldBatch | None = None) -> None:
+    def _give_back(self, client: Sender, held: HeldBatch | None = None) -> None:
         """Give back the tasks that have not begun; the lock of ``held`` is held."""
         for batch in list(self._batches):
             with contextlib.nullcontext() if batch is held else batch.lock:
@@ -439,7 +419,7 @@ class _Worker:
             mpi.end_all()
         self._end_device()
         programs.end_all()
-        _end_below(self._pid)
+        task_process.end_below(self._pid)
         client.close(linger_ms=2000)
         self._context.destroy(linger=2000)  # blocks until the last messages have gone
         os._exit(0)

@@ -69,6 +69,21 @@ def prepare(name: str) -> None:
     os.register_at_fork(before=_block, after_in_parent=_unblock, after_in_child=_became_child)
 
 
+def activate() -> None:
+    """Programs find what is installed beside this Python first, as in an activated virtual environment."""
+    if sys.prefix != sys.base_prefix:
+        here, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
+        if here not in path.split(os.pathsep):
+            os.environ["PATH"] = os.pathsep.join((here, path))
+
+
+def end_below(pid: int) -> int:
+    """End all processes below this one; how many there were."""
+    from pilot.wire.processes import end_below  # only here: it loads psutil, 1 MiB in each worker
+
+    return end_below(pid)
+
+
 def _prepare_signals() -> None:
     """The mask and the handler of SIGINT are inherited, also through exec."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -133,7 +133,7 @@ def test_a_login_node_that_is_not_there(manager: PilotManager) -> None:
         ),
         (
             {"modules": ["nonesuch"]},
-            r"PilotDescription\.modules: `module load nonesuch` ended with code 127: .*not found",
+            r"\.modules: `module load nonesuch` ended with code \d+: .*(not found|unknown|Unable to locate)",
         ),
         (
             {"conda_environment": "nonesuch"},

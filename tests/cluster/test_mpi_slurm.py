@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,27 +62,33 @@ print(json.dumps([said, os.listdir(folder)]))
 
 
 @pytest.fixture
-def inside(cluster: Any, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+def inside(cluster: Any, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """``inside(case, hosts)``: run the case in an allocation of c1 and c2."""
+    started: list[subprocess.Popen[str]] = []
 
     def start(case: str, hosts: dict[str, int], **environment: str) -> subprocess.Popen[str]:
         folder = tmp_path / "folder"
         folder.mkdir(exist_ok=True)
         stays = ["sh", "-c", '"$@"; code=$?; read _; exit $code', "sh"]  # the job outlives the worker
         python = [*stays, sys.executable, "-c", INSIDE, case, str(folder), json.dumps(hosts)]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["salloc", "--quiet", "-N2", "-n4", "-w", "c1,c2", "--mem=1000", *python],
             env={**os.environ, **cluster.environment, "PYTHONPATH": str(ROOT), **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        with process:
+            process.kill()
 
 
 def answer(process: subprocess.Popen[str]) -> Any:
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=180)  # the nodes may be those of a job that is ending
     assert process.returncode == 0
     said, left = json.loads(out)
     assert left == []

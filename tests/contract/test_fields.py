@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pilot_plugins.launchers.ssh import scripts as ssh_scripts
 from pilot import PilotDescription, PilotManager
 from pilot.cli import main as cli
 from pilot.cli.fields import HONOURED, REFUSED, SIGNS, cell, fields, resources
-from pilot.errors import DescriptionError
+from pilot.errors import DescriptionError, PilotFailed
 from pilot.interfaces import Job, JobState, Launcher
 from pilot.manager.jobs import PlaceholderJobs
 from pilot.registry import devices
@@ -158,12 +159,14 @@ SAMPLES: dict[str, Any] = {
     "scheduler_script_commands": ["echo prepared"],
     "custom_attributes": attributes_for,
     "ports": (51000, 51099),
+    "interface": "ib0",
     "tunnel": ["ssh", "gate"],
     "qpus": ["aer"],
     "mpi": ["mpirun"],
     "labels": ["fast"],
     "environment": {"CUDA_VISIBLE_DEVICES": "0,1", "WORD": "yes"},
     "working_directory": "/some/where",
+    "scratch": "/local/$USER",
     "restarts": 0,
     "orphan_timeout": 77.0,
 }
@@ -307,6 +310,23 @@ def test_pilots_with_environments_of_their_own(tmp_path: Path, conda: Path, monk
         tasks = [manager.submit_task({"function": told, "pilot": name}) for name in ("venv", "conda")]
         assert tasks[0].result(60) == (str(own), f"{tmp_path}/with a blank", "the environment", None, None)
         assert tasks[1].result(60) == (str(conda), str(tmp_path), "the environment", "quantum", "good")
+
+
+def test_temporary_files_are_in_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One task's, and those of its pilot, which are gone with it. A folder that is not there ends the pilot."""
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setenv("NODE_DISK", str(tmp_path / "disk"))
+    with PilotManager(tmp_path / "session") as manager:
+        manager.submit_pilot(PilotDescription(name="disk", cores_per_node=1, scratch="$NODE_DISK"))
+        none = manager.submit_pilot(PilotDescription(cores_per_node=1, scratch="$NODE_DISK/none", restarts=0))
+        where = manager.submit_task({"function": tempfile.gettempdir, "pilot": "disk"}).result(60)
+        assert Path(where).is_relative_to(tmp_path / "disk") and Path(where).is_dir()
+        said = (
+            rf"its scratch folder \$NODE_DISK/none \({tmp_path}/disk/none\) is no folder on .* where files can be made"
+        )
+        with pytest.raises(PilotFailed, match=said):
+            none.wait(60)
+    assert list((tmp_path / "disk").iterdir()) == []
 
 
 @pytest.mark.parametrize(

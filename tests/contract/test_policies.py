@@ -23,6 +23,9 @@ from pilot.states import TaskState
 from pilot.testing import PolicyContract, World, measured
 from pilot.testing.policies import LARGE, SMALL, play
 
+#: The schedules are random and long, and measuring which lines they reach takes twice as long as they do.
+pytestmark = pytest.mark.no_cover
+
 
 class FirstComeFirstServed(Policy):
     def order(self, task: QueuedTask, now: float) -> Any:
@@ -114,12 +117,11 @@ class TestOfATest(PolicyContract):
         return made
 
 
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", BAD)
-def test_faults_of_a_policy_end_its_tasks_and_nothing_else(name: str, seed: int) -> None:
+def test_faults_of_a_policy_end_its_tasks_and_nothing_else(name: str) -> None:
     method, _, words = BAD[name]
     world = World(policy=bad(name))
-    play(world, random.Random(seed))
+    play(world, random.Random(list(BAD).index(name)))
     assert world.errors
     for id, failed in world.errors.items():
         assert failed.error == ErrorCode.PLUGIN_ERROR

@@ -69,6 +69,42 @@ def test_25_sampler_pubs_in_one_run(manager: PilotManager) -> None:
         assert all((one.data[name].array == other.data[name].array).all() for name in one.data)
 
 
+def test_options_reduce_the_errors_that_they_are_about(manager: PilotManager) -> None:
+    ghz = QuantumCircuit(3)
+    ghz.h(0)
+    ghz.cx(0, 1)
+    ghz.cx(1, 2)
+    estimator = PilotEstimator(manager, qpu="fake:manila", options={"default_shots": 20_000, "seed_estimator": 5})
+    errors = {}
+    for level in (0, 1, 2):
+        estimator.options.resilience_level = level
+        job = estimator.run([(ghz, ["ZZI", "IZZ", "XXX"])])
+        (result,) = job.result()
+        errors[level] = float(np.abs(result.data.evs - 1).mean())  # all three are 1 without noise
+        usage = job.metrics()["usage"]
+        assert usage["status"] == "completed" and 0 < usage["quantum_seconds"] == usage["seconds"] == job.usage()
+    assert errors[0] > 0.04 and errors[1] < 0.6 * errors[0] and errors[2] < errors[0]
+    times = job.metrics()["timestamps"]
+    assert times["created"] <= times["running"] <= times["finished"]
+
+
+def test_twirled_and_decoupled_circuits_give_the_same_counts(manager: PilotManager) -> None:
+    circuit = bell()
+    sampler = PilotSampler(
+        manager, qpu="fake:manila", options={"default_shots": 4000, "simulator": {"seed_simulator": 2}}
+    )
+    (plain,) = sampler.run([circuit]).result()
+    sampler.options.twirling = {"enable_gates": True, "num_randomizations": 4, "shots_per_randomization": 1000}
+    sampler.options.default_shots = None
+    sampler.options.dynamical_decoupling.enable = True
+    (changed,) = sampler.run([circuit]).result()
+    for result in (plain, changed):
+        (bits,) = result.data.values()
+        counts = bits.get_counts()
+        assert sum(counts.values()) == 4000 and counts["00"] + counts["11"] > 0.9 * 4000
+        assert counts["00"] == pytest.approx(2000, abs=250)
+
+
 def test_a_noisy_qpu_behind_all_of_them(manager: PilotManager) -> None:
     bell = QuantumCircuit(2)
     bell.h(0)

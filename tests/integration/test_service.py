@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +16,6 @@ import pytest
 
 from pilot import DescriptionError, ProgramError, TaskDescription
 from pilot.service.client import ServiceClient
-from pilot.service.settings import Settings
 from pilot.testing.services import ServiceProcess
 
 pytestmark = pytest.mark.timeout(180)
@@ -213,30 +210,6 @@ def test_the_site_is_shown(client: ServiceClient, http: httpx.Client) -> None:
     answers = [http.post("/v1/estimates", json={"program": "foo"}) for _ in range(3)]
     assert [one.status_code for one in answers] == [422, 422, 429]
     assert http.get("/health").json()["status"] == "ok"
-
-
-def test_the_page_runs_as_it_stands(service: ServiceProcess, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs/service.md").read_text()
-    blocks: dict[str, str] = {}
-    for language, text in re.findall(r"^```(\w+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
-        blocks[language] = blocks.get(language, "") + text
-    settings = Settings.build(tomllib.loads(blocks["toml"]))
-    assert (settings.limits.seconds, settings.server.retention_seconds) == (3600, 30 * 86400)
-    environment = {**os.environ, "URL": service.url, "TOKEN": service.token}
-    shell = subprocess.run(
-        ["bash", "-euc", blocks["sh"]], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert shell.returncode == 0, shell.stderr
-    assert '"counts"' in shell.stdout
-    assert "about:blank" not in shell.stdout  # a problem
-    assert (tmp_path / "steps.txt").read_text().count('"step": "retired"') == 1
-    state = BELL.split(" measure")[0]
-    begin = f"url, token, circuit, measured = {(service.url, service.token, state, BELL)!r}"
-    code = f"{begin}\n{blocks['python']}"
-    python = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert python.returncode == 0, python.stderr
-    last = json.loads(python.stdout.splitlines()[-1])
-    assert last == [pytest.approx([1, 1])] * 3
 
 
 def test_the_command_line_speaks_to_a_service(service: ServiceProcess, tmp_path: Path) -> None:

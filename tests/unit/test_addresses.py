@@ -11,8 +11,20 @@ from typing import Any
 
 import pytest
 
+from pilot.agent.node import outward_address
 from pilot.errors import SessionError
-from pilot.wire.addresses import candidates, endpoint, hosts, is_loopback, listen, listen_at, reach, split, usable
+from pilot.wire.addresses import (
+    candidates,
+    endpoint,
+    hosts,
+    interfaces,
+    is_loopback,
+    listen,
+    listen_at,
+    reach,
+    split,
+    usable,
+)
 from pilot.wire.channel import Server
 from pilot.wire.session import Connection, new_keys
 
@@ -68,6 +80,9 @@ def test_hosts_are_ipv4_first_and_bridges_last(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("psutil.net_if_addrs", lambda: found)
     monkeypatch.setattr("psutil.net_if_stats", lambda: dict.fromkeys(found, up) | {"eth1": SimpleNamespace(isup=False)})
     assert hosts() == ("10.0.0.1", "fd00::2", "172.17.0.1")
+    assert hosts("docker0") == ("172.17.0.1", "10.0.0.1", "fd00::2")
+    assert interfaces() == ("docker0", "eth0")
+    assert outward_address("tcp://10.0.0.9:1", "docker0") == "172.17.0.1"
 
 
 def test_loopback_counts_on_its_own_host_only() -> None:

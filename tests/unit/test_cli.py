@@ -24,6 +24,7 @@ from pilot.cli import (
     session_files,
     sessions,
     simulate,
+    sites,
     submit,
 )
 from pilot.cli import main as cli
@@ -256,8 +257,18 @@ def test_other_errors_are_not_hidden(monkeypatch):
     assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/command_line.md").read_text()
-LINES = re.findall(r"^ {4}(?:cat \S+ \| )?pilot ([^#|\n]*)", PAGE, re.MULTILINE)
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = re.compile(r"^(?: {4}|\$ )(?:cat \S+ \| )?pilot (?!=)([^#|\n]*)", re.MULTILINE)
+LINES = COMMAND.findall((ROOT / "docs/command_line.md").read_text())
+#: Of the other pages.
+FURTHER = sorted(
+    {
+        line.strip().replace("…", "0").removesuffix(" &")
+        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        for line in COMMAND.findall(page.read_text())
+    }
+    - {line.strip() for line in LINES}
+)
 CALLS = [
     *[(run, "list_all"), (run, "run_miniapp"), (report, "compare")],
     *[
@@ -270,13 +281,14 @@ CALLS = [
     ],
     *[(sessions, name) for name in ("list_all", "show", "show_page", "attach", "prepare")],
     *[(session_files, name) for name in ("logs", "stop", "clean")],
+    *[(sites, name) for name in ("list_all", "show", "check")],
     *[(serve, name) for name in ("serve", "new_token", "list_tokens", "revoke_token")],
     *[(remote, name) for name in ("status", "result", "cancel", "explain")],
 ]
 
 
-@pytest.mark.parametrize("line", LINES, ids=lambda line: line.split("  ")[0])
-def test_the_page_has_examples_that_are_accepted(line, monkeypatch):
+@pytest.mark.parametrize("line", [*LINES, *FURTHER], ids=lambda line: line.split("  ")[0])
+def test_pages_have_examples_that_are_accepted(line, monkeypatch):
     called = []
     for module, name in CALLS:
         monkeypatch.setattr(module, name, lambda *arguments, name=name: called.append(name) or 0)
@@ -285,10 +297,10 @@ def test_the_page_has_examples_that_are_accepted(line, monkeypatch):
 
 
 def test_the_page_has_an_example_of_every_command(capsys):
-    for command in ([], ["sessions"]):
+    for command in ([], ["sessions"], ["sites"]):
         with pytest.raises(SystemExit):
             cli.main([*command, "--help"])
         names = re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.MULTILINE)
-        assert len(names) > 3
+        assert len(names) >= 3
         for name in names:
             assert any(line.split()[: len(command) + 1] == [*command, name] for line in LINES), name

@@ -1,6 +1,7 @@
 """Simulated nodes, workers and engine: which worker gets which batch, and that cores and GPUs are counted right."""
 
 import random
+import time
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
@@ -399,3 +400,115 @@ def test_cores_and_gpus_are_counted_right_whatever_happens(
     world.attend()
     for place in world.pool.nodes:
         assert list(place.gpus.values()) == pytest.approx([0.0, 0.0])
+
+
+# ---- tasks that wait for tasks of their own -------------------------------------------------------------------
+
+
+def waits(world: World, name: str, batch: int) -> None:
+    world.inbox.append((name.encode(), messages.TaskWaits(batch, name, batch, 1, []), []))
+    world.attend()
+
+
+def goes_on(world: World, name: str, batch: int, at_once: bool = False) -> None:
+    world.inbox.append((name.encode(), messages.TaskResumes(batch, name, batch, at_once), []))
+    world.attend()
+
+
+@pytest.fixture
+def resumed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The workers that were told to go on, in order."""
+    names: list[str] = []
+    send = World.send
+
+    def noted(world: World, peer: bytes, message: Any, frames: Any = ()) -> bool:
+        if isinstance(message, messages.Resume):
+            names.append(peer.decode())
+        return send(world, peer, message, frames)
+
+    monkeypatch.setattr(World, "send", noted)
+    return names
+
+
+def test_a_task_that_waits_has_another_worker_in_its_place_and_goes_on_when_a_core_is_free(
+    make_world: Any, resumed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(0)
+    world.join_all()
+    for batch in range(CORES + 2):
+        world.run(batch)
+    world.attend()
+    (first,) = [name for name, its in world.busy().items() if its == [0]]
+    waits(world, first, 0)
+    world.join_all()  # the worker that was started for the core
+    assert len(world.spawned) == CORES + 1
+    assert world.busy()[list(world.spawned)[-1]] == [CORES]
+    goes_on(world, first, 0)
+    assert not resumed  # all cores are used
+    world.finish(list(world.spawned)[-1])
+    world.attend()
+    assert resumed == [first]  # before the batch that is queued
+    assert sum(map(len, world.busy().values())) == CORES
+    for name in list(world.busy()):
+        world.finish(name)
+    world.attend()
+    assert world.busy() and world.place("home").cores == CORES - 1
+    world.finish(next(iter(world.busy())))
+    monkeypatch.setattr(batches, "IDLE_SECONDS", -1.0)
+    world.attend()
+    world.attend()
+    assert len(world.stopped) == 1  # there is one worker more than cores
+    assert world.place("home").cores == world.place("home").slots == CORES
+
+
+def test_a_task_that_has_waited_in_vain_goes_on_at_once(make_world: Any, resumed: list[str]) -> None:
+    world = make_world(0)
+    world.join_all()
+    for batch in range(CORES + 1):
+        world.run(batch)
+    world.attend()
+    (first,) = [name for name, its in world.busy().items() if its == [0]]
+    waits(world, first, 0)
+    world.join_all()
+    goes_on(world, first, 0, at_once=True)
+    assert resumed == [first]
+    assert world.place("home").cores == -1
+    world.run(9)
+    world.attend()
+    assert [9] not in world.busy().values()
+
+
+def test_a_task_that_has_waited_long_for_its_cores_goes_on_without(make_world: Any, resumed: list[str]) -> None:
+    world = make_world(0)
+    world.join_all()
+    for batch in range(CORES + 1):
+        world.run(batch)
+    world.attend()
+    (first,) = [name for name, its in world.busy().items() if its == [0]]
+    waits(world, first, 0)
+    world.join_all()
+    goes_on(world, first, 0)
+    assert not resumed
+    goes_on(world, first, 0, at_once=True)
+    goes_on(world, first, 0, at_once=True)  # too late
+    assert resumed == [first] and world.place("home").cores == -1
+
+
+@pytest.mark.parametrize("end", ["finish", "die"])
+def test_a_worker_that_ends_while_its_task_waits_leaves_the_cores_right(make_world: Any, end: str) -> None:
+    world = make_world(0)
+    world.join_all()
+    pair = Resources(num_cpus=2)
+    world.run(1, pair)
+    world.attend()
+    world.join_all()
+    (name,) = world.busy()
+    waits(world, name, 1)
+    assert world.place("home").cores == CORES
+    getattr(world, end)(name)
+    for _ in range(3):
+        world.attend()
+        time.sleep(0 if end == "finish" else workers.EXIT_GRACE)
+    world.attend()
+    assert world.place("home").cores == CORES
+    assert world.dispatcher.waits() == []

@@ -50,6 +50,10 @@ CALLS: dict[str, tuple[Callable[[PilotManager], Any], str]] = {
         lambda manager: manager.submit_task(TaskDescription(circuit="bell.qsm", shots=3)),
         "circuit: 'bell.qsm' is neither a program nor the name of a file that is there",
     ),
+    "a site that there is not": (
+        lambda _: PilotDescription(site="nosuch"),
+        "PilotDescription.site: 'nosuch' is not valid; expected ",
+    ),
     "a QPU without its kind": (
         lambda manager: manager.submit_pilot(PilotDescription(qpus=("kolkata",))),
         "there is no QPU 'kolkata'; expected KIND or KIND:NAME, such as fake:kolkata; kinds: aer, fake, ",

@@ -33,6 +33,11 @@ MESSAGES: list[Message] = [
     messages.TaskOutput(
         "pilot-1.1", 2, "out", "", [messages.LogRecord("mine", 30, "a warning", 1.5, "/f.py", 7, "work")]
     ),
+    messages.TaskCall("pilot-1.1", 2, 5),
+    messages.TaskReply("pilot-1.1", 2, 5),
+    messages.TaskWaits(3, "pilot-1.1", 2, 1, [7, 8], "node-0"),
+    messages.TaskResumes(3, "pilot-1.1", 2, True),
+    messages.Resume(),
     messages.CancelTasks([1, 2, 2**40]),
     messages.Ack(1, 10),
     messages.Heartbeat(),

@@ -16,6 +16,8 @@ from qiskit.quantum_info import SparsePauliOp
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
+from pilot.quantum.faces.option_groups import OptionGroup
+from pilot.quantum.faces.options import ESTIMATOR, Settings, options_of, precision_of, settings_of
 from pilot.quantum.faces.submission import coerced, submit_pubs, task_fields
 from pilot.quantum.outcomes import draw_seeds
 from pilot.quantum.runner import Runner
@@ -41,7 +43,8 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
         qpu: str | None = None,
         default_precision: float | None = None,
         seed: np.random.Generator | int | None = None,
-        **options: Any,
+        options: Any = None,
+        **fields: Any,
     ) -> None:
         """Make it.
 
@@ -54,27 +57,52 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
                 simulators only.
                 Default: 0 where ``qpu`` is not given or "aer", else 1/64.
             seed: an integer gives the same values at each run (on simulators), a generator goes on from run to run.
-            **options: more fields of each `TaskDescription`, as for `PilotSampler`.
+            options: those of qiskit-ibm-runtime's estimator by the same names, a dict or its own ``EstimatorOptions``.
+                What is set there, or later (``estimator.options.resilience_level = 1``), counts before the arguments
+                here; ``default_shots`` counts before ``default_precision``.
+            **fields: more fields of each `TaskDescription`, as for `PilotSampler`.
 
         Raises:
-            DescriptionError: an option is unknown, or its value is not valid.
+            DescriptionError: an option or a field is unknown, or its value is not valid; or it is not carried out.
         """
         self._manager = manager
-        self._fields = task_fields(type(self).__name__, qpu, options)
+        self._qpu, self._given = qpu, fields
+        self._fields = task_fields(type(self).__name__, qpu, fields)
+        self._options = options_of(type(self).__name__, ESTIMATOR, options)
         if default_precision is None:
             default_precision = 0.0 if qpu in (None, "aer") else DEFAULT_PRECISION
         self._default_precision = default_precision
         self._seed = seed
 
     @property
+    def options(self) -> OptionGroup:
+        """What is set under the names of qiskit-ibm-runtime's ``EstimatorOptions``. Each run takes what is set then."""
+        return self._options
+
+    @options.setter
+    def options(self, given: Any) -> None:
+        self._options = options_of(type(self).__name__, ESTIMATOR, given)
+
+    @property
     def default_precision(self) -> float:
         """Precision of pubs and runs without one."""
-        return self._default_precision
+        return self._precision(self._settings())
 
     @property
     def seed(self) -> np.random.Generator | int | None:
-        """As it was given."""
-        return self._seed
+        """As it was given, here or in the options."""
+        chosen = self._settings().seed
+        return self._seed if chosen is None else chosen
+
+    def _precision(self, settings: Settings) -> float:
+        if settings.shots is not None:
+            return precision_of(settings.shots)
+        return self._default_precision if settings.precision is None else settings.precision
+
+    def _settings(self) -> Settings:
+        precision = self._options.default_precision or self._default_precision
+        shots = math.ceil(1 / precision**2) if precision else None
+        return settings_of(self._options, self._fields.get("mitigation"), shots)
 
     def run(self, pubs: Iterable[EstimatorPubLike], *, precision: float | None = None) -> PilotPrimitiveJob:
         """Submit all pubs; does not block.
@@ -91,9 +119,13 @@ class PilotEstimator(BaseEstimatorV2):  # type: ignore[misc]
             TypeError, ValueError: a pub is not valid; Qiskit's errors.
             DescriptionError: a circuit or an option cannot be run; exact values of a device.
         """
-        default = self._default_precision if precision is None else precision
+        settings = self._settings()
+        default = self._precision(settings) if precision is None else precision
         checked = [coerced(EstimatorPub, pub, default) for pub in pubs]
-        return submit_pubs(self._manager, partial(_plan, self._fields), checked, self._seed)
+        fields = self._fields
+        if settings.fields:
+            fields = task_fields(type(self).__name__, self._qpu, {**self._given, **settings.fields})
+        return submit_pubs(self._manager, partial(_plan, fields), checked, self.seed, settings.tags)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, wait
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from qiskit.primitives import BasePrimitiveJob, PrimitiveResult
@@ -21,6 +23,9 @@ class Gathering:
         self.tasks = tuple(tasks)
         self._finish = finish
         self._whole: list[Any] = []
+        self._created = time.time()
+        #: Of one that was unpickled, which has no tasks any more.
+        self._known: dict[str, Any] | None = None
 
     def result(self, timeout: float | None) -> Any:
         """Block until there is one; a task that fails ends the others, and its exception is raised."""
@@ -59,8 +64,48 @@ class Gathering:
         cancelled = [task.cancel() for task in self.tasks if not task.done()]
         return any(cancelled)
 
+    def metrics(self) -> dict[str, Any]:
+        """Times and seconds; see `PilotPrimitiveJob.metrics`."""
+        if self._known is not None:
+            return self._known
+        records = [info for task in self.tasks for info in _records(task)]
+        is_over = all(task.done() for task in self.tasks)
+        started = [info.started for info in records if info.started is not None]
+        finished = [info.finished for info in records if info.finished is not None] if is_over else []
+        seconds = sum(info.seconds or 0.0 for info in records)
+        on_devices = sum(info.seconds or 0.0 for info in records if info.qpu is not None)
+        return {
+            "timestamps": {
+                "created": _text_of(min([self._created, *(info.submitted for info in records if info.submitted)])),
+                "running": _text_of(min(started, default=None)),
+                "finished": _text_of(max(finished, default=None)),
+            },
+            "bss": {"seconds": seconds},
+            "usage": {
+                "status": "completed" if is_over else "pending",
+                "seconds": seconds,
+                "quantum_seconds": on_devices,
+                "qpu_charge_time_seconds": seconds,
+            },
+            "num_circuits": len(self.tasks),
+        }
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"tasks": (), "_finish": None, "_whole": [self.result(None)]}
+        whole = [self.result(None)]
+        return {"tasks": (), "_finish": None, "_whole": whole, "_created": self._created, "_known": self.metrics()}
+
+
+def _records(task: Future[Any]) -> list[Any]:
+    """The records of a task, or of its parts, as far as there are some: a Future of others has none."""
+    parts = getattr(task, "parts", ()) or (task,)
+    return [info for part in parts if (info := getattr(part, "info", None)) is not None]
+
+
+def _text_of(seconds: float | None) -> str | None:
+    """A time as qiskit-ibm-runtime writes it: ISO 8601, in UTC."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class PilotPrimitiveJob(BasePrimitiveJob[PrimitiveResult[Any], JobStatus]):  # type: ignore[misc] # Any to mypy
@@ -69,15 +114,23 @@ class PilotPrimitiveJob(BasePrimitiveJob[PrimitiveResult[Any], JobStatus]):  # t
     It can be pickled; that waits for its result, which travels with it.
     """
 
-    def __init__(self, tasks: Sequence[Future[Any]], finish: Callable[[list[Any]], PrimitiveResult[Any]]) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Future[Any]],
+        finish: Callable[[list[Any]], PrimitiveResult[Any]],
+        tags: Sequence[str] = (),
+    ) -> None:
         """Make it of tasks that are under way.
 
         Args:
             tasks: all that it needs.
             finish: makes the result of theirs, in their order.
+            tags: as ``options.environment.job_tags`` has them.
         """
         super().__init__(str(uuid.uuid4()))
         self._gathering = Gathering(tasks, finish)
+        #: As they were given.
+        self.tags = list(tags)
 
     @property
     def tasks(self) -> tuple[Future[Any], ...]:
@@ -121,6 +174,27 @@ class PilotPrimitiveJob(BasePrimitiveJob[PrimitiveResult[Any], JobStatus]):  # t
     def cancel(self) -> bool:
         """Cancel its tasks, at the QPU too. True when there was something to cancel."""
         return self._gathering.cancel()
+
+    def usage(self, partial: bool = False) -> float:
+        """Seconds that QPUs, or the workers that simulate, have had its circuits: the sum over its tasks. It has what
+        compiling and mitigation take on a QPU's worker, and the wait in a vendor's queue. Does not block.
+
+        Args:
+            partial: True: those of the tasks that are over. False: 0 until all are.
+        """
+        usage = self.metrics()["usage"]
+        return float(usage["seconds"]) if partial or usage["status"] == "completed" else 0.0
+
+    def metrics(self) -> dict[str, Any]:
+        """What is known of its times, under qiskit-ibm-runtime's names. Does not block.
+
+        Returns:
+            ``timestamps``: ``created``, ``running`` (the first task began) and ``finished`` (the last one ended), ISO
+            8601 in UTC, None as long as it is not known. ``usage``: ``status`` ("pending" or "completed"), ``seconds``
+            and ``qpu_charge_time_seconds`` (as `usage`), ``quantum_seconds`` (of these, those on devices). ``bss``:
+            ``seconds``. ``num_circuits``: tasks; one with many sets of values is one.
+        """
+        return self._gathering.metrics()
 
 
 class PilotJob(JobV1):  # type: ignore[misc]

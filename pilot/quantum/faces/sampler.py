@@ -14,6 +14,8 @@ from qiskit.primitives.containers.sampler_pub import SamplerPub
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.faces.jobs import PilotPrimitiveJob
+from pilot.quantum.faces.option_groups import OptionGroup
+from pilot.quantum.faces.options import SAMPLER, Settings, options_of, settings_of
 from pilot.quantum.faces.submission import (
     check_gives_shots,
     coerced,
@@ -43,7 +45,8 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
         qpu: str | None = None,
         default_shots: int = 1024,
         seed: np.random.Generator | int | None = None,
-        **options: Any,
+        options: Any = None,
+        **fields: Any,
     ) -> None:
         """Make it.
 
@@ -53,28 +56,45 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
                 that the pilots have, else a simulator.
             default_shots: of pubs and runs without a number of shots.
             seed: an integer gives the same counts at each run (on simulators), a generator goes on from run to run.
-            **options: more fields of each `TaskDescription`: ``optimization_level``, ``min_fidelity``, ``mitigation``,
+            options: those of qiskit-ibm-runtime's sampler by the same names, a dict or its own ``SamplerOptions``. What
+                is set there, or later (``sampler.options.default_shots = 100``), counts before the arguments here.
+            **fields: more fields of each `TaskDescription`: ``optimization_level``, ``min_fidelity``, ``mitigation``,
                 ``pilot``, ``pilots``, ``labels``, ``priority``, ``timeout``, ``expected_duration``, ``retries``,
                 ``num_cpus``, ``num_gpus``, ``memory``, ``name``.
 
         Raises:
-            DescriptionError: an option is unknown, or its value is not valid.
+            DescriptionError: an option or a field is unknown, or its value is not valid; or it is not carried out.
         """
         self._manager = manager
-        self._fields = task_fields(type(self).__name__, qpu, options)
+        self._qpu, self._given = qpu, fields
+        self._fields = task_fields(type(self).__name__, qpu, fields)
         check_gives_shots(type(self).__name__, self._fields)
+        self._options = options_of(type(self).__name__, SAMPLER, options)
         self._default_shots = default_shots
         self._seed = seed
 
     @property
+    def options(self) -> OptionGroup:
+        """What is set under the names of qiskit-ibm-runtime's ``SamplerOptions``; each run takes what is set then."""
+        return self._options
+
+    @options.setter
+    def options(self, given: Any) -> None:
+        self._options = options_of(type(self).__name__, SAMPLER, given)
+
+    @property
     def default_shots(self) -> int:
         """Shots of pubs and runs without a number of shots."""
-        return self._default_shots
+        return self._settings().shots or self._default_shots
 
     @property
     def seed(self) -> np.random.Generator | int | None:
-        """As it was given."""
-        return self._seed
+        """As it was given, here or in the options."""
+        chosen = self._settings().seed
+        return self._seed if chosen is None else chosen
+
+    def _settings(self) -> Settings:
+        return settings_of(self._options, self._fields.get("mitigation"), self._default_shots)
 
     def run(self, pubs: Iterable[SamplerPubLike], *, shots: int | None = None) -> PilotPrimitiveJob:
         """Submit all pubs; does not block.
@@ -91,7 +111,9 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
             TypeError, ValueError: a pub is not valid; Qiskit's errors.
             DescriptionError: a circuit or an option cannot be run.
         """
-        checked = [coerced(SamplerPub, pub, self._default_shots if shots is None else shots) for pub in pubs]
+        settings = self._settings()
+        default = settings.shots or self._default_shots
+        checked = [coerced(SamplerPub, pub, default if shots is None else shots) for pub in pubs]
         for number, pub in enumerate(checked):
             if not pub.circuit.cregs:
                 warnings.warn(
@@ -100,7 +122,10 @@ class PilotSampler(BaseSamplerV2):  # type: ignore[misc]
                     UserWarning,
                     stacklevel=2,
                 )
-        return submit_pubs(self._manager, partial(_plan, self._fields), checked, self._seed)
+        fields = self._fields
+        if settings.fields:
+            fields = task_fields(type(self).__name__, self._qpu, {**self._given, **settings.fields})
+        return submit_pubs(self._manager, partial(_plan, fields), checked, self.seed, settings.tags)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -64,7 +64,11 @@ class Plan(Protocol):
 
 
 def submit_pubs(
-    manager: Runner, plan: Callable[[Any, int], Plan], pubs: Sequence[Any], seed: np.random.Generator | int | None
+    manager: Runner,
+    plan: Callable[[Any, int], Plan],
+    pubs: Sequence[Any],
+    seed: np.random.Generator | int | None,
+    tags: Sequence[str] = (),
 ) -> PilotPrimitiveJob:
     """The job of all these pubs, whose tasks are submitted at once; does not block.
 
@@ -73,10 +77,11 @@ def submit_pubs(
         plan: makes the tasks of a pub, with a seed of its own.
         pubs: checked.
         seed: of all.
+        tags: of the job.
     """
     plans = [plan(pub, its_seed) for pub, its_seed in zip(pubs, draw_seeds(seed, len(pubs)), strict=True)]
     tasks = manager.submit_tasks([one for plan in plans for one in plan.descriptions])
-    return PilotPrimitiveJob(tasks, partial(_finish, plans, tasks))
+    return PilotPrimitiveJob(tasks, partial(_finish, plans, tasks), tags)
 
 
 def _finish(plans: Sequence[Plan], tasks: Sequence[Future[Any]], results: list[Any]) -> PrimitiveResult[PubResult]:
@@ -120,14 +125,15 @@ def task_fields(owner: str, qpu: str | None, given: Mapping[str, Any]) -> dict[s
 
 #: What serves here in the place of other primitives' options.
 _INSTEAD = {
-    "options": "give each option by its name, as docs/quantum.md lists them under 'Options of other primitives'",
+    "options": "give each option by its name, as docs/quantum.md lists them under 'Options of qiskit-ibm-runtime'",
     "mode": "give the manager first, and qpu='fake:kolkata' or another device",
     "backend": "give the manager first, and qpu='fake:kolkata' or another device",
-    "default_shots": "give default_precision=1/sqrt(shots)",
+    "default_shots": "give options={'default_shots': …}, or default_precision=1/sqrt(shots)",
     "default_precision": "give default_shots=ceil(1/precision**2)",
-    "resilience_level": "give mitigation=['readout'] for 1, mitigation=['readout', 'zne'] for 2",
-    "dynamical_decoupling": "give mitigation=['dd']",
-    "twirling": "give mitigation=['twirling']",
+    "resilience_level": "give options={'resilience_level': …}, or mitigation=['readout'] for 1, "
+    "mitigation=['readout', 'zne'] for 2",
+    "dynamical_decoupling": "give options={'dynamical_decoupling': …}, or mitigation=['dd']",
+    "twirling": "give options={'twirling': …}, or mitigation=['twirling']",
     "seed_simulator": "give seed",
     "run_options": "give each option by its name",
     "backend_options": "give each option by its name, such as noise_model",

@@ -23,7 +23,6 @@ from ray.exceptions import RayError
 
 from pilot.errors import PilotError
 from pilot.interfaces import Allocation, Engine, OnExit, WorkerSpec
-from pilot.resources import SLOT
 from pilot.wire.folders import sockets
 from pilot_plugins.engines.ray_references import RayReferences
 
@@ -43,8 +42,9 @@ class RayEngine(Engine):
     """Ray's head in the agent's process, a raylet on each other node, with token authentication on (Ray's
     documentation, "Token authentication") and their files in the agent's own temporary folder.
 
-    Ray counts cores of its own: the warm workers of the slots are declared with none, so that the cores are free for
-    workers of other shapes and for users of the native client; the pilot's agent counts what really runs.
+    Ray counts cores of its own: workers are declared with none, so that the cores are free for other workers, also
+    while a task waits for tasks of its own, and for users of the native client; the pilot's agent counts what really
+    runs.
     """
 
     central = True
@@ -108,10 +108,8 @@ class RayEngine(Engine):
         os.environ["SPT_NOENV"] = "1"  # Ray's processes rename themselves; by this (setproctitle) they keep their mark
 
     def spawn(self, spec: WorkerSpec, on_exit: OnExit) -> None:
-        needs = spec.resources
         pin = {_pin(spec.node): PIN_SHARE}
-        cores = 0.0 if needs == SLOT else needs.num_cpus  # memory is counted by the agent
-        actor = _Worker.options(resources=pin, num_cpus=cores).remote()  # type: ignore[attr-defined]
+        actor = _Worker.options(resources=pin, num_cpus=0).remote()  # type: ignore[attr-defined]
         self._actors[spec.name] = actor
         actor.serve.remote(spec).future().add_done_callback(lambda served: on_exit(_why(served)))
 
@@ -225,7 +223,7 @@ class _Worker:
         from pilot.worker import serve  # in the actor's process
 
         serve(spec)
-        ray.actor.exit_actor()  # one that has nothing to do any more would keep the cores that it declares
+        ray.actor.exit_actor()  # one that has nothing to do any more would keep its process
 
 
 def _why(served: Future[None]) -> str:

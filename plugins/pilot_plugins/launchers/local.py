@@ -21,6 +21,7 @@ REFUSED = "refused"
 _REFUSED = {
     **no_batch_system("local://"),
     "number_of_nodes": Refusal("1 with local://, which is this machine", applies=False),
+    "interface": Refusal("none with local://, whose processes are all on this machine", applies=False),
     "container": Refusal(
         "none with local://, whose agent runs on this machine as it is: give venv or conda_environment, or reach this "
         "machine by ssh://"

@@ -47,7 +47,7 @@ attempt() {{
     "${{@:2}}" >"$file" 2>&1
     code=$?
     cat "$file"
-    said=$(tail -n 5 "$file" | tr '\\n' ' ')
+    said=$(grep -v '^[[:space:]]*$' "$file" | tail -n 8 | tr -s '[:space:]' ' ') # Lmod's error has 7 lines
     rm -f "$file"
     if [ "$code" != 0 ] || [[ "$said" == *:ERROR:* ]]; then
         refuse "PilotDescription.$1: \\`${{*:2}}\\` ended with code $code: $said"

@@ -6,6 +6,7 @@ import base64
 import gzip
 import hmac
 import json
+import logging
 import pickle
 import re
 import socket
@@ -17,6 +18,7 @@ import psutil
 import pytest
 
 from pilot.service.access import Access
+from pilot.service.logs import JsonLines
 from pilot.service.store import Store
 from pilot.testing.services import ServiceProcess
 
@@ -96,6 +98,19 @@ def test_no_route_answers_without_a_token(service: ServiceProcess, alice: httpx.
         assert httpx.get(service.url + path).status_code == 404
 
 
+def test_the_dashboard_is_for_administrators(service: ServiceProcess, alice: httpx.Client) -> None:
+    refused = httpx.get(service.url, params={"token": "pilot_0000000000000000_" + "A" * 43})
+    assert [httpx.get(service.url).status_code, refused.status_code, alice.get("/").status_code] == [401, 401, 403]
+    assert alice.post("/").status_code == 404
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n"
+    for path in ("/", "/_nicegui_ws/socket.io/?EIO=4&transport=websocket&client_id=x"):
+        assert b" 101 " not in raw(service, f"GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade}\r\n".encode())[:20]
+    page = httpx.get(service.url, params={"token": service.token})
+    assert page.status_code == 200
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert httpx.get(service.url, headers={"Authorization": f"Bearer {service.token}"}).status_code == 200
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -140,6 +155,12 @@ def test_tokens_are_not_on_disk_and_not_in_logs(service: ServiceProcess, alice: 
     for path in files:
         content = path.read_bytes()
         assert not [secret for secret in secrets if secret.encode() in content], path
+
+
+def test_logs_have_no_token_of_an_address() -> None:
+    path = f"/?token=pilot_{'0a' * 8}_{'A_-' * 14}B"
+    record = logging.LogRecord("uvicorn.access", logging.INFO, "", 0, '"GET %s"', (path,), None)
+    assert json.loads(JsonLines().format(record))["message"] == '"GET /?token=pilot_…"'
 
 
 def test_a_revoked_token_is_refused(service: ServiceProcess, eventually: Callable[..., object]) -> None:

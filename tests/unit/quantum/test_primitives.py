@@ -290,10 +290,10 @@ def test_a_job_travels_with_its_result(bell: QuantumCircuit) -> None:
 @pytest.mark.parametrize(
     ("face", "option", "advice"),
     [
-        (PilotSampler, "options", "give each option by its name"),
+        (PilotSampler, "options", "a dict with names and values, or options"),
         (PilotSampler, "mode", "give the manager first"),
         (PilotEstimator, "default_shots", r"default_precision=1/sqrt\(shots\)"),
-        (PilotEstimator, "resilience_level", "mitigation="),
+        (PilotEstimator, "resilience_level", "options={'resilience_level': …}, or mitigation="),
         (PilotSampler, "dynamical_decoupling", r"mitigation=\['dd'\]"),
         (PilotEstimator, "mitigatoin", "did you mean 'mitigation'"),
     ],

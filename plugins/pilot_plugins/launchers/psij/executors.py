@@ -11,12 +11,15 @@ Faults of `SlurmJobExecutor` of psij-python 0.9.11 that are corrected here:
 - Pending reasons, requeues, and why a job ended are lost. Here: `SlurmExecutor.reports` has Slurm's last report.
 - Two polls that ``slurmctld`` does not answer make all jobs FAILED. Here: no number of them does.
 - ``#SBATCH`` values are quoted twice, and options without a value cannot be given. Here: they are written as they are.
+
+Its templates for PBS, LSF and Cobalt quote some values twice as well, such as "rusage[mem=1]": see `_quote_once`.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import re
 import shlex
 import shutil
 import signal
@@ -40,7 +43,10 @@ logging.getLogger("psij.executors.local").setLevel(logging.ERROR)
 _sigchld = signal.getsignal(signal.SIGCHLD)
 
 import psij  # noqa: E402
-from psij.executors.batch.batch_scheduler_executor import BatchSchedulerExecutorConfig  # noqa: E402
+from psij.executors.batch.batch_scheduler_executor import (  # noqa: E402
+    BatchSchedulerExecutor,
+    BatchSchedulerExecutorConfig,
+)
 from psij.executors.batch.slurm import SlurmExecutorConfig, SlurmJobExecutor  # noqa: E402
 from psij.executors.local import LocalJobExecutor  # noqa: E402
 
@@ -53,6 +59,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two polls of a queue, for all its jobs together.
 POLL_SECONDS = 5
+#: A value in two pairs of quotes.
+_TWICE = re.compile(r"""\"'([^'"\n]*)'\"""")
 
 
 class SlurmExecutor(SlurmJobExecutor):
@@ -188,7 +196,23 @@ def make(name: str, folder: Path | None) -> psij.JobExecutor:
     if name == "local":
         return LocalExecutor(config=psij.JobExecutorConfig(work_directory=work))
     others = BatchSchedulerExecutorConfig(work_directory=work, queue_polling_error_threshold=10**9, **options)
-    return psij.JobExecutor.get_instance(name, config=others)
+    executor = psij.JobExecutor.get_instance(name, config=others)
+    if isinstance(executor, BatchSchedulerExecutor):
+        _quote_once(executor)
+    return executor
+
+
+def _quote_once(executor: BatchSchedulerExecutor) -> None:
+    """Have an executor's scripts without quotes around what is in quotes, in directives."""
+    generate = executor.generate_submit_script
+
+    def generated(job: psij.Job, context: dict[str, object], submit_file: IO[str]) -> None:
+        text = io.StringIO()
+        generate(job, context, text)
+        for line in text.getvalue().splitlines(keepends=True):
+            submit_file.write(_TWICE.sub(r'"\1"', line) if line.startswith("#") else line)
+
+    executor.generate_submit_script = generated  # type: ignore[method-assign]
 
 
 def common(state: str) -> str:

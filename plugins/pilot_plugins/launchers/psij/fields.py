@@ -13,13 +13,13 @@ from pilot_plugins.launchers.psij.job import LAUNCHERS, OPTIONS
 _LOCAL = {
     **no_batch_system("psij://local"),
     "number_of_nodes": Refusal("1 with psij://local, which is this machine", applies=False),
+    "interface": Refusal("none with psij://local, whose processes are all on this machine", applies=False),
 }
 del _LOCAL["scheduler_script_commands"]  # commands to run before the agent
 
 #: By executor, what it drops.
 _DROPPED = {
     "pbs": ("gpus_per_node",),
-    "pbs_classic": ("gpus_per_node",),
     "lsf": ("exclusive",),
     "cobalt": ("exclusive",),
     "flux": ("queue", "project", "reservation", "exclusive", "custom_attributes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from datetime import timedelta
@@ -59,7 +60,8 @@ def spec(job: Job, name: str, script: Path) -> psij.JobSpec:
         custom_attributes=custom,
     )
     if description.seconds is not None:
-        attributes.duration = timedelta(seconds=description.seconds)
+        unit = 60 if name == "lsf" else 1  # PSI/J rounds down: the job would end before the pilot's walltime
+        attributes.duration = timedelta(seconds=unit * math.ceil(description.seconds / unit))
     else:
         attributes.duration = timedelta(0) if name == "flux" else None
     program, *arguments = ["/bin/bash", str(script)]

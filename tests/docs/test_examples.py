@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,10 +20,11 @@ def run(script: Path) -> str:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_example(example: Path) -> None:
+def test_example(example: Path, record_property: Callable[[str, object], None]) -> None:
     if "mitiq" in example.stem and sys.version_info >= (3, 13):
         pytest.skip("mitiq takes Python below 3.13")
     assert run(example)
+    record_property("example", example.stem)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
