@@ -14,6 +14,8 @@ from pennylane.tape import QuantumScript
 AMPLITUDES = 1 << 20
 #: A part has at least so many amplitudes times operations, unless there is no more: about 10 ms.
 LEAST_WORK = 1 << 20
+#: Numbers that need no conversion, which takes longer than all else here.
+_NUMPY = (float, np.ndarray, np.generic)
 #: Wider tapes are long work: each set of values is a task.
 MAX_SHARED_WIRES = 16
 
@@ -95,17 +97,9 @@ def _whole(tapes: Sequence[QuantumScript]) -> QuantumScript | None:
     operations = []
     for same in zip(*(tape.operations for tape in tapes), strict=True):
         operation = same[0]
-        if any(one is not operation for one in same):
-            data = [
-                _column(list(values), dimensions, sets)
-                for *values, dimensions in zip(*(one.data for one in same), operation.ndim_params, strict=True)
-            ]
-            operation = with_values(operation, data)
-        elif operation.batch_size is not None:
-            data = [
-                np.concatenate([qml.math.toarray(value)] * len(tapes)) if np.ndim(value) > dimensions else value
-                for value, dimensions in zip(operation.data, operation.ndim_params, strict=True)
-            ]
+        if operation.batch_size is not None or any(one is not operation for one in same):
+            columns = zip(*(one.data for one in same), strict=True)
+            data = [_column(values, own, sets) for values, own in zip(columns, operation.ndim_params, strict=True)]
             operation = with_values(operation, data)
         if operation is None:
             return None
@@ -114,12 +108,12 @@ def _whole(tapes: Sequence[QuantumScript]) -> QuantumScript | None:
     return whole if whole.batch_size == sets * len(tapes) else None
 
 
-def _column(values: list[Any], dimensions: int, sets: int) -> Any:
-    """The values of one parameter in all tapes, one below the other."""
-    arrays = [np.asarray(qml.math.toarray(value)) for value in values]
-    return np.concatenate(
-        [array if array.ndim > dimensions else np.broadcast_to(array, (sets, *array.shape)) for array in arrays]
-    )
+def _column(values: Sequence[Any], dimensions: int, sets: int) -> Any:
+    """The values of one parameter in all tapes, which have the same shape, one below the other."""
+    whole = np.stack([np.asarray(one if isinstance(one, _NUMPY) else qml.math.toarray(one)) for one in values])
+    if whole.ndim - 1 > dimensions:
+        return whole.reshape(-1, *whole.shape[2:])
+    return np.repeat(whole, sets, axis=0)
 
 
 def with_values(operation: Any, values: Sequence[Any]) -> Any:
