@@ -22,13 +22,20 @@ def double() -> Iterator[None]:
         yield
 
 
-#: PennyLane 0.45 asks JAX for it under `jit`.
-pytestmark = pytest.mark.filterwarnings("ignore:jax.core.is_concrete is deprecated:DeprecationWarning")
+#: PennyLane 0.45 asks JAX for these under `jit` and in second derivatives.
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:jax.core.(is_concrete|concrete_or_error) is deprecated:DeprecationWarning"
+)
 WIRES = 2
 WEIGHTS = np.random.default_rng(3).uniform(size=(1, WIRES, 3))
 POINTS = np.random.default_rng(4).uniform(size=(4, WIRES))
 #: Devices and gradient methods: adjoint on the workers (in all cases), shifted tapes on simulators and on circuits.
-KINDS: list[tuple[dict[str, Any], str]] = [({}, "best"), ({}, "parameter-shift"), ({"qpu": "aer"}, "best")]
+KINDS: list[tuple[dict[str, Any], str]] = [
+    ({}, "best"),
+    ({"simulator": "default.qubit"}, "best"),
+    ({}, "parameter-shift"),
+    ({"qpu": "aer"}, "best"),
+]
 
 
 def model(weights: Any, point: Any) -> Any:
@@ -55,9 +62,10 @@ CASES: dict[str, tuple[Callable[[Any], Callable[[Any, Any], Any]], Any]] = {
     "broadcast": (lambda node: node, POINTS),
     "vmap": (mapped, POINTS),
     "vmap of vmap": (lambda node: jax.vmap(mapped(node), in_axes=(None, 0)), POINTS.reshape(2, 2, WIRES)),
+    "vmap of broadcast": (mapped, POINTS.reshape(2, 2, WIRES)),
+    "vmap of nothing": (mapped, POINTS[:0]),
     "vmap of both": (lambda node: jax.vmap(node), POINTS),
-    "jit of vmap": (lambda node: jax.jit(mapped(node)), POINTS),
-    "jacobian": (lambda node: jax.jacobian(node), POINTS[0]),
+    "jacobian by the point": (lambda node: jax.jacobian(node, argnums=1), POINTS[0]),
     "forward": (lambda node: jax.jacfwd(node), POINTS[0]),
     "vmap of grad": (lambda node: mapped(jax.grad(energy(node), argnums=(0, 1))), POINTS),
     "grad of vmap": (lambda node: jax.grad(loss(node)), POINTS),
@@ -77,7 +85,7 @@ def applied(case: str, device: Any, method: str) -> list[Any]:
     [
         (case, *kind)
         for kind in KINDS
-        for case in (CASES if kind == KINDS[0] else ("call", "vmap", "vmap of grad", "jit of grad of vmap"))
+        for case in (CASES if kind == KINDS[0] else ("vmap", "jacobian by the point", "jit of grad of vmap"))
     ],
     ids=str,
 )
@@ -89,7 +97,8 @@ def test_one_call_gives_what_pennylane_gives(case: str, kind: dict[str, Any], me
         assert one.shape == its.shape
         np.testing.assert_allclose(one, its, atol=1e-9)
     # Both gradients of a sum: what is mapped has tapes of its own beside those for the weights.
-    assert len(manager.submitted) <= (2 if "grad" in case and method != "adjoint" else 1)
+    # What is broadcast already has a tape for each of the outer sets.
+    assert len(manager.submitted) <= (2 if "grad" in case or case == "vmap of broadcast" else 1)
 
 
 def test_single_precision_is_jaxs_default() -> None:
@@ -124,6 +133,21 @@ def test_an_operation_without_sets_is_a_tape_for_each() -> None:
     angles = jnp.array([0.1, 0.7, -0.4])
     given = jax.vmap(qml.QNode(tilted, PilotQubit(wires=1, manager=manager), diff_method=None))(angles)
     np.testing.assert_allclose(given, angles * np.cos(0.3) + 2 * np.sin(0.3), atol=1e-9)
+
+
+def test_second_derivatives_are_those_of_shifted_tapes() -> None:
+    def turned(angles: Any) -> Any:
+        qml.RX(angles[0], 0)
+        qml.RY(angles[0] * angles[1], 1)
+        qml.CNOT([0, 1])
+        return qml.expval(qml.Z(0) @ qml.X(1))
+
+    device, point = PilotQubit(wires=WIRES, manager=Here()), jnp.asarray(POINTS[0])
+    given = jax.hessian(qml.QNode(turned, device, diff_method="parameter-shift", max_diff=2))(point)
+    wanted = jax.hessian(qml.QNode(turned, qml.device("default.qubit", wires=WIRES)))(point)
+    np.testing.assert_allclose(given, wanted, atol=1e-9)
+    with pytest.raises(qml.exceptions.DeviceError, match="'parameter-shift' or 'finite-diff' and max_diff=2"):
+        jax.hessian(qml.QNode(turned, device))(point)
 
 
 def test_what_jax_cannot_have_is_refused_in_words() -> None:

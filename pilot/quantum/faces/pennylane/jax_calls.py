@@ -1,16 +1,17 @@
 """Tapes whose values JAX traces: one call for all sets of values of a ``vmap``, with and without gradients.
 
 PennyLane hands such tapes to the device as they are. Here they become a function of their values that JAX can map,
-differentiate and compile; it runs them on the host with numbers. Under ``vmap`` the values have further axes in front,
-and all sets of values run together. Under ``jit`` the host is called from the compiled program.
+differentiate and compile; it runs them on the host with numbers. Each ``vmap`` puts an axis in front of all values, of
+size 1 where a value is the same for all, and all sets of values run together. Under ``jit`` the host is called from the
+compiled program.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
+from jax.tree_util import tree_leaves, tree_map, tree_unflatten
 from pennylane.measurements import CountsMP
 from pennylane.tape import QuantumScript
 
@@ -36,17 +38,8 @@ class Host:
     values_and_jacobians: Callable[[Sequence[QuantumScript]], list[tuple[Any, Any]]] | None
 
 
-@dataclass(frozen=True)
-class Level:
-    """An axis that ``vmap`` put in front of the values."""
-
-    size: int
-    #: Which of the values have it.
-    batched: tuple[bool, ...]
-
-
 def call(tapes: Sequence[QuantumScript], host: Host, num_wires: int | None) -> list[Any]:
-    """The results of the tapes as arrays of JAX.
+    """The results of the tapes as arrays of JAX, in PennyLane's form.
 
     Args:
         tapes: with values of JAX, traced or not.
@@ -56,11 +49,12 @@ def call(tapes: Sequence[QuantumScript], host: Host, num_wires: int | None) -> l
     Raises:
         TapeRefused: counts of traced tapes, whose form is not known before they run.
     """
-    calls = _Calls(tuple(tapes), host, num_wires)
-    values = calls.given()
-    if not _is_traced(values):
-        return [_arrays(one) for one in host.values(calls.with_numbers(values))]
-    return calls.folded(_differentiable(calls)(*values))
+    calls = _Calls([_Tape(one, num_wires) for one in tapes], host)
+    values = [value for one in calls.tapes for value in one.values]
+    if _is_traced(values):
+        return list(_differentiable(calls)(*values))
+    results = host.values([one.bound([np.asarray(value) for value in one.values]) for one in calls.tapes])
+    return [_arrays(one) for one in results]
 
 
 def _is_traced(values: Sequence[Any]) -> bool:
@@ -68,248 +62,229 @@ def _is_traced(values: Sequence[Any]) -> bool:
 
 
 def _arrays(result: Any) -> Any:
-    if isinstance(result, dict):
+    if isinstance(result, dict):  # counts
         return result
     return tuple(_arrays(one) for one in result) if isinstance(result, list | tuple) else jnp.asarray(result)
 
 
 def _differentiable(calls: _Calls) -> Callable[..., Any]:
-    """The function of the values that JAX works with. It gives a flat list of results."""
+    """The function of the values that JAX works with."""
 
     @jax.custom_jvp
     def function(*values: Any) -> Any:
-        return _mapped(partial(_results, calls, None), ())(*values)
+        return _mapped(partial(_results, calls, None))(*values)
 
     @partial(function.defjvp, symbolic_zeros=True)
     def derivative(primals: Any, tangents: Any) -> Any:
-        if calls.host.values_and_jacobians is None:
-            raise TapeRefused("the QNode has diff_method=None, so that it has no gradient; leave that out")
-        wanted = tuple(place for place, one in enumerate(tangents) if not isinstance(one, SymbolicZero))
+        wanted = tuple(number for number, one in enumerate(tangents) if not isinstance(one, SymbolicZero))
         calls.check_derivable(wanted)
-        results, jacobians = _mapped(partial(_results, calls, wanted), ())(*primals)
-        return results, calls.products(results, jacobians, wanted, tangents)
+        results, columns = _derivatives(calls, wanted)(*primals)
+        return results, calls.products(results, columns, [tangents[number] for number in wanted], wanted)
 
     return function
 
 
-def _mapped(make: Callable[..., Any], levels: tuple[Level, ...]) -> Callable[..., Any]:
+def _derivatives(calls: _Calls, wanted: tuple[int, ...]) -> Callable[..., Any]:
+    """The function of the values that gives results and derivatives."""
+
+    @jax.custom_jvp
+    def function(*values: Any) -> Any:
+        return _mapped(partial(_results, calls, wanted))(*values)
+
+    @function.defjvp
+    def second(primals: Any, tangents: Any) -> Any:
+        raise TapeRefused(
+            "second derivatives are computed with diff_method='parameter-shift' or 'finite-diff' and max_diff=2 of the "
+            "QNode only; set both"
+        )
+
+    return function
+
+
+def _mapped(make: Callable[..., Any]) -> Callable[..., Any]:
     """A function that ``vmap`` calls once for all sets of values, at any depth. Numbers are not traced for it."""
-    plain = partial(make, levels)
-    function = custom_vmap(plain)
+    function = custom_vmap(make)
 
     @function.def_vmap
     def rule(size: int, batched: Sequence[bool], *values: Any) -> Any:
-        results = _mapped(make, (Level(size, tuple(batched)), *levels))(*values)
-        return results, jax.tree_util.tree_map(lambda _: True, results)
+        in_front = [one if has else one[None] for one, has in zip(values, batched, strict=True)]
+        results = _mapped(make)(*in_front)
+        return results, tree_map(lambda _: True, results)
 
-    return lambda *values: (function if _is_traced(values) else plain)(*values)
+    return lambda *values: (function if _is_traced(values) else make)(*values)
 
 
-def _results(calls: _Calls, wanted: tuple[int, ...] | None, levels: tuple[Level, ...], *values: Any) -> Any:
-    """Results, with the derivatives where some are ``wanted``; by a call from the compiled program where it must be."""
-    shapes = calls.shapes(wanted, levels)
-    run = partial(calls.run, wanted, levels, shapes)
+def _results(calls: _Calls, wanted: tuple[int, ...] | None, *values: Any) -> Any:
+    """Results, with their derivatives by the values that are ``wanted``, if any: from the host, which is called by the
+    compiled program where there is one."""
+    axes = calls.axes(values)
+    forms = calls.forms(wanted, axes)
+    if 0 in axes:
+        return tree_map(lambda form: jnp.zeros(form.shape, form.dtype), forms)
+    run = partial(calls.run, wanted, forms)
     if _is_traced(values):
-        return jax.pure_callback(run, shapes, *values)
-    return jax.tree_util.tree_map(jnp.asarray, run(*values))
+        return jax.pure_callback(run, forms, *values)
+    return tree_map(jnp.asarray, run(*values))
+
+
+@dataclass(frozen=True, eq=False)
+class _Tape:
+    """A tape, and those of its parameters that are values of JAX's."""
+
+    tape: QuantumScript
+    #: Of the device; None: those of the tape.
+    num_wires: int | None
+
+    @cached_property
+    def places(self) -> list[int]:
+        """Which parameters are values."""
+        parameters = self.tape.get_parameters(trainable_only=False)
+        return [place for place, one in enumerate(parameters) if isinstance(one, jax.Array)]
+
+    @cached_property
+    def values(self) -> list[Any]:
+        parameters = self.tape.get_parameters(trainable_only=False)
+        return [parameters[place] for place in self.places]
+
+    @property
+    def sets(self) -> tuple[int, ...]:
+        """The axis of a tape that is broadcast already."""
+        return () if self.tape.batch_size is None else (self.tape.batch_size,)
+
+    def form(self, axes: tuple[int, ...]) -> Any:
+        """Shape and type of each result, with these axes in front, as PennyLane nests them."""
+        tape = self.tape
+        if any(isinstance(one, CountsMP) for one in tape.measurements):
+            raise TapeRefused(
+                "counts have no form that is known before they are there, which jax.jit, jax.vmap and jax.grad need; "
+                "measure qml.probs or qml.sample, or call the QNode without them"
+            )
+
+        def of(measurement: Any, shots: int | None) -> Any:
+            shape = measurement.shape(shots=shots, num_device_wires=self.num_wires or len(tape.wires))
+            dtype = jnp.zeros((), measurement.numeric_type).dtype  # JAX's own, of single or double precision
+            return jax.ShapeDtypeStruct((*axes, *self.sets, *shape), dtype)  # type: ignore[no-untyped-call]
+
+        vector = [tuple(of(one, shots) for one in tape.measurements) for shots in tape.shots or [None]]
+        each = [one if len(one) > 1 else one[0] for one in vector]
+        return tuple(each) if tape.shots.has_partitioned_shots else each[0]
+
+    def bound(self, numbers: Sequence[Any]) -> QuantumScript:
+        """The tape with numbers in the place of its values."""
+        return self.tape.bind_new_parameters(list(numbers), self.places)
+
+    def with_sets(self, values: Sequence[Any], axes: tuple[int, ...]) -> list[QuantumScript]:
+        """One tape with all sets of values; or one for each set, where an operation cannot have several.
+
+        Args:
+            values: numbers; in front the axes, or axes of size 1.
+            axes: of all tapes of the call. A tape whose values are the same in all of them stays as it is.
+        """
+        own = [np.shape(one) for one in self.values]
+        size = math.prod(axes)
+        first = [value.reshape(-1, *shape)[0] for value, shape in zip(values, own, strict=True)]
+        varied = [number for number, value in enumerate(values) if value.size > math.prod(own[number])]
+        if not varied:
+            return [self.bound(first)]
+        every = {one: np.broadcast_to(values[one], (*axes, *own[one])).reshape(size, *own[one]) for one in varied}
+        if self.tape.batch_size is None:
+            whole = _broadcast(self.bound(first), {self.places[one]: value for one, value in every.items()})
+            if whole is not None and whole.batch_size == size:
+                return [whole]
+        return [
+            self.bound([every[one][place] if one in every else value for one, value in enumerate(first)])
+            for place in range(size)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
 class _Calls:
-    """The tapes of one call. Values are those of all tapes that are JAX's, one after another."""
+    """The tapes of one call of the device. Values are those of all tapes, one after another."""
 
-    tapes: tuple[QuantumScript, ...]
+    tapes: list[_Tape]
     host: Host
-    num_wires: int | None
 
-    def places(self, tape: QuantumScript) -> list[int]:
-        """Which parameters of a tape are values."""
-        parameters = tape.get_parameters(trainable_only=False)
-        return [place for place, one in enumerate(parameters) if isinstance(one, jax.Array)]
-
-    def given(self) -> list[Any]:
-        """The values."""
-        return [tape.get_parameters(trainable_only=False)[place] for tape in self.tapes for place in self.places(tape)]
-
+    @cached_property
     def owners(self) -> list[tuple[int, int]]:
         """Of each value, its tape and its place among the parameters."""
-        return [(number, place) for number, tape in enumerate(self.tapes) for place in self.places(tape)]
+        return [(number, place) for number, one in enumerate(self.tapes) for place in one.places]
 
-    # ---- forms ------------------------------------------------------------------------------------------------
+    def axes(self, values: Sequence[Any]) -> tuple[int, ...]:
+        """The sizes of the axes in front of the values."""
+        own = [np.ndim(one) for tape in self.tapes for one in tape.values]
+        return np.broadcast_shapes(*(np.shape(one)[: np.ndim(one) - n] for one, n in zip(values, own, strict=True)))
 
-    def _forms(self, tape: QuantumScript) -> list[tuple[tuple[int, ...], Any]]:
-        """Shape and type of each result of a tape."""
-        wires = self.num_wires or len(tape.wires)
-        forms = []
-        for shots in list(tape.shots) if tape.shots else [None]:
-            for one in tape.measurements:
-                if isinstance(one, CountsMP):
-                    raise TapeRefused(
-                        "counts have no form that is known before they are there, which jax.jit, jax.vmap and jax.grad "
-                        "need; measure qml.probs or qml.sample, or call the QNode without them"
-                    )
-                shape = tuple(one.shape(shots=shots, num_device_wires=wires))
-                forms.append(((*_sets(tape), *shape), jnp.zeros((), one.numeric_type).dtype))
-        return forms
-
-    def shapes(self, wanted: tuple[int, ...] | None, levels: tuple[Level, ...]) -> Any:
-        """The results' forms; with the derivatives' where some are wanted."""
-        axes = tuple(level.size for level in levels)
-        owners = self.owners()
-        results, jacobians = [], []
-        for number, tape in enumerate(self.tapes):
-            its = [one for one in wanted or () if owners[one][0] == number]
-            for shape, dtype in self._forms(tape):
-                form = jax.ShapeDtypeStruct((*axes, *shape), dtype)  # type: ignore[no-untyped-call]
-                results.append(form)
-                jacobians.append([form for _ in its])
-        return results if wanted is None else (results, jacobians)
-
-    def folded(self, results: list[Any]) -> list[Any]:
-        """The flat list of results in PennyLane's form: for each tape, number of shots and measurement."""
-        left = iter(results)
-        found = []
-        for tape in self.tapes:
-            vector = [
-                tuple(next(left) for _ in tape.measurements) for _ in (list(tape.shots) if tape.shots else [None])
-            ]
-            each = [one if len(one) > 1 else one[0] for one in vector]
-            found.append(tuple(each) if tape.shots.has_partitioned_shots else each[0])
-        return found
-
-    def _flat(self, tape: QuantumScript, result: Any) -> list[Any]:
-        """The reverse of `folded` for one tape."""
-        vector = result if tape.shots.has_partitioned_shots else (result,)
-        return [each for one in vector for each in (one if len(tape.measurements) > 1 else (one,))]
+    def forms(self, wanted: tuple[int, ...] | None, axes: tuple[int, ...]) -> Any:
+        """Of the results; and of the derivatives by each wanted value, which are like the results of its tape."""
+        forms = [one.form(axes) for one in self.tapes]
+        return forms if wanted is None else (forms, [forms[self.owners[one][0]] for one in wanted])
 
     # ---- derivatives ------------------------------------------------------------------------------------------
 
     def check_derivable(self, wanted: tuple[int, ...]) -> None:
-        """Refuse derivatives by what is no single number."""
-        values, owners = self.given(), self.owners()
-        for one in wanted:
-            tape = self.tapes[owners[one][0]]
-            if np.ndim(values[one]) > len(_sets(tape)):
+        """Refuse derivatives that the host has not, and those by what is no single number."""
+        if self.host.values_and_jacobians is None:
+            raise TapeRefused("the QNode has diff_method=None, so that it has no gradient; leave that out")
+        values = [(value, tape.sets) for tape in self.tapes for value in tape.values]
+        for value, sets in (values[one] for one in wanted):
+            if np.ndim(value) > len(sets):
                 raise TapeRefused(
-                    f"the gradient by an array of the shape {np.shape(values[one])} is not computed: it is by numbers, "
+                    f"the gradient by an array of the shape {np.shape(value)} is not computed: it is by numbers, "
                     "such as angles. Let only those depend on what jax.grad is taken by (jax.lax.stop_gradient)"
                 )
 
     def products(
-        self, results: list[Any], jacobians: list[list[Any]], wanted: tuple[int, ...], tangents: Sequence[Any]
+        self, results: list[Any], columns: list[Any], tangents: Sequence[Any], wanted: tuple[int, ...]
     ) -> list[Any]:
-        """Of each result the tangent."""
-        owners = self.owners()
-        found: list[Any] = []
-        number_of = [number for number, tape in enumerate(self.tapes) for _ in self._forms(tape)]
-        for number, result, columns in zip(number_of, results, jacobians, strict=True):
-            its = [tangents[one] for one in wanted if owners[one][0] == number]
-            if not jnp.issubdtype(result.dtype, jnp.inexact):
-                found.append(np.zeros(result.shape, jax.dtypes.float0))
-                continue
-            total = jnp.zeros_like(result)
-            for column, tangent in zip(columns, its, strict=True):
-                factor = jnp.reshape(tangent, (*jnp.shape(tangent), *(1,) * (column.ndim - jnp.ndim(tangent))))
-                total += column * factor.astype(total.dtype)
-            found.append(total)
+        """Of each result the tangent: the sum of its derivatives times the tangents of the wanted values."""
+        found = [tree_map(_no_tangent, one) for one in results]
+        for column, tangent, one in zip(columns, tangents, wanted, strict=True):
+            number = self.owners[one][0]
+            found[number] = tree_map(partial(_added, tangent), found[number], column)
         return found
 
     # ---- with numbers -----------------------------------------------------------------------------------------
 
-    def with_numbers(self, values: Sequence[Any]) -> list[QuantumScript]:
-        """The tapes with these values, none of which has further axes."""
-        left = iter(values)
-        return [_bound(tape, {place: np.asarray(next(left)) for place in self.places(tape)}) for tape in self.tapes]
-
-    def run(self, wanted: tuple[int, ...] | None, levels: tuple[Level, ...], shapes: Any, *values: Any) -> Any:
-        """The results of all sets of values, as numpy's arrays of these shapes."""
-        owners = self.owners()
-        groups = []
-        for number, tape in enumerate(self.tapes):
-            its = [one for one, (owner, _) in enumerate(owners) if owner == number]
-            arrays = {
-                owners[one][1]: _Value(np.asarray(values[one]), [level.batched[one] for level in levels]) for one in its
-            }
-            trainable = tuple(owners[one][1] for one in wanted or () if owners[one][0] == number)
-            groups.append([one.copy(trainable_params=trainable) for one in _with_levels(tape, arrays, levels)])
-        everything = [tape for group in groups for tape in group]
+    def run(self, wanted: tuple[int, ...] | None, forms: Any, *values: Any) -> Any:
+        """The results of all sets of values as numpy's arrays of these forms; with the derivatives if some are
+        wanted."""
+        axes, left = self.axes(values), iter(values)
+        groups = [tape.with_sets([np.asarray(next(left)) for _ in tape.places], axes) for tape in self.tapes]
         if wanted is None:
-            plain = iter(self.host.values(everything))
-            gathered: list[Any] = []
-            for tape, group in zip(self.tapes, groups, strict=True):
-                gathered += self._gathered(tape, [next(plain) for _ in group])
-            return _shaped(gathered, shapes)
+            plain = iter(self.host.values([one for group in groups for one in group]))
+            return [
+                _gathered([tree_leaves(next(plain)) for _ in group], form)
+                for group, form in zip(groups, forms, strict=True)
+            ]
         assert self.host.values_and_jacobians is not None
-        both = iter(self.host.values_and_jacobians(everything))
-        results, jacobians = [], []
-        for tape, group in zip(self.tapes, groups, strict=True):
+        trainable: list[list[int]] = [[] for _ in self.tapes]
+        for number, place in (self.owners[one] for one in wanted):
+            trainable[number].append(place)
+        both = iter(
+            self.host.values_and_jacobians(
+                [one.copy(trainable_params=its) for group, its in zip(groups, trainable, strict=True) for one in group]
+            )
+        )
+        results: list[Any] = []
+        columns: list[Any] = []
+        for group, its, form in zip(groups, trainable, forms[0], strict=True):
             pairs = [next(both) for _ in group]
-            results += self._gathered(tape, [result for result, _ in pairs])
-            jacobians += self._columns(tape, len(group[0].trainable_params), [jacobian for _, jacobian in pairs])
-        return _shaped(results, shapes[0]), [
-            _shaped(columns, forms) for columns, forms in zip(jacobians, shapes[1], strict=True)
-        ]
-
-    def _gathered(self, tape: QuantumScript, results: list[Any]) -> list[Any]:
-        """Of each measurement, the values of all sets one below the other."""
-        flat = [self._flat(tape, one) for one in results]
-        return [np.stack([np.asarray(one) for one in each]) for each in zip(*flat, strict=True)]
-
-    def _columns(self, tape: QuantumScript, number: int, jacobians: list[Any]) -> list[list[Any]]:
-        """Of each measurement and trainable parameter, the derivatives of all sets."""
-        if number == 0:
-            return [[] for _ in self._forms(tape)]
-        flat = [[each if number > 1 else (each,) for each in self._flat(tape, one)] for one in jacobians]
-        if any(len(each) != number for one in flat for each in one):
-            raise TapeRefused(f"the simulator gave no derivative for one of {number} parameters of the tape")
-        return [
-            [np.stack([np.asarray(one[measurement][place]) for one in flat]) for place in range(number)]
-            for measurement in range(len(flat[0]))
-        ]
+            results.append(_gathered([tree_leaves(one) for one, _ in pairs], form))
+            columns += _columns([tree_leaves(one) for _, one in pairs], len(its), form)
+        return results, columns
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A parameter with the axes of those levels that it has."""
-
-    array: Any
-    has: Sequence[bool]
-
-    @property
-    def is_batched(self) -> bool:
-        return any(self.has)
-
-    def sets(self, axes: tuple[int, ...]) -> Any:
-        """All sets of it in one axis, in front of its own."""
-        own = self.array.shape[sum(self.has) :]
-        sizes = [size if has else 1 for size, has in zip(axes, self.has, strict=True)]
-        whole = np.broadcast_to(self.array.reshape(*sizes, *own), (*axes, *own))
-        return whole.reshape(math.prod(axes), *own)
+def _no_tangent(result: Any) -> Any:
+    if jnp.issubdtype(result.dtype, jnp.inexact):
+        return jnp.zeros_like(result)
+    return np.zeros(result.shape, jax.dtypes.float0)
 
 
-def _sets(tape: QuantumScript) -> tuple[int, ...]:
-    return () if tape.batch_size is None else (tape.batch_size,)
-
-
-def _with_levels(tape: QuantumScript, values: dict[int, _Value], levels: tuple[Level, ...]) -> list[QuantumScript]:
-    """One tape with all sets of values; or one for each set where an operation cannot have several. A tape without
-    levels stays as it is, also where others have some."""
-    axes = tuple(level.size for level in levels)
-    if not any(one.is_batched for one in values.values()):
-        return [_bound(tape, {place: one.array for place, one in values.items()})]
-    sets = {place: one.sets(axes) for place, one in values.items() if one.is_batched}
-    same = {place: one.array for place, one in values.items() if not one.is_batched}
-    if tape.batch_size is None:
-        whole = _broadcast(_bound(tape, same), sets)
-        if whole is not None and whole.batch_size == math.prod(axes):
-            return [whole]
-    every = range(math.prod(axes))
-    return [_bound(tape, same | {place: one[number] for place, one in sets.items()}) for number in every]
-
-
-def _bound(tape: QuantumScript, values: dict[int, Any]) -> QuantumScript:
-    """The tape with these parameters."""
-    return tape.bind_new_parameters(list(values.values()), list(values))
+def _added(tangent: Any, total: Any, column: Any) -> Any:
+    if total.dtype == jax.dtypes.float0:
+        return total
+    factor = jnp.reshape(tangent, (*jnp.shape(tangent), *(1,) * (column.ndim - jnp.ndim(tangent))))
+    return total + column * factor.astype(total.dtype)
 
 
 def _broadcast(tape: QuantumScript, sets: dict[int, Any]) -> QuantumScript | None:
@@ -326,10 +301,30 @@ def _broadcast(tape: QuantumScript, sets: dict[int, Any]) -> QuantumScript | Non
     return tape.copy(operations=operations, trainable_params=tape.trainable_params) if max(sets) < place else None
 
 
-def _shaped(values: Sequence[Any], forms: Sequence[Any]) -> list[Any]:
-    """Arrays of these forms; what does not depend on the values of a level is the same in all of it."""
-    shaped = []
-    for value, form in zip(values, forms, strict=True):
-        whole = value.reshape(form.shape) if value.size == math.prod(form.shape) else np.broadcast_to(value, form.shape)
-        shaped.append(whole.astype(form.dtype, copy=False))
-    return shaped
+def _gathered(tapes: list[list[Any]], form: Any) -> Any:
+    """Results of this form.
+
+    Args:
+        tapes: of each tape its results one after another; one tape has all sets of values, or what is the same for all.
+        form: with the axes.
+    """
+    forms = tree_leaves(form)
+    arrays = [np.stack([np.asarray(one[number]) for one in tapes]) for number in range(len(forms))]
+    return tree_unflatten(
+        jax.tree_util.tree_structure(form), [_shaped(*pair) for pair in zip(arrays, forms, strict=True)]
+    )
+
+
+def _shaped(array: Any, form: Any) -> Any:
+    whole = array.reshape(form.shape) if array.size == math.prod(form.shape) else np.broadcast_to(array, form.shape)
+    return whole.astype(form.dtype, copy=False)
+
+
+def _columns(tapes: list[list[Any]], number: int, form: Any) -> Iterator[Any]:
+    """For each of so many parameters, the derivatives of the results, in their form. PennyLane has for each result
+    those by all parameters."""
+    results = len(tree_leaves(form))
+    if any(len(one) != results * number for one in tapes):
+        raise TapeRefused(f"the simulator gave no derivative for one of {number} parameters of the tape")
+    for parameter in range(number):
+        yield _gathered([one[parameter::number] for one in tapes], form)

@@ -92,6 +92,8 @@ class Simulated:
         config = ExecutionConfig(
             gradient_method=self.gradient, mcm_config=MCMConfig(self.mcm_method, self.postselect_mode)
         )
+        if self.simulator == "default.qubit" and self.method != "execute":
+            tapes = [_countable(one) for one in tapes]
         given = getattr(device, self.method)(tapes, config)
         if self.method != "execute_and_compute_derivatives":
             return list(given)
@@ -101,6 +103,26 @@ class Simulated:
             for tape, one in zip(tapes, given[1], strict=True)
         ]
         return list(zip(given[0], jacobians, strict=True))
+
+
+def _countable(tape: QuantumScript) -> QuantumScript:
+    """The tape with at most one parameter for each operation.
+
+    The adjoint gradients of ``default.qubit`` (PennyLane 0.45) count each operation with several parameters as none,
+    and give the derivatives by other parameters than those before it.
+    """
+    operations: list[Any] = []
+    places: dict[int, int] = {}
+    old = new = 0
+    for operation in tape.operations:
+        if operation.num_params == 1:
+            places[old] = new
+        old += operation.num_params
+        new += min(operation.num_params, 1)
+        if operation.num_params > 1:  # not trainable: it would have been decomposed
+            operation = qml.QubitUnitary(qml.matrix(operation), operation.wires)
+        operations.append(operation)
+    return tape.copy(operations=operations, trainable_params=[places[one] for one in tape.trainable_params])
 
 
 def refusal(simulator: str, error: Exception) -> TapeRefused:
