@@ -160,6 +160,29 @@ def test_one_angle_for_several_parameters_is_shifted_in_each() -> None:
         np.testing.assert_allclose(qml.grad(node)(angle), qml.grad(here(turned))(angle), atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_batch_of_one_keeps_its_axis(kind: dict[str, Any]) -> None:
+    def turned(angles: Any) -> Any:
+        qml.RY(angles, 0)
+        return qml.expval(0.5 * qml.Z(0) + 1.2 * qml.X(0) @ qml.Z(1))
+
+    node = qml.QNode(turned, PilotQubit(wires=2, manager=Here(), **kind), diff_method="parameter-shift")
+    np.testing.assert_allclose(node(np.array([0.4])), [0.5 * np.cos(0.4) + 1.2 * np.sin(0.4)], atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_gates_that_depend_on_outcomes_have_gradients(kind: dict[str, Any]) -> None:
+    def steered(angles: Any) -> Any:
+        qml.RX(angles[0], 0)
+        qml.cond(qml.measure(0), qml.RY)(angles[1], 1)
+        return qml.expval(qml.Z(1))
+
+    angles = pnp.array([0.4, 0.9], requires_grad=True)
+    node = qml.QNode(steered, PilotQubit(wires=2, manager=Here(), **kind), diff_method="parameter-shift")
+    wanted = [-np.sin(0.4) / 2 * (1 - np.cos(0.9)), -(np.sin(0.2) ** 2) * np.sin(0.9)]
+    np.testing.assert_allclose(qml.grad(node)(angles), wanted, atol=1e-9)
+
+
 @pytest.mark.parametrize("wires", [4, 11])
 def test_broadcast_values_are_as_many_tasks_as_slots(wires: int) -> None:
     def chain(angles: Any) -> Any:

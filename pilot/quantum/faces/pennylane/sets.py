@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pennylane as qml
+from pennylane.ops import Conditional, MidMeasure
 from pennylane.tape import QuantumScript
 
 #: Sets of values of a task have so many amplitudes together, at most.
@@ -16,6 +17,8 @@ AMPLITUDES = 1 << 20
 LEAST_WORK = 1 << 20
 #: Numbers that need no conversion, which takes longer than all else here.
 _NUMPY = (float, np.ndarray, np.generic)
+#: Operations that cannot be compared: PennyLane's "==" makes a condition of theirs.
+_OF_OUTCOMES = (MidMeasure, Conditional)
 #: Wider tapes are long work: each set of values is a task.
 MAX_SHARED_WIRES = 16
 
@@ -86,7 +89,7 @@ def _is_same_but_values(one: Any, other: Any) -> bool:
         return True
     if type(one) is not type(other) or one.wires != other.wires or one.batch_size != other.batch_size:
         return False
-    if type(one).__name__ == "MidMeasureMP" or [np.shape(d) for d in one.data] != [np.shape(d) for d in other.data]:
+    if isinstance(one, _OF_OUTCOMES) or [np.shape(d) for d in one.data] != [np.shape(d) for d in other.data]:
         return False
     return bool(qml.pytrees.flatten(one)[1] == qml.pytrees.flatten(other)[1])
 
@@ -152,7 +155,7 @@ def parts(tape: QuantumScript, slots: int | None, *, together: bool) -> list[Qua
     else:
         number = tape.batch_size if tape.num_wires > MAX_SHARED_WIRES else most
     size = -(-tape.batch_size // min(number, tape.batch_size))
-    if size >= tape.batch_size:
+    if 1 < tape.batch_size <= size:  # one set is always a plain tape: PennyLane loses the axis of some values
         return [tape]
     cut = [with_sets(tape, slice(first, first + size)) for first in range(0, tape.batch_size, size)]
     return [tape] if None in cut else cut
@@ -196,10 +199,11 @@ def single(tape: QuantumScript) -> list[QuantumScript]:
 # ---- results ------------------------------------------------------------------------------------------------------
 
 
-def joined(pieces: Sequence[tuple[QuantumScript, Any]]) -> Any:
+def joined(whole: QuantumScript, pieces: Sequence[tuple[QuantumScript, Any]]) -> Any:
     """The result of a tape from those of its parts, each of which has several sets of values or is a plain tape."""
-    if len(pieces) == 1:
-        return pieces[0][1]
+    first, value = pieces[0]
+    if first.batch_size == whole.batch_size:
+        return value
     return _concatenated([value if part.batch_size is not None else _of_one_set(value) for part, value in pieces])
 
 

@@ -239,7 +239,7 @@ class Simulators:
             for one, values in zip(work, results, strict=True):
                 for number, tape, value in zip(one.numbers, one.tapes, values, strict=True):
                     found.setdefault(number, []).append((tape, value))
-            return [joined(found[number]) for number in range(len(tapes))]
+            return [joined(tape, found[number]) for number, tape in enumerate(tapes)]
 
         return Plan(descriptions=descriptions, finish=finish)
 
