@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from qiskit import QuantumCircuit
@@ -47,6 +47,16 @@ MAX_STATE_VECTOR_QUBITS = 20
 
 #: Seconds a gate to put values into a circuit, where each set is simulated for itself.
 _BIND_GATE = 5e-6
+
+
+class State(NamedTuple):
+    """A circuit as the gates that make the state of its qubits."""
+
+    gates: QuantumCircuit
+    #: Those that hold it, in the order of the circuit's; `gates` may have more.
+    qubits: Sequence[Qubit]
+    #: The circuit's, in its order; `gates` may have fewer.
+    parameters: Sequence[Parameter]
 
 
 #: Methods that draw shots faster than they list probabilities.
@@ -163,13 +173,20 @@ def exact_values(
     Raises:
         DescriptionError: as `state_of`.
     """
-    gates, qubits = state_of(circuit)
-    simulator, seconds = _for_values(gates, sum(map(len, observables)), values)
-    found = _by_lightning(gates, qubits, observables, list(circuit.parameters), values, seconds)
+    return values_in(state_of(circuit), observables, values)
+
+
+def values_in(
+    state: State, observables: Sequence[SparsePauliOp], values: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """`exact_values` of a circuit whose state is known; the state stays as it is."""
+    simulator, seconds = _for_values(state.gates, sum(map(len, observables)), values)
+    found = _by_lightning(state, observables, values, seconds)
     if found is not None:
         return found
     labels = [f"value {number}" for number in range(len(observables))]
-    places = [gates.find_bit(qubit).index for qubit in qubits]
+    gates = state.gates.copy()
+    places = [gates.find_bit(qubit).index for qubit in state.qubits]
     for label, observable in zip(labels, observables, strict=True):
         # of all qubits: where the circuit has idle ones, Aer 0.18 takes the value of some for that of others
         # (qiskit-aer#2442)
@@ -178,12 +195,12 @@ def exact_values(
     if values is None:
         data = data_of(gates, shots=1, seed=0, simulator=simulator)
         return np.array([data[label] for label in labels])
-    sets = data_of_sets(gates, circuit.parameters, values, simulator)
+    sets = data_of_sets(gates, state.parameters, values, simulator)
     return np.array([[data[label] for label in labels] for data in sets])
 
 
-def state_of(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[Qubit]]:
-    """Gates that make the circuit's state, and the qubits that hold it, in the circuit's order.
+def state_of(circuit: QuantumCircuit) -> State:
+    """What makes the state of the circuit's qubits.
 
     Measurements at the end are left out; those in the middle, and resets, take a further qubit each, so that the
     state of the circuit's qubits is the mixture of all outcomes.
@@ -194,7 +211,7 @@ def state_of(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[Qubit]]:
     """
     bare = without_final_measurements(inlined(circuit))
     if all(isinstance(entry.operation, Gate | Barrier | Delay) for entry in bare.data):
-        return bare, list(bare.qubits)
+        return State(bare, bare.qubits, circuit.parameters)
     deferred = defer_measurements(bare, keep_qubits=True)
     if deferred is None or deferred.gates.num_qubits > max(MAX_DEFERRED_QUBITS, circuit.num_qubits):
         other = {entry.name for entry in bare.data if not isinstance(entry.operation, Gate | Barrier | Delay)}
@@ -203,7 +220,7 @@ def state_of(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[Qubit]]:
             f"acts on outcomes or needs over {MAX_DEFERRED_QUBITS} qubits for that; give a number of shots",
             field="circuit",
         )
-    return deferred.gates, [deferred.wires[qubit] for qubit in circuit.qubits]
+    return State(deferred.gates, [deferred.wires[qubit] for qubit in circuit.qubits], circuit.parameters)
 
 
 def _without_probabilities(circuit: QuantumCircuit) -> DescriptionError:
@@ -230,15 +247,11 @@ def _for_values(gates: QuantumCircuit, terms: int, values: NDArray[np.float64] |
 
 
 def _by_lightning(
-    gates: QuantumCircuit,
-    qubits: Sequence[Qubit],
-    observables: Sequence[SparsePauliOp],
-    parameters: Sequence[Parameter],
-    values: NDArray[np.float64] | None,
-    seconds: float,
+    state: State, observables: Sequence[SparsePauliOp], values: NDArray[np.float64] | None, seconds: float
 ) -> NDArray[np.float64] | None:
-    """`exact_values` by lightning; None where it cannot, or is not predicted to take less than ``seconds``, for each
+    """`values_in` by lightning; None where it cannot, or is not predicted to take less than ``seconds``, for each
     set of values."""
+    gates = state.gates
     width, terms = gates.num_qubits, sum(map(len, observables))
     if values is not None:
         seconds -= _BIND_GATE * len(gates.data)
@@ -246,12 +259,12 @@ def _by_lightning(
         return None
     if not lightning.is_available():
         return None
-    wires = [gates.find_bit(qubit).index for qubit in qubits]
+    wires = [gates.find_bit(qubit).index for qubit in state.qubits]
     found: list[NDArray[np.float64]] = []
     for row in [None] if values is None else values.tolist():
         bound = gates
         if row is not None:
-            bound = gates.assign_parameters(dict(zip(parameters, row, strict=True)), strict=False)
+            bound = gates.assign_parameters(dict(zip(state.parameters, row, strict=True)), strict=False)
         steps = lightning.steps_of(bound)
         if steps is None or (not found and lightning.seconds(steps, width, terms) >= seconds):
             return None

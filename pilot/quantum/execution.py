@@ -18,7 +18,7 @@ from qiskit.circuit import Delay, ParameterExpression
 
 from pilot.errors import PilotError, PluginError, QPUCancelled, QPUError, QPUUnavailable
 from pilot.interfaces import JointFunction, Noted, Run, WorkFunction
-from pilot.quantum.aer import exact_values, run_sets
+from pilot.quantum.aer import State, exact_values, run_sets, state_of, values_in
 from pilot.quantum.bundles import Bundle, Bundler, Ended, Member, by_task, joined
 from pilot.quantum.compilation import Compiler
 from pilot.quantum.expectation import Expectation
@@ -68,6 +68,12 @@ class Execution(WorkFunction):
 @lru_cache(maxsize=16)
 def _program(payload: bytes) -> list[QuantumCircuit]:
     return unpack(payload)
+
+
+@lru_cache(maxsize=16)
+def _state(payload: bytes) -> State:
+    (circuit,) = _program(payload)
+    return state_of(circuit)
 
 
 @lru_cache(maxsize=16)
@@ -136,21 +142,25 @@ def own_simulator() -> QPU:
 class ExactValues(Execution):
     """Expectation values from the state itself, on this process's simulator."""
 
-    def __call__(self, given: Any, observables: Sequence[Any]) -> NDArray[np.float64]:
-        """The values ``(n_circuits, n_observables)``.
+    #: The task is all of its whole: it gives an `Expectation`, as `exact` makes it with this; None: it gives values.
+    single: bool | None = None
+
+    def __call__(self, given: Any, observables: Sequence[Any]) -> NDArray[np.float64] | Expectation:
+        """The values ``(n_circuits, n_observables)``, or what `exact` makes of them.
 
         Args:
             given: as for `Simulation`.
             observables: `SparsePauliOp`s on the circuits' qubits.
         """
-        if self.program is None:
-            return np.array([self._values(circuit, observables) for circuit in unpack(given)])
-        (circuit,) = _program(self.program)
-        return self._values(circuit, observables, given)
+        values = self._values(given, observables)
+        return values if self.single is None else exact(self.single, [values])
 
-    def _values(self, circuit: QuantumCircuit, *given: Any) -> NDArray[np.float64]:
+    def _values(self, given: Any, observables: Sequence[Any]) -> NDArray[np.float64]:
+        (circuit,) = _program(given if self.program is None else self.program)
         try:
-            return exact_values(circuit, *given)
+            if self.program is None:
+                return exact_values(circuit, observables)[None]
+            return values_in(_state(self.program), observables, given)
         except PilotError:
             raise
         except Exception as error:  # AerError, a memory error, a gate that its compiler cannot take

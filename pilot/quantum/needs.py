@@ -45,12 +45,23 @@ def asked_for(description: TaskDescription) -> Resources | None:
 
 
 def simulated(circuit: QuantumCircuit, shots: int | None, offer: Offer, asked: Resources | None) -> Need:
-    """What a simulation takes.
+    """What a simulation takes; `predicted` where the circuit was looked at before."""
+    return predicted(circuit.name, simulation_facts(circuit), shots, offer, asked)
+
+
+def simulation_facts(circuit: QuantumCircuit) -> costs.SimulationFacts:
+    """What the time and memory of a simulation are predicted from; it takes longer than the prediction."""
+    return costs.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
+
+
+def predicted(
+    name: str, about: costs.SimulationFacts, shots: int | None, offer: Offer, asked: Resources | None
+) -> Need:
+    """What the simulation of a circuit of this name takes.
 
     What was ``asked`` for holds. Else one core each, since many circuits at a time use all of them; long ones alone get
     all cores of a node. A GPU when it is twice as fast at least.
     """
-    about = costs.facts(circuit, bonds=circuit.num_qubits > MAX_PLAIN_QUBITS)
     estimates = costs.estimate(about, shots)
     best = costs.choose(estimates) or estimates[0]  # none is possible: the worker says why
     cores = 1
@@ -59,7 +70,7 @@ def simulated(circuit: QuantumCircuit, shots: int | None, offer: Offer, asked: R
         estimates = costs.estimate(about, shots, cores=cores)
         best = costs.choose(estimates) or best
     resources = _taking(best, cores) if asked is None else asked
-    note = _note(circuit, about, shots, estimates) if resources.memory else ""
+    note = _note(name, about, shots, estimates) if resources.memory else ""
     if asked is None and offer.gpus:
         on_gpu = [one for one in costs.estimate(about, shots, gpus=1) if one.device == "GPU"]
         if on_gpu and on_gpu[0].seconds < best.seconds / 2:
@@ -94,12 +105,10 @@ def _taking(estimate: costs.Estimate, cores: int = 1) -> Resources:
     return Resources(num_cpus=float(cores), memory=1 << (memory - 1).bit_length() if memory else 0)
 
 
-def _note(
-    circuit: QuantumCircuit, about: costs.SimulationFacts, shots: int | None, estimates: Sequence[costs.Estimate]
-) -> str:
+def _note(name: str, about: costs.SimulationFacts, shots: int | None, estimates: Sequence[costs.Estimate]) -> str:
     """What is predicted for a simulation that takes much memory, and what can be done when that is too much."""
     methods = ", ".join(f"{one.method} {one.bytes / 2**30:.3g} GiB" for one in estimates if one.seconds < inf)
-    what = f"to simulate {circuit.name!r} ({about.qubits} qubits) takes {methods or 'more than any method can'}"
+    what = f"to simulate {name!r} ({about.qubits} qubits) takes {methods or 'more than any method can'}"
     hint = "a number of shots takes less than exact probabilities; " if shots is None and about.measured else ""
     return f"{what}; {hint}cut it (pilot.quantum.cutting.plan), or name a QPU that is wide enough"
 

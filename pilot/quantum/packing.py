@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qiskit import QuantumCircuit, qpy
@@ -51,6 +52,20 @@ _KEPT = (
 )
 #: QPY keeps no unit of a delay: one in another unit than "dt" travels as an instruction whose name has the unit.
 _DELAY = "delay in "
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A circuit with the form in which it travels, by which it is compared: what is kept for it in a cache is not found
+    any more when the circuit has changed."""
+
+    payload: bytes
+    circuit: QuantumCircuit = field(compare=False)
+
+    @classmethod
+    def of(cls, circuit: QuantumCircuit) -> Packed:
+        """Raises as `pack`."""
+        return cls(pack(circuit), circuit)
 
 
 def pack(circuits: QuantumCircuit | Iterable[QuantumCircuit]) -> bytes:

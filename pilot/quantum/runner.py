@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_EXCEPTION, wait
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from pilot.states import is_final
 from pilot.worker.child_tasks import ChildTask
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ class Runner(Protocol):
 
     def map(self, function: Callable[..., Any], /, *iterables: Iterable[Any]) -> Sequence[Future[Any]]:
         """Send a call of `function` for each set of arguments on its way; does not block."""
+
+
+def slots(manager: Runner) -> int | None:
+    """Cores of the manager's pilots that are not over: so many tasks of one core run at once. None: it has none yet."""
+    pilots = [pilot.description for pilot in getattr(manager, "pilots", ()) if not is_final(pilot.state)]
+    return sum(one.cores * one.number_of_nodes for one in pilots) or None
 
 
 def gather(futures: Sequence[Future[_T]]) -> list[_T]:

@@ -21,6 +21,7 @@ from pilot.quantum import expectation, needs, tomography
 from pilot.quantum.aer import MAX_DEFERRED_QUBITS
 from pilot.quantum.aer_simulators import check_known
 from pilot.quantum.compilation import tries_for
+from pilot.quantum.costs import SimulationFacts
 from pilot.quantum.deferral import defer_measurements, inlined, without_final_measurements
 from pilot.quantum.execution import (
     DeviceRun,
@@ -38,7 +39,7 @@ from pilot.quantum.needs import Need
 from pilot.quantum.noise import NoisySimulation
 from pilot.quantum.observables import operators
 from pilot.quantum.outcomes import draw_seeds
-from pilot.quantum.packing import pack
+from pilot.quantum.packing import Packed, pack
 from pilot.quantum.requests import Request
 
 if TYPE_CHECKING:
@@ -112,28 +113,40 @@ def _expectation(request: Request, offer: Offer) -> Prepared:
 
 def _exact(request: Request, offer: Offer, observables: Sequence[Any]) -> Prepared:
     """Expectation values without sampling: sets of values are split, observables are not."""
-    check_known(request.circuit)
-    state = without_final_measurements(inlined(request.circuit))
-    if not all(isinstance(entry.operation, Gate | Barrier | Delay) for entry in state.data):
-        _check_exact(state, "expectation values", keep_qubits=True)
-    need = needs.simulated(state, None, offer, needs.asked_for(request.description))
+    program = Packed.of(request.circuit)
+    asked = needs.asked_for(request.description)
+    need = needs.predicted(request.circuit.name, _facts_of_state(program), None, offer, asked)
     if request.values is None:
-        part = Part(function=ExactValues(), args=(pack(request.circuit), observables), weight=need.seconds)
-        parts = [part]
+        function = ExactValues(single=request.single)
+        parts = [Part(function=function, args=(program.payload, observables), weight=need.seconds)]
     else:
-        function = ExactValues(program=pack(request.circuit))
+        chunks = _chunks(request.values, need.seconds)
+        function = ExactValues(program=program.payload, single=request.single if len(chunks) == 1 else None)
         parts = [
-            Part(function=function, args=(chunk, observables), weight=need.seconds * len(chunk))
-            for chunk in _chunks(request.values, need.seconds)
+            Part(function=function, args=(chunk, observables), weight=need.seconds * len(chunk)) for chunk in chunks
         ]
     return Prepared(
         name=request.circuit.name,
         parts=tuple(parts),
-        combine=Part(function=exact, args=(request.single,)),
+        combine=Part(function=exact, args=(request.single,)) if len(parts) > 1 else None,
         resources=need.resources,
         others=need.others,
         note=need.note,
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _facts_of_state(program: Packed) -> SimulationFacts:
+    """What is predicted from; an iteration of a variational loop comes with the circuit of the last one.
+
+    Raises:
+        DescriptionError: the simulator cannot give the state at the circuit's end.
+    """
+    check_known(program.circuit)
+    state = without_final_measurements(inlined(program.circuit))
+    if not all(isinstance(entry.operation, Gate | Barrier | Delay) for entry in state.data):
+        _check_exact(state, "expectation values", keep_qubits=True)
+    return needs.simulation_facts(state)
 
 
 def _check_exact(circuit: QuantumCircuit, what: str, *, keep_qubits: bool = False) -> None:

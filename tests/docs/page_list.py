@@ -35,7 +35,7 @@ HERE = {
     "docs/scheduling.md": BELL,
     "docs/sharing.md": MANAGER.format(qpus="'fake:guadalupe'"),
     "docs/pilot_quantum.md": "from pilot import PilotManager\nmanager = PilotManager()",
-    **dict.fromkeys((f"docs/howto/{name}.md" for name in ("engines", "data", "gpus", "errors")), ""),
+    **dict.fromkeys((f"docs/howto/{name}.md" for name in ("engines", "data", "gpus", "errors", "qml")), ""),
 }
 LESSONS = [page for page in page_blocks.pages() if page.startswith("docs/tutorial/") and page_blocks.python(page)]
 #: By test_slurm_pages.py.

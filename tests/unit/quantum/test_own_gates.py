@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from here import Here
 from qiskit import QuantumCircuit
 from qiskit.circuit import AnnotatedOperation, ControlModifier, Gate, Instruction, Parameter, PowerModifier
 from qiskit.circuit.library import CUGate, CXGate, MSGate, PauliGate, PauliProductRotationGate, RYGate, UnitaryGate
@@ -156,15 +157,8 @@ def test_what_needs_no_change_comes_back_itself():
 def test_tasks_run_what_own_gates_are_made_of():
     circuit = QuantumCircuit(1)
     circuit.append(own("id", 1).to_gate(), [0])
-    assert exact_task(circuit, ["Z"]) == pytest.approx([np.cos(1.0)])
-
-
-def exact_task(circuit, observables):
-    """The values of the parts that a task is made of, run here."""
-    offer = Offer(devices={}, cores=4, cores_per_node=4, gpus=0)
-    prepared = prepare(TaskDescription(circuit=circuit, observables=observables), offer)
-    results = [part.function(*part.args) for part in prepared.parts]
-    return prepared.combine.function(*prepared.combine.args, results).values
+    (task,) = Here().submit_tasks([TaskDescription(circuit=circuit, observables=["Z"])])
+    assert task.result().values == pytest.approx([np.cos(1.0)])
 
 
 @pytest.mark.parametrize("name", ["h", "layer"])
@@ -231,7 +225,8 @@ def test_a_control_whose_angles_got_values_keeps_them(make):
     state = Statevector(placed(make(0.7), width))
     assert np.allclose(Statevector(fold_global(circuit, 3)).data, state.data)
     label = "XYZZ"[:width]
-    assert exact_task(circuit, [label]) == pytest.approx([state.expectation_value(Pauli(label)).real])
+    (task,) = Here().submit_tasks([TaskDescription(circuit=circuit, observables=[label])])
+    assert task.result().values == pytest.approx([state.expectation_value(Pauli(label)).real])
 
 
 class ByMatrix(Gate):
@@ -274,7 +269,8 @@ def test_a_class_of_ones_own_says_little(kind, form):
     circuit = placed(gate, gate.num_qubits)
     state = Statevector(placed(UnitaryGate(expected), gate.num_qubits))
     label = "XYZ"[: gate.num_qubits]
-    assert exact_task(circuit, [label]) == pytest.approx([state.expectation_value(Pauli(label)).real])
+    (task,) = Here().submit_tasks([TaskDescription(circuit=circuit, observables=[label])])
+    assert task.result().values == pytest.approx([state.expectation_value(Pauli(label)).real])
     if form in ("plain", "inside"):
         assert np.allclose(Statevector(fold_global(circuit, 3)).data, state.data)
 

@@ -12,7 +12,7 @@ from pilot.errors import DescriptionError, PilotError
 
 qml = pytest.importorskip("pennylane")
 
-from pilot.quantum.faces.pennylane import PilotQubit, simulators  # noqa: E402
+from pilot.quantum.faces.pennylane import PilotQubit, sets, simulators  # noqa: E402
 
 SHOTS = 400
 RNG = np.random.default_rng(7)
@@ -228,7 +228,7 @@ KINDS: dict[str, dict[str, Any]] = {"lightning": {}, "default": {"simulator": "d
 @pytest.mark.parametrize("amplitudes", [1 << 20, 8], ids=["together", "in parts"])
 @pytest.mark.parametrize("name", SWEEPS)
 def test_many_sets_of_values(name: str, amplitudes: int, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulators, "AMPLITUDES", amplitudes)
+    monkeypatch.setattr(sets, "AMPLITUDES", amplitudes)
     measured = [qml.expval(qml.Z(0) @ qml.X(1)), qml.probs(wires=[1, 0]), qml.var(qml.Hadamard(0))]
     script = qml.tape.QuantumScript(SWEEPS[name](SETS), measured)
     (given,) = qml.execute([script], PilotQubit(wires=2, manager=Here(), **kind), diff_method=None)
@@ -241,7 +241,7 @@ def test_many_sets_of_values(name: str, amplitudes: int, kind: Any, monkeypatch:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("amplitudes", [1 << 20, 8], ids=["together", "in parts"])
 def test_samples_of_many_sets_have_pennylanes_form(kind: Any, amplitudes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulators, "AMPLITUDES", amplitudes)
+    monkeypatch.setattr(sets, "AMPLITUDES", amplitudes)
     angles = np.array([0, np.pi, 0, np.pi, 0])
     kinds = [qml.counts(wires=[0]), qml.sample(wires=[0]), qml.sample(qml.Z(0)), qml.expval(qml.Z(0)), qml.probs()]
     for measured, shots in ((kinds, 6), (kinds, [6, 7]), (kinds[:1], 6), (kinds[3:4], [6, 7])):

@@ -11,6 +11,8 @@ import pytest
 from here import Here
 from primitive_cases import Later, ansatz, estimator_pubs, same_distribution, sampler_pubs
 from qiskit import QuantumCircuit
+from qiskit.circuit import Parameter
+from qiskit.circuit.library import RXGate
 from qiskit.primitives import StatevectorEstimator, StatevectorSampler
 from qiskit.providers import JobStatus
 from qiskit.quantum_info import SparseObservable
@@ -46,6 +48,36 @@ def test_exact_values_are_those_of_qiskit(number: int) -> None:
         **wanted.metadata,
         "qpu": "aer",
     }  # nothing ran where nothing is measured
+
+
+@pytest.mark.parametrize("precision", [0.0, 0.02])
+def test_a_circuit_that_was_changed_after_a_run_gives_its_new_values(precision: float) -> None:
+    """What is known of a circuit is kept between the iterations of a loop."""
+    own = QuantumCircuit(1, name="own")
+    own.rx(0.3, 0)
+    circuit = QuantumCircuit(2)
+    circuit.ry(Parameter("b"), 0)
+    circuit.append(own.to_gate(), [1])
+
+    def rotated() -> None:
+        circuit.data[0] = circuit.data[0].replace(operation=RXGate(Parameter("b")))
+
+    changes = [
+        lambda: None,
+        lambda: circuit.cx(0, 1),
+        lambda: circuit.data[1].operation.definition.h(0),
+        lambda: circuit.rz(Parameter("a"), 0),  # comes before the other parameter
+        rotated,
+        lambda: circuit.measure_all(),
+    ]
+    estimator = PilotEstimator(Here(), seed=1)
+    for change in changes:
+        change()
+        pub = (circuit, ["ZZ", "IY", "XI"], [0.4, 1.1][: circuit.num_parameters])
+        bare = circuit.remove_final_measurements(inplace=False)
+        (wanted,) = StatevectorEstimator().run([(bare, *pub[1:])]).result()
+        (given,) = estimator.run([pub], precision=precision).result()
+        np.testing.assert_allclose(given.data.evs, wanted.data.evs, atol=5 * precision + 1e-9)
 
 
 @pytest.mark.parametrize("number", range(len(ESTIMATOR_PUBS)))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from here import Here
 
+from pilot import PilotDescription
 from pilot.errors import DescriptionError
+from pilot.states import PilotState
 
 qml = pytest.importorskip("pennylane")
 from pennylane import numpy as pnp  # noqa: E402
+from pennylane.devices import ExecutionConfig  # noqa: E402
+from pennylane.tape import QuantumScript  # noqa: E402
 
 from pilot.quantum.faces.pennylane import PilotQubit  # noqa: E402
+from pilot.quantum.faces.pennylane.sets import stacked  # noqa: E402
 
 WIRES = 3
 KINDS: list[dict[str, Any]] = [{}, {"simulator": "default.qubit"}, {"qpu": "aer"}]
@@ -79,18 +85,119 @@ def test_gradients_and_jacobians_are_pennylanes(weights: Any, kind: dict[str, An
     np.testing.assert_allclose(given, qml.jacobian(lambda weights: pnp.stack(wanted(weights)))(weights), atol=1e-9)
 
 
-def test_a_parameter_shift_gradient_is_one_batch_of_tasks(weights: Any) -> None:
-    batches: list[int] = []
+class Pilots(Here):
+    """Has a pilot of so many cores, and counts the tasks of each batch."""
 
-    class Counting(Here):
-        def submit_tasks(self, descriptions: Any) -> Any:
-            wanted = list(descriptions)
-            batches.append(len(wanted))
-            return super().submit_tasks(wanted)
+    def __init__(self, cores: int) -> None:
+        super().__init__()
+        self.pilots = [SimpleNamespace(state=PilotState.ACTIVE, description=PilotDescription(cores_per_node=cores))]
+        self.batches: list[int] = []
 
-    device = PilotQubit(wires=WIRES, manager=Counting())
-    qml.grad(qml.QNode(one, device, diff_method="parameter-shift"))(weights)
-    assert batches == [1, 2 * weights.size]
+    def submit_tasks(self, descriptions: Any) -> Any:
+        wanted = list(descriptions)
+        self.batches.append(len(wanted))
+        return super().submit_tasks(wanted)
+
+
+@pytest.mark.parametrize(
+    ("simulator", "wires"), [("lightning.qubit", 8), ("lightning.qubit", 11), ("default.qubit", 8)]
+)
+def test_the_tapes_of_a_parameter_shift_gradient_are_as_many_tasks_as_slots(simulator: str, wires: int) -> None:
+    def ring(weights: Any) -> Any:
+        for layer in weights:
+            for wire in range(wires):
+                qml.RY(layer[wire], wire)
+                qml.CNOT([wire, (wire + 1) % wires])
+        return qml.expval(qml.Z(0) @ qml.Y(1)), qml.probs(wires=2)
+
+    manager = Pilots(cores=3)
+    device = PilotQubit(wires=wires, manager=manager, simulator=simulator)
+    weights = pnp.array(np.random.default_rng(3).uniform(size=(8, wires)), requires_grad=True)
+
+    def gradient(device: Any) -> Any:
+        node = qml.QNode(ring, device, diff_method="parameter-shift")
+        return qml.jacobian(lambda weights: pnp.hstack(node(weights)))(weights)
+
+    np.testing.assert_allclose(gradient(device), gradient(qml.device("lightning.qubit", wires=wires)), atol=1e-9)
+    assert manager.batches == [1, 3]
+
+
+def test_tapes_that_differ_are_not_put_together() -> None:
+    """Shots, measurements, wires, other operations and values of other shapes, each beside a plain tape."""
+    turn, value = qml.RX(0.1, 0), qml.expval(qml.Z(0))
+    tapes = [
+        QuantumScript([turn], [value]),
+        QuantumScript([turn], [qml.expval(qml.Y(0))]),
+        QuantumScript([qml.RX(0.4, 1)], [value]),
+        QuantumScript([qml.RY(0.5, 0)], [value]),
+        QuantumScript([qml.RX(0.6, 0)], [value]),
+        QuantumScript([qml.RX(np.array([0.1, 0.2]), 0)], [value]),
+        QuantumScript([qml.adjoint(qml.RX(0.7, 0))], [value]),
+        QuantumScript([turn, turn], [value]),
+        QuantumScript([qml.RX(0.8, 0)], [value], shots=100),
+        QuantumScript([qml.RX(np.array([0.3, 0.4]), 0)], [value]),
+        QuantumScript([qml.adjoint(qml.RX(0.9, 0))], [value]),
+    ]
+    device = PilotQubit(manager=Here(), seed=1)
+    config = device.setup_execution_config(ExecutionConfig(gradient_method=qml.gradients.param_shift))
+    given = device.execute(tapes, config)
+    assert [len(one.numbers) for one in stacked(tapes)] == [2, 1, 1, 1, 2, 2, 1, 1]
+    for number, (result, wanted) in enumerate(zip(given, qml.device("default.qubit").execute(tapes), strict=True)):
+        np.testing.assert_allclose(result, wanted, atol=0.4 if number == 8 else 1e-9)
+
+
+def test_one_angle_for_several_parameters_is_shifted_in_each() -> None:
+    """The same number, the same object even, stands for different parameters."""
+
+    def turned(angle: Any) -> Any:
+        qml.Rot(angle, angle, angle, wires=0)
+        qml.CRot(angle, angle, angle, wires=[0, 1])
+        return qml.expval(qml.X(0) @ qml.Y(1))
+
+    angle = pnp.array(0.7, requires_grad=True)
+    for kind in KINDS:
+        node = qml.QNode(turned, PilotQubit(wires=2, manager=Here(), **kind), diff_method="parameter-shift")
+        np.testing.assert_allclose(qml.grad(node)(angle), qml.grad(here(turned))(angle), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_batch_of_one_keeps_its_axis(kind: dict[str, Any]) -> None:
+    def turned(angles: Any) -> Any:
+        qml.RY(angles, 0)
+        return qml.expval(0.5 * qml.Z(0) + 1.2 * qml.X(0) @ qml.Z(1))
+
+    node = qml.QNode(turned, PilotQubit(wires=2, manager=Here(), **kind), diff_method="parameter-shift")
+    np.testing.assert_allclose(node(np.array([0.4])), [0.5 * np.cos(0.4) + 1.2 * np.sin(0.4)], atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_gates_that_depend_on_outcomes_have_gradients(kind: dict[str, Any]) -> None:
+    def steered(angles: Any) -> Any:
+        qml.RX(angles[0], 0)
+        qml.cond(qml.measure(0), qml.RY)(angles[1], 1)
+        return qml.expval(qml.Z(1))
+
+    angles = pnp.array([0.4, 0.9], requires_grad=True)
+    node = qml.QNode(steered, PilotQubit(wires=2, manager=Here(), **kind), diff_method="parameter-shift")
+    wanted = [-np.sin(0.4) / 2 * (1 - np.cos(0.9)), -(np.sin(0.2) ** 2) * np.sin(0.9)]
+    np.testing.assert_allclose(qml.grad(node)(angles), wanted, atol=1e-9)
+
+
+@pytest.mark.parametrize("wires", [4, 11])
+def test_broadcast_values_are_as_many_tasks_as_slots(wires: int) -> None:
+    def chain(angles: Any) -> Any:
+        for layer in range(6):
+            for wire in range(wires):
+                qml.RY(angles * (1 + layer), wire)
+                qml.CNOT([wire, (wire + 1) % wires])
+        return qml.expval(qml.Z(0)), qml.probs(wires=[1, 0])
+
+    manager = Pilots(cores=2)
+    angles = np.linspace(0, 3, 64 if wires == 11 else 3000)
+    given = qml.QNode(chain, PilotQubit(wires=wires, manager=manager))(angles)
+    assert manager.batches == [2]
+    for one, wanted in zip(given, qml.QNode(chain, qml.device("default.qubit", wires=wires))(angles), strict=True):
+        np.testing.assert_allclose(one, wanted, atol=1e-9)
 
 
 def test_an_adjoint_gradient_is_one_task(weights: Any) -> None:

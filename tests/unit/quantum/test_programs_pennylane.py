@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
+from here import Here
 from qiskit.quantum_info import Operator
 
 from pilot.descriptions import TaskDescription
 from pilot.errors import DescriptionError
-from pilot.interfaces import Offer
 from pilot.quantum import load
 from pilot.quantum.aer import run_circuit
-from pilot.quantum.tasks import prepare
 
 qml = pytest.importorskip("pennylane")
 
@@ -204,9 +203,8 @@ def test_ones_own_operations_are_what_they_are_made_of():
 
 def test_observables_of_a_tape_are_those_of_its_state():
     script = tape(qml.RY(0.4, 0), qml.CNOT([0, 1]), measurements=[qml.counts(qml.X(0)), qml.sample(qml.Y(0))])
-    offer = Offer(devices={}, cores=1, cores_per_node=1, gpus=0)
-    (part,) = prepare(TaskDescription(circuit=script, observables=["Z0", "X0 X1"]), offer).parts
-    np.testing.assert_allclose(part.function(*part.args)[0], [np.cos(0.4), np.sin(0.4)], atol=1e-9)
+    (task,) = Here().submit_tasks([TaskDescription(circuit=script, observables=["Z0", "X0 X1"])])
+    np.testing.assert_allclose(task.result().values, [np.cos(0.4), np.sin(0.4)], atol=1e-9)
 
 
 def test_a_measurement_without_a_basis_is_refused():

@@ -91,8 +91,19 @@ class Circuits:
         pipeline.add_transform(_decomposed, self._wires)
         return pipeline
 
-    def plan(self, method: str, tapes: Sequence[QuantumScript], config: ExecutionConfig, seeds: Sequence[int]) -> Plan:
-        """The tasks of each tape and number of shots."""
+    def open_transforms(self, config: ExecutionConfig) -> qml.CompilePipeline:
+        """None: there are no adjoint gradients."""
+        return qml.CompilePipeline()
+
+    def plan(
+        self,
+        method: str,
+        tapes: Sequence[QuantumScript],
+        config: ExecutionConfig,
+        seeds: Sequence[int],
+        slots: int | None,
+    ) -> Plan:
+        """The tasks of each tape and number of shots; the manager shares many sets of values out to the slots."""
         runs = [run for tape, seed in zip(tapes, seeds, strict=True) for run in _Tape(tape, self._fields).runs(seed)]
 
         def finish(results: list[Any]) -> list[Any]:

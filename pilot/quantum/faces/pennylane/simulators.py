@@ -1,11 +1,12 @@
 """Tapes on PennyLane's own simulators in the workers.
 
 Lightning runs one set of values at a time. Narrow tapes with many sets run on ``default.qubit``, which computes them
-together, and travel as they are.
+together. Either way the sets travel in one tape, in as many parts as there are slots.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -15,17 +16,17 @@ import pennylane as qml
 from pennylane.devices import ExecutionConfig, MCMConfig
 from pennylane.exceptions import DeviceError
 from pennylane.tape import QuantumScript
+from pennylane.transforms import broadcast_expand
 
 from pilot.descriptions import TaskDescription
 from pilot.quantum.faces.pennylane.refusals import TapeRefused
+from pilot.quantum.faces.pennylane.sets import MAX_SHARED_WIRES, joined, one_below_the_other, parts, single, with_sets
 from pilot.quantum.faces.submission import task_fields
 from pilot.quantum.outcomes import draw_seeds
 
 #: Tapes of up to so many wires run faster on ``default.qubit``, all sets of values together, than one by one on
 #: lightning (measured with two layers of rotations: 1.2 against 3.0 ms a set with 10 wires, 4.7 against 3.3 with 12).
 MAX_TOGETHER_WIRES = 10
-#: Sets of values of a task have so many amplitudes together.
-AMPLITUDES = 1 << 20
 #: More tapes than this share tasks.
 MAX_TASKS = 1024
 
@@ -59,22 +60,69 @@ class Simulated:
             TapeRefused: the simulator cannot run a tape.
         """
         try:
-            return [self._run(tape, seed) for tape, seed in zip(tapes, seeds, strict=True)]
+            whole = zip(tapes, seeds, strict=True)
+            if self.simulator == "default.qubit" and self.method == "execute":
+                return self._run(list(whole))
+            split = [(single(tape), seed) for tape, seed in whole]
+            alone = [
+                pair
+                for ones, seed in split
+                for pair in zip(ones, [seed] if len(ones) == 1 else draw_seeds(seed, len(ones)), strict=True)
+            ]
+            results = iter(self._run(alone))
+            return [
+                next(results) if tape.batch_size is None else one_below_the_other([next(results) for _ in ones])
+                for tape, (ones, _) in zip(tapes, split, strict=True)
+            ]
         except Exception as error:
             raise refusal(self.simulator, error) from error
 
-    def _run(self, tape: QuantumScript, seed: int) -> Any:
-        seeded = {"seed": seed} if tape.shots or "MidMeasureMP" in {one.name for one in tape.operations} else {}
-        device = qml.device(self.simulator, wires=self.wires, **seeded, **dict(self.options))
+    def _run(self, tapes: Sequence[tuple[QuantumScript, int]]) -> list[Any]:
+        """Tapes with their seeds; those that draw nothing share a simulator."""
+        plain, found = self._device(), []
+        for tape, seed in tapes:
+            draws = tape.shots or "MidMeasureMP" in {one.name for one in tape.operations}
+            found += self._method([tape], self._device(seed=seed) if draws else plain)
+        return found
+
+    def _device(self, **seed: int) -> Any:
+        return qml.device(self.simulator, wires=self.wires, **seed, **dict(self.options))
+
+    def _method(self, tapes: list[QuantumScript], device: Any) -> list[Any]:
         config = ExecutionConfig(
             gradient_method=self.gradient, mcm_config=MCMConfig(self.mcm_method, self.postselect_mode)
         )
-        given = getattr(device, self.method)([tape], config)
-        if self.method == "execute_and_compute_derivatives":
-            (result,), (jacobian,) = given
-            return result, jacobian
-        (result,) = given
-        return result
+        if self.simulator == "default.qubit" and self.method != "execute":
+            tapes = [_countable(one) for one in tapes]
+        given = getattr(device, self.method)(tapes, config)
+        if self.method != "execute_and_compute_derivatives":
+            return list(given)
+        # default.qubit gives those of a state as one array, where those of all else are a tuple
+        jacobians = [
+            tuple(one) if isinstance(one, np.ndarray) and len(tape.trainable_params) > 1 else one
+            for tape, one in zip(tapes, given[1], strict=True)
+        ]
+        return list(zip(given[0], jacobians, strict=True))
+
+
+def _countable(tape: QuantumScript) -> QuantumScript:
+    """The tape with at most one parameter for each operation.
+
+    The adjoint gradients of ``default.qubit`` (PennyLane 0.45) count each operation with several parameters as none,
+    and give the derivatives by other parameters than those before it.
+    """
+    operations: list[Any] = []
+    places: dict[int, int] = {}
+    old = new = 0
+    for operation in tape.operations:
+        if operation.num_params == 1:
+            places[old] = new
+        old += operation.num_params
+        new += min(operation.num_params, 1)
+        if operation.num_params > 1:  # not trainable: it would have been decomposed
+            operation = qml.QubitUnitary(qml.matrix(operation), operation.wires)
+        operations.append(operation)
+    return tape.copy(operations=operations, trainable_params=[places[one] for one in tape.trainable_params])
 
 
 def refusal(simulator: str, error: Exception) -> TapeRefused:
@@ -100,7 +148,6 @@ class Simulators:
             DeviceError, ImportError, TypeError: there is no such simulator, or it does not take the options.
         """
         self._here = qml.device(simulator, wires=wires, **options)
-        self._together = qml.device("default.qubit", wires=wires) if simulator == "lightning.qubit" else self._here
         self._simulator = simulator
         self._wires = wires if wires is None or isinstance(wires, int) else tuple(wires)
         self._options = tuple(options.items())
@@ -115,6 +162,8 @@ class Simulators:
             return False
         if circuit is not None and circuit.shots:
             return False
+        if circuit is not None and circuit.batch_size is not None:
+            circuit = with_sets(circuit, slice(0, 1)) or circuit  # PennyLane would look at all sets, one by one
         return bool(self._here.supports_derivatives(replace(config, gradient_method="adjoint"), circuit))
 
     def setup(self, config: ExecutionConfig, circuit: QuantumScript | None) -> ExecutionConfig:
@@ -133,23 +182,34 @@ class Simulators:
         )
 
     def transforms(self, config: ExecutionConfig) -> qml.CompilePipeline:
-        """Those of the simulator."""
+        """Those of the simulator; several sets of values stay in one tape where no gradient is computed here."""
+        return self._pipeline(config, apart=config.gradient_method == "adjoint")
+
+    def open_transforms(self, config: ExecutionConfig) -> qml.CompilePipeline:
+        """Those of the simulator for adjoint gradients, with all sets of values in one tape."""
+        return self._pipeline(config, apart=False)
+
+    def _pipeline(self, config: ExecutionConfig, *, apart: bool) -> qml.CompilePipeline:
         pipeline = qml.CompilePipeline()
-        one_by_one = self._here.preprocess_transforms(config)
-        adjoint = config.gradient_method == "adjoint"
-        plain = replace(config, gradient_method=None) if adjoint else config
-        together = self._together.preprocess_transforms(plain) if self._runs_together() else None
-        pipeline.add_transform(_prepared, self._simulator, one_by_one, together, adjoint)
+        pipeline.add_transform(_prepared, self._simulator, self._here.preprocess_transforms(config), apart)
         return pipeline
 
-    def _runs_together(self) -> bool:
-        """Sets of values may run at once on ``default.qubit``, and give the same there."""
-        if self._simulator == "default.qubit":
-            return True
-        return self._simulator == "lightning.qubit" and not self._options
+    def _is_together(self, tape: QuantumScript) -> bool:
+        """A worker computes all sets of values of the tape at once, on ``default.qubit``, which gives the same."""
+        if _has_middle(tape):
+            return False
+        narrow = self._simulator == "lightning.qubit" and not self._options and tape.num_wires <= MAX_TOGETHER_WIRES
+        return narrow or self._simulator == "default.qubit"
 
-    def plan(self, method: str, tapes: Sequence[QuantumScript], config: ExecutionConfig, seeds: Sequence[int]) -> Plan:
-        """A task for each tape; some for one with many sets of values, and for many tapes."""
+    def plan(
+        self,
+        method: str,
+        tapes: Sequence[QuantumScript],
+        config: ExecutionConfig,
+        seeds: Sequence[int],
+        slots: int | None,
+    ) -> Plan:
+        """As many tasks as slots, for tapes that are not wide; each wide one, or each set of its values, is a task."""
         alone = Simulated(
             simulator=self._simulator,
             wires=self._wires,
@@ -159,23 +219,27 @@ class Simulators:
             mcm_method=config.mcm_config.mcm_method,
             postselect_mode=config.mcm_config.postselect_mode,
         )
-        together = replace(alone, simulator="default.qubit", gradient=None)
-        work = _in_tasks(alone, [number for number, tape in enumerate(tapes) if tape.batch_size is None], tapes, seeds)
+        options = self._options if self._simulator == "default.qubit" else ()
+        together = replace(alone, simulator="default.qubit", options=options, gradient=None)
+        plain = [number for number, tape in enumerate(tapes) if tape.batch_size is None]
+        work = _in_tasks(alone, plain, tapes, seeds, slots)
         for number, tape in enumerate(tapes):
             if tape.batch_size is not None:
-                parts = _parts(tape)
-                drawn = draw_seeds(seeds[number], len(parts))
-                work += [_Work(together, [number], [part], [seed]) for part, seed in zip(parts, drawn, strict=True)]
+                at_once = method == "execute" and self._is_together(tape)
+                some = parts(tape, slots, together=at_once)
+                drawn = draw_seeds(seeds[number], len(some))
+                function = together if at_once else alone
+                work += [_Work(function, [number], [part], [seed]) for part, seed in zip(some, drawn, strict=True)]
         descriptions = [
             TaskDescription(function=one.function, args=(one.tapes, one.seeds), **self._fields) for one in work
         ]
 
         def finish(results: list[Any]) -> list[Any]:
-            found: dict[int, list[Any]] = {}
+            found: dict[int, list[tuple[QuantumScript, Any]]] = {}
             for one, values in zip(work, results, strict=True):
-                for number, value in zip(one.numbers, values, strict=True):
-                    found.setdefault(number, []).append(value)
-            return [_joined(tape, found[number]) for number, tape in enumerate(tapes)]
+                for number, tape, value in zip(one.numbers, one.tapes, values, strict=True):
+                    found.setdefault(number, []).append((tape, value))
+            return [joined(tape, found[number]) for number, tape in enumerate(tapes)]
 
         return Plan(descriptions=descriptions, finish=finish)
 
@@ -191,93 +255,43 @@ class _Work:
 
 
 def _in_tasks(
-    function: Simulated, numbers: Sequence[int], tapes: Sequence[QuantumScript], seeds: Sequence[int]
+    function: Simulated,
+    numbers: Sequence[int],
+    tapes: Sequence[QuantumScript],
+    seeds: Sequence[int],
+    slots: int | None,
 ) -> list[_Work]:
-    """A task for each of these tapes; `MAX_TASKS` for more of them."""
-    size = max(1, -(-len(numbers) // MAX_TASKS))
-    chunks = [list(numbers[first : first + size]) for first in range(0, len(numbers), size)]
+    """As many tasks as slots; wide tapes, and all where the slots are not known, have tasks of their own."""
+    wide = any(tapes[number].num_wires > MAX_SHARED_WIRES for number in numbers)
+    number = min(len(numbers), MAX_TASKS if wide or not slots else slots) or 1
+    chunks = [list(numbers[first::number]) for first in range(number)] if numbers else []
     return [_Work(function, some, [tapes[one] for one in some], [seeds[one] for one in some]) for some in chunks]
 
 
 @qml.transform  # type: ignore[untyped-decorator]
-def _prepared(
-    tape: QuantumScript,
-    simulator: str,
-    one_by_one: qml.CompilePipeline,
-    together: qml.CompilePipeline | None,
-    adjoint: bool,
-) -> Any:
-    """The tape as the simulator takes it; adjoint gradients are those of one set of values.
+def _prepared(tape: QuantumScript, simulator: str, one_by_one: qml.CompilePipeline, apart: bool) -> Any:
+    """The tape as the simulator takes it. Several sets of values stay together, but for gradients that PennyLane
+    computes here (``apart``).
 
     Raises:
-        TapeRefused: it does not.
+        TapeRefused: it does not take it.
     """
-    middle = any(one.name == "MidMeasureMP" for one in tape.operations)
-    narrow = simulator == "default.qubit" or tape.num_wires <= MAX_TOGETHER_WIRES
-    derived = adjoint and tape.trainable_params
-    whole = together if tape.batch_size is not None and narrow and not middle and not derived else None
+    stays = tape.batch_size is not None and not _has_middle(tape) and not (apart and tape.trainable_params)
     try:
-        tapes, finish = (whole or one_by_one)([tape])
+        if stays:
+            with contextlib.suppress(NotImplementedError, ValueError):  # a decomposition for one set of values alone
+                tapes, finish = _without_expansion(one_by_one)([tape])
+                return tapes, lambda results: finish(results)[0]
+        tapes, finish = one_by_one([tape])
     except DeviceError as error:
         raise refusal(simulator, error) from error
     return tapes, lambda results: finish(results)[0]
 
 
-# ---- many sets of values ------------------------------------------------------------------------------------------
+def _has_middle(tape: QuantumScript) -> bool:
+    return any(one.name == "MidMeasureMP" for one in tape.operations)
 
 
-def _parts(tape: QuantumScript) -> list[QuantumScript]:
-    """The tape in ones with fewer sets of values, in order; one with a single set is a plain tape."""
-    size = max(1, AMPLITUDES >> tape.num_wires)
-    if size >= tape.batch_size:
-        return [tape]
-    starts = range(0, tape.batch_size, size)
-    try:
-        return [_with_sets(tape, slice(first, first + size)) for first in starts]
-    except (AttributeError, TypeError, ValueError):  # an operation that is not made of its own parts, as `Evolution`
-        return [tape]
-
-
-def _with_sets(tape: QuantumScript, sets: slice) -> QuantumScript:
-    """The tape with some of its sets. PennyLane's ``bind_new_parameters`` keeps the old number of them."""
-
-    def cut(value: Any) -> Any:
-        some = value[sets]
-        return some if len(some) > 1 else some[0]
-
-    operations = []
-    for operation in tape.operations:
-        if operation.batch_size is not None:
-            pairs = zip(operation.data, operation.ndim_params, strict=True)
-            many = {id(value) for value, dimensions in pairs if np.ndim(value) > dimensions}
-            leaves, structure = qml.pytrees.flatten(operation)
-            leaves = [cut(leaf) if id(leaf) in many else leaf for leaf in leaves]
-            operation = qml.pytrees.unflatten(leaves, structure)
-            operation.batch_size  # noqa: B018 - raises where the operation is not whole
-        operations.append(operation)
-    return tape.copy(operations=operations)
-
-
-def _joined(tape: QuantumScript, parts: list[Any]) -> Any:
-    """The result of a tape from those of its parts."""
-    if len(parts) == 1:
-        return parts[0]
-    if tape.shots.has_partitioned_shots:
-        return tuple(_measurements(tape, [part[number] for part in parts]) for number in range(len(parts[0])))
-    return _measurements(tape, parts)
-
-
-def _measurements(tape: QuantumScript, parts: list[Any]) -> Any:
-    if len(tape.measurements) == 1:
-        return _sets(tape, parts)
-    return tuple(_sets(tape, list(one)) for one in zip(*parts, strict=True))
-
-
-def _sets(tape: QuantumScript, parts: list[Any]) -> Any:
-    """Of one measurement."""
-    size = max(1, AMPLITUDES >> tape.num_wires)
-    alone = [min(size, tape.batch_size - number * size) == 1 for number in range(len(parts))]
-    whole = [[part] if one else part for part, one in zip(parts, alone, strict=True)]
-    if isinstance(whole[0][0], dict):  # counts: one mapping a set
-        return [one for part in whole for one in part]
-    return np.concatenate([np.asarray(part) for part in whole])
+def _without_expansion(pipeline: qml.CompilePipeline) -> qml.CompilePipeline:
+    """The transforms but for the one that makes a tape of each set of values."""
+    return qml.CompilePipeline(*(one for one in pipeline if one.tape_transform is not broadcast_expand.tape_transform))
