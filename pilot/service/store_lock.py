@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: Half of the key of the advisory lock, so that it is not that of another program; the other half is a table's oid.
 _SPACE = 0x51504C54
 #: Seconds to wait for the lock of a service that was just killed: PostgreSQL has to notice it.
-WAIT_SECONDS = 5
+WAIT_SECONDS = 2
 #: Seconds between two looks whether the connection that holds the lock is there.
 LOOK_SECONDS = 5.0
 #: Settings of a connection: a holder whose host is gone loses the lock after 30 s.

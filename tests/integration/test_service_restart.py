@@ -10,6 +10,7 @@ import json
 import platform
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ def test_nothing_is_lost_or_run_twice(kind: str, tmp_path: Path, request: pytest
     with (
         ServiceProcess(tmp_path, SETTINGS, store=store, tls=tls, dashboard=False) as service,
         ServiceClient(service.url, service.token, verify=str(tls[0]) if tls else True, retry_seconds=60) as client,
+        ThreadPoolExecutor(1) as pool,
     ):
 
         def submit() -> None:
@@ -159,10 +161,9 @@ def test_nothing_is_lost_or_run_twice(kind: str, tmp_path: Path, request: pytest
 
         first = client.submit_task({"program": openqasm(0)})
         first.result(60)  # the pilot is there
-        with pytest.raises(AssertionError, match=f"process {service.pid} on host {platform.node()}, since "):
-            ServiceProcess(tmp_path / "second", store=store).start()
         if kind == "sqlite":
             stop_while_tasks_wait(service, client)
+        second = pool.submit(ServiceProcess(tmp_path / "second", store=store).start)
         session = client.request("POST", "/v1/sessions", json={"name": "mine"})["id"]
         endless = client.submit_task({"function": "sleep", "args": [3600], "session": session})
         eventually(lambda: endless.state == "running", 60)
@@ -178,6 +179,8 @@ def test_nothing_is_lost_or_run_twice(kind: str, tmp_path: Path, request: pytest
             assert client.request("POST", f"/v1/tasks/{endless.id}/cancel")["state"] == "running"
         else:
             client.request("POST", f"/v1/sessions/{session}/close")
+        with pytest.raises(AssertionError, match=f"process {service.pid} on host {platform.node()}, since "):
+            second.result()
         go_on.set()
         service.kill()  # there are tasks of each kind: over, with the pilot, in the store, not yet sent
         for process in processes:
