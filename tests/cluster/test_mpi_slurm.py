@@ -88,7 +88,15 @@ def inside(cluster: Any, tmp_path: Path) -> Iterator[Callable[..., subprocess.Po
 
 
 def answer(process: subprocess.Popen[str]) -> Any:
-    out, _ = process.communicate(timeout=180)  # the nodes may be those of a job that is ending
+    try:
+        out, _ = process.communicate(timeout=180)  # the nodes may be those of a job that is ending
+    except subprocess.TimeoutExpired:
+        everything = subprocess.run(
+            ["ps", "-eo", "pid,ppid,stat,wchan:20,etime,args", "--forest"], capture_output=True, text=True
+        ).stdout.splitlines()
+        words = ("salloc", "srun", "scancel", "slurmstepd", "mpiexec", "hydra", "rank.py")
+        runs = "\n".join(line[:200] for line in everything if any(word in line for word in words))
+        pytest.fail(f"it has not ended after 180 s; these run:\n{runs}")
     assert process.returncode == 0
     said, left = json.loads(out)
     assert left == []
