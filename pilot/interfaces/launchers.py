@@ -256,6 +256,11 @@ class JobEnvironment:
         """
         raise NotImplementedError(f"{type(self).__name__} starts no MPI ranks")
 
+    def mpi_fault(self, output: str) -> str | None:
+        """Why ranks that have not ended would wait for each other for ever, by what `mpi_command` has written so far;
+        None: nothing says so."""
+        return None
+
     def end_ranks(self, variables: Mapping[str, str | None]) -> None:
         """Kill all ranks that `mpi_command` has started, on all nodes. Blocks for two seconds at most.
 

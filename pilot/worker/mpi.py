@@ -38,6 +38,8 @@ ALONE_SECONDS = 0.5
 END_SECONDS = 2.0
 #: Seconds between two checks whether a rank has failed.
 LOOK_SECONDS = 0.25
+#: Starts of a function's ranks where they cannot find each other, so that it was called on none.
+STARTS = 3
 #: Status of a rank of a function that wrote down nothing.
 _NO_RESULT = -1
 #: Of the task that runs in this worker.
@@ -78,22 +80,29 @@ def run_function(
 
     Raises:
         Exception: what the first rank that failed raised, with a note that names the rank; the others were ended.
-        MpiFailed: a rank was killed, or the ranks do not form one communicator.
+        MpiFailed: a rank was killed, or the ranks do not form one communicator. Where they never met, as a message of
+            MPI_Init was lost, they are started again first.
     """
     if importlib.util.find_spec("mpi4py") is None:
         raise MpiFailed(f"a function with ranks needs mpi4py, which {sys.executable} does not have: {HINT}")
     here = layout.get()
-    with _Task(here, find_launch(here, try_out), None, environment, working_directory) as task:
-        spool = Spool(task.folder)
-        work = payload.dump_work(function, args, kwargs, spool)
-        (task.folder / "work").write_bytes(work)
-        task.run()
-        task.show_outputs()
-        results = [task.result(number) for number in range(task.ranks)]
-        if task.failed is None and all(status == rank.RETURNED for status, _ in results):
-            return [payload.load(value, spool=spool) for _, value in results]
-        first = task.failed if task.failed is not None else 0
-        raise task.failure_of(first, *results[first])
+    launch = find_launch(here, try_out)
+    start = 0
+    while True:
+        start += 1
+        with _Task(here, launch, None, environment, working_directory) as task:
+            spool = Spool(task.folder)
+            work = payload.dump_work(function, args, kwargs, spool)
+            (task.folder / "work").write_bytes(work)
+            task.run()
+            if task.fault and start < STARTS and not (task.folder / "begun").exists():
+                continue
+            task.show_outputs()
+            results = [task.result(number) for number in range(task.ranks)]
+            if task.failed is None and all(status == rank.RETURNED for status, _ in results):
+                return [payload.load(value, spool=spool) for _, value in results]
+            first = task.failed if task.failed is not None else 0
+            raise task.failure_of(first, *results[first])
 
 
 def end_all() -> None:
@@ -125,6 +134,8 @@ class _Task:
         self.codes: dict[int, int] = {}
         #: The rank that failed first.
         self.failed: int | None = None
+        #: Why the ranks would have waited for each other for ever; they were ended then.
+        self.fault: str | None = None
         self._launch = launch
         self._layout = layout
         self._environment = launch.environment()
@@ -168,8 +179,9 @@ class _Task:
             try:
                 while not self._ended(LOOK_SECONDS):
                     late = deadline is not None and time.monotonic() > deadline
-                    if late or (self.folder / "failed").exists():
-                        if late or not self._ended(ALONE_SECONDS):
+                    self.fault = self._environment.mpi_fault(_tail(self.folder / "launcher", OUTPUT_KEPT))
+                    if late or self.fault or (self.folder / "failed").exists():
+                        if late or self.fault or not self._ended(ALONE_SECONDS):
                             self.end()
                         break
                 if self._process.returncode is not None and self._process.returncode < 0:
@@ -258,6 +270,8 @@ class _Task:
 
     def failure(self) -> MpiFailed:
         """The exception for a rank that ended with another code than 0, or was never started."""
+        if self.fault is not None:
+            return self._error(f"the {self.ranks} ranks of {self.name} could not find each other: {self.fault}")
         if self.failed is not None:
             code = self.codes.get(self.failed, 1)
             how = f"was killed by signal {-code}" if code < 0 else f"returned {code}"

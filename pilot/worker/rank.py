@@ -9,8 +9,9 @@ the task, however that ends.
 gone.
 
 Files in the folder, which every node sees: ``task.json`` (a `Task`), ``work`` (a pickled function and its
-arguments) and, of each rank, ``.claim`` (written by the process that is rank N), ``.out``, ``.err``, ``.code`` and
-``.result`` (of a function); ``failed`` holds the number of the first rank that failed.
+arguments), ``begun`` (the function was called on a rank) and, of each rank, ``.claim`` (written by the process that is
+rank N), ``.out``, ``.err``, ``.code`` and ``.result`` (of a function); ``failed`` holds the number of the first rank
+that failed.
 """
 
 from __future__ import annotations
@@ -227,6 +228,7 @@ def _call(folder: Path, rank: int, task: Task) -> int:
             status, value = SEPARATE, MPI.COMM_WORLD.size
         else:
             function, args, kwargs = payload.load_work((folder / "work").read_bytes(), spool)
+            (folder / "begun").touch()
             value = payload.dump(coroutines.call(function, args, kwargs), spool, f"the result of rank {rank}")
             status = RETURNED
     except BaseException as error:

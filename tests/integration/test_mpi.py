@@ -57,6 +57,20 @@ sys.exit(max(codes))
 """
 
 
+#: srun whose first starts, as many as the file beside it says, lose a message of MPI_Init: the ranks wait for ever.
+LOSES = """#!/bin/bash
+folder=$(dirname "$0")
+left=$(cat "$folder/left")
+if [ "$left" -gt 0 ]; then
+    echo $((left - 1)) > "$folder/left"
+    echo "slurmstepd-c1: error: mpi/pmi2: invalid client request" >&2
+    exec sleep 1000
+fi
+while [[ "$1" == -* ]]; do shift; done
+exec mpiexec -launcher fork -rmk user -n 2 "$@"
+"""
+
+
 @pytest.fixture(scope="module")
 def manager() -> Iterator[PilotManager]:
     with PilotManager() as manager:
@@ -305,6 +319,28 @@ def test_separate_communicators_are_noticed(tmp_path: Path) -> None:
             submit(manager, 4, function=add_up, args=[1]).result(SOON)
         kept_apart = submit(manager, 2, mpi=[sys.executable, "-c", SIZE]).result(SOON)
         assert kept_apart.stdout == ("0 of 1\n",) * 2
+
+
+@pytest.mark.parametrize("lost", [1, 5])
+def test_ranks_that_cannot_find_each_other_are_started_again(tmp_path: Path, lost: int) -> None:
+    """A function was called on none of them. A program may have done something before it called MPI_Init."""
+    srun = tmp_path / "srun"
+    srun.write_text(LOSES)
+    srun.chmod(0o755)
+    environment = {"PILOT_MPI": f"{srun} --mpi=pmi2"}
+    with PilotManager() as manager:
+        manager.submit_pilot(PilotDescription(engine="process", cores_per_node=2, environment=environment))
+        (tmp_path / "left").write_text(str(lost))
+        task = submit(manager, 2, function=add_up, args=[1])
+        if lost == 1:
+            assert [rank for rank, *_ in task.result(SOON)] == [0, 1]
+            (tmp_path / "left").write_text("1")
+        else:
+            with pytest.raises(MpiFailed, match=r"ranks of the function could not find each other: Slurm could not"):
+                task.result(SOON)
+            assert (tmp_path / "left").read_text().strip() == "2"
+        with pytest.raises(MpiFailed, match=r"ranks of .*python.* could not find each other"):
+            submit(manager, 2, mpi=[sys.executable, "-c", SIZE]).result(SOON)
 
 
 def test_words_that_start_nothing() -> None:

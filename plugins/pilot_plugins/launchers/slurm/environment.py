@@ -73,6 +73,11 @@ class SlurmEnvironment(JobEnvironment):
         path.write_text("".join(f"{host}\n" * count for host, count in hosts.items()))
         return [*command, "-m", "arbitrary"], {"SLURM_HOSTFILE": str(path)}
 
+    def mpi_fault(self, output: str) -> str | None:
+        """MPICH 5 and Slurm's PMI2 sometimes lose a message in MPI_Init, and all ranks wait there."""
+        lost = "mpi/pmi2: invalid client request"
+        return f"Slurm could not read what MPI_Init sent ({lost})" if lost in output else None
+
     def end_ranks(self, variables: Mapping[str, str | None]) -> None:
         """``scancel --signal=KILL JOB.STEP`` (scancel(1)): also what ignores SIGTERM ends."""
         if not variables["SLURM_STEP_ID"]:
