@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from concurrent.futures import CancelledError
@@ -37,14 +38,18 @@ def test_devices_that_cannot_be_used_say_why_and_the_rest_goes_on(
     monkeypatch.setenv("HOME", str(tmp_path))
     with PilotManager(tmp_path / "s", wait_for_pilot=0) as manager:
         manager.submit_pilot(PilotDescription(cores_per_node=1, qpus=[*UNUSABLE, "moody:fine"], name="moody"))
-        early = {name: manager.submit_task(describe(bell(), shots=5, qpu=name)) for name in UNUSABLE}
+        early = {}
+        for name in UNUSABLE:
+            with contextlib.suppress(NoPilotError):  # on a busy machine it may be known already
+                early[name] = manager.submit_task(describe(bell(), shots=5, qpu=name))
         assert total(manager.submit_task(describe(bell(), shots=5, qpu="moody:fine"))) == 5
         assert manager.submit_task(pow, 2, 3).result(timeout=SOON) == 8
         eventually(lambda: len(manager.qpus) == len(UNUSABLE) + 1, timeout=SOON)
         for name, words in UNUSABLE.items():
-            with pytest.raises(NoPilotError, match=f"{name} of moody cannot be used: .*{words}"):
-                early[name].result(timeout=SOON)
-            assert words.split(r"\(")[0] in manager.explain(early[name])
+            if name in early:
+                with pytest.raises(NoPilotError, match=f"{name} of moody cannot be used: .*{words}"):
+                    early[name].result(timeout=SOON)
+                assert words.split(r"\(")[0] in manager.explain(early[name])
             info = manager.qpus[name]
             assert info.problem and info.accepts_jobs is False and info.qubits == 0
             with pytest.raises(NoPilotError, match=words):
