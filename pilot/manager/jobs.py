@@ -287,10 +287,11 @@ class PlaceholderJobs:
 
     def may_run(self, pilot: str, description: PilotDescription, mark: str, native_id: str | None) -> bool:
         """False when the job of a pilot that another manager started is known to be over. Blocks."""
-        if native_id is None and (native_id := self.find(pilot, description, mark)) is None:
-            return False
         try:
-            state, _ = self.launcher(description).status({native_id: self._folder.pilot(pilot)})[native_id]
+            launcher = self.launcher(description)
+            if native_id is None and (native_id := launcher.find(description, pilot, mark)) is None:
+                return False
+            state, _ = launcher.status({native_id: self._folder.pilot(pilot)})[native_id]
         except (Exception, SystemExit):
             log.exception("it cannot be found out whether the job of pilot %s runs", pilot)
             return True
