@@ -430,17 +430,23 @@ def resumed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_a_task_that_waits_has_another_worker_in_its_place_and_goes_on_when_a_core_is_free(
-    make_world: Any, resumed: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = make_world(0)
+def waiting_among(world: World, batches: int) -> str:
+    """Run so many batches of a task each; the worker whose task, the first one, waits. Another worker has its core."""
     world.join_all()
-    for batch in range(CORES + 2):
+    for batch in range(batches):
         world.run(batch)
     world.attend()
     (first,) = [name for name, its in world.busy().items() if its == [0]]
     waits(world, first, 0)
-    world.join_all()  # the worker that was started for the core
+    world.join_all()
+    return first
+
+
+def test_a_task_that_waits_has_another_worker_in_its_place_and_goes_on_when_a_core_is_free(
+    make_world: Any, resumed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world(0)
+    first = waiting_among(world, CORES + 2)
     assert len(world.spawned) == CORES + 1
     assert world.busy()[list(world.spawned)[-1]] == [CORES]
     goes_on(world, first, 0)
@@ -463,13 +469,7 @@ def test_a_task_that_waits_has_another_worker_in_its_place_and_goes_on_when_a_co
 
 def test_a_task_that_has_waited_in_vain_goes_on_at_once(make_world: Any, resumed: list[str]) -> None:
     world = make_world(0)
-    world.join_all()
-    for batch in range(CORES + 1):
-        world.run(batch)
-    world.attend()
-    (first,) = [name for name, its in world.busy().items() if its == [0]]
-    waits(world, first, 0)
-    world.join_all()
+    first = waiting_among(world, CORES + 1)
     goes_on(world, first, 0, at_once=True)
     assert resumed == [first]
     assert world.place("home").cores == -1
@@ -480,13 +480,7 @@ def test_a_task_that_has_waited_in_vain_goes_on_at_once(make_world: Any, resumed
 
 def test_a_task_that_has_waited_long_for_its_cores_goes_on_without(make_world: Any, resumed: list[str]) -> None:
     world = make_world(0)
-    world.join_all()
-    for batch in range(CORES + 1):
-        world.run(batch)
-    world.attend()
-    (first,) = [name for name, its in world.busy().items() if its == [0]]
-    waits(world, first, 0)
-    world.join_all()
+    first = waiting_among(world, CORES + 1)
     goes_on(world, first, 0)
     assert not resumed
     goes_on(world, first, 0, at_once=True)
