@@ -146,19 +146,6 @@ def test_what_is_not_known_ends_no_pilot(
 
 
 @pytest.mark.parametrize("pilot", ["a", "a+1"], ids=["its job", "a job of nodes that were added"])
-def test_a_job_that_cannot_be_looked_for_may_run(
-    jobs: PlaceholderJobs, launcher: MemoryLauncher, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = PilotDescription(resource="told://")
-    assert not jobs.may_run("a", wanted, "mark", None)  # there is none
-
-    def fail(*_: Any) -> None:
-        raise OSError("squeue cannot be reached")
-
-    monkeypatch.setattr(launcher, "find", fail)
-    assert jobs.may_run("a", wanted, "mark", None)
-
-
 def test_a_missing_job_does_not_end_a_pilot_that_is_heard(
     pilot: str,
     start: Any,
@@ -237,6 +224,19 @@ def test_words_are_told_when_they_change(
     launcher.report = (JobState.RUNNING, "on c1")
     eventually(lambda: (jobs.look(), len(heard.seen) > 1)[1])
     assert heard.seen == ["pending", "on c1"]
+
+
+def test_a_job_that_cannot_be_looked_for_may_run(
+    jobs: PlaceholderJobs, launcher: MemoryLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = PilotDescription(resource="told://")
+    assert not jobs.may_run("a", wanted, "mark", None)  # there is none
+
+    def fail(*_: Any) -> None:
+        raise OSError("squeue cannot be reached")
+
+    monkeypatch.setattr(launcher, "find", fail)
+    assert jobs.may_run("a", wanted, "mark", None)
 
 
 def test_a_queued_job_that_is_stopped_is_cancelled_at_once(
