@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pilot.errors import PluginError, invalid
 from pilot.manager.manager import PilotManager
 from pilot.manager.reading import SessionReader
+from pilot.wire import names
 
 if TYPE_CHECKING:
     from pilot.dashboard.server import Server
@@ -53,15 +54,15 @@ def open(
     """Serve a page that shows a session, on this machine only, and return its address. The page changes nothing.
 
     Args:
-        session: a manager, whose session is shown as it changes; or what `PilotManager.read` has read, or the folder of
-            a session, which is followed while its manager writes it; or a `sources.Source` of one's own.
+        session: a manager, whose session is shown as it changes; or what `PilotManager.read` has read, or the folder or
+            name of a session, which is followed while its manager writes it; or a `sources.Source` of one's own.
         port: of the server; 0: a free one. A process has one server: later calls use the port of the first.
         browser: also show the page in the browser of this machine.
 
     Raises:
         PluginError: the extra ``dashboard`` is not installed.
         DescriptionError: an argument is not valid, or the port is taken.
-        SessionError: the manager is closed, or there is no session in the folder.
+        SessionError: the manager is closed, or there is no such session.
     """
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
         raise invalid("port", port, "a number from 0 to 65535")
@@ -108,5 +109,6 @@ def _source(session: PilotManager | SessionReader | Source | str | os.PathLike[s
     if isinstance(session, SessionReader):
         return RecordedSource(session.session_dir)
     if isinstance(session, str | os.PathLike):
-        return RecordedSource(session)
-    raise invalid("session", session, "a PilotManager, what PilotManager.read returns, or a session's folder")
+        return RecordedSource(names.find(session))
+    expected = "a PilotManager, what PilotManager.read returns, or a session's folder or name"
+    raise invalid("session", session, expected)

@@ -154,7 +154,7 @@ class PilotManager(TaskSession):
         ports: tuple[int, int] | None = None,
         wait_for_pilot: float | None = WAIT_FOR_PILOT,
     ) -> PilotManager:
-        """Open the session of a manager that is gone.
+        """Open the session of a manager that is gone, by its folder or its name.
 
         Pilots that still run join again with the work that they have; finished results are there; what was lost is
         run again. `tasks` has them all. Does not wait for the pilots.
@@ -166,13 +166,13 @@ class PilotManager(TaskSession):
         handed over is run again.
 
         Raises:
-            SessionError: there is no session in this folder, another manager uses it, or as for a new session. Or its
+            SessionError: there is no such session, another manager uses it, or as for a new session. Or its
                 journal is damaged or has lost what was written last; it is a copy of a session that is still there; it
                 is another user's, or others can write to it; or its agents are of another version, and still run.
                 Nothing is changed then.
         """
         wait = _check_wait(wait_for_pilot)
-        folder = SessionFolder.open(session_dir)
+        folder = SessionFolder.open(names.find(session_dir))
         parts = open_parts(folder, attach=True, policy=policy, address=address, ports=ports, wait_for_pilot=wait)
         manager = cls.__new__(cls)
         manager._start(parts, progress, temporary=False)
@@ -186,10 +186,13 @@ class PilotManager(TaskSession):
         What is not over stays as it is read: read again to see more. `submit_task` and all else that would change
         something raise `SessionError`. On the manager's host, or when the manager is gone.
 
+        Args:
+            session_dir: the folder of the session, or its name.
+
         Raises:
-            SessionError: there is no session in this folder; it is damaged, or other users can write to it.
+            SessionError: there is no such session; it is damaged, or other users can write to it.
         """
-        return SessionReader(session_dir)
+        return SessionReader(names.find(session_dir))
 
     def _start(self, parts: Parts, progress: bool, temporary: bool, echo: bool = False) -> None:
         self._state, self._loop, self._requests, self._submitter, self._resubmission, self._forgetter, self._objects = (

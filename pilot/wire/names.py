@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pilot.errors import SessionError, did_you_mean, invalid
 from pilot.wire.locks import SessionLock
-from pilot.wire.session import SESSIONS, SessionFolder, own_parent
+from pilot.wire.session import SESSIONS, SessionFolder, folder_path, own_parent
 
 #: What a session may be called: no path, no option of a command, no hidden file.
 _NAME = re.compile(r"\w[\w .-]{0,99}")
@@ -80,17 +80,18 @@ def known() -> dict[str, Path]:
     return found
 
 
-def find(given: str) -> Path:
-    """The folder of a session, by its name or its path. A name goes before a folder that is called the same.
+def find(given: str | os.PathLike[str]) -> Path:
+    """The folder of a session, by its name or its path. A name goes before a folder that is called the same; a
+    `pathlib.Path` is always a path.
 
     Raises:
-        SessionError: there is neither such a name nor such a folder.
+        SessionError: there is neither such a name nor such a folder, or it is no path.
     """
-    names = known()
+    names = known() if isinstance(given, str) else {}
     if given in names:
-        return names[given]
-    path = Path(given).expanduser().absolute()
-    if os.sep not in given and not path.exists():
+        return names[str(given)]
+    path = folder_path(given)
+    if isinstance(given, str) and os.sep not in given and not path.exists():
         listed = f"; names: {', '.join(names)}{did_you_mean(given, names)}" if names else ""
         raise SessionError(f"there is no session named {given!r} and no folder {path}{listed}", path=str(path))
     return path

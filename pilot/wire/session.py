@@ -168,7 +168,7 @@ class SessionFolder:
                 name = f"pilot-{time.strftime('%Y%m%d-%H%M%S')}-"  # as `PRIVATE` has it
                 folder = cls(Path(tempfile.mkdtemp(prefix=name, dir=default_parent())))
             else:
-                folder = cls(_given(path))
+                folder = cls(folder_path(path))
             folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder.connection_path.exists():
                 raise SessionError(
@@ -201,7 +201,7 @@ class SessionFolder:
         Raises:
             SessionError: there is none, or the folder cannot be read.
         """
-        folder = cls(_given(path))
+        folder = cls(folder_path(path))
         for file in (folder.connection_path, folder.journal_path):
             try:
                 file.stat()
@@ -288,7 +288,7 @@ class SessionFolder:
         return found
 
 
-def _given(path: str | os.PathLike[str]) -> Path:
+def folder_path(path: str | os.PathLike[str]) -> Path:
     """The absolute path of a session folder.
 
     Raises:

@@ -327,6 +327,10 @@ def test_a_session_is_known_by_its_name(tmp_path: Path, pilot: Pilot, monkeypatc
     assert "4 done, 1 failed" in pilot("attach", "lab").stdout
     assert pilot("stop", "lab").stdout == f"{folder}: 0 pilot(s) ended\n"
     assert main(["doctor", "--session", "lab"]) == 0
+    with PilotManager.read("lab") as session, PilotManager.attach("lab") as manager:
+        assert session.session_dir == manager.session_dir == folder
+    with pytest.raises(SessionError, match=r"no session named 'labb'.*did you mean 'lab'"):
+        PilotManager.attach("labb")
     assert pilot("show", "labb").stderr == (
         f"pilot: there is no session named 'labb' and no folder {Path('labb').absolute()}; "
         "names: lab (did you mean 'lab'?)\n"
