@@ -96,6 +96,7 @@ _SHARED: Table = {
         "basis_gates": Refused(_COMPILE),
     },
     "experimental": Refused("leave it out", ({},)),
+    "optimization_level": Refused("give optimization_level=… to the primitive itself, beside options"),
 }
 
 _EXECUTION: Table = {

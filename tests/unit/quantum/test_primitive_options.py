@@ -184,6 +184,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     (PilotSampler, {"default_shot": 3}, "PilotSampler.options has no option 'default_shot' \\(did you mean"),
     (PilotSampler, {"twirling": {"enable_gate": True}}, "options.twirling has no option 'enable_gate' \\(did you mean"),
     (PilotSampler, {"resilience_level": 1}, "has no option 'resilience_level'"),
+    (PilotEstimator, {"optimization_level": 1}, "give optimization_level=… to the primitive itself"),
     (PilotSampler, {"default_shots": 0}, "default_shots: 0 is not valid; expected an integer from 1 on"),
     (PilotSampler, {"default_shots": True}, "an integer from 1 on"),
     (PilotSampler, {"twirling": 3}, "a dict with names and values"),
