@@ -92,8 +92,8 @@ def _success(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Drawing:
     plots.caption(
         drawing,
         "VQE with one layer on a line, by a formula: errors of 1e-4 (gates on one qubit), 1e-3 (on two) and 1e-2 "
-        "(readout). QOS shows the largest piece; a result needs all of them. Not drawn: its 2.4e-12 without a cut, of a "
-        "circuit with 24,849 CX where 999 do on a line.",
+        "(readout). QOS shows the largest piece; a result needs all of them. Not drawn: its 2.4e-12 without a cut, of "
+        "a circuit with 24,849 CX where 999 do on a line.",
     )
     return drawing
 
